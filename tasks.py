@@ -51,7 +51,7 @@ for name, function in {
 
 for title, tasks in {
     "ledger": {**ledger_commands.TASKS, "import": import_command.take_in},
-    "ca": {"rewrap": ca_commands.rewrap},
+    "ca": {"change-passphrase": ca_commands.change_passphrase},
     "client": {**client_commands.TASKS, "export": client_export.export},
     "deploy": {**deploy_commands.TASKS, **ansible_commands.TASKS, "accept-root": accept_root_command.accept_root},
     "demo": {"vlans": demo_command.vlans},

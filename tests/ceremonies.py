@@ -15,7 +15,7 @@ from pki.ceremony import drives, request_response, transcript_chain, words
 from pki.ceremony.offline import key_storage, machine_check, response_export, session, steps
 from pki.ceremony.offline.session import Ceremony
 from pki.ceremony.online import accept_response, make_request
-from pki.ceremony.online.make_request import Open, Wish
+from pki.ceremony.online.make_request import Open, RequestOptions
 from pki.ceremony.policy import Known
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
@@ -25,7 +25,7 @@ from tests.conftest import START, Home, bare_home
 from tests.copies import copy_project
 
 SECRET = "tuna-river-cabin-moss-kettle-orbit"
-NOTHING_MORE = Wish()
+NOTHING_MORE = RequestOptions()
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class RealHome(Home):
         copy_project(self.path.parent, path)
         return RealHome(path / self.path.name)
 
-    def ask(self, wish: Wish = NOTHING_MORE, days: float = 0) -> Open:
+    def ask(self, options: RequestOptions = NOTHING_MORE, days: float = 0) -> Open:
         """The request for the next ceremony, as `invoke ceremony.request` prepares it."""
         project = self.project(days)
-        asked = make_request.prepare(project, wish)
+        asked = make_request.prepare(project, options)
         project.close(settled=False)
         return asked
 
@@ -87,16 +87,16 @@ class RealHome(Home):
         finally:
             project.close(settled=False)
 
-    def ceremony(self, wish: Wish = NOTHING_MORE, days: float = 0) -> list[str]:
+    def ceremony(self, options: RequestOptions = NOTHING_MORE, days: float = 0) -> list[str]:
         """A whole ceremony in one day."""
-        return self.accept(self.answer(self.ask(wish, days).path, days), days)
+        return self.accept(self.answer(self.ask(options, days).path, days), days)
 
     def certificate(self, generation: str, name: str = "cert.pem") -> x509.Certificate:
         return x509.load_pem_x509_certificate(self.project().store.authority_file(generation, name).read_bytes())
 
-    def ladder(self, root: str = "root-1") -> list[x509.CertificateRevocationList]:
+    def series(self, root: str = "root-1") -> list[x509.CertificateRevocationList]:
         """The root CRLs in `ca/`, in the order of their numbers."""
-        return [x509.load_pem_x509_crl(path.read_bytes()) for path in self.project().store.rungs(root)]
+        return [x509.load_pem_x509_crl(path.read_bytes()) for path in self.project().store.presigned_crls(root)]
 
     def published(self, generation: str = "root-1") -> x509.CertificateRevocationList:
         return x509.load_der_x509_crl(self.read(f"build/crl/{generation}.crl"))

@@ -14,7 +14,7 @@ CACHE = Path("build/.seen.json")
 def copy_project(source: Path, target: Path) -> None:
     """Copy a project, or a folder of projects and what lies beside them.
 
-    The cache goes by inode and change time, so a plain copy is looked at anew in its first run, for 0.2 s.
+    The cache goes by inode and change time, so a plain copy is looked at again in its first run, for 0.2 s.
     """
     shutil.copytree(source, target, symlinks=True)
     for cache in (target / CACHE, *target.glob(f"*/{CACHE}")):

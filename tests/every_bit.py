@@ -9,7 +9,7 @@ from pathlib import Path
 from pki.authority import certificates, crls
 from pki.common import cache as common_cache
 from pki.common import filesystem, sealed_records
-from pki.common.cache import Memo
+from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.deploy import receipt, release
 from pki.deploy.contact import Contact
@@ -21,7 +21,7 @@ from pki.monitor.alerts.notification_history import Addresses, Channel, Record
 from pki.monitor.checks import check_machine
 from pki.monitor.checks.check_context import LastRun
 from pki.project import layout
-from pki.project.generations import read_rung
+from pki.project.generations import read_presigned_crl
 from pki.project.project import Project
 from tests.ceremonies import RealHome
 from tests.conftest import START
@@ -51,12 +51,12 @@ def _accepts(read: Read) -> bool:
     return found is not None and found is not False
 
 
-def anew(project: Project) -> Project:
+def again(project: Project) -> Project:
     """The same project for one who has read nothing of it yet, and believes no cache."""
     again = Project(
-        project.inventory, project.store, project.now, Memo(project.store.home, project.now), project.passphrases
+        project.inventory, project.store, project.now, Cache(project.store.home, project.now), project.passphrases
     )
-    again.memo.read_all()
+    again.cache.read_all()
     return again
 
 
@@ -66,27 +66,27 @@ def authority(home: RealHome, generation: str) -> tuple[Path, Read]:
     original = path.read_bytes()
 
     def read() -> bool | None:
-        again = anew(project)
-        found = again.generation(generation)
+        reopened = again(project)
+        found = reopened.generation(generation)
         assert found is not None
         assert found.pem == original, "another certificate was taken for that of the authority"
-        return generation not in again.recovered
+        return generation not in reopened.recovered
 
     return path, read
 
 
-def rung(home: RealHome) -> tuple[Path, Read]:
+def presigned_crl(home: RealHome) -> tuple[Path, Read]:
     project = home.project()
-    path = project.store.rungs("root-1")[0]
+    path = project.store.presigned_crls("root-1")[0]
     issuer = project.existing("root-1")
-    return path, lambda: read_rung(filesystem.read(path) or b"", path, issuer)
+    return path, lambda: read_presigned_crl(filesystem.read(path) or b"", path, issuer)
 
 
 def crl(home: RealHome, generation: str, form: str) -> tuple[Path, Read]:
     project = home.project()
     path = project.store.crl(generation, form)
     judge = crls.stale_root_reasons if generation.startswith("root") else crls.stale_reasons
-    return path, lambda: not judge(anew(project), generation)
+    return path, lambda: not judge(again(project), generation)
 
 
 def leaf(home: RealHome, name: str, file: str) -> tuple[Path, Read]:
@@ -181,7 +181,7 @@ def probed(home: RealHome) -> tuple[Path, Read]:
 KINDS: dict[str, Callable[[RealHome], tuple[Path, Read]]] = {
     "root certificate": lambda home: authority(home, "root-1"),
     "intermediate certificate": lambda home: authority(home, "server-1"),
-    "pre-signed CRL": rung,
+    "pre-signed CRL": presigned_crl,
     "CRL in DER": lambda home: crl(home, "client-1", "crl"),
     "CRL in PEM": lambda home: crl(home, "client-1", "pem"),
     "root CRL in DER": lambda home: crl(home, "root-1", "crl"),

@@ -11,14 +11,16 @@ from pki.monitor.status_page.authorities_section import Authority, Crl
 from pki.monitor.status_page.forecast_section import Ahead, Event, Life
 from pki.monitor.status_page.hosts_section import Host
 from pki.monitor.status_page.page_data import Certificate, Facts
-from pki.monitor.status_page.runs_section import Doings, Made
+from pki.monitor.status_page.runs_section import Made, RunsSection
 
 DAY = timedelta(days=1)
 NETWORKS = ("av", "dev", "mgmt", "office")
 PROBLEMS = (
     Finding(
         *("cert:web-003", Level.CRITICAL, "5 of 90 days left, renewal starts at 30; cannot be renewed: ca/server/"),
-        *("the passphrase from secrets.yaml is wrong: ./run invoke ca.rewrap server-1 --old-passphrase-file FILE",),
+        *(
+            "the passphrase from secrets.yaml is wrong: ./run invoke ca.change-passphrase server-1 --old-passphrase-file FILE",
+        ),
     ),
     Finding(
         *("deploy:web-001", Level.WARNING, "unreachable for 3 days; its certificate runs out in 12 days (timed out)"),
@@ -76,7 +78,7 @@ def facts(count: int, today: date, *, troubled: bool = False) -> Facts:
 
 def page(found: Facts, *late: Finding, state: str = "5eed") -> str:
     """The page of a run that made two certificates the day before."""
-    done = Doings(
+    done = RunsSection(
         day=found.today,
         result="failed" if late else "ok",
         asked=(),
@@ -143,7 +145,7 @@ def _ahead(today: date) -> Ahead:
         events=(
             Event(today + 20 * DAY, "request", "ceremony", "doit prepares the request: client-2", is_wrong=False),
             Event(held, "ceremony", "ceremony", "brings client-2; supposed on this day", is_wrong=False),
-            Event(held, "turn", "client-2", "issues now: 4 client certificates issued anew", is_wrong=False),
+            Event(held, "turn", "client-2", "issues now: 4 client certificates issued again", is_wrong=False),
             Event(today + 230 * DAY, "gap", "crl:root-1", "no valid CRL: every client is refused", is_wrong=True),
         ),
         lives=(

@@ -18,7 +18,7 @@ from cryptography import x509
 from pki.authority import crls
 from pki.ceremony import request_response, words
 from pki.common.errors import PkiError, of_system
-from pki.common.templating import MEND_OR_RAW
+from pki.common.templating import FIX_OR_RAW
 from pki.common.terminal import Screen
 from pki.deploy.contact import Contact
 from pki.ledger.types import PUT_BACK
@@ -220,7 +220,12 @@ def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -
         "authority:root-1": ("ok", "3649", "usable until 2034-05-25, then a ceremony by 2034-11-21", by),
         "authority:server-1": ("ok", "729", "usable until 2028-06-25, then a ceremony by 2028-08-24", by),
         "authority:client-1": ("ok", "729", "usable until 2028-03-27, then a ceremony by 2028-05-26", by),
-        "crl:root-1": ("ok", "389", "next rung on 2027-11-18, ladder ends on 2028-12-12", "doit"),
+        "crl:root-1": (
+            "ok",
+            "389",
+            "next pre-signed CRL on 2027-11-18, series of pre-signed CRLs ends on 2028-12-12",
+            "doit",
+        ),
         "crl:server-1": ("ok", "20", "a new one on 2026-11-30", "doit"),
         "crl:client-1": ("ok", "20", "a new one on 2026-11-30", "doit"),
         "cert:monitoring-mtls": ("ok", "89", "renewal from 2027-01-22", "doit"),
@@ -381,7 +386,7 @@ def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
     home.doit()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split(maxsplit=2) == ["failed", "release:media", broken]
-    assert lines[1].strip() == f"→ {MEND_OR_RAW}"
+    assert lines[1].strip() == f"→ {FIX_OR_RAW}"
     assert re.fullmatch(r"waits +deploy:media +needs release:media", lines[2])
     assert re.fullmatch(
         r"SANDBOX  1 failed, 1 not reached, 18 fresh \(\d\.\d s\); 1 warning: .*/run invoke health", lines[-1]
@@ -428,7 +433,7 @@ def test_the_report_names_what_was_made_what_failed_and_what_was_not_reached(
         {
             "name": "release:media",
             "message": broken,
-            "hint": MEND_OR_RAW,
+            "hint": FIX_OR_RAW,
             "code": "other",
             "about": "",
         }
@@ -860,7 +865,9 @@ def test_a_root_key_is_not_moved_into_the_project(real: Home, invoke: Invoke, me
     secret = (*secret, "--folder-as-vault", "a test")
     invoke(real, "ceremony.root", str(asked), "--vault", str(medium), *secret, *typed, "--despite", "a test")
     new = ("--new-passphrase-file", f"{medium.parent}/passphrase")
-    said = invoke(real, "ceremony.rewrap", "--vault", str(medium), "--to", f"{real.path}/offline", *secret, *new)
+    said = invoke(
+        real, "ceremony.change-passphrase", "--vault", str(medium), "--to", f"{real.path}/offline", *secret, *new
+    )
     assert said.status == 1
     assert "lies in the project itself, where a root's key must never be" in said.error
     assert list((real.path / "offline").iterdir()) == []
@@ -899,9 +906,11 @@ def test_a_narrow_terminal_keeps_columns_and_breaks_nothing_that_is_to_be_typed(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
-    Screen().check("warning", "crl:root-1", "no rung of its ladder is valid now; " * 3, "", PUT_BACK)
+    Screen().check(
+        "warning", "crl:root-1", "no pre-signed CRL of its series of pre-signed CRLs is valid now; " * 3, "", PUT_BACK
+    )
     first, *rest, typed = capsys.readouterr().out.splitlines()
-    assert first.startswith("warning  crl:root-1               no rung of its ladder")
+    assert first.startswith("warning  crl:root-1               no pre-signed CRL of its series of pre-signed CRLs")
     assert rest
     assert all(line.startswith(" " * 34) and line[34] != " " for line in rest)
     assert typed == f"{'':34}→ {PUT_BACK}"

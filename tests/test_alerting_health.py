@@ -17,15 +17,15 @@ import pytest
 from pki.authority import crls
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.common.templating import MEND_OR_RAW
+from pki.common.templating import FIX_OR_RAW
 from pki.deploy.contact import Contact
 from pki.deploy.protocol import HostRefusal
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.ssh import UnreachableError
-from pki.deploy.verification import PROVEN, Proof, Verdict
-from pki.ledger.types import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
+from pki.deploy.verification import VERIFIED, Verdict, Verification
+from pki.ledger.types import BEGIN_AGAIN, GONE, IS_EMPTY, PUT_BACK
 from pki.monitor import probes
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks import check_authorities, check_machine
@@ -97,7 +97,7 @@ def test_what_is_lost_or_damaged_in_build_is_a_notice_until_the_next_run(home: H
 
 
 def test_a_run_reads_no_certificate_again_that_it_found_sound(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    truths = {home.project().store.truth(leaf) for leaf in home.plan().leaves.values()}
+    truths = {home.project().store.bundle(leaf) for leaf in home.plan().leaves.values()}
     assert home.doit().status == 0
     looked, read = [], filesystem.read
 
@@ -130,37 +130,37 @@ def test_a_crl_that_no_run_renewed_is_told_two_days_late(home: Home) -> None:
     assert checked(home, 9)["crl:client-1"].message == "ends in 11 days, on 2026-12-14, and was not renewed"
 
 
-def rungs(home: Home) -> list[Any]:
+def presigned_crls(home: Home) -> list[Any]:
     return sorted((home.path / "ca/root/root-1/crl").glob("*.pem"), key=lambda path: int(path.stem))
 
 
 def test_a_last_rung_that_is_missing_is_told_long_before_it_is_needed(home: Home) -> None:
-    last = rungs(home)[-1]
+    last = presigned_crls(home)[-1]
     last.unlink()
     found = checked(home)["crl:root-1"]
     assert (found.level, found.remedy) == (Level.WARNING, BACK)
-    assert found.message == f"its last rung, {last.stem}, is not in ca/"
+    assert found.message == f"its last pre-signed CRL, {last.stem}, is not in ca/"
     assert home.doit().status == 0  # which has all that it needs today
 
 
 def test_a_gap_in_the_ladder_is_told(fresh: Home) -> None:
-    fresh.edit("rungs: 2", "rungs: 3")
+    fresh.edit("presigned: 2", "presigned: 3")
     assert fresh.doit().status == 0
     assert checked(fresh) == {}
-    first, gone, _ = rungs(fresh)
+    first, gone, _ = presigned_crls(fresh)
     gone.unlink()
     found = checked(fresh)["crl:root-1"]
     assert (found.level, found.remedy.partition(";")[0]) == (Level.WARNING, BACK)
-    assert found.message == "no rung of its ladder covers 2027-12-18 to 2028-11-12"
+    assert found.message == "no pre-signed CRL of its series of pre-signed CRLs covers 2027-12-18 to 2028-11-12"
     assert level_of(fresh, "crl:root-1", 361) == "critical"  # thirty days before
     assert first.exists()
 
 
 def test_without_a_valid_rung_every_server_refuses_every_client_when_the_last_one_has_ended(home: Home) -> None:
-    for path in rungs(home):
+    for path in presigned_crls(home):
         path.unlink()
     found = checked(home)["crl:root-1"]
-    said = "no rung of its ladder is valid now; needs a ceremony; every server refuses every client"
+    said = "no pre-signed CRL of its series of pre-signed CRLs is valid now; needs a ceremony; every server refuses every client"
     assert (found.level, found.until) == (Level.CRITICAL, home.moment(390) - timedelta(hours=1))
     assert found.message == f"{said} from 2027-12-18 on, when the one that they have ends"
     assert found.remedy == f"{BACK}; or: PKI_HOME={home.path} ./run invoke ceremony.request --crls"
@@ -226,7 +226,7 @@ def remote(home: Home) -> Home:
     project = home.project()
     taken = receipt_of(project.store.receipt("media"))
     assert taken is not None
-    keep_receipt(project.store.receipt("media"), _with(taken, transport="ssh", proof={"jellyfin": PROVEN}))
+    keep_receipt(project.store.receipt("media"), _with(taken, transport="ssh", verification={"jellyfin": VERIFIED}))
     Contact().well(START).save(project.store.contact("media"))
     return home
 
@@ -260,20 +260,20 @@ def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) ->
 
 def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
     project = remote.project()
-    parcel = remote.plan().deliveries["media"].wanted()
-    assert parcel is not None
-    project.ledger.record_decision("deploy:media", "pinned", parcel.release.digest, START)
+    payload = remote.plan().deliveries["media"].wanted()
+    assert payload is not None
+    project.ledger.record_decision("deploy:media", "pinned", payload.release.digest, START)
     project.ledger.close()
     taken = receipt_of(project.store.receipt("media"))
     keep_receipt(
         project.store.receipt("media"),
-        _with(taken, proof={"jellyfin": Proof(Verdict.UNDECIDED, "unproven: could not be reached")}),
+        _with(taken, verification={"jellyfin": Verification(Verdict.UNDECIDED, "not verified: could not be reached")}),
     )
     found = checked(remote)
     assert found["hold:media"].remedy == "./run invoke deploy.push media"
     assert found["hold:media"].since == START
     assert found["proof:media"].level is Level.NOTICE
-    assert found["proof:media"].message == "jellyfin unproven: could not be reached"
+    assert found["proof:media"].message == "jellyfin not verified: could not be reached"
 
 
 def test_what_receipts_say_is_read_once_and_again_when_one_is_written(
@@ -349,15 +349,15 @@ def test_a_ledger_that_is_gone_is_critical(home: Home) -> None:
     (home.path / "ca/ledger.db").unlink()
     report = home.doit(days=1)  # nothing is due, and nothing asks for the ledger
     found = checked(home, 1)["ledger"]
-    assert (found.level, found.message, found.remedy) == (Level.CRITICAL, GONE, BEGIN_ANEW)
-    assert (report.status, report.failed) == (1, {"ledger": f"{GONE} → {BEGIN_ANEW}"})
+    assert (found.level, found.message, found.remedy) == (Level.CRITICAL, GONE, BEGIN_AGAIN)
+    assert (report.status, report.failed) == (1, {"ledger": f"{GONE} → {BEGIN_AGAIN}"})
 
 
 def test_a_ledger_that_was_emptied_is_critical_and_no_crl_is_made(home: Home) -> None:
     os.truncate(home.path / "ca/ledger.db", 0)
     assert "crl:client-1" in home.doit(days=8).failed
     found = checked(home, 8)["ledger"]
-    assert (found.level, found.remedy) == (Level.CRITICAL, BEGIN_ANEW)
+    assert (found.level, found.remedy) == (Level.CRITICAL, BEGIN_AGAIN)
     assert found.message == f"nothing can be issued or revoked: ca/ledger.db: {IS_EMPTY}"
 
 
@@ -438,7 +438,7 @@ def test_what_the_last_run_failed_at_is_a_warning(home: Home) -> None:
     assert (found.level, found.message, found.remedy) == (
         Level.WARNING,
         broken,
-        MEND_OR_RAW,
+        FIX_OR_RAW,
     )
 
 
@@ -447,13 +447,13 @@ def test_runs_that_stay_away_are_a_warning(home: Home) -> None:
     assert checked(home, 2.1, thorough=True)["doit"].message.startswith("last ran on 2026-11-23: is its cron job")
 
 
-@pytest.mark.parametrize("topic", health_report.LOOKS)
+@pytest.mark.parametrize("topic", health_report.CHECKS)
 def test_a_look_that_breaks_is_told_and_hides_no_other(home: Home, monkeypatch: pytest.MonkeyPatch, topic: str) -> None:
     def bug(_view: object) -> Any:
         yield Finding("before", Level.NOTICE, "was seen before")
         raise RuntimeError("our own bug")
 
-    monkeypatch.setitem(health_report.LOOKS, topic, bug)
+    monkeypatch.setitem(health_report.CHECKS, topic, bug)
     (home.path / "secrets.yaml").chmod(0o644)
     found = checked(home)
     assert found.pop(topic).message == f"could not check {topic}: RuntimeError('our own bug')"
@@ -478,7 +478,7 @@ def test_a_project_that_cannot_be_read_breaks_no_run(home: Home, monkeypatch: py
     [
         (lambda _home: None, 0),
         (lambda home: (home.path / "build/hosts/media/etc/caddy/Caddyfile").write_text("x"), 2),
-        (lambda home: rungs(home)[-1].unlink(), 3),
+        (lambda home: presigned_crls(home)[-1].unlink(), 3),
         (lambda home: (home.path / "secrets.yaml").chmod(0o644), 4),
         (lambda home: home.edit("proxy: caddy", "proxy: cady"), 1),
     ],
@@ -508,7 +508,7 @@ FAILED = "could not be brought up to date: systemctl-reload-caddy failed with 1;
     ("fault", "told"),
     [
         (Fault.SILENT, {"deploy:media": FAILED, "service:media/jellyfin": SILENT}),
-        ("", {"deploy:media": FAILED, "proof:media": "jellyfin unproven: both get 403"}),
+        ("", {"deploy:media": FAILED, "proof:media": "jellyfin not verified: both get 403"}),
     ],
 )
 def test_what_a_delivery_saw_of_a_service_is_not_told_beside_what_is_wrong_now(
@@ -517,8 +517,8 @@ def test_what_a_delivery_saw_of_a_service_is_not_told_beside_what_is_wrong_now(
     """A dead proxy has no third card, of another level, with what an earlier delivery saw of its service."""
     store = remote.project().store
     taken = receipt_of(store.receipt("media"))
-    seen = {"jellyfin": Proof(Verdict.UNDECIDED, "unproven: both get 403")}
-    keep_receipt(store.receipt("media"), _with(taken, proof=seen))
+    seen = {"jellyfin": Verification(Verdict.UNDECIDED, "not verified: both get 403")}
+    keep_receipt(store.receipt("media"), _with(taken, verification=seen))
     refusal = HostRefusal("systemctl-reload-caddy failed with 1; the previous files were put back", "job failed")
     Contact().failed(START, refusal).save(store.contact("media"))
     wrong = SILENT if fault else ""
@@ -589,12 +589,12 @@ def test_json_says_too_what_keeps_health_from_looking(home: Home, invoke: Invoke
     found = json.loads(said.out)
     assert (found["at"], found["worst"]) == ("2026-11-23T06:00:00Z", "critical")
     [check] = found["checks"]
-    assert (check["subject"], check["remedy"]) == ("pki.yaml", "mend pki.yaml, then: ./run invoke plan")
+    assert (check["subject"], check["remedy"]) == ("pki.yaml", "fix pki.yaml, then: ./run invoke plan")
     assert check["message"].startswith(
         "is wrong, and nothing is run or renewed: pki.yaml:40: hosts.media.proxy: expected"
     )
     plain = invoke(home, "health")
-    assert (plain.status, plain.error.splitlines()[-1]) == (1, "→ mend pki.yaml, then: ./run invoke plan")
+    assert (plain.status, plain.error.splitlines()[-1]) == (1, "→ fix pki.yaml, then: ./run invoke plan")
 
 
 def test_health_knows_since_when_from_those_who_were_told(home: Home, invoke: Invoke) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.common.templating import MEND_OR_RAW
+from pki.common.templating import FIX_OR_RAW
 from pki.deploy.receipt import instant
 from pki.monitor.alerts import mail_text, smtp
 from pki.monitor.alerts.decisions import Past, decide
@@ -128,7 +128,7 @@ def test_a_clock_that_was_set_back_silences_nobody() -> None:
     assert before.is_digest
 
 
-def letter_of(found: list[Finding], past: Past | None = None) -> mail_text.Letter:
+def letter_of(found: list[Finding], past: Past | None = None) -> mail_text.MailText:
     decision = decide(past or Past(), found, everything, START)
     return mail_text.write(decision, found, mail_text.Facts("Example Lab", "ca, in /srv/pki", "", "", START), "")
 
@@ -162,7 +162,7 @@ def test_the_worst_stands_in_the_subject_and_first_and_a_thousand_problems_are_n
 
 
 def test_what_several_things_have_in_common_is_said_once() -> None:
-    """One wrong passphrase is one thing to mend, however many certificates wait for it."""
+    """One wrong passphrase is one thing to fix, however many certificates wait for it."""
     old = Finding("cert:old", Level.WARNING, "cannot be renewed", rerun("cert:old"), topic="certificates")
     past = decide(Past(), [old], everything, START - DAY).after
     names = [f"cert:c{n}" for n in range(8)]
@@ -250,7 +250,7 @@ def test_a_failure_is_told_once_with_what_to_type_and_once_when_it_is_solved(hom
     report = home.doit(days=1)
     [message] = outbox()
     assert message["Subject"].startswith("SANDBOX [Example Lab] WARNING: release:media templates/caddy/Caddyfile:")
-    assert f"    → {MEND_OR_RAW}\n" in text_of(message)
+    assert f"    → {FIX_OR_RAW}\n" in text_of(message)
     assert report.data["alerts"] == [{"channel": "email", "subject": message["Subject"], "error": "", "hint": ""}]
     home.doit(days=2)
     assert outbox() == []
@@ -336,7 +336,7 @@ def test_a_wrong_inventory_is_told_to_whom_was_told_last(home: Home, outbox: Out
     )
     assert "pki.yaml:40: hosts.media.proxy: expected nginx" in " ".join(text_of(message).split())
     assert "until 2026-12-14 (19 days)" in text_of(message)  # when the first CRL ends
-    assert "→ mend pki.yaml, then: ./run invoke plan" in text_of(message)
+    assert "→ fix pki.yaml, then: ./run invoke plan" in text_of(message)
     for day in (2, 3, 4):
         assert Run(home.path, home.moment(day)).main([]) == 3
     assert outbox() == []

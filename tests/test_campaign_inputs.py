@@ -145,5 +145,5 @@ def test_a_lost_revocation_is_a_failure(home: Home) -> None:
 
 def test_a_trial_counts_what_it_did(tmp_path: Path) -> None:
     figures: Counter[str] = Counter()
-    CAMPAIGN.run([["change", 1, "bytes cut", 1, 1, ""], ["mend"]], tmp_path, figures)
+    CAMPAIGN.run([["change", 1, "bytes cut", 1, 1, ""], ["fix"]], tmp_path, figures)
     assert figures == Counter(), "a step without the project that it is for does nothing"

@@ -12,7 +12,7 @@ from pki.backup import lost_ledger
 from pki.common.errors import LedgerError
 from pki.config.leaf_certificates import CANARY, PROBE
 from pki.deploy import preflight
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.ledger.database import Database
 from pki.ledger.ledger import Ledger
 from pki.ledger.types import Issued
@@ -93,7 +93,7 @@ def test_a_settled_ledger_is_not_asked_about_it_until_it_is_replaced(
     made(kept, 149)
     project = kept.project(149)
     project.close(settled=True)
-    project.memo.save(whole=False)
+    project.cache.save(whole=False)
     with monkeypatch.context() as patch:
         patch.setattr(Database, "_open", lambda _: pytest.fail("was opened"))
         assert made(kept, 149).made == {}
@@ -141,11 +141,11 @@ def test_one_that_no_ledger_knows_as_revoked_is_replaced(kept: Home, home: Home)
 
 def test_a_new_canary_is_no_revocation_that_opens_a_window(kept: Home) -> None:
     folder = kept.path / "build/release/forge"
-    before, first = Parcel.of(folder), shown(kept)
+    before, first = Payload.of(folder), shown(kept)
     assert before
-    before = Parcel(before.release, dict.fromkeys(before.folders, folder.rename(folder.with_name("before"))))
+    before = Payload(before.release, dict.fromkeys(before.folders, folder.rename(folder.with_name("before"))))
     made(kept, 150)
-    now = Parcel.of(folder)
+    now = Payload.of(folder)
     assert now
     assert first != shown(kept)
     assert preflight.revokes_more(now, before, 0)

@@ -20,7 +20,7 @@ from pki.ceremony import audit, request_response, shares, transcript_chain
 from pki.ceremony.offline import key_storage, machine_check, root_passphrase, session
 from pki.ceremony.offline import steps as ceremony_steps
 from pki.ceremony.online import ceremony_archive, make_request, needs, rehearsal
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
 from pki.cli import prompt as asking_people
@@ -35,8 +35,8 @@ from tests.pages import Page
 URL = "http://pki.lab.internal"
 NETWORKS = ["10.0.0.0/8"]
 DAY = timedelta(days=1)
-COMPROMISED = Wish(revoke=(("client-1", "keyCompromise"),))
-NEW_ROOT = Wish(generations=("root",))
+COMPROMISED = RequestOptions(revoke=(("client-1", "keyCompromise"),))
+NEW_ROOT = RequestOptions(generations=("root",))
 PROXIES = ("monitoring/etc/nginx/conf.d/pki-services.conf", "forge/etc/haproxy/haproxy.cfg")
 
 
@@ -100,14 +100,14 @@ def assert_sound(home: RealHome) -> None:
             assert home.project().store.authority_file(one.name, file).read_text() == one.pem
 
 
-def assert_no_gap(ladder: list[x509.CertificateRevocationList], start: datetime, end: datetime) -> None:
+def assert_no_gap(series: list[x509.CertificateRevocationList], start: datetime, end: datetime) -> None:
     """On every day there is a CRL that has begun and not ended, and numbers and thisUpdates only rise."""
-    assert [judges.number(crl) for crl in ladder] == sorted({judges.number(crl) for crl in ladder})
-    begins = [crl.last_update_utc for crl in ladder]
+    assert [judges.number(crl) for crl in series] == sorted({judges.number(crl) for crl in series})
+    begins = [crl.last_update_utc for crl in series]
     assert begins == sorted(set(begins))
     day = start
     while day < end:
-        assert any(crl.last_update_utc <= day < crl.next_update_utc for crl in ladder), day
+        assert any(crl.last_update_utc <= day < crl.next_update_utc for crl in series), day
         day += DAY
 
 
@@ -144,10 +144,10 @@ def test_the_first_ceremony_makes_a_root_and_both_intermediates_of_the_published
         judges.assert_is_ca(ca, root, purpose, url=URL, domains=["lab.internal"], networks=NETWORKS)
         assert judges.common_name(ca) == f"Example Lab {purpose.title()} CA 1"
         assert judges.lint(ca) == []
-    for crl in real.ladder():
+    for crl in real.series():
         judges.assert_is_crl(crl, root, crl.last_update_utc)
         assert judges.lint(crl) == []
-    assert_no_gap(real.ladder(), START, at(2 * 365))
+    assert_no_gap(real.series(), START, at(2 * 365))
     assert_sound(real)
 
 
@@ -279,14 +279,14 @@ def test_a_service_under_a_new_domain_waits_for_wider_name_constraints_and_is_th
     assert_sound(real)
 
 
-# -- ladders ----------------------------------------------------------------------------------------------------------
+# -- series of pre-signed CRLs ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_ladder_is_extended_half_a_year_before_its_last_rung_ends(real: RealHome) -> None:
     real.edit("server: {lifetime: 2y,", "server: {lifetime: 4y,")
     real.edit("client: {lifetime: 2y,", "client: {lifetime: 4y,")
-    real.ceremony(Wish(generations=("server", "client")), days=1)
-    before = real.ladder()
+    real.ceremony(RequestOptions(generations=("server", "client")), days=1)
+    before = real.series()
     end = before[-1].next_update_utc
     ask = (end - timedelta(days=183) - START) / DAY
     assert "ceremony:request" not in real.doit(days=int(ask)).made
@@ -295,7 +295,7 @@ def test_a_ladder_is_extended_half_a_year_before_its_last_rung_ends(real: RealHo
     (waiting,) = ceremony_archive.open_requests(real.project(ask + 1))
     assert (waiting.request.intermediates, waiting.request.roots) == ((), ())
     real.accept(real.answer(waiting.path, days=ask + 30), days=ask + 30)
-    after = real.ladder()
+    after = real.series()
     assert_no_gap(after, at(ask + 30), at(ask + 30) + timedelta(days=2 * 365 - 10))
     assert judges.number(after[0]) > judges.number(before[-1])
     assert_sound(real)
@@ -303,7 +303,7 @@ def test_a_ladder_is_extended_half_a_year_before_its_last_rung_ends(real: RealHo
 
 def test_no_pre_signed_crl_is_asked_for_that_begins_after_its_root_has_ended(tmp_path: Path) -> None:
     home = real_home(tmp_path / "real")
-    home.edit("root:   {lifetime: 10y", "root:   {lifetime: 400d, handover: 60d")
+    home.edit("root:   {lifetime: 10y", "root:   {lifetime: 400d, overlap: 60d")
     for authority in ("server", "client"):
         home.edit(f"{authority}: {{lifetime: 2y", f"{authority}: {{lifetime: 220d")
     home.edit("client: {lifetime: 180d", "client: {lifetime: 90d")
@@ -311,11 +311,11 @@ def test_no_pre_signed_crl_is_asked_for_that_begins_after_its_root_has_ended(tmp
     end = home.certificate("root-1").not_valid_after_utc
     for days in (100, 130):  # new intermediates; then a new root too, whose CRLs begin before its end
         assert make_request.uncovered(home.project(days), needs.needs(home.project(days)))
-        asked = home.ask(Wish(ladder=True), days)
+        asked = home.ask(RequestOptions(crls=True), days)
         assert make_request.uncovered(home.project(days), needs.needs(home.project(days))) == []
         home.accept(home.answer(asked.path, days), days)
-        starts = [crl.last_update_utc for crl in home.ladder()]
-        assert starts[-1] < end <= max(crl.next_update_utc for crl in home.ladder() if crl.next_update_utc)
+        starts = [crl.last_update_utc for crl in home.series()]
+        assert starts[-1] < end <= max(crl.next_update_utc for crl in home.series() if crl.next_update_utc)
     assert home.project(130).store.generations("root")[-1] == "root-2"
 
 
@@ -337,11 +337,11 @@ def test_in_every_month_of_several_ladders_the_published_crl_is_newer_than_the_o
 
 @pytest.mark.parametrize("lifetime", ["3mo", "30mo"])
 def test_a_ladder_has_no_gap_after_the_lifetime_of_root_crls_was_changed(real: RealHome, lifetime: str) -> None:
-    before = real.ladder()[-1]
-    real.edit("crl: {lifetime: 13mo, rungs: 2}", f"crl: {{lifetime: {lifetime}, rungs: 2}}")
-    real.ceremony(Wish(ladder=True), days=5)
-    assert_no_gap(real.ladder(), at(5), max(before.next_update_utc, real.ladder()[-1].next_update_utc))
-    assert real.ladder()[-1].next_update_utc >= before.next_update_utc
+    before = real.series()[-1]
+    real.edit("crl: {lifetime: 13mo, presigned: 2}", f"crl: {{lifetime: {lifetime}, presigned: 2}}")
+    real.ceremony(RequestOptions(crls=True), days=5)
+    assert_no_gap(real.series(), at(5), max(before.next_update_utc, real.series()[-1].next_update_utc))
+    assert real.series()[-1].next_update_utc >= before.next_update_utc
     assert_sound(real)
 
 
@@ -382,10 +382,10 @@ def test_a_leaf_of_the_revoked_intermediate_is_refused_and_a_new_one_accepted(
 def test_revoking_replaces_every_rung_that_has_not_ended_and_names_what_to_destroy(
     real: RealHome, held_once: RealHome
 ) -> None:
-    before = held_once.ladder()
+    before = held_once.series()
     told = real.ceremony(COMPROMISED, days=10)
     assert [re.search(r"CRL (\d+) of root-1", line)[1] for line in told] == [str(judges.number(crl)) for crl in before]
-    after = real.ladder()
+    after = real.series()
     assert all(serials(crl) == {real.certificate("client-1").serial_number} for crl in after)
     for old in before:
         newer = [crl for crl in after if old.last_update_utc < crl.last_update_utc]
@@ -401,7 +401,7 @@ def test_an_old_rung_that_a_restored_backup_put_back_is_never_published(
     revoked: RealHome, held_once: RealHome, days: int
 ) -> None:
     """Also the second one, whose thisUpdate comes later than that of the first new one."""
-    for path in held_once.project().store.rungs("root-1"):
+    for path in held_once.project().store.presigned_crls("root-1"):
         (revoked.path / "ca/root/root-1/crl" / path.name).write_bytes(path.read_bytes())
     revoked.doit("crl:root-1", days=days)
     assert serials(revoked.published()) == {revoked.certificate("client-1").serial_number}
@@ -415,7 +415,7 @@ def test_old_rungs_alone_are_never_published_and_the_run_says_why(
     folder = revoked.path / "ca/root/root-1/crl"
     for path in folder.iterdir():
         path.unlink()
-    for path in held_once.project().store.rungs("root-1"):
+    for path in held_once.project().store.presigned_crls("root-1"):
         (folder / path.name).write_bytes(path.read_bytes())
     report = revoked.doit(days=days)
     assert "lacks the revoked" in report.failed["crl:root-1"]
@@ -430,7 +430,7 @@ def test_an_old_rung_is_seen_also_where_the_published_crl_was_restored_with_it(
     folder = revoked.path / "ca/root/root-1/crl"
     for path in folder.iterdir():
         path.unlink()
-    for path in held_once.project().store.rungs("root-1"):
+    for path in held_once.project().store.presigned_crls("root-1"):
         (folder / path.name).write_bytes(path.read_bytes())
     for form in ("crl", "pem"):
         (revoked.path / f"build/crl/root-1.{form}").write_bytes(held_once.read(f"build/crl/root-1.{form}"))
@@ -440,9 +440,9 @@ def test_an_old_rung_is_seen_also_where_the_published_crl_was_restored_with_it(
 def test_an_expired_intermediate_leaves_the_ladder_and_ceremonies_go_on(revoked: RealHome) -> None:
     """An entry may leave once its certificate ended: RFC 5280, section 3.3."""
     revoked.ceremony(days=500)
-    assert all(serials(crl) for crl in revoked.ladder())
-    revoked.ceremony(Wish(ladder=True), days=735)
-    assert not any(serials(crl) for crl in revoked.ladder())
+    assert all(serials(crl) for crl in revoked.series())
+    revoked.ceremony(RequestOptions(crls=True), days=735)
+    assert not any(serials(crl) for crl in revoked.series())
     assert crls.due_presigned(revoked.project(735), "root-1") is not None
     assert_sound(revoked)
 
@@ -451,7 +451,7 @@ def test_an_entry_stays_while_a_rung_that_begins_before_the_end_would_lack_it(re
     end = (revoked.certificate("client-1").not_valid_after_utc - START) / DAY
     revoked.ceremony(days=500)
     for after in (1 / 1440, 59 / 1440, 61 / 1440):
-        revoked.ceremony(Wish(ladder=True), days=end + after)
+        revoked.ceremony(RequestOptions(crls=True), days=end + after)
         assert crls.due_presigned(revoked.project(end + after), "root-1") is not None, after
 
 
@@ -466,33 +466,33 @@ def steps(home: RealHome) -> list[str]:
     return [record.step for record in records(home)]
 
 
-def rewrap(home: RealHome, target: Vault, secret: str, days: float = 1) -> None:
-    root_passphrase.rewrap(
+def change_passphrase(home: RealHome, target: Vault, secret: str, days: float = 1) -> None:
+    root_passphrase.change_passphrase(
         home.vault, target, "root-1", lambda _: SECRET, lambda key: key_storage.in_file(key, secret), lambda: at(days)
     )
 
 
 def test_a_new_passphrase_replaces_the_old_one(real: RealHome) -> None:
-    rewrap(real, real.vault, "another-very-long-passphrase")
+    change_passphrase(real, real.vault, "another-very-long-passphrase")
     with pytest.raises(PkiError, match="cannot be opened"):
         real.vault.open_key("root-1", SECRET, "the test")
-    real.accept(real.answer(real.ask(Wish(ladder=True), 2).path, 2, secret="another-very-long-passphrase"), 2)
-    assert steps(real).index("rewrapped") > steps(real).index("exported")
+    real.accept(real.answer(real.ask(RequestOptions(crls=True), 2).path, 2, secret="another-very-long-passphrase"), 2)
+    assert steps(real).index("changed") > steps(real).index("exported")
     assert_sound(real)
 
 
 def test_a_new_medium_goes_on_and_the_old_one_then_refuses(real: RealHome) -> None:
     medium = Vault(real.path.parent / "medium")
     (medium.folder / "lost+found").mkdir(parents=True)
-    rewrap(real, medium, "another-very-long-passphrase")
+    change_passphrase(real, medium, "another-very-long-passphrase")
     assert audit.verify(medium.folder).faults == []
     old = {path: path.read_bytes() for path in real.vault.folder.rglob("*") if path.is_file()}
-    asked = real.ask(Wish(ladder=True), 2)
+    asked = real.ask(RequestOptions(crls=True), 2)
     held = session.opened(medium, asked.path.read_bytes(), str(asked.path), lambda: at(2))
     folder = ceremony_steps.sign(held, lambda _: "another-very-long-passphrase", real.out)
     real.accept(folder, 2)
     assert {path: path.read_bytes() for path in old} == old
-    asked = real.ask(Wish(ladder=True), 3)
+    asked = real.ask(RequestOptions(crls=True), 3)
     with pytest.raises(PkiError, match="it does not follow the ceremony 1, which is the last one here"):
         real.answer(asked.path, 3)
     held = session.opened(medium, asked.path.read_bytes(), str(asked.path), lambda: at(3))
@@ -513,7 +513,7 @@ def test_a_new_medium_never_holds_the_key_under_its_old_passphrase(
         return audit.verify(folder)
 
     monkeypatch.setattr(root_passphrase, "verify", looked)
-    rewrap(real, fresh, "another-very-long-passphrase")
+    change_passphrase(real, fresh, "another-very-long-passphrase")
     assert fresh.folder / "root-1/cert.pem" in copied
     assert fresh.folder / "root-1/key.pem" not in copied
     assert fresh.open_key("root-1", "another-very-long-passphrase", "a test")
@@ -525,13 +525,13 @@ def test_a_wrong_passphrase_or_a_used_medium_leaves_both_vaults_as_they_were(rea
     (used.folder / "holiday.jpg").write_bytes(b"")
     before = {path: path.read_bytes() for path in real.path.parent.rglob("*") if path.is_file()}
     with pytest.raises(PkiError, match="is not empty"):
-        rewrap(real, used, "another-very-long-passphrase")
+        change_passphrase(real, used, "another-very-long-passphrase")
     with pytest.raises(PkiError, match="cannot be opened"):
-        root_passphrase.rewrap(
+        root_passphrase.change_passphrase(
             real.vault, real.vault, "root-1", lambda _: "wrong", lambda _: pytest.fail("asked"), lambda: START
         )
     with pytest.raises(PkiError, match="there are: root-1"):
-        root_passphrase.rewrap(
+        root_passphrase.change_passphrase(
             real.vault, real.vault, "root-2", lambda _: SECRET, lambda _: pytest.fail("asked"), lambda: START
         )
     assert {path: path.read_bytes() for path in real.path.parent.rglob("*") if path.is_file()} == before
@@ -539,7 +539,7 @@ def test_a_wrong_passphrase_or_a_used_medium_leaves_both_vaults_as_they_were(rea
 
 def test_shares_hold_the_root_key_and_too_few_do_not_open_it(real: RealHome) -> None:
     passphrase, parts = shares.split(2, 3)
-    root_passphrase.rewrap(
+    root_passphrase.change_passphrase(
         real.vault,
         real.vault,
         "root-1",
@@ -548,7 +548,7 @@ def test_shares_hold_the_root_key_and_too_few_do_not_open_it(real: RealHome) -> 
         lambda: START,
     )
     assert key_storage.rule_of(real.vault, "root-1") == (2, 3)
-    real.accept(real.answer(real.ask(Wish(ladder=True), 2).path, 2, secret=shares.combine(parts[1:])), 2)
+    real.accept(real.answer(real.ask(RequestOptions(crls=True), 2).path, 2, secret=shares.combine(parts[1:])), 2)
     with pytest.raises(PkiError, match="1 of 2 shares given"):
         shares.combine(parts[:1])
     told = real.vault.transcript.read_text()
@@ -578,8 +578,8 @@ def test_a_new_root_is_certified_by_the_old_one_and_takes_over(rolled: RealHome)
     assert bundled(rolled, "roots") == {"Example Lab Root CA 1", "Example Lab Root CA 2"}
     names = ("client-1", "client-2", "root-1", "root-2")
     assert crl_issuers(rolled) == {rolled.certificate(name).subject for name in names}
-    assert_no_gap(rolled.ladder("root-1"), at(20), old.not_valid_after_utc)
-    assert_no_gap(rolled.ladder("root-2"), at(20), at(20 + 700))
+    assert_no_gap(rolled.series("root-1"), at(20), old.not_valid_after_utc)
+    assert_no_gap(rolled.series("root-2"), at(20), at(20 + 700))
     assert_sound(rolled)
 
 
@@ -636,7 +636,7 @@ def test_the_leaves_of_the_old_root_stay_valid_after_the_takeover(held_once: Rea
 
 
 def test_an_aging_root_is_succeeded_by_date_with_both_intermediates(real: RealHome) -> None:
-    real.edit("root:   {lifetime: 10y, key: ec-p384,", "root:   {lifetime: 10y, key: ec-p384, handover: 2700d,")
+    real.edit("root:   {lifetime: 10y, key: ec-p384,", "root:   {lifetime: 10y, key: ec-p384, overlap: 2700d,")
     day = 3650 - 730 - 2700
     assert "ceremony:request" not in real.doit(days=day - 1).made
     assert (
@@ -648,7 +648,7 @@ def test_an_aging_root_is_succeeded_by_date_with_both_intermediates(real: RealHo
     assert [one.name for one in request.roots] == ["root-2"]
     assert [(one.name, one.issuer) for one in request.intermediates] == [("server-2", "root-2"), ("client-2", "root-2")]
     assert [(one.name, one.issuer) for one in request.cross_certificates] == [("root-2", "root-1")]
-    assert {ladder.root for ladder in request.ladders} == {"root-1", "root-2"}
+    assert {series.root for series in request.crl_series} == {"root-1", "root-2"}
     real.accept(real.answer(waiting.path, days=day), days=day)
     assert real.doit(days=day).status == 0
     assert "ceremony:request" not in real.doit(days=day + 1).made
@@ -659,29 +659,29 @@ def test_an_aging_root_is_succeeded_by_date_with_both_intermediates(real: RealHo
 
 
 def test_a_root_that_handed_over_can_be_destroyed_and_nothing_is_asked_of_it_again(rolled: RealHome) -> None:
-    rolled.ceremony(Wish(destroy=("root-1",)), days=30)
+    rolled.ceremony(RequestOptions(destroy=("root-1",)), days=30)
     assert not rolled.vault.has_key("root-1")
     assert rolled.vault.has_key("root-2")
     assert (rolled.vault.folder / "root-1/cert.pem").exists()
     ends = [rolled.certificate(name).not_valid_after_utc for name in ("server-1", "client-1")]
     ends.append(rolled.certificate("root-2", "cross-root-1.pem").not_valid_after_utc)
-    assert_no_gap(rolled.ladder("root-1"), at(30), max(ends))
+    assert_no_gap(rolled.series("root-1"), at(30), max(ends))
     assert rolled.doit(days=30).status == 0
     names = ("client-1", "client-2", "root-1", "root-2")
     assert crl_issuers(rolled) == {rolled.certificate(name).subject for name in names}
-    asked = rolled.ask(Wish(generations=("server",), ladder=True), days=40).request
+    asked = rolled.ask(RequestOptions(generations=("server",), series=True), days=40).request
     assert asked.root_names == ("root-2",)
-    rolled.ceremony(Wish(generations=("server",)), days=41)
+    rolled.ceremony(RequestOptions(generations=("server",)), days=41)
     assert rolled.doit(days=41).status == 0
     with pytest.raises(PkiError, match="the key of the root that signed it was destroyed"):
-        rolled.ask(Wish(revoke=(("client-1", "keyCompromise"),)), days=42)
+        rolled.ask(RequestOptions(revoke=(("client-1", "keyCompromise"),)), days=42)
     assert_sound(rolled)
 
 
 def test_the_only_root_is_never_destroyed(real: RealHome) -> None:
     with pytest.raises(PkiError, match="root-1: is the root that signs, and after it nothing could be signed"):
-        real.ask(Wish(destroy=("root-1",)), days=30)
-    asked = real.ask(Wish(ladder=True), days=30)
+        real.ask(RequestOptions(destroy=("root-1",)), days=30)
+    asked = real.ask(RequestOptions(crls=True), days=30)
     forged = asked.request.model_copy(update={"destroy": ("root-1",)})
     asked.path.write_bytes(request_response.dump(forged))
     with pytest.raises(
@@ -692,32 +692,32 @@ def test_the_only_root_is_never_destroyed(real: RealHome) -> None:
 
 
 def test_a_third_root_is_not_made_while_the_first_vouches_for_the_second(real: RealHome) -> None:
-    real.ceremony(Wish(generations=("root",)), days=30)
+    real.ceremony(RequestOptions(generations=("root",)), days=30)
     with pytest.raises(PkiError, match="root-1 still vouches for root-2, until 2036-11-20"):
-        real.ask(Wish(generations=("root",)), days=60)
+        real.ask(RequestOptions(generations=("root",)), days=60)
 
 
 def test_what_was_wished_is_wished_again_when_something_else_is_needed_before_the_answer(real: RealHome) -> None:
     """Whoever carries the newest request to the vault carries the emergency along."""
-    real.ask(Wish(revoke=(("server-1", "keyCompromise"),)), days=480)
+    real.ask(RequestOptions(revoke=(("server-1", "keyCompromise"),)), days=480)
     assert "ceremony:request" in real.doit(days=490).made  # the client authority's time has come
     newest = real.ask(days=490).request
     assert {one.name for one in newest.intermediates} == {"server-2", "client-2"}
-    assert [one.generation for ladder in newest.ladders for one in ladder.revoked] == ["server-1"]
+    assert [one.generation for series in newest.crl_series for one in series.revoked] == ["server-1"]
     assert "server-1 is to be revoked: keyCompromise" in newest.because
 
 
 def test_a_wish_is_taken_back_by_asking_anew(real: RealHome) -> None:
-    real.ask(Wish(revoke=(("server-1", "keyCompromise"),)), days=30)
+    real.ask(RequestOptions(revoke=(("server-1", "keyCompromise"),)), days=30)
     project = real.project(30)
-    newest = make_request.prepare(project, Wish(ladder=True), anew=True).request
+    newest = make_request.prepare(project, RequestOptions(crls=True), drop_earlier=True).request
     project.close(settled=False)
-    assert newest.because == ("new CRLs are wished",)
-    assert newest.ladders[0].revoked == ()
+    assert newest.because == ("new CRLs are requested",)
+    assert newest.crl_series[0].revoked == ()
 
 
 def test_a_root_is_replaced_and_destroyed_in_one_ceremony(real: RealHome) -> None:
-    real.ceremony(Wish(generations=("root",), destroy=("root-1",)), days=30)
+    real.ceremony(RequestOptions(generations=("root",), destroy=("root-1",)), days=30)
     assert not real.vault.has_key("root-1")
     assert real.doit(days=30).status == 0
     assert (
@@ -783,18 +783,18 @@ def test_a_rehearsal_of_the_same_request_gives_the_same_texts(typist: Typist) ->
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "options",
     [
-        Wish(revoke=(("client-1", "keyCompromise"),)),
-        Wish(generations=("root",)),
-        Wish(generations=("root",), destroy=("root-1",)),
-        Wish(ladder=True),
+        RequestOptions(revoke=(("client-1", "keyCompromise"),)),
+        RequestOptions(generations=("root",)),
+        RequestOptions(generations=("root",), destroy=("root-1",)),
+        RequestOptions(crls=True),
     ],
 )
-def test_every_kind_of_request_can_be_rehearsed(revoked: RealHome, wish: Wish) -> None:
+def test_every_kind_of_request_can_be_rehearsed(revoked: RealHome, options: RequestOptions) -> None:
     """Also one that lists what an earlier ceremony revoked."""
-    wish = replace(wish, revoke=tuple(("client-2", reason) for _, reason in wish.revoke))
-    asked = revoked.ask(wish, 30)
+    options = replace(options, revoke=tuple(("client-2", reason) for _, reason in options.revoke))
+    asked = revoked.ask(options, 30)
     project = revoked.project(31)
     assert rehearsal.rehearse(project, asked) == rehearsal.rehearse(revoked.project(32), asked)
     revoked.accept(revoked.answer(asked.path, 32), 32)
@@ -829,8 +829,8 @@ REQUEST = ("out/request-0001.yaml", "--vault", "vault")
         (("root", *REQUEST, "--shares", "1of3"), "one share alone would open the key"),
         (("root", *REQUEST, "--words", "acid"), "this is not the request that was printed: word 1"),
         (("root", *REQUEST), "nobody is there to be asked: first 8 words of the request"),
-        (("rewrap", "--vault", "nowhere"), "nowhere: is not a folder"),
-        (("rewrap", "--vault", "vault"), "vault: is empty: is this the vault?"),
+        (("change-passphrase", "--vault", "nowhere"), "nowhere: is not a folder"),
+        (("change-passphrase", "--vault", "vault"), "vault: is empty: is this the vault?"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence_with_a_hint_and_exit_1(
@@ -954,7 +954,7 @@ def test_rewrapping_from_the_command_line_changes_the_passphrase(
     drives_at({"sda": real.vault.folder, "sdc": typist.desk / "medium"}, tmp_path / "mounts")
     (typist.desk / "secret").write_text(f"{SECRET}\n")
     (typist.desk / "new").write_text("another-very-long-passphrase-of-words\n")
-    order = ("ceremony.rewrap", "--vault", "vault", "--passphrase-file")
+    order = ("ceremony.change-passphrase", "--vault", "vault", "--passphrase-file")
     assert "this is the passphrase that it has" in typist(*order, "secret", "--new-passphrase-file", "secret")[1]
     status, said = typist(*order, "secret", "--new-passphrase-file", "new")
     assert (status, "its key has a new passphrase" in said) == (0, True), said
@@ -976,7 +976,9 @@ def test_verify_fails_over_a_changed_file(real: RealHome, typist: Typist) -> Non
     assert "all is as it was made" not in said
 
 
-@pytest.mark.parametrize("command", ["request", "rehearse", "root", "sign", "accept", "verify", "rewrap", "copy"])
+@pytest.mark.parametrize(
+    "command", ["request", "rehearse", "root", "sign", "accept", "verify", "change-passphrase", "copy"]
+)
 def test_help_names_every_option_and_where_the_command_is_typed(typist: Typist, command: str) -> None:
     status, said = typist(f"ceremony.{command}", "--help")
     text, _, options = said.partition("Usage:")[2].partition("Arguments and options:")
@@ -984,7 +986,7 @@ def test_help_names_every_option_and_where_the_command_is_typed(typist: Typist, 
     assert len(text.split()) >= 15
     for option in re.findall(r"--[a-z-]+", text.splitlines()[0]):
         assert re.search(rf"^  {option} .*[a-z]{{3}}", options, re.MULTILINE), option
-    assert ("Offline." in text) == (command in {"root", "sign", "rewrap", "copy"})
+    assert ("Offline." in text) == (command in {"root", "sign", "change-passphrase", "copy"})
 
 
 # -- nothing secret ---------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 from pki.ceremony import request_response, shares, words
 from pki.ceremony.offline import key_storage, machine_check, session, steps
 from pki.ceremony.online import kit
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.cli import argument_parser, prompt
 from pki.cli import ceremony_offline as commands
 from pki.common.errors import PkiError
@@ -136,7 +136,7 @@ def test_paper_that_is_lost_before_anything_is_signed_costs_a_new_root_and_no_ne
     (typist.desk / "secret").write_text("another-very-long-passphrase-of-words\n")
     status, said = sign(typist)
     assert (status, "the passphrase from secret is wrong" in said or "is wrong; the file is whole" in said) == (1, True)
-    line = re.findall(r'is made anew: sh run invoke (.+ --again "the paper is lost")', said)
+    line = re.findall(r'is made again: sh run invoke (.+ --again "the paper is lost")', said)
     assert line == ['ceremony.root out/request-0001.yaml --vault vault --again "the paper is lost"'], said
     status, said = root(typist)
     assert status == 1
@@ -168,7 +168,7 @@ def test_shared_root_is_made_anew_by_the_line_that_is_told_and_kept_by_who_stops
     at_terminal()
     status, said = typist("ceremony.sign", *order, "--output", "out")
     assert status == 1
-    told = re.findall(r"is made anew: sh run invoke (ceremony.root .+)", said)
+    told = re.findall(r"is made again: sh run invoke (ceremony.root .+)", said)
     assert told == ['ceremony.root out/request-0001.yaml --vault vault --shares 2of3 --again "the paper is lost"'], said
     for answers in ((), typed_back[:1], typed_back[:-1]):
         at_terminal(spoken(typist), "", *answers)
@@ -240,7 +240,7 @@ def test_paper_of_a_second_root_is_lost_and_the_first_root_stays(tmp_path: Path)
     home = real_home(tmp_path / "real")
     home.ceremony()
     key = (home.vault.folder / "root-1/key.pem").read_bytes()
-    asked = home.ask(Wish(generations=("root",)), 1)
+    asked = home.ask(RequestOptions(generations=("root",)), 1)
     steps.make_roots(home.open(asked.path, 1), lambda _, kind: new_key(kind, "which-is-lost-and-never-found"))
     held = home.open(asked.path, 1)
     assert steps.unused_roots(held) == ["root-2"]
@@ -248,7 +248,7 @@ def test_paper_of_a_second_root_is_lost_and_the_first_root_stays(tmp_path: Path)
     assert not (home.vault.folder / "root-2").exists()
     home.accept(home.answer(asked.path, 1), 1)
     assert (home.vault.folder / "root-1/key.pem").read_bytes() == key
-    held = home.open(home.ask(Wish(ladder=True), 2).path, 2)
+    held = home.open(home.ask(RequestOptions(crls=True), 2).path, 2)
     with pytest.raises(PkiError, match="there is no root on this drive that the request asks for"):
         steps.discard_roots(held, lambda _: "", "a test")
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pki.ceremony import audit, request_response, second_opinion, shares, transcript_chain, words
 from pki.ceremony.offline import key_storage, machine_check, session, steps
 from pki.ceremony.online import accept_response
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.ceremony.request_response import AskedCross, AskedRoot, Request, Response, Revocation
 from pki.common.errors import PkiError
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding
@@ -27,7 +27,7 @@ from tests.ceremonies import SECRET, RealHome, real_home
 from tests.conftest import START
 
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
-COMPROMISED = Wish(revoke=(("client-1", "keyCompromise"),))
+COMPROMISED = RequestOptions(revoke=(("client-1", "keyCompromise"),))
 TODAY = 30
 SEED = 20261123
 SAMPLES = int(os.environ.get("PKI_SAMPLES", "6"))  # bits of a file
@@ -53,7 +53,7 @@ def revoked_once(unaccepted_once: tuple[RealHome, Path], tmp_path_factory: pytes
 def answered_once(revoked_once: RealHome, tmp_path_factory: pytest.TempPathFactory) -> RealHome:
     """The same with a third ceremony answered, which brings both intermediates and was not accepted yet."""
     home = revoked_once.copy(tmp_path_factory.mktemp("answered") / "copy")
-    home.answer(home.ask(Wish(generations=("server", "client")), TODAY).path, TODAY)
+    home.answer(home.ask(RequestOptions(generations=("server", "client")), TODAY).path, TODAY)
     return home
 
 
@@ -133,7 +133,7 @@ def edited(request: Request, field: str, /, **values: Any) -> Request:
 
 @pytest.mark.parametrize("part", [0.0, 0.02, 0.3, 0.7, 0.999])
 def test_a_truncated_request_is_refused(real: RealHome, part: float) -> None:
-    data = real.ask(Wish(ladder=True), TODAY).path.read_bytes()
+    data = real.ask(RequestOptions(crls=True), TODAY).path.read_bytes()
     assert "request-0009.yaml" in refusal_of(real, data[: int(len(data) * part)])
 
 
@@ -172,13 +172,13 @@ def test_a_truncated_request_is_refused(real: RealHome, part: float) -> None:
     ],
 )
 def test_a_request_in_any_other_form_is_refused(real: RealHome, change: Callable[[bytes], bytes]) -> None:
-    data = real.ask(Wish(ladder=True), TODAY).path.read_bytes()
+    data = real.ask(RequestOptions(crls=True), TODAY).path.read_bytes()
     assert change(data) != data
     assert "request-0009.yaml" in refusal_of(real, change(data))
 
 
 def test_a_request_with_any_byte_changed_is_not_the_one_that_was_printed(real: RealHome) -> None:
-    data = real.ask(Wish(ladder=True), TODAY).path.read_bytes()
+    data = real.ask(RequestOptions(crls=True), TODAY).path.read_bytes()
     printed, chance = words.first(request_response.digest(data)), random.Random(SEED)  # noqa: S311 - no secret hangs on it
     for _ in range(40):
         place = chance.randrange(len(data))
@@ -191,7 +191,7 @@ def test_a_request_with_any_byte_changed_is_not_the_one_that_was_printed(real: R
 
 
 def test_wrong_words_are_refused(real: RealHome) -> None:
-    asked = real.ask(Wish(ladder=True), TODAY)
+    asked = real.ask(RequestOptions(crls=True), TODAY)
     given = words.first(request_response.digest(b"another one"))
     assert "this is not the request that was printed: word 1" in refused(
         real, lambda: session.confirmed(real.open(asked.path, TODAY), [], given)
@@ -199,7 +199,7 @@ def test_wrong_words_are_refused(real: RealHome) -> None:
 
 
 def test_a_wrong_passphrase_is_refused(real: RealHome) -> None:
-    data = real.ask(Wish(ladder=True), TODAY).path.read_bytes()
+    data = real.ask(RequestOptions(crls=True), TODAY).path.read_bytes()
     assert "its key cannot be opened" in refusal_of(real, data, secret="tuna-river-cabin-moss-kettle-orbits")
 
 
@@ -209,7 +209,7 @@ def test_a_request_of_another_project_is_refused(real: RealHome, tmp_path: Path)
 
 
 def test_a_request_that_does_not_follow_the_last_ceremony_is_refused(answered: RealHome) -> None:
-    said = refusal_of(answered, answered.ask(Wish(ladder=True), TODAY + 1).path.read_bytes(), TODAY + 1)
+    said = refusal_of(answered, answered.ask(RequestOptions(crls=True), TODAY + 1).path.read_bytes(), TODAY + 1)
     assert said.startswith("the request is refused: it does not follow the ceremony 3, which is the last one here")
 
 
@@ -242,10 +242,10 @@ def forged_request() -> str:
 
 
 def moved(request: Request, index: int, **changes: Any) -> Request:
-    """A request whose first ladder has one rung with other values."""
-    rungs = list(request.ladders[0].rungs)
-    rungs[index] = rungs[index].model_copy(update=changes)
-    return edited(request, "ladders", rungs=tuple(rungs))
+    """A request whose first series of pre-signed CRLs has one pre-signed CRL with other values."""
+    presigned_crls = list(request.crl_series[0].presigned_crls)
+    presigned_crls[index] = presigned_crls[index].model_copy(update=changes)
+    return edited(request, "crl_series", presigned_crls=tuple(presigned_crls))
 
 
 def of_present_root(**changes: Any) -> AskedRoot:
@@ -329,31 +329,31 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
         lambda r, _: edited(r, "intermediates", issuer="root-7"),
         "root-7 is needed, and neither in the vault nor asked for",
     ),
-    "a ladder of a root that nobody knows": (
-        lambda r, _: edited(r, "ladders", root="root-7"),
+    "a series of pre-signed CRLs of a root that nobody knows": (
+        lambda r, _: edited(r, "crl_series", root="root-7"),
         "root-7 is needed, and neither in the vault nor asked for",
     ),
     "a revoked intermediate left out": (
-        lambda r, _: edited(r, "ladders", revoked=()),
+        lambda r, _: edited(r, "crl_series", revoked=()),
         "was revoked in an earlier ceremony and is not listed",
     ),
     "a revoked serial number that no root gave": (
         lambda r, _: edited(
             r,
-            "ladders",
+            "crl_series",
             revoked=(
-                *r.ladders[0].revoked,
+                *r.crl_series[0].revoked,
                 Revocation(generation="server-1", serial=0xDEADBEEF, reason="keyCompromise", at=r.prepared),
             ),
         ),
-        "the ladder of root-1: server-1 with the serial deadbeef was never signed by root-1",
+        "the series of pre-signed CRLs of root-1: server-1 with the serial deadbeef was never signed by root-1",
     ),
     "a revocation under the name of another": (
         lambda r, h: edited(
             r,
-            "ladders",
+            "crl_series",
             revoked=(
-                *r.ladders[0].revoked,
+                *r.crl_series[0].revoked,
                 Revocation(
                     generation="client-2",
                     serial=h.certificate("server-1").serial_number,
@@ -365,52 +365,54 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
         "was never signed by root-1",
     ),
     "a revocation that stands twice": (
-        lambda r, _: edited(r, "ladders", revoked=r.ladders[0].revoked * 2),
+        lambda r, _: edited(r, "crl_series", revoked=r.crl_series[0].revoked * 2),
         "client-1 is listed twice",
     ),
-    "a gap between two rungs": (
-        lambda r, _: moved(r, 1, this_update=r.ladders[0].rungs[0].next_update + SECOND),
+    "a gap between two pre-signed CRLs": (
+        lambda r, _: moved(r, 1, this_update=r.crl_series[0].presigned_crls[0].next_update + SECOND),
         "would leave a gap after CRL",
     ),
-    "a rung number that is not above the last one": (
-        lambda r, h: moved(r, 0, number=max(int(path.stem) for path in h.project().store.rungs("root-1"))),
+    "a pre-signed CRL number that is not above the last one": (
+        lambda r, h: moved(r, 0, number=max(int(path.stem) for path in h.project().store.presigned_crls("root-1"))),
         "does not have a higher number than",
     ),
-    "rung numbers that fall": (
-        lambda r, _: moved(r, 1, number=r.ladders[0].rungs[0].number),
+    "pre-signed CRL numbers that fall": (
+        lambda r, _: moved(r, 1, number=r.crl_series[0].presigned_crls[0].number),
         "does not have a higher number than",
     ),
-    "a rung that does not replace an old one": (
+    "a pre-signed CRL that does not replace an old one": (
         lambda r, _: moved(r, 0, this_update=r.prepared - 60 * DAY),
         "nothing replaces the CRL",
     ),
-    "a rung that replaces an old one days too late": (
-        lambda r, _: moved(r, 1, this_update=r.ladders[0].rungs[1].this_update + 2 * DAY),
+    "a pre-signed CRL that replaces an old one days too late": (
+        lambda r, _: moved(r, 1, this_update=r.crl_series[0].presigned_crls[1].this_update + 2 * DAY),
         "nothing replaces the CRL",
     ),
-    "a ladder that ends before the one that it replaces": (
+    "a series of pre-signed CRLs that ends before the one that it replaces": (
         lambda r, _: edited(
-            moved(r, 1, next_update=r.ladders[0].rungs[1].this_update + DAY),
-            "ladders",
-            rungs=moved(r, 1, next_update=r.ladders[0].rungs[1].this_update + DAY).ladders[0].rungs[:2],
+            moved(r, 1, next_update=r.crl_series[0].presigned_crls[1].this_update + DAY),
+            "crl_series",
+            presigned_crls=moved(r, 1, next_update=r.crl_series[0].presigned_crls[1].this_update + DAY)
+            .crl_series[0]
+            .presigned_crls[:2],
         ),
         "before the one that it replaces",
     ),
-    "a ladder that begins in the future": (
+    "a series of pre-signed CRLs that begins in the future": (
         lambda r, _: moved(r, 0, this_update=r.prepared + SECOND),
         "its first CRL would begin in the future",
     ),
-    "a rung for four years": (
-        lambda r, _: moved(r, 1, next_update=r.ladders[0].rungs[1].this_update + 4 * 366 * DAY),
+    "a pre-signed CRL for four years": (
+        lambda r, _: moved(r, 1, next_update=r.crl_series[0].presigned_crls[1].this_update + 4 * 366 * DAY),
         "would live from",
     ),
-    "a rung that ends before it begins": (
-        lambda r, _: moved(r, 1, next_update=r.ladders[0].rungs[1].this_update - SECOND),
+    "a pre-signed CRL that ends before it begins": (
+        lambda r, _: moved(r, 1, next_update=r.crl_series[0].presigned_crls[1].this_update - SECOND),
         "would live from",
     ),
-    "two ladders for one root": (
-        lambda r, _: r.model_copy(update={"ladders": r.ladders * 2}),
-        "root-1 would have two ladders",
+    "two series of pre-signed CRLs for one root": (
+        lambda r, _: r.model_copy(update={"crl_series": r.crl_series * 2}),
+        "root-1 would have two series of pre-signed CRLs",
     ),
     "the end of the only root": (
         lambda r, _: r.model_copy(update={"destroy": ("root-1",)}),
@@ -470,12 +472,12 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_a_request_is_refused_that_asks_for(real: RealHome, what: str) -> None:
     change, expected = FORBIDDEN[what]
-    request = change(real.ask(Wish(generations=("server",)), TODAY).request, real)
+    request = change(real.ask(RequestOptions(generations=("server",)), TODAY).request, real)
     assert expected in refusal_of(real, request_response.dump(request))
 
 
 def test_the_request_that_those_were_made_from_is_signed(real: RealHome) -> None:
-    real.ceremony(Wish(generations=("server",)), TODAY)
+    real.ceremony(RequestOptions(generations=("server",)), TODAY)
     assert audit.verify(real.vault.folder).faults == []
 
 
@@ -489,7 +491,7 @@ def test_the_request_that_those_were_made_from_is_signed(real: RealHome) -> None
 def test_nothing_is_handed_out_unless_openssl_accepts_it_and_refuses_what_is_revoked(
     real: RealHome, monkeypatch: pytest.MonkeyPatch, verdict: str, said: str
 ) -> None:
-    asked = real.ask(Wish(generations=("server",)), TODAY)
+    asked = real.ask(RequestOptions(generations=("server",)), TODAY)
     monkeypatch.setattr(second_opinion, "openssl_fault", lambda *_: verdict)
     assert said in refused(real, lambda: real.answer(asked.path, TODAY))
 
@@ -513,7 +515,7 @@ def test_a_root_is_not_made_that_nobody_should_have(tmp_path: Path, changes: dic
 def test_a_root_is_not_made_without_a_ladder_and_not_twice(tmp_path: Path) -> None:
     home = real_home(tmp_path / "new")
     asked = home.ask()
-    bare = asked.request.model_copy(update={"ladders": ()})
+    bare = asked.request.model_copy(update={"crl_series": ()})
     assert "root-1 would have no CRL" in refusal_of(home, request_response.dump(bare), 0)
     home.answer(asked.path)
     other = edited(asked.request, "roots", not_after=asked.request.roots[0].not_after - DAY)
@@ -551,7 +553,7 @@ def test_a_root_in_the_vault_that_was_made_for_another_request_is_not_used(tmp_p
     ],
 )
 def test_a_clock_that_cannot_be_right_is_refused_or_recorded(real: RealHome, now: timedelta, expected: str) -> None:
-    asked = real.ask(Wish(ladder=True), TODAY)
+    asked = real.ask(RequestOptions(crls=True), TODAY)
     held = real.open(asked.path, now / DAY)
     found = machine_check.findings(
         START + now, held.request.prepared, held.last_moment, swaps=Path("/nowhere"), interfaces=list
@@ -573,7 +575,7 @@ def is_below(path: Any, folder: Path) -> bool:
 def test_a_medium_that_cannot_be_written_is_refused(
     real: RealHome, monkeypatch: pytest.MonkeyPatch, medium: str
 ) -> None:
-    asked, folder, opened = real.ask(Wish(ladder=True), TODAY), real.path.parent / medium, os.open
+    asked, folder, opened = real.ask(RequestOptions(crls=True), TODAY), real.path.parent / medium, os.open
     before, size = everything(real), real.vault.transcript.stat().st_size
 
     def read_only(path: Any, flags: int, *rest: Any, **options: Any) -> int:
@@ -596,7 +598,7 @@ def test_a_medium_that_fills_up_leaves_no_half_response(
     real: RealHome, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     """At any point: what had been there is there, no part of an answer is, and with room the ceremony goes on."""
-    asked, write, left = real.ask(Wish(generations=("server",)), TODAY), os.write, room
+    asked, write, left = real.ask(RequestOptions(generations=("server",)), TODAY), os.write, room
     before = everything(real)
 
     def full(handle: int, data: Any) -> int:
@@ -621,8 +623,8 @@ def test_signing_again_gives_the_same_response_once_more(answered: RealHome) -> 
     folder = answered.out / "response-0003"
     before = {name: data for name, data in contents(folder).items() if "transcript" not in name.name}
     path = answered.path / "ca/ceremonies/0003/request.yaml"
-    rung = next(folder.glob("*-crl-*.pem"))
-    rung.write_bytes(rung.read_bytes()[:100])
+    presigned_crl = next(folder.glob("*-crl-*.pem"))
+    presigned_crl.write_bytes(presigned_crl.read_bytes()[:100])
     again = answered.answer(path, TODAY, secret="which nobody asks for")
     assert {name: data for name, data in contents(again).items() if "transcript" not in name.name} == before
     shutil.rmtree(folder)
@@ -712,7 +714,7 @@ def test_a_first_ceremony_that_is_killed_at_any_write_is_completed_by_a_second_t
 
 
 def test_a_ceremony_that_replaces_a_ladder_is_completed_wherever_it_was_killed(real: RealHome, tmp_path: Path) -> None:
-    path = real.ask(Wish(ladder=True), TODAY).path.relative_to(real.path)
+    path = real.ask(RequestOptions(crls=True), TODAY).path.relative_to(real.path)
     whole = real.copy(tmp_path / "whole")
     for number in moments(lambda: whole.answer(whole.path / path, TODAY), 8):
         home = real.copy(tmp_path / str(number))
@@ -935,9 +937,15 @@ def test_no_bit_of_a_crl_can_be_flipped(answered: RealHome) -> None:
         path.write_bytes(pem_encoding.pem("X509 CRL", bad))
 
         def change(response: Response) -> Response:
-            digests = {rung.file: request_response.digest((folder / rung.file).read_bytes()) for rung in response.rungs}
-            rungs = tuple(rung.model_copy(update={"sha256": digests[rung.file]}) for rung in response.rungs)
-            return response.model_copy(update={"rungs": rungs})
+            digests = {
+                presigned_crl.file: request_response.digest((folder / presigned_crl.file).read_bytes())
+                for presigned_crl in response.presigned_crls
+            }
+            presigned_crls = tuple(
+                presigned_crl.model_copy(update={"sha256": digests[presigned_crl.file]})
+                for presigned_crl in response.presigned_crls
+            )
+            return response.model_copy(update={"presigned_crls": presigned_crls})
 
         assert_not_accepted(answered, folder, forge(folder, change))
 
@@ -962,15 +970,17 @@ def test_no_crl_is_accepted_but_the_one_that_the_root_signed_for_this_request(an
         one.write_bytes(crl_by(own_root(answered), x509.load_pem_x509_crl(data), []))
 
     def change(response: Response) -> Response:
-        rungs = [
-            rung.model_copy(update={"sha256": request_response.digest((folder / rung.file).read_bytes())})
-            for rung in response.rungs
+        presigned_crls = [
+            presigned_crl.model_copy(
+                update={"sha256": request_response.digest((folder / presigned_crl.file).read_bytes())}
+            )
+            for presigned_crl in response.presigned_crls
         ]
         if what == "fewer":
-            rungs = rungs[:1]
+            presigned_crls = presigned_crls[:1]
         if what == "another number":
-            rungs[1] = rungs[1].model_copy(update={"number": rungs[1].number + 1})
-        return response.model_copy(update={"rungs": tuple(rungs)})
+            presigned_crls[1] = presigned_crls[1].model_copy(update={"number": presigned_crls[1].number + 1})
+        return response.model_copy(update={"presigned_crls": tuple(presigned_crls)})
 
     assert_not_accepted(answered, folder, forge(folder, change))
 
@@ -1020,7 +1030,10 @@ def test_a_response_of_another_project_is_not_accepted(answered: RealHome, tmp_p
 
 
 def test_of_two_open_requests_either_may_be_answered_and_the_other_is_then_closed(real: RealHome) -> None:
-    older, newer = real.ask(Wish(generations=("server",)), TODAY), real.ask(Wish(generations=("client",)), TODAY + 1)
+    older, newer = (
+        real.ask(RequestOptions(generations=("server",)), TODAY),
+        real.ask(RequestOptions(generations=("client",)), TODAY + 1),
+    )
     copy = real.copy(real.path.parent.parent / "second")
     real.accept(real.answer(older.path, TODAY + 2), TODAY + 2)
     folder = copy.answer(copy.path / newer.path.relative_to(real.path), TODAY + 2)
@@ -1091,13 +1104,13 @@ def test_any_record_of_a_transcript_that_was_taken_away_is_missed(real: RealHome
 
 def test_certificates_and_crls_that_no_ceremony_made_are_named(real: RealHome) -> None:
     alien = pem_encoding.pem_of([own_root(real).certificate])
-    rung = min((real.path / "ca/root/root-1/crl").iterdir())
+    presigned_crl = min((real.path / "ca/root/root-1/crl").iterdir())
     for path, content in {
         "ca/server/server-9/cert.pem": alien,
         "ca/root/root-2/cert.pem": alien,
         "ca/root/root-1/cross-root-9.pem": alien,
-        "ca/root/root-1/crl/1.pem": rung.read_bytes(),
-        f"ca/ceremonies/0002/root-1-crl-{rung.stem}.pem": alien,
+        "ca/root/root-1/crl/1.pem": presigned_crl.read_bytes(),
+        f"ca/ceremonies/0002/root-1-crl-{presigned_crl.stem}.pem": alien,
     }.items():
         target = real.path / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -1131,12 +1144,15 @@ def test_a_destroyed_rung_is_no_fault_and_a_replaced_one_that_is_still_there_is(
     old = min(unaccepted_once[1].glob("root-1-crl-*.pem"))
     target = real.vault.folder / "ceremonies/0001" / old.name
     target.write_bytes(old.read_bytes())
-    assert verdict(real.vault.folder) == f"{target}: is not a CRL of the newest ladder of root-1; destroy it"
+    assert (
+        verdict(real.vault.folder)
+        == f"{target}: is not a CRL of the newest series of pre-signed CRLs of root-1; destroy it"
+    )
 
 
 def test_neither_words_of_shares_nor_passphrases_can_be_written_into_a_transcript(real: RealHome) -> None:
     passphrase, parts = shares.split(2, 3)
-    held = real.open(real.ask(Wish(ladder=True), TODAY).path, TODAY)
+    held = real.open(real.ask(RequestOptions(crls=True), TODAY).path, TODAY)
     held.forbid(passphrase)
     with pytest.raises(ValueError, match="holds a secret"):
         held.transcript.record("written", text=f"by {passphrase.replace('-', ' ').upper()}")

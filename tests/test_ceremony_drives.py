@@ -12,7 +12,7 @@ import pytest
 
 from pki.ceremony import audit, drives, transcript_chain, vault_identity
 from pki.ceremony.online import misplaced_keys
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
 from pki.cli import prompt
@@ -438,7 +438,7 @@ def test_second_drive_is_equal_and_recognised_by_the_same_number(held: Typist) -
 def test_copy_is_brought_up_to_date_and_what_was_destroyed_is_destroyed_there(held: Typist) -> None:
     held("ceremony.copy", "--vault", "vault", "--to", "medium")
     before = files_of(held.desk / "medium")
-    held.home.ceremony(Wish(ladder=True), days=1)
+    held.home.ceremony(RequestOptions(crls=True), days=1)
     assert files_of(held.desk / "vault").keys() - before.keys()
     status, said = held("ceremony.copy", "--vault", "vault", "--to", "medium", days=1)
     assert status == 0, said
@@ -449,7 +449,7 @@ def test_copy_is_brought_up_to_date_and_what_was_destroyed_is_destroyed_there(he
 
 def test_newer_drive_is_never_overwritten_with_the_older_one(held: Typist) -> None:
     held("ceremony.copy", "--vault", "vault", "--to", "medium")
-    held.home.ceremony(Wish(ladder=True), days=1)
+    held.home.ceremony(RequestOptions(crls=True), days=1)
     before = files_of(held.desk / "vault")
     said = refused(held("ceremony.copy", "--vault", "medium", "--to", "vault", days=1))
     assert "the two drives are taken for each other" in said
@@ -521,7 +521,7 @@ def test_drives_with_records_of_their_own_are_made_equal_by_the_line_that_is_tol
 
 def test_drive_on_which_a_key_was_used_is_believed_and_never_overwritten(twins: Typist) -> None:
     refusal(twins, "medium")
-    twins.home.ceremony(Wish(ladder=True), days=1)
+    twins.home.ceremony(RequestOptions(crls=True), days=1)
     before = files_of(twins.desk / "vault")
     said = refused(copied(twins, "medium", "vault", "--despite", "a test"))
     assert f"believe {twins.desk}/vault, where a key was used" in said

@@ -25,15 +25,15 @@ from pki.ceremony.policy import LEAP, Known
 from pki.ceremony.request_response import (
     AskedCross,
     AskedIntermediate,
-    AskedLadder,
     AskedRoot,
-    AskedRung,
     LedgerHead,
     Request,
+    RequestedCrl,
+    RequestedSeries,
     Response,
     Revocation,
     SignedCertificate,
-    SignedRung,
+    SignedCrl,
 )
 from pki.ceremony.vault import Past, fingerprint
 from pki.common.errors import PkiError
@@ -82,8 +82,13 @@ def weakened(draft: CertificateDraft) -> CertificateDraft:
 
 
 def crl_draft(root: Issuer, **changes: Any) -> CrlDraft:
-    rung = AskedRung(number=7, this_update=START, next_update=START + 90 * DAY)
-    values: dict[str, Any] = {"what": "CRL 7 of root-1", "rung": rung, "entries": (), "issuer": root.certificate}
+    presigned_crl = RequestedCrl(number=7, this_update=START, next_update=START + 90 * DAY)
+    values: dict[str, Any] = {
+        "what": "CRL 7 of root-1",
+        "presigned_crl": presigned_crl,
+        "entries": (),
+        "issuer": root.certificate,
+    }
     return CrlDraft(**{**values, **changes})
 
 
@@ -186,8 +191,8 @@ def test_a_signed_crl_is_compared_with_what_was_asked_for(root: Issuer) -> None:
         assert checked_signing.check(asked, signed, root.certificate) == [
             "its entries are not those that were asked for"
         ]
-    for rung in ({"number": 8}, {"this_update": START - SECOND}, {"next_update": START + DAY}):
-        signed = signed_by(replace(asked, rung=asked.rung.model_copy(update=rung)), root.key)
+    for presigned_crl in ({"number": 8}, {"this_update": START - SECOND}, {"next_update": START + DAY}):
+        signed = signed_by(replace(asked, presigned_crl=asked.presigned_crl.model_copy(update=presigned_crl)), root.key)
         assert len(checked_signing.check(asked, signed, root.certificate)) == 1
 
 
@@ -374,10 +379,10 @@ class Case:
         items[index] = items[index].model_copy(update=values)
         return self.with_(**{field: tuple(items)})
 
-    def rung(self, index: int, /, **values: Any) -> Case:
-        rungs = list(self.request.ladders[0].rungs)
-        rungs[index] = rungs[index].model_copy(update=values)
-        return self.one("ladders", rungs=tuple(rungs))
+    def presigned_crl(self, index: int, /, **values: Any) -> Case:
+        presigned_crls = list(self.request.crl_series[0].presigned_crls)
+        presigned_crls[index] = presigned_crls[index].model_copy(update=values)
+        return self.one("crl_series", presigned_crls=tuple(presigned_crls))
 
     def faults(self, *, made: bool = True) -> list[str]:
         return policy.faults(self.request, self.known, roots_are_made=made)
@@ -388,9 +393,9 @@ def csr(key: PrivateKey) -> str:
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
-def rungs(first: int, since: datetime, count: int = 2) -> tuple[AskedRung, ...]:
+def presigned_crls(first: int, since: datetime, count: int = 2) -> tuple[RequestedCrl, ...]:
     return tuple(
-        AskedRung(number=first + n, this_update=since + 100 * n * DAY, next_update=since + (100 * n + 120) * DAY)
+        RequestedCrl(number=first + n, this_update=since + 100 * n * DAY, next_update=since + (100 * n + 120) * DAY)
         for n in range(count)
     )
 
@@ -400,7 +405,7 @@ def request_of(number: int, prepared: datetime, **changes: Any) -> Request:
         "format": "doit-pki ceremony request 1", "number": number, "prepared": prepared, "organisation": "Example Lab",
         "publish": URL, "sandbox": False, "because": (), "previous": "none",
         "ledger": LedgerHead(events=1, head="0" * 64), "pinned": {}, "roots": (), "intermediates": (),
-        "cross_certificates": (), "ladders": (), "destroy": (),
+        "cross_certificates": (), "crl_series": (), "destroy": (),
     }  # fmt: skip
     return Request.model_construct(**{**values, **changes})
 
@@ -425,9 +430,9 @@ def case_once() -> Case:
     first = request_of(
         1,
         START,
-        ladders=(
-            AskedLadder(root="root-1", revoked=(), rungs=rungs(1, START)),
-            AskedLadder(root="root-2", revoked=(), rungs=rungs(1, START)),
+        crl_series=(
+            RequestedSeries(root="root-1", revoked=(), presigned_crls=presigned_crls(1, START)),
+            RequestedSeries(root="root-2", revoked=(), presigned_crls=presigned_crls(1, START)),
         ),
     )
     response = Response.model_construct(
@@ -437,8 +442,8 @@ def case_once() -> Case:
             said("server-1", "root-1", server),
             said("client-1", "root-2", client),
         ),
-        rungs=tuple(
-            SignedRung(root=root, number=number, file=f"{root}-crl-{number}.pem", sha256="0" * 64)
+        presigned_crls=tuple(
+            SignedCrl(root=root, number=number, file=f"{root}-crl-{number}.pem", sha256="0" * 64)
             for root in ("root-1", "root-2")
             for number in (1, 2)
         ),
@@ -447,9 +452,9 @@ def case_once() -> Case:
     past = Past(1, Path("/nowhere"), first, response, "a" * 64, "d" * 64)
     known = Known({"root-1": old.certificate, "root-2": new.certificate}, [past])
     series = (
-        AskedRung(number=3, this_update=now, next_update=now + 120 * DAY),
-        AskedRung(number=4, this_update=START + 100 * DAY + HOUR, next_update=START + 211 * DAY),
-        AskedRung(number=5, this_update=START + 211 * DAY, next_update=START + 221 * DAY),
+        RequestedCrl(number=3, this_update=now, next_update=now + 120 * DAY),
+        RequestedCrl(number=4, this_update=START + 100 * DAY + HOUR, next_update=START + 211 * DAY),
+        RequestedCrl(number=5, this_update=START + 211 * DAY, next_update=START + 221 * DAY),
     )
     return Case(
         request_of(
@@ -468,9 +473,9 @@ def case_once() -> Case:
             ),
             intermediates=(intermediate_of("server-2", "root-2", now, now + YEAR),),
             cross_certificates=(AskedCross(name="root-3", issuer="root-2", not_before=now, not_after=now + YEAR),),
-            ladders=(
-                AskedLadder(root="root-1", revoked=(), rungs=series),
-                AskedLadder(root="root-3", revoked=(), rungs=rungs(1, now)),
+            crl_series=(
+                RequestedSeries(root="root-1", revoked=(), presigned_crls=series),
+                RequestedSeries(root="root-3", revoked=(), presigned_crls=presigned_crls(1, now)),
             ),
         ),
         known,
@@ -497,23 +502,25 @@ def certificate_of(case: Case, name: str) -> x509.Certificate:
 
 def test_the_crl_of_a_root_lists_what_this_root_signed_and_nothing_else(case: Case) -> None:
     own, foreign = (revoked(name, certificate_of(case, name)) for name in ("server-1", "client-1"))
-    assert case.one("ladders", revoked=(own,)).faults(made=False) == []
-    assert case.one("ladders", revoked=(foreign,)).faults(made=False) == [
-        f"the ladder of root-1: client-1 with the serial {foreign.serial:x} was never signed by root-1"
+    assert case.one("crl_series", revoked=(own,)).faults(made=False) == []
+    assert case.one("crl_series", revoked=(foreign,)).faults(made=False) == [
+        f"the series of pre-signed CRLs of root-1: client-1 with the serial {foreign.serial:x} was never signed by root-1"
     ]
 
 
 def test_a_certificate_is_revoked_once_in_a_series(case: Case) -> None:
     own = revoked("server-1", certificate_of(case, "server-1"))
-    fault = "the ladder of root-1: server-1 is listed twice"
-    assert case.one("ladders", revoked=(own, own)).faults(made=False) == [fault]
+    fault = "the series of pre-signed CRLs of root-1: server-1 is listed twice"
+    assert case.one("crl_series", revoked=(own, own)).faults(made=False) == [fault]
 
 
 def test_a_request_follows_the_last_of_several_ceremonies(case: Case) -> None:
     """Its CRLs, too, replace those of the last ceremony that signed any for the root."""
     first = case.known.history[0]
-    series = tuple(one.model_copy(update={"rungs": rungs(9, START, 4)}) for one in first.request.ladders)
-    second = replace(first, number=2, digest="e" * 64, request=first.request.model_copy(update={"ladders": series}))
+    series = tuple(
+        one.model_copy(update={"presigned_crls": presigned_crls(9, START, 4)}) for one in first.request.crl_series
+    )
+    second = replace(first, number=2, digest="e" * 64, request=first.request.model_copy(update={"crl_series": series}))
     later = replace(case, known=replace(case.known, history=[first, second])).with_(number=3, previous="e" * 64)
     found = later.faults(made=False)
     assert "does not follow" not in "".join(found)
@@ -533,11 +540,13 @@ def test_a_root_is_destroyed_only_after_crls_until_its_last_certificate_ends(cas
     asked = case.with_(destroy=("root-1",))
 
     def lasting(until: datetime) -> Case:
-        last = AskedRung(number=6, this_update=START + 221 * DAY, next_update=until)
-        return asked.one("ladders", rungs=(*case.request.ladders[0].rungs, last))
+        last = RequestedCrl(number=6, this_update=START + 221 * DAY, next_update=until)
+        return asked.one("crl_series", presigned_crls=(*case.request.crl_series[0].presigned_crls, last))
 
     assert asked.faults(made=False) == [fault]
-    assert asked.with_(ladders=case.request.ladders[1:]).faults(made=False) == [fault]  # none at all is not enough
+    assert asked.with_(crl_series=case.request.crl_series[1:]).faults(made=False) == [
+        fault
+    ]  # none at all is not enough
     assert lasting(end - SECOND).faults(made=False) == [fault]
     assert lasting(end).faults(made=False) == []
 
@@ -545,14 +554,16 @@ def test_a_root_is_destroyed_only_after_crls_until_its_last_certificate_ends(cas
 def test_the_root_that_signs_is_never_destroyed(case: Case) -> None:
     newest = case.with_(destroy=("root-3",)).faults(made=False)
     assert newest == ["root-3 is to be destroyed and is not in this vault"]
-    alone = case.with_(roots=(), cross_certificates=(), ladders=case.request.ladders[:1], destroy=("root-2",))
+    alone = case.with_(roots=(), cross_certificates=(), crl_series=case.request.crl_series[:1], destroy=("root-2",))
     assert "root-2 is the root that signs; there must be another one before it is destroyed" in alone.faults()
 
 
 def test_a_certificate_that_has_ended_keeps_no_root_alive(case: Case) -> None:
     late = case.request.prepared + 2 * YEAR
-    ladders = (AskedLadder(root="root-1", revoked=(), rungs=rungs(3, late)),)
-    request = request_of(2, late, previous="d" * 64, pinned=case.request.pinned, ladders=ladders, destroy=("root-1",))
+    crl_series = (RequestedSeries(root="root-1", revoked=(), presigned_crls=presigned_crls(3, late)),)
+    request = request_of(
+        2, late, previous="d" * 64, pinned=case.request.pinned, crl_series=crl_series, destroy=("root-1",)
+    )
     assert replace(case, request=request).faults() == []
 
 
@@ -604,59 +615,59 @@ BOUNDS: dict[str, tuple[Callable[[Case], Case], Callable[[Case], Case], str]] = 
         "root-3 by root-2: would be valid outside the life of root-2",
     ),
     "how long a CRL lives": (
-        lambda c: c.rung(1, next_update=c.request.ladders[0].rungs[1].this_update + PRESIGNED_CRL_LIMIT),
-        lambda c: c.rung(1, next_update=c.request.ladders[0].rungs[1].this_update + PRESIGNED_CRL_LIMIT + SECOND),
-        "the ladder of root-1: CRL 4 would live from",
+        lambda c: c.presigned_crl(1, next_update=c.request.crl_series[0].presigned_crls[1].this_update + PRESIGNED_CRL_LIMIT),
+        lambda c: c.presigned_crl(1, next_update=c.request.crl_series[0].presigned_crls[1].this_update + PRESIGNED_CRL_LIMIT + SECOND),
+        "the series of pre-signed CRLs of root-1: CRL 4 would live from",
     ),
     "that a CRL lives at all": (
         lambda c: c,
-        lambda c: c.rung(1, next_update=c.request.ladders[0].rungs[1].this_update),
-        "the ladder of root-1: CRL 4 would live from",
+        lambda c: c.presigned_crl(1, next_update=c.request.crl_series[0].presigned_crls[1].this_update),
+        "the series of pre-signed CRLs of root-1: CRL 4 would live from",
     ),
     "that no CRL begins after its root ended": (
-        lambda c: c.one("roots", not_after=c.request.ladders[1].rungs[1].this_update + SECOND),
-        lambda c: c.one("roots", not_after=c.request.ladders[1].rungs[1].this_update),
-        "the ladder of root-3: CRL 2 would live from",
+        lambda c: c.one("roots", not_after=c.request.crl_series[1].presigned_crls[1].this_update + SECOND),
+        lambda c: c.one("roots", not_after=c.request.crl_series[1].presigned_crls[1].this_update),
+        "the series of pre-signed CRLs of root-3: CRL 2 would live from",
     ),
     "that there is no gap between two CRLs": (
-        lambda c: c.rung(0, next_update=c.request.ladders[0].rungs[1].this_update),
-        lambda c: c.rung(0, next_update=c.request.ladders[0].rungs[1].this_update - SECOND),
-        "the ladder of root-1: CRL 4 would leave a gap after CRL 3",
+        lambda c: c.presigned_crl(0, next_update=c.request.crl_series[0].presigned_crls[1].this_update),
+        lambda c: c.presigned_crl(0, next_update=c.request.crl_series[0].presigned_crls[1].this_update - SECOND),
+        "the series of pre-signed CRLs of root-1: CRL 4 would leave a gap after CRL 3",
     ),
     "that CRLs begin one after the other": (
         lambda c: c,
-        lambda c: c.rung(1, this_update=c.request.ladders[0].rungs[0].this_update),
-        "the ladder of root-1: CRL 4 would leave a gap after CRL 3",
+        lambda c: c.presigned_crl(1, this_update=c.request.crl_series[0].presigned_crls[0].this_update),
+        "the series of pre-signed CRLs of root-1: CRL 4 would leave a gap after CRL 3",
     ),
     "that a series begins now": (
-        lambda c: c.rung(0, this_update=c.request.prepared),
-        lambda c: c.rung(0, this_update=c.request.prepared + SECOND),
-        "the ladder of root-1: its first CRL would begin in the future",
+        lambda c: c.presigned_crl(0, this_update=c.request.prepared),
+        lambda c: c.presigned_crl(0, this_update=c.request.prepared + SECOND),
+        "the series of pre-signed CRLs of root-1: its first CRL would begin in the future",
     ),
     "that numbers rise": (
-        lambda c: c.rung(0, number=3),
-        lambda c: c.rung(0, number=2),
-        "the ladder of root-1: CRL 2 does not have a higher number than 2",
+        lambda c: c.presigned_crl(0, number=3),
+        lambda c: c.presigned_crl(0, number=2),
+        "the series of pre-signed CRLs of root-1: CRL 2 does not have a higher number than 2",
     ),
     "how far numbers leap": (
-        lambda c: c.rung(2, number=int(c.request.ladders[0].rungs[2].this_update.timestamp())),
-        lambda c: c.rung(2, number=int(c.request.ladders[0].rungs[2].this_update.timestamp()) + 1),
+        lambda c: c.presigned_crl(2, number=int(c.request.crl_series[0].presigned_crls[2].this_update.timestamp())),
+        lambda c: c.presigned_crl(2, number=int(c.request.crl_series[0].presigned_crls[2].this_update.timestamp()) + 1),
         "leaps far ahead of 4",
     ),
     "that a series lasts as long as the one before": (
-        lambda c: c.rung(2, next_update=START + 220 * DAY),
-        lambda c: c.rung(2, next_update=START + 220 * DAY - SECOND),
-        "the ladder of root-1: it ends on",
+        lambda c: c.presigned_crl(2, next_update=START + 220 * DAY),
+        lambda c: c.presigned_crl(2, next_update=START + 220 * DAY - SECOND),
+        "the series of pre-signed CRLs of root-1: it ends on",
     ),
     "that an earlier CRL is replaced soon enough": (
-        lambda c: c.rung(1, this_update=START + 100 * DAY + HOUR),
-        lambda c: c.rung(1, this_update=START + 100 * DAY + HOUR + SECOND),
-        "the ladder of root-1: nothing replaces the CRL 2 of an earlier ceremony",
+        lambda c: c.presigned_crl(1, this_update=START + 100 * DAY + HOUR),
+        lambda c: c.presigned_crl(1, this_update=START + 100 * DAY + HOUR + SECOND),
+        "the series of pre-signed CRLs of root-1: nothing replaces the CRL 2 of an earlier ceremony",
     ),
     "that an earlier CRL is not believed more": (
-        lambda c: c.rung(1, this_update=START + 100 * DAY + SECOND),
-        lambda c: c.rung(1, this_update=START + 100 * DAY),
-        "the ladder of root-1: nothing replaces the CRL 2 of an earlier ceremony",
+        lambda c: c.presigned_crl(1, this_update=START + 100 * DAY + SECOND),
+        lambda c: c.presigned_crl(1, this_update=START + 100 * DAY),
+        "the series of pre-signed CRLs of root-1: nothing replaces the CRL 2 of an earlier ceremony",
     ),
     "how far the number of a ceremony leaps": (
         lambda c: c.with_(number=1 + LEAP),
@@ -683,18 +694,20 @@ def test_a_bound_of_what_a_root_signs_is_where_it_is(case: Case, what: str) -> N
 def test_a_revocation_leaves_the_series_only_after_its_certificate_ended(case: Case) -> None:
     listed = revoked("server-1", certificate_of(case, "server-1"))
     past = case.known.history[0]
-    ladders = (past.request.ladders[0].model_copy(update={"revoked": (listed,)}), past.request.ladders[1])
-    known = replace(case.known, history=[replace(past, request=past.request.model_copy(update={"ladders": ladders}))])
+    crl_series = (past.request.crl_series[0].model_copy(update={"revoked": (listed,)}), past.request.crl_series[1])
+    known = replace(
+        case.known, history=[replace(past, request=past.request.model_copy(update={"crl_series": crl_series}))]
+    )
     asked = replace(case, known=known)
-    fault = f"the ladder of root-1: server-1 (serial {listed.serial:x}) was revoked in an earlier ceremony and is not listed"
+    fault = f"the series of pre-signed CRLs of root-1: server-1 (serial {listed.serial:x}) was revoked in an earlier ceremony and is not listed"
     assert asked.faults(made=False) == [fault]
-    assert asked.one("ladders", revoked=(listed,)).faults(made=False) == []
+    assert asked.one("crl_series", revoked=(listed,)).faults(made=False) == []
     end = certificate_of(case, "server-1").not_valid_after_utc
 
     def at(prepared: datetime) -> list[str]:
         request = request_of(
             2, prepared, previous="d" * 64, pinned=case.request.pinned,
-            ladders=(AskedLadder(root="root-1", revoked=(), rungs=rungs(3, prepared)),),
+            crl_series=(RequestedSeries(root="root-1", revoked=(), presigned_crls=presigned_crls(3, prepared)),),
         )  # fmt: skip
         return replace(asked, request=request).faults()
 
@@ -705,8 +718,10 @@ def test_a_revocation_leaves_the_series_only_after_its_certificate_ended(case: C
 def test_a_revoked_certificate_that_the_vault_does_not_know_stays_listed(case: Case) -> None:
     unknown = Revocation(generation="server-1", serial=77, reason="keyCompromise", at=START)
     past = case.known.history[0]
-    ladders = (past.request.ladders[0].model_copy(update={"revoked": (unknown,)}),)
-    known = replace(case.known, history=[replace(past, request=past.request.model_copy(update={"ladders": ladders}))])
+    crl_series = (past.request.crl_series[0].model_copy(update={"revoked": (unknown,)}),)
+    known = replace(
+        case.known, history=[replace(past, request=past.request.model_copy(update={"crl_series": crl_series}))]
+    )
     assert "server-1 (serial 4d) was revoked in an earlier ceremony and is not listed" in "".join(
         replace(case, known=known).faults(made=False)
     )
@@ -718,11 +733,11 @@ def test_a_revoked_certificate_that_the_vault_does_not_know_stays_listed(case: C
         (lambda c: c.with_(previous="none"), "it does not follow the ceremony 1, which is the last one here"),
         (lambda c: c.with_(organisation="Other Lab"), "it speaks of Other Lab"),
         (lambda c: c.with_(sandbox=True), "a sandbox and a real project never share a root"),
-        (lambda c: c.with_(ladders=c.request.ladders * 2), "root-1 would have two ladders"),
+        (lambda c: c.with_(crl_series=c.request.crl_series * 2), "root-1 would have two series of pre-signed CRLs"),
         (lambda c: c.with_(pinned={**c.request.pinned, "root-3": "0" * 64}), "root-3 is not in this vault"),
         (lambda c: c.with_(pinned={**c.request.pinned, "root-1": "0" * 64}), "root-1 in this vault is not the root-1"),
         (lambda c: c.with_(pinned={"root-1": c.request.pinned["root-1"]}), "the vault holds root-2"),
-        (lambda c: c.with_(ladders=c.request.ladders[:1]), "root-3 would have no CRL"),
+        (lambda c: c.with_(crl_series=c.request.crl_series[:1]), "root-3 would have no CRL"),
         (lambda c: c.one("intermediates", issuer="root-9"), "root-9 is needed, and neither in the vault nor asked for"),
         (lambda c: c.one("roots", name="root-2"), "root-2 is asked for and exists already"),
         (lambda c: c.one("roots", common_name="Other"), "root-3: would be called 'Other'"),
@@ -757,13 +772,13 @@ def test_no_key_is_certified_twice(case: Case) -> None:
 def test_the_first_ceremony_follows_none(case: Case) -> None:
     asked = replace(case, known=Known({}, []))
     assert asked.with_(pinned={}).faults(made=False)[0].startswith("it does not follow no ceremony: none was held here")
-    first = request_of(1, START, roots=case.request.roots, ladders=case.request.ladders[1:])
+    first = request_of(1, START, roots=case.request.roots, crl_series=case.request.crl_series[1:])
     early = [one.model_copy(update={"not_before": START}) for one in first.roots]
-    begun = first.ladders[0].model_copy(update={"rungs": rungs(1, START)})
+    begun = first.crl_series[0].model_copy(update={"presigned_crls": presigned_crls(1, START)})
     known = Known({}, [])
     assert (
         policy.faults(
-            first.model_copy(update={"roots": tuple(early), "ladders": (begun,)}), known, roots_are_made=False
+            first.model_copy(update={"roots": tuple(early), "crl_series": (begun,)}), known, roots_are_made=False
         )
         == []
     )
@@ -784,9 +799,9 @@ def test_a_rehearsal_may_number_and_revoke_as_it_likes(case: Case) -> None:
     """A rehearsal's roots are pinned and have no history: their CRLs continue those of the real ones."""
     known = Known(case.known.roots, [])
     far = int(START.timestamp()) * 2
-    asked = replace(case, known=known).with_(number=1, previous="none").rung(0, number=far)
-    asked = asked.rung(1, number=far + 1).rung(2, number=far + 2)
+    asked = replace(case, known=known).with_(number=1, previous="none").presigned_crl(0, number=far)
+    asked = asked.presigned_crl(1, number=far + 1).presigned_crl(2, number=far + 2)
     listed = asked.one(
-        "ladders", revoked=(Revocation(generation="client-1", serial=5, reason="keyCompromise", at=START),)
+        "crl_series", revoked=(Revocation(generation="client-1", serial=5, reason="keyCompromise", at=START),)
     )
     assert listed.faults(made=False) == []

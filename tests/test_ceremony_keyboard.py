@@ -1,4 +1,4 @@
-"""What a person types at a ceremony: slips are said and may be mended, and nothing else is taken."""
+"""What a person types at a ceremony: slips are said and may be fixed, and nothing else is taken."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 
 from pki.ceremony.online import ceremony_archive
 from pki.ceremony.online import kit as kits
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.ceremony.online.request_changes import changed
 from pki.common.remedies import PROGRAM, run_for
 from tests.ceremonies import Typist, drives_at, fit_typist
@@ -165,7 +165,7 @@ CHANGES = {
     "authorities.root.lifetime": ("lifetime: 10y", "lifetime: 9y"),
     "authorities.server.lifetime": ("server: {lifetime: 2y", "server: {lifetime: 20mo"),
     "authorities.root.crl.lifetime": ("lifetime: 13mo", "lifetime: 12mo"),
-    "authorities.root.crl.rungs": ("rungs: 2", "rungs: 3"),
+    "authorities.root.crl.pre-signed CRLs": ("presigned: 2", "presigned: 3"),
 }
 
 
@@ -173,7 +173,7 @@ CHANGES = {
 def test_request_is_made_anew_after_what_it_says_was_changed_in_pki_yaml(
     typist: Typist, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And no kit is made for the old one; a request that was made anew stays."""
+    """And no kit is made for the old one; a request that was made again stays."""
     assert typist("ceremony.request")[0] == 0
     typist.home.edit(*CHANGES[key])
     (typist.desk / "drive").mkdir()
@@ -209,20 +209,20 @@ def test_request_that_was_only_wished_is_made_anew_too_and_keeps_the_wish(signed
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "options",
     [
-        Wish(generations=("server",)),
-        Wish(generations=("root",)),
-        Wish(generations=("root",), destroy=("root-1",)),
-        Wish(ladder=True),
-        Wish(revoke=(("client-1", "keyCompromise"),)),
+        RequestOptions(generations=("server",)),
+        RequestOptions(generations=("root",)),
+        RequestOptions(generations=("root",), destroy=("root-1",)),
+        RequestOptions(crls=True),
+        RequestOptions(revoke=(("client-1", "keyCompromise"),)),
     ],
 )
-def test_request_stays_as_long_as_pki_yaml_does(signed: Typist, wish: Wish) -> None:
+def test_request_stays_as_long_as_pki_yaml_does(signed: Typist, options: RequestOptions) -> None:
     """Also one with fractions of a second, which a request does not have, and when earlier CRLs are continued."""
     home = signed.home
     home.accept(signed.desk / "mnt/exchange/response-0001")
-    asked = home.ask(wish, days=40.123456789)
+    asked = home.ask(options, days=40.123456789)
     [read] = ceremony_archive.open_requests(home.project(41))
     assert read.digest == asked.digest
     assert changed(home.project(41), read.request) == []

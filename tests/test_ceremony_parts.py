@@ -520,7 +520,7 @@ def test_a_write_killed_at_any_byte_is_told_and_written_down(file: Path) -> None
 def test_a_first_write_that_was_killed_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "t"
     path.write_bytes(sealed()[:20])
-    assert begin(path).interrupted.endswith("so it begins anew")
+    assert begin(path).interrupted.endswith("so it begins again")
     assert [record.step for record in transcript.load(path.read_bytes(), "t")] == ["continued"]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import tasks
 from pki.ceremony import printing, words
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.ceremony.policy import Known
 from pki.ceremony.script import script
 from pki.common import passphrase_strength
@@ -27,24 +27,33 @@ OF_TOOLS = {  # what other programs say, or what a person types
     *("Input/output error", "Read-only file system", "sh run"),
     *("can't find LABEL=…", "target is busy", "No idea what … is", "ceremony.request", "ceremony.kit"),
 }
-NO_LONGER = r"\b(stick|medium|laptop|project|rewrap|mend|rung|ladder|handover)s?\b"
+NO_LONGER = (
+    r"\b(stick|medium|laptop|project|change the passphrase|fix|pre-signed CRL|series of pre-signed CRLs|overlap)s?\b"
+)
 
 
 @pytest.fixture(scope="module")
 def printed_by_kind(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Printed, str]]:
     """The script of each kind of ceremony, with the digest of its request."""
     home, made = real_home(tmp_path_factory.mktemp("script")), {}
-    wishes = (Wish(), Wish(generations=("server",)), Wish(generations=("root",)), Wish(destroy=("root-1",)))
-    for day, (kind, wish) in enumerate(zip(("first", "new intermediate", "", "destroyed root"), wishes, strict=True)):
+    wishes = (
+        RequestOptions(),
+        RequestOptions(generations=("server",)),
+        RequestOptions(generations=("root",)),
+        RequestOptions(destroy=("root-1",)),
+    )
+    for day, (kind, options) in enumerate(
+        zip(("first", "new intermediate", "", "destroyed root"), wishes, strict=True)
+    ):
         if kind:
-            made[kind] = printed(home, wish, day, hsm=kind == "first")
+            made[kind] = printed(home, options, day, hsm=kind == "first")
         if day < len(wishes) - 1:
-            home.ceremony(wish, days=day)
+            home.ceremony(options, days=day)
     return made
 
 
-def printed(home: RealHome, wish: Wish, days: float, *, hsm: bool) -> tuple[Printed, str]:
-    asked = home.ask(wish, days)
+def printed(home: RealHome, options: RequestOptions, days: float, *, hsm: bool) -> tuple[Printed, str]:
+    asked = home.ask(options, days)
     known = Known(home.vault.roots(), home.vault.history())
     text = script(asked.request, asked.digest, known, "Python 3.11 on x86_64", hsm=hsm, project=PROJECT_FOLDER)
     return Printed(text.decode()), asked.digest
@@ -280,7 +289,7 @@ def test_the_last_step_names_the_project_as_the_shell_reads_it(first: Printed) -
 
 
 def test_alternatives_and_what_is_only_for_a_token_are_there_when_they_are_wanted(tmp_path: Path) -> None:
-    without, _ = printed(real_home(tmp_path), Wish(), 0, hsm=False)
+    without, _ = printed(real_home(tmp_path), RequestOptions(), 0, hsm=False)
     for what in ("--token", "PIN"):
         assert what not in without.text
     assert [number for number in without.items if number.startswith(("5.", "6."))] == [

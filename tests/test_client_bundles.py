@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 import tasks
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.cli.program import Program
 from pki.common.errors import LedgerError
 from pki.ledger.ledger import Ledger
@@ -97,8 +97,8 @@ def payloads(profile: bytes) -> dict[str, list[dict[str, Any]]]:
 
 
 def identity(home: Home, name: str = "admin") -> Identity:
-    truth, roots = home.read("ca/clients/admin/tls.pem"), home.read("build/trust/roots.pem")
-    return Identity.read(name, "Example Lab", truth, roots)
+    bundle, roots = home.read("ca/clients/admin/tls.pem"), home.read("build/trust/roots.pem")
+    return Identity.read(name, "Example Lab", bundle, roots)
 
 
 def mode(path: Path) -> int:
@@ -111,16 +111,16 @@ def mode(path: Path) -> int:
 @pytest.mark.parametrize("kind", ["p12", "p12-legacy"])
 def test_a_bundle_holds_key_certificate_chain_and_root_under_the_clients_name(desk: Desk, kind: str) -> None:
     found = opened(*desk.sealed(kind))
-    truth = judges.Identity.read(desk.home.path / "ca/clients/admin/tls.pem")
+    bundle = judges.Identity.read(desk.home.path / "ca/clients/admin/tls.pem")
     assert found.cert is not None
     assert found.key is not None
-    assert found.cert.certificate == truth.leaf
-    assert found.key.public_key() == truth.leaf.public_key()
+    assert found.cert.certificate == bundle.leaf
+    assert found.key.public_key() == bundle.leaf.public_key()
     assert found.cert.friendly_name == b"admin (Example Lab)"
     root = judges.certificate(desk.home.path / "build/trust/roots.pem")
-    assert [one.certificate for one in found.additional_certs] == [truth.intermediate, root]
+    assert [one.certificate for one in found.additional_certs] == [bundle.intermediate, root]
     assert [one.friendly_name for one in found.additional_certs] == [
-        judges.common_name(one).encode() for one in (truth.intermediate, root)
+        judges.common_name(one).encode() for one in (bundle.intermediate, root)
     ]
 
 
@@ -254,7 +254,7 @@ def test_firefox_is_given_the_roots_as_files_and_need_not_ask(desk: Desk) -> Non
 def test_during_a_rollover_policies_and_bundles_know_old_and_new(
     real: RealHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real.ceremony(Wish(generations=("root", "client")), days=1)
+    real.ceremony(RequestOptions(generations=("root", "client")), days=1)
     report = real.doit(days=1)
     assert report.status == 0, report.failed
     desk = Desk(real, folder(tmp_path), capsys)

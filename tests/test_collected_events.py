@@ -70,7 +70,7 @@ def test_a_delivery_of_no_release_or_another_one_is_not_filed(
 def test_a_failure_before_the_action_knew_its_release_is_told_as_it_is(
     fleet: Home, capsys: pytest.CaptureFixture[str], how: dict[str, Any]
 ) -> None:
-    result(fleet, release=None, answers=None, proofs=None, **how)
+    result(fleet, release=None, answers=None, verifications=None, **how)
     said = collect(fleet, capsys)
     assert (said.status, is_filed(fleet)) == (1, False)
     assert "another release" not in said.out

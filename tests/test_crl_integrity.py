@@ -16,10 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from pki.authority import crls, recover_revocations
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import LedgerError
 from pki.ledger import ledger
-from pki.ledger.types import BEGIN_ANEW, GONE, Issued, Recovered
+from pki.ledger.types import BEGIN_AGAIN, GONE, Issued, Recovered
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.revocation import REASONS, Entry
 from tests import judges
@@ -32,7 +32,7 @@ from tests.judges import DAY, HOUR, SECOND, Identity
 MINUTE = 1 / 1440  # in days
 EPOCH = int(START.timestamp())
 GENERATIONS = ("root-1", "server-1", "client-1")
-RUNG = "ca/root/root-1/crl"
+PRESIGNED = "ca/root/root-1/crl"
 
 
 def crl_of(home: Home, generation: str) -> x509.CertificateRevocationList:
@@ -359,8 +359,8 @@ def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoke
     """No doit can make one: a ceremony revoked an intermediate, and only a host still knows."""
     shutil.copytree(real.path / "ca", real.path / "before")
     serial = real.certificate("client-1").serial_number
-    real.ceremony(Wish(revoke=(("client-1", "keyCompromise"),)), days=30)
-    newer = next(rung for rung in real.ladder() if rung.last_update_utc <= START + 30 * DAY)
+    real.ceremony(RequestOptions(revoke=(("client-1", "keyCompromise"),)), days=30)
+    newer = next(presigned_crl for presigned_crl in real.series() if presigned_crl.last_update_utc <= START + 30 * DAY)
     shutil.rmtree(real.path / "ca")
     (real.path / "before").rename(real.path / "ca")
     project = real.project(31)
@@ -379,9 +379,9 @@ def test_entries_that_the_last_crl_has_are_taken_over_as_they_are(home: Home) ->
     entries = [Entry(number, START + number * SECOND, REASONS[number % len(REASONS)]) for number in range(1, 40)]
     issuer, end = home.project().issuer("client"), START + 9 * DAY
     earlier = crl_signing.crl(issuer, 1, START, end, entries[:30])
-    anew = crl_signing.crl(issuer, 2, START, end, entries[5:])
+    again = crl_signing.crl(issuer, 2, START, end, entries[5:])
     grown = crl_signing.crl(issuer, 2, START, end, entries[30:], list(earlier)[5:])
-    assert grown.tbs_certlist_bytes == anew.tbs_certlist_bytes
+    assert grown.tbs_certlist_bytes == again.tbs_certlist_bytes
     assert [entry.serial_number for entry in grown] == list(range(6, 40))
 
 
@@ -495,7 +495,7 @@ def test_revoked_certificate_that_is_put_back_is_issued_anew(home: Home) -> None
     assert judges.certificate(folder / "cert.pem").serial_number != serial
 
 
-# -- the bundle and the ladder ----------------------------------------------------------------------------------------
+# -- the bundle and the series of pre-signed CRLs ----------------------------------------------------------------------------------------
 
 
 def test_client_bundle_holds_the_crl_of_every_authority_in_a_client_chain_and_no_other(home: Home) -> None:
@@ -506,33 +506,33 @@ def test_client_bundle_holds_the_crl_of_every_authority_in_a_client_chain_and_no
 
 
 def test_root_signs_its_crls_ahead_and_each_begins_before_the_last_one_ends(home: Home) -> None:
-    rungs = [judges.crls(path.read_bytes())[0] for path in sorted((home.path / RUNG).iterdir())]
-    assert len(rungs) == 2
+    presigned_crls = [judges.crls(path.read_bytes())[0] for path in sorted((home.path / PRESIGNED).iterdir())]
+    assert len(presigned_crls) == 2
     root = issuer_of(home, "root-1")
-    for rung in rungs:
-        judges.assert_is_crl(rung, root, rung.last_update_utc)
-        assert rung.next_update_utc == rung.last_update_utc + 390 * DAY
-    first, second = rungs
+    for presigned_crl in presigned_crls:
+        judges.assert_is_crl(presigned_crl, root, presigned_crl.last_update_utc)
+        assert presigned_crl.next_update_utc == presigned_crl.last_update_utc + 390 * DAY
+    first, second = presigned_crls
     assert first.last_update_utc == root.not_valid_before_utc
     assert second.last_update_utc == first.next_update_utc - 30 * DAY
     assert judges.number(first) < judges.number(second)
 
 
 def test_rung_that_is_due_is_the_one_that_is_published(home: Home) -> None:
-    first, second = [judges.crls(path.read_bytes())[0] for path in sorted((home.path / RUNG).iterdir())]
+    first, second = [judges.crls(path.read_bytes())[0] for path in sorted((home.path / PRESIGNED).iterdir())]
     assert crl_of(home, "root-1") == first
     start = (second.last_update_utc - START) / DAY
     assert "crl:root-1" not in home.doit("crl", days=start - MINUTE).made
     assert crl_of(home, "root-1") == first
     report = home.doit("crl", "bundle", days=start)
-    assert report.made["crl:root-1"] == "another rung of its ladder is due"
+    assert report.made["crl:root-1"] == "another pre-signed CRL of its series of pre-signed CRLs is due"
     assert crl_of(home, "root-1") == second
     assert judges.crls(home.read("build/crl/bundle-client.pem"))[-1] == second
 
 
 def test_rung_by_a_foreign_key_is_never_published(home: Home) -> None:
-    (home.path / RUNG / "9999999999.pem").write_bytes(pem(foreign_crl(home, "root-1")))
-    (home.path / RUNG / "9999999998.pem").write_bytes(b"garbage")
+    (home.path / PRESIGNED / "9999999999.pem").write_bytes(pem(foreign_crl(home, "root-1")))
+    (home.path / PRESIGNED / "9999999998.pem").write_bytes(b"garbage")
     before = home.read("build/crl/root-1.crl")
     assert home.doit().made == {}
     assert home.read("build/crl/root-1.crl") == before
@@ -540,13 +540,13 @@ def test_rung_by_a_foreign_key_is_never_published(home: Home) -> None:
 
 def test_end_of_the_ladder_is_said_with_a_remedy_and_stops_only_what_needs_it(tmp_path: Path) -> None:
     fresh = real_home(tmp_path)
-    fresh.edit("crl: {lifetime: 13mo, rungs: 2}", "crl: {lifetime: 60d, rungs: 1}")
+    fresh.edit("crl: {lifetime: 13mo, presigned: 2}", "crl: {lifetime: 60d, presigned: 1}")
     fresh.ceremony()
     fresh.doit()
     before = fresh.read("build/crl/root-1.crl")
     report = fresh.doit(days=61)
     assert set(report.failed) == {"crl:root-1"}
-    assert "no rung of its ladder is valid now" in report.failed["crl:root-1"]
+    assert "no pre-signed CRL of its series of pre-signed CRLs is valid now" in report.failed["crl:root-1"]
     assert "ceremony" in report.failed["crl:root-1"]
     assert {"crl:client-1", "crl:server-1", "cert:media"} <= set(report.made)
     assert fresh.read("build/crl/root-1.crl") == before
@@ -618,7 +618,7 @@ def test_ledger_that_is_gone_is_never_begun_anew_by_itself(after_revocation: Hom
     before = home.read("build/crl/client-1.crl")
     lose_ledger(home)
     report = home.doit(days=61)
-    assert {report.failed.get(name) for name in ("cert:media", "crl:client-1", "ledger")} == {f"{GONE} → {BEGIN_ANEW}"}
+    assert {report.failed.get(name) for name in ("cert:media", "crl:client-1", "ledger")} == {f"{GONE} → {BEGIN_AGAIN}"}
     assert report.status == 1
     assert listed
     assert home.read("build/crl/client-1.crl") == before
@@ -631,7 +631,7 @@ def test_ledger_that_is_gone_for_good_is_begun_again_by_a_command_and_takes_back
     home, listed = after_revocation, serials(after_revocation)
     lose_ledger(home)
     said = said_by(capsys, "ledger.verify", pki_home=str(home.path), pki_now=home.moment(7))
-    assert (said.status, said.error) == (1, f"{GONE}\n→ {BEGIN_ANEW}\n")
+    assert (said.status, said.error) == (1, f"{GONE}\n→ {BEGIN_AGAIN}\n")
     said = said_by(capsys, "ledger.accept-loss", "--yes", pki_home=str(home.path), pki_now=home.moment(7))
     assert said.status == 0, said.error
     assert home.doit(days=7).status == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pki.common import cache, filesystem, sealed_records
-from pki.common.cache import LONGEST, Memo
+from pki.common.cache import LONGEST, Cache
 from pki.common.errors import PkiError
 from pki.deploy import receipt
 from pki.pipeline import plan
@@ -102,18 +102,18 @@ def test_the_key_of_another_authority_is_not_taken_for_its_own(real: RealHome) -
 
 
 def test_a_damaged_pre_signed_crl_is_told_and_no_older_one_is_published(real: RealHome, invoke: Invoke) -> None:
-    rungs = real.project(days=0).store.rungs("root-1")
+    presigned_crls = real.project(days=0).store.presigned_crls("root-1")
     published = real.read("build/crl/root-1.crl")
-    damage(rungs[0])
+    damage(presigned_crls[0])
     report = real.doit()
     assert report.status == 0, report.failed
     assert real.read("build/crl/root-1.crl") == published
     [note] = report.data["notes"]
-    assert note["subject"] == f"ca/root/root-1/crl/{rungs[0].name}"
+    assert note["subject"] == f"ca/root/root-1/crl/{presigned_crls[0].name}"
     assert "restore FILE" in note["remedy"]
     said = invoke("health", home=real.path)
     assert said.status == 3
-    assert f"ca/root/root-1/crl/{rungs[0].name}" in said.out
+    assert f"ca/root/root-1/crl/{presigned_crls[0].name}" in said.out
 
 
 def test_a_response_that_cannot_be_read_any_more_is_named_with_the_backup_that_has_it(real: RealHome) -> None:
@@ -195,13 +195,13 @@ def test_another_configuration_in_the_cache_is_never_applied(home: Home) -> None
 
 def test_the_cache_of_other_code_answers_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     assert home.doit().status == 0
-    assert Memo(home.path, START).recall("cert:media", "x") is None
+    assert Cache(home.path, START).recall("cert:media", "x") is None
     path = home.path / "build/.seen.json"
     known = cache.load(path)[1]["cert:media"][0]
-    assert Memo(home.path, START).recall("cert:media", known) is not None
+    assert Cache(home.path, START).recall("cert:media", known) is not None
     monkeypatch.setattr(cache, "code_digest", lambda: "of another version")
-    assert Memo(home.path, START).recall("cert:media", known) is None
-    assert Memo(home.path, START).findings_of("cert"), "what is known of dates is of use even then"
+    assert Cache(home.path, START).recall("cert:media", known) is None
+    assert Cache(home.path, START).findings_of("cert"), "what is known of dates is of use even then"
 
 
 def test_pki_yaml_with_the_times_of_before_is_read_again(home: Home) -> None:
@@ -315,7 +315,7 @@ def test_a_receipt_of_another_shape_is_none(home: Home) -> None:
         "held": ["x", {"x": []}],
         "ends": [5],
         "seconds": ["x", None],
-        "proof": [5, {"x": 5}, {"x": ["nothing", "y"]}],
+        "verification": [5, {"x": 5}, {"x": ["nothing", "y"]}],
     }
     for name, contents in others.items():
         for content in contents:

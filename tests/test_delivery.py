@@ -25,10 +25,10 @@ from pki.deploy import bootstrap, preflight, process, protocol, release, verific
 from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
 from pki.deploy.delivery_history import History
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.deploy.ssh import Way
 from pki.deploy.tls_client import Endpoint
-from pki.deploy.verification import Promise
+from pki.deploy.verification import Expectation
 from pki.monitor import probes
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import LastRun
@@ -162,10 +162,10 @@ def delivered(delivered_once: Path, kind: type[Home], monkeypatch: pytest.Monkey
 def permit(live: Live) -> None:
     """What `deploy.bootstrap` would put there."""
     assert live.home.doit("release:media").status == 0
-    parcel = Parcel.of(live.home.path / "build/release/media")
-    assert parcel
+    payload = Payload.of(live.home.path / "build/release/media")
+    assert payload
     user, group = ME.split(":")
-    said = bootstrap.permissions("media", parcel, live.delivery().receipt, exact=True)
+    said = bootstrap.permissions("media", payload, live.delivery().receipt, exact=True)
     live.host.conf.write_text(f"{said}trust {user}\ntrust {group}\n")
 
 
@@ -199,18 +199,18 @@ def test_a_look_at_a_host_without_services_reads_nothing_but_what_the_host_says(
 def test_only_a_configuration_that_names_the_probe_promises_to_answer_it(delivered: Live) -> None:
     delivered.endpoints.append(Endpoint("jellyfin", NAME, "127.0.0.1", 1, "mtls"))
 
-    def promise(parcel: Parcel) -> Promise:
-        change = delivered.delivery().change(parcel, None, delivered.home.moment())
-        [found] = change.promises(change.check(None)).values()
+    def expectation(payload: Payload) -> Expectation:
+        change = delivered.delivery().change(payload, None, delivered.home.moment())
+        [found] = change.expectations(change.check(None)).values()
         return found
 
-    present = Parcel.of(delivered.home.path / "build/release/media")
+    present = Payload.of(delivered.home.path / "build/release/media")
     assert present
     served = x509.load_pem_x509_certificate(delivered.home.read("build/certs/media/cert.pem"))
     fingerprint = served.fingerprint(hashes.SHA256()).hex()
-    assert promise(present) == Promise(fingerprint, answers=False, revokes=False)
+    assert expectation(present) == Expectation(fingerprint, answers=False, revokes=False)
     named = tampered(delivered, "/etc/caddy/Caddyfile", lambda old: old + b"# doit-pki-probe\n")
-    assert promise(named) == Promise(fingerprint, answers=True, revokes=False)
+    assert expectation(named) == Expectation(fingerprint, answers=True, revokes=False)
 
 
 def test_each_service_is_reloaded_once_for_crls_and_once_for_all_else(delivered: Live) -> None:
@@ -316,7 +316,7 @@ def test_a_release_that_does_not_validate_is_put_back_and_the_other_hosts_are_se
 
 
 def test_crls_go_first_and_stay_when_the_rest_is_put_back(delivered: Live) -> None:
-    """Seven days later the CRL is made anew."""
+    """Seven days later the CRL is made again."""
     crl, config = delivered.on("/etc/client-crl.pem"), delivered.on("/etc/caddy/Caddyfile")
     before = (crl.read_bytes(), config.read_bytes())
     (delivered.host.root / "broken").touch()
@@ -353,7 +353,7 @@ def test_a_host_goes_back_stays_held_and_follows_again(delivered: Live, invoke: 
     assert "held at" in delivered.delivery(8).state(delivered.home.moment(8))
     assert invoke("deploy.push", "media", home=delivered.home.path, days=8).status == 0
     assert config.read_bytes() == second
-    assert delivered.delivery(8).state(delivered.home.moment(8)).startswith("unproven") is False
+    assert delivered.delivery(8).state(delivered.home.moment(8)).startswith("not_verified") is False
 
 
 def test_the_outcome_of_a_delivery_names_what_became_of_the_host(delivered: Live) -> None:
@@ -457,7 +457,7 @@ def test_a_folder_that_others_can_write_on_a_host_is_told_until_it_is_closed(
     for days in (0, 0.6):  # after the command, then after a run's own look, which changes nothing
         [found] = _drifts(home)
         assert (found.level, found.message, str(found.remedy)) == (Level.WARNING, said, close)
-        assert delivered.delivery().stale(home.project().memo, START + timedelta(days=days)) == []
+        assert delivered.delivery().stale(home.project().cache, START + timedelta(days=days)) == []
         delivered.delivery().found_drift([])
         assert delivered.doit(days=days + 0.6).made == {}
     folder.chmod(0o755)
@@ -629,7 +629,7 @@ def test_a_host_that_names_files_that_cannot_be_is_not_believed(answer: str) -> 
 # -- what leaves and what does not ------------------------------------------------------------------------------------
 
 
-def tampered(live: Live, path: str, change: Callable[[bytes], bytes]) -> Parcel:
+def tampered(live: Live, path: str, change: Callable[[bytes], bytes]) -> Payload:
     """The release of the host with one file changed, as sound as its manifest can tell."""
     folder = live.home.path / "tampered"
     found = release.load(live.home.path / "build/release/media")
@@ -645,9 +645,9 @@ def tampered(live: Live, path: str, change: Callable[[bytes], bytes]) -> Parcel:
         files.append(replace(file, sha256=release._sha256(content)))  # noqa: SLF001 - the manifest's own digest
     made = replace(found, files=tuple(files))
     (folder / "manifest.json").write_bytes(made.manifest())
-    parcel = Parcel.of(folder)
-    assert parcel
-    return parcel
+    payload = Payload.of(folder)
+    assert payload
+    return payload
 
 
 def other_key(live: Live) -> Callable[[bytes], bytes]:
@@ -695,9 +695,9 @@ def test_a_release_that_servers_would_choke_on_never_leaves(
     delivered: Live, path: str, change: Callable[[Live], Callable[[bytes], bytes]], days: float, said: str
 ) -> None:
     delivered.endpoints.append(Endpoint("jellyfin", NAME, "127.0.0.1", 1, "tls"))
-    parcel = tampered(delivered, path, change(delivered))
+    payload = tampered(delivered, path, change(delivered))
     with pytest.raises(PkiError, match=re.escape(said)) as refused:
-        delivered.delivery().change(parcel, None, delivered.home.moment(days)).check(None)
+        delivered.delivery().change(payload, None, delivered.home.moment(days)).check(None)
     assert refused.value.message.startswith("nothing was sent: ")
 
 
@@ -706,7 +706,7 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     delivered.doit(days=7)
     now = delivered.home.moment(7)
     change = delivered.delivery(7).change
-    present = Parcel.of(delivered.home.path / "build/release/media")
+    present = Payload.of(delivered.home.path / "build/release/media")
     back = tampered(delivered, "/etc/client-crl.pem", lambda _: old)
     with pytest.raises(PkiError, match=r"has number \d+, the host has \d+: revocation never goes back"):
         change(back, None, now).check(present)
@@ -719,7 +719,7 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     assert (trust.is_revoked(serial), trust.has_ended(serial)) == (True, False)
     later = Outlook(World.of(delivered.home.project(400))).trust
     assert later.has_ended(serial)
-    with_entry = Parcel.of(delivered.home.path / "build/release/media")
+    with_entry = Payload.of(delivered.home.path / "build/release/media")
     made = crl_signing.crl(project.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])
     emptied = made.public_bytes(serialization.Encoding.PEM)
     lost = tampered(delivered, "/etc/client-crl.pem", lambda _: emptied)
@@ -1015,9 +1015,9 @@ def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered
     change_something(delivered)
     assert delivered.home.doit("release:media").status == 0
     delivery = delivered.delivery()
-    parcel = delivery.wanted()
-    assert parcel
-    change = delivery.change(parcel, delivery.receipt, delivered.home.moment())
+    payload = delivery.wanted()
+    assert payload
+    change = delivery.change(payload, delivery.receipt, delivered.home.moment())
 
     @contextmanager
     def turn() -> Iterator[None]:
@@ -1164,7 +1164,7 @@ def lying(live: Live, old: str, new: str) -> None:
         ("keep) keep keep ;;", 'keep) say "{\\"state\\":\\"done\\"}" ;;', "answers what pki-apply would not"),
         ("keep) keep keep ;;", "keep) exit 0 ;;", "put the previous files back by itself"),
     ],
-    ids=["the truth", "same", "kept", "undone", "gone"],
+    ids=["the PEM bundle", "same", "kept", "undone", "gone"],
 )
 def test_a_host_that_lies_about_a_change_is_not_believed(delivered: Live, old: str, new: str, said: str) -> None:
     before = delivered.host.holds()
@@ -1182,10 +1182,10 @@ def test_a_host_that_lies_about_a_change_is_not_believed(delivered: Live, old: s
 
 
 def permissions(delivered: Live, *commands: str) -> Sequence[str]:
-    parcel = Parcel.of(delivered.home.path / "build/release/media")
-    assert parcel
-    files = [replace(parcel.release.files[0], validate=command) for command in commands]
-    few = replace(parcel, release=replace(parcel.release, files=tuple(files)))
+    payload = Payload.of(delivered.home.path / "build/release/media")
+    assert payload
+    files = [replace(payload.release.files[0], validate=command) for command in commands]
+    few = replace(payload, release=replace(payload.release, files=tuple(files)))
     return bootstrap.permissions("media", few, exact=True).splitlines()
 
 

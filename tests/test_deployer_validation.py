@@ -119,8 +119,8 @@ TARGET, MEDIA = "# deploy-target: /etc/x.conf", "# deploy-hosts: media"
 PATH = "is not an absolute path of a file, without .."
 FILE = "templates/extra/file.conf"
 KNOWN = "deploy-artifact, deploy-certificate, deploy-hosts, deploy-mode, deploy-owner, deploy-reload, deploy-set, deploy-target, deploy-validate"
-MEND = " → mend the template, then: ./run doit"
-MEND_OR_RAW = f" → {templating.MEND_OR_RAW}"
+FIX = " → fix the template, then: ./run doit"
+FIX_OR_RAW = f" → {templating.FIX_OR_RAW}"
 TLS_MEDIA = "# deploy-artifact: tls:media"
 
 
@@ -151,15 +151,15 @@ def test_a_header_that_cannot_be_read_is_said_with_file_and_line(home: Home, lin
         ([MEDIA, "# deploy-target: /etc/{{ '..' }}/x", "x"], f"{FILE}:2: deploy-target: '/etc/../x' {PATH}"),
         (
             [MEDIA, "# deploy-target: /a{{ '\\n' }}b", "x"],
-            f"{FILE}:2: deploy-target: expected one line of printable characters, got U+000A → mend the header, then: ./run doit",
+            f"{FILE}:2: deploy-target: expected one line of printable characters, got U+000A → fix the header, then: ./run doit",
         ),
         (
             [TARGET, MEDIA, "# deploy-owner: root", "x"],
-            f"{FILE}:3: deploy-owner: expected user:group such as root:Debian-exim, got 'root' → mend the header, then: ./run doit",
+            f"{FILE}:3: deploy-owner: expected user:group such as root:Debian-exim, got 'root' → fix the header, then: ./run doit",
         ),
         (
             [TARGET, MEDIA, "# deploy-owner: root:root; id", "x"],
-            f"{FILE}:3: deploy-owner: expected user:group such as root:Debian-exim, got 'root:root; id' → mend the header, then: ./run doit",
+            f"{FILE}:3: deploy-owner: expected user:group such as root:Debian-exim, got 'root:root; id' → fix the header, then: ./run doit",
         ),
         (
             [TARGET, MEDIA, "# deploy-mode: rw-r--r--", "x"],
@@ -187,11 +187,11 @@ def test_a_header_that_cannot_be_read_is_said_with_file_and_line(home: Home, lin
         ),
         (["# deploy-target: /etc/caddy//Caddyfile", MEDIA, "x"], "claimed by templates/caddy/Caddyfile too"),
         (["# deploy-target: /etc/caddy/Caddyfile/x", MEDIA, "x"], "lies below another file's path"),
-        ([TARGET, MEDIA, "{{ nothing }}"], f"{FILE}:3: 'nothing' is undefined{MEND_OR_RAW}"),
-        ([TARGET, MEDIA, "", "{{ host.nothing }}"], f"{FILE}:4: 'dict object' has no attribute 'nothing'{MEND_OR_RAW}"),
+        ([TARGET, MEDIA, "{{ nothing }}"], f"{FILE}:3: 'nothing' is undefined{FIX_OR_RAW}"),
+        ([TARGET, MEDIA, "", "{{ host.nothing }}"], f"{FILE}:4: 'dict object' has no attribute 'nothing'{FIX_OR_RAW}"),
         (
             [TARGET, MEDIA, "", "", "{% if %}"],
-            f"{FILE}:5: Expected an expression, got 'end of statement block'{MEND_OR_RAW}",
+            f"{FILE}:5: Expected an expression, got 'end of statement block'{FIX_OR_RAW}",
         ),
         ([TARGET, MEDIA, "", "{% include 'none.conf' %}"], "none.conf"),
         (["{# deploy-target: /etc/x #}", "{# deploy-hosts: media #}", " "], f"{FILE}: renders to nothing for media"),
@@ -246,7 +246,7 @@ def test_an_artifact_that_is_none_is_said_in_a_body_too(home: Home) -> None:
 )
 def test_a_broken_variable_in_a_header_names_file_line_and_header(home: Home, header: str, said: str) -> None:
     failure = the_failure(managed(home, MEDIA, f"# {header}", "# deploy-artifact: trust:roots"))
-    assert failure == f"{FILE}:2: {said} → mend the header, then: ./run doit"
+    assert failure == f"{FILE}:2: {said} → fix the header, then: ./run doit"
 
 
 def test_a_broken_variable_in_a_header_of_a_rendered_file_names_at_least_file_and_line(home: Home) -> None:

@@ -1,4 +1,4 @@
-"""Deployment consistency: a host holds its release, a receipt proves it, and whatever differs is found and mended."""
+"""Deployment consistency: a host holds its release, a receipt proves it, and whatever differs is found and fixed."""
 
 from __future__ import annotations
 
@@ -352,7 +352,7 @@ def test_a_damaged_copy_in_the_release_is_made_again_and_nothing_is_delivered(ho
 
 
 def test_a_damaged_copy_never_reaches_a_host(home: Home) -> None:
-    """Release and host are damaged alike: the release is mended first, and what is delivered is right."""
+    """Release and host are damaged alike: the release is fixed first, and what is delivered is right."""
     before = tree(root(home, "media"))
     for path in (home.path / f"build/release/media/files{CADDYFILE}", on(home, "media", CADDYFILE)):
         path.write_text("damaged")
@@ -470,7 +470,7 @@ def test_a_removed_host_is_withdrawn_and_its_certificate_is_left_to_a_person(hom
     remove_media(home)
     report = home.doit()
     assert report.status == 0
-    assert [name.partition(":")[0] for name in report.made] == ["tidy"]
+    assert [name.partition(":")[0] for name in report.made] == ["cleanup"]
     assert not root(home, "media").exists()
     for left in ("release/media", "receipts/media.json", "certs/media"):
         assert not (home.path / "build" / left).exists()

@@ -422,8 +422,8 @@ def test_presigned_crls_and_ceremonies_are_in_the_order_of_their_numbers(place: 
     for number in (10, 9, 100):
         (folder / f"crl/{number}.pem").write_bytes(b"")
     (folder / "crl/notes.pem").write_bytes(b"")
-    assert [path.stem for path in place.rungs("root-1")] == ["9", "10", "100"]
-    assert place.rungs("root-2") == []
+    assert [path.stem for path in place.presigned_crls("root-1")] == ["9", "10", "100"]
+    assert place.presigned_crls("root-2") == []
     for name in ("cross-root-1.pem", "cross-root-0.pem", "other.pem"):
         (folder / name).write_bytes(b"")
     assert [path.name for path in place.cross_certificates("root-1")] == ["cross-root-0.pem", "cross-root-1.pem"]
@@ -463,7 +463,7 @@ def test_files_of_a_leaf_lie_in_its_folder_and_a_clients_where_they_are_kept(
     day = timedelta(days=1)
     leaf = Leaf(name, profile, name, (), (), (), "ec-p256", False, day, day, csr, "")
     assert place.leaf_file(leaf, "key.pem") == str(tmp_path / folder / "key.pem")
-    assert place.truth(leaf) == tmp_path / folder / bundle
+    assert place.bundle(leaf) == tmp_path / folder / bundle
 
 
 def test_a_path_below_the_project_is_shown_relative_to_it(place: Store, tmp_path: Path) -> None:
@@ -569,7 +569,7 @@ def test_who_was_told_what_is_kept_in_ca_and_while_that_is_lost_among_the_report
 def test_a_lock_whose_file_is_another_one_each_time_is_refused_and_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a file system in a network that gives out inode numbers anew."""
+    """As on a file system in a network that gives out inode numbers again."""
     monkeypatch.setattr(os.path, "samestat", lambda *_: False)
     with pytest.raises(PkiError, match="is another file each time that it is opened"), locks.held(tmp_path / "lock"):
         pass

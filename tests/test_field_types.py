@@ -18,7 +18,7 @@ TAKEN: list[tuple[Any, str, Any]] = [
     (fields.Duration, "1h", timedelta(hours=1)), (fields.Duration, "90d", 90 * DAY), (fields.Duration, "2w", 14 * DAY),
     (fields.Duration, "3mo", 90 * DAY), (fields.Duration, "1y", 365 * DAY), (fields.Duration, "99999h", timedelta(hours=99999)),
     (fields.Duration, 5 * DAY, 5 * DAY),
-    (fields.Spread, "0", timedelta()), (fields.Spread, "0d", timedelta()), (fields.Spread, "0h", timedelta()), (fields.Spread, "7d", 7 * DAY),
+    (fields.RenewSpread, "0", timedelta()), (fields.RenewSpread, "0d", timedelta()), (fields.RenewSpread, "0h", timedelta()), (fields.RenewSpread, "7d", 7 * DAY),
     (fields.Patience, "120s", timedelta(seconds=120)), (fields.Patience, "15m", timedelta(minutes=15)),
     (fields.Patience, "900s", timedelta(minutes=15)), (fields.Patience, timedelta(seconds=5), timedelta(seconds=5)),
     (fields.Holiday, "2026-12-24", "2026-12-24"), (fields.Holiday, "2026-12-24..2026-12-24", "2026-12-24..2026-12-24"),
@@ -53,7 +53,7 @@ TAKEN: list[tuple[Any, str, Any]] = [
 
 REFUSED: list[tuple[Any, str, str]] = [
     *((fields.Duration, text, "expected a number and a unit") for text in ("0d", "01d", "d", "5", "5m", "5s", "100000d", "-1d", "1 d", "")),
-    (fields.Spread, "0m", "expected a number and a unit"),
+    (fields.RenewSpread, "0m", "expected a number and a unit"),
     *((fields.Patience, text, "expected seconds or minutes") for text in ("0s", "1h", "10000s", "m", "")),
     (fields.Patience, "901s", "more than 15m"), (fields.Patience, "16m", "more than 15m"),
     (fields.Holiday, "24.12.2026", "expected a day such as"), (fields.Holiday, "2026-02-30", "the calendar has no such day"),

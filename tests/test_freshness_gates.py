@@ -100,9 +100,9 @@ def test_a_crl_of_another_ca_of_the_project_is_none_of_this_one(project: Project
 def test_a_crl_that_was_found_sound_is_judged_again_by_whoever_believes_nothing(project: Project) -> None:
     stranger = Issuer(project.generation("client-1").certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
     good, bad = (crl_by(project, "client-1", by).public_bytes(Encoding.DER) for by in (None, stranger))
-    for anew in (False, True):
-        assert crls.signed_crl(project, "client-1", good, anew=anew) is not None
-    assert crls.signed_crl(project, "client-1", bad, anew=True) is None
+    for again in (False, True):
+        assert crls.signed_crl(project, "client-1", good, again=again) is not None
+    assert crls.signed_crl(project, "client-1", bad, again=True) is None
     assert crls.signed_crl(project, "client-7", good) is None
 
 
@@ -175,7 +175,7 @@ def test_the_published_crl_of_a_root_is_the_presigned_one_that_is_due(project: P
         pem.write_bytes(b"")
         assert codes(crls.stale_root_reasons(project, "root-1")) == [Why.CRL_NO_PEM]
         der.write_bytes(crl_by(project, "client-1").public_bytes(Encoding.DER))
-        assert codes(crls.stale_root_reasons(project, "root-1")) == [Why.OTHER_RUNG]
+        assert codes(crls.stale_root_reasons(project, "root-1")) == [Why.OTHER_PRESIGNED]
         der.unlink()
         assert codes(crls.stale_root_reasons(project, "root-1")) == [Why.NO_CRL]
         der.write_bytes(b"")
@@ -324,7 +324,7 @@ def forge(shared_project: Home, project: Project) -> Forge:
 @pytest.mark.parametrize("what", BUNDLES)
 def test_a_certificate_stays_only_if_everything_in_it_is_as_wanted(project: Project, forge: Forge, what: str) -> None:
     make, expected = BUNDLES[what]
-    path = project.store.truth(forge.wanted)
+    path = project.store.bundle(forge.wanted)
     with changed(path):
         path.write_bytes(make(forge))
         found = certificates.examine(project, forge.wanted)
@@ -337,7 +337,7 @@ def test_a_certificate_stays_only_if_everything_in_it_is_as_wanted(project: Proj
 
 
 def test_a_bundle_is_secret_and_there(project: Project, forge: Forge) -> None:
-    path = project.store.truth(forge.wanted)
+    path = project.store.bundle(forge.wanted)
     with changed(path):
         path.chmod(0o640)
         found = certificates.examine(project, forge.wanted)
@@ -375,7 +375,7 @@ def test_files_that_follow_from_a_bundle_are_as_it_says_and_the_key_is_secret(pr
 def test_a_bundle_is_as_it_was_written_whatever_is_wanted_now(
     project: Project, forge: Forge, what: str, is_sound: bool
 ) -> None:
-    path = project.store.truth(forge.wanted)
+    path = project.store.bundle(forge.wanted)
     with changed(path):
         path.write_bytes(BUNDLES[what][0](forge))
         found = codes(certificates.damaged_files(project, forge.wanted))
@@ -391,7 +391,7 @@ def test_a_certificate_is_renewed_from_its_day_on(
     shared_project: Home, forge: Forge, before_end: timedelta, expected: list[Any]
 ) -> None:
     wanted = replace(forge.wanted, renew_before=30 * DAY)
-    end = x509.load_pem_x509_certificate(forge.project.store.truth(wanted).read_bytes().partition(b"-----BEGIN CERT")[2].join([b"-----BEGIN CERT", b""])).not_valid_after_utc  # fmt: skip
+    end = x509.load_pem_x509_certificate(forge.project.store.bundle(wanted).read_bytes().partition(b"-----BEGIN CERT")[2].join([b"-----BEGIN CERT", b""])).not_valid_after_utc  # fmt: skip
     later = shared_project.project(days=(end - before_end - START) / DAY)
     assert codes(certificates.issue_reasons(later, wanted)) == expected
     later.close(settled=False)

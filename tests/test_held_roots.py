@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.deploy import bootstrap
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from tests.ceremonies import RealHome
 from tests.commands import Said, said_by
 from tests.conftest import START
@@ -34,10 +34,10 @@ def live(real: RealHome, monkeypatch: pytest.MonkeyPatch) -> Live:
 
 def install(live: Live) -> str:
     """What the script of bootstrap would put there, for the release as it is."""
-    parcel = Parcel.of(live.home.path / "build/release/media")
-    assert parcel
+    payload = Payload.of(live.home.path / "build/release/media")
+    assert payload
     user, group = ME.split(":")
-    said = bootstrap.permissions("media", parcel, live.delivery().receipt, exact=True)
+    said = bootstrap.permissions("media", payload, live.delivery().receipt, exact=True)
     live.host.conf.write_text(f"{said}trust {user}\ntrust {group}\n")
     return "pki-apply is in place"
 
@@ -88,7 +88,7 @@ def test_a_new_root_is_held_back_alone_and_named_with_its_date_until_the_host_is
     home = live.home
     assert isinstance(home, RealHome)
     assert invoke("deploy.bootstrap", "media").status == 0
-    home.ceremony(Wish(generations=("root",)), days=1)
+    home.ceremony(RequestOptions(generations=("root",)), days=1)
     end = min(one.certificate.not_valid_after_utc for one in (home.project(1).existing(f"root-{n}") for n in (1, 2)))
     text = f"media does not accept root-2 before it is bootstrapped again; needed by {end:%Y-%m-%d}; "
     everywhere(invoke, text + "its file is held back until then", days=1)
@@ -117,7 +117,7 @@ def test_a_script_that_was_shown_and_not_run_leaves_the_host_named(live: Live, i
     home = live.home
     assert isinstance(home, RealHome)
     assert invoke("deploy.bootstrap", "media").status == 0
-    home.ceremony(Wish(generations=("root",)), days=1)
+    home.ceremony(RequestOptions(generations=("root",)), days=1)
     assert invoke("deploy.bootstrap", "media", "--show", days=1).status == 0
     assert home.doit(days=1).status == 0
     everywhere(invoke, "media does not accept ", days=1)

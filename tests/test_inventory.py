@@ -143,24 +143,24 @@ LIFETIMES = [
     ),
     (
         "lifetime: 90d, renew_before: 30d",
-        "lifetime: 90d, renew_before: 30d, spread: 40d",
+        "lifetime: 90d, renew_before: 30d, renew_spread: 40d",
         (
-            "17: profiles.server.spread: 40d before renew_before (30d) renews some certificates in the first quarter of "
+            "17: profiles.server.renew_spread: 40d before renew_before (30d) renews some certificates in the first quarter of "
             "their 90d; there is room for at most 37d"
         ),
     ),
     (
         "lifetime: 90d, renew_before: 30d",
-        "lifetime: 90d, renew_before: 80d, spread: 1d",
+        "lifetime: 90d, renew_before: 80d, renew_spread: 1d",
         (
-            "17: profiles.server.spread: 1d before renew_before (80d) renews some certificates in the first quarter of "
+            "17: profiles.server.renew_spread: 1d before renew_before (80d) renews some certificates in the first quarter of "
             "their 90d; there is room for no spread at all"
         ),
     ),
     (
         "lifetime: 90d, renew_before: 30d",
-        "lifetime: 90d, renew_before: 30d, spread: wide",
-        f"17: profiles.server.spread: {DURATION}, got 'wide'",
+        "lifetime: 90d, renew_before: 30d, renew_spread: wide",
+        f"17: profiles.server.renew_spread: {DURATION}, got 'wide'",
     ),
     (
         "client: {lifetime: 2y",
@@ -172,8 +172,8 @@ LIFETIMES = [
         "refresh: 21d",
         "13: authorities.server.crl.refresh: 21d is not shorter than the CRL's lifetime of 21d",
     ),
-    ("13mo", "30d", "12: authorities.root.crl.lifetime: expected at least 60d: rungs overlap by 30d"),
-    ("rungs: 2", "rungs: two", "12: authorities.root.crl.rungs: expected a whole number, got 'two'"),
+    ("13mo", "30d", "12: authorities.root.crl.lifetime: expected at least 60d: pre-signed CRLs overlap by 30d"),
+    ("presigned: 2", "presigned_crls: two", "12: authorities.root.crl.presigned: expected a whole number, got 'two'"),
 ]
 NAMING = [
     (
@@ -538,10 +538,10 @@ def test_one_request_cannot_serve_two_certificates_or_none(tmp_path: Path) -> No
     [
         ("smtp: outbox", "smtp: inbox", "48: alerts.email.smtp: ", "outbox"),
         ("ledger: sqlite", "ledger: oracle", "9: ledger: ", "sqlite"),
-        ("rungs: 2", "rungs: 0", "12: authorities.root.crl.rungs: ", "expected"),
+        ("presigned: 2", "presigned: 0", "12: authorities.root.crl.presigned: ", "expected"),
         ("access: tls}", "access: tls, names: [10.30.0.300]}", f"42: {NAMES}: ", "expected an IPv4 address"),
     ],
-    ids=["smtp", "ledger", "rungs", "address as a name"],
+    ids=["smtp", "ledger", "presigned_crls", "address as a name"],
 )
 def test_a_fault_says_what_is_expected_there(tmp_path: Path, old: str, new: str, place: str, helpful: str) -> None:
     [fault] = faults(tmp_path, edited((old, new)))
@@ -869,7 +869,7 @@ def test_the_schema_accepts_the_example_as_an_editor_reads_it() -> None:
         ("lifetime: 90d", "lifetime: 90"),
         ("proxy: caddy", "proxy: lighttpd"),
         ("    network: av\n", ""),
-        ("rungs: 2", "rungs: two"),
+        ("presigned: 2", "presigned_crls: two"),
         ("[lab.internal]", "[]"),
         ("smtp: outbox", "smtp: inbox"),
         ("ledger: sqlite", "metrics: {textfile: pki.prom}"),

@@ -483,7 +483,7 @@ def test_files_that_change_while_they_are_read_are_read_again(home: Home, monkey
         found = read(project, paths)
         times.append(len(found))
         if len(times) == 1:
-            intermediate_passphrase.rewrap(home.project(), "server-1")
+            intermediate_passphrase.change_passphrase(home.project(), "server-1")
         return found
 
     monkeypatch.setattr(backing_up, "read_now", interrupted)
@@ -873,6 +873,6 @@ def test_what_a_published_crl_revokes_comes_back_into_a_project_that_lost_all_el
 
 
 def test_help_is_shown_where_an_argument_is_expected(invoke: Invoke) -> None:
-    for name in ("init", "renew", "ca.rewrap"):
+    for name in ("init", "renew", "ca.change-passphrase"):
         said = invoke(name, "--help")
         assert (said.status, said.out.startswith(f"Usage: ./run invoke {name} ")) == (0, True)

@@ -15,13 +15,17 @@ from cryptography import x509
 
 from pki.ceremony import words
 from pki.ceremony.online import accept_response
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.ceremony.vault import fingerprint
 from tests.ceremonies import Typist, fit_typist
 from tests.copies import copy_project
 
-CRLS, SERVER, ROOT = Wish(ladder=True), Wish(generations=("server",)), Wish(generations=("root",))
-REVOKED = Wish(revoke=(("client-1", "keyCompromise"),))
+CRLS, SERVER, ROOT = (
+    RequestOptions(crls=True),
+    RequestOptions(generations=("server",)),
+    RequestOptions(generations=("root",)),
+)
+REVOKED = RequestOptions(revoke=(("client-1", "keyCompromise"),))
 LATER = 40.0  # days: after all that is lost
 
 
@@ -47,20 +51,20 @@ def typist(
 
 
 def lose(
-    typist: Typist, wishes: Sequence[Wish], *, keep_keys: bool = False, revoke: str = ""
+    typist: Typist, ceremonies: Sequence[RequestOptions], *, keep_keys: bool = False, revoke: str = ""
 ) -> list[x509.Certificate]:
-    """Hold a ceremony for each wish, then put the `ca/` from before all of them back; returns what was ever certified.
+    """Hold a ceremony for each, then put the `ca/` from before all of them back; returns what was ever certified.
 
     `revoke` names a leaf that is revoked at the end.
     """
     home, ca = typist.home, typist.home.path / "ca"
     old, newest = typist.desk / "old-ca", typist.desk / "newest-ca"
     copy_project(ca, old)
-    for number, wish in enumerate(wishes):
-        home.ceremony(wish, 10 * number + 5)
+    for number, options in enumerate(ceremonies):
+        home.ceremony(options, 10 * number + 5)
         assert home.doit(days=10 * number + 6).status == 0
     if revoke:
-        status, said = typist("revoke", revoke, "--reason", "superseded", "--yes", days=10 * len(wishes))
+        status, said = typist("revoke", revoke, "--reason", "superseded", "--yes", days=10 * len(ceremonies))
         assert status == 2, said  # it is in a folder, and nobody proved that a host has it
     ca.rename(newest)
     copy_project(old, ca)
@@ -145,7 +149,7 @@ def test_new_crls_that_an_older_ca_does_not_know_are_accepted_again(typist: Typi
     accept_loss(typist)
     status, said = accept(typist, answer_again(typist, "--crls"))
     assert (status, "the key is not in ca/" in said) == (0, False), said
-    assert {path.name for path in typist.home.project().store.rungs("root-1")} == set(newest)
+    assert {path.name for path in typist.home.project().store.presigned_crls("root-1")} == set(newest)
     insist_on_run(typist)
     insist_on_all(typist, [])
 

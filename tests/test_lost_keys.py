@@ -1,4 +1,4 @@
-"""The key of a CA, or its passphrase, that is lost or damaged: never made anew, and what needs no signature goes on."""
+"""The key of a CA, or its passphrase, that is lost or damaged: never made again, and what needs no signature goes on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import PkiError
 from pki.x509 import keys as x509_keys
 from pki.x509 import pkcs8
@@ -116,7 +116,7 @@ def test_passphrases_that_are_lost_are_told_and_nothing_new_is_written_over_them
     report = real.doit()
     assert any(names_restore(report, f"key:{name}-1") for name in ("server", "client")), report.failed
     with pytest.raises(PkiError, match=r"secrets\.yaml") as refused:
-        real.ask(Wish(generations=("server",)))
+        real.ask(RequestOptions(generations=("server",)))
     assert "./run invoke restore FILE" in refused.value.hint
     assert keys(real) == before
     assert real.doit(days=600).status != 0  # when successors are due
@@ -170,7 +170,7 @@ def test_a_prepared_key_that_is_damaged_is_not_replaced_and_its_certificate_is_n
     with pytest.raises(PkiError, match=r"ca/server/server-1/key\.pem"):
         asked.accept(asked.out / "response-0001")
     with pytest.raises(PkiError, match=r"ca/server/server-1/key\.pem") as refused:
-        asked.ask(Wish(generations=("server",)))
+        asked.ask(RequestOptions(generations=("server",)))
     assert "mv ca/server/server-1 ca/server/server-1.lost" in refused.value.hint
     assert keys(asked) == before
     assert not asked.project().store.generations("root")
@@ -179,7 +179,7 @@ def test_a_prepared_key_that_is_damaged_is_not_replaced_and_its_certificate_is_n
 def test_the_hint_for_a_prepared_key_without_a_backup_works(asked: RealHome, invoke: Invoke) -> None:
     (asked.path / "ca/server/server-1/key.pem").unlink()
     (asked.path / "ca/server/server-1").rename(asked.path / "ca/server/server-1.lost")
-    assert invoke("ceremony.request", "--anew", home=asked.path).status == 0
+    assert invoke("ceremony.request", "--drop-earlier", home=asked.path).status == 0
     with pytest.raises(PkiError, match="ca/ contains another key than the one that was certified"):
         asked.accept(asked.out / "response-0001")
     project = asked.project()
@@ -189,7 +189,7 @@ def test_the_hint_for_a_prepared_key_without_a_backup_works(asked: RealHome, inv
 def test_a_request_that_is_lost_is_made_again_with_the_key_that_is_there(asked: RealHome) -> None:
     before, request = keys(asked), asked.path / "ca/server/server-1/request.pem"
     request.unlink()
-    asked.ask(Wish(generations=("server",)))
+    asked.ask(RequestOptions(generations=("server",)))
     assert keys(asked) == before
     assert request.exists()
     asked.accept(asked.out / "response-0001")

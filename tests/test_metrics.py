@@ -109,14 +109,18 @@ def test_authorities_crls_and_the_ladder_are_what_the_files_say(home: Home) -> N
     assert found["crl_this_update_timestamp_seconds"][key] == crl.last_update_utc.timestamp()
     assert found["crl_number"][key] == crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     assert set(found["crl_number"]) == {("root-1", "root"), ("server-1", "server"), key}
-    rungs = [x509.load_pem_x509_crl(path.read_bytes()) for path in home.project().store.rungs("root-1")]
-    ends = [rung.next_update_utc.timestamp() for rung in rungs if rung.next_update_utc]
-    assert found["crl_ladder_end_timestamp_seconds"] == {("root-1", "root"): max(ends)}
+    presigned_crls = [
+        x509.load_pem_x509_crl(path.read_bytes()) for path in home.project().store.presigned_crls("root-1")
+    ]
+    ends = [
+        presigned_crl.next_update_utc.timestamp() for presigned_crl in presigned_crls if presigned_crl.next_update_utc
+    ]
+    assert found["presigned_crl_end_timestamp_seconds"] == {("root-1", "root"): max(ends)}
     assert found["crl_next_update_timestamp_seconds"]["root-1", "root"] == min(ends)
     server = x509.load_pem_x509_certificate(home.read("ca/server/server-1/cert.pem"))
     end = server.not_valid_after_utc
     assert found["authority_not_after_timestamp_seconds"]["server-1", "server"] == end.timestamp()
-    usable = end - timedelta(days=90 + 60)  # less the life of a leaf, and the handover
+    usable = end - timedelta(days=90 + 60)  # less the life of a leaf, and the overlap
     assert found["authority_usable_until_timestamp_seconds"]["server-1", "server"] == usable.timestamp()
 
 
@@ -164,7 +168,7 @@ def test_a_host_whose_release_could_not_be_made_waits(home: Home) -> None:
 def test_two_findings_alike_are_one_sample(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """node_exporter serves the first one of them, which may be the lesser."""
     twice = [Finding("disk", Level.NOTICE, "x", "df\n-h"), Finding("disk", Level.CRITICAL, "y", "df\n-h")]
-    monkeypatch.setitem(health_report.LOOKS, "disk", lambda _view: iter(twice))
+    monkeypatch.setitem(health_report.CHECKS, "disk", lambda _view: iter(twice))
     assert home.doit().status == 1
     assert left(home)["check_level"] == {("disk", "disk", "df -h"): 3}
 
@@ -206,11 +210,11 @@ def test_a_host_that_does_not_answer_is_named_with_its_dates(remote: Home) -> No
 
 def test_a_host_that_is_held_and_waits_for_a_release_is_named(remote: Home) -> None:
     delivery = remote.plan().deliveries["media"]
-    parcel = delivery.wanted()
-    assert parcel
-    delivery.history.keep(parcel)
+    payload = delivery.wanted()
+    assert payload
+    delivery.history.keep(payload)
     project = remote.project()
-    project.ledger.record_decision("deploy:media", "pinned", parcel.release.digest, START)
+    project.ledger.record_decision("deploy:media", "pinned", payload.release.digest, START)
     project.ledger.close()
     taken = receipt_of(project.store.receipt("media"))
     assert taken

@@ -73,7 +73,7 @@ def without_roots(home: Home) -> None:
 
 STOPS = {  # whatever writes into the project, to hosts, or hands out what is in it
     "backup": ["b.age", "--passphrase-file", "words"],
-    "ca.rewrap": ["server-1"],
+    "ca.change-passphrase": ["server-1"],
     "ceremony.accept": ["response-0002"],  # one that does not bring the root: see test_lost_ceremonies.py
     "ceremony.kit": ["."],
     "ceremony.rehearse": [],
@@ -90,14 +90,14 @@ STOPS = {  # whatever writes into the project, to hosts, or hands out what is in
     "deploy.rollback": ["media"],
     "deploy.run": ["media"],
     "ledger.accept-loss": ["--yes"],
-    "ledger.import": ["books"],
+    "ledger.import": ["issuance_records"],
     "ledger.recover": ["--all"],
     "renew": ["media"],
     "retire": ["media", "--yes"],
     "revoke": ["media", "--reason", "superseded", "--yes"],
     "schedule": ["--install", "--cron", "--yes"],
 }
-LOOKS: dict[str, tuple[list[str], set[int]]] = {  # with the statuses that each may end with
+CHECKS: dict[str, tuple[list[str], set[int]]] = {  # with the statuses that each may end with
     "ceremony.verify": ([], {0, 1}),
     "client.list": ([], {0}),
     "deploy.diff": (["media"], {0, 1, 2}),
@@ -114,7 +114,16 @@ LOOKS: dict[str, tuple[list[str], set[int]]] = {  # with the statuses that each 
     "timeline": ([], {0, 1, 2}),
 }
 ELSEWHERE = {  # what needs no project, or makes one; `restore` is what helps
-    *("bench", "campaign", "ceremony.copy", "ceremony.rewrap", "ceremony.root", "ceremony.sign", "demo.vlans", "init"),
+    *(
+        "bench",
+        "campaign",
+        "ceremony.copy",
+        "ceremony.change-passphrase",
+        "ceremony.root",
+        "ceremony.sign",
+        "demo.vlans",
+        "init",
+    ),
     *("integration", "lint", "mutants", "restore", "test"),
 }
 
@@ -126,7 +135,7 @@ def every_command(collection: Collection, prefix: str = "") -> Iterator[str]:
 
 
 def test_every_command_is_known_to_stop_to_look_or_to_need_no_project() -> None:
-    lists = [set(STOPS), set(LOOKS), ELSEWHERE]
+    lists = [set(STOPS), set(CHECKS), ELSEWHERE]
     assert set().union(*lists) == set(every_command(tasks.ns))
     assert sum(map(len, lists)) == len(set().union(*lists))
 
@@ -136,7 +145,7 @@ def lost(real: RealHome, tmp_path: Path) -> Home:
     """A clone of the user's git, of a project that is gone."""
     (tmp_path / "words").write_text("trumpet velvet cactus orbit mango thistle\n")
     (tmp_path / "events").mkdir()
-    (tmp_path / "books").mkdir()
+    (tmp_path / "issuance_records").mkdir()
     shutil.copytree(real.out / "response-0001", tmp_path / "response-0001")
     return cloned(real, tmp_path / "clone")
 
@@ -155,10 +164,10 @@ def test_a_command_that_writes_stops_before_it_writes(
     assert {path.name for path in tmp_path.iterdir()} == beside
 
 
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("name", CHECKS)
 def test_a_command_that_looks_works_and_writes_nothing(lost: Home, invoke: Invoke, name: str) -> None:
     before = state(lost)
-    arguments, statuses = LOOKS[name]
+    arguments, statuses = CHECKS[name]
     said = invoke(name, *arguments, home=lost.path)
     assert said.status in statuses, said
     assert "Traceback" not in said.out + said.error

@@ -10,7 +10,7 @@ import pytest
 
 from pki.ceremony import verify_response
 from pki.ceremony.online import accept_response
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import InventoryError, PkiError
 from pki.config import editing, loader
 from tests.ceremonies import RealHome, real_home
@@ -122,11 +122,11 @@ def fingerprint(home: Home, root: str) -> str:
 
 def test_an_accepted_root_is_named_and_a_rollover_adds_its_successor(real: RealHome) -> None:
     assert real.project().inventory.roots == (fingerprint(real, "root-1"),)
-    real.ceremony(Wish(generations=("root",)), days=1)
+    real.ceremony(RequestOptions(generations=("root",)), days=1)
     assert real.project().inventory.roots == (fingerprint(real, "root-1"), fingerprint(real, "root-2"))
     assert "   # root-2\n" in real.read("pki.yaml").decode()
     text = real.read("pki.yaml")
-    real.ceremony(Wish(ladder=True), days=2)
+    real.ceremony(RequestOptions(crls=True), days=2)
     assert real.read("pki.yaml") == text
 
 
@@ -136,7 +136,7 @@ def test_a_project_that_names_no_root_yet_names_all_with_its_next_ceremony(real:
     fingerprint = real.project().existing("root-1").fingerprint
     [note] = real.doit().data["notes"]
     assert (note["subject"], fingerprint in note["remedy"]) == ("roots", True)
-    real.ceremony(Wish(generations=("root",)), days=1)
+    real.ceremony(RequestOptions(generations=("root",)), days=1)
     assert real.project().inventory.roots == (fingerprint, real.project().existing("root-2").fingerprint)
 
 

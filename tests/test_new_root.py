@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.common import sealed_records
 from pki.common.errors import PkiError
 from pki.deploy import bootstrap, verification
 from pki.deploy.ansible import fleet
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.pipeline import delivery_targets, plan
 from pki.project.layout import Store
 from tests.ceremonies import RealHome
@@ -189,11 +189,11 @@ def real_live(real: RealHome, monkeypatch: pytest.MonkeyPatch) -> Live:
 def test_a_rollover_with_cross_certificates_goes_to_the_host_as_before(real_live: Live) -> None:
     home = real_live.home
     assert isinstance(home, RealHome)
-    home.ceremony(Wish(generations=("root",)), days=1)
+    home.ceremony(RequestOptions(generations=("root",)), days=1)
     home.doit("release:media", days=1)
-    parcel = Parcel.of(home.path / "build/release/media")
-    assert parcel
-    permitted = bootstrap.permissions("media", parcel, real_live.delivery(1).receipt, exact=True)
+    payload = Payload.of(home.path / "build/release/media")
+    assert payload
+    permitted = bootstrap.permissions("media", payload, real_live.delivery(1).receipt, exact=True)
     user, group = ME.split(":")
     real_live.host.conf.write_text(f"{permitted}trust {user}\ntrust {group}\n")
     report = home.doit(days=1)
@@ -206,7 +206,7 @@ def test_a_rollover_with_cross_certificates_goes_to_the_host_as_before(real_live
 def test_without_its_cross_certificate_a_new_root_waits(real_live: Live, spoil: str) -> None:
     home = real_live.home
     assert isinstance(home, RealHome)
-    home.ceremony(Wish(generations=("root",)), days=1)
+    home.ceremony(RequestOptions(generations=("root",)), days=1)
     path = home.path / "ca/root/root-2/cross-root-1.pem"
     path.unlink()
     if spoil == "damaged":

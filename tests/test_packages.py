@@ -125,7 +125,11 @@ def packages() -> list[str]:
 
 
 def test_the_table_names_the_packages_and_nothing_else(packages: list[str]) -> None:
-    found = {path.name for path in PACKAGE.iterdir() if path.name not in {"__init__.py", "__pycache__"}}
+    found = {
+        path.name
+        for path in PACKAGE.iterdir()
+        if path.name != "__init__.py" and (path.is_file() or any(path.rglob("*.py")))
+    }
     assert found == set(packages)
 
 

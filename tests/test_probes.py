@@ -25,16 +25,16 @@ from pki.deploy import receipt, tls_client, verification
 from pki.deploy.contact import Contact
 from pki.deploy.protocol import HostRefusal, ServiceRefusal
 from pki.deploy.ssh import UnreachableError, Way
-from pki.deploy.tls_client import Endpoint, Eyes
+from pki.deploy.tls_client import Endpoint, Prober
 from pki.deploy.tunnel import Tunnel
-from pki.deploy.verification import UNPROVEN, Promise, Proof, Verdict
+from pki.deploy.verification import NOT_VERIFIED, Expectation, Verdict, Verification
 from pki.monitor import probes
 from pki.monitor.alerts import channels
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.probes import Fault, Probed
 from pki.monitor.report import health_report
-from pki.pipeline.delivery_targets import Sight
+from pki.pipeline.delivery_targets import ProbeTarget
 from pki.x509 import certificate_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
 from tests.conftest import START, Home
@@ -54,14 +54,14 @@ class Paper:
     """Files with keys and certificates, and the SHA-256 of the two good ones that a server may have."""
 
     pairs: Pairs
-    eyes: Eyes
+    prober: Prober
     old: Path
     ended: Path
     new_digest: str
     old_digest: str
 
-    def promise(self, *, revokes: bool = False) -> Promise:
-        return Promise(self.new_digest, revokes=revokes)
+    def expectation(self, *, revokes: bool = False) -> Expectation:
+        return Expectation(self.new_digest, revokes=revokes)
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,8 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
     pair("client", "client", ours)
     pair("canary", "client", stranger)
     pairs = Pairs(*(folder / name for name in ("root", "server", "client", "stranger")))
-    eyes = Eyes(pairs.root, pairs.client, folder / "canary")
-    return Paper(pairs, eyes, folder / "old", folder / "ended", *digests)
+    prober = Prober(pairs.root, pairs.client, folder / "canary")
+    return Paper(pairs, prober, folder / "old", folder / "ended", *digests)
 
 
 def is_silent_within_tls(context: ssl.SSLContext, connection: socket.socket) -> None:
@@ -132,9 +132,11 @@ def speaks_old_tls(status: str) -> Behaviour:
     return behave
 
 
-def swept(paper: Paper, ends: Sequence[Endpoint], promise: Promise | None) -> Sequence[Probed]:
-    promises = {NAME: promise} if promise else {}
-    plan: Any = SimpleNamespace(sights=lambda: iter([Sight("monitoring", tuple(ends), promises, paper.eyes, None)]))
+def swept(paper: Paper, ends: Sequence[Endpoint], expectation: Expectation | None) -> Sequence[Probed]:
+    expectations = {NAME: expectation} if expectation else {}
+    plan: Any = SimpleNamespace(
+        probe_targets=lambda: iter([ProbeTarget("monitoring", tuple(ends), expectations, paper.prober, None)])
+    )
     project: Any = SimpleNamespace(now=START, store=SimpleNamespace(shown=lambda path: path))
     return probes.sweep(project, plan)
 
@@ -145,7 +147,7 @@ def seen(
     """What is seen of one server that behaves so; `pair` is what it serves instead of the deployed one."""
     pairs = replace(paper.pairs, server=pair or paper.pairs.server)
     with serving(pairs, *behaviours) as end:
-        [found] = swept(paper, [replace(end, access=access)], paper.promise(revokes=revokes))
+        [found] = swept(paper, [replace(end, access=access)], paper.expectation(revokes=revokes))
     return found
 
 
@@ -295,7 +297,7 @@ def test_fifty_services_are_looked_at_at_the_same_time(paper: Paper, monkeypatch
     with ExitStack() as stack:
         ends = [stack.enter_context(serving(paper.pairs, waits, says("200 OK"))) for _ in range(50)]
         found = swept(
-            paper, [replace(end, service=f"s{n:02}", access="tls") for n, end in enumerate(ends)], paper.promise()
+            paper, [replace(end, service=f"s{n:02}", access="tls") for n, end in enumerate(ends)], paper.expectation()
         )
     assert [one.service for one in found] == [f"s{number:02}" for number in range(50)]
     assert {one.wrong for one in found} == {""}
@@ -318,7 +320,7 @@ def test_those_that_do_not_answer_are_waited_for_together_and_hold_up_nobody(
         found = swept(
             paper,
             [replace(end, service=f"s{n}", access="tls") for n, end in enumerate([*ends, closed])],
-            paper.promise(),
+            paper.expectation(),
         )
     assert [(one.fault, one.wrong) for one in found] == [
         (Fault.SILENT, "does not answer: timed out"),
@@ -331,15 +333,15 @@ def test_those_that_do_not_answer_are_waited_for_together_and_hold_up_nobody(
 
 
 def test_what_keeps_us_from_looking_is_told_and_no_service_is_to_blame(paper: Paper, tmp_path: Path) -> None:
-    blind = replace(paper, eyes=Eyes(paper.pairs.root, tmp_path / "probe.pem"))
+    blind = replace(paper, prober=Prober(paper.pairs.root, tmp_path / "probe.pem"))
     end = Endpoint("grafana", NAME, "127.0.0.1", 1, "tls")
-    [found] = swept(blind, [end], paper.promise())
+    [found] = swept(blind, [end], paper.expectation())
     assert found.fault == Fault.UNSEEN
     assert found.wrong == f"could not be looked at: {tmp_path}/probe.pem: No such file or directory"
 
 
 def test_a_project_without_such_services_opens_and_keeps_nothing(home: Home) -> None:
-    assert list(home.plan().sights()) == []
+    assert list(home.plan().probe_targets()) == []
     assert home.doit().status == 0
     assert not (home.path / "build/report/probes.json").exists()
 
@@ -347,8 +349,8 @@ def test_a_project_without_such_services_opens_and_keeps_nothing(home: Home) -> 
 # -- which services, and what they promised ---------------------------------------------------------------------------
 
 
-def looked_at(home: Home) -> dict[str, Sight]:
-    return {one.host: one for one in home.plan().sights()}
+def looked_at(home: Home) -> dict[str, ProbeTarget]:
+    return {one.host: one for one in home.plan().probe_targets()}
 
 
 def test_hosts_that_are_delivered_to_are_looked_at_unless_they_say_otherwise(home: Home) -> None:
@@ -362,17 +364,17 @@ def test_hosts_that_are_delivered_to_are_looked_at_unless_they_say_otherwise(hom
 
 
 def test_a_host_is_held_against_what_it_took_and_not_against_what_was_made_since(remote: Home) -> None:
-    assert looked_at(remote)["media"].promises == {}, "nobody remembers what it took"
+    assert looked_at(remote)["media"].expectations == {}, "nobody remembers what it took"
     delivery = remote.plan().deliveries["media"]
-    parcel = delivery.wanted()
-    assert parcel
-    delivery.history.keep(parcel)
-    before = looked_at(remote)["media"].promises["jellyfin.lab.internal"]
+    payload = delivery.wanted()
+    assert payload
+    delivery.history.keep(payload)
+    before = looked_at(remote)["media"].expectations["jellyfin.lab.internal"]
     assert before.fingerprint == digest(remote, "media")
     (remote.path / "build/certs/media/tls.pem").unlink()
     remote.doit("release:media")
     assert digest(remote, "media") != before.fingerprint
-    assert looked_at(remote)["media"].promises["jellyfin.lab.internal"] == before
+    assert looked_at(remote)["media"].expectations["jellyfin.lab.internal"] == before
 
 
 def test_a_host_that_has_taken_nothing_yet_is_not_looked_at(remote: Home) -> None:
@@ -384,15 +386,17 @@ def test_a_damaged_certificate_keeps_no_other_service_from_being_looked_at(home:
     home.edit("network: dev\n", "network: dev\n    deliver: none\n    probe: direct\n")
     home.doit()
     home.write("build/certs/forge-mtls/tls.pem", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n")
-    assert looked_at(home)["forge"].promises == {}
+    assert looked_at(home)["forge"].expectations == {}
 
 
 def test_a_host_that_is_not_delivered_to_is_held_against_what_was_issued(home: Home) -> None:
     home.edit("network: dev\n", "network: dev\n    deliver: none\n    probe: direct\n")
-    assert home.doit().failed.keys() <= {"tidy"}
-    sight = looked_at(home)["forge"]
-    assert sight.promises == {"forgejo.lab.internal": Promise(digest(home, "forge-mtls"), answers=False, revokes=True)}
-    assert sight.eyes.canary
+    assert home.doit().failed.keys() <= {"cleanup"}
+    probe_target = looked_at(home)["forge"]
+    assert probe_target.expectations == {
+        "forgejo.lab.internal": Expectation(digest(home, "forge-mtls"), answers=False, revokes=True)
+    }
+    assert probe_target.prober.canary
 
 
 def digest(home: Home, leaf: str) -> str:
@@ -562,10 +566,12 @@ def test_what_a_sweep_saw_goes_before_what_a_delivery_could_not_reach(remote: Ho
     path = remote.project().store.receipt("media")
     taken = receipt.load(path)
     assert taken
-    receipt.save(path, replace(taken, proof={"jellyfin": UNPROVEN}))
+    receipt.save(path, replace(taken, verification={"jellyfin": NOT_VERIFIED}))
     assert checked(remote)["proof:media"].level is Level.NOTICE
     assert checked(remote, of("jellyfin", "media")).keys() == {"services"}
-    receipt.save(path, replace(taken, proof={"jellyfin": Proof(Verdict.UNDECIDED, "unproven: both get 403")}))
+    receipt.save(
+        path, replace(taken, verification={"jellyfin": Verification(Verdict.UNDECIDED, "not verified: both get 403")})
+    )
     assert checked(remote, of("jellyfin", "media")).keys() == {"services", "proof:media"}
 
 
@@ -620,7 +626,7 @@ def watched(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Home,
 
 
 def told(home: Home, monkeypatch: pytest.MonkeyPatch, *tasks: str, days: float) -> list[tuple[str, str]]:
-    """What a run tells anew: kind and subject."""
+    """What a run tells again: kind and subject."""
     heard = list[tuple[str, str]]()
     decide = channels.decide
 

@@ -20,8 +20,8 @@ from pki.config.fields import Proxy
 from pki.config.model import Leaf
 from pki.config.proxies import PROGRAMS
 from pki.deploy import access, tls_client, verification
-from pki.deploy.tls_client import Endpoint, Eyes, Unreached
-from pki.deploy.verification import Before, Promise
+from pki.deploy.tls_client import Endpoint, Prober, Unreached
+from pki.deploy.verification import Before, Expectation
 from pki.x509 import certificate_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
 from tests.conftest import PROJECT
@@ -234,9 +234,9 @@ def test_services_of_a_host_are_looked_at_at_the_same_time(pairs: Pairs) -> None
     served = [serving(pairs, waits) for _ in range(4)]
     ends = [one.__enter__() for one in served]
     try:
-        eyes = Eyes(pairs.root, pairs.client)
+        prober = Prober(pairs.root, pairs.client)
         services = [Endpoint(f"s{n}", NAME, "127.0.0.1", end.port, "mtls") for n, end in enumerate(ends)]
-        assert [before.status for before in verification.look_before(services, eyes).values()] == [200] * 4
+        assert [before.status for before in verification.look_before(services, prober).values()] == [200] * 4
     finally:
         for one in served:
             one.__exit__(None, None, None)
@@ -245,12 +245,12 @@ def test_services_of_a_host_are_looked_at_at_the_same_time(pairs: Pairs) -> None
 def test_nothing_is_waited_for_where_nothing_changed(pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "SETTLING", 3600)
     with serving(pairs, trusts(str(pairs.root), "403 Forbidden")) as endpoint:
-        eyes = Eyes(pairs.root, pairs.client, pairs.client)
-        served = verification.look_before([endpoint], eyes)["grafana"].served
-        promises = {NAME: Promise(served, answers=False, revokes=True)}
-        found = verification.judge([endpoint], promises, None, eyes)
+        prober = Prober(pairs.root, pairs.client, pairs.client)
+        served = verification.look_before([endpoint], prober)["grafana"].served
+        expectations = {NAME: Expectation(served, answers=False, revokes=True)}
+        found = verification.judge([endpoint], expectations, None, prober)
     assert {name: str(one) for name, one in found.items()} == {
-        "grafana": "unproven: the probe and the canary, which is revoked, both get 403"
+        "grafana": "not verified: the probe and the canary, which is revoked, both get 403"
     }
 
 
@@ -268,14 +268,14 @@ def passes_on(place: str, status: str) -> Behaviour:
     return behave
 
 
-def seen_after(pairs: Pairs, access: Literal["mtls", "tls"], behaviour: Behaviour) -> list[verification.Proof]:
+def seen_after(pairs: Pairs, access: Literal["mtls", "tls"], behaviour: Behaviour) -> list[verification.Verification]:
     """What is seen of a service after a change before which it answered 200, 502 or nothing, and after no change."""
     with serving(pairs, behaviour) as one:
-        endpoint, eyes = replace(one, access=access), Eyes(pairs.root, pairs.client, None)
+        endpoint, prober = replace(one, access=access), Prober(pairs.root, pairs.client, None)
         certificate = x509.load_pem_x509_certificates(pairs.server.read_bytes())[0]
-        promises = {NAME: Promise(tls_client.fingerprint(certificate.public_bytes(serialization.Encoding.DER)))}
+        expectations = {NAME: Expectation(tls_client.fingerprint(certificate.public_bytes(serialization.Encoding.DER)))}
         befores = [*({"grafana": Before(status)} for status in (200, 502, 0)), None]
-        return [verification.judge([endpoint], promises, before, eyes)["grafana"] for before in befores]
+        return [verification.judge([endpoint], expectations, before, prober)["grafana"] for before in befores]
 
 
 @pytest.mark.parametrize("access", ["mtls", "tls"])
@@ -287,7 +287,7 @@ def test_a_silent_upstream_disproves_a_change_only_where_it_answered_before(
     place = str(pairs.root) if access == "mtls" else ""
     found = seen_after(pairs, access, passes_on(place, f"{status} Whatever"))
     what = f"answers {status}: what is behind the proxy does not answer, and did before the change"
-    assert found == [verification.Proof(verification.Verdict.WRONG, what), *[verification.UPSTREAM] * 3]
+    assert found == [verification.Verification(verification.Verdict.WRONG, what), *[verification.UPSTREAM] * 3]
 
 
 def test_a_service_that_speaks_no_http_disproves_a_change_only_where_it_did_before(

@@ -29,7 +29,7 @@ from pki.deploy.protocol import ServiceRefusal
 from pki.deploy.receipt import Receipt, instant
 from pki.deploy.release import File, Release
 from pki.deploy.ssh import UnreachableError
-from pki.deploy.verification import Proof, Verdict
+from pki.deploy.verification import Verdict, Verification
 from pki.project.layout import Store
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
@@ -44,7 +44,7 @@ LEAF = Leaf("media", "server", NAME, (NAME,), (), (), "ec-p256", False, 90 * DAY
 
 @dataclass(frozen=True)
 class Given:
-    """A parcel whose files are in memory."""
+    """A payload whose files are in memory."""
 
     release: Release
     contents: dict[str, bytes]
@@ -249,9 +249,9 @@ def test_certificates_of_an_upstream_are_those_of_others(pki: Pki) -> None:
         NAME: pki.leaf
     }
     assert "no authority of this project" in pki.refusal({"/tls.pem": pki.bundle, "/upstream.pem": theirs})
-    parcel = given({"/tls.pem": pki.bundle, "/upstream.pem": theirs}, upstream="/upstream.pem")
-    assert preflight.read(parcel).leaves == {NAME: pki.leaf}
-    assert not preflight.has_unknown_ca(parcel, pki.trust)
+    payload = given({"/tls.pem": pki.bundle, "/upstream.pem": theirs}, upstream="/upstream.pem")
+    assert preflight.read(payload).leaves == {NAME: pki.leaf}
+    assert not preflight.has_unknown_ca(payload, pki.trust)
 
 
 def test_a_certificate_that_cannot_be_read_never_leaves(pki: Pki) -> None:
@@ -265,14 +265,14 @@ def test_the_roots_of_a_release_are_those_that_its_certificates_lead_to(pki: Pki
     print_of = preflight.fingerprint(pki.root.certificate)
     subject = pki.root.certificate.subject.rfc4514_string()
     foreign = leaf_of(made_ca("Foreign"), keys.new_key("ec-p256"))
-    parcel = given(
+    payload = given(
         {
             "/tls.pem": pki.bundle,
             "/roots.pem": pem_encoding.pem_of([pki.root.certificate, foreign]),
             "/x.crl": pki.crl(),
         }
     )
-    assert preflight.roots(parcel, pki.trust) == {print_of: subject}
+    assert preflight.roots(payload, pki.trust) == {print_of: subject}
     assert preflight.roots(given({"/x.pem": pem_encoding.pem_of([foreign])}), pki.trust) == {}
     broken = given({"/x.pem": pki.chain.replace(b"\nM", b"\nAAAA", 1)})
     assert preflight.roots(broken, pki.trust) == {print_of: subject}, "one section is damaged, the other is not"
@@ -456,17 +456,17 @@ def test_a_host_on_which_something_soon_runs_out_waits_for_no_window(pki: Pki, t
 def test_the_state_of_a_host_names_services_that_are_not_verified_and_no_others(tmp_path: Path) -> None:
     """Services that an upstream answers for are verified too, and named apart."""
     seen = {
-        "good": Proof(Verdict.PROVEN, "proven"),
-        "half": Proof(Verdict.NO_UPSTREAM, "no upstream"),
-        "passed": Proof(Verdict.PASSED_ON, "passed on"),
-        "bad": Proof(Verdict.WRONG, "serves another certificate"),
-        "gone": Proof(Verdict.UNREACHED, "does not answer"),
-        "open": Proof(Verdict.UNDECIDED, "undecided"),
+        "good": Verification(Verdict.VERIFIED, "verified"),
+        "half": Verification(Verdict.NO_UPSTREAM, "no upstream"),
+        "passed": Verification(Verdict.PASSED_ON, "passed on"),
+        "bad": Verification(Verdict.WRONG, "serves another certificate"),
+        "gone": Verification(Verdict.UNREACHED, "does not answer"),
+        "open": Verification(Verdict.UNDECIDED, "undecided"),
     }
-    assert delivery(tmp_path, receipt=taken(proof=seen)).state(START) == (
-        "unproven: bad, gone, open; the probe is passed on: passed"
+    assert delivery(tmp_path, receipt=taken(verification=seen)).state(START) == (
+        "not verified: bad, gone, open; the probe is passed on: passed"
     )
-    assert delivery(tmp_path, receipt=taken(proof={"good": seen["good"]})).state(START) == ""
+    assert delivery(tmp_path, receipt=taken(verification={"good": seen["good"]})).state(START) == ""
     assert delivery(tmp_path, receipt=taken()).state(START) == ""
 
 

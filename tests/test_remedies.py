@@ -138,7 +138,7 @@ TYPED = {
     "doit deploy": "integration/test_remedies_typed.py",
     "doit release": "test_delivery.py",
     "backup": "test_remedy_lab.py",
-    "ca.rewrap": "test_keeping.py",
+    "ca.change-passphrase": "test_keeping.py",
     "ceremony.accept": "test_ceremony_online.py",
     "ceremony.copy": "test_ceremony_drives.py",
     "ceremony.kit": "test_ceremony_online.py",

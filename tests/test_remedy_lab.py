@@ -191,8 +191,8 @@ def adopted_ca(bench: Bench) -> None:
     old.issue("alice", 1)
     adopt(bench.home)
     old.keep(bench.path("ca/legacy"))
-    old.openssl_ca(bench.home.path.parent / "books")
-    bench.fills["DIR"] = str(bench.home.path.parent / "books")
+    old.openssl_ca(bench.home.path.parent / "issuance_records")
+    bench.fills["DIR"] = str(bench.home.path.parent / "issuance_records")
 
 
 def one_letter(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""Renewal automation: each artifact is made anew when it is due, once, and nothing else is."""
+"""Renewal automation: each artifact is made again when it is due, once, and nothing else is."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_nothing_is_issued_while_the_clock_stands_before_the_authority_and_the_c
 # -- spread over many nights -------------------------------------------------------------------------------------------
 
 SHARES = {"media": 4, "media-mtls": 2, "client-admin": 5}  # by sha256sum, of 0 to 10 days
-SPREAD = "server: {lifetime: 90d, renew_before: 30d, spread: 20d"
+SPREAD = "server: {lifetime: 90d, renew_before: 30d, renew_spread: 20d"
 
 
 def test_renewals_that_are_spread_come_on_days_of_their_own(home: Home) -> None:
@@ -212,13 +212,13 @@ def test_reasons_and_status_say_the_day_that_is_true_for_a_leaf(home: Home) -> N
 
 
 def test_what_a_name_takes_of_the_spread_is_the_same_on_every_machine_and_for_good() -> None:
-    rule = ServerRule(spread=timedelta(days=10))
+    rule = ServerRule(renew_spread=timedelta(days=10))
     shares = {name: renew_before(rule, name) - rule.renew_before for name in ("media", "media-mtls", "client-admin")}
     assert {name: share.days for name, share in shares.items()} == SHARES
 
 
 def test_a_fleet_made_in_one_night_is_renewed_in_many() -> None:
-    rule = ServerRule(spread=timedelta(days=20))
+    rule = ServerRule(renew_spread=timedelta(days=20))
     nights = Counter(renew_before(rule, f"host-{number}") // timedelta(days=1) for number in range(2000))
     assert set(nights) == set(range(30, 51))
     assert max(nights.values()) < 150, "of 2000 in 21 nights"
@@ -227,7 +227,9 @@ def test_a_fleet_made_in_one_night_is_renewed_in_many() -> None:
 
 def test_crls_and_the_probe_know_no_spread(home: Home) -> None:
     home.edit("server: {lifetime: 90d, renew_before: 30d", SPREAD)
-    home.edit("client: {lifetime: 180d, renew_before: 30d", "client: {lifetime: 180d, renew_before: 30d, spread: 90d")
+    home.edit(
+        "client: {lifetime: 180d, renew_before: 30d", "client: {lifetime: 180d, renew_before: 30d, renew_spread: 90d"
+    )
     assert set(home.doit(days=7).made) == CRLS | MTLS_HOSTS | {"page:trust"}
     assert probe_leaf(home.project().inventory).renew_before == timedelta(days=7)
 
@@ -462,8 +464,8 @@ def test_two_swapped_files_that_are_cut_from_a_truth_are_cut_again_without_an_is
         (home.path / folder(leaf) / f"{name}.pem").write_bytes(before[other][name])
     made = home.doit().made
     assert made == {
-        "cert:media": f"{name}.pem does not follow from its truth",
-        "cert:client-admin": f"{name}.pem does not follow from its truth",
+        "cert:media": f"{name}.pem does not follow from its PEM bundle",
+        "cert:client-admin": f"{name}.pem does not follow from its PEM bundle",
     }
     assert {leaf: pair(home, leaf) for leaf in before} == before
 
@@ -473,9 +475,9 @@ def test_a_damaged_or_deleted_file_is_cut_again_without_an_issue(home: Home, nam
     before = pair(home, "media")
     path = home.path / folder("media") / f"{name}.pem"
     path.write_bytes(path.read_bytes()[:-30])
-    assert home.doit().made == {"cert:media": f"{name}.pem does not follow from its truth"}
+    assert home.doit().made == {"cert:media": f"{name}.pem does not follow from its PEM bundle"}
     path.unlink()
-    assert home.doit().made == {"cert:media": f"{name}.pem does not follow from its truth"}
+    assert home.doit().made == {"cert:media": f"{name}.pem does not follow from its PEM bundle"}
     assert pair(home, "media") == before
 
 
@@ -592,7 +594,7 @@ def test_the_first_open_service_of_a_host_gets_a_certificate_of_its_own(home: Ho
     home.edit('      shop: {upstream: "http://127.0.0.1:9999", access: tls}\n', "")
     report = home.doit()
     assert report.status == 0
-    assert "tidy" in {name.partition(":")[0] for name in report.made}
+    assert "cleanup" in {name.partition(":")[0] for name in report.made}
     assert not (home.path / "build/certs/monitoring").exists()
     assert not (home.path / "build/hosts/monitoring/etc/doit-pki/monitoring.pem").exists()
 
@@ -711,7 +713,7 @@ def test_four_processes_make_the_same_as_one(fresh: Home, built_once: Path) -> N
     assert (process.returncode, errors) == (0, "")
     alone = Home(built_once)
     assert names_of(output) == {artifact.name for artifact in alone.plan().artifacts} - {
-        "tidy:build",
+        "cleanup:build",
         "authority:server",  # which come with the ceremony of the root
         "authority:client",
     }

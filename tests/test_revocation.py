@@ -134,13 +134,13 @@ def test_a_proxy_that_cannot_refuse_is_named_before_and_after(home: Home, invoke
     said = invoke("revoke", "admin", "--reason", "superseded", "--yes")
     assert "let in by    forgejo on forge (traefik), until it ends: traefik reads no CRLs" in said.out
     assert re.search(
-        r"^folder forge +delivered into a folder, not proven; lets it in until it ends on 2027-05-22",
+        r"^folder forge +delivered into a folder, not verified; lets it in until it ends on 2027-05-22",
         said.out,
         re.MULTILINE,
     )
 
 
-PLACES = [Observation("forge/forgejo", "proven", ""), Observation("media", "folder", "")]
+PLACES = [Observation("forge/forgejo", "verified", ""), Observation("media", "folder", "")]
 OPEN, FAILED = Observation("media/films", "open", ""), Observation("media/films", "failed", "")
 DOWN = {"deploy:media": ErrorCode.UNREACHABLE}
 
@@ -149,12 +149,12 @@ DOWN = {"deploy:media": ErrorCode.UNREACHABLE}
     ("findings", "failures", "expected"),
     [
         ([], {}, (0, "revoked and published; there is nothing here to prove it at")),
-        (PLACES[:1], {}, (0, "revoked, published, and proven at forge/forgejo")),
-        (PLACES, {}, (2, "revoked and published; proven at forge/forgejo; not proven: media;")),
-        (PLACES[1:], {}, (2, "revoked and published; not proven: media;")),
-        ([*PLACES, OPEN], {}, (2, "revoked and published; not proven: media/films, media;")),
-        ([*PLACES, OPEN], DOWN, (2, "revoked and published; not proven: media/films, media;")),
-        (PLACES, DOWN, (2, "revoked and published; not proven: deploy:media, media;")),
+        (PLACES[:1], {}, (0, "revoked, published, and verified at forge/forgejo")),
+        (PLACES, {}, (2, "revoked and published; verified at forge/forgejo; not verified: media;")),
+        (PLACES[1:], {}, (2, "revoked and published; not verified: media;")),
+        ([*PLACES, OPEN], {}, (2, "revoked and published; not verified: media/films, media;")),
+        ([*PLACES, OPEN], DOWN, (2, "revoked and published; not verified: media/films, media;")),
+        (PLACES, DOWN, (2, "revoked and published; not verified: deploy:media, media;")),
         ([*PLACES, FAILED], {}, (1, "revoked, and STILL LET IN: media/films;")),
         ([*PLACES, FAILED, OPEN], DOWN, (1, "revoked, and STILL LET IN: media/films;")),
         (PLACES, {"crl:client-1": ErrorCode.OTHER}, (1, "revoked; failed: crl:client-1;")),
@@ -208,7 +208,7 @@ def test_only_a_host_that_took_the_new_list_counts_as_delivered_to(
     assert listed(home) == {serial}
     assert said.status == 2
     assert "delivered into a folder" not in said.out
-    assert said.out.splitlines()[-1].startswith("revoked and published; not proven: monitoring, forge;")
+    assert said.out.splitlines()[-1].startswith("revoked and published; not verified: monitoring, forge;")
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"no CRL"])

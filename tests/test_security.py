@@ -625,7 +625,7 @@ def opens(home: Home, name: str) -> bool:
 def test_key_gets_a_new_passphrase_and_the_old_one_opens_it_no_longer(home: Home) -> None:
     home.write("secrets.yaml", "# mine\n" + home.read("secrets.yaml").decode()).chmod(0o600)
     before, others = passphrases(home)["server-1"], passphrases(home).keys()
-    assert intermediate_passphrase.rewrap(home.project(), "server-1") == "secrets.yaml"
+    assert intermediate_passphrase.change_passphrase(home.project(), "server-1") == "secrets.yaml"
     after = passphrases(home)
     assert after.keys() == others
     assert after["server-1"] != before
@@ -651,12 +651,12 @@ def test_key_opens_whenever_its_move_is_cut_short_and_the_next_move_ends_well(
 
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KilledError):
-        intermediate_passphrase.rewrap(home.project(), "server-1", new="six new words for the key")
+        intermediate_passphrase.change_passphrase(home.project(), "server-1", new="six new words for the key")
     monkeypatch.undo()
     assert opens(home, "server-1")
     home.add_service("wiki", host="forge")
     assert "cert:forge-mtls" in home.doit().made
-    intermediate_passphrase.rewrap(home.project(), "server-1", new="six other words for the key")
+    intermediate_passphrase.change_passphrase(home.project(), "server-1", new="six other words for the key")
     assert passphrases(home)["server-1"] == "six other words for the key"
     assert passphrases(home).keys() == {"root-1", "server-1", "client-1"}
     assert opens(home, "server-1")
@@ -665,17 +665,17 @@ def test_key_opens_whenever_its_move_is_cut_short_and_the_next_move_ends_well(
 def test_key_moves_to_a_source_elsewhere_and_the_old_passphrase_goes(home: Home) -> None:
     home.write("new.txt", "six new words for the key\n").chmod(0o600)
     source(home, "{server: {file: new.txt}}")
-    assert intermediate_passphrase.rewrap(home.project(), "server-1") == "`file: new.txt`"
+    assert intermediate_passphrase.change_passphrase(home.project(), "server-1") == "`file: new.txt`"
     assert opens(home, "server-1")
     assert passphrases(home).keys() == {"root-1", "client-1"}
-    assert intermediate_passphrase.rewrap(home.project(), "server-1") == "`file: new.txt`", (
+    assert intermediate_passphrase.change_passphrase(home.project(), "server-1") == "`file: new.txt`", (
         "a second time changes nothing"
     )
     home.write("new.txt", "six newer words for the key\n").chmod(0o600)
     with pytest.raises(PkiError, match="cannot be opened with what secrets") as found:
-        intermediate_passphrase.rewrap(home.project(), "server-1")
+        intermediate_passphrase.change_passphrase(home.project(), "server-1")
     assert "--old-passphrase-file FILE" in found.value.hint
-    intermediate_passphrase.rewrap(home.project(), "server-1", old="six new words for the key")
+    intermediate_passphrase.change_passphrase(home.project(), "server-1", old="six new words for the key")
     assert opens(home, "server-1")
 
 
@@ -700,7 +700,7 @@ def test_move_that_cannot_be_made_says_why_and_changes_nothing(
     source(home, "{client: {file: new.txt}}")
     before = snapshot(home, "ca/server", "ca/client") | {Path("s"): home.read("secrets.yaml")}
     with pytest.raises(PkiError) as found:
-        intermediate_passphrase.rewrap(home.project(), name, **options)
+        intermediate_passphrase.change_passphrase(home.project(), name, **options)
     assert said in f"{found.value.message} → {found.value.hint}"
     assert snapshot(home, "ca/server", "ca/client") | {Path("s"): home.read("secrets.yaml")} == before
 

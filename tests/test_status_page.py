@@ -224,7 +224,7 @@ def test_a_second_run_gathers_nothing(home: Home, monkeypatch: pytest.MonkeyPatc
 
 def test_years_ahead_are_foreseen_once_a_month(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.doit()
-    monkeypatch.setattr("pki.monitor.status_page.forecast_section._foreseen", lambda _: pytest.fail("foreseen"))
+    monkeypatch.setattr("pki.monitor.status_page.forecast_section._planned", lambda _: pytest.fail("planned"))
     assert home.doit(days=1).status == 0
     assert "2028-03-27 ceremony brings" in shown(home).text
     home.edit("organisation: Example Lab", "organisation: Other Lab")
@@ -262,7 +262,7 @@ def test_what_broke_after_the_look_is_on_it(home: Home, monkeypatch: pytest.Monk
     def full(*_: object, **__: object) -> None:
         raise PkiError("build/.seen.json: cannot be written: No space left on device", "")
 
-    monkeypatch.setattr("pki.common.cache.Memo.save", full)
+    monkeypatch.setattr("pki.common.cache.Cache.save", full)
     assert home.doit(days=1).status == 1
     assert "warning what was found sound build/.seen.json: cannot be written" in shown(home).text
 
@@ -274,17 +274,17 @@ def test_a_page_that_cannot_be_made_says_that_it_is_old(home: Home, monkeypatch:
     monkeypatch.setattr(render, "page", broken)
     report = home.doit(days=1)
     assert "the status page" in report.failed
-    assert "This page could not be made anew" in shown(home).text
+    assert "This page could not be made again" in shown(home).text
     monkeypatch.undo()
     home.doit(days=1)
-    assert "could not be made anew" not in shown(home).text
+    assert "could not be made again" not in shown(home).text
 
 
 def test_a_project_whose_ledger_is_damaged_has_a_page(home: Home) -> None:
     home.write("ca/ledger.db", "no database")
     assert home.doit(days=1).status
     text = shown(home).text
-    assert "could not be made anew" not in text
+    assert "could not be made again" not in text
     assert "The last run, on Tuesday, 2026-11-24" in text
     assert "nothing can be issued or revoked: ca/ledger.db: file is not a database" in text
     assert "1 critical" in title(home.read(PATH).decode())

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pki.deploy import bootstrap, release_roots
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.deploy.receipt import Receipt
 from pki.deploy.release import File, Release
 from tests.conftest import START
@@ -44,7 +44,7 @@ def root(name: str, *, encoding: serialization.Encoding = serialization.Encoding
     return made.sign(key, hashes.SHA256()).public_bytes(encoding)
 
 
-def parcel_of(folder: Path, contents: dict[str, bytes]) -> Parcel:
+def parcel_of(folder: Path, contents: dict[str, bytes]) -> Payload:
     """A release with these files by their paths; those in a set have one."""
     files = []
     for path, content in contents.items():
@@ -53,7 +53,7 @@ def parcel_of(folder: Path, contents: dict[str, bytes]) -> Parcel:
         file.below(folder / "files").parent.mkdir(parents=True, exist_ok=True)
         file.below(folder / "files").write_bytes(content)
         files.append(file)
-    return Parcel(Release("media", tuple(files), {}, {}), {file.path: folder for file in files})
+    return Payload(Release("media", tuple(files), {}, {}), {file.path: folder for file in files})
 
 
 class Stolen:
@@ -72,16 +72,16 @@ class Stolen:
         self.bootstrap()
 
     def bootstrap(self, *, was: Sequence[str] = (OLD,)) -> None:
-        parcel = parcel_of(self.folder / "release", {self.host.path(name): text for name, text in self.files.items()})
+        payload = parcel_of(self.folder / "release", {self.host.path(name): text for name, text in self.files.items()})
         if self.exact:  # the configuration of a proxy is in no release then
-            files = tuple(file for file in parcel.release.files if CONFIG not in file.path)
-            parcel = replace(parcel, release=replace(parcel.release, files=files))
+            files = tuple(file for file in payload.release.files if CONFIG not in file.path)
+            payload = replace(payload, release=replace(payload.release, files=files))
         gone = tuple(
             {"path": self.host.path(name), "mode": "0644", "owner": ME, "reload": "", "sha256": "0"} for name in was
         )
         receipt = Receipt("media", "", "", "ssh", gone)
         user, group = ME.split(":")
-        said = bootstrap.permissions("media", parcel, receipt, exact=self.exact)
+        said = bootstrap.permissions("media", payload, receipt, exact=self.exact)
         self.host.conf.write_text(f"{said}run reload true\ntrust {user}\ntrust {group}\n")
 
     def place(self, name: str, content: bytes | None, **more: str) -> str:

@@ -67,7 +67,7 @@ def adopted(home: Home, old: OldCa) -> Home:
     """The example, which has adopted the old CA; its books are in `books/`, beside the project."""
     adopt(home)
     old.keep(home.path / "ca/legacy")
-    old.openssl_ca(home.path.parent / "books")
+    old.openssl_ca(home.path.parent / "issuance_records")
     return home
 
 
@@ -97,16 +97,19 @@ def recorded(home: Home, name: str = "legacy") -> dict[str, Issued]:
 
 @pytest.mark.parametrize("layout", ["openssl", "easy-rsa", "files"])
 def test_books_come_in_whole_whoever_kept_them(adopted: Home, old: OldCa, invoke: Invoke, layout: str) -> None:
-    books = adopted.path.parent / "books"
+    issuance_records = adopted.path.parent / "issuance_records"
     if layout == "easy-rsa":
-        books = old.easy_rsa(adopted.path.parent / "pki")
+        issuance_records = old.easy_rsa(adopted.path.parent / "pki")
     elif layout == "files":
-        books = adopted.path.parent / "papers"
+        issuance_records = adopted.path.parent / "scanned_files"
         for serial, cert in old.issued.items():
             der = cert.public_bytes(serialization.Encoding.DER)
-            write(books / (f"{serial}.der" if serial % 2 else f"{serial}.pem"), der if serial % 2 else pem(cert))
-        write(books / "crl.pem", pem(old.crl({2: "keyCompromise"})))
-    told = json.loads(invoke("ledger.import", str(books), "--dry-run", "--json").out)
+            write(
+                issuance_records / (f"{serial}.der" if serial % 2 else f"{serial}.pem"),
+                der if serial % 2 else pem(cert),
+            )
+        write(issuance_records / "crl.pem", pem(old.crl({2: "keyCompromise"})))
+    told = json.loads(invoke("ledger.import", str(issuance_records), "--dry-run", "--json").out)
     assert LedgerImportOutput.model_validate(told).recorded is False
     assert {name: told[name] for name in ("authority", "certificates", "valid", "ended", "revocations", "known")} == {
         "authority": "legacy",
@@ -116,7 +119,7 @@ def test_books_come_in_whole_whoever_kept_them(adopted: Home, old: OldCa, invoke
         "revocations": 1,
         "known": 0,
     }
-    said = invoke("ledger.import", str(books))
+    said = invoke("ledger.import", str(issuance_records))
     assert said.status == 0, said.error
     assert "3 certificates of legacy: 1 valid, 1 ended; 1 revocations" in said.out
     found = recorded(adopted)
@@ -153,15 +156,15 @@ def test_every_way_in_which_openssl_writes_a_reason_shows_on_the_crl(
     adopted: Home, old: OldCa, invoke: Invoke, written: str, reason: str
 ) -> None:
     old.revoke(2, written)
-    old.openssl_ca(adopted.path.parent / "books")
-    assert invoke("ledger.import", "books").status == 0
+    old.openssl_ca(adopted.path.parent / "issuance_records")
+    assert invoke("ledger.import", "issuance_records").status == 0
     assert adopted.doit().status == 0
     assert entries(adopted) == {2: (REVOKED, reason)}
 
 
 def test_what_the_old_crl_lists_and_the_index_does_not_stays_revoked(adopted: Home, old: OldCa, invoke: Invoke) -> None:
     write(adopted.path.parent / "books/crl.pem", pem(old.crl({2: "", 1: "superseded", 77: "certificateHold"})))
-    assert "3 revocations" in invoke("ledger.import", "books").out
+    assert "3 revocations" in invoke("ledger.import", "issuance_records").out
     adopted.doit()
     day = START - 50 * DAY
     assert entries(adopted) == {2: (REVOKED, "keyCompromise"), 1: (day, "superseded"), 77: (day, "certificateHold")}
@@ -170,8 +173,8 @@ def test_what_the_old_crl_lists_and_the_index_does_not_stays_revoked(adopted: Ho
 
 def test_what_ended_long_ago_stays_on_the_crl_as_openssl_keeps_it(adopted: Home, old: OldCa, invoke: Invoke) -> None:
     old.revoke(3)
-    old.openssl_ca(adopted.path.parent / "books")
-    invoke("ledger.import", "books")
+    old.openssl_ca(adopted.path.parent / "issuance_records")
+    invoke("ledger.import", "issuance_records")
     for days in (0, 8, 600):
         adopted.doit(days=days)
         assert set(entries(adopted)) == {2, 3}
@@ -180,7 +183,7 @@ def test_what_ended_long_ago_stays_on_the_crl_as_openssl_keeps_it(adopted: Home,
 def test_row_without_its_certificate_is_recorded_by_what_it_says(adopted: Home, invoke: Invoke) -> None:
     (adopted.path.parent / "books/newcerts/01.pem").unlink()
     (adopted.path.parent / "books/newcerts/02.pem").unlink()
-    assert "2 from index.txt alone" in invoke("ledger.import", "books").out
+    assert "2 from index.txt alone" in invoke("ledger.import", "issuance_records").out
     found = recorded(adopted)
     assert (found["legacy:web"].pem, found["legacy:web"].not_after) == ("", START + 400 * DAY)
     assert found["legacy:alice"].revoked == "keyCompromise"
@@ -194,7 +197,7 @@ def test_certificates_of_another_ca_are_told_and_left_out(adopted: Home, invoke:
     write(adopted.path.parent / "books/newcerts/guest.pem", pem(other.issue("guest", 9)))
     write(adopted.path.parent / "books/newcerts/false.crt", pem(namesake.issue("false", 10)))
     write(adopted.path.parent / "books/crl.pem", pem(other.crl({1: ""})))
-    said = invoke("ledger.import", "books")
+    said = invoke("ledger.import", "issuance_records")
     assert "left out: books/newcerts/guest.pem: CN=guest was signed by CN=Other CA, not by legacy" in said.out
     assert "left out: books/newcerts/false.crt: CN=false bears the name of legacy as its issuer, and not" in said.out
     assert "left out: books/crl.pem: is a CRL that legacy did not sign" in said.out
@@ -209,7 +212,7 @@ def test_row_of_a_certificate_that_another_ca_signed_goes_with_it(adopted: Home,
     write(adopted.path.parent / "books/newcerts/09.pem", pem(before.issue("early", 9)))
     old.row("early", 9, START + 400 * DAY, utc(REVOKED))
     write(adopted.path.parent / "books/index.txt", "".join(f"{row}\n" for row in old.rows).encode())
-    assert "CN=early bears the name" in invoke("ledger.import", "books").out
+    assert "CN=early bears the name" in invoke("ledger.import", "issuance_records").out
     adopted.doit()
     assert set(entries(adopted)) == {2}
 
@@ -224,7 +227,7 @@ def test_folder_of_another_ca_is_refused(adopted: Home, invoke: Invoke) -> None:
 
 
 def test_a_name_stands_for_one_ca_for_ever(adopted: Home, invoke: Invoke) -> None:
-    invoke("ledger.import", "books")
+    invoke("ledger.import", "issuance_records")
     other = OldCa("Old CA")
     other.issue("guest", 9)
     other.keep(adopted.path / "ca/legacy")
@@ -234,7 +237,7 @@ def test_a_name_stands_for_one_ca_for_ever(adopted: Home, invoke: Invoke) -> Non
 
 
 def test_every_fault_is_told_at_once_and_nothing_is_taken_in(adopted: Home, old: OldCa, invoke: Invoke) -> None:
-    books = adopted.path.parent / "books"
+    issuance_records = adopted.path.parent / "issuance_records"
     rows = [
         *old.rows,
         "V\t270101000000Z\t\t04\tunknown",
@@ -246,15 +249,15 @@ def test_every_fault_is_told_at_once_and_nothing_is_taken_in(adopted: Home, old:
         "V\t270101000000Z\t\tzz\tunknown\t/CN=x",
         "V\t270101000000Z\t\t01\tunknown\t/CN=x",
     ]
-    write(books / "index.txt", "\n".join(rows).encode())
-    write(books / "crlnumber", b"soon\n")
-    write(books / "newcerts/AA.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-    write(books / "newcerts/AB.pem", pem(old.issued[1])[:200])
+    write(issuance_records / "index.txt", "\n".join(rows).encode())
+    write(issuance_records / "crlnumber", b"soon\n")
+    write(issuance_records / "newcerts/AA.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    write(issuance_records / "newcerts/AB.pem", pem(old.issued[1])[:200])
     twin = OldCa(key=old.key)
-    write(books / "newcerts/twin.pem", pem(twin.issue("twin", 1)))
-    write(books / "broken.der", b"no")
+    write(issuance_records / "newcerts/twin.pem", pem(twin.issue("twin", 1)))
+    write(issuance_records / "broken.der", b"no")
     events = len(adopted.project().ledger.events())
-    said = invoke("ledger.import", "books")
+    said = invoke("ledger.import", "issuance_records")
     assert said.status == 1
     assert said.error.splitlines()[1:-1] == [
         "books/broken.der: holds a certificate that cannot be read",
@@ -276,21 +279,21 @@ def test_every_fault_is_told_at_once_and_nothing_is_taken_in(adopted: Home, old:
 
 def test_dry_run_shows_what_it_found_and_records_nothing(adopted: Home, invoke: Invoke) -> None:
     events = len(adopted.project().ledger.events())
-    said = invoke("ledger.import", "books", "--dry-run")
+    said = invoke("ledger.import", "issuance_records", "--dry-run")
     assert "to do  ledger" in said.out
     assert "3 certificates of legacy: 1 valid, 1 ended; 1 revocations" in said.out
     assert len(adopted.project().ledger.events()) == events
 
 
 def test_second_import_takes_in_only_what_is_new(adopted: Home, old: OldCa, invoke: Invoke) -> None:
-    invoke("ledger.import", "books")
+    invoke("ledger.import", "issuance_records")
     events = len(adopted.project().ledger.events())
-    assert "nothing new: the ledger holds 3 certificates of legacy" in invoke("ledger.import", "books").out
+    assert "nothing new: the ledger holds 3 certificates of legacy" in invoke("ledger.import", "issuance_records").out
     assert len(adopted.project().ledger.events()) == events
     old.issue("carol", 4)
     old.revoke(1, "superseded")
-    old.openssl_ca(adopted.path.parent / "books")
-    said = invoke("ledger.import", "books")
+    old.openssl_ca(adopted.path.parent / "issuance_records")
+    said = invoke("ledger.import", "issuance_records")
     assert "1 certificates of legacy: 1 valid, 0 ended; 1 revocations; 3 were known" in said.out
     assert len(adopted.project().ledger.events()) == events + 2
     adopted.doit()
@@ -299,11 +302,11 @@ def test_second_import_takes_in_only_what_is_new(adopted: Home, old: OldCa, invo
 
 def test_revocation_that_the_old_ca_took_back_stays(adopted: Home, old: OldCa, invoke: Invoke) -> None:
     old.revoke(1, "certificateHold")
-    old.openssl_ca(adopted.path.parent / "books")
-    invoke("ledger.import", "books")
+    old.openssl_ca(adopted.path.parent / "issuance_records")
+    invoke("ledger.import", "issuance_records")
     old.rows[0] = f"V\t{utc(START + 400 * DAY)}\t\t01\tunknown\t/CN=web"
-    old.openssl_ca(adopted.path.parent / "books")
-    assert "line 1 of index.txt: serial 01 was revoked, and stays so" in invoke("ledger.import", "books").out
+    old.openssl_ca(adopted.path.parent / "issuance_records")
+    assert "line 1 of index.txt: serial 01 was revoked, and stays so" in invoke("ledger.import", "issuance_records").out
     adopted.doit()
     assert entries(adopted)[1] == (REVOKED, "certificateHold")
 
@@ -314,15 +317,15 @@ def test_names_are_unique_and_stay(adopted: Home, old: OldCa, invoke: Invoke) ->
     old.issue("John Smith/Ops\twest", 5)
     old.rows[-1] = old.rows[-1].replace("Ops\twest", "Ops\\\twest")
     old.issue("*.old.example", 6)
-    old.openssl_ca(adopted.path.parent / "books")
-    assert invoke("ledger.import", "books").status == 0
+    old.openssl_ca(adopted.path.parent / "issuance_records")
+    assert invoke("ledger.import", "issuance_records").status == 0
     first = {one.serial: name for name, one in recorded(adopted).items()}
     assert first[1] == "legacy:web"
     assert first[0xABCDEF012345] == "legacy:web-abcdef01"
     assert (first[5], first[6]) == ("legacy:John-Smith-Ops-west", "legacy:old.example")
     old.issue("web", 0xABCDEF019999)
-    old.openssl_ca(adopted.path.parent / "books")
-    invoke("ledger.import", "books")
+    old.openssl_ca(adopted.path.parent / "issuance_records")
+    invoke("ledger.import", "issuance_records")
     again = {one.serial: name for name, one in recorded(adopted).items()}
     assert again == {**first, 0xABCDEF019999: "legacy:web-abcdef019"}
 
@@ -352,19 +355,19 @@ def test_index_is_read_as_openssl_writes_it(line: str, end: datetime, common_nam
 def test_five_hundred_certificates_come_in_as_one_transaction(adopted: Home, invoke: Invoke, old: OldCa) -> None:
     for serial in range(100, 600):
         old.row(f"device-{serial}", serial, START + 400 * DAY, utc(REVOKED) if serial < 140 else "")
-    old.openssl_ca(adopted.path.parent / "books")
+    old.openssl_ca(adopted.path.parent / "issuance_records")
     with closing(sqlite3.connect(adopted.path / "ca/ledger.db")) as db:
         db.execute(
             "CREATE TRIGGER stop BEFORE INSERT ON revocations WHEN NEW.serial LIKE '%8b' BEGIN SELECT RAISE(ABORT, 'full'); END"
         )
         db.commit()
     events = len(adopted.project().ledger.events())
-    assert invoke("ledger.import", "books").status == 1
+    assert invoke("ledger.import", "issuance_records").status == 1
     assert len(adopted.project().ledger.events()) == events, "all of it, or nothing"
     with closing(sqlite3.connect(adopted.path / "ca/ledger.db")) as db:
         db.execute("DROP TRIGGER stop")
         db.commit()
-    assert invoke("ledger.import", "books").status == 0
+    assert invoke("ledger.import", "issuance_records").status == 0
     assert len(recorded(adopted)) == 503
     adopted.doit()
     assert len(crl_of(adopted)) == 41
@@ -397,10 +400,10 @@ def test_crl_follows_the_last_one_of_the_old_ca(
     adopted: Home, old: OldCa, invoke: Invoke, listed: int | None, written: str, expected: int
 ) -> None:
     """OpenSSL believes the newest thisUpdate, others the highest number."""
-    books = adopted.path.parent / "books"
-    write(books / "crl.pem", pem(old.crl({2: ""}, number=listed, at=START - timedelta(minutes=5))))
-    write(books / "crlnumber", written.encode())
-    invoke("ledger.import", "books")
+    issuance_records = adopted.path.parent / "issuance_records"
+    write(issuance_records / "crl.pem", pem(old.crl({2: ""}, number=listed, at=START - timedelta(minutes=5))))
+    write(issuance_records / "crlnumber", written.encode())
+    invoke("ledger.import", "issuance_records")
     adopted.doit()
     crl = crl_of(adopted)
     assert judges.number(crl) == expected
@@ -410,20 +413,20 @@ def test_crl_follows_the_last_one_of_the_old_ca(
 
 def test_number_of_a_crl_that_was_never_seen_is_known_from_crlnumber(adopted: Home, invoke: Invoke) -> None:
     write(adopted.path.parent / "books/crlnumber", f"{1 << 41:X}".encode())
-    invoke("ledger.import", "books")
+    invoke("ledger.import", "issuance_records")
     adopted.doit()
     assert judges.number(crl_of(adopted)) == 1 << 41
 
 
 def test_number_that_no_ledger_can_count_is_refused(adopted: Home, old: OldCa, invoke: Invoke) -> None:
     write(adopted.path.parent / "books/crl.pem", pem(old.crl({}, number=1 << 150)))
-    said = invoke("ledger.import", "books")
+    said = invoke("ledger.import", "issuance_records")
     assert (said.status, "is more than the ledger can count" in said.error) == (1, True)
 
 
 def test_crl_comes_anew_by_its_own_rule(adopted: Home, invoke: Invoke) -> None:
     adopted.edit("{adopt: ca/legacy}", "{adopt: ca/legacy, crl: {lifetime: 90d, refresh: 30d}}")
-    invoke("ledger.import", "books")
+    invoke("ledger.import", "issuance_records")
     adopted.doit()
     first = crl_of(adopted)
     assert first.next_update_utc == first.last_update_utc + 90 * DAY
@@ -433,7 +436,7 @@ def test_crl_comes_anew_by_its_own_rule(adopted: Home, invoke: Invoke) -> None:
 
 
 def test_run_with_nothing_to_do_opens_no_ledger(adopted: Home, invoke: Invoke) -> None:
-    invoke("ledger.import", "books")
+    invoke("ledger.import", "issuance_records")
     adopted.doit()
     assert adopted.doit().made == {}
     project = adopted.project()
@@ -577,7 +580,7 @@ def test_passphrase_may_come_from_a_source_of_its_own(
     old.keep(adopted.path / "ca/legacy", encryption=serialization.BestAvailableEncryption(WORDS.encode()))
     adopted.edit("secrets: secrets.yaml", "secrets: {legacy: {env: OLD_WORDS}}")
     monkeypatch.setenv("OLD_WORDS", WORDS)
-    invoke("ledger.import", "books")
+    invoke("ledger.import", "issuance_records")
     assert adopted.doit().failed == {}
 
 
@@ -599,7 +602,7 @@ def test_passphrase_may_come_from_a_source_of_its_own(
 def test_folder_that_is_not_as_it_should_be_fails_its_crl_alone(
     adopted: Home, invoke: Invoke, spoil: Callable[[Path], object], why: str
 ) -> None:
-    invoke("ledger.import", "books")
+    invoke("ledger.import", "issuance_records")
     spoil(adopted.path / "ca/legacy")
     report = adopted.doit()
     assert list(report.failed) == ["crl:legacy"]
@@ -625,8 +628,8 @@ def test_two_adopted_cas_may_both_count_from_one(adopted: Home, invoke: Invoke) 
     vpn.revoke(1)
     adopt(adopted, "vpn")
     vpn.openssl_ca(adopted.path / "ca/vpn")
-    assert "expected one of the adopted authorities" in invoke("ledger.import", "books").error
-    assert invoke("ledger.import", "books", "--authority", "legacy").status == 0
+    assert "expected one of the adopted authorities" in invoke("ledger.import", "issuance_records").error
+    assert invoke("ledger.import", "issuance_records", "--authority", "legacy").status == 0
     assert invoke("ledger.import", str(adopted.path / "ca/vpn"), "--authority", "vpn").status == 0
     assert adopted.doit().failed == {}
     assert (set(entries(adopted)), set(entries(adopted, "vpn"))) == ({2}, {1})
@@ -642,8 +645,8 @@ def test_revoked_serial_of_an_old_ca_does_not_revoke_ours(adopted: Home, old: Ol
     ours = recorded(adopted, "client-1")["cert:client-admin"].serial
     old.issue("twin", ours)
     old.revoke(ours, "keyCompromise")
-    old.openssl_ca(adopted.path.parent / "books")
-    assert invoke("ledger.import", "books").status == 0
+    old.openssl_ca(adopted.path.parent / "issuance_records")
+    assert invoke("ledger.import", "issuance_records").status == 0
     assert list(adopted.doit().made) == ["crl:legacy"]
     project = adopted.project()
     assert not project.is_revoked(ours, seen_before=False)
@@ -677,7 +680,7 @@ def test_ledger_of_the_first_schema_is_taken_over_with_every_hash_as_it_was(adop
     vpn.issue("web", 1)
     adopt(adopted, "vpn")
     vpn.openssl_ca(adopted.path / "ca/vpn")
-    for name, folder in (("legacy", "books"), ("vpn", str(adopted.path / "ca/vpn"))):
+    for name, folder in (("legacy", "issuance_records"), ("vpn", str(adopted.path / "ca/vpn"))):
         assert invoke("ledger.import", folder, "--authority", name).status == 0
 
 
@@ -687,8 +690,8 @@ def test_ledger_of_the_first_schema_is_taken_over_with_every_hash_as_it_was(adop
 def test_status_sums_up_and_plan_does_not_flood(adopted: Home, old: OldCa, invoke: Invoke) -> None:
     for serial in range(10, 50):
         old.issue(f"device-{serial}", serial, days=60 + serial)
-    old.openssl_ca(adopted.path.parent / "books")
-    invoke("ledger.import", "books")
+    old.openssl_ca(adopted.path.parent / "issuance_records")
+    invoke("ledger.import", "issuance_records")
     adopted.doit()
     said = invoke("status").out
     assert "adopted: signs CRLs only; 41 certificates valid, next ends on 2027-02-01 (device-10)" in said
@@ -708,15 +711,15 @@ def test_what_was_renewed_or_moved_over_is_not_noted_when_it_ends(adopted: Home,
     old.issue("mail", 11, days=500)
     old.issue("grafana", 12, days=20, names=("grafana.lab.internal",))
     old.issue("forgotten", 13, days=20, names=("forgotten.lab.internal",))
-    old.openssl_ca(adopted.path.parent / "books")
-    invoke("ledger.import", "books")
+    old.openssl_ca(adopted.path.parent / "issuance_records")
+    invoke("ledger.import", "issuance_records")
     [note] = [one for one in forecast.notes(adopted.project(), adopted.plan()) if one.subject == "authority:legacy"]
     assert note.text == "of its certificates end soon: legacy:forgotten on 2026-12-13"
 
 
 @pytest.mark.parametrize("named", ["web", "legacy:web", "01", "1"])
 def test_old_certificate_is_revoked_by_name_or_serial_number(adopted: Home, invoke: Invoke, named: str) -> None:
-    invoke("ledger.import", "books")
+    invoke("ledger.import", "issuance_records")
     said = invoke("revoke", named, "--reason", "key-compromise", "--yes")
     assert said.status == 0, said.error
     assert entries(adopted) == {2: (REVOKED, "keyCompromise"), 1: (START, "keyCompromise")}
@@ -726,8 +729,8 @@ def test_old_certificate_is_revoked_by_name_or_serial_number(adopted: Home, invo
 def test_serial_number_of_an_old_ca_is_not_taken_for_a_name_of_ours(adopted: Home, old: OldCa, invoke: Invoke) -> None:
     """`revoke ad` with a client `ad` means the client, whatever small number an old CA gave away."""
     old.issue("printer", 0xAD)
-    old.openssl_ca(adopted.path.parent / "books")
-    invoke("ledger.import", "books")
+    old.openssl_ca(adopted.path.parent / "issuance_records")
+    invoke("ledger.import", "issuance_records")
     adopted.edit("clients:\n", "clients:\n  ad: {email: ad@lab.internal}\n")
     adopted.doit()
     assert invoke("revoke", "ad", "--reason", "superseded", "--yes").status == 2
@@ -744,7 +747,7 @@ def test_crl_travels_as_a_managed_file(adopted: Home, invoke: Invoke) -> None:
         "templates/old.crt",
         "# deploy-target: /etc/old-ca.pem\n# deploy-hosts: monitoring\n# deploy-artifact: ca-pem:legacy\n",
     )
-    invoke("ledger.import", "books")
+    invoke("ledger.import", "issuance_records")
     assert adopted.doit().failed == {}
     assert adopted.read("build/hosts/monitoring/srv/www/old.crl") == adopted.read("build/crl/legacy.crl")
     assert adopted.read("build/hosts/monitoring/etc/old-ca.pem") == adopted.read("ca/legacy/cert.pem")
@@ -759,7 +762,7 @@ def test_service_in_between_may_trust_both_cas_by_two_files_of_its_own(adopted: 
     crls = '{{ artifact("crl:bundle-client") }}{{ artifact("crl-pem:legacy") }}\n'
     adopted.write("templates/both-cas.pem", head.format("both-cas") + trust)
     adopted.write("templates/both-crls.pem", head.format("both-crls") + crls)
-    invoke("ledger.import", "books")
+    invoke("ledger.import", "issuance_records")
     assert adopted.doit().failed == {}
     assert adopted_ca(adopted) in judges.certificates(adopted.read("build/hosts/forge/etc/both-cas.pem"))
     assert crl_of(adopted) in judges.crls(adopted.read("build/hosts/forge/etc/both-crls.pem"))
@@ -775,7 +778,7 @@ def test_deployer_takes_crls_of_an_adopted_ca_and_certificates_not(old: OldCa) -
 
 
 def test_nothing_treats_an_adopted_ca_as_one_of_ours(adopted: Home, invoke: Invoke) -> None:
-    invoke("ledger.import", "books")
+    invoke("ledger.import", "issuance_records")
     adopted.doit()
     for path in (adopted.path / "build/trust").iterdir():
         assert b"legacy" not in path.name.encode()
@@ -789,10 +792,10 @@ def adopted_ca(home: Home) -> x509.Certificate:
 
 
 def test_authority_that_left_pki_yaml_takes_its_crl_with_it(adopted: Home, invoke: Invoke) -> None:
-    invoke("ledger.import", "books")
+    invoke("ledger.import", "issuance_records")
     adopted.doit()
     adopted.edit("  legacy: {adopt: ca/legacy}\n", "")
-    assert "build/crl/legacy.crl is no longer wanted" in adopted.doit().made["tidy:build"]
+    assert "build/crl/legacy.crl is no longer wanted" in adopted.doit().made["cleanup:build"]
     assert not (adopted.path / "build/crl/legacy.crl").exists()
     assert invoke("plan").status == 0
 
@@ -830,11 +833,11 @@ def test_backup_says_when_an_adopted_folder_is_not_in_it(
 
 
 def test_import_names_what_is_missing(home: Home, old: OldCa, invoke: Invoke) -> None:
-    assert "pki.yaml adopts no authority" in invoke("ledger.import", "books").error
+    assert "pki.yaml adopts no authority" in invoke("ledger.import", "issuance_records").error
     adopt(home)
-    assert "books: is not a folder" in invoke("ledger.import", "books").error
-    old.openssl_ca(home.path.parent / "books")
-    assert "ca/legacy: holds no CA certificate" in invoke("ledger.import", "books").error
+    assert "books: is not a folder" in invoke("ledger.import", "issuance_records").error
+    old.openssl_ca(home.path.parent / "issuance_records")
+    assert "ca/legacy: holds no CA certificate" in invoke("ledger.import", "issuance_records").error
     old.keep(home.path / "ca/legacy")
     (home.path.parent / "empty").mkdir()
     assert (

@@ -19,7 +19,7 @@ from pki.config import loader
 from pki.deploy import bootstrap
 from pki.deploy.bootstrap import Bootstrap
 from pki.deploy.managed_files import ManagedFile, render_header
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.deploy.protocol import rows_of
 from pki.pipeline.desired_state import World
 from pki.pipeline.template_context import Said
@@ -387,19 +387,19 @@ def test_printable_letters_of_any_language_are_fine(home: Home) -> None:
     assert home.doit().status == 0
 
 
-def released(home: Path, **said: str) -> Parcel:
+def released(home: Path, **said: str) -> Payload:
     """The release of media with one file that says something else, as a manifest of an older version might."""
-    parcel = Parcel.of(home / "build/release/media")
-    assert parcel
-    return replace(parcel, release=replace(parcel.release, files=(replace(parcel.release.files[0], **said),)))
+    payload = Payload.of(home / "build/release/media")
+    assert payload
+    return replace(payload, release=replace(payload.release, files=(replace(payload.release.files[0], **said),)))
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
 @pytest.mark.parametrize("field", ["path", "validate", "reload", "set"])
 def test_no_permission_is_written_that_is_more_than_a_line(built_once: Path, field: str, odd: str) -> None:
-    parcel = released(built_once, **{field: f"/{odd}"})
+    payload = released(built_once, **{field: f"/{odd}"})
     with pytest.raises(PkiError, match=r"media: .* in pki-apply.conf: expected one line of printable characters"):
-        bootstrap.permissions("media", parcel, exact=field != "path")  # to be exact, it reads the file of each path
+        bootstrap.permissions("media", payload, exact=field != "path")  # to be exact, it reads the file of each path
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)

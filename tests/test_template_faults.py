@@ -37,7 +37,7 @@ def library(home: Home) -> Library:
 
     project = home.project()
     said = project.inventory
-    return managed_files.find(project.store.templates, {"inventory": said}, said.hosts, said.networks, project.memo)
+    return managed_files.find(project.store.templates, {"inventory": said}, said.hosts, said.networks, project.cache)
 
 
 def fault_of(home: Home, name: str = "one.conf") -> str:
@@ -332,7 +332,7 @@ def test_what_a_host_has_of_a_file_that_cannot_be_read_stays_there(home: Home, d
     report = home.doit(days=61)
     assert "release:media" in report.failed
     assert {"cert:media", "crl:client-1"} <= report.made.keys()
-    assert "tidy:build" not in report.made
+    assert "cleanup:build" not in report.made
     assert delivered(home, "media") == before
 
 
@@ -450,7 +450,7 @@ def test_each_mistake_has_a_line_of_its_own_on_the_screen(broken: Home, capsys: 
     lines = capsys.readouterr().out.splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("failed release:media"))
     assert lines[first + 1].strip() == "templates/one.conf:4: there is no filter 'lowre' (did you mean lower?)"
-    assert lines[first + 2].strip() == "→ mend the template, then: ./run doit"
+    assert lines[first + 2].strip() == "→ fix the template, then: ./run doit"
 
 
 # -- the process that renders -----------------------------------------------------------------------------------------
@@ -462,7 +462,7 @@ def work(what: str, begin: Begin) -> int:
         while True:
             pass
     if what == "raise":
-        raise PkiError("wrong", "mend it")
+        raise PkiError("wrong", "fix it")
     if what == "exit":
         os._exit(3)
     return os.getpid()

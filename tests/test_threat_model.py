@@ -50,7 +50,7 @@ def test_every_line_of_the_threat_model_names_tests_that_exist() -> None:
 
 
 def test_a_ledger_that_somebody_wrote_again_from_its_beginning_is_whole(home: Home) -> None:
-    """Whoever holds the file computes every digest anew: no hash chain can show that."""
+    """Whoever holds the file computes every digest again: no hash chain can show that."""
     engine = sql.create_engine(f"sqlite:///{home.path / 'ca/ledger.db'}")
     with engine.begin() as db:
         db.execute(sql.text("UPDATE events SET actor = 'somebody else' WHERE seq = 2"))

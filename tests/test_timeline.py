@@ -19,7 +19,7 @@ from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
 
-ASKED = 490  # 730 days of an intermediate, less 180 of a client certificate, less 60 of handover
+ASKED = 490  # 730 days of an intermediate, less 180 of a client certificate, less 60 of overlap
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def test_the_sandbox_comes_as_it_was_foretold(home: Home) -> None:
         for at, _ in one.issued:
             days.setdefault((at - START).days, set()).add(f"cert:{name}")
     assert days_of(found, "ceremony") == [ASKED]
-    (rung,) = (day for day in days_of(found, "rung") if day < ASKED)
-    days.setdefault(rung, set()).add("crl:root-1")
+    (presigned_crl,) = (day for day in days_of(found, "presigned_crl") if day < ASKED)
+    days.setdefault(presigned_crl, set()).add("crl:root-1")
     for day in sorted(day for day in days if day < ASKED + 61):
         made = {name for name in home.doit(days=day).made if name.startswith(("cert:", "crl:root", "authority:"))}
         brought = {name for name in made if not name.startswith("cert:")} if day == ASKED else set[str]()
@@ -110,7 +110,9 @@ def test_spread_renewals_are_shown_on_their_days(home: Home, invoke: Invoke) -> 
     together = invoke(home, "timeline", "--years", "1").out
     assert re.search(r"43 server certificates +every 60 days, next 2027-01-22", together)
     assert re.search(r"most at once +43 of 44 certificates", together)
-    home.edit("server: {lifetime: 90d, renew_before: 30d", "server: {lifetime: 90d, renew_before: 30d, spread: 20d")
+    home.edit(
+        "server: {lifetime: 90d, renew_before: 30d", "server: {lifetime: 90d, renew_before: 30d, renew_spread: 20d"
+    )
     found = foretell(home, 1)
     busiest = found.busiest()
     assert busiest is not None
@@ -141,8 +143,8 @@ def test_without_ceremonies_everything_ends_as_foretold(real: RealHome) -> None:
 
 
 def test_missing_rung_of_a_root_is_a_day_without_a_valid_crl(real: RealHome) -> None:
-    first, second = real.ladder()
-    for path in real.project().store.rungs("root-1")[1:]:
+    first, second = real.series()
+    for path in real.project().store.presigned_crls("root-1")[1:]:
         path.unlink()
     end = first.next_update_utc
     assert end is not None
@@ -151,7 +153,11 @@ def test_missing_rung_of_a_root_is_a_day_without_a_valid_crl(real: RealHome) -> 
     assert gap.at == end
     assert second.next_update_utc is not None
     assert second.next_update_utc > end
-    assert real.doit(days=(end - START).days + 1).failed["crl:root-1"].startswith("no rung of its ladder is valid now")
+    assert (
+        real.doit(days=(end - START).days + 1)
+        .failed["crl:root-1"]
+        .startswith("no pre-signed CRL of its series of pre-signed CRLs is valid now")
+    )
 
 
 def test_client_that_outlives_its_authority_is_told(real: RealHome) -> None:
@@ -296,7 +302,7 @@ def test_calendar_is_written_only_when_it_says_something_new(real: RealHome) -> 
     path = real.path / "build/report/pki.ics"
     before = run(0)
     assert run(1) == before
-    assert run(9) == before, "computed anew in another month, and not written"
+    assert run(9) == before, "computed again in another month, and not written"
     real.edit("clients:\n", "clients:\n  guest: {email: guest@lab.internal}\n")
     assert "client-guest-20270102" in dict.fromkeys(entries_after(real, 40))
 

@@ -17,7 +17,7 @@ from pki.backup import write_backup
 from pki.common.errors import InventoryError, PkiError
 from pki.config.upstreams import certificates
 from pki.deploy import preflight
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.monitor import unverified_upstreams
 from pki.monitor.report import status_table
 from tests.conftest import START, Home
@@ -126,11 +126,11 @@ def test_a_certificate_is_delivered_for_the_proxy_and_passes_the_look_at_a_relea
     say(home, f'{{url: "https://10.30.0.5:8006", ca: {FILE}, name: box.local}}')
     assert home.doit("deploy:media").failed == {}
     assert delivered(home, "etc/doit-pki/upstream-jellyfin.pem").encode() == pem(box()[1])
-    parcel = Parcel.of(home.path / "build/release/media")
-    assert parcel
+    payload = Payload.of(home.path / "build/release/media")
+    assert payload
     delivery = home.plan().deliveries["media"]
     assert delivery.trust is not None
-    found = preflight.look(parcel, delivery.trust(), ["jellyfin.lab.internal"], START)
+    found = preflight.look(payload, delivery.trust(), ["jellyfin.lab.internal"], START)
     assert list(found.leaves) == ["jellyfin.lab.internal"]
     assert home.doit().made == {}
     assert FILE in write_backup.snapshot(home.project())

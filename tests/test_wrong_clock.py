@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.deploy.delivery_history import KEPT
 from pki.pipeline.delivery_targets import Outlook
 from pki.pipeline.desired_state import World
@@ -36,7 +36,7 @@ def built(home: Home) -> dict[str, bytes]:
 def assert_kept(home: Home, days: float, evidence: Ask = nobody) -> None:
     before = built(home)
     report = home.doit(days=days, evidence=evidence)
-    assert "tidy:build" not in report.made
+    assert "cleanup:build" not in report.made
     assert built(home) == before
     named = {one.rpartition(" → ")[2].rpartition(": ")[2] for one in report.failed.values()}
     assert named <= {CONFIRM}, report.failed
@@ -68,7 +68,7 @@ def test_what_ended_long_ago_does_not_come_back_by_a_clock_that_nobody_confirms(
 
 
 def test_a_cross_certificate_stays_in_the_chain_of_a_leaf(real: RealHome) -> None:
-    real.ceremony(Wish(generations=("root",)), days=1)
+    real.ceremony(RequestOptions(generations=("root",)), days=1)
     assert real.doit(days=1).status == 0
     chain = real.read("build/certs/media/chain.pem")
     assert chain.count(b"BEGIN CERTIFICATE") == 2

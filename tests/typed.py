@@ -47,8 +47,8 @@ def _be(home: Home, words: list[str], account: int, channels: tuple[IO[str], IO[
         if account:
             os.setgroups([])
             os.setresuid(account, account, account)
-        for door in ("dodo", "tasks"):  # which take the clock
-            sys.modules.pop(door, None)
+        for checked_endpoint in ("dodo", "tasks"):  # which take the clock
+            sys.modules.pop(checked_endpoint, None)
         sys.path.insert(0, str(PROJECT))
         status = launch.run(words[0], words[1:])
     except SystemExit as left:

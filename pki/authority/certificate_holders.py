@@ -47,7 +47,7 @@ def of_client(issued: Collection[Issued], common_name: str) -> list[Issued]:
 
 def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
     """The names that go from one leaf to another with the next run, with where they come from."""
-    unseen = (leaf for leaf in leaves.values() if project.memo.seen(leaf.artifact) is None)
+    unseen = (leaf for leaf in leaves.values() if project.cache.seen(leaf.artifact) is None)
     coming = [leaf for leaf in unseen if not certificates.is_known(project, leaf)]
     if not coming or not project.has_ledger:
         return []

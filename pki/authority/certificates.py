@@ -38,7 +38,7 @@ DAY = timedelta(days=1)
 
 
 def stale_reasons(project: Project, wanted: Leaf) -> list[Reason]:
-    """Why a leaf must be issued again, or its files cut again from its truth."""
+    """Why a leaf must be issued again, or its files cut again from its PEM bundle."""
     name = wanted.artifact
     if name in project.withheld:
         return stopped_damage(project, wanted) or _split_faults(project, wanted)
@@ -55,7 +55,7 @@ def stale_reasons(project: Project, wanted: Leaf) -> list[Reason]:
     damaged = _split_faults(project, wanted)
     if not damaged:
         dates = int(found.not_before.timestamp()), int(found.not_after.timestamp())
-        project.memo.remember(name, known, file_names(project, wanted), [*dates, f"{found.serial:x}"])
+        project.cache.remember(name, known, file_names(project, wanted), [*dates, f"{found.serial:x}"])
     return dated_reasons(project, wanted, found, issuer) or damaged
 
 
@@ -69,24 +69,24 @@ def damage(project: Project, wanted: Leaf) -> list[Reason]:
 
 def damaged_files(project: Project, wanted: Leaf) -> list[Reason]:
     """The files of a leaf that are not as they were written, whatever pki.yaml wants now; none where there is no leaf."""
-    data = filesystem.read(project.store.truth(wanted))
+    data = filesystem.read(project.store.bundle(wanted))
     if data is None:
         return []
     return _bundle_damage(project, wanted, data) or _split_faults(project, wanted)
 
 
 def stopped_damage(project: Project, wanted: Leaf) -> list[Reason]:
-    """Why the truth of a revoked leaf, which nothing replaces, can be delivered no more: it is gone, or damaged."""
-    data = filesystem.read(project.store.truth(wanted))
+    """Why the PEM bundle of a revoked leaf, which nothing replaces, can be delivered no more: it is gone, or damaged."""
+    data = filesystem.read(project.store.bundle(wanted))
     if data is None:
         return replacement_stopped(project, wanted.artifact)
     return _bundle_damage(project, wanted, data)
 
 
 def _bundle_damage(project: Project, wanted: Leaf, data: bytes) -> list[Reason]:
-    """Why a leaf's truth is not as it was written: its key, its signature and its chain, whatever pki.yaml wants now."""
-    truth = parse_bundle(data, set())
-    if truth is not None and (truth.key is None or is_pair(truth)):
+    """Why a leaf's PEM bundle is not as it was written: its key, its signature and its chain, whatever pki.yaml wants now."""
+    bundle = parse_bundle(data, set())
+    if bundle is not None and (bundle.key is None or is_pair(bundle)):
         crosses = [
             filesystem.read(path)
             for root in project.store.generations("root")
@@ -96,13 +96,13 @@ def _bundle_damage(project: Project, wanted: Leaf, data: bytes) -> list[Reason]:
             issuer = project.generation(name)
             if (
                 issuer
-                and truth.chain.startswith(issuer.pem)
-                and canonical.is_issued_by(truth.certificate, issuer.certificate)
+                and bundle.chain.startswith(issuer.pem)
+                and canonical.is_issued_by(bundle.certificate, issuer.certificate)
             ):
-                others = truth.chain.removeprefix(issuer.pem).split(canonical.BEGIN)[1:]
+                others = bundle.chain.removeprefix(issuer.pem).split(canonical.BEGIN)[1:]
                 if all(canonical.BEGIN + one in crosses for one in others):
                     return []
-    return [Why.DAMAGED(file=project.store.truth(wanted).name)]
+    return [Why.DAMAGED(file=project.store.bundle(wanted).name)]
 
 
 def replacement_stopped(project: Project, name: str) -> list[Reason]:
@@ -112,7 +112,7 @@ def replacement_stopped(project: Project, name: str) -> list[Reason]:
 
 
 def _recalled(project: Project, name: str, known: str) -> Current | None:
-    kept = project.memo.recall(name, known)
+    kept = project.cache.recall(name, known)
     if kept is None:
         return None
     return Current(datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC), int(kept[2], 16))
@@ -157,24 +157,24 @@ def blocked_by(project: Project, wanted: Leaf) -> Reason | None:
 
 
 def examine(project: Project, wanted: Leaf) -> Current | list[Reason]:
-    """What a leaf's truth says, or why it is not what the inventory wants, dates aside."""
-    path = project.store.truth(wanted)
+    """What a leaf's PEM bundle says, or why it is not what the inventory wants, dates aside."""
+    path = project.store.bundle(wanted)
     data = filesystem.read(path)
     if data is None:
         return [Why.NO_CERTIFICATE()]
-    truth = parse_bundle(data, project.verified)
-    if truth is None:
+    bundle = parse_bundle(data, project.verified)
+    if bundle is None:
         return [Why.DAMAGED(file=path.name)]
-    reasons = [*_key_faults(project, wanted, truth)]
+    reasons = [*_key_faults(project, wanted, bundle)]
     if wanted.request is None and filesystem.mode_of(path) != filesystem.SECRET:
         reasons.append(_mode(path.name, filesystem.mode_of(path)))
-    names = truth.extensions.get(x509.SubjectAlternativeName, (None, False))[0]
+    names = bundle.extensions.get(x509.SubjectAlternativeName, (None, False))[0]
     if names != profiles.subject_alternative_name(wanted):
         reasons.append(Why.OTHER_NAMES(difference=_name_difference(names, wanted)))
-    reasons += _changed_common_name(wanted, truth.certificate)
+    reasons += _changed_common_name(wanted, bundle.certificate)
     if issuer := project.issuing(wanted.authority):
-        reasons += _profile_faults(project, wanted, truth, issuer, compare=not reasons)
-    cert = truth.certificate
+        reasons += _profile_faults(project, wanted, bundle, issuer, compare=not reasons)
+    cert = bundle.certificate
     reasons += _revocation(project, wanted, cert.serial_number, seen_before=False)
     return reasons or Current(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
 
@@ -189,32 +189,32 @@ def _revocation(project: Project, wanted: Leaf, serial: int, *, seen_before: boo
     return [Why.NOT_REVOKED()]
 
 
-def _key_faults(project: Project, wanted: Leaf, truth: Bundle) -> Iterator[Reason]:
+def _key_faults(project: Project, wanted: Leaf, bundle: Bundle) -> Iterator[Reason]:
     if wanted.request is not None:
-        yield from _request_difference(project, wanted, public_der(truth.public))
+        yield from _request_difference(project, wanted, public_der(bundle.public))
         return
-    if not (truth.verified or is_pair(truth)):
+    if not (bundle.verified or is_pair(bundle)):
         yield Why.OTHER_PAIR()
-    if key_kind(truth.public) != wanted.key:
-        yield Why.OTHER_KIND(kind=key_kind(truth.public), wanted=wanted.key)
+    if key_kind(bundle.public) != wanted.key:
+        yield Why.OTHER_KIND(kind=key_kind(bundle.public), wanted=wanted.key)
 
 
 def _profile_faults(
-    project: Project, wanted: Leaf, truth: Bundle, issuer: Generation, *, compare: bool
+    project: Project, wanted: Leaf, bundle: Bundle, issuer: Generation, *, compare: bool
 ) -> Iterator[Reason]:
     """Faults in issuer and subject; where these are sound and nothing else was found (`compare`), in the extensions."""
-    cert, said = truth.certificate, project.inventory
-    if cert.issuer != issuer.certificate.subject or not truth.chain.startswith(issuer.pem):
+    cert, said = bundle.certificate, project.inventory
+    if cert.issuer != issuer.certificate.subject or not bundle.chain.startswith(issuer.pem):
         yield Why.OTHER_ISSUER(issuer=issuer.name)
-    elif truth.chain != issuer.chain:
+    elif bundle.chain != issuer.chain:
         yield Why.OTHER_CHAIN(issuer=issuer.name)
-    elif not truth.verified and not canonical.is_issued_by(cert, issuer.certificate):
+    elif not bundle.verified and not canonical.is_issued_by(cert, issuer.certificate):
         yield Why.OTHER_SIGNATURE(issuer=issuer.name)
     elif cert.subject != subject(said.organisation, wanted.common_name) and not any(_changed_common_name(wanted, cert)):
         yield Why.OTHER_SUBJECT()
     elif compare:
-        expected = profiles.leaf(wanted, truth.public) + profiles.addresses_of(said.publish.url, issuer.name)
-        if any(truth.extensions.get(type(value)) != (value, critical) for value, critical in expected):
+        expected = profiles.leaf(wanted, bundle.public) + profiles.addresses_of(said.publish.url, issuer.name)
+        if any(bundle.extensions.get(type(value)) != (value, critical) for value, critical in expected):
             yield Why.OTHER_EXTENSIONS()
 
 
@@ -226,7 +226,7 @@ def _changed_common_name(wanted: Leaf, cert: x509.Certificate) -> Iterator[Reaso
 
 
 def file_names(project: Project, wanted: Leaf) -> list[str]:
-    """Every file of a leaf, its truth first."""
+    """Every file of a leaf, its PEM bundle first."""
     names = ("fullchain", "cert", "chain") if wanted.request else ("tls", "key", "cert", "chain", "fullchain")
     return [project.store.leaf_file(wanted, f"{name}.pem") for name in names]
 
@@ -264,7 +264,7 @@ def _mode(file: str, mode: int | None) -> Reason:
 
 def _split_faults(project: Project, wanted: Leaf) -> list[Reason]:
     reasons = []
-    parts = canonical.files_of(filesystem.read(project.store.truth(wanted)) or b"")
+    parts = canonical.files_of(filesystem.read(project.store.bundle(wanted)) or b"")
     for name, content in parts.items():
         path = project.store.leaf_file(wanted, name)
         if filesystem.read(path) != content:
@@ -278,7 +278,7 @@ NEW_KEY = "make a new key and request on the device: openssl req -new -newkey ec
 
 
 def issue_if_due(project: Project, wanted: Leaf) -> Outcome:
-    """Issue a leaf if it must be, and cut its files from its truth. Raises PkiError for one that is withheld."""
+    """Issue a leaf if it must be, and cut its files from its PEM bundle. Raises PkiError for one that is withheld."""
     if withheld := replacement_stopped(project, _id(wanted)):
         if damage := stopped_damage(project, wanted):
             raise PkiError(joined(dict.fromkeys([*damage, *withheld])), here("invoke", "renew", wanted.name))
@@ -288,8 +288,8 @@ def issue_if_due(project: Project, wanted: Leaf) -> Outcome:
     if reasons:
         issue(project, wanted, reasons)
         return Outcome(_verb(reasons), tuple(reasons))
-    truth = filesystem.read(project.store.truth(wanted)) or b""
-    filesystem.write_all(filesystem.differing(_split(project, wanted, truth)))
+    bundle = filesystem.read(project.store.bundle(wanted)) or b""
+    filesystem.write_all(filesystem.differing(_split(project, wanted, bundle)))
     return Outcome(Verb.UPDATED)
 
 
@@ -328,9 +328,11 @@ def issue(project: Project, wanted: Leaf, reasons: Iterable[Reason]) -> None:
         profiles.leaf(wanted, public) + profiles.addresses_of(project.inventory.publish.url, generation.name),
         issuer,
     )
-    truth = (keys.private_pem(key) if key else b"") + pem_encoding.pem_of([cert]) + generation.chain
+    bundle = (keys.private_pem(key) if key else b"") + pem_encoding.pem_of([cert]) + generation.chain
     mode = filesystem.SECRET if key else filesystem.PUBLIC
-    with filesystem.Beside({project.store.truth(wanted): (truth, mode), **_split(project, wanted, truth)}) as waiting:
+    with filesystem.Beside(
+        {project.store.bundle(wanted): (bundle, mode), **_split(project, wanted, bundle)}
+    ) as waiting:
         waiting.flush_meanwhile()
         project.ledger.record_certificate(
             cert,
@@ -343,7 +345,7 @@ def issue(project: Project, wanted: Leaf, reasons: Iterable[Reason]) -> None:
         if wanted.is_revoked:
             _revoke_all(project, _id(wanted))
         waiting.place()
-    project.verified.add(hashlib.sha256(truth).digest())
+    project.verified.add(hashlib.sha256(bundle).digest())
 
 
 def _revoke_all(project: Project, artifact: ArtifactId) -> None:
@@ -354,13 +356,13 @@ def _revoke_all(project: Project, artifact: ArtifactId) -> None:
     project.look_again_at_revocations()
 
 
-def _split(project: Project, wanted: Leaf, truth: bytes) -> dict[Path, tuple[bytes, int]]:
+def _split(project: Project, wanted: Leaf, bundle: bytes) -> dict[Path, tuple[bytes, int]]:
     return {
         Path(project.store.leaf_file(wanted, name)): (
             content,
             filesystem.SECRET if name == "key.pem" else filesystem.PUBLIC,
         )
-        for name, content in canonical.files_of(truth).items()
+        for name, content in canonical.files_of(bundle).items()
     }
 
 
@@ -369,7 +371,7 @@ def _leaf_key(project: Project, wanted: Leaf) -> keys.PrivateKey:
     if not wanted.rekey:
         held = examine(project, wanted)
         revoked = isinstance(held, list) and any(one.code is Why.REVOKED for one in held)
-        key_pem = (filesystem.read(project.store.truth(wanted)) or b"").partition(canonical.BEGIN)[0]
+        key_pem = (filesystem.read(project.store.bundle(wanted)) or b"").partition(canonical.BEGIN)[0]
         if key_pem and not revoked:
             try:
                 key = keys.open_key(key_pem, None, wanted.name, "")

@@ -17,7 +17,7 @@ from pki.common.durations import backdate, compared
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.project.generations import Generation, Rung
+from pki.project.generations import Generation, PresignedCrl
 from pki.project.project import Project
 from pki.x509 import canonical, crl_signing, pem_encoding
 from pki.x509.certificate_signing import ca_public_key
@@ -28,7 +28,7 @@ NEVER = datetime.fromtimestamp(0, UTC)
 
 
 def stale_reasons(project: Project, generation: str, *, missing: int | None = None) -> list[Reason]:
-    """Why an intermediate's CRL must be made anew; `missing` is how many entries it lacks, where that is known."""
+    """Why an intermediate's CRL must be made again; `missing` is how many entries it lacks, where that is known."""
     issuer = project.generation(generation)
     kept = _remembered(project, generation, issuer)
     if kept is not None and project.is_ledger_as_it_was():
@@ -47,33 +47,33 @@ def stale_reasons(project: Project, generation: str, *, missing: int | None = No
         files = [str(project.store.crl(generation, form)) for form in ("crl", "pem")]
         number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         finding = [*(int(at.timestamp()) for at in dates), number]
-        project.memo.remember(ArtifactId("crl", generation), token(issuer.fingerprint), files, finding)
+        project.cache.remember(ArtifactId("crl", generation), token(issuer.fingerprint), files, finding)
     return reasons
 
 
 def _remembered(project: Project, generation: str, issuer: Generation | None) -> Any:
     """thisUpdate, nextUpdate and number of the CRL in place, if its files were found sound before; None otherwise."""
-    return project.memo.recall(ArtifactId("crl", generation), token(issuer.fingerprint)) if issuer else None
+    return project.cache.recall(ArtifactId("crl", generation), token(issuer.fingerprint)) if issuer else None
 
 
 def stale_external_reasons(project: Project, name: str) -> list[Reason]:
-    """Why the CRL of an adopted CA must be made anew: never, once the CA itself has ended."""
+    """Why the CRL of an adopted CA must be made again: never, once the CA itself has ended."""
     found = project.generation(name)
     return [] if found and found.certificate.not_valid_after_utc < project.now else stale_reasons(project, name)
 
 
 def signed_crl(
-    project: Project, generation: str, der: bytes, *, anew: bool = False
+    project: Project, generation: str, der: bytes, *, again: bool = False
 ) -> x509.CertificateRevocationList | None:
     """The CRL in place, `der`, if its generation signed it: asked once while it lies there, for it takes 0.1 s for a large one.
 
-    With `anew` what earlier runs found is not believed.
+    With `again` what earlier runs found is not believed.
     """
     issuer = project.generation(generation)
     if issuer is None:
         return None
     seen = hashlib.sha256(issuer.fingerprint.encode() + der).digest()
-    if seen in project.verified or (not anew and _remembered(project, generation, issuer) is not None):
+    if seen in project.verified or (not again and _remembered(project, generation, issuer) is not None):
         return x509.load_der_x509_crl(der)
     found = canonical.crl(der, serialization.Encoding.DER)
     if found is None or not canonical.is_signed_by(found, ca_public_key(issuer.certificate)):
@@ -89,7 +89,7 @@ def _crl_dated(project: Project, generation: str, start: datetime, end: datetime
     if age < timedelta(0):
         return [Why.NOT_YET_VALID(time=f"{start:%Y-%m-%d %H:%M}")]
     if age < refresh or not project.can_sign(generation):
-        return []  # one that cannot be made anew is good until it ends
+        return []  # one that cannot be made again is good until it ends
     (old, every), unit = compared(age, refresh)
     return [Why.CRL_AGE(age=f"{old} {unit}".rstrip(), every=every)]
 
@@ -132,44 +132,50 @@ def unrecorded(project: Project, generation: str) -> frozenset[int]:
 
 
 def due_presigned(project: Project, root: str) -> x509.CertificateRevocationList | None:
-    """The newest rung of a root's ladder that has begun and not ended, and lists all that the ledger says is revoked.
+    """The newest pre-signed CRL of a root's series of pre-signed CRLs that has begun and not ended, and lists all that the ledger says is revoked.
 
-    An older rung that lacks a revocation would take it back: servers believe the newest thisUpdate, not the number.
+    An older pre-signed CRL that lacks a revocation would take it back: servers believe the newest thisUpdate, not the number.
     """
     if not (begun := _begun(project, root)):
         return None
     newest = begun[-1]
-    name, known = f"rung:{root}", token(newest.crl.fingerprint(hashes.SHA256()))
-    if project.ledger_is_settled and project.memo.recall(
+    name, known = f"pre-signed CRL:{root}", token(newest.crl.fingerprint(hashes.SHA256()))
+    if project.ledger_is_settled and project.cache.recall(
         name, known
-    ):  # of the rung that was looked at last, and no other
+    ):  # of the pre-signed CRL that was looked at last, and no other
         return newest.crl
     if lacking(project, root, newest):
         return None
-    project.memo.remember(name, known, [], True)
+    project.cache.remember(name, known, [], True)
     return newest.crl
 
 
-def _begun(project: Project, root: str) -> list[Rung]:
-    """Rungs that have begun and not ended, lowest number first.
+def _begun(project: Project, root: str) -> list[PresignedCrl]:
+    """Pre-signed CRLs that have begun and not ended, lowest number first.
 
-    Where the file of a rung is damaged, the CRL that is published counts too: an older one must never take its place.
+    Where the file of a pre-signed CRL is damaged, the CRL that is published counts too: an older one must never take its place.
     """
-    rungs = project.rungs(root)
-    if len(rungs) < len(project.store.rungs(root)) and (der := filesystem.read(project.store.crl(root))):
+    presigned_crls = project.presigned_crls(root)
+    if len(presigned_crls) < len(project.store.presigned_crls(root)) and (
+        der := filesystem.read(project.store.crl(root))
+    ):
         published = signed_crl(project, root, der)
         if published is not None and published.next_update_utc:
             number = published.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-            shown = Rung(number, published, frozenset(one.serial_number for one in published))
-            rungs = sorted([*rungs, shown], key=lambda rung: rung.number)
-    return [rung for rung in rungs if rung.crl.last_update_utc <= project.now < _end(rung.crl)]
+            shown = PresignedCrl(number, published, frozenset(one.serial_number for one in published))
+            presigned_crls = sorted([*presigned_crls, shown], key=lambda presigned_crl: presigned_crl.number)
+    return [
+        presigned_crl
+        for presigned_crl in presigned_crls
+        if presigned_crl.crl.last_update_utc <= project.now < _end(presigned_crl.crl)
+    ]
 
 
-def lacking(project: Project, root: str, rung: Rung) -> list[str]:
-    """Certificates that a rung does not list, and the ledger or the published CRL does, by serial number in hexadecimal."""
-    revoked = project.ledger.revoked(root, rung.crl.last_update_utc) if project.has_ledger else []
+def lacking(project: Project, root: str, presigned_crl: PresignedCrl) -> list[str]:
+    """Certificates that a pre-signed CRL does not list, and the ledger or the published CRL does, by serial number in hexadecimal."""
+    revoked = project.ledger.revoked(root, presigned_crl.crl.last_update_utc) if project.has_ledger else []
     serials = dict.fromkeys([*(entry.serial for entry in revoked), *sorted(unrecorded(project, root))])
-    return [f"{serial:x}" for serial in serials if serial not in rung.serials]
+    return [f"{serial:x}" for serial in serials if serial not in presigned_crl.serials]
 
 
 def _end(crl: x509.CertificateRevocationList) -> datetime:
@@ -178,27 +184,27 @@ def _end(crl: x509.CertificateRevocationList) -> datetime:
 
 
 def stale_root_reasons(project: Project, root: str) -> list[Reason]:
-    """Why the published root CRL is not the rung that is due."""
+    """Why the published root CRL is not the pre-signed CRL that is due."""
     if project.generation(root) is None:
         return [Why.NO_CRL()]
-    rung = due_presigned(project, root)
-    if rung is None:
+    presigned_crl = due_presigned(project, root)
+    if presigned_crl is None:
         return [no_presigned(project, root)]
     published = filesystem.read(project.store.crl(root))
-    if published != rung.public_bytes(serialization.Encoding.DER):
-        return [Why.NO_CRL() if published is None else Why.OTHER_RUNG()]
+    if published != presigned_crl.public_bytes(serialization.Encoding.DER):
+        return [Why.NO_CRL() if published is None else Why.OTHER_PRESIGNED()]
     if project.has_ledger and not project.ledger_is_settled and (serials := unrecorded(project, root)):
         return unrecorded_reason(project, root, serials)
     return [] if filesystem.read(project.store.crl(root, "pem")) == pem("X509 CRL", published) else [Why.CRL_NO_PEM()]
 
 
 def no_presigned(project: Project, root: str) -> Reason:
-    """Why no rung can be published."""
+    """Why no pre-signed CRL can be published."""
     begun = _begun(project, root)
     missing = lacking(project, root, begun[-1]) if begun else []
     if missing:
-        return Why.RUNG_LACKS(number=begun[-1].number, serials=", ".join(missing))
-    return Why.NO_RUNG()
+        return Why.PRESIGNED_LACKS(number=begun[-1].number, serials=", ".join(missing))
+    return Why.NO_PRESIGNED()
 
 
 def issue_crl(project: Project, generation: str) -> Outcome:
@@ -260,7 +266,7 @@ def _recover(project: Project, generation: str) -> list[Reason]:
 
 def issue_external_crl(project: Project, name: str) -> Outcome:
     """Make the CRL of an adopted CA. One without the old revocations would take them back: the books come first."""
-    if not project.has_ledger or not project.ledger.has_books(name):
+    if not project.has_ledger or not project.ledger.has_issuance_records(name):
         raise PkiError(
             f"what {name} issued and revoked is not in the ledger",
             f"./run invoke ledger.import DIR --authority {name}, where DIR holds its index.txt or its certificates",
@@ -269,11 +275,11 @@ def issue_external_crl(project: Project, name: str) -> Outcome:
 
 
 def publish_root_crl(project: Project, root: str) -> Outcome:
-    """Publish the rung of the root's ladder that is due: which one it is follows from the clock, as with a signature."""
+    """Publish the pre-signed CRL of the root's series of pre-signed CRLs that is due: which one it is follows from the clock, as with a signature."""
     if project.has_ledger and not project.ledger_fault:
         _recover(project, root)
-    rung = due_presigned(project, root)
-    if rung is None:
+    presigned_crl = due_presigned(project, root)
+    if presigned_crl is None:
         project.clock.insist()
         if found := project.generation(root):
             insist_on_begun(project, found)
@@ -283,7 +289,7 @@ def publish_root_crl(project: Project, root: str) -> Outcome:
             f"{no_presigned(project, root)}; every client will be refused once the present one ends",
             f"{new_crls(project, root)}; if you restored ca/ from a backup, look into its crl/ folder",
         )
-    der = rung.public_bytes(serialization.Encoding.DER)
+    der = presigned_crl.public_bytes(serialization.Encoding.DER)
     if der != filesystem.read(project.store.crl(root)):
         project.clock.insist()
     _publish_crl(project, root, der, pem_encoding.pem("X509 CRL", der))

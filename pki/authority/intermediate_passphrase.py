@@ -18,7 +18,7 @@ from pki.project.secrets import NEW
 from pki.x509 import keys
 
 
-def rewrap(project: Project, name: str, *, new: str | None = None, old: str | None = None) -> str:
+def change_passphrase(project: Project, name: str, *, new: str | None = None, old: str | None = None) -> str:
     """Encrypt the key of a generation under another passphrase; returns the source that has it.
 
     `new` is generated when it is not given; `old` is needed only where pki.yaml names a source besides the secrets
@@ -67,7 +67,7 @@ def _opened(project: Project, name: str, data: bytes, old: list[str], new: list[
             return passphrase, keys.open_key(data, passphrase, shown, source)
     raise PkiError(
         f"{shown}: its key cannot be opened with what {source} holds",
-        f"name a file that holds its present passphrase: ./run invoke ca.rewrap {name} --old-passphrase-file FILE",
+        f"name a file that holds its present passphrase: ./run invoke ca.change-passphrase {name} --old-passphrase-file FILE",
     )
 
 

@@ -14,7 +14,7 @@ from pki.x509.keys import public_der
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A leaf's truth, taken apart: extensions by their type, each with its criticality.
+    """A leaf's PEM bundle, taken apart: extensions by their type, each with its criticality.
 
     `verified` says that this very text was signed, verified and written by this run; its key is then not opened again.
     """
@@ -45,5 +45,5 @@ def parse_bundle(data: bytes, verified: set[bytes]) -> Bundle | None:
     )
 
 
-def is_pair(truth: Bundle) -> bool:
-    return truth.key is not None and public_der(truth.public) == public_der(truth.key.public_key())  # type: ignore[arg-type]
+def is_pair(bundle: Bundle) -> bool:
+    return bundle.key is not None and public_der(bundle.public) == public_der(bundle.key.public_key())  # type: ignore[arg-type]

@@ -45,15 +45,17 @@ def take_in(project: Project, crl: x509.CertificateRevocationList, source: str) 
     until = found.certificate.not_valid_after_utc
     told = project.ledger.record_recovered(crl, issuer=found.name, until=until, source=source, at=project.now)
     if found.authority == "root":
-        _file_rung(project, found.name, told.number, crl)
+        _file_presigned_crl(project, found.name, told.number, crl)
     return told
 
 
-def _file_rung(project: Project, root: str, number: int, crl: x509.CertificateRevocationList) -> None:
-    """A root's CRL that is newer than the rung in force takes its place: no doit can make one."""
-    rungs = project.rungs(root)
-    begun = [rung.number for rung in rungs if rung.crl.last_update_utc <= project.now]
-    if number not in {rung.number for rung in rungs} and number > max(begun, default=0):
+def _file_presigned_crl(project: Project, root: str, number: int, crl: x509.CertificateRevocationList) -> None:
+    """A root's CRL that is newer than the pre-signed CRL in force takes its place: no doit can make one."""
+    presigned_crls = project.presigned_crls(root)
+    begun = [
+        presigned_crl.number for presigned_crl in presigned_crls if presigned_crl.crl.last_update_utc <= project.now
+    ]
+    if number not in {presigned_crl.number for presigned_crl in presigned_crls} and number > max(begun, default=0):
         filesystem.write(project.store.authority_file(root, "crl") / f"{number}.pem", pem_of([crl]))
 
 

@@ -15,7 +15,7 @@ from pki.x509.certificate_signing import validity
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """What a leaf's truth says: its dates and serial number, once everything else in it is as wanted."""
+    """What a leaf's PEM bundle says: its dates and serial number, once everything else in it is as wanted."""
 
     not_before: datetime
     not_after: datetime

@@ -30,11 +30,11 @@ def remembered(
     project: Project, name: str, known: str, files: list[str], expected: Callable[[], dict[str, bytes]]
 ) -> list[Reason]:
     """The same for what is costly to make: it is spared while `known` and `files`, what is made among them, are as they were."""
-    if project.memo.recall(name, known):
+    if project.cache.recall(name, known):
         return []
     reasons = stale_reasons(project, expected())
     if not reasons:
-        project.memo.remember(name, known, files, True)
+        project.cache.remember(name, known, files, True)
     return reasons
 
 

@@ -20,7 +20,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
 
-RUNG = re.compile(r"(root-[0-9]+)(?:-crl-|/crl/)([0-9]+)\.pem")
+PRESIGNED = re.compile(r"(root-[0-9]+)(?:-crl-|/crl/)([0-9]+)\.pem")
 CLIENTS = "clients"  # whose names may be those of generations
 Places = dict[tuple[str, int], list[Path]]  # where the CRLs of each root lie, by their numbers
 
@@ -42,14 +42,16 @@ class _Seen:
     previous: str = NOTHING
     roots: dict[str, x509.Certificate] = field(default_factory=dict)
     certificates: dict[tuple[str, str], str] = field(default_factory=dict)
-    rungs: dict[str, dict[int, str]] = field(default_factory=dict)  # of the newest ladder of each root
+    presigned_crls: dict[str, dict[int, str]] = field(
+        default_factory=dict
+    )  # of the newest series of pre-signed CRLs of each root
 
 
 def verify(folder: Path) -> Verdict:
     """Look at a vault or at `ca/`: both hold `transcript.jsonl` and `ceremonies/`. Changes nothing."""
     places: Places = {}
     for path in sorted(folder.rglob("*.pem")):
-        if found := RUNG.search("/".join(path.parts[-3:])):
+        if found := PRESIGNED.search("/".join(path.parts[-3:])):
             places.setdefault((found[1], int(found[2])), []).append(path)
     verdict, seen = _looked_at(folder, places)
     verdict.waiting = _waiting(folder, seen)
@@ -115,8 +117,8 @@ def _ceremony_faults(
     response = request_response.load(
         filesystem.read(folder / "response.yaml") or b"", f"{folder}/response.yaml", request_response.Response
     )
-    there = {r.file: places[r.root, r.number][0] for r in response.rungs if (r.root, r.number) in places}
-    answer = verify_response.read(folder, rungs=there)
+    there = {r.file: places[r.root, r.number][0] for r in response.presigned_crls if (r.root, r.number) in places}
+    answer = verify_response.read(folder, presigned_crls=there)
     if answer.response.request != request_response.digest(asked):
         yield f"{name}: the response answers another request"
     if request.previous != seen.previous:
@@ -126,9 +128,9 @@ def _ceremony_faults(
     for fault in verify_response.faults(answer, request, seen.roots):
         yield f"{name}: {fault}"
     _remember(answer, seen)
-    gone = len(answer.response.rungs) - len(answer.rungs)
+    gone = len(answer.response.presigned_crls) - len(answer.presigned_crls)
     lines.append(
-        f"{name}, {answer.response.signed:%Y-%m-%d}: {len(answer.certificates)} certificates, {len(answer.rungs)} CRLs"
+        f"{name}, {answer.response.signed:%Y-%m-%d}: {len(answer.certificates)} certificates, {len(answer.presigned_crls)} CRLs"
         + (f" ({gone} destroyed since)" if gone else "")
     )
 
@@ -137,8 +139,12 @@ def _remember(answer: Answer, seen: _Seen) -> None:
     seen.previous = request_response.digest(answer.data)
     seen.roots |= {name: cert for (name, issuer), cert in answer.certificates.items() if name == issuer}
     seen.certificates |= {(one.name, one.issuer): one.pem for one in answer.response.certificates}
-    for root in {rung.root for rung in answer.response.rungs}:
-        seen.rungs[root] = {rung.number: rung.sha256 for rung in answer.response.rungs if rung.root == root}
+    for root in {presigned_crl.root for presigned_crl in answer.response.presigned_crls}:
+        seen.presigned_crls[root] = {
+            presigned_crl.number: presigned_crl.sha256
+            for presigned_crl in answer.response.presigned_crls
+            if presigned_crl.root == root
+        }
 
 
 def _waiting(folder: Path, seen: _Seen) -> list[str]:
@@ -174,5 +180,5 @@ def _strangers(folder: Path, places: Places, seen: _Seen, waiting: list[str]) ->
             yield f"{path}: was made in no ceremony that is recorded here"
     for (root, number), paths in sorted(places.items()):
         for path in paths:
-            if request_response.digest(filesystem.read(path) or b"") != seen.rungs.get(root, {}).get(number):
-                yield f"{path}: is not a CRL of the newest ladder of {root}; destroy it"
+            if request_response.digest(filesystem.read(path) or b"") != seen.presigned_crls.get(root, {}).get(number):
+                yield f"{path}: is not a CRL of the newest series of pre-signed CRLs of {root}; destroy it"

@@ -12,7 +12,14 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from pki.ceremony.request_response import AskedCross, AskedIntermediate, AskedLadder, AskedRoot, AskedRung, Request
+from pki.ceremony.request_response import (
+    AskedCross,
+    AskedIntermediate,
+    AskedRoot,
+    Request,
+    RequestedCrl,
+    RequestedSeries,
+)
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.profiles import Extensions
 from pki.x509.revocation import Entry
@@ -63,25 +70,30 @@ class CertificateDraft:
 
 @dataclass(frozen=True, slots=True)
 class CrlDraft:
-    """One rung before its signature."""
+    """One pre-signed CRL before its signature."""
 
     what: str
-    rung: AskedRung
+    presigned_crl: RequestedCrl
     entries: tuple[Entry, ...]
     issuer: x509.Certificate
 
     def builder(self) -> x509.CertificateRevocationListBuilder:
-        rung = self.rung
-        return crl_signing.crl_draft(self.issuer, rung.number, rung.this_update, rung.next_update, self.entries)
+        presigned_crl = self.presigned_crl
+        return crl_signing.crl_draft(
+            self.issuer, presigned_crl.number, presigned_crl.this_update, presigned_crl.next_update, self.entries
+        )
 
     def differences(self, crl: x509.CertificateRevocationList) -> Iterator[str]:
         """In what a signed CRL is not what was asked for."""
         if crl.issuer != self.issuer.subject:
             yield f"its issuer is {crl.issuer.rfc4514_string()}"
-        if (crl.last_update_utc, crl.next_update_utc) != (self.rung.this_update, self.rung.next_update):
+        if (crl.last_update_utc, crl.next_update_utc) != (
+            self.presigned_crl.this_update,
+            self.presigned_crl.next_update,
+        ):
             yield "its dates are not those that were asked for"
         expected = {
-            x509.CRLNumber.oid: (x509.CRLNumber(self.rung.number), False),
+            x509.CRLNumber.oid: (x509.CRLNumber(self.presigned_crl.number), False),
             x509.AuthorityKeyIdentifier.oid: (certificate_signing.authority_key_identifier(self.issuer), False),
         }
         if {extension.oid: (extension.value, extension.critical) for extension in crl.extensions} != expected:
@@ -135,6 +147,9 @@ def cross(request: Request, asked: AskedCross, new: x509.Certificate, issuer: x5
     )
 
 
-def ladder(asked: AskedLadder, root: x509.Certificate) -> list[CrlDraft]:
+def series(asked: RequestedSeries, root: x509.Certificate) -> list[CrlDraft]:
     entries = tuple(revocation.entry for revocation in asked.revoked)
-    return [CrlDraft(f"CRL {rung.number} of {asked.root}", rung, entries, root) for rung in asked.rungs]
+    return [
+        CrlDraft(f"CRL {presigned_crl.number} of {asked.root}", presigned_crl, entries, root)
+        for presigned_crl in asked.presigned_crls
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pki.ceremony.policy import Known
-from pki.ceremony.request_response import AskedIntermediate, AskedLadder, Request
+from pki.ceremony.request_response import AskedIntermediate, Request, RequestedSeries
 from pki.x509 import keys
 
 PURPOSES = {"server": "certificates of servers", "client": "certificates of clients"}
@@ -25,8 +25,8 @@ def signatures(request: Request, known: Known) -> Iterator[str]:
     for cross in request.cross_certificates:
         yield f"certify the key of {cross.name} with {cross.issuer}, for those who trust only {cross.issuer}"
         yield f"  valid {cross.not_before:%Y-%m-%d} to {cross.not_after:%Y-%m-%d}"
-    for ladder in request.ladders:
-        yield from _ladder(ladder, known)
+    for series in request.crl_series:
+        yield from _series(series, known)
     for name in request.destroy:
         yield f"DESTROY the key of {name}, here and for ever; its certificate stays"
 
@@ -55,13 +55,13 @@ def _before(one: AskedIntermediate, known: Known) -> AskedIntermediate | None:
     return next((asked for asked in reversed(earlier) if asked.authority == one.authority), None)
 
 
-def _ladder(ladder: AskedLadder, known: Known) -> Iterator[str]:
-    first, last = ladder.rungs[0], ladder.rungs[-1]
-    count = f"{len(ladder.rungs)} CRLs" if len(ladder.rungs) > 1 else "one CRL"
-    yield f"sign {count} of {ladder.root}, good from {first.this_update:%Y-%m-%d} to {last.next_update:%Y-%m-%d}"
-    earlier = known.last_ladder(ladder.root)
+def _series(series: RequestedSeries, known: Known) -> Iterator[str]:
+    first, last = series.presigned_crls[0], series.presigned_crls[-1]
+    count = f"{len(series.presigned_crls)} CRLs" if len(series.presigned_crls) > 1 else "one CRL"
+    yield f"sign {count} of {series.root}, good from {first.this_update:%Y-%m-%d} to {last.next_update:%Y-%m-%d}"
+    earlier = known.last_series(series.root)
     listed = {one.serial for one in earlier.revoked} if earlier else set[int]()
-    for one in ladder.revoked:
+    for one in series.revoked:
         new = "" if one.serial in listed else "REVOKE "
         yield f"  listing {new}{one.generation}, serial {one.serial:x}, since {one.at:%Y-%m-%d}: {one.reason}"
     if earlier:

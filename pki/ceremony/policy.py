@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from pki.ceremony import drafts
-from pki.ceremony.request_response import NOTHING, SLACK, AskedIntermediate, AskedLadder, AskedRoot, Request
+from pki.ceremony.request_response import NOTHING, SLACK, AskedIntermediate, AskedRoot, Request, RequestedSeries
 from pki.ceremony.vault import Past, fingerprint
 from pki.common.errors import PkiError
 from pki.config.fields import SANDBOX
@@ -50,13 +50,19 @@ class Known:
         """Whether a request follows a ceremony that the vault does not know: it is an older drive, or another vault."""
         return bool(self.history) and request.previous not in [NOTHING, *(past.digest for past in self.history)]
 
-    def last_ladder(self, root: str) -> AskedLadder | None:
-        found = [ladder for past in self.history for ladder in past.request.ladders if ladder.root == root]
+    def last_series(self, root: str) -> RequestedSeries | None:
+        found = [series for past in self.history for series in past.request.crl_series if series.root == root]
         return found[-1] if found else None
 
     def highest_number(self, root: str) -> int:
         return max(
-            (rung.number for past in self.history for rung in past.response.rungs if rung.root == root), default=0
+            (
+                presigned_crl.number
+                for past in self.history
+                for presigned_crl in past.response.presigned_crls
+                if presigned_crl.root == root
+            ),
+            default=0,
         )
 
 
@@ -75,8 +81,11 @@ def faults(request: Request, known: Known, *, roots_are_made: bool) -> list[str]
     for asked in request.intermediates:
         found += [f"{asked.name}: {fault}" for fault in _intermediate_faults(request, asked, known)]
     found += _cross_faults(request, known)
-    for ladder in request.ladders:
-        found += [f"the ladder of {ladder.root}: {fault}" for fault in _ladder_faults(request, ladder, known)]
+    for series in request.crl_series:
+        found += [
+            f"the series of pre-signed CRLs of {series.root}: {fault}"
+            for fault in _series_faults(request, series, known)
+        ]
     return found + list(_destruction_faults(request, known))
 
 
@@ -94,8 +103,8 @@ def _sequence_faults(request: Request, known: Known) -> Iterator[str]:
         yield f"it speaks of {request.organisation}, the vault is that of {last.request.organisation}"
     if last and request.sandbox != last.request.sandbox:
         yield "a sandbox and a real project never share a root"
-    for name in _twice(ladder.root for ladder in request.ladders):
-        yield f"{name} would have two ladders"
+    for name in _twice(series.root for series in request.crl_series):
+        yield f"{name} would have two series of pre-signed CRLs"
 
 
 def _root_faults(request: Request, known: Known, *, roots_are_made: bool) -> Iterator[str]:
@@ -133,7 +142,7 @@ def _new_root_faults(request: Request, root: AskedRoot) -> Iterator[str]:
         yield f"{root.name} would live from {root.not_before:%Y-%m-%d} to {root.not_after:%Y-%m-%d}"
     if abs(root.not_before - request.prepared) > timedelta(days=2):
         yield f"{root.name} would begin on {root.not_before:%Y-%m-%d}, far from the day of the request"
-    if all(ladder.root != root.name for ladder in request.ladders):
+    if all(series.root != root.name for series in request.crl_series):
         yield f"{root.name} would have no CRL, and servers refuse every client of a root without one"
 
 
@@ -202,68 +211,70 @@ def _cross_faults(request: Request, known: Known) -> Iterator[str]:
             yield f"{asked.name} by {asked.issuer}: {fault}"
 
 
-def _ladder_faults(request: Request, ladder: AskedLadder, known: Known) -> Iterator[str]:
+def _series_faults(request: Request, series: RequestedSeries, known: Known) -> Iterator[str]:
     made = {root.name: root.not_after for root in request.roots}
-    ends = made.get(ladder.root) or known.roots[ladder.root].not_valid_after_utc
+    ends = made.get(series.root) or known.roots[series.root].not_valid_after_utc
     before = None
-    for rung in ladder.rungs:
+    for presigned_crl in series.presigned_crls:
         if (
-            not rung.this_update < rung.next_update <= rung.this_update + PRESIGNED_CRL_LIMIT
-            or rung.this_update >= ends
+            not presigned_crl.this_update < presigned_crl.next_update <= presigned_crl.this_update + PRESIGNED_CRL_LIMIT
+            or presigned_crl.this_update >= ends
         ):
-            yield f"CRL {rung.number} would live from {rung.this_update:%Y-%m-%d} to {rung.next_update:%Y-%m-%d}"
-        if before and not before.this_update < rung.this_update <= before.next_update:
-            yield f"CRL {rung.number} would leave a gap after CRL {before.number}"
-        before = rung
-    yield from _number_faults(request, ladder, known)
-    if ladder.rungs[0].this_update > request.prepared:
+            yield f"CRL {presigned_crl.number} would live from {presigned_crl.this_update:%Y-%m-%d} to {presigned_crl.next_update:%Y-%m-%d}"
+        if before and not before.this_update < presigned_crl.this_update <= before.next_update:
+            yield f"CRL {presigned_crl.number} would leave a gap after CRL {before.number}"
+        before = presigned_crl
+    yield from _number_faults(request, series, known)
+    if series.presigned_crls[0].this_update > request.prepared:
         yield "its first CRL would begin in the future"
-    yield from _revocation_faults(ladder, known)
-    if earlier := known.last_ladder(ladder.root):
-        yield from _replacement_faults(request, ladder, earlier, known)
+    yield from _revocation_faults(series, known)
+    if earlier := known.last_series(series.root):
+        yield from _replacement_faults(request, series, earlier, known)
 
 
-def _number_faults(request: Request, ladder: AskedLadder, known: Known) -> Iterator[str]:
+def _number_faults(request: Request, series: RequestedSeries, known: Known) -> Iterator[str]:
     """Numbers rise, and do not leap: they are what a later ceremony has left."""
-    above, is_rehearsal = known.highest_number(ladder.root), bool(request.pinned) and not known.history
-    for rung in ladder.rungs:
-        if rung.number <= above:
-            yield f"CRL {rung.number} does not have a higher number than {above}"
-        if not is_rehearsal and rung.number > max(int(rung.this_update.timestamp()), above + LEAP):
-            yield f"CRL {rung.number} leaps far ahead of {above}"
-        above = rung.number
+    above, is_rehearsal = known.highest_number(series.root), bool(request.pinned) and not known.history
+    for presigned_crl in series.presigned_crls:
+        if presigned_crl.number <= above:
+            yield f"CRL {presigned_crl.number} does not have a higher number than {above}"
+        if not is_rehearsal and presigned_crl.number > max(int(presigned_crl.this_update.timestamp()), above + LEAP):
+            yield f"CRL {presigned_crl.number} leaps far ahead of {above}"
+        above = presigned_crl.number
 
 
-def _revocation_faults(ladder: AskedLadder, known: Known) -> Iterator[str]:
+def _revocation_faults(series: RequestedSeries, known: Known) -> Iterator[str]:
     """What is to be revoked is shown by its name and revoked by its serial number: the two must be of one certificate."""
-    signed = {(name, cert.serial_number) for name, issuer, cert in known.issued if issuer == ladder.root}
-    for one in ladder.revoked:
+    signed = {(name, cert.serial_number) for name, issuer, cert in known.issued if issuer == series.root}
+    for one in series.revoked:
         if known.history and (one.generation, one.serial) not in signed:  # a rehearsal has no history
-            yield f"{one.generation} with the serial {one.serial:x} was never signed by {ladder.root}"
-    for name in _twice(one.generation for one in ladder.revoked):
+            yield f"{one.generation} with the serial {one.serial:x} was never signed by {series.root}"
+    for name in _twice(one.generation for one in series.revoked):
         yield f"{name} is listed twice"
 
 
-def _replacement_faults(request: Request, ladder: AskedLadder, earlier: AskedLadder, known: Known) -> Iterator[str]:
-    """A ladder takes nothing back before its end, and leaves no earlier CRL that servers would believe more."""
-    listed = {one.serial for one in ladder.revoked}
+def _replacement_faults(
+    request: Request, series: RequestedSeries, earlier: RequestedSeries, known: Known
+) -> Iterator[str]:
+    """A series of pre-signed CRLs takes nothing back before its end, and leaves no earlier CRL that servers would believe more."""
+    listed = {one.serial for one in series.revoked}
     ends = {cert.serial_number: cert.not_valid_after_utc for _, _, cert in known.issued}
     for one in earlier.revoked:
         end = ends.get(one.serial)
         if one.serial not in listed and (end is None or end >= request.prepared - SLACK):
             yield f"{one.generation} (serial {one.serial:x}) was revoked in an earlier ceremony and is not listed"
-    for old in earlier.rungs:
-        if old.next_update > request.prepared and not _is_replaced(old.this_update, ladder, request.prepared):
+    for old in earlier.presigned_crls:
+        if old.next_update > request.prepared and not _is_replaced(old.this_update, series, request.prepared):
             yield f"nothing replaces the CRL {old.number} of an earlier ceremony, which begins on {old.this_update:%Y-%m-%d}"
-    last = max(old.next_update for old in earlier.rungs)
-    if ladder.rungs[-1].next_update < last:
-        yield f"it ends on {ladder.rungs[-1].next_update:%Y-%m-%d}, before the one that it replaces, {last:%Y-%m-%d}"
+    last = max(old.next_update for old in earlier.presigned_crls)
+    if series.presigned_crls[-1].next_update < last:
+        yield f"it ends on {series.presigned_crls[-1].next_update:%Y-%m-%d}, before the one that it replaces, {last:%Y-%m-%d}"
 
 
-def _is_replaced(begins: datetime, ladder: AskedLadder, prepared: datetime) -> bool:
-    """Whether a rung begins after an earlier one's begin and hardly later: servers believe the newest thisUpdate."""
+def _is_replaced(begins: datetime, series: RequestedSeries, prepared: datetime) -> bool:
+    """Whether a pre-signed CRL begins after an earlier one's begin and hardly later: servers believe the newest thisUpdate."""
     latest = max(begins, prepared) + timedelta(hours=1)
-    return any(begins < rung.this_update <= latest for rung in ladder.rungs)
+    return any(begins < presigned_crl.this_update <= latest for presigned_crl in series.presigned_crls)
 
 
 def _destruction_faults(request: Request, known: Known) -> Iterator[str]:
@@ -273,7 +284,10 @@ def _destruction_faults(request: Request, known: Known) -> Iterator[str]:
             continue
         if root == [*known.roots, *(made.name for made in request.roots if made.name not in known.roots)][-1]:
             yield f"{root} is the root that signs; there must be another one before it is destroyed"
-        end = max((ladder.rungs[-1].next_update for ladder in request.ladders if ladder.root == root), default=None)
+        end = max(
+            (series.presigned_crls[-1].next_update for series in request.crl_series if series.root == root),
+            default=None,
+        )
         for name, issuer, cert in known.issued:
             lives = cert.not_valid_after_utc > request.prepared  # a revoked one more than any other must stay listed
             if issuer == root and name != root and lives and (end is None or end < cert.not_valid_after_utc):

@@ -31,7 +31,7 @@ NOTHING = "none"
 SLACK = timedelta(hours=1)  # between the clocks of two machines
 YEARS = range(2000, 2200)  # X.509 begins in 1950, and sums of dates must stay within what a calendar knows
 SERIAL_BITS = 159  # RFC 5280, 4.1.2.2: 20 octets, and the first bit is the sign
-DEEPEST = 8  # levels: the rungs of the ladders have six
+DEEPEST = 8  # levels: the CRLs of each series have six
 LARGEST = 1 << 20  # bytes of a bundle: ten times what a ceremony with everything in it takes
 
 HEADER = {
@@ -143,7 +143,7 @@ class AskedCross(Noun):
     not_after: Instant
 
 
-class AskedRung(Noun):
+class RequestedCrl(Noun):
     """One pre-signed root CRL."""
 
     number: Count
@@ -151,12 +151,12 @@ class AskedRung(Noun):
     next_update: Instant
 
 
-class AskedLadder(Noun):
+class RequestedSeries(Noun):
     """All root CRLs from now on, with everything that they must list; they replace every earlier one."""
 
     root: RootName
     revoked: tuple[Revocation, ...]
-    rungs: Annotated[tuple[AskedRung, ...], Field(min_length=1)]
+    presigned_crls: Annotated[tuple[RequestedCrl, ...], Field(min_length=1)]
 
 
 class Request(Noun):
@@ -175,14 +175,14 @@ class Request(Noun):
     roots: tuple[AskedRoot, ...]
     intermediates: tuple[AskedIntermediate, ...]
     cross_certificates: tuple[AskedCross, ...]
-    ladders: tuple[AskedLadder, ...]
+    crl_series: tuple[RequestedSeries, ...]
     destroy: tuple[RootName, ...]
 
     @property
     def root_names(self) -> tuple[str, ...]:
         """Every root whose key this needs, made before the day or on it."""
         signing = [asked.issuer for asked in self.intermediates] + [asked.issuer for asked in self.cross_certificates]
-        return tuple(dict.fromkeys([*signing, *(ladder.root for ladder in self.ladders)]))
+        return tuple(dict.fromkeys([*signing, *(series.root for series in self.crl_series)]))
 
 
 class SignedCertificate(Noun):
@@ -197,7 +197,7 @@ class SignedCertificate(Noun):
         return x509.load_pem_x509_certificate(self.pem.encode())
 
 
-class SignedRung(Noun):
+class SignedCrl(Noun):
     """A root CRL that was made, in a file of its own beside the response: it may have to be destroyed one day."""
 
     root: RootName
@@ -215,7 +215,7 @@ class Response(Noun):
     signed: Instant
     transcript: Digest  # the head of the transcript before this response was written
     certificates: tuple[SignedCertificate, ...]
-    rungs: tuple[SignedRung, ...]
+    presigned_crls: tuple[SignedCrl, ...]
     destroyed: tuple[RootName, ...]
 
     def find(self, name: str, issuer: str) -> SignedCertificate | None:

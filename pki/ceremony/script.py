@@ -43,7 +43,7 @@ def script(request: Request, digest: str, known: Known, machine: str, *, hsm: bo
         "names": ", ".join(root.name for root in request.roots),
         "clock": f"{request.prepared:%Y-%m-%d %H:%M}",
         "last": held.number if held else 0,
-        "replaced": [ladder.root for ladder in request.ladders if known.last_ladder(ladder.root)],
+        "replaced": [series.root for series in request.crl_series if known.last_series(series.root)],
     }
     text = pages.render("ceremony.txt", context)
     return printing.paginate(text, f"ROOT CEREMONY {request.number} OF {request.organisation}").encode()

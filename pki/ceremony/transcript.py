@@ -113,7 +113,7 @@ class Transcript:
         if not self._records and not (lost.startswith(OPENING) or OPENING.startswith(lost)):
             raise PkiError(f"{self._path}: is not a transcript", "name another file")
         number = len(self._records)
-        goes_on = f"goes on after record {number}" if number else "begins anew"
+        goes_on = f"goes on after record {number}" if number else "begins again"
         self.interrupted = f"{self._path}: its last write was interrupted, so it {goes_on}"
         self.record("continued", after=number, lost_bytes=len(lost), lost_sha256=hashlib.sha256(lost).hexdigest())
 

@@ -19,7 +19,7 @@ START = "0" * 64
 KEYS = ("n", "at", "step", "facts", "previous", "hash")
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 STEP = re.compile(r"[a-z]+(-[a-z]+)*")
-MEND = "a transcript is never edited: take the copy on the other drive"
+FIX = "a transcript is never edited: take the copy on the other drive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,12 @@ def load(data: bytes, name: str) -> list[Record]:
     for number, line in enumerate(lines, 1):
         fault, record = _read(line, records[-1] if records else None)
         if record is None:
-            raise PkiError(f"{name}:{number}: {fault}", MEND)
+            raise PkiError(f"{name}:{number}: {fault}", FIX)
         records.append(record)
     if rest:
-        raise PkiError(f"{name}:{len(records) + 1}: is not whole: a write was interrupted, or something follows", MEND)
+        raise PkiError(f"{name}:{len(records) + 1}: is not whole: a write was interrupted, or something follows", FIX)
     if not records:
-        raise PkiError(f"{name}: holds no record", MEND)
+        raise PkiError(f"{name}: holds no record", FIX)
     return records
 
 

@@ -2,7 +2,7 @@
 
 root-1/{cert.pem,key.pem}                key.uri instead of key.pem when the key lives in a token
 transcript.jsonl                         one hash chain from the first ceremony on
-ceremonies/0001/{request,response}.yaml  with the rungs that were signed and the printable page
+ceremonies/0001/{request,response}.yaml  with the pre-signed CRLs that were signed and the printable page
 """
 
 from __future__ import annotations

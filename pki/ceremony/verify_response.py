@@ -29,11 +29,11 @@ class Answer:
     data: bytes
     response: Response
     certificates: dict[tuple[str, str], x509.Certificate]  # by name and issuer
-    rungs: dict[tuple[str, int], x509.CertificateRevocationList]  # by root and number
+    presigned_crls: dict[tuple[str, int], x509.CertificateRevocationList]  # by root and number
 
 
-def read(folder: Path, *, rungs: Mapping[str, Path] | None = None) -> Answer:
-    """Read a response; `rungs` says where its CRLs are when they do not lie beside it: what is not there was destroyed.
+def read(folder: Path, *, presigned_crls: Mapping[str, Path] | None = None) -> Answer:
+    """Read a response; `presigned` says where its CRLs are when they do not lie beside it: what is not there was destroyed.
 
     Raises PkiError when something is missing, or not as it was written.
     """
@@ -42,9 +42,13 @@ def read(folder: Path, *, rungs: Mapping[str, Path] | None = None) -> Answer:
     if data is None:
         raise PkiError(f"{folder}: holds no response.yaml", "name the folder that invoke ceremony.sign wrote")
     response = request_response.load(data, name, Response)
-    places = {rung.file: folder / rung.file for rung in response.rungs} if rungs is None else rungs
+    places = (
+        {presigned_crl.file: folder / presigned_crl.file for presigned_crl in response.presigned_crls}
+        if presigned_crls is None
+        else presigned_crls
+    )
     certificates = _certificates(response, name)
-    return Answer(name, folder, data, response, certificates, dict(_rungs(response, places)))
+    return Answer(name, folder, data, response, certificates, dict(_presigned_crls(response, places)))
 
 
 def _certificates(response: Response, name: str) -> dict[tuple[str, str], x509.Certificate]:
@@ -61,20 +65,20 @@ def _certificates(response: Response, name: str) -> dict[tuple[str, str], x509.C
     return found
 
 
-def _rungs(
+def _presigned_crls(
     response: Response, places: Mapping[str, Path]
 ) -> Iterator[tuple[tuple[str, int], x509.CertificateRevocationList]]:
-    for rung in response.rungs:
-        if rung.file not in places:
+    for presigned_crl in response.presigned_crls:
+        if presigned_crl.file not in places:
             continue
-        path = places[rung.file]
+        path = places[presigned_crl.file]
         data = filesystem.read(path)
         if data is None:
             raise PkiError(f"{path}: is missing", AGAIN)
-        if request_response.digest(data) != rung.sha256:
+        if request_response.digest(data) != presigned_crl.sha256:
             raise PkiError(f"{path}: is not the CRL that the response names", AGAIN)
         try:
-            yield (rung.root, rung.number), x509.load_pem_x509_crl(data)
+            yield (presigned_crl.root, presigned_crl.number), x509.load_pem_x509_crl(data)
         except ValueError:
             raise PkiError(f"{path}: is not a CRL", AGAIN) from None
 
@@ -89,7 +93,10 @@ def untold(answer: Answer, records: Sequence[Record]) -> str:
     hashes = [record.hash for record in records]
     if answer.response.transcript not in hashes:
         return f"does not tell of the response {answer.response.number}"
-    digest, members = request_response.digest(answer.data), {rung.file: rung.sha256 for rung in answer.response.rungs}
+    digest, members = (
+        request_response.digest(answer.data),
+        {presigned_crl.file: presigned_crl.sha256 for presigned_crl in answer.response.presigned_crls},
+    )
     for record in records[hashes.index(answer.response.transcript) :]:
         told = record.facts.get("files")
         if record.step == "exported" and record.facts.get("sha256") == digest and isinstance(told, dict):
@@ -103,12 +110,14 @@ def _structure_faults(answer: Answer, request: Request) -> Iterator[str]:
     asked = {(root.name, root.name) for root in request.roots}
     asked |= {(one.name, one.issuer) for one in request.intermediates}
     asked |= {(one.name, one.issuer) for one in request.cross_certificates}
-    rungs = [(ladder.root, rung.number) for ladder in request.ladders for rung in ladder.rungs]
+    presigned_crls = [
+        (series.root, presigned_crl.number) for series in request.crl_series for presigned_crl in series.presigned_crls
+    ]
     for name, issuer in sorted(asked - answer.certificates.keys()):
         yield f"{name} by {issuer} is missing"
     for name, issuer in sorted(answer.certificates.keys() - asked):
         yield f"{name} by {issuer} was not asked for"
-    if rungs != [(rung.root, rung.number) for rung in response.rungs]:
+    if presigned_crls != [(presigned_crl.root, presigned_crl.number) for presigned_crl in response.presigned_crls]:
         yield "its CRLs are not those that were asked for"
     if response.number != request.number:
         yield f"its number is {response.number}, that of the request {request.number}"
@@ -141,11 +150,11 @@ def _differences(answer: Answer, request: Request, known: Mapping[str, x509.Cert
     for cross in request.cross_certificates:
         crossed = drafts.cross(request, cross, roots[cross.name], roots[cross.issuer])
         yield from _checked(crossed, found[cross.name, cross.issuer], roots[cross.issuer])
-    for ladder in request.ladders:
-        for rung in drafts.ladder(ladder, roots[ladder.root]):
-            crl = answer.rungs.get((ladder.root, rung.rung.number))
+    for series in request.crl_series:
+        for presigned_crl in drafts.series(series, roots[series.root]):
+            crl = answer.presigned_crls.get((series.root, presigned_crl.presigned_crl.number))
             if crl is not None:  # an empty CRL is falsy
-                yield from _checked(rung, crl, roots[ladder.root])
+                yield from _checked(presigned_crl, crl, roots[series.root])
 
 
 def _checked(draft: drafts.Draft, signed: Signed, issuer: x509.Certificate) -> Iterator[str]:

@@ -51,11 +51,11 @@ def _told(given: Sequence[str], residue: Residue) -> str:
         swapped = [*numbers[: place - 1], numbers[place], numbers[place - 1], *numbers[place + 1 :]]
         if not residue(swapped):
             return f"words {place} and {place + 1} have changed places"
-    places = [place for place in range(len(numbers)) if _can_be_mended(numbers, place, residue, wrong)]
+    places = [place for place in range(len(numbers)) if _can_be_fixed(numbers, place, residue, wrong)]
     return f"word {places[0] + 1} is another one" if len(places) == 1 else "more than one word is another one"
 
 
-def _can_be_mended(numbers: Sequence[int], place: int, residue: Residue, wrong: int) -> bool:
+def _can_be_fixed(numbers: Sequence[int], place: int, residue: Residue, wrong: int) -> bool:
     """Whether some other word at this place would make the words agree with their checksum."""
 
     def changed(by: int) -> int:

@@ -30,22 +30,22 @@ def export(context: Context, folder: str, vault: str = "") -> None:
     project, screen, target = project_of(context), Screen(), path_of(context, folder)
     if target.exists() and any(target.iterdir()) and not (target / playbooks.COLLECTION).is_dir():
         raise PkiError(f"{folder}: is not empty", "name a new folder, or one that deploy.export made")
-    goods, failed = [], 0
+    payloads, failed = [], 0
     for delivery in _ssh(project).values():
         try:
-            goods.append(fleet.consign(delivery, project.now))
+            payloads.append(fleet.consign(delivery, project.now))
         except PkiError as error:
             failed += 1
             screen.failed(ArtifactId("deploy", delivery.host), error.message, error.hint)
-    if not goods:
+    if not payloads:
         raise PkiError(
             "there is nothing to hand out", "in pki.yaml, under a host: `deliver: ssh`; then ./run doit release"
         )
-    playbooks.write(target, goods, project.inventory.deploy.ansible, abroad=True)
+    playbooks.write(target, payloads, project.inventory.deploy.ansible, abroad=True)
     if vault:
         _encrypt(target, path_of(context, vault), project)
     screen.line(
-        f"{len(goods)} hosts in {folder}: ansible-playbook playbook.yaml, there; then ./run invoke deploy.collect EVENTS"
+        f"{len(payloads)} hosts in {folder}: ansible-playbook playbook.yaml, there; then ./run invoke deploy.collect EVENTS"
     )
     if not vault:
         screen.line("it holds private keys: keep it for yourself, take it away afterwards, or give --vault FILE")
@@ -88,7 +88,7 @@ def _encrypt(folder: Path, passphrase: Path, project: Project) -> None:
     program = runner.find(str(beside if beside.is_absolute() else beside.name))
     names = [
         *sorted((folder / "streams").iterdir()),
-        *(folder / "eyes" / f"{name}.pem" for name in ("probe", "canary")),
+        *(folder / "prober" / f"{name}.pem" for name in ("probe", "canary")),
     ]
     done = subprocess.run(
         [program, "encrypt", "--vault-password-file", passphrase, *names], capture_output=True, text=True, check=False

@@ -173,7 +173,7 @@ def _typed_twice() -> str:
 
 @contextmanager
 def _disk_errors() -> Iterator[None]:
-    """A full or broken disk below a temporary folder is a person's to mend too."""
+    """A full or broken disk below a temporary folder is a person's to fix too."""
     try:
         yield
     except OSError as error:

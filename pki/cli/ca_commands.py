@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from pki.authority.intermediate_passphrase import rewrap as move_key
+from pki.authority.intermediate_passphrase import change_passphrase as move_key
 from pki.cli.decorator import command, held_project_of, passphrase_in
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId, GenerationName
 
 
 @command
-def rewrap(context: Context, generation: str, passphrase_file: str = "", old_passphrase_file: str = "") -> None:
+def change_passphrase(
+    context: Context, generation: str, passphrase_file: str = "", old_passphrase_file: str = ""
+) -> None:
     """Change the passphrase under which the key of an intermediate (server-1, …) lies in ca/.
 
     The new one is generated, or read from --passphrase-file, or comes from the source that pki.yaml names for it: then

@@ -70,7 +70,7 @@ def root(
     _look(held, now_of(context), despite)
     _confirm(context, held, [*_destroyed(lost, again), *plan_text.roots(held.request)], words)
     try:
-        names = steps.make_roots(held, _anew(wanted, held, lost, again), lost)
+        names = steps.make_roots(held, _again(wanted, held, lost, again), lost)
     except PkiError as error:
         raise _with_last_response(error, held, "DIR", folder_as_vault) from None
     for name in names:
@@ -120,7 +120,7 @@ def sign(
 
 
 @command_with(many=("share_file",))
-def rewrap(
+def change_passphrase(
     context: Context,
     vault: str,
     share_file: list[str],
@@ -145,7 +145,7 @@ def rewrap(
     target = open_vault.place(context, to, folder_as_vault)[0] if to else place
     wanted = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
     secret_of = custodians.opening(context, place, [passphrase_file] if passphrase_file else [], share_file)
-    root_passphrase.rewrap(
+    root_passphrase.change_passphrase(
         place,
         target,
         root,
@@ -232,7 +232,7 @@ def _destroyed(lost: list[str], again: str) -> list[str]:
     return [f"DESTROY the key of {name} on this drive, which signed nothing: {again}" for name in lost]
 
 
-def _anew(wanted: Custody, held: Ceremony, lost: list[str], again: str) -> Callable[[str, str], steps.NewKey]:
+def _again(wanted: Custody, held: Ceremony, lost: list[str], again: str) -> Callable[[str, str], steps.NewKey]:
     """What makes new keys, and destroys those that are lost as soon as nothing more is asked: who stops loses nothing.
 
     A token has no room for two keys of one name, so there the old one goes first.
@@ -322,7 +322,7 @@ def _with_way_out(error: PkiError, held: Ceremony, line: str) -> PkiError:
     rule = key_storage.rule_of(held.vault, unused[0])
     kept = f" --shares {rule[0]}of{rule[1]}" if rule else ""
     line = f'{line}{kept} --again "the paper is lost"'
-    lost = f"is the paper lost? {', '.join(unused)} signed nothing yet, and is made anew: {line}"
+    lost = f"is the paper lost? {', '.join(unused)} signed nothing yet, and is made again: {line}"
     return PkiError(error.message, f"{error.hint}\n{lost}" if error.hint else lost)
 
 
@@ -342,4 +342,4 @@ def _say_response(screen: Screen, vault: Vault, destroyed: Sequence[str], folder
         screen.line(f"the key of {root} was destroyed on this drive; destroy every other copy of it now")
 
 
-TASKS: dict[str, Any] = {"root": root, "sign": sign, "rewrap": rewrap, "copy": copy}
+TASKS: dict[str, Any] = {"root": root, "sign": sign, "change-passphrase": change_passphrase, "copy": copy}

@@ -22,7 +22,7 @@ from pki.ceremony.online import (
 )
 from pki.ceremony.online import kit as kits
 from pki.ceremony.online.ceremony_archive import Open
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.ceremony.policy import Known
 from pki.ceremony.script import script
 from pki.ceremony.vault import Past
@@ -48,28 +48,28 @@ def request(
     destroy: list[str],
     reason: str = "",
     crls: bool = False,
-    anew: bool = False,
+    drop_earlier: bool = False,
     output: str = "",
 ) -> None:
     """Ask for a root ceremony: everything that is needed, and what you wish; says what to do next.
 
     --new server (client, root) asks for a new generation, --revoke server-1 --reason key-compromise revokes an
-    intermediate, --crls asks for new root CRLs, --destroy root-1 for the end of a root's key; --anew forgets what the
+    intermediate, --crls asks for new root CRLs, --destroy root-1 for the end of a root's key; --drop-earlier forgets what the
     open request wishes. --output DIR copies the request to a medium. doit prepares what is needed by itself; then this
     only shows it.
     """
-    screen, wish = Screen(), _wish(new, revoke, destroy, reason, crls=crls)
+    screen, options = Screen(), _options(new, revoke, destroy, reason, crls=crls)
     with held_project_of(context) as project:
         if project.inventory.sandbox:
-            sandbox_ceremony.ceremony(project, wish)
+            sandbox_ceremony.ceremony(project, options)
             screen.line(f"the sandbox held the ceremony itself; now: {run_for(project.store.home)} doit")
             return
         before = ceremony_archive.open_requests(project)[-1:]
         reasons = make_request.uncovered(project, needs.needs(project)) if before else []
-        asked = make_request.prepare(project, wish, anew=anew)
+        asked = make_request.prepare(project, options, drop_earlier=drop_earlier)
     if before and before[0].digest != asked.digest:
         screen.line(
-            f"in place of request {before[0].request.number}, whose paper and kit are void: {joined(reasons) or 'as you wish'}"
+            f"in place of request {before[0].request.number}, whose paper and kit are void: {joined(reasons) or 'as you options'}"
         )
     for line in _shown(project, asked):
         screen.line(line)
@@ -82,13 +82,13 @@ def request(
         screen.line(f"copied to {target}")
 
 
-def _wish(new: list[str], revoke: list[str], destroy: list[str], reason: str, *, crls: bool) -> Wish:
+def _options(new: list[str], revoke: list[str], destroy: list[str], reason: str, *, crls: bool) -> RequestOptions:
     if revoke and not reason:
         raise PkiError("why is it to be revoked?", "--reason key-compromise, superseded or cessation-of-operation")
     if reason and not revoke:
         raise PkiError("--reason belongs to --revoke", "name the intermediate: --revoke server-1")
     plain = PLAIN_REASONS[known(reason, PLAIN_REASONS, "reason")] if reason else ""
-    return Wish(tuple(new), tuple((name, plain) for name in revoke), tuple(destroy), crls)
+    return RequestOptions(tuple(new), tuple((name, plain) for name in revoke), tuple(destroy), crls)
 
 
 def _shown(project: Project, asked: Open) -> Iterator[str]:

@@ -105,13 +105,13 @@ def _identity(project: Project, client: str) -> Identity:
     if leaf.request is not None:
         raise PkiError(
             f"{client}: its key never was here: pki.yaml takes a request from {leaf.request}",
-            f"bring {project.store.shown(project.store.truth(leaf))} to where the key is; or leave `request` out, and "
+            f"bring {project.store.shown(project.store.bundle(leaf))} to where the key is; or leave `request` out, and "
             "./run doit makes a key here",
         )
     _check(project, leaf)
     roots = b"".join(root.pem for root in _generations(project, "root"))
-    truth = filesystem.read(project.store.truth(leaf)) or b""
-    return Identity.read(client, project.inventory.organisation, truth, roots)
+    bundle = filesystem.read(project.store.bundle(leaf)) or b""
+    return Identity.read(client, project.inventory.organisation, bundle, roots)
 
 
 def _check(project: Project, leaf: Leaf) -> None:

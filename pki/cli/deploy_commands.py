@@ -37,7 +37,7 @@ from pki.deploy import drift as drifts
 from pki.deploy import receipt as receipts
 from pki.deploy import release_roots
 from pki.deploy.delivery import Delivery
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.deploy.transaction import Change, differences
 from pki.monitor.report.run import Run
 from pki.pipeline import delivery_targets, plan
@@ -70,23 +70,23 @@ def bootstrap(
     _insist_on_scope(host, scope, certificates_only=certificates_only, with_config=with_config)
     with redirect_stdout(sys.stderr) if show else nullcontext():  # what is shown is to be run
         _make(context, ArtifactId("release", host))
-    parcel = _wanted(delivery)
+    payload = _wanted(delivery)
     is_local = delivery_targets.way(project, host, said).is_local
     public = "" if is_local else _public_key(context, project, key)
     way = delivery_targets.way(project, host, said)  # with the key that may have been made just now
     account = "" if is_local else way.user or "root"
     prepared = bootstraps.Bootstrap(
-        host, bootstraps.permissions(host, parcel, delivery.receipt, exact=scope == "certificates"), account, public
+        host, bootstraps.permissions(host, payload, delivery.receipt, exact=scope == "certificates"), account, public
     )
     if show:
-        _permitted(project, host, parcel, scope)
+        _permitted(project, host, payload, scope)
         print(prepared.script(), end="")
         return
     via = replace(way, user=login, identity="")
     as_root = os.geteuid() == 0 if way.is_local else login in {"", "root"}
     said_there = bootstraps.install(prepared, via, as_root=as_root)
-    bootstraps.attempt(way, parcel, as_root=os.geteuid() == 0)
-    _permitted(project, host, parcel, scope)
+    bootstraps.attempt(way, payload, as_root=os.geteuid() == 0)
+    _permitted(project, host, payload, scope)
     if (receipt := delivery.receipt) and receipt.held:
         receipts.save(project.store.receipt(host), replace(receipt, held={}))  # the next run deploys these files
     level = "these files and no others" if scope == "certificates" else "their folders: as much as root on that host"
@@ -104,10 +104,10 @@ def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_con
         )
 
 
-def _permitted(project: Project, host: str, parcel: Parcel, scope: str) -> None:
+def _permitted(project: Project, host: str, payload: Payload, scope: str) -> None:
     """Record which roots a host accepts from now on; one whose script is run by hand says itself what it holds back."""
     accepted = (
-        " ".join(release_roots.of(parcel).fingerprints) or ledger_decisions.NONE
+        " ".join(release_roots.of(payload).fingerprints) or ledger_decisions.NONE
         if scope == "certificates"
         else ledger_decisions.ANY
     )
@@ -168,12 +168,12 @@ def diff(context: Context, host: str) -> None:
     delivery = _delivery(context, project, host)
     if delivery.wanted() is None:
         project.insist_on_roots()
-    parcel = _wanted(delivery)
+    payload = _wanted(delivery)
     receipt = delivery.receipt
-    delivered = delivery.history.parcel(receipt.release) if receipt else None
-    with _said_of(host), _change(delivery, parcel, project).session() as session:
+    delivered = delivery.history.payload(receipt.release) if receipt else None
+    with _said_of(host), _change(delivery, payload, project).session() as session:
         looked = session.look()
-        lines = [line for seen in looked for line in deploy_diff.lines(session, seen, parcel, delivered)]
+        lines = [line for seen in looked for line in deploy_diff.lines(session, seen, payload, delivered)]
         session.end()
     delivery.found_drift(drifts.of(looked, receipt), session.writable)
     for line in lines or [f"{host} is as it should be"]:
@@ -198,7 +198,7 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
     """
     project = project_of(context)
     delivery = _delivery(context, project, host)
-    receipt, present = delivery.receipt, Parcel.of(project.store.release(host))
+    receipt, present = delivery.receipt, Payload.of(project.store.release(host))
     if receipt is None or present is None:
         raise PkiError(f"{host}: was never delivered to", f"./run invoke deploy.push {host}")
     earlier, before = delivery.history.find(host, to, receipt.release).release.digest, delivery.pinned()
@@ -236,7 +236,7 @@ def show_history(context: Context, host: str, json: bool = False) -> None:
             str(note["release"])[:12],
             str(note["what"]),
             "kept" if note["release"] in kept else "",
-            str(note.get("why") or _proof_of(note.get("proof") or {})),
+            str(note.get("why") or _verification_of(note.get("verification") or {})),
         )
         for note in delivery.history.notes()
     ]
@@ -261,9 +261,9 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
         if not _make(context, ArtifactId("deploy", host)):
             Screen().line(f"{host} is as it should be")
         return
-    parcel, screen = _wanted(delivery), Screen()
+    payload, screen = _wanted(delivery), Screen()
     with _said_of(host):
-        change = _change(delivery, parcel, project)
+        change = _change(delivery, payload, project)
         change.check(None)
         with change.session() as session:
             seen = session.look()
@@ -318,14 +318,14 @@ def _delivery(context: Context, project: Project, host: str) -> Delivery:
     return delivery
 
 
-def _wanted(delivery: Delivery) -> Parcel:
-    if (parcel := delivery.wanted()) is None:
+def _wanted(delivery: Delivery) -> Payload:
+    if (payload := delivery.wanted()) is None:
         raise PkiError(f"{delivery.host}: its release is not there", f"./run doit release:{delivery.host}")
-    return parcel
+    return payload
 
 
-def _change(delivery: Delivery, parcel: Parcel, project: Project) -> Change:
-    return delivery.change(parcel, delivery.receipt, project.now)
+def _change(delivery: Delivery, payload: Payload, project: Project) -> Change:
+    return delivery.change(payload, delivery.receipt, project.now)
 
 
 def _make(context: Context, name: str) -> bool:
@@ -355,16 +355,16 @@ class _Looked(NamedTuple):
 
 def _drift(delivery: Delivery, project: Project) -> _Looked | PkiError:
     try:
-        receipt, parcel = delivery.receipt, delivery.wanted()
+        receipt, payload = delivery.receipt, delivery.wanted()
         if receipt is None and not delivery.has_lost_receipt:
             return _Looked([Why.NEVER_DEPLOYED()])
         if receipt is None:
             return _Looked([Why.RECEIPT_DAMAGED()])
         if not delivery.is_remote:
             return _Looked(delivery.transport.drift(receipt))
-        if parcel is None:
+        if payload is None:
             return _Looked([Why.STATED(text="its release is not there: ./run doit")])
-        with delivery.change(parcel, receipt, project.now).session() as session:
+        with delivery.change(payload, receipt, project.now).session() as session:
             seen = session.look()
             session.end()
     except PkiError as error:
@@ -389,8 +389,8 @@ def _public_key(context: Context, project: Project, key: str) -> str:
     return text
 
 
-def _proof_of(proof: dict[str, str]) -> str:
-    return ", ".join(f"{service} {text}" for service, text in proof.items())
+def _verification_of(verification: dict[str, str]) -> str:
+    return ", ".join(f"{service} {text}" for service, text in verification.items())
 
 
 TASKS: dict[str, Any] = {

@@ -25,7 +25,7 @@ STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}
 
 @command
 def check(context: Context, json: bool = False) -> None:
-    """Whether all is well, worst first, each with the command that mends it. Changes nothing; --json for programs.
+    """Whether all is well, worst first, each with the command that fixes it. Changes nothing; --json for programs.
 
     What it sees of services is known to the commands that follow.
 
@@ -33,7 +33,7 @@ def check(context: Context, json: bool = False) -> None:
     """
     try:
         project = project_as_it_is(context)
-        project.memo.read_all()
+        project.cache.read_all()
         plan = pipeline_plan.plan(project)
         probes, broken = health_report.sweep(project, plan)
         if not broken:

@@ -9,7 +9,7 @@ MEANING = "pki_meanings"  # the attribute of a command that has them
 MEANINGS = {
     "again": "destroy a root that signed nothing, for this reason, and make another one",
     "all_": "all hosts",
-    "anew": "drop what the open request was asked for in addition",
+    "drop_earlier": "drop what the open request was asked for in addition",
     "args": "options for the program that is started, in one word",
     "at_most": "changes of each module; 0: all of them",
     "authority": "name of the adopted authority in pki.yaml; needed where several are adopted",
@@ -97,7 +97,7 @@ SPECIAL = {
     "ledger.show_list": {"name": "a certificate or adopted authority"},
     "taking.take_in": {"folder": "the folder of `openssl ca`, pki/ of easy-rsa, or one with certificates"},
     "vault.copy": {"to": "the second drive"},
-    "vault.rewrap": {"to": "a new drive"},
+    "vault.change the passphrase": {"to": "a new drive"},
 }
 
 

@@ -24,7 +24,7 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def first_words(of: str, paper: str, hex_digest: str, others: Mapping[str, str] | None = None) -> str:
-    """The first words of a digest as a person types them from paper; a slip is said, and may be mended twice.
+    """The first words of a digest as a person types them from paper; a slip is said, and may be fixed twice.
 
     `others` are digests whose words could be taken for them, by their names.
     """
@@ -38,7 +38,7 @@ def first_words(of: str, paper: str, hex_digest: str, others: Mapping[str, str] 
 
 
 def watch(clock: Callable[[], datetime]) -> tuple[datetime, str]:
-    """The clock of this machine and the witness's watch, read at one moment; a slip is said, and may be mended twice."""
+    """The clock of this machine and the witness's watch, read at one moment; a slip is said, and may be fixed twice."""
     for _ in range(TRIES - 1):
         given = typed("time on the witness's watch, in UTC, as HH:MM: ").strip()
         at = clock()

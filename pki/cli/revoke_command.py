@@ -76,7 +76,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
     --reason is one of key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn,
     unspecified. What it will break is shown, and asked about unless --yes is given. What stays in pki.yaml gets a new
     certificate with a new key at once, or with --no-replace none before `invoke renew`. Exit status 0: seen to be refused
-    everywhere, 1: something failed or lets it in, 2: revoked and published, yet not proven everywhere.
+    everywhere, 1: something failed or lets it in, 2: revoked and published, yet not verified everywhere.
     """
     project = project_of(context)
     name = _meant(project, name, "revoke")
@@ -278,23 +278,24 @@ def _publish(context: Context, plan: Plan, going: Sequence[Issued]) -> Published
 def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) -> tuple[int, str]:
     """The exit status of a revocation and its last words."""
     by = {
-        kind: [one.place for one in findings if one.verdict == kind] for kind in ("proven", "open", "failed", "folder")
+        kind: [one.place for one in findings if one.verdict == kind]
+        for kind in ("verified", "open", "failed", "folder")
     }
     absent = [name for name, code in failures.items() if code is ErrorCode.UNREACHABLE]
     broken = [name for name in failures if name not in absent]
     if by["failed"]:
         return 1, f"revoked, and STILL LET IN: {', '.join(by['failed'])}; docs/revocation.md says what to do"
     if broken:
-        return 1, f"revoked; failed: {', '.join(broken)}; mend it, then ./run doit tries again"
+        return 1, f"revoked; failed: {', '.join(broken)}; fix it, then ./run doit tries again"
     if by["open"] or absent:
         left = ", ".join([*(by["open"] or absent), *by["folder"]])
         return (
             2,
-            f"revoked and published; not proven: {left}; the next ./run doit delivers and proves what it can reach",
+            f"revoked and published; not verified: {left}; the next ./run doit delivers and proves what it can reach",
         )
     if by["folder"]:
-        proven, left = f"; proven at {', '.join(by['proven'])}" if by["proven"] else "", ", ".join(by["folder"])
-        return 2, f"revoked and published{proven}; not proven: {left}; bring what doit made for them there"
-    if by["proven"]:
-        return 0, f"revoked, published, and proven at {', '.join(by['proven'])}"
+        verified, left = f"; verified at {', '.join(by['verified'])}" if by["verified"] else "", ", ".join(by["folder"])
+        return 2, f"revoked and published{verified}; not verified: {left}; bring what doit made for them there"
+    if by["verified"]:
+        return 0, f"revoked, published, and verified at {', '.join(by['verified'])}"
     return 0, "revoked and published; there is nothing here to prove it at"

@@ -30,7 +30,7 @@ OBSERVED = "seen "  # what these names begin with: observations, which hold what
 SHORTEST, LONGEST = 10 * 3600, 20 * 3600  # seconds until the files of a finding are read again: in a daily run all are
 
 
-class Memo:
+class Cache:
     """Findings by name. `known` stands for everything besides files that a finding depends on.
 
     Paths are kept relative to `home`, so that a copied project never answers for its original.

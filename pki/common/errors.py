@@ -40,7 +40,7 @@ RETRIED = {ErrorCode.UNREACHABLE, ErrorCode.UNDONE}  # what the next run tries a
 
 
 class PkiError(Exception):
-    """Something that a person can mend.
+    """Something that a person can fix.
 
     `message` names the file, line or field; `hint` says what to do. Both are lower case without a full stop. Control
     characters in them, which a host or a file may have supplied, are made visible.

@@ -65,8 +65,8 @@ WORDS = {
     MemoryError: TOO_LARGE,
     UnicodeDecodeError: "is not UTF-8 text",
 }
-MEND = "mend the template, then: ./run doit"
-MEND_OR_RAW = f"{MEND}; {RAW}"
+FIX = "fix the template, then: ./run doit"
+FIX_OR_RAW = f"{FIX}; {RAW}"
 UNENDED = {"Missing end of comment tag": "{# begins a comment of the template, and no #} ends it"}
 IN_NAMESPACE = "{% set ns = namespace(all=[]) %}, then {% set ns.all = ns.all + [one] %}"
 PLAIN = (str, bytes, int, float, tuple, list, dict, set, frozenset, date, time, timedelta, IPv4Address, IPv4Network)
@@ -225,18 +225,18 @@ class Templates:
             what, names = known[type(node)]
             if node.name not in names:
                 meant = _meant(node.name, names)
-                yield PkiError(f"templates/{name}:{node.lineno}: there is no {what} {node.name!r}{meant}", MEND)
+                yield PkiError(f"templates/{name}:{node.lineno}: there is no {what} {node.name!r}{meant}", FIX)
         blocks = set[str]()
         for block in tree.find_all(nodes.Block):
             if block.name in blocks:
-                yield PkiError(f"templates/{name}:{block.lineno}: block {block.name!r} is defined twice", MEND)
+                yield PkiError(f"templates/{name}:{block.lineno}: block {block.name!r} is defined twice", FIX)
             blocks.add(block.name)
         for taken in tree.find_all((nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)):
             wanted = getattr(taken, "template", None)
             if isinstance(wanted, nodes.Const) and isinstance(wanted.value, str):
                 is_needed = not getattr(taken, "ignore_missing", False)
                 if is_needed and not self._exists(wanted.value):
-                    yield PkiError(f"templates/{name}:{taken.lineno}: there is no templates/{wanted.value}", MEND)
+                    yield PkiError(f"templates/{name}:{taken.lineno}: there is no templates/{wanted.value}", FIX)
                 elif self._exists(wanted.value) and (fault := use_fault(self._folder, wanted.value)):
                     yield PkiError(f"templates/{name}:{taken.lineno}: {fault.message}", fault.hint)
 
@@ -245,7 +245,7 @@ class Templates:
             name, line = error.name or name, error.lineno
         else:
             name, line = self._place_within(error) or (name, 0)
-        hint = MEND_OR_RAW if isinstance(error, TemplateSyntaxError | UndefinedError) else MEND
+        hint = FIX_OR_RAW if isinstance(error, TemplateSyntaxError | UndefinedError) else FIX
         return PkiError(f"templates/{name}{f':{line}' if line else ''}: {_phrase(error)}", hint)
 
     def _place_within(self, error: BaseException) -> tuple[str, int] | None:

@@ -65,7 +65,7 @@ def _duration(value: Any) -> Any:
     return timedelta(seconds=int(found[1]) * UNITS[found[2]])
 
 
-def _spread(value: Any) -> Any:
+def _renew_spread(value: Any) -> Any:
     """A duration, or none at all: `0d`."""
     return timedelta(0) if value in {"0", "0d", "0h"} else _duration(value)
 
@@ -368,9 +368,9 @@ Patience = Annotated[
     PlainSerializer(brief),
     text_like(PATIENCE.pattern),
 ]
-Spread = Annotated[
+RenewSpread = Annotated[
     timedelta,
-    BeforeValidator(_spread),
+    BeforeValidator(_renew_spread),
     PlainSerializer(brief),
     text_like(rf"0[dh]?|{DURATION.pattern}"),
 ]

@@ -53,16 +53,16 @@ def leaf_name(host: str, access: Access) -> str:
 
 
 def renew_before(rule: ServerRule, name: str) -> timedelta:
-    """How long before its end a leaf is renewed: its name says how much of the profile's `spread` it takes on top.
+    """How long before its end a leaf is renewed: its name says how much of the profile's `renew_spread` it takes on top.
 
     So what was issued on one day is not renewed on one day, and each leaf has its own day on every machine and for good.
     In whole days, unless the spread is less than one: a run a day is what most projects have.
     """
-    if not rule.spread:
+    if not rule.renew_spread:
         return rule.renew_before
     share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
-    step = timedelta(days=1) if rule.spread >= timedelta(days=1) else timedelta(minutes=1)
-    return rule.renew_before + (share * (rule.spread // step + 1) >> 64) * step
+    step = timedelta(days=1) if rule.renew_spread >= timedelta(days=1) else timedelta(minutes=1)
+    return rule.renew_before + (share * (rule.renew_spread // step + 1) >> 64) * step
 
 
 def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:

@@ -49,10 +49,10 @@ from pki.config.fields import (
     Proxy,
     PublishUrl,
     RelativeFile,
+    RenewSpread,
     SecretName,
     Slug,
     SourceFile,
-    Spread,
     SubjectName,
     TextFile,
     TimeOfDay,
@@ -83,20 +83,20 @@ class CrlRule(Noun):
 
 class RootCrlRule(Noun):
     lifetime: Duration = timedelta(days=390)
-    rungs: Annotated[int, Field(ge=1, le=24)] = 2
+    presigned: Annotated[int, Field(ge=1, le=24)] = 2
 
 
 class RootRule(Noun):
     lifetime: Duration = timedelta(days=3650)
     key: AuthorityKeyKind = "ec-p384"
-    handover: Duration = timedelta(days=180)
+    overlap: Duration = timedelta(days=180)
     crl: RootCrlRule = RootCrlRule()
 
 
 class IntermediateRule(Noun):
     lifetime: Duration = timedelta(days=730)
     key: AuthorityKeyKind = "ec-p384"
-    handover: Duration = timedelta(days=60)
+    overlap: Duration = timedelta(days=60)
     crl: CrlRule = CrlRule()
     token: TokenAddress | None = None
 
@@ -138,7 +138,7 @@ class Authorities(Noun):
 class ServerRule(Noun):
     lifetime: Duration = timedelta(days=90)
     renew_before: Duration = timedelta(days=30)
-    spread: Spread = timedelta(0)
+    renew_spread: RenewSpread = timedelta(0)
     key: KeyKind = "ec-p256"
     rekey: Literal["new", "keep"] = "new"
 
@@ -364,7 +364,7 @@ def _prompt(value: Any) -> Any:
 
 
 NO_SOURCES = Secrets.model_validate({})
-NO_WISHES = Authorities.model_validate({})
+NO_AUTHORITIES = Authorities.model_validate({})
 
 
 class Inventory(Noun):
@@ -380,7 +380,7 @@ class Inventory(Noun):
         NO_SOURCES
     )
     ledger: DatabaseAddress = "sqlite"
-    authorities: Annotated[Authorities, EMPTY_OK] = NO_WISHES
+    authorities: Annotated[Authorities, EMPTY_OK] = NO_AUTHORITIES
     profiles: Annotated[Profiles, EMPTY_OK] = Profiles()
     networks: Annotated[dict[Slug, IPv4Network], EMPTY_OK] = {}
     hosts: Annotated[dict[Slug, Annotated[Host, EMPTY_OK]], EMPTY_OK] = {}
@@ -397,7 +397,7 @@ class Leaf:
     """An end-entity certificate with its key, as the inventory wants it.
 
     `name` is for life and the same in doit, messages and the ledger; `declared` is the place in pki.yaml (or the
-    template) that a message about it names; `renew_before` is its own, its part of the profile's `spread` included. One
+    template) that a message about it names; `renew_before` is its own, its part of the profile's `renew_spread` included. One
     that `is_revoked` is so on purpose: issued, and revoked at once.
     """
 

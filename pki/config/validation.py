@@ -76,15 +76,18 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
                 ("profiles", name, "lifetime"),
                 f"{brief(profile.lifetime)} is not shorter than the {name} authority's {brief(authority.lifetime)}",
             )
-        elif profile.lifetime + authority.handover >= authority.lifetime:
+        elif profile.lifetime + authority.overlap >= authority.lifetime:
             yield (
-                ("authorities", name, "handover"),
-                _no_usable_life(authority.handover, authority.lifetime, profile.lifetime),
+                ("authorities", name, "overlap"),
+                _no_usable_life(authority.overlap, authority.lifetime, profile.lifetime),
             )
         if not is_usable(profile.lifetime, profile.renew_before):
             yield ("profiles", name, "renew_before"), _no_life(profile)
-        elif profile.spread and profile.lifetime - profile.renew_before - profile.spread < profile.lifetime / LEAST_USE:
-            yield ("profiles", name, "spread"), _no_use(profile)
+        elif (
+            profile.renew_spread
+            and profile.lifetime - profile.renew_before - profile.renew_spread < profile.lifetime / LEAST_USE
+        ):
+            yield ("profiles", name, "renew_spread"), _no_use(profile)
         if fault := _crl_fault(authority.crl):
             yield ("authorities", name, "crl", "refresh"), fault
     if inventory.profiles.server.lifetime > APPLE_LIMIT:
@@ -123,17 +126,17 @@ def _no_use(profile: ServerRule) -> str:
     most = (profile.lifetime - profile.renew_before - use) // timedelta(days=1)
     room = f"at most {most}d" if most > 0 else "no spread at all"
     return (
-        f"{brief(profile.spread)} before renew_before ({brief(profile.renew_before)}) renews some certificates in the "
+        f"{brief(profile.renew_spread)} before renew_before ({brief(profile.renew_before)}) renews some certificates in the "
         f"first quarter of their {brief(profile.lifetime)}; there is room for {room}"
     )
 
 
 def _root_faults(authorities: Authorities) -> Iterator[Fault]:
     longest, root = max(authorities.server.lifetime, authorities.client.lifetime), authorities.root
-    if longest <= root.lifetime <= longest + root.handover:
+    if longest <= root.lifetime <= longest + root.overlap:
         yield (
-            ("authorities", "root", "handover"),
-            _no_usable_life(root.handover, root.lifetime, longest),
+            ("authorities", "root", "overlap"),
+            _no_usable_life(root.overlap, root.lifetime, longest),
         )
     if authorities.root.lifetime > ROOT_LIMIT:
         yield ("authorities", "root", "lifetime"), f"more than {brief(ROOT_LIMIT)}: no vault makes such a root"
@@ -143,7 +146,7 @@ def _root_faults(authorities: Authorities) -> Iterator[Fault]:
             f"more than {brief(PRESIGNED_CRL_LIMIT)}: no vault signs such a CRL",
         )
     if authorities.root.crl.lifetime < timedelta(days=60):
-        yield ("authorities", "root", "crl", "lifetime"), "expected at least 60d: rungs overlap by 30d"
+        yield ("authorities", "root", "crl", "lifetime"), "expected at least 60d: pre-signed CRLs overlap by 30d"
 
 
 def _named_root_faults(inventory: Inventory) -> Iterator[Fault]:

@@ -83,7 +83,7 @@ class Story:
         return self._program("invoke", "deploy.bootstrap", name)
 
     def doit(self) -> str:
-        """What a run of doit says; everything is delivered and proven when it ends."""
+        """What a run of doit says; everything is delivered and verified when it ends."""
         return self._program("doit")
 
     def revoke(self) -> str:

@@ -9,7 +9,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from pki.deploy.tls_client import NO_ENTRY, Endpoint, Unproven, Unreached, ask, client, is_refusal
+from pki.deploy.tls_client import NO_ENTRY, Endpoint, NotVerified, Unreached, ask, client, is_refusal
 
 TRIES = 3
 
@@ -36,7 +36,7 @@ def open_session(endpoint: Endpoint, roots: Path, identity: Path) -> Session | N
             raise Unreached(f"serves what does not verify: {error.verify_message}") from None
         except ssl.SSLError:
             continue  # it does not speak this version, or refuses the client already
-        except Unproven as seen:
+        except NotVerified as seen:
             raise Unreached(str(seen)) from None
         except OSError as error:
             raise Unreached(f"could not be reached: {error}") from None
@@ -83,7 +83,7 @@ def _let_in(
             if is_refusal(error):
                 return 403, None
             wrong = f"breaks the handshake off: {error.reason or error}"
-        except Unproven as seen:
+        except NotVerified as seen:
             wrong = str(seen)
         except TimeoutError as error:  # a second one would take as long
             raise Unreached(f"could not be reached: {error}") from None

@@ -15,7 +15,7 @@ from pki.common.filesystem import leave_all_to_owner
 from pki.common.visible import line_fault, plain
 from pki.deploy import release_roots
 from pki.deploy.host_output import STOPPED
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.deploy.process import STANDARD, LimitError, Limits, run
 from pki.deploy.protocol import Session, rows_of, slug
 from pki.deploy.receipt import Receipt
@@ -69,18 +69,18 @@ class Bootstrap:
         return f'restrict,command="{command}" {self.public_key}'
 
 
-def permissions(host: str, parcel: Parcel, receipt: Receipt | None = None, *, exact: bool) -> str:
+def permissions(host: str, payload: Payload, receipt: Receipt | None = None, *, exact: bool) -> str:
     """pki-apply.conf: what may be placed on a host, and what may be run there.
 
     With `exact` these files and no others, and of roots these contents; otherwise the folders that they lie in, which
     for the configuration of a proxy is as much as root. What is there by its `receipt` and wanted no longer may be
     removed, and not placed.
     """
-    files, wanted = parcel.release.files, {file.path for file in parcel.release.files}
+    files, wanted = payload.release.files, {file.path for file in payload.release.files}
     old = [one for one in (receipt.files if receipt else ()) if one["path"] not in wanted]
     commands = {command for file in files for command in (file.validate, file.reload) if command}
     commands |= {one["reload"] for one in old} - {""}
-    allowed = _exactly(parcel, old) if exact else _folders(parcel, old)
+    allowed = _exactly(payload, old) if exact else _folders(payload, old)
     names = sorted((slug(command), command) for command in commands)
     for (name, command), (other, another) in pairwise([("-", ""), *names]):
         if name == other:
@@ -102,8 +102,8 @@ def _insist_on_line(what: str, text: str) -> None:
         )
 
 
-def _folders(parcel: Parcel, old: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    for file in parcel.release.files:
+def _folders(payload: Payload, old: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    for file in payload.release.files:
         folder = PurePosixPath(file.path).parent
         is_shallow = len(folder.parts) < 3  # /etc itself is no folder to hand out
         yield f"file {file.path}" if is_shallow else f"under {folder}"
@@ -115,9 +115,9 @@ def _folders(parcel: Parcel, old: Sequence[Mapping[str, str]]) -> Iterator[str]:
             yield f"set {one['set']}"
 
 
-def _exactly(parcel: Parcel, old: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    accepted = release_roots.of(parcel)
-    for file in parcel.release.files:
+def _exactly(payload: Payload, old: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    accepted = release_roots.of(payload)
+    for file in payload.release.files:
         is_root = file.path in accepted.paths
         yield f"{'roots' if is_root else 'file'} {file.path}"
         if is_root or file.crl or file.path in accepted.authorities:  # another generation may come beside it
@@ -161,10 +161,10 @@ def install(bootstrap: Bootstrap, way: Way, *, as_root: bool) -> str:
         raise told from None
 
 
-def attempt(way: Way, parcel: Parcel, *, as_root: bool) -> None:
+def attempt(way: Way, payload: Payload, *, as_root: bool) -> None:
     """Let deliveries start pki-apply once, which changes nothing there. Raises PkiError when they cannot."""
     try:
-        with Session(way, rows_of(parcel, []), as_root=as_root) as session:
+        with Session(way, rows_of(payload, []), as_root=as_root) as session:
             session.look()
             session.end()
     except PkiError as error:

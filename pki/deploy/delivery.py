@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Protocol
 
-from pki.common.cache import Memo
+from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
 from pki.config.fields import is_within
@@ -24,7 +24,7 @@ from pki.deploy.drift import from_json as drifted
 from pki.deploy.folder import FolderTransport
 from pki.deploy.installed_crls import InPlace
 from pki.deploy.new_root import COMMAND, NO_ROOT, TASK, NewRoot
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.deploy.preflight import Findings, Trust
 from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.ssh import UnreachableError
@@ -94,33 +94,33 @@ class Delivery:
     def transport(self) -> FolderTransport:
         return FolderTransport(self.store.host_root(self.host))
 
-    def wanted(self) -> Parcel | None:
+    def wanted(self) -> Payload | None:
         """What should be on the host: its release, or the one at which it is pinned, with the newest CRLs.
 
         CRLs alone where the files of that one are lost with `build/`, or nobody knows which it is.
         """
-        present = Parcel.of(self.store.release(self.host))
+        present = Payload.of(self.store.release(self.host))
         pin = self.pinned() if self.is_remote else None
         if pin is None:
             return present
         receipt = self.receipt
-        kept = self.history.parcel(pin.release or (receipt.release if receipt else "-"))
+        kept = self.history.payload(pin.release or (receipt.release if receipt else "-"))
         if kept is None:
             return present.crls() if present else None
         return kept.with_crls_of(present) if present else kept
 
-    def _is_crls_alone(self, parcel: Parcel) -> bool:
+    def _is_crls_alone(self, payload: Payload) -> bool:
         """Whether only the CRLs of a pinned host are known: its other files stay as they are there."""
-        return self.is_remote and self.pinned() is not None and all(file.crl for file in parcel.release.files)
+        return self.is_remote and self.pinned() is not None and all(file.crl for file in payload.release.files)
 
     # -- whether it must be delivered --
 
-    def stale(self, memo: Memo, now: datetime) -> list[Reason]:
+    def stale(self, cache: Cache, now: datetime) -> list[Reason]:
         """Why the host must be delivered to: it never was, holds another release, drifted, or was not looked at lately."""
         if self.engine and (done := self.engine.untold(self.host)):
             return done
         name = ArtifactId("deploy", self.host)
-        known = memo.recall(name, self._known)
+        known = cache.recall(name, self._known)
         if known is not None and not self._is_due(known, now):
             return []
         reasons, watched = self._differences()
@@ -130,7 +130,7 @@ class Delivery:
         looked_at = self.contact.looked_at if self.is_remote else ""
         if not reasons and watched:
             files = [*watched, *([str(self.store.contact(self.host))] if self.is_remote else [])]
-            memo.remember(name, self._known, files, [looked_at])
+            cache.remember(name, self._known, files, [looked_at])
         if self.is_remote:
             if reasons and self.waits_for_root:
                 return []
@@ -158,19 +158,19 @@ class Delivery:
     def _differences(self) -> tuple[list[Reason], set[str]]:
         """Where release and receipt differ, and the files that tell."""
         path = self.store.receipt(self.host)
-        receipt, parcel = receipts.load(path), self.wanted()
+        receipt, payload = receipts.load(path), self.wanted()
         if receipt is None:
             return [Why.RECEIPT_DAMAGED() if self.has_lost_receipt else Why.NEVER_DEPLOYED()], set()
-        if parcel is None:
+        if payload is None:
             return [Why.RELEASE_MISSING()], set()
-        wanted = {file.path: taken(file) for file in parcel.release.files}
+        wanted = {file.path: taken(file) for file in payload.release.files}
         has = {file["path"]: dict(file) for file in receipt.files}
         wanted = {path: file for path, file in wanted.items() if receipt.held.get(path) != file["sha256"]}
         reasons = [Why.ADDED(what=path) for path in wanted if path not in has]
         reasons += [Why.CHANGED(what=path) for path in wanted if path in has and has[path] != wanted[path]]
-        if not self._is_crls_alone(parcel):
+        if not self._is_crls_alone(payload):
             reasons += [Why.SURPLUS(file=path) for path in has if path not in wanted]
-        return reasons, {str(path), *parcel.watched}
+        return reasons, {str(path), *payload.watched}
 
     @property
     def drift(self) -> Sequence[Reason]:
@@ -201,10 +201,10 @@ class Delivery:
             with suppress(PkiError):
                 self.contact.failed(now, error).save(self.store.contact(self.host))
 
-    def is_behind(self, memo: Memo) -> bool:
+    def is_behind(self, cache: Cache) -> bool:
         """Whether the host is owed something, as far as is known here: it waits for its window, a person or the next run."""
         name = ArtifactId("deploy", self.host)
-        known = memo.seen(name) is not None or memo.recall(name, self._known) is not None
+        known = cache.seen(name) is not None or cache.recall(name, self._known) is not None
         return not known and bool(self._differences()[0])
 
     # -- when it may be --
@@ -234,16 +234,16 @@ class Delivery:
 
     def is_urgent(self, now: datetime) -> bool:
         """Whether something on the host runs out before the window would open again, or a revocation must get there."""
-        receipt, parcel = self.receipt, self.wanted()
-        if (receipt is None and not self.has_lost_receipt) or parcel is None:
+        receipt, payload = self.receipt, self.wanted()
+        if (receipt is None and not self.has_lost_receipt) or payload is None:
             return False
         if receipt and receipt.ends and moment(receipt.ends) - now < HURRY:
             return True
-        delivered = self.history.parcel(receipt.release) if receipt else self.history.newest
+        delivered = self.history.payload(receipt.release) if receipt else self.history.newest
         if delivered is None:  # nobody here knows what the host has: only a contact can tell what it lacks
             return receipt is None or self.history.is_damaged(receipt.release)
         to = self.destination and self.destination()
-        return preflight.revokes_more(parcel, delivered, to.canary if to else 0)
+        return preflight.revokes_more(payload, delivered, to.canary if to else 0)
 
     # -- doing it --
 
@@ -252,20 +252,20 @@ class Delivery:
 
         Raises PkiError with the host as it was; the next run tries again.
         """
-        parcel = self.wanted()
-        if parcel is None:
+        payload = self.wanted()
+        if payload is None:
             raise PkiError("its release is not there", "./run doit")
         if not self.is_remote:
-            return self._place(parcel, now)
+            return self._place(payload, now)
         self.insist_on_root()
         before = self.receipt
         if self.engine:
             return self._outcome(self.engine.deliver(self, now), before)
         try:
-            change = self.change(parcel, before, now)
+            change = self.change(payload, before, now)
             return self._outcome(self.file(change, change.bring(self.delivered), now), before)
         except PkiError as error:
-            raise self.failed(parcel, error, now) from None
+            raise self.failed(payload, error, now) from None
 
     def _outcome(self, done: Sequence[Reason], before: Receipt | None) -> Outcome:
         """Return what became of a remote host; nothing was done on one that was as it should be."""
@@ -273,14 +273,14 @@ class Delivery:
         is_back = pin and before and after != before and pin.since >= moment(before.delivered_at)  # pinned since then
         return Outcome(Verb.ROLLED_BACK if is_back else Verb.DEPLOYED, tuple(done)) if done else UNCHANGED
 
-    def _place(self, parcel: Parcel, now: datetime) -> Outcome:
+    def _place(self, payload: Payload, now: datetime) -> Outcome:
         """The same for a host in a folder, which tells only of what was there and should not have been."""
-        ours = {file.sha256 for file in parcel.release.files}
+        ours = {file.sha256 for file in payload.release.files}
         found = [
-            one for one in installed_crls.in_folder(self.store.host_root(self.host), parcel) if one.digest not in ours
+            one for one in installed_crls.in_folder(self.store.host_root(self.host), payload) if one.digest not in ours
         ]
         assert self.trust is not None
-        foreign = installed_crls.guard(parcel, found, self.trust(), now) if found else []
+        foreign = installed_crls.guard(payload, found, self.trust(), now) if found else []
         told = foreign
         if self.has_lost_receipt:
             told = [Why.RECEIPT_DAMAGED(), *foreign]
@@ -288,8 +288,8 @@ class Delivery:
         known = self.receipt
         if known and (drift := self._folder_drift(known)):
             self.history.note(now, known.release, "drift", drift=[one.as_json() for one in drift])
-        receipt = self.transport.deliver(parcel, known, now)
-        receipts.save(self.store.receipt(self.host), replace(receipt, roots=preflight.roots(parcel, self.trust())))
+        receipt = self.transport.deliver(payload, known, now)
+        receipts.save(self.store.receipt(self.host), replace(receipt, roots=preflight.roots(payload, self.trust())))
         return Outcome(Verb.DEPLOYED, tuple(told))
 
     def crls_in_place(self) -> list[InPlace]:
@@ -308,47 +308,47 @@ class Delivery:
         return change.check(self.delivered)
 
     @property
-    def delivered(self) -> Parcel | None:
+    def delivered(self) -> Payload | None:
         """What the host has, by our own memory."""
         receipt = self.receipt
         if receipt is None:
             return None
-        return self.history.parcel(receipt.release) if self.is_remote else self.wanted()
+        return self.history.payload(receipt.release) if self.is_remote else self.wanted()
 
     def file(self, change: Change, outcome: HostOutcome, now: datetime) -> list[Reason]:
         """Keep what became of a change: receipt, history and contact."""
         taken, known = outcome.receipt, self.receipt
         if outcome.drift:
             self.history.note(now, taken.release, "drift", drift=[one.as_json() for one in outcome.drift])
-        if known and self._is_crls_alone(change.parcel):
+        if known and self._is_crls_alone(change.payload):
             files = {file["path"]: file for file in (*known.files, *taken.files)}
             taken = replace(taken, release=known.release, files=tuple(files[path] for path in sorted(files)))
         if taken != known:
-            proofs = {name: str(seen) for name, seen in (taken.proof or {}).items()}
-            if known and taken == replace(known, proof=taken.proof):
-                self.history.note(now, taken.release, "looked at", proof=proofs)
+            verifications = {name: str(seen) for name, seen in (taken.verification or {}).items()}
+            if known and taken == replace(known, verification=taken.verification):
+                self.history.note(now, taken.release, "looked at", verification=verifications)
             else:
-                if any(not file.crl for file in change.parcel.release.files):
-                    self.history.keep(change.parcel, pin.release if (pin := self.pinned()) else "")
-                self.history.note(now, taken.release, "delivered", files=len(outcome.done), proof=proofs)
+                if any(not file.crl for file in change.payload.release.files):
+                    self.history.keep(change.payload, pin.release if (pin := self.pinned()) else "")
+                self.history.note(now, taken.release, "delivered", files=len(outcome.done), verification=verifications)
             receipts.save(self.store.receipt(self.host), taken)
         self.contact.well(now, outcome.writable).save(self.store.contact(self.host))
         return list(outcome.done)
 
-    def failed(self, parcel: Parcel, error: PkiError, now: datetime) -> PkiError:
+    def failed(self, payload: Payload, error: PkiError, now: datetime) -> PkiError:
         """Keep that a change failed; returns the error as it is to be told."""
         self.contact.failed(now, error).save(self.store.contact(self.host))
-        self.history.note(now, parcel.release.digest, "failed", why=error.message)
+        self.history.note(now, payload.release.digest, "failed", why=error.message)
         if isinstance(error, UnreachableError):
             return PkiError(self._time_left(now, error.last or error.message), error.hint, error.code)
         return error
 
-    def change(self, parcel: Parcel, receipt: Receipt | None, now: datetime) -> Change:
-        held, is_part = self.pinned() is not None, self._is_crls_alone(parcel)
+    def change(self, payload: Payload, receipt: Receipt | None, now: datetime) -> Change:
+        held, is_part = self.pinned() is not None, self._is_crls_alone(payload)
         if receipt and is_part:
-            paths = {file.path for file in parcel.release.files}
+            paths = {file.path for file in payload.release.files}
             receipt = replace(receipt, files=tuple(file for file in receipt.files if file["path"] in paths))
-        return Change(self._to(), parcel, receipt, now, held=held, recall=self.history.crl, is_part=is_part)
+        return Change(self._to(), payload, receipt, now, held=held, recall=self.history.crl, is_part=is_part)
 
     def _to(self) -> Destination:
         assert self.destination is not None
@@ -366,15 +366,15 @@ class Delivery:
     # -- for people --
 
     def state(self, now: datetime) -> str:
-        """What a person should know about a remote host besides its reasons: held, unproven, waiting; else empty."""
+        """What a person should know about a remote host besides its reasons: held, not verified, waiting; else empty."""
         receipt, told = self.receipt, []
         if (pin := self.pinned()) and pin.release:
             told.append(f"held at {pin.release[:12]} since {pin.since:%Y-%m-%d}")
         if contact := self.contact.failing_since:
             told.append(f"failing since {contact[:10]}: {self.contact.message}")
-        seen = ((receipt and receipt.proof) or {}).items()
-        if unproven := [service for service, one in seen if not one.is_proven]:
-            told.append(f"unproven: {', '.join(unproven)}")
+        seen = ((receipt and receipt.verification) or {}).items()
+        if not_verified := [service for service, one in seen if not one.is_verified]:
+            told.append(f"not verified: {', '.join(not_verified)}")
         if passed := [service for service, one in seen if one.verdict is verification.Verdict.PASSED_ON]:
             told.append(f"the probe is passed on: {', '.join(passed)}")
         if self.waits_for_root:

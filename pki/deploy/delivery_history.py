@@ -20,7 +20,7 @@ from pki.common import filesystem, sealed_records
 from pki.common.errors import PkiError
 from pki.common.visible import shorten
 from pki.deploy import release as releases
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.deploy.receipt import instant
 
 KEPT = 4
@@ -37,11 +37,11 @@ class History:
 
     # -- releases --
 
-    def keep(self, parcel: Parcel, pinned: str = "") -> None:
+    def keep(self, payload: Payload, pinned: str = "") -> None:
         """Keep a delivered release with its newest CRLs, and forget the oldest ones, but for the one that is pinned."""
         before = [path.stat().st_mtime_ns for path in self.releases()]
-        place = self.folder / parcel.release.digest
-        _write(place, parcel)
+        place = self.folder / payload.release.digest
+        _write(place, payload)
         if (newest := max(before, default=0)) >= place.stat().st_mtime_ns:  # delivered under a clock that was ahead
             os.utime(place, ns=(newest + 1, newest + 1))
         for old in self.releases()[:-KEPT]:
@@ -53,32 +53,32 @@ class History:
         found = [path for path in self.folder.glob("*/manifest.json") if not path.parent.name.startswith("held")]
         return sorted((path.parent for path in found), key=lambda path: path.stat().st_mtime_ns)
 
-    def parcel(self, release: str) -> Parcel | None:
+    def payload(self, release: str) -> Payload | None:
         """A kept release, None where it is not kept, or is not as it was delivered any more."""
-        return None if self.is_damaged(release) else Parcel.of(self.folder / release)
+        return None if self.is_damaged(release) else Payload.of(self.folder / release)
 
     def is_damaged(self, release: str) -> bool:
         """Whether a release is kept, and not as it was delivered any more."""
         return bool(releases.damaged(self.folder / release))
 
     @property
-    def newest(self) -> Parcel | None:
+    def newest(self) -> Payload | None:
         """The release that was delivered last."""
         found = self.releases()
-        return self.parcel(found[-1].name) if found else None
+        return self.payload(found[-1].name) if found else None
 
-    def find(self, host: str, release: str, present: str) -> Parcel:
+    def find(self, host: str, release: str, present: str) -> Payload:
         """A kept release by the beginning of its name; without one, that before the present one."""
         names = [path.name for path in self.releases()]
         others = [name for name in names if name != present]
         found = [name for name in names if name.startswith(release)] if release else others[-1:]
-        parcel = self.parcel(found[0]) if len(found) == 1 else None
-        if parcel is None:
+        payload = self.payload(found[0]) if len(found) == 1 else None
+        if payload is None:
             what = f"{host}: there is no release {release or 'before this one'}"
             if len(found) == 1:
                 what = f"{host}: the kept release {found[0][:12]} is damaged"
             raise PkiError(what, f"kept are: {', '.join(name[:12] for name in names) or 'none'}")
-        return parcel
+        return payload
 
     # -- CRLs --
 
@@ -134,12 +134,12 @@ def _halved(lines: list[bytes]) -> list[bytes]:
     return kept[::-1]
 
 
-def _write(folder: Path, parcel: Parcel) -> None:
+def _write(folder: Path, payload: Payload) -> None:
     """A release's files, linked to those in its own folder (which are only ever replaced), its manifest last."""
     shutil.rmtree(folder, ignore_errors=True)
     filesystem.make_folder(folder, 0o700)
-    for file in parcel.release.files:
+    for file in payload.release.files:
         target = file.below(folder / "files")
         filesystem.make_folder(target.parent)
-        os.link(file.below(parcel.folders[file.path] / "files"), target)
-    filesystem.write(folder / "manifest.json", parcel.release.manifest())
+        os.link(file.below(payload.folders[file.path] / "files"), target)
+    filesystem.write(folder / "manifest.json", payload.release.manifest())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from pki.common.visible import shorten
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.deploy.protocol import LARGEST, Seen, Session
 from pki.deploy.release import PRIVATE
 from pki.x509.canonical import BEGIN
@@ -15,7 +15,7 @@ LONGEST_LINE = 4000  # characters that are shown
 MOST_LINES = 10_000  # of both files: what is compared takes the square of them, where a host wants it to
 
 
-def lines(session: Session, seen: Seen, parcel: Parcel, delivered: Parcel | None) -> list[str]:
+def lines(session: Session, seen: Seen, payload: Payload, delivered: Payload | None) -> list[str]:
     """A unified diff from what the host has to what is to come; none when nothing differs.
 
     `delivered` is what the host took last: it stands in for files that not everybody on the host may read.
@@ -23,7 +23,7 @@ def lines(session: Session, seen: Seen, parcel: Parcel, delivered: Parcel | None
     file, path = seen.row.file, seen.row.file.path
     if seen.state in {"same", "set", "held"}:
         return [f"--- {seen.reason}"] if seen.state == "held" else []
-    new = b"" if seen.row.gone else parcel.content(file)
+    new = b"" if seen.row.gone else payload.content(file)
     old = session.show(seen, max(LARGEST, 2 * len(new))) or _remembered(delivered, seen)
     if PRIVATE.search(new + old):
         return [f"--- {path}: {seen.reason}", f"-private key {_fingerprint(old)}", f"+private key {_fingerprint(new)}"]
@@ -49,7 +49,7 @@ def _digests(what: str, seen: Seen) -> list[str]:
     return [f"--- {what}", f"-SHA-256 {seen.sha256 or 'none'}", f"+SHA-256 {seen.row.file.sha256}"]
 
 
-def _remembered(delivered: Parcel | None, seen: Seen) -> bytes:
+def _remembered(delivered: Payload | None, seen: Seen) -> bytes:
     """What we delivered, if that is still what the host has."""
     for file in delivered.release.files if delivered else ():
         if delivered and (file.path, file.sha256) == (seen.row.file.path, seen.sha256):

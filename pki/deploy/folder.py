@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pki.common import filesystem, sealed_records
 from pki.common.reasons import Reason, Why
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.deploy.protocol import where_to
 from pki.deploy.receipt import Receipt, instant, taken
 
@@ -71,10 +71,10 @@ class FolderTransport:
         record = sealed_records.unsealed(filesystem.read_if_possible(self._list))
         return None if record is None else list(record["files"])
 
-    def deliver(self, parcel: Parcel, previous: Receipt | None, now: datetime) -> Receipt:
+    def deliver(self, payload: Payload, previous: Receipt | None, now: datetime) -> Receipt:
         """Make the folder hold the release, and nothing beyond it of what was delivered before."""
-        release = parcel.release
-        wanted = {file.below(self._root): (parcel.content(file), int(file.mode, 8)) for file in release.files}
+        release = payload.release
+        wanted = {file.below(self._root): (payload.content(file), int(file.mode, 8)) for file in release.files}
         filesystem.write_all(
             {**filesystem.differing(wanted), **{path: one for path, one in wanted.items() if path.is_symlink()}}
         )

@@ -51,7 +51,7 @@ def refused(login: Sequence[str], known_as: str, complaint: str) -> tuple[str, s
         forget = shlex.join(forgetting(said, known_as, complaint))
         return (
             f"{subject} is not the one that is known here",
-            f"if the host was set up anew, compare the fingerprint at its console, then: {forget} && {accept}",
+            f"if the host was set up again, compare the fingerprint at its console, then: {forget} && {accept}",
         )
     return (
         f"{subject} is not known here",

@@ -28,7 +28,7 @@ Check = Callable[[object], bool]
 # -- what an answer may be --------------------------------------------------------------------------------------------
 
 STATES = {"same", "placed", "kept", "undone", STUCK}  # of a change; one more is refused, which gives a reason
-LOOKS = {"same", "absent", "edited", "mode", "owner", "special", "extra", "set", "owed", "held", "denied"}  # of a file
+CHECKS = {"same", "absent", "edited", "mode", "owner", "special", "extra", "set", "owed", "held", "denied"}  # of a file
 SORTS = {"owner", "group", "acl", "everybody", "link"}  # how others can write in a folder
 DIGEST = re.compile(r"[0-9a-f]{64}|")
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]{1,4095}")
@@ -57,7 +57,7 @@ SHAPES: Mapping[frozenset[str], Mapping[str, Check]] = {
     for shape in (
         {"pki-apply": _among(1)},
         {"pki-apply": _among(1), "date": _is_number},  # the clock of the host, in seconds since 1970
-        {"n": _is_number, "is": _among(*LOOKS), "sha256": _like(DIGEST), "path": _like(PATH)},
+        {"n": _is_number, "is": _among(*CHECKS), "sha256": _like(DIGEST), "path": _like(PATH)},
         {"n": _is_number, "is": _among("link"), "sha256": _like(DIGEST), "path": _like(PATH), "to": _is_text},
         {
             MORE: _like(FILES)

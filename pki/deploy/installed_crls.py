@@ -18,7 +18,7 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.deploy import crl_files
 from pki.deploy.crl_files import Listed
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.deploy.preflight import Trust
 from pki.deploy.protocol import Seen, Session, rows_of
 from pki.deploy.release import File
@@ -45,37 +45,37 @@ class InPlace:
 # -- what is there ----------------------------------------------------------------------------------------------------
 
 
-def largest(parcel: Parcel) -> int:
+def largest(payload: Payload) -> int:
     """How many bytes of an installed CRL are read: room for all that ours list, and for as much more as fits 1 MiB."""
-    return LARGEST + ENTRY * sum(len(one.crl) for one in _ours(parcel))
+    return LARGEST + ENTRY * sum(len(one.crl) for one in _ours(payload))
 
 
-def on_host(session: Session, seen: Iterable[Seen], parcel: Parcel, recall: Recall) -> Iterator[InPlace]:
+def on_host(session: Session, seen: Iterable[Seen], payload: Payload, recall: Recall) -> Iterator[InPlace]:
     """The CRL files among these, as the host has them; `recall` spares it to send what is known by its SHA-256."""
     for one in seen:
         if one.row.file.crl and not one.row.gone and one.sha256:
             content = b"" if one.sha256 == EMPTY else recall(one.sha256)
-            yield InPlace(one.row.file.path, _shown(session, one, parcel) if content is None else content)
+            yield InPlace(one.row.file.path, _shown(session, one, payload) if content is None else content)
 
 
-def look(way: Way, parcel: Parcel, *, as_root: bool) -> list[InPlace]:
+def look(way: Way, payload: Payload, *, as_root: bool) -> list[InPlace]:
     """The CRL files of a release as the host has them: one contact, which changes nothing there."""
-    known = {file.sha256: file for file in parcel.release.files}
-    with Session(way, rows_of(parcel, []), as_root=as_root) as session:
+    known = {file.sha256: file for file in payload.release.files}
+    with Session(way, rows_of(payload, []), as_root=as_root) as session:
         seen = session.look()
-        recall = partial(_recalled, parcel, known)
-        found = list(on_host(session, seen, parcel, recall))
+        recall = partial(_recalled, payload, known)
+        found = list(on_host(session, seen, payload, recall))
         session.end()
     return found
 
 
-def _recalled(parcel: Parcel, known: Mapping[str, File], sha256: str) -> bytes | None:
-    return parcel.content(known[sha256]) if sha256 in known else None
+def _recalled(payload: Payload, known: Mapping[str, File], sha256: str) -> bytes | None:
+    return payload.content(known[sha256]) if sha256 in known else None
 
 
-def _shown(session: Session, seen: Seen, parcel: Parcel) -> bytes:
+def _shown(session: Session, seen: Seen, payload: Payload) -> bytes:
     path = seen.row.file.path
-    content = session.show(seen, largest(parcel))
+    content = session.show(seen, largest(payload))
     if not content:
         raise PkiError(
             f"{path} is unknown here, and not everybody on the host may read it: it may revoke more than ours",
@@ -86,17 +86,17 @@ def _shown(session: Session, seen: Seen, parcel: Parcel) -> bytes:
     return content
 
 
-def in_folder(root: Path, parcel: Parcel) -> Iterator[InPlace]:
+def in_folder(root: Path, payload: Payload) -> Iterator[InPlace]:
     """The same for a host in a folder."""
-    for file in parcel.release.files:
+    for file in payload.release.files:
         content = filesystem.read(file.below(root)) if file.crl else None
         if content is not None:
             yield InPlace(file.path, content)
 
 
-def remembered(delivered: Parcel, parcel: Parcel) -> Iterator[InPlace]:
+def remembered(delivered: Payload, payload: Payload) -> Iterator[InPlace]:
     """The same from our own memory: what a host was sent and the release has otherwise."""
-    ours = {file.sha256 for file in parcel.release.files}
+    ours = {file.sha256 for file in payload.release.files}
     files = {file.sha256: file for file in delivered.release.files if file.crl and file.sha256 not in ours}
     return (InPlace(file.path, delivered.content(file)) for file in files.values())
 
@@ -104,21 +104,21 @@ def remembered(delivered: Parcel, parcel: Parcel) -> Iterator[InPlace]:
 # -- what may take its place ------------------------------------------------------------------------------------------
 
 
-def guard(parcel: Parcel, found: Iterable[InPlace], trust: Trust, now: datetime) -> list[Reason]:
+def guard(payload: Payload, found: Iterable[InPlace], trust: Trust, now: datetime) -> list[Reason]:
     """Raise PkiError when a release would take back what CRLs in place revoke; returns what is none of our own."""
-    ours, faults, foreign = _ours(parcel), list[str](), list[Reason]()
+    ours, faults, foreign = _ours(payload), list[str](), list[Reason]()
     for one in found:
         faults += _faults(ours, one, trust, now)
         if not all(map(trust.has_signed, crl_files.read(one.content))) or not crl_files.read(one.content):
             foreign.append(Why.FOREIGN_CRL(file=one.path))
     if faults:
-        raise went_back(parcel.release.host, faults)
+        raise went_back(payload.release.host, faults)
     return foreign
 
 
-def may_go(parcel: Parcel, found: Iterable[InPlace], trust: Trust, now: datetime) -> list[str]:
+def may_go(payload: Payload, found: Iterable[InPlace], trust: Trust, now: datetime) -> list[str]:
     """SHA-256 of those CRL files in whose place the release may go."""
-    ours = _ours(parcel)
+    ours = _ours(payload)
     return [one.digest for one in found if not any(_faults(ours, one, trust, now))]
 
 
@@ -131,9 +131,9 @@ def went_back(host: str, faults: Iterable[str]) -> PkiError:
     )
 
 
-def _ours(parcel: Parcel) -> list[Listed]:
-    files = {file.sha256: file for file in parcel.release.files if file.crl}
-    return [one for file in files.values() for one in crl_files.read(parcel.content(file))]
+def _ours(payload: Payload) -> list[Listed]:
+    files = {file.sha256: file for file in payload.release.files if file.crl}
+    return [one for file in files.values() for one in crl_files.read(payload.content(file))]
 
 
 def _faults(ours: Sequence[Listed], found: InPlace, trust: Trust, now: datetime) -> Iterator[str]:

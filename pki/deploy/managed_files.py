@@ -26,7 +26,7 @@ from pki.config.identifiers import ArtifactId
 from pki.config.model import Host
 
 CA_HOST = DEFAULTS["deploy-hosts"]
-MEND_HEADER = "mend the header, then: ./run doit"
+FIX_HEADER = "fix the header, then: ./run doit"
 OTHERS = (".conf", ".cfg", ".cnf")  # whatever the case of their letters; a *.cnf declares a certificate by itself
 COMMENT = re.compile(r"^\s*(#)(?!.*\{[%#]).*?(\\?\r?)$")
 UNDECLARED = openssl_cnf.Remark(
@@ -309,7 +309,7 @@ class Reader:
         try:
             return self._inventory_alone(value, f"deploy-hosts:{value}", "")
         except PkiError as error:
-            raise PkiError(f"{place}: {error.message}", MEND_HEADER) from None
+            raise PkiError(f"{place}: {error.message}", FIX_HEADER) from None
 
     def _inventory_alone(self, text: str, name: str, known: str) -> str:
         """A text rendered with what follows from pki.yaml alone; `name` and `known` are those of the cache."""
@@ -367,9 +367,9 @@ def render_header(file: ManagedFile, header: str, templates: Templates, context:
     try:
         value = templates.render_text(value, context).strip()
     except PkiError as error:
-        raise PkiError(f"{file.place(header)}: {error.message}", MEND_HEADER) from None
+        raise PkiError(f"{file.place(header)}: {error.message}", FIX_HEADER) from None
     if fault := line_fault(value):
-        raise PkiError(f"{file.place(header)}: {fault}", MEND_HEADER)
+        raise PkiError(f"{file.place(header)}: {fault}", FIX_HEADER)
     return value
 
 
@@ -377,4 +377,4 @@ def _header_reads(file: ManagedFile, header: str, templates: Templates) -> set[s
     try:
         return templates.text_reads(file.header(header))
     except PkiError as error:
-        raise PkiError(f"{file.place(header)}: {error.message}", MEND_HEADER) from None
+        raise PkiError(f"{file.place(header)}: {error.message}", FIX_HEADER) from None

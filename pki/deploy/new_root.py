@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from pki.deploy import preflight
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.deploy.preflight import Trust
 from pki.deploy.receipt import Receipt
 
@@ -27,7 +27,7 @@ class NewRoot:
     vouched: frozenset[str]
     accepted: Callable[[], Mapping[str, Collection[str]]]
 
-    def is_strange_to(self, receipt: Receipt | None, delivered: Callable[[], Parcel | None], trust: Trust) -> bool:
+    def is_strange_to(self, receipt: Receipt | None, delivered: Callable[[], Payload | None], trust: Trust) -> bool:
         """Whether a host was deployed under a root that nothing connects with this one.
 
         Without a receipt, or with one that names no root, what was delivered tells. A host that got none may get any.
@@ -36,10 +36,10 @@ class NewRoot:
             return False
         if receipt and receipt.roots:
             return self.vouched.isdisjoint(receipt.roots)
-        if (parcel := delivered()) is None:
+        if (payload := delivered()) is None:
             return False
-        roots = preflight.roots(parcel, trust)
-        return self.vouched.isdisjoint(roots) if roots else preflight.has_unknown_ca(parcel, trust)
+        roots = preflight.roots(payload, trust)
+        return self.vouched.isdisjoint(roots) if roots else preflight.has_unknown_ca(payload, trust)
 
     def is_accepted(self, host: str) -> bool:
         return self.fingerprint in self.accepted().get(host, ())

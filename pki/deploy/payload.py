@@ -14,28 +14,30 @@ from pki.deploy.release import File, Release
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class Payload:
     """A release with its contents; `folders` maps a file's path to the release folder that holds it."""
 
     release: Release
     folders: Mapping[str, Path]
 
     @classmethod
-    def of(cls, folder: Path) -> Parcel | None:
+    def of(cls, folder: Path) -> Payload | None:
         """The release in a folder, None when there is none."""
         release = releases.load(folder)
         return cls(release, {file.path: folder for file in release.files}) if release else None
 
-    def with_crls_of(self, newer: Parcel) -> Parcel:
+    def with_crls_of(self, newer: Payload) -> Payload:
         """The same with the CRLs of a newer release: revocation never goes back."""
         files = [file for file in self.release.files if not file.crl]
         files += [file for file in newer.release.files if file.crl]
         here = {file.path: (newer if file.crl else self).folders[file.path] for file in files}
-        return Parcel(replace(self.release, files=tuple(sorted(files, key=lambda file: file.path))), here)
+        return Payload(replace(self.release, files=tuple(sorted(files, key=lambda file: file.path))), here)
 
-    def crls(self) -> Parcel:
+    def crls(self) -> Payload:
         """The CRLs alone."""
-        return Parcel(replace(self.release, files=tuple(file for file in self.release.files if file.crl)), self.folders)
+        return Payload(
+            replace(self.release, files=tuple(file for file in self.release.files if file.crl)), self.folders
+        )
 
     def content(self, file: File) -> bytes:
         """A file's content, which must be what the manifest says."""

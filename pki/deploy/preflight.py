@@ -24,7 +24,7 @@ from pki.common.errors import PkiError
 from pki.config.fields import CA_NAME
 from pki.deploy import crl_files
 from pki.deploy.crl_files import Listed
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.deploy.protocol import PATH
 from pki.deploy.release import File
 from pki.x509 import canonical
@@ -128,9 +128,9 @@ class Content:
         return [certificate for certificate in self.certificates if not _is_ca(certificate)]
 
 
-def read(parcel: Parcel) -> Findings:
+def read(payload: Payload) -> Findings:
     """What a release holds, whatever is wrong with it: no signature is looked at, and no key."""
-    contents = [(file, parcel.content(file)) for file in parcel.release.files]
+    contents = [(file, payload.content(file)) for file in payload.release.files]
     everything = [
         one for file, content in contents if not file.crl and not file.upstream for one in _delivered(content, file)
     ]
@@ -139,31 +139,31 @@ def read(parcel: Parcel) -> Findings:
     return Findings(leaves, None, tuple(found))
 
 
-def reloads(parcel: Parcel, name: str) -> set[str]:
+def reloads(payload: Payload, name: str) -> set[str]:
     """Return the commands after which a host serves a new certificate for a name."""
-    files = [file for file in parcel.release.files if file.reload and not file.crl and not file.upstream]
+    files = [file for file in payload.release.files if file.reload and not file.crl and not file.upstream]
     return {
         file.reload
         for file in files
-        if any(name in _names(one) for one in _delivered(parcel.content(file), file) if not _is_ca(one))
+        if any(name in _names(one) for one in _delivered(payload.content(file), file) if not _is_ca(one))
     }
 
 
-def roots(parcel: Parcel, trust: Trust) -> dict[str, str]:
+def roots(payload: Payload, trust: Trust) -> dict[str, str]:
     """The roots that the certificates of a release lead to: SHA-256 and subject of each."""
     found = set[x509.Certificate]()
-    for file in parcel.release.files:
-        for one in () if file.crl else pem.sections(parcel.content(file), "CERTIFICATE"):
+    for file in payload.release.files:
+        for one in () if file.crl else pem.sections(payload.content(file), "CERTIFICATE"):
             with suppress(ValueError):  # `look` tells of it
                 if root := trust.root_of(x509.load_pem_x509_certificate(one.whole)):
                     found.add(root)
     return {fingerprint(one): one.subject.rfc4514_string() for one in sorted(found, key=fingerprint)}
 
 
-def has_unknown_ca(parcel: Parcel, trust: Trust) -> bool:
+def has_unknown_ca(payload: Payload, trust: Trust) -> bool:
     """Whether a release holds a certificate of a CA that is named as those of a project, and is not known here."""
-    for file in parcel.release.files:
-        for one in () if file.crl or file.upstream else pem.sections(parcel.content(file), "CERTIFICATE"):
+    for file in payload.release.files:
+        for one in () if file.crl or file.upstream else pem.sections(payload.content(file), "CERTIFICATE"):
             with suppress(ValueError):
                 certificate = x509.load_pem_x509_certificate(one.whole)
                 names = [str(one.value) for one in certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)]
@@ -176,16 +176,16 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(SHA256()).hex()
 
 
-def look(parcel: Parcel, trust: Trust, names: Sequence[str], now: datetime) -> Findings:
+def look(payload: Payload, trust: Trust, names: Sequence[str], now: datetime) -> Findings:
     """Look at a release. `names` must be served by one of its certificates, unless it holds none at all.
 
     Raises PkiError with everything that is wrong with it.
     """
-    contents = [Content.of(file, parcel.content(file)) for file in parcel.release.files]
+    contents = [Content.of(file, payload.content(file)) for file in payload.release.files]
     everything = [certificate for content in contents for certificate in content.certificates]
     leaves = {name: leaf for content in contents for leaf in content.leaves for name in _names(leaf)}
     faults = [
-        *(f"{file.path!r} holds characters that no target may have" for file in _oddly_named(parcel)),
+        *(f"{file.path!r} holds characters that no target may have" for file in _oddly_named(payload)),
         *_key_faults(contents, everything),
         *(fault for content in contents for fault in _leaf_faults(content, trust, now, everything)),
         *(fault for content in contents for fault in _crl_faults(content, trust, now)),
@@ -193,15 +193,15 @@ def look(parcel: Parcel, trust: Trust, names: Sequence[str], now: datetime) -> F
     ]
     if faults:
         raise PkiError(
-            f"nothing was sent: {'; '.join(dict.fromkeys(faults))}", "mend what it comes from, then: ./run doit"
+            f"nothing was sent: {'; '.join(dict.fromkeys(faults))}", "fix what it comes from, then: ./run doit"
         )
     ends = [leaf.not_valid_after_utc for content in contents for leaf in content.leaves]
     ends += [end for content in contents for one in content.crls if (end := one.crl.next_update_utc)]
     return Findings(leaves, min(ends, default=None), tuple(one.crl for content in contents for one in content.crls))
 
 
-def _oddly_named(parcel: Parcel) -> list[File]:
-    return [file for file in parcel.release.files if not PATH.fullmatch(file.path)]
+def _oddly_named(payload: Payload) -> list[File]:
+    return [file for file in payload.release.files if not PATH.fullmatch(file.path)]
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ def _delivered(content: bytes, file: File) -> list[x509.Certificate]:
             _names(certificate)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         what = f"nothing was sent: a certificate in {file.path} cannot be read"
-        raise PkiError(what, "mend what it comes from, then: ./run doit") from None
+        raise PkiError(what, "fix what it comes from, then: ./run doit") from None
     return found
 
 
@@ -306,12 +306,12 @@ def _crl_faults(content: Content, trust: Trust, now: datetime) -> Iterator[str]:
             yield f"{what} has run out: servers would refuse every client"
 
 
-def revokes_more(parcel: Parcel, delivered: Parcel, canary: int) -> bool:
+def revokes_more(payload: Payload, delivered: Payload, canary: int) -> bool:
     """Whether the CRLs of a release list something that those of another do not, besides the canary."""
 
-    def listed(one: Parcel) -> frozenset[int]:
+    def listed(one: Payload) -> frozenset[int]:
         files = [file for file in one.release.files if file.crl]
         found = (crl.serials for file in files for crl in _crls(file, one.content(file)))
         return frozenset[int]().union(*found)
 
-    return bool(listed(parcel) - listed(delivered) - {canary})
+    return bool(listed(payload) - listed(delivered) - {canary})

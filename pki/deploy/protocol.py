@@ -16,7 +16,7 @@ from pki.common.remedies import Remedy
 from pki.common.visible import line_fault, plain
 from pki.deploy import host_output
 from pki.deploy.host_output import Answer, Refusal
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.deploy.process import LimitError, SilenceError, Wire
 from pki.deploy.release import File
 from pki.deploy.ssh import NEXT_RUN, Way
@@ -132,9 +132,9 @@ def refused(refusal: Refusal, rows: Iterable[Row]) -> HostRefusal:
     return HostRefusal(refusal.why, refusal.said, step=step, command=refusal.ran)
 
 
-def rows_of(parcel: Parcel, gone: Sequence[Mapping[str, str]]) -> list[Row]:
+def rows_of(payload: Payload, gone: Sequence[Mapping[str, str]]) -> list[Row]:
     """The manifest: the files of a release, then what a receipt lists beyond them."""
-    wanted = [Row(number, file) for number, file in enumerate(parcel.release.files, 1)]
+    wanted = [Row(number, file) for number, file in enumerate(payload.release.files, 1)]
     left = [
         File(old["path"], old["mode"], old["owner"], "0", "", "", old.get("reload", ""), old.get("set", ""))
         for old in gone
@@ -227,12 +227,12 @@ class Session:
             )
         return self._told(lambda: self._wire.exactly(size))
 
-    def place(self, rows: Sequence[Row], parcel: Parcel, *, settle: bool = False) -> None:
+    def place(self, rows: Sequence[Row], payload: Payload, *, settle: bool = False) -> None:
         """Send files and let them be placed; the host validates and reloads, and has undone all if this raises.
 
         With `settle` they stay whatever the services say: CRLs never go back.
         """
-        stream = tar(rows, parcel)
+        stream = tar(rows, payload)
         numbers = " ".join(str(row.number) for row in rows)
         self._send(f"{'settle' if settle else 'place'} {len(stream) // 512} {numbers}\n".encode() + stream)
         said = [self._answer()]
@@ -316,14 +316,14 @@ def opening(host: str, rows: Iterable[Row]) -> bytes:
     return "\n".join([f"doit-pki 1 {host}", *lines, f"end {len(lines)}", ""]).encode()
 
 
-def monologue(host: str, rows: Sequence[Row], parcel: Parcel) -> bytes:
+def monologue(host: str, rows: Sequence[Row], payload: Payload) -> bytes:
     """A whole dialogue ahead of its answers: the host takes what it finds that it needs, CRLs first, and keeps it."""
     said = [opening(host, rows)]
     crls = [row for row in rows if row.file.crl and not row.gone]
     others = [row for row in rows if not row.file.crl or row.gone]
     for word, some in (("settle", crls), ("place", others)):
         if some:
-            stream = tar(some, parcel)
+            stream = tar(some, payload)
             numbers = " ".join(str(row.number) for row in some)
             said.append(f"{word} {len(stream) // 512} needed {numbers}\n".encode() + stream)
     return b"".join([*said, b"keep\nend\n"])
@@ -386,13 +386,13 @@ def nonsense(host: str, answer: object) -> PkiError:
     )
 
 
-def tar(rows: Sequence[Row], parcel: Parcel) -> bytes:
+def tar(rows: Sequence[Row], payload: Payload) -> bytes:
     """The files of some rows, named by their numbers: regular files and nothing else."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for row in rows:
             if not row.gone:
-                content = parcel.content(row.file)
+                content = payload.content(row.file)
                 member = tarfile.TarInfo(str(row.number))
                 member.size, member.mode = len(content), 0o600
                 archive.addfile(member, io.BytesIO(content))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pki.common import filesystem, sealed_records
 from pki.deploy.release import File
-from pki.deploy.verification import Proof, as_json
+from pki.deploy.verification import Verification, as_json
 
 FORMAT = 3
 BEFORE = 2  # said in words what was seen of services: of such a receipt nobody knows it
@@ -33,7 +33,7 @@ class Receipt:
     transport: str
     files: tuple[Mapping[str, str], ...]
     not_done: tuple[str, ...] = ()
-    proof: Mapping[str, Proof] | None = None
+    verification: Mapping[str, Verification] | None = None
     ends: str = ""
     seconds: float = 0.0
     roots: Mapping[str, str] = field(default_factory=dict)
@@ -44,13 +44,15 @@ def load(path: Path) -> Receipt | None:
     """The receipt at `path`, None when there is none, or when it is not byte for byte as it was written."""
     try:
         data = sealed_records.unsealed(filesystem.read_if_possible(path)) or {}
-        version, proof = data.pop("format", None), data.get("proof")
+        version, verification = data.pop("format", None), data.get("verification")
         if version not in {FORMAT, BEFORE}:
             return None
         seen = None
-        if proof is not None and version == FORMAT:
-            seen = {name: Proof.from_json(one) for name, one in proof.items()}
-        found = Receipt(**{**data, "files": tuple(data["files"]), "not_done": tuple(data["not_done"]), "proof": seen})
+        if verification is not None and version == FORMAT:
+            seen = {name: Verification.from_json(one) for name, one in verification.items()}
+        found = Receipt(
+            **{**data, "files": tuple(data["files"]), "not_done": tuple(data["not_done"]), "verification": seen}
+        )
         return found if _is_sound(found) else None
     except (TypeError, KeyError, ValueError, AttributeError):
         return None
@@ -70,7 +72,7 @@ def _is_sound(found: Receipt) -> bool:
 
 def save(path: Path, receipt: Receipt) -> None:
     said = {field.name: getattr(receipt, field.name) for field in fields(receipt)}
-    said["proof"] = None if receipt.proof is None else as_json(receipt.proof)
+    said["verification"] = None if receipt.verification is None else as_json(receipt.verification)
     filesystem.write(path, sealed_records.sealed({"format": FORMAT, **said}))
 
 

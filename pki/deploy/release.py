@@ -1,7 +1,7 @@
 """A release: every file of one host as it should be there, with owner, mode and digest, complete before it leaves.
 
 `build/release/<host>/manifest.json` names the files and everything that they follow from, so that a look at the
-manifest tells whether the release must be made anew.
+manifest tells whether the release must be made again.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pki.common import filesystem, sealed_records
-from pki.common.cache import Memo, token
+from pki.common.cache import Cache, token
 from pki.common.errors import FaultsError, PkiError, of_bug
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined, stated
 from pki.common.templating import Templates
 from pki.config import upstreams
 from pki.config.identifiers import ArtifactId
-from pki.deploy.managed_files import MEND_HEADER, ManagedFile, Selection, render_header
+from pki.deploy.managed_files import FIX_HEADER, ManagedFile, Selection, render_header
 from pki.x509.keys import pkcs1_pem
 
 FORMAT = 1
@@ -50,7 +50,7 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True)
-class Blueprint:
+class ReleaseSpec:
     """What a host's release is made of.
 
     `context` are the values that templates may use. `sources` turns an artifact's name (`tls:media`) into its files,
@@ -125,17 +125,17 @@ def load(folder: Path) -> Release | None:
         return None
 
 
-def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[Reason]:
-    """Why a host's release must be made anew."""
-    if blueprint.faults:
-        return stated(FaultsError.of(blueprint.faults).message)
-    name, known = ArtifactId("release", blueprint.host), _known(blueprint)
-    if memo.recall(name, known):
+def stale(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[Reason]:
+    """Why a host's release must be made again."""
+    if release_spec.faults:
+        return stated(FaultsError.of(release_spec.faults).message)
+    name, known = ArtifactId("release", release_spec.host), _known(release_spec)
+    if cache.recall(name, known):
         return []
     release = load(Path(folder))
     if release is None:
         return [Why.MANIFEST_DAMAGED() if os.path.lexists(f"{folder}/manifest.json") else Why.NO_RELEASE()]
-    inputs = _inputs(blueprint)
+    inputs = _inputs(release_spec)
     every = sorted(inputs.keys() | release.inputs.keys())
     reasons = [
         (Why.ADDED if what not in release.inputs else Why.CHANGED if what in inputs else Why.LEFT)(what=what)
@@ -145,7 +145,7 @@ def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[Reason]:
     used: list[Path] = []
     for artifact, digest in release.uses.items():
         try:
-            paths = [path for _, path in blueprint.sources(artifact)]
+            paths = [path for _, path in release_spec.sources(artifact)]
         except PkiError:
             paths = []
         used += paths
@@ -156,7 +156,7 @@ def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[Reason]:
         if _sha256(filesystem.read(path) or b"") != file.sha256 or filesystem.mode_of(path) != int(file.mode, 8):
             reasons.append(Why.COPY_DAMAGED(file=file.path))
     if not reasons:
-        memo.remember(name, known, [f"{folder}/manifest.json", *map(str, (*copies, *used))], True)
+        cache.remember(name, known, [f"{folder}/manifest.json", *map(str, (*copies, *used))], True)
     return reasons
 
 
@@ -180,15 +180,15 @@ class Gathered:
     faults: dict[str, PkiError] = field(default_factory=dict)
 
 
-def gather(blueprint: Blueprint, begin: Callable[[str], None], skipped: Collection[str] = ()) -> Gathered:
+def gather(release_spec: ReleaseSpec, begin: Callable[[str], None], skipped: Collection[str] = ()) -> Gathered:
     """Render every file of a release but the templates `skipped`; `begin` is told of each before it is rendered."""
     gathered = Gathered()
-    for managed in blueprint.selection.files:
+    for managed in release_spec.selection.files:
         if managed.fault or managed.name in skipped:
             continue
         begin(managed.name)
         try:
-            gathered.files += _gather(blueprint, managed, gathered.uses)
+            gathered.files += _gather(release_spec, managed, gathered.uses)
         except PkiError as fault:
             gathered.faults[managed.name] = fault
         except Exception as error:  # noqa: BLE001 - whatever is in one template stops it alone
@@ -201,7 +201,7 @@ def _named(managed: ManagedFile, error: PkiError) -> PkiError:
 
 
 def build(
-    blueprint: Blueprint,
+    release_spec: ReleaseSpec,
     folder: Path,
     render: Callable[[], Gathered],
     faults_of: Callable[[str], list[Reason]] = lambda _: [],
@@ -214,13 +214,13 @@ def build(
     """
     verb = Verb.UPDATED if (folder / "manifest.json").exists() else Verb.CREATED
     gathered = render()
-    faults = [*blueprint.faults, *gathered.faults.values()]
+    faults = [*release_spec.faults, *gathered.faults.values()]
     for artifact in gathered.uses:
         if found := faults_of(artifact):
             text = f"{artifact} cannot be delivered: {joined(found)}"
             faults.append(PkiError(text, "./run doit makes it again"))
     contents: dict[str, tuple[File, bytes]] = {}
-    by_name = {managed.name: managed for managed in blueprint.selection.files}
+    by_name = {managed.name: managed for managed in release_spec.selection.files}
     for file, content in gathered.files:
         if file.path in contents:
             place, other = by_name[file.managed].place("deploy-target"), contents[file.path][0].managed
@@ -234,9 +234,9 @@ def build(
     copies = {file.below(folder / "files"): (content, int(file.mode, 8)) for file, content in contents.values()}
     filesystem.write_all(filesystem.differing(copies))
     release = Release(
-        blueprint.host,
+        release_spec.host,
         tuple(file for file, _ in contents.values()),
-        _inputs(blueprint),
+        _inputs(release_spec),
         dict(sorted(gathered.uses.items())),
     )
     filesystem.write(folder / "manifest.json", release.manifest())
@@ -247,29 +247,29 @@ def build(
 # -- one managed file -------------------------------------------------------------------------------------------------
 
 
-def _gather(blueprint: Blueprint, managed: ManagedFile, uses: dict[str, str]) -> list[tuple[File, bytes]]:
+def _gather(release_spec: ReleaseSpec, managed: ManagedFile, uses: dict[str, str]) -> list[tuple[File, bytes]]:
     """What one managed file delivers to the host: one file, or one for each live generation of an authority."""
-    context = {**blueprint.context, "artifact": lambda name: _used(blueprint, managed, name, uses)}
-    templates = blueprint.templates
+    context = {**release_spec.context, "artifact": lambda name: _used(release_spec, managed, name, uses)}
+    templates = release_spec.templates
     if "deploy-artifact" not in managed.headers:
         content = templates.render(managed.name, context).encode()
         if not content.strip():
-            raise PkiError(f"templates/{managed.name}: renders to nothing for {blueprint.host}")
-        return [(_file(managed, blueprint, context, content), content)]
+            raise PkiError(f"templates/{managed.name}: renders to nothing for {release_spec.host}")
+        return [(_file(managed, release_spec, context, content), content)]
     artifact = render_header(managed, "deploy-artifact", templates, context)
-    if artifact in blueprint.waiting:
+    if artifact in release_spec.waiting:
         return []
     made = []
-    for generation, path in _sources(blueprint, managed, artifact):
+    for generation, path in _sources(release_spec, managed, artifact):
         content = _content(path, artifact)
-        uses[artifact] = _digest_of([source for _, source in blueprint.sources(artifact)])
-        made.append((_file(managed, blueprint, {**context, "generation": generation}, content), content))
+        uses[artifact] = _digest_of([source for _, source in release_spec.sources(artifact)])
+        made.append((_file(managed, release_spec, {**context, "generation": generation}, content), content))
     return made
 
 
-def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any], content: bytes) -> File:
+def _file(managed: ManagedFile, release_spec: ReleaseSpec, context: Mapping[str, Any], content: bytes) -> File:
     def header(name: str) -> str:
-        return render_header(managed, name, blueprint.templates, context)
+        return render_header(managed, name, release_spec.templates, context)
 
     path, mode, owner = header("deploy-target"), header("deploy-mode"), header("deploy-owner")
     parts = PurePosixPath(path).parts
@@ -277,7 +277,7 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
         raise PkiError(f"{managed.place('deploy-target')}: {path!r} is not an absolute path of a file, without ..")
     if not OWNER.fullmatch(owner):
         what = f"{managed.place('deploy-owner')}: expected user:group such as root:Debian-exim, got {owner!r}"
-        raise PkiError(what, MEND_HEADER)
+        raise PkiError(what, FIX_HEADER)
     secret = PRIVATE.search(content) is not None
     mode = mode or ("0600" if secret else "0644")
     if not re.fullmatch(r"0?[0-7]{3}", mode):
@@ -310,9 +310,9 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
     )
 
 
-def _used(blueprint: Blueprint, managed: ManagedFile, name: str, uses: dict[str, str]) -> str:
+def _used(release_spec: ReleaseSpec, managed: ManagedFile, name: str, uses: dict[str, str]) -> str:
     """An artifact's content as text, inside a template: `{{ artifact("trust:roots") }}`."""
-    paths = [path for _, path in _sources(blueprint, managed, name)]
+    paths = [path for _, path in _sources(release_spec, managed, name)]
     uses[name] = _digest_of(paths)
     try:
         return b"".join(_content(path, name) for path in paths).decode("ascii")
@@ -320,9 +320,9 @@ def _used(blueprint: Blueprint, managed: ManagedFile, name: str, uses: dict[str,
         raise PkiError(f"templates/{managed.name}: {name} is binary; deliver it with deploy-artifact") from None
 
 
-def _sources(blueprint: Blueprint, managed: ManagedFile, artifact: str) -> list[tuple[str, Path]]:
+def _sources(release_spec: ReleaseSpec, managed: ManagedFile, artifact: str) -> list[tuple[str, Path]]:
     try:
-        return blueprint.sources(artifact)
+        return release_spec.sources(artifact)
     except PkiError as error:
         raise PkiError(f"{managed.place('deploy-artifact')}: {error.message}", error.hint) from None
 
@@ -341,25 +341,25 @@ def _content(path: Path, artifact: str) -> bytes:
 # -- digests ----------------------------------------------------------------------------------------------------------
 
 
-def _known(blueprint: Blueprint) -> str:
+def _known(release_spec: ReleaseSpec) -> str:
     """One text for all inputs: cheaper than their digests, for the daily look that finds nothing changed."""
     values = [
         value.digest(section) if isinstance(value, Shared) else value
-        for _, top, section in blueprint.selection.reads
-        if (value := blueprint.context.get(top)) is not None
+        for _, top, section in release_spec.selection.reads
+        if (value := release_spec.context.get(top)) is not None
     ]
-    return token(blueprint.selection.digest, values, blueprint.waiting)
+    return token(release_spec.selection.digest, values, release_spec.waiting)
 
 
-def _inputs(blueprint: Blueprint) -> dict[str, str]:
+def _inputs(release_spec: ReleaseSpec) -> dict[str, str]:
     """Digests of all that a release follows from, artifacts aside: templates, and the values that they read."""
-    inputs = dict(blueprint.selection.digests)
-    for name, top, section in blueprint.selection.reads:
-        if top in blueprint.context:
-            value = blueprint.context[top]
+    inputs = dict(release_spec.selection.digests)
+    for name, top, section in release_spec.selection.reads:
+        if top in release_spec.context:
+            value = release_spec.context[top]
             inputs[name] = value.digest(section) if isinstance(value, Shared) else token(value)
-    if blueprint.waiting:
-        inputs["what waits for a ceremony"] = token(blueprint.waiting)
+    if release_spec.waiting:
+        inputs["what waits for a ceremony"] = token(release_spec.waiting)
     return inputs
 
 

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from pki.common import pem
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 
 STORES = re.compile(  # folders from which programs of a host make a trust store, below whatever is its root folder
     r"/(usr/local/share/ca-certificates|etc/ssl/certs|etc/pki/ca-trust/source/anchors"
@@ -37,12 +37,12 @@ class Roots:
     fingerprints: tuple[str, ...]
 
 
-def of(parcel: Parcel) -> Roots:
+def of(payload: Payload) -> Roots:
     """Find the roots of a release."""
     paths, others, digests = set[str](), set[str](), dict[str, None]()
     sections, fingerprints = dict[bytes, None](), dict[str, None]()
-    for file in parcel.release.files:
-        content = parcel.content(file)
+    for file in payload.release.files:
+        content = payload.content(file)
         found = list(_authorities(content))
         are_roots = bool(found) and all(one.subject == one.issuer for _, one in found)
         if are_roots or is_store(file.path):

@@ -22,7 +22,7 @@ NO_UPSTREAM = {502, 503, 504}  # the proxy answers, what is behind it does not (
 ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "HANDSHAKE_FAILURE")  # those that are about who asks
 
 
-class Unproven(Exception):  # noqa: N818 - a finding, caught within this room
+class NotVerified(Exception):  # noqa: N818 - a finding, caught within this room
     """What was seen, as a phrase that reads well after the service's name."""
 
 
@@ -48,7 +48,7 @@ class Endpoint:
 
 
 @dataclass
-class Eyes:
+class Prober:
     """What looks: `roots` is the file with the roots, the others are those with the test identities' keys."""
 
     roots: Path
@@ -161,15 +161,15 @@ def ask(endpoint: Endpoint, context: ssl.SSLContext, host: str = "", ticket: ssl
         given = connection.session
     parts = first.split(b" ", 2)
     if not first.startswith(b"HTTP/1.") or len(parts) < 2 or not parts[1][:3].isdigit():
-        raise Unproven("does not answer as an HTTP server")
+        raise NotVerified("does not answer as an HTTP server")
     session = given if given and (given.has_ticket or given.id) else None
     return Answer(int(parts[1][:3]), certificate, version, session)
 
 
-def outdated(endpoint: Endpoint, eyes: Eyes) -> str:
+def outdated(endpoint: Endpoint, prober: Prober) -> str:
     """The version that is spoken with who knows none newer than TLS 1.1; empty when that is refused, as it should be."""
     try:
-        return served(endpoint, eyes.old)[1]
+        return served(endpoint, prober.old)[1]
     except OSError:
         return ""
 
@@ -180,7 +180,7 @@ def ask_or_broken(endpoint: Endpoint, context: ssl.SSLContext, host: str = "") -
         return ask(endpoint, context, host).status
     except (TimeoutError, ConnectionRefusedError):
         raise
-    except (ssl.SSLError, ConnectionError, Unproven):
+    except (ssl.SSLError, ConnectionError, NotVerified):
         return 0
 
 

@@ -1,4 +1,4 @@
-"""A host brought up to its release in one contact: looked at, changed, proven, or put back."""
+"""A host brought up to its release in one contact: looked at, changed, verified, or put back."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import PROBE
 from pki.deploy import drift, host_clocks, host_output, installed_crls, preflight, verification
 from pki.deploy.installed_crls import InPlace
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from pki.deploy.preflight import Findings, Trust
 from pki.deploy.protocol import HostRefusal, Row, Seen, ServiceRefusal, Session, rows_of
 from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.ssh import Way
-from pki.deploy.tls_client import Endpoint, Eyes, fingerprint
-from pki.deploy.verification import Promise, Proof
+from pki.deploy.tls_client import Endpoint, Prober, fingerprint
+from pki.deploy.verification import Expectation, Verification
 
 MOST_LINKS = 20  # that are named one by one
 
@@ -39,7 +39,7 @@ class Destination:
     way: Way
     endpoints: tuple[Endpoint, ...]
     trust: Trust
-    eyes: Eyes
+    prober: Prober
     as_root: bool
     canary: int = 0
     group: str = ""
@@ -76,7 +76,7 @@ class Change:
     def __init__(
         self,
         destination: Destination,
-        parcel: Parcel,
+        payload: Payload,
         previous: Receipt | None,
         now: datetime,
         *,
@@ -86,23 +86,23 @@ class Change:
         is_part: bool = False,
     ) -> None:
         self.to = destination
-        self.parcel = parcel
+        self.payload = payload
         self._held = held
         self._recall = recall
         self._is_part = is_part
         self._previous = previous
         self._now = now
-        kept = {file.path for file in parcel.release.files}
+        kept = {file.path for file in payload.release.files}
         self._others = others
         before = previous.held if previous else {}
-        self._held_back = {one.path: one.sha256 for one in parcel.release.files if before.get(one.path) == one.sha256}
+        self._held_back = {one.path: one.sha256 for one in payload.release.files if before.get(one.path) == one.sha256}
         gone = [file for file in (previous.files if previous else others or ()) if file["path"] not in kept]
-        self.rows = rows_of(parcel, gone)
+        self.rows = rows_of(payload, gone)
         self._started = time.monotonic()
 
     @property
     def files(self) -> tuple[Mapping[str, str], ...]:
-        return tuple(taken(file) for file in self.parcel.release.files if file.path not in self._held_back)
+        return tuple(taken(file) for file in self.payload.release.files if file.path not in self._held_back)
 
     def without_held(self, seen: Sequence[Seen]) -> list[Seen]:
         """What differs on the host and can be placed; files that it holds back are noted, and left out."""
@@ -123,30 +123,30 @@ class Change:
     def session(self) -> Session:
         return Session(self.to.way, self.rows, as_root=self.to.as_root)
 
-    def check(self, delivered: Parcel | None) -> Findings:
+    def check(self, delivered: Payload | None) -> Findings:
         """Look at the release before it leaves; `delivered` is what the host has by our own memory."""
         names = [] if self._held else [endpoint.name for endpoint in self.to.endpoints]
-        findings = preflight.look(self.parcel, self.to.trust, names, self._now)
+        findings = preflight.look(self.payload, self.to.trust, names, self._now)
         if delivered:
             installed_crls.guard(
-                self.parcel, installed_crls.remembered(delivered, self.parcel), self.to.trust, self._now
+                self.payload, installed_crls.remembered(delivered, self.payload), self.to.trust, self._now
             )
         return findings
 
-    def guard(self, session: Session, seen: Sequence[Seen], delivered: Parcel | None) -> list[Reason]:
+    def guard(self, session: Session, seen: Sequence[Seen], delivered: Payload | None) -> list[Reason]:
         """Hold the release against the CRLs on the host that are not the ones delivered last, as `inplace.guard` does.
 
         A CRL is from the future only if the host's own clock says so, too: ours may be behind.
         """
         now = max(self._now, host_clocks.date_of(session.hello) or self._now)
         if delivered and now > self._now:
-            installed_crls.guard(self.parcel, installed_crls.remembered(delivered, self.parcel), self.to.trust, now)
+            installed_crls.guard(self.payload, installed_crls.remembered(delivered, self.payload), self.to.trust, now)
         known = {file.sha256 for file in delivered.release.files} if delivered else set()
         other = [one for one in seen if one.sha256 not in {one.row.file.sha256, *known}]
-        found = installed_crls.on_host(session, other, self.parcel, self._recall)
-        return installed_crls.guard(self.parcel, found, self.to.trust, now)
+        found = installed_crls.on_host(session, other, self.payload, self._recall)
+        return installed_crls.guard(self.payload, found, self.to.trust, now)
 
-    def bring(self, delivered: Parcel | None) -> HostOutcome:
+    def bring(self, delivered: Payload | None) -> HostOutcome:
         """Make the host hold the release, or leave it as it was; `delivered` as for `check`.
 
         Raises PkiError: UnreachableError when there was no contact, HostRefusal with the words of the host or the
@@ -164,9 +164,9 @@ class Change:
                 waits = time.monotonic()
                 with self.to.turn:
                     session.allow(time.monotonic() - waits)
-                    proofs = self._change(session, seen, findings)
+                    verifications = self._change(session, seen, findings)
                 session.end()
-                outcome = self.outcome(findings, seen, proofs)
+                outcome = self.outcome(findings, seen, verifications)
                 if self._is_part and self.asks_for_others:
                     outcome = outcome.with_others(session.others)
                 return replace(outcome, done=(*outcome.done, *foreign), writable=session.writable)
@@ -175,44 +175,46 @@ class Change:
 
     def _with(self, others: Sequence[Mapping[str, str]]) -> Change:
         """The same where the host itself has told which files it had from us: no receipt here says so."""
-        to, parcel = self.to, self.parcel
-        return Change(to, parcel, None, self._now, held=self._held, recall=self._recall, others=others)
+        to, payload = self.to, self.payload
+        return Change(to, payload, None, self._now, held=self._held, recall=self._recall, others=others)
 
-    def _look_at_services(self, findings: Findings | None, delivered: Parcel | None) -> HostOutcome:
+    def _look_at_services(self, findings: Findings | None, delivered: Payload | None) -> HostOutcome:
         """Look whether a host that holds its release already serves what it holds."""
         to = self.to
         if not to.endpoints:
             return self._seen_again(None)
-        proofs = verification.judge(to.endpoints, self.promises(findings or self.check(delivered)), None, to.eyes)
-        if what := verification.wrong(proofs):
-            raise ServiceRefusal(what, self.remedy, verification.refuted(proofs))
-        return self._seen_again(proofs)
+        verifications = verification.judge(
+            to.endpoints, self.expectations(findings or self.check(delivered)), None, to.prober
+        )
+        if what := verification.wrong(verifications):
+            raise ServiceRefusal(what, self.remedy, verification.refuted(verifications))
+        return self._seen_again(verifications)
 
-    def _seen_again(self, proofs: Mapping[str, Proof] | None) -> HostOutcome:
+    def _seen_again(self, verifications: Mapping[str, Verification] | None) -> HostOutcome:
         """The receipt stays as it was, but for what is seen of the services, where that changed."""
         assert self._previous is not None
-        before = self._previous.proof or {}
-        if proofs is None or proofs == before:
+        before = self._previous.verification or {}
+        if verifications is None or verifications == before:
             return HostOutcome(self._previous, ())
         changed = [
             Why.VERIFICATION(service=service, result=str(text))
-            for service, text in proofs.items()
+            for service, text in verifications.items()
             if before.get(service) != text
         ]
-        return HostOutcome(replace(self._previous, proof=proofs), tuple(changed))
+        return HostOutcome(replace(self._previous, verification=verifications), tuple(changed))
 
     @property
     def remedy(self) -> Remedy:
         """What to type where the files are right and a service is not: the reloads, then a look."""
-        host = self.parcel.release.host
-        reloads = dict.fromkeys(file.reload for file in self.parcel.release.files if file.reload)
+        host = self.payload.release.host
+        reloads = dict.fromkeys(file.reload for file in self.payload.release.files if file.reload)
         again = f"./run doit {ArtifactId('deploy', host)}"  # without this project's folder: Ansible runs elsewhere
         return at(Place.HOST, "; ".join(reloads) or "look at its proxy", host, after=f"; then: {again}")
 
     def may_go(self, sent: Iterable[InPlace]) -> list[str]:
         """SHA-256 of all CRL files in whose place this release may go: its own, and those of some that were `sent`."""
-        own = [file.sha256 for file in self.parcel.release.files if file.crl]
-        return sorted({*own, *installed_crls.may_go(self.parcel, sent, self.to.trust, self._now)})
+        own = [file.sha256 for file in self.payload.release.files if file.crl]
+        return sorted({*own, *installed_crls.may_go(self.payload, sent, self.to.trust, self._now)})
 
     @property
     def is_known(self) -> bool:
@@ -220,19 +222,21 @@ class Change:
         before = self._previous
         return before is not None and (before.files, dict(before.held)) == (self.files, self._held_back)
 
-    def outcome(self, findings: Findings, seen: Sequence[Seen], proofs: Mapping[str, Proof] | None) -> HostOutcome:
+    def outcome(
+        self, findings: Findings, seen: Sequence[Seen], verifications: Mapping[str, Verification] | None
+    ) -> HostOutcome:
         """What became of a host that had these files otherwise; where there were none, its receipt stays."""
         if self.is_known and not seen:
-            return self._seen_again(proofs)
+            return self._seen_again(verifications)
         done = (*_summary(seen), *self._told_of_held())
-        return HostOutcome(self._receipt(findings, proofs), done, drift.of(seen, self._previous))
+        return HostOutcome(self._receipt(findings, verifications), done, drift.of(seen, self._previous))
 
     @property
     def asks_for_others(self) -> bool:
         """Whether nobody knows which files the host had from here, besides the host itself."""
         return self._previous is None and self._others is None
 
-    def _change(self, session: Session, seen: Sequence[Seen], findings: Findings) -> Mapping[str, Proof]:
+    def _change(self, session: Session, seen: Sequence[Seen], findings: Findings) -> Mapping[str, Verification]:
         """Place what differs, CRLs first, and look at the services. Raises HostRefusal."""
         crls = [one.row for one in seen if one.row.file.crl and not one.row.gone]
         others = [one.row for one in seen if one.row not in crls]
@@ -244,69 +248,71 @@ class Change:
             )
         if refusal and not others:
             raise refusal
-        proofs = self._replace(session, others, findings)
+        verifications = self._replace(session, others, findings)
         if refusal and (again := self._settle(session, crls)):
             raise again
-        return proofs
+        return verifications
 
     def _settle(self, session: Session, rows: Sequence[Row]) -> HostRefusal | None:
-        """CRLs go first, on their own, and stay; a service that does not take them may need the other files to be mended."""
+        """CRLs go first, on their own, and stay; a service that does not take them may need the other files to be fixed."""
         try:
             if rows:
-                session.place(rows, self.parcel, settle=True)
+                session.place(rows, self.payload, settle=True)
         except HostRefusal as refusal:
             return refusal
         return None
 
-    def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, Proof]:
+    def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, Verification]:
         to = self.to
-        before = verification.look_before(to.endpoints, to.eyes)
+        before = verification.look_before(to.endpoints, to.prober)
         if rows:
-            session.place(rows, self.parcel)
-        proofs = verification.judge(to.endpoints, self.promises(findings), before, to.eyes)
-        if what := verification.wrong(proofs):
+            session.place(rows, self.payload)
+        verifications = verification.judge(to.endpoints, self.expectations(findings), before, to.prober)
+        if what := verification.wrong(verifications):
             if rows:
                 session.undo()
             after = "the previous files were put back" if rows else self.remedy
-            raise ServiceRefusal(what, after, verification.refuted(proofs))
+            raise ServiceRefusal(what, after, verification.refuted(verifications))
         if rows:
             session.keep()
-        return proofs
+        return verifications
 
-    def promises(self, findings: Findings) -> dict[str, Promise]:
+    def expectations(self, findings: Findings) -> dict[str, Expectation]:
         """What each service is to serve, and what its proxy makes of the test identities, by the service's name."""
-        return promises(self.parcel, findings, self.to.endpoints, self.to.canary)
+        return expectations(self.payload, findings, self.to.endpoints, self.to.canary)
 
     def _told_of_held(self) -> Iterator[Reason]:
         for path in self._held_back:
-            yield Why.HELD_BACK(file=path, host=self.parcel.release.host)
+            yield Why.HELD_BACK(file=path, host=self.payload.release.host)
 
-    def _receipt(self, findings: Findings, proofs: Mapping[str, Proof] | None) -> Receipt:
+    def _receipt(self, findings: Findings, verifications: Mapping[str, Verification] | None) -> Receipt:
         return Receipt(
-            host=self.parcel.release.host,
-            release=self.parcel.release.digest,
+            host=self.payload.release.host,
+            release=self.payload.release.digest,
             delivered_at=instant(self._now),
             transport=self.to.transport or ("local" if self.to.way.is_local else "ssh"),
             files=self.files,
-            proof=proofs,
+            verification=verifications,
             ends=instant(findings.ends) if findings.ends else "",
             seconds=round(time.monotonic() - self._started, 3),
-            roots=preflight.roots(self.parcel, self.to.trust),
+            roots=preflight.roots(self.payload, self.to.trust),
             held=self._held_back,
         )
 
 
-def promises(parcel: Parcel, findings: Findings, endpoints: Iterable[Endpoint], canary: int) -> dict[str, Promise]:
+def expectations(
+    payload: Payload, findings: Findings, endpoints: Iterable[Endpoint], canary: int
+) -> dict[str, Expectation]:
     """What a release promises of each of some endpoints, by its name; `findings` are those of the release.
 
     A configuration that names the probe promises to answer it.
     """
     names = {one.name for one in endpoints} & findings.leaves.keys()
-    others = (file for file in parcel.release.files if not file.crl)
-    answers = any(PROBE.encode() in parcel.content(file) for file in others)
+    others = (file for file in payload.release.files if not file.crl)
+    answers = any(PROBE.encode() in payload.content(file) for file in others)
     revokes = bool(canary) and findings.lists(canary)
     return {
-        name: Promise(fingerprint(findings.leaves[name].public_bytes(Encoding.DER)), answers, revokes)
+        name: Expectation(fingerprint(findings.leaves[name].public_bytes(Encoding.DER)), answers, revokes)
         for name in sorted(names)
     }
 

@@ -1,6 +1,6 @@
 """What a host really serves, seen from outside: fresh handshakes, each judged by the certificate that was deployed.
 
-A service is proven when several handshakes in a row serve the deployed certificate, its chain and name verify from the
+A service is verified when several handshakes in a row serve the deployed certificate, its chain and name verify from the
 root, a client without a certificate is refused, the probe is let in, the canary, which is revoked, is refused, in a
 session that it resumes too, and a request whose Host is another name than that of the handshake is refused. One for
 everybody (`access: tls`) gives a client without a certificate what it gives the probe. Where the
@@ -24,8 +24,8 @@ from pki.deploy.tls_client import (
     NO_ENTRY,
     NO_UPSTREAM,
     Endpoint,
-    Eyes,
-    Unproven,
+    NotVerified,
+    Prober,
     Unreached,
     ask,
     ask_or_broken,
@@ -51,44 +51,44 @@ REFUSED = {*NO_ENTRY, 404, 421}
 class Verdict(StrEnum):
     """What a look at a service after a change, or without one, comes to."""
 
-    PROVEN = "proven"
-    PASSED_ON = "passed on"  # proven, by what the upstream answers to the probe
-    NO_UPSTREAM = "no upstream"  # proven, as far as the proxy goes
+    VERIFIED = "verified"
+    PASSED_ON = "passed on"  # verified, by what the upstream answers to the probe
+    NO_UPSTREAM = "no upstream"  # verified, as far as the proxy goes
     UNREACHED = "unreached"
     UNDECIDED = "undecided"  # what was seen proves nothing
     WRONG = "wrong"
 
 
-class Proof(NamedTuple):
+class Verification(NamedTuple):
     """What was seen of a service: a verdict, and a phrase that reads well after its name."""
 
     verdict: Verdict
     text: str
 
     @property
-    def is_proven(self) -> bool:
-        return self.verdict in {Verdict.PROVEN, Verdict.PASSED_ON, Verdict.NO_UPSTREAM}
+    def is_verified(self) -> bool:
+        return self.verdict in {Verdict.VERIFIED, Verdict.PASSED_ON, Verdict.NO_UPSTREAM}
 
     def __str__(self) -> str:
         return self.text
 
     @classmethod
-    def from_json(cls, said: Sequence[str]) -> Proof:
+    def from_json(cls, said: Sequence[str]) -> Verification:
         """Read back two texts. Raises ValueError and TypeError."""
         verdict, text = said
         return cls(Verdict(verdict), str(text))
 
 
-PROVEN = Proof(Verdict.PROVEN, "proven")
-PASSED_ON = Proof(Verdict.PASSED_ON, "proven, and the probe is passed on to what is behind the proxy")
-UPSTREAM = Proof(Verdict.NO_UPSTREAM, "proven, but what is behind the proxy does not answer")
-UNPROVEN = Proof(Verdict.UNREACHED, "unproven: could not be reached from here")
+VERIFIED = Verification(Verdict.VERIFIED, "verified")
+PASSED_ON = Verification(Verdict.PASSED_ON, "verified, and the probe is passed on to what is behind the proxy")
+UPSTREAM = Verification(Verdict.NO_UPSTREAM, "verified, but what is behind the proxy does not answer")
+NOT_VERIFIED = Verification(Verdict.UNREACHED, "not verified: could not be reached from here")
 One = TypeVar("One")
 Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class Expectation:
     """What a release says of a service: the SHA-256 of its certificate, and what becomes of the test identities.
 
     `answers` is whether its proxy answers the probe itself, `revokes` whether it was told that the canary is revoked.
@@ -118,150 +118,155 @@ class Before:
 UNCHANGED = Before(status=403)  # what may be the application's own word, where no change is to blame
 
 
-class LetIn(Unproven):
+class LetIn(NotVerified):
     """That somebody got in who should be refused."""
 
 
 # -- a host's services, before and after a change ---------------------------------------------------------------------
 
 
-def look_before(endpoints: Sequence[Endpoint], eyes: Eyes) -> dict[str, Before]:
+def look_before(endpoints: Sequence[Endpoint], prober: Prober) -> dict[str, Before]:
     """Service → what it was before a change, for those that can be reached."""
-    found = at_once(partial(_before, eyes=eyes), endpoints)
+    found = at_once(partial(_before, prober=prober), endpoints)
     return {one.service: before for one, before in zip(endpoints, found, strict=True) if before}
 
 
-def _before(endpoint: Endpoint, eyes: Eyes) -> Before | None:
+def _before(endpoint: Endpoint, prober: Prober) -> Before | None:
     if not reachable(endpoint):
         return None
     try:
-        answer = ask(endpoint, eyes.known)
+        answer = ask(endpoint, prober.known)
         return Before(answer.status, answer.fingerprint)
-    except (OSError, Unproven):
+    except (OSError, NotVerified):
         return Before()
 
 
 def judge(
-    endpoints: Sequence[Endpoint], promises: Mapping[str, Promise], before: Mapping[str, Before] | None, eyes: Eyes
-) -> dict[str, Proof]:
+    endpoints: Sequence[Endpoint],
+    expectations: Mapping[str, Expectation],
+    before: Mapping[str, Before] | None,
+    prober: Prober,
+) -> dict[str, Verification]:
     """Service → what was seen of it; `promises` by the endpoint's name, `before` is None where nothing was changed.
 
-    One that is out of reach, and was before a change, stays unproven.
+    One that is out of reach, and was before a change, stays not verified.
     """
-    found = at_once(partial(_judge_one, promises=promises, before=before, eyes=eyes), endpoints)
+    found = at_once(partial(_judge_one, expectations=expectations, before=before, prober=prober), endpoints)
     return {one.service: seen for one, seen in zip(endpoints, found, strict=True)}
 
 
-def refuted(proofs: Mapping[str, Proof]) -> tuple[str, ...]:
+def refuted(verifications: Mapping[str, Verification]) -> tuple[str, ...]:
     """The services that disprove a change."""
-    return tuple(name for name, seen in proofs.items() if seen.verdict is Verdict.WRONG)
+    return tuple(name for name, seen in verifications.items() if seen.verdict is Verdict.WRONG)
 
 
-def wrong(proofs: Mapping[str, Proof]) -> str:
+def wrong(verifications: Mapping[str, Verification]) -> str:
     """What disproves a change, as one phrase; empty when nothing does."""
-    return "; ".join(f"{name} {proofs[name]}" for name in refuted(proofs))
+    return "; ".join(f"{name} {verifications[name]}" for name in refuted(verifications))
 
 
-def as_json(proofs: Mapping[str, Proof]) -> dict[str, list[str]]:
+def as_json(verifications: Mapping[str, Verification]) -> dict[str, list[str]]:
     """Texts alone, for files and for Ansible."""
-    return {name: [seen.verdict.value, seen.text] for name, seen in proofs.items()}
+    return {name: [seen.verdict.value, seen.text] for name, seen in verifications.items()}
 
 
 def _judge_one(
-    endpoint: Endpoint, promises: Mapping[str, Promise], before: Mapping[str, Before] | None, eyes: Eyes
-) -> Proof:
-    known, promise = before or {}, promises.get(endpoint.name)
+    endpoint: Endpoint, expectations: Mapping[str, Expectation], before: Mapping[str, Before] | None, prober: Prober
+) -> Verification:
+    known, expectation = before or {}, expectations.get(endpoint.name)
     if endpoint.service not in known and not reachable(endpoint):
-        return UNPROVEN
-    if promise is None:
-        return PROVEN
+        return NOT_VERIFIED
+    if expectation is None:
+        return VERIFIED
     was = UNCHANGED if before is None else known.get(endpoint.service, Before())
-    found = _seen_until_proven(endpoint, promise, was, eyes)
-    if found.is_proven and was.served == promise.fingerprint:
+    found = _seen_until_verified(endpoint, expectation, was, prober)
+    if found.is_verified and was.served == expectation.fingerprint:
         time.sleep(SETTLING)
-        found = _seen_until_proven(endpoint, promise, was, eyes)
+        found = _seen_until_verified(endpoint, expectation, was, prober)
     return found
 
 
-def _seen_until_proven(endpoint: Endpoint, promise: Promise, before: Before, eyes: Eyes) -> Proof:
+def _seen_until_verified(endpoint: Endpoint, expectation: Expectation, before: Before, prober: Prober) -> Verification:
     """What is seen of a service as soon as nothing is wrong with it, or when time is up."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            return _prove(endpoint, promise, before, eyes)
-        except (Unproven, Unreached) as seen:
+            return _prove(endpoint, expectation, before, prober)
+        except (NotVerified, Unreached) as seen:
             found = str(seen)
         except OSError as error:
             found = f"does not answer: {words(error)}"
         if time.monotonic() > deadline:
-            return Proof(Verdict.WRONG, found)
+            return Verification(Verdict.WRONG, found)
         time.sleep(0.25)
 
 
-def _prove(endpoint: Endpoint, promise: Promise, before: Before, eyes: Eyes) -> Proof:
+def _prove(endpoint: Endpoint, expectation: Expectation, before: Before, prober: Prober) -> Verification:
     for _ in range(ROUNDS):
-        _handshake(endpoint, promise, eyes)
-    found = PROVEN
+        _handshake(endpoint, expectation, prober)
+    found = VERIFIED
     if endpoint.access == "mtls":
-        without_certificate(endpoint, eyes)
-        status = ask(endpoint, eyes.known).status
-        found = identities(endpoint, promise, before, status, eyes)
+        without_certificate(endpoint, prober)
+        status = ask(endpoint, prober.known).status
+        found = identities(endpoint, expectation, before, status, prober)
     else:
         try:
-            status = to_everybody(endpoint, eyes)
+            status = to_everybody(endpoint, prober)
         except TimeoutError:  # after good handshakes: the proxy waits for what is behind it
             status = GATEWAY_TIMEOUT
     if status in {0, *NO_UPSTREAM}:
         found = _no_upstream(status, before)
-    status = ask_or_broken(endpoint, eyes.known, CROSSED)
+    status = ask_or_broken(endpoint, prober.known, CROSSED)
     if status and status not in REFUSED:
-        raise Unproven(f"answers {status} to a request for another name than that of the handshake")
+        raise NotVerified(f"answers {status} to a request for another name than that of the handshake")
     return found
 
 
-def _handshake(endpoint: Endpoint, promise: Promise, eyes: Eyes) -> None:
+def _handshake(endpoint: Endpoint, expectation: Expectation, prober: Prober) -> None:
     try:
-        certificate, _ = served(endpoint, eyes.known)
+        certificate, _ = served(endpoint, prober.known)
     except ssl.SSLCertVerificationError as error:
-        raise Unproven(f"serves what does not verify: {error.verify_message}") from None
+        raise NotVerified(f"serves what does not verify: {error.verify_message}") from None
     except ssl.SSLError as error:
-        raise Unproven(f"refuses the handshake: {error.reason}") from None
-    if wrong := other(certificate, promise):
-        raise Unproven(wrong)
+        raise NotVerified(f"refuses the handshake: {error.reason}") from None
+    if wrong := other(certificate, expectation):
+        raise NotVerified(wrong)
 
 
-def other(certificate: bytes, promise: Promise) -> str:
+def other(certificate: bytes, expectation: Expectation) -> str:
     """That a certificate is not the deployed one, as a phrase that reads well after a service's name; else empty."""
     digest = fingerprint(certificate)
-    if digest == promise.fingerprint:
+    if digest == expectation.fingerprint:
         return ""
-    return f"serves another certificate (SHA-256 {digest[:16]}…) than the deployed one ({promise.fingerprint[:16]}…)"
+    return (
+        f"serves another certificate (SHA-256 {digest[:16]}…) than the deployed one ({expectation.fingerprint[:16]}…)"
+    )
 
 
-def without_certificate(endpoint: Endpoint, eyes: Eyes) -> None:
+def without_certificate(endpoint: Endpoint, prober: Prober) -> None:
     """Nobody is let in without a certificate. Raises LetIn, and OSError.
 
     Refused is an alert or a status that says so; a connection refused or a time-out proves nothing.
     """
-    status = ask_or_broken(endpoint, eyes.bare)
+    status = ask_or_broken(endpoint, prober.bare)
     if status and status not in NO_ENTRY:
         raise LetIn(f"answers {status} to a client without a certificate")
 
 
-def to_everybody(endpoint: Endpoint, eyes: Eyes) -> int:
+def to_everybody(endpoint: Endpoint, prober: Prober) -> int:
     """The status that a service gives to everybody, 0 if it speaks no HTTP. Raises Unproven where it demands a certificate, and OSError.
 
     In TLS 1.3 a demand is refused after the handshake: only a request shows it. It is an alert, or a status other than
     that for the probe, so many times in a row: the content may differ for other reasons.
     """
     for _ in range(ROUNDS):
-        bare = _status_or_alert(endpoint, eyes.bare)
+        bare = _status_or_alert(endpoint, prober.bare)
         if bare is None:
-            raise Unproven(DEMANDS)
-        known = _status_or_alert(endpoint, eyes.known)
+            raise NotVerified(DEMANDS)
+        known = _status_or_alert(endpoint, prober.known)
         if bare == known:
             return bare
-    raise Unproven(f"{DEMANDS}: answers {bare or 'nothing'} without one, and {known or 'nothing'} to the probe")
+    raise NotVerified(f"{DEMANDS}: answers {bare or 'nothing'} without one, and {known or 'nothing'} to the probe")
 
 
 def _status_or_alert(endpoint: Endpoint, context: ssl.SSLContext) -> int | None:
@@ -272,34 +277,36 @@ def _status_or_alert(endpoint: Endpoint, context: ssl.SSLContext) -> int | None:
         return None if is_refusal(error) else 0
     except (TimeoutError, ConnectionRefusedError):
         raise
-    except (ConnectionError, Unproven):
+    except (ConnectionError, NotVerified):
         return 0
 
 
-def _no_upstream(status: int, before: Before) -> Proof:
+def _no_upstream(status: int, before: Before) -> Verification:
     """What is filed of a service whose upstream does not answer. Raises Unproven where it did before the change."""
     what = f"answers {status}: what is behind the proxy does not answer" if status else NO_HTTP
     if before.had_upstream:
-        raise Unproven(f"{what}, and did before the change")
-    return UPSTREAM if status else Proof(Verdict.UNDECIDED, f"unproven: {NO_HTTP}")
+        raise NotVerified(f"{what}, and did before the change")
+    return UPSTREAM if status else Verification(Verdict.UNDECIDED, f"not verified: {NO_HTTP}")
 
 
-def identities(endpoint: Endpoint, promise: Promise, before: Before, status: int, eyes: Eyes) -> Proof:
+def identities(
+    endpoint: Endpoint, expectation: Expectation, before: Before, status: int, prober: Prober
+) -> Verification:
     """The probe, which got `status`, is let in, and the canary is not where its proxy knows of it.
 
     Raises Unproven, LetIn for the canary, and Unreached.
     """
-    if promise.answers and status != ANSWERED:
-        raise Unproven(f"answers {status} to the probe, and its configuration says {ANSWERED}")
+    if expectation.answers and status != ANSWERED:
+        raise NotVerified(f"answers {status} to the probe, and its configuration says {ANSWERED}")
     if status in {400, 421, 495, 496} or (status == 403 and before.status != 403):
-        raise Unproven(f"refuses our own client certificate with {status}")
-    if promise.revokes and endpoint.revokes and eyes.canary:
+        raise NotVerified(f"refuses our own client certificate with {status}")
+    if expectation.revokes and endpoint.revokes and prober.canary:
         if status in NO_ENTRY:
-            text = f"unproven: the probe and the canary, which is revoked, both get {status}"
-            return Proof(Verdict.UNDECIDED, text)
-        if found := entry(endpoint, eyes.revoked):
+            text = f"not verified: the probe and the canary, which is revoked, both get {status}"
+            return Verification(Verdict.UNDECIDED, text)
+        if found := entry(endpoint, prober.revoked):
             raise LetIn(f"lets the canary {found}, which is revoked")
-    return PROVEN if promise.answers else PASSED_ON
+    return VERIFIED if expectation.answers else PASSED_ON
 
 
 # -- all of them at the same time -------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from pki.ledger.chain import NO_HASH, TAKE_TURN
 from pki.ledger.last_seen import authority_certificates, seen_heads
 from pki.ledger.tables import SCHEMA, head, lease, metadata
 from pki.ledger.types import (
-    BEGIN_ANEW,
+    BEGIN_AGAIN,
     EMPTY,
     GONE,
     IS_EMPTY,
@@ -173,7 +173,7 @@ class Database:
             raise self._closed()
         if not path.exists():
             if not self._may_be_new:
-                raise LedgerError.of(LedgerFault(MISSING, GONE, BEGIN_ANEW))
+                raise LedgerError.of(LedgerFault(MISSING, GONE, BEGIN_AGAIN))
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
             leave_to_owner(path, self._folder)  # SQLite makes its log the database owner's
 
@@ -216,7 +216,7 @@ class Database:
             schema = db.execute(sql.select(head.c.schema)).scalar() if head.name in tables else None
             seq = db.execute(sql.select(head.c.seq)).scalar() if head.name in tables else None
         if schema is None and not self._may_be_new:
-            remedy = BEGIN_ANEW if self.is_sqlite else PUT_BACK_DATABASE
+            remedy = BEGIN_AGAIN if self.is_sqlite else PUT_BACK_DATABASE
             raise LedgerError.of(LedgerFault(EMPTY, f"{self.place}: {IS_EMPTY}", remedy))
         if schema is not None and schema > SCHEMA:
             text = f"{self.place}: schema {schema}, this program writes {SCHEMA}"

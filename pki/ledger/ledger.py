@@ -44,10 +44,10 @@ from pki.ledger.types import (
     NEWEST_MISSING,
     PUT_BACK,
     PUT_BACK_DATABASE,
-    Books,
     Decision,
     Event,
     Head,
+    IssuanceRecords,
     Issued,
     Recovered,
 )
@@ -153,11 +153,11 @@ class Ledger:
         with self._recording() as db:
             append(db, "decision", artifact, row, at)
 
-    def take_in(self, books: Books, *, at: datetime) -> None:
+    def take_in(self, issuance_records: IssuanceRecords, *, at: datetime) -> None:
         """Record what an adopted CA issued and revoked: all of it in one transaction, each row with its event."""
-        if books.certificates or books.revocations or books.last_crl:
+        if issuance_records.certificates or issuance_records.revocations or issuance_records.last_crl:
             with self._recording() as db:
-                append_all(db, list(rows_of(books, listed(db, books.issuer))), at)
+                append_all(db, list(rows_of(issuance_records, listed(db, issuance_records.issuer))), at)
 
     def record_recovered(
         self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
@@ -312,7 +312,7 @@ class Ledger:
             found = [Entry(int(serial, 16), dates[at], text_of(reason)) for serial, at, reason in rows]
         return found if only is None else [entry for entry in found if entry.serial in only]
 
-    def has_books(self, issuer: str) -> bool:
+    def has_issuance_records(self, issuer: str) -> bool:
         """Whether anything that an adopted CA issued or revoked was taken in."""
         with self._database.reading() as db:
             return any(

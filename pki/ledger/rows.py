@@ -13,7 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.ledger.types import Books, Issued
+from pki.ledger.types import IssuanceRecords, Issued
 from pki.x509.keys import key_fingerprint
 from pki.x509.pem_encoding import pem_of
 from pki.x509.revocation import OLD_REASONS
@@ -75,15 +75,15 @@ def parted(text: str | None) -> set[int]:
     return {int(serial, 16) for serial in (text or "").split()}
 
 
-def rows_of(books: Books, listed: Collection[int]) -> Iterator[tuple[str, str, Row]]:
+def rows_of(issuance_records: IssuanceRecords, listed: Collection[int]) -> Iterator[tuple[str, str, Row]]:
     """Kind, subject and row of everything in an adopted CA's books, in the order in which it is recorded.
 
     `listed` are the serial numbers on the CRL of that CA that was recorded last.
     """
-    for issued in books.certificates:
+    for issued in issuance_records.certificates:
         row = {
             "serial": as_hex(issued.serial),
-            "issuer": books.issuer,
+            "issuer": issuance_records.issuer,
             "artifact": issued.artifact,
             "profile": issued.profile,
             "subject": issued.subject,
@@ -95,18 +95,18 @@ def rows_of(books: Books, listed: Collection[int]) -> Iterator[tuple[str, str, R
             "pem": issued.pem,
         }
         yield "certificate", issued.artifact, row
-    for one in books.revocations:
+    for one in issuance_records.revocations:
         row = {
             "serial": as_hex(one.serial),
-            "issuer": books.issuer,
+            "issuer": issuance_records.issuer,
             "reason": one.reason,
             "revoked_at": int(one.revoked_at.timestamp()),
             "not_after": int(one.not_after.timestamp()),
         }
         yield "revocation", one.artifact, row
-    if last := books.last_crl:
+    if last := issuance_records.last_crl:
         row = {
-            "issuer": books.issuer,
+            "issuer": issuance_records.issuer,
             "number": last.number,
             "this_update": int(last.this_update.timestamp()),
             "next_update": int(last.next_update.timestamp()),
@@ -114,7 +114,7 @@ def rows_of(books: Books, listed: Collection[int]) -> Iterator[tuple[str, str, R
             "reason": last.reason,
             **content_of(x509.load_pem_x509_crl(last.pem.encode()) if last.pem else None, listed),
         }
-        yield "crl", ArtifactId("crl", books.issuer), row
+        yield "crl", ArtifactId("crl", issuance_records.issuer), row
 
 
 def _key_of(pem: str) -> str:

@@ -42,7 +42,7 @@ PUT_BACK_DATABASE = (
 )
 LOOK_AT_DISK = f"ls -l {in_project('ca/ledger.db')}* and df -h {in_project('ca')}, then: ./run invoke ledger.verify"  # of what comes and goes
 GONE = "ca/ledger.db: is gone, and with it what was issued and revoked"
-BEGIN_ANEW = f"{PUT_BACK}; where there is no backup: ./run invoke ledger.accept-loss"
+BEGIN_AGAIN = f"{PUT_BACK}; where there is no backup: ./run invoke ledger.accept-loss"
 IS_EMPTY = "is empty, and ca/ holds what only a ledger with entries goes with"
 NEWEST_IS_BACK = "put the newest ca/ledger.db back (./run invoke restore FILE --to DIR); where it is lost: ./run invoke ledger.accept-loss"
 
@@ -156,7 +156,7 @@ class LastCrl:
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class IssuanceRecords:
     """What an adopted CA issued and revoked before it was adopted, as far as the ledger does not hold it yet."""
 
     issuer: str
@@ -208,7 +208,7 @@ class Ledger(Protocol):
 
     def decisions(self, *, artifact: str | None = None) -> list[Decision]: ...
 
-    def take_in(self, books: Books, *, at: datetime) -> None: ...
+    def take_in(self, issuance_records: IssuanceRecords, *, at: datetime) -> None: ...
 
     def record_recovered(
         self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
@@ -243,7 +243,7 @@ class Ledger(Protocol):
 
     def has_recorded(self, issuer: str, der: bytes) -> bool: ...
 
-    def has_books(self, issuer: str) -> bool: ...
+    def has_issuance_records(self, issuer: str) -> bool: ...
 
     def revoked_serials(self, since: datetime, *, issuer: str = "") -> frozenset[int]: ...
 

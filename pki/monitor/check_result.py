@@ -1,4 +1,4 @@
-"""What health says of one thing: how it is, since and until when, and the command that mends it."""
+"""What health says of one thing: how it is, since and until when, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Finding:
     def artifact(self) -> ArtifactId:
         """The artifact that it concerns: a host's services are what its delivery has to bring about."""
         kind, host = self.about.kind, self.about.name.partition("/")[0]
-        return ArtifactId("deploy", host) if kind in {"service", "proof", "drift", "hold"} else self.about
+        return ArtifactId("deploy", host) if kind in {"service", "verification", "drift", "hold"} else self.about
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -19,7 +19,7 @@ def notes(project: Project) -> Iterator[Note]:
     for generation in (one for name in identifiers.AUTHORITIES for one in project.store.generations(name)):
         project.generation(generation)
         if GenerationName.parse(generation).is_root:
-            project.rungs(generation)
+            project.presigned_crls(generation)
     recovered = {project.store.shown(project.store.authority_file(one, "cert.pem")) for one in project.recovered}
     for shown, text in project.damaged.items():
         if shown not in recovered:
@@ -36,12 +36,12 @@ def _ceremony_faults(project: Project) -> list[str]:
         return []
     kept = [path for folder in project.store.ceremonies() for path in sorted(folder.iterdir()) if path.is_file()]
     names = [str(path) for path in (ca / "transcript.jsonl", *kept)]
-    found: list[str] | None = project.memo.recall("ceremonies", "")
+    found: list[str] | None = project.cache.recall("ceremonies", "")
     if found is None:
         try:
             faults = import_module("pki.ceremony.audit").records(ca).faults
         except PkiError as error:
             faults = [error.message]
         found = [str(fault).replace(f"{project.store.home}/", "") for fault in faults]
-        project.memo.remember("ceremonies", "", names, found)
+        project.cache.remember("ceremonies", "", names, found)
     return found

@@ -50,8 +50,8 @@ def asking(project: Project) -> list[Use]:
 
 
 def present(project: Project, leaf: Leaf, issued: Sequence[Issued]) -> bytes:
-    """The truth of a leaf, if its certificate is one of these; else nothing."""
-    held = filesystem.read(project.store.truth(leaf)) or b""
+    """The PEM bundle of a leaf, if its certificate is one of these; else nothing."""
+    held = filesystem.read(project.store.bundle(leaf)) or b""
     return held if any(one.pem.encode() in held for one in issued) else b""
 
 

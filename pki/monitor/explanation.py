@@ -155,8 +155,8 @@ def crl(project: Project, plan: Plan, generation: str) -> Iterator[Line]:
 def _key(project: Project, wanted: Leaf) -> str:
     if wanted.request:
         return f"is not here: its device keeps it, and {wanted.request} asks for its certificate"
-    place = f"{project.store.shown(project.store.truth(wanted))}, with the certificate; mode 0600"
-    return f"{place}; in every backup" if wanted.client else f"{place}; lost, it is made anew"
+    place = f"{project.store.shown(project.store.bundle(wanted))}, with the certificate; mode 0600"
+    return f"{place}; in every backup" if wanted.client else f"{place}; lost, it is made again"
 
 
 def _authority_key(project: Project, found: Generation) -> str:

@@ -45,7 +45,7 @@ def summary(project: Project, name: str) -> str:
     """What is left of an adopted authority, in a phrase."""
     found = _valid(project, name)
     if not found:
-        taken_in = project.has_ledger and project.ledger.has_books(name)
+        taken_in = project.has_ledger and project.ledger.has_issuance_records(name)
         left = "none of its certificates is valid any more" if taken_in else "what it issued is not in the ledger yet"
         return f"adopted: signs CRLs only; {left}"
     first = f"next ends on {found[0].not_after:%Y-%m-%d} ({found[0].artifact.name})"

@@ -87,7 +87,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Note]:
     yield from revocation_exposure.forgeable(project)
     yield from browser_limits.notes(project, plan)
     yield from unverified_upstreams.notes(project)
-    yield from _outgrown(project)
+    yield from _oversized(project)
     yield from external_cas.notes(project, plan)
     yield from damaged_files.notes(project)
 
@@ -118,13 +118,13 @@ def _profiles(project: Project, plan: Plan) -> Iterator[Note]:
 
 def _dates(project: Project, leaf: Leaf) -> tuple[datetime, datetime] | None:
     """The dates of a certificate, which is looked at now where it was not yet; None where it is not as it should be."""
-    if project.memo.seen(leaf.artifact) is None:
+    if project.cache.seen(leaf.artifact) is None:
         certificates.stale_reasons(project, leaf)
-    kept = project.memo.seen(leaf.artifact)
+    kept = project.cache.seen(leaf.artifact)
     return (datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC)) if kept else None
 
 
-def _outgrown(project: Project) -> Iterator[Note]:
+def _oversized(project: Project) -> Iterator[Note]:
     for one in crl_size.sizes(project):
         if one.complaint:
             yield Note(ArtifactId("crl", one.generation), one.complaint, crl_size.REMEDY)

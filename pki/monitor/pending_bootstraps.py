@@ -86,10 +86,10 @@ def _asked(project: Project, plan: Plan) -> Iterator[Asked]:
     if not exact:
         return
     known = token([one.host for one in exact])
-    found = project.memo.recall("hosts asked for roots", known)
+    found = project.cache.recall("hosts asked for roots", known)
     if found is None:
         found = [_read(one) for one in exact]
-        project.memo.remember("hosts asked for roots", known, [str(project.store.receipt("x").parent)], found)
+        project.cache.remember("hosts asked for roots", known, [str(project.store.receipt("x").parent)], found)
     yield from (Asked(*one) for one in found)
 
 

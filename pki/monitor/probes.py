@@ -22,9 +22,9 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy import tls_client, verification
 from pki.deploy.receipt import instant, moment
 from pki.deploy.ssh import Way
-from pki.deploy.tls_client import NO_UPSTREAM, Endpoint, Unproven, Unreached
+from pki.deploy.tls_client import NO_UPSTREAM, Endpoint, NotVerified, Unreached
 from pki.deploy.verification import LetIn
-from pki.pipeline.delivery_targets import Sight
+from pki.pipeline.delivery_targets import ProbeTarget
 from pki.pipeline.plan import Plan
 from pki.project.layout import Store
 from pki.project.project import Project
@@ -100,7 +100,7 @@ class Probed:
 class Target:
     """One service, and whose it is."""
 
-    sight: Sight
+    probe_target: ProbeTarget
     endpoint: Endpoint
 
 
@@ -110,15 +110,15 @@ def sweep(project: Project, plan: Plan, hosts: Container[str] | None = None) -> 
     One that does not answer holds up none of the others.
     """
     behind: dict[Way | None, list[Target]] = {}
-    for sight in plan.sights():
-        if hosts is not None and sight.host not in hosts:
+    for probe_target in plan.probe_targets():
+        if hosts is not None and probe_target.host not in hosts:
             continue
-        behind.setdefault(sight.jump, []).extend(Target(sight, one) for one in sight.endpoints)
+        behind.setdefault(probe_target.jump, []).extend(Target(probe_target, one) for one in probe_target.endpoints)
     targets = [one for some in behind.values() for one in some]
     if not targets:
         return ()
     try:
-        targets[0].sight.eyes.open()
+        targets[0].probe_target.prober.open()
     except OSError as error:
         what = f"{project.store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
         return [replace(_unseen(one, what), at=project.now) for one in targets]
@@ -163,22 +163,22 @@ def _look(target: Target) -> Probed:
 
 def _seen(target: Target) -> Probed:
     """What the service makes of the probe, and then of all the others."""
-    endpoint, eyes = target.endpoint, target.sight.eyes
-    blank, promise = _blank(target), target.sight.promises.get(endpoint.name)
+    endpoint, prober = target.endpoint, target.probe_target.prober
+    blank, expectation = _blank(target), target.probe_target.expectations.get(endpoint.name)
     try:
-        if promise is None:
-            return replace(_served(blank, *tls_client.served(endpoint, eyes.blind)), is_compared=False)
+        if expectation is None:
+            return replace(_served(blank, *tls_client.served(endpoint, prober.blind)), is_compared=False)
         if endpoint.access == "tls":
-            certificate, version = tls_client.served(endpoint, eyes.known)
+            certificate, version = tls_client.served(endpoint, prober.known)
             status = 0
         else:
-            status, certificate, version, _ = tls_client.ask(endpoint, eyes.known)
-    except (OSError, Unproven) as error:
+            status, certificate, version, _ = tls_client.ask(endpoint, prober.known)
+    except (OSError, NotVerified) as error:
         return _unanswered(target, error)
-    seen = replace(_served(blank, certificate, version), outdated=tls_client.outdated(endpoint, eyes))
-    if other := verification.other(certificate, promise):
+    seen = replace(_served(blank, certificate, version), outdated=tls_client.outdated(endpoint, prober))
+    if other := verification.other(certificate, expectation):
         seen = _with(seen, Fault.OTHER, other)
-    return _visited(seen, target, promise, status) if endpoint.access == "mtls" else _asked(seen, target)
+    return _visited(seen, target, expectation, status) if endpoint.access == "mtls" else _asked(seen, target)
 
 
 def _unanswered(target: Target, error: Exception) -> Probed:
@@ -199,18 +199,18 @@ def _unanswered(target: Target, error: Exception) -> Probed:
     return _with(_blindly(target), fault, wrong)
 
 
-def _visited(seen: Probed, target: Target, promise: verification.Promise, status: int) -> Probed:
+def _visited(seen: Probed, target: Target, expectation: verification.Expectation, status: int) -> Probed:
     """The same, and whom else it lets in; the probe got `status`."""
-    endpoint, eyes = target.endpoint, target.sight.eyes
+    endpoint, prober = target.endpoint, target.probe_target.prober
     for visit in (
-        lambda: verification.without_certificate(endpoint, eyes),
-        lambda: verification.identities(endpoint, promise, verification.UNCHANGED, status, eyes),
+        lambda: verification.without_certificate(endpoint, prober),
+        lambda: verification.identities(endpoint, expectation, verification.UNCHANGED, status, prober),
     ):
         try:
             visit()
         except LetIn as entry:
             seen = _with(seen, Fault.ENTRY, str(entry))
-        except Unproven as refusal:
+        except NotVerified as refusal:
             seen = _with(seen, Fault.REFUSAL, str(refusal))
         except Unreached as why:
             seen = _with(seen, Fault.BROKEN, str(why))
@@ -222,8 +222,8 @@ def _visited(seen: Probed, target: Target, promise: verification.Promise, status
 def _asked(seen: Probed, target: Target) -> Probed:
     """The same of a service for everybody, and what it answers to those who have no certificate."""
     try:
-        status = verification.to_everybody(target.endpoint, target.sight.eyes)
-    except Unproven as demand:
+        status = verification.to_everybody(target.endpoint, target.probe_target.prober)
+    except NotVerified as demand:
         return _with(seen, Fault.REFUSAL, str(demand))
     except TimeoutError:
         return _with(
@@ -242,14 +242,14 @@ def _upstream(seen: Probed, status: int) -> Probed:
 
 
 def _blank(target: Target) -> Probed:
-    one, jump = target.endpoint, target.sight.jump
-    return Probed(target.sight.host, one.service, one.name, one.port, one.access, via=jump.host if jump else "")
+    one, jump = target.endpoint, target.probe_target.jump
+    return Probed(target.probe_target.host, one.service, one.name, one.port, one.access, via=jump.host if jump else "")
 
 
 def _blindly(target: Target) -> Probed:
     """What is served to one who takes everything."""
     try:
-        return _served(_blank(target), *tls_client.served(target.endpoint, target.sight.eyes.blind))
+        return _served(_blank(target), *tls_client.served(target.endpoint, target.probe_target.prober.blind))
     except OSError:
         return _blank(target)
 

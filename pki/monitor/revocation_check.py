@@ -24,7 +24,7 @@ from pki.config.proxies import Program
 from pki.deploy import access, verification
 from pki.deploy.access import Session
 from pki.deploy.delivery import Delivery
-from pki.deploy.tls_client import Endpoint, Eyes, Unreached
+from pki.deploy.tls_client import Endpoint, Prober, Unreached
 from pki.ledger.types import Issued
 from pki.monitor import dependents
 from pki.pipeline.plan import Plan
@@ -37,7 +37,7 @@ PAUSE = 0.5  # seconds between two looks at one service
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What was seen of a service, or of a host: proven, open (not proven), failed, or folder (nothing to look at)."""
+    """What was seen of a service, or of a host: verified, open (not verified), failed, or folder (nothing to look at)."""
 
     place: str
     verdict: str
@@ -45,13 +45,13 @@ class Observation:
 
 
 @dataclass
-class Door:
+class CheckedEndpoint:
     """One service of one host; `was_open` and `session` say what the identity that is to be revoked found before."""
 
     delivery: Delivery
     program: Program
     endpoint: Endpoint
-    eyes: Eyes
+    prober: Prober
     was_open: bool = False
     session: Session | None = None
 
@@ -76,7 +76,7 @@ class Witness:
         self._old_list_ends = _next_update(filesystem.read(project.store.crl(going[-1].issuer)))
         self._own = self._own_identity(plan, folder) if self._is_client else None
         self._uses = self._concerned()
-        self._doors = [door for use in self._uses for door in self._doors_of(use)]
+        self._endpoints = [checked_endpoint for use in self._uses for checked_endpoint in self._endpoints_of(use)]
 
     # -- what is looked at, and with what --
 
@@ -97,13 +97,13 @@ class Witness:
             return dependents.asking(self._project)
         return [use for one in self._going for use in dependents.serving(self._project, one.artifact.short)][:1]
 
-    def _doors_of(self, use: dependents.Use) -> Iterator[Door]:
+    def _endpoints_of(self, use: dependents.Use) -> Iterator[CheckedEndpoint]:
         delivery, program = self._deliveries.get(use.name), use.program
         if delivery and delivery.is_remote and delivery.destination and program:
             to = delivery.destination()
             for endpoint in to.endpoints:
                 if endpoint.service in use.services:
-                    yield Door(delivery, program, endpoint, to.eyes)
+                    yield CheckedEndpoint(delivery, program, endpoint, to.prober)
 
     # -- looking --
 
@@ -111,95 +111,109 @@ class Witness:
         """See where the identity gets in, and let it have sessions that it could come back with."""
         if identity := self._own:
 
-            def knock(door: Door) -> None:
+            def connect_to(checked_endpoint: CheckedEndpoint) -> None:
                 with suppress(Unreached):
-                    door.was_open = bool(access.refused(door.endpoint, self._roots, identity))
-                    door.session = access.open_session(door.endpoint, self._roots, identity)
+                    checked_endpoint.was_open = bool(access.refused(checked_endpoint.endpoint, self._roots, identity))
+                    checked_endpoint.session = access.open_session(checked_endpoint.endpoint, self._roots, identity)
 
-            verification.at_once(knock, self._doors, WIDTH)
+            verification.at_once(connect_to, self._endpoints, WIDTH)
 
     def look_after(self, delivered: Collection[str], *, kept: bool) -> list[Observation]:
         """What is seen everywhere; `delivered` are the hosts that took what followed, `kept` says that nothing is replaced."""
         look = self._client_at if self._is_client else partial(self._server_at, kept=kept)
 
-        def settle(door: Door) -> Observation:
+        def settle(checked_endpoint: CheckedEndpoint) -> Observation:
             deadline = time.monotonic() + verification.PATIENCE
-            is_final = kept or door.delivery.host not in delivered or not door.program.revokes
+            is_final = kept or checked_endpoint.delivery.host not in delivered or not checked_endpoint.program.revokes
             while True:
-                found = look(door, is_delivered=door.delivery.host in delivered)
-                if is_final or found.verdict == "proven" or time.monotonic() > deadline:
+                found = look(checked_endpoint, is_delivered=checked_endpoint.delivery.host in delivered)
+                if is_final or found.verdict == "verified" or time.monotonic() > deadline:
                     return found
                 time.sleep(PAUSE)
 
-        return [*verification.at_once(settle, self._doors, WIDTH), *self._out_of_sight(delivered)]
+        return [*verification.at_once(settle, self._endpoints, WIDTH), *self._not_probed(delivered)]
 
-    def _client_at(self, door: Door, *, is_delivered: bool) -> Observation:
-        identity = self._own or door.eyes.canary
+    def _client_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> Observation:
+        identity = self._own or checked_endpoint.prober.canary
         if identity is None:
             return Observation(
-                door.place, "open", "not proven: neither the revoked key nor a canary is here to knock with"
+                checked_endpoint.place,
+                "open",
+                "not verified: neither the revoked key nor a canary is here to knock with",
             )
         try:
-            found = access.refused(door.endpoint, self._roots, identity, door.session)
+            found = access.refused(checked_endpoint.endpoint, self._roots, identity, checked_endpoint.session)
         except Unreached as why:
             return Observation(
-                door.place, "open", f"not proven: {why}; {self._meanwhile(door, is_delivered=is_delivered)}"
+                checked_endpoint.place,
+                "open",
+                f"not verified: {why}; {self._meanwhile(checked_endpoint, is_delivered=is_delivered)}",
             )
         if found:
-            weak = self._weakness(door.program)
-            return Observation(door.place, "failed", f"{found}; {weak}" if weak else found)
-        if self._own and door.was_open:
-            again = " and in the session that it had before" if door.session else "; sessions it gives to nobody"
-            return Observation(door.place, "proven", f"refuses it, in a new connection{again}")
-        return self._by_its_list(door, is_delivered=is_delivered)
+            weak = self._weakness(checked_endpoint.program)
+            return Observation(checked_endpoint.place, "failed", f"{found}; {weak}" if weak else found)
+        if self._own and checked_endpoint.was_open:
+            again = (
+                " and in the session that it had before"
+                if checked_endpoint.session
+                else "; sessions it gives to nobody"
+            )
+            return Observation(checked_endpoint.place, "verified", f"refuses it, in a new connection{again}")
+        return self._by_its_list(checked_endpoint, is_delivered=is_delivered)
 
-    def _by_its_list(self, door: Door, *, is_delivered: bool) -> Observation:
+    def _by_its_list(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> Observation:
         """Where the refusal alone says little: it was refused before, or it is the canary that is refused."""
         what = "refuses it, as it did before" if self._own else "refuses the canary, for the revoked key is not here"
-        receipt = door.delivery.receipt
-        seen = ((receipt and receipt.proof) or {}).get(door.endpoint.service)
-        if is_delivered and seen and seen.is_proven:
-            return Observation(door.place, "proven", f"{what}; the list that names it was delivered")
+        receipt = checked_endpoint.delivery.receipt
+        seen = ((receipt and receipt.verification) or {}).get(checked_endpoint.endpoint.service)
+        if is_delivered and seen and seen.is_verified:
+            return Observation(checked_endpoint.place, "verified", f"{what}; the list that names it was delivered")
         why = (
             f"{seen or 'was not looked at'}"
             if is_delivered
-            else f"it was not delivered to; {self._meanwhile(door, is_delivered=False)}"
+            else f"it was not delivered to; {self._meanwhile(checked_endpoint, is_delivered=False)}"
         )
-        return Observation(door.place, "open", f"not proven: {what}, and {why}")
+        return Observation(checked_endpoint.place, "open", f"not verified: {what}, and {why}")
 
-    def _meanwhile(self, door: Door, *, is_delivered: bool) -> str:
+    def _meanwhile(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> str:
         """What holds at a service of which nothing was seen."""
         if is_delivered:
             return "the list that names it was delivered"
-        if door.program.is_dated and self._old_list_ends:
+        if checked_endpoint.program.is_dated and self._old_list_ends:
             return f"the old CRL holds there, at the latest until {self._old_list_ends:%Y-%m-%d %H:%M} UTC"
         return f"nothing ends what it has before the certificate itself ends, on {self._end:%Y-%m-%d}"
 
     def _weakness(self, program: Program) -> str:
         return "" if program.revokes else f"lets it in until it ends on {self._end:%Y-%m-%d}: {program.caveat}"
 
-    def _server_at(self, door: Door, *, is_delivered: bool, kept: bool) -> Observation:
-        seen = verification.look_before([door.endpoint], door.eyes).get(door.endpoint.service)
+    def _server_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool, kept: bool) -> Observation:
+        seen = verification.look_before([checked_endpoint.endpoint], checked_endpoint.prober).get(
+            checked_endpoint.endpoint.service
+        )
         if seen is None or not seen.served:
-            return Observation(door.place, "open", "not proven: could not be reached")
+            return Observation(checked_endpoint.place, "open", "not verified: could not be reached")
         if seen.served not in {_digest(one) for one in self._going}:
-            return Observation(door.place, "proven", f"serves another certificate (SHA-256 {seen.served[:16]}…)")
+            return Observation(
+                checked_endpoint.place, "verified", f"serves another certificate (SHA-256 {seen.served[:16]}…)"
+            )
         if kept:
-            return Observation(door.place, "open", "goes on serving it: nothing replaces it")
-        return Observation(door.place, "failed" if is_delivered else "open", "still serves it")
+            return Observation(checked_endpoint.place, "open", "goes on serving it: nothing replaces it")
+        return Observation(checked_endpoint.place, "failed" if is_delivered else "open", "still serves it")
 
-    def _out_of_sight(self, delivered: Collection[str]) -> Iterator[Observation]:
+    def _not_probed(self, delivered: Collection[str]) -> Iterator[Observation]:
         """Hosts of which nothing can be seen from here."""
         for use in self._uses:
             delivery = self._deliveries.get(use.name)
             caveat = self._weakness(use.program) if self._is_client and use.program else ""
             if delivery is None:
-                text = "nothing is delivered there, and nothing proven"
+                text = "nothing is delivered there, and nothing verified"
                 yield Observation(use.name, "folder", f"{text}; {caveat}" if caveat else text)
             elif not delivery.is_remote:
                 is_there = delivery.host in delivered
                 text = (
-                    "delivered into a folder, not proven" if is_there else "not delivered: its folder has the old files"
+                    "delivered into a folder, not verified"
+                    if is_there
+                    else "not delivered: its folder has the old files"
                 )
                 yield Observation(use.name, "folder" if is_there else "open", f"{text}; {caveat}" if caveat else text)
 

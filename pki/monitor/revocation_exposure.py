@@ -39,7 +39,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Note]:
             yield Note(name, program.exposure(certificates(project)), remedy)
         if since := _not_reached_since(delivery):
             text = f"not up to date since {since}: {_unreached(project, program)}"
-            yield Note(name, text, f"mend what keeps it, then: ./run doit {name}; or stop its services")
+            yield Note(name, text, f"fix what keeps it, then: ./run doit {name}; or stop its services")
 
 
 def forgeable(project: Project) -> Iterator[Note]:

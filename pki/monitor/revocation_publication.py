@@ -41,7 +41,7 @@ def _unlisted(project: Project, going: Sequence[Issued]) -> Iterator[ArtifactId]
     """The CRLs that do not list what they must, or cannot be read."""
     for issuer in sorted({one.issuer for one in going}):
         try:
-            entries = crls.signed_crl(project, issuer, filesystem.read(project.store.crl(issuer)) or b"", anew=True)
+            entries = crls.signed_crl(project, issuer, filesystem.read(project.store.crl(issuer)) or b"", again=True)
             serials = [one.serial for one in going if one.issuer == issuer]
             if entries is None or not all(map(entries.get_revoked_certificate_by_serial_number, serials)):
                 yield ArtifactId("crl", issuer)
@@ -53,5 +53,5 @@ def _delivered(project: Project, plan: Plan) -> Iterator[str]:
     """Hosts for whose release nothing is to be made any more, and whose receipt is of that release."""
     due = {artifact.name for artifact, _ in forecast.forecast(plan)}
     for host, delivery in plan.deliveries.items():
-        if ArtifactId("release", host) not in due and not delivery.is_behind(project.memo):
+        if ArtifactId("release", host) not in due and not delivery.is_behind(project.cache):
             yield host

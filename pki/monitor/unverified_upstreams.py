@@ -69,12 +69,12 @@ def _ending(project: Project) -> Iterator[Note]:
 def _ends(project: Project, files: list[str]) -> dict[str, int]:
     """When the first certificate of each file ends; remembered as long as no file changed."""
     paths, known = [str(project.store.home / file) for file in files], token(files)
-    kept: dict[str, int] | None = project.memo.recall("upstreams", known) if files else {}
+    kept: dict[str, int] | None = project.cache.recall("upstreams", known) if files else {}
     if kept is None:
         kept = {}
         for file, path in zip(files, paths, strict=True):
             with suppress(PkiError):  # which the release tells
                 found = x509.load_pem_x509_certificates(upstreams.certificates(filesystem.read(path), file))
                 kept[file] = min(int(one.not_valid_after_utc.timestamp()) for one in found)
-        project.memo.remember("upstreams", known, paths, kept)
+        project.cache.remember("upstreams", known, paths, kept)
     return kept

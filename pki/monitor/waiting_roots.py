@@ -20,10 +20,10 @@ def waiting(project: Project, plan: Plan) -> list[Delivery]:
     if root is None or not root.fingerprint:
         return []
     known = token(root.fingerprint, sorted(root.vouched), [one.host for one in remote])
-    names = project.memo.recall("hosts with another root", known)
+    names = project.cache.recall("hosts with another root", known)
     if names is None:
         names = [one.host for one in remote if one.has_another_root]
-        project.memo.remember("hosts with another root", known, [str(project.store.receipt("x").parent)], names)
+        project.cache.remember("hosts with another root", known, [str(project.store.receipt("x").parent)], names)
     return [plan.deliveries[name] for name in names if not root.is_accepted(name)]
 
 

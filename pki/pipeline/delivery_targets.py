@@ -1,4 +1,4 @@
-"""Where each host's release goes: which way, to which services, with whose eyes it is proven there."""
+"""Where each host's release goes: which way, to which services, with whose eyes it is verified there."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from pki.deploy.new_root import NO_ROOT, NewRoot
 from pki.deploy.preflight import Trust
 from pki.deploy.process import Limits
 from pki.deploy.ssh import Way, identity_in
-from pki.deploy.tls_client import Endpoint, Eyes, fingerprint
-from pki.deploy.transaction import Destination, promises
-from pki.deploy.verification import Promise
+from pki.deploy.tls_client import Endpoint, Prober, fingerprint
+from pki.deploy.transaction import Destination, expectations
+from pki.deploy.verification import Expectation
 from pki.pipeline.desired_state import World
 from pki.project.clock_guard import Evidence, HostClock
 from pki.project.project import Project
@@ -83,15 +83,15 @@ class Outlook:
         return serial in self._ended
 
     @cached_property
-    def eyes(self) -> Eyes:
+    def prober(self) -> Prober:
         disk, leaves = self.world.project.store, self.world.leaves
-        probe, canary = (disk.truth(leaves[name]) if name in leaves else None for name in (PROBE, CANARY))
-        return Eyes(disk.trust("roots.pem"), probe, canary)
+        probe, canary = (disk.bundle(leaves[name]) if name in leaves else None for name in (PROBE, CANARY))
+        return Prober(disk.trust("roots.pem"), probe, canary)
 
     @cached_property
     def canary(self) -> int:
         """The serial number of the canary; 0 while there is none."""
-        path = self.eyes.canary
+        path = self.prober.canary
         held = canonical.first_certificate(filesystem.read(path) or b"") if path else None
         return held.serial_number if held is not None else 0
 
@@ -129,14 +129,14 @@ def _waiting(world: World, members: list[Delivery]) -> Iterator[Delivery]:
     project = world.project
     for one in members:
         is_asked = not project.asked.isdisjoint({"deploy", ArtifactId("deploy", one.host)})
-        if is_asked and one.stale(project.memo, project.now) and _is_ready(world, one):
+        if is_asked and one.stale(project.cache, project.now) and _is_ready(world, one):
             yield one
 
 
 def _is_ready(world: World, delivery: Delivery) -> bool:
     try:
         is_due = release.stale(
-            world.blueprint(delivery.host), str(world.project.store.release(delivery.host)), world.project.memo
+            world.release_spec(delivery.host), str(world.project.store.release(delivery.host)), world.project.cache
         )
     except PkiError:
         return False
@@ -144,11 +144,11 @@ def _is_ready(world: World, delivery: Delivery) -> bool:
 
 
 def sources(world: World, delivery: Delivery) -> tuple[str, ...]:
-    """What must be there before a remote host can be proven: the roots, and the test identities."""
+    """What must be there before a remote host can be verified: the roots, and the test identities."""
     if not delivery.is_remote:
         return ()
     disk = world.project.store
-    files = [str(disk.truth(world.leaves[name])) for name in (PROBE, CANARY) if name in world.leaves]
+    files = [str(disk.bundle(world.leaves[name])) for name in (PROBE, CANARY) if name in world.leaves]
     return (str(disk.trust("roots.pem")), *files)
 
 
@@ -158,7 +158,7 @@ def destination(outlook: Outlook, name: str, host: Host | None) -> Destination:
         way=way(project, name, host),
         endpoints=tuple(endpoints(world, host)) if host and host.proxy else (),
         trust=outlook.trust,
-        eyes=outlook.eyes,
+        prober=outlook.prober,
         as_root=os.geteuid() == 0,
         canary=outlook.canary,
         group=(host.group or "") if host else "",
@@ -226,7 +226,7 @@ def clock_evidence(project: Project) -> Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ProbeTarget:
     """A host's services, what each was promised to be by its name, and the way to a jump host before it, or None.
 
     Of a service without a promise nobody knows what it should serve.
@@ -234,12 +234,12 @@ class Sight:
 
     host: str
     endpoints: tuple[Endpoint, ...]
-    promises: Mapping[str, Promise]
-    eyes: Eyes
+    expectations: Mapping[str, Expectation]
+    prober: Prober
     jump: Way | None
 
 
-def sights(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Sight]:
+def probe_targets(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[ProbeTarget]:
     """Every host whose services are to be looked at, held against what it took; of one that took nothing there is none."""
     outlook = Outlook(world)
     for name, host in world.hosts.items():
@@ -247,37 +247,37 @@ def sights(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Sight]:
             ends, delivery = tuple(endpoints(world, host)), deliveries.get(name)
             promised = _delivered(outlook, delivery, ends) if delivery else _issued(outlook, name, ends)
             if promised is not None:
-                yield Sight(name, ends, promised, outlook.eyes, jump_way(world.project, host))
+                yield ProbeTarget(name, ends, promised, outlook.prober, jump_way(world.project, host))
 
 
-def _delivered(outlook: Outlook, delivery: Delivery, ends: Sequence[Endpoint]) -> dict[str, Promise] | None:
+def _delivered(outlook: Outlook, delivery: Delivery, ends: Sequence[Endpoint]) -> dict[str, Expectation] | None:
     """What the release promises that a host took, None where it took none; nothing where its copy here is damaged."""
-    memo, disk, name = outlook.world.project.memo, delivery.store, f"promises:{delivery.host}"
+    cache, disk, name = outlook.world.project.cache, delivery.store, f"promises:{delivery.host}"
     known = token([one.name for one in ends], outlook.canary)
-    kept = memo.recall(name, known)
+    kept = cache.recall(name, known)
     if kept is None:
         if delivery.receipt is None:
             return None
-        parcel = delivery.delivered
-        if parcel is None:
+        payload = delivery.delivered
+        if payload is None:
             return {}
         try:
-            found = promises(parcel, preflight.read(parcel), ends, outlook.canary)
+            found = expectations(payload, preflight.read(payload), ends, outlook.canary)
         except (PkiError, ValueError):
             return {}
         kept = [[one, said.fingerprint, said.answers, said.revokes] for one, said in found.items()]
-        memo.remember(name, known, [str(disk.receipt(delivery.host)), *parcel.watched], kept)
-    return {one: Promise(*said) for one, *said in kept}
+        cache.remember(name, known, [str(disk.receipt(delivery.host)), *payload.watched], kept)
+    return {one: Expectation(*said) for one, *said in kept}
 
 
-def _issued(outlook: Outlook, name: str, ends: Sequence[Endpoint]) -> dict[str, Promise]:
+def _issued(outlook: Outlook, name: str, ends: Sequence[Endpoint]) -> dict[str, Expectation]:
     """What a host should serve that nothing is delivered to: the certificates that were issued for it."""
-    world, found = outlook.world, dict[str, Promise]()
+    world, found = outlook.world, dict[str, Expectation]()
     for one in ends:
         leaf = world.leaves.get(leaf_name(name, "mtls" if one.access == "mtls" else "tls"))
-        held = canonical.first_certificate(filesystem.read(world.project.store.truth(leaf)) or b"") if leaf else None
+        held = canonical.first_certificate(filesystem.read(world.project.store.bundle(leaf)) or b"") if leaf else None
         if held is not None:  # one that is damaged is told by the look at certificates
-            found[one.name] = Promise(fingerprint(held.public_bytes(Encoding.DER)), revokes=bool(outlook.canary))
+            found[one.name] = Expectation(fingerprint(held.public_bytes(Encoding.DER)), revokes=bool(outlook.canary))
     return found
 
 

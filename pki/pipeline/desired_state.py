@@ -16,7 +16,7 @@ from pki.common import filesystem, yaml_text
 from pki.common.errors import PkiError
 from pki.common.limited_process import Begin, Confined, ExceededError
 from pki.common.remedies import in_project
-from pki.common.templating import MEND
+from pki.common.templating import FIX
 from pki.config import upstreams
 from pki.config.fields import Access
 from pki.config.identifiers import ArtifactId, GenerationName
@@ -35,7 +35,7 @@ from pki.config.name_claims import Place
 from pki.config.proxies import PROGRAMS
 from pki.deploy import managed_files
 from pki.deploy.managed_files import CA_HOST, Library, Lost, ManagedFile
-from pki.deploy.release import Blueprint, Gathered, gather, load
+from pki.deploy.release import Gathered, ReleaseSpec, gather, load
 from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.pipeline.cnf_certificates import request_leaves
 from pki.pipeline.template_context import Generations, Revoked, Said, TooLarge
@@ -83,7 +83,7 @@ class World:
             if leaf.name not in leaves
         }
         library = managed_files.find(
-            project.store.templates, {"inventory": Said(said)}, said.hosts, said.networks, project.memo
+            project.store.templates, {"inventory": Said(said)}, said.hosts, said.networks, project.cache
         )
         library = _with_what_is_gone(project, library)
         taken = {*leaves, *(one.name for one in waiting)}
@@ -115,7 +115,7 @@ class World:
         serials = set[int]()
         for name, leaf in self.leaves.items() if self.project.withheld else ():
             if ArtifactId("cert", name) in self.project.withheld:
-                held = canonical.first_certificate(filesystem.read(self.project.store.truth(leaf)) or b"")
+                held = canonical.first_certificate(filesystem.read(self.project.store.bundle(leaf)) or b"")
                 if held is not None:  # one that is missing or damaged is on no host because of us
                     serials.add(held.serial_number)
         return frozenset(serials)
@@ -127,11 +127,11 @@ class World:
         """Artifacts that managed files may name and that will not be there until a ceremony has been held."""
         return tuple(sorted(ArtifactId(kind, leaf.name) for leaf in self.waiting for kind in LEAF_FILES))
 
-    def blueprint(self, name: str) -> Blueprint:
+    def release_spec(self, name: str) -> ReleaseSpec:
         """What a host's release is made of; `name` may be that of the machine that runs doit."""
         host = self.hosts.get(name)
         selection = self.library.for_host(name, host)
-        return Blueprint(
+        return ReleaseSpec(
             host=name,
             selection=selection,
             templates=self.library.templates,
@@ -179,14 +179,14 @@ class World:
                 if not error.piece:
                     raise PkiError(f"release {error.what}", "./run doit") from None
                 place = self.library.templates.place_of(error.piece, error.frames)
-                self._exceeded[error.piece] = PkiError(f"{place}: {error.what}", MEND)
+                self._exceeded[error.piece] = PkiError(f"{place}: {error.what}", FIX)
             else:
                 used = {file.name for file in self.library.for_host(name, self.hosts.get(name)).files}
                 gathered.faults |= {one: fault for one, fault in self._exceeded.items() if one in used}
                 return gathered
 
     def _gather(self, what: tuple[str, tuple[str, ...]], begin: Begin) -> Gathered:
-        return gather(self.blueprint(what[0]), begin, what[1])
+        return gather(self.release_spec(what[0]), begin, what[1])
 
     def context(self, name: str) -> dict[str, Any]:
         """The values that a host's templates may use; plain, so that a digest tells whether they changed."""

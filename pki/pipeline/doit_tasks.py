@@ -33,7 +33,7 @@ from pki.pipeline.artifact import Artifact
 from pki.pipeline.desired_state import Note
 from pki.pipeline.doit_workers import Failed
 from pki.pipeline.plan import Plan
-from pki.pipeline.reporter import Reporter, Watch
+from pki.pipeline.reporter import Monitor, Reporter
 from pki.project.clock_guard import Evidence
 from pki.project.layout import Store
 from pki.project.project import Project
@@ -59,7 +59,7 @@ GROUPS = {
     "template": "files below templates/ that cannot be read",
     "release": "every file of a host, gathered",
     "deploy": "releases delivered to their hosts",
-    "tidy": "what left the inventory, taken away",
+    "cleanup": "what left the inventory, taken away",
 }
 
 
@@ -76,12 +76,12 @@ class EndOfRun:
     """What happens at the end of a run: the entry points give it to the pipeline, which knows no pages and no mail.
 
     `notes` are the actions that are required of people, `calendar` writes what people must do in the years to come and
-    returns the files that it wrote, `watch` looks at the whole project, `refused` tells that nothing was run.
+    returns the files that it wrote, `monitor` looks at the whole project, `refused` tells that nothing was run.
     """
 
     notes: Callable[[Project, Plan], Iterable[Note]]
     calendar: Callable[[Project, Plan], list[str]]
-    watch: Callable[[Callable[[], Project], Callable[[], Plan]], Watch]
+    monitor: Callable[[Callable[[], Project], Callable[[], Plan]], Monitor]
     refused: Refused
 
 
@@ -110,7 +110,7 @@ class DoitRun:
             lambda: self.project,
             lambda: end.notes(self.project, self.plan),
             lambda: end.calendar(self.project, self.plan),
-            end.watch(lambda: self.project, lambda: self.plan),
+            end.monitor(lambda: self.project, lambda: self.plan),
             lambda: self._is_held,
             is_part=is_part,
         )

@@ -60,7 +60,7 @@ def _damaged(world: World, artifact: str) -> Iterator[str]:
 
 def _is_crl(project: Project, generation: str, data: bytes | None, *, is_pem: bool) -> bool:
     der = filesystem.read(project.store.crl(generation))
-    if der is None or crls.signed_crl(project, generation, der, anew=True) is None:
+    if der is None or crls.signed_crl(project, generation, der, again=True) is None:
         return False
     return data == (pem("X509 CRL", der) if is_pem else der)
 

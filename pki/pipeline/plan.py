@@ -21,7 +21,7 @@ from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.pipeline import cleanup, delivery_targets, full_check, notices
 from pki.pipeline.artifact import Artifact
-from pki.pipeline.delivery_targets import Sight
+from pki.pipeline.delivery_targets import ProbeTarget
 from pki.pipeline.desired_state import Note, World
 from pki.project.project import Project
 
@@ -39,7 +39,7 @@ class Plan:
     waiting: frozenset[ArtifactId]
     refused: frozenset[str]
     deliveries: Mapping[str, Delivery]
-    sights: Callable[[], Iterator[Sight]]
+    probe_targets: Callable[[], Iterator[ProbeTarget]]
     template_faults: Callable[[], tuple[PkiError, ...]]  # of all templates, whoever uses them
     remarks: Callable[[], Iterator[Note]]  # what is to be known before the next run, and is no fault
 
@@ -64,13 +64,13 @@ def plan(project: Project) -> Plan:
     known = {artifact.name for artifact in artifacts}
     kept = world.leaves.keys() | world.undeclared.keys() | {one.name for one in world.waiting}
     return Plan(
-        (*artifacts, _tidy(project, known, kept)),
+        (*artifacts, _cleanup(project, known, kept)),
         (*world.notes, *_unused_faults(world, deliveries)),
         world.leaves,
         world.waiting,
         frozenset(world.undeclared),
         deliveries,
-        partial(delivery_targets.sights, world, deliveries),
+        partial(delivery_targets.probe_targets, world, deliveries),
         partial(_template_faults, world, deliveries),
         partial(notices.remarks, world, deliveries),
     )
@@ -205,7 +205,7 @@ def _certificate_path(project: Project, authority: str) -> str:
 
 def _crls(project: Project, canary: Iterable[Leaf]) -> Iterator[Artifact]:
     """The CRL of every live generation; those of the client authority come after the canary, which stands on one."""
-    before = {leaf.authority: str(project.store.truth(leaf)) for leaf in canary}
+    before = {leaf.authority: str(project.store.bundle(leaf)) for leaf in canary}
     for authority in AUTHORITIES:
         first = (before[authority],) if authority in before else ()
         for generation in project.live(authority):
@@ -335,7 +335,7 @@ def _template_faults(world: World, deliveries: Mapping[str, Delivery]) -> tuple[
     """Return what is wrong with all templates, each fault once."""
     faults = [one.fault for one in world.library.lost]
     faults += [file.fault for file in world.library.files if file.fault]
-    faults += [fault for name in deliveries for fault in world.blueprint(name).faults]
+    faults += [fault for name in deliveries for fault in world.release_spec(name).faults]
     return tuple({fault.message: fault for fault in faults}.values())
 
 
@@ -343,7 +343,7 @@ def _unused_faults(world: World, deliveries: Mapping[str, Delivery]) -> Iterator
     """What is wrong with files that no release uses at present."""
     for file in world.library.files:
         if file.fault and not any(file.is_for(name, world.hosts.get(name)) for name in deliveries):
-            yield Note(f"templates/{file.name}", file.fault.message, file.fault.hint or "mend it, then: ./run doit")
+            yield Note(f"templates/{file.name}", file.fault.message, file.fault.hint or "fix it, then: ./run doit")
 
 
 # -- hosts ------------------------------------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
             targets=(f"{build}/receipts/{name}.json",),
             sources=(manifest, *delivery_targets.sources(world, delivery)),
             make=partial(delivery.deliver, project.now),
-            stale=partial(delivery.stale, project.memo, project.now),
+            stale=partial(delivery.stale, project.cache, project.now),
             doc=f"the release of {name}, delivered, with a receipt",
         )
         if delivery.engine:
@@ -382,20 +382,20 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
 def _build_release(world: World, name: str) -> Outcome:
     faults_of = partial(full_check.faults, world)
     return release.build(
-        world.blueprint(name), world.project.store.release(name), partial(world.gather, name), faults_of
+        world.release_spec(name), world.project.store.release(name), partial(world.gather, name), faults_of
     )
 
 
 def _release_stale(world: World, name: str) -> list[Reason]:
-    return release.stale(world.blueprint(name), f"{world.project.store.build}/release/{name}", world.project.memo)
+    return release.stale(world.release_spec(name), f"{world.project.store.build}/release/{name}", world.project.cache)
 
 
 # -- what left --------------------------------------------------------------------------------------------------------
 
 
-def _tidy(project: Project, known: set[ArtifactId], leaves: set[str]) -> Artifact:
+def _cleanup(project: Project, known: set[ArtifactId], leaves: set[str]) -> Artifact:
     return Artifact(
-        id=ArtifactId("tidy", "build"),
+        id=ArtifactId("cleanup", "build"),
         targets=(),
         sources=(),
         make=partial(cleanup.sweep, project, known, leaves),

@@ -42,7 +42,7 @@ class Findings:
         return ", ".join(counts)
 
 
-class Watch(Protocol):
+class Monitor(Protocol):
     """Who looks at the whole project at a run's end, tells people, and leaves what can be looked at later.
 
     `look` comes while project and memo are open. What became of each message is for the report. `leavings` are written
@@ -71,7 +71,7 @@ class Reporter:
         project: Callable[[], Project],
         notes: Callable[[], Iterable[Note]],
         calendar: Callable[[], object],
-        watch: Watch,
+        monitor: Monitor,
         is_held: Callable[[], bool],
         *,
         is_part: bool = False,
@@ -79,7 +79,7 @@ class Reporter:
         self._project = project
         self._notes = notes
         self._calendar = calendar
-        self._watch = watch
+        self._monitor = monitor
         self._is_held = is_held
         self._is_part = is_part
         self.report: Mapping[str, Any] = {}  # of a run that came to its end
@@ -120,7 +120,7 @@ class Reporter:
 
     def forget(self, name: str) -> None:
         """Drop what this process found about an artifact that another one has worked on."""
-        self._project().memo.forget(name)
+        self._project().cache.forget(name)
 
     def join_run(self) -> bool:
         """In a process of its own that works for this run: whether the run still goes on."""
@@ -188,7 +188,7 @@ class Reporter:
             with self._last_word("the calendar"):
                 self._calendar()
         with self._last_word("the look at the project"):
-            self._watch.look(self._report(project), self._found_notes)
+            self._monitor.look(self._report(project), self._found_notes)
         faults: dict[str, PkiError] = {}
         with self._last_word("keys"):
             faults = project.key_faults()
@@ -201,16 +201,16 @@ class Reporter:
             project.insist_on_ledger()
             project.close(settled=self._whole and self._result() == "ok")
         with self._last_word("what was found sound"):
-            project.memo.save(whole=self._whole)
+            project.cache.save(whole=self._whole)
         with self._last_word("alerts"):
-            self._told = self._watch.tell(self._report(project))
+            self._told = self._monitor.tell(self._report(project))
         for told in (one for one in self._told if one["error"]):
             self._screen.failed(ArtifactId("alerts", told["channel"]), told["error"], told["hint"])
-        for what, leave in self._watch.leavings().items():
+        for what, leave in self._monitor.leavings().items():
             with self._last_word(what):
                 leave(self._report(project))
         with self._last_word("what was found"):
-            self._findings = self._watch.findings(self._report(project))
+            self._findings = self._monitor.findings(self._report(project))
         with self._last_word("the run's report"):
             filesystem.write(
                 project.store.report("status.json"), sealed_records.sealed(self._report(project), indent=1)

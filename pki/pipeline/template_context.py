@@ -100,7 +100,7 @@ class Revoked(Shared):
 
     @property
     def client(self) -> list[int]:
-        """Read once, however many hosts want it, until a CRL is made anew."""
+        """Read once, however many hosts want it, until a CRL is made again."""
         files = self._files()
         state = signature(files)
         if not state or state != self._read[0]:
@@ -112,10 +112,10 @@ class Revoked(Shared):
         if self._project is None:
             return super().digest(section)
         files = self._files()
-        known = self._project.memo.recall("revoked.client", section)
+        known = self._project.cache.recall("revoked.client", section)
         if known is None:
             known = token(self.client)
-            self._project.memo.remember("revoked.client", section, files, known)
+            self._project.cache.remember("revoked.client", section, files, known)
         return str(known)
 
     def content(self, _section: str) -> object:

@@ -32,7 +32,7 @@ class Keys:
     _issuers: dict[str, Issuer | PkiError] = field(default_factory=dict)
 
     def issuer(self, found: Generation) -> Issuer:
-        """A generation with its key, opened once. Raises PkiError with the command that mends what is missing."""
+        """A generation with its key, opened once. Raises PkiError with the command that fixes what is missing."""
         if found.fingerprint not in self._issuers:
             try:
                 self._issuers[found.fingerprint] = self.open(found)

@@ -101,7 +101,7 @@ def damaged(shown: str, why: str) -> PkiError:
     return PkiError(f"is damaged: {why}", PUT_BACK, lead=shown)
 
 
-class Rung(NamedTuple):
+class PresignedCrl(NamedTuple):
     """One pre-signed root CRL: its number, the CRL, and the serial numbers that it lists."""
 
     number: int
@@ -109,9 +109,9 @@ class Rung(NamedTuple):
     serials: frozenset[int]
 
 
-def read_rung(data: bytes, path: Path, issuer: Generation) -> Rung | None:
-    """A rung as its file holds it; None if it is damaged, or not signed by `issuer`."""
+def read_presigned_crl(data: bytes, path: Path, issuer: Generation) -> PresignedCrl | None:
+    """A pre-signed CRL as its file holds it; None if it is damaged, or not signed by `issuer`."""
     crl = canonical.crl(data, Encoding.PEM)
     if crl is None or not canonical.is_signed_by(crl, ca_public_key(issuer.certificate)) or crl.next_update_utc is None:
         return None
-    return Rung(int(path.stem), crl, frozenset(one.serial_number for one in crl))
+    return PresignedCrl(int(path.stem), crl, frozenset(one.serial_number for one in crl))

@@ -77,7 +77,7 @@ class Store:
         """The folders of all ceremonies that were ever asked for, oldest first."""
         return [path.parent for path in sorted((self.ca / "ceremonies").glob("[0-9][0-9][0-9][0-9]/request.yaml"))]
 
-    def rungs(self, root: str) -> list[Path]:
+    def presigned_crls(self, root: str) -> list[Path]:
         """The pre-signed root CRLs of a generation, in the order of their numbers."""
         folder = self.authority_file(root, "crl")
         return sorted(folder.glob("[0-9]*.pem"), key=lambda p: int(p.stem)) if folder.is_dir() else []
@@ -93,7 +93,7 @@ class Store:
             return f"{self.ca}/clients/{client}/{name}"
         return f"{self.build}/certs/{leaf.name}/{name}"
 
-    def truth(self, leaf: Leaf) -> Path:
+    def bundle(self, leaf: Leaf) -> Path:
         """The file from which a leaf's others are cut: tls.pem, or fullchain.pem where the key is elsewhere."""
         return Path(self.leaf_file(leaf, "fullchain.pem" if leaf.request else "tls.pem"))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pki.common.cache import Memo
+from pki.common.cache import Cache
 from pki.ledger.types import Ledger
 from pki.project.layout import Store
 
@@ -20,7 +20,7 @@ class LedgerCache:
     """
 
     store: Store
-    memo: Memo
+    cache: Cache
     is_sqlite: bool
     ledger: Callable[[], Ledger]
     is_there: Callable[[], bool]
@@ -28,7 +28,7 @@ class LedgerCache:
 
     def recall(self, name: str, known: str) -> Any:
         state = self.asked_at[name] = self._state()
-        found = self.memo.recall(f"ledger {name}", known) if state else None
+        found = self.cache.recall(f"ledger {name}", known) if state else None
         return found[1] if found and found[0] == state else None
 
     def remember(self, name: str, known: str, finding: Any, *, since: str = "") -> None:
@@ -36,12 +36,12 @@ class LedgerCache:
         if not self.is_sqlite:
             state = self._state()
             if state and state == self.asked_at.get(since or name):
-                self.memo.remember(f"ledger {name}", known, [], [state, finding])
+                self.cache.remember(f"ledger {name}", known, [], [state, finding])
         elif self.is_there():
             if len(self._files()) > 1:
                 self.ledger().close()  # SQLite moves its log into the database: the state to remember is the one after
             files = self._files()
-            self.memo.remember(f"ledger {name}", known, files, [files, finding], by_state=True)
+            self.cache.remember(f"ledger {name}", known, files, [files, finding], by_state=True)
 
     def _state(self) -> list[Any] | None:
         if self.is_sqlite:

@@ -20,7 +20,7 @@ from pki.common.errors import LedgerError, PkiError
 from pki.common.filesystem import insist_on_file
 from pki.ledger import last_seen
 from pki.ledger.types import (
-    BEGIN_ANEW,
+    BEGIN_AGAIN,
     GONE,
     MISSING,
     NEWEST_IS_BACK,
@@ -61,7 +61,7 @@ class Guard:
             if self.is_missing:
                 insist_on_file(self.store.ca / "ledger.db")
                 is_lost = self.store.is_founded or last_seen.seen_heads(self.store.ca)
-                return LedgerFault(MISSING, GONE, BEGIN_ANEW) if is_lost else None
+                return LedgerFault(MISSING, GONE, BEGIN_AGAIN) if is_lost else None
             self.ledger().newest()
             return self._older() or self._unknown()
         except PkiError as error:

@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
-from pki.common.cache import Memo
+from pki.common.cache import Cache
 from pki.common.errors import LedgerError, PkiError
 from pki.config import identifiers
 from pki.config.model import Inventory
@@ -37,7 +37,7 @@ class LedgerView:
     inventory: Inventory
     store: Store
     now: datetime
-    memo: Memo
+    cache: Cache
     _at_end: list[Endable] = field(default_factory=list, init=False)
 
     # -- what the project knows itself --
@@ -160,7 +160,7 @@ class LedgerView:
             with suppress(PkiError):  # said where the authority is read
                 there += [found] if (found := self.issuing(name)) else []
         seen = last_seen.seen_heads(self.store.ca)
-        match self.memo.recall(
+        match self.cache.recall(
             "seen head", last_seen.project_id(self.store.ca)
         ):  # not of a project that was here before
             case [int(seq), str(digest), int(revocations)]:
@@ -197,7 +197,7 @@ class LedgerView:
         Where the ledger is not what was seen, the cache is believed: a host is never unpinned by a fault.
         """
         if self.ledger_fault:
-            kept = self.memo.recall("seen pins", last_seen.project_id(self.store.ca))
+            kept = self.cache.recall("seen pins", last_seen.project_id(self.store.ca))
         elif (kept := self.recall_from_ledger("pins", "")) is None:
             kept = ledger_decisions.pins(self.ledger.decisions()) if self.has_ledger else {}
         if kept is None:
@@ -268,8 +268,8 @@ class LedgerView:
         if head is None:
             self.remember_from_ledger("head", "", head := [*self.ledger.head()[:2], self.ledger.counts()[1]])
         for name, finding in (("seen pins", pins), ("seen head", head)):
-            if self.memo.recall(name, project) != finding:
-                self.memo.remember(name, project, [], finding)
+            if self.cache.recall(name, project) != finding:
+                self.cache.remember(name, project, [], finding)
         noted = last_seen.seen_head(self.store.ca, last_seen.LEDGER_HEAD)
         if noted is None or list(noted[:2]) != head[:2]:
             self.ledger.note()
@@ -279,7 +279,7 @@ class LedgerView:
 
     @cached_property
     def _cache(self) -> LedgerCache:
-        return LedgerCache(self.store, self.memo, self._is_sqlite, lambda: self.ledger, lambda: self.has_ledger)
+        return LedgerCache(self.store, self.cache, self._is_sqlite, lambda: self.ledger, lambda: self.has_ledger)
 
     def recall_from_ledger(self, name: str, known: str) -> Any:
         """What was remembered of the ledger, if it is as it was then."""

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki.common import filesystem
-from pki.common.cache import Memo, signature
+from pki.common.cache import Cache, signature
 from pki.common.child_processes import LIBPQ_PASSWORD, withhold
 from pki.common.errors import LedgerError, PkiError
 from pki.common.remedies import RESTORE, run_for
@@ -27,7 +27,7 @@ from pki.ledger import last_seen
 from pki.project.ca_keys import Keys
 from pki.project.clock_guard import ClockGuard, Evidence
 from pki.project.cross_certificates import vouching
-from pki.project.generations import Generation, Rung, damaged, is_copy, read_certificate, read_rung
+from pki.project.generations import Generation, PresignedCrl, damaged, is_copy, read_certificate, read_presigned_crl
 from pki.project.layout import Store
 from pki.project.ledger_view import LedgerView
 from pki.project.missing_roots import MissingRoot, find_missing, has_named_root, receipts, refusal
@@ -36,8 +36,6 @@ from pki.project.secrets import Passphrases
 from pki.x509 import canonical
 from pki.x509.certificate_signing import Issuer
 
-__all__ = ["Generation", "Project", "Rung"]
-
 
 @dataclass
 class Project(LedgerView):
@@ -45,31 +43,33 @@ class Project(LedgerView):
 
     passphrases: Passphrases
     evidence: Callable[[Project], Evidence] | None = None  # what others say of the time; the kernel alone by default
-    verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth and CRL that this run found well signed
+    verified: set[bytes] = field(
+        default_factory=set
+    )  # SHA-256 of each PEM bundle and CRL that this run found well signed
     coming: tuple[GenerationName, ...] = ()  # generations that this run itself is about to make: the sandbox does
     damaged: dict[str, str] = field(default_factory=dict)  # files that are not as they were written, and what follows
     recovered: dict[str, bytes] = field(default_factory=dict)  # PEM of generations whose file is damaged, by the ledger
     asked: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, tuple[Generation, str]] = field(default_factory=dict)
-    _rungs: dict[str, tuple[int, list[Rung]]] = field(default_factory=dict)
+    _presigned_crls: dict[str, tuple[int, list[PresignedCrl]]] = field(default_factory=dict)
     _signing: dict[str, bool] = field(default_factory=dict)
 
     @classmethod
     def open(cls, home: Path, now: datetime, evidence: Callable[[Project], Evidence] | None = None) -> Project:
         """Read pki.yaml below `home`. Raises InventoryError with every fault in it, and PkiError where it is not ours."""
         insist_on_owner(home)
-        path, memo = home / "pki.yaml", Memo(home, now)
+        path, cache = home / "pki.yaml", Cache(home, now)
         data = loader.read(path)
         known = hashlib.sha256(data).hexdigest()  # the whole cache knows the code
-        said = loader.sound(tree) if (tree := memo.recall("pki.yaml", known)) is not None else None
+        said = loader.sound(tree) if (tree := cache.recall("pki.yaml", known)) is not None else None
         if said is None:
             said, tree = loader.load_with_tree(path, data)
-            memo.remember("pki.yaml", known, [], tree)
+            cache.remember("pki.yaml", known, [], tree)
         place = Store(home)
         if said.ledger.startswith("postgresql"):
             withhold([LIBPQ_PASSWORD])
-        return cls(said, place, now, memo, Passphrases(place, said.secrets), evidence)
+        return cls(said, place, now, cache, Passphrases(place, said.secrets), evidence)
 
     # -- what is lost --
 
@@ -85,9 +85,9 @@ class Project(LedgerView):
         if found or not self.inventory.sandbox:
             return found
         folder = str(self.store.receipt("x").parent)
-        if (kept := self.memo.recall("roots of real hosts", "")) is None:
+        if (kept := self.cache.recall("roots of real hosts", "")) is None:
             kept = [[one.name, one.fingerprint, one.evidence] for one in receipts(self.store, real_hosts=True)]
-            self.memo.remember("roots of real hosts", "", [folder], kept)
+            self.cache.remember("roots of real hosts", "", [folder], kept)
         return tuple(MissingRoot(*one) for one in kept)
 
     @property
@@ -244,9 +244,11 @@ class Project(LedgerView):
         return not self.has_ended(found.certificate.not_valid_after_utc) and not self.is_revoked_by_root(found)
 
     def is_revoked_by_root(self, found: Generation) -> bool:
-        """Whether a root's ladder lists a generation."""
+        """Whether a root's series of pre-signed CRLs lists a generation."""
         serial = found.certificate.serial_number
-        return any(serial in serials for root in self.store.generations("root") for _, _, serials in self.rungs(root))
+        return any(
+            serial in serials for root in self.store.generations("root") for _, _, serials in self.presigned_crls(root)
+        )
 
     def issuing(self, authority: str) -> Generation | None:
         """Return the generation that signs: the newest one that is not revoked and has begun.
@@ -269,17 +271,24 @@ class Project(LedgerView):
         """Forget which generations sign."""
         self._newest.clear()
 
-    def rungs(self, root: str) -> list[Rung]:
+    def presigned_crls(self, root: str) -> list[PresignedCrl]:
         """The pre-signed CRLs of a root that bear its signature, lowest number first."""
-        paths = self.store.rungs(root)
+        paths = self.store.presigned_crls(root)
         state = signature([os.fspath(path) for path in paths])
-        kept = self._rungs.get(root)
+        kept = self._presigned_crls.get(root)
         if kept is None or kept[0] != state:
             issuer = self.generation(root)
-            read = {path: read_rung(filesystem.read(path) or b"", path, issuer) for path in paths} if issuer else {}
-            for path in (path for path, rung in read.items() if rung is None):
+            read = (
+                {path: read_presigned_crl(filesystem.read(path) or b"", path, issuer) for path in paths}
+                if issuer
+                else {}
+            )
+            for path in (path for path, presigned_crl in read.items() if presigned_crl is None):
                 self.damaged[self.store.shown(path)] = f"is damaged, or not signed by {root}, and is never published"
-            kept = self._rungs[root] = (state, [rung for rung in read.values() if rung])
+            kept = self._presigned_crls[root] = (
+                state,
+                [presigned_crl for presigned_crl in read.values() if presigned_crl],
+            )
         return kept[1]
 
     @cached_property
@@ -287,7 +296,7 @@ class Project(LedgerView):
         return Keys(self.store, self.passphrases, self.inventory.authorities.adopted)
 
     def issuer(self, authority: str) -> Issuer:
-        """The issuing generation with its key opened. Raises PkiError with the command that mends what is missing."""
+        """The issuing generation with its key opened. Raises PkiError with the command that fixes what is missing."""
         self.clock.insist()
         found = self.issuing(authority)
         if found is None:

@@ -134,6 +134,6 @@ def _folder(made: Targets, name: str) -> tuple[Path, Mapping[str, list[dict[str,
 def _files(made: Targets, host: str, root: Path) -> Iterator[dict[str, str]]:
     user, _, group = OWNER.partition(":")
     folder = made.home / "build/release" / host / "files"
-    for file in made.parcel(host).release.files:
+    for file in made.payload(host).release.files:
         there = root / Path(file.path).relative_to(made.root(host))
         yield {"src": str(file.below(folder)), "dest": str(there), "mode": file.mode, "user": user, "group": group}

@@ -65,10 +65,10 @@ class Rounds:
     def _pack(self) -> None:
         """Write the streams of all files that differ from those sent before."""
         for name in self._made.names:
-            parcel = self._made.parcel(name)
-            before, digests = self._sent.get(name, {}), {file.path: file.sha256 for file in parcel.release.files}
-            rows = [row for row in rows_of(parcel, []) if before.get(row.file.path) != row.file.sha256]
-            (self._streams / f"{name}.tar").write_bytes(tar(rows, parcel))
+            payload = self._made.payload(name)
+            before, digests = self._sent.get(name, {}), {file.path: file.sha256 for file in payload.release.files}
+            rows = [row for row in rows_of(payload, []) if before.get(row.file.path) != row.file.sha256]
+            (self._streams / f"{name}.tar").write_bytes(tar(rows, payload))
             self._sent[name] = digests
 
     def _check(self, delivered: int) -> None:
@@ -101,7 +101,7 @@ def deliver(folder: Path, hosts: int, given: Path | None) -> Findings:
         ]
         programs = deliverers.programs(folder / "deliverers", given)
         others = (("ansible's copy loop", deliverers.ansible), ("pyinfra's files.put", deliverers.pyinfra))
-        remarks = [f"{WIDTH} at once; {len(made.parcel(made.names[0]).release.files)} files each, of which 3 change"]
+        remarks = [f"{WIDTH} at once; {len(made.payload(made.names[0]).release.files)} files each, of which 3 change"]
         for name, other in others:
             side = other(made, programs, WIDTH) if programs else None
             if side is None:

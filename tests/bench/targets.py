@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pki.deploy.bootstrap import permissions
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from tests.bench.measure import Broken
 from tests.bench.project import PROJECT
 
@@ -101,16 +101,16 @@ class Targets:
         """What stands for `/` on a host."""
         return self.folder / "roots" / name
 
-    def parcel(self, name: str) -> Parcel:
+    def payload(self, name: str) -> Payload:
         """What the project would deliver to a host."""
-        found = Parcel.of(self.home / "build/release" / name)
+        found = Payload.of(self.home / "build/release" / name)
         assert found
         return found
 
     def permit(self) -> None:
         """Prepare every host for its release, as `deploy.bootstrap` would."""
         for name in self.names:
-            permitted = permissions(name, self.parcel(name), exact=False) + f"trust {getpass.getuser()}\n"
+            permitted = permissions(name, self.payload(name), exact=False) + f"trust {getpass.getuser()}\n"
             (self.root(name) / "pki-apply.conf").write_text(permitted)
 
     def change(self, mark: str) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.campaigns import applied, consistency, projects
 from tests.campaigns.campaign import Campaign, CampaignError, Step
-from tests.campaigns.scenes import Command, Scene, insist
+from tests.campaigns.scenes import CheckContext, Command, insist
 from tests.campaigns.storage import OPTIONS, Disk
 from tests.campaigns.works import WORKS, Work
 
@@ -68,51 +68,53 @@ def _aftermath(chance: random.Random) -> str:
 
 
 def run(steps: Sequence[Step], place: Path, figures: Counter[str]) -> None:
-    scene: Scene | None = None
+    context: CheckContext | None = None
     for number, step in enumerate(steps):
         if step[0] == "apply":
             _, fraction, aftermath, seed = step
             applied.kill(place / f"host-{number}", float(fraction), aftermath, seed, figures)
         else:
             base, work, *how = step[1:]
-            if scene is None:
-                scene = Scene(place / "desk", projects.copied(base, place / "desk"))
-            _ready(scene, base, work)
-            _kill(scene, WORKS[work], work, how, figures)
+            if context is None:
+                context = CheckContext(place / "desk", projects.copied(base, place / "desk"))
+            _ready(context, base, work)
+            _kill(context, WORKS[work], work, how, figures)
 
 
-def _ready(scene: Scene, base: str, work: str) -> None:
+def _ready(context: CheckContext, base: str, work: str) -> None:
     """Carry out undisturbed what a project needs first, where the trial lacks the step that does it."""
-    if (scene.home.path / "build/hosts").exists() or FIRST.get(base) == work:
+    if (context.home.path / "build/hosts").exists() or FIRST.get(base) == work:
         return
     if base == "answered":
-        scene.run(*WORKS["acceptance"].prepare(scene, random.Random(0)))  # noqa: S311 - no secret hangs on it
-    projects.in_process(scene.home, days=scene.days)
+        context.run(*WORKS["acceptance"].prepare(context, random.Random(0)))  # noqa: S311 - no secret hangs on it
+    projects.in_process(context.home, days=context.days)
 
 
-def _kill(scene: Scene, work: Work, name: str, how: Sequence[object], figures: Counter[str]) -> None:
+def _kill(context: CheckContext, work: Work, name: str, how: Sequence[object], figures: Counter[str]) -> None:
     trigger, fraction, aftermath, seed, twice = how
-    command = work.prepare(scene, random.Random(seed))  # type: ignore[arg-type] # noqa: S311 - no secret hangs on it
-    before = scene.rows()
+    command = work.prepare(context, random.Random(seed))  # type: ignore[arg-type] # noqa: S311 - no secret hangs on it
+    before = context.rows()
     kills = 0
     for line in [command, ("doit",)] if twice else [command]:
-        was_killed = begin_and_kill(scene, work, line, str(trigger), float(fraction), str(aftermath))  # type: ignore[arg-type]
+        was_killed = begin_and_kill(context, work, line, str(trigger), float(fraction), str(aftermath))  # type: ignore[arg-type]
         kills += was_killed
         figures[f"{str(aftermath).split()[0]}, by {trigger}" if was_killed else "ended before"] += 1
         figures[f"{name}: killed"] += was_killed
-        rows = scene.rows()
-        insist(consistency.believable(scene.home.path, rows), f"right after {name} was killed")
+        rows = context.rows()
+        insist(consistency.believable(context.home.path, rows), f"right after {name} was killed")
         insist_on_events(before, rows, work)
-    recover(scene, work, command, before, kills)
+    recover(context, work, command, before, kills)
 
 
-def begin_and_kill(scene: Scene, work: Work, command: Command, trigger: str, fraction: float, aftermath: str) -> bool:
+def begin_and_kill(
+    context: CheckContext, work: Work, command: Command, trigger: str, fraction: float, aftermath: str
+) -> bool:
     """Begin a command and kill it; whether it was killed, and had not ended before."""
     what, _, options = aftermath.partition(" ")
-    with Disk(scene.home.path, options).failing() if what == "power" else nullcontext():
-        given = projects.environment(scene.home, scene.days)
+    with Disk(context.home.path, options).failing() if what == "power" else nullcontext():
+        given = projects.environment(context.home, context.days)
         fuse = ("tests.campaigns.fused", f":{max(1, round(fraction * work.calls))}") if trigger == "call" else ()
-        process = projects.started((*fuse, *command), given, scene.log)
+        process = projects.started((*fuse, *command), given, context.log)
         if trigger == "moment":
             with suppress(subprocess.TimeoutExpired):
                 process.wait(fraction * work.seconds * 1.3)
@@ -123,7 +125,7 @@ def begin_and_kill(scene: Scene, work: Work, command: Command, trigger: str, fra
             if what != "alone":
                 os.killpg(process.pid, signal.SIGKILL)
         projects.insist_on_none_left(process.pid)
-    projects.insist_on_sentences(scene.log.read_text(errors="replace"), " ".join(command))
+    projects.insist_on_sentences(context.log.read_text(errors="replace"), " ".join(command))
     return status == -signal.SIGKILL
 
 
@@ -132,14 +134,14 @@ def insist_on_events(before: consistency.Rows, after: consistency.Rows, work: Wo
         raise CampaignError("lost events", str(lost))
 
 
-def recover(scene: Scene, work: Work, command: Command, before: consistency.Rows, kills: int) -> None:
+def recover(context: CheckContext, work: Work, command: Command, before: consistency.Rows, kills: int) -> None:
     """One more run succeeds, the next one has nothing to do, and all is as it should be."""
     if work.repeats:
-        scene.run(*command, statuses=work.repeats)
-    rows = scene.settle()
+        context.run(*command, statuses=work.repeats)
+    rows = context.settle()
     insist_on_events(before, rows, work)
     insist(_issued_too_often(before, rows, kills), "in what was issued")
-    work.check(scene)
+    work.check(context)
 
 
 def _issued_too_often(before: consistency.Rows, after: consistency.Rows, kills: int) -> Iterator[str]:

@@ -17,7 +17,7 @@ SECRET = ("--passphrase-file", "words")
 
 
 @dataclass
-class Scene:
+class CheckContext:
     """A project in the course of a trial: its clock is `days` ahead."""
 
     desk: Path

@@ -37,7 +37,7 @@ PATIENCE = 6  # times that the person types what is printed
 HABIT = 30  # days after which the person makes a backup
 FRAME = {"days", "short", "every", "delays", "late"}
 SHORT = (
-    ("root:   {lifetime: 10y", "root:   {lifetime: 400d, handover: 60d"),
+    ("root:   {lifetime: 10y", "root:   {lifetime: 400d, overlap: 60d"),
     ("server: {lifetime: 2y", "server: {lifetime: 220d"),
     ("client: {lifetime: 2y", "client: {lifetime: 220d"),
     ("client: {lifetime: 180d", "client: {lifetime: 90d"),
@@ -325,7 +325,7 @@ class Simulation:
         if not waiting:
             self.asked.clear()
         for path in waiting:
-            since = self.asked.setdefault("since", day)  # a request that is made anew is no news for the person
+            since = self.asked.setdefault("since", day)  # a request that is made again is no news for the person
             if day < since + self.late[self.figures["ceremonies"] % len(self.late)]:
                 continue
             if self.home.vault_is_ahead_of(path / "request.yaml"):

@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.campaigns import consistency, projects
 from tests.campaigns.campaign import Campaign, CampaignError, Step
 from tests.campaigns.odd import ODD, Start
-from tests.campaigns.scenes import SECRET, Command, Scene, insist
+from tests.campaigns.scenes import SECRET, CheckContext, Command, insist
 from tests.conftest import PROJECT
 from tests.integration.conftest import LiveRealHome
 
@@ -53,29 +53,29 @@ def draw(chance: random.Random) -> list[Step]:
 def run(steps: Sequence[Step], place: Path, figures: Counter[str]) -> None:
     for number, (_, name, odd, fraction, seed) in enumerate(steps):
         desk = place / f"desk-{number}"
-        scene = Scene(desk, projects.copied("built", desk))
-        scene.home.add_service(f"extra{number}")
-        _one(scene, name, odd, float(fraction), random.Random(seed), figures)  # noqa: S311 - no secret hangs on it
+        context = CheckContext(desk, projects.copied("built", desk))
+        context.home.add_service(f"extra{number}")
+        _one(context, name, odd, float(fraction), random.Random(seed), figures)  # noqa: S311 - no secret hangs on it
         shutil.rmtree(desk, ignore_errors=True)
 
 
 def _one(
-    scene: Scene, name: str, odd: Sequence[str], fraction: float, chance: random.Random, figures: Counter[str]
+    context: CheckContext, name: str, odd: Sequence[str], fraction: float, chance: random.Random, figures: Counter[str]
 ) -> None:
     start = Start(
-        command=tuple(word.format(desk=scene.desk) for word in COMMANDS[name]),
-        home=scene.home.path,
-        environment={**os.environ, "PKI_CALLED_FROM": str(scene.desk)},
+        command=tuple(word.format(desk=context.desk) for word in COMMANDS[name]),
+        home=context.home.path,
+        environment={**os.environ, "PKI_CALLED_FROM": str(context.desk)},
         cwd=PROJECT,
-        log=scene.log,
+        log=context.log,
     )
-    before = scene.rows()
+    before = context.rows()
     for one in odd:
         if not ODD[one].apply(start, chance):
             figures["not possible here"] += 1
             return
     status, said = _carried_out(start, fraction)
-    scene.home = LiveRealHome(start.home)
+    context.home = LiveRealHome(start.home)
     what = f"{name}, {', '.join(odd)}: exit {status}\n{said}"
     figures["ended well" if status in WELL.get(name, (0,)) else "refused or stopped"] += 1
     projects.insist_on_sentences(said, what)
@@ -86,8 +86,8 @@ def _one(
     for undo in reversed(start.undo):
         undo()
     try:
-        insist(consistency.believable(scene.home.path, scene.rows()), "right after it")
-        rows = scene.settle()
+        insist(consistency.believable(context.home.path, context.rows()), "right after it")
+        rows = context.settle()
     except CampaignError as fault:
         raise CampaignError(fault.kind, f"{fault}\n{what}") from None
     if lost := consistency.lost_events(before, rows):

@@ -22,7 +22,7 @@ from tests import judges
 from tests.campaigns import consistency, projects
 from tests.campaigns.campaign import Campaign, CampaignError, Step
 from tests.campaigns.consistency import Rows
-from tests.campaigns.scenes import SECRET, Command, Scene, insist
+from tests.campaigns.scenes import SECRET, CheckContext, Command, insist
 from tests.campaigns.works import importing, is_imported
 from tests.integration import postgres
 from tests.integration.conftest import LiveRealHome
@@ -35,7 +35,7 @@ REFUSED = (1,)
 
 
 @dataclass
-class Shared(Scene):
+class Shared(CheckContext):
     """A project on which several commands work; `database` is the address of its ledger, empty for SQLite."""
 
     database: str = ""
@@ -118,7 +118,7 @@ def _restore(_: Shared, _chance: random.Random, _number: int) -> Command:
 
 
 def _import(_: Shared, _chance: random.Random, _number: int) -> Command:
-    return ("invoke", "ledger.import", "books")
+    return ("invoke", "ledger.import", "issuance_records")
 
 
 def _looks(_: Shared, chance: random.Random, _number: int) -> Command:

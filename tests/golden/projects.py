@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from tests.ceremonies import real_home
 from tests.conftest import Home, bare_home
 from tests.golden.fixed import Stream, fixed
@@ -34,7 +34,7 @@ def production(folder: Path, stream: Stream) -> None:
     for days in DAYS:
         run(home, stream, "production", days)
     stream.begin("the second ceremony")
-    home.ceremony(Wish(generations=("server",)), days=DAYS[-1])
+    home.ceremony(RequestOptions(generations=("server",)), days=DAYS[-1])
     run(home, stream, "production", DAYS[-1] + 1)
 
 

@@ -25,7 +25,7 @@ from tests.conftest import PROJECT, Home, Report, bare_home
 from tests.copies import copy_project
 
 LONGEST = (
-    *("handover", "ceremony_page", "air_gap", "proxies_judged", "ansible", "deployment", "handover_sandbox"),
+    *("overlap", "ceremony_page", "air_gap", "proxies_judged", "ansible", "deployment", "handover_sandbox"),
     *("hostile_hosts", "apply_interrupted", "killed_runs", "ceremony_drives", "every_bit", "wrong_clock", "custody"),
 )
 TIMEOUT = 300  # seconds: what is awaited takes a twentieth of it on a machine that does nothing else
@@ -98,7 +98,7 @@ class LiveHome(Home):
         return run(sys.executable, "-m", "invoke", *arguments, cwd=PROJECT, env=self.environment)
 
     def revoke(self, *arguments: str) -> str:
-        """Revoke what only hosts in folders know: it is published, and proven nowhere."""
+        """Revoke what only hosts in folders know: it is published, and verified nowhere."""
         said = run(sys.executable, "-m", "invoke", "revoke", *arguments, ok=False, cwd=PROJECT, env=self.environment)
         assert "revoked and published; " in said, said
         return said

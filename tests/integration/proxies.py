@@ -110,9 +110,9 @@ class Upstreams:
                 self.send_response(101 if is_socket else 200)
                 self.send_header("Connection", "Upgrade" if is_socket else "close")
                 if is_socket:
-                    proof = sha1(f"{self.headers['Sec-WebSocket-Key']}{WEBSOCKET}".encode()).digest()  # noqa: S324 - RFC 6455
+                    verification = sha1(f"{self.headers['Sec-WebSocket-Key']}{WEBSOCKET}".encode()).digest()  # noqa: S324 - RFC 6455
                     self.send_header("Upgrade", self.headers["Upgrade"])
-                    self.send_header("Sec-WebSocket-Accept", b64encode(proof).decode())
+                    self.send_header("Sec-WebSocket-Accept", b64encode(verification).decode())
                 self.end_headers()
                 self.close_connection = True
                 with suppress(OSError):

@@ -23,7 +23,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
-from pki.common.templating import MEND_OR_RAW
+from pki.common.templating import FIX_OR_RAW
 from pki.monitor.check_result import Level
 from tests import leavings
 from tests.conftest import PROJECT
@@ -172,16 +172,16 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
         *(lambda home: wrong_passphrase(home, "client-1"), 19),
         *("CRITICAL  crl:client-1   (new)", " hours, on ", WRONG),
     ),
-    "a missing rung": (
+    "a missing pre-signed CRL": (
         *(without_last_rung, 0),
-        *("WARNING   crl:root-1   (new)", "its last rung, ", "→ put ca/root/root-1/crl/ back from a backup"),
+        *("WARNING   crl:root-1   (new)", "its last pre-signed CRL, ", "→ put ca/root/root-1/crl/ back from a backup"),
     ),
     "a broken template": (
         *(break_template, 0),
         *(
             "WARNING   release:media   (new)",
             "templates/caddy/Caddyfile:",
-            f"→ {MEND_OR_RAW}",
+            f"→ {FIX_OR_RAW}",
         ),
     ),
     "a host that is down": (
@@ -197,7 +197,7 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
         *(
             "NOTICE    drift:media   (new)",
             "was changed by somebody else, and put right:",
-            "→ wishes go into pki.yaml or templates/",
+            "→ make the change in pki.yaml or templates/",
         ),
     ),
 }
@@ -342,7 +342,7 @@ def test_a_web_hook_is_told_through_apprise_and_its_address_is_nowhere(mailing: 
     hook.server_close()
     [body] = bodies
     assert body["title"].startswith("SANDBOX [Example Lab] WARNING: release:media")
-    assert f"→ {at_home(mailing, MEND_OR_RAW)}" in body["message"]
+    assert f"→ {at_home(mailing, FIX_OR_RAW)}" in body["message"]
     (mailing.path / "templates/mail.cnf").rename(mailing.path / "aside.cnf")
     mailing.write("templates/broken.conf", "# deploy-target: /x\n{{ nothing }}\n")
     assert said(mailing)[1] == "notify-hook: the service did not take the message"

@@ -205,8 +205,8 @@ def test_a_first_delivery_is_one_contact_that_is_told_and_proven_host_by_host(fi
     for host in HOSTS:
         receipt = first.fleet.receipt(host)
         assert receipt["transport"] == "ansible"
-        assert receipt["proof"] == {key: ["proven", "proven"] for key in (f"{host}-admin", f"{host}-open")}
-        assert "proven" in first.fleet.program("invoke", "deploy.history", host)
+        assert receipt["verification"] == {key: ["verified", "verified"] for key in (f"{host}-admin", f"{host}-open")}
+        assert "verified" in first.fleet.program("invoke", "deploy.history", host)
 
 
 def test_a_second_run_has_nothing_to_do_and_a_look_touches_nothing(six: Fleet) -> None:

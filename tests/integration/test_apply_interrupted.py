@@ -112,7 +112,7 @@ def test_killed_before_any_step_it_leaves_whole_files_and_the_next_contact_ends_
         else:
             assert_whole(host, old, new)
         if step // EACH % 3 == 0:
-            blow(program, b"", step // 3, "recover")  # and killed once more while it mends
+            blow(program, b"", step // 3, "recover")  # and killed once more while it fixes
         host.speak(b"", "recover")
         assert contents(host) in (wanted(host, old), wanted(host, new)), step
         assert host.litter() == [], step

@@ -48,35 +48,35 @@ def shell(request: pytest.FixtureRequest, base: Path) -> Shell:
 
 
 @dataclass(frozen=True)
-class Scene:
+class CheckContext:
     """A host with a folder of nobody's, and what is root's beside it."""
 
     host: FolderHost
     victims: Path
 
     @classmethod
-    def new(cls, base: Path, shell: Shell | None) -> Scene:
-        scene = cls(FolderHost.new(base / "host", shell, {"ok": "true", "fails": "exit 3"}), base / "victims")
-        scene.host.permit("trust nobody", "trust nogroup")
+    def new(cls, base: Path, shell: Shell | None) -> CheckContext:
+        context = cls(FolderHost.new(base / "host", shell, {"ok": "true", "fails": "exit 3"}), base / "victims")
+        context.host.permit("trust nobody", "trust nogroup")
         shutil.copy(ATTACK, base / "attacker.py")
         (base / "attacker.py").chmod(0o644)
-        (scene.victims / "folder").mkdir(parents=True)
-        for folder in (scene.victims, scene.victims / "folder"):
+        (context.victims / "folder").mkdir(parents=True)
+        for folder in (context.victims, context.victims / "folder"):
             folder.chmod(0o755)
         names = ("a.conf", "b.conf", "more.conf", "x.crl", "key", "cert", "new.1", "new.2", "old.1", "old.2", "to.new")
         hidden = [f".{name}.{end}" for name in names for end in ("pki-new", "pki-old", "pki-old.pki-new")]
         for name in ("shadow", *(f"folder/{name}" for name in (*names, *hidden))):
-            (scene.victims / name).write_bytes(SECRET)
-            (scene.victims / name).chmod(0o600)
-        scene.folder.mkdir()
-        os.chown(scene.folder, NOBODY, NOBODY)
-        scene.host.deliver(scene.release(b"old"))
-        os.chown(scene.folder / "sub", NOBODY, NOBODY)
-        (scene.folder / ".evil").mkdir()
-        os.chown(scene.folder / ".evil", NOBODY, NOBODY)
+            (context.victims / name).write_bytes(SECRET)
+            (context.victims / name).chmod(0o600)
+        context.folder.mkdir()
+        os.chown(context.folder, NOBODY, NOBODY)
+        context.host.deliver(context.release(b"old"))
+        os.chown(context.folder / "sub", NOBODY, NOBODY)
+        (context.folder / ".evil").mkdir()
+        os.chown(context.folder / ".evil", NOBODY, NOBODY)
         for number in range(100):
-            os.link(scene.victims / "shadow", scene.folder / f".evil/shadow-{number}")
-        return scene
+            os.link(context.victims / "shadow", context.folder / f".evil/shadow-{number}")
+        return context
 
     @property
     def folder(self) -> Path:
@@ -190,60 +190,60 @@ exit $code
 """
 
 
-def windowed(scene: Scene, path: str) -> Path:
+def windowed(context: CheckContext, path: str) -> Path:
     """The script once more, which finds programs in a folder of ours first."""
-    program = scene.host.root / "windowed"
-    text = scene.host.program.read_text()
+    program = context.host.root / "windowed"
+    text = context.host.program.read_text()
     assert text.count(f"PATH={path}\n") == 1
-    text = text.replace(f"PATH={path}\n", f"PATH={scene.host.root}/windows:{path}\n")
+    text = text.replace(f"PATH={path}\n", f"PATH={context.host.root}/windows:{path}\n")
     program.write_text(text.replace("session_limit=900", "session_limit=10"))
     program.chmod(0o755)
     return program
 
 
-def put_window(scene: Scene, kind: str, place: str, name: str) -> None:
+def put_window(context: CheckContext, kind: str, place: str, name: str) -> None:
     """Around each start of a program the account exchanges names and exchanges them back, or behind it until the next one."""
-    root = scene.host.root
+    root = context.host.root
     shutil.rmtree(root / "windows", ignore_errors=True)
     (root / "windows").mkdir()
     attack = " ".join((*AS_NOBODY, "/usr/bin/python3", "-IS", f"{root.parent}/attacker.py"))
-    words = {"attack": attack, "folder": scene.folder, "victims": scene.victims, "root": root, "path": SYSTEM}
+    words = {"attack": attack, "folder": context.folder, "victims": context.victims, "root": root, "path": SYSTEM}
     wrapper = root / "windows" / name
     wrapper.write_text(WINDOW.format(kind=f"'{kind}'", place=place, name=name, **words))
     wrapper.chmod(0o755)
     (root / "open").unlink(missing_ok=True)
-    (scene.folder / ".evil/record").unlink(missing_ok=True)
+    (context.folder / ".evil/record").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_names_exchanged_at_any_step_reach_nothing_of_roots(base: Path, kind: str) -> None:
     """The programs that the script starts are its steps; with the system's sh."""
-    scene = Scene.new(base, None)
-    program = windowed(scene, SYSTEM)
-    before, hits = scene.of_root(), scene.host.root / "hits"
+    context = CheckContext.new(base, None)
+    program = windowed(context, SYSTEM)
+    before, hits = context.of_root(), context.host.root / "hits"
     for place, name in (*(("around", name) for name in AROUND), *(("behind", name) for name in BEHIND)):
-        put_window(scene, kind, place, name)
-        for words, arguments in scene.streams(b"new") if MANY else scene.streams(b"new")[1:5]:
-            scene.speak(words, arguments, program)
-            assert scene.of_root() == before, (kind, place, name)
-            assert scene.exposed() == [], (kind, place, name)
+        put_window(context, kind, place, name)
+        for words, arguments in context.streams(b"new") if MANY else context.streams(b"new")[1:5]:
+            context.speak(words, arguments, program)
+            assert context.of_root() == before, (kind, place, name)
+            assert context.exposed() == [], (kind, place, name)
     assert len(hits.read_text().splitlines()) > 50
-    scene.calm()
+    context.calm()
 
 
 # -- a race -----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def raced(scene: Scene) -> Iterator[None]:
+def raced(context: CheckContext) -> Iterator[None]:
     """The account exchanges names as fast as it can."""
     command = (
         *AS_NOBODY,
         "/usr/bin/python3",
         "-IS",
-        scene.host.root.parent / "attacker.py",
-        scene.folder,
-        scene.victims,
+        context.host.root.parent / "attacker.py",
+        context.folder,
+        context.victims,
         "loop",
     )
     process = subprocess.Popen(command)
@@ -256,20 +256,20 @@ def raced(scene: Scene) -> Iterator[None]:
 
 
 def test_a_race_of_links_reaches_nothing_of_roots(base: Path, shell: Shell) -> None:
-    scene = Scene.new(base, shell)
+    context = CheckContext.new(base, shell)
     chance = random.Random(f"{SEED}-{shell.name}")  # noqa: S311 - no secret hangs on it
-    before, ended = scene.of_root(), dict.fromkeys(("kept", "placed", "undone", "refused", "stuck"), 0)
-    with raced(scene):
+    before, ended = context.of_root(), dict.fromkeys(("kept", "placed", "undone", "refused", "stuck"), 0)
+    with raced(context):
         for number in range(SAMPLES):
-            words, arguments = chance.choice(scene.streams(b"new" if number % 2 else b"old"))
-            said = scene.speak(words, arguments)
+            words, arguments = chance.choice(context.streams(b"new" if number % 2 else b"old"))
+            said = context.speak(words, arguments)
             for state in ended:
                 ended[state] += f'"state":"{state}"'.encode() in said
-            assert scene.of_root() == before, number
-            assert scene.exposed() == [], number
+            assert context.of_root() == before, number
+            assert context.exposed() == [], number
     print(f"{shell.name}: {SAMPLES} deliveries raced; {ended}")
     assert sum(ended.values()) > 0
-    scene.calm()
+    context.calm()
 
 
 # -- what is shown, and which folders are refused ---------------------------------------------------------------------
@@ -277,12 +277,12 @@ def test_a_race_of_links_reaches_nothing_of_roots(base: Path, shell: Shell) -> N
 
 def test_what_is_shown_is_what_lies_there_and_not_what_a_link_named_a_moment_ago(base: Path) -> None:
     """The account lets its own file be looked at, and a link to what is root's be read, or the other way round."""
-    scene = Scene.new(base, None)
-    program, hits = windowed(scene, SYSTEM), scene.host.root / "hits"
-    rows = scene.release(b"old" * 50)  # longer than what is secret
-    scene.host.deliver(rows)
+    context = CheckContext.new(base, None)
+    program, hits = windowed(context, SYSTEM), context.host.root / "hits"
+    rows = context.release(b"old" * 50)  # longer than what is secret
+    context.host.deliver(rows)
     asked = manifest(rows) + b"show 1\nshow 2\nend\n"
-    assert scene.speak(asked).count(b"}\noldold") == 2
+    assert context.speak(asked).count(b"}\noldold") == 2
     for kind in ("names", "folder", "hard links"):
         for place, name in (
             ("around", "head"),
@@ -291,8 +291,8 @@ def test_what_is_shown_is_what_lies_there_and_not_what_a_link_named_a_moment_ago
             ("behind", "grep"),
             ("behind", "stat"),
         ):
-            put_window(scene, kind, place, name)
-            said = scene.speak(asked, (), program)
+            put_window(context, kind, place, name)
+            said = context.speak(asked, (), program)
             assert SECRET not in said, (kind, place, name)
             assert said.count(b'{"bytes":') == 2
     assert len(hits.read_text().splitlines()) > 20

@@ -30,7 +30,7 @@ TRIED = {  # campaign → figures that are not zero in its small size
         "commands",
         "refusals",
         "artifacts judged",
-        "projects mended",
+        "projects fixed",
         "trials of arguments",
         "read: refused",
         "read: taken",

@@ -107,7 +107,7 @@ class Sitting:
 
 
 @pytest.fixture
-def sitting(asked: Gap, drives: Drives) -> Sitting:
+def session(asked: Gap, drives: Drives) -> Sitting:
     return Sitting(asked, drives)
 
 
@@ -115,91 +115,91 @@ def left_on(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {"lost+found"}
 
 
-def test_vault_that_is_not_a_mounted_drive_of_its_own_gets_no_root(drives: Drives, sitting: Sitting) -> None:
+def test_vault_that_is_not_a_mounted_drive_of_its_own_gets_no_root(drives: Drives, session: Sitting) -> None:
     drives.umount("vault")
     vault = drives.at("vault")
-    assert f"{vault}: no drive is mounted there" in sitting.root(ok=False)
+    assert f"{vault}: no drive is mounted there" in session.root(ok=False)
     run("mount", "-t", "tmpfs", "tmpfs", vault)
-    assert f"{vault}: is in the memory of this machine (tmpfs), not on a drive" in sitting.root(ok=False)
+    assert f"{vault}: is in the memory of this machine (tmpfs), not on a drive" in session.root(ok=False)
     assert left_on(vault) == set()
     drives.umount("vault")
     memory = Path(f"/dev/shm/vault-{os.getpid()}")  # noqa: S108 - an image in memory is what is tried
     try:
         shutil.copy(drives.images / "vault", memory)
         run("mount", "-o", "loop", memory, vault)
-        assert "is in the memory of this machine (ext4), not on a drive" in sitting.root(ok=False)
+        assert "is in the memory of this machine (ext4), not on a drive" in session.root(ok=False)
         drives.umount("vault")
     finally:
         memory.unlink()
     (vault / "here").mkdir()
     run("mount", "--bind", vault / "here", vault)
-    assert "is on the file system that this machine runs from, not on a drive" in sitting.root(ok=False)
+    assert "is on the file system that this machine runs from, not on a drive" in session.root(ok=False)
     drives.umount("vault")
     assert left_on(vault) == {"here"}
 
 
-def test_exchange_drive_is_never_the_vault(drives: Drives, sitting: Sitting) -> None:
+def test_exchange_drive_is_never_the_vault(drives: Drives, session: Sitting) -> None:
     drives.umount("vault")
     exchange = drives.at("exchange")
-    assert f"{exchange}: is the exchange drive: request-0001.yaml" in sitting.root("exchange", ok=False)
+    assert f"{exchange}: is the exchange drive: request-0001.yaml" in session.root("exchange", ok=False)
     (exchange / "empty").mkdir()
     run("mount", "--bind", exchange / "empty", drives.at("vault"))
-    said = sitting.root(ok=False)
+    said = session.root(ok=False)
     assert f"is the exchange drive, as {exchange} is: request-0001.yaml" in said
     assert left_on(exchange) == {"request-0001.yaml", "empty"}
 
 
-def test_ceremony_on_three_drives_with_each_taken_for_another(drives: Drives, sitting: Sitting) -> None:
-    said = sitting.root()
+def test_ceremony_on_three_drives_with_each_taken_for_another(drives: Drives, session: Sitting) -> None:
+    said = session.root()
     number = re.findall(r"^vault ([0-9a-f]{8}) on .+/mnt/vault: /dev/loop[0-9]+, ext4$", said, re.MULTILINE)
     assert len(number) == 1, said
-    said = sitting.sign("copy", ok=False)
+    said = session.sign("copy", ok=False)
     assert "mnt/copy: is empty: is this the vault?" in said
     assert "ceremony.root" not in said
     assert left_on(drives.at("copy")) == set()
-    assert "is on the drive of the vault" in sitting.sign(output="vault", ok=False)
-    spoken = air_gap.words_in(sitting.sign())
-    assert air_gap.words_in(sitting.sign()) == spoken, "shown once more"
+    assert "is on the drive of the vault" in session.sign(output="vault", ok=False)
+    spoken = air_gap.words_in(session.sign())
+    assert air_gap.words_in(session.sign()) == spoken, "shown once more"
     drives.umount("copy")
-    assert "mnt/copy: no drive is mounted there" in sitting.copy(ok=False)
+    assert "mnt/copy: no drive is mounted there" in session.copy(ok=False)
     assert left_on(drives.at("copy")) == set()
     drives.mount("copy")
-    said = sitting.copy()
+    said = session.copy()
     head = re.findall(r"both drives are equal; head ([0-9a-f]{16})", said)
     assert f"vault {number[0]} on {drives.at('copy')}" in said
     for name in ("vault", "copy"):
         drives.umount(name)
-        said = sitting.offline.invoke("ceremony.verify", drives.at(name), ok=False)
+        said = session.offline.invoke("ceremony.verify", drives.at(name), ok=False)
         assert "all is as it was made" not in said
         drives.mount(name)
-        said = sitting.offline.invoke("ceremony.verify", drives.at(name))
+        said = session.offline.invoke("ceremony.verify", drives.at(name))
         assert f"head {head[0]}" in said
         assert said.endswith("all is as it was made\n")
-    online, exchange = sitting.gap.online, drives.at("exchange")
+    online, exchange = session.gap.online, drives.at("exchange")
     shutil.copytree(drives.at("vault") / "root-1", exchange / "root-1")
     accept = ("ceremony.accept", exchange / "response-0001", "--words", spoken)
     said = online.invoke(*accept, ok=False)
     assert f"private keys are next to the response, in a machine with a network: {exchange}/root-1/key.pem" in said
     run(*re.findall(r"destroy them: (shred -u \S+)", said)[0].split())
-    copied = sitting.gap.project.path.parent / "project"
-    shutil.copytree(sitting.gap.project.path, copied)
+    copied = session.gap.project.path.parent / "project"
+    shutil.copytree(session.gap.project.path, copied)
     elsewhere = Machine(online.folder, online.program, "project")
     assert "ceremony 1 is accepted" in elsewhere.invoke(*accept)
 
 
 @pytest.mark.parametrize("sample", range(SAMPLES))
-def test_signing_that_is_killed_at_any_moment_is_completed_by_the_same_line(sitting: Sitting, sample: int) -> None:
+def test_signing_that_is_killed_at_any_moment_is_completed_by_the_same_line(session: Sitting, sample: int) -> None:
     """With a signal that nobody can catch; the first try that is left alone shows the words of the one response."""
-    sitting.root()
+    session.root()
     started = time.monotonic()
-    vault, program = sitting.drives.at("vault"), sitting.offline.program / "run"
+    vault, program = session.drives.at("vault"), session.offline.program / "run"
     environment = {name: os.environ[name] for name in air_gap.KEPT if name in os.environ}
-    line = [str(part) for part in (*air_gap.ALONE, "sh", program, "invoke", *sitting.line("sign"))]
+    line = [str(part) for part in (*air_gap.ALONE, "sh", program, "invoke", *session.line("sign"))]
     whole = time.monotonic() - started + 1
     killed = 0
     for part in range(3):
         child = subprocess.Popen(
-            line, cwd=sitting.offline.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            line, cwd=session.offline.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
             child.wait(whole * (0.3 + (sample + part / 3) / SAMPLES))
@@ -207,32 +207,32 @@ def test_signing_that_is_killed_at_any_moment_is_completed_by_the_same_line(sitt
             child.send_signal(signal.SIGKILL)
             child.wait()
             killed += 1
-    said = sitting.sign()
-    response = (sitting.drives.at("exchange") / "response-0001/response.yaml").read_bytes()
+    said = session.sign()
+    response = (session.drives.at("exchange") / "response-0001/response.yaml").read_bytes()
     assert (vault / "ceremonies/0001/response.yaml").read_bytes() == response
     assert f"SHA-256 {air_gap.digest_in(said)}" in said
     assert air_gap.words_in(said) == words.first(air_gap.digest_in(said))
-    assert sitting.offline.invoke("ceremony.verify", vault).endswith("all is as it was made\n")
+    assert session.offline.invoke("ceremony.verify", vault).endswith("all is as it was made\n")
 
 
-def test_drive_that_is_pulled_out_while_it_is_copied_leaves_the_vault_whole(drives: Drives, sitting: Sitting) -> None:
-    sitting.root()
-    sitting.sign()
+def test_drive_that_is_pulled_out_while_it_is_copied_leaves_the_vault_whole(drives: Drives, session: Sitting) -> None:
+    session.root()
+    session.sign()
     run("mount", "-o", "remount,ro", drives.at("copy"))
-    said = sitting.copy(ok=False)
+    said = session.copy(ok=False)
     assert "Read-only file system" in said
-    assert sitting.offline.invoke("ceremony.verify", drives.at("vault")).endswith("all is as it was made\n")
+    assert session.offline.invoke("ceremony.verify", drives.at("vault")).endswith("all is as it was made\n")
     run("mount", "-o", "remount,rw", drives.at("copy"))
-    assert "both drives are equal" in sitting.copy()
+    assert "both drives are equal" in session.copy()
 
 
 # -- at a terminal ----------------------------------------------------------------------------------------------------
 
 
-def until_the_passphrase(sitting: Sitting) -> tuple[air_gap.Terminal, str]:
+def until_the_passphrase(session: Sitting) -> tuple[air_gap.Terminal, str]:
     """ceremony.root at a terminal, up to where its passphrase is typed back; and the passphrase that was shown."""
-    line = [part for part in sitting.line("root") if part not in sitting.secret]
-    person = sitting.offline.at_terminal(*line)
+    line = [part for part in session.line("root") if part not in session.secret]
+    person = session.offline.at_terminal(*line)
     person.see("paper and pen at hand, nobody behind you? [yes] ")
     person.type("yes")
     shown = person.see("press Enter when it is written down")
@@ -243,8 +243,8 @@ def until_the_passphrase(sitting: Sitting) -> tuple[air_gap.Terminal, str]:
     return person, " ".join(written)
 
 
-def test_no_slip_ends_the_command_and_nothing_that_is_typed_is_shown(sitting: Sitting) -> None:
-    person, written = until_the_passphrase(sitting)
+def test_no_slip_ends_the_command_and_nothing_that_is_typed_is_shown(session: Sitting) -> None:
+    person, written = until_the_passphrase(session)
     right = written.split()
     wrong = [*right[:6], "acid" if right[6] != "acid" else "acne", *right[7:]]
     before = len(person.shown)
@@ -269,8 +269,8 @@ def test_no_slip_ends_the_command_and_nothing_that_is_typed_is_shown(sitting: Si
 
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "Ctrl-D", "SIGTERM", "SIGHUP"])
-def test_terminal_is_given_back_as_it_was_and_what_was_typed_ahead_is_dropped(sitting: Sitting, how: str) -> None:
-    person, written = until_the_passphrase(sitting)
+def test_terminal_is_given_back_as_it_was_and_what_was_typed_ahead_is_dropped(session: Sitting, how: str) -> None:
+    person, written = until_the_passphrase(session)
     person.press(written.encode()[:20] + b"\n")
     person.see("type it back from the paper")
     if how.startswith("SIG"):
@@ -279,6 +279,6 @@ def test_terminal_is_given_back_as_it_was_and_what_was_typed_ahead_is_dropped(si
         person.press({"Ctrl-C": b"\x03", "Ctrl-D": b"\x04"}[how])
     assert person.end() != 0
     assert person.echoes
-    assert not list(sitting.drives.at("vault").glob("root-*"))
+    assert not list(session.drives.at("vault").glob("root-*"))
     assert "Traceback" not in person.shown
     person.close()

@@ -11,7 +11,7 @@ import pytest
 from pki.ceremony import audit, shares, words
 from pki.ceremony.offline import key_storage, session, steps
 from pki.ceremony.offline.steps import NewKey
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import PkiError
 from pki.x509 import keys
 from tests import judges
@@ -54,16 +54,16 @@ class Kept(RealHome):
 def test_every_kind_of_ceremony_is_held_under_this_custody(way: str, tmp_path: Path, softhsm: SoftHsm) -> None:
     home = Kept(real_home(tmp_path).path, way, softhsm)
     kinds = (
-        (0, Wish()),
-        (30, Wish(generations=("server",))),
-        (60, Wish(ladder=True)),
-        (90, Wish(revoke=(("client-1", "keyCompromise"),))),
-        (120, Wish(generations=("root",))),
-        (150, Wish(destroy=("root-1",))),
-        (180, Wish(generations=("client",))),
+        (0, RequestOptions()),
+        (30, RequestOptions(generations=("server",))),
+        (60, RequestOptions(crls=True)),
+        (90, RequestOptions(revoke=(("client-1", "keyCompromise"),))),
+        (120, RequestOptions(generations=("root",))),
+        (150, RequestOptions(destroy=("root-1",))),
+        (180, RequestOptions(generations=("client",))),
     )
-    for day, wish in kinds:
-        home.ceremony(wish, days=day)
+    for day, options in kinds:
+        home.ceremony(options, days=day)
         assert home.doit(days=day).status == 0
         assert home.doit(days=day).made == {}
         for place in (home.path / "ca", home.vault.folder):

@@ -187,7 +187,7 @@ def assert_named(report: Report | None, said: str, path: Path, where: str) -> No
     """A run that fails says which file it was, or what cannot be done for it, with something to type."""
     text = said if report is None else " ".join(report.failed.values())
     assert path.name in text or path.parent.name in text, f"{where}\n{said}"
-    assert re.search(r"restore|doit|ca\.rewrap|ceremony|put it|backup", text), f"{where}\n{said}"
+    assert re.search(r"restore|doit|ca\.change the passphrase|ceremony|put it|backup", text), f"{where}\n{said}"
 
 
 # -- OpenSSL ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A delivery that is looked at from outside: proven by real handshakes, or put back."""
+"""A delivery that is looked at from outside: verified by real handshakes, or put back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pki.deploy.tls_client import Endpoint
-from pki.deploy.verification import UNPROVEN
+from pki.deploy.verification import NOT_VERIFIED
 from tests.conftest import Home
 from tests.integration.conftest import LiveHome
 from tests.test_delivery import NAME, Live, delivered, delivered_once
@@ -84,9 +84,9 @@ def served(delivered: Live) -> Iterator[tuple[Live, Server]]:
 
 def test_a_release_that_is_served_is_proven_and_one_that_is_not_is_put_back(served: tuple[Live, Server]) -> None:
     live, server = served
-    live.home.edit("auto_https off", "auto_https off # proven", "templates/caddy/Caddyfile")
+    live.home.edit("auto_https off", "auto_https off # verified", "templates/caddy/Caddyfile")
     assert live.doit().status == 0
-    assert live.receipt()["proof"] == {"jellyfin": ["proven", "proven"]}
+    assert live.receipt()["verification"] == {"jellyfin": ["verified", "verified"]}
     before = live.host.holds()
     server.stubborn = True
     shutil.rmtree(live.home.path / "build/certs/media")
@@ -98,13 +98,13 @@ def test_a_release_that_is_served_is_proven_and_one_that_is_not_is_put_back(serv
     assert live.host.litter() == []
     server.stubborn = False
     assert live.doit().status == 0
-    assert live.receipt()["proof"] == {"jellyfin": ["proven", "proven"]}
+    assert live.receipt()["verification"] == {"jellyfin": ["verified", "verified"]}
 
 
 def test_services_are_looked_at_daily_though_nothing_differs_on_their_host(served: tuple[Live, Server]) -> None:
     live, server = served
-    assert live.doit(days=0.6).made == {"deploy:media": "jellyfin is proven"}
-    assert live.receipt()["proof"] == {"jellyfin": ["proven", "proven"]}
+    assert live.doit(days=0.6).made == {"deploy:media": "jellyfin is verified"}
+    assert live.receipt()["verification"] == {"jellyfin": ["verified", "verified"]}
     assert live.doit(days=0.6).made == live.doit(days=1.2).made == {}
     assert [note["what"] for note in live.history()] == ["delivered", "looked at"]
     before, receipt = live.host.touched(), live.receipt()
@@ -123,9 +123,9 @@ def test_a_service_that_is_out_of_reach_is_unproven_and_no_fault(served: tuple[L
     assert live.doit(days=0.6).status == 0
     live.endpoints[:] = [replace(live.endpoints[0], port=1)]
     report = live.doit(days=1.2)
-    assert (report.status, report.made) == (0, {"deploy:media": f"jellyfin is {UNPROVEN}"})
+    assert (report.status, report.made) == (0, {"deploy:media": f"jellyfin is {NOT_VERIFIED}"})
     assert live.doit(days=1.2).made == {}
-    assert live.delivery(1.2).state(live.home.moment(1.2)) == "unproven: jellyfin"
+    assert live.delivery(1.2).state(live.home.moment(1.2)) == "not verified: jellyfin"
 
 
 def test_what_goes_on_answering_for_a_moment_after_its_reload_proves_nothing(served: tuple[Live, Server]) -> None:

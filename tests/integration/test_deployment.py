@@ -52,7 +52,9 @@ def everything_serves(four: Fleet, *kinds: str) -> None:
 def test_a_first_delivery_is_proven_at_every_proxy(four: Fleet) -> None:
     everything_serves(four)
     for kind in KINDS:
-        assert four.receipt(kind)["proof"] == {key: ["proven", "proven"] for key in (f"{kind}-admin", f"{kind}-open")}
+        assert four.receipt(kind)["verification"] == {
+            key: ["verified", "verified"] for key in (f"{kind}-admin", f"{kind}-open")
+        }
         assert refuses(four.curl(f"https://{kind}-admin.lab.internal/"))
     assert four.curl("http://192.0.2.11/crl/client-1.crl", "-H", "Host: pki.lab.internal") == "200"
 
@@ -79,7 +81,7 @@ def test_a_revoked_client_is_refused_everywhere_and_nobody_else_is(four: Fleet) 
     old.write_bytes((four.home / "ca/clients/admin/tls.pem").read_bytes())
     said = four.program("invoke", "revoke", "admin", "--reason", "key-compromise", "--yes")
     for kind in KINDS:
-        assert seen_at(said, kind).startswith("proven"), said
+        assert seen_at(said, kind).startswith("verified"), said
         assert refuses(four.curl(f"https://{kind}-admin.lab.internal/", "--cert", str(old)))
         assert four.as_client(kind) == "200"
         assert four.as_client(kind, "other") == "200"
@@ -92,9 +94,9 @@ def test_a_revocation_says_where_it_is_not_proven_and_until_when_the_old_list_ho
     four.lab.plug(apache)
     assert seen_at(said, "apache").startswith("open")
     assert "the old CRL holds there, at the latest until 2" in seen_at(said, "apache")
-    assert said.splitlines()[-1].startswith("revoked and published; not proven: apache/apache-admin;")
+    assert said.splitlines()[-1].startswith("revoked and published; not verified: apache/apache-admin;")
     for kind in set(KINDS) - {"apache"}:
-        assert seen_at(said, kind).startswith("proven"), said
+        assert seen_at(said, kind).startswith("verified"), said
     four.program("doit")
     everything_serves(four, "apache")
 
@@ -109,7 +111,7 @@ def test_a_reload_that_does_nothing_leaves_the_revoked_in_and_is_found_out(four:
     host.write("/etc/pki-apply.conf", conf)
     assert seen_at(said, "haproxy").startswith("failed haproxy/haproxy-admin    lets it in with 200")
     assert "STILL LET IN: haproxy/haproxy-admin" in said.splitlines()[-1]
-    assert seen_at(said, "nginx").startswith("proven")
+    assert seen_at(said, "nginx").startswith("verified")
     host.run("systemctl", "reload", "haproxy")
     everything_serves(four, "haproxy")
 
@@ -117,7 +119,7 @@ def test_a_reload_that_does_nothing_leaves_the_revoked_in_and_is_found_out(four:
 def test_the_revocation_of_a_servers_certificate_is_proven_by_what_its_host_serves(four: Fleet) -> None:
     before = four.served("caddy")
     said = four.program("invoke", "revoke", "caddy", "--reason", "superseded", "--yes")
-    assert "proven caddy/caddy-open         serves another certificate" in said
+    assert "verified caddy/caddy-open         serves another certificate" in said
     assert four.served("caddy") == four.issued("caddy") != before
 
 
@@ -141,7 +143,7 @@ def test_an_added_service_is_certified_delivered_and_proven(four: Fleet) -> None
     four.edit("pki.yaml", "      nginx-open:", f"{service}      nginx-open:")
     four.program("doit")
     assert four.curl("https://nginx-new.lab.internal/") == "200"
-    assert four.receipt("nginx")["proof"]["nginx-new"] == ["proven", "proven"]
+    assert four.receipt("nginx")["verification"]["nginx-new"] == ["verified", "verified"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import PkiError
 from pki.monitor.report import status_table
 from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.integration.years import Years, moment, quick_years
 
-ASKED = 490  # 730 days of an intermediate, less 180 of a client certificate, less 60 of handover
+ASKED = 490  # 730 days of an intermediate, less 180 of a client certificate, less 60 of overlap
 HELD = ASKED + 14
-ROOT_ASKED = 2740  # 3650 days of a root, less 730 of an intermediate, less 180 of handover
+ROOT_ASKED = 2740  # 3650 days of a root, less 730 of an intermediate, less 180 of overlap
 ROOT_HELD = ROOT_ASKED + 14
 ROOT_END = 3650
 LEAVES = {"cert:monitoring-mtls", "cert:forge-mtls", "cert:media", "cert:client-admin"}
@@ -95,7 +95,7 @@ def test_nobody_notices_when_the_intermediates_hand_over(years: Years, home: Rea
     for day, report in years.walk(745):
         assert not report.data["notes"], day
         assert not reissued_early(report.made), day
-        dropped |= {day: report.made["tidy:build"]} if "tidy:build" in report.made else {}
+        dropped |= {day: report.made["cleanup:build"]} if "cleanup:build" in report.made else {}
     assert years.faults == []
     assert years.looks > 2 * (745 - ASKED) // 7, "every week, before and after"
     (reasons,) = dropped.values()
@@ -108,7 +108,7 @@ def test_browser_keeps_its_old_certificate_over_a_handover(years: Years, home: R
     for day in (150, 300, 450, ASKED):
         years.run(day)
     home.doit("cert:client-admin", days=HELD)
-    home.project(HELD).store.truth(home.plan(HELD).leaves["client-admin"]).unlink()
+    home.project(HELD).store.bundle(home.plan(HELD).leaves["client-admin"]).unlink()
     last = years.run(HELD).made
     assert "cert:client-admin" in last
     hold(years, home, HELD)
@@ -208,7 +208,7 @@ def test_nobody_notices_when_the_root_hands_over(grown: Years, *, destroyed: boo
     if destroyed:
         for _, report in grown.walk(ROOT_HELD + 60):
             assert not reissued_early(report.made)
-        home.ceremony(Wish(destroy=("root-1",)), days=ROOT_HELD + 60)
+        home.ceremony(RequestOptions(destroy=("root-1",)), days=ROOT_HELD + 60)
         assert not (home.vault.folder / "root-1" / "key.pem").exists()
         assert not leaves_in(grown.run(ROOT_HELD + 60).made)
         grown.look(ROOT_HELD + 60)
@@ -239,9 +239,9 @@ def test_root_that_ended_long_ago_does_not_keep_a_project_from_a_new_one(home: R
 
 def test_key_of_the_root_that_signs_is_destroyed_only_along_with_a_new_root(home: RealHome) -> None:
     with pytest.raises(PkiError, match="root-1: is the root that signs"):
-        home.ask(Wish(destroy=("root-1",)))
-    home.ceremony(Wish(generations=("root",), destroy=("root-1",)), days=1)
+        home.ask(RequestOptions(destroy=("root-1",)))
+    home.ceremony(RequestOptions(generations=("root",), destroy=("root-1",)), days=1)
     assert not (home.vault.folder / "root-1" / "key.pem").exists()
-    home.ceremony(Wish(generations=("server",)), days=2)
+    home.ceremony(RequestOptions(generations=("server",)), days=2)
     with pytest.raises(PkiError, match="root-1: its key was destroyed already"):
-        home.ask(Wish(destroy=("root-1",)), days=3)
+        home.ask(RequestOptions(destroy=("root-1",)), days=3)

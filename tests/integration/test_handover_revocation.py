@@ -1,4 +1,4 @@
-"""A handover and a revocation before proxies and browsers as themselves; old CRLs that come back."""
+"""A overlap and a revocation before proxies and browsers as themselves; old CRLs that come back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.integration.conftest import TIMEOUT, LiveRealHome, built
@@ -19,8 +19,8 @@ from tests.integration.proxies import NAMES, Proxy, Upstreams, started
 from tests.integration.test_proxies import HOSTS, MTLS, TLS, Stage, address, serve_two_on_each_host
 from tests.integration.years import quick_years
 
-CLIENTS_LOST = Wish(revoke=(("client-1", "keyCompromise"),))
-SERVERS_LOST = Wish(revoke=(("server-1", "keyCompromise"),))
+CLIENTS_LOST = RequestOptions(revoke=(("client-1", "keyCompromise"),))
+SERVERS_LOST = RequestOptions(revoke=(("server-1", "keyCompromise"),))
 NEXT_RUNG = 360  # 390 days of a root CRL, less 30 of overlap
 
 
@@ -74,7 +74,7 @@ def test_proxies_serve_old_and_new_clients_under_two_roots(
     served.edit("host: monitoring}", f"host: {HOSTS[kind]}}}")
     built(served)
     with started(kind, served, HOSTS[kind], tmp_path / "work") as proxy:
-        served.ceremony(Wish(generations=("root",)))
+        served.ceremony(RequestOptions(generations=("root",)))
         built(served)
         reload(proxy)
         assert len(judges.certificates(new.read_bytes())) == 3, "leaf, intermediate, and the new root by the old one"
@@ -140,14 +140,14 @@ def test_host_without_mutual_tls_is_left_as_it_is(real: RealHome) -> None:
 
 
 def test_intermediate_that_is_named_twice_is_revoked_once(real: RealHome) -> None:
-    (ladder,) = real.ask(Wish(revoke=CLIENTS_LOST.revoke * 2)).request.ladders
-    assert [one.generation for one in ladder.revoked] == ["client-1"]
+    (series,) = real.ask(RequestOptions(revoke=CLIENTS_LOST.revoke * 2)).request.crl_series
+    assert [one.generation for one in series.revoked] == ["client-1"]
 
 
 # -- old CRLs that come back ------------------------------------------------------------------------------------------
 
 
-def rungs(home: RealHome) -> dict[Path, bytes]:
+def presigned_crls(home: RealHome) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in home.path.glob("ca/root/root-1/crl/*.pem")}
 
 
@@ -162,10 +162,10 @@ def lists_client_1(home: RealHome, file: str) -> bool:
 @pytest.mark.parametrize("days", [0, 1, NEXT_RUNG - 1, NEXT_RUNG, NEXT_RUNG + 1])
 def test_old_rungs_put_back_are_not_published(real: RealHome, days: int) -> None:
     """The one that has begun is outnumbered; the one that had not begun then is outnumbered on its own day too."""
-    old = rungs(real)
+    old = presigned_crls(real)
     assert len(old) == 2
     real.ceremony(CLIENTS_LOST)
-    assert not old.keys() & rungs(real).keys()
+    assert not old.keys() & presigned_crls(real).keys()
     for path, content in old.items():
         path.write_bytes(content)
     assert real.doit(days=days).status == 0
@@ -176,10 +176,10 @@ def test_old_rungs_put_back_are_not_published(real: RealHome, days: int) -> None
 @pytest.mark.parametrize("days", [1, NEXT_RUNG])
 def test_old_rungs_in_place_of_the_new_are_refused(real: RealHome, days: int) -> None:
     """As after a restored backup: what is published stays, and the run says that it cannot go on."""
-    old = rungs(real)
+    old = presigned_crls(real)
     real.ceremony(CLIENTS_LOST)
     assert real.doit().status == 0
-    for path in rungs(real):
+    for path in presigned_crls(real):
         path.unlink()
     for path, content in old.items():
         path.write_bytes(content)
@@ -193,7 +193,7 @@ def test_revocation_outlives_the_rungs_of_its_day(real: RealHome) -> None:
     """Every later ceremony lists it again, until the revoked intermediate would have ended by itself."""
     real.ceremony(CLIENTS_LOST)
     for day in (NEXT_RUNG + 1, 490, 729):
-        real.ceremony(Wish(ladder=True), days=day)
+        real.ceremony(RequestOptions(crls=True), days=day)
         assert real.doit(days=day).status == 0
         assert lists_client_1(real, "build/crl/root-1.pem"), day
 

@@ -40,9 +40,9 @@ def test_ceremony_survives_kill_before_each_rename(rename: int, new_project: Liv
 
 @pytest.mark.parametrize("rename", [1, 2, 3])
 def test_new_passphrase_survives_kill_before_each_rename(rename: int, home: LiveHome) -> None:
-    killed_before_rename(home, rename, "invoke", "ca.rewrap", "server-1")
+    killed_before_rename(home, rename, "invoke", "ca.change-passphrase", "server-1")
     home.invoke("renew", "media")
-    home.invoke("ca.rewrap", "server-1")
+    home.invoke("ca.change-passphrase", "server-1")
     assert b"server-1.new" not in home.read("secrets.yaml")
     report = home.doit()
     assert report.status == 0, report.failed

@@ -73,7 +73,7 @@ def test_a_lost_laptop_is_shut_out_within_one_command_and_nobody_else_is(story: 
 
     said = fleet.program("invoke", "revoke", LAPTOP, "--reason", "key-compromise", "--yes")
 
-    assert "revoked, published, and proven at" in said
+    assert "revoked, published, and verified at" in said
     assert all(f"{kind}-admin" in said.splitlines()[-1] for kind in KINDS)
     # What a browser had connected ahead of need is answered once, within ten seconds: docs/proxies.md.
     time.sleep(UNUSED_CONNECTION)

@@ -131,9 +131,9 @@ def test_crl_verifies_in_both_forms(shown: LiveHome, generation: str) -> None:
         assert "verify OK" in run(*command, certificate_of(shown, generation))
 
 
-@pytest.mark.parametrize("rung", [0, 1])
-def test_every_rung_of_the_root_ladder_verifies(shown: LiveHome, rung: int) -> None:
-    crl = sorted((shown.path / "ca/root/root-1/crl").iterdir())[rung]
+@pytest.mark.parametrize("presigned_crl", [0, 1])
+def test_every_rung_of_the_root_ladder_verifies(shown: LiveHome, presigned_crl: int) -> None:
+    crl = sorted((shown.path / "ca/root/root-1/crl").iterdir())[presigned_crl]
     said = run("openssl", "crl", "-verify", "-noout", "-in", crl, "-CAfile", certificate_of(shown, "root-1"))
     assert "verify OK" in said
 

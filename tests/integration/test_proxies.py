@@ -553,7 +553,7 @@ def probers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> Prober
     for leaf in (probe_leaf(project.inventory), canary_leaf(project.inventory)):
         certificates.issue(project, replace(leaf, is_revoked=False), [Why.ASKED_FOR()])
         files.append(folder / f"{leaf.name}.pem")
-        files[-1].write_bytes(project.store.truth(leaf).read_bytes())
+        files[-1].write_bytes(project.store.bundle(leaf).read_bytes())
     key, other = keys.new_key("ec-p256"), _authority(None, "Evil Root")
     leaf = _signed(other, PROBE, key, profiles.leaf(probe_leaf(project.inventory), key.public_key()))
     (folder / "pretender.pem").write_bytes(keys.private_pem(key) + pem_encoding.pem_of([leaf, other.certificate]))

@@ -113,7 +113,7 @@ def test_host_that_is_more_than_the_name_of_the_handshake_reaches_no_upstream(pr
             [said] = [text for name, text in found.headers if name.lower() == "host"]
             port = ".*" if proxy.name == "traefik" else "[0-9]+"
             assert re.fullmatch(rf"{re.escape(names['own'])}(:{port})?", said), found
-            assert proxy.name in {"nginx", "traefik"}, found  # nginx writes the name anew
+            assert proxy.name in {"nginx", "traefik"}, found  # nginx writes the name again
 
 
 @pytest.mark.parametrize("second", ["Host: {other}", "host:{other}", "Host : {other}", "X-A: b\r\nHost: {other}"])

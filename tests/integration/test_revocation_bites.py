@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.deploy import access, verification
-from pki.deploy.tls_client import Endpoint, Eyes, Unreached
-from pki.deploy.verification import PASSED_ON, PROVEN, Promise
+from pki.deploy.tls_client import Endpoint, Prober, Unreached
+from pki.deploy.verification import PASSED_ON, VERIFIED, Expectation
 from pki.pipeline.delivery_targets import Outlook
 from pki.pipeline.desired_state import World
 from tests.integration.conftest import LiveHome
@@ -82,19 +82,19 @@ class Watched:
         return self.endpoint(MTLS[self.proxy.name])
 
     def seen(self, *, answers: bool = True) -> str:
-        """What a look at both services finds; of the open one nothing else than that it is proven."""
+        """What a look at both services finds; of the open one nothing else than that it is verified."""
         opened = self.endpoint(TLS[self.proxy.name], "tls")
-        promises = {
-            end.name: Promise(self._fingerprint(leaf), answers=answers, revokes=True)
+        expectations = {
+            end.name: Expectation(self._fingerprint(leaf), answers=answers, revokes=True)
             for end, leaf in ((self.mtls, f"{self.proxy.host}-mtls"), (opened, self.proxy.host))
         }
-        found = verification.judge([self.mtls, opened], promises, None, self.eyes)
-        assert found[opened.service] == PROVEN
+        found = verification.judge([self.mtls, opened], expectations, None, self.prober)
+        assert found[opened.service] == VERIFIED
         return found[self.mtls.service]
 
     @property
-    def eyes(self) -> Eyes:
-        return Outlook(World.of(self.home.project())).eyes
+    def prober(self) -> Prober:
+        return Outlook(World.of(self.home.project())).prober
 
     def _fingerprint(self, leaf: str) -> str:
         served = x509.load_pem_x509_certificate(self.home.read(f"build/certs/{leaf}/cert.pem"))
@@ -129,7 +129,7 @@ everywhere = pytest.mark.parametrize("watched", NAMES, indirect=True)
 
 @everywhere
 def test_each_proxy_is_proven_until_it_forgets_revocations(watched: Watched) -> None:
-    assert watched.seen() == PROVEN
+    assert watched.seen() == VERIFIED
     assert watched.mtls.service not in watched.upstreams.seen
     watched.spoil(*FORGETS[watched.proxy.name])
     assert watched.seen().text == "lets the canary in with 204, which is revoked"
@@ -138,7 +138,7 @@ def test_each_proxy_is_proven_until_it_forgets_revocations(watched: Watched) -> 
 
 @everywhere
 def test_a_proxy_that_passes_the_probe_on_is_told_from_one_that_answers_it(watched: Watched) -> None:
-    assert watched.seen() == PROVEN
+    assert watched.seen() == VERIFIED
     watched.spoil(*PASSES_ON[watched.proxy.name])
     assert watched.seen().text == "answers 200 to the probe, and its configuration says 204"
     assert watched.seen(answers=False) == PASSED_ON
@@ -159,7 +159,7 @@ def test_a_revocation_ends_sessions_that_were_open_before_it(
         proxy.configure()
         proxy.reload()
         assert access.refused(watched.mtls, roots, old, session) == ""
-        assert watched.seen() == PROVEN
+        assert watched.seen() == VERIFIED
     with pytest.raises(Unreached, match="could not be reached"):
         access.refused(watched.mtls, roots, old, session)
 

@@ -83,7 +83,7 @@ def pages(shown: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         (work / f"{name}.html").write_text(text)
     stopped = shown.copy(work / "stopped").project().store
     update_page.nothing_was_run(
-        stopped, datetime.now(UTC), "pki.yaml:40: hosts.media.proxy: expected …", "mend pki.yaml"
+        stopped, datetime.now(UTC), "pki.yaml:40: hosts.media.proxy: expected …", "fix pki.yaml"
     )
     real = {"well": shown.project().store, "stopped": stopped}
     paths = {name: place.report("status.html") for name, place in real.items()}

@@ -42,7 +42,7 @@ def announced(found: Timeline) -> dict[int, set[str]]:
         for at, _ in one.issued:
             days.setdefault(day_of(at), set()).add(f"cert:{name}")
     for event in found.events:
-        if event.what == "rung":
+        if event.what == "presigned_crl":
             days.setdefault(day_of(event.at), set()).add(event.subject)
         if event.what == "request":
             days.setdefault(day_of(event.at), set()).add("ceremony:request")
@@ -74,8 +74,12 @@ def test_years_come_as_they_were_foretold(tmp_path: Path) -> None:
     home = real_home(tmp_path / "real")
     # CRLs every quarter, and longer certificates, so that the years have fewer days on which something changes
     home.edit("crl: {lifetime: 21d, refresh: 7d}", "crl: {lifetime: 180d, refresh: 90d}")
-    home.edit("server: {lifetime: 90d, renew_before: 30d", "server: {lifetime: 180d, renew_before: 20d, spread: 20d")
-    home.edit("client: {lifetime: 180d, renew_before: 30d", "client: {lifetime: 180d, renew_before: 30d, spread: 10d")
+    home.edit(
+        "server: {lifetime: 90d, renew_before: 30d", "server: {lifetime: 180d, renew_before: 20d, renew_spread: 20d"
+    )
+    home.edit(
+        "client: {lifetime: 180d, renew_before: 30d", "client: {lifetime: 180d, renew_before: 30d, renew_spread: 10d"
+    )
     home.edit("root:   {lifetime: 10y", "root:   {lifetime: 5y")
     home.ceremony()
     assert home.doit().status == 0

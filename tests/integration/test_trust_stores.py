@@ -25,9 +25,9 @@ permit_addresses: [192.0.2.0/24]
 publish: {url: "http://pki.lab.internal", host: web}
 sandbox: true
 authorities:
-  root:   {lifetime: 400d, handover: 30d, crl: {lifetime: 90d, rungs: 3}}
-  server: {lifetime: 100d, handover: 10d}
-  client: {lifetime: 100d, handover: 10d}
+  root:   {lifetime: 400d, overlap: 30d, crl: {lifetime: 90d, presigned: 3}}
+  server: {lifetime: 100d, overlap: 10d}
+  client: {lifetime: 100d, overlap: 10d}
 profiles:
   server: {lifetime: 30d, renew_before: 10d}
   client: {lifetime: 30d, renew_before: 10d}

@@ -97,7 +97,7 @@ def test_what_was_delivered_is_what_is_served_and_there_is_nothing_left_to_do(to
     for name, host in told.story.wanted.hosts.items():
         receipt = json.loads(told.story.ca.read(PROJECT_FOLDER / f"build/receipts/{name}.json"))
         assert receipt["transport"] == "ssh"
-        assert receipt["proof"] == {key: ["proven", "proven"] for key in host.services}
+        assert receipt["verification"] == {key: ["verified", "verified"] for key in host.services}
     assert is_idle(told.story.doit())
 
 

@@ -1,4 +1,4 @@
-"""A wrong clock, in whole processes: what a run refuses, who confirms the clock, and what the next right one mends."""
+"""A wrong clock, in whole processes: what a run refuses, who confirms the clock, and what the next right one fixes."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.authority.import_ca import naming, openssl_index
 from pki.authority.import_ca import revocations as import_ca_revocations
-from pki.authority.import_ca.scan import Papers, find
+from pki.authority.import_ca.scan import ScannedFiles, find
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.ledger.types import Books, Issued, LastCrl
+from pki.ledger.types import IssuanceRecords, Issued, LastCrl
 from pki.project.external_ca import has_signed
 from pki.project.generations import Generation
 from pki.project.project import Project
@@ -36,7 +36,7 @@ UNNAMED = ArtifactId("", "")  # before all of them are known: see `naming`
 class Found:
     """What is new in a folder, how much of it was known already, and what was left out, with the reason."""
 
-    books: Books
+    issuance_records: IssuanceRecords
     known: int
     left_out: tuple[str, ...]
 
@@ -70,12 +70,12 @@ def read(project: Project, name: str, folder: Path, shown: str) -> Found:
     last = project.ledger.last_crl(name) if project.has_ledger else None
     crl = _last_crl(shelf)
     newer = crl if crl and (last is None or crl.number > last[0]) else None
-    books = Books(name, tuple(new), tuple(revocations), newer)
-    return Found(books, len(known), (*shelf.left_out, *stays))
+    issuance_records = IssuanceRecords(name, tuple(new), tuple(revocations), newer)
+    return Found(issuance_records, len(known), (*shelf.left_out, *stays))
 
 
 def _sorted(ca: Generation, folder: Path, shown: str) -> _Shelf:
-    papers, rows, faults, number = find(folder, shown), list[openssl_index.Row](), list[str](), 0
+    scanned_files, rows, faults, number = find(folder, shown), list[openssl_index.Row](), list[str](), 0
     place = next((one for one in PLACES if (folder / one / "index.txt").is_file()), None)
     if place is not None:
         name = "/".join(part for part in (shown, place, "index.txt") if part)
@@ -83,7 +83,7 @@ def _sorted(ca: Generation, folder: Path, shown: str) -> _Shelf:
         number = _number(folder / place / "crlnumber", name.replace("index.txt", "crlnumber"), faults)
     certificates: dict[int, tuple[str, x509.Certificate]] = {}
     strange, left_out = set[tuple[int, datetime]](), dict[bytes, str]()
-    for file, cert in papers.certificates:
+    for file, cert in scanned_files.certificates:
         if why := _strange(ca, cert):
             strange.add((cert.serial_number, cert.not_valid_after_utc))
             if why.code is not Why.CA_ITSELF:
@@ -91,9 +91,11 @@ def _sorted(ca: Generation, folder: Path, shown: str) -> _Shelf:
         elif certificates.setdefault(cert.serial_number, (file, cert))[1] != cert:
             first = certificates[cert.serial_number][0]
             faults.append(f"{file}: serial {cert.serial_number:02X} is that of another certificate too, in {first}")
-    crls = [crl for _, crl in papers.crls if has_signed(ca.certificate, crl)]
-    _check_found(ca, papers, shown, faults=[*papers.faults, *faults], is_its_own=bool(certificates or crls))
-    others = [f"{file}: is a CRL that {ca.name} did not sign" for file, crl in papers.crls if crl not in crls]
+    crls = [crl for _, crl in scanned_files.crls if has_signed(ca.certificate, crl)]
+    _check_found(
+        ca, scanned_files, shown, faults=[*scanned_files.faults, *faults], is_its_own=bool(certificates or crls)
+    )
+    others = [f"{file}: is a CRL that {ca.name} did not sign" for file, crl in scanned_files.crls if crl not in crls]
     rows = [row for row in rows if (row.serial, row.end) not in strange or row.serial in certificates]
     zero = [
         f"{shown}: line {row.line} of index.txt has serial 00, which no CRL can list" for row in rows if not row.serial
@@ -115,15 +117,19 @@ def _strange(ca: Generation, cert: x509.Certificate) -> Reason | None:
     return Why.BAD_SERIAL(subject=subject, serial=cert.serial_number) if cert.serial_number <= 0 else None
 
 
-def _check_found(ca: Generation, papers: Papers, shown: str, *, faults: list[str], is_its_own: bool) -> None:
+def _check_found(
+    ca: Generation, scanned_files: ScannedFiles, shown: str, *, faults: list[str], is_its_own: bool
+) -> None:
     if faults:
         raise PkiError(
             "\n".join(["nothing was taken in, because of what is wrong there:", *faults]),
-            "mend it, then type the same line again",
+            "fix it, then type the same line again",
         )
     if not is_its_own:
         there = (
-            f"{len(papers.certificates)} certificates are there" if papers.certificates else "no certificate is there"
+            f"{len(scanned_files.certificates)} certificates are there"
+            if scanned_files.certificates
+            else "no certificate is there"
         )
         raise PkiError(
             f"{shown}: holds nothing that {ca.name} signed ({ca.certificate.subject.rfc4514_string()}); {there}",

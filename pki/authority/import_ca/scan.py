@@ -21,7 +21,7 @@ NOT_HERE = {"private", "private_by_serial", "reqs", "reqs_by_serial"}  # keys an
 
 
 @dataclass
-class Papers:
+class ScannedFiles:
     """What a folder holds, each with its file as messages show it; `faults` are files that cannot be read."""
 
     certificates: list[tuple[str, x509.Certificate]] = field(default_factory=list)
@@ -29,9 +29,9 @@ class Papers:
     faults: list[str] = field(default_factory=list)
 
 
-def find(folder: Path, shown: str) -> Papers:
+def find(folder: Path, shown: str) -> ScannedFiles:
     """Every certificate and CRL below a folder; `shown` is what messages call it."""
-    found = Papers()
+    found = ScannedFiles()
     for path in _files(folder):
         name = f"{shown}/{path.relative_to(folder)}"
         try:
@@ -50,7 +50,7 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _take(found: Papers, name: str, suffix: str, data: bytes) -> None:
+def _take(found: ScannedFiles, name: str, suffix: str, data: bytes) -> None:
     """Add what is in a file: every PEM section of the two kinds, or DER; other PEM files are passed over."""
     sections = list(pem.sections(data, *LABELS))
     for section in sections:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 from pki.ceremony import request_response, words
 from pki.ceremony.offline.session import Ceremony
-from pki.ceremony.request_response import Request, Response, SignedCertificate, SignedRung
+from pki.ceremony.request_response import Request, Response, SignedCertificate, SignedCrl
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.transcript_chain import Record, load
 from pki.ceremony.transcript_page import page
@@ -28,9 +28,9 @@ EARLIER = "earlier"  # the folder, beside a response, of the ceremonies before i
 def response(
     ceremony: Ceremony,
     certificates: list[SignedCertificate],
-    rungs: list[tuple[SignedRung, x509.CertificateRevocationList]],
+    presigned_crls: list[tuple[SignedCrl, x509.CertificateRevocationList]],
 ) -> dict[str, bytes]:
-    """The files of a response: the request as it was, the response, and each rung in a file of its own."""
+    """The files of a response: the request as it was, the response, and each pre-signed CRL in a file of its own."""
     request = ceremony.request
     made = Response(
         format="doit-pki ceremony response 1",
@@ -39,11 +39,11 @@ def response(
         signed=ceremony.transcript.records[-1].at,
         transcript=ceremony.transcript.head,
         certificates=tuple(certificates),
-        rungs=tuple(rung for rung, _ in rungs),
+        presigned_crls=tuple(presigned_crl for presigned_crl, _ in presigned_crls),
         destroyed=request.destroy,
     )
     files = {"request.yaml": ceremony.data, "response.yaml": request_response.dump(made)}
-    return files | {rung.file: pem_encoding.pem_of([crl]) for rung, crl in rungs}
+    return files | {presigned_crl.file: pem_encoding.pem_of([crl]) for presigned_crl, crl in presigned_crls}
 
 
 def private_forms(keys: Iterable[PrivateKey]) -> list[bytes]:
@@ -159,18 +159,20 @@ def printed(records: Sequence[Record], request: Request, asked: str, answered: s
 
 
 def destroy_superseded(ceremony: Ceremony) -> None:
-    """Remove, from earlier ceremonies in the vault, CRLs that the new ladders replace: they must never be published.
+    """Remove, from earlier ceremonies in the vault, CRLs that the new series of pre-signed CRLs replace: they must never be published.
 
     What a killed ceremony left of them goes too.
     """
-    roots = {ladder.root for ladder in ceremony.request.ladders}
+    roots = {series.root for series in ceremony.request.crl_series}
     for past in ceremony.known.history:
         if past.number >= ceremony.request.number:  # this ceremony itself, when it is resumed
             continue
-        for rung in past.response.rungs:
-            path = past.folder / rung.file
-            if rung.root in roots and path.exists():
-                ceremony.transcript.record("destroyed", name=f"CRL {rung.number} of {rung.root}", sha256=rung.sha256)
+        for presigned_crl in past.response.presigned_crls:
+            path = past.folder / presigned_crl.file
+            if presigned_crl.root in roots and path.exists():
+                ceremony.transcript.record(
+                    "destroyed", name=f"CRL {presigned_crl.number} of {presigned_crl.root}", sha256=presigned_crl.sha256
+                )
                 path.unlink()
 
 

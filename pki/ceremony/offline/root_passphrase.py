@@ -17,7 +17,7 @@ from pki.x509 import keys
 from pki.x509.keys import PrivateKey
 
 
-def rewrap(
+def change_passphrase(
     vault: Vault,
     target: Vault,
     root: str,
@@ -26,7 +26,7 @@ def rewrap(
     clock: Callable[[], datetime],
     admit: Callable[[Transcript], None] = lambda _: None,
 ) -> None:
-    """Encrypt the key of `root` anew, in `target`: the vault itself, or an empty medium that the whole of it goes to.
+    """Encrypt the key of `root` again, in `target`: the vault itself, or an empty medium that the whole of it goes to.
 
     `admit` records that a vault is not on a drive. Raises PkiError, with the vault as it was, when the key cannot be
     opened or the new medium is not fit.
@@ -52,7 +52,7 @@ def rewrap(
     target.open_key(root, made.passphrase, "this ceremony")
     what = "a new passphrase" if target == vault else "a new passphrase and a new drive"
     transcript.record(
-        "rewrapped",
+        "changed",
         name=root,
         what=what,
         kept=made.kept,

@@ -14,7 +14,7 @@ from pki.ceremony.drafts import CertificateDraft, Draft
 from pki.ceremony.lint import Signed
 from pki.ceremony.offline import negative_tests, response_export
 from pki.ceremony.offline.session import Ceremony
-from pki.ceremony.request_response import AskedRoot, SignedCertificate, SignedRung
+from pki.ceremony.request_response import AskedRoot, SignedCertificate, SignedCrl
 from pki.ceremony.vault import fingerprint, probe, write_folder
 from pki.common.errors import PkiError
 from pki.x509 import keys, pem_encoding
@@ -133,9 +133,9 @@ def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
         if ceremony.answered is None:
             keys = _open_keys(ceremony, secret_of)
             ceremony.transcript.settle()
-            certificates, rungs = _signed_certificates(ceremony, keys), _signed_rungs(ceremony, keys)
-            _verify_paths(ceremony, certificates, rungs)
-            files = response_export.response(ceremony, certificates, rungs)
+            certificates, presigned_crls = _signed_certificates(ceremony, keys), _signed_crls(ceremony, keys)
+            _verify_paths(ceremony, certificates, presigned_crls)
+            files = response_export.response(ceremony, certificates, presigned_crls)
             response_export.search(files, [*ceremony.forbidden, *response_export.private_forms(keys.values())])
             write_folder(ceremony.vault.ceremony(ceremony.request.number), files)
         elif ceremony.answered != ceremony.known.last:
@@ -181,41 +181,41 @@ def _signed_certificates(ceremony: Ceremony, keys: dict[str, PrivateKey]) -> lis
     return made
 
 
-def _signed_rungs(
+def _signed_crls(
     ceremony: Ceremony, keys: dict[str, PrivateKey]
-) -> list[tuple[SignedRung, x509.CertificateRevocationList]]:
+) -> list[tuple[SignedCrl, x509.CertificateRevocationList]]:
     made = []
-    for ladder in ceremony.request.ladders:
-        issuer = Issuer(ceremony.known.roots[ladder.root], keys[ladder.root])
-        for draft in drafts.ladder(ladder, issuer.certificate):
+    for series in ceremony.request.crl_series:
+        issuer = Issuer(ceremony.known.roots[series.root], keys[series.root])
+        for draft in drafts.series(series, issuer.certificate):
             crl = _signed(ceremony, draft, issuer)
             assert isinstance(crl, x509.CertificateRevocationList)
             pem = pem_encoding.pem_of([crl])
-            file = f"{ladder.root}-crl-{draft.rung.number}.pem"
-            rung = SignedRung(
-                root=ladder.root, number=draft.rung.number, file=file, sha256=request_response.digest(pem)
+            file = f"{series.root}-crl-{draft.presigned_crl.number}.pem"
+            presigned_crl = SignedCrl(
+                root=series.root, number=draft.presigned_crl.number, file=file, sha256=request_response.digest(pem)
             )
             ceremony.transcript.record(
                 "crl",
-                number=draft.rung.number,
-                issuer=ladder.root,
-                valid=f"{draft.rung.this_update:%Y-%m-%d} to {draft.rung.next_update:%Y-%m-%d}",
-                sha256=rung.sha256,
+                number=draft.presigned_crl.number,
+                issuer=series.root,
+                valid=f"{draft.presigned_crl.this_update:%Y-%m-%d} to {draft.presigned_crl.next_update:%Y-%m-%d}",
+                sha256=presigned_crl.sha256,
                 text=texts.of_crl(crl),
             )
-            made.append((rung, crl))
+            made.append((presigned_crl, crl))
     return made
 
 
 def _verify_paths(
     ceremony: Ceremony,
     certificates: list[SignedCertificate],
-    rungs: list[tuple[SignedRung, x509.CertificateRevocationList]],
+    presigned_crls: list[tuple[SignedCrl, x509.CertificateRevocationList]],
 ) -> None:
     """Every certificate of the day, and every earlier one that is revoked, before OpenSSL with the new CRLs."""
     at, roots = ceremony.request.prepared, ceremony.known.roots
-    first = {rung.root: crl for rung, crl in reversed(rungs)}
-    revoked = {one.serial for ladder in ceremony.request.ladders for one in ladder.revoked}
+    first = {presigned_crl.root: crl for presigned_crl, crl in reversed(presigned_crls)}
+    revoked = {one.serial for series in ceremony.request.crl_series for one in series.revoked}
     made = [(one.name, one.issuer, one.certificate) for one in certificates]
     for name, issuer, cert in (*made, *ceremony.known.issued):
         is_today = (name, issuer, cert) in made

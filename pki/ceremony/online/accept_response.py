@@ -291,14 +291,14 @@ def _file(project: Project, found: Held, replaced: Collection[str]) -> list[str]
                 at=project.now,
             )
     _record_revocations(project, request)
-    for (root, number), rung in found.answer.rungs.items():
+    for (root, number), presigned_crl in found.answer.presigned_crls.items():
         if not project.ledger.has_crl(root, number):
-            project.ledger.record_crl(rung, issuer=root, reason=because, at=project.now)
+            project.ledger.record_crl(presigned_crl, issuer=root, reason=because, at=project.now)
     for name, issuer in found.answer.certificates:
         if name != issuer and GenerationName.parse(name).is_root:
             pem = pem_encoding.pem_of([found.answer.certificates[name, issuer]])
             filesystem.write(project.store.authority_file(name, f"cross-{issuer}.pem"), pem)
-    old = _place_rungs(project, found, replaced)
+    old = _place_presigned_crls(project, found, replaced)
     for name, issuer in sorted(
         found.answer.certificates, key=lambda pair: GenerationName.parse(pair[0]).is_root, reverse=True
     ):
@@ -311,24 +311,26 @@ def _file(project: Project, found: Held, replaced: Collection[str]) -> list[str]
 
 
 def _record_revocations(project: Project, request: Request) -> None:
-    for ladder in request.ladders:
-        for one in ladder.revoked:
+    for series in request.crl_series:
+        for one in series.revoked:
             for issued in project.ledger.certificates(serial=one.serial):
                 if not issued.revoked:
                     project.ledger.record_revocation(issued, reason=one.reason, at=one.at)
 
 
-def _place_rungs(project: Project, found: Held, replaced: Collection[str]) -> list[str]:
-    """The new ladders in place of the old ones; returns the old rungs that have not ended."""
+def _place_presigned_crls(project: Project, found: Held, replaced: Collection[str]) -> list[str]:
+    """The new series of pre-signed CRLs in place of the old ones; returns the old pre-signed CRLs that have not ended."""
     old = []
-    for ladder in (one for one in found.request.ladders if one.root not in replaced):
-        numbers = {rung.number for rung in ladder.rungs}
-        for rung in ladder.rungs:
-            path = project.store.authority_file(ladder.root, "crl") / f"{rung.number}.pem"
-            filesystem.write(path, pem_encoding.pem_of([found.answer.rungs[ladder.root, rung.number]]))
-        for path in project.store.rungs(ladder.root):
+    for series in (one for one in found.request.crl_series if one.root not in replaced):
+        numbers = {presigned_crl.number for presigned_crl in series.presigned_crls}
+        for presigned_crl in series.presigned_crls:
+            path = project.store.authority_file(series.root, "crl") / f"{presigned_crl.number}.pem"
+            filesystem.write(
+                path, pem_encoding.pem_of([found.answer.presigned_crls[series.root, presigned_crl.number]])
+            )
+        for path in project.store.presigned_crls(series.root):
             if int(path.stem) not in numbers:
-                old += _unended(project, path, ladder.root)
+                old += _unended(project, path, series.root)
                 path.unlink()
     return old
 

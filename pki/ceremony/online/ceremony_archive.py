@@ -43,7 +43,7 @@ def open_requests(project: Project) -> list[Open]:
 def new_crls(project: Project, root: str) -> Remedy:
     """Return what to type for new pre-signed CRLs of a root: the answer to a request that asks for them, else the request."""
     for one in open_requests(project):
-        if root in {ladder.root for ladder in one.request.ladders}:
+        if root in {series.root for series in one.request.crl_series}:
             number, answer = one.request.number, f"DIR/response-{one.request.number:04}"
             before = f"hold the ceremony of request {number}, which asks for them, then: "
             words = ("invoke", "ceremony.accept", answer)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from pki.ceremony.online import ceremony_archive
-from pki.ceremony.online.needs import OVERLAP, ladder_end
-from pki.ceremony.request_response import AskedLadder, AskedRoot, AskedRung, Revocation
+from pki.ceremony.online.needs import OVERLAP, series_end
+from pki.ceremony.request_response import AskedRoot, RequestedCrl, RequestedSeries, Revocation
 from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
@@ -16,14 +16,14 @@ from pki.project.project import Project
 from pki.x509.certificate_signing import SECOND
 
 
-def ladders(
+def crl_series(
     project: Project,
     roots: tuple[AskedRoot, ...],
     present: Generation | None,
     revoke: tuple[tuple[str, str], ...],
     destroy: tuple[str, ...],
-) -> Iterator[AskedLadder]:
-    """A new ladder for every root that signs on the day; for one that hands over or is destroyed, up to its end."""
+) -> Iterator[RequestedSeries]:
+    """A new series of pre-signed CRLs for every root that signs on the day; for one that hands over or is destroyed, up to its end."""
     gone = ceremony_archive.destroyed_roots(project)
     for name in project.store.generations("root"):
         found = project.existing(name)
@@ -31,15 +31,17 @@ def ladders(
             continue
         for_good = bool(roots) or found != present or name in destroy
         until = found.certificate.not_valid_after_utc if for_good else None
-        yield AskedLadder(
+        yield RequestedSeries(
             root=name,
             revoked=tuple(_revoked(project, revoke, name)),
-            rungs=tuple(rungs(project, name, until, _last_number(project, name))),
+            presigned_crls=tuple(presigned_crls(project, name, until, _last_number(project, name))),
         )
     for root in roots:
         last = _last_number(project, root.name)
-        yield AskedLadder(
-            root=root.name, revoked=(), rungs=tuple(rungs(project, root.name, None, last, root.not_after))
+        yield RequestedSeries(
+            root=root.name,
+            revoked=(),
+            presigned_crls=tuple(presigned_crls(project, root.name, None, last, root.not_after)),
         )
 
 
@@ -50,7 +52,7 @@ def _last_number(project: Project, root: str) -> int:
 
 def _revoked(project: Project, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[Revocation]:
     """What a root's CRLs must list: what the ledger knows, and what is wished."""
-    for entry in project.ledger.revoked(root, project.now - BACKDATED):  # when the first rung begins
+    for entry in project.ledger.revoked(root, project.now - BACKDATED):  # when the first pre-signed CRL begins
         issued = next(iter(project.ledger.certificates(serial=entry.serial)), None)
         if issued is None:
             raise PkiError(
@@ -67,12 +69,12 @@ def _revoked(project: Project, revoke: tuple[tuple[str, str], ...], root: str) -
             yield Revocation(generation=name, serial=serial, reason=reason, at=project.now)
 
 
-def rungs(
+def presigned_crls(
     project: Project, root: str, until: datetime | None, number: int, end: datetime | None = None
-) -> Iterator[AskedRung]:
-    """Rungs from now on that replace all earlier ones: one a second after each that has not begun, and more as needed.
+) -> Iterator[RequestedCrl]:
+    """Pre-signed CRLs from now on that replace all earlier ones: one a second after each that has not begun, and more as needed.
 
-    Numbers are above `number`, the last one; each rung begins a month before the one before it ends, or earlier. The last
+    Numbers are above `number`, the last one; each pre-signed CRL begins a month before the one before it ends, or earlier. The last
     one ends no earlier than any that it replaces. None begins after the root has ended: at `end`, where there is no
     certificate of it yet.
     """
@@ -80,21 +82,21 @@ def rungs(
         end = known.certificate.not_valid_after_utc
     rule = project.inventory.authorities.root.crl
     step = rule.lifetime - OVERLAP
-    earlier = {rung.crl.last_update_utc for rung in project.rungs(root)}
+    earlier = {presigned_crl.crl.last_update_utc for presigned_crl in project.presigned_crls(root)}
     begun = [start for start in earlier if start <= project.now]
     starts = [max([project.now - BACKDATED, *(at + SECOND for at in begun)])]
     for at in sorted(earlier):
         if at > project.now:
             _fill(starts, at + SECOND, rule.lifetime, step, end)
             starts.append(at + SECOND)
-    goal = until or project.now + rule.rungs * step
-    _fill(starts, max(goal, ladder_end(project, root) or goal), rule.lifetime, step, end)
+    goal = until or project.now + rule.presigned * step
+    _fill(starts, max(goal, series_end(project, root) or goal), rule.lifetime, step, end)
     for at in starts:
         number = max(int(at.timestamp()), number + 1)
-        yield AskedRung(number=number, this_update=at, next_update=at + rule.lifetime)
+        yield RequestedCrl(number=number, this_update=at, next_update=at + rule.lifetime)
 
 
 def _fill(starts: list[datetime], goal: datetime, lifetime: timedelta, step: timedelta, end: datetime | None) -> None:
-    """Begin as many more rungs as it takes for the last one to end at `goal` or later, and none from `end` on."""
+    """Begin as many more pre-signed CRLs as it takes for the last one to end at `goal` or later, and none from `end` on."""
     while starts[-1] + lifetime < goal and (end is None or starts[-1] + step < end):
         starts.append(starts[-1] + step)

@@ -42,7 +42,7 @@ def requested(project: Project, name: str, common_name: str) -> bytes:
 def again(project: Project, name: str, hint: str) -> str:
     """What helps where the key of a generation that is not certified yet is lost."""
     folder = in_project(project.store.shown(project.store.authority_file(name, "key.pem").parent))
-    return f"{hint}; without a backup: mv {folder} {folder}.lost, then: {run_for(project.store.home)} invoke ceremony.request --anew"
+    return f"{hint}; without a backup: mv {folder} {folder}.lost, then: {run_for(project.store.home)} invoke ceremony.request --drop-earlier"
 
 
 def is_asked(project: Project, asked: AskedIntermediate) -> bool:

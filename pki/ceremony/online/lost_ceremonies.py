@@ -71,19 +71,21 @@ def roots_to_name(project: Project, answer: Answer) -> list[str]:
 def faults(found: Sequence[Held]) -> Iterator[str]:
     """CRLs that are missing beside an earlier response and that no later one replaces."""
     for place, held in enumerate(found):
-        for crl in held.answer.response.rungs:
-            if (crl.root, crl.number) not in held.answer.rungs and crl.root not in replaced(found[place + 1 :]):
+        for crl in held.answer.response.presigned_crls:
+            if (crl.root, crl.number) not in held.answer.presigned_crls and crl.root not in replaced(
+                found[place + 1 :]
+            ):
                 yield f"{held.answer.name}: CRL {crl.number} of {crl.root} is missing"
 
 
 def replaced(later: Sequence[Held]) -> set[str]:
     """Return the roots whose pre-signed CRLs were signed again in later ceremonies."""
-    return {crls.root for held in later for crls in held.request.ladders}
+    return {crls.root for held in later for crls in held.request.crl_series}
 
 
 def lacking_keys(project: Project, found: Sequence[Held]) -> list[str]:
     """Return the intermediates that these ceremonies certified, that none of them revoked, and whose key is lost."""
-    revoked = {one.generation for held in found for crls in held.request.ladders for one in crls.revoked}
+    revoked = {one.generation for held in found for crls in held.request.crl_series for one in crls.revoked}
     names = [asked.name for held in found for asked in held.request.intermediates]
     return [name for name in names if name not in revoked and project.keys.fault(name)]
 
@@ -129,5 +131,5 @@ def _earlier(folder: Path) -> Answer:
     """An earlier response: those of its CRLs are there that nothing replaced when it was handed out."""
     with suppress(OSError):
         there = {path.name: path for path in folder.iterdir() if path.suffix == ".pem"}
-        return verify_response.read(folder, rungs=there)
+        return verify_response.read(folder, presigned_crls=there)
     raise PkiError(f"{folder}: cannot be read", verify_response.AGAIN)

@@ -12,7 +12,7 @@ from pki.ceremony import request_response
 from pki.ceremony.online import ceremony_archive
 from pki.ceremony.online import needs as needed
 from pki.ceremony.online.ceremony_archive import Open
-from pki.ceremony.online.crl_schedule import ladders
+from pki.ceremony.online.crl_schedule import crl_series
 from pki.ceremony.online.intermediate_keys import requested
 from pki.ceremony.online.needs import INTERMEDIATES, Need
 from pki.ceremony.online.request_changes import changed
@@ -29,24 +29,24 @@ from pki.project.generations import Generation
 from pki.project.project import Project
 from pki.x509 import certificate_signing
 
-WISHED, WISHED_CRLS = "a new generation of {} is wished", "new CRLs are wished"
-REFRESH = timedelta(days=30)  # a request this old is made anew, so that its dates stay near the day of the ceremony
+REQUESTED, REQUESTED_CRLS = "a new generation of {} is requested", "new CRLs are requested"
+REFRESH = timedelta(days=30)  # a request this old is made again, so that its dates stay near the day of the ceremony
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RequestOptions:
     """What a person asks for beyond what is needed."""
 
     generations: tuple[str, ...] = ()  # authorities that are to have a new generation
     revoke: tuple[tuple[str, str], ...] = ()  # generations to revoke, with the reason
     destroy: tuple[str, ...] = ()  # roots whose key is to be destroyed
-    ladder: bool = False  # new CRLs, although nothing else is needed
+    crls: bool = False  # new CRLs, although nothing else is needed
 
 
 def _covers(request: Request, need: Need) -> bool:
     """Return whether a request asks for what is needed."""
     if need.is_crls:
-        return need.generation in {ladder.root for ladder in request.ladders}
+        return need.generation in {series.root for series in request.crl_series}
     return need.generation in {root.name for root in request.roots} | {one.name for one in request.intermediates}
 
 
@@ -71,67 +71,69 @@ def uncovered(project: Project, found: list[Need]) -> list[Reason]:
 
 
 def insist_on_current(project: Project, asked: Open) -> None:
-    """Raise PkiError for an open request that is to be made anew: nothing is to be printed or signed for it."""
+    """Raise PkiError for an open request that is to be made again: nothing is to be printed or signed for it."""
     if reasons := uncovered(project, needed.needs(project)):
         raise PkiError(
             f"request {asked.request.number} is not what is asked for now: {joined(reasons)}",
-            here("invoke", "ceremony.request", home=project.store.home, before="make it anew: "),
+            here("invoke", "ceremony.request", home=project.store.home, before="make it again: "),
         )
 
 
 # -- collecting -------------------------------------------------------------------------------------------------------
 
 
-def prepare(project: Project, wish: Wish = Wish(), *, anew: bool = False) -> Open:
+def prepare(project: Project, options: RequestOptions = RequestOptions(), *, drop_earlier: bool = False) -> Open:
     """Write a request for everything that is needed or wished; an open one that asks for exactly that is kept.
 
-    What the newest open request wishes is wished again, unless it is to be asked `anew`. Raises PkiError when there is
+    What the newest open request wishes is wished again, unless earlier requests are dropped. Raises PkiError when there is
     nothing to ask for, a wish cannot be granted, or the ledger lacks what its CRLs would have to list.
     """
     project.insist_on_ledger()
     found = needed.needs(project)
     waiting = ceremony_archive.open_requests(project)
-    if wish == Wish() and waiting and not uncovered(project, found) and not anew:
+    if options == RequestOptions() and waiting and not uncovered(project, found) and not drop_earlier:
         return waiting[-1]
-    wish = _with(wish, _wished(project, waiting[-1].request) if waiting and not anew else Wish())
-    _check(project, wish, found, _wanted(project, wish, found))
+    options = _with(
+        options, _requested(project, waiting[-1].request) if waiting and not drop_earlier else RequestOptions()
+    )
+    _check(project, options, found, _wanted(project, options, found))
     project.clock.insist()
-    request = _collected(project, wish, found)
+    request = _collected(project, options, found)
     data = request_response.dump(request)
     path = project.store.ceremony(request.number) / "request.yaml"
     filesystem.write(path, data)
     return Open(path, request, request_response.digest(data))
 
 
-def _wished(project: Project, request: Request) -> Wish:
+def _requested(project: Project, request: Request) -> RequestOptions:
     """What a person wished in a request that was not answered yet."""
-    done = {entry.serial for ladder in request.ladders for entry in project.ledger.revoked(ladder.root, project.now)}
-    listed = [one for ladder in request.ladders for one in ladder.revoked]
-    return Wish(
-        generations=tuple(one for one in AUTHORITIES if WISHED.format(one) in request.because),
+    done = {entry.serial for series in request.crl_series for entry in project.ledger.revoked(series.root, project.now)}
+    listed = [one for series in request.crl_series for one in series.revoked]
+    return RequestOptions(
+        generations=tuple(one for one in AUTHORITIES if REQUESTED.format(one) in request.because),
         revoke=tuple((one.generation, one.reason) for one in listed if one.serial not in done),
         destroy=request.destroy,
-        ladder=WISHED_CRLS in request.because,
+        crls=REQUESTED_CRLS in request.because,
     )
 
 
-def _with(wish: Wish, other: Wish) -> Wish:
+def _with(options: RequestOptions, other: RequestOptions) -> RequestOptions:
     """Both wishes in one; of two reasons for one revocation, the first counts."""
-    return Wish(
-        generations=tuple(dict.fromkeys(wish.generations + other.generations)),
-        revoke=tuple({**dict(other.revoke), **dict(wish.revoke)}.items()),
-        destroy=tuple(dict.fromkeys(wish.destroy + other.destroy)),
-        ladder=wish.ladder or other.ladder,
+    return RequestOptions(
+        generations=tuple(dict.fromkeys(options.generations + other.generations)),
+        revoke=tuple({**dict(other.revoke), **dict(options.revoke)}.items()),
+        destroy=tuple(dict.fromkeys(options.destroy + other.destroy)),
+        crls=options.crls or other.crls,
     )
 
 
-def _check(project: Project, wish: Wish, found: list[Need], wanted: list[GenerationName]) -> None:
-    if not found and wish == Wish():
+def _check(project: Project, options: RequestOptions, found: list[Need], wanted: list[GenerationName]) -> None:
+    if not found and options == RequestOptions():
         raise PkiError(
             "no ceremony is needed now",
             "to hold one all the same: --new server, --revoke server-1, --crls, --destroy root-1",
         )
-    for name, _ in wish.revoke:
+    for name, _ in options.revoke:
         generation = project.generation(name) if "-" in name else None
         if generation is None or generation.authority == "root":
             raise PkiError(f"{name}: is not an intermediate", f"there are: {', '.join(_intermediates(project))}")
@@ -143,13 +145,13 @@ def _check(project: Project, wish: Wish, found: list[Need], wanted: list[Generat
                 f"{name}: the key of the root that signed it was destroyed, so nobody can revoke it",
                 "if its key is exposed, found a new project: docs/ceremony.md",
             )
-    for name in wish.generations:
+    for name in options.generations:
         if name not in AUTHORITIES:
             raise PkiError(f"{name}: no such authority", "expected root, server or client")
     makes_root = any(name.is_root for name in wanted)
-    if "root" in wish.generations:
+    if "root" in options.generations:
         _check_rollover(project)
-    for name in wish.destroy:
+    for name in options.destroy:
         _check_destruction(project, name, makes_root=makes_root)
 
 
@@ -183,13 +185,13 @@ def _intermediates(project: Project) -> list[GenerationName]:
     return [name for authority in INTERMEDIATES for name in project.store.generations(authority)]
 
 
-def _wanted(project: Project, wish: Wish, found: list[Need]) -> list[GenerationName]:
+def _wanted(project: Project, options: RequestOptions, found: list[Need]) -> list[GenerationName]:
     """Names of the generations to be made: needed, wished, or in place of one that is to be revoked."""
     names = needed.new_generations(found)
-    authorities = [*wish.generations]
+    authorities = [*options.generations]
     if "root" in authorities:
         authorities += INTERMEDIATES
-    revoked = {name for name, _ in wish.revoke}
+    revoked = {name for name, _ in options.revoke}
     for authority in INTERMEDIATES:
         issuing = project.issuing(authority)
         if issuing and issuing.name in revoked:
@@ -198,8 +200,8 @@ def _wanted(project: Project, wish: Wish, found: list[Need]) -> list[GenerationN
     return list(dict.fromkeys(names))
 
 
-def _collected(project: Project, wish: Wish, found: list[Need]) -> Request:
-    said, wanted = project.inventory, _wanted(project, wish, found)
+def _collected(project: Project, options: RequestOptions, found: list[Need]) -> Request:
+    said, wanted = project.inventory, _wanted(project, options, found)
     roots = tuple(_asked_root(project, name) for name in wanted if name.is_root)
     present = project.issuing("root")
     can_sign = present is not None and present.certificate.not_valid_after_utc > project.now
@@ -213,29 +215,29 @@ def _collected(project: Project, wish: Wish, found: list[Need]) -> Request:
         organisation=said.organisation,
         publish=said.publish.url,
         sandbox=said.sandbox,
-        because=tuple(_reasons(wish, found)),
+        because=tuple(_reasons(options, found)),
         previous=ceremony_archive.last_response(project),
         ledger=LedgerHead(events=events[-1].seq if events else 0, head=events[-1].hash if events else "0" * 64),
         pinned={name: project.existing(name).fingerprint for name in project.store.generations("root")},
         roots=roots,
         intermediates=intermediates,
         cross_certificates=tuple(_asked_cross(project, root, present) for root in roots if present and can_sign),
-        ladders=tuple(ladders(project, roots, present, wish.revoke, wish.destroy)),
-        destroy=wish.destroy,
+        crl_series=tuple(crl_series(project, roots, present, options.revoke, options.destroy)),
+        destroy=options.destroy,
     )
 
 
-def _reasons(wish: Wish, found: list[Need]) -> Iterator[str]:
+def _reasons(options: RequestOptions, found: list[Need]) -> Iterator[str]:
     for need in found:
         yield f"{need.what}: {need.why}"
-    for authority in wish.generations:
-        yield WISHED.format(authority)
-    for name, reason in wish.revoke:
+    for authority in options.generations:
+        yield REQUESTED.format(authority)
+    for name, reason in options.revoke:
         yield f"{name} is to be revoked: {reason}"
-    for name in wish.destroy:
+    for name in options.destroy:
         yield f"the key of {name} is to be destroyed"
-    if wish.ladder:
-        yield WISHED_CRLS
+    if options.crls:
+        yield REQUESTED_CRLS
 
 
 def _asked_root(project: Project, name: str) -> AskedRoot:

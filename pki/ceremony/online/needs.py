@@ -1,7 +1,7 @@
 """What only a root ceremony can bring, why, and by when: looked at in every run, so it is quick.
 
 A CA can issue certificates of full length until its end minus the longest life below it. Its *usable life* is shorter by
-its `handover`: the time in which a ceremony is to be held.
+its `overlap`: the time in which a ceremony is to be held.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pki.project.generations import Generation
 from pki.project.project import Project
 from pki.x509.name_constraints import Permitted
 
-LADDER_ALARM = timedelta(days=183)
-OVERLAP = timedelta(days=30)  # of two rungs
+SERIES_ALARM = timedelta(days=183)
+OVERLAP = timedelta(days=30)  # of two pre-signed CRLs
 TOGETHER = timedelta(days=183)
 INTERMEDIATES = ("server", "client")
 
@@ -67,7 +67,7 @@ def usable_until(project: Project, found: Generation) -> datetime:
     """The end of a generation's usable life: the day on which its successor is asked for."""
     authorities = project.inventory.authorities
     rule = authorities.root if found.authority == "root" else authorities.intermediate(found.authority)
-    return full_until(project, found) - rule.handover
+    return full_until(project, found) - rule.overlap
 
 
 def new_generations(found: Iterable[Need]) -> list[GenerationName]:
@@ -114,29 +114,36 @@ def _root_needs(project: Project, root: Generation | None) -> Iterator[Need]:
         why = f"{root.name} can certify intermediates of full length until {full_until(project, root):%Y-%m-%d}"
         yield Need(next_name(project, "root"), why, full_until(project, root))
     for name in project.store.generations("root"):
-        last = ladder_end(project, name)
+        last = series_end(project, name)
         found = project.generation(name)
         if found is None or last is None or found.certificate.not_valid_after_utc <= project.now:
             continue
-        rungs = project.rungs(name)
-        is_whole = len(rungs) == len(
-            project.store.rungs(name)
+        presigned_crls = project.presigned_crls(name)
+        is_whole = len(presigned_crls) == len(
+            project.store.presigned_crls(name)
         )  # one that is damaged is restored: no ceremony is needed
-        if is_whole and min(rung.crl.last_update_utc for rung in rungs) > project.now and not project.before(found):
+        if (
+            is_whole
+            and min(presigned_crl.crl.last_update_utc for presigned_crl in presigned_crls) > project.now
+            and not project.before(found)
+        ):
             yield Need(name, f"every CRL of {name} begins in the future", project.now, is_crls=True)
-        elif last - ladder_alarm(project) <= project.now and last < found.certificate.not_valid_after_utc:
+        elif last - series_alarm(project) <= project.now and last < found.certificate.not_valid_after_utc:
             yield Need(name, f"the last CRL of {name} ends on {last:%Y-%m-%d}", last, is_crls=True)
 
 
-def ladder_alarm(project: Project) -> timedelta:
-    """How long before the last rung's end new ones are asked for: half a year, or half of a ladder that is shorter."""
+def series_alarm(project: Project) -> timedelta:
+    """How long before the last pre-signed CRL's end new ones are asked for: half a year, or half of a series of pre-signed CRLs that is shorter."""
     rule = project.inventory.authorities.root.crl
-    return min(LADDER_ALARM, rule.rungs * (rule.lifetime - OVERLAP) / 2)
+    return min(SERIES_ALARM, rule.presigned * (rule.lifetime - OVERLAP) / 2)
 
 
-def ladder_end(project: Project, root: str) -> datetime | None:
-    """When the last rung of a root's ladder ends."""
-    return max((end for rung in project.rungs(root) if (end := rung.crl.next_update_utc)), default=None)
+def series_end(project: Project, root: str) -> datetime | None:
+    """When the last pre-signed CRL of a root's series of pre-signed CRLs ends."""
+    return max(
+        (end for presigned_crl in project.presigned_crls(root) if (end := presigned_crl.crl.next_update_utc)),
+        default=None,
+    )
 
 
 def _intermediate_needs(project: Project, authority: str) -> Iterator[Need]:

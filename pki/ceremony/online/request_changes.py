@@ -1,13 +1,13 @@
-"""What of an open request is no longer as pki.yaml has it: such a request is made anew, and not held."""
+"""What of an open request is no longer as pki.yaml has it: such a request is made again, and not held."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from pki.ceremony.online.crl_schedule import rungs
+from pki.ceremony.online.crl_schedule import presigned_crls
 from pki.ceremony.online.needs import OVERLAP
-from pki.ceremony.request_response import AskedIntermediate, AskedLadder, Request
+from pki.ceremony.request_response import AskedIntermediate, Request, RequestedSeries
 from pki.common.reasons import Reason, Why
 from pki.config.leaf_certificates import permitted_addresses
 from pki.project.project import Project
@@ -31,7 +31,7 @@ def changed(project: Project, request: Request) -> list[Reason]:
     permitted = tuple(said.domains), tuple(permitted_addresses(said))
     if any((one.domains, one.addresses) != permitted for one in request.intermediates):
         found.append(Why.REQUEST_PERMITTED())
-    keys = [*_roots(project, request), *_intermediates(project, request), *_ladders(project, request)]
+    keys = [*_roots(project, request), *_intermediates(project, request), *_crl_series(project, request)]
     return found + [Why.REQUEST_SETTING(field=f"authorities.{key}") for key in dict.fromkeys(keys)]
 
 
@@ -65,25 +65,30 @@ def _life(project: Project, request: Request, one: AskedIntermediate) -> tuple[d
     return cert.not_valid_before_utc, cert.not_valid_after_utc
 
 
-def _ladders(project: Project, request: Request) -> Iterator[str]:
+def _crl_series(project: Project, request: Request) -> Iterator[str]:
     rule, new_roots = project.inventory.authorities.root.crl, {root.name: root.not_after for root in request.roots}
-    for ladder in request.ladders:
-        if any(not _agree((rung.next_update,), (rung.this_update + rule.lifetime,)) for rung in ladder.rungs):
+    for series in request.crl_series:
+        if any(
+            not _agree((presigned_crl.next_update,), (presigned_crl.this_update + rule.lifetime,))
+            for presigned_crl in series.presigned_crls
+        ):
             yield "root.crl.lifetime"
-        elif ladder.root in new_roots:
-            if len(ladder.rungs) != len(list(rungs(project, ladder.root, None, 0, new_roots[ladder.root]))):
-                yield "root.crl.rungs"
-        elif not new_roots and _is_short(project, request, ladder):
-            yield "root.crl.rungs"
+        elif series.root in new_roots:
+            if len(series.presigned_crls) != len(
+                list(presigned_crls(project, series.root, None, 0, new_roots[series.root]))
+            ):
+                yield "root.crl.pre-signed CRLs"
+        elif not new_roots and _is_short(project, request, series):
+            yield "root.crl.pre-signed CRLs"
 
 
-def _is_short(project: Project, request: Request, ladder: AskedLadder) -> bool:
+def _is_short(project: Project, request: Request, series: RequestedSeries) -> bool:
     """Whether the CRLs of the root that goes on end before their goal; those that follow earlier ones may be more."""
     rule, present = project.inventory.authorities.root.crl, project.issuing("root")
-    if present is None or present.name != ladder.root or ladder.root in request.destroy:
+    if present is None or present.name != series.root or series.root in request.destroy:
         return False
-    goal = min(request.prepared + rule.rungs * (rule.lifetime - OVERLAP), present.certificate.not_valid_after_utc)
-    return ladder.rungs[-1].next_update + ROUNDING < goal
+    goal = min(request.prepared + rule.presigned * (rule.lifetime - OVERLAP), present.certificate.not_valid_after_utc)
+    return series.presigned_crls[-1].next_update + ROUNDING < goal
 
 
 def _agree(dates: tuple[datetime, ...], others: tuple[datetime, ...]) -> bool:

@@ -7,7 +7,7 @@ import shutil
 from pki.ceremony.offline import key_storage, session, steps
 from pki.ceremony.online import accept_response, make_request
 from pki.ceremony.online.ceremony_archive import Open
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.ceremony.vault import Vault
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -16,14 +16,14 @@ from pki.project.project import Project
 from pki.x509 import keys
 
 
-def ceremony(project: Project, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
+def ceremony(project: Project, options: RequestOptions = RequestOptions()) -> None:  # noqa: B008 - frozen
     """Ask, make, sign, accept: everything that is needed or wished. Nobody confirms anything: this is a try-out."""
     project.clock.insist()
     try:
-        _hold(project, make_request.prepare(project, wish))
+        _hold(project, make_request.prepare(project, options))
     except PkiError as error:
-        anew = "to begin anew: move ca/, build/ and offline/ away"
-        raise PkiError(error.message, f"{error.hint}\n{anew}" if error.hint else anew) from None
+        again = "to begin again: move ca/, build/ and offline/ away"
+        raise PkiError(error.message, f"{error.hint}\n{again}" if error.hint else again) from None
 
 
 def _forget_vault(project: Project) -> None:

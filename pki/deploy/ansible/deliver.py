@@ -15,11 +15,11 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.doit.pki.plugins.plugin_utils import host_output, tls_client, verification
 
 MOST_TEXTS = 200  # answers that are kept besides one for each file
-LEAST = 30.0  # seconds in which a host may put back what cannot be proven, however long it took before
+LEAST = 30.0  # seconds in which a host may put back what cannot be verified, however long it took before
 
 
 class ActionModule(ActionBase):
-    """One host: looked at, changed, proven from here, or put back."""
+    """One host: looked at, changed, verified from here, or put back."""
 
     _requires_connection = True
     _supports_check_mode = True
@@ -27,12 +27,12 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         given = self._task.args
-        result |= {"release": given["release"], "answers": [], "proofs": None, "changed": False}
+        result |= {"release": given["release"], "answers": [], "verifications": None, "changed": False}
         words = self._read(given["stream"])
         manifest = words[: words.index(b"\n", words.index(b"\nend ") + 1) + 1]
         self._left, self._most = float(given["limits"]["whole"]), host_output.most(manifest.count(b"\n") - 2)
         if given["known"] or given["crls"] or self._task.check_mode:  # then nothing secret leaves before it is needed
-            said = self._speak(manifest + b"end\n", result, only_looks=True)
+            said = self._speak(manifest + b"end\n", result, check_only=True)
             looked = [answer for answer in said if "is" in answer]
             unknown = [one["path"] for one in looked if one["sha256"] and self._is_unknown(one)]
             if unknown and "failed" not in result:
@@ -52,34 +52,40 @@ class ActionModule(ActionBase):
 
     def _look_at_services(self, result: dict[str, Any]) -> dict[str, Any]:
         """Look whether a host that holds its release already serves what it holds."""
-        ends, promises, eyes = self._services()
+        ends, expectations, prober = self._services()
         if not ends:
             return result
-        proofs = verification.judge(ends, promises, None, eyes)
-        result["proofs"] = verification.as_json(proofs)
-        if wrong := verification.wrong(proofs):
+        verifications = verification.judge(ends, expectations, None, prober)
+        result["verifications"] = verification.as_json(verifications)
+        if wrong := verification.wrong(verifications):
             result |= {"failed": True, "msg": wrong, "wrong": wrong, "after": self._task.args["remedy"]}
         return result
 
-    def _services(self) -> tuple[list[tls_client.Endpoint], dict[str, verification.Promise], tls_client.Eyes]:
+    def _services(self) -> tuple[list[tls_client.Endpoint], dict[str, verification.Expectation], tls_client.Prober]:
         services = self._task.args["services"]
         ends = [tls_client.Endpoint(**one["endpoint"]) for one in services]
-        promises = {
-            one["endpoint"]["name"]: verification.Promise(**one["promise"]) for one in services if one["promise"]
+        expectations = {
+            one["endpoint"]["name"]: verification.Expectation(**one["expectation"])
+            for one in services
+            if one["expectation"]
         }
         roots, *identities = (Path(self._real(self._task.args[name])) for name in ("roots", "probe", "canary"))
-        return ends, promises, tls_client.Eyes(roots, *(one if one.stat().st_size else None for one in identities))
+        return (
+            ends,
+            expectations,
+            tls_client.Prober(roots, *(one if one.stat().st_size else None for one in identities)),
+        )
 
     def _deliver(self, words: bytes, manifest: bytes, result: dict[str, Any]) -> dict[str, Any]:
-        ends, promises, eyes = self._services()
-        before = verification.look_before(ends, eyes)
+        ends, expectations, prober = self._services()
+        before = verification.look_before(ends, prober)
         states = [answer.get("state") for answer in self._speak(words, result)]
         result["changed"] = "kept" in states
         if "failed" in result:
             return result
-        proofs = verification.judge(ends, promises, before, eyes)
-        result["proofs"] = verification.as_json(proofs)
-        if wrong := verification.wrong(proofs):
+        verifications = verification.judge(ends, expectations, before, prober)
+        result["verifications"] = verification.as_json(verifications)
+        if wrong := verification.wrong(verifications):
             after = self._task.args["remedy"]
             if "placed" in states:
                 after = self._put_back(manifest)
@@ -98,7 +104,7 @@ class ActionModule(ActionBase):
             return "the previous files were put back"
         return f"the previous files could not be put back: {said.get('msg')}"
 
-    def _speak(self, words: bytes, result: dict[str, Any], *, only_looks: bool = False) -> list[dict[str, Any]]:
+    def _speak(self, words: bytes, result: dict[str, Any], *, check_only: bool = False) -> list[dict[str, Any]]:
         """One contact: what pki-apply answered, and into the result what went wrong."""
         done = self._contact(words)
         lines = done["stdout"].removesuffix("\n").split("\n") if done["stdout"] else []
@@ -111,7 +117,7 @@ class ActionModule(ActionBase):
         if None in found:
             strange = lines[found.index(None)][: host_output.WORDS]
             result |= {"failed": True, "nonsense": strange, "msg": f"answers what pki-apply would not: {strange}"}
-        elif not only_looks and (refusal := host_output.refusal(said)):
+        elif not check_only and (refusal := host_output.refusal(said)):
             result |= {"failed": True, "msg": f"{refusal.why}: {refusal.said}"}
         elif done["rc"] or error or not result["greeted"]:
             result |= {"failed": True, "msg": error or complaint or f"pki-apply ended with {done['rc']}"}

@@ -22,7 +22,7 @@ from pki.common.visible import plain
 from pki.config.model import Ansible
 from pki.deploy import host_output
 from pki.deploy.ansible import playbooks, runner
-from pki.deploy.ansible.playbooks import Consignment
+from pki.deploy.ansible.playbooks import HostPayload
 from pki.deploy.delivery import Delivery
 from pki.deploy.installed_crls import InPlace, went_back
 from pki.deploy.protocol import ServiceRefusal, nonsense, others, refused, seen, writable_folders
@@ -30,7 +30,7 @@ from pki.deploy.receipt import instant
 from pki.deploy.ssh import Way
 from pki.deploy.tls_client import Endpoint
 from pki.deploy.transaction import HostOutcome
-from pki.deploy.verification import Proof, refuted
+from pki.deploy.verification import Verification, refuted
 from pki.project.layout import Store
 
 BEFORE_SSH = re.compile(r"^.*?(over|via) ssh: ", re.DOTALL | re.IGNORECASE)  # what Ansible puts before ssh's own words
@@ -75,29 +75,29 @@ class Fleet:
 
     def _contact(self, deliveries: Iterable[Delivery], now: datetime) -> None:
         """Deliver to all that have heard nothing in this run, those last that failed the last time."""
-        goods: dict[str, tuple[Delivery, Consignment]] = {}
+        payloads: dict[str, tuple[Delivery, HostPayload]] = {}
         for delivery in sorted(deliveries, key=lambda one: bool(one.contact.failing_since)):
             if self._told(delivery.host) is None:
                 try:
-                    goods[delivery.host] = (delivery, consign(delivery, now))
+                    payloads[delivery.host] = (delivery, consign(delivery, now))
                 except PkiError as error:
                     self._tell(delivery.host, error=_filed(delivery, error, now))
-        if not goods:
+        if not payloads:
             return
         folder = self.store.ansible() / "project"
         try:
-            playbooks.write(folder, [one for _, one in goods.values()], self.settings)
+            playbooks.write(folder, [one for _, one in payloads.values()], self.settings)
             report = runner.run(folder, self._command(), f"{instant(now)}-{self.token[:4]}".replace(":", ""))
         except PkiError as error:
-            for host in goods:
+            for host in payloads:
                 self._tell(host, error=error)
             return
         finally:
             playbooks.sweep(folder)
             leave_all_to_owner(self.store.ansible())
-        for host, (delivery, consignment) in goods.items():
+        for host, (delivery, host_payload) in payloads.items():
             if host in report.results:
-                self._tell(host, **_filed_result(delivery, consignment, report.results[host], now))
+                self._tell(host, **_filed_result(delivery, host_payload, report.results[host], now))
             else:
                 self._tell(host, error=self._without_result(report))
 
@@ -110,7 +110,7 @@ class Fleet:
             return PkiError(
                 f"Ansible broke off: {plain(report.complaint)}", f"its log: {self.store.ansible() / 'runs'}"
             )
-        return PkiError(NOT_REACHED, "mend those, then: ./run doit")
+        return PkiError(NOT_REACHED, "fix those, then: ./run doit")
 
     # -- what became of each, for its own task --
 
@@ -136,50 +136,50 @@ def _done(told: Mapping[str, Any]) -> list[Reason]:
     return [Reason.from_json(one) for one in told.get("done", [])]
 
 
-def consign(delivery: Delivery, now: datetime) -> Consignment:
+def consign(delivery: Delivery, now: datetime) -> HostPayload:
     """A host's release, ready to leave. Raises PkiError when it must not."""
-    parcel = delivery.wanted()
-    if parcel is None:
+    payload = delivery.wanted()
+    if payload is None:
         raise PkiError("its release is not there", "./run doit")
     delivery.insist_on_root()
-    change = delivery.change(parcel, delivery.receipt, now)
+    change = delivery.change(payload, delivery.receipt, now)
     findings = delivery.check(change)
     sent = [InPlace("", content) for path in delivery.history.crls().values() if (content := filesystem.read(path))]
-    return Consignment(change, findings, tuple(change.may_go(sent)))
+    return HostPayload(change, findings, tuple(change.may_go(sent)))
 
 
 def collect(delivery: Delivery, result: Mapping[str, Any], now: datetime) -> list[Reason]:
     """File what became of a host elsewhere: what was done there. Raises PkiError, which is filed by then."""
-    consignment = consign(delivery, now)
+    host_payload = consign(delivery, now)
     may_lack_it = result.get("failed") or result.get("unreachable")  # Ansible's own words, before our action began
-    if ("release" in result or not may_lack_it) and result.get("release") != consignment.change.parcel.release.digest:
+    if ("release" in result or not may_lack_it) and result.get("release") != host_payload.change.payload.release.digest:
         raise PkiError("took another release than the present one", "export again, and let Ansible run")
-    filed = _filed_result(delivery, consignment, result, now)
+    filed = _filed_result(delivery, host_payload, result, now)
     if error := filed.get("error"):
         raise error
     return list(filed["done"])
 
 
 def _filed_result(
-    delivery: Delivery, consignment: Consignment, result: Mapping[str, Any], now: datetime
+    delivery: Delivery, host_payload: HostPayload, result: Mapping[str, Any], now: datetime
 ) -> dict[str, Any]:
     try:
-        outcome = _outcome(consignment, result)
+        outcome = _outcome(host_payload, result)
     except PkiError as error:
         return {"error": _filed(delivery, error, now)}
-    done = delivery.file(consignment.change, outcome, now)
-    return {"done": done, "has_more": outcome.receipt.files != consignment.change.files}
+    done = delivery.file(host_payload.change, outcome, now)
+    return {"done": done, "has_more": outcome.receipt.files != host_payload.change.files}
 
 
 def _filed(delivery: Delivery, error: PkiError, now: datetime) -> PkiError:
-    parcel = delivery.wanted()
-    return delivery.failed(parcel, error, now) if parcel else error
+    payload = delivery.wanted()
+    return delivery.failed(payload, error, now) if payload else error
 
 
-def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> HostOutcome:
+def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcome:
     """What a host's answers mean, as they do in our own dialogue. Raises PkiError."""
-    change, said = consignment.change, list(_answers(result))
-    way, proofs = change.to.way, _proofs(result, (one.service for one in change.to.endpoints))
+    change, said = host_payload.change, list(_answers(result))
+    way, verifications = change.to.way, _verifications(result, (one.service for one in change.to.endpoints))
     if refusal := host_output.refusal(said, way.host):
         raise refused(refusal, change.rows)
     if error := next((answer["error"] for answer in said if "error" in answer), ""):
@@ -190,7 +190,7 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> HostOutcome
     differs = change.without_held(looked)
     if differs and all(answer.get("state") != "kept" for answer in said):
         raise PkiError("was looked at, and nothing was delivered", "let Ansible run without --check")
-    outcome = change.outcome(consignment.findings, differs, proofs)
+    outcome = change.outcome(host_payload.findings, differs, verifications)
     outcome = replace(outcome, writable=writable_folders(said))
     return outcome.with_others(others(way.host, said)) if change.asks_for_others else outcome
 
@@ -207,8 +207,8 @@ def _fault(way: Way, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -
         return way.failure(255, BEFORE_SSH.sub("", words))
     if "after" in result:
         after = str(result["after"])
-        proofs = _proofs(result, [one.service for one in endpoints]) or {}
-        return ServiceRefusal(plain(str(result.get("wrong", words))), plain(after), refuted(proofs))
+        verifications = _verifications(result, [one.service for one in endpoints]) or {}
+        return ServiceRefusal(plain(str(result.get("wrong", words))), plain(after), refuted(verifications))
     if "rc" in result:
         return _ended(way, result)
     return PkiError(f"Ansible: {plain(words)}", "its log says more") if result.get("failed") else None
@@ -232,13 +232,13 @@ def _answers(result: Mapping[str, Any]) -> Iterator[host_output.Answer]:
             yield answer
 
 
-def _proofs(result: Mapping[str, Any], services: Iterable[str]) -> dict[str, Proof] | None:
+def _verifications(result: Mapping[str, Any], services: Iterable[str]) -> dict[str, Verification] | None:
     """What was seen of each service, as far as it is known here."""
-    found = result.get("proofs")
+    found = result.get("verifications")
     if not isinstance(found, dict):
         return None
     try:
-        seen = {name: Proof.from_json(found[name]) for name in services if name in found}
+        seen = {name: Verification.from_json(found[name]) for name in services if name in found}
     except (TypeError, ValueError):  # events may come from elsewhere
         return None
-    return {name: Proof(one.verdict, plain(one.text)) for name, one in seen.items()}
+    return {name: Verification(one.verdict, plain(one.text)) for name, one in seen.items()}

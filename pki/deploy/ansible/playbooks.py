@@ -27,7 +27,7 @@ COLLECTION = "collections/ansible_collections/doit/pki/plugins"
 UTILS = "ansible_collections.doit.pki.plugins.plugin_utils"
 CARRIED = (visible, host_output, tls_client, access, verification)  # which import nothing of ours but one another
 SSH = "bounded_ssh.py"  # which Ansible starts in place of ssh
-SECRETS = ("streams", "eyes")
+SECRETS = ("streams", "prober")
 CONFIG = """\
 # Made by doit-pki.
 [defaults]
@@ -52,7 +52,7 @@ PLAY = """\
   max_fail_percentage: {limit}
   tasks:
     # One task does all of it, so that a batch that stops leaves no host between change and proof.
-    - name: Bring the host to its release, proven or put back
+    - name: Bring the host to its release, verified or put back
       doit.pki.deliver:
         stream: "streams/{{{{ inventory_hostname }}}}"
         program: "{{{{ pki_program }}}}"
@@ -71,7 +71,7 @@ PLAY = """\
 
 
 @dataclass(frozen=True, slots=True)
-class Consignment:
+class HostPayload:
     """One release on its way to one host, looked at and fit to leave; `may_go` are CRL files that it may replace."""
 
     change: Change
@@ -80,29 +80,32 @@ class Consignment:
 
     @property
     def host(self) -> str:
-        return self.change.parcel.release.host
+        return self.change.payload.release.host
 
     @property
     def group(self) -> str:
         return self.change.to.group
 
     def stream(self) -> bytes:
-        return monologue(self.host, self.change.rows, self.change.parcel)
+        return monologue(self.host, self.change.rows, self.change.payload)
 
     def variables(self, *, abroad: bool) -> dict[str, Any]:
         """What the inventory says of a host; `abroad` it names no file of this machine."""
         to = self.change.to
-        promises = self.change.promises(self.findings)
+        expectations = self.change.expectations(self.findings)
         return {
             **_connection(to.way, abroad=abroad),
             "pki_program": f"sudo -n {PROGRAM}" if to.way.user not in {"", "root"} else PROGRAM,
-            "pki_release": self.change.parcel.release.digest,
+            "pki_release": self.change.payload.release.digest,
             "pki_known": self.change.is_known,
             "pki_crls": {row.file.path: list(self.may_go) for row in self.change.rows if row.file.crl},
             "pki_remedy": str(self.change.remedy),
             "pki_limits": asdict(to.way.limits),
             "pki_services": [
-                {"endpoint": asdict(end), "promise": asdict(promises[end.name]) if end.name in promises else {}}
+                {
+                    "endpoint": asdict(end),
+                    "expectation": asdict(expectations[end.name]) if end.name in expectations else {},
+                }
                 for end in to.endpoints
             ],
         }
@@ -127,24 +130,24 @@ def _connection(way: Way, *, abroad: bool) -> dict[str, Any]:
 # -- the folder -------------------------------------------------------------------------------------------------------
 
 
-def write(folder: Path, goods: Sequence[Consignment], settings: Ansible, *, abroad: bool = False) -> None:
+def write(folder: Path, payloads: Sequence[HostPayload], settings: Ansible, *, abroad: bool = False) -> None:
     """Write the project; what `sweep` takes away again is for its owner alone."""
     sweep(folder)
     filesystem.make_folder(folder, 0o700)
-    rounds = in_rounds(goods)
+    rounds = in_rounds(payloads)
     here = Path(__file__).parent
     files = {
         "ansible.cfg": CONFIG.format(forks=settings.forks).encode(),
-        "inventory.yaml": inventory(goods, rounds, abroad=abroad).encode(),
+        "inventory.yaml": inventory(payloads, rounds, abroad=abroad).encode(),
         "playbook.yaml": playbook(len(rounds), settings).encode(),
         SSH: (here / SSH).read_bytes(),
         f"{COLLECTION}/action/deliver.py": (here / "deliver.py").read_bytes(),
         **{f"{COLLECTION}/plugin_utils/{Path(str(one.__file__)).name}": carried(one) for one in CARRIED},
     }
-    eyes = goods[0].change.to.eyes
-    secret = {f"streams/{one.host}": one.stream() for one in goods}
-    secret["eyes/roots.pem"] = filesystem.read(eyes.roots) or b""
-    for name, identity in (("probe", eyes.probe), ("canary", eyes.canary)):
+    prober = payloads[0].change.to.prober
+    secret = {f"streams/{one.host}": one.stream() for one in payloads}
+    secret["eyes/roots.pem"] = filesystem.read(prober.roots) or b""
+    for name, identity in (("probe", prober.probe), ("canary", prober.canary)):
         secret[f"eyes/{name}.pem"] = (filesystem.read(identity) if identity else None) or b""
     for name in SECRETS:
         filesystem.make_folder(folder / name, 0o700)
@@ -168,29 +171,29 @@ def sweep(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def in_rounds(goods: Sequence[Consignment]) -> list[list[Consignment]]:
+def in_rounds(payloads: Sequence[HostPayload]) -> list[list[HostPayload]]:
     """As few plays as the largest group has hosts, of about the same size, each in the order that was given."""
-    sizes = Counter(one.group for one in goods if one.group)
-    rounds: list[list[Consignment]] = [[] for _ in range(max(sizes.values(), default=1))]
-    room, taken = -(-len(goods) // len(rounds)), set()
-    for one in sorted(goods, key=lambda one: not one.group):
+    sizes = Counter(one.group for one in payloads if one.group)
+    rounds: list[list[HostPayload]] = [[] for _ in range(max(sizes.values(), default=1))]
+    room, taken = -(-len(payloads) // len(rounds)), set()
+    for one in sorted(payloads, key=lambda one: not one.group):
         free = (number for number in range(len(rounds)) if (number, one.group) not in taken)
         number = min(free, key=lambda number: len(rounds[number]) >= room)
         rounds[number].append(one)
         taken |= {(number, one.group)} if one.group else set()
-    place = {one.host: number for number, one in enumerate(goods)}
+    place = {one.host: number for number, one in enumerate(payloads)}
     return [sorted(some, key=lambda one: place[one.host]) for some in rounds]
 
 
-def inventory(goods: Sequence[Consignment], rounds: Sequence[Sequence[Consignment]], *, abroad: bool) -> str:
+def inventory(payloads: Sequence[HostPayload], rounds: Sequence[Sequence[HostPayload]], *, abroad: bool) -> str:
     """Every host with its variables, the plays that it is in, and the groups of pki.yaml."""
     groups: dict[str, list[str]] = {
         f"round_{number}": [one.host for one in some] for number, some in enumerate(rounds, 1)
     }
-    for one in goods:
+    for one in payloads:
         if one.group:
             groups.setdefault(f"group_{one.group.replace('-', '_')}", []).append(one.host)
-    variables = {one.host: one.variables(abroad=abroad) for one in goods}
+    variables = {one.host: one.variables(abroad=abroad) for one in payloads}
     return "".join(f"{line}\n" for line in _yaml(variables, groups))
 
 

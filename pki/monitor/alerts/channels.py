@@ -93,40 +93,40 @@ class Sender:
         decision = decide(channel.past, found, self._news.looked_at, self._now)
         if not decision.is_worth_it:
             return replace(channel, past=decision.after), None
-        letter = self._letter(decision, found, channel)
+        mail_text = self._mail_text(decision, found, channel)
         try:
-            complaint = self._send(name, letter)
+            complaint = self._send(name, mail_text)
         except PkiError as error:
             owed = tuple(one for one in found if one.passing or one in channel.owed)
             since = channel.failing_since or instant(self._now)
             failing = Channel(channel.past, owed, since, error.message, error.hint)
-            return failing, Telling(name, letter.subject, error)
+            return failing, Telling(name, mail_text.subject, error)
         if complaint:
             since = channel.failing_since or instant(self._now)
             failing = Channel(decision.after, (), since, complaint.message, complaint.hint)
-            return failing, Telling(name, letter.subject, complaint)
-        return Channel(decision.after), Telling(name, letter.subject)
+            return failing, Telling(name, mail_text.subject, complaint)
+        return Channel(decision.after), Telling(name, mail_text.subject)
 
-    def _letter(self, decision: Decision, found: Sequence[Finding], channel: Channel) -> Any:
-        letters = import_module(LETTER)  # with what it stands on, so rarely needed that no other run loads it
+    def _mail_text(self, decision: Decision, found: Sequence[Finding], channel: Channel) -> Any:
+        mail_texts = import_module(LETTER)  # with what it stands on, so rarely needed that no other run loads it
         late = ""
         if channel.failing_since:
             late = f"Earlier messages could not be sent since {channel.failing_since[:10]}: {channel.message}"
         place = f"{socket.gethostname()}, in {self._place.home}"
-        facts = letters.Facts(
+        facts = mail_texts.Facts(
             self._to.organisation, place, self._news.run, self._news.head, self._now, self._to.is_sandbox
         )
-        return letters.write(decision, found, facts, late)
+        return mail_texts.write(decision, found, facts, late)
 
-    def _send(self, name: str, letter: Any) -> PkiError | None:
+    def _send(self, name: str, mail_text: Any) -> PkiError | None:
         """Send a letter; returns what some of those who should get it have against it."""
         secrets = Passphrases(self._place, self._to.secrets)
         if name != EMAIL:
-            import_module(NOTIFY).send(name, _secret(secrets, name), letter.subject, letter.brief)
+            import_module(NOTIFY).send(name, _secret(secrets, name), mail_text.subject, mail_text.brief)
             return None
         said, mail = self._to.alerts.email, import_module(MAIL)
         assert said is not None
-        made = mail.message(letter, said, self._now)
+        made = mail.message(mail_text, said, self._now)
         if said.smtp == "outbox":
             mail.put(made, self._place.report("outbox"), self._now)
             return None

@@ -46,7 +46,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class MailText:
     """`brief` is for channels that show a few lines only."""
 
     subject: str
@@ -68,7 +68,7 @@ class Item:
     count: int
 
 
-def write(decision: Decision, checks: Sequence[Finding], facts: Facts, late: str) -> Letter:
+def write(decision: Decision, checks: Sequence[Finding], facts: Facts, late: str) -> MailText:
     """The letter for a decision; `late` says since when earlier ones could not be sent, and why."""
     kinds = {one.check.key: KINDS[one.kind] for one in decision.news if one.kind in KINDS}
     problems = sorted((one for one in checks if one.level), key=lambda one: (-one.level, one.key not in kinds))
@@ -76,7 +76,7 @@ def write(decision: Decision, checks: Sequence[Finding], facts: Facts, late: str
     solved = [one.check for one in decision.news if one.kind == "solved"]
     well = [one for one in checks if not one.level]
     title = counted(problems) or "all is well"
-    return Letter(
+    return MailText(
         subject=_subject(decision, problems, solved, facts),
         text="\n".join(_text(title, items, solved, well, facts, late)),
         html=Pages(Path(__file__).parent).render(

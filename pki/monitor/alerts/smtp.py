@@ -17,7 +17,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.visible import plain
 from pki.config.model import EmailAlert
-from pki.monitor.alerts.mail_text import Letter
+from pki.monitor.alerts.mail_text import MailText
 
 PATIENCE = 30  # seconds for each answer of the server
 PORTS = {"smtp": 25, "smtps": 465}
@@ -26,17 +26,17 @@ KEPT = 200  # messages in the outbox: nobody may take them, and a weekly one com
 HERE = {"localhost", "127.0.0.1"}
 
 
-def message(letter: Letter, said: EmailAlert, now: datetime) -> EmailMessage:
+def message(mail_text: MailText, said: EmailAlert, now: datetime) -> EmailMessage:
     """A letter as text and HTML, for whatever reads it."""
     made = EmailMessage(policy=SMTP)
     made["From"] = said.from_
     made["To"] = ", ".join(said.to)
-    made["Subject"] = letter.subject
+    made["Subject"] = mail_text.subject
     made["Date"] = format_datetime(now)
     made["Message-ID"] = make_msgid(domain=said.from_.rpartition("@")[2])
     made["Auto-Submitted"] = "auto-generated"  # nobody's absence notice answers it: RFC 3834
-    made.set_content(letter.text)
-    made.add_alternative(letter.html, subtype="html")
+    made.set_content(mail_text.text)
+    made.add_alternative(mail_text.html, subtype="html")
     return made
 
 

@@ -1,4 +1,4 @@
-"""Health of what signs: authorities, their keys, their CRLs, the root's ladder, and the ceremonies that are due."""
+"""Health of what signs: authorities, their keys, their CRLs, the root's series of pre-signed CRLs, and the ceremonies that are due."""
 
 from __future__ import annotations
 
@@ -102,14 +102,16 @@ def keys(view: View) -> Iterator[Finding]:
         ):
             with suppress(PkiError):  # kept by the project
                 project.keys.issuer(found)
-                project.memo.remember(_key_id(found), found.fingerprint, _key_files(project, found), "", by_state=True)
+                project.cache.remember(_key_id(found), found.fingerprint, _key_files(project, found), "", by_state=True)
                 opened.append(found.name)
     told = {project.store.shown(path) for path in check_machine.secrets(view)}
     for name, error in {**project.keys.closed, **project.key_faults()}.items():
         if error.code is ErrorCode.EXPOSED and error.about in told:
             continue
         text = f"nothing can be renewed or revoked with it: {error.message}"
-        yield Finding(ArtifactId("key", name), Level.CRITICAL, text, error.hint or f"./run invoke ca.rewrap {name}")
+        yield Finding(
+            ArtifactId("key", name), Level.CRITICAL, text, error.hint or f"./run invoke ca.change-passphrase {name}"
+        )
     if opened and view.thorough:
         yield Finding("keys", Level.OK, f"{' and '.join(opened)} {'open' if len(opened) > 1 else 'opens'}")
 
@@ -117,7 +119,7 @@ def keys(view: View) -> Iterator[Finding]:
 def _has_changed(project: Project, found: Generation) -> bool:
     """Whether a key, or the file of its passphrase, is not as it was when the key opened the last time."""
     files = _key_files(project, found)
-    return bool(files) and project.memo.recall(_key_id(found), found.fingerprint) is None
+    return bool(files) and project.cache.recall(_key_id(found), found.fingerprint) is None
 
 
 def _key_id(found: Generation) -> ArtifactId:
@@ -139,7 +141,7 @@ def crls(view: View) -> Iterator[Finding]:
     for artifact in view.plan.artifacts:
         if artifact.id.kind == "crl":
             name = artifact.id.name
-            told = list(_ladder(view, name) if GenerationName.parse(name).is_root else _crl(view, artifact, name))
+            told = list(_series(view, name) if GenerationName.parse(name).is_root else _crl(view, artifact, name))
             yield from told
             expected += 1
             if end := _end(view, name):
@@ -185,7 +187,7 @@ def _end(view: View, name: str) -> datetime | None:
     if GenerationName.parse(name).is_root:
         present = issued_crls.due_presigned(view.project, name)
         return None if present is None else present.next_update_utc  # an empty CRL is false
-    if seen := view.project.memo.seen(ArtifactId("crl", name)):
+    if seen := view.project.cache.seen(ArtifactId("crl", name)):
         return datetime.fromtimestamp(seen[1], UTC)
     there = published(view.project, name)
     return None if there is None else there.next_update_utc
@@ -202,14 +204,19 @@ def published(project: Project, name: str) -> x509.CertificateRevocationList | N
     return found
 
 
-def _ladder(view: View, root: str) -> Iterator[Finding]:
+def _series(view: View, root: str) -> Iterator[Finding]:
     """A root's pre-signed CRLs: one is valid now, the next begins before it ends, and none is missing."""
     project, subject = view.project, ArtifactId("crl", root)
     found = project.generation(root)
     if found is None:
         return
     if early := project.before(found):
-        yield Finding(subject, Level.CRITICAL, f"no rung of its ladder is valid now: {early}", SET_CLOCK)
+        yield Finding(
+            subject,
+            Level.CRITICAL,
+            f"no pre-signed CRL of its series of pre-signed CRLs is valid now: {early}",
+            SET_CLOCK,
+        )
         return
     present = issued_crls.due_presigned(project, root)
     if present is None:
@@ -223,23 +230,27 @@ def _ladder(view: View, root: str) -> Iterator[Finding]:
         return
     end, spans = (
         present.next_update_utc,
-        [(one.crl.last_update_utc, one.crl.next_update_utc) for one in project.rungs(root)],
+        [(one.crl.last_update_utc, one.crl.next_update_utc) for one in project.presigned_crls(root)],
     )
     assert end is not None
     for start, following_end in sorted((s, e) for s, e in spans if e and s > view.now):
         if start > end:
-            text = f"no rung of its ladder covers {end:%Y-%m-%d} to {start:%Y-%m-%d}"
+            text = f"no pre-signed CRL of its series of pre-signed CRLs covers {end:%Y-%m-%d} to {start:%Y-%m-%d}"
             yield Finding(
-                subject, _rung_level(view, end), text, f"{_back(root)}; or: {_new_crls(project, root)}", until=end
+                subject, _presigned_level(view, end), text, f"{_back(root)}; or: {_new_crls(project, root)}", until=end
             )
         end = max(end, following_end)
     if missing := _unheld(view, root):
         yield Finding(
-            subject, _rung_level(view, end), f"its last rung, {missing}, is not in ca/", _back(root), until=end
+            subject,
+            _presigned_level(view, end),
+            f"its last pre-signed CRL, {missing}, is not in ca/",
+            _back(root),
+            until=end,
         )
 
 
-def _rung_level(view: View, end: datetime) -> Level:
+def _presigned_level(view: View, end: datetime) -> Level:
     return max(Level.WARNING, by_time_left(end - view.now, 60 * DAY, 30 * DAY))
 
 
@@ -256,13 +267,13 @@ def _new_crls(project: Project, root: str) -> Remedy:
 def _unheld(view: View, root: str) -> int:
     """The number of the newest CRL that the ledger knows of a root, if its file is gone; else 0."""
     project = view.project
-    numbers = [rung.number for rung in project.rungs(root)]
+    numbers = [presigned_crl.number for presigned_crl in project.presigned_crls(root)]
     known = token(numbers)
-    missing = project.recall_from_ledger(f"rungs {root}", known)
+    missing = project.recall_from_ledger(f"pre-signed CRLs {root}", known)
     if missing is None:
         last = project.ledger.last_crl(root) if project.has_ledger else None
         missing = last[0] if last and last[0] not in numbers else 0
-        project.remember_from_ledger(f"rungs {root}", known, missing)
+        project.remember_from_ledger(f"pre-signed CRLs {root}", known, missing)
     return int(missing)
 
 

@@ -31,11 +31,11 @@ def leaves(view: View) -> Iterator[Finding]:
     first = ends = 0
     for name, leaf in view.plan.leaves.items():
         artifact = ArtifactId("cert", name)
-        kept = project.memo.seen(artifact)
+        kept = project.cache.seen(artifact)
         if kept is None or artifact in troubled or kept[1] - leaf.renew_before.total_seconds() <= now:
             told = list(_leaf(view, artifact, leaf))
             yield from told
-            kept = project.memo.seen(artifact)
+            kept = project.cache.seen(artifact)
             if not (kept or told) and (view.thorough or run.covers(artifact)):
                 yield _left_out(view, artifact, leaf)
         if kept:
@@ -103,4 +103,4 @@ def end(view: View, leaf: Leaf) -> datetime | None:
 
 def certificate(project: Project, leaf: Leaf) -> x509.Certificate | None:
     """The certificate that a leaf has at present, read from its file, whatever is wrong with it."""
-    return canonical.first_certificate(filesystem.read(project.store.truth(leaf)) or b"")
+    return canonical.first_certificate(filesystem.read(project.store.bundle(leaf)) or b"")

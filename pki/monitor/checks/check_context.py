@@ -106,7 +106,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class CheckContext:
     """What a run saw when it looked at the whole project at its end; `head` is the ledger's."""
 
     project: Project

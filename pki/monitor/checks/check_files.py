@@ -40,7 +40,7 @@ def _made(view: View) -> Iterator[Finding]:
         if kind in {"bundle", "page"} and (reasons := artifact.reasons()):
             yield _notice(artifact.name, joined(reasons))
         elif kind == "crl" and (der := filesystem.read(place.crl(name))) is not None:
-            is_sound = crls.signed_crl(project, name, der, anew=True) is not None
+            is_sound = crls.signed_crl(project, name, der, again=True) is not None
             if not is_sound or filesystem.read(place.crl(name, "pem")) != pem("X509 CRL", der):
                 yield _notice(artifact.name, "is damaged")
         elif (kind == "release" and (what := release.damaged(place.release(name)))) or (

@@ -1,4 +1,4 @@
-"""Health of hosts: which one does not answer, is held, is unproven, or was changed by somebody else."""
+"""Health of hosts: which one does not answer, is held, is not verified, or was changed by somebody else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pki.deploy.delivery import Delivery
 from pki.deploy.drift import closing
 from pki.deploy.drift import from_json as drifted
 from pki.deploy.receipt import instant, moment
-from pki.deploy.verification import Proof, Verdict, as_json
+from pki.deploy.verification import Verdict, Verification, as_json
 from pki.monitor import pending_bootstraps, waiting_roots
 from pki.monitor.check_result import Finding, Level, by_time_left, named, rerun
 from pki.monitor.checks import shared_causes
@@ -25,8 +25,8 @@ from pki.monitor.forecast import HELD
 DAY = timedelta(days=1)
 CRITICAL = 7 * DAY
 MOST = 4  # changed files that one finding names
-WISHES = "wishes go into pki.yaml or templates/ (docs/managed-files.md)"
-REPAIR = f"./run doit puts it right; {WISHES}"
+CHANGE_BELONGS = "make the change in pki.yaml or templates/ (docs/managed-files.md)"
+REPAIR = f"./run doit puts it right; {CHANGE_BELONGS}"
 
 
 class State(NamedTuple):
@@ -40,7 +40,7 @@ class State(NamedTuple):
     failing_since: str
     message: str
     ends: str
-    unproven: Mapping[str, Sequence[str]]
+    not_verified: Mapping[str, Sequence[str]]
     held_since: str
     drift: Sequence[Mapping[str, Any]] = ()
     writable: Sequence[Mapping[str, Any]] = ()
@@ -48,7 +48,7 @@ class State(NamedTuple):
 
 
 def hosts(view: View) -> Iterator[Finding]:
-    """Every host answers, follows its releases and is proven; what somebody changed there is said once."""
+    """Every host answers, follows its releases and is verified; what somebody changed there is said once."""
     troubled = set[str]()
     for state in _states(view):
         troubled.add(state.host)
@@ -85,19 +85,22 @@ def _remote(view: View, state: State) -> Iterator[Finding]:
     drift, writable = drifted(state.drift), drifted(state.writable)
     if drift or writable:
         told = (f"was changed: {_listed(drift)}" if drift else "", _listed(writable))
-        mend = closing(writable, state.host) if writable else REPAIR
-        yield Finding(ArtifactId("drift", state.host), Level.WARNING, "; ".join(filter(None, told)), mend)
+        fix = closing(writable, state.host) if writable else REPAIR
+        yield Finding(ArtifactId("drift", state.host), Level.WARNING, "; ".join(filter(None, told)), fix)
     if state.held_since:
         remedy = f"./run invoke deploy.push {state.host}"
         yield Finding(ArtifactId("hold", state.host), Level.NOTICE, HELD, remedy, since=moment(state.held_since))
     seen = {one.service: one for one in view.probes if one.host == state.host}  # as it is now, whatever a delivery saw
-    unproven = [(name, Proof.from_json(one)) for name, one in state.unproven.items()]
+    not_verified = [(name, Verification.from_json(one)) for name, one in state.not_verified.items()]
     faulty = {name for name, one in seen.items() if one.wrong}  # which is told as such
-    unproven = [one for one in unproven if one[0] not in faulty]
-    if unproven := [one for one in unproven if one[1].verdict is not Verdict.UNREACHED or one[0] not in seen]:
+    not_verified = [one for one in not_verified if one[0] not in faulty]
+    if not_verified := [one for one in not_verified if one[1].verdict is not Verdict.UNREACHED or one[0] not in seen]:
         remedy = f"./run invoke deploy.push {state.host}, with the way to it open"
         yield Finding(
-            ArtifactId("proof", state.host), Level.NOTICE, "; ".join(f"{name} {one}" for name, one in unproven), remedy
+            ArtifactId("verification", state.host),
+            Level.NOTICE,
+            "; ".join(f"{name} {one}" for name, one in not_verified),
+            remedy,
         )
 
 
@@ -148,23 +151,25 @@ def _states(view: View) -> Sequence[State]:
     if not remote:
         return []
     known = token([one.host for one in remote], sorted((project.pins or {}).items()))
-    found = project.memo.recall("unwell hosts", known)
+    found = project.cache.recall("unwell hosts", known)
     if found is None:
         found = [state for one in remote if any((state := _state(one))[i] for i in (1, 4, 5, 6, 7))]
         folders = [str(project.store.receipt("x").parent), str(project.store.contact("x").parent)]
-        project.memo.remember("unwell hosts", known, folders, found)
+        project.cache.remember("unwell hosts", known, folders, found)
     return [State(*one) for one in found]
 
 
 def _state(delivery: Delivery) -> State:
     receipt, contact = delivery.receipt, delivery.contact
-    proofs = {name: one for name, one in ((receipt and receipt.proof) or {}).items() if not one.is_proven}
+    verifications = {
+        name: one for name, one in ((receipt and receipt.verification) or {}).items() if not one.is_verified
+    }
     return State(
         host=delivery.host,
         failing_since=contact.failing_since,
         message=contact.message,
         ends=receipt.ends if receipt else "",
-        unproven=as_json(proofs),
+        not_verified=as_json(verifications),
         held_since=instant(pin.since) if (pin := delivery.pinned()) and pin.release else "",
         drift=[one.as_json() for one in contact.drift],
         writable=[one.as_json() for one in contact.writable],
@@ -178,7 +183,7 @@ def _drifted(view: View) -> Iterator[Finding]:
         subject = ArtifactId("deploy", name)
         if subject in view.run.made and view.run.at and (drift := delivery.repaired(view.run.at)):
             text = f"was changed by somebody else, and put right: {_listed(drift)}"
-            yield Finding(ArtifactId("drift", name), Level.NOTICE, text, WISHES, passing=True)
+            yield Finding(ArtifactId("drift", name), Level.NOTICE, text, CHANGE_BELONGS, passing=True)
         elif view.thorough and not delivery.is_remote and (drift := delivery.drift):
             yield Finding(ArtifactId("drift", name), Level.NOTICE, f"was changed: {_listed(drift)}", REPAIR)
 

@@ -37,11 +37,11 @@ def is_unreached(view: View, host: str) -> bool:
 
 def _is_unreloaded(view: View, one: Probed, contact: Contact) -> bool:
     """Whether the command that failed is the one after which the proxy serves the certificate of a service."""
-    command, parcel = contact.failed_at(Step.RELOAD), view.plan.deliveries[one.host].wanted()
-    if not command or parcel is None:
+    command, payload = contact.failed_at(Step.RELOAD), view.plan.deliveries[one.host].wanted()
+    if not command or payload is None:
         return False
     try:
-        return command in map(slug, preflight.reloads(parcel, one.name))
+        return command in map(slug, preflight.reloads(payload, one.name))
     except PkiError:  # a damaged release: it is told as such
         return False
 

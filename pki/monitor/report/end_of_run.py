@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pki.common.cache import Memo
+from pki.common.cache import Cache
 from pki.common.errors import ErrorCode, InventoryError, PkiError
 from pki.config import loader
 from pki.config.identifiers import ArtifactId
@@ -21,7 +21,7 @@ from pki.monitor.alerts.channels import News, Telling
 from pki.monitor.alerts.notification_history import Addresses, Record
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks import check_machine, check_services
-from pki.monitor.checks.check_context import LastRun, Scene
+from pki.monitor.checks.check_context import CheckContext, LastRun
 from pki.monitor.probes import Probed
 from pki.monitor.report import health_report
 from pki.monitor.report.health_report import BROKEN
@@ -37,7 +37,7 @@ from pki.project.project import Project
 METRICS = "pki.monitor.report.metrics_export"
 
 
-class Watchman:
+class RunMonitor:
     """What a run calls at its end: `look` while the project is open, `tell` when nothing else can fail any more."""
 
     def __init__(self, project: Callable[[], Project], plan: Callable[[], Plan]) -> None:
@@ -65,12 +65,12 @@ class Watchman:
         self._checks = health_report.checks(project, self._plan(), run, notes, self._probes, broken, thorough=False)
         with suppress(PkiError):  # said by the look at the ledger
             self._head = check_machine.head(project)
-        scene = Scene(project, self._plan(), run, self._checks, self._probes, self._head)
+        context = CheckContext(project, self._plan(), run, self._checks, self._probes, self._head)
         try:
-            self._metrics = _metrics().looked(scene)
+            self._metrics = _metrics().looked(context)
         except Exception as error:  # noqa: BLE001 - it is said when they are to be written, and the page goes on
             self._unmeasured = error
-        self._page.look(scene)
+        self._page.look(context)
 
     def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
         """What a run leaves for those who look later, whatever failed."""
@@ -166,7 +166,7 @@ def nothing_was_run(
     place = Store(home)
     faults = error.faults if isinstance(error, InventoryError) else [error.message]
     text = f"{faults[0]}{f', and {len(faults) - 1} more' if len(faults) > 1 else ''}"
-    remedy = error.hint or "mend pki.yaml, then: ./run invoke plan"
+    remedy = error.hint or "fix pki.yaml, then: ./run invoke plan"
     with suppress(PkiError):  # a disk that is full: what matters is said by the run itself
         update_page.nothing_was_run(place, now, text, remedy, is_new=said is not None)
     if is_read:
@@ -176,7 +176,7 @@ def nothing_was_run(
     if to is None or not to.are_there:
         return unsaid
     ends = [
-        datetime.fromtimestamp(one[1], UTC) for kind in ("cert", "crl") for one in Memo(home, now).findings_of(kind)
+        datetime.fromtimestamp(one[1], UTC) for kind in ("cert", "crl") for one in Cache(home, now).findings_of(kind)
     ]
     wrong = health_report.unusable(error, min(ends, default=None))
     run = f"The run of {now:%Y-%m-%d %H:%M} UTC did nothing."
@@ -186,7 +186,7 @@ def nothing_was_run(
 
 def _unwritten(place: Store, now: datetime) -> list[dict[str, str]]:
     """Say it in the metrics, wherever the last good pki.yaml wanted them; what kept that from being said."""
-    said = [loader.sound(tree) for tree in Memo(place.home, now).findings("pki.yaml")]
+    said = [loader.sound(tree) for tree in Cache(place.home, now).findings("pki.yaml")]
     textfile = next((one.metrics.textfile for one in said if one), None)
     try:
         _metrics().nothing_was_run(place, textfile, now)

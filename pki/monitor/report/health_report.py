@@ -27,7 +27,7 @@ from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
 Look = Callable[[View], Iterator[Finding]]
-LOOKS: dict[str, Look] = {
+CHECKS: dict[str, Look] = {
     "roots": check_authorities.roots,
     "authorities": check_authorities.authorities,
     "ceremonies": check_authorities.ceremonies,
@@ -47,7 +47,7 @@ LOOKS: dict[str, Look] = {
     "metrics": check_machine.textfile,
     "alerts": lambda view: channels.checks(view.record),
 }
-WITHOUT_ROOT = {name: LOOKS[name] for name in ("roots", "permissions", "project", "disk", "metrics", "alerts")}
+WITHOUT_ROOT = {name: CHECKS[name] for name in ("roots", "permissions", "project", "disk", "metrics", "alerts")}
 BROKEN = "broken"  # the topic of a look that could not be held
 SILENCE = timedelta(days=2)
 
@@ -75,7 +75,7 @@ def checks(
             notes = ()
             found.append(_broken("notes", error))
     view = View(project, plan, run, notes, Record.load(project.store.ca, project.now), probes, thorough)
-    for topic, look in LOOKS.items() if not project.missing_roots else WITHOUT_ROOT.items():
+    for topic, look in CHECKS.items() if not project.missing_roots else WITHOUT_ROOT.items():
         found += _held(topic, look, view)
     found += _held("notes", lambda view: _notes(view, found), view)
     found += _held("run", lambda view: _rest_of_run(view, found), view)
@@ -88,7 +88,7 @@ def unusable(error: PkiError, until: datetime | None = None) -> Finding:
         more = f", and {len(error.faults) - 1} more" if len(error.faults) > 1 else ""
         text = f"is wrong, and nothing is run or renewed: {error.faults[0]}{more}"
         return Finding(
-            "pki.yaml", Level.CRITICAL, text, "mend pki.yaml, then: ./run invoke plan", until=until, topic="run"
+            "pki.yaml", Level.CRITICAL, text, "fix pki.yaml, then: ./run invoke plan", until=until, topic="run"
         )
     text = f"cannot run, and nothing is renewed: {error.message}"
     return Finding("doit", Level.CRITICAL, text, error.hint or "./run invoke plan", until=until, topic="run")

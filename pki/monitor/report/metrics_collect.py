@@ -23,47 +23,47 @@ from pki.config.model import Leaf
 from pki.monitor import external_cas
 from pki.monitor.check_result import Level
 from pki.monitor.checks import check_authorities, check_certificates, check_machine
-from pki.monitor.checks.check_context import Scene
+from pki.monitor.checks.check_context import CheckContext
 from pki.project.project import Project
 
 Labels = tuple[str, ...]
 Samples = dict[str, dict[Labels, float]]
 
 
-def certificates(scene: Scene) -> Samples:
+def certificates(context: CheckContext) -> Samples:
     """From when and until when each leaf is valid; one that the run found sound is not read again."""
     levels: tuple[Access, ...] = ("tls", "mtls")
-    hosts = {leaf_name(name, level): name for name in scene.project.inventory.hosts for level in levels}
+    hosts = {leaf_name(name, level): name for name in context.project.inventory.hosts for level in levels}
     begins, ends = dict[Labels, float](), dict[Labels, float]()
-    for name, leaf in scene.plan.leaves.items():
-        if dates := _dates(scene.project, leaf):
+    for name, leaf in context.plan.leaves.items():
+        if dates := _dates(context.project, leaf):
             labels = (name, leaf.profile, hosts.get(name, "") if leaf.profile == "server" else "")
             begins[labels], ends[labels] = dates
     return {"certificate_not_before_timestamp_seconds": begins, "certificate_not_after_timestamp_seconds": ends}
 
 
 def _dates(project: Project, leaf: Leaf) -> tuple[float, float] | None:
-    if kept := project.memo.seen(leaf.artifact):
+    if kept := project.cache.seen(leaf.artifact):
         return kept[0], kept[1]
     found = check_certificates.certificate(project, leaf)
     return (found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()) if found else None
 
 
-def others(scene: Scene) -> Samples:
+def others(context: CheckContext) -> Samples:
     """Everything else that a look knows; what cannot be looked at is left out, and a check says why."""
     found: Samples = {}
-    for look in LOOKS:
+    for look in CHECKS:
         with suppress(PkiError):
-            found |= look(scene)
+            found |= look(context)
     return found
 
 
 # -- what signs -------------------------------------------------------------------------------------------------------
 
 
-def _authorities(scene: Scene) -> Samples:
+def _authorities(context: CheckContext) -> Samples:
     """Every generation that is live, and until when those that sign now are usable."""
-    project, begins, ends, usable = scene.project, dict[Labels, float](), dict[Labels, float](), dict[Labels, float]()
+    project, begins, ends, usable = context.project, dict[Labels, float](), dict[Labels, float](), dict[Labels, float]()
     for authority in AUTHORITIES:
         signs = project.issuing(authority)
         for name in project.live(authority):
@@ -84,17 +84,17 @@ def _authorities(scene: Scene) -> Samples:
     }
 
 
-def _profiles(scene: Scene) -> Samples:
-    rules = scene.project.inventory.profiles
+def _profiles(context: CheckContext) -> Samples:
+    rules = context.project.inventory.profiles
     before = {("server",): rules.server.renew_before, ("client",): rules.client.renew_before}
     return {"profile_renew_before_seconds": {labels: left.total_seconds() for labels, left in before.items()}}
 
 
-def _crls(scene: Scene) -> Samples:
-    project = scene.project
+def _crls(context: CheckContext) -> Samples:
+    project = context.project
     begins, ends, numbers = dict[Labels, float](), dict[Labels, float](), dict[Labels, float]()
-    refresh, ladders = dict[Labels, float](), dict[Labels, float]()
-    for artifact in scene.plan.artifacts:
+    refresh, crl_series = dict[Labels, float](), dict[Labels, float]()
+    for artifact in context.plan.artifacts:
         kind, name = artifact.id.kind, artifact.id.name
         if kind != "crl":
             continue
@@ -104,19 +104,19 @@ def _crls(scene: Scene) -> Samples:
             begins[labels], ends[labels], numbers[labels] = found
         if authority != "root":
             refresh[labels] = project.crl_rule(name).refresh.total_seconds()
-        elif last := needs.ladder_end(project, name):
-            ladders[labels] = last.timestamp()
+        elif last := needs.series_end(project, name):
+            crl_series[labels] = last.timestamp()
     return {
         "crl_this_update_timestamp_seconds": begins,
         "crl_next_update_timestamp_seconds": ends,
         "crl_number": numbers,
         "crl_refresh_seconds": refresh,
-        "crl_ladder_end_timestamp_seconds": ladders,
+        "presigned_crl_end_timestamp_seconds": crl_series,
     }
 
 
 def _crl(project: Project, name: str) -> tuple[float, float, float] | None:
-    if kept := project.memo.seen(ArtifactId("crl", name)):
+    if kept := project.cache.seen(ArtifactId("crl", name)):
         return kept[0], kept[1], kept[2]
     found = check_authorities.published(project, name)
     if found is None:
@@ -125,9 +125,9 @@ def _crl(project: Project, name: str) -> tuple[float, float, float] | None:
 
 
 def _root_crl(project: Project, root: str) -> tuple[float, float, float] | None:
-    """The rung of a root's ladder that is due; an empty CRL is false."""
+    """The pre-signed CRL of a root's series of pre-signed CRLs that is due; an empty CRL is false."""
     present = crls.due_presigned(project, root)
-    number = next((one.number for one in project.rungs(root) if one.crl is present), None)
+    number = next((one.number for one in project.presigned_crls(root) if one.crl is present), None)
     return None if present is None or number is None else _dated(present, number)
 
 
@@ -139,32 +139,35 @@ def _dated(crl: x509.CertificateRevocationList, number: int) -> tuple[float, flo
 # -- hosts and services -----------------------------------------------------------------------------------------------
 
 
-def _deployments(scene: Scene) -> Samples:
+def _deployments(context: CheckContext) -> Samples:
     """What each host is that is not simply well, since when it fails, and when what it has runs out."""
-    found = set(_troubles(scene))
+    found = set(_troubles(context))
     counts = Counter(state for _, state in found)
     troubled = {host for host, state in found if state not in {"drift", "unreachable"}}
-    lasting = [one.about for one in scene.checks if one.topic == "hosts" and one.level and not one.passing]
+    lasting = [one.about for one in context.checks if one.topic == "hosts" and one.level and not one.passing]
     troubled |= {one.name for one in lasting if one.kind == "drift"}
-    failing = [one for one in scene.checks if one.topic == "hosts" and one.level and one.about.kind == "deploy"]
+    failing = [one for one in context.checks if one.topic == "hosts" and one.level and one.about.kind == "deploy"]
     hosts = [(one.about.name, one) for one in failing]
     return {
         "deployment_state": dict.fromkeys(sorted(found), 1),
         "deployments": {
-            ("well",): len(scene.plan.deliveries.keys() - troubled),
-            **{(state,): counts[state] for state in ("pending", "failing", "unreachable", "held", "unproven", "drift")},
+            ("well",): len(context.plan.deliveries.keys() - troubled),
+            **{
+                (state,): counts[state]
+                for state in ("pending", "failing", "unreachable", "held", "not_verified", "drift")
+            },
         },
         "deployment_failing_since_timestamp_seconds": {
-            (host,): (one.since or scene.project.now).timestamp() for host, one in hosts
+            (host,): (one.since or context.project.now).timestamp() for host, one in hosts
         },
         "deployment_runs_out_timestamp_seconds": {(host,): one.until.timestamp() for host, one in hosts if one.until},
     }
 
 
-def _troubles(scene: Scene) -> Iterator[tuple[str, str]]:
-    deliveries, run = scene.plan.deliveries, scene.run
-    kinds = {"deploy": "failing", "hold": "held", "proof": "unproven", "drift": "drift"}
-    for check in scene.checks:
+def _troubles(context: CheckContext) -> Iterator[tuple[str, str]]:
+    deliveries, run = context.plan.deliveries, context.run
+    kinds = {"deploy": "failing", "hold": "held", "verification": "not_verified", "drift": "drift"}
+    for check in context.checks:
         kind, host = check.about.kind, check.about.name
         if check.topic == "hosts" and check.level and kind in kinds and host in deliveries:
             yield host, kinds[kind]
@@ -173,12 +176,12 @@ def _troubles(scene: Scene) -> Iterator[tuple[str, str]]:
     for host, delivery in deliveries.items():
         if ArtifactId("deploy", host) in run.failed:
             yield host, "failing"
-        elif ArtifactId("deploy", host) in run.unmet or delivery.is_behind(scene.project.memo):
+        elif ArtifactId("deploy", host) in run.unmet or delivery.is_behind(context.project.cache):
             yield host, "pending"
 
 
-def _probes(scene: Scene) -> Samples:
-    probes = [((one.host, one.service, one.name), one) for one in scene.probes]
+def _probes(context: CheckContext) -> Samples:
+    probes = [((one.host, one.service, one.name), one) for one in context.probes]
     there = [(labels, one) for labels, one in probes if one.reached]
     return {
         "probe_success": {labels: float(one.is_well) for labels, one in probes},
@@ -195,23 +198,23 @@ def _probes(scene: Scene) -> Samples:
 # -- the project itself -------------------------------------------------------------------------------------------------
 
 
-def _ledger(scene: Scene) -> Samples:
-    if not scene.project.has_ledger:
+def _ledger(context: CheckContext) -> Samples:
+    if not context.project.has_ledger:
         return {"ledger_certificates_total": {(): 0}, "ledger_revocations_total": {(): 0}}
-    issued, revoked = check_machine.counts(scene.project)
+    issued, revoked = check_machine.counts(context.project)
     return {"ledger_certificates_total": {(): issued}, "ledger_revocations_total": {(): revoked}}
 
 
-def _checks(scene: Scene) -> Samples:
-    levels = Counter(one.level for one in scene.checks)
+def _checks(context: CheckContext) -> Samples:
+    levels = Counter(one.level for one in context.checks)
     found = dict[Labels, float]()
-    for one in scene.checks:
+    for one in context.checks:
         if one.level:
             labels = (plain(one.subject), one.topic, plain(str(one.remedy)))
             found[labels] = max(one.level, found.get(labels, 0))
     return {"checks": {(level.word,): levels[level] for level in Level}, "check_level": found}
 
 
-LOOKS: tuple[Callable[[Scene], Samples], ...] = (
+CHECKS: tuple[Callable[[CheckContext], Samples], ...] = (
     *(_authorities, _profiles, _crls, _deployments, _probes, _ledger, _checks),
 )

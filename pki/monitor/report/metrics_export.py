@@ -1,6 +1,6 @@
 """Metrics for Prometheus: what there is, in its text format, in `build/report/pki.prom` and where node_exporter reads.
 
-What a run does not know anew stays as the run before it left it: one that was asked for some tasks only, or that could
+What a run does not know again stays as the run before it left it: one that was asked for some tasks only, or that could
 not look at the project, resets nothing.
 """
 
@@ -26,7 +26,7 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import moment
 from pki.monitor.alerts.notification_history import Record
 from pki.monitor.checks import check_machine
-from pki.monitor.checks.check_context import Scene
+from pki.monitor.checks.check_context import CheckContext
 from pki.monitor.report import metrics_collect
 from pki.monitor.report.metrics_collect import Labels, Samples
 from pki.pipeline.plan import Plan
@@ -71,8 +71,10 @@ KNOWN: dict[str, Known] = {
     "crl_this_update_timestamp_seconds": Known(AUTHORITY, "From when a CRL is valid."),
     "crl_next_update_timestamp_seconds": Known(AUTHORITY, "Until when a CRL is valid."),
     "crl_number": Known(AUTHORITY, "The number of a CRL."),
-    "crl_refresh_seconds": Known(AUTHORITY, "How often a CRL is made anew."),
-    "crl_ladder_end_timestamp_seconds": Known(AUTHORITY, "Until when the last of a root's pre-signed CRLs is valid."),
+    "crl_refresh_seconds": Known(AUTHORITY, "How often a CRL is made again."),
+    "presigned_crl_end_timestamp_seconds": Known(
+        AUTHORITY, "Until when the last of a root's pre-signed CRLs is valid."
+    ),
     "deployments": Known(("state",), "How many hosts are well, or are in each of the other states."),
     "deployment_state": Known(("host", "state"), "1 for each state of a host that is not simply well."),
     "deployment_failing_since_timestamp_seconds": Known(("host",), "Since when a host does not take its release."),
@@ -94,16 +96,16 @@ KNOWN: dict[str, Known] = {
 }
 
 
-def looked(scene: Scene) -> Blocks:
+def looked(context: CheckContext) -> Blocks:
     """What a run knows of the project. The certificates' lines, which are most of them, are remembered as text."""
-    found, memo = metrics_collect.certificates(scene), scene.project.memo
-    home = scene.project.store.home
+    found, cache = metrics_collect.certificates(context), context.project.cache
+    home = context.project.store.home
     known = token(KNOWN, str(home), found)
-    text = memo.recall("metrics certificates", known)
+    text = cache.recall("metrics certificates", known)
     if text is None:
         text = render(home, found)
-        memo.remember("metrics certificates", known, [], text)
-    return blocks(text) | blocks(render(home, metrics_collect.others(scene)))
+        cache.remember("metrics certificates", known, [], text)
+    return blocks(text) | blocks(render(home, metrics_collect.others(context)))
 
 
 def leave(project: Project, plan: Plan, found: Mapping[str, str], report: Mapping[str, Any]) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from pki.monitor import forecast
 from pki.monitor.report import end_of_run
-from pki.monitor.report.end_of_run import Watchman
+from pki.monitor.report.end_of_run import RunMonitor
 from pki.monitor.timeline import calendar
 from pki.pipeline.delivery_targets import clock_evidence
 from pki.pipeline.doit_tasks import DoitRun, EndOfRun
 from pki.project.clock_guard import Evidence
 from pki.project.project import Project
 
-END_OF_RUN = EndOfRun(forecast.notes, calendar.write, Watchman, end_of_run.nothing_was_run)
+END_OF_RUN = EndOfRun(forecast.notes, calendar.write, RunMonitor, end_of_run.nothing_was_run)
 
 
 class Run(DoitRun):

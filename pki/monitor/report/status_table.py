@@ -149,7 +149,7 @@ def _crl_row(project: Project, artifact: Artifact, size: str) -> Row:
     if end is None:
         return Row(artifact.name, "missing", "", joined(reasons), "doit")
     if GenerationName.parse(generation).is_root:
-        return _ladder_row(project, artifact.name, generation, end, reasons)
+        return _series_row(project, artifact.name, generation, end, reasons)
     rule = project.crl_rule(generation)
     refresh = end - rule.lifetime + rule.refresh
     text = joined(reasons) or f"a new one on {refresh:%Y-%m-%d}"
@@ -157,14 +157,16 @@ def _crl_row(project: Project, artifact: Artifact, size: str) -> Row:
     return Row(artifact.name, _state(project, end, reasons), _left(project, end), text, "doit")
 
 
-def _ladder_row(project: Project, name: str, root: str, end: datetime, reasons: list[Reason]) -> Row:
-    rungs = [rung.crl for rung in project.rungs(root)]
-    later = [rung.last_update_utc for rung in rungs if rung.last_update_utc > project.now]
-    last = max((rung.next_update_utc or end for rung in rungs), default=end)
+def _series_row(project: Project, name: str, root: str, end: datetime, reasons: list[Reason]) -> Row:
+    presigned_crls = [presigned_crl.crl for presigned_crl in project.presigned_crls(root)]
+    later = [
+        presigned_crl.last_update_utc for presigned_crl in presigned_crls if presigned_crl.last_update_utc > project.now
+    ]
+    last = max((presigned_crl.next_update_utc or end for presigned_crl in presigned_crls), default=end)
     text = joined(reasons) or (
-        f"next rung on {min(later):%Y-%m-%d}, ladder ends on {last:%Y-%m-%d}"
+        f"next pre-signed CRL on {min(later):%Y-%m-%d}, series of pre-signed CRLs ends on {last:%Y-%m-%d}"
         if later
-        else f"the last rung; new ones by {end:%Y-%m-%d}"
+        else f"the last pre-signed CRL; new ones by {end:%Y-%m-%d}"
     )
     return Row(name, _state(project, end, reasons), _left(project, end), text, "doit" if later else "ceremony")
 

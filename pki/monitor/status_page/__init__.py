@@ -1,1 +1,1 @@
-"""The status page: what it says, and when it is drawn anew."""
+"""The status page: what it says, and when it is drawn again."""

@@ -15,8 +15,8 @@ from pki.ceremony.online import needs
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.monitor.check_result import Level, levels
-from pki.monitor.checks import check_authorities as looks
-from pki.monitor.checks.check_context import Scene
+from pki.monitor.checks import check_authorities
+from pki.monitor.checks.check_context import CheckContext
 from pki.project.generations import Generation
 from pki.project.project import Project
 
@@ -36,7 +36,7 @@ class Authority:
 
 @dataclass(frozen=True, slots=True)
 class Crl:
-    """A CRL as it is published; `later` are the rungs of a root's ladder that follow: first and last day of each."""
+    """A CRL as it is published; `later` are the pre-signed CRLs of a root's series of pre-signed CRLs that follow: first and last day of each."""
 
     name: str
     number: int
@@ -87,17 +87,17 @@ def _standing(project: Project, found: Generation) -> str:
     return f"issues now; usable until {usable:%Y-%m-%d}" if usable > project.now else "issues now; its successor is due"
 
 
-def crls(scene: Scene) -> Iterator[Crl]:
-    project, level = scene.project, levels(scene.checks)
-    for artifact in scene.plan.artifacts:
+def crls(context: CheckContext) -> Iterator[Crl]:
+    project, level = context.project, levels(context.checks)
+    for artifact in context.plan.artifacts:
         if artifact.id.kind != "crl":
             continue
         name = artifact.id.name
-        published = looks.published(project, name)
+        published = check_authorities.published(project, name)
         if published is None or published.next_update_utc is None:
             continue
-        rungs = project.rungs(name) if GenerationName.parse(name).is_root else []
-        after = [one.crl for one in rungs if one.crl.last_update_utc > published.last_update_utc]
+        presigned_crls = project.presigned_crls(name) if GenerationName.parse(name).is_root else []
+        after = [one.crl for one in presigned_crls if one.crl.last_update_utc > published.last_update_utc]
         yield Crl(
             name=name,
             number=published.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,

@@ -175,7 +175,7 @@ def years(facts: Facts) -> Years:
         for one in facts.authorities
         if GenerationName.parse(one.name).authority in AUTHORITIES
     ]
-    coming = [(one.name, one.start, one.end or date.max, "foreseen") for one in facts.ahead.lives]
+    coming = [(one.name, one.start, one.end or date.max, "planned") for one in facts.ahead.lives]
     lives = []
     for authority in AUTHORITIES:
         shown = [

@@ -11,7 +11,7 @@ from typing import Any
 
 from pki.common.cache import signature, token
 from pki.common.errors import PkiError
-from pki.monitor.checks.check_context import Scene
+from pki.monitor.checks.check_context import CheckContext
 from pki.monitor.timeline.calendar import authority_files
 
 YEARS = 5
@@ -45,20 +45,20 @@ class Ahead:
     lives: tuple[Life, ...]
 
 
-def remembered(scene: Scene) -> Any:
+def remembered(context: CheckContext) -> Any:
     """What was foreseen, if ledger, pki.yaml and authorities are as they were then, and the month is; None otherwise."""
-    return scene.project.recall_from_ledger("page ahead", _known(scene))
+    return context.project.recall_from_ledger("page ahead", _known(context))
 
 
-def ahead(scene: Scene) -> Ahead:
+def ahead(context: CheckContext) -> Ahead:
     """What is foreseen from today on."""
-    found, today = remembered(scene), scene.project.now.date()
+    found, today = remembered(context), context.project.now.date()
     if found is None:
         try:
-            found = _foreseen(scene)
+            found = _planned(context)
         except PkiError as error:  # of a ledger that is damaged, say
             return Ahead(today, (Event(today, "unforeseen", "timeline", error.message, is_wrong=True),), ())
-        scene.project.remember_from_ledger("page ahead", _known(scene), found)
+        context.project.remember_from_ledger("page ahead", _known(context), found)
     until, events, lives = found
     days = [Event(date.fromisoformat(day), *rest) for day, *rest in events]
     return Ahead(
@@ -68,21 +68,21 @@ def ahead(scene: Scene) -> Ahead:
     )
 
 
-def files(scene: Scene) -> list[str]:
+def files(context: CheckContext) -> list[str]:
     """What it follows from besides the ledger: pki.yaml, the authorities, and what was asked of ceremonies."""
-    place = scene.project.store
+    place = context.project.store
     return [str(place.home / "pki.yaml"), *authority_files(place)]
 
 
-def _known(scene: Scene) -> str:
+def _known(context: CheckContext) -> str:
     """Anew each month, as the years in it move on."""
-    return token(f"{scene.project.now:%Y-%m}", signature(files(scene)))
+    return token(f"{context.project.now:%Y-%m}", signature(files(context)))
 
 
-def _foreseen(scene: Scene) -> list[Any]:
+def _planned(context: CheckContext) -> list[Any]:
     """As the memo keeps it: until when, events, generations to come."""
     timeline: Any = import_module("pki.monitor.timeline.events")  # what asks for ceremonies takes long to import
-    found = timeline.timeline(scene.project, scene.plan, YEARS)
+    found = timeline.timeline(context.project, context.plan, YEARS)
     held = {name: one.held for one in found.ceremonies for name in one.generations}
     ends = {event.subject: event.at for event in found.events if event.what == "end"}
     lives = [[name, _text(at), _text(ends[name]) if name in ends else ""] for name, at in held.items()]

@@ -11,9 +11,15 @@ from pki.common.cache import token
 from pki.config.identifiers import ArtifactId
 from pki.deploy.delivery import Delivery
 from pki.monitor.check_result import Finding, Level
-from pki.monitor.checks.check_context import Scene
+from pki.monitor.checks.check_context import CheckContext
 
-STATES = {"deploy": "failing", "hold": "held", "proof": "unproven", "drift": "drifted", "service": "services not well"}
+STATES = {
+    "deploy": "failing",
+    "hold": "held",
+    "verification": "not_verified",
+    "drift": "drifted",
+    "service": "services not well",
+}
 NOT_REACHED = "not reached: what it needs failed"
 
 
@@ -21,7 +27,7 @@ NOT_REACHED = "not reached: what it needs failed"
 class Host:
     """One host. `looked` is the last contact with a remote one, `since` the first of those that failed since then.
 
-    `proven` of its `services` are as they should be by the last look, or were proven by the last delivery. `state` says in words what health found.
+    `verified` of its `services` are as they should be by the last look, or were verified by the last delivery. `state` says in words what health found.
     """
 
     name: str
@@ -30,32 +36,32 @@ class Host:
     delivered: date | None
     looked: date | None
     since: date | None
-    proven: int
+    verified: int
     services: int
     state: str
     level: Level
 
 
-def remembered(scene: Scene) -> Any:
+def remembered(context: CheckContext) -> Any:
     """What receipts and contacts say, if none was written since it was last read; None otherwise."""
-    return scene.project.memo.recall("page hosts", _known(scene))
+    return context.project.cache.recall("page hosts", _known(context))
 
 
-def hosts(scene: Scene) -> list[Host]:
+def hosts(context: CheckContext) -> list[Host]:
     """Every host that is delivered to, those that are not well first."""
-    said, found = scene.project.inventory, remembered(scene)
+    said, found = context.project.inventory, remembered(context)
     if found is None:
-        found = {name: _taken(one) for name, one in scene.plan.deliveries.items()}
-        scene.project.memo.remember("page hosts", _known(scene), folders(scene), found)
-    told, probed = _told(scene.checks), dict[str, list[bool]]()
-    for probe in scene.probes:
+        found = {name: _taken(one) for name, one in context.plan.deliveries.items()}
+        context.project.cache.remember("page hosts", _known(context), folders(context), found)
+    told, probed = _told(context.checks), dict[str, list[bool]]()
+    for probe in context.probes:
         probed.setdefault(probe.host, []).append(probe.is_well)
     rows = []
-    for name, one in scene.plan.deliveries.items():
-        delivered, looked, since, proven, services = found[name]
+    for name, one in context.plan.deliveries.items():
+        delivered, looked, since, verified, services = found[name]
         host, checks = said.hosts.get(name), told.get(name, {})
         if name in probed:
-            proven, services = sum(probed[name]), len(probed[name])
+            verified, services = sum(probed[name]), len(probed[name])
         rows.append(
             Host(
                 name=name,
@@ -64,32 +70,32 @@ def hosts(scene: Scene) -> list[Host]:
                 delivered=_day(delivered),
                 looked=_day(looked),
                 since=_day(since),
-                proven=proven,
+                verified=verified,
                 services=services,
-                state=", ".join(checks) or (NOT_REACHED if ArtifactId("deploy", name) in scene.run.unmet else ""),
+                state=", ".join(checks) or (NOT_REACHED if ArtifactId("deploy", name) in context.run.unmet else ""),
                 level=max(checks.values(), default=Level.OK),
             )
         )
     return sorted(rows, key=lambda row: (-row.level, row.network, row.name))
 
 
-def folders(scene: Scene) -> list[str]:
+def folders(context: CheckContext) -> list[str]:
     """Whenever a receipt or a contact is written, its folder changes too."""
-    place = scene.project.store
+    place = context.project.store
     return [str(path) for path in (place.receipt("x").parent, place.contact("x").parent) if path.is_dir()]
 
 
-def _known(scene: Scene) -> str:
-    return token([(one.host, one.way) for one in scene.plan.deliveries.values()], folders(scene))
+def _known(context: CheckContext) -> str:
+    return token([(one.host, one.way) for one in context.plan.deliveries.values()], folders(context))
 
 
 def _taken(one: Delivery) -> list[Any]:
     """What receipt and contact say, as days; a host in a folder has no contacts."""
     receipt = one.receipt
     looked, since = (one.contact.looked_at, one.contact.failing_since) if one.is_remote else ("", "")
-    proof = (receipt.proof or {}) if receipt else {}
-    proven = sum(one.is_proven for one in proof.values())
-    return [receipt.delivered_at[:10] if receipt else "", looked[:10], since[:10], proven, len(proof)]
+    verification = (receipt.verification or {}) if receipt else {}
+    verified = sum(one.is_verified for one in verification.values())
+    return [receipt.delivered_at[:10] if receipt else "", looked[:10], since[:10], verified, len(verification)]
 
 
 def _told(checks: Sequence[Finding]) -> Mapping[str, dict[str, Level]]:

@@ -18,7 +18,7 @@ from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
 from pki.monitor.check_result import Finding, Level, levels
 from pki.monitor.checks import check_certificates
-from pki.monitor.checks.check_context import Scene
+from pki.monitor.checks.check_context import CheckContext
 from pki.monitor.probes import Probed
 from pki.monitor.status_page import authorities_section, forecast_section, hosts_section
 from pki.monitor.status_page.authorities_section import Authority, Crl
@@ -59,37 +59,37 @@ class Facts:
     head: str
 
 
-def gather(scene: Scene) -> Facts:
-    project = scene.project
+def gather(context: CheckContext) -> Facts:
+    project = context.project
     said = project.inventory
-    found = list(_certificates(scene))
+    found = list(_certificates(context))
     return Facts(
         organisation=said.organisation,
         place=f"{socket.gethostname()}, in {project.store.home}",
         is_sandbox=said.sandbox,
         today=project.now.date(),
-        checks=tuple(calm(check, project.now.date()) for check in scene.checks),
+        checks=tuple(calm(check, project.now.date()) for check in context.checks),
         certificates=tuple(sorted((one for one, _ in found), key=lambda one: (one.end or date.max, one.name))),
         authorities=tuple(authorities_section.authorities(project, Counter(issuer for _, issuer in found))),
-        crls=tuple(authorities_section.crls(scene)),
-        hosts=tuple(hosts_section.hosts(scene)),
-        services=tuple(replace(one, seconds=0.0, at=None) for one in scene.probes),
-        ahead=forecast_section.ahead(scene),
-        head=scene.head,
+        crls=tuple(authorities_section.crls(context)),
+        hosts=tuple(hosts_section.hosts(context)),
+        services=tuple(replace(one, seconds=0.0, at=None) for one in context.probes),
+        ahead=forecast_section.ahead(context),
+        head=context.head,
     )
 
 
 # -- certificates -----------------------------------------------------------------------------------------------------
 
 
-def _certificates(scene: Scene) -> Iterator[tuple[Certificate, str]]:
+def _certificates(context: CheckContext) -> Iterator[tuple[Certificate, str]]:
     """Every leaf, and the generation that issued what it has."""
-    project, today, level = scene.project, scene.project.now.date(), levels(scene.checks)
+    project, today, level = context.project, context.project.now.date(), levels(context.checks)
     withheld = dict.fromkeys(_withheld(project), "revoked, replacement withheld")
     issuers = {name: found.name if (found := project.issuing(name)) else "" for name in ("server", "client")}
-    for name, leaf in scene.plan.leaves.items():
+    for name, leaf in context.plan.leaves.items():
         artifact = ArtifactId("cert", name)
-        seen = project.memo.seen(artifact)
+        seen = project.cache.seen(artifact)
         issuer, start, end = issuers[leaf.authority], None, None
         if seen:
             start, end = (datetime.fromtimestamp(at, UTC) for at in seen[:2])

@@ -20,7 +20,7 @@ from pki.monitor.status_page import charts
 from pki.monitor.status_page.authorities_section import Authority
 from pki.monitor.status_page.hosts_section import Host
 from pki.monitor.status_page.page_data import Certificate, Facts
-from pki.monitor.status_page.runs_section import Doings
+from pki.monitor.status_page.runs_section import RunsSection
 
 PAGES = Path(__file__).parent
 MANY = 30  # problems that are shown one by one; the others on a click
@@ -57,7 +57,7 @@ class Group:
     is_open: bool
 
 
-def page(facts: Facts, checks: Sequence[Finding], doings: Doings, state: str) -> bytes:
+def page(facts: Facts, checks: Sequence[Finding], runs_section: RunsSection, state: str) -> bytes:
     """The whole page; `checks` are those of the facts that still hold, and what went wrong later."""
     problems = sorted((one for one in checks if one.level), key=lambda one: -one.level)
     worst = problems[0].level if problems else Level.OK
@@ -78,8 +78,8 @@ def page(facts: Facts, checks: Sequence[Finding], doings: Doings, state: str) ->
         "many": MANY,
         "unsaid": len(items) - MOST,
         "well": [one for one in checks if not one.level],
-        "doings": doings,
-        "ended": ENDED.get(doings.result, doings.result),
+        "runs_section": runs_section,
+        "ended": ENDED.get(runs_section.result, runs_section.result),
         "tiles": list(_tiles(facts)),
         "trees": _trees(facts.authorities),
         "axis": axis,

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from pki.common.reasons import joined
 from pki.config.identifiers import ArtifactId
 from pki.monitor.check_result import Finding
-from pki.monitor.checks.check_context import LastRun, Scene
+from pki.monitor.checks.check_context import CheckContext, LastRun
 
 NAMED = 12  # of the things that a run made for one reason
 KINDS = 40  # reasons that are told apart
@@ -28,7 +28,7 @@ MadeOn = tuple[date | None, tuple[Made, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Doings:
+class RunsSection:
     """What the last run did, as it may be said all day long. `made` is of `made_on`: of the last run that made something."""
 
     day: date
@@ -40,7 +40,7 @@ class Doings:
     made: tuple[Made, ...]
 
     @classmethod
-    def of(cls, run: LastRun, made: MadeOn) -> Doings:
+    def of(cls, run: LastRun, made: MadeOn) -> RunsSection:
         assert run.at is not None
         return cls(
             day=run.at.date(),
@@ -53,17 +53,17 @@ class Doings:
         )
 
 
-def made(scene: Scene) -> MadeOn:
+def made(context: CheckContext) -> MadeOn:
     """What the last run that made something made, and its day: this one, or one before it."""
-    if scene.run.made:
+    if context.run.made:
         groups: dict[tuple[str, str], list[str]] = {}
-        for name, outcome in scene.run.made.items():
+        for name, outcome in context.run.made.items():
             groups.setdefault((ArtifactId.parse(name).kind, joined(outcome.reasons)), []).append(name)
         kept = [[why, len(names), names[:NAMED]] for (_, why), names in list(groups.items())[:KINDS]]
         rest = list(groups.values())[KINDS:]
         kept += [["for other reasons", sum(map(len, rest)), []]] if rest else []
-        scene.project.memo.remember("page made", "", [], [f"{scene.project.now:%Y-%m-%d}", kept])
-    found = scene.project.memo.recall("page made", "")
+        context.project.cache.remember("page made", "", [], [f"{context.project.now:%Y-%m-%d}", kept])
+    found = context.project.cache.recall("page made", "")
     if found is None:
         return None, ()
     day, rows = found

@@ -21,9 +21,9 @@ from pki.common.errors import PkiError
 from pki.common.visible import plain
 from pki.config.identifiers import ArtifactId
 from pki.monitor.check_result import Finding
-from pki.monitor.checks.check_context import LastRun, Scene
+from pki.monitor.checks.check_context import CheckContext, LastRun
 from pki.monitor.status_page import forecast_section, hosts_section, runs_section
-from pki.monitor.status_page.runs_section import Doings, MadeOn, calm
+from pki.monitor.status_page.runs_section import MadeOn, RunsSection, calm
 from pki.project.layout import Store
 
 PAGE = "status.html"
@@ -41,44 +41,44 @@ class StatusPage:
     """`look` while project and memo are open; `write` at the end, when the report says what else went wrong."""
 
     def __init__(self) -> None:
-        self._scene: Scene | None = None
+        self._context: CheckContext | None = None
         self._facts: Any = None
         self._digest = ""
         self._made: MadeOn = (None, ())
 
-    def look(self, scene: Scene) -> None:
+    def look(self, context: CheckContext) -> None:
         """Find out what the page follows from, and gather what it says unless that is known."""
-        self._scene = scene
-        self._made = runs_section.made(scene)
-        memo, known = scene.project.memo, _known(scene)
-        digest = memo.recall("page", known)
+        self._context = context
+        self._made = runs_section.made(context)
+        cache, known = context.project.cache, _known(context)
+        digest = cache.recall("page", known)
         if digest is None:
             try:
-                self._facts = _gathered(scene)
+                self._facts = _gathered(context)
             except Exception:  # noqa: BLE001 - what is wrong with the page is said when it is written
                 return
             digest = token(self._facts)
-            memo.remember("page", known, [], digest)
+            cache.remember("page", known, [], digest)
         self._digest = str(digest)
 
     def write(self, place: Store, report: Mapping[str, Any], late: Sequence[Finding]) -> None:
         """Write the page if it says something new; `late` is what went wrong after the look."""
         path = place.report(PAGE)
-        if self._scene is None:
+        if self._context is None:
             _put_banner(path, "The last run could not look at the project:", _first(report), "./run invoke health")
             return
-        done, solved = Doings.of(LastRun.of(report), self._made), _solved(self._scene.checks, report)
+        done, solved = RunsSection.of(LastRun.of(report), self._made), _solved(self._context.checks, report)
         state = token(code_digest(), self._digest, done, late, sorted(solved))
         if state_of(path) == state:
             return
         try:
-            facts = self._facts or _gathered(self._scene)
+            facts = self._facts or _gathered(self._context)
             outdated = {*solved, *(one.subject for one in late)}
             checks = [*late, *(check for check in facts.checks if check.subject not in outdated)]
             drawing: Any = import_module("pki.monitor.status_page.render")
             filesystem.write(path, drawing.page(facts, checks, done, state))
         except Exception as error:
-            _put_banner(path, "This page could not be made anew:", str(error), "./run invoke health")
+            _put_banner(path, "This page could not be made again:", str(error), "./run invoke health")
             raise
 
 
@@ -132,22 +132,22 @@ def _first(report: Mapping[str, Any]) -> str:
 # -- what it follows from ---------------------------------------------------------------------------------------------
 
 
-def _gathered(scene: Scene) -> Any:
+def _gathered(context: CheckContext) -> Any:
     facts: Any = import_module("pki.monitor.status_page.page_data")  # loaded when the page may have to change
-    return facts.gather(scene)
+    return facts.gather(context)
 
 
-def _known(scene: Scene) -> str:
+def _known(context: CheckContext) -> str:
     """All that the facts follow from, the run's own report aside."""
     for remembered in (hosts_section.remembered, forecast_section.remembered):
-        remembered(scene)  # asked for in every run, and so kept
-    files = [*forecast_section.files(scene), *hosts_section.folders(scene)]
-    for name in scene.project.inventory.authorities.adopted:
+        remembered(context)  # asked for in every run, and so kept
+    files = [*forecast_section.files(context), *hosts_section.folders(context)]
+    for name in context.project.inventory.authorities.adopted:
         with suppress(PkiError):  # its folder is not as it should be, as its CRL tells
-            files.append(str(scene.project.keys.adopted_files(name)[0]))
-    seen = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in scene.probes]
-    today = scene.project.now.date()
-    said = [calm(one, today) for one in scene.checks if one.level]
+            files.append(str(context.project.keys.adopted_files(name)[0]))
+    seen = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in context.probes]
+    today = context.project.now.date()
+    said = [calm(one, today) for one in context.checks if one.level]
     return token(
-        today, code_digest(), [signature([file]) for file in files], seen, said, sorted(scene.run.unmet), scene.head
+        today, code_digest(), [signature([file]) for file in files], seen, said, sorted(context.run.unmet), context.head
     )

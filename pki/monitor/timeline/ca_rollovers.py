@@ -16,7 +16,7 @@ from pki.monitor.timeline.planned_ceremonies import Ceremony, ceremonies
 from pki.monitor.timeline.renewals import Turn
 from pki.monitor.timeline.runs import DAY, Runs
 from pki.monitor.timeline.supposed import Supposed
-from pki.project.generations import Generation, Rung
+from pki.project.generations import Generation, PresignedCrl
 from pki.project.project import Project
 from pki.x509 import canonical
 from pki.x509.certificate_signing import SECOND
@@ -41,7 +41,7 @@ class Authorities:
     until: datetime
     ceremonies: list[Ceremony] = field(default_factory=list)
     turns: dict[str, list[Turn]] = field(default_factory=dict)
-    rungs: list[Published] = field(default_factory=list)
+    presigned_crls: list[Published] = field(default_factory=list)
     closed: list[tuple[str, datetime, datetime | None]] = field(default_factory=list)
 
     @classmethod
@@ -87,14 +87,14 @@ class Authorities:
     # -- root CRLs --
 
     def _publish(self, since: datetime, before: datetime) -> None:
-        """The rungs that doit publishes from one ceremony to the next."""
+        """The pre-signed CRLs that doit publishes from one ceremony to the next."""
         for root in self.project.store.generations("root"):
-            found = self.project.rungs(root)
+            found = self.project.presigned_crls(root)
             here = [one for one in found if one.crl.last_update_utc <= since < _end(one)]
             later = [one for one in found if since < one.crl.last_update_utc and self.runs.at(_start(one)) < before]
-            for rung in [*here[-1:], *later]:
-                at = max(since, self.runs.at(_start(rung)))
-                self.rungs.append(Published(root, at, _end(rung), rung.number))
+            for presigned_crl in [*here[-1:], *later]:
+                at = max(since, self.runs.at(_start(presigned_crl)))
+                self.presigned_crls.append(Published(root, at, _end(presigned_crl), presigned_crl.number))
 
     def _close(self) -> None:
         """Times in which a root that is trusted has no CRL that is good: no client gets in anywhere then."""
@@ -102,10 +102,10 @@ class Authorities:
             born = next((one.held for one in self.ceremonies if root in one.generations), self.runs.first)
             end = min(self.project.existing(root).certificate.not_valid_after_utc, self.until)
             good = born
-            for rung in (one for one in self.rungs if one.root == root):
-                if rung.at > good:
-                    self.closed.append((root, good, rung.at))
-                good = max(good, rung.end)
+            for presigned_crl in (one for one in self.presigned_crls if one.root == root):
+                if presigned_crl.at > good:
+                    self.closed.append((root, good, presigned_crl.at))
+                good = max(good, presigned_crl.end)
             if good < end:
                 self.closed.append((root, good, None))
 
@@ -131,11 +131,11 @@ def _when(turn: Turn) -> datetime:
     return turn.at
 
 
-def _start(rung: Rung) -> datetime:
-    return rung.crl.last_update_utc
+def _start(presigned_crl: PresignedCrl) -> datetime:
+    return presigned_crl.crl.last_update_utc
 
 
-def _end(rung: Rung) -> datetime:
-    end = rung.crl.next_update_utc
+def _end(presigned_crl: PresignedCrl) -> datetime:
+    end = presigned_crl.crl.next_update_utc
     assert end is not None
     return end

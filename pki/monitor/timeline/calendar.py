@@ -48,7 +48,7 @@ def write(project: Project, plan: Plan) -> list[str]:
         plan.leaves[name] for name in names if name in plan.leaves and ArtifactId("cert", name) not in project.withheld
     ]
     known, files = _known(project, clients), [*_sources(project, clients), str(path)]
-    if project.memo.recall("calendar", known):
+    if project.cache.recall("calendar", known):
         return []
     data = rendered(entries(project, clients), project)
     before = filesystem.read(path)
@@ -57,12 +57,12 @@ def write(project: Project, plan: Plan) -> list[str]:
         written = [project.store.shown(path)]
     else:
         written = []
-    project.memo.remember("calendar", known, files, True)
+    project.cache.remember("calendar", known, files, True)
     return written
 
 
 def _known(project: Project, clients: list[Leaf]) -> str:
-    """What the calendar depends on besides files; anew each month, as the years in it move on."""
+    """What the calendar depends on besides files; again each month, as the years in it move on."""
     said = project.inventory
     leaves = [(leaf.name, leaf.lifetime, leaf.renew_before) for leaf in clients]
     rules = (said.authorities, said.profiles.client, said.holidays, said.schedule, said.sandbox, said.domains)
@@ -71,7 +71,7 @@ def _known(project: Project, clients: list[Leaf]) -> str:
 
 def _sources(project: Project, clients: list[Leaf]) -> list[str]:
     """The certificates, CRLs and requests that it follows from."""
-    held = [str(project.store.truth(leaf)) for leaf in clients if project.store.truth(leaf).exists()]
+    held = [str(project.store.bundle(leaf)) for leaf in clients if project.store.bundle(leaf).exists()]
     return [*held, *authority_files(project.store), *_folders(project)]
 
 
@@ -80,7 +80,11 @@ def authority_files(place: Store) -> list[str]:
     found = list[Path]()
     for authority in AUTHORITIES:
         for name in place.generations(authority):
-            found += [place.authority_file(name, "cert.pem"), *place.cross_certificates(name), *place.rungs(name)]
+            found += [
+                place.authority_file(name, "cert.pem"),
+                *place.cross_certificates(name),
+                *place.presigned_crls(name),
+            ]
     found += [path for folder in place.ceremonies() for path in (folder, folder / "request.yaml")]
     return [str(path) for path in found]
 

@@ -86,7 +86,7 @@ def timeline(project: Project, plan: Plan, years: int, *, held: bool = True) -> 
     events = [
         *_ceremony_events(found, held=held),
         *_takeover_events(plan, found),
-        *_rung_events(project, found),
+        *_presigned_events(project, found),
         *_end_events(found),
         *_wrong_events(plan, leaves),
         *_outlived(project, found),
@@ -147,17 +147,17 @@ def _crls(project: Project, found: Authorities, generation: Generation) -> list[
     return list(takewhile(lambda made: made[0] < end, moments))
 
 
-def _rung_events(project: Project, found: Authorities) -> Iterator[Event]:
+def _presigned_events(project: Project, found: Authorities) -> Iterator[Event]:
     brought = {one.held for one in found.ceremonies}
-    for rung in found.rungs:
-        path = filesystem.read(project.store.crl(rung.root))
-        if rung.at in brought or (rung.at == found.runs.first and path is not None):
+    for presigned_crl in found.presigned_crls:
+        path = filesystem.read(project.store.crl(presigned_crl.root))
+        if presigned_crl.at in brought or (presigned_crl.at == found.runs.first and path is not None):
             continue  # it comes with all the rest of a ceremony, or is what is published already
         yield Event(
-            rung.at,
-            "rung",
-            ArtifactId("crl", rung.root),
-            f"the next rung of its ladder, good until {rung.end:%Y-%m-%d}",
+            presigned_crl.at,
+            "presigned_crl",
+            ArtifactId("crl", presigned_crl.root),
+            f"the next pre-signed CRL of its series of pre-signed CRLs, good until {presigned_crl.end:%Y-%m-%d}",
         )
     for root, since, until in found.closed:
         again = f"until {until:%Y-%m-%d}" if until else "and nothing is foreseen that ends this"
@@ -193,7 +193,7 @@ def _takeover_events(plan: Plan, found: Authorities) -> Iterator[Event]:
             why = "needs its older root no more" if same else "issues now"
             count = f"{len(mine)} {authority} certificate{'s' if len(mine) > 1 else ''}"
             install = f"; to be installed: {_people(mine)}" if any(_is_persons(leaf) for leaf in mine) else ""
-            text = f"{why}: {count} issued anew{install}"
+            text = f"{why}: {count} issued again{install}"
             yield Event(found.runs.at(turn.at), "turn", turn.generation, text)
 
 

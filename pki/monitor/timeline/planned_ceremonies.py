@@ -85,8 +85,8 @@ def _thresholds(project: Supposed) -> Iterator[datetime]:
             yield needs.usable_until(project, found)
             yield needs.usable_until(project, found) - TOGETHER
     for root in project.store.generations("root"):
-        if end := needs.ladder_end(project, root):
-            yield end - needs.ladder_alarm(project)
+        if end := needs.series_end(project, root):
+            yield end - needs.series_alarm(project)
 
 
 def _waiting(real: Project, project: Supposed) -> datetime | None:
@@ -96,7 +96,7 @@ def _waiting(real: Project, project: Supposed) -> datetime | None:
 
 
 def _prepared(project: Supposed, runs: Runs, asked: datetime, held: datetime) -> datetime:
-    """The moment whose dates the request bears that is answered: it is made anew when it is old, or more is needed."""
+    """The moment whose dates the request bears that is answered: it is made again when it is old, or more is needed."""
     prepared, names = asked, _names(project.at(max(asked, runs.now)))
     while True:
         moments = {runs.at(at) for at in (*_thresholds(project), prepared + make_request.REFRESH + SECOND)}

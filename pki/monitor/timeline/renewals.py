@@ -17,7 +17,7 @@ from pki.x509.certificate_signing import SECOND
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """From `at` on, leaves of an authority are issued by a generation, or under another chain, and all of them anew."""
+    """From `at` on, leaves of an authority are issued by a generation, or under another chain, and all of them again."""
 
     at: datetime
     generation: str

@@ -1,6 +1,6 @@
 """The project as ceremonies to come will leave it: nothing of it is on disk, and its keys are thrown away.
 
-What asks a real project when a ceremony is needed, and which CRLs a ladder gets, asks this one and is answered alike:
+What asks a real project when a ceremony is needed, and which CRLs a series of pre-signed CRLs gets, asks this one and is answered alike:
 its certificates and CRLs bear the dates and names of those to come.
 """
 
@@ -15,14 +15,14 @@ from typing import Self
 from cryptography.hazmat.primitives import hashes
 
 from pki.ceremony.online import ceremony_archive
-from pki.ceremony.online.crl_schedule import rungs
+from pki.ceremony.online.crl_schedule import presigned_crls
 from pki.ceremony.policy import common_name
-from pki.ceremony.request_response import AskedRung
+from pki.ceremony.request_response import RequestedCrl
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
-from pki.project.generations import Generation, Rung, read_certificate
+from pki.project.generations import Generation, PresignedCrl, read_certificate
 from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
@@ -48,14 +48,14 @@ class Supposed(Project):
     destroyed: frozenset[str] = frozenset()
     crosses: dict[str, list[datetime]] = field(default_factory=dict)  # root → ends of what older roots gave to it
     _made: dict[str, Generation] = field(default_factory=dict)
-    _ladders: dict[str, list[Rung]] = field(default_factory=dict)
+    _crl_series: dict[str, list[PresignedCrl]] = field(default_factory=dict)
     _signers: dict[str, Issuer] = field(default_factory=dict)
 
     @classmethod
     def of(cls, project: Project) -> Self:
         shelf = Shelf(project.store)
         destroyed = frozenset(ceremony_archive.destroyed_roots(project))
-        found = cls(project.inventory, shelf, project.now, project.memo, project.passphrases, destroyed=destroyed)
+        found = cls(project.inventory, shelf, project.now, project.cache, project.passphrases, destroyed=destroyed)
         for root in shelf.generations("root"):
             paths = shelf.cross_certificates(root)
             parts = [read_certificate(filesystem.read(path) or b"", shelf.shown(path)) for path in paths]
@@ -65,8 +65,8 @@ class Supposed(Project):
     def generation(self, name: str) -> Generation | None:
         return self._made.get(name) or super().generation(name)
 
-    def rungs(self, root: str) -> list[Rung]:
-        return self._ladders[root] if root in self._ladders else super().rungs(root)
+    def presigned_crls(self, root: str) -> list[PresignedCrl]:
+        return self._crl_series[root] if root in self._crl_series else super().presigned_crls(root)
 
     def at(self, moment: datetime) -> Self:
         self.now = moment
@@ -88,36 +88,38 @@ class Supposed(Project):
         wanted = sorted(names, key=lambda name: AUTHORITIES.index(name.authority))
         before = self.issuing("root")
         new_root = next((name for name in wanted if name.is_root), None)
-        ladders = {name: self._ladder(name, before, new_root) for name in self._signing_roots()}
+        crl_series = {name: self._series(name, before, new_root) for name in self._signing_roots()}
         for name in wanted:
             self._make(name, before)
         if new_root:
-            ladders[new_root] = list(rungs(self, new_root, None, self._last_number(new_root)))
-        for name, asked in ladders.items():
-            self._ladders[name] = self._signed(name, asked)
+            crl_series[new_root] = list(presigned_crls(self, new_root, None, self._last_number(new_root)))
+        for name, asked in crl_series.items():
+            self._crl_series[name] = self._signed(name, asked)
         self.look_again()
         self.now = held
 
     def _signing_roots(self) -> list[GenerationName]:
         return [name for name in self.live("root") if name not in self.destroyed]
 
-    def _ladder(self, root: str, present: Generation | None, new_root: str | None) -> list[AskedRung]:
-        """As `handover/ladders.py` asks for it: up to its end for a root that hands over or has handed over."""
+    def _series(self, root: str, present: Generation | None, new_root: str | None) -> list[RequestedCrl]:
+        """As `overlap/series of pre-signed CRLs.py` asks for it: up to its end for a root that hands over or has handed over."""
         found = self.existing(root)
         for_good = bool(new_root) or found != present
         return list(
-            rungs(self, root, found.certificate.not_valid_after_utc if for_good else None, self._last_number(root))
+            presigned_crls(
+                self, root, found.certificate.not_valid_after_utc if for_good else None, self._last_number(root)
+            )
         )
 
     def _last_number(self, root: str) -> int:
-        return max((rung.number for rung in self.rungs(root)), default=0)
+        return max((presigned_crl.number for presigned_crl in self.presigned_crls(root)), default=0)
 
-    def _signed(self, root: str, asked: list[AskedRung]) -> list[Rung]:
-        listed = frozenset[int]().union(*(rung.serials for rung in self.rungs(root)))
+    def _signed(self, root: str, asked: list[RequestedCrl]) -> list[PresignedCrl]:
+        listed = frozenset[int]().union(*(presigned_crl.serials for presigned_crl in self.presigned_crls(root)))
         entries = [Entry(serial, self.now, "unspecified") for serial in listed]
         signer = self._signer(root)
         made = [(a.number, crl_signing.crl(signer, a.number, a.this_update, a.next_update, entries)) for a in asked]
-        return [Rung(number, crl, listed) for number, crl in made]
+        return [PresignedCrl(number, crl, listed) for number, crl in made]
 
     def _make(self, name: GenerationName, before: Generation | None) -> None:
         said, authority = self.inventory, name.authority

@@ -25,11 +25,11 @@ class Identity:
     roots: tuple[x509.Certificate, ...]
 
     @classmethod
-    def read(cls, name: str, organisation: str, truth: bytes, roots: bytes) -> Identity:
+    def read(cls, name: str, organisation: str, bundle: bytes, roots: bytes) -> Identity:
         """From a leaf's tls.pem and the PEM of the roots. Raises PkiError when one of them is damaged."""
         try:
-            certificate, *chain = x509.load_pem_x509_certificates(truth)
-            key = serialization.load_pem_private_key(truth, None)
+            certificate, *chain = x509.load_pem_x509_certificates(bundle)
+            key = serialization.load_pem_private_key(bundle, None)
             anchors = x509.load_pem_x509_certificates(roots)
         except (ValueError, TypeError):
             raise PkiError(f"{name}: its key or a certificate is damaged", "./run doit") from None

@@ -56,9 +56,9 @@ def open_key(uri: TokenUri, pin: str | None, source: str) -> TokenKey:
     with told(uri) as pkcs11:
         private = _one(session, uri, "private")
         if not private[pkcs11.Attribute.SENSITIVE]:
-            raise PkiError(f"{name}: the token would show this private key to anybody with the PIN", "make it anew")
+            raise PkiError(f"{name}: the token would show this private key to anybody with the PIN", "make it again")
         if not private[pkcs11.Attribute.SIGN]:
-            raise PkiError(f"{name}: a key that may not sign (CKA_SIGN)", "make it anew")
+            raise PkiError(f"{name}: a key that may not sign (CKA_SIGN)", "make it again")
         public = _public(pkcs11, _one(session, uri, "public"), name)
 
     def sign(data: bytes) -> bytes:

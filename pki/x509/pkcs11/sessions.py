@@ -26,13 +26,13 @@ class _Login:
     pin: str = field(repr=False)
 
 
-_started: dict[str, int] = {}  # module → the process that initialised it; 0 when it must begin anew
+_started: dict[str, int] = {}  # module → the process that initialised it; 0 when it must begin again
 _logins: dict[TokenUri, _Login] = {}
 _refused: set[tuple[TokenUri, str]] = set()  # wrong PINs: a few lock a token, so none is tried twice
 
 
 def close() -> None:
-    """Log out of every token and forget the PINs; the next use begins anew."""
+    """Log out of every token and forget the PINs; the next use begins again."""
     _logins.clear()
     _refused.clear()
     for path in _started:
@@ -53,7 +53,7 @@ def library() -> Any:
 
 @contextmanager
 def told(uri: TokenUri, turn: int = LOCK_SH) -> Iterator[Any]:
-    """What the token refuses, in a sentence; its module begins anew with the next use.
+    """What the token refuses, in a sentence; its module begins again with the next use.
 
     Processes take turns at the module's file: while one logs in, SoftHSM shows others a token that is damaged or none
     (https://github.com/softhsm/SoftHSMv2/issues/757).
@@ -73,7 +73,7 @@ def _opened(module: str) -> BinaryIO:
         return open(module, "rb")
     except FileNotFoundError:
         raise PkiError(
-            f"{module}: no such PKCS#11 module", "install the token's software, or mend module-path"
+            f"{module}: no such PKCS#11 module", "install the token's software, or fix module-path"
         ) from None
     except OSError as error:
         raise PkiError(f"{module}: not a PKCS#11 module ({error.strerror})", SHOWN) from None

@@ -28,11 +28,11 @@ def draw(chance: random.Random, reads: int = READS) -> list[Step]:
         return [_reading(chance) for _ in range(reads)]
     name = chance.choice(sorted(TARGETS))
     target = TARGETS[name]
-    days = chance.choice(DAYS) if target.project == "lab" and target.mends else 0
+    days = chance.choice(DAYS) if target.project == "lab" and target.fixes else 0
     steps: list[Step] = [["in", name, days]]
     steps += [_damage(chance, target) for _ in range(chance.choice((1, 1, 1, 2, 3)))]
     steps += [[_way(chance, 0.03), *chance.choice(target.commands)] for _ in range(chance.choice((2, 3)))]
-    return [*steps, ["mend"]] if chance.random() < 0.4 else steps
+    return [*steps, ["fix"]] if chance.random() < 0.4 else steps
 
 
 def _reading(chance: random.Random) -> Step:

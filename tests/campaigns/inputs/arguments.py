@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = 
     "backup": (("path",), ("--passphrase-file",), ()),
     "restore": (("path",), ("--to", "--passphrase-file"), ("--yes",)),
     "init": (("path",), ("--organisation", "--domain", "--network", "--host", "--service", "--client"), ("--yes",)),
-    "ca.rewrap": (("name",), ("--passphrase-file", "--old-passphrase-file"), ()),
+    "ca.change-passphrase": (("name",), ("--passphrase-file", "--old-passphrase-file"), ()),
     "client.add": (("name",), ("--email",), ()),
     "client.export": (("name",), ("--format", "--output", "--passphrase-to", "--sheet"), ("--yes",)),
     "client.installed": (("name",), ("--serial",), ()),
@@ -50,7 +50,17 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = 
 }
 GOOD = {
     "name": ("media", "admin", "monitoring", "grafana", "cert:media", "client-1", "legacy", "jellyfin.lab.internal"),
-    "path": ("b.age", "books", "words", "project", "events", "out", "new", "project/pki.yaml", "project/ca/ledger.db"),
+    "path": (
+        "b.age",
+        "issuance_records",
+        "words",
+        "project",
+        "events",
+        "out",
+        "new",
+        "project/pki.yaml",
+        "project/ca/ledger.db",
+    ),
     "serial": ("1", "0", "ff", "0x1", "1" * 40),
     "--reason": ("superseded", "key-compromise", "unspecified"),
     "--years": ("1", "2"),

@@ -23,7 +23,7 @@ from pki.authority.import_ca import importer
 from pki.backup import write_backup
 from pki.ceremony import drives, lint, second_opinion
 from pki.ceremony.offline import machine_check
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.common import age
 from pki.ledger import database
 from pki.x509 import pkcs8
@@ -46,7 +46,7 @@ secrets: secrets.yaml
 ledger: sqlite
 
 authorities:
-  root:   {lifetime: 10y, key: ec-p384, crl: {lifetime: 13mo, rungs: 2}}
+  root:   {lifetime: 10y, key: ec-p384, crl: {lifetime: 13mo, presigned: 2}}
   server: {lifetime: 2y,  key: ec-p384, crl: {lifetime: 21d, refresh: 7d}}
   client: {lifetime: 2y,  key: ec-p384, crl: {lifetime: 21d, refresh: 7d}}
   legacy: {adopt: ca/legacy}
@@ -166,15 +166,18 @@ def lab(place: Path) -> Path:
     old = _old_ca()
     old.keep(home.path / "ca/legacy")
     home.path.joinpath("ca").chmod(0o700)
-    old.openssl_ca(place / "books")
+    old.openssl_ca(place / "issuance_records")
     _run(home, -20, "authority")
     project = home.project(-20)
-    project.ledger.take_in(importer.read(project, "legacy", place / "books", "books").books, at=project.now)
+    project.ledger.take_in(
+        importer.read(project, "legacy", place / "issuance_records", "issuance_records").issuance_records,
+        at=project.now,
+    )
     project.ledger.close()
     _run(home, -20)
     old.issue("dora", 4, names=("dora.old.example",))
     old.revoke(1, "superseded")
-    old.openssl_ca(place / "books")
+    old.openssl_ca(place / "issuance_records")
     project = home.project(-19)
     guest = project.ledger.certificates(artifact="cert:client-guest")[-1]
     project.ledger.record_revocation(guest, reason="superseded", at=project.now)
@@ -197,7 +200,7 @@ def offline(place: Path) -> Path:
     _templates(home.path, "nginx/pki-services.conf", "tls/tls-mtls.pem", "tls/tls.pem", "publish/crl.crl")
     home.ceremony()
     _run(home, 0)
-    asked = home.ask(Wish(generations=("server",)), days=0)
+    asked = home.ask(RequestOptions(generations=("server",)), days=0)
     shutil.copy(asked.path, place / "request.yaml")
     home.answer(asked.path)
     (place / "secret").write_text("tuna-river-cabin-moss-kettle-orbit\n")
@@ -224,9 +227,9 @@ def fleet(place: Path) -> Path:
 def _events(digest: str, files: list[dict[str, str]]) -> Iterator[dict[str, object]]:
     """What ansible-runner leaves of a delivery that went well."""
     looked = [{"n": number, "is": "absent", "sha256": "", "path": file["path"]} for number, file in enumerate(files, 1)]
-    proofs = {"grafana": ["proven", "proven"]}
+    verifications = {"grafana": ["verified", "verified"]}
     answers = [{"pki-apply": 1, "date": int(START.timestamp())}, *looked, {"looked": True}, {"state": "kept"}]
-    result = {"release": digest, "answers": answers, "proofs": proofs, "changed": True, "greeted": True}
+    result = {"release": digest, "answers": answers, "verifications": verifications, "changed": True, "greeted": True}
     data = {"task_action": "doit.pki.deliver", "host": "monitoring", "res": result}
     yield {"event": "playbook_on_start", "event_data": {}}
     yield {"event": "runner_on_ok", "event_data": data}

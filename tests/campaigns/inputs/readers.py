@@ -88,7 +88,7 @@ def _ledger(_home: Home, path: Path) -> None:
 def _books(home: Home, _path: Path) -> None:
     project = home.project()
     try:
-        importer.read(project, "legacy", home.path.parent / "books", "books")
+        importer.read(project, "legacy", home.path.parent / "issuance_records", "issuance_records")
     finally:
         project.close(settled=False)
 
@@ -147,7 +147,7 @@ READERS: dict[str, Reader] = {
         _healthy,
     ),
     "ledger": Reader("lab", ("project/ca/ledger.db",), ("sqlite", "sqlite", "bytes"), _ledger),
-    "books": Reader("lab", ("books/*", "books/newcerts/*"), ("text", "text", "pem", "bytes"), _books),
+    "issuance_records": Reader("lab", ("books/*", "books/newcerts/*"), ("text", "text", "pem", "bytes"), _books),
     "events": Reader("fleet", ("events/2*.json",), ("json", "json", "json", "bytes"), _collected),
     "request": Reader(
         "offline",

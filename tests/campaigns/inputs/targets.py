@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUN = ("doit",)
-LOOKS = (("invoke", "plan"), ("invoke", "status"), ("invoke", "health"), ("invoke", "explain", "media"))
+CHECKS = (("invoke", "plan"), ("invoke", "status"), ("invoke", "health"), ("invoke", "explain", "media"))
 LEDGER = (
     ("invoke", "ledger.verify"),
     ("invoke", "ledger.list"),
@@ -49,8 +49,8 @@ RESTORE = (
     ("invoke", "restore", "b.age", "--yes", "--passphrase-file", "words"),
 )
 IMPORT = (
-    ("invoke", "ledger.import", "books"),
-    ("invoke", "ledger.import", "books", "--dry-run", "--json"),
+    ("invoke", "ledger.import", "issuance_records"),
+    ("invoke", "ledger.import", "issuance_records", "--dry-run", "--json"),
 )
 COLLECT = (("invoke", "deploy.collect", "events"),)
 
@@ -67,7 +67,7 @@ class Target:
     kinds: tuple[str, ...]
     commands: Sequence[Sequence[str]]
     names: tuple[str, ...] = ()
-    mends: bool = True  # whether the file, put back, is as good as before, whatever was run meanwhile
+    fixes: bool = True  # whether the file, put back, is as good as before, whatever was run meanwhile
     is_inside: bool = False  # whether what is changed is a file within a backup
 
     def files(self, place: Path) -> list[Path]:
@@ -76,84 +76,84 @@ class Target:
 
 TARGETS: dict[str, Target] = {
     "pki.yaml": Target(
-        "lab", ("project/pki.yaml",), ("yaml", "yaml", "yaml", "text", "bytes"), (RUN, *LOOKS, *DECLARED)
+        "lab", ("project/pki.yaml",), ("yaml", "yaml", "yaml", "text", "bytes"), (RUN, *CHECKS, *DECLARED)
     ),
-    "secrets.yaml": Target("lab", ("project/secrets.yaml",), ("yaml", "text", "bytes"), (RUN, *LOOKS, LEDGER[-1])),
+    "secrets.yaml": Target("lab", ("project/secrets.yaml",), ("yaml", "text", "bytes"), (RUN, *CHECKS, LEDGER[-1])),
     "secrets.yaml of an offline root": Target(
-        "offline", ("project/secrets.yaml",), ("yaml", "text", "bytes"), (RUN, *LOOKS[:3], CEREMONY[0])
+        "offline", ("project/secrets.yaml",), ("yaml", "text", "bytes"), (RUN, *CHECKS[:3], CEREMONY[0])
     ),
     "headers and templates": Target(
         "lab",
         ("project/templates/*/*",),
         ("template", "template", "template", "text", "bytes"),
-        (RUN, RUN, *LOOKS, ("invoke", "deploy.diff", "media")),
+        (RUN, RUN, *CHECKS, ("invoke", "deploy.diff", "media")),
         ("release:", "deploy:"),
     ),
     ".cnf": Target(
         "lab",
         ("project/templates/*.cnf",),
         ("cnf", "cnf", "template", "text", "bytes"),
-        (RUN, *LOOKS),
+        (RUN, *CHECKS),
         ("cert:printer",),
     ),
-    "CSR": Target("lab", ("project/requests/*.csr",), ("pem", "pem", "bytes"), (RUN, *LOOKS), ("cert:switch",)),
+    "CSR": Target("lab", ("project/requests/*.csr",), ("pem", "pem", "bytes"), (RUN, *CHECKS), ("cert:switch",)),
     "certificates and keys of leaves": Target(
         "lab",
         ("project/build/certs/*/*.pem", "project/ca/clients/*/*.pem"),
         ("pem", "pem", "bytes"),
-        (RUN, *LOOKS, *DEPLOY),
+        (RUN, *CHECKS, *DEPLOY),
     ),
     "certificates and keys of authorities": Target(
         "lab",
         ("project/ca/*/*/*.pem", "project/ca/legacy/*.pem"),
         ("pem", "pem", "bytes"),
-        (RUN, *LOOKS, ("invoke", "ceremony.verify"), LEDGER[-1]),
+        (RUN, *CHECKS, ("invoke", "ceremony.verify"), LEDGER[-1]),
         ("root-1", "server-1", "client-1", "legacy", "root is gone"),
     ),
     "pre-signed CRLs": Target(
-        "lab", ("project/ca/root/*/crl/*",), ("pem", "bytes"), (RUN, *LOOKS), ("crl:root", "root-1")
+        "lab", ("project/ca/root/*/crl/*",), ("pem", "bytes"), (RUN, *CHECKS), ("crl:root", "root-1")
     ),
-    "CRLs": Target("lab", ("project/build/crl/*",), ("pem", "bytes"), (RUN, *LOOKS, *DEPLOY), ("crl:",)),
-    "bundles and pages": Target("lab", ("project/build/trust/*",), ("pem", "text", "bytes"), (RUN, *LOOKS)),
+    "CRLs": Target("lab", ("project/build/crl/*",), ("pem", "bytes"), (RUN, *CHECKS, *DEPLOY), ("crl:",)),
+    "bundles and pages": Target("lab", ("project/build/trust/*",), ("pem", "text", "bytes"), (RUN, *CHECKS)),
     "ledger": Target(
         "lab",
         ("project/ca/ledger.db",),
         ("sqlite", "sqlite", "sqlite", "bytes"),
-        (RUN, *LOOKS, *LEDGER, *LEDGER),
+        (RUN, *CHECKS, *LEDGER, *LEDGER),
         ("ledger",),
-        mends=False,
+        fixes=False,
     ),
     "what was seen of the ledger": Target(
         "lab",
         ("project/ca/.ledger*", "project/ca/.*.json"),
         ("json", "json", "bytes"),
-        (RUN, *LOOKS, LEDGER[0]),
+        (RUN, *CHECKS, LEDGER[0]),
         ("ledger",),
     ),
-    "cache": Target("lab", ("project/build/.seen.json",), ("json", "json", "bytes"), (RUN, *LOOKS)),
+    "cache": Target("lab", ("project/build/.seen.json",), ("json", "json", "bytes"), (RUN, *CHECKS)),
     "manifests": Target(
         "lab",
         ("project/build/release/*/manifest.json", "project/build/history/*/*/manifest.json"),
         ("json", "json", "bytes"),
-        (RUN, *LOOKS, *DEPLOY, ("invoke", "deploy.diff", "media")),
+        (RUN, *CHECKS, *DEPLOY, ("invoke", "deploy.diff", "media")),
     ),
     "receipts and contacts": Target(
         "lab",
         ("project/build/receipts/*.json", "project/build/contacts/*.json", "project/build/hosts/.*.files"),
         ("json", "json", "bytes"),
-        (RUN, *LOOKS, *DEPLOY),
+        (RUN, *CHECKS, *DEPLOY),
         ("deploy:", "drift:"),
     ),
     "histories": Target(
-        "lab", ("project/build/history/*/log.jsonl",), ("json", "text", "bytes"), (RUN, *LOOKS, *DEPLOY)
+        "lab", ("project/build/history/*/log.jsonl",), ("json", "text", "bytes"), (RUN, *CHECKS, *DEPLOY)
     ),
-    "reports": Target("lab", ("project/build/report/*",), ("json", "text", "bytes"), (RUN, *LOOKS, *DEPLOY)),
-    "files of hosts": Target("lab", ("project/build/hosts/*/etc/**/*",), ("text", "bytes"), (RUN, *LOOKS, *DEPLOY)),
+    "reports": Target("lab", ("project/build/report/*",), ("json", "text", "bytes"), (RUN, *CHECKS, *DEPLOY)),
+    "files of hosts": Target("lab", ("project/build/hosts/*/etc/**/*",), ("text", "bytes"), (RUN, *CHECKS, *DEPLOY)),
     "records of a ceremony": Target(
         "lab",
         ("project/ca/transcript.jsonl", "project/ca/ceremonies/*/*"),
         ("yaml", "json", "text", "bytes"),
-        (("invoke", "ceremony.verify"), RUN, *LOOKS),
+        (("invoke", "ceremony.verify"), RUN, *CHECKS),
         ("ceremon", "transcript"),
     ),
     "response": Target(
@@ -173,9 +173,9 @@ TARGETS: dict[str, Target] = {
             "project/ca/*/*.csr",
         ),
         ("yaml", "pem", "text", "bytes"),
-        (*CEREMONY, RUN, ("invoke", "ceremony.request", "--crls"), *LOOKS[:3]),
+        (*CEREMONY, RUN, ("invoke", "ceremony.request", "--crls"), *CHECKS[:3]),
         ("request", "ceremon"),
-        mends=False,
+        fixes=False,
     ),
     "vault": Target(
         "offline",
@@ -191,12 +191,12 @@ TARGETS: dict[str, Target] = {
     "within a backup": Target(
         "lab", ("b.age",), ("yaml", "json", "sqlite", "pem", "text", "bytes"), RESTORE, ("b.age",), is_inside=True
     ),
-    "books": Target(
+    "issuance_records": Target(
         "lab",
         ("books/index.txt", "books/newcerts/*", "books/*.pem"),
         ("pem", "text", "text", "bytes"),
         IMPORT,
-        ("books",),
+        ("issuance_records",),
     ),
     "Ansible events": Target(
         "fleet", ("events/*.json",), ("json", "json", "bytes"), COLLECT, ("events", "deploy:", "monitoring")

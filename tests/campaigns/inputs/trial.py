@@ -169,7 +169,7 @@ class Trial:
 
     def _mend(self) -> None:
         """Put back what was changed: everything goes on as if nothing had happened."""
-        if self.target is None or not self.target.mends or self.project == "fleet":
+        if self.target is None or not self.target.fixes or self.project == "fleet":
             return
         for path, kept in self.changed.items():
             if path.is_dir() and not path.is_symlink():
@@ -184,7 +184,7 @@ class Trial:
         verdicts.ended_well(said)
         if said.status and self.project == "lab":
             raise CampaignError("not as before", f"{said.line}: exit {said.status}, the files put back\n{said.out}")
-        self.figures["projects mended"] += 1
+        self.figures["projects fixed"] += 1
         self._judge(said)
 
     # -- judgement --
