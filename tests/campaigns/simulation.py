@@ -6,7 +6,7 @@ import ctypes
 import gc
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,17 +17,15 @@ from typing import Any
 
 import pytest
 
-from pki.ceremony import request_response, words
 from pki.common import age
-from pki.common.errors import ErrorCode, PkiError
-from pki.deploy.folder import FolderTransport
+from pki.common.errors import PkiError
 from pki.monitor.report.run import Run
 from pki.project.clock_guard import Evidence, HostClock
 from pki.project.project import Project
 from tests.campaigns import killed, mounts, person
 from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.deployed import Chain, Deployed, Fault, identity_in
-from tests.campaigns.happenings import HAPPENINGS
+from tests.campaigns.happenings import HAPPENINGS, accept_again, learn_revoked, let_hosts_be_down
 from tests.campaigns.person import Person
 from tests.ceremonies import RealHome, real_home
 from tests.conftest import START, Report, hasty, keys_opened_once
@@ -115,12 +113,12 @@ class Simulation:
         (self.place / "work").mkdir()
         self.person = Person(self.home.path, self.place / "desk")
         with pytest.MonkeyPatch.context() as patch, person.unattended():
-            _let_hosts_be_down(patch, self.down)
+            let_hosts_be_down(patch, self.down)
             self.home.ceremony()
             report = self.doit(0)
             assert report.status == 0, report.failed
         with pytest.MonkeyPatch.context() as patch:
-            _let_hosts_be_down(patch, self.down)
+            let_hosts_be_down(patch, self.down)
             self.back_up(0)
             self.judge(0)
             for day in range(1, self.days + 1):
@@ -302,6 +300,7 @@ class Simulation:
         self.note(day, f"typed {words}: {status} {said}")
         self.figures["commands typed"] += 1
         self.figures[f"typed: {words[1]}"] += 1
+        learn_revoked(self, said)
         self.is_disturbed = True
         return said
 
@@ -329,7 +328,7 @@ class Simulation:
             if day < since + self.late[self.figures["ceremonies"] % len(self.late)]:
                 continue
             if self.home.vault_is_ahead_of(path / "request.yaml"):
-                self.accept_again(day)
+                accept_again(self, day)
                 return
             try:
                 with person.unattended():
@@ -344,20 +343,6 @@ class Simulation:
             self.is_disturbed = True
             self.run(day)
             self.back_up(day)
-
-    def accept_again(self, day: int) -> None:
-        """Bring the last response of the vault once more, which knows of ceremonies that an older `ca/` lacks."""
-        with person.unattended():
-            response = self.home.answer_again(day)
-        spoken = words.first(request_response.digest((response / "response.yaml").read_bytes()))
-        said = self.typed(day, ["invoke", "ceremony.accept", str(response), "--words", spoken])
-        for following in person.printed(said):  # a backup is from before the ceremony, or has been tried
-            if "ceremony.request" in following:
-                self.typed(day, following)
-        self.figures["ceremonies accepted again"] += 1
-        self.asked.clear()
-        self.run(day)
-        self.back_up(day)
 
     # -- judgement --
 
@@ -409,15 +394,3 @@ class Simulation:
                 self.fail("issued twice", day, f"{before} and {one}")
         if day == self.able:
             self.is_disturbed = False
-
-
-def _let_hosts_be_down(patch: pytest.MonkeyPatch, down: dict[str, int]) -> None:
-    """Refuse what goes to a host that is down, as a connection would."""
-    deliver: Callable[..., Any] = FolderTransport.deliver
-
-    def reached(self: FolderTransport, *arguments: Any) -> Any:
-        if self._root.name in down:
-            raise PkiError(f"{self._root.name} does not answer", "", ErrorCode.UNREACHABLE)
-        return deliver(self, *arguments)
-
-    patch.setattr(FolderTransport, "deliver", reached)
