@@ -526,7 +526,7 @@ def test_retire_takes_nothing_that_is_declared(home: Home, invoke: Invoke) -> No
 def test_a_name_that_ends_in_a_digit_is_no_address() -> None:
     permitted = PermittedNames((".lab1", ".lan"), (IPv4Network("10.0.0.0/8"),))
     asked = ("grafana.lab1", "node.7.lan", "10.1.2.3", "11.1.2.3")
-    assert [permitted.admits(name) for name in asked] == [True, True, True, False]
+    assert [permitted.permits(name) for name in asked] == [True, True, True, False]
 
 
 # -- the rules by themselves ------------------------------------------------------------------------------------------

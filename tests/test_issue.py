@@ -123,13 +123,13 @@ def test_what_an_intermediate_admits_is_read_from_its_certificate(root: Issuer) 
     key = keys.new_key("ec-p256")
     extensions = profiles.intermediate_extensions("server", ("lab", "corp.lan"), networks)
     ca = certificate_signing.sign_certificate(NAMES, key.public_key(), (START, START + DAY), extensions, root)
-    permitted = PermittedNames.by(ca)
+    permitted = PermittedNames.of_ca(ca)
     assert permitted == PermittedNames((".lab", ".corp.lan"), networks)
     names = ("lab", "a.lab", "a.b.lab", "corp.lan", "x.corp.lan", "10.1.2.3", "192.168.7.255")
-    assert [permitted.admits(name) for name in names] == [True] * 7
+    assert [permitted.permits(name) for name in names] == [True] * 7
     others = ("slab", "lan", "acorp.lan", "lab.com", "11.0.0.1", "192.168.8.0")
-    assert [permitted.admits(name) for name in others] == [False] * 6
-    assert not PermittedNames((".lab",), ()).admits("10.1.2.3")
+    assert [permitted.permits(name) for name in others] == [False] * 6
+    assert not PermittedNames((".lab",), ()).permits("10.1.2.3")
 
 
 def test_addresses_of_crl_and_issuer_are_those_of_the_generation() -> None:

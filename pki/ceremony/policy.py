@@ -41,6 +41,15 @@ class Known:
         """Name, issuer and certificate of all that was ever signed."""
         return [(one.name, one.issuer, one.certificate) for past in self.history for one in past.response.certificates]
 
+    def is_ahead_of(self, request: Request) -> bool:
+        """Whether a request follows an earlier ceremony than the last one, or none: its project lost the later ones."""
+        before = [NOTHING, *(past.digest for past in self.history)]
+        return request.previous in before[:-1]
+
+    def is_behind(self, request: Request) -> bool:
+        """Whether a request follows a ceremony that the vault does not know: it is an older drive, or another vault."""
+        return bool(self.history) and request.previous not in [NOTHING, *(past.digest for past in self.history)]
+
     def last_series(self, root: str) -> RequestedSeries | None:
         found = [series for past in self.history for series in past.request.crl_series if series.root == root]
         return found[-1] if found else None

@@ -45,11 +45,19 @@ def validity_dates(now: datetime, lifetime: timedelta, issuer: x509.Certificate 
     Both dates are inclusive (RFC 5280 §4.1.2.5). notBefore is back-dated for hosts with slow clocks; both dates are
     within the validity of `issuer` (None for a root).
     """
+    dates = (issuer.not_valid_before_utc, issuer.not_valid_after_utc) if issuer is not None else None
+    return validity_dates_within(now, lifetime, dates)
+
+
+def validity_dates_within(
+    now: datetime, lifetime: timedelta, issuer: tuple[datetime, datetime] | None
+) -> tuple[datetime, datetime]:
+    """Return notBefore and notAfter as `validity_dates` does, given only the dates of the issuer."""
     start = now - backdate(lifetime)
     if issuer is not None:
-        start = max(start, issuer.not_valid_before_utc)
+        start = max(start, issuer[0])
     end = start + lifetime - SECOND
-    return start, min(end, issuer.not_valid_after_utc) if issuer is not None else end
+    return start, min(end, issuer[1]) if issuer is not None else end
 
 
 def sign_certificate(

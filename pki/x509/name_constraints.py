@@ -36,7 +36,7 @@ class PermittedNames:
     networks: tuple[IPv4Network, ...]
 
     @classmethod
-    def by(cls, ca: x509.Certificate) -> PermittedNames:
+    def of_ca(cls, ca: x509.Certificate) -> PermittedNames:
         """Read the name constraints of a CA certificate. Raises x509.ExtensionNotFound if it has none."""
         constraints = ca.extensions.get_extension_for_class(x509.NameConstraints).value
         subtrees = list(constraints.permitted_subtrees or ())
@@ -49,7 +49,7 @@ class PermittedNames:
             ),
         )
 
-    def admits(self, name: str) -> bool:
+    def permits(self, name: str) -> bool:
         """Return whether a DNS name or an IPv4 address, as text, is permitted."""
         if ADDRESS.fullmatch(name):
             return any(IPv4Address(name) in network for network in self.networks)

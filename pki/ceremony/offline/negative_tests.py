@@ -85,8 +85,8 @@ def trials(
 def _outside(domains: tuple[str, ...], addresses: tuple[IPv4Network, ...]) -> list[x509.GeneralName]:
     """A name and an address that the request does not permit; no address, where it permits all of them."""
     permitted = name_constraints.PermittedNames(tuple(f".{domain}" for domain in domains), addresses)
-    names = [x509.DNSName(name) for name in FOREIGN if not permitted.admits(name)][:1]
-    return [*names, *[x509.IPAddress(IPv4Address(text)) for text in ELSEWHERE if not permitted.admits(text)][:1]]
+    names = [x509.DNSName(name) for name in FOREIGN if not permitted.permits(name)][:1]
+    return [*names, *[x509.IPAddress(IPv4Address(text)) for text in ELSEWHERE if not permitted.permits(text)][:1]]
 
 
 def _twins(draft: CertificateDraft) -> _Twins:
