@@ -21,7 +21,7 @@ from pki.common.errors import PkiError, of_system
 from pki.common.templating import FIX_OR_RAW
 from pki.common.terminal import Screen
 from pki.deploy.contact import Contact
-from pki.ledger.types import PUT_BACK
+from pki.ledger.types import RESTORE_FILE
 from pki.monitor import forecast
 from pki.monitor.report import status_table
 from pki.monitor.report.run import Run
@@ -738,7 +738,7 @@ def test_ledger_verify_finds_a_changed_row(home: Home, invoke: Invoke) -> None:
     said = invoke(home, "ledger.verify")
     assert said.status == 1
     assert re.search(r"failed +ledger +event \d+: its certificate of cert:media was changed", said.out)
-    assert PUT_BACK in said.out
+    assert RESTORE_FILE in said.out
 
 
 def test_the_schema_goes_to_standard_output_or_into_a_file(home: Home, invoke: Invoke, tmp_path: Path) -> None:
@@ -906,12 +906,12 @@ def test_a_narrow_terminal_keeps_columns_and_breaks_nothing_that_is_to_be_typed(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
-    Screen().check("warning", "crl:root-1", "none of its pre-signed CRLs is valid now; " * 3, "", PUT_BACK)
+    Screen().check("warning", "crl:root-1", "none of its pre-signed CRLs is valid now; " * 3, "", RESTORE_FILE)
     first, *rest, typed = capsys.readouterr().out.splitlines()
     assert first.startswith("warning  crl:root-1               no pre-signed CRL of its series of pre-signed CRLs")
     assert rest
     assert all(line.startswith(" " * 34) and line[34] != " " for line in rest)
-    assert typed == f"{'':34}→ {PUT_BACK}"
+    assert typed == f"{'':34}→ {RESTORE_FILE}"
 
 
 @pytest.mark.parametrize(

@@ -800,7 +800,7 @@ def test_recovered_revocation_says_where_it_comes_from_and_keeps_date_and_reason
     live, serial = restored
     assert invoke("ledger.recover", "media", home=live.home.path, days=90).status == 0
     project = live.home.project(90)
-    (entry,) = project.ledger.revoked("client-1", project.now)
+    (entry,) = project.ledger.revoked_entries("client-1", project.now)
     assert (entry.serial, entry.revoked_at, entry.reason) == (serial, live.home.moment(1), "keyCompromise")
     subjects = [event.subject for event in project.ledger.events()]
     assert "cert:client-admin, recovered from media" in subjects

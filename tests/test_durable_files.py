@@ -484,10 +484,10 @@ def noted(place: Store, name: str, said: object, *, sealed: bool = True) -> None
 
 def test_how_far_the_ledger_was_seen_is_read_from_both_notes(tmp_path: Path) -> None:
     place = Store(tmp_path)
-    assert last_seen.seen_heads(place.ca) == []
+    assert last_seen.observed_heads(place.ca) == []
     noted(place, last_seen.LEDGER_HEAD, SOUND)
     noted(place, last_seen.LAST_BACKUP, {"at": "x", "file": "y", "ledger": {"events": 4, "head": HASH}})
-    assert last_seen.seen_heads(place.ca) == [
+    assert last_seen.observed_heads(place.ca) == [
         Head(5, HASH, "ca/.ledger-head.json", 2),
         Head(4, HASH, "ca/.last-backup.json", None),
     ]
@@ -507,20 +507,20 @@ def test_how_far_the_ledger_was_seen_is_read_from_both_notes(tmp_path: Path) -> 
 def test_a_note_that_says_nothing_sensible_counts_as_missing(tmp_path: Path, said: dict[str, object]) -> None:
     place = Store(tmp_path)
     noted(place, last_seen.LEDGER_HEAD, said)
-    assert last_seen.seen_heads(place.ca) == []
+    assert last_seen.observed_heads(place.ca) == []
     noted(place, last_seen.LAST_BACKUP, {"at": "x", "file": "y", "ledger": said})
-    assert last_seen.seen_heads(place.ca) == []
+    assert last_seen.observed_heads(place.ca) == []
 
 
 def test_a_note_of_one_event_counts_and_one_of_an_earlier_program_has_no_digest(tmp_path: Path) -> None:
     place = Store(tmp_path)
     noted(place, last_seen.LEDGER_HEAD, {**SOUND, "events": 1}, sealed=False)
-    assert [head.seq for head in last_seen.seen_heads(place.ca)] == [1]
+    assert [head.seq for head in last_seen.observed_heads(place.ca)] == [1]
     for said, is_sealed in (({**SOUND, "surplus": 1}, False), ({**SOUND, "revocations": "2"}, True)):
         noted(place, last_seen.LEDGER_HEAD, said, sealed=is_sealed)
-        assert last_seen.seen_heads(place.ca) == []
+        assert last_seen.observed_heads(place.ca) == []
     noted(place, last_seen.LAST_BACKUP, {"at": "x", "file": "y", "ledger": 7})
-    assert last_seen.seen_heads(place.ca) == []
+    assert last_seen.observed_heads(place.ca) == []
 
 
 def test_the_identity_of_a_project_is_believed_only_as_it_was_written(tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def test_revocations_of_the_ledger_that_was_there_are_recovered(
     assert real.doit(days=2).status == 0
     crls = [judges.crls(real.read(f"build/crl/{name}.pem"))[0] for name in ("server-1", "client-1")]
     assert serial in {entry.serial_number for crl in crls for entry in crl}
-    reasons = {one.reason for one in real.project(2).ledger.revoked("client-1", START)}
+    reasons = {one.reason for one in real.project(2).ledger.revoked_entries("client-1", START)}
     assert "keyCompromise" in reasons
 
 

@@ -173,7 +173,7 @@ def _begun(project: Project, root: str) -> list[PresignedCrl]:
 
 def lacking(project: Project, root: str, presigned_crl: PresignedCrl) -> list[str]:
     """Certificates that a pre-signed CRL does not list, and the ledger or the published CRL does, by serial number in hexadecimal."""
-    revoked = project.ledger.revoked(root, presigned_crl.crl.last_update_utc) if project.has_ledger else []
+    revoked = project.ledger.revoked_entries(root, presigned_crl.crl.last_update_utc) if project.has_ledger else []
     serials = dict.fromkeys([*(entry.serial for entry in revoked), *sorted(unrecorded(project, root))])
     return [f"{serial:x}" for serial in serials if serial not in presigned_crl.serials]
 
@@ -251,7 +251,7 @@ def _entries(project: Project, generation: str) -> tuple[list[CrlEntry], list[x5
     earlier = signed_crl(project, generation, filesystem.read(project.store.crl(generation)) or b"")
     there = {one.serial_number: one for one in earlier or () if one.revocation_date_utc <= project.now}
     wanted = project.ledger.revoked_serials(ended, issuer=generation)
-    new = project.ledger.revoked(generation, ended, only=wanted - there.keys())
+    new = project.ledger.revoked_entries(generation, ended, only=wanted - there.keys())
     dated = [entry._replace(revoked_at=min(entry.revoked_at, project.now)) for entry in new]
     return dated, [one for serial, one in there.items() if serial in wanted]
 

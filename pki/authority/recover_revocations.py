@@ -118,10 +118,12 @@ def _revoked(path: Path, known: Mapping[str, KnownCa], now: datetime) -> dict[st
     with copied(path) as folder:
         ledger = _open(folder, is_copy=True)
         try:
-            if ledger.newest() is None:
+            if ledger.newest_event() is None:
                 raise PkiError("it is empty")
             return {
-                name: ledger.revoked(name, now) for name, ca in known.items() if ca.is_in(ledger, path.parent.parent)
+                name: ledger.revoked_entries(name, now)
+                for name, ca in known.items()
+                if ca.is_in(ledger, path.parent.parent)
             }
         finally:
             ledger.close()

@@ -45,11 +45,11 @@ def accept(project: Project, why: str) -> Accepted:
     """
     fault = acceptable(project)
     if is_new := fault.kind in {MISSING, EMPTY}:
-        project.ledger.begin_again()
+        project.ledger.create_empty()
         project.look_again_at_ledger()
     lost = list(project.guard.seen) if is_new else project.guard.lost_heads()
     unknown = list(_unknown(project))
-    project.ledger.record_known(unknown, reason=f"recorded again: {why}", at=project.now)
+    project.ledger.record_authorities(unknown, reason=f"recorded again: {why}", at=project.now)
     _, revocations = restore.carry_revocations(project)
     project.ledger.record_acceptance(lost, why, at=project.now)
     project.look_again_at_ledger()

@@ -30,7 +30,7 @@ def take_in(context: Context, folder: str, authority: str = "", dry_run: bool = 
             raise PkiError(f"{folder}: is not a folder", "name the folder with its index.txt, or with its certificates")
         found = importer.read(project, name, path, folder.rstrip("/"))
         if not dry_run:
-            project.ledger.take_in(found.issuance_records, at=project.now)
+            project.ledger.record_issuance_records(found.issuance_records, at=project.now)
     told = _counted(project, name, found, is_dry=dry_run)
     told.show() if json else _tell(told)
 

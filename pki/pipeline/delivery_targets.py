@@ -76,7 +76,7 @@ class Outlook:
     @cached_property
     def _ended(self) -> frozenset[int]:
         project = self.world.project
-        return project.ledger.ended_serials(project.clock.believed) if project.has_ledger else frozenset()
+        return project.ledger.expired_serials(project.clock.believed) if project.has_ledger else frozenset()
 
     def has_ended(self, serial: int) -> bool:
         """Whether the ledger knows a certificate that ran out; asked only of one that left a CRL."""

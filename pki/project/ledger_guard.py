@@ -20,12 +20,12 @@ from pki.common.errors import LedgerError, PkiError
 from pki.common.filesystem import insist_on_file
 from pki.ledger import last_seen
 from pki.ledger.types import (
-    BEGIN_AGAIN,
-    GONE,
+    FILE_MISSING,
     MISSING,
     NEWEST_IS_BACK,
     OLDER,
-    PUT_BACK_DATABASE,
+    RESTORE_DATABASE,
+    RESTORE_OR_ACCEPT_LOSS,
     UNKNOWN_AUTHORITIES,
     UNREADABLE,
     Head,
@@ -60,9 +60,9 @@ class Guard:
         try:
             if self.is_missing:
                 insist_on_file(self.store.ca / "ledger.db")
-                is_lost = self.store.is_founded or last_seen.seen_heads(self.store.ca)
-                return LedgerFault(MISSING, GONE, BEGIN_AGAIN) if is_lost else None
-            self.ledger().newest()
+                is_lost = self.store.is_founded or last_seen.observed_heads(self.store.ca)
+                return LedgerFault(MISSING, FILE_MISSING, RESTORE_OR_ACCEPT_LOSS) if is_lost else None
+            self.ledger().newest_event()
             return self._older() or self._unknown()
         except PkiError as error:
             return fault_of(error)
@@ -85,7 +85,7 @@ class Guard:
 
     def lost_heads(self) -> list[Head]:
         """Return the heads that were seen and that the ledger lacks; of one event only the first that remembers it."""
-        lost = {(one.seq, one.hash): one for one in reversed(self.ledger().lacks(self.seen))}
+        lost = {(one.seq, one.hash): one for one in reversed(self.ledger().missing_heads(self.seen))}
         return sorted(lost.values(), key=lambda one: one.seq)
 
     @property
@@ -125,7 +125,7 @@ class Guard:
 
     @property
     def _remedy(self) -> str:
-        return NEWEST_IS_BACK if self.is_sqlite else PUT_BACK_DATABASE
+        return NEWEST_IS_BACK if self.is_sqlite else RESTORE_DATABASE
 
 
 def fault_of(error: PkiError) -> LedgerFault:

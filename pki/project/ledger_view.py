@@ -157,7 +157,7 @@ class LedgerView:
         for name in identifiers.AUTHORITIES:
             with suppress(PkiError):  # said where the authority is read
                 there += [found] if (found := self.issuing(name)) else []
-        seen = last_seen.seen_heads(self.store.ca)
+        seen = last_seen.observed_heads(self.store.ca)
         match self.cache.recall(
             "seen head", last_seen.project_id(self.store.ca)
         ):  # not of a project that was here before
@@ -268,9 +268,9 @@ class LedgerView:
         for name, finding in (("seen pins", pins), ("seen head", head)):
             if self.cache.recall(name, project) != finding:
                 self.cache.remember(name, project, [], finding)
-        noted = last_seen.seen_head(self.store.ca, last_seen.LEDGER_HEAD)
+        noted = last_seen.observed_head(self.store.ca, last_seen.LEDGER_HEAD)
         if noted is None or list(noted[:2]) != head[:2]:
-            self.ledger.note()
+            self.ledger.write_head()
         guard = self.guard
         if not self.recall_from_ledger("guard", guard.known):
             self.remember_from_ledger("guard", guard.known, guard.fault() is None)

@@ -63,7 +63,7 @@ def read(project: Project, name: str, folder: Path, shown: str) -> Found:
     known = project.ledger.certificates(issuer=name) if project.has_ledger else []
     _check_same_ca(ca, known)
     new = list(_certificates(ca, shelf, known))
-    gone = project.ledger.revoked(name, NEVER) if project.has_ledger else []
+    gone = project.ledger.revoked_entries(name, NEVER) if project.has_ledger else []
     revocations, stays = import_ca_revocations.compare(
         shelf.rows, shelf.crls, [*known, *new], {one.serial for one in gone}, ca
     )

@@ -169,7 +169,7 @@ def lab(place: Path) -> Path:
     old.openssl_ca(place / "issuance_records")
     _run(home, -20, "authority")
     project = home.project(-20)
-    project.ledger.take_in(
+    project.ledger.record_issuance_records(
         importer.read(project, "legacy", place / "issuance_records", "issuance_records").issuance_records,
         at=project.now,
     )
