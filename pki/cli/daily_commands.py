@@ -178,7 +178,7 @@ def schema(context: Context, of: str | None = None, output: str = "") -> None:
 
     It goes to standard output, or to --output FILE.
     """
-    text = models.schema(known(of, models.MODELS, "output")) if of else loader.schema()
+    text = models.schema(known(of, models.MODELS, "output")) if of else loader.json_schema()
     if not output:
         print(text, end="")
         return
@@ -199,7 +199,7 @@ def _is_ours(data: bytes | None) -> bool:
         tree = loads(data)
     except (ValueError, RecursionError):
         return False
-    ours = [loads(one)["title"] for one in (loader.schema(), *map(models.schema, models.MODELS))]
+    ours = [loads(one)["title"] for one in (loader.json_schema(), *map(models.schema, models.MODELS))]
     return isinstance(tree, dict) and "$schema" in tree and tree.get("title") in ours
 
 

@@ -62,7 +62,7 @@ class Project(LedgerView):
         path, cache = home / "pki.yaml", Cache(home, now)
         data = loader.read(path)
         known = hashlib.sha256(data).hexdigest()  # the whole cache knows the code
-        said = loader.sound(tree) if (tree := cache.recall("pki.yaml", known)) is not None else None
+        said = loader.parse_valid(tree) if (tree := cache.recall("pki.yaml", known)) is not None else None
         if said is None:
             said, tree = loader.load_with_tree(path, data)
             cache.remember("pki.yaml", known, [], tree)

@@ -267,7 +267,7 @@ def _naming_roots(project: Project, found: Brought) -> Iterator[Callable[[], Non
     if project.inventory.sandbox or set(roots.values()) <= set(project.inventory.roots):
         yield lambda: None
         return
-    with editing.waiting(editing.with_roots(path, roots)) as put:
+    with editing.prepared_write(editing.add_roots(path, roots)) as put:
         yield put
 
 

@@ -32,7 +32,7 @@ def requested(project: Project, name: str, common_name: str) -> bytes:
         return present
     key = _kept_key(project, name) if has_key else _new_key(project, name)
     builder = x509.CertificateSigningRequestBuilder().subject_name(
-        certificate_signing.subject(project.inventory.organisation, common_name)
+        certificate_signing.subject_name(project.inventory.organisation, common_name)
     )
     request = builder.sign(key, keys.signature_hash(key)).public_bytes(Encoding.PEM)
     filesystem.write(path, request)
