@@ -40,7 +40,7 @@ ANSWERS = {
     r"(passphrase|once more|again)[^\n]*: ?": lambda _: PASSPHRASE,
     r"(Password:|enter [^\n]*PIN: )[^\n]*": lambda _: PASSPHRASE,
 }
-DEAF = "table inet deaf { chain input { type filter hook input priority filter; policy drop; } }"
+DEAF = "table inet deaf {\nchain input { type filter hook input priority filter; policy drop; }\n}\n"
 JELLYFIN = '      jellyfin: {upstream: "http://127.0.0.1:8096", access: tls}\n'
 
 
