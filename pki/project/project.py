@@ -120,6 +120,10 @@ class Project(LedgerView):
 
     # -- authorities --
 
+    def generations(self, authority: str) -> list[GenerationName]:
+        """Return the names of an authority's generations that have a certificate, oldest first."""
+        return self.store.generations(authority)
+
     def existing(self, name: str) -> Generation:
         """A generation that is known to be there."""
         found = self.generation(name)
@@ -290,6 +294,10 @@ class Project(LedgerView):
                 [presigned_crl for presigned_crl in read.values() if presigned_crl],
             )
         return kept[1]
+
+    def has_lost_crls(self, root: str) -> bool:
+        """Return whether a pre-signed CRL of a root is damaged."""
+        return len(self.presigned_crls(root)) != len(self.store.presigned_crls(root))
 
     @cached_property
     def keys(self) -> Keys:

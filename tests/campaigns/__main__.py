@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from pki.common.child_processes import STOPPED
 from tests.campaigns import campaign
 
 AGAIN = "./run invoke campaign years --hours 2 --seed 7"
@@ -108,4 +109,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("stopped; the same trials again: the same command with --seed and the number above", file=sys.stderr)
+        sys.exit(STOPPED)
