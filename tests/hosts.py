@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pki.deploy.ssh import Way
+from pki.deploy.ssh import Transport
 from tests.conftest import PROJECT
 
 SCRIPT = PROJECT / "pki/deploy/host/pki-apply"
@@ -218,7 +218,7 @@ class FolderHost:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalWay(Way):
+class LocalWay(Transport):
     """The way to a host in a folder: no ssh, and no root."""
 
     program: str = ""

@@ -26,7 +26,7 @@ from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
 from pki.deploy.delivery_history import History
 from pki.deploy.payload import Payload
-from pki.deploy.ssh import Way
+from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint
 from pki.deploy.verification import Expectation
 from pki.monitor import probes
@@ -57,7 +57,7 @@ class Live:
 
     home: Home
     host: FolderHost
-    ways: dict[str, Way]
+    ways: dict[str, Transport]
     endpoints: list[Endpoint]
 
     def reached(self, patch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ def delivered(delivered_once: Path, kind: type[Home], monkeypatch: pytest.Monkey
     made = Live(kind(delivered_once / "work/home"), FolderHost(delivered_once / "work/host"), {}, [])
     made.ways["media"] = made.host.way()
     made.reached(monkeypatch)
-    monkeypatch.setattr(verification, "PATIENCE", 0.3)
+    monkeypatch.setattr(verification, "VERIFY_TIMEOUT", 0.3)
     return made
 
 
@@ -165,7 +165,7 @@ def permit(live: Live) -> None:
     payload = Payload.of(live.home.path / "build/release/media")
     assert payload
     user, group = ME.split(":")
-    said = bootstrap.permissions("media", payload, live.delivery().receipt, exact=True)
+    said = bootstrap.permissions_text("media", payload, live.delivery().receipt, exact=True)
     live.host.conf.write_text(f"{said}trust {user}\ntrust {group}\n")
 
 
@@ -623,7 +623,7 @@ def test_a_revocation_waits_for_no_window_where_the_receipt_is_damaged(delivered
 @pytest.mark.parametrize("answer", ["0644|root:root|-|-|relative", "0644|root:root|/etc/x", "x"])
 def test_a_host_that_names_files_that_cannot_be_is_not_believed(answer: str) -> None:
     with pytest.raises(PkiError, match="answers what pki-apply would not"):
-        protocol.others("media", [{"looked": True, "more": answer}])
+        protocol.surplus_files("media", [{"looked": True, "more": answer}])
 
 
 # -- what leaves and what does not ------------------------------------------------------------------------------------
@@ -1133,7 +1133,7 @@ def test_a_host_that_talks_nonsense_fails_alone_and_in_time(
     delivered: Live, lie: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script, said = LIES[lie]
-    monkeypatch.setattr(process, "PARTING", 0.1)
+    monkeypatch.setattr(process, "EXIT_TIMEOUT", 0.1)
     answered_by(delivered, script)
     delivered.ways["media"] = replace(delivered.ways["media"], limits=process.Limits(0.4, 2.0))
     told = delivered.refusal()
@@ -1186,7 +1186,7 @@ def permissions(delivered: Live, *commands: str) -> Sequence[str]:
     assert payload
     files = [replace(payload.release.files[0], validate=command) for command in commands]
     few = replace(payload, release=replace(payload.release, files=tuple(files)))
-    return bootstrap.permissions("media", few, exact=True).splitlines()
+    return bootstrap.permissions_text("media", few, exact=True).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -1206,7 +1206,7 @@ def test_a_bootstrap_that_ssh_does_not_let_in_is_told_with_what_to_type(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     prepared = bootstrap.Bootstrap("media", "host media\n", "root", "ssh-ed25519 AAAA doit-pki")
     with pytest.raises(PkiError) as refused:
-        bootstrap.install(prepared, Way("media", "media"), as_root=True)
+        bootstrap.install(prepared, Transport("media", "media"), as_root=True)
     assert refused.value.message.startswith(what)
     assert refused.value.hint.startswith(next_)
 

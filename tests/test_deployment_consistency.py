@@ -630,7 +630,7 @@ def test_before_the_first_ceremony_nothing_is_said_to_wait(fresh: Home) -> None:
 @pytest.mark.parametrize("groups", ["", "-", "aa", "aab", "-a-a-b-b", "a---------b", "aaaa-", "abcabc--------"])
 def test_hosts_of_one_group_stand_in_different_plays_of_about_the_same_size_in_their_order(groups: str) -> None:
     hosts = [SimpleNamespace(host=str(number), group=one.strip("-")) for number, one in enumerate(groups)]
-    rounds = playbooks.in_rounds(hosts)  # type: ignore[arg-type]
+    rounds = playbooks.plan_rounds(hosts)  # type: ignore[arg-type]
     assert sorted(int(one.host) for some in rounds for one in some) == list(range(len(groups)))
     assert len(rounds) == max((groups.count(one) for one in set(groups) - {"-"}), default=1)
     assert all(max(Counter(one.group for one in some if one.group).values(), default=0) <= 1 for some in rounds)
@@ -648,12 +648,12 @@ def test_what_an_inventory_says_is_read_as_it_was_meant() -> None:
 
 
 def test_what_travels_with_ansible_imports_nothing_of_ours_that_stays_here() -> None:
-    there = {f"{playbooks.UTILS}.{Path(str(module.__file__)).stem}" for module in playbooks.CARRIED}
-    for module in playbooks.CARRIED:
-        code = playbooks.carried(module).decode().partition('"""\n')[2]
+    there = {f"{playbooks.UTILS}.{Path(str(module.__file__)).stem}" for module in playbooks.COLLECTION_MODULES}
+    for module in playbooks.COLLECTION_MODULES:
+        code = playbooks.collection_module(module).decode().partition('"""\n')[2]
         imported = set(re.findall(r"^\s*(?:from|import) (\S+)", code, re.MULTILINE))
         assert {name for name in imported if name.partition(".")[0] in {"pki", "ansible_collections"}} <= there
-        assert b"pki.deploy" not in playbooks.carried(module)
+        assert b"pki.deploy" not in playbooks.collection_module(module)
 
 
 # -- the trust page ---------------------------------------------------------------------------------------------------

@@ -64,8 +64,8 @@ def fleet(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     found = Fleet(home, tmp_path, {})
     monkeypatch.setattr(delivery_targets, "way", lambda _project, name, _host: found.ways[name])
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: None)
-    monkeypatch.setattr(host_clocks, "LIMIT", 5.0)
-    monkeypatch.setattr(process, "PARTING", 0.2)
+    monkeypatch.setattr(host_clocks, "HOST_TIMEOUT", 5.0)
+    monkeypatch.setattr(process, "EXIT_TIMEOUT", 0.2)
     for name in ("monitoring", "forge", "media"):
         found.program(name, "exit 1")
     return found
@@ -100,7 +100,7 @@ def test_hosts_tell_their_date_before_anything_else(fleet: Fleet) -> None:
 def test_a_host_that_answers_anything_else_neither_confirms_nor_blocks(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    monkeypatch.setattr(host_clocks, "LIMIT", 0.7)
+    monkeypatch.setattr(host_clocks, "HOST_TIMEOUT", 0.7)
     fleet.program("monitoring", answer)
     fleet.host("forge", NONE)
     assert not fleet.evidence().is_enough
@@ -122,7 +122,7 @@ def test_this_machine_is_no_witness_of_its_own_clock(fleet: Fleet) -> None:
 
 
 def test_hosts_that_answered_last_time_are_asked_first(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_clocks, "AT_ONCE", 1)
+    monkeypatch.setattr(host_clocks, "PARALLEL", 1)
     Contact().failed(START, PkiError("cannot be reached")).save(fleet.home.project().store.contact("monitoring"))
     fleet.host("forge", NONE)
     fleet.host("media", NONE)
@@ -131,12 +131,12 @@ def test_hosts_that_answered_last_time_are_asked_first(fleet: Fleet, monkeypatch
 
 def test_no_more_than_sixteen_hosts_are_asked() -> None:
     ways = [LocalWay(f"host-{n}", f"host-{n}", program="/bin/false") for n in range(40)]
-    assert len(list(host_clocks.ask(ways, lambda: START))) == 16
+    assert len(list(host_clocks.clock_offsets(ways, lambda: START))) == 16
 
 
 def test_a_synchronised_kernel_clock_asks_no_host(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: START + MINUTE)
-    monkeypatch.setattr(host_clocks, "ask", lambda *_: pytest.fail("a host was asked"))
+    monkeypatch.setattr(host_clocks, "clock_offsets", lambda *_: pytest.fail("a host was asked"))
     assert fleet.evidence().is_kernel_right
     monkeypatch.undo()
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: START + DAY)

@@ -24,7 +24,7 @@ from pki.config.model import Leaf
 from pki.deploy import receipt, tls_client, verification
 from pki.deploy.contact import Contact
 from pki.deploy.protocol import HostRefusal, ServiceRefusal
-from pki.deploy.ssh import UnreachableError, Way
+from pki.deploy.ssh import Transport, UnreachableError
 from pki.deploy.tls_client import Endpoint, Prober
 from pki.deploy.tunnel import Tunnel
 from pki.deploy.verification import NOT_VERIFIED, Expectation, Verdict, Verification
@@ -224,7 +224,7 @@ def test_what_is_no_http_server_behind_tls_is_broken(paper: Paper, behaviour: Be
 def test_an_open_service_that_demands_a_certificate_is_found_by_a_request(paper: Paper) -> None:
     """In TLS 1.3 the handshake of a client without a certificate ends well."""
     found = seen(paper, trusts(str(paper.pairs.root)))
-    assert (found.fault, found.wrong) == (Fault.REFUSAL, verification.DEMANDS)
+    assert (found.fault, found.wrong) == (Fault.REFUSAL, verification.DEMANDS_CERTIFICATE)
     assert (found.fingerprint, found.version) == (paper.new_digest, "TLSv1.3")
 
 
@@ -246,7 +246,7 @@ def test_an_open_service_that_refuses_within_tls_is_found_by_two_requests(paper:
     found = seen(paper, asks(paper, "403 Forbidden", "200 OK"))
     assert (found.fault, found.wrong) == (
         Fault.REFUSAL,
-        f"{verification.DEMANDS}: answers 403 without one, and 200 to the probe",
+        f"{verification.DEMANDS_CERTIFICATE}: answers 403 without one, and 200 to the probe",
     )
     assert seen(paper, asks(paper, "401 Log In", "401 Log In")).wrong == "", "its own login is its own business"
 
@@ -439,14 +439,14 @@ def test_a_tunnel_is_refused_where_the_configuration_adds_a_forwarding_and_names
     config = tmp_path / "config"
     config.write_text(f"Host other\n    RemoteForward 1 localhost:1\nHost bastion\n    {line}\n    ForwardAgent yes\n")
     endpoint = Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")
-    with Tunnel(Way("bastion", "bastion", address="127.0.0.1", port=1, config=str(config)), [endpoint]) as tunnel:
+    with Tunnel(Transport("bastion", "bastion", address="127.0.0.1", port=1, config=str(config)), [endpoint]) as tunnel:
         assert f"remove from the ssh configuration for it: {named} (" in tunnel.fault
 
 
 def test_a_tunnel_without_such_a_line_is_tried_and_lends_no_agent(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("Host other\n    RemoteForward 1 localhost:1\nHost bastion\n    ForwardAgent yes\n")
-    way = Way("bastion", "bastion", address="127.0.0.1", port=1, config=str(config))
+    way = Transport("bastion", "bastion", address="127.0.0.1", port=1, config=str(config))
     with Tunnel(way, [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
         assert tunnel.fault.startswith("it cannot be reached: connect to host 127.0.0.1 port 1")
     assert {"-a", "-x"} <= set(way.tunnel({}, 5))
@@ -458,7 +458,7 @@ def test_a_jump_host_that_talks_without_end_is_given_up(tmp_path: Path, monkeypa
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr("pki.deploy.process.PARTING", 0.1)
-    with Tunnel(Way("bastion", "bastion"), [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
+    with Tunnel(Transport("bastion", "bastion"), [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
         assert tunnel.fault == "it cannot be reached: sent a line of more than 65536 bytes"
 
 

@@ -109,7 +109,7 @@ class Pki:
         return signed.public_bytes(Encoding.PEM)
 
     def look(self, contents: dict[str, bytes], names: tuple[str, ...] = (), at: datetime = START, **more: Any) -> Any:
-        return preflight.look(given(contents, **more), self.trust, names, at)
+        return preflight.check_release(given(contents, **more), self.trust, names, at)
 
     def refusal(
         self, contents: dict[str, bytes], names: tuple[str, ...] = (), at: datetime = START, **more: Any
@@ -250,7 +250,7 @@ def test_certificates_of_an_upstream_are_those_of_others(pki: Pki) -> None:
     }
     assert "no authority of this project" in pki.refusal({"/tls.pem": pki.bundle, "/upstream.pem": theirs})
     payload = given({"/tls.pem": pki.bundle, "/upstream.pem": theirs}, upstream="/upstream.pem")
-    assert preflight.read(payload).leaves == {NAME: pki.leaf}
+    assert preflight.read_release(payload).leaves == {NAME: pki.leaf}
     assert not preflight.has_unknown_ca(payload, pki.trust)
 
 
@@ -258,7 +258,7 @@ def test_a_certificate_that_cannot_be_read_never_leaves(pki: Pki) -> None:
     broken = pki.chain.replace(b"\nM", b"\nAAAA", 1)
     assert pki.refusal({"/cert.pem": broken}) == "a certificate in /cert.pem cannot be read"
     with pytest.raises(PkiError, match=r"a certificate in /cert[.]pem cannot be read"):
-        preflight.read(given({"/cert.pem": broken}))
+        preflight.read_release(given({"/cert.pem": broken}))
 
 
 def test_the_roots_of_a_release_are_those_that_its_certificates_lead_to(pki: Pki) -> None:
@@ -272,10 +272,10 @@ def test_the_roots_of_a_release_are_those_that_its_certificates_lead_to(pki: Pki
             "/x.crl": pki.crl(),
         }
     )
-    assert preflight.roots(payload, pki.trust) == {print_of: subject}
-    assert preflight.roots(given({"/x.pem": pem_encoding.pem_of([foreign])}), pki.trust) == {}
+    assert preflight.root_subjects(payload, pki.trust) == {print_of: subject}
+    assert preflight.root_subjects(given({"/x.pem": pem_encoding.pem_of([foreign])}), pki.trust) == {}
     broken = given({"/x.pem": pki.chain.replace(b"\nM", b"\nAAAA", 1)})
-    assert preflight.roots(broken, pki.trust) == {print_of: subject}, "one section is damaged, the other is not"
+    assert preflight.root_subjects(broken, pki.trust) == {print_of: subject}, "one section is damaged, the other is not"
 
 
 def test_a_release_with_a_ca_that_is_named_like_ours_and_unknown_is_noticed(pki: Pki) -> None:
@@ -295,7 +295,7 @@ def test_a_crl_of_nobody_of_ours_never_leaves(pki: Pki) -> None:
     )
     assert pki.refusal({"/x.crl": b"no crl"}) == "/x.crl holds no CRL"
     trust = replace(pki.authority.trust_page, adopted=pem_encoding.pem_of([foreign.server.certificate]))
-    assert preflight.look(given({"/x.crl": foreign.crl()}), trust, (), START).crls
+    assert preflight.check_release(given({"/x.crl": foreign.crl()}), trust, (), START).crls
 
 
 @pytest.mark.parametrize(
@@ -329,8 +329,8 @@ def test_only_a_new_revocation_is_urgent_and_the_canary_is_none(pki: Pki) -> Non
 
 
 def back(pki: Pki, new: bytes, old: bytes, now: datetime = START) -> list[str]:
-    (first,), (second,) = crl_files.read(new), crl_files.read(old)
-    return list(crl_files.gone_back(first, second, pki.trust.has_ended, now))
+    (first,), (second,) = crl_files.parse_crls(new), crl_files.parse_crls(old)
+    return list(crl_files.regression_faults(first, second, pki.trust.has_ended, now))
 
 
 def test_a_revoked_certificate_that_has_ended_may_leave_the_crl(pki: Pki) -> None:
@@ -367,21 +367,21 @@ def test_a_crl_from_the_future_gives_way_to_an_older_one_that_lists_as_much(pki:
 def test_a_crl_is_read_in_each_form_and_nothing_else_is_one(pki: Pki) -> None:
     pem = pki.crl()
     der = x509.load_pem_x509_crl(pem).public_bytes(Encoding.DER)
-    assert [one.number for one in crl_files.read(pem + pki.crl(8))] == [7, 8]
-    assert crl_files.read(der) == crl_files.read(pem)
+    assert [one.number for one in crl_files.parse_crls(pem + pki.crl(8))] == [7, 8]
+    assert crl_files.parse_crls(der) == crl_files.parse_crls(pem)
     for data in (b"", b"hello", der[:-1], pem.replace(b"\nM", b"\nAAAA", 1), pem_encoding.pem_of([pki.leaf])):
-        assert crl_files.read(data) == ()
+        assert crl_files.parse_crls(data) == ()
 
 
 def test_a_crl_without_a_number_counts_as_the_first(pki: Pki) -> None:
     builder = x509.CertificateRevocationListBuilder().issuer_name(pki.server.certificate.subject)
     bare = builder.last_update(START).next_update(START + DAY).sign(pki.server.key, keys.signature_hash(pki.server.key))
-    assert crl_files.read(bare.public_bytes(Encoding.DER))[0].number == 0
+    assert crl_files.parse_crls(bare.public_bytes(Encoding.DER))[0].number == 0
 
 
 def test_serial_numbers_are_named_up_to_four() -> None:
-    assert crl_files.named([3, 255, 1, 2]) == "1, 2, 3, ff"
-    assert crl_files.named([5, 4, 3, 2, 1]) == "1, 2, 3, 4, and 1 more"
+    assert crl_files.format_serials([3, 255, 1, 2]) == "1, 2, 3, ff"
+    assert crl_files.format_serials([5, 4, 3, 2, 1]) == "1, 2, 3, 4, and 1 more"
 
 
 # -- when a host may be changed ---------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def export(context: Context, folder: str, vault: str = "") -> None:
     payloads, failed = [], 0
     for delivery in _ssh(project).values():
         try:
-            payloads.append(fleet.consign(delivery, project.now))
+            payloads.append(fleet.prepare_payload(delivery, project.now))
         except PkiError as error:
             failed += 1
             screen.failed(ArtifactId("deploy", delivery.host), error.message, error.hint)
@@ -58,7 +58,7 @@ def collect(context: Context, events: str) -> None:
     """File the receipts of a run elsewhere from its events: ansible-runner's folder job_events, or AWX's list as JSON."""
     screen, failed = Screen(), 0
     left_out: list[str] = []
-    found = runner.results(runner.read(path_of(context, events), left_out))
+    found = runner.host_results(runner.read_events(path_of(context, events), left_out))
     for name in left_out:
         screen.note("events", f"{name} is no event, and is left out", "take another copy of it")
     with held_project_of(context) as project:
@@ -85,7 +85,7 @@ def _ssh(project: Project) -> dict[str, Delivery]:
 
 def _encrypt(folder: Path, passphrase: Path, project: Project) -> None:
     beside = Path(project.inventory.deploy.ansible.command).with_name("ansible-vault")
-    program = runner.find(str(beside if beside.is_absolute() else beside.name))
+    program = runner.find_program(str(beside if beside.is_absolute() else beside.name))
     names = [
         *sorted((folder / "streams").iterdir()),
         *(folder / "prober" / f"{name}.pem" for name in ("probe", "canary")),
@@ -94,7 +94,7 @@ def _encrypt(folder: Path, passphrase: Path, project: Project) -> None:
         [program, "encrypt", "--vault-password-file", passphrase, *names], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        playbooks.sweep(folder)
+        playbooks.remove_secrets(folder)
         raise PkiError(f"ansible-vault: {done.stderr.strip()}", "what it could not encrypt was taken away again")
 
 

@@ -76,7 +76,10 @@ def bootstrap(
     way = delivery_targets.way(project, host, said)  # with the key that may have been made just now
     account = "" if is_local else way.user or "root"
     prepared = bootstraps.Bootstrap(
-        host, bootstraps.permissions(host, payload, delivery.receipt, exact=scope == "certificates"), account, public
+        host,
+        bootstraps.permissions_text(host, payload, delivery.receipt, exact=scope == "certificates"),
+        account,
+        public,
     )
     if show:
         _permitted(project, host, payload, scope)
@@ -85,7 +88,7 @@ def bootstrap(
     via = replace(way, user=login, identity="")
     as_root = os.geteuid() == 0 if way.is_local else login in {"", "root"}
     said_there = bootstraps.install(prepared, via, as_root=as_root)
-    bootstraps.attempt(way, payload, as_root=os.geteuid() == 0)
+    bootstraps.verify_start(way, payload, as_root=os.geteuid() == 0)
     _permitted(project, host, payload, scope)
     if (receipt := delivery.receipt) and receipt.held:
         receipts.save(project.store.receipt(host), replace(receipt, held={}))  # the next run deploys these files
@@ -107,7 +110,7 @@ def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_con
 def _permitted(project: Project, host: str, payload: Payload, scope: str) -> None:
     """Record which roots a host accepts from now on; one whose script is run by hand says itself what it holds back."""
     accepted = (
-        " ".join(release_roots.of(payload).fingerprints) or ledger_decisions.NONE
+        " ".join(release_roots.find_roots(payload).fingerprints) or ledger_decisions.NONE
         if scope == "certificates"
         else ledger_decisions.ANY
     )
@@ -153,7 +156,7 @@ def _say_drift(screen: Screen, looked: Mapping[str, _Looked | PkiError]) -> None
         for phrase in found.phrases:
             screen.due(name, str(phrase))
         if found.writable:
-            screen.line(f"→ {drifts.closing(found.writable, host)}")
+            screen.line(f"→ {drifts.permission_remedy(found.writable, host)}")
         is_well = is_well and not found.phrases
         waiting += found.waiting
     if is_well:
@@ -173,9 +176,9 @@ def diff(context: Context, host: str) -> None:
     delivered = delivery.history.payload(receipt.release) if receipt else None
     with _said_of(host), _change(delivery, payload, project).session() as session:
         looked = session.look()
-        lines = [line for seen in looked for line in deploy_diff.lines(session, seen, payload, delivered)]
+        lines = [line for seen in looked for line in deploy_diff.diff_lines(session, seen, payload, delivered)]
         session.end()
-    delivery.found_drift(drifts.of(looked, receipt), session.writable)
+    delivery.found_drift(drifts.drift_reasons(looked, receipt), session.writable)
     for line in lines or [f"{host} is as it should be"]:
         Screen().line(line)
 
@@ -269,7 +272,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
             seen = session.look()
             change.guard(session, seen, None)
             session.end()
-    delivery.found_drift(drifts.of(seen, delivery.receipt), session.writable)
+    delivery.found_drift(drifts.drift_reasons(seen, delivery.receipt), session.writable)
     phrases = [*differences(seen), *session.writable]
     for phrase in phrases:
         screen.due(ArtifactId("deploy", host), str(phrase))
@@ -281,7 +284,7 @@ def _drift_row(host: str, found: _Looked | PkiError) -> DriftRow:
     if isinstance(found, PkiError):
         return DriftRow(host=host, reached=False, error=found.message, remedy=found.hint, differences=[], waiting=0)
     differences = [ReasonOutput.of(one) for one in found.phrases]
-    remedy = str(drifts.closing(found.writable, host)) if found.writable else ""
+    remedy = str(drifts.permission_remedy(found.writable, host)) if found.writable else ""
     return DriftRow(host=host, reached=True, error="", remedy=remedy, differences=differences, waiting=found.waiting)
 
 
@@ -370,8 +373,8 @@ def _drift(delivery: Delivery, project: Project) -> _Looked | PkiError:
     except PkiError as error:
         delivery.found_unreached(error, project.now)
         return error
-    found = drifts.of(seen, receipt)
-    drifted = [one for one in seen if drifts.of([one], receipt)]
+    found = drifts.drift_reasons(seen, receipt)
+    drifted = [one for one in seen if drifts.drift_reasons([one], receipt)]
     phrases = differences(drifted)
     waiting = len(differences(seen)) - len(phrases)
     return _Looked([*phrases, *session.writable], found, session.writable, waiting)

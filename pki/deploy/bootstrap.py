@@ -17,9 +17,9 @@ from pki.deploy import release_roots
 from pki.deploy.host_output import STOPPED
 from pki.deploy.payload import Payload
 from pki.deploy.process import STANDARD, LimitError, Limits, run
-from pki.deploy.protocol import Session, rows_of, slug
+from pki.deploy.protocol import Session, command_name, manifest_rows
 from pki.deploy.receipt import Receipt
-from pki.deploy.ssh import PROGRAM, Way, identity_in
+from pki.deploy.ssh import PROGRAM, Transport, deploy_key_path
 
 SSH_FAILED = 255  # the exit status of ssh where it could not start the command
 COMPLAINT = 2000  # characters
@@ -64,12 +64,12 @@ class Bootstrap:
         if not self.public_key:
             return ""
         for what, text in (("account", self.account), ("public key", self.public_key)):
-            _insist_on_line(f"{self.host}: the {what} for authorized_keys", text)
+            _require_single_line(f"{self.host}: the {what} for authorized_keys", text)
         command = PROGRAM if self.account == "root" else f"sudo -n {PROGRAM}"
         return f'restrict,command="{command}" {self.public_key}'
 
 
-def permissions(host: str, payload: Payload, receipt: Receipt | None = None, *, exact: bool) -> str:
+def permissions_text(host: str, payload: Payload, receipt: Receipt | None = None, *, exact: bool) -> str:
     """pki-apply.conf: what may be placed on a host, and what may be run there.
 
     With `exact` these files and no others, and of roots these contents; otherwise the folders that they lie in, which
@@ -81,7 +81,7 @@ def permissions(host: str, payload: Payload, receipt: Receipt | None = None, *, 
     commands = {command for file in files for command in (file.validate, file.reload) if command}
     commands |= {one["reload"] for one in old} - {""}
     allowed = _exactly(payload, old) if exact else _folders(payload, old)
-    names = sorted((slug(command), command) for command in commands)
+    names = sorted((command_name(command), command) for command in commands)
     for (name, command), (other, another) in pairwise([("-", ""), *names]):
         if name == other:
             raise PkiError(
@@ -90,11 +90,11 @@ def permissions(host: str, payload: Payload, receipt: Receipt | None = None, *, 
             )
     lines = [f"host {host}", *dict.fromkeys(allowed), *(f"run {name} {command}" for name, command in names)]
     for line in lines:
-        _insist_on_line(f"{host}: {line!a} in pki-apply.conf", line)
+        _require_single_line(f"{host}: {line!a} in pki-apply.conf", line)
     return "".join(f"{line}\n" for line in lines)
 
 
-def _insist_on_line(what: str, text: str) -> None:
+def _require_single_line(what: str, text: str) -> None:
     """Raise PkiError unless a text is one line: each line of these files permits something of its own."""
     if fault := line_fault(text):
         raise PkiError(
@@ -116,7 +116,7 @@ def _folders(payload: Payload, old: Sequence[Mapping[str, str]]) -> Iterator[str
 
 
 def _exactly(payload: Payload, old: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    accepted = release_roots.of(payload)
+    accepted = release_roots.find_roots(payload)
     for file in payload.release.files:
         is_root = file.path in accepted.paths
         yield f"{'roots' if is_root else 'file'} {file.path}"
@@ -125,7 +125,7 @@ def _exactly(payload: Payload, old: Sequence[Mapping[str, str]]) -> Iterator[str
         if file.set:
             yield f"set {file.set}"
     for one in old:
-        yield f"{'roots' if release_roots.is_store(one['path']) else 'remove'} {one['path']}"
+        yield f"{'roots' if release_roots.is_trust_store_path(one['path']) else 'remove'} {one['path']}"
         if one.get("set"):
             yield f"set {one['set']}"
     for digest in accepted.digests:
@@ -134,7 +134,7 @@ def _exactly(payload: Payload, old: Sequence[Mapping[str, str]]) -> Iterator[str
 
 def deploy_key(ca: Path) -> str:
     """The public key of deployments, made with ssh-keygen the first time."""
-    path = identity_in(ca)
+    path = deploy_key_path(ca)
     if not path.exists():
         filesystem.make_folder(path.parent, 0o700)
         command = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "doit-pki", "-f", str(path))
@@ -143,7 +143,7 @@ def deploy_key(ca: Path) -> str:
     return path.with_name(f"{path.name}.pub").read_text().strip()
 
 
-def install(bootstrap: Bootstrap, way: Way, *, as_root: bool) -> str:
+def install(bootstrap: Bootstrap, way: Transport, *, as_root: bool) -> str:
     """Run the script on the host. Returns what it says; raises PkiError with its words when it fails."""
     shell = ("sh", "-s") if as_root else ("sudo", "-n", "sh", "-s")
     command = shell if way.is_local else (*way.ssh(), shlex.join(shell))
@@ -161,10 +161,10 @@ def install(bootstrap: Bootstrap, way: Way, *, as_root: bool) -> str:
         raise told from None
 
 
-def attempt(way: Way, payload: Payload, *, as_root: bool) -> None:
+def verify_start(way: Transport, payload: Payload, *, as_root: bool) -> None:
     """Let deliveries start pki-apply once, which changes nothing there. Raises PkiError when they cannot."""
     try:
-        with Session(way, rows_of(payload, []), as_root=as_root) as session:
+        with Session(way, manifest_rows(payload, []), as_root=as_root) as session:
             session.look()
             session.end()
     except PkiError as error:

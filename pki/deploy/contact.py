@@ -10,12 +10,12 @@ from pki.common import filesystem, sealed_records
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.visible import shorten
-from pki.deploy.drift import from_json as drifted
+from pki.deploy.drift import reasons_from_json as drifted
 from pki.deploy.protocol import HostRefusal, ServiceRefusal, Step
 from pki.deploy.receipt import instant, moment
 
-WORDS = 2000  # characters that are kept of a message
-LOOK = timedelta(hours=12)
+MESSAGE_LENGTH = 2000  # characters that are kept of a message
+CHECK_INTERVAL = timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Contact:
         is_past = self.failing_since and moment(self.failing_since) <= now  # not so after a run with the clock ahead
         since = self.failing_since if is_past else instant(now)
         services = error.services if isinstance(error, ServiceRefusal) else ()
-        message, refusal = shorten(error.message, WORDS), None
+        message, refusal = shorten(error.message, MESSAGE_LENGTH), None
         if isinstance(error, HostRefusal):
             refusal = Why.REFUSED_BY_HOST(why=message, step=error.step.value, command=error.command)
         known = replace(self, failing_since=since, message=message, code=error.code.value, refusal=refusal)
@@ -79,7 +79,7 @@ class Contact:
 
     def is_old(self, now: datetime) -> bool:
         """Whether it is time to look again."""
-        return not self.looked_at or not timedelta() <= now - moment(self.looked_at) < LOOK
+        return not self.looked_at or not timedelta() <= now - moment(self.looked_at) < CHECK_INTERVAL
 
     def days_failing(self, now: datetime) -> int:
         return (now - moment(self.failing_since)).days if self.failing_since else 0

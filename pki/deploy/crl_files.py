@@ -19,7 +19,7 @@ HasEnded = Callable[[int], bool]
 
 
 @dataclass(frozen=True)
-class Listed:
+class ParsedCrl:
     """One CRL, taken apart as far as it was asked."""
 
     der: bytes
@@ -49,23 +49,23 @@ class Listed:
         return f"the CRL of {self.crl.issuer.rfc4514_string()} in {path}"
 
 
-def read(content: bytes) -> tuple[Listed, ...]:
+def parse_crls(content: bytes) -> tuple[ParsedCrl, ...]:
     """The CRLs of a file: PEM, one or several, or DER; none when it holds something else."""
     try:
         found = [a2b_base64(section.body) for section in pem.sections(content, "X509 CRL")]
-        return tuple(map(_listed, found or [content]))
+        return tuple(map(_parse_crl, found or [content]))
     except (ValueError, x509.InvalidVersion):
         return ()
 
 
 @lru_cache(maxsize=6)  # many hosts get the same, in one form or the other; a hundred thousand entries take their time
-def _listed(der: bytes) -> Listed:
-    listed = Listed(der, x509.load_der_x509_crl(der))
+def _parse_crl(der: bytes) -> ParsedCrl:
+    listed = ParsedCrl(der, x509.load_der_x509_crl(der))
     _ = listed.issuer  # is read late, and may be damaged
     return listed
 
 
-def gone_back(new: Listed, old: Listed, has_ended: HasEnded, now: datetime) -> Iterator[str]:
+def regression_faults(new: ParsedCrl, old: ParsedCrl, has_ended: HasEnded, now: datetime) -> Iterator[str]:
     """Return why a CRL must not replace another one of its issuer: it is older, or lacks a revocation.
 
     No server can use a CRL whose thisUpdate is in the future: a clock that was ahead signed or published it. An older
@@ -80,10 +80,10 @@ def gone_back(new: Listed, old: Listed, has_ended: HasEnded, now: datetime) -> I
         yield f"begins at {since:%Y-%m-%d %H:%M:%S}, that on the host at {before:%Y-%m-%d %H:%M:%S}"
     # An entry may leave one CRL after its certificate ended: https://www.rfc-editor.org/rfc/rfc5280#section-3.3
     if lost := [serial for serial in old.serials - new.serials if not has_ended(serial)]:
-        yield f"lacks the revoked {named(lost)}, which number {old.number} on the host lists"
+        yield f"lacks the revoked {format_serials(lost)}, which number {old.number} on the host lists"
 
 
-def named(serials: Iterable[int]) -> str:
+def format_serials(serials: Iterable[int]) -> str:
     """Serial numbers in hexadecimal, as many of them as can be taken in at a glance."""
     found = [f"{serial:x}" for serial in sorted(serials)]
     return ", ".join(found if len(found) <= SHOWN else [*found[:SHOWN], f"and {len(found) - SHOWN} more"])

@@ -20,20 +20,20 @@ from pki.deploy import installed_crls, preflight, verification
 from pki.deploy import receipt as receipts
 from pki.deploy.contact import Contact
 from pki.deploy.delivery_history import History
-from pki.deploy.drift import from_json as drifted
+from pki.deploy.drift import reasons_from_json as drifted
 from pki.deploy.folder import FolderTransport
-from pki.deploy.installed_crls import InPlace
+from pki.deploy.installed_crls import InstalledCrl
 from pki.deploy.new_root import COMMAND, NO_ROOT, TASK, NewRoot
 from pki.deploy.payload import Payload
 from pki.deploy.preflight import Findings, Trust
-from pki.deploy.receipt import Receipt, instant, moment, taken
+from pki.deploy.receipt import Receipt, file_record, instant, moment
 from pki.deploy.ssh import UnreachableError
 from pki.deploy.transaction import Change, Destination, HostOutcome
 from pki.ledger.types import Pin
 from pki.project.layout import Store
 
 DAY = timedelta(days=1)
-HURRY = 2 * DAY  # what is left to a certificate when its host's window no longer matters
+URGENT_BEFORE = 2 * DAY  # what is left to a certificate when its host's window no longer matters
 
 
 class Engine(Protocol):
@@ -163,7 +163,7 @@ class Delivery:
             return [Why.RECEIPT_DAMAGED() if self.has_lost_receipt else Why.NEVER_DEPLOYED()], set()
         if payload is None:
             return [Why.RELEASE_MISSING()], set()
-        wanted = {file.path: taken(file) for file in payload.release.files}
+        wanted = {file.path: file_record(file) for file in payload.release.files}
         has = {file["path"]: dict(file) for file in receipt.files}
         wanted = {path: file for path, file in wanted.items() if receipt.held.get(path) != file["sha256"]}
         reasons = [Why.ADDED(what=path) for path in wanted if path not in has]
@@ -237,7 +237,7 @@ class Delivery:
         receipt, payload = self.receipt, self.wanted()
         if (receipt is None and not self.has_lost_receipt) or payload is None:
             return False
-        if receipt and receipt.ends and moment(receipt.ends) - now < HURRY:
+        if receipt and receipt.ends and moment(receipt.ends) - now < URGENT_BEFORE:
             return True
         delivered = self.history.payload(receipt.release) if receipt else self.history.newest
         if delivered is None:  # nobody here knows what the host has: only a contact can tell what it lacks
@@ -277,10 +277,12 @@ class Delivery:
         """The same for a host in a folder, which tells only of what was there and should not have been."""
         ours = {file.sha256 for file in payload.release.files}
         found = [
-            one for one in installed_crls.in_folder(self.store.host_root(self.host), payload) if one.digest not in ours
+            one
+            for one in installed_crls.read_from_folder(self.store.host_root(self.host), payload)
+            if one.digest not in ours
         ]
         assert self.trust is not None
-        foreign = installed_crls.guard(payload, found, self.trust(), now) if found else []
+        foreign = installed_crls.check_no_regression(payload, found, self.trust(), now) if found else []
         told = foreign
         if self.has_lost_receipt:
             told = [Why.RECEIPT_DAMAGED(), *foreign]
@@ -289,17 +291,19 @@ class Delivery:
         if known and (drift := self._folder_drift(known)):
             self.history.note(now, known.release, "drift", drift=[one.as_json() for one in drift])
         receipt = self.transport.deliver(payload, known, now)
-        receipts.save(self.store.receipt(self.host), replace(receipt, roots=preflight.roots(payload, self.trust())))
+        receipts.save(
+            self.store.receipt(self.host), replace(receipt, roots=preflight.root_subjects(payload, self.trust()))
+        )
         return Outcome(Verb.DEPLOYED, tuple(told))
 
-    def crls_in_place(self) -> list[InPlace]:
+    def crls_in_place(self) -> list[InstalledCrl]:
         """Every CRL file of the release as the host has it: one contact, which changes nothing there."""
         if (wanted := self.wanted()) is None:
             raise PkiError("its release is not there", f"./run doit release:{self.host}")
         if not self.is_remote:
-            return list(installed_crls.in_folder(self.store.host_root(self.host), wanted))
+            return list(installed_crls.read_from_folder(self.store.host_root(self.host), wanted))
         to = self._to()
-        found = installed_crls.look(to.way, wanted.crls(), as_root=to.as_root)
+        found = installed_crls.fetch(to.way, wanted.crls(), as_root=to.as_root)
         self.history.saw(one.content for one in found)
         return found
 

@@ -23,10 +23,10 @@ from pki.deploy import release as releases
 from pki.deploy.payload import Payload
 from pki.deploy.receipt import instant
 
-KEPT = 4
+RELEASES_KEPT = 4
 LOG_LINES, LOG_BYTES = 2000, 1 << 20  # what the log of a host may have; half of it is kept then
-SHORTEST = 80  # bytes that a line has at least
-WORDS = 2000  # characters of one text in it
+MIN_LINE_BYTES = 80  # bytes that a line has at least
+TEXT_LENGTH = 2000  # characters of one text in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class History:
         _write(place, payload)
         if (newest := max(before, default=0)) >= place.stat().st_mtime_ns:  # delivered under a clock that was ahead
             os.utime(place, ns=(newest + 1, newest + 1))
-        for old in self.releases()[:-KEPT]:
+        for old in self.releases()[:-RELEASES_KEPT]:
             if old.name != pinned:
                 shutil.rmtree(old)
 
@@ -59,7 +59,7 @@ class History:
 
     def is_damaged(self, release: str) -> bool:
         """Whether a release is kept, and not as it was delivered any more."""
-        return bool(releases.damaged(self.folder / release))
+        return bool(releases.damage_text(self.folder / release))
 
     @property
     def newest(self) -> Payload | None:
@@ -105,12 +105,12 @@ class History:
     def note(self, now: datetime, release: str, what: str, **more: object) -> None:
         """Add a line to the log; of one that has become too long the last half is kept. `more` are texts and numbers."""
         filesystem.make_folder(self.folder, 0o700)
-        more = {key: shorten(value, WORDS) if isinstance(value, str) else value for key, value in more.items()}
+        more = {key: shorten(value, TEXT_LENGTH) if isinstance(value, str) else value for key, value in more.items()}
         path = self.folder / "log.jsonl"
         filesystem.append(path, sealed_records.sealed({"at": instant(now), "release": release, "what": what, **more}))
         size = filesystem.size_of(path)
-        if size > LOG_BYTES or (size > LOG_LINES * SHORTEST and len(_lines(path)) > LOG_LINES):
-            filesystem.write(path, b"".join(_halved(_lines(path))))
+        if size > LOG_BYTES or (size > LOG_LINES * MIN_LINE_BYTES and len(_lines(path)) > LOG_LINES):
+            filesystem.write(path, b"".join(_last_half(_lines(path))))
 
     def notes(self) -> list[Mapping[str, Any]]:
         """The lines of the log that are as they were written: a killed run cuts one short, a disk changes one."""
@@ -123,7 +123,7 @@ def _lines(path: Path) -> list[bytes]:
     return (filesystem.read_if_possible(path) or b"").splitlines(keepends=True)
 
 
-def _halved(lines: list[bytes]) -> list[bytes]:
+def _last_half(lines: list[bytes]) -> list[bytes]:
     """The last lines, half of what the log may have in number and in bytes."""
     kept, size = list[bytes](), 0
     for line in reversed(lines[-LOG_LINES // 2 :]):

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Place, Remedy, at, here
-from pki.deploy.protocol import Seen
+from pki.deploy.protocol import FileState
 from pki.deploy.receipt import Receipt
 
 
-def of(seen: Iterable[Seen], receipt: Receipt | None) -> tuple[Reason, ...]:
+def drift_reasons(seen: Iterable[FileState], receipt: Receipt | None) -> tuple[Reason, ...]:
     """What differs from what was deployed; what only waits for its delivery does not."""
     deployed = {file["path"]: file for file in receipt.files} if receipt else {}
-    return tuple(reason for one in seen for reason in _of_file(one, deployed.get(one.row.file.path)))
+    return tuple(reason for one in seen for reason in _file_drift(one, deployed.get(one.row.file.path)))
 
 
-def _of_file(one: Seen, before: Mapping[str, str] | None) -> Iterator[Reason]:
+def _file_drift(one: FileState, before: Mapping[str, str] | None) -> Iterator[Reason]:
     """How a file differs. Its mode and owner are known to differ from the present release only."""
     if before is None:
         return
@@ -35,7 +35,7 @@ def _of_file(one: Seen, before: Mapping[str, str] | None) -> Iterator[Reason]:
             yield Why.FILE_OWNER(file=path, owner=before["owner"])
 
 
-def closing(writable: Iterable[Reason], host: str) -> Remedy:
+def permission_remedy(writable: Iterable[Reason], host: str) -> Remedy:
     """Return what is typed on a host so that root alone can write in some folders there; then it is looked at again."""
     commands = dict[str, list[str]]()
     for one in writable:
@@ -46,6 +46,6 @@ def closing(writable: Iterable[Reason], host: str) -> Remedy:
     return at(Place.HOST, lines, host, after=f"; then: {here('invoke', 'deploy.drift', host)}")
 
 
-def from_json(rows: object) -> tuple[Reason, ...]:
+def reasons_from_json(rows: object) -> tuple[Reason, ...]:
     """Read back what was kept. Raises KeyError, TypeError and ValueError."""
     return tuple(map(Reason.from_json, rows)) if isinstance(rows, list) else ()

@@ -16,8 +16,8 @@ from pathlib import Path
 from pki.common import filesystem, sealed_records
 from pki.common.reasons import Reason, Why
 from pki.deploy.payload import Payload
-from pki.deploy.protocol import where_to
-from pki.deploy.receipt import Receipt, instant, taken
+from pki.deploy.protocol import link_target_text
+from pki.deploy.receipt import Receipt, file_record, instant
 
 
 class FolderTransport:
@@ -35,7 +35,7 @@ class FolderTransport:
             path = self._root / file["path"].lstrip("/")
             content, mode = filesystem.read(path), filesystem.mode_of(path)
             if path.is_symlink():
-                found.append(Why.FILE_LINK(file=file["path"], to=where_to(os.readlink(path))))
+                found.append(Why.FILE_LINK(file=file["path"], to=link_target_text(os.readlink(path))))
             elif content is None:
                 found.append(Why.DELETED(file=file["path"]))
             elif hashlib.sha256(content).hexdigest() != file["sha256"]:
@@ -94,7 +94,7 @@ class FolderTransport:
             release=release.digest,
             delivered_at=instant(now),
             transport="folder",
-            files=tuple(taken(file) for file in release.files),
+            files=tuple(file_record(file) for file in release.files),
             not_done=tuple(not_done),
         )
 

@@ -44,32 +44,32 @@ def _is_number(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 53
 
 
-def _like(pattern: re.Pattern[str]) -> Check:
+def _matches(pattern: re.Pattern[str]) -> Check:
     return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _among(*values: object) -> Check:
+def _one_of(*values: object) -> Check:
     return lambda value: any(value == one and type(value) is type(one) for one in values)
 
 
-SHAPES: Mapping[frozenset[str], Mapping[str, Check]] = {
+ANSWER_SHAPES: Mapping[frozenset[str], Mapping[str, Check]] = {
     frozenset(shape): shape
     for shape in (
-        {"pki-apply": _among(1)},
-        {"pki-apply": _among(1), "date": _is_number},  # the clock of the host, in seconds since 1970
-        {"n": _is_number, "is": _among(*CHECKS), "sha256": _like(DIGEST), "path": _like(PATH)},
-        {"n": _is_number, "is": _among("link"), "sha256": _like(DIGEST), "path": _like(PATH), "to": _is_text},
+        {"pki-apply": _one_of(1)},
+        {"pki-apply": _one_of(1), "date": _is_number},  # the clock of the host, in seconds since 1970
+        {"n": _is_number, "is": _one_of(*CHECKS), "sha256": _matches(DIGEST), "path": _matches(PATH)},
+        {"n": _is_number, "is": _one_of("link"), "sha256": _matches(DIGEST), "path": _matches(PATH), "to": _is_text},
         {
-            MORE: _like(FILES)
+            MORE: _matches(FILES)
         },  # files from us that the manifest does not name: mode, owner, set, reload and path of each
-        {WRITABLE: _is_text, "sort": _among(*SORTS), "who": _is_text},
-        {"looked": _among(True)},
+        {WRITABLE: _is_text, "sort": _one_of(*SORTS), "who": _is_text},
+        {"looked": _one_of(True)},
         {"bytes": _is_number},
-        {"ran": _like(NAME), "status": _is_number, "said": _is_text},
+        {"ran": _matches(NAME), "status": _is_number, "said": _is_text},
         {"why": _is_text},
-        {STUCK: _like(PATH), "why": _is_text, "said": _is_text},
-        {"state": _among(*STATES)},
-        {"state": _among("refused"), "why": _is_text, "said": _is_text},
+        {STUCK: _matches(PATH), "why": _is_text, "said": _is_text},
+        {"state": _one_of(*STATES)},
+        {"state": _one_of("refused"), "why": _is_text, "said": _is_text},
         {"error": _is_text},
     )
 }
@@ -80,27 +80,27 @@ def read(line: str | bytes) -> Answer | None:
     if len(line) > LINE:
         return None
     try:
-        return known(json.loads(line))
+        return validated(json.loads(line))
     except (ValueError, RecursionError):
         return None
 
 
-def known(value: object) -> Answer | None:
+def validated(value: object) -> Answer | None:
     """Return a value from elsewhere as an answer, None when it is none; long texts are cut."""
     if not isinstance(value, dict):
         return None
-    shape = SHAPES.get(frozenset(value))
+    shape = ANSWER_SHAPES.get(frozenset(value))
     if shape is None or not all(check(value[key]) for key, check in shape.items()):
         return None
     return {key: shorten(one, WORDS) if isinstance(one, str) and key != MORE else one for key, one in value.items()}
 
 
-def most(files: int) -> int:
+def max_answers(files: int) -> int:
     """How many answers one contact may give about so many files."""
     return 10 * files + 100
 
 
-def in_contact(answers: Iterable[Answer]) -> list[Answer]:
+def current_answers(answers: Iterable[Answer]) -> list[Answer]:
     """The answers that count: what became of an earlier change is said before the greeting, and only what is stuck stays so."""
     found = list(answers)
     greeted = next((number for number, one in enumerate(found) if "pki-apply" in one), len(found))
@@ -110,7 +110,7 @@ def in_contact(answers: Iterable[Answer]) -> list[Answer]:
 # -- what it means ----------------------------------------------------------------------------------------------------
 
 
-def words(said: object, otherwise: str = "") -> str:
+def last_lines(said: object, otherwise: str = "") -> str:
     """What a program said, as a hint shows it: its last lines; `otherwise` where it said nothing."""
     lines = [plain(line).strip() for line in str(said or "").splitlines() if line.strip()]
     return "\n".join(lines[-4:]) or otherwise
@@ -138,28 +138,28 @@ def refusal(answers: Iterable[Answer], host: str = "the host") -> Refusal | None
         if STUCK in answer:
             stuck.append(answer)
         if answer.get("state") == "refused":
-            return Refusal(plain(answer["why"]), words(answer["said"], f"on {host}: {PLACES}"))
+            return Refusal(plain(answer["why"]), last_lines(answer["said"], f"on {host}: {PLACES}"))
         if answer.get("status"):
             failed = failed or answer
         if answer.get("state") == "undone":
-            return _told(failed, "the previous files were put back", host)
+            return _refusal_of(failed, "the previous files were put back", host)
     if stuck:
-        return Refusal(*stuck_on(stuck))
-    return _told(failed, "CRLs stay", host) if failed else None
+        return Refusal(*stuck_files(stuck))
+    return _refusal_of(failed, "CRLs stay", host) if failed else None
 
 
-def _told(failed: Answer, after: str, host: str) -> Refusal:
-    return Refusal(_sentence(failed, after), _words_of(failed, host), str(failed.get("ran", "")))
+def _refusal_of(failed: Answer, after: str, host: str) -> Refusal:
+    return Refusal(_sentence(failed, after), _output_of(failed, host), str(failed.get("ran", "")))
 
 
-def _words_of(failed: Answer, host: str) -> str:
+def _output_of(failed: Answer, host: str) -> str:
     if not failed:
         return f"on {host}: {PLACES}"
     line = f'sh -xc "$(sed -n \'s/^run {plain(failed["ran"])} //p\' {PERMISSIONS})"; echo "exit status $?"'
-    return words(failed["said"], f"it printed nothing; on {host}, as root: {line}")
+    return last_lines(failed["said"], f"it printed nothing; on {host}, as root: {line}")
 
 
-def stuck_on(stuck: Iterable[Answer]) -> tuple[str, str]:
+def stuck_files(stuck: Iterable[Answer]) -> tuple[str, str]:
     """Which files of a host can be neither replaced nor put back, and the commands that change that."""
     found = {one[STUCK]: one for one in stuck}
     why = "; ".join(f"{path} {plain(one['why'])}" for path, one in found.items())

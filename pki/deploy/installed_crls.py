@@ -17,21 +17,21 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.deploy import crl_files
-from pki.deploy.crl_files import Listed
+from pki.deploy.crl_files import ParsedCrl
 from pki.deploy.payload import Payload
 from pki.deploy.preflight import Trust
-from pki.deploy.protocol import Seen, Session, rows_of
+from pki.deploy.protocol import FileState, Session, manifest_rows
 from pki.deploy.release import File
-from pki.deploy.ssh import Way
+from pki.deploy.ssh import Transport
 
 Recall = Callable[[str], bytes | None]
-LARGEST = 1 << 20  # bytes of a CRL that are read from a host, and for each entry of ours as many more:
-ENTRY = 100
+MAX_CRL_BYTES = 1 << 20  # bytes of a CRL that are read from a host, and for each entry of ours as many more:
+BYTES_PER_ENTRY = 100
 EMPTY = hashlib.sha256(b"").hexdigest()  # of a file that a full disk left, perhaps
 
 
 @dataclass(frozen=True, slots=True)
-class InPlace:
+class InstalledCrl:
     """A CRL file as a host has it."""
 
     path: str
@@ -45,37 +45,41 @@ class InPlace:
 # -- what is there ----------------------------------------------------------------------------------------------------
 
 
-def largest(payload: Payload) -> int:
+def max_crl_bytes(payload: Payload) -> int:
     """How many bytes of an installed CRL are read: room for all that ours list, and for as much more as fits 1 MiB."""
-    return LARGEST + ENTRY * sum(len(one.crl) for one in _ours(payload))
+    return MAX_CRL_BYTES + BYTES_PER_ENTRY * sum(len(one.crl) for one in _release_crls(payload))
 
 
-def on_host(session: Session, seen: Iterable[Seen], payload: Payload, recall: Recall) -> Iterator[InPlace]:
+def read_from_session(
+    session: Session, seen: Iterable[FileState], payload: Payload, recall: Recall
+) -> Iterator[InstalledCrl]:
     """The CRL files among these, as the host has them; `recall` spares it to send what is known by its SHA-256."""
     for one in seen:
         if one.row.file.crl and not one.row.gone and one.sha256:
             content = b"" if one.sha256 == EMPTY else recall(one.sha256)
-            yield InPlace(one.row.file.path, _shown(session, one, payload) if content is None else content)
+            yield InstalledCrl(
+                one.row.file.path, _content_on_host(session, one, payload) if content is None else content
+            )
 
 
-def look(way: Way, payload: Payload, *, as_root: bool) -> list[InPlace]:
+def fetch(way: Transport, payload: Payload, *, as_root: bool) -> list[InstalledCrl]:
     """The CRL files of a release as the host has them: one contact, which changes nothing there."""
     known = {file.sha256: file for file in payload.release.files}
-    with Session(way, rows_of(payload, []), as_root=as_root) as session:
+    with Session(way, manifest_rows(payload, []), as_root=as_root) as session:
         seen = session.look()
-        recall = partial(_recalled, payload, known)
-        found = list(on_host(session, seen, payload, recall))
+        recall = partial(_content_by_digest, payload, known)
+        found = list(read_from_session(session, seen, payload, recall))
         session.end()
     return found
 
 
-def _recalled(payload: Payload, known: Mapping[str, File], sha256: str) -> bytes | None:
+def _content_by_digest(payload: Payload, known: Mapping[str, File], sha256: str) -> bytes | None:
     return payload.content(known[sha256]) if sha256 in known else None
 
 
-def _shown(session: Session, seen: Seen, payload: Payload) -> bytes:
+def _content_on_host(session: Session, seen: FileState, payload: Payload) -> bytes:
     path = seen.row.file.path
-    content = session.show(seen, largest(payload))
+    content = session.show(seen, max_crl_bytes(payload))
     if not content:
         raise PkiError(
             f"{path} is unknown here, and not everybody on the host may read it: it may revoke more than ours",
@@ -86,43 +90,43 @@ def _shown(session: Session, seen: Seen, payload: Payload) -> bytes:
     return content
 
 
-def in_folder(root: Path, payload: Payload) -> Iterator[InPlace]:
+def read_from_folder(root: Path, payload: Payload) -> Iterator[InstalledCrl]:
     """The same for a host in a folder."""
     for file in payload.release.files:
         content = filesystem.read(file.below(root)) if file.crl else None
         if content is not None:
-            yield InPlace(file.path, content)
+            yield InstalledCrl(file.path, content)
 
 
-def remembered(delivered: Payload, payload: Payload) -> Iterator[InPlace]:
+def delivered_crls(delivered: Payload, payload: Payload) -> Iterator[InstalledCrl]:
     """The same from our own memory: what a host was sent and the release has otherwise."""
     ours = {file.sha256 for file in payload.release.files}
     files = {file.sha256: file for file in delivered.release.files if file.crl and file.sha256 not in ours}
-    return (InPlace(file.path, delivered.content(file)) for file in files.values())
+    return (InstalledCrl(file.path, delivered.content(file)) for file in files.values())
 
 
 # -- what may take its place ------------------------------------------------------------------------------------------
 
 
-def guard(payload: Payload, found: Iterable[InPlace], trust: Trust, now: datetime) -> list[Reason]:
+def check_no_regression(payload: Payload, found: Iterable[InstalledCrl], trust: Trust, now: datetime) -> list[Reason]:
     """Raise PkiError when a release would take back what CRLs in place revoke; returns what is none of our own."""
-    ours, faults, foreign = _ours(payload), list[str](), list[Reason]()
+    ours, faults, foreign = _release_crls(payload), list[str](), list[Reason]()
     for one in found:
         faults += _faults(ours, one, trust, now)
-        if not all(map(trust.has_signed, crl_files.read(one.content))) or not crl_files.read(one.content):
+        if not all(map(trust.has_signed, crl_files.parse_crls(one.content))) or not crl_files.parse_crls(one.content):
             foreign.append(Why.FOREIGN_CRL(file=one.path))
     if faults:
-        raise went_back(payload.release.host, faults)
+        raise regression_error(payload.release.host, faults)
     return foreign
 
 
-def may_go(payload: Payload, found: Iterable[InPlace], trust: Trust, now: datetime) -> list[str]:
+def replaceable(payload: Payload, found: Iterable[InstalledCrl], trust: Trust, now: datetime) -> list[str]:
     """SHA-256 of those CRL files in whose place the release may go."""
-    ours = _ours(payload)
+    ours = _release_crls(payload)
     return [one.digest for one in found if not any(_faults(ours, one, trust, now))]
 
 
-def went_back(host: str, faults: Iterable[str]) -> PkiError:
+def regression_error(host: str, faults: Iterable[str]) -> PkiError:
     """What is said, whoever noticed, with the way out."""
     return PkiError(
         f"nothing was sent: {host} has newer CRLs than this project (was it restored from a backup?): "
@@ -131,14 +135,14 @@ def went_back(host: str, faults: Iterable[str]) -> PkiError:
     )
 
 
-def _ours(payload: Payload) -> list[Listed]:
+def _release_crls(payload: Payload) -> list[ParsedCrl]:
     files = {file.sha256: file for file in payload.release.files if file.crl}
-    return [one for file in files.values() for one in crl_files.read(payload.content(file))]
+    return [one for file in files.values() for one in crl_files.parse_crls(payload.content(file))]
 
 
-def _faults(ours: Sequence[Listed], found: InPlace, trust: Trust, now: datetime) -> Iterator[str]:
-    for old in filter(trust.has_signed, crl_files.read(found.content)):
+def _faults(ours: Sequence[ParsedCrl], found: InstalledCrl, trust: Trust, now: datetime) -> Iterator[str]:
+    for old in filter(trust.has_signed, crl_files.parse_crls(found.content)):
         for new in ours:
             if new.issuer == old.issuer:
-                for fault in crl_files.gone_back(new, old, trust.has_ended, now):
+                for fault in crl_files.regression_faults(new, old, trust.has_ended, now):
                     yield f"{new.within(found.path)} {fault}"

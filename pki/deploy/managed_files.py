@@ -36,7 +36,7 @@ UNDECLARED = openssl_cnf.Remark(
 SERVICE = re.compile(rf"service:{LABEL}")  # of any host, or of none: most projects have no such service
 
 
-class Memory(Protocol):
+class FindingCache(Protocol):
     """What an earlier run found, by name and by what it depends on; `memo.py` is one."""
 
     def recall(self, name: str, known: str) -> Any: ...
@@ -44,7 +44,7 @@ class Memory(Protocol):
     def remember(self, name: str, known: str, files: list[str], finding: Any) -> None: ...
 
 
-class Uses(NamedTuple):
+class References(NamedTuple):
     """The variables that a file reads, the artifacts that it names, the files that it takes in."""
 
     reads: frozenset[str] = frozenset()
@@ -138,7 +138,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class UnassignedFile:
     """A file, or a folder with all that is in it, of which nobody can tell for which hosts it is."""
 
     name: str
@@ -155,7 +155,7 @@ class Library:
 
     files: tuple[ManagedFile, ...]
     templates: Templates
-    lost: tuple[Lost, ...] = ()
+    lost: tuple[UnassignedFile, ...] = ()
     _alike: dict[Hashable, Selection] = field(default_factory=dict)
     _named: set[str] = field(default_factory=set)
 
@@ -182,8 +182,12 @@ class Library:
         return self._alike[name]
 
 
-def find(
-    folder: Path, context: Mapping[str, object], hosts: Mapping[str, Host], networks: Iterable[str], memory: Memory
+def read_library(
+    folder: Path,
+    context: Mapping[str, object],
+    hosts: Mapping[str, Host],
+    networks: Iterable[str],
+    memory: FindingCache,
 ) -> Library:
     """Read every file below `folder`. `context` is what `deploy-hosts` may use (`inventory`)."""
     known = {"all", CA_HOST, *hosts, *(f"network:{name}" for name in networks)}
@@ -198,7 +202,7 @@ def find(
                 files.append(file)
             else:
                 lost.append(
-                    Lost(
+                    UnassignedFile(
                         source.name,
                         file.fault or PkiError(f"{file.place('deploy-hosts')}: names nothing"),
                         source.is_folder,
@@ -212,7 +216,7 @@ class Reader:
     """Reads the files below one folder; `known` are the selectors that may stand in `deploy-hosts`."""
 
     def __init__(
-        self, folder: Path, templates: Templates, context: Mapping[str, object], known: set[str], memory: Memory
+        self, folder: Path, templates: Templates, context: Mapping[str, object], known: set[str], memory: FindingCache
     ) -> None:
         self.templates = templates
         self._folder = folder
@@ -333,20 +337,20 @@ class Reader:
         except (PkiError, ValueError):
             return b""
 
-    def _remembered(self, file: ManagedFile, text: str) -> Uses:
+    def _remembered(self, file: ManagedFile, text: str) -> References:
         """What a file uses, taken apart once for each text that it had."""
         name = ArtifactId("template", file.name)
         if known := self._memory.recall(name, file.digest):
-            return Uses(*map(frozenset, known))
-        found = _uses(file, text, self.templates)
+            return References(*map(frozenset, known))
+        found = _references(file, text, self.templates)
         if "*" not in found.files:
             taken_in = [str(self._folder / other) for other in sorted(found.files)]
             self._memory.remember(name, file.digest, taken_in, [sorted(part) for part in found])
         return found
 
 
-def _uses(file: ManagedFile, text: str, templates: Templates) -> Uses:
-    reads, artifacts, files = Uses()
+def _references(file: ManagedFile, text: str, templates: Templates) -> References:
+    reads, artifacts, files = References()
     if "deploy-artifact" in file.headers:
         artifacts = frozenset({file.header("deploy-artifact")})
     elif any("\udc80" <= letter <= "\udcff" for letter in text):
@@ -356,7 +360,7 @@ def _uses(file: ManagedFile, text: str, templates: Templates) -> Uses:
     for name, header in file.headers.items():
         if name != "deploy-hosts" and "{" in header.value:
             reads |= _header_reads(file, name, templates)
-    return Uses(reads, artifacts, files)
+    return References(reads, artifacts, files)
 
 
 def render_header(file: ManagedFile, header: str, templates: Templates, context: Mapping[str, object]) -> str:

@@ -38,7 +38,7 @@ class NewRoot:
             return self.vouched.isdisjoint(receipt.roots)
         if (payload := delivered()) is None:
             return False
-        roots = preflight.roots(payload, trust)
+        roots = preflight.root_subjects(payload, trust)
         return self.vouched.isdisjoint(roots) if roots else preflight.has_unknown_ca(payload, trust)
 
     def is_accepted(self, host: str) -> bool:

@@ -23,7 +23,7 @@ from pki.common import pem
 from pki.common.errors import PkiError
 from pki.config.fields import CA_NAME
 from pki.deploy import crl_files
-from pki.deploy.crl_files import Listed
+from pki.deploy.crl_files import ParsedCrl
 from pki.deploy.payload import Payload
 from pki.deploy.protocol import PATH
 from pki.deploy.release import File
@@ -79,7 +79,7 @@ class Trust:
             self._roots[der] = self.root_of(issuer) if issuer else None
         return self._roots[der]
 
-    def has_signed(self, listed: Listed) -> bool:
+    def has_signed(self, listed: ParsedCrl) -> bool:
         """Whether a known CA signed a CRL; remembered, because many hosts get the same."""
         digest = listed.digest
         if digest not in self._judged:
@@ -109,47 +109,50 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class FileContent:
     """What cryptography is in one file; `keys` are the public halves of the private ones."""
 
     file: File
     keys: tuple[bytes, ...]
     certificates: tuple[x509.Certificate, ...]
-    crls: tuple[Listed, ...]
+    crls: tuple[ParsedCrl, ...]
 
     @classmethod
-    def of(cls, file: File, content: bytes) -> Content:
-        keys = [] if file.crl else [_public(one.whole, file) for one in pem.sections(content, *KEYS)]
-        certificates = () if file.crl or file.upstream else tuple(_delivered(content, file))
-        return cls(file, tuple(keys), certificates, _crls(file, content))
+    def of(cls, file: File, content: bytes) -> FileContent:
+        keys = [] if file.crl else [_public_key(one.whole, file) for one in pem.sections(content, *KEYS)]
+        certificates = () if file.crl or file.upstream else tuple(_certificates_of_file(content, file))
+        return cls(file, tuple(keys), certificates, _crls_of_file(file, content))
 
     @property
     def leaves(self) -> list[x509.Certificate]:
         return [certificate for certificate in self.certificates if not _is_ca(certificate)]
 
 
-def read(payload: Payload) -> Findings:
+def read_release(payload: Payload) -> Findings:
     """What a release holds, whatever is wrong with it: no signature is looked at, and no key."""
     contents = [(file, payload.content(file)) for file in payload.release.files]
     everything = [
-        one for file, content in contents if not file.crl and not file.upstream for one in _delivered(content, file)
+        one
+        for file, content in contents
+        if not file.crl and not file.upstream
+        for one in _certificates_of_file(content, file)
     ]
     leaves = {name: one for one in everything if not _is_ca(one) for name in _names(one)}
-    found = [one.crl for file, content in contents for one in _crls(file, content)]
+    found = [one.crl for file, content in contents for one in _crls_of_file(file, content)]
     return Findings(leaves, None, tuple(found))
 
 
-def reloads(payload: Payload, name: str) -> set[str]:
+def reload_commands(payload: Payload, name: str) -> set[str]:
     """Return the commands after which a host serves a new certificate for a name."""
     files = [file for file in payload.release.files if file.reload and not file.crl and not file.upstream]
     return {
         file.reload
         for file in files
-        if any(name in _names(one) for one in _delivered(payload.content(file), file) if not _is_ca(one))
+        if any(name in _names(one) for one in _certificates_of_file(payload.content(file), file) if not _is_ca(one))
     }
 
 
-def roots(payload: Payload, trust: Trust) -> dict[str, str]:
+def root_subjects(payload: Payload, trust: Trust) -> dict[str, str]:
     """The roots that the certificates of a release lead to: SHA-256 and subject of each."""
     found = set[x509.Certificate]()
     for file in payload.release.files:
@@ -176,16 +179,16 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(SHA256()).hex()
 
 
-def look(payload: Payload, trust: Trust, names: Sequence[str], now: datetime) -> Findings:
+def check_release(payload: Payload, trust: Trust, names: Sequence[str], now: datetime) -> Findings:
     """Look at a release. `names` must be served by one of its certificates, unless it holds none at all.
 
     Raises PkiError with everything that is wrong with it.
     """
-    contents = [Content.of(file, payload.content(file)) for file in payload.release.files]
+    contents = [FileContent.of(file, payload.content(file)) for file in payload.release.files]
     everything = [certificate for content in contents for certificate in content.certificates]
     leaves = {name: leaf for content in contents for leaf in content.leaves for name in _names(leaf)}
     faults = [
-        *(f"{file.path!r} holds characters that no target may have" for file in _oddly_named(payload)),
+        *(f"{file.path!r} holds characters that no target may have" for file in _files_with_invalid_paths(payload)),
         *_key_faults(contents, everything),
         *(fault for content in contents for fault in _leaf_faults(content, trust, now, everything)),
         *(fault for content in contents for fault in _crl_faults(content, trust, now)),
@@ -200,14 +203,14 @@ def look(payload: Payload, trust: Trust, names: Sequence[str], now: datetime) ->
     return Findings(leaves, min(ends, default=None), tuple(one.crl for content in contents for one in content.crls))
 
 
-def _oddly_named(payload: Payload) -> list[File]:
+def _files_with_invalid_paths(payload: Payload) -> list[File]:
     return [file for file in payload.release.files if not PATH.fullmatch(file.path)]
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
-def _key_faults(contents: list[Content], everything: list[x509.Certificate]) -> Iterator[str]:
+def _key_faults(contents: list[FileContent], everything: list[x509.Certificate]) -> Iterator[str]:
     """Keys without their certificates; one with certificates beside it belongs to the first of them."""
     known = {_spki(certificate.public_key()) for certificate in everything}
     for content in contents:
@@ -218,7 +221,7 @@ def _key_faults(contents: list[Content], everything: list[x509.Certificate]) -> 
             yield f"the key in {path} matches no certificate"
 
 
-def _public(text: bytes, file: File) -> bytes:
+def _public_key(text: bytes, file: File) -> bytes:
     """The public half of a private key, as certificates have it."""
     try:
         public = load_pem_private_key(text, None).public_key()
@@ -230,7 +233,9 @@ def _public(text: bytes, file: File) -> bytes:
 # -- certificates -----------------------------------------------------------------------------------------------------
 
 
-def _leaf_faults(content: Content, trust: Trust, now: datetime, everything: list[x509.Certificate]) -> Iterator[str]:
+def _leaf_faults(
+    content: FileContent, trust: Trust, now: datetime, everything: list[x509.Certificate]
+) -> Iterator[str]:
     """What is wrong with the leaves of a file; their intermediate must be beside them, or anywhere beside a lone one."""
     is_whole = content.keys or len(content.certificates) > 1
     beside = content.certificates if is_whole else everything
@@ -268,7 +273,7 @@ def _spki(key: CertificatePublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _delivered(content: bytes, file: File) -> list[x509.Certificate]:
+def _certificates_of_file(content: bytes, file: File) -> list[x509.Certificate]:
     """The certificates of a file, each of them whole: a template may hold anything."""
     try:
         found = _certificates(content)
@@ -288,14 +293,14 @@ def _certificates(content: bytes) -> list[x509.Certificate]:
 # -- CRLs -------------------------------------------------------------------------------------------------------------
 
 
-def _crls(file: File, content: bytes) -> tuple[Listed, ...]:
-    found = crl_files.read(content) if file.crl else ()
+def _crls_of_file(file: File, content: bytes) -> tuple[ParsedCrl, ...]:
+    found = crl_files.parse_crls(content) if file.crl else ()
     if file.crl and not found:
         raise PkiError(f"nothing was sent: {file.path} holds no CRL", "./run doit")
     return found
 
 
-def _crl_faults(content: Content, trust: Trust, now: datetime) -> Iterator[str]:
+def _crl_faults(content: FileContent, trust: Trust, now: datetime) -> Iterator[str]:
     for listed in content.crls:
         what, crl = listed.within(content.file.path), listed.crl
         if not trust.has_signed(listed):
@@ -311,7 +316,7 @@ def revokes_more(payload: Payload, delivered: Payload, canary: int) -> bool:
 
     def listed(one: Payload) -> frozenset[int]:
         files = [file for file in one.release.files if file.crl]
-        found = (crl.serials for file in files for crl in _crls(file, one.content(file)))
+        found = (crl.serials for file in files for crl in _crls_of_file(file, one.content(file)))
         return frozenset[int]().union(*found)
 
     return bool(listed(payload) - listed(delivered) - {canary})

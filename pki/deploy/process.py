@@ -12,9 +12,9 @@ from typing import Self
 from pki.common.child_processes import ready
 from pki.deploy.host_output import LINE
 
-CHUNK = 1 << 16  # bytes that are read at once: more is never held of what nobody asked for
-COMPLAINT = 1 << 14  # bytes that are kept of what was said on the error channel, from its end
-PARTING = 5.0  # seconds that the other end gets to clean up after itself
+READ_BYTES = 1 << 16  # bytes that are read at once: more is never held of what nobody asked for
+ERROR_BYTES = 1 << 14  # bytes that are kept of what was said on the error channel, from its end
+EXIT_TIMEOUT = 5.0  # seconds that the other end gets to clean up after itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ class Limits:
 STANDARD = Limits()
 
 
-class SilenceError(Exception):
+class DisconnectedError(Exception):
     """The other end has gone."""
 
 
-class LimitError(SilenceError):
+class LimitError(DisconnectedError):
     """The other end took too long, or said too much: what, as a phrase that reads well after its name."""
 
 
-class Wire:
+class Process:
     """A process that is spoken with: what it says on its error channel is kept apart, for `ended`.
 
     Every method raises SilenceError, and its kind LimitError when a limit was reached. Raises FileNotFoundError when
@@ -97,7 +97,7 @@ class Wire:
                 if self._in not in channels and not self._left(deadline):
                     raise self._late("took nothing") from None
             except OSError:
-                raise SilenceError("the connection was lost") from None
+                raise DisconnectedError("the connection was lost") from None
 
     def line(self) -> bytes:
         """The next line, without its end, of at most 64 kB."""
@@ -131,10 +131,10 @@ class Wire:
         try:
             while True:
                 self._read_some(deadline)
-                del self._waiting[:-COMPLAINT]
+                del self._waiting[:-ERROR_BYTES]
         except LimitError:
             raise
-        except SilenceError:
+        except DisconnectedError:
             return bytes(self._waiting)
 
     def _deadline(self) -> float:
@@ -150,9 +150,9 @@ class Wire:
             if self._err in channels:
                 self._hear()
             if self._out in channels:
-                data = os.read(self._out, CHUNK)
+                data = os.read(self._out, READ_BYTES)
                 if not data:
-                    raise SilenceError("the connection was lost")
+                    raise DisconnectedError("the connection was lost")
                 self._waiting += data
                 return
 
@@ -167,17 +167,17 @@ class Wire:
     def _hear(self) -> None:
         """Take what waits on the error channel, and forget what is too much."""
         try:
-            data = os.read(self._err, CHUNK)
+            data = os.read(self._err, READ_BYTES)
         except BlockingIOError:
             return
         if not data:
             self._channels.remove(self._err)
-        self._complaint = (self._complaint + data)[-COMPLAINT:]
+        self._complaint = (self._complaint + data)[-ERROR_BYTES:]
 
     def ended(self) -> tuple[int, str]:
         """The exit status of the process (which must be about to end), and what it complained about."""
         status = self._end()
-        deadline = time.monotonic() + PARTING
+        deadline = time.monotonic() + EXIT_TIMEOUT
         while self._err in self._channels and time.monotonic() < deadline and ready([self._err], [], 0):
             self._hear()
         return status, self._complaint.decode(errors="replace").strip()
@@ -188,9 +188,9 @@ class Wire:
 
     def _end(self) -> int:
         """Wait until the process has ended, first for the end of what it says: `Popen.wait` sleeps between its looks."""
-        deadline = time.monotonic() + PARTING
+        deadline = time.monotonic() + EXIT_TIMEOUT
         self._ends = max(self._ends, deadline)
-        with contextlib.suppress(SilenceError):
+        with contextlib.suppress(DisconnectedError):
             while self._process.returncode is None:  # what it started may go on after its end
                 self._read_some(deadline)
                 self._waiting.clear()
@@ -206,12 +206,12 @@ def run(command: tuple[str, ...], words: bytes, limits: Limits) -> tuple[int, st
 
     Raises LimitError, and FileNotFoundError when there is no such program.
     """
-    with Wire(command, limits) as wire:
+    with Process(command, limits) as wire:
         try:
             wire.send(words)
         except LimitError:
             raise
-        except SilenceError:
+        except DisconnectedError:
             pass  # why it took no more is in what it says
         said = wire.rest()
         status, complaint = wire.ended()

@@ -17,13 +17,13 @@ from pki.common.visible import line_fault, plain
 from pki.deploy import host_output
 from pki.deploy.host_output import Answer, Refusal
 from pki.deploy.payload import Payload
-from pki.deploy.process import LimitError, SilenceError, Wire
+from pki.deploy.process import DisconnectedError, LimitError, Process
 from pki.deploy.release import File
-from pki.deploy.ssh import NEXT_RUN, Way
+from pki.deploy.ssh import NEXT_RUN, Transport
 
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
-LARGEST = 1 << 20  # bytes of a file that is shown, of a CRL more: `inplace.largest`
-KEPT = 100  # answers about one change that are looked at, and the last one
+MAX_FILE_BYTES = 1 << 20  # bytes of a file that is shown, of a CRL more: `inplace.largest`
+MAX_ANSWERS = 100  # answers about one change that are looked at, and the last one
 SHOWN = 120  # characters of an answer that is none
 
 
@@ -74,7 +74,15 @@ class Row:
     def line(self) -> str:
         file = self.file
         kind, digest = ("gone", "0") if self.gone else ("file", file.sha256)
-        parts = (file.mode, file.owner, digest, file.set or "-", slug(file.validate), slug(file.reload), file.path)
+        parts = (
+            file.mode,
+            file.owner,
+            digest,
+            file.set or "-",
+            command_name(file.validate),
+            command_name(file.reload),
+            file.path,
+        )
         if fault := next(
             filter(None, map(line_fault, parts)), ""
         ):  # what a receipt says was never checked as headers are
@@ -85,7 +93,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FileState:
     """What a host says of one file: `state` is same, absent, edited, mode, owner, special, link, extra, owed, set, held or denied.
 
     `to` is where a link leads.
@@ -106,7 +114,7 @@ class Seen:
             "mode": Why.FILE_OTHER_MODE(file=file.path, expected=file.mode),
             "owner": Why.FILE_OWNER(file=file.path, owner=file.owner),
             "special": Why.FILE_SPECIAL(file=file.path),
-            "link": Why.FILE_LINK(file=file.path, to=where_to(self.to)),
+            "link": Why.FILE_LINK(file=file.path, to=link_target_text(self.to)),
             "extra": Why.SURPLUS(file=file.path),
             "owed": Why.FILE_OWED(file=file.path),
             "held": Why.FILE_HELD(file=file.path),
@@ -115,24 +123,24 @@ class Seen:
         }[self.state]
 
 
-def where_to(link: str) -> str:
+def link_target_text(link: str) -> str:
     """Return where a link leads, as it is shown; a delivery replaces it, and what it names stays as it is."""
     return plain(link) or "nothing"
 
 
-def slug(command: str) -> str:
+def command_name(command: str) -> str:
     """The name of a command on a host, as pki-apply.conf has it: `systemctl reload nginx` → `systemctl-reload-nginx`."""
     return re.sub(r"[^a-z0-9]+", "-", command.lower()).strip("-") or "-"
 
 
-def refused(refusal: Refusal, rows: Iterable[Row]) -> HostRefusal:
+def refusal_error(refusal: Refusal, rows: Iterable[Row]) -> HostRefusal:
     """Return what a host answered to a manifest of `rows` as an error, with the step at which it stopped."""
-    is_check = any(slug(row.file.validate) == refusal.ran for row in rows)
+    is_check = any(command_name(row.file.validate) == refusal.ran for row in rows)
     step = Step.PLACE if not refusal.ran else Step.CHECK if is_check else Step.RELOAD
     return HostRefusal(refusal.why, refusal.said, step=step, command=refusal.ran)
 
 
-def rows_of(payload: Payload, gone: Sequence[Mapping[str, str]]) -> list[Row]:
+def manifest_rows(payload: Payload, gone: Sequence[Mapping[str, str]]) -> list[Row]:
     """The manifest: the files of a release, then what a receipt lists beyond them."""
     wanted = [Row(number, file) for number, file in enumerate(payload.release.files, 1)]
     left = [
@@ -149,7 +157,7 @@ class Session:
     the connection is at fault) from every method.
     """
 
-    def __init__(self, way: Way, rows: Sequence[Row], *, as_root: bool) -> None:
+    def __init__(self, way: Transport, rows: Sequence[Row], *, as_root: bool) -> None:
         self._way = way
         self._rows = {row.number: row for row in rows}
         self._as_root = as_root
@@ -161,7 +169,7 @@ class Session:
 
     def __enter__(self) -> Self:
         try:
-            self._wire = Wire(self._way.command(as_root=self._as_root), self._way.limits)
+            self._wire = Process(self._way.command(as_root=self._as_root), self._way.limits)
         except FileNotFoundError as error:
             raise self._way.failure(127, f"{error.filename}: not found") from None
         try:
@@ -177,48 +185,48 @@ class Session:
     def _greet(self) -> None:
         """Open the dialogue; before it answers, the host ends what was interrupted, and says how that went."""
         try:
-            self._wire.send(opening(self._way.host, self._rows.values()))
+            self._wire.send(opening_message(self._way.host, self._rows.values()))
         except LimitError as limit:
             raise self._way.too_much(str(limit)) from None
-        except SilenceError:
+        except DisconnectedError:
             pass  # what it said before it hung up is the better reason
         while True:
             line = self._told(self._wire.line)
             answer = host_output.read(line)
             if answer is None:
                 text = line.decode(errors="replace")
-                raise nonsense(self._way.host, text) if self._way.is_local else self._way.not_greeted(text)
+                raise invalid_answer(self._way.host, text) if self._way.is_local else self._way.not_greeted(text)
             if host_output.STUCK in answer:
                 self.stuck.append(answer)
             if "pki-apply" in self._heard(answer):
                 self.hello = answer
                 return
 
-    def look(self) -> list[Seen]:
+    def look(self) -> list[FileState]:
         """What the host has of every file in the manifest.
 
         `others` is then what it has from us besides, `writable` the folders on the way that others than root can write.
         """
-        rows, found, more = list(self._rows.values()), list[Seen](), list[Answer]()
+        rows, found, more = list(self._rows.values()), list[FileState](), list[Answer]()
         while "looked" not in (answer := self._answer()):
             if len(found) == len(rows) and answer.keys() & {host_output.MORE, host_output.WRITABLE}:
                 more.append(answer)
                 continue
             if len(found) == len(rows):
-                raise nonsense(self._way.host, answer)
-            found.append(_seen(self._way.host, rows[len(found)], answer))
+                raise invalid_answer(self._way.host, answer)
+            found.append(_file_state(self._way.host, rows[len(found)], answer))
         if len(found) != len(rows):
-            raise nonsense(self._way.host, answer)
-        self.others = others(self._way.host, more)
+            raise invalid_answer(self._way.host, answer)
+        self.others = surplus_files(self._way.host, more)
         self.writable = writable_folders(more)
         return found
 
-    def show(self, seen: Seen, largest: int = LARGEST) -> bytes:
+    def show(self, seen: FileState, largest: int = MAX_FILE_BYTES) -> bytes:
         """The content of a file on the host, empty when not everybody there may read it; at most `largest` bytes."""
         self._send(f"show {seen.row.number}\n".encode())
         size = self._answer().get("bytes")
         if size is None:
-            raise nonsense(self._way.host, {"bytes": size})
+            raise invalid_answer(self._way.host, {"bytes": size})
         if size > largest:
             path = seen.row.file.path
             raise PkiError(
@@ -232,17 +240,17 @@ class Session:
 
         With `settle` they stay whatever the services say: CRLs never go back.
         """
-        stream = tar(rows, payload)
+        stream = tar_stream(rows, payload)
         numbers = " ".join(str(row.number) for row in rows)
         self._send(f"{'settle' if settle else 'place'} {len(stream) // 512} {numbers}\n".encode() + stream)
         said = [self._answer()]
         while "state" not in said[-1]:
             said.append(self._answer())
-            del said[KEPT:-1]
+            del said[MAX_ANSWERS:-1]
         if refusal := host_output.refusal(said, self._way.host):
-            raise refused(refusal, self._rows.values())
+            raise refusal_error(refusal, self._rows.values())
         if said[-1]["state"] != ("kept" if settle else "placed"):
-            raise nonsense(self._way.host, said[-1])
+            raise invalid_answer(self._way.host, said[-1])
 
     def keep(self) -> None:
         self._send(b"keep\n")
@@ -267,14 +275,14 @@ class Session:
         if answer["state"] == "undone" != state:
             raise HostRefusal("put the previous files back by itself", NEXT_RUN, ErrorCode.UNDONE)
         if answer["state"] != state:
-            raise nonsense(self._way.host, answer)
+            raise invalid_answer(self._way.host, answer)
 
     def _send(self, data: bytes) -> None:
         try:
             self._wire.send(data)
         except LimitError as limit:
             raise self._way.too_much(str(limit)) from None
-        except SilenceError:
+        except DisconnectedError:
             while True:  # what it said before it hung up is the better reason
                 self._answer()
 
@@ -283,7 +291,7 @@ class Session:
             return ask()
         except LimitError as limit:
             raise self._way.too_much(str(limit)) from None
-        except SilenceError as silence:
+        except DisconnectedError as silence:
             status, complaint = self._wire.ended()
             if not self._answers:
                 raise self._way.not_started(status, complaint) from None
@@ -293,14 +301,14 @@ class Session:
         line = self._told(self._wire.line)
         answer = host_output.read(line)
         if answer is None:
-            raise nonsense(self._way.host, line.decode(errors="replace"))
+            raise invalid_answer(self._way.host, line.decode(errors="replace"))
         return self._heard(answer)
 
     def _heard(self, answer: Answer) -> Answer:
         """Count an answer."""
         self._answers += 1
-        if self._answers > host_output.most(len(self._rows)):
-            raise self._way.too_much(f"sent more than {host_output.most(len(self._rows))} answers")
+        if self._answers > host_output.max_answers(len(self._rows)):
+            raise self._way.too_much(f"sent more than {host_output.max_answers(len(self._rows))} answers")
         if "error" in answer:
             hint = f"./run invoke deploy.bootstrap {self._way.host}"
             raise PkiError(plain(answer["error"]), hint, ErrorCode.NEEDS_BOOTSTRAP)
@@ -310,33 +318,33 @@ class Session:
 # -- what is said and heard, whoever carries it -----------------------------------------------------------------------
 
 
-def opening(host: str, rows: Iterable[Row]) -> bytes:
+def opening_message(host: str, rows: Iterable[Row]) -> bytes:
     """The first words of every dialogue: who is meant, and the manifest."""
     lines = [row.line() for row in rows]
     return "\n".join([f"doit-pki 1 {host}", *lines, f"end {len(lines)}", ""]).encode()
 
 
-def monologue(host: str, rows: Sequence[Row], payload: Payload) -> bytes:
+def batch_stream(host: str, rows: Sequence[Row], payload: Payload) -> bytes:
     """A whole dialogue ahead of its answers: the host takes what it finds that it needs, CRLs first, and keeps it."""
-    said = [opening(host, rows)]
+    said = [opening_message(host, rows)]
     crls = [row for row in rows if row.file.crl and not row.gone]
     others = [row for row in rows if not row.file.crl or row.gone]
     for word, some in (("settle", crls), ("place", others)):
         if some:
-            stream = tar(some, payload)
+            stream = tar_stream(some, payload)
             numbers = " ".join(str(row.number) for row in some)
             said.append(f"{word} {len(stream) // 512} needed {numbers}\n".encode() + stream)
     return b"".join([*said, b"keep\nend\n"])
 
 
-def seen(host: str, rows: Sequence[Row], found: Sequence[Answer]) -> list[Seen]:
+def file_states(host: str, rows: Sequence[Row], found: Sequence[Answer]) -> list[FileState]:
     """What a host has of every file, from what it answers. Raises PkiError when that cannot be."""
     if len(found) != len(rows):
-        raise nonsense(host, {"looked": len(found)})
-    return [_seen(host, row, answer) for row, answer in zip(rows, found, strict=True)]
+        raise invalid_answer(host, {"looked": len(found)})
+    return [_file_state(host, row, answer) for row, answer in zip(rows, found, strict=True)]
 
 
-def others(host: str, said: Iterable[Answer]) -> list[dict[str, str]]:
+def surplus_files(host: str, said: Iterable[Answer]) -> list[dict[str, str]]:
     """Files that a host had from us and that the manifest does not name, as a receipt lists them.
 
     Raises PkiError where pki-apply cannot have said so.
@@ -345,7 +353,7 @@ def others(host: str, said: Iterable[Answer]) -> list[dict[str, str]]:
     for one in " ".join(answer[host_output.MORE] for answer in said if host_output.MORE in answer).split():
         parts = one.split("|")
         if len(parts) != 5 or not re.fullmatch(r"0[0-7]{3}", parts[0]) or not PATH.fullmatch(parts[4]):
-            raise nonsense(host, plain(one))
+            raise invalid_answer(host, plain(one))
         mode, owner, together, reload, path = (part if part != "-" else "" for part in parts)
         found.append({"path": path, "mode": mode, "owner": owner, "set": together, "reload": reload})
     return found
@@ -362,12 +370,12 @@ def writable_folders(said: Iterable[Answer]) -> tuple[Reason, ...]:
     )
 
 
-def _seen(host: str, row: Row, answer: Answer) -> Seen:
+def _file_state(host: str, row: Row, answer: Answer) -> FileState:
     if (answer.get("n"), answer.get("path")) != (row.number, row.file.path):
-        raise nonsense(host, answer)
-    one = Seen(row, answer["is"], answer["sha256"], answer.get("to", ""))
+        raise invalid_answer(host, answer)
+    one = FileState(row, answer["is"], answer["sha256"], answer.get("to", ""))
     if one.state == "held" and row.gone:
-        raise nonsense(host, answer)
+        raise invalid_answer(host, answer)
     if one.state in {"same", "set", "owed"} and not row.gone and one.sha256 != row.file.sha256:
         raise PkiError(
             f"says that {row.file.path} is as it should be, and names another digest",
@@ -377,7 +385,7 @@ def _seen(host: str, row: Row, answer: Answer) -> Seen:
     return one
 
 
-def nonsense(host: str, answer: object) -> PkiError:
+def invalid_answer(host: str, answer: object) -> PkiError:
     shown = plain(f"'{answer}'" if isinstance(answer, str) else repr(answer), SHOWN)
     return PkiError(
         f"answers what pki-apply would not: {shown}",
@@ -386,7 +394,7 @@ def nonsense(host: str, answer: object) -> PkiError:
     )
 
 
-def tar(rows: Sequence[Row], payload: Payload) -> bytes:
+def tar_stream(rows: Sequence[Row], payload: Payload) -> bytes:
     """The files of some rows, named by their numbers: regular files and nothing else."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:

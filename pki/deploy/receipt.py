@@ -12,10 +12,10 @@ from pki.deploy.release import File
 from pki.deploy.verification import Verification, as_json
 
 FORMAT = 3
-BEFORE = 2  # said in words what was seen of services: of such a receipt nobody knows it
+OLD_FORMAT = 2  # said in words what was seen of services: of such a receipt nobody knows it
 
 
-FILE = {"path", "sha256", "mode", "owner", "reload"}  # what is known of each file, at least
+FILE_KEYS = {"path", "sha256", "mode", "owner", "reload"}  # what is known of each file, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def load(path: Path) -> Receipt | None:
     try:
         data = sealed_records.unsealed(filesystem.read_if_possible(path)) or {}
         version, verification = data.pop("format", None), data.get("verification")
-        if version not in {FORMAT, BEFORE}:
+        if version not in {FORMAT, OLD_FORMAT}:
             return None
         seen = None
         if verification is not None and version == FORMAT:
@@ -53,19 +53,19 @@ def load(path: Path) -> Receipt | None:
         found = Receipt(
             **{**data, "files": tuple(data["files"]), "not_done": tuple(data["not_done"]), "verification": seen}
         )
-        return found if _is_sound(found) else None
+        return found if _has_valid_types(found) else None
     except (TypeError, KeyError, ValueError, AttributeError):
         return None
 
 
-def _is_sound(found: Receipt) -> bool:
+def _has_valid_types(found: Receipt) -> bool:
     """Return whether every part is of its type: another version of this program may have written a receipt, too."""
     texts = (found.host, found.release, found.delivered_at, found.transport, found.ends, *found.not_done)
     maps = (*found.files, found.roots, found.held)
     moment(found.delivered_at)
     return (
         all(isinstance(one, str) for one in (*texts, *(text for one in maps for text in (*one, *one.values()))))
-        and all(one.keys() >= FILE for one in found.files)
+        and all(one.keys() >= FILE_KEYS for one in found.files)
         and isinstance(found.seconds, int | float)
     )
 
@@ -76,7 +76,7 @@ def save(path: Path, receipt: Receipt) -> None:
     filesystem.write(path, sealed_records.sealed({"format": FORMAT, **said}))
 
 
-def taken(file: File) -> dict[str, str]:
+def file_record(file: File) -> dict[str, str]:
     """What a receipt says of one file; its reload command is needed again when the file goes."""
     said = {"path": file.path, "sha256": file.sha256, "mode": file.mode, "owner": file.owner, "reload": file.reload}
     return {**said, "set": file.set} if file.set else said

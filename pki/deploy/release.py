@@ -33,7 +33,7 @@ OWNER = re.compile(r"{0}:{0}".format(r"[A-Za-z_][A-Za-z0-9_.-]*"))  # Debian-exi
 Sources = Callable[[str], list[tuple[str, Path]]]
 
 
-class Shared:
+class SharedValue:
     """A value that the templates of many hosts may read: the digest of each of its sections is made once."""
 
     def __init__(self) -> None:
@@ -125,11 +125,11 @@ def load(folder: Path) -> Release | None:
         return None
 
 
-def stale(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[Reason]:
+def stale_reasons(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[Reason]:
     """Why a host's release must be made again."""
     if release_spec.faults:
         return stated(FaultsError.of(release_spec.faults).message)
-    name, known = ArtifactId("release", release_spec.host), _known(release_spec)
+    name, known = ArtifactId("release", release_spec.host), _cache_key(release_spec)
     if cache.recall(name, known):
         return []
     release = load(Path(folder))
@@ -160,7 +160,7 @@ def stale(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[Reason]:
     return reasons
 
 
-def damaged(folder: Path) -> str:
+def damage_text(folder: Path) -> str:
     """What of a release is not as it was written, as a phrase after its name; empty where there is no release."""
     release = load(folder)
     if release is None:
@@ -172,7 +172,7 @@ def damaged(folder: Path) -> str:
 
 
 @dataclass(slots=True)
-class Gathered:
+class RenderedFiles:
     """The files of a release with their contents, what of artifacts is in them, and what is wrong, by template."""
 
     files: list[tuple[File, bytes]] = field(default_factory=list)
@@ -180,30 +180,32 @@ class Gathered:
     faults: dict[str, PkiError] = field(default_factory=dict)
 
 
-def gather(release_spec: ReleaseSpec, begin: Callable[[str], None], skipped: Collection[str] = ()) -> Gathered:
+def render_files(
+    release_spec: ReleaseSpec, begin: Callable[[str], None], skipped: Collection[str] = ()
+) -> RenderedFiles:
     """Render every file of a release but the templates `skipped`; `begin` is told of each before it is rendered."""
-    gathered = Gathered()
+    gathered = RenderedFiles()
     for managed in release_spec.selection.files:
         if managed.fault or managed.name in skipped:
             continue
         begin(managed.name)
         try:
-            gathered.files += _gather(release_spec, managed, gathered.uses)
+            gathered.files += _render_file(release_spec, managed, gathered.uses)
         except PkiError as fault:
             gathered.faults[managed.name] = fault
         except Exception as error:  # noqa: BLE001 - whatever is in one template stops it alone
-            gathered.faults[managed.name] = FaultsError.of([_named(managed, of_bug(error))])
+            gathered.faults[managed.name] = FaultsError.of([_error_of_template(managed, of_bug(error))])
     return gathered
 
 
-def _named(managed: ManagedFile, error: PkiError) -> PkiError:
+def _error_of_template(managed: ManagedFile, error: PkiError) -> PkiError:
     return PkiError(f"templates/{managed.name}: {error.message}", error.hint)
 
 
 def build(
     release_spec: ReleaseSpec,
     folder: Path,
-    render: Callable[[], Gathered],
+    render: Callable[[], RenderedFiles],
     faults_of: Callable[[str], list[Reason]] = lambda _: [],
 ) -> Outcome:
     """Render every file of a release, check it as a whole, and write it with its manifest last.
@@ -240,22 +242,22 @@ def build(
         dict(sorted(gathered.uses.items())),
     )
     filesystem.write(folder / "manifest.json", release.manifest())
-    _sweep(folder / "files", {str(path) for path in copies})
+    _remove_other_files(folder / "files", {str(path) for path in copies})
     return Outcome(verb)
 
 
 # -- one managed file -------------------------------------------------------------------------------------------------
 
 
-def _gather(release_spec: ReleaseSpec, managed: ManagedFile, uses: dict[str, str]) -> list[tuple[File, bytes]]:
+def _render_file(release_spec: ReleaseSpec, managed: ManagedFile, uses: dict[str, str]) -> list[tuple[File, bytes]]:
     """What one managed file delivers to the host: one file, or one for each live generation of an authority."""
-    context = {**release_spec.context, "artifact": lambda name: _used(release_spec, managed, name, uses)}
+    context = {**release_spec.context, "artifact": lambda name: _artifact_text(release_spec, managed, name, uses)}
     templates = release_spec.templates
     if "deploy-artifact" not in managed.headers:
         content = templates.render(managed.name, context).encode()
         if not content.strip():
             raise PkiError(f"templates/{managed.name}: renders to nothing for {release_spec.host}")
-        return [(_file(managed, release_spec, context, content), content)]
+        return [(_file_of(managed, release_spec, context, content), content)]
     artifact = render_header(managed, "deploy-artifact", templates, context)
     if artifact in release_spec.waiting:
         return []
@@ -263,11 +265,11 @@ def _gather(release_spec: ReleaseSpec, managed: ManagedFile, uses: dict[str, str
     for generation, path in _sources(release_spec, managed, artifact):
         content = _content(path, artifact)
         uses[artifact] = _digest_of([source for _, source in release_spec.sources(artifact)])
-        made.append((_file(managed, release_spec, {**context, "generation": generation}, content), content))
+        made.append((_file_of(managed, release_spec, {**context, "generation": generation}, content), content))
     return made
 
 
-def _file(managed: ManagedFile, release_spec: ReleaseSpec, context: Mapping[str, Any], content: bytes) -> File:
+def _file_of(managed: ManagedFile, release_spec: ReleaseSpec, context: Mapping[str, Any], content: bytes) -> File:
     def header(name: str) -> str:
         return render_header(managed, name, release_spec.templates, context)
 
@@ -310,7 +312,7 @@ def _file(managed: ManagedFile, release_spec: ReleaseSpec, context: Mapping[str,
     )
 
 
-def _used(release_spec: ReleaseSpec, managed: ManagedFile, name: str, uses: dict[str, str]) -> str:
+def _artifact_text(release_spec: ReleaseSpec, managed: ManagedFile, name: str, uses: dict[str, str]) -> str:
     """An artifact's content as text, inside a template: `{{ artifact("trust:roots") }}`."""
     paths = [path for _, path in _sources(release_spec, managed, name)]
     uses[name] = _digest_of(paths)
@@ -341,10 +343,10 @@ def _content(path: Path, artifact: str) -> bytes:
 # -- digests ----------------------------------------------------------------------------------------------------------
 
 
-def _known(release_spec: ReleaseSpec) -> str:
+def _cache_key(release_spec: ReleaseSpec) -> str:
     """One text for all inputs: cheaper than their digests, for the daily look that finds nothing changed."""
     values = [
-        value.digest(section) if isinstance(value, Shared) else value
+        value.digest(section) if isinstance(value, SharedValue) else value
         for _, top, section in release_spec.selection.reads
         if (value := release_spec.context.get(top)) is not None
     ]
@@ -357,7 +359,7 @@ def _inputs(release_spec: ReleaseSpec) -> dict[str, str]:
     for name, top, section in release_spec.selection.reads:
         if top in release_spec.context:
             value = release_spec.context[top]
-            inputs[name] = value.digest(section) if isinstance(value, Shared) else token(value)
+            inputs[name] = value.digest(section) if isinstance(value, SharedValue) else token(value)
     if release_spec.waiting:
         inputs["what waits for a ceremony"] = token(release_spec.waiting)
     return inputs
@@ -374,7 +376,7 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _sweep(folder: Path, kept: set[str]) -> None:
+def _remove_other_files(folder: Path, kept: set[str]) -> None:
     """Remove what a release no longer holds, and folders that this leaves empty."""
     for root, folders, names in os.walk(folder, topdown=False):
         for name in names:

@@ -19,7 +19,7 @@ STORES = re.compile(  # folders from which programs of a host make a trust store
     r"/(usr/local/share/ca-certificates|etc/ssl/certs|etc/pki/ca-trust/source/anchors"
     r"|etc/ca-certificates/trust-source/anchors|etc/doit-pki/trust-[a-z]+)/"
 )
-MOST = 8  # roots of which every selection is accepted: they come and leave one after the other
+MAX_ROOTS = 8  # roots of which every selection is accepted: they come and leave one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,15 @@ class Roots:
     fingerprints: tuple[str, ...]
 
 
-def of(payload: Payload) -> Roots:
+def find_roots(payload: Payload) -> Roots:
     """Find the roots of a release."""
     paths, others, digests = set[str](), set[str](), dict[str, None]()
     sections, fingerprints = dict[bytes, None](), dict[str, None]()
     for file in payload.release.files:
         content = payload.content(file)
-        found = list(_authorities(content))
+        found = list(_ca_certificates(content))
         are_roots = bool(found) and all(one.subject == one.issuer for _, one in found)
-        if are_roots or is_store(file.path):
+        if are_roots or is_trust_store_path(file.path):
             paths.add(file.path)
             digests[file.sha256] = None
         elif found:
@@ -53,7 +53,7 @@ def of(payload: Payload) -> Roots:
         if are_roots:
             sections |= dict.fromkeys(section for section, _ in found if section)
             fingerprints |= {one.fingerprint(SHA256()).hex(): None for _, one in found}
-    known = list(sections)[:MOST]
+    known = list(sections)[:MAX_ROOTS]
     for count in range(1, len(known) + 1):
         for some in combinations(known, count):
             for order in (some, some[::-1]):
@@ -61,12 +61,12 @@ def of(payload: Payload) -> Roots:
     return Roots(frozenset(paths), frozenset(others), tuple(digests), tuple(fingerprints))
 
 
-def is_store(path: str) -> bool:
+def is_trust_store_path(path: str) -> bool:
     """Whether a file goes into a trust store of its host, whatever is in it."""
     return STORES.search(path) is not None
 
 
-def _authorities(content: bytes) -> Iterator[tuple[bytes, x509.Certificate]]:
+def _ca_certificates(content: bytes) -> Iterator[tuple[bytes, x509.Certificate]]:
     """The certificates in a content that is CA certificates alone, each with its section, empty in DER; none of any other."""
     sections = [section.whole + b"\n" for section in pem.sections(content, "CERTIFICATE")]
     found = list[x509.Certificate]()

@@ -14,11 +14,11 @@ from pki.deploy.host_output import STOPPED
 from pki.deploy.process import STANDARD, Limits
 
 PROGRAM = "/usr/local/sbin/pki-apply"
-CONNECT = 10  # seconds
+CONNECT_TIMEOUT = 10  # seconds
 SHOWN = 120  # characters of what another program than pki-apply says
 # Whatever the user's own configuration says for the host, nothing of this machine is lent to it: no agent, no display,
 # no port. `-a -x` undo ForwardAgent and ForwardX11, which ClearAllForwardings does not.
-CLOSED = ("-a", "-x", "-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=no")
+NO_FORWARDING = ("-a", "-x", "-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=no")
 
 BOOTSTRAP = "./run invoke deploy.bootstrap {host}"
 LOGIN = {
@@ -61,7 +61,7 @@ class UnreachableError(PkiError):
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Transport:
     """How a host is reached; `name` is what ssh calls it, empty for this machine itself."""
 
     host: str
@@ -79,7 +79,7 @@ class Way:
 
     def ssh(self) -> tuple[str, ...]:
         """The client with its options, up to and with the destination; the user's own configuration decides the rest."""
-        return ("ssh", *CLOSED, *self._options(CONNECT, ["-o", "IdentitiesOnly=yes"]), self.name)
+        return ("ssh", *NO_FORWARDING, *self._options(CONNECT_TIMEOUT, ["-o", "IdentitiesOnly=yes"]), self.name)
 
     @property
     def account(self) -> str:
@@ -99,7 +99,7 @@ class Way:
         """What is wrong with the key of the host, or of a jump host before it, and what to type; None where nothing is."""
         name = self.address or self.name
         known_as = f"[{name}]:{self.port}" if self.port and self.port != 22 else name
-        return host_keys.refused(self.login, known_as, complaint)
+        return host_keys.host_key_fault(self.login, known_as, complaint)
 
     def tunnel(self, forwards: Mapping[str, str], seconds: int) -> tuple[str, ...]:
         """The client that only forwards, from sockets here to `address:port` there, and prints a line once it does.
@@ -114,7 +114,7 @@ class Way:
 
     def forwards(self) -> tuple[str, ...]:
         """What asks ssh for its configuration of the tunnel, whose own forwarding could not be told from others."""
-        return ("ssh", "-G", *self._options(CONNECT, []), self.name)
+        return ("ssh", "-G", *self._options(CONNECT_TIMEOUT, []), self.name)
 
     def _options(self, seconds: int, only: Sequence[str]) -> list[str]:
         options = ["-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={seconds}"]
@@ -181,7 +181,7 @@ class Way:
         )
 
 
-def no_tunnel(way: Way, complaint: str) -> str:
+def tunnel_fault(way: Transport, complaint: str) -> str:
     """Why a jump host forwards nothing, as a phrase that reads well after its name."""
     if refused := way.refused_key(complaint):
         return refused[0]
@@ -192,6 +192,6 @@ def no_tunnel(way: Way, complaint: str) -> str:
     return known or f"it cannot be reached: {last.removeprefix('ssh: ')}"
 
 
-def identity_in(ca: Path) -> Path:
+def deploy_key_path(ca: Path) -> Path:
     """The key of deployments, if `deploy.bootstrap` made one: an identity for nothing but pki-apply."""
     return ca / "deploy" / "id_ed25519"

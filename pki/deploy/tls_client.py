@@ -57,27 +57,27 @@ class Prober:
 
     @cached_property
     def bare(self) -> ssl.SSLContext:
-        return client(self.roots)
+        return client_context(self.roots)
 
     @cached_property
     def known(self) -> ssl.SSLContext:
         """As somebody with a client certificate of the project."""
-        return client(self.roots, self.probe)
+        return client_context(self.roots, self.probe)
 
     @cached_property
     def revoked(self) -> ssl.SSLContext:
         """As the canary."""
-        return client(self.roots, self.canary)
+        return client_context(self.roots, self.canary)
 
     @cached_property
     def blind(self) -> ssl.SSLContext:
         """As one who takes whatever is served."""
-        return _trusting(self.probe)
+        return _unverified_context(self.probe)
 
     @cached_property
     def old(self) -> ssl.SSLContext:
         """The same, as one who speaks nothing newer than TLS 1.1."""
-        context = _trusting(self.probe)
+        context = _unverified_context(self.probe)
         context.set_ciphers("ALL:@SECLEVEL=0")  # OpenSSL 3 has none for them otherwise
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -113,7 +113,7 @@ def fingerprint(certificate: bytes) -> str:
     return hashlib.sha256(certificate).hexdigest()
 
 
-def client(roots: Path, identity: Path | None = None) -> ssl.SSLContext:
+def client_context(roots: Path, identity: Path | None = None) -> ssl.SSLContext:
     """A client that verifies names and chains, and has the key and certificate of a file."""
     context = ssl.create_default_context(cafile=str(roots))
     if identity:
@@ -121,7 +121,7 @@ def client(roots: Path, identity: Path | None = None) -> ssl.SSLContext:
     return context
 
 
-def _trusting(identity: Path | None) -> ssl.SSLContext:
+def _unverified_context(identity: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if identity:
@@ -129,28 +129,30 @@ def _trusting(identity: Path | None) -> ssl.SSLContext:
     return context
 
 
-def reachable(endpoint: Endpoint) -> bool:
+def is_reachable(endpoint: Endpoint) -> bool:
     """Whether anything answers there, from here."""
     try:
-        with _plain(endpoint):
+        with _connect_tcp(endpoint):
             return True
     except OSError:
         return False
 
 
-def served(endpoint: Endpoint, context: ssl.SSLContext) -> tuple[bytes, str]:
+def fetch_certificate(endpoint: Endpoint, context: ssl.SSLContext) -> tuple[bytes, str]:
     """The certificate (DER) that a fresh handshake gets, and its version. Raises OSError."""
-    with _connect(endpoint, context) as connection:
+    with _connect_tls(endpoint, context) as connection:
         return connection.getpeercert(binary_form=True) or b"", connection.version() or ""
 
 
-def ask(endpoint: Endpoint, context: ssl.SSLContext, host: str = "", ticket: ssl.SSLSession | None = None) -> Answer:
+def request(
+    endpoint: Endpoint, context: ssl.SSLContext, host: str = "", ticket: ssl.SSLSession | None = None
+) -> Answer:
     """What a small request brings, for another `host` than the endpoint's name perhaps.
 
     Raises OSError, and Unproven when the answer is none of HTTP.
     """
     port = "" if endpoint.port == 443 else f":{endpoint.port}"
-    with _connect(endpoint, context, ticket) as connection:
+    with _connect_tls(endpoint, context, ticket) as connection:
         certificate, version = connection.getpeercert(binary_form=True) or b"", connection.version() or ""
         with suppress(ConnectionError, ssl.SSLEOFError):  # a server that hangs up says first why
             connection.sendall(
@@ -166,25 +168,25 @@ def ask(endpoint: Endpoint, context: ssl.SSLContext, host: str = "", ticket: ssl
     return Answer(int(parts[1][:3]), certificate, version, session)
 
 
-def outdated(endpoint: Endpoint, prober: Prober) -> str:
+def legacy_version(endpoint: Endpoint, prober: Prober) -> str:
     """The version that is spoken with who knows none newer than TLS 1.1; empty when that is refused, as it should be."""
     try:
-        return served(endpoint, prober.old)[1]
+        return fetch_certificate(endpoint, prober.old)[1]
     except OSError:
         return ""
 
 
-def ask_or_broken(endpoint: Endpoint, context: ssl.SSLContext, host: str = "") -> int:
+def request_status(endpoint: Endpoint, context: ssl.SSLContext, host: str = "") -> int:
     """The status of an answer, 0 when the server broke the connection off once it was there. Raises OSError."""
     try:
-        return ask(endpoint, context, host).status
+        return request(endpoint, context, host).status
     except (TimeoutError, ConnectionRefusedError):
         raise
     except (ssl.SSLError, ConnectionError, NotVerified):
         return 0
 
 
-def words(error: OSError) -> str:
+def error_text(error: OSError) -> str:
     """What an error says, without its number and the place in a program where it came up."""
     return "timed out" if isinstance(error, TimeoutError) else str(error.strerror or error)
 
@@ -195,7 +197,7 @@ def is_refusal(error: ssl.SSLError) -> bool:
     return "ALERT" in alert and any(word in alert for word in ALERTS)
 
 
-def _plain(endpoint: Endpoint) -> socket.socket:
+def _connect_tcp(endpoint: Endpoint) -> socket.socket:
     if not endpoint.tunnel:
         return socket.create_connection((endpoint.address, endpoint.port), TIMEOUT)
     connection = socket.socket(socket.AF_UNIX)
@@ -208,8 +210,8 @@ def _plain(endpoint: Endpoint) -> socket.socket:
     return connection
 
 
-def _connect(endpoint: Endpoint, context: ssl.SSLContext, ticket: ssl.SSLSession | None = None) -> ssl.SSLSocket:
-    plain = _plain(endpoint)
+def _connect_tls(endpoint: Endpoint, context: ssl.SSLContext, ticket: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+    plain = _connect_tcp(endpoint)
     try:
         return context.wrap_socket(plain, server_hostname=endpoint.name, session=ticket)
     except BaseException:

@@ -15,16 +15,16 @@ from pki.common.remedies import Place, Remedy, at
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import PROBE
 from pki.deploy import drift, host_clocks, host_output, installed_crls, preflight, verification
-from pki.deploy.installed_crls import InPlace
+from pki.deploy.installed_crls import InstalledCrl
 from pki.deploy.payload import Payload
 from pki.deploy.preflight import Findings, Trust
-from pki.deploy.protocol import HostRefusal, Row, Seen, ServiceRefusal, Session, rows_of
-from pki.deploy.receipt import Receipt, instant, moment, taken
-from pki.deploy.ssh import Way
+from pki.deploy.protocol import FileState, HostRefusal, Row, ServiceRefusal, Session, manifest_rows
+from pki.deploy.receipt import Receipt, file_record, instant, moment
+from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint, Prober, fingerprint
 from pki.deploy.verification import Expectation, Verification
 
-MOST_LINKS = 20  # that are named one by one
+MAX_LINKS = 20  # that are named one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Destination:
     way, where the way itself does not.
     """
 
-    way: Way
+    way: Transport
     endpoints: tuple[Endpoint, ...]
     trust: Trust
     prober: Prober
@@ -97,14 +97,14 @@ class Change:
         before = previous.held if previous else {}
         self._held_back = {one.path: one.sha256 for one in payload.release.files if before.get(one.path) == one.sha256}
         gone = [file for file in (previous.files if previous else others or ()) if file["path"] not in kept]
-        self.rows = rows_of(payload, gone)
+        self.rows = manifest_rows(payload, gone)
         self._started = time.monotonic()
 
     @property
     def files(self) -> tuple[Mapping[str, str], ...]:
-        return tuple(taken(file) for file in self.payload.release.files if file.path not in self._held_back)
+        return tuple(file_record(file) for file in self.payload.release.files if file.path not in self._held_back)
 
-    def without_held(self, seen: Sequence[Seen]) -> list[Seen]:
+    def without_held(self, seen: Sequence[FileState]) -> list[FileState]:
         """What differs on the host and can be placed; files that it holds back are noted, and left out."""
         self._held_back = {one.row.file.path: one.row.file.sha256 for one in seen if one.state == "held"}
         return [one for one in seen if one.state not in {"same", "held"}]
@@ -126,25 +126,27 @@ class Change:
     def check(self, delivered: Payload | None) -> Findings:
         """Look at the release before it leaves; `delivered` is what the host has by our own memory."""
         names = [] if self._held else [endpoint.name for endpoint in self.to.endpoints]
-        findings = preflight.look(self.payload, self.to.trust, names, self._now)
+        findings = preflight.check_release(self.payload, self.to.trust, names, self._now)
         if delivered:
-            installed_crls.guard(
-                self.payload, installed_crls.remembered(delivered, self.payload), self.to.trust, self._now
+            installed_crls.check_no_regression(
+                self.payload, installed_crls.delivered_crls(delivered, self.payload), self.to.trust, self._now
             )
         return findings
 
-    def guard(self, session: Session, seen: Sequence[Seen], delivered: Payload | None) -> list[Reason]:
+    def guard(self, session: Session, seen: Sequence[FileState], delivered: Payload | None) -> list[Reason]:
         """Hold the release against the CRLs on the host that are not the ones delivered last, as `inplace.guard` does.
 
         A CRL is from the future only if the host's own clock says so, too: ours may be behind.
         """
-        now = max(self._now, host_clocks.date_of(session.hello) or self._now)
+        now = max(self._now, host_clocks.answer_date(session.hello) or self._now)
         if delivered and now > self._now:
-            installed_crls.guard(self.payload, installed_crls.remembered(delivered, self.payload), self.to.trust, now)
+            installed_crls.check_no_regression(
+                self.payload, installed_crls.delivered_crls(delivered, self.payload), self.to.trust, now
+            )
         known = {file.sha256 for file in delivered.release.files} if delivered else set()
         other = [one for one in seen if one.sha256 not in {one.row.file.sha256, *known}]
-        found = installed_crls.on_host(session, other, self.payload, self._recall)
-        return installed_crls.guard(self.payload, found, self.to.trust, now)
+        found = installed_crls.read_from_session(session, other, self.payload, self._recall)
+        return installed_crls.check_no_regression(self.payload, found, self.to.trust, now)
 
     def bring(self, delivered: Payload | None) -> HostOutcome:
         """Make the host hold the release, or leave it as it was; `delivered` as for `check`.
@@ -183,11 +185,11 @@ class Change:
         to = self.to
         if not to.endpoints:
             return self._seen_again(None)
-        verifications = verification.judge(
+        verifications = verification.verify_services(
             to.endpoints, self.expectations(findings or self.check(delivered)), None, to.prober
         )
-        if what := verification.wrong(verifications):
-            raise ServiceRefusal(what, self.remedy, verification.refuted(verifications))
+        if what := verification.failure_text(verifications):
+            raise ServiceRefusal(what, self.remedy, verification.failed_services(verifications))
         return self._seen_again(verifications)
 
     def _seen_again(self, verifications: Mapping[str, Verification] | None) -> HostOutcome:
@@ -211,10 +213,10 @@ class Change:
         again = f"./run doit {ArtifactId('deploy', host)}"  # without this project's folder: Ansible runs elsewhere
         return at(Place.HOST, "; ".join(reloads) or "look at its proxy", host, after=f"; then: {again}")
 
-    def may_go(self, sent: Iterable[InPlace]) -> list[str]:
+    def may_go(self, sent: Iterable[InstalledCrl]) -> list[str]:
         """SHA-256 of all CRL files in whose place this release may go: its own, and those of some that were `sent`."""
         own = [file.sha256 for file in self.payload.release.files if file.crl]
-        return sorted({*own, *installed_crls.may_go(self.payload, sent, self.to.trust, self._now)})
+        return sorted({*own, *installed_crls.replaceable(self.payload, sent, self.to.trust, self._now)})
 
     @property
     def is_known(self) -> bool:
@@ -223,26 +225,26 @@ class Change:
         return before is not None and (before.files, dict(before.held)) == (self.files, self._held_back)
 
     def outcome(
-        self, findings: Findings, seen: Sequence[Seen], verifications: Mapping[str, Verification] | None
+        self, findings: Findings, seen: Sequence[FileState], verifications: Mapping[str, Verification] | None
     ) -> HostOutcome:
         """What became of a host that had these files otherwise; where there were none, its receipt stays."""
         if self.is_known and not seen:
             return self._seen_again(verifications)
-        done = (*_summary(seen), *self._told_of_held())
-        return HostOutcome(self._receipt(findings, verifications), done, drift.of(seen, self._previous))
+        done = (*_done_reasons(seen), *self._told_of_held())
+        return HostOutcome(self._receipt(findings, verifications), done, drift.drift_reasons(seen, self._previous))
 
     @property
     def asks_for_others(self) -> bool:
         """Whether nobody knows which files the host had from here, besides the host itself."""
         return self._previous is None and self._others is None
 
-    def _change(self, session: Session, seen: Sequence[Seen], findings: Findings) -> Mapping[str, Verification]:
+    def _change(self, session: Session, seen: Sequence[FileState], findings: Findings) -> Mapping[str, Verification]:
         """Place what differs, CRLs first, and look at the services. Raises HostRefusal."""
         crls = [one.row for one in seen if one.row.file.crl and not one.row.gone]
         others = [one.row for one in seen if one.row not in crls]
         refusal = self._settle(session, crls)
         if session.stuck:
-            what, commands = host_output.stuck_on(session.stuck)
+            what, commands = host_output.stuck_files(session.stuck)
             raise HostRefusal(
                 f"an earlier change cannot be undone: {what}; until then only CRLs are delivered", commands
             )
@@ -264,15 +266,15 @@ class Change:
 
     def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, Verification]:
         to = self.to
-        before = verification.look_before(to.endpoints, to.prober)
+        before = verification.check_before(to.endpoints, to.prober)
         if rows:
             session.place(rows, self.payload)
-        verifications = verification.judge(to.endpoints, self.expectations(findings), before, to.prober)
-        if what := verification.wrong(verifications):
+        verifications = verification.verify_services(to.endpoints, self.expectations(findings), before, to.prober)
+        if what := verification.failure_text(verifications):
             if rows:
                 session.undo()
             after = "the previous files were put back" if rows else self.remedy
-            raise ServiceRefusal(what, after, verification.refuted(verifications))
+            raise ServiceRefusal(what, after, verification.failed_services(verifications))
         if rows:
             session.keep()
         return verifications
@@ -295,7 +297,7 @@ class Change:
             verification=verifications,
             ends=instant(findings.ends) if findings.ends else "",
             seconds=round(time.monotonic() - self._started, 3),
-            roots=preflight.roots(self.payload, self.to.trust),
+            roots=preflight.root_subjects(self.payload, self.to.trust),
             held=self._held_back,
         )
 
@@ -317,15 +319,15 @@ def expectations(
     }
 
 
-def _summary(seen: Sequence[Seen]) -> list[Reason]:
+def _done_reasons(seen: Sequence[FileState]) -> list[Reason]:
     """What was done, file by file as long as that can be taken in at a glance; links that became files in any case."""
     links = [one.reason for one in seen if one.state == "link"]
     reasons = [one.reason for one in seen if one.state != "link"]
-    if len(links) > MOST_LINKS:
-        links[MOST_LINKS:] = [Why.MORE_LINKS(count=len(links) - MOST_LINKS)]
+    if len(links) > MAX_LINKS:
+        links[MAX_LINKS:] = [Why.MORE_LINKS(count=len(links) - MAX_LINKS)]
     return [*links, *(reasons if len(reasons) <= 4 else [*reasons[:2], Why.MORE_FILES(count=len(reasons) - 2)])]
 
 
-def differences(seen: Iterable[Seen]) -> list[Reason]:
+def differences(seen: Iterable[FileState]) -> list[Reason]:
     """What a host has otherwise than its release, one phrase for each file."""
     return [one.reason for one in seen if one.state not in {"same", "set"}]

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Self
 
 from pki.common.visible import plain
-from pki.deploy.process import LimitError, Limits, SilenceError, Wire
-from pki.deploy.ssh import Way, no_tunnel
+from pki.deploy.process import DisconnectedError, LimitError, Limits, Process
+from pki.deploy.ssh import Transport, tunnel_fault
 from pki.deploy.tls_client import TIMEOUT, Endpoint
 
-START = 2 * TIMEOUT  # seconds for a login; ssh itself gives up on a host that does not answer
-MOST_LINES = 2000  # of what ssh says about one host: 100, and one for each identity and environment variable
+START_TIMEOUT = 2 * TIMEOUT  # seconds for a login; ssh itself gives up on a host that does not answer
+MAX_LINES = 2000  # of what ssh says about one host: 100, and one for each identity and environment variable
 FORWARDINGS = {"localforward": "LocalForward", "remoteforward": "RemoteForward", "dynamicforward": "DynamicForward"}
 
 
@@ -26,30 +26,30 @@ class Tunnel:
     with a forwarding of its own is refused: ClearAllForwardings would clear ours, too.
     """
 
-    def __init__(self, way: Way, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, way: Transport, endpoints: Sequence[Endpoint]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="doit-pki-")
         place = Path(self._folder.name)
         self.endpoints = tuple(replace(one, tunnel=str(place / str(n))) for n, one in enumerate(endpoints))
         self.fault = ""
         self._way = way
-        self._wire: Wire | None = None
+        self._wire: Process | None = None
 
     def __enter__(self) -> Self:
-        self.fault = _configured(self._way)
+        self.fault = _configured_forwards(self._way)
         if self.fault:
             return self
         forwards = {one.tunnel: f"{one.address}:{one.port}" for one in self.endpoints}
         try:
-            self._wire = Wire(self._way.tunnel(forwards, int(TIMEOUT)), Limits(START, START))
+            self._wire = Process(self._way.tunnel(forwards, int(TIMEOUT)), Limits(START_TIMEOUT, START_TIMEOUT))
             self._wire.line()
-        except SilenceError as silence:
-            self.fault = no_tunnel(self._way, self._hung_up() or str(silence))
+        except DisconnectedError as silence:
+            self.fault = tunnel_fault(self._way, self._hung_up() or str(silence))
         return self
 
     def __exit__(self, *_: object) -> None:
         complaint = self._hung_up() if self._wire else ""
         if "prohibited" in complaint:
-            self.fault = no_tunnel(self._way, complaint)
+            self.fault = tunnel_fault(self._way, complaint)
         self._folder.cleanup()
 
     def _hung_up(self) -> str:
@@ -61,21 +61,21 @@ class Tunnel:
             return wire.ended()[1]
 
 
-def _configured(way: Way) -> str:
+def _configured_forwards(way: Transport) -> str:
     """Which forwardings the ssh configuration adds for a jump host, as a phrase; empty when there are none."""
     found = []
     try:
-        with Wire(way.forwards(), Limits(START, START)) as wire:
-            for _ in range(MOST_LINES):
+        with Process(way.forwards(), Limits(START_TIMEOUT, START_TIMEOUT)) as wire:
+            for _ in range(MAX_LINES):
                 keyword, _, value = wire.line().decode(errors="replace").partition(" ")
                 if keyword in FORWARDINGS:  # `remoteforward 9000 [localhost]:22`
                     found.append(f"{FORWARDINGS[keyword]} {plain(value)}")
     except LimitError as limit:
-        return no_tunnel(way, str(limit))
-    except SilenceError:
+        return tunnel_fault(way, str(limit))
+    except DisconnectedError:
         pass  # ssh said all
     except FileNotFoundError as error:
-        return no_tunnel(way, f"{error.filename}: not found")
+        return tunnel_fault(way, f"{error.filename}: not found")
     if not found:
         return ""
     return f"remove from the ssh configuration for it: {'; '.join(found)} (nothing of this machine may be lent to it)"

@@ -19,7 +19,7 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from pki.deploy.access import entry
+from pki.deploy.access import admission
 from pki.deploy.tls_client import (
     NO_ENTRY,
     NO_UPSTREAM,
@@ -27,21 +27,21 @@ from pki.deploy.tls_client import (
     NotVerified,
     Prober,
     Unreached,
-    ask,
-    ask_or_broken,
+    error_text,
+    fetch_certificate,
     fingerprint,
+    is_reachable,
     is_refusal,
-    reachable,
-    served,
-    words,
+    request,
+    request_status,
 )
 
 ROUNDS = 3  # good handshakes in a row
-PATIENCE = 20.0  # seconds for a service to come back
+VERIFY_TIMEOUT = 20.0  # seconds for a service to come back
 SETTLING = 2.0  # seconds in which a reload takes effect after its command ended
 WIDTH = 8  # services of one host that are looked at at the same time
 CROSSED = "crossed.invalid"
-DEMANDS = "demands a client certificate, which access: tls in pki.yaml does not ask for"
+DEMANDS_CERTIFICATE = "demands a client certificate, which access: tls in pki.yaml does not ask for"
 NO_HTTP = "does not answer as an HTTP server"
 GATEWAY_TIMEOUT = 504
 ANSWERED = 204  # what a proxy says to the probe that answers it itself
@@ -81,10 +81,10 @@ class Verification(NamedTuple):
 
 VERIFIED = Verification(Verdict.VERIFIED, "verified")
 PASSED_ON = Verification(Verdict.PASSED_ON, "verified, and the probe is passed on to what is behind the proxy")
-UPSTREAM = Verification(Verdict.NO_UPSTREAM, "verified, but what is behind the proxy does not answer")
+NO_ANSWER_UPSTREAM = Verification(Verdict.NO_UPSTREAM, "verified, but what is behind the proxy does not answer")
 NOT_VERIFIED = Verification(Verdict.UNREACHED, "not verified: could not be reached from here")
-One = TypeVar("One")
-Found = TypeVar("Found")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,36 +112,36 @@ class Before:
     @property
     def had_upstream(self) -> bool:
         """Whether something behind the proxy answered before the change."""
-        return self is not UNCHANGED and self.status not in {0, *NO_UPSTREAM}
+        return self is not NO_CHANGE and self.status not in {0, *NO_UPSTREAM}
 
 
-UNCHANGED = Before(status=403)  # what may be the application's own word, where no change is to blame
+NO_CHANGE = Before(status=403)  # what may be the application's own word, where no change is to blame
 
 
-class LetIn(NotVerified):
+class WronglyAdmitted(NotVerified):
     """That somebody got in who should be refused."""
 
 
 # -- a host's services, before and after a change ---------------------------------------------------------------------
 
 
-def look_before(endpoints: Sequence[Endpoint], prober: Prober) -> dict[str, Before]:
+def check_before(endpoints: Sequence[Endpoint], prober: Prober) -> dict[str, Before]:
     """Service → what it was before a change, for those that can be reached."""
-    found = at_once(partial(_before, prober=prober), endpoints)
+    found = map_parallel(partial(_before, prober=prober), endpoints)
     return {one.service: before for one, before in zip(endpoints, found, strict=True) if before}
 
 
 def _before(endpoint: Endpoint, prober: Prober) -> Before | None:
-    if not reachable(endpoint):
+    if not is_reachable(endpoint):
         return None
     try:
-        answer = ask(endpoint, prober.known)
+        answer = request(endpoint, prober.known)
         return Before(answer.status, answer.fingerprint)
     except (OSError, NotVerified):
         return Before()
 
 
-def judge(
+def verify_services(
     endpoints: Sequence[Endpoint],
     expectations: Mapping[str, Expectation],
     before: Mapping[str, Before] | None,
@@ -151,18 +151,18 @@ def judge(
 
     One that is out of reach, and was before a change, stays not verified.
     """
-    found = at_once(partial(_judge_one, expectations=expectations, before=before, prober=prober), endpoints)
+    found = map_parallel(partial(_verify_service, expectations=expectations, before=before, prober=prober), endpoints)
     return {one.service: seen for one, seen in zip(endpoints, found, strict=True)}
 
 
-def refuted(verifications: Mapping[str, Verification]) -> tuple[str, ...]:
+def failed_services(verifications: Mapping[str, Verification]) -> tuple[str, ...]:
     """The services that disprove a change."""
     return tuple(name for name, seen in verifications.items() if seen.verdict is Verdict.WRONG)
 
 
-def wrong(verifications: Mapping[str, Verification]) -> str:
+def failure_text(verifications: Mapping[str, Verification]) -> str:
     """What disproves a change, as one phrase; empty when nothing does."""
-    return "; ".join(f"{name} {verifications[name]}" for name in refuted(verifications))
+    return "; ".join(f"{name} {verifications[name]}" for name in failed_services(verifications))
 
 
 def as_json(verifications: Mapping[str, Verification]) -> dict[str, list[str]]:
@@ -170,53 +170,53 @@ def as_json(verifications: Mapping[str, Verification]) -> dict[str, list[str]]:
     return {name: [seen.verdict.value, seen.text] for name, seen in verifications.items()}
 
 
-def _judge_one(
+def _verify_service(
     endpoint: Endpoint, expectations: Mapping[str, Expectation], before: Mapping[str, Before] | None, prober: Prober
 ) -> Verification:
     known, expectation = before or {}, expectations.get(endpoint.name)
-    if endpoint.service not in known and not reachable(endpoint):
+    if endpoint.service not in known and not is_reachable(endpoint):
         return NOT_VERIFIED
     if expectation is None:
         return VERIFIED
-    was = UNCHANGED if before is None else known.get(endpoint.service, Before())
-    found = _seen_until_verified(endpoint, expectation, was, prober)
+    was = NO_CHANGE if before is None else known.get(endpoint.service, Before())
+    found = _verify_until_timeout(endpoint, expectation, was, prober)
     if found.is_verified and was.served == expectation.fingerprint:
         time.sleep(SETTLING)
-        found = _seen_until_verified(endpoint, expectation, was, prober)
+        found = _verify_until_timeout(endpoint, expectation, was, prober)
     return found
 
 
-def _seen_until_verified(endpoint: Endpoint, expectation: Expectation, before: Before, prober: Prober) -> Verification:
+def _verify_until_timeout(endpoint: Endpoint, expectation: Expectation, before: Before, prober: Prober) -> Verification:
     """What is seen of a service as soon as nothing is wrong with it, or when time is up."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + VERIFY_TIMEOUT
     while True:
         try:
-            return _prove(endpoint, expectation, before, prober)
+            return _verify_once(endpoint, expectation, before, prober)
         except (NotVerified, Unreached) as seen:
             found = str(seen)
         except OSError as error:
-            found = f"does not answer: {words(error)}"
+            found = f"does not answer: {error_text(error)}"
         if time.monotonic() > deadline:
             return Verification(Verdict.WRONG, found)
         time.sleep(0.25)
 
 
-def _prove(endpoint: Endpoint, expectation: Expectation, before: Before, prober: Prober) -> Verification:
+def _verify_once(endpoint: Endpoint, expectation: Expectation, before: Before, prober: Prober) -> Verification:
     for _ in range(ROUNDS):
         _handshake(endpoint, expectation, prober)
     found = VERIFIED
     if endpoint.access == "mtls":
-        without_certificate(endpoint, prober)
-        status = ask(endpoint, prober.known).status
-        found = identities(endpoint, expectation, before, status, prober)
+        check_without_certificate(endpoint, prober)
+        status = request(endpoint, prober.known).status
+        found = check_identities(endpoint, expectation, before, status, prober)
     else:
         try:
-            status = to_everybody(endpoint, prober)
+            status = public_status(endpoint, prober)
         except TimeoutError:  # after good handshakes: the proxy waits for what is behind it
             status = GATEWAY_TIMEOUT
     if status in {0, *NO_UPSTREAM}:
-        found = _no_upstream(status, before)
-    status = ask_or_broken(endpoint, prober.known, CROSSED)
+        found = _upstream_verification(status, before)
+    status = request_status(endpoint, prober.known, CROSSED)
     if status and status not in REFUSED:
         raise NotVerified(f"answers {status} to a request for another name than that of the handshake")
     return found
@@ -224,16 +224,16 @@ def _prove(endpoint: Endpoint, expectation: Expectation, before: Before, prober:
 
 def _handshake(endpoint: Endpoint, expectation: Expectation, prober: Prober) -> None:
     try:
-        certificate, _ = served(endpoint, prober.known)
+        certificate, _ = fetch_certificate(endpoint, prober.known)
     except ssl.SSLCertVerificationError as error:
         raise NotVerified(f"serves what does not verify: {error.verify_message}") from None
     except ssl.SSLError as error:
         raise NotVerified(f"refuses the handshake: {error.reason}") from None
-    if wrong := other(certificate, expectation):
+    if wrong := certificate_mismatch(certificate, expectation):
         raise NotVerified(wrong)
 
 
-def other(certificate: bytes, expectation: Expectation) -> str:
+def certificate_mismatch(certificate: bytes, expectation: Expectation) -> str:
     """That a certificate is not the deployed one, as a phrase that reads well after a service's name; else empty."""
     digest = fingerprint(certificate)
     if digest == expectation.fingerprint:
@@ -243,17 +243,17 @@ def other(certificate: bytes, expectation: Expectation) -> str:
     )
 
 
-def without_certificate(endpoint: Endpoint, prober: Prober) -> None:
+def check_without_certificate(endpoint: Endpoint, prober: Prober) -> None:
     """Nobody is let in without a certificate. Raises LetIn, and OSError.
 
     Refused is an alert or a status that says so; a connection refused or a time-out proves nothing.
     """
-    status = ask_or_broken(endpoint, prober.bare)
+    status = request_status(endpoint, prober.bare)
     if status and status not in NO_ENTRY:
-        raise LetIn(f"answers {status} to a client without a certificate")
+        raise WronglyAdmitted(f"answers {status} to a client without a certificate")
 
 
-def to_everybody(endpoint: Endpoint, prober: Prober) -> int:
+def public_status(endpoint: Endpoint, prober: Prober) -> int:
     """The status that a service gives to everybody, 0 if it speaks no HTTP. Raises Unproven where it demands a certificate, and OSError.
 
     In TLS 1.3 a demand is refused after the handshake: only a request shows it. It is an alert, or a status other than
@@ -262,17 +262,19 @@ def to_everybody(endpoint: Endpoint, prober: Prober) -> int:
     for _ in range(ROUNDS):
         bare = _status_or_alert(endpoint, prober.bare)
         if bare is None:
-            raise NotVerified(DEMANDS)
+            raise NotVerified(DEMANDS_CERTIFICATE)
         known = _status_or_alert(endpoint, prober.known)
         if bare == known:
             return bare
-    raise NotVerified(f"{DEMANDS}: answers {bare or 'nothing'} without one, and {known or 'nothing'} to the probe")
+    raise NotVerified(
+        f"{DEMANDS_CERTIFICATE}: answers {bare or 'nothing'} without one, and {known or 'nothing'} to the probe"
+    )
 
 
 def _status_or_alert(endpoint: Endpoint, context: ssl.SSLContext) -> int | None:
     """The status of an answer, None for an alert about the client's certificate, 0 for anything else than an answer."""
     try:
-        return ask(endpoint, context).status
+        return request(endpoint, context).status
     except ssl.SSLError as error:
         return None if is_refusal(error) else 0
     except (TimeoutError, ConnectionRefusedError):
@@ -281,15 +283,15 @@ def _status_or_alert(endpoint: Endpoint, context: ssl.SSLContext) -> int | None:
         return 0
 
 
-def _no_upstream(status: int, before: Before) -> Verification:
+def _upstream_verification(status: int, before: Before) -> Verification:
     """What is filed of a service whose upstream does not answer. Raises Unproven where it did before the change."""
     what = f"answers {status}: what is behind the proxy does not answer" if status else NO_HTTP
     if before.had_upstream:
         raise NotVerified(f"{what}, and did before the change")
-    return UPSTREAM if status else Verification(Verdict.UNDECIDED, f"not verified: {NO_HTTP}")
+    return NO_ANSWER_UPSTREAM if status else Verification(Verdict.UNDECIDED, f"not verified: {NO_HTTP}")
 
 
-def identities(
+def check_identities(
     endpoint: Endpoint, expectation: Expectation, before: Before, status: int, prober: Prober
 ) -> Verification:
     """The probe, which got `status`, is let in, and the canary is not where its proxy knows of it.
@@ -304,15 +306,15 @@ def identities(
         if status in NO_ENTRY:
             text = f"not verified: the probe and the canary, which is revoked, both get {status}"
             return Verification(Verdict.UNDECIDED, text)
-        if found := entry(endpoint, prober.revoked):
-            raise LetIn(f"lets the canary {found}, which is revoked")
+        if found := admission(endpoint, prober.revoked):
+            raise WronglyAdmitted(f"lets the canary {found}, which is revoked")
     return VERIFIED if expectation.answers else PASSED_ON
 
 
 # -- all of them at the same time -------------------------------------------------------------------------------------
 
 
-def at_once(look: Callable[[One], Found], what: Sequence[One], width: int = WIDTH) -> list[Found]:
+def map_parallel(look: Callable[[Item], Result], what: Sequence[Item], width: int = WIDTH) -> list[Result]:
     """What is found at each of several places, so many at the same time."""
     if len(what) < 2:
         return [look(one) for one in what]

@@ -387,7 +387,9 @@ def _build_release(world: World, name: str) -> Outcome:
 
 
 def _release_stale(world: World, name: str) -> list[Reason]:
-    return release.stale(world.release_spec(name), f"{world.project.store.build}/release/{name}", world.project.cache)
+    return release.stale_reasons(
+        world.release_spec(name), f"{world.project.store.build}/release/{name}", world.project.cache
+    )
 
 
 # -- what left --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from pki.common.errors import PkiError
 from pki.demo.namespace_machine import check_programs
 from pki.deploy.process import STANDARD, run
-from pki.deploy.ssh import Way
+from pki.deploy.ssh import Transport
 
 HOST, JUMP = 40221, 40222
 SERVER = """\
@@ -57,11 +57,11 @@ class Servers:
         values = {"folder": self.folder, "jump": JUMP, "says": says, "jump_says": jump_says}
         (self.folder / "config").write_text(CONFIG.format(**values))
 
-    def way(self, name: str) -> Way:
+    def way(self, name: str) -> Transport:
         config = str(self.folder / "config")
-        return Way("web", name, user="root", port=HOST, address="127.0.0.1", config=config)
+        return Transport("web", name, user="root", port=HOST, address="127.0.0.1", config=config)
 
-    def fault(self, way: Way) -> PkiError | None:
+    def fault(self, way: Transport) -> PkiError | None:
         """What a deployment says that reaches a host by this way; None when it gets in."""
         status, _, complaint = run(("setsid", "-w", *way.ssh(), "true"), b"", STANDARD)
         return way.failure(status, complaint) if status else None
@@ -71,7 +71,7 @@ class Servers:
         env = {**os.environ, "SSH_ASKPASS": str(self.folder / "yes"), "SSH_ASKPASS_REQUIRE": "force"}
         subprocess.run(["setsid", "-w", "sh", "-c", line], env=env, check=True, capture_output=True, timeout=30)
 
-    def remedied(self, way: Way, *messages: str) -> None:
+    def remedied(self, way: Transport, *messages: str) -> None:
         """Type what each of these faults asks for, in this order; then there is none."""
         for message in messages:
             fault = self.fault(way)

@@ -30,7 +30,7 @@ class ActionModule(ActionBase):
         result |= {"release": given["release"], "answers": [], "verifications": None, "changed": False}
         words = self._read(given["stream"])
         manifest = words[: words.index(b"\n", words.index(b"\nend ") + 1) + 1]
-        self._left, self._most = float(given["limits"]["whole"]), host_output.most(manifest.count(b"\n") - 2)
+        self._left, self._most = float(given["limits"]["whole"]), host_output.max_answers(manifest.count(b"\n") - 2)
         if given["known"] or given["crls"] or self._task.check_mode:  # then nothing secret leaves before it is needed
             said = self._speak(manifest + b"end\n", result, check_only=True)
             looked = [answer for answer in said if "is" in answer]
@@ -55,9 +55,9 @@ class ActionModule(ActionBase):
         ends, expectations, prober = self._services()
         if not ends:
             return result
-        verifications = verification.judge(ends, expectations, None, prober)
+        verifications = verification.verify_services(ends, expectations, None, prober)
         result["verifications"] = verification.as_json(verifications)
-        if wrong := verification.wrong(verifications):
+        if wrong := verification.failure_text(verifications):
             result |= {"failed": True, "msg": wrong, "wrong": wrong, "after": self._task.args["remedy"]}
         return result
 
@@ -78,14 +78,14 @@ class ActionModule(ActionBase):
 
     def _deliver(self, words: bytes, manifest: bytes, result: dict[str, Any]) -> dict[str, Any]:
         ends, expectations, prober = self._services()
-        before = verification.look_before(ends, prober)
+        before = verification.check_before(ends, prober)
         states = [answer.get("state") for answer in self._speak(words, result)]
         result["changed"] = "kept" in states
         if "failed" in result:
             return result
-        verifications = verification.judge(ends, expectations, before, prober)
+        verifications = verification.verify_services(ends, expectations, before, prober)
         result["verifications"] = verification.as_json(verifications)
-        if wrong := verification.wrong(verifications):
+        if wrong := verification.failure_text(verifications):
             after = self._task.args["remedy"]
             if "placed" in states:
                 after = self._put_back(manifest)
@@ -109,7 +109,7 @@ class ActionModule(ActionBase):
         done = self._contact(words)
         lines = done["stdout"].removesuffix("\n").split("\n") if done["stdout"] else []
         found = [host_output.read(line) for line in lines]
-        said: list[dict[str, Any]] = host_output.in_contact(answer for answer in found if answer)
+        said: list[dict[str, Any]] = host_output.current_answers(answer for answer in found if answer)
         result["answers"] = _kept(said)
         result["greeted"] = any("pki-apply" in answer for answer in said)
         error = next((answer["error"] for answer in said if "error" in answer), "")

@@ -24,17 +24,24 @@ from pki.deploy import host_output
 from pki.deploy.ansible import playbooks, runner
 from pki.deploy.ansible.playbooks import HostPayload
 from pki.deploy.delivery import Delivery
-from pki.deploy.installed_crls import InPlace, went_back
-from pki.deploy.protocol import ServiceRefusal, nonsense, others, refused, seen, writable_folders
+from pki.deploy.installed_crls import InstalledCrl, regression_error
+from pki.deploy.protocol import (
+    ServiceRefusal,
+    file_states,
+    invalid_answer,
+    refusal_error,
+    surplus_files,
+    writable_folders,
+)
 from pki.deploy.receipt import instant
-from pki.deploy.ssh import Way
+from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint
 from pki.deploy.transaction import HostOutcome
-from pki.deploy.verification import Verification, refuted
+from pki.deploy.verification import Verification, failed_services
 from pki.project.layout import Store
 
 BEFORE_SSH = re.compile(r"^.*?(over|via) ssh: ", re.DOTALL | re.IGNORECASE)  # what Ansible puts before ssh's own words
-MESSAGE = 4000  # characters that are looked at of a message of Ansible
+MESSAGE_LENGTH = 4000  # characters that are looked at of a message of Ansible
 NOT_REACHED = "not reached: too many hosts failed before it"
 
 
@@ -79,9 +86,9 @@ class Fleet:
         for delivery in sorted(deliveries, key=lambda one: bool(one.contact.failing_since)):
             if self._told(delivery.host) is None:
                 try:
-                    payloads[delivery.host] = (delivery, consign(delivery, now))
+                    payloads[delivery.host] = (delivery, prepare_payload(delivery, now))
                 except PkiError as error:
-                    self._tell(delivery.host, error=_filed(delivery, error, now))
+                    self._tell(delivery.host, error=_record_failure(delivery, error, now))
         if not payloads:
             return
         folder = self.store.ansible() / "project"
@@ -93,11 +100,11 @@ class Fleet:
                 self._tell(host, error=error)
             return
         finally:
-            playbooks.sweep(folder)
+            playbooks.remove_secrets(folder)
             leave_all_to_owner(self.store.ansible())
         for host, (delivery, host_payload) in payloads.items():
             if host in report.results:
-                self._tell(host, **_filed_result(delivery, host_payload, report.results[host], now))
+                self._tell(host, **_record_result(delivery, host_payload, report.results[host], now))
             else:
                 self._tell(host, error=self._without_result(report))
 
@@ -136,7 +143,7 @@ def _done(told: Mapping[str, Any]) -> list[Reason]:
     return [Reason.from_json(one) for one in told.get("done", [])]
 
 
-def consign(delivery: Delivery, now: datetime) -> HostPayload:
+def prepare_payload(delivery: Delivery, now: datetime) -> HostPayload:
     """A host's release, ready to leave. Raises PkiError when it must not."""
     payload = delivery.wanted()
     if payload is None:
@@ -144,34 +151,36 @@ def consign(delivery: Delivery, now: datetime) -> HostPayload:
     delivery.insist_on_root()
     change = delivery.change(payload, delivery.receipt, now)
     findings = delivery.check(change)
-    sent = [InPlace("", content) for path in delivery.history.crls().values() if (content := filesystem.read(path))]
+    sent = [
+        InstalledCrl("", content) for path in delivery.history.crls().values() if (content := filesystem.read(path))
+    ]
     return HostPayload(change, findings, tuple(change.may_go(sent)))
 
 
 def collect(delivery: Delivery, result: Mapping[str, Any], now: datetime) -> list[Reason]:
     """File what became of a host elsewhere: what was done there. Raises PkiError, which is filed by then."""
-    host_payload = consign(delivery, now)
+    host_payload = prepare_payload(delivery, now)
     may_lack_it = result.get("failed") or result.get("unreachable")  # Ansible's own words, before our action began
     if ("release" in result or not may_lack_it) and result.get("release") != host_payload.change.payload.release.digest:
         raise PkiError("took another release than the present one", "export again, and let Ansible run")
-    filed = _filed_result(delivery, host_payload, result, now)
+    filed = _record_result(delivery, host_payload, result, now)
     if error := filed.get("error"):
         raise error
     return list(filed["done"])
 
 
-def _filed_result(
+def _record_result(
     delivery: Delivery, host_payload: HostPayload, result: Mapping[str, Any], now: datetime
 ) -> dict[str, Any]:
     try:
         outcome = _outcome(host_payload, result)
     except PkiError as error:
-        return {"error": _filed(delivery, error, now)}
+        return {"error": _record_failure(delivery, error, now)}
     done = delivery.file(host_payload.change, outcome, now)
     return {"done": done, "has_more": outcome.receipt.files != host_payload.change.files}
 
 
-def _filed(delivery: Delivery, error: PkiError, now: datetime) -> PkiError:
+def _record_failure(delivery: Delivery, error: PkiError, now: datetime) -> PkiError:
     payload = delivery.wanted()
     return delivery.failed(payload, error, now) if payload else error
 
@@ -181,42 +190,42 @@ def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcom
     change, said = host_payload.change, list(_answers(result))
     way, verifications = change.to.way, _verifications(result, (one.service for one in change.to.endpoints))
     if refusal := host_output.refusal(said, way.host):
-        raise refused(refusal, change.rows)
+        raise refusal_error(refusal, change.rows)
     if error := next((answer["error"] for answer in said if "error" in answer), ""):
         raise PkiError(plain(error), f"./run invoke deploy.bootstrap {way.host}", ErrorCode.NEEDS_BOOTSTRAP)
     if fault := _fault(way, change.to.endpoints, result):
         raise fault
-    looked = seen(way.host, change.rows, [answer for answer in said if "is" in answer])
+    looked = file_states(way.host, change.rows, [answer for answer in said if "is" in answer])
     differs = change.without_held(looked)
     if differs and all(answer.get("state") != "kept" for answer in said):
         raise PkiError("was looked at, and nothing was delivered", "let Ansible run without --check")
     outcome = change.outcome(host_payload.findings, differs, verifications)
     outcome = replace(outcome, writable=writable_folders(said))
-    return outcome.with_others(others(way.host, said)) if change.asks_for_others else outcome
+    return outcome.with_others(surplus_files(way.host, said)) if change.asks_for_others else outcome
 
 
-def _fault(way: Way, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -> PkiError | None:
+def _fault(way: Transport, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -> PkiError | None:
     """What went wrong with a host, by what our action, or Ansible itself, says of it."""
-    words = str(result.get("msg", "failed"))[:MESSAGE]
+    words = str(result.get("msg", "failed"))[:MESSAGE_LENGTH]
     if "nonsense" in result:
         line = str(result["nonsense"])
-        return nonsense(way.host, line) if result.get("greeted") else way.not_greeted(line)
+        return invalid_answer(way.host, line) if result.get("greeted") else way.not_greeted(line)
     if isinstance(unknown := result.get("unknown"), list) and unknown:
-        return went_back(way.host, (f"{plain(str(path))} is unknown here" for path in unknown))
+        return regression_error(way.host, (f"{plain(str(path))} is unknown here" for path in unknown))
     if result.get("unreachable"):
         return way.failure(255, BEFORE_SSH.sub("", words))
     if "after" in result:
         after = str(result["after"])
         verifications = _verifications(result, [one.service for one in endpoints]) or {}
-        return ServiceRefusal(plain(str(result.get("wrong", words))), plain(after), refuted(verifications))
+        return ServiceRefusal(plain(str(result.get("wrong", words))), plain(after), failed_services(verifications))
     if "rc" in result:
-        return _ended(way, result)
+        return _contact_error(way, result)
     return PkiError(f"Ansible: {plain(words)}", "its log says more") if result.get("failed") else None
 
 
-def _ended(way: Way, result: Mapping[str, Any]) -> PkiError:
+def _contact_error(way: Transport, result: Mapping[str, Any]) -> PkiError:
     """What the exit status of a contact means, with what stood on its error channel."""
-    complaint, status = str(result.get("complaint", ""))[-MESSAGE:], result["rc"]
+    complaint, status = str(result.get("complaint", ""))[-MESSAGE_LENGTH:], result["rc"]
     _, stopped, what = complaint.rpartition(host_output.STOPPED)
     if stopped:
         return way.too_much(plain(what))
@@ -228,7 +237,7 @@ def _answers(result: Mapping[str, Any]) -> Iterator[host_output.Answer]:
     """The answers of pki-apply, read once more: events may come from elsewhere."""
     found = result.get("answers")
     for one in found if isinstance(found, list) else []:
-        if answer := host_output.known(one):
+        if answer := host_output.validated(one):
             yield answer
 
 

@@ -19,13 +19,19 @@ from pki.common import filesystem, visible
 from pki.config.model import Ansible
 from pki.deploy import access, host_output, tls_client, verification
 from pki.deploy.preflight import Findings
-from pki.deploy.protocol import monologue
-from pki.deploy.ssh import CLOSED, CONNECT, PROGRAM, Way
+from pki.deploy.protocol import batch_stream
+from pki.deploy.ssh import CONNECT_TIMEOUT, NO_FORWARDING, PROGRAM, Transport
 from pki.deploy.transaction import Change
 
 COLLECTION = "collections/ansible_collections/doit/pki/plugins"
 UTILS = "ansible_collections.doit.pki.plugins.plugin_utils"
-CARRIED = (visible, host_output, tls_client, access, verification)  # which import nothing of ours but one another
+COLLECTION_MODULES = (
+    visible,
+    host_output,
+    tls_client,
+    access,
+    verification,
+)  # which import nothing of ours but one another
 SSH = "bounded_ssh.py"  # which Ansible starts in place of ssh
 SECRETS = ("streams", "prober")
 CONFIG = """\
@@ -87,7 +93,7 @@ class HostPayload:
         return self.change.to.group
 
     def stream(self) -> bytes:
-        return monologue(self.host, self.change.rows, self.change.payload)
+        return batch_stream(self.host, self.change.rows, self.change.payload)
 
     def variables(self, *, abroad: bool) -> dict[str, Any]:
         """What the inventory says of a host; `abroad` it names no file of this machine."""
@@ -111,9 +117,9 @@ class HostPayload:
         }
 
 
-def _connection(way: Way, *, abroad: bool) -> dict[str, Any]:
+def _connection(way: Transport, *, abroad: bool) -> dict[str, Any]:
     """How Ansible's own ssh reaches a host: as ours does."""
-    options = [*CLOSED, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT}"]
+    options = [*NO_FORWARDING, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT}"]
     options += ["-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"]
     options += ["-o", f"HostName={way.address}"] if way.address else []
     said: dict[str, Any] = {"ansible_connection": "ssh", "ansible_host": way.name}
@@ -132,9 +138,9 @@ def _connection(way: Way, *, abroad: bool) -> dict[str, Any]:
 
 def write(folder: Path, payloads: Sequence[HostPayload], settings: Ansible, *, abroad: bool = False) -> None:
     """Write the project; what `sweep` takes away again is for its owner alone."""
-    sweep(folder)
+    remove_secrets(folder)
     filesystem.make_folder(folder, 0o700)
-    rounds = in_rounds(payloads)
+    rounds = plan_rounds(payloads)
     here = Path(__file__).parent
     files = {
         "ansible.cfg": CONFIG.format(forks=settings.forks).encode(),
@@ -142,7 +148,10 @@ def write(folder: Path, payloads: Sequence[HostPayload], settings: Ansible, *, a
         "playbook.yaml": playbook(len(rounds), settings).encode(),
         SSH: (here / SSH).read_bytes(),
         f"{COLLECTION}/action/deliver.py": (here / "deliver.py").read_bytes(),
-        **{f"{COLLECTION}/plugin_utils/{Path(str(one.__file__)).name}": carried(one) for one in CARRIED},
+        **{
+            f"{COLLECTION}/plugin_utils/{Path(str(one.__file__)).name}": collection_module(one)
+            for one in COLLECTION_MODULES
+        },
     }
     prober = payloads[0].change.to.prober
     secret = {f"streams/{one.host}": one.stream() for one in payloads}
@@ -159,19 +168,19 @@ def write(folder: Path, payloads: Sequence[HostPayload], settings: Ansible, *, a
     )
 
 
-def carried(module: ModuleType) -> bytes:
+def collection_module(module: ModuleType) -> bytes:
     """A module of ours that runs within Ansible, where its neighbours bear another name."""
     text = Path(str(module.__file__)).read_bytes().replace(b"from pki.deploy.", f"from {UTILS}.".encode())
     return text.replace(b"from pki.common.visible import", f"from {UTILS}.visible import".encode())
 
 
-def sweep(folder: Path) -> None:
+def remove_secrets(folder: Path) -> None:
     """Take away what holds private keys."""
     for name in SECRETS:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def in_rounds(payloads: Sequence[HostPayload]) -> list[list[HostPayload]]:
+def plan_rounds(payloads: Sequence[HostPayload]) -> list[list[HostPayload]]:
     """As few plays as the largest group has hosts, of about the same size, each in the order that was given."""
     sizes = Counter(one.group for one in payloads if one.group)
     rounds: list[list[HostPayload]] = [[] for _ in range(max(sizes.values(), default=1))]
@@ -194,10 +203,10 @@ def inventory(payloads: Sequence[HostPayload], rounds: Sequence[Sequence[HostPay
         if one.group:
             groups.setdefault(f"group_{one.group.replace('-', '_')}", []).append(one.host)
     variables = {one.host: one.variables(abroad=abroad) for one in payloads}
-    return "".join(f"{line}\n" for line in _yaml(variables, groups))
+    return "".join(f"{line}\n" for line in _inventory_lines(variables, groups))
 
 
-def _yaml(variables: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _inventory_lines(variables: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Values stand as JSON, which YAML reads as what it is: no host is a number, whatever its name."""
     yield "all:"
     yield "  hosts:"

@@ -21,10 +21,10 @@ from pki.common.errors import PkiError
 ACTION = "doit.pki.deliver"
 FINDINGS = {"runner_on_ok", "runner_on_failed", "runner_on_unreachable"}
 # What else is in the environment, a passphrase perhaps, is none of Ansible's business: it keeps a copy with its logs.
-HANDED_ON = ("HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK", "TMPDIR")
-KEPT = 5
-EVENT = 1 << 25  # bytes of an event that is read: our action returns a few kB for each file of a release
-LAST_WORDS = 1 << 16
+PASSED_VARIABLES = ("HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK", "TMPDIR")
+RUNS_KEPT = 5
+MAX_EVENT_BYTES = 1 << 25  # bytes of an event that is read: our action returns a few kB for each file of a release
+OUTPUT_BYTES = 1 << 16
 
 
 @dataclass
@@ -41,15 +41,15 @@ def run(project: Path, command: str, ident: str) -> Report:
     Raises PkiError when there is no such program.
     """
     runs = project.parent / "runs"
-    program = find(command)
+    program = find_program(command)
     filesystem.make_folder(runs, 0o700)
     options = ("--project-dir", project, "--inventory", project / "inventory.yaml", "--artifact-dir", runs)
-    more = ("--ident", ident, "--rotate-artifacts", str(KEPT), "--quiet", "--playbook", "playbook.yaml")
+    more = ("--ident", ident, "--rotate-artifacts", str(RUNS_KEPT), "--quiet", "--playbook", "playbook.yaml")
     with tempfile.TemporaryFile() as complaint:
         done = subprocess.run(
             [str(part) for part in (program, "run", *options, *more, project.parent)],
             env={
-                **{name: value for name, value in os.environ.items() if name in HANDED_ON},
+                **{name: value for name, value in os.environ.items() if name in PASSED_VARIABLES},
                 "PATH": f"{Path(program).parent}:{os.environ.get('PATH', os.defpath)}",
                 "LC_ALL": "C.UTF-8",  # Ansible takes no other encoding: https://docs.python.org/3/library/os.html#utf8-mode
                 "ANSIBLE_CONFIG": str(project / "ansible.cfg"),
@@ -64,13 +64,13 @@ def run(project: Path, command: str, ident: str) -> Report:
         )
         said = _end_of(complaint)
     events = list(_events_of(runs / ident / "job_events", []))
-    report = Report(results(events))
+    report = Report(host_results(events))
     if not any(event.get("event") == "playbook_on_stats" for event in events):
-        report.complaint = _last_words(runs / ident, said) or f"it ended with {done.returncode}"
+        report.complaint = _last_line(runs / ident, said) or f"it ended with {done.returncode}"
     return report
 
 
-def find(command: str) -> str:
+def find_program(command: str) -> str:
     """Where a program of Ansible's is. Raises PkiError when it is nowhere."""
     found = shutil.which(command)
     if not found:
@@ -81,7 +81,7 @@ def find(command: str) -> str:
     return str(Path(found).absolute())
 
 
-def read(path: Path, left_out: list[str]) -> list[dict[str, Any]]:
+def read_events(path: Path, left_out: list[str]) -> list[dict[str, Any]]:
     """Return events from elsewhere: of a folder as ansible-runner leaves it, or of a list as AWX hands it out.
 
     `left_out` gets the names of what is no event. Raises PkiError where it is neither of both.
@@ -102,7 +102,7 @@ def read(path: Path, left_out: list[str]) -> list[dict[str, Any]]:
         ) from None
 
 
-def results(events: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def host_results(events: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Host → what our action returned there; of one that could not be reached `unreachable` and `msg`."""
     found = {}
     for event in events:
@@ -119,7 +119,7 @@ def _events_of(folder: Path, left_out: list[str]) -> Iterator[dict[str, Any]]:
     names = [path for path in folder.glob("*.json") if path.name.partition("-")[0].isdecimal()]
     for path in sorted(names, key=lambda path: int(path.name.partition("-")[0])):
         try:
-            event = json.loads(path.read_bytes()) if path.stat().st_size <= EVENT else None
+            event = json.loads(path.read_bytes()) if path.stat().st_size <= MAX_EVENT_BYTES else None
         except (OSError, ValueError, RecursionError):
             event = None
         if isinstance(event, dict):
@@ -130,11 +130,11 @@ def _events_of(folder: Path, left_out: list[str]) -> Iterator[dict[str, Any]]:
 
 def _end_of(file: IO[bytes]) -> bytes:
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - LAST_WORDS))
+    file.seek(max(0, size - OUTPUT_BYTES))
     return file.read()
 
 
-def _last_words(folder: Path, complaint: bytes) -> str:
+def _last_line(folder: Path, complaint: bytes) -> str:
     try:
         with (folder / "stdout").open("rb") as stdout:
             said = _end_of(stdout) + b"\n" + complaint
