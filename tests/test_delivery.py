@@ -57,12 +57,12 @@ class Live:
 
     home: Home
     host: FolderHost
-    ways: dict[str, Transport]
+    transports: dict[str, Transport]
     endpoints: list[Endpoint]
 
     def reached(self, patch: pytest.MonkeyPatch) -> None:
-        """Let deliveries take our ways, and find our services."""
-        patch.setattr(delivery_targets, "way", lambda _project, name, _host: self.ways[name])
+        """Let deliveries take our transports, and find our services."""
+        patch.setattr(delivery_targets, "transport_of", lambda _project, name, _host: self.transports[name])
         patch.setattr(delivery_targets, "endpoints", lambda _world, _host: iter(self.endpoints))
 
     def doit(self, days: float = 0) -> Report:
@@ -137,7 +137,7 @@ def delivered_once(built_once: Path, kind: type[Home], tmp_path_factory: pytest.
     made = Live(home, FolderHost.new(folder / "work/host"), {}, [])
     made.host.clock.write_text(str(int(home.moment().timestamp())))
     aimed(made.home, made.host)
-    made.ways["media"] = made.host.way()
+    made.transports["media"] = made.host.transport()
     with pytest.MonkeyPatch.context() as patch:
         made.reached(patch)
         permit(made)
@@ -153,7 +153,7 @@ def delivered(delivered_once: Path, kind: type[Home], monkeypatch: pytest.Monkey
     shutil.rmtree(delivered_once / "work")
     copy_project(delivered_once / "pristine", delivered_once / "work")
     made = Live(kind(delivered_once / "work/home"), FolderHost(delivered_once / "work/host"), {}, [])
-    made.ways["media"] = made.host.way()
+    made.transports["media"] = made.host.transport()
     made.reached(monkeypatch)
     monkeypatch.setattr(verification, "VERIFY_TIMEOUT", 0.3)
     return made
@@ -183,7 +183,7 @@ def test_the_first_delivery_brings_every_file_and_the_second_look_touches_nothin
     before, reloads = delivered.host.touched(), delivered.reloads()
     assert delivered.doit().made == {}
     assert delivered.doit(days=0.6).status == 0
-    assert delivered.delivery().contact.looked_at == "2026-11-23T20:24:00Z"
+    assert delivered.delivery().contact.checked_at == "2026-11-23T20:24:00Z"
     assert (delivered.host.touched(), delivered.reloads()) == (before, reloads)
     assert len(delivered.history()) == 1
 
@@ -191,7 +191,7 @@ def test_the_first_delivery_brings_every_file_and_the_second_look_touches_nothin
 def test_a_look_at_a_host_without_services_reads_nothing_but_what_the_host_says(
     delivered: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((verification, "judge"), (preflight, "look")):
+    for module, name in ((verification, "verify_services"), (preflight, "check_release")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("looked further"))
     assert (delivered.doit(days=0.6).status, delivered.doit(days=1.2).made) == (0, {})
 
@@ -458,7 +458,7 @@ def test_a_folder_that_others_can_write_on_a_host_is_told_until_it_is_closed(
         [found] = _drifts(home)
         assert (found.level, found.message, str(found.remedy)) == (Level.WARNING, said, close)
         assert delivered.delivery().stale(home.project().cache, START + timedelta(days=days)) == []
-        delivered.delivery().found_drift([])
+        delivered.delivery().record_drift([])
         assert delivered.doit(days=days + 0.6).made == {}
     folder.chmod(0o755)
     assert invoke("deploy.drift", "media", home=home.path).status == 0
@@ -988,13 +988,13 @@ def test_the_log_of_a_host_and_its_contact_record_are_bounded(tmp_path: Path) ->
     now = datetime(2026, 11, 23, tzinfo=UTC)
     log = History(tmp_path / "media")
     for number in range(2100):
-        log.note(now, f"{number:064x}", "failed", why="x")
-    assert 1000 <= len(log.notes()) <= 2000
-    assert log.notes()[-1]["release"] == f"{2099:064x}"
+        log.add_log_entry(now, f"{number:064x}", "failed", why="x")
+    assert 1000 <= len(log.log_entries()) <= 2000
+    assert log.log_entries()[-1]["release"] == f"{2099:064x}"
     for number in range(700):
-        log.note(now, f"{number:064x}", "failed", why="y" * 1_000_000)
+        log.add_log_entry(now, f"{number:064x}", "failed", why="y" * 1_000_000)
     assert (tmp_path / "media/log.jsonl").stat().st_size < 1_100_000
-    assert all(len(str(note["why"])) <= 2000 for note in log.notes())
+    assert all(len(str(note["why"])) <= 2000 for note in log.log_entries())
     assert len(Contact().failed(now, PkiError("z" * 1_000_000)).message) == 2000
 
 
@@ -1015,7 +1015,7 @@ def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered
     change_something(delivered)
     assert delivered.home.doit("release:media").status == 0
     delivery = delivered.delivery()
-    payload = delivery.wanted()
+    payload = delivery.desired_payload()
     assert payload
     change = delivery.change(payload, delivery.receipt, delivered.home.moment())
 
@@ -1024,13 +1024,15 @@ def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered
         time.sleep(1.2)
         yield
 
-    way = replace(change.to.way, limits=process.Limits(30.0, 30.0))
-    change.to = replace(change.to, way=way, turn=turn())
-    before = protocol.Session.allow
+    transport = replace(change.destination.transport, limits=process.Limits(30.0, 30.0))
+    change.destination = replace(change.destination, transport=transport, group_lock=turn())
+    before = protocol.Session.extend_deadline
     given: list[float] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocol.Session, "allow", lambda self, seconds: (given.append(seconds), before(self, seconds)))
-        assert change.bring(delivery.delivered).done
+        patch.setattr(
+            protocol.Session, "extend_deadline", lambda self, seconds: (given.append(seconds), before(self, seconds))
+        )
+        assert change.deliver(delivery.delivered_payload).done
     assert given[0] >= 1.2
 
 
@@ -1038,8 +1040,8 @@ def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered
 
 
 @dataclass(frozen=True, slots=True)
-class OtherWay(LocalWay):
-    """A way on which something else than pki-apply answers: a shell script."""
+class OtherTransport(LocalWay):
+    """A transport on which something else than pki-apply answers: a shell script."""
 
     script: str = ""
 
@@ -1048,7 +1050,7 @@ class OtherWay(LocalWay):
 
 
 def answered_by(live: Live, script: str) -> None:
-    live.ways["media"] = OtherWay("media", name="media", script=script)
+    live.transports["media"] = OtherTransport("media", name="media", script=script)
 
 
 def change_something(live: Live) -> None:
@@ -1085,7 +1087,7 @@ def test_a_host_that_is_down_is_told_with_since_when_and_how_long_it_may_be(deli
     assert said.startswith(
         "unreachable for 3 days; what it has runs out in 17 days (ssh: connect to host media port 22"
     )
-    delivered.ways["media"] = delivered.host.way()
+    delivered.transports["media"] = delivered.host.transport()
     assert delivered.doit(days=3).status == 0
     assert delivered.delivery(3).contact.failing_since == ""
 
@@ -1135,7 +1137,7 @@ def test_a_host_that_talks_nonsense_fails_alone_and_in_time(
     script, said = LIES[lie]
     monkeypatch.setattr(process, "EXIT_TIMEOUT", 0.1)
     answered_by(delivered, script)
-    delivered.ways["media"] = replace(delivered.ways["media"], limits=process.Limits(0.4, 2.0))
+    delivered.transports["media"] = replace(delivered.transports["media"], limits=process.Limits(0.4, 2.0))
     told = delivered.refusal()
     assert said in told
     assert told.isprintable()

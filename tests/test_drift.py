@@ -65,7 +65,7 @@ def test_what_a_look_found_makes_the_next_run_deliver_and_is_told_until_then(rem
     delivery = remote.plan().deliveries["media"]
     assert delivery.stale(remote.project().cache, START) == []
     found = Why.FILE_OTHER_MODE(file="/etc/doit-pki/media.pem", expected="0600")
-    delivery.found_drift([found])
+    delivery.record_drift([found])
     assert remote.plan().deliveries["media"].stale(remote.project().cache, START) == [found]
     check = hosts(remote)["drift:media"]
     assert (check.level, check.message) == (Level.WARNING, f"was changed: {found}")

@@ -32,21 +32,21 @@ class Fleet:
 
     home: Home
     folder: Path
-    ways: dict[str, LocalWay]
+    transports: dict[str, LocalWay]
 
     def host(self, name: str, ahead: timedelta) -> None:
         """Let a host answer whose clock is so far ahead of the test's."""
         made = FolderHost.new(self.folder / f"host-{name}")
         made.conf.write_text(made.conf.read_text().replace("host media", f"host {name}"))
         made.clock.write_text(str(int((START + ahead).timestamp())))
-        self.ways[name] = LocalWay(name, name, program=str(made.program))
+        self.transports[name] = LocalWay(name, name, program=str(made.program))
 
     def program(self, name: str, script: str) -> None:
         """Let a host be one that answers like this."""
         path = self.folder / f"{name}.sh"
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
-        self.ways[name] = LocalWay(name, name, program=str(path))
+        self.transports[name] = LocalWay(name, name, program=str(path))
 
     def evidence(self) -> Evidence:
         return delivery_targets.clock_evidence(self.home.project())
@@ -62,7 +62,7 @@ def fleet(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     for network in ("mgmt", "dev", "av"):
         home.edit(f"    network: {network}\n", f"    network: {network}\n    deliver: ssh\n")
     found = Fleet(home, tmp_path, {})
-    monkeypatch.setattr(delivery_targets, "way", lambda _project, name, _host: found.ways[name])
+    monkeypatch.setattr(delivery_targets, "transport_of", lambda _project, name, _host: found.transports[name])
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: None)
     monkeypatch.setattr(host_clocks, "HOST_TIMEOUT", 5.0)
     monkeypatch.setattr(process, "EXIT_TIMEOUT", 0.2)
@@ -110,7 +110,7 @@ def test_a_host_that_answers_anything_else_neither_confirms_nor_blocks(
 
 def test_one_host_under_two_names_is_one_witness(fleet: Fleet) -> None:
     fleet.host("forge", NONE)
-    fleet.ways["media"] = replace(fleet.ways["forge"], host="media")
+    fleet.transports["media"] = replace(fleet.transports["forge"], host="media")
     assert fleet.evidence().agreeing == ["forge"]
 
 
@@ -140,7 +140,7 @@ def test_a_synchronised_kernel_clock_asks_no_host(fleet: Fleet, monkeypatch: pyt
     assert fleet.evidence().is_kernel_right
     monkeypatch.undo()
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: START + DAY)
-    monkeypatch.setattr(delivery_targets, "way", lambda _project, name, _host: fleet.ways[name])
+    monkeypatch.setattr(delivery_targets, "transport_of", lambda _project, name, _host: fleet.transports[name])
     assert not fleet.evidence().is_kernel_right
 
 

@@ -36,8 +36,8 @@ def ssh(monkeypatch: pytest.MonkeyPatch) -> Configured:
     return made
 
 
-def told(way: Transport, complaint: str) -> tuple[str, str]:
-    error = way.failure(255, complaint)
+def told(transport: Transport, complaint: str) -> tuple[str, str]:
+    error = transport.connection_error(255, complaint)
     return error.message, error.hint.rpartition("then: ")[2]
 
 
@@ -55,8 +55,8 @@ def test_an_unknown_key_is_accepted_by_the_connection_that_deployments_make(
     ssh: Configured, said: dict[str, str], typed: str
 ) -> None:
     ssh.said["web"] = said
-    way = Transport("web", "web", user="root", port=2222, address="192.0.2.11", config="cfg")
-    assert told(way, UNKNOWN) == ("its host key is not known here", typed)
+    transport = Transport("web", "web", user="root", port=2222, address="192.0.2.11", config="cfg")
+    assert told(transport, UNKNOWN) == ("its host key is not known here", typed)
     assert ssh.asked == [("ssh", "-F", "cfg", "-o", "HostName=192.0.2.11", "-p", "2222", "-l", "root", "web")]
 
 
@@ -77,8 +77,8 @@ def test_a_changed_key_is_removed_from_the_file_and_under_the_name_where_ssh_met
     ssh: Configured, said: dict[str, str], file: str, typed: str
 ) -> None:
     ssh.said["web"] = said
-    way = Transport("web", "web", port=2222, address="192.0.2.11")
-    message, command = told(way, CHANGED.format(file))
+    transport = Transport("web", "web", port=2222, address="192.0.2.11")
+    message, command = told(transport, CHANGED.format(file))
     assert message == "its host key is not the one that is known here"
     assert command == f"{typed} && ssh -o HostName=192.0.2.11 -p 2222 web true"
 
@@ -96,20 +96,23 @@ def test_the_key_of_a_jump_host_is_told_as_that_of_the_jump_host(
     ssh: Configured, jumps: str, name: str, login: str
 ) -> None:
     ssh.said = {"web": {"proxyjump": jumps, "hostname": "w"}, name: {"hostname": "j", "userknownhostsfile": "/a"}}
-    way = Transport("web", "web", config="cfg")
-    assert told(way, UNKNOWN + BY_JUMP) == (f"the host key of its jump host {name} is not known here", f"{login} true")
-    assert told(way, CHANGED.format("/a") + BY_JUMP)[1] == f"ssh-keygen -f /a -R j && {login} true"
-    assert told(way, UNKNOWN)[0] == "its host key is not known here", "the jump host let it through"
+    transport = Transport("web", "web", config="cfg")
+    assert told(transport, UNKNOWN + BY_JUMP) == (
+        f"the host key of its jump host {name} is not known here",
+        f"{login} true",
+    )
+    assert told(transport, CHANGED.format("/a") + BY_JUMP)[1] == f"ssh-keygen -f /a -R j && {login} true"
+    assert told(transport, UNKNOWN)[0] == "its host key is not known here", "the jump host let it through"
 
 
 def test_a_revoked_key_and_a_file_that_keeps_nothing_are_told_as_such(ssh: Configured) -> None:
-    way = Transport("web", "web")
+    transport = Transport("web", "web")
     ssh.said["web"] = {"userknownhostsfile": "/a /b"}
-    message, hint = told(way, f"@ WARNING: REVOKED HOST KEY DETECTED! @\n{UNKNOWN}")
+    message, hint = told(transport, f"@ WARNING: REVOKED HOST KEY DETECTED! @\n{UNKNOWN}")
     assert message == "its host key is marked as revoked here"
     assert hint.endswith("grep -n @revoked /a /b")
     ssh.said["web"] = {"userknownhostsfile": "/dev/null"}
-    assert told(way, UNKNOWN)[0] == "its host key cannot be kept here"
+    assert told(transport, UNKNOWN)[0] == "its host key cannot be kept here"
 
 
 def test_a_file_that_only_root_may_change_is_changed_by_sudo(
@@ -135,6 +138,6 @@ def test_a_file_that_only_root_may_change_is_changed_by_sudo(
     ],
 )
 def test_what_sudo_refuses_is_ended_by_a_bootstrap(complaint: str, what: str) -> None:
-    error = Transport("web", "web").failure(1, complaint)
+    error = Transport("web", "web").connection_error(1, complaint)
     assert error.message.startswith(what)
     assert error.hint == "./run invoke deploy.bootstrap web"

@@ -44,7 +44,7 @@ def made(home: Home, folder: Path, patch: pytest.MonkeyPatch) -> Live:
     live = Live(home, FolderHost.new(folder / "host"), {}, [])
     aimed(live.home, live.host)
     (live.home.path / CRL).unlink()  # the name of its target bears no generation
-    live.ways["media"] = live.host.way()
+    live.transports["media"] = live.host.transport()
     live.reached(patch)
     patch.setattr(verification, "VERIFY_TIMEOUT", 0.3)
     permit(live)

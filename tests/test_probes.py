@@ -366,9 +366,9 @@ def test_hosts_that_are_delivered_to_are_looked_at_unless_they_say_otherwise(hom
 def test_a_host_is_held_against_what_it_took_and_not_against_what_was_made_since(remote: Home) -> None:
     assert looked_at(remote)["media"].expectations == {}, "nobody remembers what it took"
     delivery = remote.plan().deliveries["media"]
-    payload = delivery.wanted()
+    payload = delivery.desired_payload()
     assert payload
-    delivery.history.keep(payload)
+    delivery.history.keep_release(payload)
     before = looked_at(remote)["media"].expectations["jellyfin.lab.internal"]
     assert before.fingerprint == digest(remote, "media")
     (remote.path / "build/certs/media/tls.pem").unlink()
@@ -415,11 +415,11 @@ def test_a_jump_host_is_reached_as_pki_yaml_or_ssh_know_it(
     home: Home, said: str, user: str, name: str, port: int
 ) -> None:
     home.edit("network: av\n", f"network: av\n    deliver: ssh\n    probe: {said}\n")
-    way = looked_at(home)["media"].jump
-    assert way
-    assert (way.user, way.name, way.port) == (user, name, port)
-    assert way.address == ("10.10.0.10" if name == "monitoring" else "")
-    command = way.tunnel({"/tmp/x/0": "10.30.0.10:443"}, 5)  # noqa: S108
+    transport = looked_at(home)["media"].jump
+    assert transport
+    assert (transport.user, transport.name, transport.port) == (user, name, port)
+    assert transport.address == ("10.10.0.10" if name == "monitoring" else "")
+    command = transport.tunnel_command({"/tmp/x/0": "10.30.0.10:443"}, 5)  # noqa: S108
     assert command[-3:] == ("-L", "/tmp/x/0:10.30.0.10:443", name)  # noqa: S108
     assert "IdentitiesOnly=yes" not in command
 
@@ -446,10 +446,10 @@ def test_a_tunnel_is_refused_where_the_configuration_adds_a_forwarding_and_names
 def test_a_tunnel_without_such_a_line_is_tried_and_lends_no_agent(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("Host other\n    RemoteForward 1 localhost:1\nHost bastion\n    ForwardAgent yes\n")
-    way = Transport("bastion", "bastion", address="127.0.0.1", port=1, config=str(config))
-    with Tunnel(way, [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
+    transport = Transport("bastion", "bastion", address="127.0.0.1", port=1, config=str(config))
+    with Tunnel(transport, [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
         assert tunnel.fault.startswith("it cannot be reached: connect to host 127.0.0.1 port 1")
-    assert {"-a", "-x"} <= set(way.tunnel({}, 5))
+    assert {"-a", "-x"} <= set(transport.tunnel_command({}, 5))
 
 
 def test_a_jump_host_that_talks_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

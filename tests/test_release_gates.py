@@ -419,13 +419,13 @@ def delivery(tmp_path: Path, *, window: str = "", wanted: Any = None, receipt: R
     """A host that is delivered to by ssh, as far as files here tell of it."""
 
     class Known(Delivery):
-        def wanted(self) -> Any:
+        def desired_payload(self) -> Any:
             return wanted
 
     store = Store(tmp_path)
     if receipt:
         receipts.save(store.receipt("media"), receipt)
-    return Known("media", store, way="ssh", window=window)
+    return Known("media", store, transport="ssh", window=window)
 
 
 def taken(**changes: Any) -> Receipt:
@@ -479,7 +479,7 @@ def test_the_state_of_a_host_says_that_it_waits_only_while_it_does(pki: Pki, tmp
 
 
 def test_a_host_is_looked_at_again_after_twelve_hours_or_by_a_clock_that_went_back() -> None:
-    seen = Contact(looked_at=instant(START))
+    seen = Contact(checked_at=instant(START))
     assert [seen.is_old(START + span) for span in (timedelta(), 12 * HOUR - SECOND, 12 * HOUR, -SECOND)] == [
         False,
         False,
@@ -491,26 +491,26 @@ def test_a_host_is_looked_at_again_after_twelve_hours_or_by_a_clock_that_went_ba
 
 def test_a_contact_keeps_since_when_a_host_fails_unless_that_is_in_the_future() -> None:
     fault = PkiError("no answer", "look")
-    first = Contact(looked_at=instant(START)).failed(START + DAY, fault)
+    first = Contact(checked_at=instant(START)).failed(START + DAY, fault)
     later = first.failed(START + 3 * DAY, fault)
     assert (later.failing_since, later.days_failing(START + 3 * DAY)) == (instant(START + DAY), 2)
     assert later.failed(START + DAY, fault).failing_since == instant(START + DAY)
     assert later.failed(START, fault).failing_since == instant(START), "a clock was ahead"
     assert first.failed(START + DAY, fault).failing_since == first.failing_since
     assert (Contact().days_failing(START), first.days_failing(START + 2 * DAY - SECOND)) == (0, 0)
-    assert later.well(START + 4 * DAY) == Contact(looked_at=instant(START + 4 * DAY))
+    assert later.succeeded(START + 4 * DAY) == Contact(checked_at=instant(START + 4 * DAY))
 
 
 def test_a_contact_record_is_read_as_it_was_written_and_a_damaged_one_is_none(tmp_path: Path) -> None:
     path = tmp_path / "media.json"
     refused = ServiceRefusal("nginx says no", "look", services=("jellyfin",))
-    kept = Contact(looked_at=instant(START), drift=(Why.FILE_LINK(file="/x", to="/y"),)).failed(START, refused)
+    kept = Contact(checked_at=instant(START), drift=(Why.FILE_LINK(file="/x", to="/y"),)).failed(START, refused)
     assert kept.services == ("jellyfin",)
     kept.save(path)
     assert Contact.load(path) == kept
     path.write_bytes(path.read_bytes()[:-1])
     assert Contact.load(path) == Contact() == Contact.load(tmp_path / "none")
-    path.write_bytes(sealed_records.sealed({"looked_at": "", "surplus": 1}))
+    path.write_bytes(sealed_records.sealed({"checked_at": "", "surplus": 1}))
     assert Contact.load(path) == Contact()
 
 

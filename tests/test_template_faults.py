@@ -56,7 +56,7 @@ def release_fault(home: Home) -> str:
 
 
 def lost(home: Home) -> dict[str, str]:
-    return {one.name: one.fault.message for one in library(home).lost}
+    return {one.name: one.fault.message for one in library(home).unassigned}
 
 
 def delivered(home: Home, host: str) -> dict[str, bytes]:

@@ -110,4 +110,4 @@ def test_the_releases_of_a_host_are_kept_in_the_order_of_their_delivery(delivere
             os.utime(path, ns=(ahead, ahead))
     assert len(set(order)) == RELEASES_KEPT + 2
     assert [path.name for path in log.releases()] == order[-RELEASES_KEPT:]
-    assert log.find("media", "", order[-1]).release.digest == order[-2]
+    assert log.find_release("media", "", order[-1]).release.digest == order[-2]

@@ -80,7 +80,7 @@ def collect(context: Context, events: str) -> None:
 
 
 def _ssh(project: Project) -> dict[str, Delivery]:
-    return {name: one for name, one in plan.plan(project).deliveries.items() if one.way == "ssh"}
+    return {name: one for name, one in plan.plan(project).deliveries.items() if one.transport == "ssh"}
 
 
 def _encrypt(folder: Path, passphrase: Path, project: Project) -> None:

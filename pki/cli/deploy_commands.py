@@ -71,9 +71,9 @@ def bootstrap(
     with redirect_stdout(sys.stderr) if show else nullcontext():  # what is shown is to be run
         _make(context, ArtifactId("release", host))
     payload = _wanted(delivery)
-    is_local = delivery_targets.way(project, host, said).is_local
+    is_local = delivery_targets.transport_of(project, host, said).is_local
     public = "" if is_local else _public_key(context, project, key)
-    way = delivery_targets.way(project, host, said)  # with the key that may have been made just now
+    way = delivery_targets.transport_of(project, host, said)  # with the key that may have been made just now
     account = "" if is_local else way.user or "root"
     prepared = bootstraps.Bootstrap(
         host,
@@ -134,7 +134,7 @@ def drift(context: Context, host: str | None = None, json: bool = False) -> None
         )
     for name, found in looked.items():
         if not isinstance(found, PkiError):
-            deliveries[name].found_drift(found.drift, found.writable)
+            deliveries[name].record_drift(found.drift, found.writable)
     if json:
         DriftOutput(at=project.now, hosts=[_drift_row(name, found) for name, found in looked.items()]).show()
     else:
@@ -169,16 +169,16 @@ def diff(context: Context, host: str) -> None:
     """What the next delivery would change on a host, as a diff; of a private key only its fingerprint."""
     project = project_as_it_is(context)
     delivery = _delivery(context, project, host)
-    if delivery.wanted() is None:
+    if delivery.desired_payload() is None:
         project.insist_on_roots()
     payload = _wanted(delivery)
     receipt = delivery.receipt
     delivered = delivery.history.payload(receipt.release) if receipt else None
     with _said_of(host), _change(delivery, payload, project).session() as session:
-        looked = session.look()
+        looked = session.inspect()
         lines = [line for seen in looked for line in deploy_diff.diff_lines(session, seen, payload, delivered)]
         session.end()
-    delivery.found_drift(drifts.drift_reasons(looked, receipt), session.writable)
+    delivery.record_drift(drifts.drift_reasons(looked, receipt), session.writable)
     for line in lines or [f"{host} is as it should be"]:
         Screen().line(line)
 
@@ -204,7 +204,7 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
     receipt, present = delivery.receipt, Payload.of(project.store.release(host))
     if receipt is None or present is None:
         raise PkiError(f"{host}: was never delivered to", f"./run invoke deploy.push {host}")
-    earlier, before = delivery.history.find(host, to, receipt.release).release.digest, delivery.pinned()
+    earlier, before = delivery.history.find_release(host, to, receipt.release).release.digest, delivery.pinned()
     if not yes:
         again = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
         consent(f"put {host} back to release {earlier[:12]}, and hold it there until deploy.push?", again)
@@ -241,12 +241,12 @@ def show_history(context: Context, host: str, json: bool = False) -> None:
             "kept" if note["release"] in kept else "",
             str(note.get("why") or _verification_of(note.get("verification") or {})),
         )
-        for note in delivery.history.notes()
+        for note in delivery.history.log_entries()
     ]
     if json:
         told = [
             DeliveryRow(at=str(note["at"]), release=str(note["release"]), what=what, kept=bool(kept_), seen=seen)
-            for note, (_, _, what, kept_, seen) in zip(delivery.history.notes(), rows, strict=True)
+            for note, (_, _, what, kept_, seen) in zip(delivery.history.log_entries(), rows, strict=True)
         ]
         HistoryOutput(at=project.now, host=host, deliveries=told, state=delivery.state(project.now)).show()
         return
@@ -269,10 +269,10 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
         change = _change(delivery, payload, project)
         change.check(None)
         with change.session() as session:
-            seen = session.look()
+            seen = session.inspect()
             change.guard(session, seen, None)
             session.end()
-    delivery.found_drift(drifts.drift_reasons(seen, delivery.receipt), session.writable)
+    delivery.record_drift(drifts.drift_reasons(seen, delivery.receipt), session.writable)
     phrases = [*differences(seen), *session.writable]
     for phrase in phrases:
         screen.due(ArtifactId("deploy", host), str(phrase))
@@ -322,7 +322,7 @@ def _delivery(context: Context, project: Project, host: str) -> Delivery:
 
 
 def _wanted(delivery: Delivery) -> Payload:
-    if (payload := delivery.wanted()) is None:
+    if (payload := delivery.desired_payload()) is None:
         raise PkiError(f"{delivery.host}: its release is not there", f"./run doit release:{delivery.host}")
     return payload
 
@@ -358,20 +358,20 @@ class _Looked(NamedTuple):
 
 def _drift(delivery: Delivery, project: Project) -> _Looked | PkiError:
     try:
-        receipt, payload = delivery.receipt, delivery.wanted()
+        receipt, payload = delivery.receipt, delivery.desired_payload()
         if receipt is None and not delivery.has_lost_receipt:
             return _Looked([Why.NEVER_DEPLOYED()])
         if receipt is None:
             return _Looked([Why.RECEIPT_DAMAGED()])
         if not delivery.is_remote:
-            return _Looked(delivery.transport.drift(receipt))
+            return _Looked(delivery.folder_transport.drift(receipt))
         if payload is None:
             return _Looked([Why.STATED(text="its release is not there: ./run doit")])
         with delivery.change(payload, receipt, project.now).session() as session:
-            seen = session.look()
+            seen = session.inspect()
             session.end()
     except PkiError as error:
-        delivery.found_unreached(error, project.now)
+        delivery.record_unreached(error, project.now)
         return error
     found = drifts.drift_reasons(seen, receipt)
     drifted = [one for one in seen if drifts.drift_reasons([one], receipt)]

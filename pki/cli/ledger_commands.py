@@ -277,7 +277,7 @@ def _listed_on_hosts(project: Project, screen: Screen | None, without: frozenset
     deliveries = dict(plan.plan(project).deliveries)
     for name in without:
         known(name, deliveries, "host")
-    chosen = [one for name, one in deliveries.items() if name not in without and one.wanted() is not None]
+    chosen = [one for name, one in deliveries.items() if name not in without and one.desired_payload() is not None]
     with ThreadPoolExecutor(WIDTH) as pool:
         found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
     silent = [name for name, files in found.items() if isinstance(files, PkiError)]
@@ -299,7 +299,7 @@ def _chosen(context: Context, host: str) -> list[Delivery]:
         deliveries = dict(plan.plan(project_of(context)).deliveries)
         return [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
 
-    lacking = [ArtifactId("release", one.host) for one in chosen() if one.wanted() is None]
+    lacking = [ArtifactId("release", one.host) for one in chosen() if one.desired_payload() is None]
     if lacking:
         Run(home_of(context), now_of(context), evidence_of(context)).main(lacking)
     return chosen()
@@ -343,7 +343,9 @@ class _TakenIn:
 def _take_in(project: Project, source: str, files: Iterable[InstalledCrl]) -> _TakenIn:
     """Record what each CRL of some files lists."""
     listed = {one.digest: (file.path, one) for file in files for one in crl_files.parse_crls(file.content)}
-    found = [(one.within(path), recover_revocations.take_in(project, one.crl, source)) for path, one in listed.values()]
+    found = [
+        (one.describe(path), recover_revocations.take_in(project, one.crl, source)) for path, one in listed.values()
+    ]
     learnt = tuple(told for _, told in found if told)
     return _TakenIn(source, learnt, tuple(name for name, told in found if not told))
 

@@ -146,14 +146,14 @@ def deploy_key(ca: Path) -> str:
 def install(bootstrap: Bootstrap, way: Transport, *, as_root: bool) -> str:
     """Run the script on the host. Returns what it says; raises PkiError with its words when it fails."""
     shell = ("sh", "-s") if as_root else ("sudo", "-n", "sh", "-s")
-    command = shell if way.is_local else (*way.ssh(), shlex.join(shell))
+    command = shell if way.is_local else (*way.ssh_command(), shlex.join(shell))
     by_hand = f"by hand: ./run invoke deploy.bootstrap {bootstrap.host} --show > bootstrap.sh; there, as root: sh bootstrap.sh"
     try:
         return _run(command, bootstrap.script(), by_hand, way.limits)
     except _SshError as error:
         if way.is_local:
             raise
-        told = way.failure(255, error.what)
+        told = way.connection_error(255, error.what)
         if told.code in {ErrorCode.UNREACHABLE, ErrorCode.NEEDS_BOOTSTRAP}:  # deploy.bootstrap is what was typed
             told = PkiError(
                 told.message, f"ssh must get in there, as root or, with --login USER, to sudo; or {by_hand}"
@@ -165,12 +165,12 @@ def verify_start(way: Transport, payload: Payload, *, as_root: bool) -> None:
     """Let deliveries start pki-apply once, which changes nothing there. Raises PkiError when they cannot."""
     try:
         with Session(way, manifest_rows(payload, []), as_root=as_root) as session:
-            session.look()
+            session.inspect()
             session.end()
     except PkiError as error:
         # what was just typed is no advice
         is_typed = error.code is ErrorCode.NEEDS_BOOTSTRAP and not way.is_local
-        hint = f"try it: {shlex.join(way.login)}" if is_typed else error.hint
+        hint = f"try it: {shlex.join(way.login_command)}" if is_typed else error.hint
         what = f"{way.host}: pki-apply is in place, and deliveries cannot start it: {error.message}"
         raise PkiError(what, hint) from None
 

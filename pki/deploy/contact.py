@@ -27,7 +27,7 @@ class Contact:
     `writable` are the folders on the way to its files that others than root can write: only its administrator closes them.
     """
 
-    looked_at: str = ""
+    checked_at: str = ""
     failing_since: str = ""
     message: str = ""
     code: str = ErrorCode.OTHER
@@ -54,8 +54,8 @@ class Contact:
         refusal = self.refusal.as_json() if self.refusal else None
         filesystem.write(path, sealed_records.sealed({**asdict(self), "refusal": refusal, **told}))
 
-    def well(self, now: datetime, writable: tuple[Reason, ...] = ()) -> Contact:
-        return Contact(looked_at=instant(now), writable=writable)
+    def succeeded(self, now: datetime, writable: tuple[Reason, ...] = ()) -> Contact:
+        return Contact(checked_at=instant(now), writable=writable)
 
     @property
     def is_unreached(self) -> bool:
@@ -79,7 +79,7 @@ class Contact:
 
     def is_old(self, now: datetime) -> bool:
         """Whether it is time to look again."""
-        return not self.looked_at or not timedelta() <= now - moment(self.looked_at) < CHECK_INTERVAL
+        return not self.checked_at or not timedelta() <= now - moment(self.checked_at) < CHECK_INTERVAL
 
     def days_failing(self, now: datetime) -> int:
         return (now - moment(self.failing_since)).days if self.failing_since else 0

@@ -44,7 +44,7 @@ class ParsedCrl:
     def serials(self) -> frozenset[int]:
         return frozenset(entry.serial_number for entry in self.crl)
 
-    def within(self, path: str) -> str:
+    def describe(self, path: str) -> str:
         """What messages call it."""
         return f"the CRL of {self.crl.issuer.rfc4514_string()} in {path}"
 

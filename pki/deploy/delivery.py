@@ -39,7 +39,7 @@ URGENT_BEFORE = 2 * DAY  # what is left to a certificate when its host's window 
 class Engine(Protocol):
     """Something that delivers to many hosts in one go; it has told each what became of it when asked for that one."""
 
-    def untold(self, host: str) -> list[Reason]:
+    def unreported(self, host: str) -> list[Reason]:
         """What was done on a host in this run and is not said yet."""
         ...
 
@@ -59,7 +59,7 @@ class Delivery:
 
     host: str
     store: Store
-    way: str = "folder"
+    transport: str = "folder"
     window: str = ""
     destination: Callable[[], Destination] | None = None
     engine: Engine | None = None
@@ -71,7 +71,7 @@ class Delivery:
 
     @property
     def is_remote(self) -> bool:
-        return self.way != "folder"
+        return self.transport != "folder"
 
     @cached_property
     def history(self) -> History:
@@ -91,10 +91,10 @@ class Delivery:
         return Contact.load(self.store.contact(self.host))
 
     @property
-    def transport(self) -> FolderTransport:
+    def folder_transport(self) -> FolderTransport:
         return FolderTransport(self.store.host_root(self.host))
 
-    def wanted(self) -> Payload | None:
+    def desired_payload(self) -> Payload | None:
         """What should be on the host: its release, or the one at which it is pinned, with the newest CRLs.
 
         CRLs alone where the files of that one are lost with `build/`, or nobody knows which it is.
@@ -109,7 +109,7 @@ class Delivery:
             return present.crls() if present else None
         return kept.with_crls_of(present) if present else kept
 
-    def _is_crls_alone(self, payload: Payload) -> bool:
+    def _has_only_crls(self, payload: Payload) -> bool:
         """Whether only the CRLs of a pinned host are known: its other files stay as they are there."""
         return self.is_remote and self.pinned() is not None and all(file.crl for file in payload.release.files)
 
@@ -117,20 +117,20 @@ class Delivery:
 
     def stale(self, cache: Cache, now: datetime) -> list[Reason]:
         """Why the host must be delivered to: it never was, holds another release, drifted, or was not looked at lately."""
-        if self.engine and (done := self.engine.untold(self.host)):
+        if self.engine and (done := self.engine.unreported(self.host)):
             return done
         name = ArtifactId("deploy", self.host)
-        known = cache.recall(name, self._known)
+        known = cache.recall(name, self._cache_key)
         if known is not None and not self._is_due(known, now):
             return []
         reasons, watched = self._differences()
         if not reasons and not self.is_remote and (receipt := self.receipt):
-            reasons = self.transport.drift(receipt)
-            watched |= set(self.transport.watched(receipt))
-        looked_at = self.contact.looked_at if self.is_remote else ""
+            reasons = self.folder_transport.drift(receipt)
+            watched |= set(self.folder_transport.watched_paths(receipt))
+        looked_at = self.contact.checked_at if self.is_remote else ""
         if not reasons and watched:
             files = [*watched, *([str(self.store.contact(self.host))] if self.is_remote else [])]
-            cache.remember(name, self._known, files, [looked_at])
+            cache.remember(name, self._cache_key, files, [looked_at])
         if self.is_remote:
             if reasons and self.waits_for_root:
                 return []
@@ -139,10 +139,10 @@ class Delivery:
         return reasons
 
     @property
-    def _known(self) -> str:
+    def _cache_key(self) -> str:
         """What a finding depends on besides files."""
         pin = self.pinned() if self.is_remote else None
-        return f"{self.way} pinned {pin.release}" if pin else self.way
+        return f"{self.transport} pinned {pin.release}" if pin else self.transport
 
     def _is_due(self, known: list[str], now: datetime) -> bool:
         return self.is_remote and (bool(self._contact_reasons(now)) or not known[0])
@@ -153,12 +153,12 @@ class Delivery:
             return [Why.FAILING(date=contact.failing_since[:10])]
         if contact.drift:
             return list(contact.drift)
-        return [Why.CHECK_DUE(date=contact.looked_at[:10] or "no day yet")] if contact.is_old(now) else []
+        return [Why.CHECK_DUE(date=contact.checked_at[:10] or "no day yet")] if contact.is_old(now) else []
 
     def _differences(self) -> tuple[list[Reason], set[str]]:
         """Where release and receipt differ, and the files that tell."""
         path = self.store.receipt(self.host)
-        receipt, payload = receipts.load(path), self.wanted()
+        receipt, payload = receipts.load(path), self.desired_payload()
         if receipt is None:
             return [Why.RECEIPT_DAMAGED() if self.has_lost_receipt else Why.NEVER_DEPLOYED()], set()
         if payload is None:
@@ -168,9 +168,9 @@ class Delivery:
         wanted = {path: file for path, file in wanted.items() if receipt.held.get(path) != file["sha256"]}
         reasons = [Why.ADDED(what=path) for path in wanted if path not in has]
         reasons += [Why.CHANGED(what=path) for path in wanted if path in has and has[path] != wanted[path]]
-        if not self._is_crls_alone(payload):
+        if not self._has_only_crls(payload):
             reasons += [Why.SURPLUS(file=path) for path in has if path not in wanted]
-        return reasons, {str(path), *payload.watched}
+        return reasons, {str(path), *payload.manifest_paths}
 
     @property
     def drift(self) -> Sequence[Reason]:
@@ -181,21 +181,21 @@ class Delivery:
         return self._folder_drift(receipt) if receipt else ()
 
     def _folder_drift(self, receipt: Receipt) -> list[Reason]:
-        return [one for one in self.transport.drift(receipt) if one.code is not Why.LIST_DAMAGED]
+        return [one for one in self.folder_transport.drift(receipt) if one.code is not Why.LIST_DAMAGED]
 
-    def repaired(self, at: datetime) -> Sequence[Reason]:
+    def repaired_drift(self, at: datetime) -> Sequence[Reason]:
         """What a run that began at some moment found drifted on the host, and repaired."""
-        notes = self.history.notes()
+        notes = self.history.log_entries()
         return [one for note in notes if note["at"] == instant(at) for one in drifted(note.get("drift"))]
 
-    def found_drift(self, found: Sequence[Reason], writable: Sequence[Reason] = ()) -> None:
+    def record_drift(self, found: Sequence[Reason], writable: Sequence[Reason] = ()) -> None:
         """Keep what a look found, for the next run and for health; nothing where that is known already."""
         contact = replace(self.contact, drift=tuple(found), writable=tuple(writable))
         if self.is_remote and self.contact != contact:
             with suppress(PkiError):  # where nothing can be written, it is told all the same
                 contact.save(self.store.contact(self.host))
 
-    def found_unreached(self, error: PkiError, now: datetime) -> None:
+    def record_unreached(self, error: PkiError, now: datetime) -> None:
         """Keep that a look could not be held; the next run tries again."""
         if self.is_remote:
             with suppress(PkiError):
@@ -204,7 +204,7 @@ class Delivery:
     def is_behind(self, cache: Cache) -> bool:
         """Whether the host is owed something, as far as is known here: it waits for its window, a person or the next run."""
         name = ArtifactId("deploy", self.host)
-        known = cache.seen(name) is not None or cache.recall(name, self._known) is not None
+        known = cache.seen(name) is not None or cache.recall(name, self._cache_key) is not None
         return not known and bool(self._differences()[0])
 
     # -- when it may be --
@@ -215,14 +215,16 @@ class Delivery:
         root, receipt = self.root(), self.receipt
         if not self.is_remote or not root.fingerprint or self.trust is None:
             return False
-        return root.is_strange_to(receipt, lambda: self.delivered if receipt else self.history.newest, self.trust())
+        return root.is_unconnected_to(
+            receipt, lambda: self.delivered_payload if receipt else self.history.newest, self.trust()
+        )
 
     @property
     def waits_for_root(self) -> bool:
         """Whether nothing is delivered to the host before its new root is accepted."""
         return self.has_another_root and not self.root().is_accepted(self.host)
 
-    def insist_on_root(self) -> None:
+    def require_accepted_root(self) -> None:
         """Raise PkiError while the host waits for its new root to be accepted."""
         if self.waits_for_root:
             what = f"was deployed under another root, and {self.root().text} is not accepted for it"
@@ -234,7 +236,7 @@ class Delivery:
 
     def is_urgent(self, now: datetime) -> bool:
         """Whether something on the host runs out before the window would open again, or a revocation must get there."""
-        receipt, payload = self.receipt, self.wanted()
+        receipt, payload = self.receipt, self.desired_payload()
         if (receipt is None and not self.has_lost_receipt) or payload is None:
             return False
         if receipt and receipt.ends and moment(receipt.ends) - now < URGENT_BEFORE:
@@ -252,20 +254,20 @@ class Delivery:
 
         Raises PkiError with the host as it was; the next run tries again.
         """
-        payload = self.wanted()
+        payload = self.desired_payload()
         if payload is None:
             raise PkiError("its release is not there", "./run doit")
         if not self.is_remote:
-            return self._place(payload, now)
-        self.insist_on_root()
+            return self._deliver_to_folder(payload, now)
+        self.require_accepted_root()
         before = self.receipt
         if self.engine:
             return self._outcome(self.engine.deliver(self, now), before)
         try:
             change = self.change(payload, before, now)
-            return self._outcome(self.file(change, change.bring(self.delivered), now), before)
+            return self._outcome(self.record_outcome(change, change.deliver(self.delivered_payload), now), before)
         except PkiError as error:
-            raise self.failed(payload, error, now) from None
+            raise self.record_failure(payload, error, now) from None
 
     def _outcome(self, done: Sequence[Reason], before: Receipt | None) -> Outcome:
         """Return what became of a remote host; nothing was done on one that was as it should be."""
@@ -273,7 +275,7 @@ class Delivery:
         is_back = pin and before and after != before and pin.since >= moment(before.delivered_at)  # pinned since then
         return Outcome(Verb.ROLLED_BACK if is_back else Verb.DEPLOYED, tuple(done)) if done else UNCHANGED
 
-    def _place(self, payload: Payload, now: datetime) -> Outcome:
+    def _deliver_to_folder(self, payload: Payload, now: datetime) -> Outcome:
         """The same for a host in a folder, which tells only of what was there and should not have been."""
         ours = {file.sha256 for file in payload.release.files}
         found = [
@@ -286,11 +288,11 @@ class Delivery:
         told = foreign
         if self.has_lost_receipt:
             told = [Why.RECEIPT_DAMAGED(), *foreign]
-            told += [Why.BOTH_DAMAGED()] if self.transport.delivered(None) is None else []
+            told += [Why.BOTH_DAMAGED()] if self.folder_transport.delivered(None) is None else []
         known = self.receipt
         if known and (drift := self._folder_drift(known)):
-            self.history.note(now, known.release, "drift", drift=[one.as_json() for one in drift])
-        receipt = self.transport.deliver(payload, known, now)
+            self.history.add_log_entry(now, known.release, "drift", drift=[one.as_json() for one in drift])
+        receipt = self.folder_transport.deliver(payload, known, now)
         receipts.save(
             self.store.receipt(self.host), replace(receipt, roots=preflight.root_subjects(payload, self.trust()))
         )
@@ -298,67 +300,71 @@ class Delivery:
 
     def crls_in_place(self) -> list[InstalledCrl]:
         """Every CRL file of the release as the host has it: one contact, which changes nothing there."""
-        if (wanted := self.wanted()) is None:
+        if (wanted := self.desired_payload()) is None:
             raise PkiError("its release is not there", f"./run doit release:{self.host}")
         if not self.is_remote:
             return list(installed_crls.read_from_folder(self.store.host_root(self.host), wanted))
-        to = self._to()
-        found = installed_crls.fetch(to.way, wanted.crls(), as_root=to.as_root)
-        self.history.saw(one.content for one in found)
+        to = self._resolve_destination()
+        found = installed_crls.fetch(to.transport, wanted.crls(), as_root=to.as_root)
+        self.history.record_installed_crls(one.content for one in found)
         return found
 
     def check(self, change: Change) -> Findings:
         """Look at a release before it leaves, held against what the host has by our own memory."""
-        return change.check(self.delivered)
+        return change.check(self.delivered_payload)
 
     @property
-    def delivered(self) -> Payload | None:
+    def delivered_payload(self) -> Payload | None:
         """What the host has, by our own memory."""
         receipt = self.receipt
         if receipt is None:
             return None
-        return self.history.payload(receipt.release) if self.is_remote else self.wanted()
+        return self.history.payload(receipt.release) if self.is_remote else self.desired_payload()
 
-    def file(self, change: Change, outcome: HostOutcome, now: datetime) -> list[Reason]:
+    def record_outcome(self, change: Change, outcome: HostOutcome, now: datetime) -> list[Reason]:
         """Keep what became of a change: receipt, history and contact."""
         taken, known = outcome.receipt, self.receipt
         if outcome.drift:
-            self.history.note(now, taken.release, "drift", drift=[one.as_json() for one in outcome.drift])
-        if known and self._is_crls_alone(change.payload):
+            self.history.add_log_entry(now, taken.release, "drift", drift=[one.as_json() for one in outcome.drift])
+        if known and self._has_only_crls(change.payload):
             files = {file["path"]: file for file in (*known.files, *taken.files)}
             taken = replace(taken, release=known.release, files=tuple(files[path] for path in sorted(files)))
         if taken != known:
             verifications = {name: str(seen) for name, seen in (taken.verification or {}).items()}
             if known and taken == replace(known, verification=taken.verification):
-                self.history.note(now, taken.release, "looked at", verification=verifications)
+                self.history.add_log_entry(now, taken.release, "looked at", verification=verifications)
             else:
                 if any(not file.crl for file in change.payload.release.files):
-                    self.history.keep(change.payload, pin.release if (pin := self.pinned()) else "")
-                self.history.note(now, taken.release, "delivered", files=len(outcome.done), verification=verifications)
+                    self.history.keep_release(change.payload, pin.release if (pin := self.pinned()) else "")
+                self.history.add_log_entry(
+                    now, taken.release, "delivered", files=len(outcome.done), verification=verifications
+                )
             receipts.save(self.store.receipt(self.host), taken)
-        self.contact.well(now, outcome.writable).save(self.store.contact(self.host))
+        self.contact.succeeded(now, outcome.writable).save(self.store.contact(self.host))
         return list(outcome.done)
 
-    def failed(self, payload: Payload, error: PkiError, now: datetime) -> PkiError:
+    def record_failure(self, payload: Payload, error: PkiError, now: datetime) -> PkiError:
         """Keep that a change failed; returns the error as it is to be told."""
         self.contact.failed(now, error).save(self.store.contact(self.host))
-        self.history.note(now, payload.release.digest, "failed", why=error.message)
+        self.history.add_log_entry(now, payload.release.digest, "failed", why=error.message)
         if isinstance(error, UnreachableError):
-            return PkiError(self._time_left(now, error.last or error.message), error.hint, error.code)
+            return PkiError(self._unreachable_text(now, error.last or error.message), error.hint, error.code)
         return error
 
     def change(self, payload: Payload, receipt: Receipt | None, now: datetime) -> Change:
-        held, is_part = self.pinned() is not None, self._is_crls_alone(payload)
+        held, is_part = self.pinned() is not None, self._has_only_crls(payload)
         if receipt and is_part:
             paths = {file.path for file in payload.release.files}
             receipt = replace(receipt, files=tuple(file for file in receipt.files if file["path"] in paths))
-        return Change(self._to(), payload, receipt, now, held=held, recall=self.history.crl, is_part=is_part)
+        return Change(
+            self._resolve_destination(), payload, receipt, now, held=held, recall=self.history.crl, is_part=is_part
+        )
 
-    def _to(self) -> Destination:
+    def _resolve_destination(self) -> Destination:
         assert self.destination is not None
         return self.destination()
 
-    def _time_left(self, now: datetime, message: str) -> str:
+    def _unreachable_text(self, now: datetime, message: str) -> str:
         """`unreachable for 3 days; its certificate runs out in 12 days`, with what ssh said."""
         days, receipt = self.contact.days_failing(now), self.receipt
         since = f"unreachable for {days} day{'s' if days != 1 else ''}" if days else "unreachable"

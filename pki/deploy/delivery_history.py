@@ -37,7 +37,7 @@ class History:
 
     # -- releases --
 
-    def keep(self, payload: Payload, pinned: str = "") -> None:
+    def keep_release(self, payload: Payload, pinned: str = "") -> None:
         """Keep a delivered release with its newest CRLs, and forget the oldest ones, but for the one that is pinned."""
         before = [path.stat().st_mtime_ns for path in self.releases()]
         place = self.folder / payload.release.digest
@@ -67,7 +67,7 @@ class History:
         found = self.releases()
         return self.payload(found[-1].name) if found else None
 
-    def find(self, host: str, release: str, present: str) -> Payload:
+    def find_release(self, host: str, release: str, present: str) -> Payload:
         """A kept release by the beginning of its name; without one, that before the present one."""
         names = [path.name for path in self.releases()]
         others = [name for name in names if name != present]
@@ -94,7 +94,7 @@ class History:
         path = self.crls().get(digest)
         return filesystem.read(path) if path else None
 
-    def saw(self, contents: Iterable[bytes]) -> None:
+    def record_installed_crls(self, contents: Iterable[bytes]) -> None:
         """Remember the CRL files that the host was seen with, in place of those of the last time."""
         place = self.folder / "seen"
         shutil.rmtree(place, ignore_errors=True)
@@ -102,7 +102,7 @@ class History:
 
     # -- the log --
 
-    def note(self, now: datetime, release: str, what: str, **more: object) -> None:
+    def add_log_entry(self, now: datetime, release: str, what: str, **more: object) -> None:
         """Add a line to the log; of one that has become too long the last half is kept. `more` are texts and numbers."""
         filesystem.make_folder(self.folder, 0o700)
         more = {key: shorten(value, TEXT_LENGTH) if isinstance(value, str) else value for key, value in more.items()}
@@ -112,7 +112,7 @@ class History:
         if size > LOG_BYTES or (size > LOG_LINES * MIN_LINE_BYTES and len(_lines(path)) > LOG_LINES):
             filesystem.write(path, b"".join(_last_half(_lines(path))))
 
-    def notes(self) -> list[Mapping[str, Any]]:
+    def log_entries(self) -> list[Mapping[str, Any]]:
         """The lines of the log that are as they were written: a killed run cuts one short, a disk changes one."""
         return [
             note for line in _lines(self.folder / "log.jsonl") if (note := sealed_records.unsealed(line)) is not None

@@ -55,7 +55,7 @@ class FolderTransport:
         ways = (self._root.joinpath(file["path"].lstrip("/")).parents for file in receipt.files)
         return sorted({one for way in ways for one in way if one != self._root and one.is_relative_to(self._root)})
 
-    def watched(self, receipt: Receipt) -> list[str]:
+    def watched_paths(self, receipt: Receipt) -> list[str]:
         folders = map(str, self._folders(receipt))
         return [str(self._list), *folders, *(str(self._root / file["path"].lstrip("/")) for file in receipt.files)]
 

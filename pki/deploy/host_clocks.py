@@ -47,7 +47,7 @@ def _clock_offset(way: Transport, clock: Callable[[], datetime]) -> timedelta | 
     ):
         wire.send(opening_message(way.host, ()))
         for _ in range(host_output.max_answers(0)):
-            answer = host_output.read(wire.line()) or {}
+            answer = host_output.read(wire.read_line()) or {}
             if "pki-apply" in answer or "error" in answer:
                 date = answer_date(answer)
                 return date - clock() if date else None

@@ -66,7 +66,7 @@ def fetch(way: Transport, payload: Payload, *, as_root: bool) -> list[InstalledC
     """The CRL files of a release as the host has them: one contact, which changes nothing there."""
     known = {file.sha256: file for file in payload.release.files}
     with Session(way, manifest_rows(payload, []), as_root=as_root) as session:
-        seen = session.look()
+        seen = session.inspect()
         recall = partial(_content_by_digest, payload, known)
         found = list(read_from_session(session, seen, payload, recall))
         session.end()
@@ -145,4 +145,4 @@ def _faults(ours: Sequence[ParsedCrl], found: InstalledCrl, trust: Trust, now: d
         for new in ours:
             if new.issuer == old.issuer:
                 for fault in crl_files.regression_faults(new, old, trust.has_ended, now):
-                    yield f"{new.within(found.path)} {fault}"
+                    yield f"{new.describe(found.path)} {fault}"

@@ -155,31 +155,31 @@ class Library:
 
     files: tuple[ManagedFile, ...]
     templates: Templates
-    lost: tuple[UnassignedFile, ...] = ()
-    _alike: dict[Hashable, Selection] = field(default_factory=dict)
-    _named: set[str] = field(default_factory=set)
+    unassigned: tuple[UnassignedFile, ...] = ()
+    _selections: dict[Hashable, Selection] = field(default_factory=dict)
+    _used_selectors: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._named.update(selector for file in self.files for selector in file.selectors)
+        self._used_selectors.update(selector for file in self.files for selector in file.selectors)
 
     def for_host(self, name: str, host: Host | None) -> Selection:
         """The files of one host; hosts that no selector tells apart share one selection."""
-        if name in self._alike:
-            return self._alike[name]
+        if name in self._selections:
+            return self._selections[name]
         alike: Hashable = name
-        if host is not None and name not in self._named:
+        if host is not None and name not in self._used_selectors:
             alike = (
                 host.proxy,
                 host.network,
                 host.scope,
                 frozenset(host.trust),
                 frozenset(service.access for service in host.services.values()),
-                frozenset(name for name in host.services if ArtifactId("service", name) in self._named),
+                frozenset(name for name in host.services if ArtifactId("service", name) in self._used_selectors),
             )
-        if alike not in self._alike:
-            self._alike[alike] = Selection.of(tuple(file for file in self.files if file.is_for(name, host)))
-        self._alike[name] = self._alike[alike]
-        return self._alike[name]
+        if alike not in self._selections:
+            self._selections[alike] = Selection.of(tuple(file for file in self.files if file.is_for(name, host)))
+        self._selections[name] = self._selections[alike]
+        return self._selections[name]
 
 
 def read_library(
@@ -243,13 +243,13 @@ class Reader:
             faults.append(fault)
         try:
             if not source.fault:
-                reads, artifacts, files = self._remembered(file, source.text)
+                reads, artifacts, files = self._references_of(file, source.text)
                 for other in sorted(files):
                     for name in names(self._folder) if other == "*" else [other]:
                         digest.update(self._content(name))
                 file = replace(file, digest=digest.hexdigest(), reads=reads, artifacts=artifacts)
                 request, remarks = self._request(file, source.text)
-                file = replace(file, request=request, remarks=(*remarks, *self._cut_out(file, source.text)))
+                file = replace(file, request=request, remarks=(*remarks, *self._accidental_comments(file, source.text)))
         except PkiError as fault:
             faults.append(fault)
         except Exception as error:  # noqa: BLE001 - whatever is in one file stops that file alone
@@ -274,7 +274,7 @@ class Reader:
         reading = openssl_cnf.read(found, shown, (self._folder / file.name).parent)
         return reading._replace(remarks=()) if said and reading.request else reading
 
-    def _cut_out(self, file: ManagedFile, text: str) -> Iterator[openssl_cnf.Remark]:
+    def _accidental_comments(self, file: ManagedFile, text: str) -> Iterator[openssl_cnf.Remark]:
         """What comments of the template may take out of a file by mistake."""
         for lines in (
             template_delimiters.cut_out(text, self.templates.lex) if "deploy-artifact" not in file.headers else ()
@@ -337,7 +337,7 @@ class Reader:
         except (PkiError, ValueError):
             return b""
 
-    def _remembered(self, file: ManagedFile, text: str) -> References:
+    def _references_of(self, file: ManagedFile, text: str) -> References:
         """What a file uses, taken apart once for each text that it had."""
         name = ArtifactId("template", file.name)
         if known := self._memory.recall(name, file.digest):

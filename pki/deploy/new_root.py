@@ -24,10 +24,10 @@ class NewRoot:
 
     name: str
     fingerprint: str
-    vouched: frozenset[str]
+    connected: frozenset[str]
     accepted: Callable[[], Mapping[str, Collection[str]]]
 
-    def is_strange_to(self, receipt: Receipt | None, delivered: Callable[[], Payload | None], trust: Trust) -> bool:
+    def is_unconnected_to(self, receipt: Receipt | None, delivered: Callable[[], Payload | None], trust: Trust) -> bool:
         """Whether a host was deployed under a root that nothing connects with this one.
 
         Without a receipt, or with one that names no root, what was delivered tells. A host that got none may get any.
@@ -35,11 +35,11 @@ class NewRoot:
         if not self.fingerprint or (receipt and receipt.transport == "folder"):
             return False
         if receipt and receipt.roots:
-            return self.vouched.isdisjoint(receipt.roots)
+            return self.connected.isdisjoint(receipt.roots)
         if (payload := delivered()) is None:
             return False
         roots = preflight.root_subjects(payload, trust)
-        return self.vouched.isdisjoint(roots) if roots else preflight.has_unknown_ca(payload, trust)
+        return self.connected.isdisjoint(roots) if roots else preflight.has_unknown_ca(payload, trust)
 
     def is_accepted(self, host: str) -> bool:
         return self.fingerprint in self.accepted().get(host, ())

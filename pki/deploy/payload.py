@@ -49,6 +49,6 @@ class Payload:
         return content
 
     @property
-    def watched(self) -> set[str]:
+    def manifest_paths(self) -> set[str]:
         """The manifests whose state tells whether this is still what is wanted."""
         return {str(folder / "manifest.json") for folder in self.folders.values()}

@@ -50,12 +50,12 @@ class Trust:
     _roots: dict[bytes, x509.Certificate | None] = field(default_factory=dict)
 
     @cached_property
-    def known(self) -> dict[bytes, list[x509.Certificate]]:
+    def cas_by_subject(self) -> dict[bytes, list[x509.Certificate]]:
         """Every CA by its subject."""
         return _by_subject(self.roots + b"\n" + self.authorities)
 
     @cached_property
-    def known_for_crls(self) -> dict[bytes, list[x509.Certificate]]:
+    def crl_signers_by_subject(self) -> dict[bytes, list[x509.Certificate]]:
         """Every CA that may sign a CRL, by its subject."""
         return _by_subject(self.roots + b"\n" + self.authorities + b"\n" + self.adopted)
 
@@ -65,7 +65,7 @@ class Trust:
 
     def issuer(self, signed: x509.Certificate) -> x509.Certificate | None:
         """The known CA that signed a certificate."""
-        candidates = self.known.get(signed.issuer.public_bytes(), [])
+        candidates = self.cas_by_subject.get(signed.issuer.public_bytes(), [])
         return next((one for one in candidates if canonical.is_issued_by(signed, one)), None)
 
     def root_of(self, certificate: x509.Certificate) -> x509.Certificate | None:
@@ -83,7 +83,7 @@ class Trust:
         """Whether a known CA signed a CRL; remembered, because many hosts get the same."""
         digest = listed.digest
         if digest not in self._judged:
-            keys = map(ca_public_key, self.known_for_crls.get(listed.issuer, []))
+            keys = map(ca_public_key, self.crl_signers_by_subject.get(listed.issuer, []))
             self._judged[digest] = any(canonical.is_signed_by(listed.crl, key) for key in keys)
         return self._judged[digest]
 
@@ -302,7 +302,7 @@ def _crls_of_file(file: File, content: bytes) -> tuple[ParsedCrl, ...]:
 
 def _crl_faults(content: FileContent, trust: Trust, now: datetime) -> Iterator[str]:
     for listed in content.crls:
-        what, crl = listed.within(content.file.path), listed.crl
+        what, crl = listed.describe(content.file.path), listed.crl
         if not trust.has_signed(listed):
             yield f"{what} was signed by no authority of this project"
         if crl.last_update_utc > now:

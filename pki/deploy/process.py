@@ -61,7 +61,7 @@ class Process:
         self._err = self._process.stderr.fileno()
         for pipe in (self._in, self._err):
             os.set_blocking(pipe, False)
-        self._waiting, self._complaint = bytearray(), b""
+        self._buffer, self._errors = bytearray(), b""
         self._channels = [self._out, self._err]
         self._limits = limits
         self._ends = time.monotonic() + limits.whole
@@ -76,11 +76,11 @@ class Process:
         assert self._process.stderr
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        self._end()
+        self._wait()
         self._process.stdout.close()
         self._process.stderr.close()
 
-    def allow(self, seconds: float) -> None:
+    def extend_deadline(self, seconds: float) -> None:
         """Add time that the other end did not take: it was we who made it wait."""
         self._ends += seconds
 
@@ -91,38 +91,38 @@ class Process:
                 view = view[os.write(self._in, view) :]
                 deadline = self._deadline()
             except BlockingIOError:
-                channels = ready(self._channels[1:], [self._in], self._left(deadline))
+                channels = ready(self._channels[1:], [self._in], self._remaining(deadline))
                 if self._err in channels:
-                    self._hear()
-                if self._in not in channels and not self._left(deadline):
-                    raise self._late("took nothing") from None
+                    self._read_errors()
+                if self._in not in channels and not self._remaining(deadline):
+                    raise self._limit_error("took nothing") from None
             except OSError:
                 raise DisconnectedError("the connection was lost") from None
 
-    def line(self) -> bytes:
+    def read_line(self) -> bytes:
         """The next line, without its end, of at most 64 kB."""
         deadline, begins = self._deadline(), 0
-        while (end := self._waiting.find(b"\n", begins)) < 0:
-            begins = len(self._waiting)
+        while (end := self._buffer.find(b"\n", begins)) < 0:
+            begins = len(self._buffer)
             if begins >= LINE:
                 raise LimitError(f"sent a line of more than {LINE} bytes")
             self._read_some(deadline)
         if end >= LINE:
             raise LimitError(f"sent a line of more than {LINE} bytes")
-        found = bytes(self._waiting[:end])
-        del self._waiting[: end + 1]
+        found = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
         return found
 
-    def exactly(self, size: int) -> bytes:
+    def read_exactly(self, size: int) -> bytes:
         deadline = self._deadline()
-        while len(self._waiting) < size:
+        while len(self._buffer) < size:
             self._read_some(deadline)
             deadline = self._deadline()
-        found = bytes(self._waiting[:size])
-        del self._waiting[:size]
+        found = bytes(self._buffer[:size])
+        del self._buffer[:size]
         return found
 
-    def rest(self) -> bytes:
+    def read_rest(self) -> bytes:
         """End its input, and take what it says until it has ended: the last 16 kB of that."""
         assert self._process.stdin
         with contextlib.suppress(OSError):
@@ -131,11 +131,11 @@ class Process:
         try:
             while True:
                 self._read_some(deadline)
-                del self._waiting[:-ERROR_BYTES]
+                del self._buffer[:-ERROR_BYTES]
         except LimitError:
             raise
         except DisconnectedError:
-            return bytes(self._waiting)
+            return bytes(self._buffer)
 
     def _deadline(self) -> float:
         return time.monotonic() + self._limits.progress
@@ -143,28 +143,28 @@ class Process:
     def _read_some(self, deadline: float) -> None:
         """Take what waits on either channel; what comes on the error channel is no progress."""
         while True:
-            left = self._left(deadline)
+            left = self._remaining(deadline)
             channels = ready(self._channels, [], left) if left else set()
             if not channels:
-                raise self._late("sent no answer")
+                raise self._limit_error("sent no answer")
             if self._err in channels:
-                self._hear()
+                self._read_errors()
             if self._out in channels:
                 data = os.read(self._out, READ_BYTES)
                 if not data:
                     raise DisconnectedError("the connection was lost")
-                self._waiting += data
+                self._buffer += data
                 return
 
-    def _late(self, what: str) -> LimitError:
+    def _limit_error(self, what: str) -> LimitError:
         if time.monotonic() >= self._ends:
             return LimitError(f"took longer than {self._limits.whole:g} s in all")
         return LimitError(f"{what} for {self._limits.progress:g} s")
 
-    def _left(self, deadline: float) -> float:
+    def _remaining(self, deadline: float) -> float:
         return max(0.0, min(deadline, self._ends) - time.monotonic())
 
-    def _hear(self) -> None:
+    def _read_errors(self) -> None:
         """Take what waits on the error channel, and forget what is too much."""
         try:
             data = os.read(self._err, READ_BYTES)
@@ -172,28 +172,28 @@ class Process:
             return
         if not data:
             self._channels.remove(self._err)
-        self._complaint = (self._complaint + data)[-ERROR_BYTES:]
+        self._errors = (self._errors + data)[-ERROR_BYTES:]
 
-    def ended(self) -> tuple[int, str]:
+    def finish(self) -> tuple[int, str]:
         """The exit status of the process (which must be about to end), and what it complained about."""
-        status = self._end()
+        status = self._wait()
         deadline = time.monotonic() + EXIT_TIMEOUT
         while self._err in self._channels and time.monotonic() < deadline and ready([self._err], [], 0):
-            self._hear()
-        return status, self._complaint.decode(errors="replace").strip()
+            self._read_errors()
+        return status, self._errors.decode(errors="replace").strip()
 
-    def stop(self) -> None:
+    def terminate(self) -> None:
         """Ask the process to end, where its input says nothing to it."""
         self._process.terminate()
 
-    def _end(self) -> int:
+    def _wait(self) -> int:
         """Wait until the process has ended, first for the end of what it says: `Popen.wait` sleeps between its looks."""
         deadline = time.monotonic() + EXIT_TIMEOUT
         self._ends = max(self._ends, deadline)
         with contextlib.suppress(DisconnectedError):
             while self._process.returncode is None:  # what it started may go on after its end
                 self._read_some(deadline)
-                self._waiting.clear()
+                self._buffer.clear()
         try:
             return self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -213,6 +213,6 @@ def run(command: tuple[str, ...], words: bytes, limits: Limits) -> tuple[int, st
             raise
         except DisconnectedError:
             pass  # why it took no more is in what it says
-        said = wire.rest()
-        status, complaint = wire.ended()
+        said = wire.read_rest()
+        status, complaint = wire.finish()
     return status, said.decode(errors="replace").strip(), complaint

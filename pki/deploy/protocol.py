@@ -102,7 +102,7 @@ class FileState:
     row: Row
     state: str
     sha256: str
-    to: str = ""
+    link_target: str = ""
 
     @property
     def reason(self) -> Reason:
@@ -114,7 +114,7 @@ class FileState:
             "mode": Why.FILE_OTHER_MODE(file=file.path, expected=file.mode),
             "owner": Why.FILE_OWNER(file=file.path, owner=file.owner),
             "special": Why.FILE_SPECIAL(file=file.path),
-            "link": Why.FILE_LINK(file=file.path, to=link_target_text(self.to)),
+            "link": Why.FILE_LINK(file=file.path, to=link_target_text(self.link_target)),
             "extra": Why.SURPLUS(file=file.path),
             "owed": Why.FILE_OWED(file=file.path),
             "held": Why.FILE_HELD(file=file.path),
@@ -158,51 +158,55 @@ class Session:
     """
 
     def __init__(self, way: Transport, rows: Sequence[Row], *, as_root: bool) -> None:
-        self._way = way
+        self._transport = way
         self._rows = {row.number: row for row in rows}
         self._as_root = as_root
-        self._answers = 0
-        self.hello: Answer = {}
-        self.others: list[dict[str, str]] = []
+        self._answer_count = 0
+        self.greeting: Answer = {}
+        self.surplus: list[dict[str, str]] = []
         self.writable: tuple[Reason, ...] = ()
         self.stuck: list[Answer] = []
 
     def __enter__(self) -> Self:
         try:
-            self._wire = Process(self._way.command(as_root=self._as_root), self._way.limits)
+            self._process = Process(self._transport.command(as_root=self._as_root), self._transport.limits)
         except FileNotFoundError as error:
-            raise self._way.failure(127, f"{error.filename}: not found") from None
+            raise self._transport.connection_error(127, f"{error.filename}: not found") from None
         try:
             self._greet()
         except BaseException:
-            self._wire.__exit__()
+            self._process.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._wire.__exit__()
+        self._process.__exit__()
 
     def _greet(self) -> None:
         """Open the dialogue; before it answers, the host ends what was interrupted, and says how that went."""
         try:
-            self._wire.send(opening_message(self._way.host, self._rows.values()))
+            self._process.send(opening_message(self._transport.host, self._rows.values()))
         except LimitError as limit:
-            raise self._way.too_much(str(limit)) from None
+            raise self._transport.limit_error(str(limit)) from None
         except DisconnectedError:
             pass  # what it said before it hung up is the better reason
         while True:
-            line = self._told(self._wire.line)
+            line = self._receive(self._process.read_line)
             answer = host_output.read(line)
             if answer is None:
                 text = line.decode(errors="replace")
-                raise invalid_answer(self._way.host, text) if self._way.is_local else self._way.not_greeted(text)
+                raise (
+                    invalid_answer(self._transport.host, text)
+                    if self._transport.is_local
+                    else self._transport.greeting_error(text)
+                )
             if host_output.STUCK in answer:
                 self.stuck.append(answer)
-            if "pki-apply" in self._heard(answer):
-                self.hello = answer
+            if "pki-apply" in self._checked(answer):
+                self.greeting = answer
                 return
 
-    def look(self) -> list[FileState]:
+    def inspect(self) -> list[FileState]:
         """What the host has of every file in the manifest.
 
         `others` is then what it has from us besides, `writable` the folders on the way that others than root can write.
@@ -213,11 +217,11 @@ class Session:
                 more.append(answer)
                 continue
             if len(found) == len(rows):
-                raise invalid_answer(self._way.host, answer)
-            found.append(_file_state(self._way.host, rows[len(found)], answer))
+                raise invalid_answer(self._transport.host, answer)
+            found.append(_file_state(self._transport.host, rows[len(found)], answer))
         if len(found) != len(rows):
-            raise invalid_answer(self._way.host, answer)
-        self.others = surplus_files(self._way.host, more)
+            raise invalid_answer(self._transport.host, answer)
+        self.surplus = surplus_files(self._transport.host, more)
         self.writable = writable_folders(more)
         return found
 
@@ -226,14 +230,14 @@ class Session:
         self._send(f"show {seen.row.number}\n".encode())
         size = self._answer().get("bytes")
         if size is None:
-            raise invalid_answer(self._way.host, {"bytes": size})
+            raise invalid_answer(self._transport.host, {"bytes": size})
         if size > largest:
             path = seen.row.file.path
             raise PkiError(
                 f"{path} there has {size} bytes, and at most {largest} are read",
-                f"look at it on {self._way.host}: ls -l {path}",
+                f"look at it on {self._transport.host}: ls -l {path}",
             )
-        return self._told(lambda: self._wire.exactly(size))
+        return self._receive(lambda: self._process.read_exactly(size))
 
     def place(self, rows: Sequence[Row], payload: Payload, *, settle: bool = False) -> None:
         """Send files and let them be placed; the host validates and reloads, and has undone all if this raises.
@@ -247,70 +251,70 @@ class Session:
         while "state" not in said[-1]:
             said.append(self._answer())
             del said[MAX_ANSWERS:-1]
-        if refusal := host_output.refusal(said, self._way.host):
+        if refusal := host_output.refusal(said, self._transport.host):
             raise refusal_error(refusal, self._rows.values())
         if said[-1]["state"] != ("kept" if settle else "placed"):
-            raise invalid_answer(self._way.host, said[-1])
+            raise invalid_answer(self._transport.host, said[-1])
 
     def keep(self) -> None:
         self._send(b"keep\n")
-        self._until("kept")
+        self._wait_for_state("kept")
 
     def undo(self) -> None:
         self._send(b"undo\n")
-        self._until("undone")
+        self._wait_for_state("undone")
 
-    def allow(self, seconds: float) -> None:
+    def extend_deadline(self, seconds: float) -> None:
         """Give the host time that it did not take itself."""
-        self._wire.allow(seconds)
+        self._process.extend_deadline(seconds)
 
     def end(self) -> None:
         self._send(b"end\n")
 
     # -- lines --
 
-    def _until(self, state: str) -> None:
+    def _wait_for_state(self, state: str) -> None:
         while "state" not in (answer := self._answer()):
             pass
         if answer["state"] == "undone" != state:
             raise HostRefusal("put the previous files back by itself", NEXT_RUN, ErrorCode.UNDONE)
         if answer["state"] != state:
-            raise invalid_answer(self._way.host, answer)
+            raise invalid_answer(self._transport.host, answer)
 
     def _send(self, data: bytes) -> None:
         try:
-            self._wire.send(data)
+            self._process.send(data)
         except LimitError as limit:
-            raise self._way.too_much(str(limit)) from None
+            raise self._transport.limit_error(str(limit)) from None
         except DisconnectedError:
             while True:  # what it said before it hung up is the better reason
                 self._answer()
 
-    def _told(self, ask: Callable[[], bytes]) -> bytes:
+    def _receive(self, ask: Callable[[], bytes]) -> bytes:
         try:
             return ask()
         except LimitError as limit:
-            raise self._way.too_much(str(limit)) from None
+            raise self._transport.limit_error(str(limit)) from None
         except DisconnectedError as silence:
-            status, complaint = self._wire.ended()
-            if not self._answers:
-                raise self._way.not_started(status, complaint) from None
-            raise self._way.failure(status, complaint or str(silence)) from None
+            status, complaint = self._process.finish()
+            if not self._answer_count:
+                raise self._transport.start_error(status, complaint) from None
+            raise self._transport.connection_error(status, complaint or str(silence)) from None
 
     def _answer(self) -> Answer:
-        line = self._told(self._wire.line)
+        line = self._receive(self._process.read_line)
         answer = host_output.read(line)
         if answer is None:
-            raise invalid_answer(self._way.host, line.decode(errors="replace"))
-        return self._heard(answer)
+            raise invalid_answer(self._transport.host, line.decode(errors="replace"))
+        return self._checked(answer)
 
-    def _heard(self, answer: Answer) -> Answer:
+    def _checked(self, answer: Answer) -> Answer:
         """Count an answer."""
-        self._answers += 1
-        if self._answers > host_output.max_answers(len(self._rows)):
-            raise self._way.too_much(f"sent more than {host_output.max_answers(len(self._rows))} answers")
+        self._answer_count += 1
+        if self._answer_count > host_output.max_answers(len(self._rows)):
+            raise self._transport.limit_error(f"sent more than {host_output.max_answers(len(self._rows))} answers")
         if "error" in answer:
-            hint = f"./run invoke deploy.bootstrap {self._way.host}"
+            hint = f"./run invoke deploy.bootstrap {self._transport.host}"
             raise PkiError(plain(answer["error"]), hint, ErrorCode.NEEDS_BOOTSTRAP)
         return answer
 

@@ -77,7 +77,7 @@ class Transport:
     def is_local(self) -> bool:
         return not self.name
 
-    def ssh(self) -> tuple[str, ...]:
+    def ssh_command(self) -> tuple[str, ...]:
         """The client with its options, up to and with the destination; the user's own configuration decides the rest."""
         return ("ssh", *NO_FORWARDING, *self._options(CONNECT_TIMEOUT, ["-o", "IdentitiesOnly=yes"]), self.name)
 
@@ -87,7 +87,7 @@ class Transport:
         return self.user or ("this user" if self.is_local else "the deployment account")
 
     @property
-    def login(self) -> tuple[str, ...]:
+    def login_command(self) -> tuple[str, ...]:
         """The command with which a person gets to the same host by the same name, address and port."""
         options = ["-F", self.config] if self.config else []
         options += ["-o", f"HostName={self.address}"] if self.address else []
@@ -95,13 +95,13 @@ class Transport:
         options += ["-l", self.user] if self.user else []
         return ("ssh", *options, self.name)
 
-    def refused_key(self, complaint: str) -> tuple[str, str] | None:
+    def host_key_fault(self, complaint: str) -> tuple[str, str] | None:
         """What is wrong with the key of the host, or of a jump host before it, and what to type; None where nothing is."""
         name = self.address or self.name
         known_as = f"[{name}]:{self.port}" if self.port and self.port != 22 else name
-        return host_keys.host_key_fault(self.login, known_as, complaint)
+        return host_keys.host_key_fault(self.login_command, known_as, complaint)
 
-    def tunnel(self, forwards: Mapping[str, str], seconds: int) -> tuple[str, ...]:
+    def tunnel_command(self, forwards: Mapping[str, str], seconds: int) -> tuple[str, ...]:
         """The client that only forwards, from sockets here to `address:port` there, and prints a line once it does.
 
         The keys of an agent will do, too: what deliveries are made with may start pki-apply there and nothing else.
@@ -112,7 +112,7 @@ class Transport:
         options += [word for here, there in forwards.items() for word in ("-L", f"{here}:{there}")]
         return ("env", "SHELL=/bin/sh", "ssh", *self._options(seconds, []), *options, self.name)
 
-    def forwards(self) -> tuple[str, ...]:
+    def config_command(self) -> tuple[str, ...]:
         """What asks ssh for its configuration of the tunnel, whose own forwarding could not be told from others."""
         return ("ssh", "-G", *self._options(CONNECT_TIMEOUT, []), self.name)
 
@@ -131,35 +131,35 @@ class Transport:
         if self.is_local:
             return (PROGRAM,) if as_root else ("sudo", "-n", PROGRAM)
         needs_sudo = self.user not in {"", "root"}
-        return (*self.ssh(), *(("sudo", "-n") if needs_sudo else ()), PROGRAM)
+        return (*self.ssh_command(), *(("sudo", "-n") if needs_sudo else ()), PROGRAM)
 
-    def failure(self, status: int, complaint: str) -> PkiError:
+    def connection_error(self, status: int, complaint: str) -> PkiError:
         """What a connection that brought nothing means."""
-        if not self.is_local and (refused := self.refused_key(complaint)):
+        if not self.is_local and (refused := self.host_key_fault(complaint)):
             return PkiError(*refused)
         for words, (what, remedy) in REMEDIES.items():
             if words in complaint:
                 code = ErrorCode.NEEDS_BOOTSTRAP if remedy is BOOTSTRAP else None
-                return PkiError(what.format(name=self.name), remedy.format(**self._names), code)
+                return PkiError(what.format(name=self.name), remedy.format(**self._placeholders), code)
         last = plain(complaint.splitlines()[-1]).strip() if complaint else f"exit status {status}"
         if status == 255 or not complaint:
             return UnreachableError(f"cannot be reached: {last}", NEXT_RUN, last)
         return PkiError(f"pki-apply failed: {last}", BOOTSTRAP.format(host=self.host), ErrorCode.NEEDS_BOOTSTRAP)
 
     @property
-    def _names(self) -> dict[str, str]:
+    def _placeholders(self) -> dict[str, str]:
         host = self.host
-        asked = shlex.join(("ssh", "-G", *self.login[1:]))
+        asked = shlex.join(("ssh", "-G", *self.login_command[1:]))
         return {"host": host, "name": self.name or host, "asked": asked}
 
-    def too_much(self, what: str) -> PkiError:
+    def limit_error(self, what: str) -> PkiError:
         """What a host means that takes too long, or says too much; nothing waits for it any longer."""
         return PkiError(
             f"{STOPPED}{what}",
             f"look at {self.host}; in pki.yaml, deploy.progress_timeout and deploy.host_timeout say how long a host may take",
         )
 
-    def not_greeted(self, line: str) -> PkiError:
+    def greeting_error(self, line: str) -> PkiError:
         """What another program than pki-apply said first: the shell of the account, as a rule."""
         return PkiError(
             f"the login shell of {self.account} on {self.host} prints text before pki-apply starts: "
@@ -169,10 +169,10 @@ class Transport:
             ErrorCode.NEEDS_BOOTSTRAP,
         )
 
-    def not_started(self, status: int, complaint: str) -> PkiError:
+    def start_error(self, status: int, complaint: str) -> PkiError:
         """What a connection means that ended before pki-apply said anything."""
         if complaint or status == 255 or self.is_local:
-            return self.failure(status, complaint or "the connection was lost")
+            return self.connection_error(status, complaint or "the connection was lost")
         return PkiError(
             f"the login shell of {self.account} on {self.host} ended with {status} before pki-apply started",
             f"on {self.host}, look for exit, exec or return in {SHELL_FILES} of that account, and at its shell in "
@@ -183,12 +183,12 @@ class Transport:
 
 def tunnel_fault(way: Transport, complaint: str) -> str:
     """Why a jump host forwards nothing, as a phrase that reads well after its name."""
-    if refused := way.refused_key(complaint):
+    if refused := way.host_key_fault(complaint):
         return refused[0]
     if "prohibited" in complaint:
         return "it does not let this key forward there"
     known = next((what for words, (what, _) in LOGIN.items() if words in complaint), "")
-    last = plain(complaint.splitlines()[-1]).strip() if complaint else f"{way.login[0]} ended without a word"
+    last = plain(complaint.splitlines()[-1]).strip() if complaint else f"{way.login_command[0]} ended without a word"
     return known or f"it cannot be reached: {last.removeprefix('ssh: ')}"
 
 

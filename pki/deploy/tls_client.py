@@ -56,26 +56,26 @@ class Prober:
     canary: Path | None = None
 
     @cached_property
-    def bare(self) -> ssl.SSLContext:
+    def without_certificate(self) -> ssl.SSLContext:
         return client_context(self.roots)
 
     @cached_property
-    def known(self) -> ssl.SSLContext:
+    def as_probe(self) -> ssl.SSLContext:
         """As somebody with a client certificate of the project."""
         return client_context(self.roots, self.probe)
 
     @cached_property
-    def revoked(self) -> ssl.SSLContext:
+    def as_canary(self) -> ssl.SSLContext:
         """As the canary."""
         return client_context(self.roots, self.canary)
 
     @cached_property
-    def blind(self) -> ssl.SSLContext:
+    def unverified(self) -> ssl.SSLContext:
         """As one who takes whatever is served."""
         return _unverified_context(self.probe)
 
     @cached_property
-    def old(self) -> ssl.SSLContext:
+    def legacy_tls(self) -> ssl.SSLContext:
         """The same, as one who speaks nothing newer than TLS 1.1."""
         context = _unverified_context(self.probe)
         context.set_ciphers("ALL:@SECLEVEL=0")  # OpenSSL 3 has none for them otherwise
@@ -84,14 +84,14 @@ class Prober:
             context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
         return context
 
-    def open(self) -> None:
+    def load_contexts(self) -> None:
         """Make every context now, for threads that are to share them. Raises OSError that names the file."""
         for path in (self.roots, self.probe, self.canary):
             if path and path.exists() and not path.is_file():
                 raise OSError(errno.EINVAL, "is no file", str(path))  # to open a pipe would wait
             if path:
                 path.open("rb").close()
-        for _ in (self.bare, self.known, self.revoked, self.blind, self.old):
+        for _ in (self.without_certificate, self.as_probe, self.as_canary, self.unverified, self.legacy_tls):
             pass
 
 
@@ -171,7 +171,7 @@ def request(
 def legacy_version(endpoint: Endpoint, prober: Prober) -> str:
     """The version that is spoken with who knows none newer than TLS 1.1; empty when that is refused, as it should be."""
     try:
-        return fetch_certificate(endpoint, prober.old)[1]
+        return fetch_certificate(endpoint, prober.legacy_tls)[1]
     except OSError:
         return ""
 

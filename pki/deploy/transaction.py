@@ -36,15 +36,15 @@ class Destination:
     way, where the way itself does not.
     """
 
-    way: Transport
+    transport: Transport
     endpoints: tuple[Endpoint, ...]
     trust: Trust
     prober: Prober
     as_root: bool
     canary: int = 0
     group: str = ""
-    transport: str = ""
-    turn: AbstractContextManager[None] = field(default_factory=nullcontext)
+    transport_name: str = ""
+    group_lock: AbstractContextManager[None] = field(default_factory=nullcontext)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class HostOutcome:
     drift: tuple[Reason, ...] = ()
     writable: tuple[Reason, ...] = ()
 
-    def with_others(self, others: Sequence[Mapping[str, str]]) -> HostOutcome:
+    def with_surplus(self, others: Sequence[Mapping[str, str]]) -> HostOutcome:
         """The same with files on the receipt that the host had from us before: the next change takes them away."""
         known = {file["path"] for file in self.receipt.files}
         more = [{**one, "sha256": "0"} for one in others if one["path"] not in known]
@@ -85,15 +85,15 @@ class Change:
         others: Sequence[Mapping[str, str]] | None = None,
         is_part: bool = False,
     ) -> None:
-        self.to = destination
+        self.destination = destination
         self.payload = payload
-        self._held = held
+        self._pinned = held
         self._recall = recall
         self._is_part = is_part
         self._previous = previous
         self._now = now
         kept = {file.path for file in payload.release.files}
-        self._others = others
+        self._surplus = others
         before = previous.held if previous else {}
         self._held_back = {one.path: one.sha256 for one in payload.release.files if before.get(one.path) == one.sha256}
         gone = [file for file in (previous.files if previous else others or ()) if file["path"] not in kept]
@@ -104,32 +104,32 @@ class Change:
     def files(self) -> tuple[Mapping[str, str], ...]:
         return tuple(file_record(file) for file in self.payload.release.files if file.path not in self._held_back)
 
-    def without_held(self, seen: Sequence[FileState]) -> list[FileState]:
+    def without_held_back(self, seen: Sequence[FileState]) -> list[FileState]:
         """What differs on the host and can be placed; files that it holds back are noted, and left out."""
         self._held_back = {one.row.file.path: one.row.file.sha256 for one in seen if one.state == "held"}
         return [one for one in seen if one.state not in {"same", "held"}]
 
     @property
-    def _is_known_sound(self) -> bool:
+    def _is_checked(self) -> bool:
         """Whether this very release was looked at when it was delivered, and nothing in it can have ended since then.
 
         A revoked certificate leaves the release of a host, unless that is held.
         """
         before = self._previous
-        if self._held or before is None or not self.is_known:
+        if self._pinned or before is None or not self.is_already_deployed:
             return False
         return not before.ends or self._now < moment(before.ends)
 
     def session(self) -> Session:
-        return Session(self.to.way, self.rows, as_root=self.to.as_root)
+        return Session(self.destination.transport, self.rows, as_root=self.destination.as_root)
 
     def check(self, delivered: Payload | None) -> Findings:
         """Look at the release before it leaves; `delivered` is what the host has by our own memory."""
-        names = [] if self._held else [endpoint.name for endpoint in self.to.endpoints]
-        findings = preflight.check_release(self.payload, self.to.trust, names, self._now)
+        names = [] if self._pinned else [endpoint.name for endpoint in self.destination.endpoints]
+        findings = preflight.check_release(self.payload, self.destination.trust, names, self._now)
         if delivered:
             installed_crls.check_no_regression(
-                self.payload, installed_crls.delivered_crls(delivered, self.payload), self.to.trust, self._now
+                self.payload, installed_crls.delivered_crls(delivered, self.payload), self.destination.trust, self._now
             )
         return findings
 
@@ -138,61 +138,61 @@ class Change:
 
         A CRL is from the future only if the host's own clock says so, too: ours may be behind.
         """
-        now = max(self._now, host_clocks.answer_date(session.hello) or self._now)
+        now = max(self._now, host_clocks.answer_date(session.greeting) or self._now)
         if delivered and now > self._now:
             installed_crls.check_no_regression(
-                self.payload, installed_crls.delivered_crls(delivered, self.payload), self.to.trust, now
+                self.payload, installed_crls.delivered_crls(delivered, self.payload), self.destination.trust, now
             )
         known = {file.sha256 for file in delivered.release.files} if delivered else set()
         other = [one for one in seen if one.sha256 not in {one.row.file.sha256, *known}]
         found = installed_crls.read_from_session(session, other, self.payload, self._recall)
-        return installed_crls.check_no_regression(self.payload, found, self.to.trust, now)
+        return installed_crls.check_no_regression(self.payload, found, self.destination.trust, now)
 
-    def bring(self, delivered: Payload | None) -> HostOutcome:
+    def deliver(self, delivered: Payload | None) -> HostOutcome:
         """Make the host hold the release, or leave it as it was; `delivered` as for `check`.
 
         Raises PkiError: UnreachableError when there was no contact, HostRefusal with the words of the host or the
         proof when it had to be put back.
         """
-        findings = None if self._is_known_sound else self.check(delivered)
+        findings = None if self._is_checked else self.check(delivered)
         with self.session() as session:
-            seen = self.without_held(session.look())
-            if session.others and self.asks_for_others and not self._is_part:
+            seen = self.without_held_back(session.inspect())
+            if session.surplus and self.needs_surplus_list and not self._is_part:
                 session.end()
-                return self._with(session.others).bring(delivered)
-            if seen or session.stuck or not self.is_known:
+                return self._with_surplus(session.surplus).deliver(delivered)
+            if seen or session.stuck or not self.is_already_deployed:
                 findings = findings or self.check(delivered)
                 foreign = self.guard(session, seen, delivered)
                 waits = time.monotonic()
-                with self.to.turn:
-                    session.allow(time.monotonic() - waits)
+                with self.destination.group_lock:
+                    session.extend_deadline(time.monotonic() - waits)
                     verifications = self._change(session, seen, findings)
                 session.end()
                 outcome = self.outcome(findings, seen, verifications)
-                if self._is_part and self.asks_for_others:
-                    outcome = outcome.with_others(session.others)
+                if self._is_part and self.needs_surplus_list:
+                    outcome = outcome.with_surplus(session.surplus)
                 return replace(outcome, done=(*outcome.done, *foreign), writable=session.writable)
             session.end()
-        return replace(self._look_at_services(findings, delivered), writable=session.writable)
+        return replace(self._check_services(findings, delivered), writable=session.writable)
 
-    def _with(self, others: Sequence[Mapping[str, str]]) -> Change:
+    def _with_surplus(self, others: Sequence[Mapping[str, str]]) -> Change:
         """The same where the host itself has told which files it had from us: no receipt here says so."""
-        to, payload = self.to, self.payload
-        return Change(to, payload, None, self._now, held=self._held, recall=self._recall, others=others)
+        to, payload = self.destination, self.payload
+        return Change(to, payload, None, self._now, held=self._pinned, recall=self._recall, others=others)
 
-    def _look_at_services(self, findings: Findings | None, delivered: Payload | None) -> HostOutcome:
+    def _check_services(self, findings: Findings | None, delivered: Payload | None) -> HostOutcome:
         """Look whether a host that holds its release already serves what it holds."""
-        to = self.to
+        to = self.destination
         if not to.endpoints:
-            return self._seen_again(None)
+            return self._unchanged_outcome(None)
         verifications = verification.verify_services(
             to.endpoints, self.expectations(findings or self.check(delivered)), None, to.prober
         )
         if what := verification.failure_text(verifications):
             raise ServiceRefusal(what, self.remedy, verification.failed_services(verifications))
-        return self._seen_again(verifications)
+        return self._unchanged_outcome(verifications)
 
-    def _seen_again(self, verifications: Mapping[str, Verification] | None) -> HostOutcome:
+    def _unchanged_outcome(self, verifications: Mapping[str, Verification] | None) -> HostOutcome:
         """The receipt stays as it was, but for what is seen of the services, where that changed."""
         assert self._previous is not None
         before = self._previous.verification or {}
@@ -213,13 +213,13 @@ class Change:
         again = f"./run doit {ArtifactId('deploy', host)}"  # without this project's folder: Ansible runs elsewhere
         return at(Place.HOST, "; ".join(reloads) or "look at its proxy", host, after=f"; then: {again}")
 
-    def may_go(self, sent: Iterable[InstalledCrl]) -> list[str]:
+    def replaceable_crls(self, sent: Iterable[InstalledCrl]) -> list[str]:
         """SHA-256 of all CRL files in whose place this release may go: its own, and those of some that were `sent`."""
         own = [file.sha256 for file in self.payload.release.files if file.crl]
-        return sorted({*own, *installed_crls.replaceable(self.payload, sent, self.to.trust, self._now)})
+        return sorted({*own, *installed_crls.replaceable(self.payload, sent, self.destination.trust, self._now)})
 
     @property
-    def is_known(self) -> bool:
+    def is_already_deployed(self) -> bool:
         """Whether the host took these very files before."""
         before = self._previous
         return before is not None and (before.files, dict(before.held)) == (self.files, self._held_back)
@@ -228,15 +228,15 @@ class Change:
         self, findings: Findings, seen: Sequence[FileState], verifications: Mapping[str, Verification] | None
     ) -> HostOutcome:
         """What became of a host that had these files otherwise; where there were none, its receipt stays."""
-        if self.is_known and not seen:
-            return self._seen_again(verifications)
-        done = (*_done_reasons(seen), *self._told_of_held())
+        if self.is_already_deployed and not seen:
+            return self._unchanged_outcome(verifications)
+        done = (*_done_reasons(seen), *self._held_back_reasons())
         return HostOutcome(self._receipt(findings, verifications), done, drift.drift_reasons(seen, self._previous))
 
     @property
-    def asks_for_others(self) -> bool:
+    def needs_surplus_list(self) -> bool:
         """Whether nobody knows which files the host had from here, besides the host itself."""
-        return self._previous is None and self._others is None
+        return self._previous is None and self._surplus is None
 
     def _change(self, session: Session, seen: Sequence[FileState], findings: Findings) -> Mapping[str, Verification]:
         """Place what differs, CRLs first, and look at the services. Raises HostRefusal."""
@@ -265,7 +265,7 @@ class Change:
         return None
 
     def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, Verification]:
-        to = self.to
+        to = self.destination
         before = verification.check_before(to.endpoints, to.prober)
         if rows:
             session.place(rows, self.payload)
@@ -281,9 +281,9 @@ class Change:
 
     def expectations(self, findings: Findings) -> dict[str, Expectation]:
         """What each service is to serve, and what its proxy makes of the test identities, by the service's name."""
-        return expectations(self.payload, findings, self.to.endpoints, self.to.canary)
+        return expectations(self.payload, findings, self.destination.endpoints, self.destination.canary)
 
-    def _told_of_held(self) -> Iterator[Reason]:
+    def _held_back_reasons(self) -> Iterator[Reason]:
         for path in self._held_back:
             yield Why.HELD_BACK(file=path, host=self.payload.release.host)
 
@@ -292,12 +292,12 @@ class Change:
             host=self.payload.release.host,
             release=self.payload.release.digest,
             delivered_at=instant(self._now),
-            transport=self.to.transport or ("local" if self.to.way.is_local else "ssh"),
+            transport=self.destination.transport_name or ("local" if self.destination.transport.is_local else "ssh"),
             files=self.files,
             verification=verifications,
             ends=instant(findings.ends) if findings.ends else "",
             seconds=round(time.monotonic() - self._started, 3),
-            roots=preflight.root_subjects(self.payload, self.to.trust),
+            roots=preflight.root_subjects(self.payload, self.destination.trust),
             held=self._held_back,
         )
 

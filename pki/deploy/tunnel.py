@@ -40,8 +40,8 @@ class Tunnel:
             return self
         forwards = {one.tunnel: f"{one.address}:{one.port}" for one in self.endpoints}
         try:
-            self._wire = Process(self._way.tunnel(forwards, int(TIMEOUT)), Limits(START_TIMEOUT, START_TIMEOUT))
-            self._wire.line()
+            self._wire = Process(self._way.tunnel_command(forwards, int(TIMEOUT)), Limits(START_TIMEOUT, START_TIMEOUT))
+            self._wire.read_line()
         except DisconnectedError as silence:
             self.fault = tunnel_fault(self._way, self._hung_up() or str(silence))
         return self
@@ -57,17 +57,17 @@ class Tunnel:
         assert self._wire
         wire, self._wire = self._wire, None
         with wire:
-            wire.stop()
-            return wire.ended()[1]
+            wire.terminate()
+            return wire.finish()[1]
 
 
 def _configured_forwards(way: Transport) -> str:
     """Which forwardings the ssh configuration adds for a jump host, as a phrase; empty when there are none."""
     found = []
     try:
-        with Process(way.forwards(), Limits(START_TIMEOUT, START_TIMEOUT)) as wire:
+        with Process(way.config_command(), Limits(START_TIMEOUT, START_TIMEOUT)) as wire:
             for _ in range(MAX_LINES):
-                keyword, _, value = wire.line().decode(errors="replace").partition(" ")
+                keyword, _, value = wire.read_line().decode(errors="replace").partition(" ")
                 if keyword in FORWARDINGS:  # `remoteforward 9000 [localhost]:22`
                     found.append(f"{FORWARDINGS[keyword]} {plain(value)}")
     except LimitError as limit:

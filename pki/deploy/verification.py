@@ -135,7 +135,7 @@ def _before(endpoint: Endpoint, prober: Prober) -> Before | None:
     if not is_reachable(endpoint):
         return None
     try:
-        answer = request(endpoint, prober.known)
+        answer = request(endpoint, prober.as_probe)
         return Before(answer.status, answer.fingerprint)
     except (OSError, NotVerified):
         return Before()
@@ -207,7 +207,7 @@ def _verify_once(endpoint: Endpoint, expectation: Expectation, before: Before, p
     found = VERIFIED
     if endpoint.access == "mtls":
         check_without_certificate(endpoint, prober)
-        status = request(endpoint, prober.known).status
+        status = request(endpoint, prober.as_probe).status
         found = check_identities(endpoint, expectation, before, status, prober)
     else:
         try:
@@ -216,7 +216,7 @@ def _verify_once(endpoint: Endpoint, expectation: Expectation, before: Before, p
             status = GATEWAY_TIMEOUT
     if status in {0, *NO_UPSTREAM}:
         found = _upstream_verification(status, before)
-    status = request_status(endpoint, prober.known, CROSSED)
+    status = request_status(endpoint, prober.as_probe, CROSSED)
     if status and status not in REFUSED:
         raise NotVerified(f"answers {status} to a request for another name than that of the handshake")
     return found
@@ -224,7 +224,7 @@ def _verify_once(endpoint: Endpoint, expectation: Expectation, before: Before, p
 
 def _handshake(endpoint: Endpoint, expectation: Expectation, prober: Prober) -> None:
     try:
-        certificate, _ = fetch_certificate(endpoint, prober.known)
+        certificate, _ = fetch_certificate(endpoint, prober.as_probe)
     except ssl.SSLCertVerificationError as error:
         raise NotVerified(f"serves what does not verify: {error.verify_message}") from None
     except ssl.SSLError as error:
@@ -248,7 +248,7 @@ def check_without_certificate(endpoint: Endpoint, prober: Prober) -> None:
 
     Refused is an alert or a status that says so; a connection refused or a time-out proves nothing.
     """
-    status = request_status(endpoint, prober.bare)
+    status = request_status(endpoint, prober.without_certificate)
     if status and status not in NO_ENTRY:
         raise WronglyAdmitted(f"answers {status} to a client without a certificate")
 
@@ -260,10 +260,10 @@ def public_status(endpoint: Endpoint, prober: Prober) -> int:
     that for the probe, so many times in a row: the content may differ for other reasons.
     """
     for _ in range(ROUNDS):
-        bare = _status_or_alert(endpoint, prober.bare)
+        bare = _status_or_alert(endpoint, prober.without_certificate)
         if bare is None:
             raise NotVerified(DEMANDS_CERTIFICATE)
-        known = _status_or_alert(endpoint, prober.known)
+        known = _status_or_alert(endpoint, prober.as_probe)
         if bare == known:
             return bare
     raise NotVerified(
@@ -306,7 +306,7 @@ def check_identities(
         if status in NO_ENTRY:
             text = f"not verified: the probe and the canary, which is revoked, both get {status}"
             return Verification(Verdict.UNDECIDED, text)
-        if found := admission(endpoint, prober.revoked):
+        if found := admission(endpoint, prober.as_canary):
             raise WronglyAdmitted(f"lets the canary {found}, which is revoked")
     return VERIFIED if expectation.answers else PASSED_ON
 

@@ -118,7 +118,7 @@ def sweep(project: Project, plan: Plan, hosts: Container[str] | None = None) -> 
     if not targets:
         return ()
     try:
-        targets[0].probe_target.prober.open()
+        targets[0].probe_target.prober.load_contexts()
     except OSError as error:
         what = f"{project.store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
         return [replace(_unseen(one, what), at=project.now) for one in targets]
@@ -167,12 +167,14 @@ def _seen(target: Target) -> Probed:
     blank, expectation = _blank(target), target.probe_target.expectations.get(endpoint.name)
     try:
         if expectation is None:
-            return replace(_served(blank, *tls_client.fetch_certificate(endpoint, prober.blind)), is_compared=False)
+            return replace(
+                _served(blank, *tls_client.fetch_certificate(endpoint, prober.unverified)), is_compared=False
+            )
         if endpoint.access == "tls":
-            certificate, version = tls_client.fetch_certificate(endpoint, prober.known)
+            certificate, version = tls_client.fetch_certificate(endpoint, prober.as_probe)
             status = 0
         else:
-            status, certificate, version, _ = tls_client.request(endpoint, prober.known)
+            status, certificate, version, _ = tls_client.request(endpoint, prober.as_probe)
     except (OSError, NotVerified) as error:
         return _unanswered(target, error)
     seen = replace(_served(blank, certificate, version), outdated=tls_client.legacy_version(endpoint, prober))
@@ -249,7 +251,9 @@ def _blank(target: Target) -> Probed:
 def _blindly(target: Target) -> Probed:
     """What is served to one who takes everything."""
     try:
-        return _served(_blank(target), *tls_client.fetch_certificate(target.endpoint, target.probe_target.prober.blind))
+        return _served(
+            _blank(target), *tls_client.fetch_certificate(target.endpoint, target.probe_target.prober.unverified)
+        )
     except OSError:
         return _blank(target)
 

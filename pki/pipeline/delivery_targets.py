@@ -155,19 +155,21 @@ def sources(world: World, delivery: Delivery) -> tuple[str, ...]:
 def destination(outlook: Outlook, name: str, host: Host | None) -> Destination:
     world, project = outlook.world, outlook.world.project
     return Destination(
-        way=way(project, name, host),
+        transport=transport_of(project, name, host),
         endpoints=tuple(endpoints(world, host)) if host and host.proxy else (),
         trust=outlook.trust,
         prober=outlook.prober,
         as_root=os.geteuid() == 0,
         canary=outlook.canary,
         group=(host.group or "") if host else "",
-        transport="ansible" if host and host.deliver == "ssh" and project.inventory.deploy.engine == "ansible" else "",
-        turn=project.store.turn(f"group-{host.group}.lock") if host and host.group else nullcontext(),
+        transport_name="ansible"
+        if host and host.deliver == "ssh" and project.inventory.deploy.engine == "ansible"
+        else "",
+        group_lock=project.store.turn(f"group-{host.group}.lock") if host and host.group else nullcontext(),
     )
 
 
-def way(project: Project, name: str, host: Host | None) -> Transport:
+def transport_of(project: Project, name: str, host: Host | None) -> Transport:
     """How a host is reached; `name` of the machine that runs doit, and a `local` host, need no ssh."""
     if host is None or host.deliver == "local":
         return Transport(name, limits=_limits(project))
@@ -211,7 +213,7 @@ def clock_evidence(project: Project) -> Evidence:
         return found
     remote = {name: host for name, host in project.inventory.hosts.items() if host.deliver == "ssh"}
     failing = {name: bool(Contact.load(project.store.contact(name)).failing_since) for name in remote}
-    ways = [way(project, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
+    ways = [transport_of(project, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
     distinct = {(one.address or one.name, one.port): one for one in reversed(ways)}
     for name, ahead in host_clocks.clock_offsets(
         [one for one in ways if one in distinct.values()], lambda: project.clock.present
@@ -258,7 +260,7 @@ def _delivered(outlook: Outlook, delivery: Delivery, ends: Sequence[Endpoint]) -
     if kept is None:
         if delivery.receipt is None:
             return None
-        payload = delivery.delivered
+        payload = delivery.delivered_payload
         if payload is None:
             return {}
         try:
@@ -266,7 +268,7 @@ def _delivered(outlook: Outlook, delivery: Delivery, ends: Sequence[Endpoint]) -
         except (PkiError, ValueError):
             return {}
         kept = [[one, said.fingerprint, said.answers, said.revokes] for one, said in found.items()]
-        cache.remember(name, known, [str(disk.receipt(delivery.host)), *payload.watched], kept)
+        cache.remember(name, known, [str(disk.receipt(delivery.host)), *payload.manifest_paths], kept)
     return {one: Expectation(*said) for one, *said in kept}
 
 
@@ -287,7 +289,7 @@ def jump_way(project: Project, host: Host) -> Transport | None:
         return None
     user, name, port = jump_of(host.jump)
     known = project.inventory.hosts.get(name)
-    found = way(project, name, known or Host(network=host.network))
+    found = transport_of(project, name, known or Host(network=host.network))
     return replace(found, user=user or found.user, port=port or found.port)
 
 

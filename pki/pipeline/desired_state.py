@@ -149,10 +149,10 @@ class World:
         """
         found: dict[str, list[PkiError]] = {}
         disk = self.project.store
-        for name in (*self.hosts, CA_HOST) if self.library.lost else ():
+        for name in (*self.hosts, CA_HOST) if self.library.unassigned else ():
             release = load(disk.release(name))
             has = {file.managed for file in release.files} if release else None
-            for lost in self.library.lost:
+            for lost in self.library.unassigned:
                 is_there = any(map(lost.covers, has)) if has is not None else disk.receipt(name).exists()
                 if is_there:
                     found.setdefault(name, []).append(lost.fault)
@@ -162,7 +162,7 @@ class World:
     def undeclared(self) -> dict[str, PkiError]:
         """Leaves that files may declare which cannot be read now, with what is wrong: what there is of them stays."""
         found = {file.leaf_name: file.fault for file in self.library.files if file.fault and file.may_declare}
-        for lost in self.library.lost:
+        for lost in self.library.unassigned:
             if lost.is_folder:
                 there = self.project.store.build / "certs"
                 found |= {path.name: lost.fault for path in (there.iterdir() if there.is_dir() else ())}
@@ -307,7 +307,7 @@ def _with_what_is_gone(project: Project, library: Library) -> Library:
         "templates/ is not there",
         f"put it back, or make it empty to take away what was delivered: mkdir {in_project('templates')}",
     )
-    return replace(library, lost=(UnassignedFile(".", fault, is_folder=True),))
+    return replace(library, unassigned=(UnassignedFile(".", fault, is_folder=True),))
 
 
 def _breadth(names: Sequence[str]) -> float:

@@ -57,7 +57,7 @@ class Rounds:
         return self._loop("true", "/dev/null")
 
     def _loop(self, command: str, stream: str) -> Cost:
-        client = Transport(host="", name="{}", config=str(self._made.free)).ssh()
+        client = Transport(host="", name="{}", config=str(self._made.free)).ssh_command()
         line = f"exec {shlex.join(client)} {shlex.quote(command)} <{stream}"
         each = ["xargs", "-a", self._names, "-P", str(WIDTH), "-I{}", "sh", "-c", line]
         return measure.run(each, self._streams)
@@ -82,7 +82,7 @@ class Rounds:
 
     def _contacts(self) -> Iterator[str]:
         for name in self._made.names:
-            yield json.loads((self._made.home / "build/contacts" / f"{name}.json").read_text())["looked_at"]
+            yield json.loads((self._made.home / "build/contacts" / f"{name}.json").read_text())["checked_at"]
 
 
 def deliver(folder: Path, hosts: int, given: Path | None) -> Findings:

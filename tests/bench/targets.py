@@ -125,7 +125,7 @@ class Targets:
         yesterday = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
         for name in self.names:
             path = self.home / "build/contacts" / f"{name}.json"
-            path.write_text(json.dumps({**json.loads(path.read_text()), "looked_at": yesterday}))
+            path.write_text(json.dumps({**json.loads(path.read_text()), "checked_at": yesterday}))
 
 
 @contextmanager

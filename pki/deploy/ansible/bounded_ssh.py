@@ -38,7 +38,7 @@ class Relay:
         self._to, self._from = self._ssh.stdin.fileno(), self._ssh.stdout.fileno()
         self._errors = self._ssh.stderr.fileno()
         os.set_blocking(self._to, False)
-        self._given, self._taken, self._complaint = b"", b"", b""
+        self._input, self._output, self._error_text = b"", b"", b""
         self._readers = {0, self._from, self._errors}
         self._count, self._bytes = 0, 0
         self._ends = time.monotonic() + self._whole
@@ -47,40 +47,40 @@ class Relay:
     def run(self) -> int:
         """Pass on what comes until ssh has said all; returns its exit status."""
         why = ""
-        self._move_on()
+        self._extend_deadline()
         while not why and {self._from, self._errors} & self._readers:
             why = self._step()
         if why:
             self._ssh.kill()
-        os.write(2, self._complaint + (f"\n{STOPPED}{why}\n".encode() if why else b""))
+        os.write(2, self._error_text + (f"\n{STOPPED}{why}\n".encode() if why else b""))
         status = self._ssh.wait()
         return REACHED if why else status if status >= 0 else 128 - status
 
-    def _move_on(self) -> None:
+    def _extend_deadline(self) -> None:
         self._deadline = time.monotonic() + self._progress
 
     def _step(self) -> str:
         """Wait for any channel, and serve it; returns which limit was reached, or an empty text."""
         left = min(self._deadline, self._ends) - time.monotonic()
-        readers = self._readers - ({0} if self._given else set())
-        ready, writable, _ = select.select(readers, [self._to] if self._given else [], [], max(0.0, left))
+        readers = self._readers - ({0} if self._input else set())
+        ready, writable, _ = select.select(readers, [self._to] if self._input else [], [], max(0.0, left))
         if left <= 0:
             is_over = time.monotonic() >= self._ends
             return (
                 f"took longer than {self._whole:g} s in all" if is_over else f"sent no answer for {self._progress:g} s"
             )
         if writable:
-            self._give()
+            self._write_input()
         if 0 in ready:
-            self._given = os.read(0, CHUNK)
-            if not self._given:
+            self._input = os.read(0, CHUNK)
+            if not self._input:
                 self._close(0)
         if self._errors in ready:
             data = os.read(self._errors, CHUNK)
-            self._complaint = (self._complaint + data)[-COMPLAINT:]
+            self._error_text = (self._error_text + data)[-COMPLAINT:]
             if not data:
                 self._close(self._errors)
-        return self._take() if self._from in ready else ""
+        return self._read_output() if self._from in ready else ""
 
     def _close(self, channel: int) -> None:
         self._readers.discard(channel)
@@ -89,30 +89,30 @@ class Relay:
             with contextlib.suppress(OSError):
                 self._ssh.stdin.close()
 
-    def _give(self) -> None:
+    def _write_input(self) -> None:
         try:
-            self._given = self._given[os.write(self._to, self._given) :]
-            self._move_on()
+            self._input = self._input[os.write(self._to, self._input) :]
+            self._extend_deadline()
         except BlockingIOError:
             pass
         except OSError:  # what it said before it hung up is the better reason
-            self._given = b""
+            self._input = b""
             self._close(0)
 
-    def _take(self) -> str:
+    def _read_output(self) -> str:
         """Pass whole lines on, as far as they are within the limits; returns which one was reached."""
         data = os.read(self._from, CHUNK)
         if not data:
             self._close(self._from)
-        *whole, self._taken = (self._taken + data).split(b"\n")
-        if not data and self._taken:
-            whole, self._taken = [self._taken], b""
+        *whole, self._output = (self._output + data).split(b"\n")
+        if not data and self._output:
+            whole, self._output = [self._output], b""
         good = [line for line in whole[: self._lines - self._count] if len(line) < self._line]
         self._count, self._bytes = self._count + len(whole), self._bytes + len(data)
         if good:
-            self._move_on()
+            self._extend_deadline()
             _write(b"".join(line + b"\n" for line in good))
-        if any(len(line) >= self._line for line in (*whole, self._taken)):
+        if any(len(line) >= self._line for line in (*whole, self._output)):
             return f"sent a line of more than {self._line} bytes"
         if self._count > self._lines:
             return f"sent more than {self._lines} answers"

@@ -56,26 +56,26 @@ class Fleet:
 
     # -- what a task asks --
 
-    def untold(self, host: str) -> list[Reason]:
+    def unreported(self, host: str) -> list[Reason]:
         """What was done on a host in this run and is not said yet."""
-        return _done(self._told(host) or {})
+        return _done(self._recorded(host) or {})
 
     def deliver(self, delivery: Delivery, now: datetime) -> list[Reason]:
         """What was done. Raises PkiError, which is filed by then."""
         with self.store.turn("fleet"):  # other processes of this run wait, and find themselves taken along
-            told = self._told(delivery.host)
+            told = self._recorded(delivery.host)
             if told is None:
                 self._contact([delivery, *(one for one in self.waiting() if one.host != delivery.host)], now)
-                told = self._told(delivery.host) or {}
+                told = self._recorded(delivery.host) or {}
             done = _done(told)
             if told.get("has_more"):
-                self._place(delivery.host).unlink(missing_ok=True)
+                self._outcome_path(delivery.host).unlink(missing_ok=True)
                 self._contact([delivery], now)
-                told = self._told(delivery.host) or {}
+                told = self._recorded(delivery.host) or {}
                 done += _done(told)
         if "message" in told:
             raise PkiError(told["message"], told["hint"], ErrorCode(told["code"]))
-        self._place(delivery.host).unlink(missing_ok=True)
+        self._outcome_path(delivery.host).unlink(missing_ok=True)
         return done
 
     # -- one contact --
@@ -84,11 +84,11 @@ class Fleet:
         """Deliver to all that have heard nothing in this run, those last that failed the last time."""
         payloads: dict[str, tuple[Delivery, HostPayload]] = {}
         for delivery in sorted(deliveries, key=lambda one: bool(one.contact.failing_since)):
-            if self._told(delivery.host) is None:
+            if self._recorded(delivery.host) is None:
                 try:
                     payloads[delivery.host] = (delivery, prepare_payload(delivery, now))
                 except PkiError as error:
-                    self._tell(delivery.host, error=_record_failure(delivery, error, now))
+                    self._record(delivery.host, error=_record_failure(delivery, error, now))
         if not payloads:
             return
         folder = self.store.ansible() / "project"
@@ -97,16 +97,16 @@ class Fleet:
             report = runner.run(folder, self._command(), f"{instant(now)}-{self.token[:4]}".replace(":", ""))
         except PkiError as error:
             for host in payloads:
-                self._tell(host, error=error)
+                self._record(host, error=error)
             return
         finally:
             playbooks.remove_secrets(folder)
             leave_all_to_owner(self.store.ansible())
         for host, (delivery, host_payload) in payloads.items():
             if host in report.results:
-                self._tell(host, **_record_result(delivery, host_payload, report.results[host], now))
+                self._record(host, **_record_result(delivery, host_payload, report.results[host], now))
             else:
-                self._tell(host, error=self._without_result(report))
+                self._record(host, error=self._without_result(report))
 
     def _command(self) -> str:
         said = self.settings.command
@@ -121,22 +121,22 @@ class Fleet:
 
     # -- what became of each, for its own task --
 
-    def _place(self, host: str) -> Path:
+    def _outcome_path(self, host: str) -> Path:
         return self.store.ansible() / "told" / f"{host}.json"
 
-    def _told(self, host: str) -> dict[str, Any] | None:
-        told = sealed_records.unsealed(filesystem.read_if_possible(self._place(host))) or {}
+    def _recorded(self, host: str) -> dict[str, Any] | None:
+        told = sealed_records.unsealed(filesystem.read_if_possible(self._outcome_path(host))) or {}
         return told if told.get("run") == self.token else None
 
-    def _tell(
+    def _record(
         self, host: str, *, done: Iterable[Reason] = (), error: PkiError | None = None, has_more: bool = False
     ) -> None:
         """`has_more`: the host told of files that came from here and are not wanted, which another contact takes away."""
         told: dict[str, Any] = {"done": [one.as_json() for one in done], "has_more": has_more}
         if error:
             told = {"message": error.message, "hint": error.hint, "code": error.code.value}
-        filesystem.make_folder(self._place(host).parent, 0o700)
-        filesystem.write(self._place(host), sealed_records.sealed({"run": self.token, **told}))
+        filesystem.make_folder(self._outcome_path(host).parent, 0o700)
+        filesystem.write(self._outcome_path(host), sealed_records.sealed({"run": self.token, **told}))
 
 
 def _done(told: Mapping[str, Any]) -> list[Reason]:
@@ -145,16 +145,16 @@ def _done(told: Mapping[str, Any]) -> list[Reason]:
 
 def prepare_payload(delivery: Delivery, now: datetime) -> HostPayload:
     """A host's release, ready to leave. Raises PkiError when it must not."""
-    payload = delivery.wanted()
+    payload = delivery.desired_payload()
     if payload is None:
         raise PkiError("its release is not there", "./run doit")
-    delivery.insist_on_root()
+    delivery.require_accepted_root()
     change = delivery.change(payload, delivery.receipt, now)
     findings = delivery.check(change)
     sent = [
         InstalledCrl("", content) for path in delivery.history.crls().values() if (content := filesystem.read(path))
     ]
-    return HostPayload(change, findings, tuple(change.may_go(sent)))
+    return HostPayload(change, findings, tuple(change.replaceable_crls(sent)))
 
 
 def collect(delivery: Delivery, result: Mapping[str, Any], now: datetime) -> list[Reason]:
@@ -176,32 +176,35 @@ def _record_result(
         outcome = _outcome(host_payload, result)
     except PkiError as error:
         return {"error": _record_failure(delivery, error, now)}
-    done = delivery.file(host_payload.change, outcome, now)
+    done = delivery.record_outcome(host_payload.change, outcome, now)
     return {"done": done, "has_more": outcome.receipt.files != host_payload.change.files}
 
 
 def _record_failure(delivery: Delivery, error: PkiError, now: datetime) -> PkiError:
-    payload = delivery.wanted()
-    return delivery.failed(payload, error, now) if payload else error
+    payload = delivery.desired_payload()
+    return delivery.record_failure(payload, error, now) if payload else error
 
 
 def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcome:
     """What a host's answers mean, as they do in our own dialogue. Raises PkiError."""
     change, said = host_payload.change, list(_answers(result))
-    way, verifications = change.to.way, _verifications(result, (one.service for one in change.to.endpoints))
+    way, verifications = (
+        change.destination.transport,
+        _verifications(result, (one.service for one in change.destination.endpoints)),
+    )
     if refusal := host_output.refusal(said, way.host):
         raise refusal_error(refusal, change.rows)
     if error := next((answer["error"] for answer in said if "error" in answer), ""):
         raise PkiError(plain(error), f"./run invoke deploy.bootstrap {way.host}", ErrorCode.NEEDS_BOOTSTRAP)
-    if fault := _fault(way, change.to.endpoints, result):
+    if fault := _fault(way, change.destination.endpoints, result):
         raise fault
     looked = file_states(way.host, change.rows, [answer for answer in said if "is" in answer])
-    differs = change.without_held(looked)
+    differs = change.without_held_back(looked)
     if differs and all(answer.get("state") != "kept" for answer in said):
         raise PkiError("was looked at, and nothing was delivered", "let Ansible run without --check")
     outcome = change.outcome(host_payload.findings, differs, verifications)
     outcome = replace(outcome, writable=writable_folders(said))
-    return outcome.with_others(surplus_files(way.host, said)) if change.asks_for_others else outcome
+    return outcome.with_surplus(surplus_files(way.host, said)) if change.needs_surplus_list else outcome
 
 
 def _fault(way: Transport, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -> PkiError | None:
@@ -209,11 +212,11 @@ def _fault(way: Transport, endpoints: Iterable[Endpoint], result: Mapping[str, A
     words = str(result.get("msg", "failed"))[:MESSAGE_LENGTH]
     if "nonsense" in result:
         line = str(result["nonsense"])
-        return invalid_answer(way.host, line) if result.get("greeted") else way.not_greeted(line)
+        return invalid_answer(way.host, line) if result.get("greeted") else way.greeting_error(line)
     if isinstance(unknown := result.get("unknown"), list) and unknown:
         return regression_error(way.host, (f"{plain(str(path))} is unknown here" for path in unknown))
     if result.get("unreachable"):
-        return way.failure(255, BEFORE_SSH.sub("", words))
+        return way.connection_error(255, BEFORE_SSH.sub("", words))
     if "after" in result:
         after = str(result["after"])
         verifications = _verifications(result, [one.service for one in endpoints]) or {}
@@ -228,8 +231,8 @@ def _contact_error(way: Transport, result: Mapping[str, Any]) -> PkiError:
     complaint, status = str(result.get("complaint", ""))[-MESSAGE_LENGTH:], result["rc"]
     _, stopped, what = complaint.rpartition(host_output.STOPPED)
     if stopped:
-        return way.too_much(plain(what))
-    failure = way.failure if result.get("greeted") else way.not_started
+        return way.limit_error(plain(what))
+    failure = way.connection_error if result.get("greeted") else way.start_error
     return failure(status if isinstance(status, int) else 1, complaint)
 
 

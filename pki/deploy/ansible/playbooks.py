@@ -82,7 +82,7 @@ class HostPayload:
 
     change: Change
     findings: Findings
-    may_go: tuple[str, ...] = ()
+    replaceable_crls: tuple[str, ...] = ()
 
     @property
     def host(self) -> str:
@@ -90,23 +90,23 @@ class HostPayload:
 
     @property
     def group(self) -> str:
-        return self.change.to.group
+        return self.change.destination.group
 
     def stream(self) -> bytes:
         return batch_stream(self.host, self.change.rows, self.change.payload)
 
     def variables(self, *, abroad: bool) -> dict[str, Any]:
         """What the inventory says of a host; `abroad` it names no file of this machine."""
-        to = self.change.to
+        to = self.change.destination
         expectations = self.change.expectations(self.findings)
         return {
-            **_connection(to.way, abroad=abroad),
-            "pki_program": f"sudo -n {PROGRAM}" if to.way.user not in {"", "root"} else PROGRAM,
+            **_connection(to.transport, abroad=abroad),
+            "pki_program": f"sudo -n {PROGRAM}" if to.transport.user not in {"", "root"} else PROGRAM,
             "pki_release": self.change.payload.release.digest,
-            "pki_known": self.change.is_known,
-            "pki_crls": {row.file.path: list(self.may_go) for row in self.change.rows if row.file.crl},
+            "pki_known": self.change.is_already_deployed,
+            "pki_crls": {row.file.path: list(self.replaceable_crls) for row in self.change.rows if row.file.crl},
             "pki_remedy": str(self.change.remedy),
-            "pki_limits": asdict(to.way.limits),
+            "pki_limits": asdict(to.transport.limits),
             "pki_services": [
                 {
                     "endpoint": asdict(end),
@@ -153,7 +153,7 @@ def write(folder: Path, payloads: Sequence[HostPayload], settings: Ansible, *, a
             for one in COLLECTION_MODULES
         },
     }
-    prober = payloads[0].change.to.prober
+    prober = payloads[0].change.destination.prober
     secret = {f"streams/{one.host}": one.stream() for one in payloads}
     secret["eyes/roots.pem"] = filesystem.read(prober.roots) or b""
     for name, identity in (("probe", prober.probe), ("canary", prober.canary)):

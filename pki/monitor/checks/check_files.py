@@ -55,7 +55,7 @@ def _lost(delivery: Delivery) -> str:
         return str(Why.RECEIPT_DAMAGED())
     receipt = None if delivery.is_remote else delivery.receipt
     lost = Why.LIST_DAMAGED()
-    return str(lost) if receipt and lost in delivery.transport.drift(receipt) else ""
+    return str(lost) if receipt and lost in delivery.folder_transport.drift(receipt) else ""
 
 
 def _notice(artifact: str, text: str) -> Finding:

@@ -181,7 +181,7 @@ def _drifted(view: View) -> Iterator[Finding]:
     """What somebody else changed on a host: of folders also what the next run will find."""
     for name, delivery in view.plan.deliveries.items():
         subject = ArtifactId("deploy", name)
-        if subject in view.run.made and view.run.at and (drift := delivery.repaired(view.run.at)):
+        if subject in view.run.made and view.run.at and (drift := delivery.repaired_drift(view.run.at)):
             text = f"was changed by somebody else, and put right: {_listed(drift)}"
             yield Finding(ArtifactId("drift", name), Level.NOTICE, text, CHANGE_BELONGS, passing=True)
         elif view.thorough and not delivery.is_remote and (drift := delivery.drift):

@@ -37,7 +37,7 @@ def is_unreached(view: View, host: str) -> bool:
 
 def _is_unreloaded(view: View, one: Probed, contact: Contact) -> bool:
     """Whether the command that failed is the one after which the proxy serves the certificate of a service."""
-    command, payload = contact.failed_at(Step.RELOAD), view.plan.deliveries[one.host].wanted()
+    command, payload = contact.failed_at(Step.RELOAD), view.plan.deliveries[one.host].desired_payload()
     if not command or payload is None:
         return False
     try:
