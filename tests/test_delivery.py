@@ -40,7 +40,7 @@ from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profi
 from pki.x509.revocation import Entry
 from tests.conftest import START, Home, Report
 from tests.copies import copy_project
-from tests.hosts import ME, FolderHost, LocalWay
+from tests.hosts import ME, FolderHost, LocalTransport
 from tests.test_keeping import Invoke, invoke
 
 __all__ = ["invoke"]
@@ -622,7 +622,7 @@ def test_a_revocation_waits_for_no_window_where_the_receipt_is_damaged(delivered
 
 @pytest.mark.parametrize("answer", ["0644|root:root|-|-|relative", "0644|root:root|/etc/x", "x"])
 def test_a_host_that_names_files_that_cannot_be_is_not_believed(answer: str) -> None:
-    with pytest.raises(PkiError, match="answers what pki-apply would not"):
+    with pytest.raises(PkiError, match="invalid answer, not from pki-apply"):
         protocol.surplus_files("media", [{"looked": True, "more": answer}])
 
 
@@ -964,8 +964,8 @@ def test_a_crl_that_is_larger_than_ours_could_be_is_not_read(delivered: Live) ->
     place = delivered.on(CRL_THERE)
     place.write_bytes(b"-----BEGIN X509 CRL-----\n" + b"A" * (1 << 20))
     told = delivered.refusal(days=0.6)
-    assert f"{CRL_THERE} there has 1048601 bytes, and at most 1048576 are read" in told
-    assert f"look at it on media: ls -l {place}" in told
+    assert f"{CRL_THERE} on the host has 1048601 bytes, more than the limit of 1048576" in told
+    assert f"on media: ls -l {place}" in told
     place.write_bytes(b"-----BEGIN X509 CRL-----\n" + b"A" * ((1 << 20) - 25))
     assert delivered.doit(days=0.6).status == 0
 
@@ -1040,7 +1040,7 @@ def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered
 
 
 @dataclass(frozen=True, slots=True)
-class OtherTransport(LocalWay):
+class OtherTransport(LocalTransport):
     """A transport on which something else than pki-apply answers: a shell script."""
 
     script: str = ""
@@ -1101,11 +1101,11 @@ LIES = {
     "a list for a number": (f'{HELLO}; echo \'{{"n":[1],"is":"same"}}\'; cat >/dev/null', "answers what"),
     "an unknown file": (
         f'{HELLO}; echo \'{{"n":1,"is":"same","sha256":"","path":"/etc/shadow"}}\'; cat >/dev/null',
-        "answers what pki-apply would not",
+        "invalid answer, not from pki-apply",
     ),
     "nothing of the files": (
         f"{HELLO}; echo '{{\"looked\":true}}'; cat >/dev/null",
-        "answers what pki-apply would not",
+        "invalid answer, not from pki-apply",
     ),
     "an error of many lines": (
         """printf '%s\\n' '{"error":"one\\ntwo\\u001b[31m"}'; cat >/dev/null""",
@@ -1123,7 +1123,7 @@ LIES = {
         "stopped: it took longer than 2 s in all",
     ),
     "a flood": ('exec yes \'{"state":"undone"}\'', "stopped: it sent more than 160 answers"),
-    "a flood after the greeting": (f'{HELLO}; exec yes \'{{"state":"same"}}\'', "answers what pki-apply would not"),
+    "a flood after the greeting": (f'{HELLO}; exec yes \'{{"state":"same"}}\'', "invalid answer, not from pki-apply"),
     "an endless line": ("exec tr '\\0' a </dev/zero", "stopped: it sent a line of more than 65536 bytes"),
     "endless complaints": ("(yes >&2) & sleep 0.2; kill $!; exit 9", "pki-apply failed: y"),
     "endless complaints and no answer": ("yes >&2 & exec sleep 30", "stopped: it sent no answer for 0.4 s"),
@@ -1162,9 +1162,9 @@ def lying(live: Live, old: str, new: str) -> None:
     [
         ('state = "edited"', 'state = "edited"', ""),
         ('sum[$9] != $5 ? "edited" :', '0 ? "" :', "as it should be, and names another digest"),
-        ('{"state":"placed"}', '{"state":"kept"}', "answers what pki-apply would not: {'state': 'kept'}"),
-        ("keep) keep keep ;;", 'keep) say "{\\"state\\":\\"done\\"}" ;;', "answers what pki-apply would not"),
-        ("keep) keep keep ;;", "keep) exit 0 ;;", "put the previous files back by itself"),
+        ('{"state":"placed"}', '{"state":"kept"}', "invalid answer, not from pki-apply: {'state': 'kept'}"),
+        ("keep) keep keep ;;", 'keep) say "{\\"state\\":\\"done\\"}" ;;', "invalid answer, not from pki-apply"),
+        ("keep) keep keep ;;", "keep) exit 0 ;;", "the host rolled the change back by itself"),
     ],
     ids=["the PEM bundle", "same", "kept", "undone", "gone"],
 )

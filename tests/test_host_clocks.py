@@ -17,7 +17,7 @@ from pki.pipeline import delivery_targets
 from pki.project import clock_guard
 from pki.project.clock_guard import Evidence
 from tests.conftest import START, Home
-from tests.hosts import FolderHost, LocalWay
+from tests.hosts import FolderHost, LocalTransport
 from tests.judges import DAY
 from tests.test_delivery import CRL, Live, delivered, delivered_once, kind
 
@@ -32,21 +32,21 @@ class Fleet:
 
     home: Home
     folder: Path
-    transports: dict[str, LocalWay]
+    transports: dict[str, LocalTransport]
 
     def host(self, name: str, ahead: timedelta) -> None:
         """Let a host answer whose clock is so far ahead of the test's."""
         made = FolderHost.new(self.folder / f"host-{name}")
         made.conf.write_text(made.conf.read_text().replace("host media", f"host {name}"))
         made.clock.write_text(str(int((START + ahead).timestamp())))
-        self.transports[name] = LocalWay(name, name, program=str(made.program))
+        self.transports[name] = LocalTransport(name, name, program=str(made.program))
 
     def program(self, name: str, script: str) -> None:
         """Let a host be one that answers like this."""
         path = self.folder / f"{name}.sh"
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
-        self.transports[name] = LocalWay(name, name, program=str(path))
+        self.transports[name] = LocalTransport(name, name, program=str(path))
 
     def evidence(self) -> Evidence:
         return delivery_targets.clock_evidence(self.home.project())
@@ -130,8 +130,8 @@ def test_hosts_that_answered_last_time_are_asked_first(fleet: Fleet, monkeypatch
 
 
 def test_no_more_than_sixteen_hosts_are_asked() -> None:
-    ways = [LocalWay(f"host-{n}", f"host-{n}", program="/bin/false") for n in range(40)]
-    assert len(list(host_clocks.clock_offsets(ways, lambda: START))) == 16
+    transports = [LocalTransport(f"host-{n}", f"host-{n}", program="/bin/false") for n in range(40)]
+    assert len(list(host_clocks.clock_offsets(transports, lambda: START))) == 16
 
 
 def test_a_synchronised_kernel_clock_asks_no_host(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

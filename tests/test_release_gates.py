@@ -294,7 +294,7 @@ def test_a_crl_of_nobody_of_ours_never_leaves(pki: Pki) -> None:
         "the CRL of CN=Example Lab Server CA 1,O=Example Lab in /x.crl was signed by no authority of this project"
     )
     assert pki.refusal({"/x.crl": b"no crl"}) == "/x.crl holds no CRL"
-    trust = replace(pki.authority.trust_page, adopted=pem_encoding.pem_of([foreign.server.certificate]))
+    trust = replace(pki.trust, adopted=pem_encoding.pem_of([foreign.server.certificate]))
     assert preflight.check_release(given({"/x.crl": foreign.crl()}), trust, (), START).crls
 
 
@@ -557,6 +557,6 @@ def test_a_certificate_whose_names_cannot_be_read_never_leaves(pki: Pki) -> None
 
 
 def test_a_release_is_judged_by_revocations_and_ends_only_where_they_are_known(pki: Pki) -> None:
-    bare = Trust(pki.authority.trust_page.roots, pki.trust.authorities)
+    bare = Trust(pki.trust.roots, pki.trust.authorities)
     assert not bare.is_revoked(5)
     assert not bare.has_ended(5)

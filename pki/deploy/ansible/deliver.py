@@ -116,7 +116,7 @@ class ActionModule(ActionBase):
         complaint = done["stderr"].strip()[-host_output.WORDS :]
         if None in found:
             strange = lines[found.index(None)][: host_output.WORDS]
-            result |= {"failed": True, "nonsense": strange, "msg": f"answers what pki-apply would not: {strange}"}
+            result |= {"failed": True, "nonsense": strange, "msg": f"invalid answer, not from pki-apply: {strange}"}
         elif not check_only and (refusal := host_output.refusal(said)):
             result |= {"failed": True, "msg": f"{refusal.why}: {refusal.said}"}
         elif done["rc"] or error or not result["greeted"]:
