@@ -110,7 +110,7 @@ def test_a_command_that_failed_without_a_word_is_named_with_a_line_that_shows_mo
     failed = {"ran": "nginx-t-q", "status": 3, "said": " \n"}
     why, hint, ran = host_output.refusal([failed, {"state": "undone"}], "web") or ("", "", "")
     assert ran == "nginx-t-q"
-    assert why == "nginx-t-q failed with 3; the previous files were put back"
+    assert why == '"nginx-t-q" failed with exit status 3; rolled back'
     asked, _, line = hint.partition("on web, as root: ")
     assert asked == "it printed nothing; "
     shown = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)

@@ -306,7 +306,7 @@ def test_a_release_that_does_not_validate_is_put_back_and_the_other_hosts_are_se
         (delivered.home.path / "templates" / old).write_text(f"{text}# more\n")
     report = delivered.doit()
     said = delivered.because(report)
-    assert re.match(r"sh-\S+-check failed with 1; the previous files were put back → it is broken", said)
+    assert re.match(r'"sh \S+/check" failed with exit status 1; rolled back → it is broken', said)
     assert report.made.keys() >= ELSEWHERE
     assert delivered.host.holds() == before
     assert [note["what"] for note in delivered.history()] == ["delivered", "failed"]
@@ -321,7 +321,7 @@ def test_crls_go_first_and_stay_when_the_rest_is_put_back(delivered: Live) -> No
     before = (crl.read_bytes(), config.read_bytes())
     (delivered.host.root / "broken").touch()
     delivered.home.edit("auto_https off", "auto_https off # still", "templates/caddy/Caddyfile")
-    assert "the previous files were put back" in delivered.because(delivered.doit(days=7))
+    assert "rolled back" in delivered.because(delivered.doit(days=7))
     assert crl.read_bytes() == delivered.home.read("build/crl/client-1.pem") != before[0]
     assert config.read_bytes() == before[1]
 
@@ -329,7 +329,7 @@ def test_crls_go_first_and_stay_when_the_rest_is_put_back(delivered: Live) -> No
 def test_a_crl_whose_reload_fails_stays_and_is_told(delivered: Live) -> None:
     (delivered.host.root / "reload").write_text("echo no such service; exit 5\n")
     said = delivered.because(delivered.doit(days=7))
-    assert "failed with 5; CRLs stay → no such service" in said
+    assert "failed with exit status 5; the CRLs stay in place → no such service" in said
     assert delivered.on("/etc/client-crl.pem").read_bytes() == delivered.home.read("build/crl/client-1.pem")
 
 
@@ -676,7 +676,7 @@ PEM = "/etc/doit-pki/media.pem"
     ("path", "change", "days", "said"),
     [
         (PEM, other_key, 0, "does not match the certificate beside it"),
-        (PEM, without_intermediate, 0, "comes without its intermediate"),
+        (PEM, without_intermediate, 0, "is delivered without its intermediate"),
         (PEM, unreadable_key, 0, "cannot be read"),
         (PEM, unreadable_certificate, 0, "a certificate in"),
         (PEM, lambda _: lambda content: content, 91, "is valid from 2026-11-23 to 2027-02-21 only"),
@@ -687,7 +687,7 @@ PEM = "/etc/doit-pki/media.pem"
             PEM,
             lambda live: lambda _: live.home.read("build/certs/forge-mtls/tls.pem"),
             0,
-            f"no certificate is for {NAME}",
+            f"no certificate is valid for {NAME}",
         ),
     ],
 )
@@ -981,7 +981,7 @@ def test_a_diff_shows_what_a_host_has_and_none_of_it_moves_the_terminal(delivere
     assert all(len(line) < 5000 for line in said.out.splitlines())
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e]", said.out)
     host.write_text("".join(f"{number}\n" for number in range(100_000)))
-    assert "100000 lines there" in invoke("deploy.diff", "media", home=delivered.home.path).out
+    assert "100000 lines on the host" in invoke("deploy.diff", "media", home=delivered.home.path).out
 
 
 def test_the_log_of_a_host_and_its_contact_record_are_bounded(tmp_path: Path) -> None:
@@ -1062,11 +1062,19 @@ def change_something(live: Live) -> None:
 @pytest.mark.parametrize(
     ("complaint", "status", "said"),
     [
-        ("Host key verification failed.", 255, "its host key is not known here → compare its fingerprint"),
+        ("Host key verification failed.", 255, "host key of media is not in known_hosts → compare its fingerprint"),
         ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.", 255, "ssh-keygen -R media"),
-        ("root@media: Permission denied (publickey).", 255, "it does not let this key in"),
-        ("sh: 1: /usr/local/sbin/pki-apply: not found", 127, "pki-apply is not there → ./run invoke deploy.bootstrap"),
-        ("sudo: a password is required", 1, "its account may not start pki-apply by sudo"),
+        (
+            "root@media: Permission denied (publickey).",
+            255,
+            "permission denied: the host does not accept the deployment key",
+        ),
+        (
+            "sh: 1: /usr/local/sbin/pki-apply: not found",
+            127,
+            "pki-apply is not installed → ./run invoke deploy.bootstrap",
+        ),
+        ("sudo: a password is required", 1, "sudo does not permit the account to run pki-apply"),
         ("\033]0;owned\007\033[2Jall is well", 3, "pki-apply failed: \\x1b]0;owned\\x07\\x1b[2Jall is well"),
         ("", 3, "the login shell of the deployment account on media ended with 3 before pki-apply started"),
     ],
@@ -1082,10 +1090,12 @@ def test_what_ssh_says_is_told_with_what_to_type(delivered: Live, complaint: str
 def test_a_host_that_is_down_is_told_with_since_when_and_how_long_it_may_be(delivered: Live) -> None:
     change_something(delivered)
     answered_by(delivered, "echo 'ssh: connect to host media port 22: No route to host' >&2; exit 255")
-    assert delivered.because(delivered.doit()).startswith("unreachable; what it has runs out in 20 days (ssh: connect")
+    assert delivered.because(delivered.doit()).startswith(
+        "unreachable; its certificate expires in 20 days (ssh: connect"
+    )
     said = delivered.because(delivered.doit(days=3))
     assert said.startswith(
-        "unreachable for 3 days; what it has runs out in 17 days (ssh: connect to host media port 22"
+        "unreachable for 3 days; its certificate expires in 17 days (ssh: connect to host media port 22"
     )
     delivered.transports["media"] = delivered.host.transport()
     assert delivered.doit(days=3).status == 0
@@ -1194,9 +1204,17 @@ def permissions(delivered: Live, *commands: str) -> Sequence[str]:
 @pytest.mark.parametrize(
     ("complaint", "what", "next_"),
     [
-        ("root@media: Permission denied (publickey).", "it does not let this key in", "ssh must get in there"),
-        ("ssh: connect to host media port 22: No route to host", "cannot be reached: ssh:", "ssh must get in there"),
-        ("Host key verification failed.", "its host key is not known here", "compare its fingerprint"),
+        (
+            "root@media: Permission denied (publickey).",
+            "permission denied: the host does not accept the deployment key",
+            "give ssh a login on the host",
+        ),
+        (
+            "ssh: connect to host media port 22: No route to host",
+            "cannot be reached: ssh:",
+            "give ssh a login on the host",
+        ),
+        ("Host key verification failed.", "host key of media is not in known_hosts", "compare its fingerprint"),
     ],
 )
 def test_a_bootstrap_that_ssh_does_not_let_in_is_told_with_what_to_type(

@@ -174,7 +174,10 @@ def test_another_certificate_than_the_deployed_one_is_told_with_both_digests(pap
 
 def test_a_certificate_that_ended_is_told_with_its_date(paper: Paper) -> None:
     found = seen(paper, says("200 OK"), pair=paper.ended)
-    assert (found.fault, found.wrong) == (Fault.UNVERIFIED, "serves what does not verify: certificate has expired")
+    assert (found.fault, found.wrong) == (
+        Fault.UNVERIFIED,
+        "serves a certificate that does not verify: certificate has expired",
+    )
     assert found.not_after
     assert found.not_after < datetime.now(UTC)
     assert found.fingerprint
@@ -191,7 +194,7 @@ def test_who_has_no_certificate_and_the_canary_must_be_refused(paper: Paper, sta
     assert found.fault == Fault.ENTRY
     number = status[:3]
     assert found.wrong == (
-        f"answers {number} to a client without a certificate; lets the canary in with {number}, which is revoked"
+        f"answers {number} to a client without a certificate; lets the revoked canary in with {number}"
     )
 
 
@@ -212,7 +215,7 @@ def test_the_probe_must_be_let_in(paper: Paper) -> None:
     ("behaviour", "said"),
     [
         (hangs_up, "does not answer as an HTTP server"),
-        (speaks_no_tls, "breaks the handshake off: WRONG_VERSION_NUMBER"),
+        (speaks_no_tls, "aborts the handshake: WRONG_VERSION_NUMBER"),
     ],
 )
 def test_what_is_no_http_server_behind_tls_is_broken(paper: Paper, behaviour: Behaviour, said: str) -> None:
@@ -557,7 +560,9 @@ def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, error: Pki
 
 
 def test_a_host_that_fails_for_another_reason_hides_no_silent_service(remote: Home) -> None:
-    Contact().failed(START, HostRefusal("nginx-t failed with 1")).save(remote.project().store.contact("media"))
+    Contact().failed(START, HostRefusal("nginx-t failed with exit status 1")).save(
+        remote.project().store.contact("media")
+    )
     silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
     assert checked(remote, silent).keys() == {"deploy:media", "service:media/jellyfin"}
 
@@ -599,12 +604,12 @@ def test_the_end_of_the_newest_certificate_is_told_by_the_look_at_certificates(h
 
 
 def test_a_jump_host_is_told_once_for_all_that_lies_behind_it(home: Home) -> None:
-    wrong = "it does not let this key in"
+    wrong = "permission denied: the host does not accept the deployment key"
     behind = [of(one, fault=Fault.JUMP, wrong=wrong, reached=False, via="bastion") for one in ("grafana", "loki")]
     found = checked(home, *behind, of("jellyfin", "media"))
     assert found.keys() == {"jump:bastion", "services"}
     assert found["jump:bastion"].message == (
-        "nothing is seen of what lies behind it (monitoring/grafana, monitoring/loki): it does not let this key in"
+        "nothing is seen of what lies behind it (monitoring/grafana, monitoring/loki): permission denied: the host does not accept the deployment key"
     )
     assert found["jump:bastion"].level is Level.WARNING
     assert str(found["jump:bastion"].remedy).startswith("ssh ")
@@ -688,7 +693,7 @@ def test_what_the_last_sweep_saw_is_kept_until_the_next_one(
 
 def test_health_looks_anew(watched: tuple[Home, Callable[..., None]], invoke: Invoke) -> None:
     home, sees = watched
-    sees(of("grafana", fault=Fault.ENTRY, wrong="lets the canary in with 200, which is revoked"))
+    sees(of("grafana", fault=Fault.ENTRY, wrong="lets the revoked canary in with 200"))
     said = invoke(home, "health")
     assert said.status == 4
     assert "service:monitoring/grafana" in said.out

@@ -168,7 +168,7 @@ def test_any_other_answer_is_an_entry(pairs: Pairs, status: int) -> None:
 
 def test_a_session_that_is_resumed_is_an_entry_where_a_new_one_is_not(pairs: Pairs) -> None:
     found = asked(pairs, says("403 Forbidden"), says("200 OK"))
-    assert found == "lets it in with 200 by a session that it resumes"
+    assert found == "lets it in with 200, in a resumed session"
 
 
 def test_a_session_from_before_is_tried_again_whatever_its_version(pairs: Pairs) -> None:
@@ -188,7 +188,7 @@ def test_a_session_from_before_is_tried_again_whatever_its_version(pairs: Pairs)
     ("behaviour", "said"),
     [
         (hangs_up, "breaks the handshake off|does not answer as an HTTP server"),
-        (speaks_no_tls, "breaks the handshake off: WRONG_VERSION_NUMBER|could not be reached"),
+        (speaks_no_tls, "aborts the handshake: WRONG_VERSION_NUMBER|could not be reached"),
         (is_silent, "could not be reached: .*timed out"),
         (speaks_something_else, "does not answer as an HTTP server"),
     ],
@@ -216,7 +216,7 @@ def test_a_port_at_which_nobody_listens_proves_nothing(pairs: Pairs) -> None:
 def test_a_server_that_is_not_ours_proves_nothing(pairs: Pairs) -> None:
     with serving(pairs, says("403 Forbidden")) as endpoint:
         for ask in (access.improper_access, access.open_session):
-            with pytest.raises(Unreached, match="serves what does not verify"):
+            with pytest.raises(Unreached, match="serves a certificate that does not verify"):
                 ask(endpoint, pairs.stranger, pairs.client)
 
 
@@ -250,7 +250,7 @@ def test_nothing_is_waited_for_where_nothing_changed(pairs: Pairs, monkeypatch: 
         expectations = {NAME: Expectation(served, answers=False, revokes=True)}
         found = verification.verify_services([endpoint], expectations, None, prober)
     assert {name: str(one) for name, one in found.items()} == {
-        "grafana": "not verified: the probe and the canary, which is revoked, both get 403"
+        "grafana": "not verified: the probe and the revoked canary both get 403"
     }
 
 
@@ -286,7 +286,7 @@ def test_a_silent_upstream_disproves_a_change_only_where_it_answered_before(
     monkeypatch.setattr(verification, "VERIFY_TIMEOUT", 0)
     place = str(pairs.root) if access == "mtls" else ""
     found = seen_after(pairs, access, passes_on(place, f"{status} Whatever"))
-    what = f"answers {status}: what is behind the proxy does not answer, and did before the change"
+    what = f"answers {status}: the upstream does not answer, but it did before the change"
     assert found == [
         verification.Verification(verification.Verdict.WRONG, what),
         *[verification.NO_ANSWER_UPSTREAM] * 3,

@@ -209,13 +209,13 @@ def test_a_certificate_of_another_ca_never_leaves(pki: Pki) -> None:
     same_name = made_ca("Server", pki.root)
     for issuer in (made_ca("Foreign"), same_name):
         bundle = keys.private_pem(pki.key) + pem_encoding.pem_of([leaf_of(issuer, pki.key), pki.server.certificate])
-        assert "was signed by no authority of this project" in pki.refusal({"/tls.pem": bundle})
+        assert "is not signed by an authority of this project" in pki.refusal({"/tls.pem": bundle})
 
 
 def test_a_certificate_leaves_with_its_intermediate(pki: Pki) -> None:
     alone = pem_encoding.pem_of([pki.leaf])
     key = keys.private_pem(pki.key)
-    assert pki.refusal({"/tls.pem": key + alone}).endswith("comes without its intermediate")
+    assert pki.refusal({"/tls.pem": key + alone}).endswith("is delivered without its intermediate")
     assert pki.refusal({"/tls.pem": key + alone, "/chain.pem": pem_encoding.pem_of([pki.server.certificate])})
     assert pki.refusal({"/tls.pem": key + alone + pem_encoding.pem_of([pki.root.certificate])})
     apart = {"/cert.pem": alone, "/key.pem": key}
@@ -231,15 +231,15 @@ def test_a_certificate_leaves_with_its_intermediate(pki: Pki) -> None:
 def test_each_name_of_a_service_needs_a_certificate(pki: Pki) -> None:
     assert (
         pki.refusal({"/tls.pem": pki.bundle}, (NAME, "forge.lab.internal"))
-        == "no certificate is for forge.lab.internal"
+        == "no certificate is valid for forge.lab.internal"
     )
 
 
 def test_every_fault_of_a_release_is_told_at_once_and_once(pki: Pki) -> None:
     pki.gone.add(pki.leaf.serial_number)
     said = pki.refusal({"/tls.pem": pki.bundle, "/tls\n.pem": pki.bundle}, ("x.lab.internal",), START + 90 * DAY)
-    assert [part in said for part in ("holds characters that no target may have", "is revoked", "only", "no certificate is for")] == 4 * [True]  # fmt: skip
-    assert said.count("no certificate is for") == 1
+    assert [part in said for part in ("contains characters that a target must not have", "is revoked", "only", "no certificate is valid for")] == 4 * [True]  # fmt: skip
+    assert said.count("no certificate is valid for") == 1
 
 
 def test_certificates_of_an_upstream_are_those_of_others(pki: Pki) -> None:
@@ -291,7 +291,7 @@ def test_a_release_with_a_ca_that_is_named_like_ours_and_unknown_is_noticed(pki:
 def test_a_crl_of_nobody_of_ours_never_leaves(pki: Pki) -> None:
     foreign = replace(pki, server=made_ca("Server", pki.root))
     assert pki.refusal({"/x.crl": foreign.crl()}) == (
-        "the CRL of CN=Example Lab Server CA 1,O=Example Lab in /x.crl was signed by no authority of this project"
+        "the CRL of CN=Example Lab Server CA 1,O=Example Lab in /x.crl is not signed by an authority of this project"
     )
     assert pki.refusal({"/x.crl": b"no crl"}) == "/x.crl holds no CRL"
     trust = replace(pki.trust, adopted=pem_encoding.pem_of([foreign.server.certificate]))
@@ -352,7 +352,7 @@ def test_the_number_of_a_crl_never_falls(pki: Pki) -> None:
 def test_a_crl_never_begins_before_the_one_that_it_replaces(pki: Pki) -> None:
     assert back(pki, pki.crl(8), pki.crl(7)) == []
     said = back(pki, pki.crl(8, since=START - HOUR - SECOND), pki.crl(7))
-    assert said == ["begins at 2026-11-23 04:59:59, that on the host at 2026-11-23 05:00:00"]
+    assert said == ["has thisUpdate 2026-11-23 04:59:59, the one on the host 2026-11-23 05:00:00"]
     assert back(pki, pki.crl(8), pki.crl(7, since=START)) != [], "now is no future"
 
 
@@ -541,7 +541,7 @@ def test_a_certificate_without_extensions_is_a_leaf_of_nobody(pki: Pki) -> None:
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(pki.server.certificate.subject).serial_number(5)
     builder = builder.public_key(key.public_key()).not_valid_before(START).not_valid_after(START + DAY)
     bare = pem_encoding.pem_of([builder.sign(pki.server.key, keys.signature_hash(pki.server.key))])
-    assert "comes without its intermediate" in pki.refusal({"/x.pem": bare})
+    assert "is delivered without its intermediate" in pki.refusal({"/x.pem": bare})
     assert pki.look({"/x.pem": bare + pem_encoding.pem_of([pki.server.certificate])}).leaves == {}
 
 

@@ -323,7 +323,7 @@ def _delivery(context: Context, project: Project, host: str) -> Delivery:
 
 def _wanted(delivery: Delivery) -> Payload:
     if (payload := delivery.desired_payload()) is None:
-        raise PkiError(f"{delivery.host}: its release is not there", f"./run doit release:{delivery.host}")
+        raise PkiError(f"{delivery.host}: its release is missing", f"./run doit release:{delivery.host}")
     return payload
 
 
@@ -366,7 +366,7 @@ def _drift(delivery: Delivery, project: Project) -> _Looked | PkiError:
         if not delivery.is_remote:
             return _Looked(delivery.folder_transport.drift(receipt))
         if payload is None:
-            return _Looked([Why.STATED(text="its release is not there: ./run doit")])
+            return _Looked([Why.STATED(text="its release is missing: ./run doit")])
         with delivery.change(payload, receipt, project.now).session() as session:
             seen = session.inspect()
             session.end()

@@ -262,7 +262,7 @@ class Delivery:
         """
         payload = self.desired_payload()
         if payload is None:
-            raise PkiError("has no release", "./run doit")
+            raise PkiError("its release is missing", "./run doit")
         if not self.is_remote:
             return self._deliver_to_folder(payload, now)
         self.require_accepted_root()
@@ -307,7 +307,7 @@ class Delivery:
     def crls_in_place(self) -> list[InstalledCrl]:
         """Return every CRL file of the release as the host has it, by one contact that changes nothing."""
         if (payload := self.desired_payload()) is None:
-            raise PkiError("has no release", f"./run doit release:{self.host}")
+            raise PkiError("its release is missing", f"./run doit release:{self.host}")
         if not self.is_remote:
             return list(installed_crls.read_from_folder(self.store.host_root(self.host), payload))
         destination = self._resolve_destination()

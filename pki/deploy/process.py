@@ -1,4 +1,4 @@
-"""A program at the other end of two pipes: lines and bytes, each within limits of time and size."""
+"""A child process with which lines and bytes are exchanged, within limits of time and size."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Self
 from pki.common.child_processes import ready
 from pki.deploy.host_output import LINE
 
-READ_BYTES = 1 << 16  # bytes that are read at once: more is never held of what nobody asked for
-ERROR_BYTES = 1 << 14  # bytes that are kept of what was said on the error channel, from its end
-EXIT_TIMEOUT = 5.0  # seconds that the other end gets to clean up after itself
+READ_BYTES = 1 << 16  # that are read at once: unrequested output never uses more memory
+ERROR_BYTES = 1 << 14  # of standard error that are kept, from its end
+EXIT_TIMEOUT = 5.0  # seconds that the process gets to clean up and exit
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a host may take, in seconds: without progress, and in all.
+    """Time limits for a host, in seconds: without progress, and in total.
 
-    Progress is a complete line, a byte of a file that was asked for, or a byte that the host takes from us.
+    Progress is a complete line, a byte of a requested file, or a byte that the host accepts.
     """
 
     progress: float = 120.0
@@ -32,18 +32,18 @@ STANDARD = Limits()
 
 
 class DisconnectedError(Exception):
-    """The other end has gone."""
+    """The process closed its output, or the connection was lost."""
 
 
 class LimitError(DisconnectedError):
-    """The other end took too long, or said too much: what, as a phrase that reads well after its name."""
+    """The process took too long or sent too much; the message is a phrase after its name."""
 
 
 class Process:
-    """A process that is spoken with: what it says on its error channel is kept apart, for `ended`.
+    """A child process; its standard error is kept apart, for `finish`.
 
-    Every method raises SilenceError, and its kind LimitError when a limit was reached. Raises FileNotFoundError when
-    there is no such program.
+    Every method raises DisconnectedError, and LimitError when a limit was reached. The constructor raises
+    FileNotFoundError when the program does not exist.
     """
 
     def __init__(self, command: tuple[str, ...], limits: Limits) -> None:
@@ -70,7 +70,7 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Hang up: the other end sees its input end, and gets a moment to clean up after itself."""
+        """Close the input, and give the process time to clean up and exit."""
         assert self._process.stdin
         assert self._process.stdout
         assert self._process.stderr
@@ -81,49 +81,51 @@ class Process:
         self._process.stderr.close()
 
     def extend_deadline(self, seconds: float) -> None:
-        """Add time that the other end did not take: it was we who made it wait."""
+        """Add seconds to the total limit, for time in which the process had to wait for us."""
         self._ends += seconds
 
     def send(self, data: bytes) -> None:
+        """Write all bytes to the process."""
         view, deadline = memoryview(data), self._deadline()
         while view:
             try:
                 view = view[os.write(self._in, view) :]
                 deadline = self._deadline()
             except BlockingIOError:
-                channels = ready(self._channels[1:], [self._in], self._remaining(deadline))
-                if self._err in channels:
+                ready_pipes = ready(self._channels[1:], [self._in], self._remaining(deadline))
+                if self._err in ready_pipes:
                     self._read_errors()
-                if self._in not in channels and not self._remaining(deadline):
+                if self._in not in ready_pipes and not self._remaining(deadline):
                     raise self._limit_error("took nothing") from None
             except OSError:
                 raise DisconnectedError("the connection was lost") from None
 
     def read_line(self) -> bytes:
-        """The next line, without its end, of at most 64 kB."""
-        deadline, begins = self._deadline(), 0
-        while (end := self._buffer.find(b"\n", begins)) < 0:
-            begins = len(self._buffer)
-            if begins >= LINE:
+        """Return the next line without its line feed, at most 64 KiB."""
+        deadline, start = self._deadline(), 0
+        while (end := self._buffer.find(b"\n", start)) < 0:
+            start = len(self._buffer)
+            if start >= LINE:
                 raise LimitError(f"sent a line of more than {LINE} bytes")
             self._read_some(deadline)
         if end >= LINE:
             raise LimitError(f"sent a line of more than {LINE} bytes")
-        found = bytes(self._buffer[:end])
+        line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
-        return found
+        return line
 
     def read_exactly(self, size: int) -> bytes:
+        """Return the next `size` bytes."""
         deadline = self._deadline()
         while len(self._buffer) < size:
             self._read_some(deadline)
             deadline = self._deadline()
-        found = bytes(self._buffer[:size])
+        data = bytes(self._buffer[:size])
         del self._buffer[:size]
-        return found
+        return data
 
     def read_rest(self) -> bytes:
-        """End its input, and take what it says until it has ended: the last 16 kB of that."""
+        """Close the input, and return the last 16 KiB of the output up to its end."""
         assert self._process.stdin
         with contextlib.suppress(OSError):
             self._process.stdin.close()
@@ -141,31 +143,31 @@ class Process:
         return time.monotonic() + self._limits.progress
 
     def _read_some(self, deadline: float) -> None:
-        """Take what waits on either channel; what comes on the error channel is no progress."""
+        """Read from either pipe; output on standard error is no progress."""
         while True:
             left = self._remaining(deadline)
-            channels = ready(self._channels, [], left) if left else set()
-            if not channels:
+            ready_pipes = ready(self._channels, [], left) if left else set()
+            if not ready_pipes:
                 raise self._limit_error("sent no answer")
-            if self._err in channels:
+            if self._err in ready_pipes:
                 self._read_errors()
-            if self._out in channels:
+            if self._out in ready_pipes:
                 data = os.read(self._out, READ_BYTES)
                 if not data:
                     raise DisconnectedError("the connection was lost")
                 self._buffer += data
                 return
 
-    def _limit_error(self, what: str) -> LimitError:
+    def _limit_error(self, phrase: str) -> LimitError:
         if time.monotonic() >= self._ends:
             return LimitError(f"took longer than {self._limits.whole:g} s in all")
-        return LimitError(f"{what} for {self._limits.progress:g} s")
+        return LimitError(f"{phrase} for {self._limits.progress:g} s")
 
     def _remaining(self, deadline: float) -> float:
         return max(0.0, min(deadline, self._ends) - time.monotonic())
 
     def _read_errors(self) -> None:
-        """Take what waits on the error channel, and forget what is too much."""
+        """Read from standard error, and keep its last part."""
         try:
             data = os.read(self._err, READ_BYTES)
         except BlockingIOError:
@@ -175,7 +177,7 @@ class Process:
         self._errors = (self._errors + data)[-ERROR_BYTES:]
 
     def finish(self) -> tuple[int, str]:
-        """The exit status of the process (which must be about to end), and what it complained about."""
+        """Return the exit status of the process, which must be about to exit, and its standard error."""
         status = self._wait()
         deadline = time.monotonic() + EXIT_TIMEOUT
         while self._err in self._channels and time.monotonic() < deadline and ready([self._err], [], 0):
@@ -183,15 +185,15 @@ class Process:
         return status, self._errors.decode(errors="replace").strip()
 
     def terminate(self) -> None:
-        """Ask the process to end, where its input says nothing to it."""
+        """Send SIGTERM to a process that does not react to the end of its input."""
         self._process.terminate()
 
     def _wait(self) -> int:
-        """Wait until the process has ended, first for the end of what it says: `Popen.wait` sleeps between its looks."""
+        """Wait for the exit, first for the end of the output: `Popen.wait` polls with sleeps."""
         deadline = time.monotonic() + EXIT_TIMEOUT
         self._ends = max(self._ends, deadline)
         with contextlib.suppress(DisconnectedError):
-            while self._process.returncode is None:  # what it started may go on after its end
+            while self._process.returncode is None:  # its own children may keep the pipe open
                 self._read_some(deadline)
                 self._buffer.clear()
         try:
@@ -201,18 +203,18 @@ class Process:
             return self._process.wait()
 
 
-def run(command: tuple[str, ...], words: bytes, limits: Limits) -> tuple[int, str, str]:
-    """Run a program to its end: its exit status, and the end of what it said on its two channels, as text.
+def run(command: tuple[str, ...], data: bytes, limits: Limits) -> tuple[int, str, str]:
+    """Run a program to its end; return its exit status, and the last part of its output and standard error.
 
-    Raises LimitError, and FileNotFoundError when there is no such program.
+    Raises LimitError, and FileNotFoundError when the program does not exist.
     """
-    with Process(command, limits) as wire:
+    with Process(command, limits) as process:
         try:
-            wire.send(words)
+            process.send(data)
         except LimitError:
             raise
         except DisconnectedError:
-            pass  # why it took no more is in what it says
-        said = wire.read_rest()
-        status, complaint = wire.finish()
-    return status, said.decode(errors="replace").strip(), complaint
+            pass  # its output explains why it stopped reading
+        output = process.read_rest()
+        status, errors = process.finish()
+    return status, output.decode(errors="replace").strip(), errors

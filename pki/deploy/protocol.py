@@ -134,6 +134,11 @@ def command_name(command: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", command.lower()).strip("-") or "-"
 
 
+def command_lines(rows: Iterable[Row]) -> dict[str, str]:
+    """Return the command lines of some rows by their names in pki-apply.conf."""
+    return {command_name(line): line for row in rows for line in (row.file.validate, row.file.reload) if line}
+
+
 def refusal_error(refusal: Refusal, rows: Iterable[Row]) -> HostRefusal:
     """Return the refusal of a manifest with `rows` as an error, with the step at which the host stopped."""
     is_check = any(command_name(row.file.validate) == refusal.ran for row in rows)
@@ -256,7 +261,7 @@ class Session:
         while "state" not in answers[-1]:
             answers.append(self._answer())
             del answers[MAX_ANSWERS:-1]
-        if refusal := host_output.refusal(answers, self._transport.host):
+        if refusal := host_output.refusal(answers, self._transport.host, command_lines(self._rows.values())):
             raise refusal_error(refusal, self._rows.values())
         if answers[-1]["state"] != ("kept" if settle else "placed"):
             raise invalid_answer(self._transport.host, answers[-1])

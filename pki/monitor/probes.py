@@ -187,13 +187,13 @@ def _unanswered(target: Target, error: Exception) -> Probed:
     """A service from which the probe gets no answer, and why."""
     fault, wrong = Fault.BROKEN, str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
-        fault, wrong = Fault.UNVERIFIED, f"serves what does not verify: {error.verify_message}"
+        fault, wrong = Fault.UNVERIFIED, f"serves a certificate that does not verify: {error.verify_message}"
     elif isinstance(error, ssl.SSLEOFError | ConnectionError) and target.endpoint.tunnel:
         fault, wrong = Fault.SILENT, "does not answer its jump host"
     elif isinstance(error, ssl.SSLError) and tls_client.is_refusal(error):
         fault, wrong = Fault.REFUSAL, f"refuses our own client certificate: {error.reason}"
     elif isinstance(error, ssl.SSLError):
-        wrong = f"breaks the handshake off: {error.reason or error}"
+        wrong = f"aborts the handshake: {error.reason or error}"
     elif isinstance(error, OSError):
         fault, wrong = Fault.SILENT, f"does not answer: {tls_client.error_text(error)}"
     if fault is Fault.SILENT:
@@ -228,16 +228,14 @@ def _asked(seen: Probed, target: Target) -> Probed:
     except NotVerified as demand:
         return _with(seen, Fault.REFUSAL, str(demand))
     except TimeoutError:
-        return _with(
-            seen, Fault.UPSTREAM, "answers a handshake, and no request: what is behind the proxy does not answer"
-        )
+        return _with(seen, Fault.UPSTREAM, "answers a handshake, and no request: the upstream does not answer")
     except OSError as error:
         return _with(seen, Fault.BROKEN, f"stops answering: {tls_client.error_text(error)}")
     return _upstream(seen, status) if status else _with(seen, Fault.BROKEN, verification.NO_HTTP)
 
 
 def _upstream(seen: Probed, status: int) -> Probed:
-    """The same, and whether the answer says that what is behind the proxy does not answer."""
+    """The same, and whether the answer says that the upstream does not answer."""
     if status not in NO_UPSTREAM or seen.wrong:
         return seen
     return _with(seen, Fault.UPSTREAM, f"answers {status}: the proxy answers, and what is behind it does not")

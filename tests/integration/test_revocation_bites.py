@@ -132,7 +132,7 @@ def test_each_proxy_is_proven_until_it_forgets_revocations(watched: Watched) -> 
     assert watched.seen() == VERIFIED
     assert watched.mtls.service not in watched.upstreams.seen
     watched.spoil(*FORGETS[watched.proxy.name])
-    assert watched.seen().text == "lets the canary in with 204, which is revoked"
+    assert watched.seen().text == "lets the revoked canary in with 204"
     assert watched.mtls.service not in watched.upstreams.seen
 
 
@@ -140,7 +140,7 @@ def test_each_proxy_is_proven_until_it_forgets_revocations(watched: Watched) -> 
 def test_a_proxy_that_passes_the_probe_on_is_told_from_one_that_answers_it(watched: Watched) -> None:
     assert watched.seen() == VERIFIED
     watched.spoil(*PASSES_ON[watched.proxy.name])
-    assert watched.seen().text == "answers 200 to the probe, and its configuration says 204"
+    assert watched.seen().text == "answers 200 to the probe; its configuration says 204"
     assert watched.seen(answers=False) == PASSED_ON
 
 
@@ -184,7 +184,7 @@ def test_a_proxy_whose_sessions_outlive_a_revocation_is_found_out(
         watched.spoil(*sloppy)
         assert access.improper_access(watched.mtls, roots, old) == ""
         found = access.improper_access(watched.mtls, roots, old, session)
-        assert found == "lets it in with 200 by a session that it resumes"
+        assert found == "lets it in with 200, in a resumed session"
 
 
 def revoke(home: LiveHome) -> None:

@@ -99,10 +99,10 @@ class ActionModule(ActionBase):
         try:
             states = [answer.get("state") for answer in self._speak(manifest + b"back\nend\n", said)]
         except AnsibleConnectionFailure as error:
-            return f"the previous files could not be put back: {error}"
+            return f"the previous files could not be restored: {error}"
         if "undone" in states:
-            return "the previous files were put back"
-        return f"the previous files could not be put back: {said.get('msg')}"
+            return "rolled back"
+        return f"the previous files could not be restored: {said.get('msg')}"
 
     def _speak(self, words: bytes, result: dict[str, Any], *, check_only: bool = False) -> list[dict[str, Any]]:
         """One contact: what pki-apply answered, and into the result what went wrong."""

@@ -27,6 +27,7 @@ from pki.deploy.delivery import Delivery
 from pki.deploy.installed_crls import InstalledCrl, regression_error
 from pki.deploy.protocol import (
     ServiceRefusal,
+    command_lines,
     file_states,
     invalid_answer,
     refusal_error,
@@ -147,7 +148,7 @@ def prepare_payload(delivery: Delivery, now: datetime) -> HostPayload:
     """A host's release, ready to leave. Raises PkiError when it must not."""
     payload = delivery.desired_payload()
     if payload is None:
-        raise PkiError("its release is not there", "./run doit")
+        raise PkiError("its release is missing", "./run doit")
     delivery.require_accepted_root()
     change = delivery.change(payload, delivery.receipt, now)
     findings = delivery.check(change)
@@ -192,7 +193,7 @@ def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcom
         change.destination.transport,
         _verifications(result, (one.service for one in change.destination.endpoints)),
     )
-    if refusal := host_output.refusal(said, way.host):
+    if refusal := host_output.refusal(said, way.host, command_lines(change.rows)):
         raise refusal_error(refusal, change.rows)
     if error := next((answer["error"] for answer in said if "error" in answer), ""):
         raise PkiError(plain(error), f"./run invoke deploy.bootstrap {way.host}", ErrorCode.NEEDS_BOOTSTRAP)
