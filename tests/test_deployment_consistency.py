@@ -640,11 +640,14 @@ def test_hosts_of_one_group_stand_in_different_plays_of_about_the_same_size_in_t
 
 def test_what_an_inventory_says_is_read_as_it_was_meant() -> None:
     """A host may be called `no` or `12`, which YAML would read otherwise."""
-    hosts = [SimpleNamespace(host=name, group="", variables=lambda **_: {"pki_known": False}) for name in ("no", "12")]
-    said = yaml_text.load(playbooks.inventory(hosts, [hosts], abroad=False), "inventory.yaml")  # type: ignore[arg-type]
-    assert said["all"]["hosts"] == {"no": {"pki_known": "false"}, "12": {"pki_known": "false"}}
+    hosts = [
+        SimpleNamespace(host=name, group="", variables=lambda **_: {"pki_deployed_before": False})
+        for name in ("no", "12")
+    ]
+    said = yaml_text.load(playbooks.inventory(hosts, [hosts], portable=False), "inventory.yaml")  # type: ignore[arg-type]
+    assert said["all"]["hosts"] == {"no": {"pki_deployed_before": "false"}, "12": {"pki_deployed_before": "false"}}
     assert list(said["all"]["children"]["round_1"]["hosts"]) == ["no", "12"]
-    assert '"no":' in playbooks.inventory(hosts, [hosts], abroad=False)  # type: ignore[arg-type]
+    assert '"no":' in playbooks.inventory(hosts, [hosts], portable=False)  # type: ignore[arg-type]
 
 
 def test_what_travels_with_ansible_imports_nothing_of_ours_that_stays_here() -> None:

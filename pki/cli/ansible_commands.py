@@ -41,7 +41,7 @@ def export(context: Context, folder: str, vault: str = "") -> None:
         raise PkiError(
             "there is nothing to hand out", "in pki.yaml, under a host: `deliver: ssh`; then ./run doit release"
         )
-    playbooks.write(target, payloads, project.inventory.deploy.ansible, abroad=True)
+    playbooks.write(target, payloads, project.inventory.deploy.ansible, portable=True)
     if vault:
         _encrypt(target, path_of(context, vault), project)
     screen.line(

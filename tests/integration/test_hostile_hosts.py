@@ -119,7 +119,7 @@ class Three:
 
     def left(self) -> Iterator[tuple[str, str]]:
         """Every text that a run leaves for people."""
-        places = ("report", "history/bad/log.jsonl", "contacts/bad.json", "ansible/told")
+        places = ("report", "history/bad/log.jsonl", "contacts/bad.json", "ansible/outcomes")
         for place in places:
             path = self.home / "build" / place
             for one in (path, *path.rglob("*")):
