@@ -68,9 +68,9 @@ PLAY = """\
         services: "{{{{ pki_services }}}}"
         remedy: "{{{{ pki_remedy }}}}"
         limits: "{{{{ pki_limits }}}}"
-        roots: eyes/roots.pem
-        probe: eyes/probe.pem
-        canary: eyes/canary.pem
+        roots: prober/roots.pem
+        probe: prober/probe.pem
+        canary: prober/canary.pem
       ignore_unreachable: true # a host that is down does not count as a failure of the release
       timeout: 1500 # above the limits for the host in pki_limits
 """
@@ -153,9 +153,9 @@ def write(folder: Path, payloads: Sequence[HostPayload], settings: Ansible, *, p
     }
     prober = payloads[0].change.destination.prober
     secrets = {f"streams/{x.host}": x.stream() for x in payloads}
-    secrets["eyes/roots.pem"] = filesystem.read(prober.roots) or b""
+    secrets["prober/roots.pem"] = filesystem.read(prober.roots) or b""
     for name, identity in (("probe", prober.probe), ("canary", prober.canary)):
-        secrets[f"eyes/{name}.pem"] = (filesystem.read(identity) if identity else None) or b""
+        secrets[f"prober/{name}.pem"] = (filesystem.read(identity) if identity else None) or b""
     for name in SECRETS:
         filesystem.make_folder(folder / name, 0o700)
     for parent in {(folder / name).parent for name in files}:
