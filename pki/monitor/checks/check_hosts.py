@@ -12,8 +12,8 @@ from pki.common.errors import RETRIED
 from pki.common.reasons import Reason, joined
 from pki.config.identifiers import ArtifactId
 from pki.deploy.delivery import Delivery
-from pki.deploy.drift import closing
-from pki.deploy.drift import from_json as drifted
+from pki.deploy.drift import permission_remedy
+from pki.deploy.drift import reasons_from_json as drifted
 from pki.deploy.receipt import instant, moment
 from pki.deploy.verification import Verdict, Verification, as_json
 from pki.monitor import pending_bootstraps, waiting_roots
@@ -85,7 +85,7 @@ def _remote(view: View, state: State) -> Iterator[Finding]:
     drift, writable = drifted(state.drift), drifted(state.writable)
     if drift or writable:
         told = (f"was changed: {_listed(drift)}" if drift else "", _listed(writable))
-        fix = closing(writable, state.host) if writable else REPAIR
+        fix = permission_remedy(writable, state.host) if writable else REPAIR
         yield Finding(ArtifactId("drift", state.host), Level.WARNING, "; ".join(filter(None, told)), fix)
     if state.held_since:
         remedy = f"./run invoke deploy.push {state.host}"
@@ -181,7 +181,7 @@ def _drifted(view: View) -> Iterator[Finding]:
     """What somebody else changed on a host: of folders also what the next run will find."""
     for name, delivery in view.plan.deliveries.items():
         subject = ArtifactId("deploy", name)
-        if subject in view.run.made and view.run.at and (drift := delivery.repaired(view.run.at)):
+        if subject in view.run.made and view.run.at and (drift := delivery.repaired_drift(view.run.at)):
             text = f"was changed by somebody else, and put right: {_listed(drift)}"
             yield Finding(ArtifactId("drift", name), Level.NOTICE, text, CHANGE_BELONGS, passing=True)
         elif view.thorough and not delivery.is_remote and (drift := delivery.drift):
