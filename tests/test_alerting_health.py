@@ -270,8 +270,8 @@ def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
         _with(taken, verification={"jellyfin": Verification(Verdict.UNDECIDED, "not verified: could not be reached")}),
     )
     found = checked(remote)
-    assert found["hold:media"].remedy == "./run invoke deploy.push media"
-    assert found["hold:media"].since == START
+    assert found["pinned:media"].remedy == "./run invoke deploy.push media"
+    assert found["pinned:media"].since == START
     assert found["verification:media"].level is Level.NOTICE
     assert found["verification:media"].message == "jellyfin not verified: could not be reached"
 

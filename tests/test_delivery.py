@@ -350,7 +350,7 @@ def test_a_host_goes_back_stays_held_and_follows_again(delivered: Live, invoke: 
     assert delivered.doit(days=8).status == 0
     assert config.read_bytes() == first
     assert crl.read_bytes() == delivered.home.read("build/crl/client-1.pem") != newer
-    assert "held at" in delivered.delivery(8).state(delivered.home.moment(8))
+    assert "pinned to" in delivered.delivery(8).state(delivered.home.moment(8))
     assert invoke("deploy.push", "media", home=delivered.home.path, days=8).status == 0
     assert config.read_bytes() == second
     assert delivered.delivery(8).state(delivered.home.moment(8)).startswith("not_verified") is False
@@ -385,7 +385,7 @@ def test_a_host_stays_at_its_release_when_build_is_lost_and_takes_crls_alone(del
     assert str(config) in {file["path"] for file in receipt.files}  # so that it can be taken away some day
     assert crl.read_bytes() == delivered.home.read("build/crl/client-1.pem")
     assert delivered.doit(days=8.1).made == {}
-    assert "held at" in delivered.delivery(9).state(delivered.home.moment(9))
+    assert "pinned to" in delivered.delivery(9).state(delivered.home.moment(9))
     assert invoke("deploy.push", "media", home=home, days=9).status == 0
     assert config.read_bytes() != first
     assert delivered.doit(days=9.1).made == {}
@@ -1175,7 +1175,7 @@ def lying(live: Live, old: str, new: str) -> None:
     ("old", "new", "said"),
     [
         ('state = "edited"', 'state = "edited"', ""),
-        ('sum[$9] != $5 ? "edited" :', '0 ? "" :', "as it should be, and names another digest"),
+        ('sum[$9] != $5 ? "edited" :', '0 ? "" :', "is up to date, with another digest"),
         ('{"state":"placed"}', '{"state":"kept"}', "invalid answer, not from pki-apply: {'state': 'kept'}"),
         ("keep) keep keep ;;", 'keep) say "{\\"state\\":\\"done\\"}" ;;', "invalid answer, not from pki-apply"),
         ("keep) keep keep ;;", "keep) exit 0 ;;", "the host rolled the change back by itself"),

@@ -659,7 +659,7 @@ def test_no_private_key_is_left_of_what_was_written_for_ansible(home: Home, tmp_
         group="",
         variables=lambda **_: {},
         stream=files[1].read_bytes,
-        change=SimpleNamespace(to=SimpleNamespace(prober=prober)),
+        change=SimpleNamespace(destination=SimpleNamespace(prober=prober)),
     )
     folder = tmp_path / "ansible"
     playbooks.write(folder, [host], Ansible())  # type: ignore[list-item]

@@ -220,7 +220,7 @@ def test_a_host_that_is_held_and_waits_for_a_release_is_named(remote: Home) -> N
     assert taken
     keep_receipt(project.store.receipt("media"), _with(taken, files=taken.files[1:]))
     remote.doit("authority")
-    assert left(remote)["deployment_state"] == {("media", "held"): 1, ("media", "pending"): 1}
+    assert left(remote)["deployment_state"] == {("media", "pinned"): 1, ("media", "pending"): 1}
 
 
 def test_a_parallel_run_leaves_no_host_pending(fresh: Home) -> None:

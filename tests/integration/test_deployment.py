@@ -313,7 +313,7 @@ def test_drift_is_told_and_repaired(four: Fleet) -> None:
     assert "PRIVATE KEY" not in shown
     said = four.program("doit")  # though it looked at the host a moment ago
     assert re.search(r"made +deploy:apache +/etc/.* differs; /etc/doit-pki/apache.pem has another mode", said), said
-    assert "as they should be" in four.program("invoke", "deploy.drift")
+    assert "without drift" in four.program("invoke", "deploy.drift")
 
 
 # -- going back -------------------------------------------------------------------------------------------------------
@@ -326,15 +326,15 @@ def test_a_rollback_holds_the_host_keeps_the_newest_crl_and_ends_with_a_push(fou
     old = four.home / "old-other.pem"
     old.write_bytes((four.home / "ca/clients/other/tls.pem").read_bytes())
     four.program("invoke", "revoke", "other", "--reason", "superseded", "--yes")
-    assert "is held at" in four.program("invoke", "deploy.rollback", "apache", "--yes")
+    assert "is pinned to" in four.program("invoke", "deploy.rollback", "apache", "--yes")
     assert four.served("apache") == before != renewed
     assert refuses(four.curl("https://apache-admin.lab.internal/", "--cert", str(old))), "revocation never goes back"
-    assert "held at" in four.program("invoke", "status")
+    assert "pinned to" in four.program("invoke", "status")
     assert is_idle(four.program("doit"))
     assert four.served("apache") == before
     four.program("invoke", "deploy.push", "apache")
     assert four.served("apache") == renewed
-    assert "held at" not in four.program("invoke", "status")
+    assert "pinned to" not in four.program("invoke", "status")
 
 
 def test_a_rollback_to_a_revoked_certificate_is_refused(four: Fleet) -> None:
@@ -343,7 +343,7 @@ def test_a_rollback_to_a_revoked_certificate_is_refused(four: Fleet) -> None:
     said = four.program("invoke", "deploy.rollback", "haproxy", "--yes", status=FAILED)
     assert "is revoked" in said
     assert four.served("haproxy") == served
-    assert "held at" not in four.program("invoke", "status")
+    assert "pinned to" not in four.program("invoke", "status")
 
 
 # -- this machine -----------------------------------------------------------------------------------------------------

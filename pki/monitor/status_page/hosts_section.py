@@ -15,7 +15,7 @@ from pki.monitor.checks.check_context import CheckContext
 
 STATES = {
     "deploy": "failing",
-    "hold": "held",
+    "pinned": "pinned",
     "verification": "not_verified",
     "drift": "drifted",
     "service": "services not well",
