@@ -254,7 +254,7 @@ def test_a_file_with_both_purposes_is_told_what_to_write_instead() -> None:
 def test_a_file_whose_request_is_that_of_a_ca_declares_no_leaf_and_says_so(line: str) -> None:
     found = reading(f"{BOX}{line}\n")
     assert found.request is None
-    assert [remark.text.endswith("asks for a CA: this file declares no certificate") for remark in found.remarks] == [
+    assert [remark.text.endswith("asks for a CA: this file declares no certificate") for remark in found.notices] == [
         True
     ]
 
@@ -263,7 +263,7 @@ def test_only_what_is_in_the_request_makes_a_ca() -> None:
     ca = "[ v3_ca ]\nbasicConstraints = critical, CA:TRUE\nkeyUsage = keyCertSign\n"
     found = reading(edited(("req_extensions = v3\n", "req_extensions = v3\nx509_extensions = v3_ca\n")) + ca)
     assert found.request is not None
-    assert [remark.text for remark in found.remarks] == [
+    assert [remark.text for remark in found.notices] == [
         "box.cnf:5: x509_extensions = v3_ca describes a CA, and is in no request"
     ]
 
@@ -272,7 +272,7 @@ def test_names_in_x509_extensions_are_in_no_request() -> None:
     found = reading(edited(("req_extensions", "x509_extensions")))
     assert found.request is not None
     assert found.request.dns == ()
-    assert found.remarks[0].text == "box.cnf:4: x509_extensions = v3: the names in it are in no request"
+    assert found.notices[0].text == "box.cnf:4: x509_extensions = v3: the names in it are in no request"
     said = refusal(edited(("req_extensions", "x509_extensions"), ("CN = box.lab.internal", "O = Lab")))
     assert said.endswith("the names in it are in no request → write req_extensions = v3")
 

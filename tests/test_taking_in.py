@@ -649,7 +649,7 @@ def test_revoked_serial_of_an_old_ca_does_not_revoke_ours(adopted: Home, old: Ol
     assert invoke("ledger.import", "issuance_records").status == 0
     assert list(adopted.doit().made) == ["crl:legacy"]
     project = adopted.project()
-    assert not project.is_revoked(ours, seen_before=False)
+    assert not project.is_revoked(ours, unchanged=False)
     assert recorded(adopted, "client-1")["cert:client-admin"].revoked == ""
     assert ours not in {entry.serial_number for entry in crl_of(adopted, "client-1")}
 

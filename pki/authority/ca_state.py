@@ -25,7 +25,7 @@ def stale_reasons(project: Project, name: str) -> list[Reason]:
     return []
 
 
-def some_authority_ages(project: Project) -> bool:
+def can_shorten_renewals(project: Project) -> bool:
     """Whether any renewal could be clamped at all: an issuing authority has less left than its leaves live."""
     rules = project.inventory.profiles
     return any(
@@ -35,9 +35,9 @@ def some_authority_ages(project: Project) -> bool:
     )
 
 
-def insist_on_begun(project: Project, found: Generation) -> None:
+def check_begun(project: Project, found: Generation) -> None:
     """Raise PkiError where the clock stands before the generation that signs begins: nothing that it signs would be valid."""
     signs = found if project.is_adopted(found.name) else project.issuing(found.authority)
     if found == signs and (early := project.before(found)):
-        project.clock.insist()  # where nobody confirms the clock, the refusal says what the others say of it
+        project.clock.check()  # where nobody confirms the clock, the refusal says what the others say of it
         raise PkiError(early, SET_CLOCK)

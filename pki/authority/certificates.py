@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 
-from pki.authority.ca_state import insist_on_begun
+from pki.authority.ca_state import check_begun
 from pki.authority.leaf_bundle import Bundle, is_pair, parse_bundle
 from pki.authority.renewal import Current, dated_reasons, gains_time
 from pki.common import filesystem
@@ -40,15 +40,13 @@ DAY = timedelta(days=1)
 def stale_reasons(project: Project, wanted: Leaf) -> list[Reason]:
     """Why a leaf must be issued again, or its files cut again from its PEM bundle."""
     name = wanted.artifact
-    if name in project.withheld:
+    if name in project.replacement_stopped:
         return stopped_damage(project, wanted) or _split_faults(project, wanted)
     issuer = project.issuing(wanted.authority)
     known = _leaf_token(project, wanted, issuer)
     held = _recalled(project, name, known)
     if held is not None:
-        return _revocation(project, wanted, held.serial, seen_before=True) or dated_reasons(
-            project, wanted, held, issuer
-        )
+        return _revocation(project, wanted, held.serial, unchanged=True) or dated_reasons(project, wanted, held, issuer)
     found = examine(project, wanted)
     if isinstance(found, list):
         return found
@@ -61,7 +59,7 @@ def stale_reasons(project: Project, wanted: Leaf) -> list[Reason]:
 
 def damage(project: Project, wanted: Leaf) -> list[Reason]:
     """Why the files of a leaf cannot be delivered, whatever was found of them before; none when they are sound."""
-    if wanted.artifact in project.withheld:
+    if wanted.artifact in project.replacement_stopped:
         return stopped_damage(project, wanted) or _split_faults(project, wanted)
     found = examine(project, wanted)
     return found if isinstance(found, list) else _split_faults(project, wanted)
@@ -79,7 +77,7 @@ def stopped_damage(project: Project, wanted: Leaf) -> list[Reason]:
     """Why the PEM bundle of a revoked leaf, which nothing replaces, can be delivered no more: it is gone, or damaged."""
     data = filesystem.read(project.store.bundle(wanted))
     if data is None:
-        return replacement_stopped(project, wanted.artifact)
+        return stopped_reasons(project, wanted.artifact)
     return _bundle_damage(project, wanted, data)
 
 
@@ -105,9 +103,9 @@ def _bundle_damage(project: Project, wanted: Leaf, data: bytes) -> list[Reason]:
     return [Why.DAMAGED(file=project.store.bundle(wanted).name)]
 
 
-def replacement_stopped(project: Project, name: str) -> list[Reason]:
+def stopped_reasons(project: Project, name: str) -> list[Reason]:
     """Since when nothing replaces a revoked leaf; empty when that is not so."""
-    since = project.withheld.get(name)
+    since = project.replacement_stopped.get(name)
     return [Why.REPLACEMENT_STOPPED(date=f"{since:%Y-%m-%d}")] if since else []
 
 
@@ -128,7 +126,7 @@ def current(project: Project, wanted: Leaf) -> Current | None:
     """What a leaf has that is as pki.yaml wants it, dates aside; None when it must be issued at once."""
     known = _leaf_token(project, wanted, project.issuing(wanted.authority))
     found = _recalled(project, wanted.artifact, known) or examine(project, wanted)
-    return None if isinstance(found, list) or _revocation(project, wanted, found.serial, seen_before=True) else found
+    return None if isinstance(found, list) or _revocation(project, wanted, found.serial, unchanged=True) else found
 
 
 def issue_reasons(project: Project, wanted: Leaf) -> list[Reason]:
@@ -175,16 +173,16 @@ def examine(project: Project, wanted: Leaf) -> Current | list[Reason]:
     if issuer := project.issuing(wanted.authority):
         reasons += _profile_faults(project, wanted, bundle, issuer, compare=not reasons)
     cert = bundle.certificate
-    reasons += _revocation(project, wanted, cert.serial_number, seen_before=False)
+    reasons += _revocation(project, wanted, cert.serial_number, unchanged=False)
     return reasons or Current(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
 
 
-def _revocation(project: Project, wanted: Leaf, serial: int, *, seen_before: bool) -> list[Reason]:
+def _revocation(project: Project, wanted: Leaf, serial: int, *, unchanged: bool) -> list[Reason]:
     """A leaf is revoked that should not be; or is not, and should be: the canary is."""
     if not wanted.is_revoked:
-        return [Why.REVOKED()] if project.is_revoked(serial, seen_before=seen_before) else []
-    is_known = seen_before and project.ledger_is_settled
-    if is_known or project.is_revoked(serial, seen_before=False) or project.ledger_fault:
+        return [Why.REVOKED()] if project.is_revoked(serial, unchanged=unchanged) else []
+    is_known = unchanged and project.ledger_is_settled
+    if is_known or project.is_revoked(serial, unchanged=False) or project.ledger_fault:
         return []  # a ledger of which something is lost does not say that it was not
     return [Why.NOT_REVOKED()]
 
@@ -279,7 +277,7 @@ NEW_KEY = "make a new key and request on the device: openssl req -new -newkey ec
 
 def issue_if_due(project: Project, wanted: Leaf) -> Outcome:
     """Issue a leaf if it must be, and cut its files from its PEM bundle. Raises PkiError for one that is withheld."""
-    if withheld := replacement_stopped(project, _id(wanted)):
+    if withheld := stopped_reasons(project, _id(wanted)):
         if damage := stopped_damage(project, wanted):
             raise PkiError(joined(dict.fromkeys([*damage, *withheld])), here("invoke", "renew", wanted.name))
         reasons = []
@@ -318,7 +316,7 @@ def issue(project: Project, wanted: Leaf, reasons: Iterable[Reason]) -> None:
             f"{generation.name} ended on {generation.certificate.not_valid_after_utc:%Y-%m-%d}",
             here("invoke", "ceremony.request", "--new", wanted.authority, before="needs a ceremony: "),
         )
-    insist_on_begun(project, generation)
+    check_begun(project, generation)
     key = None if wanted.request else _leaf_key(project, wanted)
     public = key.public_key() if key else _requested_key(project, wanted)
     cert = certificate_signing.certificate(
@@ -353,7 +351,7 @@ def _revoke_all(project: Project, artifact: ArtifactId) -> None:
     for issued in project.ledger.certificates(artifact=artifact, since=project.now):
         if not issued.revoked:
             project.ledger.record_revocation(issued, reason="superseded", at=project.now)
-    project.look_again_at_revocations()
+    project.forget_revocations()
 
 
 def _split(project: Project, wanted: Leaf, bundle: bytes) -> dict[Path, tuple[bytes, int]]:

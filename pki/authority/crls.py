@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from pki.authority import recover_revocations
-from pki.authority.ca_state import insist_on_begun
+from pki.authority.ca_state import check_begun
 from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.durations import backdate, compared
@@ -31,7 +31,7 @@ def stale_reasons(project: Project, generation: str, *, missing: int | None = No
     """Why an intermediate's CRL must be made again; `missing` is how many entries it lacks, where that is known."""
     issuer = project.generation(generation)
     kept = _remembered(project, generation, issuer)
-    if kept is not None and project.is_ledger_as_it_was():
+    if kept is not None and project.is_ledger_unchanged():
         return _crl_dated(project, generation, *(datetime.fromtimestamp(at, UTC) for at in kept[:2]))
     der, text = (filesystem.read(project.store.crl(generation, form)) for form in ("crl", "pem"))
     if der is None or text is None:
@@ -215,7 +215,7 @@ def issue_crl(project: Project, generation: str) -> Outcome:
     found = project.generation(generation)
     if found is None:
         raise project.missing_authority(GenerationName.parse(generation).authority)
-    insist_on_begun(project, found)
+    check_begun(project, found)
     issuer = project.crl_issuer(found)
     recovered = _recover(project, generation)
     last = project.ledger.last_crl(generation)
@@ -257,10 +257,10 @@ def _recover(project: Project, generation: str) -> list[Reason]:
     reasons = unrecorded_reason(project, generation, unrecorded(project, generation))
     if reasons:
         shown = project.store.shown(project.store.crl(generation))
-        recover_revocations.take_in(
+        recover_revocations.recover_from_crl(
             project, x509.load_der_x509_crl(filesystem.read(project.store.crl(generation)) or b""), shown
         )
-        project.look_again_at_revocations()
+        project.forget_revocations()
     return reasons
 
 
@@ -280,9 +280,9 @@ def publish_root_crl(project: Project, root: str) -> Outcome:
         _recover(project, root)
     presigned_crl = due_presigned(project, root)
     if presigned_crl is None:
-        project.clock.insist()
+        project.clock.check()
         if found := project.generation(root):
-            insist_on_begun(project, found)
+            check_begun(project, found)
         from pki.ceremony.online.ceremony_archive import new_crls  # noqa: PLC0415 - which a run with nothing to tell needs not
 
         raise PkiError(
@@ -291,7 +291,7 @@ def publish_root_crl(project: Project, root: str) -> Outcome:
         )
     der = presigned_crl.public_bytes(serialization.Encoding.DER)
     if der != filesystem.read(project.store.crl(root)):
-        project.clock.insist()
+        project.clock.check()
     _publish_crl(project, root, der, pem_encoding.pem("X509 CRL", der))
     return Outcome(Verb.PUBLISHED)
 

@@ -34,7 +34,7 @@ def signer(project: Project, crl: x509.CertificateRevocationList) -> Generation 
     return None
 
 
-def take_in(project: Project, crl: x509.CertificateRevocationList, source: str) -> Recovered | None:
+def recover_from_crl(project: Project, crl: x509.CertificateRevocationList, source: str) -> Recovered | None:
     """Record what a CRL revokes and the ledger does not know, and its number; None when it is none of our own.
 
     A certificate of which only the serial number is known counts as valid for as long as its authority.
@@ -63,7 +63,7 @@ def _file_presigned_crl(project: Project, root: str, number: int, crl: x509.Cert
 
 
 @dataclass(frozen=True, slots=True)
-class KnownCa:
+class BackupCa:
     """A CA of the backup; `adopted` is the path of the certificate of one that was made elsewhere, else empty."""
 
     certificate: x509.Certificate
@@ -85,7 +85,7 @@ def _same(pem: bytes, certificate: x509.Certificate) -> bool:
 
 
 def complete(
-    folder: Path, known: Mapping[str, KnownCa], older: Sequence[Path], detail: str, now: datetime
+    folder: Path, known: Mapping[str, BackupCa], older: Sequence[Path], detail: str, now: datetime
 ) -> tuple[list[int], list[PkiError]]:
     """Record in the ledger in `folder` what `older` ledgers knew of revocations, and that the project was restored.
 
@@ -114,7 +114,7 @@ def complete(
     return serials, unread
 
 
-def _revoked(path: Path, known: Mapping[str, KnownCa], now: datetime) -> dict[str, list[Entry]]:
+def _revoked(path: Path, known: Mapping[str, BackupCa], now: datetime) -> dict[str, list[Entry]]:
     """What an older ledger knew of revocations, by the name of the CA."""
     with copied(path) as folder:
         ledger = _open(folder, is_copy=True)

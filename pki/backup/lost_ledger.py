@@ -46,13 +46,13 @@ def accept(project: Project, why: str) -> Accepted:
     fault = acceptable(project)
     if is_new := fault.kind in {MISSING, EMPTY}:
         project.ledger.begin_again()
-        project.look_again_at_ledger()
+        project.forget_ledger_state()
     lost = list(project.guard.seen) if is_new else project.guard.lost_heads()
     unknown = list(_unknown(project))
     project.ledger.record_known(unknown, reason=f"recorded again: {why}", at=project.now)
     _, revocations = restore.carry_revocations(project)
     project.ledger.record_acceptance(lost, why, at=project.now)
-    project.look_again_at_ledger()
+    project.forget_ledger_state()
     return Accepted(lost, list(dict.fromkeys(name for _, name, _ in unknown)), revocations)
 
 
@@ -61,7 +61,7 @@ def accept_if_covered(project: Project) -> bool:
 
     Every CRL that is known anywhere was read for it.
     """
-    project.look_again_at_ledger()
+    project.forget_ledger_state()
     if project.ledger_fault is None or project.ledger_fault.kind != OLDER or project.guard.has_unrecorded_crls:
         return False
     lost = project.guard.lost_heads()
@@ -69,7 +69,7 @@ def accept_if_covered(project: Project) -> bool:
     if seen is None or held < seen:
         return False
     project.ledger.record_acceptance(lost, f"recovered: {held} revocations are known, {seen} were seen", at=project.now)
-    project.look_again_at_ledger()
+    project.forget_ledger_state()
     return project.ledger_fault is None
 
 

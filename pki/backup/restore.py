@@ -14,7 +14,7 @@ from typing import Any
 from cryptography import x509
 
 from pki.authority import recover_revocations
-from pki.authority.recover_revocations import KnownCa
+from pki.authority.recover_revocations import BackupCa
 from pki.backup.archive_format import Archive, Kept, ledger_head, unpack
 from pki.backup.place_files import Placement
 from pki.common import age, filesystem, sealed_records, yaml_text
@@ -211,7 +211,7 @@ class Restore:
         )
         return recovered, [*unread, *ledgers]
 
-    def _cas(self, unread: list[PkiError]) -> Iterator[tuple[str, KnownCa]]:
+    def _cas(self, unread: list[PkiError]) -> Iterator[tuple[str, BackupCa]]:
         """Yield the CAs of the backup, by name, as far as their certificates are in it; `unread` gets those that are damaged."""
         paths = {path.split("/")[2]: path for path in self.archive.files if _is_certificate_of_ours(path)}
         for name, rule in self.said.authorities.adopted.items():
@@ -224,7 +224,7 @@ class Restore:
             if certificate is None:
                 unread.append(PkiError(f"{path}: is damaged in this backup", "./run invoke ledger.recover --all"))
                 continue
-            yield name, KnownCa(certificate, path if name in self.said.authorities.adopted else "")
+            yield name, BackupCa(certificate, path if name in self.said.authorities.adopted else "")
 
 
 def _is_certificate_of_ours(path: str) -> bool:
@@ -282,7 +282,9 @@ def carry_revocations(project: Project) -> tuple[list[str], list[str]]:
     for generation in [*ours, *project.inventory.authorities.adopted]:
         data = filesystem.read(project.store.crl(generation))
         with suppress(ValueError):
-            told = recover_revocations.take_in(project, x509.load_der_x509_crl(data), "build/") if data else None
+            told = (
+                recover_revocations.recover_from_crl(project, x509.load_der_x509_crl(data), "build/") if data else None
+            )
             if told and told.generation == generation:
                 newer += [generation] if told.is_newer else []
                 carried += [f"{serial:x}" for serial in told.serials]

@@ -28,7 +28,7 @@ def check_target(project: Project, target: Path) -> None:
     """Raise PkiError when no backup can be put at `target`, before anybody is asked for a passphrase."""
     if not project.store.ca.is_dir():
         raise PkiError("there is nothing to back up: ca/ is not there", "if it is lost: ./run invoke restore FILE")
-    project.insist_on_ledger()  # a backup without it is none, and would be taken for the newest
+    project.check_ledger()  # a backup without it is none, and would be taken for the newest
     if target.exists():
         raise PkiError(f"{target}: is there already", "name another file; a backup is never overwritten")
     if not target.parent.is_dir():

@@ -21,7 +21,7 @@ from pki.common.terminal import Screen, ask_secretly
 from pki.config.identifiers import ArtifactId
 from pki.project.missing_roots import refusal
 from pki.project.project import Project
-from pki.project.safe_directories import insist_on_owner
+from pki.project.safe_directories import check_owner
 
 NO_TERMINAL = PkiError(
     "there is no terminal to ask for the passphrase at", "name a file that holds it: --passphrase-file FILE"
@@ -49,7 +49,7 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     if risk := backing_up.shared_fate(project, target):
         screen.note("backup", risk, "./run invoke backup FILE, on another disk")
     try:
-        faults = project.seen_key_faults
+        faults = project.cached_key_faults
     except PkiError as error:  # an authority's own certificate, without which its key cannot be judged
         raise PkiError(f"{error.message}; it is so in this backup too", error.hint) from None
     for name, fault in faults.items():
@@ -67,7 +67,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
     The passphrase is read from --passphrase-file or asked for.
     """
     path, target = path_of(context, file), path_of(context, to) if to else home_of(context)
-    insist_on_owner(target)
+    check_owner(target)
     restoring.check_target(target)
     sealed = filesystem.read(path)
     if sealed is None:
@@ -89,7 +89,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
             "authority:root", f"{error.message}; the backup is too old", "./run invoke restore FILE, a newer one"
         )
     else:
-        project.clock.believe()  # the last event of a backup may be long ago
+        project.clock.confirm()  # the last event of a backup may be long ago
         _say_what_is_older(Screen(), project, work)
         if work.ledger is not None:
             _go_on_from(Screen(), project, f"restored from {path.name}, a backup of {work.at}")

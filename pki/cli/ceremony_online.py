@@ -198,7 +198,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
     """
     project, screen = project_as_it_is(context), Screen()
     folder = path_of(context, response)
-    accept_response.insist_on_roots(project, folder)
+    accept_response.check_roots(project, folder)
     with project.store.lock():
         found = accept_response.brought(project, folder)
         first_roots = [root.name for root in found.request.roots]

@@ -343,7 +343,10 @@ class _TakenIn:
 def _take_in(project: Project, source: str, files: Iterable[InPlace]) -> _TakenIn:
     """Record what each CRL of some files lists."""
     listed = {one.digest: (file.path, one) for file in files for one in crl_files.read(file.content)}
-    found = [(one.within(path), recover_revocations.take_in(project, one.crl, source)) for path, one in listed.values()]
+    found = [
+        (one.within(path), recover_revocations.recover_from_crl(project, one.crl, source))
+        for path, one in listed.values()
+    ]
     learnt = tuple(told for _, told in found if told)
     return _TakenIn(source, learnt, tuple(name for name, told in found if not told))
 

@@ -20,7 +20,7 @@ from pki.common.terminal import Screen
 from pki.project.project import Project
 from pki.schedule import cron, systemd
 from pki.schedule.job import Errand
-from pki.schedule.schedule_notices import remarks
+from pki.schedule.schedule_notices import notices
 
 RUN = PROGRAM / "run"
 RUNNING = Path("/run/systemd/system")  # is there when systemd is what started this machine: sd_booted(3)
@@ -54,7 +54,7 @@ def schedule(
     if install:
         _agreed("write this", yes=yes)
         _install_units(errand, screen) if by_systemd else _install_lines(errand, screen)
-    for note in remarks(errand, _present(errand), by_systemd=by_systemd):
+    for note in notices(errand, _present(errand), by_systemd=by_systemd):
         screen.note(note.subject, note.text, note.remedy)
 
 

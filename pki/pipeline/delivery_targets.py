@@ -76,7 +76,7 @@ class Outlook:
     @cached_property
     def _ended(self) -> frozenset[int]:
         project = self.world.project
-        return project.ledger.ended_serials(project.clock.believed) if project.has_ledger else frozenset()
+        return project.ledger.ended_serials(project.clock.trusted_now) if project.has_ledger else frozenset()
 
     def has_ended(self, serial: int) -> bool:
         """Whether the ledger knows a certificate that ran out; asked only of one that left a CRL."""
@@ -128,7 +128,7 @@ def _waiting(world: World, members: list[Delivery]) -> Iterator[Delivery]:
     """Those that this run was asked for, that are due, and for which all is there."""
     project = world.project
     for one in members:
-        is_asked = not project.asked.isdisjoint({"deploy", ArtifactId("deploy", one.host)})
+        is_asked = not project.requested.isdisjoint({"deploy", ArtifactId("deploy", one.host)})
         if is_asked and one.stale(project.cache, project.now) and _is_ready(world, one):
             yield one
 
@@ -293,4 +293,4 @@ def jump_way(project: Project, host: Host) -> Way | None:
 
 def _may_not_leave(world: World, serial: int) -> bool:
     """Whether a certificate is revoked, and not the one that a host keeps because its replacement is withheld."""
-    return world.project.is_revoked(serial, seen_before=False) and serial not in world.withheld_serials
+    return world.project.is_revoked(serial, unchanged=False) and serial not in world.stopped_serials

@@ -45,7 +45,7 @@ from pki.x509.name_constraints import Permitted
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class Notice:
     """Something that only a person can do: what it is about, what is so, and the command to type."""
 
     subject: str
@@ -62,7 +62,7 @@ class World:
     leaves: dict[str, Leaf]
     library: Library
     waiting: frozenset[ArtifactId]
-    notes: list[Note]
+    notes: list[Notice]
     _shared: dict[str, Any] = field(default_factory=dict)
     _subnets: dict[str, str] = field(default_factory=dict)
     _nobody: Revoked | None = None
@@ -73,7 +73,7 @@ class World:
     @classmethod
     def of(cls, project: Project) -> World:
         """What there is, by pki.yaml, templates/ and the name constraints of the intermediates that issue now."""
-        said, notes = project.inventory, list[Note]()
+        said, notes = project.inventory, list[Notice]()
         hosts, leaves = _permitted_hosts(project, notes)
         waiting = {
             leaf.artifact
@@ -98,23 +98,23 @@ class World:
                 notes.append(_needs_ceremony(leaf.artifact, list(dict.fromkeys(refused)), ca.name))
                 waiting.add(leaf.artifact)
                 del leaves[leaf.name]
-        notes += [Note(f"templates/{one.name}", *remark) for one in declared.library.files for remark in one.remarks]
+        notes += [Notice(f"templates/{one.name}", *remark) for one in declared.library.files for remark in one.remarks]
         return cls(project, hosts, leaves, declared.library, frozenset(waiting), notes)
 
     @cached_property
     def _rendering(self) -> Confined[tuple[str, tuple[str, ...]], Gathered]:
-        return self.project.ended_with(Confined(self._gather))
+        return self.project.close_at_end(Confined(self._gather))
 
     @cached_property
     def _naming(self) -> Confined[tuple[str, str], str]:
-        return self.project.ended_with(Confined(self._render_name))
+        return self.project.close_at_end(Confined(self._render_name))
 
     @cached_property
-    def withheld_serials(self) -> frozenset[int]:
+    def stopped_serials(self) -> frozenset[int]:
         """Serial numbers of leaves that were revoked, and that their hosts keep until a person renews them."""
         serials = set[int]()
-        for name, leaf in self.leaves.items() if self.project.withheld else ():
-            if ArtifactId("cert", name) in self.project.withheld:
+        for name, leaf in self.leaves.items() if self.project.replacement_stopped else ():
+            if ArtifactId("cert", name) in self.project.replacement_stopped:
                 held = canonical.first_certificate(filesystem.read(self.project.store.bundle(leaf)) or b"")
                 if held is not None:  # one that is missing or damaged is on no host because of us
                     serials.add(held.serial_number)
@@ -332,7 +332,7 @@ def _has_clients(host: Host | None) -> bool:
     return host is not None and any(service.access == "mtls" for service in host.services.values())
 
 
-def _permitted_hosts(project: Project, notes: list[Note]) -> tuple[dict[str, Host], dict[str, Leaf]]:
+def _permitted_hosts(project: Project, notes: list[Notice]) -> tuple[dict[str, Host], dict[str, Leaf]]:
     """Hosts without the services and names that wait for a ceremony, and the leaves of hosts and clients."""
     said, server = project.inventory, project.issuing("server")
     permitted = Permitted.by(server.certificate) if server else None
@@ -352,7 +352,7 @@ def _permitted_hosts(project: Project, notes: list[Note]) -> tuple[dict[str, Hos
     return hosts, leaves
 
 
-def _permitted_host(said: Inventory, name: str, host: Host, permitted: Permitted, ca: str, notes: list[Note]) -> Host:
+def _permitted_host(said: Inventory, name: str, host: Host, permitted: Permitted, ca: str, notes: list[Notice]) -> Host:
     """The host without the services and names that the present intermediate does not permit."""
     refused = [n for n in host.names if not permitted.admits(n)]
     services = {}
@@ -368,9 +368,9 @@ def _permitted_host(said: Inventory, name: str, host: Host, permitted: Permitted
     return host.model_copy(update={"services": services, "names": names})
 
 
-def _needs_ceremony(subject: str, refused: list[str], ca: str) -> Note:
+def _needs_ceremony(subject: str, refused: list[str], ca: str) -> Notice:
     verb = "wait" if len(refused) > 1 else "waits"
-    return Note(
+    return Notice(
         subject,
         f"{', '.join(refused)} {verb}: {ca} does not permit {'them' if len(refused) > 1 else 'it'}; needs a ceremony",
         f"./run invoke ceremony.request, for a new generation of {GenerationName.parse(ca).authority} with wider name constraints",

@@ -30,14 +30,14 @@ from pki.common.reasons import UNCHANGED, Outcome, Reason, joined
 from pki.config.model import Inventory
 from pki.pipeline import clock_confirmation, delivery_targets, plan
 from pki.pipeline.artifact import Artifact
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.pipeline.doit_workers import Failed
 from pki.pipeline.plan import Plan
 from pki.pipeline.reporter import Monitor, Reporter
 from pki.project.clock_guard import Evidence
 from pki.project.layout import Store
 from pki.project.project import Project
-from pki.project.safe_directories import insist_on_owner
+from pki.project.safe_directories import check_owner
 
 PLUGINS = {  # in pyproject.toml too, for a doit that is started itself
     "BACKEND": {"artifacts": "pki.pipeline.doit_tasks:NoDatabase"},
@@ -79,7 +79,7 @@ class EndOfRun:
     returns the files that it wrote, `monitor` looks at the whole project, `refused` tells that nothing was run.
     """
 
-    notes: Callable[[Project, Plan], Iterable[Note]]
+    notes: Callable[[Project, Plan], Iterable[Notice]]
     calendar: Callable[[Project, Plan], list[str]]
     monitor: Callable[[Callable[[], Project], Callable[[], Plan]], Monitor]
     refused: Refused
@@ -144,12 +144,12 @@ class DoitRun:
         Raises InvalidDodoFile, for which doit exits with 3 before anything is run.
         """
         try:
-            insist_on_owner(self._home)
+            check_owner(self._home)
         except PkiError as error:  # nothing is read there, and nothing written
             raise InvalidDodoFile(_refusal(error)) from None
         try:
-            self.project.insist_on_roots()
-            self.project.store.insist_on_locks()
+            self.project.check_roots()
+            self.project.store.check_locks()
             artifacts = self.plan.artifacts
         except InventoryError as error:
             raise self._nothing(error, "nothing was run, because the inventory is wrong:\n" + str(error)) from None
@@ -172,7 +172,7 @@ class DoitRun:
         """
         with ExitStack() as stack:
             with suppress(PkiError):
-                insist_on_owner(self._home)
+                check_owner(self._home)
                 if (store := Store(self._home)).ca.is_dir():
                     stack.enter_context(store.lock())
                     self._is_held = True

@@ -7,19 +7,19 @@ from collections.abc import Iterator, Mapping
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Host
 from pki.deploy.delivery import Delivery
-from pki.pipeline.desired_state import Note, World
+from pki.pipeline.desired_state import Notice, World
 
 
-def remarks(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Note]:
+def notices(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
     for name, host in world.project.inventory.hosts.items():
         if host.services and host.proxy is None and host.probe is None:
             text = f"has no proxy: nothing that is delivered serves {', '.join(host.services)}"
-            yield Note(f"host:{name}", text, f"in pki.yaml, proxy: under hosts.{name}, or leave services out")
+            yield Notice(f"host:{name}", text, f"in pki.yaml, proxy: under hosts.{name}, or leave services out")
         if name in deliveries:
-            yield from _brought(world, deliveries[name], host)
+            yield from _first_deliveries(world, deliveries[name], host)
 
 
-def _brought(world: World, delivery: Delivery, host: Host) -> Iterator[Note]:
+def _first_deliveries(world: World, delivery: Delivery, host: Host) -> Iterator[Notice]:
     """Files that come to a host for the name of one of its services alone, before they are delivered the first time."""
     files = world.library.for_host(delivery.host, host).files
     for service in host.services:
@@ -34,4 +34,4 @@ def _brought(world: World, delivery: Delivery, host: Host) -> Iterator[Note]:
         text += f"; then runs there: {'; '.join(commands)}" if commands else ""
         names = " and ".join(f"templates/{file.name}" for file in brought)
         remedy = f"if that is not wanted: another deploy-hosts than service:{service} in {names}"
-        yield Note(ArtifactId("deploy", delivery.host), text, remedy)
+        yield Notice(ArtifactId("deploy", delivery.host), text, remedy)

@@ -22,7 +22,7 @@ from pki.deploy.delivery import Delivery
 from pki.pipeline import cleanup, delivery_targets, full_check, notices
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.delivery_targets import ProbeTarget
-from pki.pipeline.desired_state import Note, World
+from pki.pipeline.desired_state import Notice, World
 from pki.project.project import Project
 
 
@@ -34,14 +34,14 @@ class Plan:
     """
 
     artifacts: tuple[Artifact, ...]
-    notes: tuple[Note, ...]
+    actions_required: tuple[Notice, ...]
     leaves: Mapping[str, Leaf]
     waiting: frozenset[ArtifactId]
     refused: frozenset[str]
     deliveries: Mapping[str, Delivery]
     probe_targets: Callable[[], Iterator[ProbeTarget]]
     template_faults: Callable[[], tuple[PkiError, ...]]  # of all templates, whoever uses them
-    remarks: Callable[[], Iterator[Note]]  # what is to be known before the next run, and is no fault
+    notices: Callable[[], Iterator[Notice]]  # what is to be known before the next run, and is no fault
 
 
 def plan(project: Project) -> Plan:
@@ -72,7 +72,7 @@ def plan(project: Project) -> Plan:
         deliveries,
         partial(delivery_targets.probe_targets, world, deliveries),
         partial(_template_faults, world, deliveries),
-        partial(notices.remarks, world, deliveries),
+        partial(notices.notices, world, deliveries),
     )
 
 
@@ -157,7 +157,7 @@ def _make_authority(project: Project, name: str) -> Outcome:
         raise project.missing_authority(name)
     if reasons:
         if found and found.certificate.not_valid_after_utc < project.now:
-            project.clock.insist()  # a ceremony helps nobody whose clock is wrong
+            project.clock.check()  # a ceremony helps nobody whose clock is wrong
         is_lost = reasons[0].code is not Why.AUTHORITY_EXPIRED  # of what ended, no backup holds a newer one
         request = here(
             "invoke", "ceremony.request", home=project.store.home, before=f"{RESTORE}, or: " if is_lost else ""
@@ -339,11 +339,11 @@ def _template_faults(world: World, deliveries: Mapping[str, Delivery]) -> tuple[
     return tuple({fault.message: fault for fault in faults}.values())
 
 
-def _unused_faults(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Note]:
+def _unused_faults(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
     """What is wrong with files that no release uses at present."""
     for file in world.library.files:
         if file.fault and not any(file.is_for(name, world.hosts.get(name)) for name in deliveries):
-            yield Note(f"templates/{file.name}", file.fault.message, file.fault.hint or "fix it, then: ./run doit")
+            yield Notice(f"templates/{file.name}", file.fault.message, file.fault.hint or "fix it, then: ./run doit")
 
 
 # -- hosts ------------------------------------------------------------------------------------------------------------

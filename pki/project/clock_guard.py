@@ -118,7 +118,7 @@ def _statements(now: datetime, found: Evidence) -> Iterator[str]:
 
 
 class ClockGuard:
-    """The clock of one run. Signing and recording pass here: `insist` raises where the clock cannot be believed.
+    """The clock of one run. Signing and recording pass here: `check` raises where the clock cannot be believed.
 
     `last_event` and `evidence` are called once, the latter only where the clock is far from the last event of the ledger.
     Without `evidence` the kernel alone is asked.
@@ -160,7 +160,7 @@ class ClockGuard:
         return last if doubt(self._now, last) else None
 
     @cached_property
-    def believed(self) -> datetime:
+    def trusted_now(self) -> datetime:
         """The moment by which something has ended: now, or that of the last event while nobody confirms the clock.
 
         What ended is removed, here and on hosts.
@@ -173,17 +173,17 @@ class ClockGuard:
         last = self._doubted
         if last is None or (end < self._now) == (end < last):
             return end < self._now
-        return end < self.believed
+        return end < self.trusted_now
 
-    def insist(self) -> None:
+    def check(self) -> None:
         """Raise PkiError where the clock cannot be believed."""
         if not self.verdict.may_sign:
             raise self.verdict.refusal
 
-    def believe(self) -> None:
+    def confirm(self) -> None:
         """Take the clock as right from now on: somebody confirmed it, or the ledger comes from a backup."""
         self.__dict__["verdict"] = Verdict(self._now, None, is_confirmed=True)
-        self.__dict__["_doubted"], self.__dict__["believed"] = None, self._now
+        self.__dict__["_doubted"], self.__dict__["trusted_now"] = None, self._now
 
 
 # -- the kernel -------------------------------------------------------------------------------------------------------

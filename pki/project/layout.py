@@ -56,7 +56,7 @@ class Store:
         return sorted(path for path in found if GenerationName.parse(path.parent.name).number)
 
     @property
-    def is_founded(self) -> bool:
+    def is_initialised(self) -> bool:
         """Whether an authority has a certificate: the ledger, which knew it before, must be there too."""
         return bool(authority_certificates(self.ca))
 
@@ -132,7 +132,7 @@ class Store:
         return self.build / "report" / name
 
     @property
-    def told(self) -> Path:
+    def notification_folder(self) -> Path:
         """Where it is kept who was told what: `ca/`; while it is lost, among the reports."""
         return self.ca if self.ca.is_dir() else self.build / "report"
 
@@ -142,7 +142,7 @@ class Store:
 
     # -- one run at a time --
 
-    def insist_on_locks(self) -> None:
+    def check_locks(self) -> None:
         """Raise PkiError that names it when the lock of a run cannot be used."""
         if self.ca.is_dir():
             locks.insist(self.ca / ".run.lock")

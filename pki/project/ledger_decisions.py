@@ -13,7 +13,7 @@ ANY, NONE = (
 )  # roots that a host accepts: all in its folders, as it accepts every file there; none by digest
 
 
-def withheld(decisions: Iterable[Decision]) -> dict[str, int]:
+def replacement_stopped(decisions: Iterable[Decision]) -> dict[str, int]:
     """Return the artifacts that are not to be replaced, each with the time since when, in seconds since 1970."""
     found: dict[str, int] = {}
     for one in decisions:

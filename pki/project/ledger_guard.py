@@ -60,7 +60,7 @@ class Guard:
         try:
             if self.is_missing:
                 insist_on_file(self.store.ca / "ledger.db")
-                is_lost = self.store.is_founded or last_seen.seen_heads(self.store.ca)
+                is_lost = self.store.is_initialised or last_seen.seen_heads(self.store.ca)
                 return LedgerFault(MISSING, GONE, BEGIN_AGAIN) if is_lost else None
             self.ledger().newest()
             return self._older() or self._unknown()

@@ -50,7 +50,7 @@ class LedgerView:
         """Return the generation of an authority that signs."""
         raise NotImplementedError
 
-    def insist_on_roots(self) -> None:
+    def check_roots(self) -> None:
         """Raise PkiError where a root is missing."""
         raise NotImplementedError
 
@@ -64,10 +64,10 @@ class LedgerView:
     @cached_property
     def ledger(self) -> Ledger:
         if not (self.store.ca / last_seen.PROJECT_ID).exists():
-            self.insist_on_roots()  # opening it might make one
+            self.check_roots()  # opening it might make one
         # SQLAlchemy takes longer to import than the rest of a run with nothing to do, which has no use for it.
         opened: Ledger = import_module("pki.ledger.ledger").Ledger(
-            self.inventory.ledger, self.store.ca, self.insist_on_ledger, self.clock.insist
+            self.inventory.ledger, self.store.ca, self.check_ledger, self.clock.check
         )
         return opened
 
@@ -81,13 +81,13 @@ class LedgerView:
             self.remember_from_ledger("last event", "", kept)
         return datetime.fromtimestamp(kept[0], UTC) if kept else None
 
-    def is_revoked(self, serial: int, *, seen_before: bool) -> bool:
+    def is_revoked(self, serial: int, *, unchanged: bool) -> bool:
         """Whether a certificate was revoked.
 
-        One that was `seen_before` as it is now costs no look into a ledger that is settled: the last run that ended
+        One that was `unchanged` as it is now costs no look into a ledger that is settled: the last run that ended
         well acted on all that this holds.
         """
-        return not (seen_before and self.ledger_is_settled) and serial in self._revoked_serials
+        return not (unchanged and self.ledger_is_settled) and serial in self._revoked_serials
 
     @cached_property
     def _revoked_serials(self) -> frozenset[int]:
@@ -96,18 +96,18 @@ class LedgerView:
             return frozenset(int(serial, 16) for serial in kept.split())
         return self.ledger.revoked_serials(self.now) if self.has_ledger else frozenset()
 
-    def look_again_at_revocations(self) -> None:
+    def forget_revocations(self) -> None:
         """Forget what was revoked: this run itself revoked something."""
         for known in ("ledger_is_settled", "_revoked_serials"):
             self.__dict__.pop(known, None)
 
     @cached_property
-    def withheld(self) -> dict[str, datetime]:
+    def replacement_stopped(self) -> dict[str, datetime]:
         """Artifacts that were revoked and are not to be replaced before a person says so, each with the time since when."""
         self.recall_from_ledger("plan", "")  # everything that is planned follows from the ledger as it is now, or later
         kept = self.recall_from_ledger("withheld", "")
         if kept is None:
-            kept = ledger_decisions.withheld(self.ledger.decisions()) if self.has_ledger else {}
+            kept = ledger_decisions.replacement_stopped(self.ledger.decisions()) if self.has_ledger else {}
         return {artifact: datetime.fromtimestamp(at, UTC) for artifact, at in kept.items()}
 
     @cached_property
@@ -177,16 +177,16 @@ class LedgerView:
             return None
         return guard.fault()
 
-    def insist_on_ledger(self) -> None:
+    def check_ledger(self) -> None:
         """Raise LedgerError where nothing may be signed or recorded, even if nothing has asked for it."""
         if self.ledger_fault:
             raise LedgerError.of(self.ledger_fault)
 
-    def look_again_at_ledger(self) -> None:
+    def forget_ledger_state(self) -> None:
         """Forget what the guard found: something was recovered, or a loss accepted."""
         for known in ("ledger_fault", "_unreadable", "pins"):
             self.__dict__.pop(known, None)
-        self.look_again_at_revocations()
+        self.forget_revocations()
 
     # -- hosts that are pinned --
 
@@ -214,9 +214,9 @@ class LedgerView:
 
     @cached_property
     def ledger_is_settled(self) -> bool:
-        return self.is_ledger_as_it_was()
+        return self.is_ledger_unchanged()
 
-    def is_ledger_as_it_was(self) -> bool:
+    def is_ledger_unchanged(self) -> bool:
         """Whether the ledger is settled at this very moment: another process of the run may have added to it."""
         return self.recall_from_ledger("settled", "") is not None
 
@@ -233,7 +233,7 @@ class LedgerView:
             found = " ".join(f"{serial:x}" for serial in sorted(self.ledger.revoked_serials(self.now)))
             self.remember_from_ledger("revoked", "", found)
         for name, follows in (
-            ("withheld", ledger_decisions.withheld),
+            ("withheld", ledger_decisions.replacement_stopped),
             ("accepted roots", ledger_decisions.accepted_roots),
             ("permitted roots", ledger_decisions.permitted_roots),
         ):
@@ -252,7 +252,7 @@ class LedgerView:
         if "ledger" in self.__dict__:
             self.ledger.close()
 
-    def ended_with(self, one: E) -> E:
+    def close_at_end(self, one: E) -> E:
         """Something that `close` is to end."""
         self._at_end.append(one)
         return one

@@ -31,7 +31,7 @@ from pki.project.generations import Generation, PresignedCrl, damaged, is_copy, 
 from pki.project.layout import Store
 from pki.project.ledger_view import LedgerView
 from pki.project.missing_roots import MissingRoot, find_missing, receipts, refusal
-from pki.project.safe_directories import insist_on_owner
+from pki.project.safe_directories import check_owner
 from pki.project.secrets import Passphrases
 from pki.x509 import canonical
 from pki.x509.certificate_signing import Issuer
@@ -49,7 +49,7 @@ class Project(LedgerView):
     coming: tuple[GenerationName, ...] = ()  # generations that this run itself is about to make: the sandbox does
     damaged: dict[str, str] = field(default_factory=dict)  # files that are not as they were written, and what follows
     recovered: dict[str, bytes] = field(default_factory=dict)  # PEM of generations whose file is damaged, by the ledger
-    asked: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
+    requested: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, tuple[Generation, str]] = field(default_factory=dict)
     _presigned_crls: dict[str, tuple[int, list[PresignedCrl]]] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Project(LedgerView):
     @classmethod
     def open(cls, home: Path, now: datetime, evidence: Callable[[Project], Evidence] | None = None) -> Project:
         """Read pki.yaml below `home`. Raises InventoryError with every fault in it, and PkiError where it is not ours."""
-        insist_on_owner(home)
+        check_owner(home)
         path, cache = home / "pki.yaml", Cache(home, now)
         data = loader.read(path)
         known = hashlib.sha256(data).hexdigest()  # the whole cache knows the code
@@ -97,7 +97,7 @@ class Project(LedgerView):
                 found |= {one.fingerprint} if (one := self.generation(name)) and name in self.recovered else set()
         return found
 
-    def insist_on_roots(self) -> None:
+    def check_roots(self) -> None:
         """Raise PkiError where a root is missing, or pki.yaml says `sandbox: true` beside a root that is not one's."""
         if self.missing_roots:
             raise refusal(self.missing_roots, self.inventory, self.store)
@@ -257,7 +257,7 @@ class Project(LedgerView):
                 self._newest[authority] = found, following
         return found
 
-    def look_again(self) -> None:
+    def forget_issuing(self) -> None:
         """Forget which generations sign."""
         self._newest.clear()
 
@@ -287,17 +287,17 @@ class Project(LedgerView):
 
     def issuer(self, authority: str) -> Issuer:
         """The issuing generation with its key opened. Raises PkiError with the command that fixes what is missing."""
-        self.clock.insist()
+        self.clock.check()
         found = self.issuing(authority)
         if found is None:
             raise self.missing_authority(authority)
-        self.insist_on_ledger()
+        self.check_ledger()
         return self.keys.issuer(found)
 
     def crl_issuer(self, found: Generation) -> Issuer:
         """A generation with its key opened now, which may be an older one: it signs CRLs. Raises PkiError."""
-        self.clock.insist()
-        self.insist_on_ledger()
+        self.clock.check()
+        self.check_ledger()
         return self.keys.open(found)
 
     def can_sign(self, name: str) -> bool:
@@ -317,7 +317,7 @@ class Project(LedgerView):
         return False
 
     @cached_property
-    def seen_key_faults(self) -> dict[str, PkiError]:
+    def cached_key_faults(self) -> dict[str, PkiError]:
         """What `key_faults` says, looked at once."""
         return self.key_faults()
 

@@ -23,7 +23,7 @@ NAMED = ".config/doit-pki/safe-directories"  # in the home folder: one project o
 VARIABLE = "PKI_SAFE_DIRECTORIES"  # projects with `:` between them, or `*` for any: in containers and CI
 
 
-def insist_on_owner(home: Path) -> None:
+def check_owner(home: Path) -> None:
     """Raise PkiError where another account owns a project that is not named as safe, or every user can write it.
 
     The owner is this account, root or, as root under sudo, the account that typed it. Links are followed.
@@ -51,7 +51,7 @@ def _open(found: list[tuple[Path, os.stat_result]]) -> Iterator[PkiError]:
         yield PkiError(f"{', '.join(map(str, paths))} can be written by every user of this machine", hint)
 
 
-def loose(home: Path) -> Iterator[tuple[str, str, str]]:
+def writable_by_others(home: Path) -> Iterator[tuple[str, str, str]]:
     """What others can change of a project that is read all the same: its path, a phrase after it, and what to type.
 
     A group in which nobody else is, as a umask of 002 presumes (user private groups), is quiet.

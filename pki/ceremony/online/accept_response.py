@@ -166,7 +166,7 @@ def _insist_on_clocks(project: Project, answer: Answer, request: Request) -> Non
         )
 
 
-def insist_on_roots(project: Project, folder: Path) -> None:
+def check_roots(project: Project, folder: Path) -> None:
     """Raise PkiError where a root is missing that this response does not bring; writes nothing."""
     if project.missing_roots:
         with suppress(PkiError):
@@ -174,7 +174,7 @@ def insist_on_roots(project: Project, folder: Path) -> None:
             roots = {found.fingerprint(root.name) for root in found.request.roots}
             if {one.fingerprint for one in project.missing_roots} <= roots:
                 return
-        project.insist_on_roots()
+        project.check_roots()
 
 
 # -- confirming and filing --------------------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ def _series_row(project: Project, name: str, root: str, end: datetime, reasons: 
 
 def _leaf_row(project: Project, leaf: Leaf) -> Row:
     name, held = leaf.artifact, certificates.examine(project, leaf)
-    if stopped := certificates.replacement_stopped(project, name):
+    if stopped := certificates.stopped_reasons(project, name):
         return Row(name, "withheld", "", joined(stopped), "a person")
     if isinstance(held, list):
         missing = held == [Why.NO_CERTIFICATE()]

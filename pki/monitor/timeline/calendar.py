@@ -45,7 +45,9 @@ def write(project: Project, plan: Plan) -> list[str]:
     path = project.store.build / "report" / "pki.ics"
     names = (f"client-{name}" for name in project.inventory.clients)
     clients = [
-        plan.leaves[name] for name in names if name in plan.leaves and ArtifactId("cert", name) not in project.withheld
+        plan.leaves[name]
+        for name in names
+        if name in plan.leaves and ArtifactId("cert", name) not in project.replacement_stopped
     ]
     known, files = _known(project, clients), [*_sources(project, clients), str(path)]
     if project.cache.recall("calendar", known):

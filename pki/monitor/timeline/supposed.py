@@ -95,7 +95,7 @@ class Supposed(Project):
             crl_series[new_root] = list(presigned_crls(self, new_root, None, self._last_number(new_root)))
         for name, asked in crl_series.items():
             self._crl_series[name] = self._signed(name, asked)
-        self.look_again()
+        self.forget_issuing()
         self.now = held
 
     def _signing_roots(self) -> list[GenerationName]:
@@ -147,7 +147,7 @@ class Supposed(Project):
         digest = hashlib.sha256(fingerprint).hexdigest()
         self._made[name] = Generation(name, cert, pem, fingerprint.hex(), pem, digest)
         self.store.generations(authority).append(name)
-        self.look_again()
+        self.forget_issuing()
 
     def _signer(self, root: str) -> Issuer:
         """A root's stand-in: its name and its dates, with a key that is here."""
