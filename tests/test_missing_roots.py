@@ -323,7 +323,7 @@ def test_build_is_not_read_while_ca_has_a_root(real: RealHome, monkeypatch: pyte
     def read(*_: object) -> Iterator[missing_roots.MissingRoot]:
         raise AssertionError("build/ was read")
 
-    monkeypatch.setattr(missing_roots, "shown_roots", read)
+    monkeypatch.setattr(missing_roots, "roots_shown_by_files", read)
     assert found(real) == ()
     without_roots(real)
     assert found(real) == ()

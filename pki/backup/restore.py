@@ -206,7 +206,7 @@ class Restore:
         older = [self.target / LEDGER, *sorted(self.target.glob(f"{BEFORE_RESTORE}*/{LEDGER}"))]
         there = [path for path in older if os.path.lexists(path)]
         unread: list[PkiError] = []
-        recovered, ledgers = recover_revocations.complete(
+        recovered, ledgers = recover_revocations.recover_from_ledgers(
             folder, dict(self._cas(unread)), there, f"backup of {self.at}", self.now
         )
         return recovered, [*unread, *ledgers]
@@ -240,7 +240,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _ledger_bytes(path: Path) -> bytes:
-    with recover_revocations.copied(path) as folder:
+    with recover_revocations.copied_ledger(path) as folder:
         return (folder / "ledger.db").read_bytes()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from invoke.context import Context
 
 from pki.authority import certificates
-from pki.authority.certificate_holders import of_client
+from pki.authority.certificate_holders import certificates_of_client
 from pki.cli.daily_commands import known, run_doit
 from pki.cli.decorator import command, held_project_of, home_of, project_as_it_is, project_of
 from pki.cli.json_output import ClientListOutput, ClientRow
@@ -93,7 +93,7 @@ def _valid(project: Project, name: str) -> list[Issued]:
     """Return the valid certificates of a client in pki.yaml: those of its line, and others with its CN."""
     project.check_ledger()
     issued = project.unexpired()
-    alike = of_client(issued, name)
+    alike = certificates_of_client(issued, name)
     return [one for one in issued if (one.artifact == client_artifact(name) or one in alike) and not one.revoked]
 
 

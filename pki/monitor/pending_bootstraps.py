@@ -66,7 +66,7 @@ def _when(project: Project, new: list[Generation], live: list[Generation], accep
     """By when the new roots must be accepted: as long as a cross-certificate leads to each from one that is accepted."""
     ends = []
     for root in new:
-        until = project.vouching(root)
+        until = project.connected_roots(root)
         ends.append(max((until[digest] for digest in accepted if digest in until), default=project.now))
     if not new:  # the roots are the same, and a file of theirs is held back
         ends = [root.certificate.not_valid_after_utc for root in live]

@@ -67,7 +67,7 @@ class Outlook:
         if found is None or found.is_sandbox:
             return NO_ROOT
         return NewRoot(
-            found.name, found.fingerprint, frozenset(project.vouching(found)), lambda: project.accepted_roots
+            found.name, found.fingerprint, frozenset(project.connected_roots(found)), lambda: project.accepted_roots
         )
 
     def new_root(self) -> NewRoot:

@@ -27,7 +27,7 @@ def faults(world: World, artifact: str) -> list[Reason]:
     project = world.project
     if kind in LEAF_FILES and what in world.leaves:
         leaf = world.leaves[what]
-        found = certificates.damage(project, leaf)
+        found = certificates.delivery_faults(project, leaf)
         files = certificates.file_names(project, leaf) if found else []
     elif kind == ARTIFACT:
         return []  # files of others, which were read when the release was rendered

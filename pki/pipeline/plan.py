@@ -46,7 +46,7 @@ class Plan:
 
 def plan(project: Project) -> Plan:
     """Every artifact of the project, sources before what is made of them."""
-    project.coming = _coming(project) if project.inventory.sandbox else ()
+    project.planned = _planned_generations(project) if project.inventory.sandbox else ()
     world = World.of(project)
     deliveries = {one.host: one for one in delivery_targets.deliveries(world)}
     canary = [leaf for leaf in world.leaves.values() if leaf.is_revoked]
@@ -79,7 +79,7 @@ def plan(project: Project) -> Plan:
 # -- authorities, CRLs, bundles ---------------------------------------------------------------------------------------
 
 
-def _coming(project: Project) -> tuple[GenerationName, ...]:
+def _planned_generations(project: Project) -> tuple[GenerationName, ...]:
     """The generations that the sandbox's own ceremony will bring in this run: all that follows from them is planned."""
     found = needs.needs(project)
     if all(need.is_growth for need in found):
@@ -89,11 +89,11 @@ def _coming(project: Project) -> tuple[GenerationName, ...]:
 
 def _authorities(project: Project) -> Iterator[Artifact]:
     newest = {one: found.name if (found := project.issuing(one)) else GenerationName(one, 1) for one in AUTHORITIES}
-    holder = next((name for name in AUTHORITIES if project.coming and _sandbox_reasons(project, name)), "")
+    holder = next((name for name in AUTHORITIES if project.planned and _sandbox_reasons(project, name)), "")
     for name in AUTHORITIES:
         key = "key.uri" if project.store.authority_file(newest[name], "key.uri").exists() else "key.pem"
         files = ("cert.pem",) if name == "root" else ("cert.pem", key)
-        coming = [one for one in project.coming if name == holder and one not in newest.values()]
+        coming = [one for one in project.planned if name == holder and one not in newest.values()]
         yield Artifact(
             id=ArtifactId("authority", name),
             targets=(
@@ -274,8 +274,8 @@ def _trust_page(project: Project) -> Artifact:
 
 
 def _trust_page_stale(project: Project, files: list[str]) -> list[Reason]:
-    return trust_bundles.remembered(
-        project, "page:trust", trust_page.known(project), files, partial(_trust_files, project)
+    return trust_bundles.cached_stale_reasons(
+        project, "page:trust", trust_page.cache_key(project), files, partial(_trust_files, project)
     )
 
 

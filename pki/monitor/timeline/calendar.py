@@ -153,7 +153,7 @@ def _installs(project: Project, clients: Iterable[Leaf], found: Any) -> Iterator
     """The identity that each client has now, if it is a recent one, and those of the next year."""
     future: Any = import_module("pki.monitor.timeline.renewals")
     for leaf in clients:
-        held = certificates.current(project, leaf)
+        held = certificates.current_certificate(project, leaf)
         coming = future.renewals(leaf, held, found.turns[leaf.authority], found.runs, project.now + SOON)
         before = held.not_after if held else None
         for at, end in coming.issued:
