@@ -67,9 +67,9 @@ class Why(Enum):
     CRL_NUMBER = "has number {number}, and the last one had {last}"
     CRL_LACKS = "lacks {count}"
     CRL_UNRECORDED = "lists {count} that the ledger lacks"
-    OTHER_PRESIGNED = "another pre-signed CRL of its series of pre-signed CRLs is due"
+    OTHER_PRESIGNED = "another of its pre-signed CRLs is due"
     PRESIGNED_LACKS = "its pre-signed CRL {number} lacks the revoked {serials}, and is never published"
-    NO_PRESIGNED = "no pre-signed CRL of its series of pre-signed CRLs is valid now; needs a ceremony"
+    NO_PRESIGNED = "none of its pre-signed CRLs is valid now; needs a ceremony"
     ASKED_FOR = "asked for"
     BY_HAND = "renewed by hand"
 

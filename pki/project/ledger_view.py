@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
 from pki.common.cache import Cache
@@ -71,11 +70,9 @@ class LedgerView:
         """
         if not (self.store.ca / last_seen.PROJECT_ID).exists():
             self.check_roots()  # opening the ledger might create the file
-        # Importing SQLAlchemy takes longer than the rest of a run that has nothing to do and does not open the ledger.
-        ledger: Ledger = import_module("pki.ledger.ledger").Ledger(
-            self.inventory.ledger, self.store.ca, self.check_ledger, self.clock.check
-        )
-        return ledger
+        from pki.ledger.ledger import SqlLedger  # noqa: PLC0415 - SQLAlchemy takes longer to import than a run with nothing to do
+
+        return SqlLedger(self.inventory.ledger, self.store.ca, self.check_ledger, self.clock.check)
 
     def last_event(self) -> datetime | None:
         """Return the time of the newest event; None without a ledger or any event."""
