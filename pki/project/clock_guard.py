@@ -1,7 +1,7 @@
 """Decide whether the clock can be trusted before something is signed: evidence, and a pure function of it.
 
 Evidence is collected only when the clock and the last event of the ledger are far apart. File times are not evidence:
-whoever sets the clock sets them too.
+they are set from the same clock.
 """
 
 from __future__ import annotations

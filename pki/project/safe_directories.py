@@ -42,16 +42,16 @@ def check_owner(home: Path) -> None:
         raise FaultsError.of(faults)
 
 
-def _owners(found: list[tuple[Path, os.stat_result]]) -> Iterator[str]:
-    for owner in dict.fromkeys(state.st_uid for _, state in found):
-        paths = [str(path) for path, state in found if state.st_uid == owner]
+def _owners(entries: list[tuple[Path, os.stat_result]]) -> Iterator[str]:
+    for owner in dict.fromkeys(state.st_uid for _, state in entries):
+        paths = [str(path) for path, state in entries if state.st_uid == owner]
         yield f"{', '.join(paths)} {'belong' if len(paths) > 1 else 'belongs'} to {_account(owner)}"
 
 
-def _world_writable(found: list[tuple[Path, os.stat_result]]) -> Iterator[PkiError]:
+def _world_writable(entries: list[tuple[Path, os.stat_result]]) -> Iterator[PkiError]:
     """Yield an error where every user can write to the project."""
-    if paths := [path for path, state in found if state.st_mode & stat.S_IWOTH]:
-        hint = f"check what others may have put there, then: chmod -R o-w {shlex.join(map(str, paths))}"
+    if paths := [path for path, state in entries if state.st_mode & stat.S_IWOTH]:
+        hint = f"check for files of other users, then: chmod -R o-w {shlex.join(map(str, paths))}"
         yield PkiError(f"{', '.join(map(str, paths))} can be written by every user of this machine", hint)
 
 

@@ -71,7 +71,7 @@ class Passphrases:
         """Return whether pki.yaml names a source other than the secrets file for a passphrase."""
         return self._config.source(name) is not None
 
-    def is_asked_for(self, name: str) -> bool:
+    def is_interactive(self, name: str) -> bool:
         """Return whether a passphrase must be typed or can be read only once; checks that only read then skip it."""
         source = self._config.source(name)
         return source is not None and (source.prompt is not None or source.fd is not None)

@@ -96,7 +96,7 @@ def _sorted(ca: Generation, folder: Path, shown: str) -> _SortedFiles:
             first = certificates[cert.serial_number][0]
             faults.append(f"{file}: serial {cert.serial_number:02X} also belongs to another certificate, in {first}")
     crls = [crl for _, crl in scanned_files.crls if has_signed(ca.certificate, crl)]
-    _check_found(
+    _check_files(
         ca, scanned_files, shown, faults=[*scanned_files.faults, *faults], is_its_own=bool(certificates or crls)
     )
     foreign_crls = [f"{file}: {ca.name} did not sign this CRL" for file, crl in scanned_files.crls if crl not in crls]
@@ -127,7 +127,7 @@ def _foreign_reason(ca: Generation, cert: x509.Certificate) -> Reason | None:
     return Why.BAD_SERIAL(subject=subject, serial=cert.serial_number) if cert.serial_number <= 0 else None
 
 
-def _check_found(
+def _check_files(
     ca: Generation, scanned_files: ScannedFiles, shown: str, *, faults: list[str], is_its_own: bool
 ) -> None:
     if faults:

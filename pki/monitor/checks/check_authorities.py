@@ -97,7 +97,7 @@ def keys(view: View) -> Iterator[Finding]:
         found = project.issuing(authority)
         if (
             found
-            and not project.passphrases.is_asked_for(found.name)
+            and not project.passphrases.is_interactive(found.name)
             and (view.thorough or _has_changed(project, found))
         ):
             with suppress(PkiError):  # kept by the project
