@@ -22,7 +22,7 @@ from pki.deploy import crl_files
 from pki.deploy.preflight import Trust
 from pki.ledger.types import Issued
 from pki.monitor import forecast
-from pki.pipeline.desired_state import World
+from pki.pipeline.desired_state import DesiredState
 from pki.project.generations import Generation
 from pki.project.project import Project
 from tests import judges, old_ledgers
@@ -852,5 +852,5 @@ def test_import_names_what_is_missing(home: Home, old: OldCa, invoke: Invoke) ->
 def test_project_without_an_adopted_authority_knows_none(home: Home) -> None:
     project = Project.open(home.path, START)
     assert project.inventory.authorities.adopted == {}
-    with pytest.raises(PkiError, match="is no artifact"):
-        World.of(project).artifact_files("crl:legacy")
+    with pytest.raises(PkiError, match="unknown artifact"):
+        DesiredState.of(project).artifact_files("crl:legacy")

@@ -12,37 +12,37 @@ from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
 from pki.config.upstreams import ARTIFACT
 from pki.pipeline.artifact_files import LEAF_FILES
-from pki.pipeline.desired_state import World
+from pki.pipeline.desired_state import DesiredState
 from pki.project.project import Project
 from pki.x509.pem_encoding import pem
 
 
-def faults(world: World, artifact: str) -> list[Reason]:
+def faults(desired: DesiredState, artifact: str) -> list[Reason]:
     """Return why the files of an artifact (`tls:media`) cannot go into a release; empty when they are intact.
 
     The cache entries of the damaged files are dropped, so that the next run checks them again and repairs them.
     """
     kind, name = ArtifactId.parse(artifact).parts
-    project = world.project
-    if kind in LEAF_FILES and name in world.leaves:
-        leaf = world.leaves[name]
+    project = desired.project
+    if kind in LEAF_FILES and name in desired.leaves:
+        leaf = desired.leaves[name]
         reasons = certificates.delivery_faults(project, leaf)
         files = certificates.file_names(project, leaf) if reasons else []
     elif kind == ARTIFACT:
         return []  # CA files of upstreams, which were read when the release was rendered
     else:
-        files = [str(path) for path in _damaged_files(world, artifact)]
+        files = [str(path) for path in _damaged_files(desired, artifact)]
         reasons = [Why.DAMAGED(file=path) for path in files]
     for path in files:
         filesystem.distrust(path)
     return reasons
 
 
-def _damaged_files(world: World, artifact: str) -> Iterator[str]:
+def _damaged_files(desired: DesiredState, artifact: str) -> Iterator[str]:
     """Yield the files of an authority, a CRL or a bundle that differ from what their sources give."""
-    project, (kind, name) = world.project, ArtifactId.parse(artifact).parts
+    project, (kind, name) = desired.project, ArtifactId.parse(artifact).parts
     is_single = kind not in {"trust", "page"} and name != "bundle-client"
-    for generation, path in world.artifact_files(artifact):
+    for generation, path in desired.artifact_files(artifact):
         data = filesystem.read(path)
         if is_single and kind.startswith("crl"):
             is_sound = _is_published_crl(project, generation, data, is_pem=kind == "crl-pem")

@@ -7,22 +7,22 @@ from collections.abc import Iterator, Mapping
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Host
 from pki.deploy.delivery import Delivery
-from pki.pipeline.desired_state import Notice, World
+from pki.pipeline.desired_state import DesiredState, Notice
 
 
-def notices(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
+def notices(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
     """Yield the notices about each host."""
-    for name, host in world.project.inventory.hosts.items():
+    for name, host in desired.project.inventory.hosts.items():
         if host.services and host.proxy is None and host.probe is None:
             text = f"has no proxy: no managed file serves {', '.join(host.services)}"
             yield Notice(f"host:{name}", text, f"in pki.yaml, proxy: under hosts.{name}, or leave services out")
         if name in deliveries:
-            yield from _first_deliveries(world, deliveries[name], host)
+            yield from _first_deliveries(desired, deliveries[name], host)
 
 
-def _first_deliveries(world: World, delivery: Delivery, host: Host) -> Iterator[Notice]:
+def _first_deliveries(desired: DesiredState, delivery: Delivery, host: Host) -> Iterator[Notice]:
     """Yield the files that a host gets only because of the name of a service, before their first deployment."""
-    files = world.library.for_host(delivery.host, host).files
+    files = desired.library.for_host(delivery.host, host).files
     for service in host.services:
         service_files = [file for file in files if f"service:{service}" in file.selectors]
         targets = [file.header("deploy-target") for file in service_files]

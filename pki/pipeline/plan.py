@@ -20,7 +20,7 @@ from pki.deploy.delivery import Delivery
 from pki.pipeline import cleanup, delivery_targets, full_check, notices
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.delivery_targets import ProbeTarget
-from pki.pipeline.desired_state import Notice, World
+from pki.pipeline.desired_state import DesiredState, Notice
 from pki.project.project import Project
 
 
@@ -46,9 +46,9 @@ class Plan:
 def plan(project: Project) -> Plan:
     """Return the plan of a project, sources before what is made of them."""
     project.planned = _planned_generations(project) if project.inventory.sandbox else ()
-    world = World.of(project)
-    deliveries = {one.host: one for one in delivery_targets.deliveries(world)}
-    canary = [leaf for leaf in world.leaves.values() if leaf.is_revoked]
+    desired = DesiredState.of(project)
+    deliveries = {one.host: one for one in delivery_targets.deliveries(desired)}
+    canary = [leaf for leaf in desired.leaves.values() if leaf.is_revoked]
     artifacts = (
         *_authorities(project),
         *_requests(project),
@@ -56,22 +56,22 @@ def plan(project: Project) -> Plan:
         *_crls(project, canary),
         *_bundles(project),
         _trust_page(project),
-        *_leaf_artifacts(project, (leaf for leaf in world.leaves.values() if not leaf.is_revoked)),
-        *_unreadable_templates(world),
-        *_host_artifacts(world, deliveries.values()),
+        *_leaf_artifacts(project, (leaf for leaf in desired.leaves.values() if not leaf.is_revoked)),
+        *_unreadable_templates(desired),
+        *_host_artifacts(desired, deliveries.values()),
     )
     artifact_ids = {artifact.name for artifact in artifacts}
-    leaf_names = world.leaves.keys() | world.undeclared.keys() | {one.name for one in world.waiting}
+    leaf_names = desired.leaves.keys() | desired.undeclared.keys() | {one.name for one in desired.waiting}
     return Plan(
         (*artifacts, _cleanup(project, artifact_ids, leaf_names)),
-        (*world.notes, *_unused_faults(world, deliveries)),
-        world.leaves,
-        world.waiting,
-        frozenset(world.undeclared),
+        (*desired.notices, *_unused_faults(desired, deliveries)),
+        desired.leaves,
+        desired.waiting,
+        frozenset(desired.undeclared),
         deliveries,
-        partial(delivery_targets.probe_targets, world, deliveries),
-        partial(_template_faults, world, deliveries),
-        partial(notices.notices, world, deliveries),
+        partial(delivery_targets.probe_targets, desired, deliveries),
+        partial(_template_faults, desired, deliveries),
+        partial(notices.notices, desired, deliveries),
     )
 
 
@@ -324,12 +324,12 @@ def _leaf_artifacts(project: Project, leaves: Iterable[Leaf]) -> Iterator[Artifa
 # -- templates that cannot be read ------------------------------------------------------------------------------------
 
 
-def _unreadable_templates(world: World) -> Iterator[Artifact]:
+def _unreadable_templates(desired: DesiredState) -> Iterator[Artifact]:
     """Yield an artifact that always fails for each file in templates/ that cannot be read.
 
     Its hosts are unknown, so no release reports it.
     """
-    for lost in world.library.lost:
+    for lost in desired.library.lost:
         yield Artifact(
             id=ArtifactId("template", quote(lost.name, safe="/", errors="surrogateescape")),
             targets=(),
@@ -344,27 +344,27 @@ def _raise(fault: PkiError) -> Outcome:
     raise fault
 
 
-def _template_faults(world: World, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
+def _template_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
     """Return the faults of all templates, each once."""
-    faults = [one.fault for one in world.library.lost]
-    faults += [file.fault for file in world.library.files if file.fault]
-    faults += [fault for name in deliveries for fault in world.release_spec(name).faults]
+    faults = [one.fault for one in desired.library.lost]
+    faults += [file.fault for file in desired.library.files if file.fault]
+    faults += [fault for name in deliveries for fault in desired.release_spec(name).faults]
     return tuple({fault.message: fault for fault in faults}.values())
 
 
-def _unused_faults(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
+def _unused_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
     """Yield the faults of templates that no release uses at present."""
-    for file in world.library.files:
-        if file.fault and not any(file.is_for(name, world.hosts.get(name)) for name in deliveries):
+    for file in desired.library.files:
+        if file.fault and not any(file.is_for(name, desired.hosts.get(name)) for name in deliveries):
             yield Notice(f"templates/{file.name}", file.fault.message, file.fault.hint or "fix it, then: ./run doit")
 
 
 # -- hosts ------------------------------------------------------------------------------------------------------------
 
 
-def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Artifact]:
+def _host_artifacts(desired: DesiredState, deliveries: Iterable[Delivery]) -> Iterator[Artifact]:
     """Yield release and deployment of each host that a managed file is for."""
-    project, build = world.project, world.project.store.build
+    project, build = desired.project, desired.project.store.build
     fleet_deployments: list[Artifact] = []  # last, so that one Ansible run deploys to all hosts
     for delivery in deliveries:
         name = delivery.host
@@ -372,15 +372,15 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
         yield Artifact(
             id=ArtifactId("release", name),
             targets=(manifest,),
-            sources=world.release_sources(name),
-            make=partial(_build_release, world, name),
-            stale=partial(_release_stale, world, name),
+            sources=desired.release_sources(name),
+            make=partial(_build_release, desired, name),
+            stale=partial(_release_stale, desired, name),
             doc=f"all files of {name}, with a manifest",
         )
         deploy = Artifact(
             id=ArtifactId("deploy", name),
             targets=(f"{build}/receipts/{name}.json",),
-            sources=(manifest, *delivery_targets.sources(world, delivery)),
+            sources=(manifest, *delivery_targets.sources(desired, delivery)),
             make=partial(delivery.deliver, project.now),
             stale=partial(delivery.stale, project.cache, project.now),
             doc=f"the release of {name} on the host, with a receipt",
@@ -392,15 +392,17 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
     yield from fleet_deployments
 
 
-def _build_release(world: World, name: str) -> Outcome:
-    faults_of = partial(full_check.faults, world)
+def _build_release(desired: DesiredState, name: str) -> Outcome:
+    faults_of = partial(full_check.faults, desired)
     return release.build(
-        world.release_spec(name), world.project.store.release(name), partial(world.gather, name), faults_of
+        desired.release_spec(name), desired.project.store.release(name), partial(desired.gather, name), faults_of
     )
 
 
-def _release_stale(world: World, name: str) -> list[Reason]:
-    return release.stale(world.release_spec(name), f"{world.project.store.build}/release/{name}", world.project.cache)
+def _release_stale(desired: DesiredState, name: str) -> list[Reason]:
+    return release.stale(
+        desired.release_spec(name), f"{desired.project.store.build}/release/{name}", desired.project.cache
+    )
 
 
 # -- cleanup --------------------------------------------------------------------------------------------------------
