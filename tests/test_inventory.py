@@ -173,7 +173,7 @@ LIFETIMES = [
         "13: authorities.server.crl.refresh: 21d is not shorter than the CRL's lifetime of 21d",
     ),
     ("13mo", "30d", "12: authorities.root.crl.lifetime: expected at least 60d: pre-signed CRLs overlap by 30d"),
-    ("presigned: 2", "presigned_crls: two", "12: authorities.root.crl.presigned: expected a whole number, got 'two'"),
+    ("presigned: 2", "presigned: two", "12: authorities.root.crl.presigned: expected a whole number, got 'two'"),
 ]
 NAMING = [
     (
@@ -869,7 +869,7 @@ def test_the_schema_accepts_the_example_as_an_editor_reads_it() -> None:
         ("lifetime: 90d", "lifetime: 90"),
         ("proxy: caddy", "proxy: lighttpd"),
         ("    network: av\n", ""),
-        ("presigned: 2", "presigned_crls: two"),
+        ("presigned: 2", "presigned: two"),
         ("[lab.internal]", "[]"),
         ("smtp: outbox", "smtp: inbox"),
         ("ledger: sqlite", "metrics: {textfile: pki.prom}"),

@@ -17,6 +17,7 @@ from pki.cli.decorator import command_with, home_of, now_of, passphrase_in, path
 from pki.cli.revoke_command import consent
 from pki.common import filesystem, passphrase_strength
 from pki.common.errors import LedgerError, PkiError
+from pki.common.remedies import run_for
 from pki.common.terminal import Screen, ask_secretly
 from pki.config.identifiers import ArtifactId
 from pki.project.missing_roots import refusal
@@ -93,7 +94,8 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
         _say_what_is_older(Screen(), project, work)
         if work.ledger is not None:
             _go_on_from(Screen(), project, f"restored from {path.name}, a backup of {work.at}")
-    Screen().line(f"next: PKI_HOME={target} ./run invoke plan; hosts tell what was revoked since: ledger.recover --all")
+    here = run_for(target)
+    Screen().line(f"next: {here} invoke plan; hosts tell what was revoked since: {here} invoke ledger.recover --all")
 
 
 def _say_restored(screen: Screen, work: Restore, found: Restored) -> None:

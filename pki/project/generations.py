@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from pki.config.fields import SANDBOX
 from pki.config.identifiers import GenerationName
 from pki.x509 import canonical
 from pki.x509.certificate_signing import ca_public_key
+from pki.x509.name_constraints import Permitted
 
 NAME_ATTRIBUTES = (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)  # in this order
 PUT_BACK = f"restore it from a backup: {RESTORE}"
@@ -41,6 +43,19 @@ class Generation:
     @property
     def authority(self) -> str:
         return self.name.authority
+
+    @property
+    def not_before(self) -> datetime:
+        return self.certificate.not_valid_before_utc
+
+    @property
+    def not_after(self) -> datetime:
+        return self.certificate.not_valid_after_utc
+
+    @property
+    def permitted(self) -> Permitted:
+        """What the name constraints of an intermediate permit."""
+        return Permitted.by(self.certificate)
 
     @property
     def common_name(self) -> str:
@@ -116,6 +131,16 @@ class PresignedCrl(NamedTuple):
     number: int
     crl: x509.CertificateRevocationList
     serials: frozenset[int]
+
+    @property
+    def this_update(self) -> datetime:
+        return self.crl.last_update_utc
+
+    @property
+    def next_update(self) -> datetime:
+        end = self.crl.next_update_utc
+        assert end is not None, "read_presigned_crl returns none without it"
+        return end
 
 
 def read_presigned_crl(data: bytes, path: Path, issuer: Generation) -> PresignedCrl | None:

@@ -119,6 +119,10 @@ class Project(LedgerView):
 
     # -- authorities --
 
+    def generations(self, authority: str) -> list[GenerationName]:
+        """Return the names of an authority's generations that have a certificate, oldest first."""
+        return self.store.generations(authority)
+
     def existing(self, name: str) -> Generation:
         """Return a generation whose certificate exists."""
         generation = self.generation(name)
@@ -308,6 +312,10 @@ class Project(LedgerView):
                 [presigned_crl for presigned_crl in parsed.values() if presigned_crl],
             )
         return cached[1]
+
+    def has_lost_crls(self, root: str) -> bool:
+        """Return whether a pre-signed CRL of a root is damaged."""
+        return len(self.presigned_crls(root)) != len(self.store.presigned_crls(root))
 
     @cached_property
     def keys(self) -> KeyRing:

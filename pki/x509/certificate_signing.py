@@ -45,12 +45,20 @@ def subject(organisation: str, common_name: str) -> x509.Name:
 
 
 def validity(now: datetime, lifetime: timedelta, issuer: x509.Certificate | None) -> tuple[datetime, datetime]:
-    """The dates notBefore and notAfter, both inclusive: back-dated, never outside the issuer's own."""
+    """Return notBefore and notAfter, both inclusive: back-dated, never outside the issuer's own."""
+    dates = (issuer.not_valid_before_utc, issuer.not_valid_after_utc) if issuer is not None else None
+    return validity_within(now, lifetime, dates)
+
+
+def validity_within(
+    now: datetime, lifetime: timedelta, issuer: tuple[datetime, datetime] | None
+) -> tuple[datetime, datetime]:
+    """Return notBefore and notAfter as `validity` does, where only the dates of the issuer are known."""
     start = now - backdate(lifetime)
     if issuer is not None:
-        start = max(start, issuer.not_valid_before_utc)
+        start = max(start, issuer[0])
     end = start + lifetime - SECOND
-    return start, min(end, issuer.not_valid_after_utc) if issuer is not None else end
+    return start, min(end, issuer[1]) if issuer is not None else end
 
 
 def certificate(

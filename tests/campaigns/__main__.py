@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from pki.common.child_processes import STOPPED
 from tests.campaigns import campaign
 
 
@@ -61,4 +62,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("stopped; the same trials again: the same command with --seed and the number above", file=sys.stderr)
+        sys.exit(STOPPED)
