@@ -90,8 +90,8 @@ def test_a_damaged_certificate_is_told_and_missed_in_the_count(home: Home) -> No
 def test_a_backup_says_when_it_shares_the_fate_of_the_project(home: Home, invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "words").write_text("correct horse battery staple and more of them\n")
     for target, said in (
-        (home.path / "b.age", "lies in the project's own folder: what destroys that destroys its backup"),
-        (tmp_path / "b.age", "is on the disk of the project: when it fails, both are lost"),
+        (home.path / "b.age", "is in the project's folder: both are lost together"),
+        (tmp_path / "b.age", "is on the disk of the project: both are lost together"),
     ):
         done = invoke(home, "backup", str(target), "--passphrase-file", str(tmp_path / "words"))
         assert done.status == 0

@@ -832,7 +832,7 @@ def test_backup_says_when_an_adopted_folder_is_not_in_it(
     old.openssl_ca(tmp_path / "elsewhere")
     words = write(tmp_path / "words", b"six random words that nobody ever guesses\n", 0o600)
     said = invoke("backup", str(tmp_path / "kept.age"), "--passphrase-file", str(words))
-    assert f"{tmp_path}/elsewhere lies outside the project and is NOT in this file" in said.out
+    assert f"{tmp_path}/elsewhere is outside the project and NOT in this file" in said.out
 
 
 def test_import_names_what_is_missing(home: Home, old: OldCa, invoke: Invoke) -> None:

@@ -78,7 +78,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
         raise NO_TERMINAL
     with _disk_errors():
         work = restoring.Restore.read(sealed, passphrase, file, target, now_of(context))
-        if not yes and (whole := work.what_is_whole()):
+        if not yes and (whole := work.nothing_lost()):
             print(f"{target}: {whole}")
             consent(f"replace it by the backup of {work.at}?", f"./run invoke restore {file}")
         found = work.carry_out()
@@ -102,8 +102,8 @@ def _say_restored(screen: Screen, work: Restore, found: Restored) -> None:
     screen.made("project", f"{work.target}: {', '.join(found.placed)}, as of {work.at}")
     if found.moved:
         screen.line(f"  was in the way, and is now in {found.aside}: {', '.join(found.moved)}")
-    if found.kept:
-        screen.line(f"  kept as they are here, and different in the backup: {', '.join(found.kept)}")
+    if found.left:
+        screen.line(f"  kept as they are here, and different in the backup: {', '.join(found.left)}")
     if found.recovered:
         serials = ", ".join(f"{serial:x}" for serial in found.recovered)
         screen.line(f"  revoked after the backup, and recovered from the ledger that was there: {serials}")
@@ -123,7 +123,7 @@ def _say_what_is_older(screen: Screen, project: Project, work: Restore) -> None:
         except LedgerError as error:
             screen.note("ledger", f"{error.message}; that the project was restored is not recorded", error.hint)
             return
-    newer, carried = restoring.carry_revocations(project)
+    newer, carried = restoring.recover_from_published_crls(project)
     if newer:
         screen.line(
             f"  build/ holds newer CRLs than the restored ledger ({', '.join(newer)}); the next ones get higher numbers still"

@@ -195,7 +195,7 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
     with held_project_of(context) as project:
         told = [_take_in(project, name, files) for name, files in found.items() if not isinstance(files, PkiError)]
         if all_:
-            restore.carry_revocations(project)
+            restore.recover_from_published_crls(project)
         is_covered = all_ and not failed and lost_ledger.accept_if_covered(project)
         project.ledger.close()
     if json:
