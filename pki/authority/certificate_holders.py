@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pki.authority import certificates
 from pki.common.cache import token
 from pki.config.model import Leaf
-from pki.config.name_claims import Key, key_of
+from pki.config.name_claims import Key, comparison_key
 from pki.ledger.types import Issued
 from pki.project.project import Project
 
@@ -33,17 +33,19 @@ def valid(project: Project) -> Iterator[Issued]:
 def holders(project: Project) -> frozenset[tuple[str, Key]]:
     """Return each leaf that has a valid certificate, with each name in it that must be unique."""
     return frozenset(
-        (issued.artifact.name, key_of(issued.profile, name)) for issued in valid(project) for name in _owned(issued)
+        (issued.artifact.name, comparison_key(issued.profile, name))
+        for issued in valid(project)
+        for name in _owned(issued)
     )
 
 
 def certificates_of_client(issued: Collection[Issued], common_name: str) -> list[Issued]:
     """Return the client certificates with this CN, whatever the name of their leaf."""
-    key = key_of("client", common_name)
+    key = comparison_key("client", common_name)
     return [
         one
         for one in issued
-        if one.profile == "client" and one.artifact.kind == "cert" and key_of("client", one.common_name) == key
+        if one.profile == "client" and one.artifact.kind == "cert" and comparison_key("client", one.common_name) == key
     ]
 
 
@@ -65,15 +67,15 @@ def _moves(project: Project, leaves: Mapping[str, Leaf], changed: Collection[Lea
     holders_by_name: dict[Key, dict[str, datetime]] = {}
     for one in valid(project):
         for name in _owned(one):
-            ends = holders_by_name.setdefault(key_of(one.profile, name), {})
+            ends = holders_by_name.setdefault(comparison_key(one.profile, name), {})
             ends[one.artifact.name] = one.not_after
     for leaf in changed:
         for name in _requested(leaf):
-            key = key_of(leaf.profile, name)
+            key = comparison_key(leaf.profile, name)
             ends = holders_by_name.get(key, {})
             for before, end in ends.items() if leaf.name not in ends else ():
                 other = leaves.get(before)
-                if other is None or key not in {key_of(other.profile, one) for one in _requested(other)}:
+                if other is None or key not in {comparison_key(other.profile, one) for one in _requested(other)}:
                     yield Move(leaf.name, name, before, end)
 
 

@@ -29,10 +29,10 @@ from pki.config.model import Leaf
 from pki.project.generations import Generation
 from pki.project.project import Project
 from pki.x509 import canonical, certificate_signing, keys, pem_encoding, profiles
-from pki.x509.certificate_signing import subject
-from pki.x509.device_requests import device_key, requested_key
+from pki.x509.certificate_signing import subject_name
+from pki.x509.device_requests import read_device_key, read_unverified_key
 from pki.x509.keys import key_kind, public_der
-from pki.x509.weak_keys import weakness
+from pki.x509.weak_keys import find_weakness
 
 DAY = timedelta(days=1)
 
@@ -233,10 +233,14 @@ def _profile_faults(
         yield Why.OTHER_CHAIN(issuer=issuer.name)
     elif not bundle.verified and not canonical.is_issued_by(cert, issuer.certificate):
         yield Why.OTHER_SIGNATURE(issuer=issuer.name)
-    elif cert.subject != subject(config.organisation, leaf.common_name) and not any(_changed_common_name(leaf, cert)):
+    elif cert.subject != subject_name(config.organisation, leaf.common_name) and not any(
+        _changed_common_name(leaf, cert)
+    ):
         yield Why.OTHER_SUBJECT()
     elif compare:
-        expected = profiles.leaf(leaf, bundle.public) + profiles.addresses_of(config.publish.url, issuer.name)
+        expected = profiles.leaf_extensions(leaf, bundle.public) + profiles.publication_extensions(
+            config.publish.url, issuer.name
+        )
         if any(bundle.extensions.get(type(value)) != (value, critical) for value, critical in expected):
             yield Why.OTHER_EXTENSIONS()
 
@@ -271,7 +275,7 @@ def _leaf_token(project: Project, leaf: Leaf, issuer: Generation | None) -> str:
 def _request_difference(project: Project, leaf: Leaf, public: bytes) -> list[Reason]:
     data = filesystem.read(project.store.home / (leaf.request or ""))
     try:
-        requested = public_der(requested_key(data or b"", ""))
+        requested = public_der(read_unverified_key(data or b"", ""))
     except PkiError:
         return [Why.REQUEST_UNUSABLE(file=leaf.request or "")]
     return [] if requested == public else [Why.REQUEST_KEY(file=leaf.request or "")]
@@ -294,7 +298,7 @@ def _mode(file: str, mode: int | None) -> Reason:
 
 def _file_faults(project: Project, leaf: Leaf) -> list[Reason]:
     reasons = []
-    parts = canonical.files_of(filesystem.read(project.store.bundle(leaf)) or b"")
+    parts = canonical.split_bundle(filesystem.read(project.store.bundle(leaf)) or b"")
     for name, content in parts.items():
         path = project.store.leaf_file(leaf, name)
         if filesystem.read(path) != content:
@@ -354,11 +358,12 @@ def issue(project: Project, leaf: Leaf, reasons: Iterable[Reason]) -> None:
     check_begun(project, generation)
     key = None if leaf.request else _leaf_key(project, leaf)
     public = key.public_key() if key else _requested_key(project, leaf)
-    cert = certificate_signing.certificate(
-        certificate_signing.subject(project.inventory.organisation, leaf.common_name),
+    cert = certificate_signing.sign_certificate(
+        certificate_signing.subject_name(project.inventory.organisation, leaf.common_name),
         public,
-        certificate_signing.validity(project.now, leaf.lifetime, generation.certificate),
-        profiles.leaf(leaf, public) + profiles.addresses_of(project.inventory.publish.url, generation.name),
+        certificate_signing.validity_dates(project.now, leaf.lifetime, generation.certificate),
+        profiles.leaf_extensions(leaf, public)
+        + profiles.publication_extensions(project.inventory.publish.url, generation.name),
         issuer,
     )
     bundle = (keys.private_pem(key) if key else b"") + pem_encoding.pem_of([cert]) + generation.chain
@@ -395,7 +400,7 @@ def _files_from(project: Project, leaf: Leaf, bundle: bytes) -> dict[Path, tuple
             content,
             filesystem.SECRET if name == "key.pem" else filesystem.PUBLIC,
         )
-        for name, content in canonical.files_of(bundle).items()
+        for name, content in canonical.split_bundle(bundle).items()
     }
 
 
@@ -419,7 +424,7 @@ def _requested_key(project: Project, leaf: Leaf) -> CertificatePublicKeyTypes:
     data = filesystem.read(project.store.home / (leaf.request or ""))
     if data is None:
         raise PkiError(f"{leaf.declared}.request: {leaf.request} is not there", "put the device's request there")
-    key = device_key(data, leaf.request or "")
-    if fault := weakness(key):
+    key = read_device_key(data, leaf.request or "")
+    if fault := find_weakness(key):
         raise PkiError(f"{leaf.request}: its key is weak: {fault}", NEW_KEY)
     return key

@@ -24,8 +24,8 @@ from pki.project.generations import Generation, PresignedCrl
 from pki.project.project import Project
 from pki.x509 import canonical, crl_signing, pem_encoding
 from pki.x509.certificate_signing import ca_public_key
-from pki.x509.pem_encoding import pem
-from pki.x509.revocation import Entry
+from pki.x509.pem_encoding import encode_pem
+from pki.x509.revocation import CrlEntry
 
 NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -45,7 +45,7 @@ def stale_reasons(project: Project, generation: str, *, missing: int | None = No
     crl = signed_crl(project, generation, der)
     if issuer is None or crl is None or crl.next_update_utc is None:
         return [Why.CRL_DAMAGED(generation=generation)]
-    if cached is None and text != pem("X509 CRL", der):
+    if cached is None and text != encode_pem("X509 CRL", der):
         return [Why.CRL_FORMS()]
     dates = crl.last_update_utc, crl.next_update_utc
     reasons = _date_reasons(project, generation, *dates) or _ledger_differences(project, generation, crl, missing)
@@ -85,7 +85,7 @@ def signed_crl(
     digest = hashlib.sha256(issuer.fingerprint.encode() + der).digest()
     if digest in project.verified or (not again and _cached(project, generation, issuer) is not None):
         return x509.load_der_x509_crl(der)
-    crl = canonical.crl(der, serialization.Encoding.DER)
+    crl = canonical.read_crl(der, serialization.Encoding.DER)
     if crl is None or not canonical.is_signed_by(crl, ca_public_key(issuer.certificate)):
         return None
     project.verified.add(digest)
@@ -209,7 +209,11 @@ def stale_root_reasons(project: Project, root: str) -> list[Reason]:
         return [Why.NO_CRL() if published is None else Why.OTHER_PRESIGNED()]
     if project.has_ledger and not project.ledger_is_settled and (serials := unrecorded(project, root)):
         return unrecorded_reason(project, root, serials)
-    return [] if filesystem.read(project.store.crl(root, "pem")) == pem("X509 CRL", published) else [Why.CRL_NO_PEM()]
+    return (
+        []
+        if filesystem.read(project.store.crl(root, "pem")) == encode_pem("X509 CRL", published)
+        else [Why.CRL_NO_PEM()]
+    )
 
 
 def no_presigned_reason(project: Project, root: str) -> Reason:
@@ -245,15 +249,15 @@ def issue_crl(project: Project, generation: str) -> Outcome:
         min(last[1] + timedelta(seconds=1), project.now) if last else NEVER,
     )
     end = this_update + project.crl_rule(generation).lifetime
-    crl = crl_signing.crl(issuer, number, this_update, end, new, unchanged)
+    crl = crl_signing.sign_crl(issuer, number, this_update, end, new, unchanged)
     der = crl.public_bytes(serialization.Encoding.DER)
-    text = pem_encoding.pem("X509 CRL", der)
+    text = pem_encoding.encode_pem("X509 CRL", der)
     project.ledger.record_crl(crl, issuer=generation, reason=joined(reasons), at=project.now, der=der)
     _publish_crl(project, generation, der, text)
     return Outcome(Verb.ISSUED, reasons)
 
 
-def _entries(project: Project, generation: str) -> tuple[list[Entry], list[x509.RevokedCertificate]]:
+def _entries(project: Project, generation: str) -> tuple[list[CrlEntry], list[x509.RevokedCertificate]]:
     """Return the entries of an intermediate's next CRL: new ones, and those of the present CRL that stay as they are.
 
     An entry stays until one CRL after its certificate expired (RFC 5280 §3.3); a CRL whose thisUpdate is in the future
@@ -321,7 +325,7 @@ def publish_root_crl(project: Project, root: str) -> Outcome:
     der = presigned_crl.public_bytes(serialization.Encoding.DER)
     if der != filesystem.read(project.store.crl(root)):
         project.clock.check()
-    _publish_crl(project, root, der, pem_encoding.pem("X509 CRL", der))
+    _publish_crl(project, root, der, pem_encoding.encode_pem("X509 CRL", der))
     return Outcome(Verb.PUBLISHED)
 
 

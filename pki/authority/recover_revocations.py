@@ -21,7 +21,7 @@ from pki.project.project import Project
 from pki.x509 import canonical
 from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import pem_of
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 
 
 def signer_of(project: Project, crl: x509.CertificateRevocationList) -> Generation | None:
@@ -121,7 +121,7 @@ def recover_from_ledgers(
     return serials, unread
 
 
-def _revoked(path: Path, cas: Mapping[str, BackupCa], now: datetime) -> dict[str, list[Entry]]:
+def _revoked(path: Path, cas: Mapping[str, BackupCa], now: datetime) -> dict[str, list[CrlEntry]]:
     """Return the revocations of an older ledger, by the name of the CA."""
     with copied_ledger(path) as folder:
         ledger = _open(folder, is_copy=True)

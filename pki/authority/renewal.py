@@ -10,7 +10,7 @@ from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
 from pki.project.generations import Generation
 from pki.project.project import Project
-from pki.x509.certificate_signing import validity
+from pki.x509.certificate_signing import validity_dates
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,5 +61,5 @@ def due_reasons(project: Project, leaf: Leaf, current: Current, issuer: Generati
 
 def gains_time(project: Project, leaf: Leaf, current: Current, issuer: Generation) -> bool:
     """Return whether a certificate that is issued now ends later than the present one by enough."""
-    end = validity(project.now, leaf.lifetime, issuer.certificate)[1]
+    end = validity_dates(project.now, leaf.lifetime, issuer.certificate)[1]
     return end >= current.not_after + least_gain(leaf.lifetime, leaf.renew_before)

@@ -83,7 +83,7 @@ class Restore:
                 raise PkiError(
                     f"{name}: its ledger is not the one that its manifest names", "use another copy of the backup"
                 )
-        said = loader.sound(yaml_text.load(archive.files["pki.yaml"].data.decode(), f"{name}: pki.yaml"))
+        said = loader.parse_valid(yaml_text.load(archive.files["pki.yaml"].data.decode(), f"{name}: pki.yaml"))
         if said is None:
             raise PkiError(
                 f"{name}: its pki.yaml was written by another version of this program", "use the program that wrote it"
@@ -173,7 +173,7 @@ class Restore:
         if os.path.lexists(self.target / "ca"):
             yield "ca"
         place = self.target / "pki.yaml"
-        present_config = loader.sound(self._present) if self._present else None
+        present_config = loader.parse_valid(self._present) if self._present else None
         if os.path.lexists(place) and (
             not self._present or (present_config and present_config.sandbox != self.config.sandbox)
         ):
@@ -242,7 +242,7 @@ class Restore:
             ]
             paths |= {name: certificates[0]} if certificates else {}
         for name, path in paths.items():
-            certificate = canonical.readable_certificate(self.archive.files[path].data)
+            certificate = canonical.read_foreign_certificate(self.archive.files[path].data)
             if certificate is None:
                 unread.append(PkiError(f"{path}: is damaged in this backup", "./run invoke ledger.recover --all"))
                 continue

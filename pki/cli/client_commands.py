@@ -31,7 +31,7 @@ def add(context: Context, name: str, email: str) -> None:
     Comments and layout of pki.yaml stay; where the line cannot be placed surely, it is shown and nothing is written.
     """
     with held_project_of(context) as project:
-        editing.write(editing.with_client(home_of(context) / "pki.yaml", name, email))
+        editing.write(editing.add_client(home_of(context) / "pki.yaml", name, email))
         if client_artifact(name) in project.replacement_stopped:
             project.ledger.record_decision(client_artifact(name), "released", "added again", project.now)
     Screen().made("pki.yaml", f"clients.{name}: {email}")
@@ -62,7 +62,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
     """
     project = project_of(context)
     known(name, project.inventory.clients, "client in pki.yaml")
-    edit = editing.without_client(home_of(context) / "pki.yaml", name)  # it may refuse, before anything is revoked
+    edit = editing.remove_client(home_of(context) / "pki.yaml", name)  # it may refuse, before anything is revoked
     if not _valid(project, name):
         project.close_ledger()
         Screen().line(f"{name} has no valid certificate; it only leaves pki.yaml")
@@ -102,7 +102,7 @@ def _take_out_alone(context: Context, name: str) -> None:
     with held_project_of(context) as project:
         if _valid(project, name):
             raise PkiError(f"{name}: got a certificate meanwhile; nothing was changed", "type the same command again")
-        editing.write(editing.without_client(home_of(context) / "pki.yaml", name))
+        editing.write(editing.remove_client(home_of(context) / "pki.yaml", name))
     Screen().made("pki.yaml", f"clients.{name} is out of it")
 
 

@@ -178,25 +178,29 @@ def schema(context: Context, of: str | None = None, output: str = "") -> None:
 
     It goes to standard output, or to --output FILE.
     """
-    text = models.schema(known(of, models.MODELS, "output")) if of else loader.schema()
+    text = models.schema(known(of, models.MODELS, "output")) if of else loader.json_schema()
     if not output:
         print(text, end="")
         return
     path = path_of(context, output)
-    if not _is_schema(filesystem.read(path)):
+    if not _is_ours(filesystem.read(path)):
         raise PkiError(
-            f"{output}: is there already, and is no JSON Schema", "take it away, or name another file: --output"
+            f"{output}: is there already, and is no JSON Schema that this program wrote",
+            "take it away, or name another file: --output",
         )
     filesystem.write(path, text.encode())
 
 
-def _is_schema(data: bytes | None) -> bool:
-    """Return whether a file is a JSON Schema, which a newer one may replace, or is not there."""
+def _is_ours(data: bytes | None) -> bool:
+    """Return whether a file is a schema that this program wrote, which a newer one may replace, or is not there."""
+    if data is None:
+        return True
     try:
-        tree = loads(data) if data is not None else {"properties": {}}
+        tree = loads(data)
     except (ValueError, RecursionError):
         return False
-    return isinstance(tree, dict) and "properties" in tree
+    ours = [loads(one)["title"] for one in (loader.json_schema(), *map(models.schema, models.MODELS))]
+    return isinstance(tree, dict) and "$schema" in tree and tree.get("title") in ours
 
 
 def known(name: str, names: Iterable[str], what: str) -> str:

@@ -55,7 +55,7 @@ def init(
             raise PkiError("stopped before the last answer; nothing was written", "--yes takes the defaults") from None
     if tree.get("sandbox") != "true":
         tree.pop("sandbox", None)
-    made = scaffold.found(target, tree, PROGRAM)
+    made = scaffold.create_project(target, tree, PROGRAM)
     screen = Screen()
     screen.made("project", f"{target}: {', '.join(made)}")
     _say_what_follows(screen, target, sandbox="sandbox" in tree, in_git=_put_under_git(screen, target))

@@ -236,7 +236,9 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
     What is lost is recorded in it. Look for a newer ledger first: restore, or the database's own dumps.
     --json is for programs, and asks nothing: with --yes.
     """
-    project, screen = project_of(context), Screen()
+    project, screen = project_as_it_is(context), Screen()
+    if not project.is_older:  # the response that brings the newest root is accepted afterwards
+        project.check_roots()
     fault = lost_ledger.acceptable(project)
     if json and not yes:
         raise PkiError("--json asks nothing; nothing was written", "./run invoke ledger.accept-loss --json --yes")

@@ -15,7 +15,7 @@ from pki.cli.json_output import EventRow, RhythmRow, TimelineOutput
 from pki.common.durations import DAY, compared, in_words
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.config.fields import brief
+from pki.config.fields import format_duration
 from pki.monitor.timeline import events as ahead
 from pki.monitor.timeline.events import Event, Rhythm, Timeline
 from pki.pipeline import plan
@@ -119,7 +119,7 @@ def _print_json(found: Timeline, now: datetime) -> None:
         start=found.start,
         until=found.end,
         wrong=len(found.wrong),
-        rhythms=[RhythmRow(**{**asdict(one), "every": brief(one.every)}) for one in found.rhythms],
+        rhythms=[RhythmRow(**{**asdict(one), "every": format_duration(one.every)}) for one in found.rhythms],
         events=[EventRow(**asdict(one)) for one in found.events],
         renewals={name: [at for at, _ in one.issued] for name, one in found.renewals.items()},
     ).show()

@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 
 from pki.common.errors import PkiError, of_any
 from pki.config import openssl_cnf
-from pki.config.error_messages import dotted
+from pki.config.error_messages import dotted_path
 from pki.config.fields import (
     KeyKind,
     ProfileName,
@@ -28,11 +28,11 @@ from pki.config.leaf_certificates import (
     is_test_name,
     is_within_domains,
     name_fault,
-    names_of,
+    new_name_registry,
     renew_before,
 )
 from pki.config.model import Inventory, Leaf
-from pki.config.name_claims import Claim, Conflict, Key, Names, Place
+from pki.config.name_claims import Claim, Conflict, Key, NameRegistry, Place
 from pki.deploy.managed_files import Library, ManagedFile
 
 
@@ -83,7 +83,7 @@ def request_leaves(
             faults[declaration.file.name] = fault
         else:
             leaves[declaration.leaf.name] = declaration.leaf
-            names.take(declaration.claims)
+            names.add(declaration.claims)
     files = tuple(replace(file, fault=faults[file.name]) if file.name in faults else file for file in library.files)
     return DeclaredLeaves(replace(library, files=files), tuple(leaves.values()))
 
@@ -108,26 +108,28 @@ def _in_order(
 # -- which names are free ---------------------------------------------------------------------------------------------
 
 
-def _taken(config: Inventory, declarations: list[_Declaration]) -> Names:
+def _taken(config: Inventory, declarations: list[_Declaration]) -> NameRegistry:
     """Return the names of pki.yaml that a declaration could conflict with."""
-    names = names_of(config)
+    names = new_name_registry(config)
     keys = {claim.key for declaration in declarations for claim in declaration.claims}
     servers = {name for kind, name in keys if kind == "server"}
     if any(is_address(name) for name in servers):
-        names.take(claim for claim in address_claims(config) if claim.name in servers)
+        names.add(claim for claim in address_claims(config) if claim.name in servers)
     if servers:
-        names.take(host_claims(config, servers))
+        names.add(host_claims(config, servers))
     clients = (name for kind, name in keys if kind == "client" and name in config.clients)
-    names.take(Claim("client", name, f"clients.{name}", ("clients", name)) for name in clients)
+    names.add(Claim("client", name, f"clients.{name}", ("clients", name)) for name in clients)
     return names
 
 
-def _fault(config: Inventory, declaration: _Declaration, names: Names, line: Callable[[Place], str]) -> PkiError | None:
+def _fault(
+    config: Inventory, declaration: _Declaration, names: NameRegistry, line: Callable[[Place], str]
+) -> PkiError | None:
     """Return everything that is wrong with the names of a declaration; None when they are free."""
     conflicts = names.conflicts(declaration.claims)
     parts = [_conflict(conflict, line) for conflict in conflicts]
     for claim in declaration.claims:
-        is_declared = any(len(other.place) > 1 for other in names.holding(claim))
+        is_declared = any(len(other.place) > 1 for other in names.claims_on(claim))
         if claim.kind == "server" and claim.name.startswith("*.") and not is_declared:
             parts.append(f"{_place(claim.place)}: {claim.name}: no host in pki.yaml has this wildcard")
     if not parts:
@@ -151,7 +153,7 @@ def _conflict(conflict: Conflict, line: Callable[[Place], str]) -> str:
 
 
 def _place(place: Place, line: Callable[[Place], str] = lambda _: "") -> str:
-    return f"{dotted(place)[:-2]}{line(place) if len(place) > 1 else ''}"
+    return f"{dotted_path(place)[:-2]}{line(place) if len(place) > 1 else ''}"
 
 
 # -- the declaration in one file -----------------------------------------------------------------------------------------------

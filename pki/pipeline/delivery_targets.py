@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.errors import PkiError
-from pki.config.fields import jump_of
+from pki.config.fields import parse_jump_host
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.leaf_certificates import CANARY, PROBE, is_address, leaf_name, service_names
 from pki.config.model import Host
@@ -98,7 +98,7 @@ class ReleaseChecks:
     def canary(self) -> int:
         """Return the serial number of the canary; 0 while there is none."""
         path = self.prober.canary
-        certificate = canonical.first_certificate(filesystem.read(path) or b"") if path else None
+        certificate = canonical.read_first_certificate(filesystem.read(path) or b"") if path else None
         return certificate.serial_number if certificate is not None else 0
 
 
@@ -311,7 +311,9 @@ def _expected_by_certificates(
     for endpoint in service_endpoints:
         leaf = desired.leaves.get(leaf_name(name, "mtls" if endpoint.access == "mtls" else "tls"))
         certificate = (
-            canonical.first_certificate(filesystem.read(desired.project.store.bundle(leaf)) or b"") if leaf else None
+            canonical.read_first_certificate(filesystem.read(desired.project.store.bundle(leaf)) or b"")
+            if leaf
+            else None
         )
         if certificate is not None:  # a damaged one is reported by the check of certificates
             expected[endpoint.name] = Expectation(
@@ -324,7 +326,7 @@ def jump_way(project: Project, host: Host) -> Way | None:
     """Return the transport to the jump host of a host: by pki.yaml, else as ssh itself knows it; None without one."""
     if not host.jump:
         return None
-    user, name, port = jump_of(host.jump)
+    user, name, port = parse_jump_host(host.jump)
     host_config = project.inventory.hosts.get(name)
     jump = way(project, name, host_config or Host(network=host.network))
     return replace(jump, user=user or jump.user, port=port or jump.port)

@@ -42,7 +42,7 @@ from pki.pipeline.cnf_certificates import request_leaves
 from pki.pipeline.template_context import Generations, InventoryView, Revoked, TooLarge
 from pki.project.project import Project
 from pki.x509 import canonical
-from pki.x509.name_constraints import Permitted
+from pki.x509.name_constraints import PermittedNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,9 @@ class DesiredState:
         for leaf in (*dns_like.values(), *declared.leaves):
             ca = project.issuing(leaf.authority)
             constrained = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
-            refused = [name for name in constrained if ca and not Permitted.by(ca.certificate).admits(name.lower())]
+            refused = [
+                name for name in constrained if ca and not PermittedNames.of_ca(ca.certificate).permits(name.lower())
+            ]
             leaves[leaf.name] = leaf
             if ca and refused:
                 notices.append(_needs_ceremony(leaf.artifact, list(dict.fromkeys(refused)), ca.name))
@@ -118,7 +120,7 @@ class DesiredState:
         serials = set[int]()
         for name, leaf in self.leaves.items() if self.project.replacement_stopped else ():
             if ArtifactId("cert", name) in self.project.replacement_stopped:
-                certificate = canonical.first_certificate(filesystem.read(self.project.store.bundle(leaf)) or b"")
+                certificate = canonical.read_first_certificate(filesystem.read(self.project.store.bundle(leaf)) or b"")
                 if certificate is not None:  # a missing or damaged one was not deployed by this run
                     serials.add(certificate.serial_number)
         return frozenset(serials)
@@ -233,8 +235,8 @@ class DesiredState:
                 "name": service_name,
                 "names": service_names(self.project.inventory, host, service_name),
                 "upstream": service.upstream.url,
-                "upstream_address": upstreams.address_of(service.upstream),
-                "upstream_tls": tls.view() if (tls := upstreams.tls_of(host, service_name)) else None,
+                "upstream_address": upstreams.upstream_host_and_port(service.upstream),
+                "upstream_tls": tls.view() if (tls := upstreams.upstream_tls(host, service_name)) else None,
                 "access": service.access,
                 "upgrades": service.upgrades,
                 "leaf": leaf_name(name, service.access),
@@ -335,8 +337,8 @@ def _breadth(names: Sequence[str]) -> float:
 def domain_of_clients(project: Project) -> str:
     """Return the first domain that the name constraints of the client authority permit; "" without any."""
     issuer = project.issuing("client")
-    permitted = Permitted.by(issuer.certificate) if issuer else None
-    return next((domain for domain in project.inventory.domains if permitted is None or permitted.admits(domain)), "")
+    permitted = PermittedNames.of_ca(issuer.certificate) if issuer else None
+    return next((domain for domain in project.inventory.domains if permitted is None or permitted.permits(domain)), "")
 
 
 def _line(project: Project, place: Place) -> str:
@@ -352,7 +354,7 @@ def _has_clients(host: Host | None) -> bool:
 def _permitted_hosts(project: Project, notices: list[Notice]) -> tuple[dict[str, Host], dict[str, Leaf]]:
     """Return hosts without services and names that need a ceremony, and the leaves of hosts and clients."""
     config, server = project.inventory, project.issuing("server")
-    permitted = Permitted.by(server.certificate) if server else None
+    permitted = PermittedNames.of_ca(server.certificate) if server else None
     hosts: dict[str, Host] = {}
     leaves: dict[str, Leaf] = {}
     for name, host in config.hosts.items():
@@ -370,20 +372,20 @@ def _permitted_hosts(project: Project, notices: list[Notice]) -> tuple[dict[str,
 
 
 def _permitted_host(
-    config: Inventory, name: str, host: Host, permitted: Permitted, ca: str, notices: list[Notice]
+    config: Inventory, name: str, host: Host, permitted: PermittedNames, ca: str, notices: list[Notice]
 ) -> Host:
     """Return the host without the services and names that the present intermediate does not permit."""
-    refused = [n for n in host.names if not permitted.admits(n)]
+    refused = [n for n in host.names if not permitted.permits(n)]
     services = {}
     for service_name, service in host.services.items():
-        lacking = [n for n in service_names(config, host, service_name) if not permitted.admits(n)]
+        lacking = [n for n in service_names(config, host, service_name) if not permitted.permits(n)]
         refused += lacking
         if not lacking:
             services[service_name] = service
     if not refused:
         return host
     notices.append(_needs_ceremony(ArtifactId("host", name), refused, ca))
-    names = tuple(n for n in host.names if permitted.admits(n))
+    names = tuple(n for n in host.names if permitted.permits(n))
     return host.model_copy(update={"services": services, "names": names})
 
 

@@ -155,6 +155,6 @@ def _key_file_state(data: bytes | None) -> str:
     """
     if data is None:
         return "missing"
-    if canonical.key(data):
+    if canonical.read_key(data):
         return "not encrypted"
     return "" if is_whole(data) and canonical.is_encrypted_key(data) else "damaged"

@@ -19,7 +19,7 @@ from pki.config.fields import SANDBOX
 from pki.config.identifiers import GenerationName
 from pki.x509 import canonical
 from pki.x509.certificate_signing import ca_public_key
-from pki.x509.name_constraints import Permitted
+from pki.x509.name_constraints import PermittedNames
 
 NAME_ATTRIBUTES = (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)  # in this order
 PUT_BACK = f"restore it from a backup: {RESTORE}"
@@ -53,9 +53,9 @@ class Generation:
         return self.certificate.not_valid_after_utc
 
     @property
-    def permitted(self) -> Permitted:
+    def permitted(self) -> PermittedNames:
         """What the name constraints of an intermediate permit."""
-        return Permitted.by(self.certificate)
+        return PermittedNames.of_ca(self.certificate)
 
     @property
     def common_name(self) -> str:
@@ -104,7 +104,7 @@ def read_certificate(data: bytes, shown: str, *, is_ours: bool = True) -> x509.C
 
     Raises PkiError for anything else, and unless one of ours (`is_ours`) is byte for byte as it was written.
     """
-    certificate = canonical.certificate(data) if is_ours else None
+    certificate = canonical.read_certificate(data) if is_ours else None
     if certificate is None:
         try:
             certificate = x509.load_pem_x509_certificate(data)
@@ -145,7 +145,7 @@ class PresignedCrl(NamedTuple):
 
 def read_presigned_crl(data: bytes, path: Path, issuer: Generation) -> PresignedCrl | None:
     """Return the pre-signed CRL in a file; None if it is damaged or not signed by `issuer`."""
-    crl = canonical.crl(data, Encoding.PEM)
+    crl = canonical.read_crl(data, Encoding.PEM)
     if crl is None or not canonical.is_signed_by(crl, ca_public_key(issuer.certificate)) or crl.next_update_utc is None:
         return None
     return PresignedCrl(int(path.stem), crl, frozenset(entry.serial_number for entry in crl))

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from pki.config.identifiers import GenerationName
 from pki.config.model import Inventory
-from pki.x509.name_constraints import Permitted
+from pki.x509.name_constraints import PermittedNames
 
 
 class Ca(Protocol):
@@ -31,7 +31,7 @@ class Ca(Protocol):
     def not_after(self) -> datetime: ...
 
     @property
-    def permitted(self) -> Permitted:
+    def permitted(self) -> PermittedNames:
         """What the name constraints of an intermediate permit (RFC 5280 §4.2.1.10); a root has none."""
         ...
 

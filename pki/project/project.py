@@ -30,7 +30,7 @@ from pki.project.cross_certificates import trust_paths
 from pki.project.generations import Generation, PresignedCrl, damaged, is_copy, read_certificate, read_presigned_crl
 from pki.project.layout import Store
 from pki.project.ledger_view import LedgerView
-from pki.project.missing_roots import MissingRoot, find_missing, refusal, roots_in_receipts
+from pki.project.missing_roots import MissingRoot, find_missing, has_named_root, refusal, roots_in_receipts
 from pki.project.safe_directories import check_owner
 from pki.project.secrets import Passphrases
 from pki.x509 import canonical
@@ -63,7 +63,7 @@ class Project(LedgerView):
         path, cache = home / "pki.yaml", Cache(home, now)
         data = loader.read(path)
         digest = hashlib.sha256(data).hexdigest()  # the cache is keyed by the code already
-        config = loader.sound(tree) if (tree := cache.recall("pki.yaml", digest)) is not None else None
+        config = loader.parse_valid(tree) if (tree := cache.recall("pki.yaml", digest)) is not None else None
         if config is None:
             config, tree = loader.load_with_tree(path, data)
             cache.remember("pki.yaml", digest, [], tree)
@@ -93,6 +93,11 @@ class Project(LedgerView):
             self.cache.remember("roots of real hosts", "", [folder], cached)
         return tuple(MissingRoot(*root) for root in cached)
 
+    @property
+    def is_older(self) -> bool:
+        """Return whether `ca/` is an older copy: it contains one root that pki.yaml names, and lacks another."""
+        return not self.inventory.sandbox and bool(self.missing_roots) and has_named_root(self.inventory, self.store)
+
     def _recovered_roots(self) -> set[str]:
         """Return the SHA-256 of the roots whose file is damaged and whose certificate the ledger has."""
         fingerprints = set[str]()
@@ -104,10 +109,7 @@ class Project(LedgerView):
         return fingerprints
 
     def check_roots(self) -> None:
-        """Raise PkiError where a root is missing, or where a root that is not a sandbox root exists under `sandbox.
-
-        True`.
-        """
+        """Raise PkiError where a root is missing, or where a sandbox project contains a root in production."""
         if self.missing_roots:
             raise refusal(self.missing_roots, self.inventory, self.store)
         for name in self.store.generations("root") if self.inventory.sandbox else ():
@@ -116,6 +118,11 @@ class Project(LedgerView):
                     f"pki.yaml says sandbox: true, and {name} in ca/ (SHA-256 {root.fingerprint}) is not a sandbox root",
                     "remove sandbox: true from pki.yaml; a sandbox needs its own folder: ./run invoke init DIR",
                 )
+
+    def expect_roots(self) -> None:
+        """Continue although roots are missing: a response that contains all of them is about to be stored."""
+        self.__dict__["missing_roots"] = ()
+        self.forget_ledger_state()
 
     # -- authorities --
 

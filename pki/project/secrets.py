@@ -23,7 +23,7 @@ from pki.common.child_processes import withheld, withhold
 from pki.common.errors import PkiError, exposed
 from pki.common.remedies import RESTORE
 from pki.common.terminal import ask_secretly
-from pki.config.model import Secrets, Source
+from pki.config.model import Secrets, SecretSource
 from pki.project.layout import Store
 
 EXPECTED = f"expected lines such as server-1: PASSPHRASE; if it is damaged: {RESTORE}"
@@ -50,7 +50,7 @@ class Passphrases:
         self._layout = layout
         self._config = config
         self._file = layout.home / config.file
-        self._fetched: dict[Source, str | PkiError] = {}
+        self._fetched: dict[SecretSource, str | PkiError] = {}
         self._lock = threading.Lock()
         self._process = os.getpid()
         withhold(source.env for source in config.named.values() if source.env)
@@ -58,7 +58,7 @@ class Passphrases:
     def source_of(self, name: str) -> str:
         """Return the name of the source of a passphrase in messages."""
         source = self._config.source(name)
-        return source.said if source else self._config.file
+        return source.description if source else self._config.file
 
     def file_of(self, name: str) -> Path | None:
         """Return the file that contains a passphrase; None when its source is not a file."""
@@ -83,7 +83,7 @@ class Passphrases:
         """
         source = self._config.source(name)
         if source:
-            return [Passphrase(self._fetch(name, source), source.said)]
+            return [Passphrase(self._fetch(name, source), source.description)]
         stored = self.stored()
         return [Passphrase(stored[key], self._config.file) for key in (name, name + NEW) if key in stored]
 
@@ -179,7 +179,7 @@ class Passphrases:
 
     # -- other sources --
 
-    def _fetch(self, name: str, source: Source) -> str:
+    def _fetch(self, name: str, source: SecretSource) -> str:
         with self._lock:
             if source not in self._fetched:
                 try:
@@ -191,7 +191,7 @@ class Passphrases:
             raise PkiError(result.message, result.hint, result.code, about=result.about)
         return result
 
-    def _ask(self, name: str, source: Source) -> str:
+    def _ask(self, name: str, source: SecretSource) -> str:
         if source.env:
             data = withheld(source.env)
         elif source.credential:
@@ -211,12 +211,12 @@ class Passphrases:
         try:
             line = data.decode().partition("\n")[0].rstrip("\r")
         except UnicodeDecodeError:
-            raise PkiError(f"{source.said}: is not UTF-8 text") from None
+            raise PkiError(f"{source.description}: is not UTF-8 text") from None
         if not line:
-            raise PkiError(f"{source.said}: holds no passphrase for {name}", "pki.yaml names it under secrets")
+            raise PkiError(f"{source.description}: holds no passphrase for {name}", "pki.yaml names it under secrets")
         return line
 
-    def _from_descriptor(self, source: Source) -> bytes:
+    def _from_descriptor(self, source: SecretSource) -> bytes:
         assert source.fd is not None
         try:
             if stat.S_ISREG(os.fstat(source.fd).st_mode):
@@ -225,10 +225,12 @@ class Passphrases:
             with os.fdopen(os.dup(source.fd), "rb") as stream:
                 return stream.readline()
         except OSError as error:
-            raise PkiError(f"{source.said}: cannot be read: {error.strerror}", f"open it: … {source.fd}<FILE") from None
+            raise PkiError(
+                f"{source.description}: cannot be read: {error.strerror}", f"open it: … {source.fd}<FILE"
+            ) from None
 
     def _typed(self, name: str) -> str:
-        self._is_alone(Source(prompt="true"))
+        self._is_alone(SecretSource(prompt="true"))
         typed = ask_secretly(f"passphrase of {name}: ")
         if typed is None:
             raise PkiError(
@@ -237,10 +239,10 @@ class Passphrases:
             )
         return typed
 
-    def _is_alone(self, source: Source) -> None:
+    def _is_alone(self, source: SecretSource) -> None:
         if os.getpid() != self._process:
             raise PkiError(
-                f"{source.said}: can be read only once, and doit -n uses several processes",
+                f"{source.description}: can be read only once, and doit -n uses several processes",
                 "run doit without -n, or name another source under secrets in pki.yaml",
             )
 
@@ -262,18 +264,18 @@ def _private(path: Path, shown: str) -> bytes | None:
     return data
 
 
-def _credential(source: Source) -> bytes:
+def _credential(source: SecretSource) -> bytes:
     folder, name = os.environ.get("CREDENTIALS_DIRECTORY"), source.credential
     hint = f"start the command from a systemd unit with LoadCredential={name}:FILE"
     if not folder:
-        raise PkiError(f"{source.said}: CREDENTIALS_DIRECTORY is not set", hint)
+        raise PkiError(f"{source.description}: CREDENTIALS_DIRECTORY is not set", hint)
     data = filesystem.read(Path(folder) / str(name))
     if data is None:
-        raise PkiError(f"{source.said}: the systemd unit has no such credential", hint)
+        raise PkiError(f"{source.description}: the systemd unit has no such credential", hint)
     return data
 
 
-def _output(source: Source, home: Path) -> bytes:
+def _output(source: SecretSource, home: Path) -> bytes:
     """Return the standard output of a command. It is in no message, whatever happens."""
     command = shlex.split(source.command or "")
     try:
@@ -287,7 +289,7 @@ def _output(source: Source, home: Path) -> bytes:
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise PkiError(f"{source.said}: cannot be started: {reason}", f"is {command[0]} installed?") from None
+        raise PkiError(f"{source.description}: cannot be started: {reason}", f"is {command[0]} installed?") from None
     with process:
         try:
             output, errors = process.communicate(timeout=COMMAND_TIMEOUT)
@@ -296,7 +298,7 @@ def _output(source: Source, home: Path) -> bytes:
                 os.killpg(process.pid, signal.SIGKILL)  # the group: a child of the command may keep its output open
             if isinstance(error, subprocess.TimeoutExpired):
                 raise PkiError(
-                    f"{source.said}: did not answer within {COMMAND_TIMEOUT} seconds",
+                    f"{source.description}: did not answer within {COMMAND_TIMEOUT} seconds",
                     "type the command yourself to see why",
                 ) from None
             raise
@@ -304,7 +306,7 @@ def _output(source: Source, home: Path) -> bytes:
         words_config = " ".join(errors.decode(errors="replace").split())[-300:]
         detail = f": {''.join(c for c in words_config if c.isprintable())}" if words_config else ""
         raise PkiError(
-            f"{source.said}: failed with exit status {process.returncode}{detail}",
+            f"{source.description}: failed with exit status {process.returncode}{detail}",
             "type the command yourself to see why",
         )
     return output

@@ -62,9 +62,11 @@ def _secrets(job: Job, *, by_systemd: bool) -> Iterator[Notice]:
             continue
         where = f"secrets.{name}"
         if source.prompt or source.fd is not None or source.env:
-            yield Notice(where, f"{source.said} is not available in a scheduled run", f"use another source: {DOCS}")
+            yield Notice(
+                where, f"{source.description} is not available in a scheduled run", f"use another source: {DOCS}"
+            )
         elif source.credential and not by_systemd:
-            yield Notice(where, f"{source.said} is available only under systemd", "--systemd, or another source")
+            yield Notice(where, f"{source.description} is available only under systemd", "--systemd, or another source")
     for name in job.credentials if by_systemd else ():
         if not (systemd.SEALED / name).exists() and not (systemd.OPEN / name).exists():
             seal = f"systemd-ask-password -n | systemd-creds encrypt --name={name} - {systemd.SEALED / name}"

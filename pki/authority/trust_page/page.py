@@ -104,7 +104,7 @@ def _root(root: Generation, *, has_code: bool) -> dict[str, Any]:
 def _due(project: Project, generation: Generation) -> str:
     """Return the date of nextUpdate of the CRL of a generation. Raises PkiError when the CRL is missing or damaged."""
     data = filesystem.read(project.store.crl(generation.name))
-    crl = canonical.crl(data or b"", Encoding.DER)
+    crl = canonical.read_crl(data or b"", Encoding.DER)
     end = crl.next_update_utc if crl is not None else None
     if end is None:
         raise PkiError(f"the CRL of {generation.name} is {'damaged' if data else 'missing'}", "./run doit")

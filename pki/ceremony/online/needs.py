@@ -160,7 +160,7 @@ def _refused(project: Hierarchy, found: Ca) -> list[str]:
     domains = [domain for domain in project.inventory.domains if f".{domain}" not in permitted.domains]
     wanted = permitted_addresses(project.inventory)
     blocks = [block for block in wanted if not any(block.subnet_of(allowed) for allowed in permitted.networks)]
-    outside = [domain for domain in domains if not permitted.admits(domain)]
+    outside = [domain for domain in domains if not permitted.permits(domain)]
     return outside + [str(block) for block in blocks]
 
 

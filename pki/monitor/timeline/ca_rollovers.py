@@ -113,7 +113,7 @@ def crl_rhythm(project: Project, generation: str, runs: Runs, born: datetime) ->
     """When an intermediate's coming CRLs are made, and until when each is good."""
     rule = project.crl_rule(generation)
     data = filesystem.read(project.store.crl(generation))
-    found = canonical.crl(data, Encoding.DER) if data else None
+    found = canonical.read_crl(data, Encoding.DER) if data else None
     due = born if found is None else found.last_update_utc + rule.refresh
     while True:
         made = runs.at(due)

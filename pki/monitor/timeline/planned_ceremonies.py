@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 
 from pki.ceremony.online import ceremony_archive, make_request, needs
 from pki.ceremony.online.needs import TOGETHER, Need
-from pki.config.fields import days_of
+from pki.config.fields import holiday_dates
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.monitor.timeline.planned_hierarchy import PlannedHierarchy
 from pki.monitor.timeline.runs import DAY, Runs
@@ -121,7 +121,7 @@ def _names(hierarchy: PlannedHierarchy) -> set[str]:
 
 def _planned_day(hierarchy: PlannedHierarchy, runs: Runs, asked: datetime, by: datetime) -> tuple[datetime, str]:
     """A run on a day that is nobody's holiday, two weeks after the ceremony was asked for, and what stands in its way."""
-    closed = [days_of(one) for one in hierarchy.inventory.holidays]
+    closed = [holiday_dates(holiday) for holiday in hierarchy.inventory.holidays]
     last = _before(by, closed)
     earliest = max(asked + DAY, runs.now)
     if by <= asked:

@@ -18,10 +18,10 @@ from pki.config.leaf_certificates import permitted_addresses
 from pki.config.model import Inventory
 from pki.project.generations import Generation, PresignedCrl, read_certificate
 from pki.project.project import Project
-from pki.x509.certificate_signing import validity_within
-from pki.x509.name_constraints import Permitted
+from pki.x509.certificate_signing import validity_dates_within
+from pki.x509.name_constraints import PermittedNames
 
-NOTHING = Permitted((), ())
+NOTHING = PermittedNames((), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class PlannedCa:
     not_before: datetime
     not_after: datetime
     root: str = ""
-    permitted: Permitted = NOTHING
+    permitted: PermittedNames = NOTHING
     serial: int = 0
 
     @property
@@ -164,7 +164,7 @@ def _signed(hierarchy: PlannedHierarchy, root: str, requested: Iterable[Requeste
 def _with_ca(hierarchy: PlannedHierarchy, name: GenerationName, old_root: PlannedCa | None) -> PlannedHierarchy:
     authorities, crosses = hierarchy.inventory.authorities, hierarchy.cross_ends
     if name.is_root:
-        begin, end = validity_within(hierarchy.now, authorities.root.lifetime, None)
+        begin, end = validity_dates_within(hierarchy.now, authorities.root.lifetime, None)
         added = PlannedCa(name, begin, end, name)
         old_end = old_root.not_after if old_root else hierarchy.now
         crosses = {**crosses, name: (min(old_end, end),) if old_end > hierarchy.now else ()}
@@ -173,10 +173,10 @@ def _with_ca(hierarchy: PlannedHierarchy, name: GenerationName, old_root: Planne
         if root is None:
             raise PkiError("there is no root to sign with", "./run invoke status")
         lifetime = authorities.intermediate(name.authority).lifetime
-        begin, end = validity_within(hierarchy.now, lifetime, (root.not_before, root.not_after))
+        begin, end = validity_dates_within(hierarchy.now, lifetime, (root.not_before, root.not_after))
         domains = tuple(f".{domain}" for domain in hierarchy.inventory.domains)
         added = PlannedCa(
-            name, begin, end, root.name, Permitted(domains, tuple(permitted_addresses(hierarchy.inventory)))
+            name, begin, end, root.name, PermittedNames(domains, tuple(permitted_addresses(hierarchy.inventory)))
         )
     return replace(hierarchy, cas=(*hierarchy.cas, added), cross_ends=crosses)
 
