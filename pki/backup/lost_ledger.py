@@ -47,7 +47,7 @@ def accept(project: Project, why: str) -> Accepted:
     if is_new := fault.kind in {MISSING, EMPTY}:
         project.ledger.begin_again()
         project.forget_ledger_state()
-    lost = list(project.guard.seen) if is_new else project.guard.lost_heads()
+    lost = list(project.guard.seen_heads) if is_new else project.guard.lost_heads()
     authorities = list(_unrecorded_authorities(project))
     project.ledger.record_known(authorities, reason=f"recorded again: {why}", at=project.now)
     _, revocations = restore.recover_from_published_crls(project)

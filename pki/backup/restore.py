@@ -83,13 +83,13 @@ class Restore:
                 raise PkiError(
                     f"{name}: its ledger is not the one that its manifest names", "use another copy of the backup"
                 )
-        said = loader.parse_valid(yaml_text.load(archive.files["pki.yaml"].data.decode(), f"{name}: pki.yaml"))
-        if said is None:
+        config = loader.parse_valid(yaml_text.load(archive.files["pki.yaml"].data.decode(), f"{name}: pki.yaml"))
+        if config is None:
             raise PkiError(
                 f"{name}: its pki.yaml was written by another version of this program", "use the program that wrote it"
             )
-        restore = cls(archive, target, Path(name).name, now, said)
-        if restore._present and restore._present.get("organisation") != said.organisation:
+        restore = cls(archive, target, Path(name).name, now, config)
+        if restore._present and restore._present.get("organisation") != config.organisation:
             raise PkiError(
                 f"{target}/pki.yaml: belongs to another project (the backup is of {archive.about['organisation']})",
                 "restore into another folder: --to DIR",

@@ -23,7 +23,7 @@ class LedgerCache:
     cache: Cache
     is_sqlite: bool
     ledger: Callable[[], Ledger]
-    is_there: Callable[[], bool]
+    has_ledger: Callable[[], bool]
     state_at_recall: dict[str, list[Any] | None] = field(default_factory=dict)  # the state of the ledger at each recall
 
     def recall(self, name: str, key: str) -> Any:
@@ -41,7 +41,7 @@ class LedgerCache:
             state = self._state()
             if state and state == self.state_at_recall.get(since or name):
                 self.cache.remember(f"ledger {name}", key, [], [state, finding])
-        elif self.is_there():
+        elif self.has_ledger():
             if len(self._files()) > 1:
                 self.ledger().close()  # SQLite moves its log into the database: cache the state after that
             files = self._files()
@@ -50,7 +50,7 @@ class LedgerCache:
     def _state(self) -> list[Any] | None:
         if self.is_sqlite:
             return self._files()
-        return list(self.ledger().head()[:2]) if self.is_there() else None
+        return list(self.ledger().head()[:2]) if self.has_ledger() else None
 
     def _files(self) -> list[str]:
         log = self.store.ca / "ledger.db-wal"

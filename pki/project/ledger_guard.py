@@ -42,13 +42,13 @@ from pki.x509.certificate_signing import ca_public_key
 class Guard:
     """The ledger and what it is compared with.
 
-    Heads that were `seen`, the `authorities` that sign, the CRLs in `build/`.
+    Heads that were `seen_heads`, the `authorities` that sign, the CRLs in `build/`.
     """
 
     store: Store
     is_sqlite: bool
     ledger: Callable[[], Ledger]
-    seen: Sequence[Head]
+    seen_heads: Sequence[Head]
     authorities: Sequence[Generation]
     generation: Callable[[str], Generation | None]
 
@@ -56,7 +56,9 @@ class Guard:
     def cache_key(self) -> str:
         """Return a digest that changes with everything that the ledger is compared with."""
         paths = list(map(str, self._crls()))
-        return token([tuple(one) for one in self.seen], [one.fingerprint for one in self.authorities], signature(paths))
+        return token(
+            [tuple(one) for one in self.seen_heads], [one.fingerprint for one in self.authorities], signature(paths)
+        )
 
     def fault(self) -> LedgerFault | None:
         """Return why nothing may be signed or recorded; None where the ledger can be trusted."""
@@ -89,7 +91,7 @@ class Guard:
 
     def lost_heads(self) -> list[Head]:
         """Return the heads that were seen and that the ledger lacks; for one event only the first record of it."""
-        lost = {(head.seq, head.hash): head for head in reversed(self.ledger().lacks(self.seen))}
+        lost = {(head.seq, head.hash): head for head in reversed(self.ledger().lacks(self.seen_heads))}
         return sorted(lost.values(), key=lambda head: head.seq)
 
     @property

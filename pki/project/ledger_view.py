@@ -163,13 +163,13 @@ class LedgerView:
         for name in identifiers.AUTHORITIES:
             with suppress(PkiError):  # reported where the authority is read
                 signing += [generation] if (generation := self.issuing(name)) else []
-        seen = last_seen.seen_heads(self.store.ca)
+        heads = last_seen.seen_heads(self.store.ca)
         match self.cache.recall(
             "seen head", last_seen.project_id(self.store.ca)
         ):  # keyed by project: the folder may have contained another one
             case [int(seq), str(digest), int(revocations)]:
-                seen.append(Head(seq, digest, "build/.seen.json", revocations))
-        return Guard(self.store, self._is_sqlite, lambda: self.ledger, seen, signing, self.generation)
+                heads.append(Head(seq, digest, "build/.seen.json", revocations))
+        return Guard(self.store, self._is_sqlite, lambda: self.ledger, heads, signing, self.generation)
 
     @cached_property
     def ledger_fault(self) -> LedgerFault | None:

@@ -56,7 +56,7 @@ def _world_writable(entries: list[tuple[Path, os.stat_result]]) -> Iterator[PkiE
 
 
 def writable_by_others(home: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield what others can change in a project that is accepted: path, phrase and the command to type.
+    """Yield each path of an accepted project that other users can change, with a phrase and the command to type.
 
     A group without other members, as with a umask of 002 (user private groups), is accepted silently.
     """

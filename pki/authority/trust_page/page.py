@@ -72,16 +72,16 @@ def context(project: Project, live: dict[str, list[Generation]], *, has_codes: b
         "sandbox": config.sandbox,
         "steps": True,
         "roots": [
-            {**_root(found, has_code=has_codes), "is_older": found is not live["root"][0]} for found in live["root"]
+            {**_root(root, has_code=has_codes), "is_older": root is not live["root"][0]} for root in live["root"]
         ],
         "authorities": [
             {
-                "name": found.name,
-                "end": _day(found.certificate.not_valid_after_utc),
-                "next_update": _due(project, found),
+                "name": generation.name,
+                "end": _day(generation.certificate.not_valid_after_utc),
+                "next_update": _due(project, generation),
             }
             for authority in identifiers.AUTHORITIES
-            for found in live[authority]
+            for generation in live[authority]
         ],
     }
 
