@@ -261,7 +261,7 @@ def _unreplaced(project: Project, order: Order, going: Sequence[Issued]) -> dict
 
 def _publish(context: Context, plan: Plan, going: Sequence[Issued]) -> Published:
     """Let doit bring everything up to date that follows, and read back what came of it."""
-    hosts = sum(1 for one in plan.deliveries.values() if one.way == "ssh" and not one.engine)
+    hosts = sum(1 for one in plan.deliveries.values() if one.transport == "ssh" and not one.engine)
     home, now = home_of(context), now_of(context)
     run = Run(home, now, evidence_of(context), is_part=True)
     code = run.main(["-n", str(min(hosts, WIDTH))] if hosts > 1 else [])

@@ -26,7 +26,7 @@ from pki.deploy.managed_files import CA_HOST
 from pki.deploy.new_root import NO_ROOT, NewRoot
 from pki.deploy.preflight import Trust
 from pki.deploy.process import Limits
-from pki.deploy.ssh import Way, identity_in
+from pki.deploy.ssh import Transport, deploy_key_path
 from pki.deploy.tls_client import Endpoint, Prober, fingerprint
 from pki.deploy.transaction import Destination, expectations
 from pki.deploy.verification import Expectation
@@ -122,14 +122,14 @@ def deliveries(desired: DesiredState) -> Iterator[Delivery]:
     for name, host in desired.hosts.items():
         if host.deliver != "none" and (desired.library.for_host(name, host).files or name in desired.blocked_hosts):
             engine = fleet if host.deliver == "ssh" else None
-            to = partial(destination, checks, name, host)
+            to = partial(destination_of, checks, name, host)
             pin = partial(desired.project.pin, name)
             window, new_root = host.window or "", checks.new_root
             delivery = Delivery(name, store, host.deliver, window, to, engine, checks.judge, pin, new_root)
             fleet_deliveries += [delivery] if engine else []
             yield delivery
     if desired.library.for_host(CA_HOST, None).files or CA_HOST in desired.blocked_hosts:
-        to = partial(destination, checks, CA_HOST, None)
+        to = partial(destination_of, checks, CA_HOST, None)
         pin = partial(desired.project.pin, CA_HOST)
         yield Delivery(CA_HOST, store, config.ca, "", to, trust=checks.judge, pinned=pin, root=checks.new_root)
 
@@ -146,7 +146,7 @@ def _due_members(desired: DesiredState, deliveries: list[Delivery]) -> Iterator[
 def _is_ready(desired: DesiredState, delivery: Delivery) -> bool:
     """Return whether the release of a host is up to date and every source of its delivery exists."""
     try:
-        is_due = release.stale(
+        is_due = release.stale_reasons(
             desired.release_spec(delivery.host),
             str(desired.project.store.release(delivery.host)),
             desired.project.cache,
@@ -165,28 +165,30 @@ def sources(desired: DesiredState, delivery: Delivery) -> tuple[str, ...]:
     return (str(store.trust("roots.pem")), *files)
 
 
-def destination(checks: ReleaseChecks, name: str, host: Host | None) -> Destination:
+def destination_of(checks: ReleaseChecks, name: str, host: Host | None) -> Destination:
     """Return transport, endpoints and rules for the delivery to a host."""
     desired, project = checks.desired, checks.desired.project
     return Destination(
-        way=way(project, name, host),
+        transport=transport_of(project, name, host),
         endpoints=tuple(endpoints(desired, host)) if host and host.proxy else (),
         trust=checks.trust,
         prober=checks.prober,
         as_root=os.geteuid() == 0,
         canary=checks.canary,
         group=(host.group or "") if host else "",
-        transport="ansible" if host and host.deliver == "ssh" and project.inventory.deploy.engine == "ansible" else "",
-        turn=project.store.turn(f"group-{host.group}.lock") if host and host.group else nullcontext(),
+        transport_name="ansible"
+        if host and host.deliver == "ssh" and project.inventory.deploy.engine == "ansible"
+        else "",
+        group_lock=project.store.turn(f"group-{host.group}.lock") if host and host.group else nullcontext(),
     )
 
 
-def way(project: Project, name: str, host: Host | None) -> Way:
+def transport_of(project: Project, name: str, host: Host | None) -> Transport:
     """Return the transport to a host; the machine that runs doit and a `local` host need no ssh."""
     if host is None or host.deliver == "local":
-        return Way(name, limits=_limits(project))
-    config, key = project.inventory.deploy, identity_in(project.store.ca)
-    return Way(
+        return Transport(name, limits=_limits(project))
+    config, key = project.inventory.deploy, deploy_key_path(project.store.ca)
+    return Transport(
         host=name,
         name=host.ssh.name or name,
         user=host.ssh.user or "",
@@ -229,10 +231,10 @@ def clock_evidence(project: Project) -> Evidence:
         return evidence
     remote = {name: host for name, host in project.inventory.hosts.items() if host.deliver == "ssh"}
     failing = {name: bool(Contact.load(project.store.contact(name)).failing_since) for name in remote}
-    ways = [way(project, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
-    distinct = {(one.address or one.name, one.port): one for one in reversed(ways)}
-    for name, ahead in host_clocks.ask(
-        [one for one in ways if one in distinct.values()], lambda: project.clock.present
+    transports = [transport_of(project, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
+    distinct = {(one.address or one.name, one.port): one for one in reversed(transports)}
+    for name, ahead in host_clocks.clock_offsets(
+        [one for one in transports if one in distinct.values()], lambda: project.clock.present
     ):
         evidence = replace(evidence, hosts=(*evidence.hosts, HostClock(name, ahead)))
         if evidence.is_enough:
@@ -254,7 +256,7 @@ class ProbeTarget:
     endpoints: tuple[Endpoint, ...]
     expectations: Mapping[str, Expectation]
     prober: Prober
-    jump: Way | None
+    jump: Transport | None
 
 
 def probe_targets(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[ProbeTarget]:
@@ -272,7 +274,9 @@ def probe_targets(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> 
                 else _expected_by_certificates(checks, name, service_endpoints)
             )
             if expected is not None:
-                yield ProbeTarget(name, service_endpoints, expected, checks.prober, jump_way(desired.project, host))
+                yield ProbeTarget(
+                    name, service_endpoints, expected, checks.prober, jump_transport(desired.project, host)
+                )
 
 
 def _expected_by_release(
@@ -288,18 +292,18 @@ def _expected_by_release(
     if cached is None:
         if delivery.receipt is None:
             return None
-        payload = delivery.delivered
+        payload = delivery.delivered_payload
         if payload is None:
             return {}
         try:
-            by_name = expectations(payload, preflight.read(payload), service_endpoints, checks.canary)
+            by_name = expectations(payload, preflight.read_release(payload), service_endpoints, checks.canary)
         except (PkiError, ValueError):
             return {}
         cached = [
             [endpoint, expectation.fingerprint, expectation.answers, expectation.revokes]
             for endpoint, expectation in by_name.items()
         ]
-        cache.remember(name, key, [str(store.receipt(delivery.host)), *payload.watched], cached)
+        cache.remember(name, key, [str(store.receipt(delivery.host)), *payload.manifest_paths], cached)
     return {endpoint: Expectation(*expectation) for endpoint, *expectation in cached}
 
 
@@ -322,13 +326,13 @@ def _expected_by_certificates(
     return expected
 
 
-def jump_way(project: Project, host: Host) -> Way | None:
+def jump_transport(project: Project, host: Host) -> Transport | None:
     """Return the transport to the jump host of a host: by pki.yaml, else as ssh itself knows it; None without one."""
     if not host.jump:
         return None
     user, name, port = parse_jump_host(host.jump)
     host_config = project.inventory.hosts.get(name)
-    jump = way(project, name, host_config or Host(network=host.network))
+    jump = transport_of(project, name, host_config or Host(network=host.network))
     return replace(jump, user=user or jump.user, port=port or jump.port)
 
 

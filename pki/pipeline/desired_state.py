@@ -35,8 +35,8 @@ from pki.config.model import Host, Inventory, Leaf
 from pki.config.name_claims import Place
 from pki.config.proxies import PROGRAMS
 from pki.deploy import managed_files
-from pki.deploy.managed_files import CA_HOST, Library, Lost, ManagedFile
-from pki.deploy.release import Gathered, ReleaseSpec, gather, load
+from pki.deploy.managed_files import CA_HOST, Library, ManagedFile, UnassignedFile
+from pki.deploy.release import ReleaseSpec, RenderedFiles, load, render_files
 from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.pipeline.cnf_certificates import request_leaves
 from pki.pipeline.template_context import Generations, InventoryView, Revoked, TooLarge
@@ -83,7 +83,7 @@ class DesiredState:
             for leaf in host_leaves(config, name, host)
             if leaf.name not in leaves
         }
-        library = managed_files.find(
+        library = managed_files.read_library(
             project.store.templates, {"inventory": InventoryView(config)}, config.hosts, config.networks, project.cache
         )
         library = _with_lost_templates(project, library)
@@ -107,7 +107,7 @@ class DesiredState:
         return cls(project, hosts, leaves, declared.library, frozenset(waiting), notices)
 
     @cached_property
-    def _rendering(self) -> Confined[tuple[str, tuple[str, ...]], Gathered]:
+    def _rendering(self) -> Confined[tuple[str, tuple[str, ...]], RenderedFiles]:
         return self.project.close_at_end(Confined(self._gather))
 
     @cached_property
@@ -154,10 +154,10 @@ class DesiredState:
         """
         faults: dict[str, list[PkiError]] = {}
         store = self.project.store
-        for name in (*self.hosts, CA_HOST) if self.library.lost else ():
+        for name in (*self.hosts, CA_HOST) if self.library.unassigned else ():
             release = load(store.release(name))
             managed = {file.managed for file in release.files} if release else None
-            for lost in self.library.lost:
+            for lost in self.library.unassigned:
                 is_present = any(map(lost.covers, managed)) if managed is not None else store.receipt(name).exists()
                 if is_present:
                     faults.setdefault(name, []).append(lost.fault)
@@ -167,7 +167,7 @@ class DesiredState:
     def undeclared(self) -> dict[str, PkiError]:
         """Return the leaves that unreadable files may declare, with the fault; their issued files stay."""
         faults = {file.leaf_name: file.fault for file in self.library.files if file.fault and file.may_declare}
-        for lost in self.library.lost:
+        for lost in self.library.unassigned:
             if lost.is_folder:
                 folder = self.project.store.build / "certs"
                 faults |= {path.name: lost.fault for path in (folder.iterdir() if folder.is_dir() else ())}
@@ -175,7 +175,7 @@ class DesiredState:
                 faults[Path(lost.name).stem] = lost.fault
         return {name: fault for name, fault in faults.items() if name not in self.leaves}
 
-    def gather(self, name: str) -> Gathered:
+    def gather(self, name: str) -> RenderedFiles:
         """Render every file of a host's release within limits. A template that exceeded them is not rendered again."""
         while True:
             try:
@@ -190,8 +190,8 @@ class DesiredState:
                 gathered.faults |= {one: fault for one, fault in self._exceeded.items() if one in used}
                 return gathered
 
-    def _gather(self, request: tuple[str, tuple[str, ...]], begin: Begin) -> Gathered:
-        return gather(self.release_spec(request[0]), begin, request[1])
+    def _gather(self, request: tuple[str, tuple[str, ...]], begin: Begin) -> RenderedFiles:
+        return render_files(self.release_spec(request[0]), begin, request[1])
 
     def context(self, name: str) -> dict[str, Any]:
         """Return the values for the templates of a host: plain values, so that a digest shows whether they changed."""
@@ -323,7 +323,7 @@ def _with_lost_templates(project: Project, library: Library) -> Library:
         "templates/ is missing",
         f"restore it, or create it empty to remove all deployed files: mkdir {in_project('templates')}",
     )
-    return replace(library, lost=(Lost(".", fault, is_folder=True),))
+    return replace(library, unassigned=(UnassignedFile(".", fault, is_folder=True),))
 
 
 def _breadth(names: Sequence[str]) -> float:

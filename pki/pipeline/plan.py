@@ -329,7 +329,7 @@ def _unreadable_templates(desired: DesiredState) -> Iterator[Artifact]:
 
     Its hosts are unknown, so no release reports it.
     """
-    for lost in desired.library.lost:
+    for lost in desired.library.unassigned:
         yield Artifact(
             id=ArtifactId("template", quote(lost.name, safe="/", errors="surrogateescape")),
             targets=(),
@@ -346,7 +346,7 @@ def _raise(fault: PkiError) -> Outcome:
 
 def _template_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
     """Return the faults of all templates, each once."""
-    faults = [one.fault for one in desired.library.lost]
+    faults = [one.fault for one in desired.library.unassigned]
     faults += [file.fault for file in desired.library.files if file.fault]
     faults += [fault for name in deliveries for fault in desired.release_spec(name).faults]
     return tuple({fault.message: fault for fault in faults}.values())
@@ -400,7 +400,7 @@ def _build_release(desired: DesiredState, name: str) -> Outcome:
 
 
 def _release_stale(desired: DesiredState, name: str) -> list[Reason]:
-    return release.stale(
+    return release.stale_reasons(
         desired.release_spec(name), f"{desired.project.store.build}/release/{name}", desired.project.cache
     )
 

@@ -15,7 +15,7 @@ from pki.common.cache import signature, token
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory, StrictModel
-from pki.deploy.release import Shared
+from pki.deploy.release import SharedValue
 from pki.project.project import Project
 from pki.x509 import canonical
 
@@ -45,7 +45,7 @@ def _viewed(value: object) -> object:
     return tuple(map(_viewed, value)) if isinstance(value, tuple) else value
 
 
-class InventoryView(Shared):
+class InventoryView(SharedValue):
     """pki.yaml as templates see it; each of its sections is prepared once."""
 
     def __init__(self, config: Inventory) -> None:
@@ -62,7 +62,7 @@ class InventoryView(Shared):
         return self._config.model_dump(mode="json", include={section} if section else None)
 
 
-class Generations(Shared):
+class Generations(SharedValue):
     """The live generations by authority, newest first, as templates see them; issuer pins are made from them."""
 
     def __init__(self, project: Project) -> None:
@@ -83,7 +83,7 @@ class Generations(Shared):
         return [getattr(self, authority) for authority in ([section] if section else AUTHORITIES)]
 
 
-class Revoked(Shared):
+class Revoked(SharedValue):
     """The serial numbers on the CRLs of all live client authorities, for proxies without CRL support: `revoked.client`.
 
     Without a project it is empty: a host without mutual TLS needs none.
@@ -134,7 +134,7 @@ def _entries(file: str) -> Iterable[x509.RevokedCertificate]:
     raise PkiError(f"{file}: is damaged", "./run doit")
 
 
-class TooLarge(Shared):
+class TooLarge(SharedValue):
     """The CRLs that the proxy of the publishing host cannot serve: `too_large.crls`.
 
     Without a project it is empty: a host that publishes nothing needs none.
