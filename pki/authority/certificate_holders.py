@@ -43,9 +43,11 @@ def certificates_of_client(issued: Collection[Issued], common_name: str) -> list
     """Return the client certificates with this CN, whatever the name of their leaf."""
     key = comparison_key("client", common_name)
     return [
-        one
-        for one in issued
-        if one.profile == "client" and one.artifact.kind == "cert" and comparison_key("client", one.common_name) == key
+        certificate
+        for certificate in issued
+        if certificate.profile == "client"
+        and certificate.artifact.kind == "cert"
+        and comparison_key("client", certificate.common_name) == key
     ]
 
 
@@ -58,24 +60,26 @@ def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
     key = token([(leaf.name, _requested(leaf)) for leaf in changed], sorted(leaves))
     cached = project.recall_from_ledger("moves", key)
     if cached is None:
-        cached = [[*one[:3], int(one.end.timestamp())] for one in _moves(project, leaves, changed)]
+        cached = [[*move[:3], int(move.end.timestamp())] for move in _moves(project, leaves, changed)]
         project.remember_from_ledger("moves", key, cached)
     return [Move(leaf, name, before, datetime.fromtimestamp(end, UTC)) for leaf, name, before, end in cached]
 
 
 def _moves(project: Project, leaves: Mapping[str, Leaf], changed: Collection[Leaf]) -> Iterator[Move]:
     holders_by_name: dict[Key, dict[str, datetime]] = {}
-    for one in valid(project):
-        for name in _owned(one):
-            ends = holders_by_name.setdefault(comparison_key(one.profile, name), {})
-            ends[one.artifact.name] = one.not_after
+    for certificate in valid(project):
+        for name in _owned(certificate):
+            ends = holders_by_name.setdefault(comparison_key(certificate.profile, name), {})
+            ends[certificate.artifact.name] = certificate.not_after
     for leaf in changed:
         for name in _requested(leaf):
             key = comparison_key(leaf.profile, name)
             ends = holders_by_name.get(key, {})
             for before, end in ends.items() if leaf.name not in ends else ():
                 other = leaves.get(before)
-                if other is None or key not in {comparison_key(other.profile, one) for one in _requested(other)}:
+                if other is None or key not in {
+                    comparison_key(other.profile, requested) for requested in _requested(other)
+                }:
                     yield Move(leaf.name, name, before, end)
 
 

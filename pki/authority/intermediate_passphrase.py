@@ -49,7 +49,11 @@ def change_passphrase(project: Project, name: str, *, new: str | None = None, ol
 
 def _intermediate(project: Project, name: str) -> Generation:
     """Return an intermediate by name. Raises PkiError for a root and for a name that does not exist."""
-    existing = [one for authority in ("server", "client") for one in project.store.generations(authority)]
+    existing = [
+        generation_name
+        for authority in ("server", "client")
+        for generation_name in project.store.generations(authority)
+    ]
     generation = project.generation(name) if name in existing else None
     if name.startswith("root"):
         raise PkiError(f"{name}: the key of a root is on its vault, not in ca/", f"defined: {', '.join(existing)}")

@@ -82,7 +82,7 @@ class BackupCa:
             path = home / self.adopted
             return not path.is_file() or _same(filesystem.read(path) or b"", self.certificate)
         issued = ledger.certificates(serial=self.certificate.serial_number)
-        return any(_same(one.pem.encode(), self.certificate) for one in issued)
+        return any(_same(certificate.pem.encode(), self.certificate) for certificate in issued)
 
 
 def _same(pem: bytes, certificate: x509.Certificate) -> bool:

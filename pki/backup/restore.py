@@ -301,7 +301,7 @@ def recover_from_published_crls(project: Project) -> tuple[list[str], list[str]]
     Returns the generations whose CRL is newer than the ledger's newest, and the serial numbers that were recorded.
     """
     newer, serials = [], []
-    generations = [one for name in AUTHORITIES for one in project.store.generations(name)]
+    generations = [generation_name for name in AUTHORITIES for generation_name in project.store.generations(name)]
     for generation in [*generations, *project.inventory.authorities.adopted]:
         data = filesystem.read(project.store.crl(generation))
         with suppress(ValueError):

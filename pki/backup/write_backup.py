@@ -136,14 +136,16 @@ def read_now(project: Project, paths: list[Path]) -> dict[str, BackupFile]:
 
 def _paths(project: Project) -> Iterator[Path]:
     home, config = project.store.home, project.inventory
-    requests = [one.request for section in (config.hosts, config.clients) for one in section.values() if one.request]
+    requests = [
+        entry.request for section in (config.hosts, config.clients) for entry in section.values() if entry.request
+    ]
     ssh = [config.deploy.ssh_config] if config.deploy.ssh_config else []
     adopted = [folder for folder in _adopted(project) if (home / folder).is_relative_to(home)]
     authorities = [file for host in config.hosts.values() for file in upstreams.ca_files(host).values()]
     single = {"pki.yaml", *OTHER_FILES, *ssh, *requests, *authorities, *_secret_files(project), *adopted}
     yield from {path for name in single for path in _below(home / name) if not path.is_relative_to(project.store.ca)}
     yield from (
-        path for path in _below(project.store.ca) if not any(fnmatch.fnmatch(path.name, one) for one in EXCLUDED)
+        path for path in _below(project.store.ca) if not any(fnmatch.fnmatch(path.name, entry) for entry in EXCLUDED)
     )
 
 

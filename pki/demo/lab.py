@@ -137,8 +137,8 @@ class Lab:
     def plug(self, machine: Machine) -> None:
         """Connect a machine again, and clear every neighbour cache so that it can be reached at once."""
         self._ip(self.router, f"link set {machine.port} up")
-        for one in (self.router, *self.machines.values()):
-            self._ip(one, "neighbour flush all")
+        for member in (self.router, *self.machines.values()):
+            self._ip(member, "neighbour flush all")
 
     def _set_router_up(self) -> None:
         self._router = self._boot(Machine("router", self._scratch))

@@ -26,6 +26,7 @@ class Answer(BaseHTTPRequestHandler):
     server: Application
 
     def do_GET(self) -> None:
+        """Answer with the name of the application and the subject of the client, as JSON."""
         body = json.dumps({"service": self.server.name, "client": self.headers.get("X-Client-Subject") or ""}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

@@ -41,7 +41,7 @@ def _leftovers(project: Project, artifact_ids: set[ArtifactId], leaves: set[str]
     yield from _unknown(
         store.receipt("x").parent, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in artifact_ids
     )
-    generations = {one.name for one in artifact_ids if one.kind == "crl"}
+    generations = {artifact.name for artifact in artifact_ids if artifact.kind == "crl"}
     yield from _unknown(store.build / "crl", lambda name: _keeps_crl(project, name.rpartition(".")[0], generations))
     trust = {"roots", "client-ca", "client-chain", "index", *generations}
     yield from _unknown(store.build / "trust", lambda name: name.rpartition(".")[0] in trust)

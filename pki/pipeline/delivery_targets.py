@@ -47,9 +47,9 @@ class ReleaseChecks:
         """Return roots, authorities and rules for the pre-flight checks."""
         project = self.desired.project
         names = [name for authority in AUTHORITIES for name in project.store.generations(authority)]
-        generations = [one for one in map(project.generation, names) if one]
-        roots = b"".join(one.pem for one in generations if one.authority == "root")
-        authorities = b"".join(one.pem for one in generations)
+        generations = [generation for generation in map(project.generation, names) if generation]
+        roots = b"".join(generation.pem for generation in generations if generation.authority == "root")
+        authorities = b"".join(generation.pem for generation in generations)
         return Trust(
             roots,
             authorities,
@@ -232,9 +232,9 @@ def clock_evidence(project: Project) -> Evidence:
     remote = {name: host for name, host in project.inventory.hosts.items() if host.deliver == "ssh"}
     failing = {name: bool(Contact.load(project.store.contact(name)).failing_since) for name in remote}
     transports = [transport_of(project, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
-    distinct = {(one.address or one.name, one.port): one for one in reversed(transports)}
+    distinct = {(transport.address or transport.name, transport.port): transport for transport in reversed(transports)}
     for name, ahead in host_clocks.clock_offsets(
-        [one for one in transports if one in distinct.values()], lambda: project.clock.present
+        [transport for transport in transports if transport in distinct.values()], lambda: project.clock.present
     ):
         evidence = replace(evidence, hosts=(*evidence.hosts, HostClock(name, ahead)))
         if evidence.is_enough:

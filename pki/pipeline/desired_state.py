@@ -87,7 +87,7 @@ class DesiredState:
             project.store.templates, {"inventory": InventoryView(config)}, config.hosts, config.networks, project.cache
         )
         library = _with_lost_templates(project, library)
-        names = {*leaves, *(one.name for one in waiting)}
+        names = {*leaves, *(artifact.name for artifact in waiting)}
         declared = request_leaves(config, library, names, partial(_line, project), partial(holders, project))
         dns_like = {name: leaf for name, leaf in leaves.items() if leaf.is_named_like_dns}
         for leaf in (*dns_like.values(), *declared.leaves):
@@ -102,7 +102,7 @@ class DesiredState:
                 waiting.add(leaf.artifact)
                 del leaves[leaf.name]
         notices += [
-            Notice(f"templates/{one.name}", *remark) for one in declared.library.files for remark in one.remarks
+            Notice(f"templates/{file.name}", *remark) for file in declared.library.files for remark in file.remarks
         ]
         return cls(project, hosts, leaves, declared.library, frozenset(waiting), notices)
 
@@ -187,7 +187,9 @@ class DesiredState:
                 self._exceeded[error.piece] = PkiError(f"{place}: {error.what}", FIX)
             else:
                 used = {file.name for file in self.library.for_host(name, self.hosts.get(name)).files}
-                gathered.faults |= {one: fault for one, fault in self._exceeded.items() if one in used}
+                gathered.faults |= {
+                    name_of_file: fault for name_of_file, fault in self._exceeded.items() if name_of_file in used
+                }
                 return gathered
 
     def _gather(self, request: tuple[str, tuple[str, ...]], begin: Begin) -> RenderedFiles:
@@ -243,7 +245,7 @@ class DesiredState:
             }
             for service_name, service in host.services.items()
         ]
-        return sorted(services, key=lambda one: _breadth(one["names"]))
+        return sorted(services, key=lambda view: _breadth(view["names"]))
 
     def release_sources(self, name: str) -> tuple[str, ...]:
         """Return the files that a host's release depends on.
@@ -375,17 +377,19 @@ def _permitted_host(
     config: Inventory, name: str, host: Host, permitted: PermittedNames, ca: str, notices: list[Notice]
 ) -> Host:
     """Return the host without the services and names that the present intermediate does not permit."""
-    refused = [n for n in host.names if not permitted.permits(n)]
+    refused = [host_name for host_name in host.names if not permitted.permits(host_name)]
     services = {}
     for service_name, service in host.services.items():
-        lacking = [n for n in service_names(config, host, service_name) if not permitted.permits(n)]
+        lacking = [
+            host_name for host_name in service_names(config, host, service_name) if not permitted.permits(host_name)
+        ]
         refused += lacking
         if not lacking:
             services[service_name] = service
     if not refused:
         return host
     notices.append(_needs_ceremony(ArtifactId("host", name), refused, ca))
-    names = tuple(n for n in host.names if permitted.permits(n))
+    names = tuple(host_name for host_name in host.names if permitted.permits(host_name))
     return host.model_copy(update={"services": services, "names": names})
 
 

@@ -325,13 +325,17 @@ class NoFileChecks(FileChangedChecker):
     """A doit checker that never reads sources or targets: the artifact checks them."""
 
     def exists(self, _path: str) -> bool:
+        """Return that the file exists."""
         return True
 
     def info(self, _path: str) -> None:
-        return None
+        """Return no information about the file."""
+        return
 
     def check_modified(self, _path: str, _stat: Any, _state: Any) -> bool:
+        """Return that the file is unchanged."""
         return False
 
     def get_state(self, _path: str, _current: Any) -> None:
-        return None
+        """Return no state to store."""
+        return

@@ -92,7 +92,7 @@ class ParallelRunner(Runner):  # type: ignore[misc]
     def _start(self) -> Worker:
         self.reporter.before_fork()
         ours, theirs = Pipe()
-        others = [ours, *self._busy, *(one.pipe for one in self._idle)]
+        others = [ours, *self._busy, *(worker.pipe for worker in self._idle)]
         arguments = (theirs, others, os.getpid(), self.reporter.join_run, self._execute_named)
         process = FORK.Process(target=_work, args=arguments)
         process.start()

@@ -47,7 +47,7 @@ def plan(project: Project) -> Plan:
     """Return the plan of a project, sources before what is made of them."""
     project.planned = _planned_generations(project) if project.inventory.sandbox else ()
     desired = DesiredState.of(project)
-    deliveries = {one.host: one for one in delivery_targets.deliveries(desired)}
+    deliveries = {delivery.host: delivery for delivery in delivery_targets.deliveries(desired)}
     canary = [leaf for leaf in desired.leaves.values() if leaf.is_revoked]
     artifacts = (
         *_authorities(project),
@@ -61,7 +61,7 @@ def plan(project: Project) -> Plan:
         *_host_artifacts(desired, deliveries.values()),
     )
     artifact_ids = {artifact.name for artifact in artifacts}
-    leaf_names = desired.leaves.keys() | desired.undeclared.keys() | {one.name for one in desired.waiting}
+    leaf_names = desired.leaves.keys() | desired.undeclared.keys() | {artifact.name for artifact in desired.waiting}
     return Plan(
         (*artifacts, _cleanup(project, artifact_ids, leaf_names)),
         (*desired.notices, *_unused_faults(desired, deliveries)),
@@ -91,17 +91,22 @@ def _planned_generations(project: Project) -> tuple[GenerationName, ...]:
 
 def _authorities(project: Project) -> Iterator[Artifact]:
     """Yield an artifact for the certificate of each authority."""
-    newest = {one: issuing.name if (issuing := project.issuing(one)) else GenerationName(one, 1) for one in AUTHORITIES}
+    newest = {
+        authority: issuing.name if (issuing := project.issuing(authority)) else GenerationName(authority, 1)
+        for authority in AUTHORITIES
+    }
     performer = next((name for name in AUTHORITIES if project.planned and _sandbox_reasons(project, name)), "")
     for name in AUTHORITIES:
         key = "key.uri" if project.store.authority_file(newest[name], "key.uri").exists() else "key.pem"
         files = ("cert.pem",) if name == "root" else ("cert.pem", key)
-        planned = [one for one in project.planned if name == performer and one not in newest.values()]
+        planned = [
+            generation for generation in project.planned if name == performer and generation not in newest.values()
+        ]
         yield Artifact(
             id=ArtifactId("authority", name),
             targets=(
                 *(str(project.store.authority_file(newest[name], file)) for file in files),
-                *(str(project.store.authority_file(one, "cert.pem")) for one in planned),
+                *(str(project.store.authority_file(generation, "cert.pem")) for generation in planned),
             ),
             sources=() if name == "root" else (_certificate_path(project, "root"),),
             make=partial(_make_authority, project, name),
@@ -115,13 +120,15 @@ def _authority_stale(project: Project, name: str) -> list[Reason]:
 
     A run holds one ceremony for all authorities, with the first artifact that needs it.
     """
-    damaged = [path for one in project.store.generations(name) if (path := _damaged_certificate(project, one))]
+    damaged = [
+        path for generation in project.store.generations(name) if (path := _damaged_certificate(project, generation))
+    ]
     if damaged:
         return [Why.RESTORED(file=path) for path in damaged]
     if not project.inventory.sandbox:
         return ca_state.stale_reasons(project, name)
     before = AUTHORITIES[: AUTHORITIES.index(name)]
-    return [] if any(_sandbox_reasons(project, one) for one in before) else _sandbox_reasons(project, name)
+    return [] if any(_sandbox_reasons(project, authority) for authority in before) else _sandbox_reasons(project, name)
 
 
 def _sandbox_reasons(project: Project, name: str) -> list[Reason]:
@@ -346,7 +353,7 @@ def _raise(fault: PkiError) -> Outcome:
 
 def _template_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
     """Return the faults of all templates, each once."""
-    faults = [one.fault for one in desired.library.unassigned]
+    faults = [file_without_hosts.fault for file_without_hosts in desired.library.unassigned]
     faults += [file.fault for file in desired.library.files if file.fault]
     faults += [fault for name in deliveries for fault in desired.release_spec(name).faults]
     return tuple({fault.message: fault for fault in faults}.values())

@@ -59,6 +59,7 @@ class InventoryView(SharedValue):
         return value
 
     def content(self, section: str) -> object:
+        """Return a section of pki.yaml, or all of it, for the digest."""
         return self._config.model_dump(mode="json", include={section} if section else None)
 
 
@@ -74,12 +75,18 @@ class Generations(SharedValue):
             raise AttributeError(authority)
         generations = [self._project.generation(name) for name in reversed(self._project.live(authority))]
         return [
-            {"name": g.name, "subject": g.subject, "common_name": g.common_name, "base64": g.base64}
-            for g in generations
-            if g is not None
+            {
+                "name": generation.name,
+                "subject": generation.subject,
+                "common_name": generation.common_name,
+                "base64": generation.base64,
+            }
+            for generation in generations
+            if generation is not None
         ]
 
     def content(self, section: str) -> object:
+        """Return the generations of one authority, or of all, for the digest."""
         return [getattr(self, authority) for authority in ([section] if section else AUTHORITIES)]
 
 
@@ -119,6 +126,7 @@ class Revoked(SharedValue):
         return str(digest)
 
     def content(self, _section: str) -> object:
+        """Return the serial numbers, for the digest."""
         return self.client
 
 
@@ -147,11 +155,12 @@ class TooLarge(SharedValue):
     @property
     def crls(self) -> list[str]:
         """Return the generations whose CRL exceeds the size limit."""
-        return [one.generation for one in crl_size.sizes(self._project) if not one.fits] if self._project else []
+        return [crl.generation for crl in crl_size.sizes(self._project) if not crl.fits] if self._project else []
 
     def digest(self, _section: str) -> str:
         """Return the digest, never from the cache: a CRL may grow within a run."""
         return token(self.crls)
 
     def content(self, _section: str) -> object:
+        """Return the generations, for the digest."""
         return self.crls

@@ -42,19 +42,22 @@ class Generation:
 
     @property
     def authority(self) -> str:
+        """Return the name of the authority."""
         return self.name.authority
 
     @property
     def not_before(self) -> datetime:
+        """Return the start of validity."""
         return self.certificate.not_valid_before_utc
 
     @property
     def not_after(self) -> datetime:
+        """Return the expiry."""
         return self.certificate.not_valid_after_utc
 
     @property
     def permitted(self) -> PermittedNames:
-        """What the name constraints of an intermediate permit."""
+        """Return what the name constraints of an intermediate permit (RFC 5280 §4.2.1.10); a root has none."""
         return PermittedNames.of_ca(self.certificate)
 
     @property
@@ -134,10 +137,12 @@ class PresignedCrl(NamedTuple):
 
     @property
     def this_update(self) -> datetime:
+        """Return thisUpdate."""
         return self.crl.last_update_utc
 
     @property
     def next_update(self) -> datetime:
+        """Return nextUpdate."""
         end = self.crl.next_update_utc
         assert end is not None, "read_presigned_crl returns none without it"
         return end

@@ -51,7 +51,9 @@ class Store:
 
     def files(self, name: str) -> list[Path]:
         """Return the files called `name` of all intermediates, certified or not."""
-        paths = (path for one in AUTHORITIES[1:] for path in (self.ca / one).glob(f"{one}-[0-9]*/{name}"))
+        paths = (
+            path for authority in AUTHORITIES[1:] for path in (self.ca / authority).glob(f"{authority}-[0-9]*/{name}")
+        )
         return sorted(path for path in paths if GenerationName.parse(path.parent.name).number)
 
     @property

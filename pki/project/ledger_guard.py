@@ -57,7 +57,7 @@ class Guard:
         """Return a digest that changes with everything that the ledger is compared with."""
         paths = list(map(str, self._crls()))
         return token(
-            [tuple(one) for one in self.seen_heads], [one.fingerprint for one in self.authorities], signature(paths)
+            [tuple(item) for item in self.seen_heads], [item.fingerprint for item in self.authorities], signature(paths)
         )
 
     def fault(self) -> LedgerFault | None:

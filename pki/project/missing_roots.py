@@ -59,7 +59,7 @@ def find_missing(inventory: Inventory, store: Store) -> tuple[MissingRoot, ...]:
     if inventory.roots:
         present = {fingerprint for name in names if (fingerprint := _fingerprint_of(store, name))}
         missing = [root for root in inventory.roots if root not in present]
-        shown = {one.fingerprint: one.name for one in _trusted(store)} if missing else {}
+        shown = {root_in_file.fingerprint: root_in_file.name for root_in_file in _trusted(store)} if missing else {}
         places = {root: f"root-{place}" for place, root in enumerate(inventory.roots, 1)}
         free = {root: name for root, name in places.items() if name not in names}
         return tuple(MissingRoot(shown.get(root) or free.get(root, ""), root, "pki.yaml") for root in missing)
@@ -77,7 +77,7 @@ def roots_shown_by_files(inventory: Inventory, store: Store) -> tuple[MissingRoo
         lambda: _delivered(store, inventory.organisation),
     )
     for source in sources:
-        if roots := {(one.fingerprint, one.name): one for one in source()}:
+        if roots := {(root.fingerprint, root.name): root for root in source()}:
             return tuple(roots.values())
     return ()
 
@@ -98,7 +98,7 @@ def roots_in_receipts(store: Store, *, real_hosts: bool = False) -> Iterator[Mis
 
 def refusal(missing: tuple[MissingRoot, ...], inventory: Inventory, store: Store) -> PkiError:
     """Return the error of every command that writes: which root is missing, how to restore it, how to start again."""
-    named = [one for one in missing if one.evidence == "pki.yaml"]
+    named = [root for root in missing if root.evidence == "pki.yaml"]
     if named:
         text = f"{_listed(named)} is missing: pki.yaml names it (roots), and ca/ does not contain it"
         others = [
@@ -126,7 +126,7 @@ def has_named_root(inventory: Inventory, store: Store) -> bool:
 
 
 def _listed(missing: tuple[MissingRoot, ...] | list[MissingRoot]) -> str:
-    return ", ".join(one.text for one in missing)
+    return ", ".join(root.text for root in missing)
 
 
 def _files_of_old_ca(inventory: Inventory, store: Store) -> str:
@@ -174,7 +174,7 @@ def _crls(store: Store) -> Iterator[MissingRoot]:
 
 def _leaves(store: Store) -> Iterator[MissingRoot]:
     for path in sorted((store.build / "certs").glob("*/*.pem")):
-        yield from _issuers([one.issuer for one in _certificates(path)], store.shown(path))
+        yield from _issuers([certificate.issuer for certificate in _certificates(path)], store.shown(path))
 
 
 def _delivered(store: Store, organisation: str) -> Iterator[MissingRoot]:
@@ -185,14 +185,18 @@ def _delivered(store: Store, organisation: str) -> Iterator[MissingRoot]:
     for folder in ("release", "history", "hosts"):
         for path in sorted((store.build / folder).rglob("*")):
             certificates = _certificates(path)
-            ours = [one for one in certificates if organisation in _values(one.issuer, NameOID.ORGANIZATION_NAME)]
-            yield from _issuers([one.issuer for one in ours], store.shown(path))
+            ours = [
+                certificate
+                for certificate in certificates
+                if organisation in _values(certificate.issuer, NameOID.ORGANIZATION_NAME)
+            ]
+            yield from _issuers([certificate.issuer for certificate in ours], store.shown(path))
 
 
 def _roots(certificates: list[x509.Certificate], shown: str, name: str = "") -> Iterator[MissingRoot]:
-    for one in certificates:
-        if one.subject == one.issuer and SANDBOX not in one.subject.rfc4514_string():
-            yield MissingRoot(name or _generation(_common_name(one.subject)), _sha256(one), shown)
+    for certificate in certificates:
+        if certificate.subject == certificate.issuer and SANDBOX not in certificate.subject.rfc4514_string():
+            yield MissingRoot(name or _generation(_common_name(certificate.subject)), _sha256(certificate), shown)
 
 
 def _issuers(names: list[x509.Name], shown: str) -> Iterator[MissingRoot]:
@@ -231,5 +235,5 @@ def _common_name(name: x509.Name) -> str:
     return next(iter(_values(name, NameOID.COMMON_NAME)), "")
 
 
-def _values(name: x509.Name, kind: x509.ObjectIdentifier) -> list[str]:
-    return [str(one.value) for one in name.get_attributes_for_oid(kind)]
+def _values(name: x509.Name, oid: x509.ObjectIdentifier) -> list[str]:
+    return [str(attribute.value) for attribute in name.get_attributes_for_oid(oid)]

@@ -224,7 +224,7 @@ class Project(LedgerView):
 
     def _check_signature(self, name: str, cert: x509.Certificate, roots: list[Generation], shown: str) -> None:
         """Raise PkiError unless the root that a certificate names signed it; passes where that root is not in `ca/`."""
-        signers = [(one.name, one.certificate) for one in roots if one.is_named_by(cert)]
+        signers = [(root.name, root.certificate) for root in roots if root.is_named_by(cert)]
         named = GenerationName.parse(name)
         signers = [(named, cert)] if named.is_root else signers
         if signers and not any(canonical.is_issued_by(cert, signer) for _, signer in signers):
@@ -240,7 +240,7 @@ class Project(LedgerView):
 
         `root` itself is included.
         """
-        roots = [one for name in self.store.generations("root") if (one := self.generation(name))]
+        roots = [other for name in self.store.generations("root") if (other := self.generation(name))]
         return trust_paths(self.store, roots, root, self.has_ended)
 
     def live(self, authority: str) -> list[GenerationName]:

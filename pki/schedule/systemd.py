@@ -99,7 +99,7 @@ def _timer(job: Job) -> str:
         f"Description=when doit-pki runs for {_plain(job.home)}",
         "",
         "[Timer]",
-        *(f"OnCalendar=*-*-* {one}:00" for one in job.times),
+        *(f"OnCalendar=*-*-* {start}:00" for start in job.times),
         *((f"RandomizedDelaySec={delay}", "FixedRandomDelay=true") if delay else ("AccuracySec=1s",)),
         "Persistent=true",
         "",

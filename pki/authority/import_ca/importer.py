@@ -69,7 +69,7 @@ def read(project: Project, name: str, folder: Path, shown: str) -> ImportResult:
     new = list(_certificates(ca, sorted_files, recorded))
     revoked = project.ledger.revoked(name, NEVER) if project.has_ledger else []
     revocations, unchanged = import_ca_revocations.compare(
-        sorted_files.rows, sorted_files.crls, [*recorded, *new], {one.serial for one in revoked}, ca
+        sorted_files.rows, sorted_files.crls, [*recorded, *new], {revocation.serial for revocation in revoked}, ca
     )
     last = project.ledger.last_crl(name) if project.has_ledger else None
     crl = _last_crl(sorted_files)
@@ -80,7 +80,7 @@ def read(project: Project, name: str, folder: Path, shown: str) -> ImportResult:
 
 def _sorted(ca: Generation, folder: Path, shown: str) -> _SortedFiles:
     scanned_files, rows, faults, number = find(folder, shown), list[openssl_index.Row](), list[str](), 0
-    place = next((one for one in PLACES if (folder / one / "index.txt").is_file()), None)
+    place = next((folder_name for folder_name in PLACES if (folder / folder_name / "index.txt").is_file()), None)
     if place is not None:
         name = "/".join(part for part in (shown, place, "index.txt") if part)
         rows, faults = openssl_index.parse(filesystem.read(folder / place / "index.txt") or b"", name)
@@ -152,7 +152,7 @@ def _check_same_ca(ca: Generation, recorded: list[Issued]) -> None:
 
     A CA name must never be reused: revocations are keyed by it.
     """
-    first = next((one for one in recorded if one.pem), None)
+    first = next((certificate for certificate in recorded if certificate.pem), None)
     if first and not has_signed(ca.certificate, x509.load_pem_x509_certificate(first.pem.encode())):
         raise PkiError(
             f"{ca.name}: the ledger records another CA under this name, which issued {first.artifact}",
@@ -162,7 +162,10 @@ def _check_same_ca(ca: Generation, recorded: list[Issued]) -> None:
 
 def _certificates(ca: Generation, sorted_files: _SortedFiles, recorded: list[Issued]) -> Iterator[Issued]:
     """Yield what the ledger lacks, oldest first: certificates, and rows of the index without a certificate file."""
-    serials, used_names = {one.serial for one in recorded}, {one.artifact for one in recorded}
+    serials, used_names = (
+        {certificate.serial for certificate in recorded},
+        {certificate.artifact for certificate in recorded},
+    )
     new = [_of_certificate(ca.name, file, cert) for file, cert in sorted_files.certificates.values()]
     new += [_of_row(ca, row) for row in sorted_files.rows if row.serial not in sorted_files.certificates]
     for name, issued in sorted(new, key=lambda pair: (pair[1].not_before, pair[1].serial)):
