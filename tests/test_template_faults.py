@@ -207,7 +207,7 @@ def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
         ),
         ("\n\n{% for i in range(10 ** 10) %}{% endfor %}", f"templates/one.conf:5: {limited_process.TOO_LONG}"),
         ("\n{{ 7 ** (7 ** 10) }}", f"templates/one.conf:4: {limited_process.TOO_LONG}"),
-        ("{{ artifact('tls:nobody') }}", "templates/one.conf:1: deploy-artifact: 'tls:nobody' is no artifact"),
+        ("{{ artifact('tls:nobody') }}", "templates/one.conf:1: deploy-artifact: unknown artifact 'tls:nobody'"),
     ],
     ids=lambda value: value[:30].replace("\n", " ") if isinstance(value, str) else None,
 )

@@ -20,7 +20,7 @@ from pki.config import loader
 from pki.demo import vlans
 from pki.demo.lab import Lab
 from pki.demo.namespace_machine import PATH, Machine
-from pki.demo.vlans import Story
+from pki.demo.vlans import Demo
 from tests import consoles
 from tests.conftest import PROJECT
 from tests.integration import air_gap
@@ -55,7 +55,7 @@ def edit(project: Path, old: str, new: str) -> None:
 class Hosts:
     """The example with its three hosts, and a desk on the machine of the CA."""
 
-    story: Story
+    story: Demo
     project: Path
     desk: Desk
 
@@ -76,7 +76,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     project = air_gap.clone(folder)
     wanted = loader.load(project / "pki.yaml")
     with Lab({**{name: str(network) for name, network in wanted.networks.items()}, "clients": vlans.CLIENTS}) as lab:
-        story = Story(lab, wanted, Screen())
+        story = Demo(lab, wanted, Screen())
         story.ca.run("mkdir", PROJECT_FOLDER)
         story.ca.run("mount", "--bind", project, PROJECT_FOLDER)
         desk = desk_on(story.ca, folder, ANSWERS)
