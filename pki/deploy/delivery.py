@@ -72,7 +72,7 @@ class Delivery:
 
     @property
     def is_remote(self) -> bool:
-        """Whether the host is reached by a dialogue with pki-apply, not by writing into a folder."""
+        """Return whether the host is reached by a dialogue with pki-apply, not by writing into a folder."""
         return self.transport != "folder"
 
     @cached_property
@@ -87,7 +87,7 @@ class Delivery:
 
     @property
     def has_lost_receipt(self) -> bool:
-        """Whether something was delivered, but its receipt is damaged."""
+        """Return whether something was delivered, but its receipt is damaged."""
         return self.receipt is None and os.path.lexists(self.store.receipt(self.host))
 
     @property
@@ -217,7 +217,7 @@ class Delivery:
 
     @property
     def has_another_root(self) -> bool:
-        """Whether the host was deployed under a root that no cross-certificate connects with the present root."""
+        """Return whether the host was deployed under a root that no cross-certificate connects with the present root."""
         root, receipt = self.root(), self.receipt
         if not self.is_remote or not root.fingerprint or self.trust is None:
             return False
@@ -227,7 +227,7 @@ class Delivery:
 
     @property
     def waits_for_root(self) -> bool:
-        """Whether nothing is delivered to the host before its new root is accepted."""
+        """Return whether nothing is delivered to the host before its new root is accepted."""
         return self.has_another_root and not self.root().is_accepted(self.host)
 
     def require_accepted_root(self) -> None:

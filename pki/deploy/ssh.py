@@ -78,7 +78,7 @@ class Transport:
 
     @property
     def is_local(self) -> bool:
-        """Whether the host is this machine."""
+        """Return whether the host is this machine."""
         return not self.name
 
     def ssh_command(self) -> tuple[str, ...]:

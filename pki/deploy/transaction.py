@@ -113,7 +113,7 @@ class Change:
 
     @property
     def _is_checked(self) -> bool:
-        """Whether this very release was checked when it was delivered, and nothing in it has expired since.
+        """Return whether this very release was checked when it was delivered, and nothing in it has expired since.
 
         A revoked certificate leaves the release of a host, unless the host is pinned.
         """
@@ -225,7 +225,7 @@ class Change:
 
     @property
     def is_already_deployed(self) -> bool:
-        """Whether the host took exactly these files with the previous delivery."""
+        """Return whether the host took exactly these files with the previous delivery."""
         previous = self._previous
         return previous is not None and (previous.files, dict(previous.held)) == (self.files, self._held_back)
 
@@ -240,7 +240,7 @@ class Change:
 
     @property
     def needs_surplus_list(self) -> bool:
-        """Whether only the host itself knows which files it has from earlier releases."""
+        """Return whether only the host itself knows which files it has from earlier releases."""
         return self._previous is None and self._surplus is None
 
     def _change(self, session: Session, states: Sequence[FileState], findings: Findings) -> Mapping[str, Verification]:
