@@ -29,7 +29,7 @@ MAX_LINKS = 20  # that a reason names one by one
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a release goes, and how its services are verified.
+    """The destination of a release, and the means to verify its services.
 
     `canary` is the serial number of the certificate that is revoked on purpose, 0 if there is none. `group_lock` is
     held while the host changes: hosts of one group never change at the same time. `transport_name` is the transport in
@@ -210,7 +210,7 @@ class Change:
 
     @property
     def remedy(self) -> Remedy:
-        """What to type where the files are right and a service is not: the reload commands, then a check."""
+        """Return what to type where the files are right and a service is not: the reload commands, then a check."""
         host = self.payload.release.host
         reloads = dict.fromkeys(file.reload for file in self.payload.release.files if file.reload)
         check = (
@@ -316,9 +316,9 @@ class Change:
 def expectations(
     payload: Payload, findings: Findings, endpoints: Iterable[Endpoint], canary: int
 ) -> dict[str, Expectation]:
-    """What a release promises of each of some endpoints, by its name; `findings` are those of the release.
+    """Return what a release promises about some endpoints, by name; `findings` are those of the release.
 
-    A configuration that names the probe promises to answer it.
+    A configuration that names the probe promises that the proxy answers it.
     """
     names = {one.name for one in endpoints} & findings.leaves.keys()
     others = (file for file in payload.release.files if not file.crl)

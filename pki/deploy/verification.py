@@ -92,7 +92,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a release promises about a service: the SHA-256 of its certificate, and its answers to the test identities.
+    """The promises of a release about a service: the SHA-256 of its certificate, and its answers to the test identities.
 
     `answers` is whether its proxy answers the probe itself, `revokes` whether its CRLs list the canary.
     """
