@@ -175,18 +175,18 @@ def test_a_header_that_cannot_be_read_is_said_with_file_and_line(home: Home, lin
         ),
         (
             [TARGET, MEDIA, TLS_MEDIA, "# deploy-mode: 0644"],
-            f"{FILE}:4: deploy-mode: 0644 would let others read a private key → use 0600, or 0640 at most",
+            f"{FILE}:4: deploy-mode: 0644 lets other accounts read a private key → use 0600, or 0640 at most",
         ),
         (
             [TARGET, MEDIA, "# deploy-mode: 0660", '{{ artifact("key:media") }}'],
-            f"{FILE}:3: deploy-mode: 0660 would let others read a private key → use 0600, or 0640 at most",
+            f"{FILE}:3: deploy-mode: 0660 lets other accounts read a private key → use 0600, or 0640 at most",
         ),
         (
             ["# deploy-target: /etc/caddy/Caddyfile", MEDIA, "x"],
-            f"{FILE}:1: deploy-target: /etc/caddy/Caddyfile is claimed by templates/caddy/Caddyfile too",
+            f"{FILE}:1: deploy-target: /etc/caddy/Caddyfile is already the target of templates/caddy/Caddyfile",
         ),
         (["# deploy-target: /etc/caddy//Caddyfile", MEDIA, "x"], "claimed by templates/caddy/Caddyfile too"),
-        (["# deploy-target: /etc/caddy/Caddyfile/x", MEDIA, "x"], "lies below another file's path"),
+        (["# deploy-target: /etc/caddy/Caddyfile/x", MEDIA, "x"], "is below the path of another file"),
         ([TARGET, MEDIA, "{{ nothing }}"], f"{FILE}:3: 'nothing' is undefined{FIX_OR_RAW}"),
         ([TARGET, MEDIA, "", "{{ host.nothing }}"], f"{FILE}:4: 'dict object' has no attribute 'nothing'{FIX_OR_RAW}"),
         (
@@ -194,7 +194,10 @@ def test_a_header_that_cannot_be_read_is_said_with_file_and_line(home: Home, lin
             f"{FILE}:5: Expected an expression, got 'end of statement block'{FIX_OR_RAW}",
         ),
         ([TARGET, MEDIA, "", "{% include 'none.conf' %}"], "none.conf"),
-        (["{# deploy-target: /etc/x #}", "{# deploy-hosts: media #}", " "], f"{FILE}: renders to nothing for media"),
+        (
+            ["{# deploy-target: /etc/x #}", "{# deploy-hosts: media #}", " "],
+            f"{FILE}: renders to an empty file for media",
+        ),
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else None,
 )
@@ -227,12 +230,12 @@ def test_a_selector_that_names_nothing_is_said_and_stops_no_host(home: Home, sel
 @pytest.mark.parametrize("artifact", ["tls:nobody", "tls", "crl:media", "trust:all", "ca:", "roots"])
 def test_an_artifact_that_is_none_is_said_with_those_that_are(home: Home, artifact: str) -> None:
     said = the_failure(managed(home, TARGET, MEDIA, f"# deploy-artifact: {artifact}"))
-    assert said.startswith(f"{FILE}:3: deploy-artifact: {artifact!r} is no artifact → tls:LEAF, ")
+    assert said.startswith(f"{FILE}:3: deploy-artifact: unknown artifact {artifact!r} → tls:LEAF, ")
 
 
 def test_an_artifact_that_is_none_is_said_in_a_body_too(home: Home) -> None:
     said = the_failure(managed(home, TARGET, MEDIA, '{{ artifact("trust:all") }}'))
-    assert "'trust:all' is no artifact" in said
+    assert "unknown artifact 'trust:all'" in said
     assert FILE in said
 
 
@@ -670,7 +673,7 @@ def test_a_fault_in_a_configuration_names_the_file_and_stops_its_own_release_alo
 def test_a_configuration_cannot_take_the_name_of_another_leaf(home: Home, name: str) -> None:
     before = home.read("build/certs/media/cert.pem")
     failure = the_failure(declare(home, SWITCH, name))
-    assert failure == f"templates/openssl/{name}.cnf: there is another leaf called {name} → rename the file"
+    assert failure == f"templates/openssl/{name}.cnf: another leaf is called {name} → rename the file"
     assert home.read("build/certs/media/cert.pem") == before
 
 
@@ -678,7 +681,7 @@ def test_two_configurations_of_one_name_are_a_fault_of_the_second(home: Home) ->
     declare(home, SWITCH.replace("default_bits       = 2048\n", ""))
     home.write("templates/other/switch.cnf", SWITCH.replace("/etc/ssl/switch.cnf", "/etc/ssl/other.cnf"))
     failure = the_failure(home.doit())
-    assert failure.startswith("templates/other/switch.cnf: there is another leaf called switch")
+    assert failure.startswith("templates/other/switch.cnf: another leaf is called switch")
 
 
 def test_a_configuration_without_a_header_is_left_alone(home: Home) -> None:
@@ -696,7 +699,7 @@ def test_a_declared_name_that_the_intermediate_does_not_permit_waits_for_a_cerem
     home.edit("domains: [lab.internal]", "domains: [lab.internal, new.internal]")
     report = declare(home, SWITCH.replace("core.${domain}", "core.new.internal"))
     assert report.status == 0
-    [note] = home.plan().notes
+    [note] = home.plan().actions_required
     assert (note.subject, note.text) == (
         "cert:switch",
         "core.new.internal waits: server-1 does not permit it; needs a ceremony",

@@ -25,7 +25,7 @@ from tests.test_taking_in import adopt
 __all__ = ["bench", "delivered", "delivered_once", "deployed", "kind", "outside"]
 
 
-ELSEWHERE = Path(__file__).parent / "integration/test_docs_consoles.py"
+ELSEWHERE = [Path(__file__).parent / name for name in ("integration/test_docs_consoles.py", "test_lost_ceremonies.py")]
 
 
 def nothing(_bench: Bench) -> None:
@@ -112,10 +112,9 @@ PACKAGES = {
 
 
 def test_each_block_is_typed_here_or_by_the_integration_tests_or_installs_packages() -> None:
+    calls = (node for path in ELSEWHERE for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
     elsewhere = {
-        (call.args[0].value, call.args[1].value)
-        for call in ast.walk(ast.parse(ELSEWHERE.read_text()))
-        if isinstance(call, ast.Call) and ast.unparse(call.func) == "consoles.block"
+        (call.args[0].value, call.args[1].value) for call in calls if ast.unparse(call.func) == "consoles.block"
     }
     assert BLOCKS.keys() | elsewhere | PACKAGES == consoles.blocks().keys()
     commands = [typed.command for key in PACKAGES for typed in consoles.block(*key)]

@@ -17,6 +17,7 @@ from pki.ceremony import words
 from pki.ceremony.online import accept_response
 from pki.ceremony.online.make_request import RequestOptions
 from pki.ceremony.vault import fingerprint
+from tests import consoles
 from tests.ceremonies import Typist, fit_typist
 from tests.copies import copy_project
 
@@ -187,6 +188,26 @@ def test_three_lost_ceremonies_come_back_with_one_response_and_a_revocation_is_n
     insist_on_run(typist)
     assert [one.serial_number for one in typist.home.published("root-1")] == [certificates[2].serial_number]
     assert len(list(typist.home.published("server-2"))) == 1
+    insist_on_all(typist, certificates)
+
+
+def test_the_lines_of_the_page_bring_them_back(typist: Typist) -> None:
+    def at_desk(command: str) -> list[str]:
+        line = command.replace("/mnt/vault", "vault").replace("/mnt/exchange", "out").replace("/media/exchange", "out")
+        return shlex.split(line.partition(" invoke ")[2])
+
+    certificates = lose(typist, [CRLS, CRLS])
+    accept_loss(typist)
+    sign, take, run = consoles.block(
+        "backup.md",
+        "sh run invoke ceremony.sign /mnt/vault/ceremonies/0003/request.yaml --vault /mnt/vault --output /mnt/exchange",
+    )
+    status, printed = typist(*at_desk(sign.command), days=LATER)
+    assert status == 0, printed
+    assert (at_desk(take.command), run.command) == (["ceremony.accept", "out/response-0003"], "./run doit")
+    status, said = accept(typist, printed)
+    assert status == 0, said
+    insist_on_run(typist)
     insist_on_all(typist, certificates)
 
 

@@ -81,7 +81,7 @@ class Stolen:
         )
         receipt = Receipt("media", "", "", "ssh", gone)
         user, group = ME.split(":")
-        said = bootstrap.permissions("media", payload, receipt, exact=self.exact)
+        said = bootstrap.permissions_text("media", payload, receipt, exact=self.exact)
         self.host.conf.write_text(f"{said}run reload true\ntrust {user}\ntrust {group}\n")
 
     def place(self, name: str, content: bytes | None, **more: str) -> str:
@@ -253,14 +253,14 @@ def test_it_can_undo_the_last_change_unless_that_brings_back_a_root_that_is_no_l
     exact.files |= {STORE: root("two"), BUNDLE: root("two")}
     exact.bootstrap()
     answers = exact.host.speak(manifest(rows) + b"back\nend\n")
-    assert "a root that is not accepted here would come back" in answers[-1]["error"]
+    assert "the undo would restore a root that is not accepted on this host" in answers[-1]["error"]
     assert exact.holds(STORE) == root("two")
 
 
 def test_it_can_run_the_commands_that_are_named_and_no_other(either: Stolen) -> None:
     assert either.place(LEAF, b"one\n", reload="reload") == "done"
-    assert "has a command that is not called '-' or 'sh' here" in either.place(LEAF, b"two\n", reload="sh")
-    assert "no command is called" in either.place(LEAF, b"two\n", check="true; id")
+    assert "has a command that is not permitted ('-' or 'sh')" in either.place(LEAF, b"two\n", reload="sh")
+    assert "invalid command name" in either.place(LEAF, b"two\n", check="true; id")
     assert either.holds(LEAF) == b"one\n"
 
 
@@ -384,7 +384,7 @@ def test_roots_are_found_by_their_content_and_by_their_folder(tmp_path: Path) ->
         "/usr/local/share/ca-certificates/text.crt": b"no certificate",
     }
     others = {"/etc/app/key.pem": root("one") + b"-----BEGIN PRIVATE KEY-----\n", "/etc/app/text": b"x" + root("one")}
-    found = release_roots.of(parcel_of(tmp_path, known | others))
+    found = release_roots.find_roots(parcel_of(tmp_path, known | others))
     assert found.paths == known.keys()
     for content in (*known.values(), root("two"), root("two") + root("one")):
         assert hashlib.sha256(content).hexdigest() in found.digests

@@ -45,7 +45,7 @@ from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
 from pki.deploy import crl_files
 from pki.deploy.delivery import Delivery
-from pki.deploy.installed_crls import InPlace
+from pki.deploy.installed_crls import InstalledCrl
 from pki.ledger.types import RESTORE_FILE, Issued, Recovered
 from pki.monitor.report.run import Run
 from pki.pipeline import plan
@@ -185,7 +185,7 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         content = filesystem.read(path_of(context, file))
         if content is None:
             raise PkiError(f"{file}: is not there", "name a CRL, such as one fetched from its published address")
-        found: dict[str, list[InPlace] | PkiError] = {file: [InPlace(file, content)]}
+        found: dict[str, list[InstalledCrl] | PkiError] = {file: [InstalledCrl(file, content)]}
     else:
         with redirect_stdout(sys.stderr) if json else nullcontext():  # what a release that is made says
             chosen = _chosen(context, host or "")
@@ -195,7 +195,7 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
     with held_project_of(context) as project:
         told = [_take_in(project, name, files) for name, files in found.items() if not isinstance(files, PkiError)]
         if all_:
-            restore.carry_revocations(project)
+            restore.recover_from_published_crls(project)
         is_covered = all_ and not failed and lost_ledger.accept_if_covered(project)
         project.ledger.close()
     if json:
@@ -238,7 +238,7 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
     """
     project, screen = project_as_it_is(context), Screen()
     if not project.is_older:  # the response that brings the newest root is accepted afterwards
-        project.insist_on_roots()
+        project.check_roots()
     fault = lost_ledger.acceptable(project)
     if json and not yes:
         raise PkiError("--json asks nothing; nothing was written", "./run invoke ledger.accept-loss --json --yes")
@@ -274,12 +274,12 @@ def _say_accepted(screen: Screen, accepted: Accepted, told: Sequence[_TakenIn]) 
     _say_what_came_back(screen, told)
 
 
-def _listed_on_hosts(project: Project, screen: Screen | None, without: frozenset[str]) -> dict[str, list[InPlace]]:
+def _listed_on_hosts(project: Project, screen: Screen | None, without: frozenset[str]) -> dict[str, list[InstalledCrl]]:
     """The CRLs on every host that is deployed to. Raises PkiError where one cannot be asked and is not left out."""
     deliveries = dict(plan.plan(project).deliveries)
     for name in without:
         known(name, deliveries, "host")
-    chosen = [one for name, one in deliveries.items() if name not in without and one.wanted() is not None]
+    chosen = [one for name, one in deliveries.items() if name not in without and one.desired_payload() is not None]
     with ThreadPoolExecutor(WIDTH) as pool:
         found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
     silent = [name for name, files in found.items() if isinstance(files, PkiError)]
@@ -301,13 +301,13 @@ def _chosen(context: Context, host: str) -> list[Delivery]:
         deliveries = dict(plan.plan(project_of(context)).deliveries)
         return [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
 
-    lacking = [ArtifactId("release", one.host) for one in chosen() if one.wanted() is None]
+    lacking = [ArtifactId("release", one.host) for one in chosen() if one.desired_payload() is None]
     if lacking:
         Run(home_of(context), now_of(context), evidence_of(context)).main(lacking)
     return chosen()
 
 
-def _in_place(delivery: Delivery) -> list[InPlace] | PkiError:
+def _in_place(delivery: Delivery) -> list[InstalledCrl] | PkiError:
     try:
         return delivery.crls_in_place()
     except PkiError as error:
@@ -342,10 +342,13 @@ class _TakenIn:
         return [Remark(subject=name, text=FOREIGN, remedy="") for name in self.foreign]
 
 
-def _take_in(project: Project, source: str, files: Iterable[InPlace]) -> _TakenIn:
+def _take_in(project: Project, source: str, files: Iterable[InstalledCrl]) -> _TakenIn:
     """Record what each CRL of some files lists."""
-    listed = {one.digest: (file.path, one) for file in files for one in crl_files.read(file.content)}
-    found = [(one.within(path), recover_revocations.take_in(project, one.crl, source)) for path, one in listed.values()]
+    listed = {one.digest: (file.path, one) for file in files for one in crl_files.parse_crls(file.content)}
+    found = [
+        (one.describe(path), recover_revocations.recover_from_crl(project, one.crl, source))
+        for path, one in listed.values()
+    ]
     learnt = tuple(told for _, told in found if told)
     return _TakenIn(source, learnt, tuple(name for name, told in found if not told))
 
@@ -357,7 +360,7 @@ def _say_what_came_back(screen: Screen, told: Sequence[_TakenIn]) -> None:
         for one in some.learnt:
             artifact = ArtifactId("crl", one.generation)
             if one.serials:
-                screen.made(artifact, f"revoked, by number {one.number}: {crl_files.named(one.serials)}")
+                screen.made(artifact, f"revoked, by number {one.number}: {crl_files.format_serials(one.serials)}")
             if one.is_newer:
                 screen.made(artifact, f"number {one.number} is taken: the next one is above it")
         if some.is_empty:

@@ -97,7 +97,7 @@ class Why(Enum):
     # hosts
     NEVER_DEPLOYED = "was never delivered to"
     RECEIPT_DAMAGED = "its receipt is damaged"
-    RELEASE_MISSING = "its release is not there"
+    RELEASE_MISSING = "its release is missing"
     FAILING = "could not be brought up to date since {date}"
     CHECK_DUE = "was last looked at on {date}"
     LIST_DAMAGED = "the list of its files is damaged, or not there"

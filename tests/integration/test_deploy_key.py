@@ -117,9 +117,9 @@ def test_an_account_cannot_let_its_bootstrap_write_where_only_root_may(keyed: Ke
     done = host.run("sh", "-s", stdin=script, check=False)
     assert host.run("sh", "-c", "stat -c %U /etc/roots; ls /etc/roots").stdout == "root\n"
     assert done.returncode == 1
-    assert "the key could not be put into" in done.stderr
+    assert "the key could not be added to" in done.stderr
     host.run("sh", "-c", "rm ~pki/.ssh && mv ~pki/kept ~pki/.ssh")
-    assert "pki-apply is in place" in host.run("sh", "-s", stdin=script).stdout
+    assert "pki-apply is installed" in host.run("sh", "-s", stdin=script).stdout
     assert (
         host.run("sh", "-c", "stat -c '%a %U' ~pki/.ssh/authorized_keys; grep -c . ~pki/.ssh/authorized_keys").stdout
         == "600 pki\n1\n"
@@ -131,7 +131,7 @@ def test_an_account_cannot_let_its_bootstrap_write_where_only_root_may(keyed: Ke
 def test_whatever_it_asks_for_it_gets_pki_apply(keyed: Keyed, account: str, words: tuple[str, ...]) -> None:
     status, said = keyed.ssh(account, *words, stdin="id; cat /etc/shadow\n")
     assert status != 0
-    assert "this is pki-apply, which speaks with doit-pki only" in said
+    assert "this is pki-apply, which only doit-pki can use" in said
     assert "uid=" not in said
     assert "root:" not in said
 
@@ -217,10 +217,10 @@ def test_an_unknown_or_changed_host_key_is_refused_with_what_to_type(keyed: Keye
     good = known.read_text()
     first, second = good.splitlines()
     for text, said_of_it in (
-        (f"{second}\n", "its host key is not known here"),
+        (f"{second}\n", "host key of root is not in known_hosts"),
         (
             f"{first.split()[0]} {' '.join(second.split()[1:])}\n{second}\n",
-            "its host key is not the one that is known here",
+            "host key of root is not the one in known_hosts",
         ),
     ):
         known.write_text(text)
@@ -238,7 +238,7 @@ def test_a_sudo_that_wants_a_terminal_is_named_and_a_bootstrap_changes_that(keye
     host.write("/etc/sudoers.d/terminal", "Defaults requiretty\n", 0o440)
     status, said = keyed.program("invoke", "deploy.drift", "pki")
     assert status == 1
-    assert "sudo wants a terminal there (requiretty), and deliveries have none" in said
+    assert "sudo requires a terminal (requiretty), which deliveries do not have" in said
     assert "./run invoke deploy.bootstrap pki" in said
     script = keyed.program("invoke", "deploy.bootstrap", "pki", "--show")[1]
     script = script[script.index("#!/bin/sh") : script.index("in place\\n'\n")] + "in place\\n'\n"
@@ -256,7 +256,7 @@ def test_a_host_that_accepts_and_says_nothing_fails_alone(keyed: Keyed) -> None:
     keyed.ca.run("rm", "-r", str(keyed.home / "build/contacts"))
     status, said = keyed.program("doit")
     assert status in {1, 2}
-    assert "unreachable; what it has runs out in" in said
+    assert "unreachable; its certificate expires in" in said
     assert "1 failed" in said
     mute.stop()
     host.run("systemctl", "start", "ssh")
