@@ -17,7 +17,7 @@ from cryptography import x509
 
 from pki.authority import crls
 from pki.ceremony import request_response, words
-from pki.common.errors import PkiError, of_system
+from pki.common.errors import PkiError, from_os_error
 from pki.common.templating import FIX_OR_RAW
 from pki.common.terminal import Screen
 from pki.deploy.contact import Contact
@@ -918,7 +918,7 @@ def test_a_narrow_terminal_keeps_columns_and_breaks_nothing_that_is_to_be_typed(
     ("number", "hint"), [(errno.ENOSPC, "make room: df -h /srv"), (errno.EROFS, "mount it read-write: findmnt -T /srv")]
 )
 def test_what_a_full_disk_wants_can_be_typed_where_the_file_is_not_there_yet(number: int, hint: str) -> None:
-    assert of_system(OSError(number, "no"), "/srv/status.html").hint == hint
+    assert from_os_error(OSError(number, "no"), "/srv/status.html").hint == hint
 
 
 def test_a_run_that_nobody_hears_does_all_and_leaves_its_report(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

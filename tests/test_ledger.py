@@ -249,10 +249,10 @@ def test_a_backup_notes_the_head_and_a_damaged_note_counts_as_missing(home: Home
     head = last_seen.observed_head(home.project().store.ca, ".ledger-head.json")
     assert head is not None
     record = {"at": "x", "file": "y", "ledger": {"events": head.seq, "head": head.hash}, "revocations": 0}
-    note = sealed_records.sealed(record)
+    note = sealed_records.encode_sealed(record)
     for text, seq in (
         (note, head.seq),
-        (sealed_records.sealed({**record, "ledger": None}), 0),
+        (sealed_records.encode_sealed({**record, "ledger": None}), 0),
         (note.replace(b'"revocations": 0', b'"revocations": 1'), 0),
         (note.replace(b"x", b"z", 1), 0),
         (note[:-2], 0),

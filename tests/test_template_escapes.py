@@ -478,6 +478,6 @@ def test_present_templates_render_byte_for_byte_as_with_jinja2_alone(
         return {(name, file.path): content for name, one in made.items() for file, content in one.files}
 
     restricted = files()
-    monkeypatch.setattr(templating, "Restricted", templating.Environment)
+    monkeypatch.setattr(templating, "RestrictedEnvironment", templating.Environment)
     assert files() == restricted
     assert len(restricted) > 30

@@ -15,7 +15,7 @@ import pytest
 from pki.common import limited_process, template_delimiters
 from pki.common.errors import FaultsError, PkiError
 from pki.common.file_headers import LARGEST
-from pki.common.limited_process import Begin, Confined, ExceededError
+from pki.common.limited_process import Begin, LimitedProcess, LimitExceededError
 from pki.common.templating import Templates
 from pki.deploy.managed_files import Library
 from pki.monitor import forecast
@@ -167,7 +167,7 @@ def test_marks_of_another_language_are_named_with_what_to_write(home: Home, body
     ],
 )
 def test_lines_that_a_comment_takes_out_by_mistake_are_found(text: str, lines: list[str]) -> None:
-    assert list(template_delimiters.cut_out(text, Templates(Path("/nowhere")).lex)) == lines
+    assert list(template_delimiters.find_swallowed_lines(text, Templates(Path("/nowhere")).lex)) == lines
 
 
 def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
@@ -266,12 +266,12 @@ def test_a_loop_in_deploy_hosts_is_rendered_once_for_each_pki_yaml(home: Home, m
     add(home, "x", head=f"# deploy-target: /etc/x\n# deploy-hosts: {hosts}\n")
     report = home.doit()
     assert {"deploy:media", "deploy:forge", "deploy:monitoring"} <= report.made.keys()
-    monkeypatch.setattr(Confined, "ask", lambda *_: pytest.fail("something was rendered"))
+    monkeypatch.setattr(LimitedProcess, "ask", lambda *_: pytest.fail("something was rendered"))
     assert home.doit().made == {}
 
 
 def test_a_run_with_nothing_to_do_renders_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Confined, "ask", lambda *_: pytest.fail("something was rendered"))
+    monkeypatch.setattr(LimitedProcess, "ask", lambda *_: pytest.fail("something was rendered"))
     assert home.doit().made == {}
 
 
@@ -472,16 +472,16 @@ def work(what: str, begin: Begin) -> int:
 
 @pytest.mark.usefixtures("quickly")
 def test_a_process_that_exceeded_its_limits_is_replaced() -> None:
-    process = Confined(work)
+    process = LimitedProcess(work)
     first = process.ask("a")
     assert first == process.ask("b") != os.getpid()
-    with pytest.raises(ExceededError, match="piece loop: takes more than 10 s") as caught:
+    with pytest.raises(LimitExceededError, match="piece loop: takes more than 10 s") as caught:
         process.ask("loop")
     assert caught.value.frames[0][0] == __file__
     assert process.ask("c") != first
     with pytest.raises(PkiError, match="wrong"):
         process.ask("raise")
-    with pytest.raises(ExceededError, match="its process ended with exit status 3"):
+    with pytest.raises(LimitExceededError, match="its process ended with exit status 3"):
         process.ask("exit")
     process.end()
 
@@ -489,10 +489,10 @@ def test_a_process_that_exceeded_its_limits_is_replaced() -> None:
 def test_what_fails_beside_the_work_is_said_and_the_next_piece_gets_another_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lost = Confined(lambda _what, _begin: threading.Lock())
+    lost = LimitedProcess(lambda _what, _begin: threading.Lock())
     with pytest.raises(RuntimeError, match="TypeError: cannot pickle"):
         lost.ask("")
-    process = Confined(work)
+    process = LimitedProcess(work)
     with monkeypatch.context() as patch:
         patch.setattr("resource.setrlimit", lambda *_: int("many"))
         with pytest.raises(RuntimeError, match="ValueError: invalid literal"):
@@ -516,7 +516,7 @@ def test_a_process_needs_no_standard_input_and_is_content_with_a_lower_limit_of_
 
 def test_a_process_and_its_descriptors_end_with_what_they_belong_to() -> None:
     def asked() -> int:
-        return Confined(work).ask("a")
+        return LimitedProcess(work).ask("a")
 
     asked()
     before = len(os.listdir("/proc/self/fd"))
@@ -529,7 +529,7 @@ def test_errors_travel_from_the_process_with_all_their_lines() -> None:
     def fail(_what: str, _begin: Begin) -> str:
         raise FaultsError.of([PkiError("a", "x"), PkiError("b", "x"), PkiError("a", "x"), PkiError("c")])
 
-    process = Confined(fail)
+    process = LimitedProcess(fail)
     with pytest.raises(FaultsError) as caught:
         process.ask("")
     assert (caught.value.message, caught.value.hint) == ("a\nb\nc", "x")

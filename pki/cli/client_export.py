@@ -241,7 +241,7 @@ def _confirm(client: str, target: Path, *, yes: bool) -> None:
 def _hand_out(project: Project, identity: Identity, kind: str, files: Files) -> None:
     """Put files in place that hold an identity, while the project is held: the ledger knows of it before anybody can see them."""
     artifact, serial = client_artifact(identity.name), identity.certificate.serial_number
-    with filesystem.Beside(files) as waiting:
+    with filesystem.StagedFiles(files) as waiting:
         waiting.flush()
         project.ledger.record_decision(artifact, "exported", f"{serial:x} {kind}", project.now)
         waiting.place()

@@ -14,7 +14,7 @@ from invoke.program import Program as InvokeProgram
 
 from pki import __version__
 from pki.cli import option_help
-from pki.common.child_processes import STOPPED, hear_interrupts
+from pki.common.child_processes import STOPPED, enable_interrupts
 from pki.common.program_files import PROGRAM
 
 TYPED = "./run invoke"
@@ -81,7 +81,7 @@ class Program(InvokeProgram):
 
     def execute(self) -> None:
         """Run the command. Raises Exit with a sentence after Ctrl-C."""
-        hear_interrupts()
+        enable_interrupts()
         try:
             super().execute()
         except KeyboardInterrupt:

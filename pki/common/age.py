@@ -18,28 +18,30 @@ from pki.common.errors import PkiError
 VERSION = b"age-encryption.org/v1\n"
 ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
 MARKS = (VERSION, ARMOR)
-WORK = 18  # scrypt takes 2^WORK times 1 kB of memory, here and wherever a file is opened; the age command's own choice
+WORK_FACTOR = (
+    18  # scrypt takes 2^WORK times 1 kB of memory, here and wherever a file is opened; the age command's own choice
+)
 CHUNK = 1 << 16  # bytes of content that are encrypted at once
 STANZA = re.compile(rb"\n-> scrypt [A-Za-z0-9+/]+ ([0-9]+)\n")
-REASONS = {
+DECRYPT_ERRORS = {
     "Decryption failed": ("the passphrase is wrong", "try again"),
     "No matching keys": ("is encrypted for a key, not with a passphrase", "open it with the age command"),
     "Excessive work": ("asks for more work than is sensible", "it was not made by this program"),
 }
 
 
-def seal(data: bytes, passphrase: str) -> bytes:
+def encrypt(data: bytes, passphrase: str) -> bytes:
     """Return `data` as an age file; deriving its key takes 256 MB for about a second.
 
     pyrage chooses the work by the speed of its machine, and one with little memory could not open what a fast one sealed.
     """
     file_key, salt, nonce = os.urandom(16), os.urandom(16), os.urandom(16)
-    scrypt = Scrypt(salt=b"age-encryption.org/v1/scrypt" + salt, length=32, n=1 << WORK, r=8, p=1)
+    scrypt = Scrypt(salt=b"age-encryption.org/v1/scrypt" + salt, length=32, n=1 << WORK_FACTOR, r=8, p=1)
     wrapped = ChaCha20Poly1305(scrypt.derive(passphrase.encode())).encrypt(bytes(12), file_key, None)
-    header = b"%s-> scrypt %s %d\n%s\n---" % (VERSION, _base64(salt), WORK, _base64(wrapped))
-    mac = hmac.HMAC(_derived(file_key, b"", b"header"), hashes.SHA256())
+    header = b"%s-> scrypt %s %d\n%s\n---" % (VERSION, _base64(salt), WORK_FACTOR, _base64(wrapped))
+    mac = hmac.HMAC(_derive(file_key, b"", b"header"), hashes.SHA256())
     mac.update(header)
-    cipher = ChaCha20Poly1305(_derived(file_key, nonce, b"payload"))
+    cipher = ChaCha20Poly1305(_derive(file_key, nonce, b"payload"))
     chunks = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)] or [b""]
     sealed = [
         cipher.encrypt(number.to_bytes(11, "big") + bytes([number == len(chunks) - 1]), chunk, None)
@@ -48,7 +50,7 @@ def seal(data: bytes, passphrase: str) -> bytes:
     return b"".join((header, b" ", _base64(mac.finalize()), b"\n", nonce, *sealed))
 
 
-def _derived(key: bytes, salt: bytes, info: bytes) -> bytes:
+def _derive(key: bytes, salt: bytes, info: bytes) -> bytes:
     return HKDF(hashes.SHA256(), 32, salt, info).derive(key)
 
 
@@ -56,7 +58,7 @@ def _base64(data: bytes) -> bytes:
     return b64encode(data).rstrip(b"=")
 
 
-def _asks_for_too_much(data: bytes) -> bool:
+def _needs_too_much_work(data: bytes) -> bool:
     """Return whether the header of an age file asks for more work than ours, before anything is done for it."""
     if data.startswith(ARMOR):
         try:
@@ -64,23 +66,23 @@ def _asks_for_too_much(data: bytes) -> bool:
         except ValueError:  # it is none, which pyrage tells
             return False
     found = STANZA.search(data[:4096])
-    return found is not None and (len(found[1]) > 2 or int(found[1]) > WORK)
+    return found is not None and (len(found[1]) > 2 or int(found[1]) > WORK_FACTOR)
 
 
-def unseal(data: bytes, passphrase: str, name: str) -> bytes:
+def decrypt(data: bytes, passphrase: str, name: str) -> bytes:
     """Return the content of an age file; `name` is what messages call it. Raises PkiError."""
     if not data.startswith(MARKS):
         raise PkiError(f"{name}: is not an age file", "name a file that ./run invoke backup wrote")
-    if _asks_for_too_much(data):
+    if _needs_too_much_work(data):
         file = shlex.quote(name)
         raise PkiError(
-            f"{name}: opening it takes more than {(1 << WORK) >> 10} MB of memory",
+            f"{name}: opening it takes more than {(1 << WORK_FACTOR) >> 10} MB of memory",
             f"seal it again on a machine that has it: age -d {file} | age -p -o again.age",
         )
     try:
         opened: bytes = pyrage.passphrase.decrypt(data, passphrase)
     except pyrage.DecryptError as error:
-        found = (said for start, said in REASONS.items() if str(error).startswith(start))
+        found = (said for start, said in DECRYPT_ERRORS.items() if str(error).startswith(start))
         what, remedy = next(found, ("is cut short or was altered", "take another copy of it"))
         raise PkiError(f"{name}: {what}", remedy) from None
     return opened

@@ -27,7 +27,10 @@ from pki.common.program_files import PACKAGE
 FORMAT = 3
 CODE = (".py", ".html", ".css", ".js")
 OBSERVED = "seen "  # what these names begin with: observations, which hold whatever code is asked
-SHORTEST, LONGEST = 10 * 3600, 20 * 3600  # seconds until the files of a finding are read again: in a daily run all are
+SHORTEST_INTERVAL, LONGEST_INTERVAL = (
+    10 * 3600,
+    20 * 3600,
+)  # seconds until the files of a finding are read again: in a daily run all are
 
 
 class Cache:
@@ -62,7 +65,7 @@ class Cache:
         files = [self._home + file for file in below]
         if seen != signature(files):
             return None
-        if content and name not in self._used and not self._now < until <= self._now + LONGEST:
+        if content and name not in self._used and not self._now < until <= self._now + LONGEST_INTERVAL:
             if content != _content(files):
                 return None
             entry[5], self._changed = self._until(name), True
@@ -71,7 +74,11 @@ class Cache:
 
     def _until(self, name: str) -> int:
         """When the files of a finding are read again: each name has its own time, so that not all are at one moment."""
-        return self._now + SHORTEST + zlib.crc32(name.encode(errors="surrogateescape")) % (LONGEST - SHORTEST)
+        return (
+            self._now
+            + SHORTEST_INTERVAL
+            + zlib.crc32(name.encode(errors="surrogateescape")) % (LONGEST_INTERVAL - SHORTEST_INTERVAL)
+        )
 
     def seen(self, name: str) -> Any:
         """What this run itself recalled or remembered under a name: no further look at any file; None otherwise."""
@@ -160,6 +167,6 @@ def signature(files: Iterable[str]) -> int:
     return hash(tuple(seen)) or 1
 
 
-def token(*parts: object) -> str:
+def digest_of(*parts: object) -> str:
     """A short text that stands for some values: their `repr`, digested."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()

@@ -13,25 +13,25 @@ from contextlib import suppress
 STOPPED = 128 + signal.SIGINT  # exit status after Ctrl-C
 PR_SET_PDEATHSIG = 1  # prctl(2)
 LIBPQ_PASSWORD = "PGPASSWORD"  # noqa: S105 - a name: https://www.postgresql.org/docs/current/libpq-envars.html
-_withheld: dict[str, bytes] = {}  # forked processes have it too
+_removed: dict[str, bytes] = {}  # forked processes have it too
 
 
-def withhold(names: Iterable[str]) -> None:
+def remove_from_environment(names: Iterable[str]) -> None:
     """Take secrets out of the environment, which every program inherits that is started from now on, by libraries too.
 
     `withheld` has their values. What `/proc/PID/environ` shows of this process was fixed when it was started.
     """
     for name in names:
         if (value := os.environb.pop(name.encode(), None)) is not None:
-            _withheld[name] = value
+            _removed[name] = value
 
 
-def withheld(name: str) -> bytes:
+def removed_variable(name: str) -> bytes:
     """The value of a variable that was taken out of the environment, empty when it was not set."""
-    return _withheld.get(name, b"")
+    return _removed.get(name, b"")
 
 
-def end_with(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
+def end_with_parent(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
     """Let the kernel end this process when `parent`, the process that forked it, is gone; at once if it is gone already.
 
     Only Linux can. Elsewhere a process ends when it finds that its pipe was closed.
@@ -42,7 +42,7 @@ def end_with(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
         os._exit(1)
 
 
-def ready(readers: Collection[int], writers: Collection[int], seconds: float) -> set[int]:
+def wait_ready(readers: Collection[int], writers: Collection[int], seconds: float) -> set[int]:
     """Wait for channels: return the descriptors that can be read or written, none of them when the time is over.
 
     select(2) takes no descriptor from 1024 on.
@@ -55,7 +55,7 @@ def ready(readers: Collection[int], writers: Collection[int], seconds: float) ->
     return {one for one, _ in poll.poll(math.ceil(seconds * 1000))}
 
 
-def last_words(exit_status: int | None) -> str:
+def exit_description(exit_status: int | None) -> str:
     """How a process ended, as a phrase: the signal, or the exit status. `exit_status` is negative for a signal."""
     if exit_status is None or exit_status >= 0:
         return f"ended with exit status {exit_status}"
@@ -63,7 +63,7 @@ def last_words(exit_status: int | None) -> str:
     return f"was ended by {name}{', as the system does when memory runs out' if name == 'SIGKILL' else ''}"
 
 
-def hear_interrupts() -> None:
+def enable_interrupts() -> None:
     """Let Ctrl-C raise KeyboardInterrupt from here on, unless it is ignored, as after nohup."""
     if callable(signal.getsignal(signal.SIGINT)):
         signal.signal(signal.SIGINT, signal.default_int_handler)

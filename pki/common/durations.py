@@ -7,7 +7,7 @@ from datetime import timedelta
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 UNITS = (("day", DAY), ("hour", HOUR), ("minute", MINUTE))
-MOST = 366  # of one unit, beside a smaller number of it
+LARGEST_COUNT = 366  # of one unit, beside a smaller number of it
 BACKDATED = HOUR  # hosts with slow clocks
 
 
@@ -19,7 +19,7 @@ def backdate(used: timedelta) -> timedelta:
     return min(BACKDATED, timedelta(seconds=used // timedelta(seconds=12)))
 
 
-def least_gain(lifetime: timedelta, renew_before: timedelta) -> timedelta:
+def minimum_gain(lifetime: timedelta, renew_before: timedelta) -> timedelta:
     """Return how much later a renewed certificate must end for a renewal to be of use: a day, less for short lifetimes."""
     return min(DAY, (lifetime - renew_before) / 4)
 
@@ -51,7 +51,7 @@ def at_least(span: timedelta) -> timedelta:
     return -(-span // unit) * unit
 
 
-def whole(span: timedelta) -> timedelta:
+def rounded(span: timedelta) -> timedelta:
     """Return a span in whole days; where it is much less than one, in whole hours or minutes."""
     unit = next((unit for _, unit in UNITS if span >= 0.9 * unit), MINUTE)
     return round(span / unit) * unit
@@ -63,10 +63,10 @@ def in_brief(span: timedelta) -> str:
     return f"{span // unit}{'' if name == 'day' else name[0]}"
 
 
-def compared(*spans: timedelta) -> tuple[list[str], str]:
+def in_common_unit(*spans: timedelta) -> tuple[list[str], str]:
     """Return spans as numbers of one unit, and that unit: `["28", "90"], "days"`; or each in words, and no unit."""
     name, unit = min((_unit(span) for span in spans), key=lambda one: one[1])
-    if max(spans) // unit <= MOST:
+    if max(spans) // unit <= LARGEST_COUNT:
         return [str(span // unit) for span in spans], f"{name}s"
     return [in_words(span) for span in spans], ""
 

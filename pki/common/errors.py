@@ -14,7 +14,7 @@ from pki.common.reasons import Reason
 from pki.common.remedies import Remedy, for_this_project, in_project
 from pki.common.visible import in_one_line, visible
 
-NEXT = {  # of a file that may not be there yet, and of its folder
+HINTS = {  # of a file that may not be there yet, and of its folder
     errno.ENOSPC: "make room: df -h {1}",
     errno.EDQUOT: "make room: quota -s",
     errno.EROFS: "mount it read-write: findmnt -T {1}",
@@ -74,11 +74,11 @@ class PkiError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
-class SlipError(PkiError):
+class InputError(PkiError):
     """What a person typed is wrong, and may be typed again."""
 
 
-class StoppedError(PkiError):
+class CancelledError(PkiError):
     """A person ended a command where it asked for something."""
 
 
@@ -106,7 +106,7 @@ def _lines(fault: PkiError) -> Iterable[tuple[str, str]]:
     return fault.lines if isinstance(fault, FaultsError) else ((fault.message, fault.hint),)
 
 
-def exposed(shown: str) -> PkiError:
+def exposed_secret(shown: str) -> PkiError:
     """Return the error for a secret file that others can read."""
     return PkiError(f"{shown}: others can read it", f"chmod 600 {in_project(shown)}", ErrorCode.EXPOSED, about=shown)
 
@@ -116,14 +116,14 @@ def joined_lines(message: str) -> str:
     return "; ".join(message.splitlines())
 
 
-def of_any(error: BaseException) -> PkiError:
+def as_pki_error(error: BaseException) -> PkiError:
     """Any error as one that can be told: what the system refused, or a fault of this program."""
     if isinstance(error, PkiError):
         return error
-    return of_system(error) if isinstance(error, OSError) else of_bug(error)
+    return from_os_error(error) if isinstance(error, OSError) else from_bug(error)
 
 
-def of_bug(error: BaseException) -> PkiError:
+def from_bug(error: BaseException) -> PkiError:
     """An error that nobody expected, in a sentence: its kind, its words, and the place in this program."""
     place, trace = "", error.__traceback__
     while trace:
@@ -138,16 +138,16 @@ def of_bug(error: BaseException) -> PkiError:
     )
 
 
-def of_system(error: OSError, path: str | os.PathLike[str] = "", what: str = "cannot be used") -> PkiError:
+def from_os_error(error: OSError, path: str | os.PathLike[str] = "", what: str = "cannot be used") -> PkiError:
     """What the operating system refused, with what to type where that is known; `what` reads well after the path."""
     where = os.fspath(path) or error.filename or "."
     said = f"{where}: {what}: {error.strerror}" if error.strerror else str(error)
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return PkiError(said, _give_back(where))
-    return PkiError(said, NEXT.get(error.errno or 0, "").format(where, os.path.dirname(where) or "."))
+        return PkiError(said, _ownership_hint(where))
+    return PkiError(said, HINTS.get(error.errno or 0, "").format(where, os.path.dirname(where) or "."))
 
 
-def _give_back(path: str) -> str:
+def _ownership_hint(path: str) -> str:
     """What to type where a file is closed to this account, which owns its folder; else who may."""
     folder, me = os.path.dirname(path) or ".", os.geteuid()
     try:

@@ -33,7 +33,7 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class TemplateFile:
     """One file below `templates/`, by its name there; its text keeps bytes that are no UTF-8 (surrogateescape).
 
     `fault` is what is wrong with the file or its headers. A folder that cannot be read is one of these too.
@@ -50,13 +50,13 @@ class Source:
         return "deploy-target" in self.headers or self.fault is not None
 
 
-def sources(folder: Path) -> Iterator[Source]:
+def template_files(folder: Path) -> Iterator[TemplateFile]:
     """Every file below a folder in the order of its name, hidden files and backups of editors aside."""
     for name, fault in _walk(folder):
-        yield Source(name, fault=fault, is_folder=True) if fault else _source(folder, name)
+        yield TemplateFile(name, fault=fault, is_folder=True) if fault else _read_template(folder, name)
 
 
-def names(folder: Path) -> list[str]:
+def file_names(folder: Path) -> list[str]:
     """The names of all files below a folder."""
     return [name for name, fault in _walk(folder) if not fault]
 
@@ -85,12 +85,12 @@ def read(path: Path, shown: str) -> bytes:
     return b"".join(parts)
 
 
-def use_fault(folder: Path, name: str) -> PkiError | None:
+def usage_fault(folder: Path, name: str) -> PkiError | None:
     """Return why a file below a folder may not be used: a link leads out of it, or every user can write it."""
-    return link_fault(folder, name) or _open_fault(folder, name)
+    return link_fault(folder, name) or _writable_fault(folder, name)
 
 
-def _open_fault(folder: Path, name: str) -> PkiError | None:
+def _writable_fault(folder: Path, name: str) -> PkiError | None:
     part = name
     while part:
         with suppress(OSError):  # what is not there, or cannot be seen, says so when it is read
@@ -124,7 +124,7 @@ def link_fault(folder: Path, name: str) -> PkiError | None:
     )
 
 
-def taken_in(folder: Path, name: str, path: str) -> list[tuple[str, str]]:
+def included_files(folder: Path, name: str, path: str) -> list[tuple[str, str]]:
     """What the file `name` takes in by a path relative to its own folder: text and shown name of each file.
 
     Of a folder these are its *.cnf and *.conf. Raises PkiError where a path, or a link on it, leads out of `folder`.
@@ -179,29 +179,29 @@ def _walk(folder: Path) -> list[tuple[str, PkiError | None]]:
     return sorted(found, key=lambda one: Path(one[0]))
 
 
-def _source(folder: Path, name: str) -> Source:
+def _read_template(folder: Path, name: str) -> TemplateFile:
     shown = f"templates/{name}"
     try:
         content = read(folder / name, shown)
     except PkiError as fault:
-        return Source(name, fault=fault)
-    text, encoding = _decoded(content[:LARGEST])
-    headers, problems = _headers(text, shown)
+        return TemplateFile(name, fault=fault)
+    text, encoding = _decode(content[:LARGEST])
+    headers, problems = _parse_headers(text, shown)
     if encoding and (headers or problems):
         old, new = in_project(shown), in_project(f"{shown}.new")
         copy = f"iconv -f {encoding} -t UTF-8 {old} >{new} && mv {new} {old}"
         problems.append(PkiError(f"{shown}: is {encoding} text, as Windows writes it; hosts get UTF-8", copy))
     is_managed = "deploy-target" in headers or problems
     if is_managed and os.path.islink(f"{folder}/{name}") and (outside := link_fault(folder, name)):
-        return Source(name, "", headers, outside)
-    if is_managed and (is_open := _open_fault(folder, name)):
+        return TemplateFile(name, "", headers, outside)
+    if is_managed and (is_open := _writable_fault(folder, name)):
         problems.append(is_open)
     if len(content) > LARGEST and (headers or problems):
         problems.append(PkiError(f"{shown}: is larger than {LARGEST >> 20} MB", "deliver less, or in parts"))
-    return Source(name, text, headers, FaultsError.of(problems) if problems else None)
+    return TemplateFile(name, text, headers, FaultsError.of(problems) if problems else None)
 
 
-def _decoded(content: bytes) -> tuple[str, str]:
+def _decode(content: bytes) -> tuple[str, str]:
     """The text of a file without a byte order mark, and its encoding where that is not UTF-8."""
     for encoding, (mark, blank) in UTF_16.items():
         is_marked = content.startswith(mark)
@@ -210,7 +210,7 @@ def _decoded(content: bytes) -> tuple[str, str]:
     return content.decode("utf-8", errors="surrogateescape").removeprefix("\ufeff"), ""
 
 
-def _headers(text: str, shown: str) -> tuple[dict[str, Header], list[PkiError]]:
+def _parse_headers(text: str, shown: str) -> tuple[dict[str, Header], list[PkiError]]:
     """The headers among the leading comment lines, and all that is wrong with them; one that stands twice is none."""
     headers: dict[str, Header] = {}
     problems: list[PkiError] = []

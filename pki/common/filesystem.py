@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from pki.common import flushing
-from pki.common.errors import PkiError, of_system
+from pki.common.errors import PkiError, from_os_error
 
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -33,18 +33,18 @@ def read(path: Path | str) -> bytes | None:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         if os.path.islink(path):
-            raise _no_file(path) from None
+            raise _not_a_file(path) from None
         return None
     except OSError as error:
-        raise _no_file(path) if _kind(path) else of_system(error, path, "cannot be read") from None
+        raise _not_a_file(path) if _kind(path) else from_os_error(error, path, "cannot be read") from None
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise _no_file(path)
+            raise _not_a_file(path)
         parts = [os.read(handle, 65536)]
         while len(parts[-1]) >= 65536:
             parts.append(os.read(handle, 1 << 20))
     except OSError as error:
-        raise of_system(error, path, "cannot be read") from None
+        raise from_os_error(error, path, "cannot be read") from None
     finally:
         os.close(handle)
     return b"".join(parts)
@@ -58,13 +58,13 @@ def read_if_possible(path: Path | str) -> bytes | None:
         return None
 
 
-def insist_on_file(path: Path | str) -> None:
+def require_file(path: Path | str) -> None:
     """Raise PkiError that names it when something other than a file has this name."""
     if _kind(path):
-        raise _no_file(path)
+        raise _not_a_file(path)
 
 
-def insist_on_folder(path: Path) -> None:
+def require_folder(path: Path) -> None:
     """Raise PkiError that names it when something other than a folder or a file has this name.
 
     A file in place of a folder is named by what is to be made below it.
@@ -74,7 +74,7 @@ def insist_on_folder(path: Path) -> None:
         raise PkiError(f"{path}: is {what}, and no folder", f"ls -ld {shown}; then: mv {shown} {shown}.odd")
 
 
-def _no_file(path: Path | str) -> PkiError:
+def _not_a_file(path: Path | str) -> PkiError:
     shown = shlex.quote(os.fspath(path))
     return PkiError(f"{path}: is {_kind(path)}, and no file", f"ls -ld {shown}; then: mv {shown} {shown}.odd")
 
@@ -95,7 +95,7 @@ def _kind(path: Path | str) -> str:
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # renameat2(2)
 
 
-def exchange(one: Path, other: Path) -> bool:
+def exchange_names(one: Path, other: Path) -> bool:
     """Let two names change places in one step; False, and nothing is changed, where that cannot be done."""
     try:
         rename = ctypes.CDLL(None).renameat2
@@ -107,7 +107,7 @@ def exchange(one: Path, other: Path) -> bool:
 # -- owners -----------------------------------------------------------------------------------------------------------
 
 
-def leave_to_owner(file: int | Path, folder: Path) -> None:
+def give_to_folder_owner(file: int | Path, folder: Path) -> None:
     """Give a file or folder that root made to the owner of the folder that holds it.
 
     One run as root must not shut out the account that runs doit otherwise. `file` is an open descriptor, or a path
@@ -124,14 +124,14 @@ def leave_to_owner(file: int | Path, folder: Path) -> None:
                 os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
-def leave_all_to_owner(folder: Path) -> None:
+def give_all_to_folder_owner(folder: Path) -> None:
     """Do the same for everything below a folder that a program of others wrote as root."""
     if os.geteuid() != 0:
         return
-    leave_to_owner(folder, folder.parent)
+    give_to_folder_owner(folder, folder.parent)
     for root, folders, names in os.walk(folder):
         for name in (*folders, *names):
-            leave_to_owner(Path(root, name), folder)
+            give_to_folder_owner(Path(root, name), folder)
 
 
 SECRET, PUBLIC = 0o600, 0o644
@@ -147,28 +147,28 @@ def write_all(files: Mapping[Path, tuple[bytes, int]]) -> None:
 
     Raises PkiError that names the file; then none of those not yet renamed has changed.
     """
-    with Beside(files) as waiting:
+    with StagedFiles(files) as waiting:
         waiting.flush()
         waiting.place()
 
 
 def append(path: Path, data: bytes) -> None:
     """Add to the end of a file; a line that a killed run cut short is ended first. Raises PkiError that names it."""
-    insist_on_file(path)
-    with _said_of(path), path.open("a+b") as file:
-        leave_to_owner(file.fileno(), path.parent)
+    require_file(path)
+    with _named_errors(path), path.open("a+b") as file:
+        give_to_folder_owner(file.fileno(), path.parent)
         if end := file.tell():
             file.seek(end - 1)
             data = data if file.read(1) == b"\n" else b"\n" + data
         file.write(data)
 
 
-def beside(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """Where the new content of a file waits for its name."""
     return path.with_name(f".{path.name}.new")
 
 
-class Beside:
+class StagedFiles:
     """Files written beside their places: on disk after `flush`, visible after `place`, gone again otherwise.
 
     `flush_meanwhile` flushes them in a thread, so that a ledger can be written at the same time; `place` waits for it.
@@ -182,16 +182,16 @@ class Beside:
         self._fault: PkiError | None = None
 
     def __enter__(self) -> Self:
-        self._waiting = {path: beside(path) for path in self._files}
+        self._waiting = {path: temporary_path(path) for path in self._files}
         try:
             for path, (data, mode) in self._files.items():
-                with _said_of(path):
+                with _named_errors(path):
                     handle = self._handles[path] = _open_new(self._waiting[path], mode)
-                    leave_to_owner(handle, path.parent)
+                    give_to_folder_owner(handle, path.parent)
                     # what is public may lie on a medium whose file system knows no modes (vfat refuses to set them)
                     with suppress(PermissionError) if mode == PUBLIC else nullcontext():
                         os.fchmod(handle, mode)
-                    _write_out(handle, data)
+                    _write_completely(handle, data)
         except PkiError:
             self.__exit__()
             raise
@@ -209,7 +209,7 @@ class Beside:
     def flush(self) -> None:
         if errors := flushing.flush_all(self._handles):
             path, error = next(iter(errors.items()))
-            raise of_system(error, path, "cannot be written")
+            raise from_os_error(error, path, "cannot be written")
 
     def flush_meanwhile(self) -> None:
         def flush() -> None:
@@ -227,20 +227,20 @@ class Beside:
         if self._fault:
             raise self._fault
         for path, waiting in list(self._waiting.items()):
-            with _said_of(path):
+            with _named_errors(path):
                 os.replace(waiting, path)
             del self._waiting[path]
 
 
 @contextmanager
-def _said_of(path: Path) -> Iterator[None]:
+def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise of_system(error, path, "cannot be written") from None
+        raise from_os_error(error, path, "cannot be written") from None
 
 
-def _write_out(handle: int, data: bytes) -> None:
+def _write_completely(handle: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]
@@ -265,20 +265,20 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
     try:
         path.mkdir(mode)
         path.chmod(mode)
-        leave_to_owner(path, path.parent)
+        give_to_folder_owner(path, path.parent)
     except FileExistsError:
-        insist_on_folder(path)
+        require_folder(path)
     except OSError as error:
-        raise of_system(error, path, "cannot be made") from None
+        raise from_os_error(error, path, "cannot be made") from None
 
 
-def distrust(path: Path | str) -> None:
+def invalidate_cached(path: Path | str) -> None:
     """Change the time of a file, so that nothing that was found of it before is believed in any process."""
     with suppress(OSError):
         os.utime(path)
 
 
-def differing(files: Mapping[Path, tuple[bytes, int]]) -> dict[Path, tuple[bytes, int]]:
+def changed_files(files: Mapping[Path, tuple[bytes, int]]) -> dict[Path, tuple[bytes, int]]:
     """Those of some files that are not on disk with this content and mode."""
     return {path: (data, mode) for path, (data, mode) in files.items() if read(path) != data or mode_of(path) != mode}
 

@@ -21,7 +21,7 @@ from mmap import mmap
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, Generic, NoReturn, TypeVar
 
-from pki.common.child_processes import end_with, last_words
+from pki.common.child_processes import end_with_parent, exit_description
 
 SECONDS = 10.0  # of processor time, for each piece of work
 MEMORY = 256 << 20  # bytes, beyond what the process has when it starts
@@ -36,7 +36,7 @@ R = TypeVar("R")
 Begin = Callable[[str], None]  # starts a piece of work, by its name: its time is counted from here
 
 
-class ExceededError(Exception):
+class LimitExceededError(Exception):
     """The process ended in the middle of a piece of work.
 
     `piece` is its name, `what` a phrase that reads well after it, `frames` are files and lines of Python code, innermost
@@ -51,7 +51,7 @@ class ExceededError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class ChildProcess:
     process: int
     pipe: Connection[Any, Any]
     piece: mmap  # the name of the piece of work that it has begun
@@ -60,7 +60,7 @@ class Child:
     end: weakref.finalize[..., Any]
 
 
-class Confined(Generic[A, R]):
+class LimitedProcess(Generic[A, R]):
     """Calls `work` in a child process, which is forked at the first call and replaced when it has ended.
 
     `work` gets an argument and `Begin`; argument and result travel pickled. What it reads from this process is as it
@@ -69,7 +69,7 @@ class Confined(Generic[A, R]):
 
     def __init__(self, work: Callable[[A, Begin], R]) -> None:
         self._work = work
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
 
     def ask(self, argument: A) -> R:
         """Return the result for an argument. Raises ExceededError, and what `work` raises."""
@@ -95,28 +95,30 @@ class Confined(Generic[A, R]):
             self._child.end()
             self._child = None
 
-    def _start(self) -> Child:
+    def _start(self) -> ChildProcess:
         ours, theirs = Pipe()
         trace, traced = os.pipe()
         piece = mmap(-1, LONGEST_NAME)
         parent, process = os.getpid(), os.fork()
         if not process:
-            _be_child(partial(_serve, self._work, theirs, piece, traced, parent), ours, theirs)
+            _run_child(partial(_serve, self._work, theirs, piece, traced, parent), ours, theirs)
         theirs.close()
         os.close(traced)
         end = weakref.finalize(self, _end, parent, process, ours, trace)
-        return Child(process, ours, piece, trace, parent, end)
+        return ChildProcess(process, ours, piece, trace, parent, end)
 
-    def _exceeded(self, child: Child) -> ExceededError:
+    def _exceeded(self, child: ChildProcess) -> LimitExceededError:
         child.end.detach()
         self._child = None
         status = os.waitstatus_to_exitcode(os.waitpid(child.process, 0)[1])
         found = FRAME.findall(os.read(child.trace, 1 << 16).decode(errors="replace"))
         child.pipe.close()
         os.close(child.trace)
-        what = {-signal.SIGPROF: TOO_LONG, OUT_OF_MEMORY: TOO_LARGE}.get(status, f"its process {last_words(status)}")
+        what = {-signal.SIGPROF: TOO_LONG, OUT_OF_MEMORY: TOO_LARGE}.get(
+            status, f"its process {exit_description(status)}"
+        )
         piece = child.piece[:].rstrip(b"\0").decode(errors="surrogateescape")
-        return ExceededError(piece, what, tuple((file, int(line)) for file, line in found))
+        return LimitExceededError(piece, what, tuple((file, int(line)) for file, line in found))
 
 
 def _end(owner: int, process: int, pipe: Connection[Any, Any], trace: int) -> None:
@@ -127,7 +129,7 @@ def _end(owner: int, process: int, pipe: Connection[Any, Any], trace: int) -> No
         os.waitpid(process, 0)
 
 
-def _be_child(serve: Callable[[], None], ours: Connection[Any, Any], theirs: Connection[Any, Any]) -> NoReturn:
+def _run_child(serve: Callable[[], None], ours: Connection[Any, Any], theirs: Connection[Any, Any]) -> NoReturn:
     """Serve and end; what fails before an argument came, or on the way of an answer, is raised on the other side."""
     status = 1
     try:
@@ -149,7 +151,7 @@ def _serve(
     parent: int,
 ) -> None:
     """What the child does: answer, until the pipe is closed or it has become too large."""
-    end_with(parent)
+    end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     faulthandler.register(signal.SIGPROF, trace, all_threads=False, chain=True)  # says where it was, and ends it

@@ -12,13 +12,13 @@ MARK = f'"{DIGEST}": "'.encode()
 BLANK = b"0" * 64
 
 
-def sealed(record: Mapping[str, Any], indent: int | None = None) -> bytes:
+def encode_sealed(record: Mapping[str, Any], indent: int | None = None) -> bytes:
     """Return a record as JSON on which a change of any byte shows: its last member is a digest of all others."""
     text = json.dumps({**record, DIGEST: BLANK.decode()}, indent=indent).encode() + b"\n"
     return _with_digest(text, hashlib.sha256(text).hexdigest().encode())
 
 
-def unsealed(data: bytes | None) -> dict[str, Any] | None:
+def decode_sealed(data: bytes | None) -> dict[str, Any] | None:
     """Return what `sealed` encoded, None for anything else."""
     try:
         text = data or b""
@@ -32,9 +32,9 @@ def unsealed(data: bytes | None) -> dict[str, Any] | None:
     return record
 
 
-def record(data: bytes | None, keys: Iterable[str]) -> dict[str, Any] | None:
+def decode_record(data: bytes | None, keys: Iterable[str]) -> dict[str, Any] | None:
     """Return a small record that was sealed, or one without a digest that has exactly these members; else None."""
-    if (found := unsealed(data)) is not None:
+    if (found := decode_sealed(data)) is not None:
         return found
     try:
         plain = json.loads(data or b"")
@@ -48,6 +48,6 @@ def _with_digest(text: bytes, digest: bytes) -> bytes:
     return text[:start] + digest + text[start + len(digest) :]
 
 
-def check_of(said: Mapping[str, object]) -> str:
+def short_digest(said: Mapping[str, object]) -> str:
     """Return what tells a note that was damaged from one that is as it was written: a short digest."""
     return hashlib.sha256(json.dumps(dict(said), sort_keys=True).encode()).hexdigest()[:16]

@@ -36,7 +36,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, modifies_known_mutable
 from jinja2.utils import Cycler, Joiner, Namespace
 
 from pki.common.errors import FaultsError, PkiError
-from pki.common.file_headers import use_fault
+from pki.common.file_headers import usage_fault
 from pki.common.limited_process import TOO_LARGE
 from pki.common.template_delimiters import RAW
 from pki.common.visible import in_one_line
@@ -73,7 +73,7 @@ PLAIN = (str, bytes, int, float, tuple, list, dict, set, frozenset, date, time, 
 CALLABLE = (*PLAIN, BlockReference, LoopContext, Macro, TemplateModule, Cycler, Joiner, Namespace)
 
 
-class Restricted(ImmutableSandboxedEnvironment):
+class RestrictedEnvironment(ImmutableSandboxedEnvironment):
     """Jinja2 for what editors of `templates/` write: it reads values, changes none, and reaches nothing else.
 
     Beyond Jinja2's own rules, methods can be called of plain values and of Jinja2's own objects only, so an object of
@@ -96,11 +96,11 @@ def _kind(value: object) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
-class Files(FileSystemLoader):
+class TemplateLoader(FileSystemLoader):
     """The files below one folder, by their names there, as far as they may be used."""
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
-        if fault := use_fault(Path(self.searchpath[0]), template):
+        if fault := usage_fault(Path(self.searchpath[0]), template):
             raise fault
         return super().get_source(environment, template)
 
@@ -113,9 +113,11 @@ class Templates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._environment = _environment(Restricted, Files(folder), autoescape=False)  # configuration files, not HTML
+        self._environment = _environment(
+            RestrictedEnvironment, TemplateLoader(folder), autoescape=False
+        )  # configuration files, not HTML
         self._environment.optimized = False  # which would compute constants when a template is compiled
-        self._environment.finalize = _as_it_is
+        self._environment.finalize = _unchanged
         self._environment.globals["range"] = range  # the process that renders is limited, and counts nested loops too
         self._texts: dict[str, Template] = {}
 
@@ -137,7 +139,7 @@ class Templates:
         except PkiError:
             raise
         except Exception as error:  # noqa: BLE001 - a template can raise anything
-            raise PkiError(_phrase(error)) from None
+            raise PkiError(_message(error)) from None
 
     def reads(self, name: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
         """The variables that a template and its includes read, the artifacts that they name, the files they take in.
@@ -166,7 +168,7 @@ class Templates:
                     files.add("*")
                 elif found not in files:
                     files.add(found)
-                    waiting += [found] if self._exists(found) and not use_fault(self._folder, found) else []
+                    waiting += [found] if self._exists(found) and not usage_fault(self._folder, found) else []
         if faults:
             raise FaultsError.of(faults)
         return frozenset(variables), frozenset(artifacts), frozenset(files)
@@ -176,7 +178,7 @@ class Templates:
         try:
             return _variables(self._environment.parse(text))
         except Exception as error:  # noqa: BLE001 - too deep for the parser, say
-            raise PkiError(_phrase(error)) from None
+            raise PkiError(_message(error)) from None
 
     def is_harmless(self, text: str) -> bool:
         """Whether a short text may be rendered without limits: it only looks values up and compares them.
@@ -190,7 +192,7 @@ class Templates:
                 for node in (tree, *tree.find_all(nodes.Node))
             )
         except Exception as error:  # noqa: BLE001 - too deep for the parser, say
-            raise PkiError(_phrase(error)) from None
+            raise PkiError(_message(error)) from None
 
     def lex(self, text: str) -> Iterator[tuple[int, str, str]]:
         """Line, kind and text of each part of a template. Raises TemplateSyntaxError where it is none."""
@@ -224,7 +226,7 @@ class Templates:
         for node in () if asks_first else tree.find_all((nodes.Filter, nodes.Test)):
             what, names = known[type(node)]
             if node.name not in names:
-                meant = _meant(node.name, names)
+                meant = _did_you_mean(node.name, names)
                 yield PkiError(f"templates/{name}:{node.lineno}: there is no {what} {node.name!r}{meant}", FIX)
         blocks = set[str]()
         for block in tree.find_all(nodes.Block):
@@ -237,7 +239,7 @@ class Templates:
                 is_needed = not getattr(taken, "ignore_missing", False)
                 if is_needed and not self._exists(wanted.value):
                     yield PkiError(f"templates/{name}:{taken.lineno}: there is no templates/{wanted.value}", FIX)
-                elif self._exists(wanted.value) and (fault := use_fault(self._folder, wanted.value)):
+                elif self._exists(wanted.value) and (fault := usage_fault(self._folder, wanted.value)):
                     yield PkiError(f"templates/{name}:{taken.lineno}: {fault.message}", fault.hint)
 
     def _fault(self, name: str, error: BaseException) -> PkiError:
@@ -246,7 +248,7 @@ class Templates:
         else:
             name, line = self._place_within(error) or (name, 0)
         hint = FIX_OR_RAW if isinstance(error, TemplateSyntaxError | UndefinedError) else FIX
-        return PkiError(f"templates/{name}{f':{line}' if line else ''}: {_phrase(error)}", hint)
+        return PkiError(f"templates/{name}{f':{line}' if line else ''}: {_message(error)}", hint)
 
     def _place_within(self, error: BaseException) -> tuple[str, int] | None:
         """File and line at which a template stopped: the parser's, or of the frames that Jinja2 rewrites to it."""
@@ -265,17 +267,17 @@ class Templates:
 
 
 @pass_context
-def _as_it_is(_context: object, value: object) -> object:
+def _unchanged(_context: object, value: object) -> object:
     """For `finalize`: what a template puts out waits for a context, so that nothing of it is computed beforehand."""
     return value
 
 
-def _meant(name: str, table: Iterable[str]) -> str:
+def _did_you_mean(name: str, table: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, table, n=1, cutoff=0.7)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _phrase(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     """What an error of a template says, in one line."""
     if isinstance(error, TemplateNotFound):
         return f"there is no templates/{error.name}" if error.name else "a file that it takes in is not there"
@@ -294,7 +296,7 @@ class Pages:
     """Our own pages below one folder: whatever is put into one of HTML is text, never markup."""
 
     def __init__(self, folder: Path) -> None:
-        self._environment = _of_pages(folder)
+        self._environment = _page_environment(folder)
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:
         """Render the page `name`; what is wrong with it is our own fault and ends in a traceback."""
@@ -302,7 +304,7 @@ class Pages:
 
 
 @cache
-def _of_pages(folder: Path) -> Environment:
+def _page_environment(folder: Path) -> Environment:
     """One for each folder: what a page is compiled to is kept in it."""
     return _environment(Environment, FileSystemLoader(folder), autoescape=select_autoescape())
 

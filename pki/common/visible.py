@@ -23,7 +23,7 @@ def visible(text: str) -> str:
     return text if text.isprintable() else CONTROL.sub(_escape, text)
 
 
-def plain(text: str, longest: int = SENTENCE) -> str:
+def visible_line(text: str, longest: int = SENTENCE) -> str:
     """Return foreign text as one visible line of at most `longest` characters; its line feeds become blanks."""
     line = text[: longest + 1].replace("\n", " ")
     return shorten(visible(line), longest)

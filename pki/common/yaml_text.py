@@ -51,12 +51,12 @@ def load(text: str, name: str, deepest: int = DEEPEST) -> Any:
     what this program would not survive: lists in lists beyond measure, and aliases that grow without end.
     """
     try:
-        _insist_on_size(text, name, deepest)
+        _require_size(text, name, deepest)
         loader = _StrictLoader(text)
         tree = loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InventoryError([f"{name}:{line}: not valid YAML: {_problem(error, text, name)}"]) from None
+        raise InventoryError([f"{name}:{line}: not valid YAML: {_syntax_error(error, text, name)}"]) from None
     except yaml.reader.ReaderError as error:
         line = text.encode(errors="surrogatepass")[: error.position].count(b"\n") + 1
         said = f"unacceptable character #x{error.character:04x}: {error.reason}"
@@ -66,7 +66,7 @@ def load(text: str, name: str, deepest: int = DEEPEST) -> Any:
     return tree
 
 
-def _problem(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
+def _syntax_error(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
     """Return what is wrong at the place of a syntax error: often a tab, which looks like the spaces that it is not."""
     lines, mark = text.split("\n"), error.problem_mark
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
@@ -75,7 +75,7 @@ def _problem(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
     return str(error.problem)
 
 
-def _insist_on_size(text: str, name: str, deepest: int) -> None:
+def _require_size(text: str, name: str, deepest: int) -> None:
     """Raise InventoryError where a document is too deep, or too large once its aliases stand for what they name.
 
     libyaml's composer recurses for each level, and ends the process at some depth; whoever reads the tree recurses too.

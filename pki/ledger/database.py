@@ -17,9 +17,9 @@ import sqlalchemy as sql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from pki.common.child_processes import LIBPQ_PASSWORD, withheld
-from pki.common.errors import LedgerError, of_system
-from pki.common.filesystem import insist_on_file, leave_to_owner, make_folder
+from pki.common.child_processes import LIBPQ_PASSWORD, removed_variable
+from pki.common.errors import LedgerError, from_os_error
+from pki.common.filesystem import give_to_folder_owner, make_folder, require_file
 from pki.common.visible import in_one_line
 from pki.ledger import identity, upgrade
 from pki.ledger.chain import NO_HASH, TAKE_TURN
@@ -162,21 +162,21 @@ class Database:
         """Return arguments of the driver besides the URL: PGPASSWORD was removed from the environment, so libpq needs it."""
         if self.is_sqlite:
             return {"connect_args": {"timeout": LOCK_TIMEOUT}}
-        password = withheld(LIBPQ_PASSWORD).decode(errors="surrogateescape")
+        password = removed_variable(LIBPQ_PASSWORD).decode(errors="surrogateescape")
         is_needed = password and self._url.startswith("postgresql") and sql.make_url(self._url).password is None
         return {"connect_args": {"password": password}} if is_needed else {}
 
     def _make_file(self) -> None:
         make_folder(self._folder, 0o700)
         path = self._folder / "ledger.db"
-        insist_on_file(path)
+        require_file(path)
         if path.exists() and not os.access(path, os.R_OK):
             raise self._not_writable()
         if not path.exists():
             if not self._is_new_allowed:
                 raise LedgerError.of(LedgerFault(MISSING, FILE_MISSING, RESTORE_OR_ACCEPT_LOSS))
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-            leave_to_owner(path, self._folder)  # SQLite gives its log the owner of the database
+            give_to_folder_owner(path, self._folder)  # SQLite gives its log the owner of the database
 
     @property
     def _is_read_only(self) -> bool:
@@ -187,7 +187,7 @@ class Database:
     def _not_writable(self) -> LedgerError:
         path = self._folder / "ledger.db"
         number = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
-        error = of_system(OSError(number, os.strerror(number)), path, "cannot be opened")
+        error = from_os_error(OSError(number, os.strerror(number)), path, "cannot be opened")
         return LedgerError(error.message, error.hint)
 
     def _reading_url(self) -> str:

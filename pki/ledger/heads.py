@@ -32,5 +32,5 @@ def write_head(db: Connection, folder: Path) -> None:
     if not seq or (previous and (previous[:2] == (seq, digest) or not contains_or_accepted(db, previous))):
         return
     revoked = db.execute(sql.select(sql.func.count()).select_from(revocations)).scalar()
-    content = sealed_records.sealed({"events": seq, "head": digest, "revocations": revoked})
+    content = sealed_records.encode_sealed({"events": seq, "head": digest, "revocations": revoked})
     filesystem.write(folder / LEDGER_HEAD, content, filesystem.SECRET)

@@ -31,7 +31,7 @@ def read_or_create_id(folder: Path) -> str:
 
 
 def _write_id(folder: Path, project: str) -> None:
-    filesystem.write(folder / PROJECT_ID, f"{project} {sealed_records.check_of({'project': project})}\n".encode())
+    filesystem.write(folder / PROJECT_ID, f"{project} {sealed_records.short_digest({'project': project})}\n".encode())
 
 
 def require_own_ledger(db: Connection, folder: Path, place: str, *, has_events: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pki.common import filesystem, sealed_records
-from pki.common.sealed_records import check_of
+from pki.common.sealed_records import short_digest
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.ledger.types import Head
 
@@ -26,7 +26,7 @@ def observed_heads(ca: Path) -> list[Head]:
 def observed_head(ca: Path, name: str) -> Head | None:
     """Return the head in one of the two files, or None."""
     try:
-        record = sealed_records.record(filesystem.read_if_possible(ca / name), HEAD_KEYS[name]) or {}
+        record = sealed_records.decode_record(filesystem.read_if_possible(ca / name), HEAD_KEYS[name]) or {}
         values = {**record["ledger"], "revocations": record.get("revocations")} if name == LAST_BACKUP else record
         head = Head(values["events"], values["head"], f"ca/{name}", values.get("revocations"))
     except (KeyError, TypeError, AttributeError):
@@ -41,7 +41,7 @@ def project_id(ca: Path) -> str:
         project, check = (ca / PROJECT_ID).read_text().split()
     except (OSError, ValueError):
         return ""
-    return project if check == check_of({"project": project}) else ""
+    return project if check == short_digest({"project": project}) else ""
 
 
 def authority_certificates(ca: Path) -> list[Path]:

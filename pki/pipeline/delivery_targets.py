@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common import filesystem
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.common.errors import PkiError
 from pki.config.fields import parse_jump_host
 from pki.config.identifiers import AUTHORITIES, ArtifactId
@@ -287,7 +287,7 @@ def _expected_by_release(
     None where it took none; empty where our copy of it is damaged.
     """
     cache, store, name = checks.desired.project.cache, delivery.store, f"promises:{delivery.host}"
-    key = token([endpoint.name for endpoint in service_endpoints], checks.canary)
+    key = digest_of([endpoint.name for endpoint in service_endpoints], checks.canary)
     cached = cache.recall(name, key)
     if cached is None:
         if delivery.receipt is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pki.common import filesystem, sealed_records
-from pki.common.errors import PkiError, of_any
+from pki.common.errors import PkiError, as_pki_error
 from pki.common.reasons import UNCHANGED, Outcome, joined
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
@@ -213,7 +213,7 @@ class Reporter:
             self._findings = self._monitor.findings(self._report(project))
         with self._last_word("the run's report"):
             filesystem.write(
-                project.store.report("status.json"), sealed_records.sealed(self._report(project), indent=1)
+                project.store.report("status.json"), sealed_records.encode_sealed(self._report(project), indent=1)
             )
         self.report = self._report(project)
         self._stack.close()
@@ -234,7 +234,7 @@ class Reporter:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - a bug in one of them must not keep the others from being said
-            said = of_any(error)
+            said = as_pki_error(error)
             self._unsaid.append(error)
             self._fail(what, said)
 

@@ -15,9 +15,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from pki.common import filesystem
-from pki.common.cache import signature, token
+from pki.common.cache import digest_of, signature
 from pki.common.errors import LedgerError, PkiError
-from pki.common.filesystem import insist_on_file
+from pki.common.filesystem import require_file
 from pki.ledger import last_seen
 from pki.ledger.types import (
     FILE_MISSING,
@@ -56,7 +56,7 @@ class Guard:
     def cache_key(self) -> str:
         """Return a digest that changes with everything that the ledger is compared with."""
         paths = list(map(str, self._crls()))
-        return token(
+        return digest_of(
             [tuple(item) for item in self.seen_heads], [item.fingerprint for item in self.authorities], signature(paths)
         )
 
@@ -64,7 +64,7 @@ class Guard:
         """Return why nothing may be signed or recorded; None where the ledger can be trusted."""
         try:
             if self.is_missing:
-                insist_on_file(self.store.ca / "ledger.db")
+                require_file(self.store.ca / "ledger.db")
                 is_lost = self.store.is_initialised or last_seen.observed_heads(self.store.ca)
                 return LedgerFault(MISSING, FILE_MISSING, RESTORE_OR_ACCEPT_LOSS) if is_lost else None
             self.ledger().newest_event()

@@ -218,7 +218,7 @@ def last_backup(path: Path) -> dict[str, Any] | None:
     """What is known of the last backup: nothing where there was none, None where the record of it is damaged."""
     if not os.path.lexists(path):
         return {}
-    return sealed_records.record(filesystem.read_if_possible(path), last_seen.HEAD_KEYS[LAST_BACKUP])
+    return sealed_records.decode_record(filesystem.read_if_possible(path), last_seen.HEAD_KEYS[LAST_BACKUP])
 
 
 def backup(view: View) -> Iterator[Finding]:
