@@ -107,7 +107,7 @@ def test_a_line_is_added_to_a_log_and_one_that_was_cut_short_is_ended_first(tmp_
         filesystem.append(log, line)
     assert log.read_bytes() == b"one\ntwo\nthree\n"
     (tmp_path / "folder").mkdir()
-    assert "is a folder, and no file" in refusal(lambda: filesystem.append(tmp_path / "folder", b"x")).message
+    assert "is a folder, not a file" in refusal(lambda: filesystem.append(tmp_path / "folder", b"x")).message
     assert "cannot be written" in refusal(lambda: filesystem.append(tmp_path / "none/log", b"x")).message
 
 
@@ -124,8 +124,8 @@ def test_folders_that_are_missing_are_made_with_their_mode_whatever_the_umask(tm
     (tmp_path / "file").write_bytes(b"")
     filesystem.make_folder(tmp_path / "file")
     os.mkfifo(tmp_path / "pipe")
-    assert "is a named pipe, and no folder" in refusal(lambda: filesystem.make_folder(tmp_path / "pipe")).message
-    assert "cannot be made" in refusal(lambda: filesystem.make_folder(tmp_path / "file/below")).message
+    assert "is a named pipe, not a folder" in refusal(lambda: filesystem.make_folder(tmp_path / "pipe")).message
+    assert "cannot be created" in refusal(lambda: filesystem.make_folder(tmp_path / "file/below")).message
 
 
 def test_files_that_differ_in_content_or_mode_are_named(tmp_path: Path) -> None:
@@ -173,12 +173,12 @@ def odd(folder: Path) -> dict[str, Path]:
 
 
 WORDS = {
-    "folder": "is a folder, and no file",
-    "pipe": "is a named pipe, and no file",
-    "socket": "is a socket, and no file",
-    "device": "is a device, and no file",
-    "lost": "is a link to /nowhere/at all, which is not there, and no file",
-    "circle": "is a link to itself, and no file",
+    "folder": "is a folder, not a file",
+    "pipe": "is a named pipe, not a file",
+    "socket": "is a socket, not a file",
+    "device": "is a device, not a file",
+    "lost": "is a link to /nowhere/at all, which does not exist, not a file",
+    "circle": "is a link to itself, not a file",
 }
 
 
@@ -206,7 +206,7 @@ def test_a_folder_that_is_no_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     filesystem.require_folder(tmp_path / "file")  # what is to be made below it says so
     for name in ("pipe", "socket", "lost", "circle"):
-        assert refusal(lambda name=name: filesystem.require_folder(found[name])).message.endswith("and no folder")
+        assert refusal(lambda name=name: filesystem.require_folder(found[name])).message.endswith("not a folder")
 
 
 def test_a_file_that_the_disk_does_not_give_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,9 +347,7 @@ def test_whoever_waits_for_a_lock_is_told_for_whom(tmp_path: Path, capsys: pytes
 
 def test_a_lock_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / ".run.lock").mkdir()
-    assert (
-        ".run.lock: is a folder, and no file" in refusal(lambda: locks.require_usable(tmp_path / ".run.lock")).message
-    )
+    assert ".run.lock: is a folder, not a file" in refusal(lambda: locks.require_usable(tmp_path / ".run.lock")).message
     assert "cannot be written" in refusal(lambda: locks.require_usable(tmp_path / "none/lock")).message
     place = Store(tmp_path)
     place.check_locks()  # there is no ca/ yet
@@ -574,7 +572,7 @@ def test_a_lock_whose_file_is_another_one_each_time_is_refused_and_not_waited_fo
     """As on a file system in a network that gives out inode numbers again."""
     monkeypatch.setattr(os.path, "samestat", lambda *_: False)
     with (
-        pytest.raises(PkiError, match="is another file each time that it is opened"),
+        pytest.raises(PkiError, match="is a different file each time it is opened"),
         locks.exclusive(tmp_path / "lock"),
     ):
         pass

@@ -391,7 +391,7 @@ def test_a_sealed_file_takes_the_same_memory_whatever_machine_sealed_it(sealed: 
 def test_a_file_that_asks_for_more_memory_than_ours_is_refused_before_any_work(sealed: bytes, work: int) -> None:
     started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(
-        PkiError, match=r"^x\.age: opening it takes more than 256 MB of memory .*age -d x\.age \| age -p"
+        PkiError, match=r"^x\.age: opening it needs more than 256 MB of memory .*age -d x\.age \| age -p"
     ):
         age.decrypt(_asking(sealed, work), WORDS, "x.age")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - started < 100_000
@@ -410,7 +410,7 @@ def test_an_armored_file_opens_and_is_held_to_the_same_work(sealed: bytes) -> No
         return b"-----BEGIN AGE ENCRYPTED FILE-----\n" + lines + b"\n-----END AGE ENCRYPTED FILE-----\n"
 
     assert age.decrypt(armored(sealed), WORDS, "x.age") == b"x" * 100_000
-    with pytest.raises(PkiError, match="opening it takes more than 256 MB"):
+    with pytest.raises(PkiError, match="opening it needs more than 256 MB"):
         age.decrypt(armored(_asking(sealed, 21)), WORDS, "x.age")
 
 
@@ -423,9 +423,9 @@ def test_sealed_file_opens_with_its_passphrase_alone(sealed: bytes) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda data: data[:-1], "is cut short or was altered"),
-        (lambda data: data[:60], "is cut short or was altered"),
-        (lambda data: altered(data, -1000), "is cut short or was altered"),
+        (lambda data: data[:-1], "is truncated or was changed"),
+        (lambda data: data[:60], "is truncated or was changed"),
+        (lambda data: altered(data, -1000), "is truncated or was changed"),
         (lambda data: data[:10], "is not an age file"),
         (lambda _: b"", "is not an age file"),
         (lambda _: b"PK\x03\x04", "is not an age file"),
@@ -627,7 +627,7 @@ def test_passphrase_is_typed_twice_or_comes_from_its_source(
     [
         ((WORDS, WORDS + "s"), "the two passphrases differ → type it again"),
         (("hunter2hunter2",) * 2, "the passphrase: can be guessed in 10^"),
-        (("", ""), "the passphrase: is empty → take six random words"),
+        (("", ""), "the passphrase: is empty → use six random words"),
         ((None,), "there is no terminal to ask for the passphrase at → name a file that holds it"),
     ],
 )

@@ -88,7 +88,7 @@ def test_a_worker_that_is_killed_fails_its_own_task_and_what_needs_it(
     report = home.doit("-n", "2", days=61)
     assert report.status in {1, 2}
     assert set(report.failed) == {"cert:media"}
-    assert "was ended by SIGKILL, as the system does when memory runs out → ./run doit" in report.failed["cert:media"]
+    assert "was ended by SIGKILL, as the system does without free memory → ./run doit" in report.failed["cert:media"]
     assert {one["name"] for one in report.data["not_reached"]} == {"release:media", "deploy:media"}
     assert {"cert:forge-mtls", "deploy:forge", "deploy:monitoring"} <= report.made.keys()
 
@@ -179,7 +179,7 @@ def test_a_program_is_spoken_with_beyond_the_thousandth_descriptor() -> None:
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (-9, "was ended by SIGKILL, as the system does when memory runs out"),
+        (-9, "was ended by SIGKILL, as the system does without free memory"),
         (-15, "was ended by SIGTERM"),
         (7, "ended with exit status 7"),
     ],

@@ -318,10 +318,10 @@ def test_an_included_file_is_read(folder: Path, line: str) -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("../outside.inc", "lies outside templates/"),
-        ("link.inc", "lies outside templates/"),
-        ("/etc/hostname", "lies outside templates/"),
-        ("gone.inc", "there is no such file beside this one"),
+        ("../outside.inc", "is outside templates/"),
+        ("link.inc", "is outside templates/"),
+        ("/etc/hostname", "is outside templates/"),
+        ("gone.inc", "does not exist relative to this file"),
         ("itself.inc", "templates/itself.inc includes itself"),
     ],
 )

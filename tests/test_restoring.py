@@ -263,7 +263,7 @@ def test_a_backup_with_a_damaged_certificate_of_a_ca_is_restored_and_says_so(
     assert invoke("revoke", "media", "--reason", "superseded", "--yes", home=real.path).status in {0, 2}
     serials = revoked(real, 1)
     said = invoke("restore", "damaged.age", "--passphrase-file", "words", "--yes", home=real.path)
-    assert "this is a fault of doit-pki" not in said.error
+    assert "this is a bug in doit-pki" not in said.error
     assert "ca/client/client-1/cert.pem: is damaged in this backup; no revocation is recovered from it" in said.out
     path.write_bytes(before)
     assert revoked(real, 1) == serials

@@ -53,7 +53,7 @@ def certificates_of_client(issued: Collection[Issued], common_name: str) -> list
 
 def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
     """Return the names that the next run moves from one leaf to another."""
-    uncached = (leaf for leaf in leaves.values() if project.cache.seen(leaf.artifact) is None)
+    uncached = (leaf for leaf in leaves.values() if project.cache.recalled(leaf.artifact) is None)
     changed = [leaf for leaf in uncached if not certificates.is_cached(project, leaf)]
     if not changed or not project.has_ledger:
         return []

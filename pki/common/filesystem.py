@@ -1,4 +1,4 @@
-"""Files as the operating system gives them: read without waiting, and left to the owner of their folder."""
+"""Read files without blocking, write them atomically and durably, and keep their owner."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ KINDS = {
 
 
 def read(path: Path | str) -> bytes | None:
-    """Return the content of a file, None when nothing has this name. Never waits for a pipe or a device.
+    """Return the content of a file, or None if it does not exist. Never blocks on a pipe or a device.
 
-    Raises PkiError that names what is there instead of a file, or why the file cannot be read.
+    Raises PkiError if it is not a file, or cannot be read.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -51,7 +51,7 @@ def read(path: Path | str) -> bytes | None:
 
 
 def read_if_possible(path: Path | str) -> bytes | None:
-    """Return the content of a file that only saves time or tells of the past, None when it cannot be read."""
+    """Return the content of a file that is not essential, such as a cache, or None if it cannot be read."""
     try:
         return read(path)
     except PkiError:
@@ -59,35 +59,37 @@ def read_if_possible(path: Path | str) -> bytes | None:
 
 
 def require_file(path: Path | str) -> None:
-    """Raise PkiError that names it when something other than a file has this name."""
+    """Raise PkiError if the path exists and is not a file."""
     if _kind(path):
         raise _not_a_file(path)
 
 
 def require_folder(path: Path) -> None:
-    """Raise PkiError that names it when something other than a folder or a file has this name.
+    """Raise PkiError if the path is something other than a folder or a file.
 
-    A file in place of a folder is named by what is to be made below it.
+    A file instead of a folder is reported when something is created in it.
     """
     if not path.is_dir() and (what := _kind(path)):
         shown = shlex.quote(str(path))
-        raise PkiError(f"{path}: is {what}, and no folder", f"ls -ld {shown}; then: mv {shown} {shown}.odd")
+        raise PkiError(f"{path}: is {what}, not a folder", f"ls -ld {shown}; then: mv {shown} {shown}.odd")
 
 
 def _not_a_file(path: Path | str) -> PkiError:
     shown = shlex.quote(os.fspath(path))
-    return PkiError(f"{path}: is {_kind(path)}, and no file", f"ls -ld {shown}; then: mv {shown} {shown}.odd")
+    return PkiError(f"{path}: is {_kind(path)}, not a file", f"ls -ld {shown}; then: mv {shown} {shown}.odd")
 
 
 def _kind(path: Path | str) -> str:
-    """Return what has this name instead of a file, as a phrase; empty for a file, and where there is nothing."""
+    """Return what the path is, as a phrase, or "" for a file and for nothing."""
     try:
         return KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "")
     except OSError as error:
         if not os.path.islink(path) or isinstance(error, PermissionError):
             return ""
         target = os.readlink(path)
-        return f"a link to {target}, which is not there" if isinstance(error, FileNotFoundError) else "a link to itself"
+        return (
+            f"a link to {target}, which does not exist" if isinstance(error, FileNotFoundError) else "a link to itself"
+        )
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -95,23 +97,23 @@ def _kind(path: Path | str) -> str:
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # renameat2(2)
 
 
-def exchange_names(one: Path, other: Path) -> bool:
-    """Let two names change places in one step; False, and nothing is changed, where that cannot be done."""
+def exchange_names(first: Path, second: Path) -> bool:
+    """Exchange two paths atomically (renameat2(2)). Returns False, without a change, if that is not supported."""
     try:
         rename = ctypes.CDLL(None).renameat2
     except AttributeError:
         return False
-    return bool(rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)
+    return bool(rename(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE) == 0)
 
 
 # -- owners -----------------------------------------------------------------------------------------------------------
 
 
 def give_to_folder_owner(file: int | Path, folder: Path) -> None:
-    """Give a file or folder that root made to the owner of the folder that holds it.
+    """Give a file or folder that root created to the owner of its folder.
 
-    One run as root must not shut out the account that runs doit otherwise. `file` is an open descriptor, or a path
-    whose last part is no link. Where the file system knows no owners, nothing happens.
+    Otherwise one run as root would lock out the account that normally runs doit. `file` is an open descriptor, or a path
+    that is not a link. Does nothing on a file system without owners.
     """
     if os.geteuid() != 0:
         return
@@ -125,7 +127,7 @@ def give_to_folder_owner(file: int | Path, folder: Path) -> None:
 
 
 def give_all_to_folder_owner(folder: Path) -> None:
-    """Do the same for everything below a folder that a program of others wrote as root."""
+    """Do the same for everything in a folder that another program wrote as root."""
     if os.geteuid() != 0:
         return
     give_to_folder_owner(folder, folder.parent)
@@ -138,14 +140,14 @@ SECRET, PUBLIC = 0o600, 0o644
 
 
 def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
-    """Put `data` at `path` atomically and durably; the mode holds from the first byte."""
+    """Write a file atomically and durably; its mode is set before the first byte is written."""
     write_all({path: (data, mode)})
 
 
 def write_all(files: Mapping[Path, tuple[bytes, int]]) -> None:
-    """Put several files in place, each with its mode: all are on disk before the first one is renamed.
+    """Write several files with their modes; all are on disk before the first one is renamed.
 
-    Raises PkiError that names the file; then none of those not yet renamed has changed.
+    Raises PkiError with the name of the file; files that are not renamed yet are unchanged then.
     """
     with StagedFiles(files) as waiting:
         waiting.flush()
@@ -153,7 +155,7 @@ def write_all(files: Mapping[Path, tuple[bytes, int]]) -> None:
 
 
 def append(path: Path, data: bytes) -> None:
-    """Add to the end of a file; a line that a killed run cut short is ended first. Raises PkiError that names it."""
+    """Append to a file, on a new line if a killed run left an incomplete one. Raises PkiError with its name."""
     require_file(path)
     with _named_errors(path), path.open("a+b") as file:
         give_to_folder_owner(file.fileno(), path.parent)
@@ -164,14 +166,14 @@ def append(path: Path, data: bytes) -> None:
 
 
 def temporary_path(path: Path) -> Path:
-    """Where the new content of a file waits for its name."""
+    """Return the temporary path for the new content of a file, in the same folder."""
     return path.with_name(f".{path.name}.new")
 
 
 class StagedFiles:
-    """Files written beside their places: on disk after `flush`, visible after `place`, gone again otherwise.
+    """Files under temporary names: on disk after `flush`, renamed by `place`, removed at the end otherwise.
 
-    `flush_meanwhile` flushes them in a thread, so that a ledger can be written at the same time; `place` waits for it.
+    `flush_meanwhile` flushes them in a thread, while the caller writes the ledger; `place` waits for it.
     """
 
     def __init__(self, files: Mapping[Path, tuple[bytes, int]]) -> None:
@@ -188,7 +190,7 @@ class StagedFiles:
                 with _named_errors(path):
                     handle = self._handles[path] = _open_new(self._waiting[path], mode)
                     give_to_folder_owner(handle, path.parent)
-                    # what is public may lie on a medium whose file system knows no modes (vfat refuses to set them)
+                    # a public file may be on a file system without modes: vfat refuses to set them
                     with suppress(PermissionError) if mode == PUBLIC else nullcontext():
                         os.fchmod(handle, mode)
                     _write_completely(handle, data)
@@ -207,11 +209,14 @@ class StagedFiles:
                 waiting.unlink()
 
     def flush(self) -> None:
+        """Flush the files to disk. Raises PkiError for the first one that fails."""
         if errors := flushing.flush_all(self._handles):
             path, error = next(iter(errors.items()))
             raise from_os_error(error, path, "cannot be written")
 
     def flush_meanwhile(self) -> None:
+        """Start to flush the files in a thread; `place` raises its error."""
+
         def flush() -> None:
             try:
                 self.flush()
@@ -221,7 +226,7 @@ class StagedFiles:
         self._thread = flushing.begin(flush)
 
     def place(self) -> None:
-        """Rename the files to their places, in the order in which they were given."""
+        """Rename the files to their final names, in the given order."""
         if self._thread:
             self._thread.join()
         if self._fault:
@@ -247,7 +252,7 @@ def _write_completely(handle: int, data: bytes) -> None:
 
 
 def _open_new(path: Path, mode: int) -> int:
-    """A new file, in folders that only their owner can write to; one that a killed run left in its place goes."""
+    """Create a file and missing folders, and return its descriptor; replaces a file that a killed run left."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
         return os.open(path, flags, mode)
@@ -259,7 +264,7 @@ def _open_new(path: Path, mode: int) -> int:
 
 
 def make_folder(path: Path, mode: int = 0o755) -> None:
-    """A folder and those above it that are missing, whatever the umask. Raises PkiError that names it."""
+    """Create a folder and its missing parents with `mode`, regardless of the umask. Raises PkiError with its name."""
     if not path.parent.is_dir():
         make_folder(path.parent)
     try:
@@ -269,21 +274,22 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
     except FileExistsError:
         require_folder(path)
     except OSError as error:
-        raise from_os_error(error, path, "cannot be made") from None
+        raise from_os_error(error, path, "cannot be created") from None
 
 
 def invalidate_cached(path: Path | str) -> None:
-    """Change the time of a file, so that nothing that was found of it before is believed in any process."""
+    """Change the modification time of a file, so that no process uses a cached finding about it."""
     with suppress(OSError):
         os.utime(path)
 
 
 def changed_files(files: Mapping[Path, tuple[bytes, int]]) -> dict[Path, tuple[bytes, int]]:
-    """Those of some files that are not on disk with this content and mode."""
+    """Return the files that are not on disk with this content and mode."""
     return {path: (data, mode) for path, (data, mode) in files.items() if read(path) != data or mode_of(path) != mode}
 
 
 def mode_of(path: Path | str) -> int | None:
+    """Return the permission bits of a file, or None if it does not exist."""
     try:
         return os.stat(path).st_mode & 0o7777
     except OSError:
@@ -291,7 +297,7 @@ def mode_of(path: Path | str) -> int | None:
 
 
 def size_of(path: Path | str) -> int:
-    """Bytes of a file, 0 where there is none."""
+    """Return the size of a file in bytes, 0 if it does not exist."""
     try:
         return os.stat(path).st_size
     except OSError:

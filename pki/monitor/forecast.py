@@ -120,9 +120,9 @@ def _profiles(project: Project, plan: Plan) -> Iterator[Notice]:
 
 def _dates(project: Project, leaf: Leaf) -> tuple[datetime, datetime] | None:
     """The dates of a certificate, which is looked at now where it was not yet; None where it is not as it should be."""
-    if project.cache.seen(leaf.artifact) is None:
+    if project.cache.recalled(leaf.artifact) is None:
         certificates.stale_reasons(project, leaf)
-    kept = project.cache.seen(leaf.artifact)
+    kept = project.cache.recalled(leaf.artifact)
     return (datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC)) if kept else None
 
 

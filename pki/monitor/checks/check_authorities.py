@@ -187,7 +187,7 @@ def _end(view: View, name: str) -> datetime | None:
     if GenerationName.parse(name).is_root:
         present = issued_crls.due_presigned(view.project, name)
         return None if present is None else present.next_update_utc  # an empty CRL is false
-    if seen := view.project.cache.seen(ArtifactId("crl", name)):
+    if seen := view.project.cache.recalled(ArtifactId("crl", name)):
         return datetime.fromtimestamp(seen[1], UTC)
     there = published(view.project, name)
     return None if there is None else there.next_update_utc

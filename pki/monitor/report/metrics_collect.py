@@ -43,7 +43,7 @@ def certificates(context: CheckContext) -> Samples:
 
 
 def _dates(project: Project, leaf: Leaf) -> tuple[float, float] | None:
-    if kept := project.cache.seen(leaf.artifact):
+    if kept := project.cache.recalled(leaf.artifact):
         return kept[0], kept[1]
     found = check_certificates.certificate(project, leaf)
     return (found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()) if found else None
@@ -116,7 +116,7 @@ def _crls(context: CheckContext) -> Samples:
 
 
 def _crl(project: Project, name: str) -> tuple[float, float, float] | None:
-    if kept := project.cache.seen(ArtifactId("crl", name)):
+    if kept := project.cache.recalled(ArtifactId("crl", name)):
         return kept[0], kept[1], kept[2]
     found = check_authorities.published(project, name)
     if found is None:
