@@ -448,7 +448,7 @@ REFUSED: dict[str, tuple[Prepare, list[str], str]] = {
     "a client that doit has not seen": (
         lambda _: None,
         ["admin@laptop", "--format", "pem", "--yes"],
-        "has no certificate yet",
+        "does not exist",
     ),
     "a revoked client": (revoke, ["admin", "--format", "pem", "--yes"], "is revoked"),
     "a damaged identity": (

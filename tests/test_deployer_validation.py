@@ -227,12 +227,12 @@ def test_a_selector_that_names_nothing_is_said_and_stops_no_host(home: Home, sel
 @pytest.mark.parametrize("artifact", ["tls:nobody", "tls", "crl:media", "trust:all", "ca:", "roots"])
 def test_an_artifact_that_is_none_is_said_with_those_that_are(home: Home, artifact: str) -> None:
     said = the_failure(managed(home, TARGET, MEDIA, f"# deploy-artifact: {artifact}"))
-    assert said.startswith(f"{FILE}:3: deploy-artifact: {artifact!r} is no artifact → tls:LEAF, ")
+    assert said.startswith(f"{FILE}:3: deploy-artifact: unknown artifact {artifact!r} → tls:LEAF, ")
 
 
 def test_an_artifact_that_is_none_is_said_in_a_body_too(home: Home) -> None:
     said = the_failure(managed(home, TARGET, MEDIA, '{{ artifact("trust:all") }}'))
-    assert "'trust:all' is no artifact" in said
+    assert "unknown artifact 'trust:all'" in said
     assert FILE in said
 
 

@@ -95,7 +95,7 @@ def test_after_every_loss_nothing_new_is_made_restore_is_named_and_then_nothing_
         (real.path / "build/report/status.json").unlink(missing_ok=True)
         assert status_of_run(real) != 0
         report = real.path / "build/report/status.json"
-        made = [one["name"] for one in json.loads(report.read_text())["made"]] if report.exists() else []
+        made = [one["name"] for one in json.loads(report.read_text())["changed"]] if report.exists() else []
         told = capsys.readouterr()
         assert "./run invoke restore FILE" in told.out + told.err
         signed = ("deploy:", "cert:", "crl:server", "crl:client", "authority:", "ceremony:")

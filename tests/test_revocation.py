@@ -121,7 +121,7 @@ def test_at_a_terminal_the_reason_and_a_yes_are_asked_for(
     serial = certificate(home).serial_number
     types(monkeypatch, "superseded", "perhaps")
     said = invoke("revoke", "admin")
-    assert (said.status, said.error) == (1, "nothing was changed: that was no yes\n")
+    assert (said.status, said.error) == (1, "cancelled; nothing was changed\n")
     assert listed(home) == set()
     types(monkeypatch, "superseded", "yes")
     assert invoke("revoke", "admin").status == 2
@@ -244,7 +244,7 @@ def test_a_withheld_certificate_is_issued_by_no_run_before_somebody_renews_it(wi
     for days in (0, 1):
         assert "cert:client-admin" not in withheld.doit(days=days).made
     assert listed(withheld) == {old}
-    text = "was revoked, and its replacement is withheld since 2026-11-23"
+    text = "was revoked; replacement stopped since 2026-11-23"
     assert notes(withheld)["cert:client-admin"] == (text, "./run invoke renew client-admin")
     [row] = [row for row in status_table.rows(withheld.project(), withheld.plan()) if row.name == "cert:client-admin"]
     assert (row.state, row.next) == ("withheld", text)
@@ -267,9 +267,9 @@ def test_a_withheld_server_certificate_that_was_lost_stops_its_host_alone(home: 
     shutil.rmtree(home.path / "build")
     report = home.doit()
     assert report.failed == {
-        "cert:media": "was revoked, and its replacement is withheld since 2026-11-23 → ./run invoke renew media"
+        "cert:media": "was revoked; replacement stopped since 2026-11-23 → ./run invoke renew media"
     }
-    assert [one["name"] for one in report.data["not_reached"]] == ["release:media", "deploy:media"]
+    assert [one["name"] for one in report.data["blocked"]] == ["release:media", "deploy:media"]
     assert "deploy:forge" in report.made
     assert invoke("renew", "media").status == 0
 

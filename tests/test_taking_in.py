@@ -127,7 +127,7 @@ def test_books_come_in_whole_whoever_kept_them(adopted: Home, old: OldCa, invoke
     assert [found[name].profile for name in sorted(found)] == ["client", "client", "server"]
     assert found["legacy:web"].names == ("web.old.example",)
     assert x509.load_pem_x509_certificate(found["legacy:bob"].pem.encode()) == old.issued[3]
-    assert adopted.doit().made == {"crl:legacy": "has no CRL yet"}
+    assert adopted.doit().made == {"crl:legacy": "did not exist"}
     crl = crl_of(adopted)
     assert crl.is_signature_valid(old.certificate.public_key())  # type: ignore[arg-type]
     assert crl.issuer == old.certificate.subject
@@ -431,7 +431,7 @@ def test_crl_comes_anew_by_its_own_rule(adopted: Home, invoke: Invoke) -> None:
     first = crl_of(adopted)
     assert first.next_update_utc == first.last_update_utc + 90 * DAY
     assert "crl:legacy" not in adopted.doit(days=29).made
-    assert adopted.doit(days=31).made["crl:legacy"] == "is 31 days old, a new one comes every 30"
+    assert adopted.doit(days=31).made["crl:legacy"] == "is 31 days old; refreshed every 30"
     assert judges.number(crl_of(adopted)) > judges.number(first)
 
 
@@ -795,7 +795,7 @@ def test_authority_that_left_pki_yaml_takes_its_crl_with_it(adopted: Home, invok
     invoke("ledger.import", "issuance_records")
     adopted.doit()
     adopted.edit("  legacy: {adopt: ca/legacy}\n", "")
-    assert "build/crl/legacy.crl is no longer wanted" in adopted.doit().made["cleanup:build"]
+    assert "build/crl/legacy.crl is no longer needed" in adopted.doit().made["cleanup:build"]
     assert not (adopted.path / "build/crl/legacy.crl").exists()
     assert invoke("plan").status == 0
 
@@ -849,5 +849,5 @@ def test_import_names_what_is_missing(home: Home, old: OldCa, invoke: Invoke) ->
 def test_project_without_an_adopted_authority_knows_none(home: Home) -> None:
     project = Project.open(home.path, START)
     assert project.inventory.authorities.adopted == {}
-    with pytest.raises(PkiError, match="is no artifact"):
+    with pytest.raises(PkiError, match="unknown artifact"):
         World.of(project).artifact_files("crl:legacy")

@@ -205,7 +205,7 @@ def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
         ),
         ("\n\n{% for i in range(10 ** 10) %}{% endfor %}", f"templates/one.conf:5: {limited_process.TOO_LONG}"),
         ("\n{{ 7 ** (7 ** 10) }}", f"templates/one.conf:4: {limited_process.TOO_LONG}"),
-        ("{{ artifact('tls:nobody') }}", "templates/one.conf:1: deploy-artifact: 'tls:nobody' is no artifact"),
+        ("{{ artifact('tls:nobody') }}", "templates/one.conf:1: deploy-artifact: unknown artifact 'tls:nobody'"),
     ],
     ids=lambda value: value[:30].replace("\n", " ") if isinstance(value, str) else None,
 )
@@ -423,7 +423,7 @@ def broken(home: Home) -> Home:
 def test_a_run_renews_publishes_and_delivers_all_that_does_not_depend_on_it(broken: Home) -> None:
     report = broken.doit(days=61)
     assert set(report.failed) == {"release:media", "template:nginx/extra.conf"}
-    assert [one["name"] for one in report.data["not_reached"]] == ["deploy:media"]
+    assert [one["name"] for one in report.data["blocked"]] == ["deploy:media"]
     assert {"cert:media", "crl:client-1", "crl:server-1", "deploy:forge", "deploy:monitoring"} <= report.made.keys()
     page = broken.read("build/report/status.html").decode()
     assert "templates/nginx/extra.conf: is a link to /nonexistent" in page

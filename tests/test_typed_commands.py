@@ -141,10 +141,10 @@ def test_a_run_that_is_part_of_a_command_says_nothing_where_there_was_nothing_to
     for is_part in (False, True):
         capsys.readouterr()
         assert Run(home.path, START, is_part=is_part).main(["release:media"]) == 0
-        assert ("nothing to do" in capsys.readouterr().out) is not is_part
+        assert ("up to date" in capsys.readouterr().out) is not is_part
     home.edit("jellyfin:", "films:")
     assert Run(home.path, START, is_part=True).main(["release:media"]) == 0
-    assert "made" in capsys.readouterr().out
+    assert "2 changed" in capsys.readouterr().out
 
 
 def test_a_project_that_is_read_only_is_named_in_a_sentence(
@@ -158,7 +158,7 @@ def test_a_project_that_is_read_only_is_named_in_a_sentence(
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
     assert Run(home.path, START).main([]) == 3
     said = capsys.readouterr().err
-    assert "nothing was run: " in said
+    assert "nothing was done: " in said
     assert f"Read-only file system\n→ mount it read-write: findmnt -T {home.path}/ca" in said
     assert "Traceback" not in said
     said = said_by(capsys, "ledger.list", pki_home=str(home.path), pki_now=START).error

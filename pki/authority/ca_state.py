@@ -16,7 +16,7 @@ def stale_reasons(project: Project, name: str) -> list[Reason]:
     """
     found = project.issuing(name)
     if found is None:
-        return [Why.NO_AUTHORITY()]
+        return [Why.NOT_CREATED()]
     if found.certificate.not_valid_after_utc < project.now:
         return [Why.AUTHORITY_EXPIRED(generation=found.name, date=f"{found.certificate.not_valid_after_utc:%Y-%m-%d}")]
     root = project.root_of(found.certificate)

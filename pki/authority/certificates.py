@@ -22,7 +22,7 @@ from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.durations import in_words
 from pki.common.errors import PkiError
-from pki.common.reasons import Outcome, Reason, Verb, Why, joined
+from pki.common.reasons import Outcome, Reason, Verb, Why, joined, joined_past
 from pki.common.remedies import here
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
@@ -161,7 +161,7 @@ def examine(project: Project, wanted: Leaf) -> Current | list[Reason]:
     path = project.store.bundle(wanted)
     data = filesystem.read(path)
     if data is None:
-        return [Why.NO_CERTIFICATE()]
+        return [Why.NOT_CREATED()]
     bundle = parse_bundle(data, project.verified)
     if bundle is None:
         return [Why.DAMAGED(file=path.name)]
@@ -196,7 +196,7 @@ def _key_faults(project: Project, wanted: Leaf, bundle: Bundle) -> Iterator[Reas
     if not (bundle.verified or is_pair(bundle)):
         yield Why.OTHER_PAIR()
     if key_kind(bundle.public) != wanted.key:
-        yield Why.OTHER_KIND(kind=key_kind(bundle.public), wanted=wanted.key)
+        yield Why.OTHER_KIND(kind=key_kind(bundle.public), expected=wanted.key)
 
 
 def _profile_faults(
@@ -300,7 +300,7 @@ def _id(wanted: Leaf) -> ArtifactId:
 def _verb(reasons: Iterable[Reason]) -> Verb:
     """Return what the issuance of a certificate is called: a renewal has other dates and nothing else."""
     codes = {one.code for one in reasons}
-    if Why.NO_CERTIFICATE in codes:
+    if Why.NOT_CREATED in codes:
         return Verb.ISSUED
     return Verb.RENEWED if codes <= {Why.DUE, Why.EXPIRED} else Verb.REISSUED
 
@@ -339,7 +339,7 @@ def issue(project: Project, wanted: Leaf, reasons: Iterable[Reason]) -> None:
             issuer=generation.name,
             artifact=_id(wanted),
             profile=wanted.profile,
-            reason=joined(reasons),
+            reason=joined_past(reasons),
             at=project.now,
         )
         if wanted.is_revoked:

@@ -50,5 +50,5 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
         for name in names:
             project.ledger.record_decision(ArtifactId("deploy", name), "root-accepted", root.fingerprint, project.now)
     for name in names:
-        screen.made(ArtifactId("deploy", name), f"{root.name} is accepted")
+        screen.done("accepted", ArtifactId("deploy", name), root.name)
     screen.line("next: ./run doit")

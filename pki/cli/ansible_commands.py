@@ -12,7 +12,7 @@ from invoke.exceptions import Exit
 from pki.cli.daily_commands import known
 from pki.cli.decorator import command, held_project_of, path_of, project_of
 from pki.common.errors import PkiError
-from pki.common.reasons import joined
+from pki.common.reasons import Verb, joined
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
 from pki.deploy.ansible import fleet, playbooks, runner
@@ -73,7 +73,7 @@ def collect(context: Context, events: str) -> None:
                 failed += 1
                 screen.failed(ArtifactId("deploy", host), error.message, error.hint)
             else:
-                screen.made(ArtifactId("deploy", host), joined(done) or "was as it should be")
+                screen.done(Verb.DEPLOYED if done else Verb.UNCHANGED, ArtifactId("deploy", host), joined(done))
     screen.line(f"{len(found) - failed} of {len(deliveries)} hosts have their release")
     if failed or left_out:
         raise Exit(code=1)

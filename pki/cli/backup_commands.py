@@ -43,7 +43,7 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     passphrase = _new_passphrase(context, project, passphrase_file)
     with _disk_errors():
         notes = backing_up.backup(project, target, passphrase)
-    screen.made("backup", f"{target}, read back and whole")
+    screen.done("created", "backup", f"{target}, read back and intact")
     for note in notes:
         screen.line(f"  {note}")
     if risk := backing_up.shared_fate(project, target):
@@ -97,7 +97,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
 
 
 def _say_restored(screen: Screen, work: Restore, found: Restored) -> None:
-    screen.made("project", f"{work.target}: {', '.join(found.placed)}, as of {work.at}")
+    screen.done("restored", "project", f"{work.target}: {', '.join(found.placed)}, as of {work.at}")
     if found.moved:
         screen.line(f"  was in the way, and is now in {found.aside}: {', '.join(found.moved)}")
     if found.kept:

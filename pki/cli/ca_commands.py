@@ -26,8 +26,9 @@ def change_passphrase(
             new=passphrase_in(context, passphrase_file),
             old=passphrase_in(context, old_passphrase_file),
         )
-    Screen().made(
+    Screen().done(
+        "changed",
         ArtifactId("authority", GenerationName.parse(generation).authority),
-        f"the key of {generation} has a new passphrase, from {source}",
+        f"the passphrase of {generation}, from {source}",
     )
     Screen().line("the last backup holds the old one; make a new one: ./run invoke backup")

@@ -69,7 +69,7 @@ def root(
     _look(held, now_of(context), despite)
     _confirm(context, held, [*_destroyed(lost, again), *plan_text.roots(held.request)], words)
     for name in steps.make_roots(held, _again(wanted, held, lost, again), lost):
-        screen.made(ArtifactId("authority", name), f"its key is in {held.vault.folder / name}")
+        screen.done("created", ArtifactId("authority", name), f"its key is in {held.vault.folder / name}")
     screen.line(f"go on: sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
 
 
@@ -149,7 +149,7 @@ def change_passphrase(
         _clock(now_of(context)),
         kept.begin_with,
     )
-    screen.made(ArtifactId("authority", root), f"its key has a new passphrase, in {target.folder / root}")
+    screen.done("changed", ArtifactId("authority", root), f"its key has a new passphrase, in {target.folder / root}")
     if to:
         screen.line(f"try the new drive, then destroy the old one: {place.folder}")
 

@@ -168,7 +168,7 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
             asked.request, asked.digest, _known(project), str(machine), hsm=hsm, project=home
         )
     digest, count = kits.write(target, PROGRAM, machine, files, hsm=hsm)
-    screen.made("kit", f"{target}, for {machine}")
+    screen.done("created", "kit", f"{target}, for {machine}")
     screen.line(
         f"print CEREMONY.txt in it: request {asked.request.number}"
         if waiting
@@ -203,7 +203,9 @@ def accept(context: Context, response: str, words: str = "") -> None:
         found = accept_response.brought(project, folder)
         first_roots = [root.name for root in found.request.roots]
         for name in first_roots:
-            screen.line(f"{name} is new; this project is going to believe it: SHA-256 {found.fingerprint(name)}")
+            screen.line(
+                f"new root certificate {name}; it will be trusted from now on: SHA-256 {found.fingerprint(name)}"
+            )
         digest = request_response.digest(found.answer.data)
         accept_response.confirm(
             found, words or first_words("response", "the ceremony", digest, accept_response.other_digests(found))
@@ -211,7 +213,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
         old = accept_response.file(project, found)
         project.ledger.close()
     for name, issuer in found.answer.certificates:
-        screen.made(ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
+        screen.done("accepted", ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
     for line in old:
         screen.note(
             "destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"

@@ -15,6 +15,7 @@ from pki.cli.decorator import command, held_project_of, home_of, project_as_it_i
 from pki.cli.json_output import ClientListOutput, ClientRow
 from pki.cli.revoke_command import Order, carry_out, chosen, consent
 from pki.common.errors import PkiError
+from pki.common.reasons import Verb
 from pki.common.terminal import Screen
 from pki.config import editing
 from pki.config.leaf_certificates import client_artifact
@@ -34,7 +35,7 @@ def add(context: Context, name: str, email: str) -> None:
         editing.write(editing.with_client(home_of(context) / "pki.yaml", name, email))
         if client_artifact(name) in project.withheld:
             project.ledger.record_decision(client_artifact(name), "released", "added again", project.now)
-    Screen().made("pki.yaml", f"clients.{name}: {email}")
+    Screen().done(Verb.UPDATED, "pki.yaml", f"added clients.{name}: {email}")
     run_doit(context)
 
 
@@ -80,7 +81,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
         except PkiError as error:
             Screen().failed("pki.yaml", error.message, f"take clients.{name} out of it yourself, then: ./run doit")
         else:
-            Screen().made("pki.yaml", f"clients.{name} is out of it")
+            Screen().done(Verb.UPDATED, "pki.yaml", f"removed clients.{name}")
 
     def insist() -> None:
         edit.insist_unchanged("nothing was revoked", again)
@@ -103,7 +104,7 @@ def _take_out_alone(context: Context, name: str) -> None:
         if _valid(project, name):
             raise PkiError(f"{name}: got a certificate meanwhile; nothing was changed", "type the same command again")
         editing.write(editing.without_client(home_of(context) / "pki.yaml", name))
-    Screen().made("pki.yaml", f"clients.{name} is out of it")
+    Screen().done(Verb.UPDATED, "pki.yaml", f"removed clients.{name}")
 
 
 @command
@@ -121,9 +122,10 @@ def installed(context: Context, name: str, serial: str = "") -> None:
         assert cert is not None
         project.ledger.record_decision(client_artifact(name), "installed", f"{cert.serial:x}", project.now)
     screen = Screen()
-    screen.made(
+    screen.done(
+        "recorded",
         client_artifact(name),
-        f"serial {cert.serial:x} is installed, and ends on {cert.not_after:%Y-%m-%d}",
+        f"serial {cert.serial:x} is installed; it expires on {cert.not_after:%Y-%m-%d}",
     )
     for other in issued.values():
         if other.serial != cert.serial and not other.revoked and other.not_after >= project.now:

@@ -142,7 +142,7 @@ def _export_sealed(
         )
         files[beside] = (told.page() if as_page else f"{passphrase}\n".encode(), filesystem.SECRET)
     _hand_out(project, identity, kind, files)
-    screen.made(client_artifact(identity.name), f"{target}, good until {_end(identity)}")
+    screen.done("exported", client_artifact(identity.name), f"{target}, valid until {_end(identity)}")
     if beside:
         screen.line(f"its passphrase is in {beside} and nowhere else: bring it there another way, then destroy it")
     else:
@@ -163,7 +163,7 @@ def _export_pem(project: Project, identity: Identity, folder: Path) -> None:
             folder.rmdir()
         raise
     screen = Screen()
-    screen.made(client_artifact(identity.name), f"{folder}, good until {_end(identity)}")
+    screen.done("exported", client_artifact(identity.name), f"{folder}, valid until {_end(identity)}")
     example = next(iter(mtls_names(project.inventory)), project.inventory.domains[0])
     screen.line(
         f"the key lies open in it:  curl --cert {folder}/tls.pem --cacert {folder}/roots.pem https://{example}/"
@@ -186,7 +186,7 @@ def _export_policy(project: Project, kind: str, path: Path) -> None:
         policy = chrome_policy.policy(mtls_names(said), clients, roots, said.domains, permitted_addresses(said))
         files, places = {target: (policy, filesystem.PUBLIC)}, chrome_policy.PLACES
     filesystem.write_all(files)
-    screen.made(kind, str(target))
+    screen.done("exported", kind, str(target))
     columns = ("on", "goes to", "the other files go to") if kind == "firefox-policy" else ("on", "goes to")
     screen.table("where it belongs", columns, places)
     screen.line("export it again when services, domains or authorities change")

@@ -25,7 +25,7 @@ from pki.cli.decorator import (
 from pki.cli.json_output import Due, Observed, PlanOutput, ReasonOutput, Remark, StatusOutput, StatusRow
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.common.reasons import Why, joined
+from pki.common.reasons import Verb, Why, joined
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
 from pki.config import loader
@@ -74,10 +74,10 @@ def plan(context: Context, json: bool = False) -> None:
             findings.append(one)
         else:
             screen.line(one.message)
-    fresh = len(found.artifacts) - len(coming)
-    idle = f"{fresh} fresh" if findings else f"nothing to do: {fresh} fresh"
-    more = f"; {counted(findings)}: {run_for(project.store.home)} invoke health" if findings else ""
-    screen.line(f"{f'{len(coming)} to do, {fresh} fresh' if coming else idle}{more}")
+    up_to_date = len(found.artifacts) - len(coming)
+    counts = f"{len(coming)} to do, {up_to_date} up to date" if coming else f"{up_to_date} tasks up to date"
+    more = f"; {counted(findings)}: see {run_for(project.store.home)} invoke health" if findings else ""
+    screen.line(f"{counts}{more}")
     if coming or faults or project.ledger_fault:
         raise Exit(code=2)
 
@@ -168,7 +168,7 @@ def renew(context: Context, name: str) -> None:
         if leaf.artifact in project.withheld:
             project.ledger.record_decision(leaf.artifact, "released", str(reason), project.now)
         certificates.issue(project, leaf, [reason])
-    Screen().made(leaf.artifact, str(reason))
+    Screen().done(Verb.RENEWED, leaf.artifact, reason.past)
     run_doit(context)
 
 

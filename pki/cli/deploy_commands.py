@@ -90,7 +90,7 @@ def bootstrap(
     if (receipt := delivery.receipt) and receipt.held:
         receipts.save(project.store.receipt(host), replace(receipt, held={}))  # the next run deploys these files
     level = "these files and no others" if scope == "certificates" else "their folders: as much as root on that host"
-    Screen().made(ArtifactId("deploy", host), f"{said_there}; it permits {level}")
+    Screen().done("prepared", ArtifactId("deploy", host), f"{said_there}; it permits {level}")
 
 
 def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_config: bool) -> None:
@@ -200,7 +200,7 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
     delivery = _delivery(context, project, host)
     receipt, present = delivery.receipt, Payload.of(project.store.release(host))
     if receipt is None or present is None:
-        raise PkiError(f"{host}: was never delivered to", f"./run invoke deploy.push {host}")
+        raise PkiError(f"{host}: first deployment", f"./run invoke deploy.push {host}")
     earlier, before = delivery.history.find(host, to, receipt.release).release.digest, delivery.pinned()
     if not yes:
         again = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
@@ -333,7 +333,7 @@ def _make(context: Context, name: str) -> bool:
     run = Run(home_of(context), now_of(context), evidence_of(context), is_part=True)
     if code := run.main([name]):
         raise Exit(code=code)
-    return bool(run.report.get("made"))
+    return bool(run.report.get("changed"))
 
 
 def _deliver(context: Context, delivery: Delivery) -> None:
@@ -341,7 +341,7 @@ def _deliver(context: Context, delivery: Delivery) -> None:
     _make(context, ArtifactId("release", delivery.host))
     with held_project_of(context) as project, _said_of(delivery.host):
         outcome = _deliveries(project)[delivery.host].deliver(project.now)
-    Screen().made(ArtifactId("deploy", delivery.host), str(outcome))
+    Screen().done(outcome.verb, ArtifactId("deploy", delivery.host), str(outcome))
 
 
 class _Looked(NamedTuple):

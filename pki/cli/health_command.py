@@ -83,4 +83,6 @@ def _print(found: list[Finding]) -> None:
         when += [f"until {one.until:%Y-%m-%d}"] if one.until else []
         screen.check(one.level.word, one.subject, one.message, ", ".join(when), str(one.remedy))
     count = sum(1 for one in found if one.level)
-    screen.line(f"{count} {'things want' if count > 1 else 'thing wants'} attention" if count else "all is well")
+    screen.line(
+        f"{count} {'findings require' if count > 1 else 'finding requires'} attention" if count else "all is well"
+    )

@@ -75,7 +75,7 @@ def _tell(told: LedgerImportOutput) -> None:
         screen.due("ledger", text)
         return
     if told.certificates or told.revocations:
-        screen.made("ledger", text)
+        screen.done("imported", "ledger", text)
         screen.line(f"./run doit issues crl:{name} with every revocation")
     else:
         screen.line(f"nothing new: the ledger holds {told.known} certificates of {name}")

@@ -57,7 +57,7 @@ def init(
         tree.pop("sandbox", None)
     made = scaffold.found(target, tree, PROGRAM)
     screen = Screen()
-    screen.made("project", f"{target}: {', '.join(made)}")
+    screen.done("created", "project", f"{target}: {', '.join(made)}")
     _say_what_follows(screen, target, sandbox="sandbox" in tree, in_git=_put_under_git(screen, target))
 
 
@@ -79,7 +79,7 @@ def _put_under_git(screen: Screen, folder: Path) -> bool:
     if not ask("init", "--quiet"):
         screen.line(f"git init failed in {folder}; the project is whole without it")
         return False
-    screen.made("git", f"{folder}/.git; nothing is committed")
+    screen.done("created", "git", f"{folder}/.git; nothing is committed")
     return True
 
 

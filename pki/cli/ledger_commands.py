@@ -168,7 +168,7 @@ def verify(context: Context, json: bool = False) -> None:
         raise Exit(code=1)
     events = project.ledger.events()
     head = f", head {events[-1].hash[:16]}" if events else ""
-    screen.line(f"ledger is whole: {len(events)} events{head}")
+    screen.line(f"ledger intact ({len(events)} events{head})")
 
 
 @command_with(may_lack="host")
@@ -225,7 +225,9 @@ def _say_recovered(told: Sequence[_TakenIn], failed: Mapping[str, PkiError], *, 
         screen.failed(ArtifactId("deploy", name), error.message, error.hint)
     _say_what_came_back(screen, told)
     if goes_on:
-        screen.made("ledger", "holds as many revocations as were seen, and goes on without the events that are lost")
+        screen.done(
+            "continued", "ledger", "without the lost events; it contains as many revocations as were seen before"
+        )
 
 
 @command_with(many=("without",))
@@ -234,12 +236,12 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
 
     First it takes back what the CRLs in build/ and on the hosts list; --without HOST for one that cannot be reached.
     What is lost is recorded in it. Look for a newer ledger first: restore, or the database's own dumps.
-    --json is for programs, and asks nothing: with --yes.
+    --json is for programs, and needs --yes: it does not prompt.
     """
     project, screen = project_of(context), Screen()
     fault = lost_ledger.acceptable(project)
     if json and not yes:
-        raise PkiError("--json asks nothing; nothing was written", "./run invoke ledger.accept-loss --json --yes")
+        raise PkiError("--json does not prompt; nothing was written", "./run invoke ledger.accept-loss --json --yes")
     if not json:
         screen.line(fault.evidence)
         screen.line("certificates that it does not know any more cannot be revoked by name; decisions in it are lost")
@@ -265,10 +267,10 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
 
 def _say_accepted(screen: Screen, accepted: Accepted, told: Sequence[_TakenIn]) -> None:
     if accepted.authorities:
-        screen.made("ledger", f"knows {', '.join(accepted.authorities)} again")
+        screen.done("recorded", "ledger", f"the certificates of {', '.join(accepted.authorities)}")
     if accepted.revocations:
-        screen.made("ledger", f"revoked, by the CRLs in build/: {', '.join(accepted.revocations)}")
-    screen.made("ledger", "goes on without the events that are lost")
+        screen.done("recorded", "ledger", f"revocations from the CRLs in build/: {', '.join(accepted.revocations)}")
+    screen.done("continued", "ledger", "without the lost events")
     _say_what_came_back(screen, told)
 
 
@@ -355,17 +357,19 @@ def _say_what_came_back(screen: Screen, told: Sequence[_TakenIn]) -> None:
         for one in some.learnt:
             artifact = ArtifactId("crl", one.generation)
             if one.serials:
-                screen.made(artifact, f"revoked, by number {one.number}: {crl_files.named(one.serials)}")
+                screen.done(
+                    "recorded", artifact, f"revocations from number {one.number}: {crl_files.named(one.serials)}"
+                )
             if one.is_newer:
-                screen.made(artifact, f"number {one.number} is taken: the next one is above it")
+                screen.done("recorded", artifact, f"number {one.number} is already used: the next number is higher")
         if some.is_empty:
             screen.line(f"{some.source} holds no CRL")
     learnt = [one for some in told for one in some.learnt]
     serials = {serial for one in learnt for serial in one.serials}
     if serials or any(one.is_newer for one in learnt):
-        screen.line(f"{len(serials)} revocations came back; CRLs that list them are made by ./run doit")
+        screen.line(f"{len(serials)} revocations recovered; ./run doit issues CRLs that list them")
     elif learnt:
-        screen.line("the ledger knew all of it")
+        screen.line("the ledger contained all of it already")
 
 
 TASKS = {"list": show_list, "show": show, "verify": verify, "recover": recover, "accept-loss": accept_loss}

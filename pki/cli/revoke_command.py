@@ -178,7 +178,7 @@ def consent(question: str, again: str) -> None:
     if not sys.stdin.isatty():
         raise PkiError("nothing was changed: nobody is there to say yes", f"{again} --yes")
     if typed(f"{question} (yes or no) ").strip().lower() not in {"yes", "y"}:
-        raise PkiError("nothing was changed: that was no yes")
+        raise PkiError("cancelled; nothing was changed")
 
 
 # -- what is done -----------------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def _record(context: Context, order: Order, going: Sequence[Issued]) -> bool:
             withhold={name: f"{one} {order.reason}" for name, one in withhold.items()},
         )
         for one in going:
-            Screen().made(one.artifact, f"serial {one.serial:x} revoked: {order.reason}")
+            Screen().done("revoked", one.artifact, f"serial {one.serial:x}: {order.reason}")
         project.ledger.close()
         order.also()
     return order.follows == "nothing" and bool(withhold)
@@ -266,7 +266,7 @@ def _publish(context: Context, plan: Plan, going: Sequence[Issued]) -> Published
     run = Run(home, now, evidence_of(context), is_part=True)
     code = run.main(["-n", str(min(hosts, WIDTH))] if hosts > 1 else [])
     report = run.report
-    failures = {one["name"]: ErrorCode.OTHER for one in report.get("not_reached", [])}
+    failures = {one["name"]: ErrorCode.OTHER for one in report.get("blocked", [])}
     failures |= {one["name"]: ErrorCode(one["code"]) for one in report.get("failed", [])}
     if not report or (
         code and not (failures or report["critical"])

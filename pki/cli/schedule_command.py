@@ -105,7 +105,7 @@ def _install_units(errand: Errand, screen: Screen) -> None:
     _call("systemctl", "enable", f"{errand.name}.timer")
     if RUNNING.is_dir():
         _call("systemctl", "restart", f"{errand.name}.timer")
-    screen.made("schedule", f"{errand.name}.timer runs doit as {errand.user} at {', '.join(errand.times)}")
+    screen.done("installed", "schedule", f"{errand.name}.timer runs doit as {errand.user} at {', '.join(errand.times)}")
 
 
 def _remove_units(errand: Errand) -> list[str]:
@@ -152,7 +152,7 @@ def _install_lines(errand: Errand, screen: Screen) -> None:
         raise PkiError("there is no crontab on this machine", "install cron, or: --systemd")
     before = _read_crontab(errand)
     _write_crontab(errand, [*cron.without(before, errand), *cron.lines(errand)])
-    screen.made("schedule", f"cron runs doit as {errand.user} at {', '.join(errand.times)}")
+    screen.done("installed", "schedule", f"cron runs doit as {errand.user} at {', '.join(errand.times)}")
 
 
 def _write_crontab(errand: Errand, lines: list[str]) -> None:
@@ -166,10 +166,10 @@ def _remove(errand: Errand, screen: Screen, *, yes: bool) -> None:
         return
     _agreed(f"take away what lets {' and '.join(present)} run doit", yes=yes)
     for path in _remove_units(errand):
-        screen.made("schedule", f"{path} is gone")
+        screen.done("removed", "schedule", str(path))
     if "cron" in present:
         _write_crontab(errand, cron.without(_read_crontab(errand), errand))
-        screen.made("schedule", f"the crontab of {errand.user} runs doit no more")
+        screen.done("removed", "schedule", f"the lines in the crontab of {errand.user}")
 
 
 def _call(*words: str, given: str | None = None) -> None:

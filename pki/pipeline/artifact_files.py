@@ -66,7 +66,7 @@ class ArtifactFiles:
             return [(service, home / file) for service, file in upstreams.ca_files(self._hosts[what]).items()]
         found = self._authority_files(kind, what)
         if not found:
-            raise PkiError(f"{name!r} is no artifact", NAMES)
+            raise PkiError(f"unknown artifact {name!r}", NAMES)
         self._paths[name] = found
         return found
 

@@ -64,7 +64,7 @@ GROUPS = {
 
 
 class Refused(Protocol):
-    """Tells those who should know that nothing was run; returns what became of each message."""
+    """Tells those who should know that nothing was done; returns what became of each message."""
 
     def __call__(
         self, home: Path, now: datetime, error: PkiError, inventory: Inventory | None, /, *, is_read: bool
@@ -76,7 +76,7 @@ class EndOfRun:
     """What happens at the end of a run: the entry points give it to the pipeline, which knows no pages and no mail.
 
     `notes` are the actions that are required of people, `calendar` writes what people must do in the years to come and
-    returns the files that it wrote, `monitor` looks at the whole project, `refused` tells that nothing was run.
+    returns the files that it wrote, `monitor` looks at the whole project, `refused` tells that nothing was done.
     """
 
     notes: Callable[[Project, Plan], Iterable[Note]]
@@ -127,7 +127,7 @@ class DoitRun:
 
     @property
     def report(self) -> Mapping[str, Any]:
-        """What this run did, as it is written into build/report/status.json; empty when nothing was run."""
+        """What this run did, as it is written into build/report/status.json; empty when nothing was done."""
         return self._reporter.report
 
     @cached_property
@@ -152,7 +152,7 @@ class DoitRun:
             self.project.store.insist_on_locks()
             artifacts = self.plan.artifacts
         except InventoryError as error:
-            raise self._nothing(error, "nothing was run, because the inventory is wrong:\n" + str(error)) from None
+            raise self._nothing(error, f"pki.yaml is invalid; nothing was done\n{error}") from None
         except Exception as error:  # noqa: BLE001 - a bug in planning is told as everything else is
             found = of_any(error)
             raise self._nothing(found, _refusal(found)) from None
@@ -217,7 +217,7 @@ class DoitRun:
 
 
 def _refusal(error: PkiError) -> str:
-    return f"nothing was run: {error.message}" + (f"\n→ {error.hint}" if error.hint else "")
+    return f"nothing was done: {error.message}" + (f"\n→ {error.hint}" if error.hint else "")
 
 
 def _task(artifact: Artifact) -> Task:

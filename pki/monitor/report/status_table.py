@@ -176,7 +176,7 @@ def _leaf_row(project: Project, leaf: Leaf) -> Row:
     if stopped := certificates.replacement_stopped(project, name):
         return Row(name, "withheld", "", joined(stopped), "a person")
     if isinstance(held, list):
-        missing = held == [Why.NO_CERTIFICATE()]
+        missing = held == [Why.NOT_CREATED()]
         return Row(name, "missing" if missing else "due", "", joined(held), "doit")
     left = _left(project, held.not_after)
     if waits := certificates.blocked_by(project, leaf):
