@@ -882,11 +882,9 @@ def test_a_narrow_terminal_keeps_columns_and_breaks_nothing_that_is_to_be_typed(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
-    Screen().check(
-        "warning", "crl:root-1", "no pre-signed CRL of its series of pre-signed CRLs is valid now; " * 3, "", PUT_BACK
-    )
+    Screen().check("warning", "crl:root-1", "none of its pre-signed CRLs is valid now; " * 3, "", PUT_BACK)
     first, *rest, typed = capsys.readouterr().out.splitlines()
-    assert first.startswith("warning   crl:root-1               no pre-signed CRL of its series of pre-signed CRLs")
+    assert first.startswith("warning   crl:root-1               none of its pre-signed CRLs is valid now")
     assert rest
     assert all(line.startswith(" " * 35) and line[35] != " " for line in rest)
     assert typed == f"{'':35}→ {PUT_BACK}"

@@ -151,7 +151,7 @@ def test_a_gap_in_the_ladder_is_told(fresh: Home) -> None:
     gone.unlink()
     found = checked(fresh)["crl:root-1"]
     assert (found.level, found.remedy.partition(";")[0]) == (Level.WARNING, BACK)
-    assert found.message == "no pre-signed CRL of its series of pre-signed CRLs covers 2027-12-18 to 2028-11-12"
+    assert found.message == "none of its pre-signed CRLs covers 2027-12-18 to 2028-11-12"
     assert level_of(fresh, "crl:root-1", 361) == "critical"  # thirty days before
     assert first.exists()
 
@@ -160,7 +160,7 @@ def test_without_a_valid_rung_every_server_refuses_every_client_when_the_last_on
     for path in presigned_crls(home):
         path.unlink()
     found = checked(home)["crl:root-1"]
-    said = "no pre-signed CRL of its series of pre-signed CRLs is valid now; needs a ceremony; every server refuses every client"
+    said = "none of its pre-signed CRLs is valid now; needs a ceremony; every server refuses every client"
     assert (found.level, found.until) == (Level.CRITICAL, home.moment(390) - timedelta(hours=1))
     assert found.message == f"{said} from 2027-12-18 on, when the one that they have ends"
     assert found.remedy == f"{BACK}; or: PKI_HOME={home.path} ./run invoke ceremony.request --crls"
@@ -272,8 +272,8 @@ def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
     found = checked(remote)
     assert found["hold:media"].remedy == "./run invoke deploy.push media"
     assert found["hold:media"].since == START
-    assert found["proof:media"].level is Level.NOTICE
-    assert found["proof:media"].message == "jellyfin not verified: could not be reached"
+    assert found["verification:media"].level is Level.NOTICE
+    assert found["verification:media"].message == "jellyfin not verified: could not be reached"
 
 
 def test_what_receipts_say_is_read_once_and_again_when_one_is_written(
@@ -508,7 +508,7 @@ FAILED = "could not be brought up to date: systemctl-reload-caddy failed with 1;
     ("fault", "told"),
     [
         (Fault.SILENT, {"deploy:media": FAILED, "service:media/jellyfin": SILENT}),
-        ("", {"deploy:media": FAILED, "proof:media": "jellyfin not verified: both get 403"}),
+        ("", {"deploy:media": FAILED, "verification:media": "jellyfin not verified: both get 403"}),
     ],
 )
 def test_what_a_delivery_saw_of_a_service_is_not_told_beside_what_is_wrong_now(

@@ -14,7 +14,7 @@ from pki.config.leaf_certificates import CANARY, PROBE
 from pki.deploy import preflight
 from pki.deploy.payload import Payload
 from pki.ledger.database import Database
-from pki.ledger.ledger import Ledger
+from pki.ledger.ledger import SqlLedger
 from pki.ledger.types import Issued
 from pki.monitor import forecast
 from pki.monitor.report import status_table
@@ -117,7 +117,7 @@ def test_a_run_that_is_killed_before_it_is_revoked_shows_nothing_and_the_next_on
 
     home.edit("proxy: haproxy\n", "proxy: haproxy\n    deliver: ssh\n")
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "record_revocation", broken)
+        patch.setattr(SqlLedger, "record_revocation", broken)
         assert CERT in made(home).failed
     assert not (home.path / f"build/certs/{CANARY}/tls.pem").exists()
     assert made(home).status == 0

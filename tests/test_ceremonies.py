@@ -669,7 +669,7 @@ def test_a_root_that_handed_over_can_be_destroyed_and_nothing_is_asked_of_it_aga
     assert rolled.doit(days=30).status == 0
     names = ("client-1", "client-2", "root-1", "root-2")
     assert crl_issuers(rolled) == {rolled.certificate(name).subject for name in names}
-    asked = rolled.ask(RequestOptions(generations=("server",), series=True), days=40).request
+    asked = rolled.ask(RequestOptions(generations=("server",), crls=True), days=40).request
     assert asked.root_names == ("root-2",)
     rolled.ceremony(RequestOptions(generations=("server",)), days=41)
     assert rolled.doit(days=41).status == 0

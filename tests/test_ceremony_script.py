@@ -27,9 +27,7 @@ OF_TOOLS = {  # what other programs say, or what a person types
     *("Input/output error", "Read-only file system", "sh run"),
     *("can't find LABEL=…", "target is busy", "No idea what … is", "ceremony.request", "ceremony.kit"),
 }
-NO_LONGER = (
-    r"\b(stick|medium|laptop|project|change the passphrase|fix|pre-signed CRL|series of pre-signed CRLs|overlap)s?\b"
-)
+NO_LONGER = r"\b(stick|medium|laptop|house|rewrap|mend|rung|ladder|handover)s?\b"
 
 
 @pytest.fixture(scope="module")

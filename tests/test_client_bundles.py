@@ -21,7 +21,7 @@ import tasks
 from pki.ceremony.online.make_request import RequestOptions
 from pki.cli.program import Program
 from pki.common.errors import LedgerError
-from pki.ledger.ledger import Ledger
+from pki.ledger.ledger import SqlLedger
 from pki.x509.export import chrome_policy, mobileconfig, passphrase_sheet
 from pki.x509.export.client_identity import Identity
 from pki.x509.export.generated_passphrase import ALPHABET, new_passphrase
@@ -374,7 +374,7 @@ def test_what_the_ledger_cannot_take_is_not_handed_out(desk: Desk, monkeypatch: 
     def full(*_: object) -> None:
         raise LedgerError("ca/ledger.db: database or disk is full")
 
-    monkeypatch.setattr(Ledger, "record_decision", full)
+    monkeypatch.setattr(SqlLedger, "record_decision", full)
     arguments = ["--passphrase-to", "pw"] if kind == "p12" else []
     code, said = desk.export("admin", "--format", kind, "--yes", *arguments)
     assert (code, "disk is full" in said) == (1, True)

@@ -750,7 +750,7 @@ def test_the_page_loads_nothing_while_it_stays_as_it_is(home: Home) -> None:
 import sys
 from datetime import datetime
 from pathlib import Path
-from pki.pipeline import Run
+from pki.monitor.report.run import Run
 status = Run(Path({str(home.path)!r}), datetime.fromisoformat({home.moment().isoformat()!r})).main([])
 assert not status and not {{"segno", "shamir_mnemonic", "pki.authority.trust_page.page"}} & sys.modules.keys()
 """

@@ -109,7 +109,7 @@ def test_what_a_ledger_lost_and_learnt_again_is_said_for_programs(home: Home, in
 
 
 def test_a_damaged_ledger_is_said_with_what_is_wrong(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pki.ledger.ledger.Ledger.verify", lambda _ledger: ["event 3: was changed"])
+    monkeypatch.setattr("pki.ledger.ledger.SqlLedger.verify", lambda _ledger: ["event 3: was changed"])
     said = invoke("ledger.verify", "--json")
     content = json.loads(said.out)
     assert (said.status, content["intact"], content["faults"]) == (1, False, ["event 3: was changed"])

@@ -22,7 +22,7 @@ from pki.common import sealed_records
 from pki.common.errors import LedgerError
 from pki.ledger import database, last_seen
 from pki.ledger.database import Database
-from pki.ledger.ledger import Ledger
+from pki.ledger.ledger import SqlLedger
 from pki.ledger.types import Issued
 from pki.x509 import crl_signing
 from pki.x509.revocation import Entry
@@ -93,8 +93,8 @@ def content(home: Home) -> list[str]:
         return list(db.iterdump())
 
 
-def ledger(home: Home) -> Ledger:
-    return Ledger("sqlite", home.path / "ca")
+def ledger(home: Home) -> SqlLedger:
+    return SqlLedger("sqlite", home.path / "ca")
 
 
 def test_an_older_ledger_keeps_every_row_and_hash_and_gets_an_identity(old: Home) -> None:
@@ -308,7 +308,7 @@ def test_a_ledger_that_cannot_be_written_is_read_and_nothing_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_log: bool
 ) -> None:
     """As on a read-only file system; what is only in SQLite's log is read too, and no file is made or changed."""
-    writer = Ledger("sqlite", tmp_path / "ca")
+    writer = SqlLedger("sqlite", tmp_path / "ca")
     writer.record_decision("cert:media", "withheld", "why", START)
     reader = sqlite3.connect(tmp_path / "ca/ledger.db")
     reader.execute("select * from sqlite_schema").fetchone()  # whoever reads keeps the log from being folded in
@@ -318,7 +318,7 @@ def test_a_ledger_that_cannot_be_written_is_read_and_nothing_is_recorded(
     files = {path.name: path.read_bytes() for path in (tmp_path / "ca").iterdir() if path.suffix != ".db-shm"}
     assert bool(files.get("ledger.db-wal")) == has_log
     monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.W_OK)
-    closed = Ledger("sqlite", tmp_path / "ca")
+    closed = SqlLedger("sqlite", tmp_path / "ca")
     assert [one.decision for one in closed.decisions()] == ["withheld"]
     assert closed.verify() == []
     with pytest.raises(LedgerError, match=r"ledger\.db: cannot be opened"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pki.common.errors import LedgerError
-from pki.ledger.ledger import Ledger
+from pki.ledger.ledger import SqlLedger
 from pki.ledger.types import LOOK_AT_DISK, PUT_BACK
 from tests.ceremonies import RealHome
 from tests.commands import said_by
@@ -20,7 +20,7 @@ from tests.conftest import START, Home
 from tests.copies import copy_project
 
 SAMPLES = int(os.environ.get("PKI_SAMPLES", "40"))
-Read = Callable[[Ledger], object]
+Read = Callable[[SqlLedger], object]
 READERS: dict[str, Read] = {
     "certificates": lambda ledger: ledger.certificates(),
     "decisions": lambda ledger: ledger.decisions(),
@@ -65,10 +65,10 @@ def ledger(home: Home) -> Path:
     return home.path / "ca/ledger.db"
 
 
-def opened(path: Path) -> Ledger:
+def opened(path: Path) -> SqlLedger:
     for side in ("-wal", "-shm"):
         path.with_name(path.name + side).unlink(missing_ok=True)
-    return Ledger("sqlite", path.parent, lambda: None, lambda: None)
+    return SqlLedger("sqlite", path.parent, lambda: None, lambda: None)
 
 
 def changed(path: Path, statement: str) -> None:

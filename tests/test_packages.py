@@ -141,6 +141,12 @@ def test_there_is_no_import_cycle() -> None:
     assert cycle(graph(PACKAGE)) == []
 
 
+def test_no_module_of_ours_is_imported_by_a_text() -> None:
+    """What a text imports has the type Any; where start-up time matters, an import is inside a function."""
+    by_text = re.compile(r"""(?:import_module|__import__)\(f?["']pki[."']""")
+    assert [name for name, path in modules(PACKAGE).items() if by_text.search(path.read_text())] == []
+
+
 def test_nothing_is_imported_for_the_type_checker_alone() -> None:
     assert [str(path) for path in modules(PACKAGE).values() if "TYPE_CHECKING" in path.read_text()] == []
 

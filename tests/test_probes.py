@@ -567,12 +567,12 @@ def test_what_a_sweep_saw_goes_before_what_a_delivery_could_not_reach(remote: Ho
     taken = receipt.load(path)
     assert taken
     receipt.save(path, replace(taken, verification={"jellyfin": NOT_VERIFIED}))
-    assert checked(remote)["proof:media"].level is Level.NOTICE
+    assert checked(remote)["verification:media"].level is Level.NOTICE
     assert checked(remote, of("jellyfin", "media")).keys() == {"services"}
     receipt.save(
         path, replace(taken, verification={"jellyfin": Verification(Verdict.UNDECIDED, "not verified: both get 403")})
     )
-    assert checked(remote, of("jellyfin", "media")).keys() == {"services", "proof:media"}
+    assert checked(remote, of("jellyfin", "media")).keys() == {"services", "verification:media"}
 
 
 def test_old_versions_of_tls_are_a_notice_that_says_where_to_look(home: Home) -> None:

@@ -17,7 +17,7 @@ import sqlalchemy as sql
 
 from pki.backup import place_files
 from pki.backup.restore import Restore
-from pki.ledger.ledger import Ledger
+from pki.ledger.ledger import SqlLedger
 from pki.ledger.tables import metadata
 from pki.monitor.report.run import Run
 from tests import judges
@@ -381,8 +381,8 @@ def test_the_note_of_the_restored_backup_agrees_with_its_ledger(real: RealHome, 
     assert (note["file"], note["ledger"]["head"]) == ("b.age", events[-1].hash)
 
 
-def closing_ledger(home: Home) -> closing[Ledger]:
-    return closing(Ledger("sqlite", home.path / "ca"))
+def closing_ledger(home: Home) -> closing[SqlLedger]:
+    return closing(SqlLedger("sqlite", home.path / "ca"))
 
 
 # -- a ledger in a database of its own --------------------------------------------------------------------------------
@@ -420,7 +420,7 @@ def test_with_a_ledger_elsewhere_nothing_is_recorded_before_the_restore_and_then
     assert status_of_run(external) != 0
     told = capsys.readouterr()
     assert "./run invoke restore FILE" in told.out + told.err
-    with closing(Ledger(POSTGRES, tmp_path)) as ledger:
+    with closing(SqlLedger(POSTGRES, tmp_path)) as ledger:
         assert ledger.events() == before
     restore(invoke, external.path)
     assert external.doit(days=1).status == 0

@@ -156,7 +156,7 @@ def test_missing_rung_of_a_root_is_a_day_without_a_valid_crl(real: RealHome) -> 
     assert (
         real.doit(days=(end - START).days + 1)
         .failed["crl:root-1"]
-        .startswith("no pre-signed CRL of its series of pre-signed CRLs is valid now")
+        .startswith("none of its pre-signed CRLs is valid now")
     )
 
 

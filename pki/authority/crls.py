@@ -136,7 +136,7 @@ def unrecorded(project: Project, generation: str) -> frozenset[int]:
 
 
 def due_presigned(project: Project, root: str) -> x509.CertificateRevocationList | None:
-    """The newest pre-signed CRL of a root's series of pre-signed CRLs that has begun and not ended, and lists all that the ledger says is revoked.
+    """The newest pre-signed CRL of a root that has begun and not ended, and lists all that the ledger says is revoked.
 
     An older pre-signed CRL that lacks a revocation would take it back: servers believe the newest thisUpdate, not the number.
     """
@@ -279,7 +279,7 @@ def issue_external_crl(project: Project, name: str) -> Outcome:
 
 
 def publish_root_crl(project: Project, root: str) -> Outcome:
-    """Publish the pre-signed CRL of the root's series of pre-signed CRLs that is due: which one it is follows from the clock, as with a signature."""
+    """Publish the pre-signed CRL of the root that is due: which one it is follows from the clock, as with a signature."""
     if project.has_ledger and not project.ledger_fault:
         _recover(project, root)
     presigned_crl = due_presigned(project, root)

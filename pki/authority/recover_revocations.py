@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 
 from cryptography import x509
@@ -141,5 +140,6 @@ def copied(path: Path) -> Iterator[Path]:
 
 
 def _open(folder: Path, *, is_copy: bool = False) -> Ledger:
-    found: Ledger = import_module("pki.ledger.ledger").Ledger("sqlite", folder, is_copy=is_copy)
-    return found
+    from pki.ledger.ledger import SqlLedger  # noqa: PLC0415 - SQLAlchemy takes long to import
+
+    return SqlLedger("sqlite", folder, is_copy=is_copy)

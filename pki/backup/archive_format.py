@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -96,7 +95,9 @@ def ledger_head(data: bytes, name: str) -> dict[str, Any]:
     """Number of events and hash of the newest, of a ledger that is whole; `name` is what messages call it."""
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "ledger.db").write_bytes(data)
-        ledger = import_module("pki.ledger.ledger").Ledger("sqlite", Path(scratch), is_copy=True)
+        from pki.ledger.ledger import SqlLedger  # noqa: PLC0415 - SQLAlchemy takes long to import
+
+        ledger = SqlLedger("sqlite", Path(scratch), is_copy=True)
         try:
             faults, newest = ledger.verify(), ledger.events(last=1)
         except PkiError as error:

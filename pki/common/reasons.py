@@ -67,9 +67,9 @@ class Why(Enum):
     CRL_NUMBER = "has number {number}, but the last CRL in the ledger has {last}"
     CRL_LACKS = "{count}"
     CRL_UNRECORDED = "lists {count} that the ledger does not contain"
-    OTHER_PRESIGNED = "the next pre-signed CRL is due"
+    OTHER_PRESIGNED = "another of its pre-signed CRLs is due"
     PRESIGNED_LACKS = "its pre-signed CRL {number} does not list the revoked {serials}, and is never published"
-    NO_PRESIGNED = "no pre-signed CRL is valid now; needs a ceremony"
+    NO_PRESIGNED = "none of its pre-signed CRLs is valid now; needs a ceremony"
     ASKED_FOR = "requested"
     BY_HAND = "requested with invoke renew"
 

@@ -56,7 +56,7 @@ from pki.x509.revocation import REASONS, Entry
 ASKED_ONE_BY_ONE = 500  # serial numbers in one statement; with more of them, reading every row is quicker
 
 
-class Ledger:
+class SqlLedger:
     """The ledger of one project. Opened when first asked, and once more in each process that a run forks.
 
     `guard` raises LedgerError where nothing may be recorded; what recovers a ledger is recorded nevertheless. Nothing at

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from importlib import import_module
 
 from pki.common.errors import PkiError
 from pki.config import identifiers
@@ -39,7 +38,9 @@ def _ceremony_faults(project: Project) -> list[str]:
     found: list[str] | None = project.cache.recall("ceremonies", "")
     if found is None:
         try:
-            faults = import_module("pki.ceremony.audit").records(ca).faults
+            from pki.ceremony import audit  # noqa: PLC0415 - needed where a file is damaged
+
+            faults = audit.records(ca).faults
         except PkiError as error:
             faults = [error.message]
         found = [str(fault).replace(f"{project.store.home}/", "") for fault in faults]

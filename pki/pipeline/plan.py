@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from typing import Any
 from urllib.parse import quote
 
 from pki.authority import ca_state, certificates, crls, trust_bundles, trust_page
@@ -151,7 +149,9 @@ def _make_authority(project: Project, name: str) -> Outcome:
     if not reasons:
         return Outcome(Verb.UPDATED, tuple(done))
     if project.inventory.sandbox:
-        import_module("pki.ceremony.online.sandbox_ceremony").ceremony(project)
+        from pki.ceremony.online import sandbox_ceremony  # noqa: PLC0415 - takes long, and most runs need none
+
+        sandbox_ceremony.ceremony(project)
         reasons = ca_state.stale_reasons(project, name)
     if reasons and (found := project.issuing(name)) is None:
         raise project.missing_authority(name)
@@ -180,20 +180,18 @@ def _requests(project: Project) -> Iterator[Artifact]:
 
 
 def _make_request(project: Project) -> Outcome:
+    from pki.ceremony.online import make_request  # noqa: PLC0415 - takes long, and most runs need none
+
     if needs.needs(project):
-        _asking().prepare(project)
+        make_request.prepare(project)
     return Outcome(Verb.CREATED)
 
 
 def _request_stale(project: Project) -> list[Reason]:
-    found = needs.needs(project)
-    reasons: list[Reason] = _asking().uncovered(project, found) if found else []
-    return reasons
+    from pki.ceremony.online import make_request  # noqa: PLC0415 - takes long, and most runs need none
 
-
-def _asking() -> Any:
-    """What a ceremony is asked with; it is needed so rarely that no other run spends the time to load it."""
-    return import_module("pki.ceremony.online.make_request")
+    needed = needs.needs(project)
+    return make_request.uncovered(project, needed) if needed else []
 
 
 def _certificate_path(project: Project, authority: str) -> str:
@@ -281,8 +279,9 @@ def _trust_page_stale(project: Project, files: list[str]) -> list[Reason]:
 
 def _trust_files(project: Project) -> dict[str, bytes]:
     """Loaded when the page may have to change: no other run spends the time."""
-    made: dict[str, bytes] = import_module("pki.authority.trust_page.page").files(project)
-    return made
+    from pki.authority.trust_page import page  # noqa: PLC0415 - takes longer than the rest of a run with nothing to do
+
+    return page.files(project)
 
 
 def _write_derived(project: Project, contents: Callable[[Project], dict[str, bytes]]) -> Outcome:

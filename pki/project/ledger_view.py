@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
 from pki.common.cache import Cache
@@ -66,10 +65,9 @@ class LedgerView:
         if not (self.store.ca / last_seen.PROJECT_ID).exists():
             self.insist_on_roots()  # opening it might make one
         # SQLAlchemy takes longer to import than the rest of a run with nothing to do, which has no use for it.
-        opened: Ledger = import_module("pki.ledger.ledger").Ledger(
-            self.inventory.ledger, self.store.ca, self.insist_on_ledger, self.clock.insist
-        )
-        return opened
+        from pki.ledger.ledger import SqlLedger  # noqa: PLC0415 - as said above
+
+        return SqlLedger(self.inventory.ledger, self.store.ca, self.insist_on_ledger, self.clock.insist)
 
     def last_event(self) -> datetime | None:
         """When the newest event was recorded; None while there is no ledger, or nothing in it."""

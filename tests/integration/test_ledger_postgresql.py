@@ -13,7 +13,7 @@ import sqlalchemy as sql
 from sqlalchemy.engine import Engine
 
 from pki.ledger import last_seen
-from pki.ledger.ledger import Ledger
+from pki.ledger.ledger import SqlLedger
 from pki.ledger.types import FOREIGN, UNREADABLE
 from pki.project.project import Project
 from tests import old_ledgers
@@ -165,9 +165,9 @@ def test_an_upgrade_that_fails_at_any_step_leaves_the_database_as_it_was(
     while server.dump(address) == before:
         step += 1
         with interrupted(step):
-            Ledger(address, home.path / "ca").events()
+            SqlLedger(address, home.path / "ca").events()
     assert step > 12
-    found = Ledger(address, home.path / "ca")
+    found = SqlLedger(address, home.path / "ca")
     assert found.verify() == []
     found.record_decision("cert:media", "released", "", START)
     assert found.verify() == []

@@ -139,7 +139,7 @@ def series_alarm(project: Project) -> timedelta:
 
 
 def series_end(project: Project, root: str) -> datetime | None:
-    """When the last pre-signed CRL of a root's series of pre-signed CRLs ends."""
+    """When the last pre-signed CRL of a root ends."""
     return max(
         (end for presigned_crl in project.presigned_crls(root) if (end := presigned_crl.crl.next_update_utc)),
         default=None,

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib import import_module
 from typing import Any
 
 from pki.common import filesystem
@@ -20,7 +19,6 @@ from pki.project.layout import Store
 from pki.project.secrets import Passphrases
 
 EMAIL = "email"
-LETTER, MAIL, NOTIFY = "pki.monitor.alerts.mail_text", "pki.monitor.alerts.smtp", "pki.monitor.alerts.notify"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,8 @@ class Sender:
         return Channel(decision.after), Telling(name, mail_text.subject)
 
     def _mail_text(self, decision: Decision, found: Sequence[Finding], channel: Channel) -> Any:
-        mail_texts = import_module(LETTER)  # with what it stands on, so rarely needed that no other run loads it
+        from pki.monitor.alerts import mail_text as mail_texts  # noqa: PLC0415 - rarely needed, and so is what it imports
+
         late = ""
         if channel.failing_since:
             late = f"Earlier messages could not be sent since {channel.failing_since[:10]}: {channel.message}"
@@ -122,16 +121,20 @@ class Sender:
         """Send a letter; returns what some of those who should get it have against it."""
         secrets = Passphrases(self._place, self._to.secrets)
         if name != EMAIL:
-            import_module(NOTIFY).send(name, _secret(secrets, name), mail_text.subject, mail_text.brief)
+            from pki.monitor.alerts import notify  # noqa: PLC0415 - Apprise takes long to import
+
+            notify.send(name, _secret(secrets, name), mail_text.subject, mail_text.brief)
             return None
-        said, mail = self._to.alerts.email, import_module(MAIL)
+        from pki.monitor.alerts import smtp  # noqa: PLC0415 - smtplib takes long to import
+
+        said = self._to.alerts.email
         assert said is not None
-        made = mail.message(mail_text, said, self._now)
+        made = smtp.message(mail_text, said, self._now)
         if said.smtp == "outbox":
-            mail.put(made, self._place.report("outbox"), self._now)
+            smtp.put(made, self._place.report("outbox"), self._now)
             return None
         password = _secret(secrets, "smtp") if said.user else None
-        complaint: PkiError | None = mail.send(made, said, password, self._roots())
+        complaint: PkiError | None = smtp.send(made, said, password, self._roots())
         return complaint
 
     def _roots(self) -> bytes:

@@ -214,7 +214,7 @@ def _series(view: View, root: str) -> Iterator[Finding]:
         yield Finding(
             subject,
             Level.CRITICAL,
-            f"no pre-signed CRL of its series of pre-signed CRLs is valid now: {early}",
+            f"none of its pre-signed CRLs is valid now: {early}",
             SET_CLOCK,
         )
         return
@@ -235,7 +235,7 @@ def _series(view: View, root: str) -> Iterator[Finding]:
     assert end is not None
     for start, following_end in sorted((s, e) for s, e in spans if e and s > view.now):
         if start > end:
-            text = f"no pre-signed CRL of its series of pre-signed CRLs covers {end:%Y-%m-%d} to {start:%Y-%m-%d}"
+            text = f"none of its pre-signed CRLs covers {end:%Y-%m-%d} to {start:%Y-%m-%d}"
             yield Finding(
                 subject, _presigned_level(view, end), text, f"{_back(root)}; or: {_new_crls(project, root)}", until=end
             )

@@ -125,7 +125,7 @@ def _crl(project: Project, name: str) -> tuple[float, float, float] | None:
 
 
 def _root_crl(project: Project, root: str) -> tuple[float, float, float] | None:
-    """The pre-signed CRL of a root's series of pre-signed CRLs that is due; an empty CRL is false."""
+    """The pre-signed CRL of a root that is due; an empty CRL is false."""
     present = crls.due_presigned(project, root)
     number = next((one.number for one in project.presigned_crls(root) if one.crl is present), None)
     return None if present is None or number is None else _dated(present, number)

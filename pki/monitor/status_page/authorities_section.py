@@ -36,7 +36,7 @@ class Authority:
 
 @dataclass(frozen=True, slots=True)
 class Crl:
-    """A CRL as it is published; `later` are the pre-signed CRLs of a root's series of pre-signed CRLs that follow: first and last day of each."""
+    """A CRL as it is published; `later` are the pre-signed CRL of a root that follow: first and last day of each."""
 
     name: str
     number: int

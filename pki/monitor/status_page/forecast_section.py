@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from importlib import import_module
 from itertools import groupby
 from typing import Any
 
@@ -81,8 +80,9 @@ def _known(context: CheckContext) -> str:
 
 def _planned(context: CheckContext) -> list[Any]:
     """As the memo keeps it: until when, events, generations to come."""
-    timeline: Any = import_module("pki.monitor.timeline.events")  # what asks for ceremonies takes long to import
-    found = timeline.timeline(context.project, context.plan, YEARS)
+    from pki.monitor.timeline.events import timeline  # noqa: PLC0415 - what asks for ceremonies takes long to import
+
+    found = timeline(context.project, context.plan, YEARS)
     held = {name: one.held for one in found.ceremonies for name in one.generations}
     ends = {event.subject: event.at for event in found.events if event.what == "end"}
     lives = [[name, _text(at), _text(ends[name]) if name in ends else ""] for name, at in held.items()]

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from html import escape
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +74,9 @@ class StatusPage:
             facts = self._facts or _gathered(self._context)
             outdated = {*solved, *(one.subject for one in late)}
             checks = [*late, *(check for check in facts.checks if check.subject not in outdated)]
-            drawing: Any = import_module("pki.monitor.status_page.render")
-            filesystem.write(path, drawing.page(facts, checks, done, state))
+            from pki.monitor.status_page import render  # noqa: PLC0415 - needed when the page changes
+
+            filesystem.write(path, render.page(facts, checks, done, state))
         except Exception as error:
             _put_banner(path, "This page could not be made again:", str(error), "./run invoke health")
             raise
@@ -133,8 +133,9 @@ def _first(report: Mapping[str, Any]) -> str:
 
 
 def _gathered(context: CheckContext) -> Any:
-    facts: Any = import_module("pki.monitor.status_page.page_data")  # loaded when the page may have to change
-    return facts.gather(context)
+    from pki.monitor.status_page import page_data  # noqa: PLC0415 - needed when the page may have to change
+
+    return page_data.gather(context)
 
 
 def _known(context: CheckContext) -> str:

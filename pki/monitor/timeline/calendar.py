@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +99,11 @@ def _folders(project: Project) -> list[str]:
 
 def entries(project: Project, clients: Iterable[Leaf]) -> list[Entry]:
     """Everything that needs a person, by day."""
-    ahead: Any = import_module("pki.monitor.timeline.ca_rollovers")  # what asks for ceremonies takes long to import
-    runs: Any = import_module("pki.monitor.timeline.runs")
+    from pki.monitor.timeline import ca_rollovers, runs  # noqa: PLC0415 - what asks for ceremonies takes long to import
+
     evening = project.now.replace(hour=23, minute=59, second=59)  # whenever of a day it is looked at, it says the same
     clock = runs.Runs.of(project.inventory, evening)
-    found = ahead.Authorities.of(project, clock, project.now + YEARS * timedelta(days=365))
+    found = ca_rollovers.Authorities.of(project, clock, project.now + YEARS * timedelta(days=365))
     listed = [
         *_ceremonies(found.ceremonies, project.now),
         *_ends(found.generations(), found.project, project.now),
@@ -149,10 +148,11 @@ def _ends(generations: Iterable[Any], project: Any, now: datetime) -> Iterator[E
 
 def _installs(project: Project, clients: Iterable[Leaf], found: Any) -> Iterator[Entry]:
     """The identity that each client has now, if it is a recent one, and those of the next year."""
-    future: Any = import_module("pki.monitor.timeline.renewals")
+    from pki.monitor.timeline.renewals import renewals  # noqa: PLC0415 - as above
+
     for leaf in clients:
         held = certificates.current(project, leaf)
-        coming = future.renewals(leaf, held, found.turns[leaf.authority], found.runs, project.now + SOON)
+        coming = renewals(leaf, held, found.turns[leaf.authority], found.runs, project.now + SOON)
         before = held.not_after if held else None
         for at, end in coming.issued:
             yield _install(leaf, at, end, before)

@@ -157,7 +157,7 @@ def _presigned_events(project: Project, found: Authorities) -> Iterator[Event]:
             presigned_crl.at,
             "presigned_crl",
             ArtifactId("crl", presigned_crl.root),
-            f"the next pre-signed CRL of its series of pre-signed CRLs, good until {presigned_crl.end:%Y-%m-%d}",
+            f"the next of its pre-signed CRLs, valid until {presigned_crl.end:%Y-%m-%d}",
         )
     for root, since, until in found.closed:
         again = f"until {until:%Y-%m-%d}" if until else "and nothing is foreseen that ends this"

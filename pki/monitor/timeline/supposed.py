@@ -102,7 +102,7 @@ class Supposed(Project):
         return [name for name in self.live("root") if name not in self.destroyed]
 
     def _series(self, root: str, present: Generation | None, new_root: str | None) -> list[RequestedCrl]:
-        """As `overlap/series of pre-signed CRLs.py` asks for it: up to its end for a root that hands over or has handed over."""
+        """As `ceremony/online/crl_schedule.py` asks for it: up to its end for a root that hands over or has handed over."""
         found = self.existing(root)
         for_good = bool(new_root) or found != present
         return list(

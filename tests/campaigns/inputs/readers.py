@@ -16,7 +16,7 @@ from pki.common import errors
 from pki.common.errors import PkiError
 from pki.config import loader
 from pki.deploy.ansible import fleet, runner
-from pki.ledger.ledger import Ledger
+from pki.ledger.ledger import SqlLedger
 from pki.monitor import probes
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.report import health_report
@@ -75,8 +75,8 @@ def _ledger(_home: Home, path: Path) -> None:
     for side in ("-wal", "-shm"):
         path.with_name(path.name + side).unlink(missing_ok=True)
     found: list[PkiError] = []
-    for read in (*OF_LEDGER.values(), Ledger.verify):
-        ledger = Ledger("sqlite", path.parent, lambda: None, lambda: None)
+    for read in (*OF_LEDGER.values(), SqlLedger.verify):
+        ledger = SqlLedger("sqlite", path.parent, lambda: None, lambda: None)
         try:
             read(ledger)
         except PkiError as error:
