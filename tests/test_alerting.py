@@ -605,7 +605,7 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
         ),
         (
             ["revoke", "media", "--reason", "compromise", "--yes"],
-            f"compromise: no such reason\n→ --reason is one of\n{REASONS}",
+            f"unknown reason 'compromise'\n→ --reason is one of\n{REASONS}",
         ),
         (
             ["retire", "media"],
@@ -911,4 +911,4 @@ def test_a_run_that_nobody_hears_does_all_and_leaves_its_report(home: Home, monk
 def test_a_command_whose_words_cannot_be_written_says_so_elsewhere(home: Home) -> None:
     done = typed(home, "invoke", "status", out="/dev/full")
     assert done.returncode == 1
-    assert done.stderr == "what this command says cannot be written: No space left on device\n→ make room: df -h\n"
+    assert done.stderr == "the output cannot be written: No space left on device\n→ make room: df -h\n"

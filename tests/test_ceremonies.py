@@ -814,7 +814,7 @@ REQUEST = ("out/request-0001.yaml", "--vault", "vault")
         (("request", "--output", "nowhere"), "nowhere: is not a folder"),
         (("request", "--revoke", "client-1"), "why is it to be revoked?"),
         (("request", "--reason", "superseded"), "--reason belongs to --revoke"),
-        (("request", "--revoke", "client-1", "--reason", "bored"), "bored: no such reason"),
+        (("request", "--revoke", "client-1", "--reason", "bored"), "unknown reason 'bored'"),
         (("request", "--revoke", "../x-1", "--reason", "superseded"), "../x-1: is not an intermediate"),
         (("request", "--revoke", "root-1", "--reason", "superseded"), "root-1: is not an intermediate"),
         (("request", "--new", "frontend"), "frontend: no such authority"),

@@ -118,7 +118,7 @@ def test_a_damaged_ledger_is_said_with_what_is_wrong(invoke: Invoke, monkeypatch
 
 def test_a_schema_that_there_is_not_is_refused_with_those_that_there_are(invoke: Invoke) -> None:
     said = invoke("schema", "statsu")
-    assert (said.status, said.error) == (1, "statsu: no such output\n→ did you mean status?\n")
+    assert (said.status, said.error) == (1, "unknown output 'statsu'\n→ did you mean status?\n")
 
 
 def test_a_schema_replaces_no_file_that_is_none(home: Home, invoke: Invoke) -> None:

@@ -325,7 +325,7 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
     assert said["cert:media"].remedy == "./run invoke ceremony.request, for a new server authority"
     assert {"cert:forge-mtls", "cert:monitoring-mtls", "cert:client-admin"} <= said.keys()
     rows = {row.name: row for row in status_table.rows(project, plan)}
-    assert (rows["cert:media"].state, rows["cert:media"].by) == ("waits", "ceremony")
+    assert (rows["cert:media"].state, rows["cert:media"].by) == ("blocked", "ceremony")
 
 
 def test_leaves_are_not_asked_again_and_again_while_a_ceremony_is_awaited(real: Home) -> None:

@@ -200,8 +200,8 @@ LEVELS = {"ok": "green", "notice": "cyan", "warning": "yellow", "critical": "bol
 STATES = {
     "ok": "green",
     "due": "yellow",
-    "waits": "yellow",
-    "withheld": "yellow",
+    "blocked": "yellow",
+    "stopped": "yellow",
     "expired": "bold red",
     "revoked": "red",
     "missing": "red",

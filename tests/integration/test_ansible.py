@@ -431,7 +431,7 @@ def test_a_run_that_only_checks_changes_nothing_and_is_no_delivery(six: Fleet, r
 def test_events_of_another_release_or_none_at_all_are_refused(six: Fleet) -> None:
     event = {"event": "runner_on_ok", "event_data": {"task_action": "doit.pki.deliver", "host": "a1"}}
     events = six.home / "events.json"
-    for release, host, said in (("0", "a1", "took another release"), ("0", "zz", "zz: no such ssh host")):
+    for release, host, said in (("0", "a1", "took another release"), ("0", "zz", "unknown ssh host 'zz'")):
         event["event_data"] |= {"host": host, "res": {"release": release}}  # type: ignore[operator]
         events.write_text(json.dumps([event]))
         assert said in six.program("invoke", "deploy.collect", str(events), status=FAILED)
