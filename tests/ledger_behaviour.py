@@ -223,7 +223,7 @@ class LedgerBehaviour:
         serial = site.revoke()
         site.base.empty() if how == "empty" else site.base.put_back(before)
         refused = site.invoke("ledger.accept-loss", days=8)
-        assert (refused.status, "nobody is there to be asked" in refused.error) == (1, True)
+        assert (refused.status, "there is no terminal to ask" in refused.error) == (1, True)
         said = site.invoke("ledger.accept-loss", "--yes", days=8)
         assert said.status == 0, said
         assert serial in site.recorded()

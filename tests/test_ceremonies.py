@@ -828,7 +828,7 @@ REQUEST = ("out/request-0001.yaml", "--vault", "vault")
         (("root", *REQUEST, "--cards", "."), "--cards belongs to --shares"),
         (("root", *REQUEST, "--shares", "1of3"), "one share alone would open the key"),
         (("root", *REQUEST, "--words", "acid"), "this is not the request that was printed: word 1"),
-        (("root", *REQUEST), "nobody is there to be asked: first 8 words of the request"),
+        (("root", *REQUEST), "there is no terminal to ask: first 8 words of the request"),
         (("change-passphrase", "--vault", "nowhere"), "nowhere: is not a folder"),
         (("change-passphrase", "--vault", "vault"), "vault: is empty: is this the vault?"),
     ],

@@ -418,7 +418,7 @@ REFUSED: dict[str, tuple[Prepare, list[str], str]] = {
     "without a terminal to ask at": (
         lambda _: None,
         ["admin", "--format", "pem"],
-        "nobody is there to be asked",
+        "there is no terminal to ask",
     ),
     "without a way for the passphrase": (
         lambda _: None,

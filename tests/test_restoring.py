@@ -141,7 +141,7 @@ def test_what_is_in_the_way_is_moved_aside_named_and_kept_out_of_git(real: RealH
     lose(real, "ca/root")
     before = everything(real.path / "ca")
     said = restore(invoke, real.path)
-    assert f"was in the way, and is now in {real.path}/{ASIDE}: ca, secrets.yaml\n" in said.out
+    assert f"moved to {real.path}/{ASIDE}: ca, secrets.yaml\n" in said.out
     assert everything(real.path / ASIDE / "ca") == before
     assert (real.path / ASIDE / "secrets.yaml").read_text() == "server-1: something-else\n"
     assert (real.path / ASIDE / ".gitignore").read_text().splitlines()[-1] == "*"
@@ -187,7 +187,7 @@ def test_a_sandbox_that_was_set_after_the_loss_is_moved_aside(real: RealHome, in
     real.write("pki.yaml", (text[:start] + text[end:]).replace("sandbox: false", "sandbox: true"))
     assert real.doit(days=1).status == 0
     said = restore(invoke, real.path)
-    assert "pki.yaml" in said.out.partition("was in the way")[2].splitlines()[0]
+    assert "pki.yaml" in said.out.partition("moved to")[2].splitlines()[0]
     assert real.read("pki.yaml").decode() == text
     report = real.doit(days=1)
     assert report.status == 0, report.failed

@@ -121,7 +121,7 @@ def test_books_come_in_whole_whoever_kept_them(adopted: Home, old: OldCa, invoke
     }
     said = invoke("ledger.import", str(issuance_records))
     assert said.status == 0, said.error
-    assert "3 certificates of legacy: 1 valid, 1 ended; 1 revocations" in said.out
+    assert "3 certificates of legacy: 1 valid, 1 expired; 1 revocations" in said.out
     found = recorded(adopted)
     assert sorted(found) == ["legacy:alice", "legacy:bob", "legacy:web"]
     assert [found[name].profile for name in sorted(found)] == ["client", "client", "server"]
@@ -281,20 +281,22 @@ def test_dry_run_shows_what_it_found_and_records_nothing(adopted: Home, invoke: 
     events = len(adopted.project().ledger.events())
     said = invoke("ledger.import", "issuance_records", "--dry-run")
     assert "to do  ledger" in said.out
-    assert "3 certificates of legacy: 1 valid, 1 ended; 1 revocations" in said.out
+    assert "3 certificates of legacy: 1 valid, 1 expired; 1 revocations" in said.out
     assert len(adopted.project().ledger.events()) == events
 
 
 def test_second_import_takes_in_only_what_is_new(adopted: Home, old: OldCa, invoke: Invoke) -> None:
     invoke("ledger.import", "issuance_records")
     events = len(adopted.project().ledger.events())
-    assert "nothing new: the ledger holds 3 certificates of legacy" in invoke("ledger.import", "issuance_records").out
+    assert (
+        "nothing new: the ledger contains 3 certificates of legacy" in invoke("ledger.import", "issuance_records").out
+    )
     assert len(adopted.project().ledger.events()) == events
     old.issue("carol", 4)
     old.revoke(1, "superseded")
     old.openssl_ca(adopted.path.parent / "issuance_records")
     said = invoke("ledger.import", "issuance_records")
-    assert "1 certificates of legacy: 1 valid, 0 ended; 1 revocations; 3 were known" in said.out
+    assert "1 certificates of legacy: 1 valid, 0 expired; 1 revocations; 3 already in the ledger" in said.out
     assert len(adopted.project().ledger.events()) == events + 2
     adopted.doit()
     assert set(entries(adopted)) == {1, 2}

@@ -95,7 +95,9 @@ SPECIAL = {
     "backup_commands.restore": {"file": "the backup", "to": "folder for the project"},
     "ledger_commands.recover": {"file": "a CRL from elsewhere, PEM or DER"},
     "ledger_commands.show_list": {"name": "a certificate or adopted authority"},
-    "import_command.take_in": {"folder": "the folder of `openssl ca`, pki/ of easy-rsa, or one with certificates"},
+    "import_command.import_records": {
+        "folder": "the folder of `openssl ca`, pki/ of easy-rsa, or one with certificates"
+    },
     "ceremony_offline.copy": {"to": "the second drive"},
     "ceremony_offline.change_passphrase": {"to": "a new drive"},
 }

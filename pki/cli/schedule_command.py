@@ -1,4 +1,4 @@
-"""Letting a machine's clock run doit."""
+"""The command schedule: a timer of systemd or lines of a crontab that run doit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pki.schedule.job import Errand
 from pki.schedule.schedule_notices import remarks
 
 RUN = PROGRAM / "run"
-RUNNING = Path("/run/systemd/system")  # is there when systemd is what started this machine: sd_booted(3)
+RUNNING = Path("/run/systemd/system")  # exists if systemd is the init system: sd_booted(3)
 
 
 @command
@@ -35,89 +35,92 @@ def schedule(
     cron: bool = False,
     yes: bool = False,
 ) -> None:
-    """Show what lets this machine's clock run doit at the times of pki.yaml; --install writes it, --remove takes it away.
+    """Show the timer or crontab that runs doit at the times in pki.yaml; --install writes it, --remove removes it.
 
-    --systemd is a service and a timer, --cron lines of a crontab; without either, what the machine has. What is to be
-    written is shown first, and asked about; --yes has asked already.
+    --systemd is a service and a timer, --cron lines of a crontab; the default is what the machine has. What is to be
+    written is shown first, and confirmed unless --yes is given.
     """
-    errand = _errand(project_of(context) if install else project_as_it_is(context))
+    job = _job(project_of(context) if install else project_as_it_is(context))
     if systemd and cron:
         raise PkiError(
             "--systemd and --cron exclude each other", "give one of them; without --install nothing is written"
         )
     screen, by_systemd = Screen(), systemd or (not cron and _has_systemd())
     if remove:
-        _remove(errand, screen, yes=yes)
+        _remove(job, screen, yes=yes)
         return
-    text = _units(errand) if by_systemd else _crontab(errand)
+    text = _units(job) if by_systemd else _crontab(job)
     screen.line(text)
     if install:
-        _agreed("write this", yes=yes)
-        _install_units(errand, screen) if by_systemd else _install_lines(errand, screen)
-    for note in remarks(errand, _present(errand), by_systemd=by_systemd):
+        _confirm("write this", yes=yes)
+        _install_units(job, screen) if by_systemd else _install_lines(job, screen)
+    for note in remarks(job, _present(job), by_systemd=by_systemd):
         screen.note(note.subject, note.text, note.remedy)
 
 
-def _errand(project: Project) -> Errand:
+def _job(project: Project) -> Errand:
     owner = project.store.home.stat().st_uid
     try:
         user = pwd.getpwuid(owner).pw_name
     except KeyError:
         raise PkiError(
-            f"{project.store.home}: belongs to {owner}, and there is no such account",
+            f"{project.store.home}: is owned by {owner}, which is not an account of this machine",
             f"chown -R ACCOUNT: {shlex.quote(str(project.store.home))}",
         ) from None
-    errand = Errand(project.inventory, RUN, project.store.home.resolve(), user)
-    errand.check()
-    return errand
+    job = Errand(project.inventory, RUN, project.store.home.resolve(), user)
+    job.check()
+    return job
 
 
 def _has_systemd() -> bool:
     if RUNNING.is_dir():
         return True
     if not shutil.which("crontab"):
-        raise PkiError("this machine has neither systemd nor cron", "--systemd or --cron shows what another would take")
+        raise PkiError(
+            "this machine has neither systemd nor cron", "--systemd or --cron shows the files for another machine"
+        )
     return False
 
 
-def _agreed(what: str, *, yes: bool) -> None:
-    if not yes and typed(f"{what}? yes or no (--yes answers): ").strip().lower() not in {"y", "yes"}:
-        raise PkiError("stopped; nothing was written")
+def _confirm(what: str, *, yes: bool) -> None:
+    if not yes and typed(f"{what}? (yes or no) ").strip().lower() not in {"y", "yes"}:
+        raise PkiError("cancelled; nothing was written")
 
 
-def _present(errand: Errand) -> dict[str, tuple[str, ...] | None]:
-    return {"systemd": systemd.installed(errand, systemd.UNITS), "cron": cron.installed(_read_crontab(errand), errand)}
+def _present(job: Errand) -> dict[str, tuple[str, ...] | None]:
+    """Return the times at which systemd and cron run doit; None if they do not."""
+    return {"systemd": systemd.installed(job, systemd.UNITS), "cron": cron.installed(_read_crontab(job), job)}
 
 
 # -- systemd ----------------------------------------------------------------------------------------------------------
 
 
-def _units(errand: Errand) -> str:
-    return "\n".join(f"# {systemd.UNITS / name}\n{text}" for name, text in systemd.units(errand).items())
+def _units(job: Errand) -> str:
+    return "\n".join(f"# {systemd.UNITS / name}\n{text}" for name, text in systemd.units(job).items())
 
 
-def _install_units(errand: Errand, screen: Screen) -> None:
-    _as_root("units of systemd are root's to write", "sudo ./run invoke schedule --install, or --cron")
-    for name, text in systemd.units(errand).items():
+def _install_units(job: Errand, screen: Screen) -> None:
+    _as_root("only root can write units of systemd", "sudo ./run invoke schedule --install, or --cron")
+    for name, text in systemd.units(job).items():
         filesystem.write(systemd.UNITS / name, text.encode())
     if RUNNING.is_dir():
         _call("systemctl", "daemon-reload")
-    _call("systemctl", "enable", f"{errand.name}.timer")
+    _call("systemctl", "enable", f"{job.name}.timer")
     if RUNNING.is_dir():
-        _call("systemctl", "restart", f"{errand.name}.timer")
-    screen.done("installed", "schedule", f"{errand.name}.timer runs doit as {errand.user} at {', '.join(errand.times)}")
+        _call("systemctl", "restart", f"{job.name}.timer")
+    screen.done("installed", "schedule", f"{job.name}.timer runs doit as {job.user} at {', '.join(job.times)}")
 
 
-def _remove_units(errand: Errand) -> list[str]:
-    found = [systemd.UNITS / name for name in systemd.units(errand) if (systemd.UNITS / name).exists()]
-    if found:
-        _as_root("units of systemd are root's to take away", "sudo ./run invoke schedule --remove")
-        _call("systemctl", "disable", *(("--now",) if RUNNING.is_dir() else ()), f"{errand.name}.timer")
-        for path in found:
+def _remove_units(job: Errand) -> list[str]:
+    units = [systemd.UNITS / name for name in systemd.units(job) if (systemd.UNITS / name).exists()]
+    if units:
+        _as_root("only root can remove units of systemd", "sudo ./run invoke schedule --remove")
+        _call("systemctl", "disable", *(("--now",) if RUNNING.is_dir() else ()), f"{job.name}.timer")
+        for path in units:
             path.unlink()
         if RUNNING.is_dir():
             _call("systemctl", "daemon-reload")
-    return [str(path) for path in found]
+    return [str(path) for path in units]
 
 
 def _as_root(what: str, remedy: str) -> None:
@@ -128,48 +131,48 @@ def _as_root(what: str, remedy: str) -> None:
 # -- cron -------------------------------------------------------------------------------------------------------------
 
 
-def _crontab(errand: Errand) -> str:
-    return "\n".join([f"# the crontab of {errand.user}", *cron.lines(errand)])
+def _crontab(job: Errand) -> str:
+    return "\n".join([f"# the crontab of {job.user}", *cron.lines(job)])
 
 
-def _read_crontab(errand: Errand) -> str:
-    """The crontab as it is: empty where there is none, or nobody may read it."""
+def _read_crontab(job: Errand) -> str:
+    """Return the present crontab, or "" if there is none or it cannot be read."""
     if not shutil.which("crontab"):
         return ""
-    found = subprocess.run([*_crontab_of(errand), "-l"], capture_output=True, text=True, check=False)
-    return found.stdout if found.returncode == 0 else ""
+    done = subprocess.run([*_crontab_of(job), "-l"], capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""
 
 
-def _crontab_of(errand: Errand) -> list[str]:
-    """The program that keeps the crontab of whoever owns the project; another account's is root's to change."""
-    if pwd.getpwuid(os.geteuid()).pw_name == errand.user:
+def _crontab_of(job: Errand) -> list[str]:
+    """Return the command for the crontab of the project's owner; only root can change that of another account."""
+    if pwd.getpwuid(os.geteuid()).pw_name == job.user:
         return ["crontab"]
-    return ["crontab", "-u", errand.user]
+    return ["crontab", "-u", job.user]
 
 
-def _install_lines(errand: Errand, screen: Screen) -> None:
+def _install_lines(job: Errand, screen: Screen) -> None:
     if not shutil.which("crontab"):
-        raise PkiError("there is no crontab on this machine", "install cron, or: --systemd")
-    before = _read_crontab(errand)
-    _write_crontab(errand, [*cron.without(before, errand), *cron.lines(errand)])
-    screen.done("installed", "schedule", f"cron runs doit as {errand.user} at {', '.join(errand.times)}")
+        raise PkiError("crontab is not installed on this machine", "install cron, or: --systemd")
+    before = _read_crontab(job)
+    _write_crontab(job, [*cron.without(before, job), *cron.lines(job)])
+    screen.done("installed", "schedule", f"cron runs doit as {job.user} at {', '.join(job.times)}")
 
 
-def _write_crontab(errand: Errand, lines: list[str]) -> None:
-    _call(*_crontab_of(errand), "-", given="".join(f"{line}\n" for line in lines))
+def _write_crontab(job: Errand, lines: list[str]) -> None:
+    _call(*_crontab_of(job), "-", given="".join(f"{line}\n" for line in lines))
 
 
-def _remove(errand: Errand, screen: Screen, *, yes: bool) -> None:
-    present = [way for way, times in _present(errand).items() if times is not None]
+def _remove(job: Errand, screen: Screen, *, yes: bool) -> None:
+    present = [scheduler for scheduler, times in _present(job).items() if times is not None]
     if not present:
-        screen.line("nothing on this machine runs doit for this project")
+        screen.line("neither systemd nor cron runs doit for this project")
         return
-    _agreed(f"take away what lets {' and '.join(present)} run doit", yes=yes)
-    for path in _remove_units(errand):
+    _confirm(f"remove doit from {' and '.join(present)}", yes=yes)
+    for path in _remove_units(job):
         screen.done("removed", "schedule", str(path))
     if "cron" in present:
-        _write_crontab(errand, cron.without(_read_crontab(errand), errand))
-        screen.done("removed", "schedule", f"the lines in the crontab of {errand.user}")
+        _write_crontab(job, cron.without(_read_crontab(job), job))
+        screen.done("removed", "schedule", f"the lines in the crontab of {job.user}")
 
 
 def _call(*words: str, given: str | None = None) -> None:
@@ -177,8 +180,8 @@ def _call(*words: str, given: str | None = None) -> None:
         done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise PkiError(
-            f"there is no {words[0]} on this machine", "./run invoke schedule shows what it would do"
+            f"{words[0]} is not installed on this machine", "./run invoke schedule shows what it would do"
         ) from None
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())
-        raise PkiError(f"{' '.join(words)} failed: {said}", "./run invoke schedule shows what was to be written")
+        output = " ".join((done.stderr or done.stdout).split())
+        raise PkiError(f"{' '.join(words)} failed: {output}", "./run invoke schedule shows what was to be written")
