@@ -35,7 +35,7 @@ for name, function in {
     "init": init_command.init,
     "plan": daily_commands.plan,
     "status": daily_commands.show_status,
-    "health": health_command.check,
+    "health": health_command.show_health,
     "renew": daily_commands.renew,
     "revoke": revoke_command.revoke,
     "retire": revoke_command.retire,

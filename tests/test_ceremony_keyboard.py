@@ -51,7 +51,7 @@ def typing(monkeypatch: pytest.MonkeyPatch) -> Typing:
 
 
 def first_words() -> str:
-    return prompt.first_words("request", "the online side", DIGEST)
+    return prompt.ask_first_words("request", "the online side", DIGEST)
 
 
 def test_slip_in_the_words_of_a_digest_is_said_and_mended(typing: Typing, capsys: Any) -> None:
@@ -70,7 +70,7 @@ def test_third_attempt_is_the_last_and_is_judged_by_the_ceremony(typing: Typing)
 
 def test_nobody_at_the_terminal_is_said_with_the_question() -> None:
     with pytest.raises(PkiError, match="there is no terminal to ask: PIN of the token"):
-        prompt.typed("PIN of the token: ")
+        prompt.ask("PIN of the token: ")
 
 
 @pytest.mark.parametrize("spelt", ["{0}", "  {1} ", "{2}", "{3}"])
@@ -354,10 +354,10 @@ def seen_until(keyboard: int, text: str) -> str:
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda: prompt.typed("PIN: ", hidden=True),
-        lambda: prompt.hidden("PIN: ", str),
-        lambda: nested(lambda: prompt.hidden("PIN: ", str)),
-        lambda: beside(lambda: prompt.hidden("PIN: ", str)),
+        lambda: prompt.ask("PIN: ", hidden=True),
+        lambda: prompt.ask_hidden("PIN: ", str),
+        lambda: nested(lambda: prompt.ask_hidden("PIN: ", str)),
+        lambda: beside(lambda: prompt.ask_hidden("PIN: ", str)),
     ],
     ids=["typed", "hidden", "nested", "beside"],
 )
@@ -395,7 +395,7 @@ def test_question_is_shown_again_and_its_answer_unseen_after_the_command_was_sto
 
 
 def nested(ask: Callable[[], str]) -> str:
-    with prompt.unseen():
+    with prompt.without_echo():
         return ask()
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from pki.cli.daily_commands import known
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command_with, held_project_of, project_of
-from pki.cli.revoke_command import consent
+from pki.cli.revoke_command import confirm
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
@@ -25,7 +25,7 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     project, screen = project_of(context), Screen()
     plan = pipeline_plan.plan(project)
     remote = [name for name, one in plan.deliveries.items() if one.is_remote]
-    wanted = {known(name, remote, "host that is deployed by ssh or locally") for name in hosts}
+    wanted = {require_one_of(name, remote, "host that is deployed by ssh or locally") for name in hosts}
     found = [one for one in waiting_roots.waiting(project, plan) if not wanted or one.host in wanted]
     for name in sorted(wanted - {one.host for one in found}):
         screen.line(f"{name} waits for no new root")
@@ -40,7 +40,7 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     screen.line(f"new root: {root.name}, SHA-256 {root.fingerprint}")
     again = " ".join([COMMAND, *hosts])
     if not yes:
-        consent(f"deploy it to {', '.join(names)}?", again)
+        confirm(f"deploy it to {', '.join(names)}?", again)
     with held_project_of(context) as project:
         asked = {
             one.host: one.root().fingerprint for one in waiting_roots.waiting(project, pipeline_plan.plan(project))

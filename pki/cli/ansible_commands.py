@@ -9,7 +9,7 @@ from typing import Any
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki.cli.daily_commands import known
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, held_project_of, path_of, project_of
 from pki.common.errors import PkiError
 from pki.common.reasons import Verb, joined
@@ -68,7 +68,7 @@ def collect(context: Context, events: str) -> None:
         deliveries = _ssh(project)
         for host, result in found.items():
             try:
-                done = fleet.collect(deliveries[known(host, deliveries, "ssh host")], result, project.now)
+                done = fleet.collect(deliveries[require_one_of(host, deliveries, "ssh host")], result, project.now)
             except PkiError as error:
                 failed += 1
                 screen.failed(ArtifactId("deploy", host), error.message, error.hint)

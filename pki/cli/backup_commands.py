@@ -14,7 +14,7 @@ from pki.backup import restore as restoring
 from pki.backup import write_backup as backing_up
 from pki.backup.restore import Restore, Restored
 from pki.cli.decorator import command_with, home_of, now_of, passphrase_in, path_of, project_of
-from pki.cli.revoke_command import consent
+from pki.cli.revoke_command import confirm
 from pki.common import filesystem, passphrase_strength
 from pki.common.errors import LedgerError, PkiError
 from pki.common.terminal import Screen, ask_secretly
@@ -79,7 +79,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
         work = restoring.Restore.read(sealed, passphrase, file, target, now_of(context))
         if not yes and (intact := work.what_is_whole()):
             print(f"{target}: {intact}")
-            consent(f"replace it by the backup of {work.at}?", f"./run invoke restore {file}")
+            confirm(f"replace it by the backup of {work.at}?", f"./run invoke restore {file}")
         restored = work.carry_out()
     _print_restored(Screen(), work, restored)
     project = Project.open(target, now_of(context))

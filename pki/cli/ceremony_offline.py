@@ -26,7 +26,7 @@ from pki.ceremony.vault import Vault
 from pki.cli import custodians, open_vault
 from pki.cli.custodians import Custody
 from pki.cli.decorator import command, command_with, now_of, path_of
-from pki.cli.prompt import first_words, watch
+from pki.cli.prompt import ask_first_words, ask_watch_time
 from pki.common import filesystem
 from pki.common.errors import PkiError, SlipError, StoppedError
 from pki.common.program_files import PROGRAM
@@ -269,11 +269,11 @@ def _confirm(context: Context, held: Ceremony, lines: list[str], given: str) -> 
         screen.line(f"  {line}")
     screen.line("")
     others = _other_digests(held)
-    asked = given or first_words("request", "the online machine", held.digest, others)
+    asked = given or ask_first_words("request", "the online machine", held.digest, others)
     session.confirmed(held, lines, asked, others)
     if not given:
         clock = _clock(now_of(context))
-        session.clocks(held, *watch(clock))
+        session.clocks(held, *ask_watch_time(clock))
 
 
 def _other_digests(held: Ceremony) -> dict[str, str]:

@@ -17,9 +17,9 @@ from pki.ceremony.online.make_request import RequestOptions
 from pki.ceremony.policy import Known
 from pki.ceremony.script import script
 from pki.ceremony.vault import Past
-from pki.cli.daily_commands import known
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, command_with, held_project_of, path_of, project_as_it_is, project_of
-from pki.cli.prompt import first_words
+from pki.cli.prompt import ask_first_words
 from pki.cli.revoke_command import PLAIN_REASONS
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -78,7 +78,7 @@ def _options(new: list[str], revoke: list[str], destroy: list[str], reason: str,
         raise PkiError("why is it to be revoked?", "--reason key-compromise, superseded or cessation-of-operation")
     if reason and not revoke:
         raise PkiError("--reason belongs to --revoke", "name the intermediate: --revoke server-1")
-    plain = PLAIN_REASONS[known(reason, PLAIN_REASONS, "reason")] if reason else ""
+    plain = PLAIN_REASONS[require_one_of(reason, PLAIN_REASONS, "reason")] if reason else ""
     return RequestOptions(tuple(new), tuple((name, plain) for name in revoke), tuple(destroy), crls)
 
 
@@ -208,7 +208,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
             )
         digest = request_response.digest(found.answer.data)
         accept_response.confirm(
-            found, words or first_words("response", "the ceremony", digest, accept_response.other_digests(found))
+            found, words or ask_first_words("response", "the ceremony", digest, accept_response.other_digests(found))
         )
         old = accept_response.file(project, found)
         project.ledger.close()

@@ -42,7 +42,7 @@ class Names:
                 f"name one of them: {commands}",
             )
         if not meanings:
-            raise not_seen(name, {*self.leaves, *self.inventory.clients})
+            raise not_declared(name, {*self.leaves, *self.inventory.clients})
         leaf, how = meanings[0]
         if how:
             self.say(f"{name} is {how}: {ArtifactId('cert', leaf)}")
@@ -84,7 +84,7 @@ def is_among(name: str, names: Iterable[str]) -> bool:
     return any(one.lower() in ({lower, f"*.{parent}"} if label and parent else {lower}) for one in names)
 
 
-def not_seen(name: str, names: Iterable[str]) -> PkiError:
+def not_declared(name: str, names: Iterable[str]) -> PkiError:
     """Return the error for a name that nothing in this project declares, with the closest of `names`."""
     declared = sorted(names)
     close = difflib.get_close_matches(name, declared, n=1)

@@ -10,10 +10,10 @@ from invoke.context import Context
 
 from pki.authority import certificates
 from pki.authority.certificate_holders import of_client
-from pki.cli.daily_commands import known, run_doit
+from pki.cli.daily_commands import require_one_of, run_doit
 from pki.cli.decorator import command, held_project_of, home_of, project_as_it_is, project_of
 from pki.cli.json_output import ClientListOutput, ClientRow
-from pki.cli.revoke_command import Order, carry_out, chosen, consent
+from pki.cli.revoke_command import Order, ask_reason, carry_out, confirm
 from pki.common.errors import PkiError
 from pki.common.reasons import Verb
 from pki.common.terminal import Screen
@@ -62,17 +62,17 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
     For a person who left or a device that is gone: unlike with `invoke revoke`, no certificate replaces it.
     """
     project = project_of(context)
-    known(name, project.inventory.clients, "client in pki.yaml")
+    require_one_of(name, project.inventory.clients, "client in pki.yaml")
     edit = editing.without_client(home_of(context) / "pki.yaml", name)  # raises PkiError before anything is revoked
     if not _valid(project, name):
         project.close_ledger()
         Screen().line(f"{name} has no valid certificate; it is only removed from pki.yaml")
         if not yes:
-            consent("remove it?", f"./run invoke client.revoke {name}")
+            confirm("remove it?", f"./run invoke client.revoke {name}")
         _remove_only(context, name)
         run_doit(context)
         return
-    reason = chosen(reason)
+    reason = ask_reason(reason)
     again = f"./run invoke client.revoke {name} --reason {reason}"
 
     def leave() -> None:
@@ -114,7 +114,7 @@ def installed(context: Context, name: str, serial: str = "") -> None:
     """Record that the device has the newest certificate of an identity (or --serial) now, which ends the reminders."""
     with held_project_of(context) as project:
         by_name = {identity.name: identity for identity in identities(project)}
-        identity = by_name[known(name, by_name, "client in pki.yaml")]
+        identity = by_name[require_one_of(name, by_name, "client in pki.yaml")]
         issued = {f"{cert.serial:x}": cert for cert in project.ledger.certificates(artifact=client_artifact(name))}
         if serial and serial.lower().lstrip("0") not in issued:
             raise PkiError(f"{serial}: {name} has no certificate with this serial number", "./run invoke ledger.list")

@@ -12,9 +12,9 @@ from pathlib import Path
 from invoke.context import Context
 
 from pki.authority import certificates
-from pki.cli.daily_commands import known
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, held_project_of, path_of, project_of
-from pki.cli.prompt import typed
+from pki.cli.prompt import ask
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import joined
@@ -71,8 +71,8 @@ def export(
     project = project_of(context)
     if not format:
         raise PkiError(f"{name}: --format is missing", WHICH)
-    known(format, FORMATS, "format")
-    client = known(_client_name(project.inventory, name), project.inventory.clients, "client")
+    require_one_of(format, FORMATS, "format")
+    client = require_one_of(_client_name(project.inventory, name), project.inventory.clients, "client")
     secret = format in SEALED
     if (sheet or passphrase_to) and not secret:
         raise PkiError(f"{format}: has no passphrase", "leave out --sheet and --passphrase-to")
@@ -90,7 +90,7 @@ def export(
         raise PkiError(f"{target}: the passphrase and the identity cannot be in the same file", "name another file")
     _confirm(client, target, yes=yes)
     with held_project_of(context) as project:
-        identity = _identity(project, known(client, project.inventory.clients, "client"))
+        identity = _identity(project, require_one_of(client, project.inventory.clients, "client"))
         if secret:
             _export_sealed(project, identity, format, target, beside, as_page=bool(sheet))
         else:
@@ -236,7 +236,7 @@ def _new_file(path: Path) -> Path:
 
 
 def _confirm(client: str, target: Path, *, yes: bool) -> None:
-    if not yes and typed(f"export the private key of {client} as {target}? (yes/no) ") not in {"y", "yes"}:
+    if not yes and ask(f"export the private key of {client} as {target}? (yes/no) ") not in {"y", "yes"}:
         raise PkiError("cancelled; nothing was written")
 
 

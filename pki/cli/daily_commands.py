@@ -186,7 +186,7 @@ def schema(context: Context, of: str | None = None, output: str = "") -> None:
 
     --output FILE writes it into a file, which may be an older schema but nothing else.
     """
-    text = models.schema(known(of, models.MODELS, "output")) if of else loader.schema()
+    text = models.schema(require_one_of(of, models.MODELS, "output")) if of else loader.schema()
     if not output:
         print(text, end="")
         return
@@ -207,7 +207,7 @@ def _is_schema(data: bytes | None) -> bool:
     return isinstance(tree, dict) and "properties" in tree
 
 
-def known(name: str, names: Iterable[str], what: str) -> str:
+def require_one_of(name: str, names: Iterable[str], what: str) -> str:
     """Return `name` if it is one of `names`. Raises PkiError with the closest of them; `what` is their kind."""
     choices = sorted(names)
     if name in choices:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki.cli.daily_commands import known
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import (
     command,
     command_with,
@@ -26,7 +26,7 @@ from pki.cli.decorator import (
     project_of,
 )
 from pki.cli.json_output import DeliveryRow, DriftOutput, DriftRow, HistoryOutput, ReasonOutput
-from pki.cli.revoke_command import consent
+from pki.cli.revoke_command import confirm
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.terminal import Screen
@@ -124,7 +124,7 @@ def drift(context: Context, host: str | None = None, json: bool = False) -> None
     """
     project, screen = project_as_it_is(context), Screen()
     deliveries = _deliveries(project)
-    chosen = [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
+    chosen = [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
     with ThreadPoolExecutor(WIDTH) as pool:
         looked = dict(
             zip((one.host for one in chosen), pool.map(lambda one: _drift(one, project), chosen), strict=True)
@@ -204,7 +204,7 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
     earlier, before = delivery.history.find(host, to, receipt.release).release.digest, delivery.pinned()
     if not yes:
         again = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
-        consent(f"put {host} back to release {earlier[:12]}, and hold it there until deploy.push?", again)
+        confirm(f"put {host} back to release {earlier[:12]}, and hold it there until deploy.push?", again)
     _decide(project, host, "pinned", earlier)
     try:
         _deliver(context, delivery)
@@ -309,7 +309,7 @@ def _deliveries(project: Project) -> dict[str, Delivery]:
 def _delivery(context: Context, project: Project, host: str) -> Delivery:
     """The delivery of a host by ssh or to this machine."""
     deliveries = _deliveries(project)
-    delivery = deliveries[known(host, deliveries, "host that is delivered to")]
+    delivery = deliveries[require_one_of(host, deliveries, "host that is delivered to")]
     if not delivery.is_remote:
         what = (
             "under deploy: `ca: local`" if host == "ca" else f"under hosts.{host}: `deliver: ssh` or `deliver: local`"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 from invoke.context import Context
 
-from pki.cli.certificate_lookup import Names, is_among, not_seen
-from pki.cli.daily_commands import known
+from pki.cli.certificate_lookup import Names, is_among, not_declared
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, project_as_it_is
 from pki.cli.json_output import ExplainLine, ExplainOutput
 from pki.common.terminal import Screen
@@ -53,7 +53,7 @@ def _explanation(project: Project, plan: Plan, name: str, say: Callable[[str], N
         of = (
             project.live(artifact.name)[-1]
             if artifact.name in AUTHORITIES
-            else known(artifact.name, generations, "authority")
+            else require_one_of(artifact.name, generations, "authority")
         )
         return ArtifactId("crl", of), explanation.crl(project, plan, of)
     if found := _declared(project, plan, name, say):
@@ -87,4 +87,4 @@ def _recorded(project: Project, plan: Plan, name: str, generations: list[Generat
     for issued in (issued for issued in newest_first if is_among(name, issued.names)):
         title = f"{name} is a name in {issued.artifact}, serial {issued.serial:x}"
         return title, explanation.issued(project, plan, issued)
-    raise not_seen(name, {*plan.leaves, *project.inventory.clients, *AUTHORITIES})
+    raise not_declared(name, {*plan.leaves, *project.inventory.clients, *AUTHORITIES})

@@ -24,7 +24,7 @@ STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}
 
 
 @command
-def check(context: Context, json: bool = False) -> None:
+def show_health(context: Context, json: bool = False) -> None:
     """Check the whole project; show every finding, worst first, with the command that fixes it. Changes nothing.
 
     The results for services are cached, and shown by plan and status. --json is for programs.

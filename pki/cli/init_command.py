@@ -59,10 +59,10 @@ def init(
     created = scaffold.found(target, tree, PROGRAM)
     screen = Screen()
     screen.done("created", "project", f"{target}: {', '.join(created)}")
-    _print_next_steps(screen, target, sandbox="sandbox" in tree, in_git=_put_under_git(screen, target))
+    _print_next_steps(screen, target, sandbox="sandbox" in tree, in_git=_create_repository(screen, target))
 
 
-def _put_under_git(screen: Screen, folder: Path) -> bool:
+def _create_repository(screen: Screen, folder: Path) -> bool:
     """Create a git repository if git is installed; return whether the project is in one."""
     git = shutil.which("git")
     if not git:

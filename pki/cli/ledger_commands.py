@@ -15,7 +15,7 @@ from invoke.exceptions import Exit
 from pki.authority import recover_revocations
 from pki.backup import lost_ledger, restore
 from pki.backup.lost_ledger import Accepted
-from pki.cli.daily_commands import known
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import (
     command,
     command_with,
@@ -38,7 +38,7 @@ from pki.cli.json_output import (
     LedgerVerifyOutput,
     Remark,
 )
-from pki.cli.prompt import typed
+from pki.cli.prompt import ask
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
@@ -245,7 +245,7 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
     if not json:
         screen.line(fault.evidence)
         screen.line("certificates that it no longer contains cannot be revoked by name; decisions in it are lost")
-    if not yes and typed("no newer ledger exists, and the loss is acceptable: type LOST to continue: ") != "LOST":
+    if not yes and ask("no newer ledger exists, and the loss is acceptable: type LOST to continue: ") != "LOST":
         raise PkiError("cancelled; nothing was written", fault.remedy)
     crls = _crls_on_hosts(project, None if json else screen, frozenset(without))
     with project.store.lock():
@@ -278,7 +278,7 @@ def _crls_on_hosts(project: Project, screen: Screen | None, without: frozenset[s
     """Return the CRLs on every host. Raises PkiError if a host cannot be read and is not in `without`."""
     deliveries = dict(plan.plan(project).deliveries)
     for name in without:
-        known(name, deliveries, "host")
+        require_one_of(name, deliveries, "host")
     included = [one for name, one in deliveries.items() if name not in without and one.wanted() is not None]
     with ThreadPoolExecutor(WIDTH) as pool:
         crls = dict(zip((one.host for one in included), pool.map(_in_place, included), strict=True))
@@ -299,7 +299,7 @@ def _deliveries(context: Context, host: str) -> list[Delivery]:
 
     def read() -> list[Delivery]:
         deliveries = dict(plan.plan(project_of(context)).deliveries)
-        return [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
+        return [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
 
     lacking = [ArtifactId("release", one.host) for one in read() if one.wanted() is None]
     if lacking:

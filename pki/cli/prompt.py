@@ -23,37 +23,37 @@ STOPPED = "stopped; nothing was written"
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
-def first_words(of: str, paper: str, hex_digest: str, others: Mapping[str, str] | None = None) -> str:
+def ask_first_words(of: str, paper: str, hex_digest: str, others: Mapping[str, str] | None = None) -> str:
     """Return the first words of a digest as they are typed from paper. After a mistake, it asks again, three times in all.
 
     `others` are digests with their names: their words are recognised if they are typed by mistake.
     """
     for _ in range(TRIES - 1):
-        given = typed(f"first {words.ASKED} words of the {of}, from the paper of {paper}: ")
+        given = ask(f"first {words.ASKED} words of the {of}, from the paper of {paper}: ")
         if not (wrong := words.fault(given, hex_digest)):
             return given
         name = words.named(given, {f"the {of}": hex_digest} | dict(others or {}), f"the {of}")
         print(f"these are {name}; type the words of the {of}" if name else f"{wrong}; check it again")
-    return typed(f"first {words.ASKED} words of the {of}: ")
+    return ask(f"first {words.ASKED} words of the {of}: ")
 
 
-def watch(clock: Callable[[], datetime]) -> tuple[datetime, str]:
+def ask_watch_time(clock: Callable[[], datetime]) -> tuple[datetime, str]:
     """Return the time of this machine and the typed time of the witness's watch. Asks again after a mistake, three times."""
     for _ in range(TRIES - 1):
-        given = typed("time on the witness's watch, in UTC, as HH:MM: ").strip()
+        given = ask("time on the witness's watch, in UTC, as HH:MM: ").strip()
         at = clock()
         if not given or not (wrong := machine_check.watch_fault(at, given)):
             return at, given
         print(f"{wrong}; check it again")
-    given = typed("time on the witness's watch, in UTC, as HH:MM: ").strip()
+    given = ask("time on the witness's watch, in UTC, as HH:MM: ").strip()
     return clock(), given
 
 
-def typed(question: str, *, hidden: bool = False) -> str:
+def ask(question: str, *, hidden: bool = False) -> str:
     """Return the typed answer. Raises PkiError without a terminal: scripts use options instead."""
     if not sys.stdin.isatty():
         raise PkiError(f"there is no terminal to ask: {question.strip(': ')}", "start it at a terminal, or see --help")
-    with unseen() if hidden else nullcontext():
+    with without_echo() if hidden else nullcontext():
         return _answer(question, hidden=hidden)
 
 
@@ -69,15 +69,15 @@ def _answer(question: str, *, hidden: bool) -> str:
         _Quiet.question = before
 
 
-def hidden(question: str, taken: Callable[[str], str], count: int = 0) -> str:
+def ask_hidden(question: str, taken: Callable[[str], str], count: int = 0) -> str:
     """Return what was typed without echo, converted by `taken`; ask again after each SlipError of it.
 
     `count`: that number of words, in one line or several. A mistake does not end the command, because the rest would be
     typed into a terminal that shows it; Ctrl-C does.
     """
-    with unseen():
+    with without_echo():
         while True:
-            given = _gathered(question, count) if count else typed(question, hidden=True)
+            given = _gathered(question, count) if count else ask(question, hidden=True)
             try:
                 return taken(given)
             except SlipError as error:
@@ -91,7 +91,7 @@ def _gathered(question: str, count: int) -> str:
     """
     given: list[str] = []
     while True:
-        line = words.split(typed(question, hidden=True))
+        line = words.split(ask(question, hidden=True))
         given = line if len(line) >= count or not line else [*given, *line]
         unlisted = next((place for place, word in enumerate(given, 1) if not words.whole(word)), 0)
         if len(given) >= count:
@@ -105,16 +105,16 @@ def _gathered(question: str, count: int) -> str:
             )
 
 
-def typed_back(question: str, right: str, show: Callable[[], None] | None = None) -> None:
+def ask_to_repeat(question: str, right: str, show: Callable[[], None] | None = None) -> None:
     """Ask for the words in `right`, without echo, in one line or several, until they are right.
 
     A mistake is reported by the number of the word. An empty line calls `show`, which shows the words again. Ctrl-C
     ends it.
     """
     expected, given, screen = words.split(right), list[str](), Screen()
-    with unseen():
+    with without_echo():
         while given != expected:
-            line = words.split(typed(question, hidden=True))
+            line = words.split(ask(question, hidden=True))
             if not line and show:
                 show()
             given = [*given, *line] if line else []
@@ -200,7 +200,7 @@ class _Quiet:
 
 
 @contextmanager
-def unseen() -> Iterator[None]:
+def without_echo() -> Iterator[None]:
     """Switch echo off, also between two questions, and restore the terminal at the end.
 
     Input that was typed ahead is dropped at the end: it would be shown, and be executed by the shell.

@@ -13,9 +13,9 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki.authority.certificate_holders import of_client
-from pki.cli.certificate_lookup import Names, not_seen
+from pki.cli.certificate_lookup import Names, not_declared
 from pki.cli.decorator import command, evidence_of, held_project_of, home_of, now_of, project_of
-from pki.cli.prompt import typed
+from pki.cli.prompt import ask
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.terminal import Screen
 from pki.config.identifiers import AUTHORITIES, ArtifactId
@@ -80,12 +80,12 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
     service, 1: something failed or still accepts it, 2: revoked and published, but not verified everywhere.
     """
     project = project_of(context)
-    name = _meant(project, name, "revoke")
-    valid(project, name)  # raises for a wrong name before the reason is asked for
-    reason = chosen(reason)
+    name = _leaf_name(project, name, "revoke")
+    valid_certificates(project, name)  # raises for a wrong name before the reason is asked for
+    reason = ask_reason(reason)
     again = f"./run invoke revoke {name} --reason {reason}{' --no-replace' if no_replace else ''}"
     follows = "nothing" if no_replace else "replacement"
-    carry_out(context, project, Order(name, partial(valid, name=name), reason, again, follows), yes=yes)
+    carry_out(context, project, Order(name, partial(valid_certificates, name=name), reason, again, follows), yes=yes)
 
 
 @command
@@ -93,29 +93,29 @@ def retire(context: Context, name: str, yes: bool = False) -> None:
     """Revoke the certificates of a name that is no longer in pki.yaml. --yes: do not prompt."""
     project = project_of(context)
     leaves = pipeline_plan.plan(project).leaves
-    name = _meant(project, name, "retire")
+    name = _leaf_name(project, name, "retire")
     if name in leaves:
         raise PkiError(f"{name} is still in pki.yaml", f"take it out first, or: ./run invoke revoke {name} --reason …")
-    find = partial(valid, name=name, by_cn=False)
+    find = partial(valid_certificates, name=name, by_cn=False)
     carry_out(context, project, Order(name, find, "cessation-of-operation", f"./run invoke retire {name}"), yes=yes)
 
 
 # -- name, reason and confirmation ------------------------------------------------------------------------------------
 
 
-def chosen(reason: str) -> str:
+def ask_reason(reason: str) -> str:
     """Return the reason of a revocation, asked for at a terminal if it is missing. Raises PkiError with all reasons."""
     if reason in PLAIN_REASONS:
         return reason
     explained = "\n".join(f"  {name:<23} {meaning}" for name, meaning in MEANINGS.items())
     if not reason and sys.stdin.isatty():
         print(explained)
-        return chosen(typed("reason of the revocation: ").strip() or "?")
+        return ask_reason(ask("reason of the revocation: ").strip() or "?")
     what = f"unknown reason {reason!r}" if reason else "the reason of the revocation is missing"
     raise PkiError(what, f"--reason is one of\n{explained}")
 
 
-def _meant(project: Project, name: str, command: str) -> str:
+def _leaf_name(project: Project, name: str, command: str) -> str:
     """Return the name as `valid` takes it: itself, or the leaf that it means, which is printed."""
     project.insist_on_ledger()
     issued = [one for one in project.unexpired() if one.artifact.kind == "cert"]
@@ -128,7 +128,7 @@ def _meant(project: Project, name: str, command: str) -> str:
     return names.leaf(name, command)
 
 
-def valid(project: Project, name: str, *, by_cn: bool = True) -> list[Issued]:
+def valid_certificates(project: Project, name: str, *, by_cn: bool = True) -> list[Issued]:
     """Return the valid, unrevoked certificates of a leaf, a client's CN or a serial number.
 
     A CN means every certificate with it, wherever it is declared: services distinguish clients by CN alone.
@@ -158,7 +158,7 @@ def valid(project: Project, name: str, *, by_cn: bool = True) -> list[Issued]:
         leaves = {one.artifact.short for one in issued if one.artifact.kind != "authority"}
         if not leaves:
             raise PkiError(f"{name}: the ledger contains no valid certificate", "./run doit")
-        raise not_seen(name, leaves)
+        raise not_declared(name, leaves)
     return unrevoked
 
 
@@ -175,11 +175,11 @@ def _named(issued: Sequence[Issued], name: str) -> list[Issued]:
     return of_project or [one for one in issued if one.artifact == ArtifactId(one.issuer, name)]
 
 
-def consent(question: str, again: str) -> None:
+def confirm(question: str, again: str) -> None:
     """Ask for confirmation. Raises PkiError unless the answer is yes, or without a terminal; `again` is the command."""
     if not sys.stdin.isatty():
         raise PkiError("nothing was changed: there is no terminal to confirm at", f"{again} --yes")
-    if typed(f"{question} (yes or no) ").strip().lower() not in {"yes", "y"}:
+    if ask(f"{question} (yes or no) ").strip().lower() not in {"yes", "y"}:
         raise PkiError("cancelled; nothing was changed")
 
 
@@ -197,7 +197,7 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
         for line in consequences(project, plan, of_leaf, follows=order.follows):
             screen.line(line)
     if not yes:
-        consent("revoke it?", order.again)
+        confirm("revoke it?", order.again)
     with TemporaryDirectory(prefix="doit-pki-") as folder:
         witness = Witness(project, plan, certificates, Path(folder))
         witness.look_before()
