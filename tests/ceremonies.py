@@ -12,10 +12,12 @@ from cryptography import x509
 
 import tasks
 from pki.ceremony import drives, request_response, transcript_chain, words
-from pki.ceremony.offline import key_storage, machine_check, session, steps
+from pki.ceremony.offline import key_storage, machine_check, response_export, session, steps
 from pki.ceremony.offline.session import Ceremony
 from pki.ceremony.online import accept_response, make_request
 from pki.ceremony.online.make_request import Open, RequestOptions
+from pki.ceremony.policy import Known
+from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
 from pki.cli.program import Program
 from pki.x509 import keys
@@ -62,6 +64,20 @@ class RealHome(Home):
         if any(root.name not in held.known.roots for root in held.request.roots):
             steps.make_roots(held, lambda _, kind: key_storage.in_file(keys.new_key(kind), secret))
         return steps.sign(held, lambda _: secret, self.out)
+
+    def vault_is_ahead_of(self, path: Path) -> bool:
+        """Whether the vault knows of ceremonies that the project of a request does not."""
+        asked = request_response.load(path.read_bytes(), str(path), request_response.Request)
+        return Known(self.vault.roots(), self.vault.history()).is_ahead_of(asked)
+
+    def answer_again(self, days: float = 0) -> Path:
+        """The response of the last ceremony once more; returns its folder."""
+        now, data = self.moment(days), (self.vault.history()[-1].folder / "request.yaml").read_bytes()
+        folder = response_export.hand_out_again(
+            self.vault, data, self.out, lambda: Transcript(self.vault.transcript, lambda: now)
+        )
+        assert folder
+        return folder
 
     def accept(self, folder: Path, days: float = 0) -> list[str]:
         """Take a response in, its digest confirmed; returns the CRLs that are to be destroyed."""

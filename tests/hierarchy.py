@@ -48,16 +48,16 @@ def signed_on_purpose(
     project, wanted, key = home.project(), home.plan().leaves[like], keys.new_key("ec-p256")
     extensions = [
         (value, critical)
-        for value, critical in profiles.leaf(wanted, key.public_key())
+        for value, critical in profiles.leaf_extensions(wanted, key.public_key())
         if not isinstance(value, x509.SubjectAlternativeName)
     ]
     extensions.append((x509.SubjectAlternativeName(names), False))
     signing = issuer or project.issuer(by or wanted.authority)
-    cert = certificate_signing.certificate(
-        certificate_signing.subject("Example Lab", wanted.common_name),
+    cert = certificate_signing.sign_certificate(
+        certificate_signing.subject_name("Example Lab", wanted.common_name),
         key.public_key(),
-        certificate_signing.validity(START, 90 * DAY, signing.certificate),
-        extensions + profiles.addresses_of(URL, f"{by or wanted.authority}-1"),
+        certificate_signing.validity_dates(START, 90 * DAY, signing.certificate),
+        extensions + profiles.publication_extensions(URL, f"{by or wanted.authority}-1"),
         signing,
     )
     return Identity(cert, signing.certificate, key)

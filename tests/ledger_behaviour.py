@@ -19,7 +19,7 @@ from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.report import health_report
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 from tests.commands import Said, said_by
 from tests.conftest import START, Home
 
@@ -388,7 +388,7 @@ def _forged(home: Home) -> bytes:
     ours = home.project().existing("client-1").certificate
     key = keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    false = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
-    entries = [Entry(77, START, "superseded")]
-    crl = crl_signing.crl(certificate_signing.Issuer(false, key), 2**40, START, home.moment(9), entries)
+    false = certificate_signing.sign_certificate(ours.subject, key.public_key(), dates, profiles.root_extensions(), key)
+    entries = [CrlEntry(77, START, "superseded")]
+    crl = crl_signing.sign_crl(certificate_signing.Issuer(false, key), 2**40, START, home.moment(9), entries)
     return crl.public_bytes(serialization.Encoding.DER)

@@ -746,6 +746,30 @@ def test_the_schema_goes_to_standard_output_or_into_a_file(home: Home, invoke: I
     assert json.loads(said.out)["title"] == "pki.yaml"
     assert invoke(home, "schema", "--output", str(tmp_path / "pki.schema.json")).out == ""
     assert (tmp_path / "pki.schema.json").read_text() == said.out
+    assert invoke(home, "schema", "plan", "--output", str(tmp_path / "pki.schema.json")).status == 0
+    assert json.loads((tmp_path / "pki.schema.json").read_text())["title"] == "plan --json"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"properties": {"name": "me"}}\n',
+        b'{"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "another", "properties": {}}\n',
+        b'{"$schema": "https://json-schema.org/draft/2020-12/schema", "title": ["pki.yaml"]}\n',
+        b'{"title": "pki.yaml", "properties": {}}\n',
+        b"domains: [lab.internal]\n",
+        b"[]\n",
+        b"",
+    ],
+)
+def test_a_schema_replaces_no_file_that_this_program_did_not_write(
+    home: Home, invoke: Invoke, tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "theirs.json"
+    path.write_bytes(content)
+    said = invoke(home, "schema", "--output", str(path))
+    assert (said.status, path.read_bytes()) == (1, content)
+    assert "theirs.json: exists already, and is not a JSON Schema of this program" in said.error
 
 
 # -- authorities ------------------------------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+from tests.campaigns.__main__ import arguments
 from tests.campaigns.campaign import Campaign, CampaignError, Outcome, Step, drawn, shrunk, summed, tried
 
 
@@ -72,3 +75,33 @@ def test_a_trial_leaves_no_folder_behind(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
     finally:
         tempfile.tempdir = before
+
+
+# -- what is typed ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["nonsense", "0", "-1", "nan", "inf", "1e308", ""])
+def test_hours_that_are_no_time_end_in_a_sentence(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        arguments(["years", f"--hours={text}"])
+    said = capsys.readouterr()
+    assert (left.value.code, said.out) == (2, "")
+    assert f"expected a number of hours above 0, such as 2 or 0.5, not {text!r}\n→ ./run invoke campaign" in said.err
+
+
+def test_other_arguments_that_are_wrong_end_in_a_sentence_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = tmp_path / "case.json"
+    case.write_text('{"steps": []}')
+    for words, said in (
+        (["years", "--seed=x"], "expected a whole number from 0 on, not 'x'"),
+        (["years", "--processes=0"], "expected a whole number from 1 on, not '0'"),
+        (["years", f"--case={case}"], f"{case}: expected a JSON list of steps"),
+        (["years", f"--case={tmp_path / 'none.json'}"], "none.json: cannot be read: No such file"),
+        (["ages"], "invalid choice: 'ages'"),
+    ):
+        with pytest.raises(SystemExit):
+            arguments(words)
+        assert said in capsys.readouterr().err
+    assert arguments(["years", "--hours=0.5", "--seed=7"]).hours == 0.5

@@ -231,14 +231,14 @@ UNUSUAL: dict[str, Callable[[], Any]] = {
 def made_request(kind: str, cn: str = "x") -> str:
     """A certificate request of a fresh key."""
     key = UNUSUAL[kind]() if kind in UNUSUAL else keys.new_key(kind)
-    builder = x509.CertificateSigningRequestBuilder().subject_name(certificate_signing.subject("Example Lab", cn))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(certificate_signing.subject_name("Example Lab", cn))
     algorithm = None if kind == "ed25519" else hashes.SHA256()
     return builder.sign(key, algorithm).public_bytes(serialization.Encoding.PEM).decode()
 
 
 def forged_request() -> str:
     der = x509.load_pem_x509_csr(made_request("ec-p384").encode()).public_bytes(serialization.Encoding.DER)
-    return pem_encoding.pem("CERTIFICATE REQUEST", der[:-1] + bytes([der[-1] ^ 1])).decode()
+    return pem_encoding.encode_pem("CERTIFICATE REQUEST", der[:-1] + bytes([der[-1] ^ 1])).decode()
 
 
 def moved(request: Request, index: int, **changes: Any) -> Request:
@@ -868,7 +868,7 @@ def own_root(home: RealHome) -> certificate_signing.Issuer:
     dates = real.not_valid_before_utc, real.not_valid_after_utc
     extensions = [(one.value, one.critical) for one in real.extensions if one.oid.dotted_string != "2.5.29.14"]
     return certificate_signing.Issuer(
-        certificate_signing.certificate(real.subject, key.public_key(), dates, extensions, key), key
+        certificate_signing.sign_certificate(real.subject, key.public_key(), dates, extensions, key), key
     )
 
 
@@ -878,7 +878,7 @@ def resigned(pem: str, root: certificate_signing.Issuer) -> str:
     extensions = [(one.value, one.critical) for one in cert.extensions if one.oid.dotted_string not in skip]
     dates = cert.not_valid_before_utc, cert.not_valid_after_utc
     return pem_encoding.pem_of(
-        [certificate_signing.certificate(cert.subject, cert.public_key(), dates, extensions, root)]
+        [certificate_signing.sign_certificate(cert.subject, cert.public_key(), dates, extensions, root)]
     ).decode()
 
 
@@ -895,7 +895,7 @@ FORGED: dict[str, Callable[[Response, RealHome], Response]] = {
     ),
     "half of it": lambda r, _: with_certificate(r, "server-2", pem_of(r, "server-2")[:400]),
     "no certificate": lambda r, _: with_certificate(
-        r, "server-2", pem_encoding.pem("CERTIFICATE", b"0\3\2\1\1").decode()
+        r, "server-2", pem_encoding.encode_pem("CERTIFICATE", b"0\3\2\1\1").decode()
     ),
     "none": lambda r, _: r.model_copy(update={"certificates": r.certificates[1:]}),
     "one more": lambda r, _: r.model_copy(
@@ -922,7 +922,9 @@ def test_no_bit_of_a_certificate_can_be_flipped(answered: RealHome) -> None:
         bad = der[:place] + bytes([der[place] ^ 1 << chance.randrange(8)]) + der[place + 1 :]
         digest = forge(
             folder,
-            lambda _, bad=bad: with_certificate(response, "server-2", pem_encoding.pem("CERTIFICATE", bad).decode()),
+            lambda _, bad=bad: with_certificate(
+                response, "server-2", pem_encoding.encode_pem("CERTIFICATE", bad).decode()
+            ),
         )
         assert_not_accepted(answered, folder, digest)
 
@@ -934,7 +936,7 @@ def test_no_bit_of_a_crl_can_be_flipped(answered: RealHome) -> None:
     for _ in range(SAMPLES):
         place = chance.randrange(len(der))
         bad = der[:place] + bytes([der[place] ^ 1 << chance.randrange(8)]) + der[place + 1 :]
-        path.write_bytes(pem_encoding.pem("X509 CRL", bad))
+        path.write_bytes(pem_encoding.encode_pem("X509 CRL", bad))
 
         def change(response: Response) -> Response:
             digests = {
@@ -953,7 +955,9 @@ def test_no_bit_of_a_crl_can_be_flipped(answered: RealHome) -> None:
 def crl_by(root: certificate_signing.Issuer, real: x509.CertificateRevocationList, entries: list[Any]) -> bytes:
     number = real.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     assert real.next_update_utc
-    return pem_encoding.pem_of([crl_signing.crl(root, number, real.last_update_utc, real.next_update_utc, entries)])
+    return pem_encoding.pem_of(
+        [crl_signing.sign_crl(root, number, real.last_update_utc, real.next_update_utc, entries)]
+    )
 
 
 @pytest.mark.parametrize("what", ["swapped", "older", "emptied", "fewer", "another number"])

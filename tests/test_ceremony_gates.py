@@ -41,7 +41,7 @@ from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 from tests.conftest import START
 
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
@@ -52,9 +52,11 @@ EVERYTHING = (IPv4Network("0.0.0.0/0"),)
 
 def made_root(name: str = "root-1", kind: str = "ec-p384", since: datetime = START) -> Issuer:
     key = keys.new_key(kind)
-    subject = certificate_signing.subject("Example Lab", policy.common_name("Example Lab", name, sandbox=False))
+    subject = certificate_signing.subject_name("Example Lab", policy.common_name("Example Lab", name, sandbox=False))
     return Issuer(
-        certificate_signing.certificate(subject, key.public_key(), (since, since + 10 * YEAR), profiles.root(), key),
+        certificate_signing.sign_certificate(
+            subject, key.public_key(), (since, since + 10 * YEAR), profiles.root_extensions(), key
+        ),
         key,
     )
 
@@ -63,10 +65,11 @@ def drafted(root: Issuer, authority: str = "server", **changes: Any) -> Certific
     """An intermediate as a request asks for it, with other values."""
     values: dict[str, Any] = {
         "what": f"{authority}-1",
-        "subject": certificate_signing.subject("Example Lab", f"Example Lab {authority.capitalize()} CA 1"),
+        "subject": certificate_signing.subject_name("Example Lab", f"Example Lab {authority.capitalize()} CA 1"),
         "key": keys.new_key("ec-p384").public_key(),
         "dates": (START, START + YEAR),
-        "extensions": profiles.intermediate(authority, (DOMAIN,), ()) + profiles.addresses_of(URL, "root-1"),
+        "extensions": profiles.intermediate_extensions(authority, (DOMAIN,), ())
+        + profiles.publication_extensions(URL, "root-1"),
         "issuer": root.certificate,
     }
     return CertificateDraft(**{**values, **changes})
@@ -123,8 +126,8 @@ def test_a_sound_draft_is_linted_and_signed_as_it_was_linted(root: Issuer) -> No
 
 
 def test_a_root_and_a_cross_certificate_are_linted_and_signed(root: Issuer, other: Issuer) -> None:
-    subject = certificate_signing.subject("Example Lab", "Example Lab Root CA 9")
-    own = drafted(root, subject=subject, key=root.key.public_key(), extensions=profiles.root(), issuer=None)
+    subject = certificate_signing.subject_name("Example Lab", "Example Lab Root CA 9")
+    own = drafted(root, subject=subject, key=root.key.public_key(), extensions=profiles.root_extensions(), issuer=None)
     assert checked_signing.sign(checked_signing.lint_draft(own, root.key), root.key).issuer == subject  # type: ignore[union-attr]
     asked = AskedCross(name="root-2", issuer="root-1", not_before=START, not_after=START + YEAR)
     crossed = drafts.cross(request_of(1, START), asked, other.certificate, root.certificate)
@@ -142,7 +145,7 @@ def test_a_draft_that_the_linter_finds_faulty_is_not_signed_even_with_a_throw_aw
 def test_a_draft_is_compared_with_what_becomes_of_it(root: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a builder makes of a draft is held against the draft itself before the root's key is used."""
     draft = drafted(root)
-    monkeypatch.setattr(CertificateDraft, "builder", lambda _: certificate_signing.certificate_draft(
+    monkeypatch.setattr(CertificateDraft, "builder", lambda _: certificate_signing.draft_certificate(
         draft.subject, keys.new_key("ec-p384").public_key(), draft.dates, draft.extensions, draft.issuer))  # fmt: skip
     assert "it is for another key" in refusal(lambda: checked_signing.lint_draft(draft, root.key))
 
@@ -175,18 +178,19 @@ def test_a_signed_certificate_is_compared_with_what_was_asked_for(root: Issuer, 
     asked = drafted(root)
     changed: dict[str, Any] = {
         "key": keys.new_key("ec-p384").public_key(),
-        "subject": certificate_signing.subject("Example Lab", "Example Lab Server CA 2"),
+        "subject": certificate_signing.subject_name("Example Lab", "Example Lab Server CA 2"),
         "dates": (START, START + YEAR + SECOND),
-        "extensions": profiles.intermediate("client", (DOMAIN,), ()) + profiles.addresses_of(URL, "root-1"),
+        "extensions": profiles.intermediate_extensions("client", (DOMAIN,), ())
+        + profiles.publication_extensions(URL, "root-1"),
     }
     signed = signed_by(replace(asked, **{what: changed[what]}), root.key)
     assert checked_signing.check(asked, signed, root.certificate)[0].startswith(fault)
 
 
 def test_a_signed_crl_is_compared_with_what_was_asked_for(root: Issuer) -> None:
-    asked = crl_draft(root, entries=(Entry(5, START, "keyCompromise"),))
+    asked = crl_draft(root, entries=(CrlEntry(5, START, "keyCompromise"),))
     assert checked_signing.check(asked, signed_by(asked, root.key), root.certificate) == []
-    for entries in ((), (Entry(6, START, "keyCompromise"),), (Entry(5, START, "superseded"),)):
+    for entries in ((), (CrlEntry(6, START, "keyCompromise"),), (CrlEntry(5, START, "superseded"),)):
         signed = signed_by(replace(asked, entries=entries), root.key)
         assert checked_signing.check(asked, signed, root.certificate) == [
             "its entries are not those that were asked for"
@@ -235,10 +239,10 @@ def test_a_crl_that_cannot_be_read_is_not_handed_out(root: Issuer) -> None:
 
 
 def test_an_entry_with_more_than_a_reason_is_not_what_was_asked_for(root: Issuer) -> None:
-    asked = crl_draft(root, entries=(Entry(5, START, "unspecified"),))
+    asked = crl_draft(root, entries=(CrlEntry(5, START, "unspecified"),))
     entry = x509.RevokedCertificateBuilder().serial_number(5).revocation_date(START)
     entry = entry.add_extension(x509.InvalidityDate(START.replace(tzinfo=None)), critical=False)
-    builder = crl_signing.crl_draft(root.certificate, 7, START, START + 90 * DAY, [])
+    builder = crl_signing.draft_crl(root.certificate, 7, START, START + 90 * DAY, [])
     crl = builder.add_revoked_certificate(entry.build()).sign(root.key, hashes.SHA384())
     assert [*asked.differences(crl)] == ["its entries are not those that were asked for"]
 
@@ -276,7 +280,9 @@ def test_the_second_implementation_verifies_signatures_of_every_kind_of_root(kin
 def test_openssl_is_asked_with_crls_and_at_the_time_of_the_request(root: Issuer, other: Issuer) -> None:
     certificate = signed_by(drafted(root), root.key)
     empty = signed_by(crl_draft(root), root.key)
-    listing = signed_by(crl_draft(root, entries=(Entry(certificate.serial_number, START, "keyCompromise"),)), root.key)
+    listing = signed_by(
+        crl_draft(root, entries=(CrlEntry(certificate.serial_number, START, "keyCompromise"),)), root.key
+    )
 
     def fault(crls: list[Any], roots: Issuer = root, at: datetime = START + DAY) -> str:
         return second_opinion.openssl_fault([certificate], [roots.certificate], crls, at)
@@ -355,9 +361,9 @@ def test_what_a_request_permits_is_not_tried_as_foreign() -> None:
 
 
 def test_lint_spares_names_of_one_label_and_no_others(root: Issuer) -> None:
-    single = drafted(root, extensions=profiles.intermediate("server", ("lan",), ()))
+    single = drafted(root, extensions=profiles.intermediate_extensions("server", ("lan",), ()))
     assert lint.findings(signed_by(single, root.key)) == []
-    odd = drafted(root, extensions=profiles.intermediate("server", ("not_a_host",), ()))
+    odd = drafted(root, extensions=profiles.intermediate_extensions("server", ("not_a_host",), ()))
     assert lint.findings(signed_by(odd, root.key))
 
 
@@ -389,7 +395,7 @@ class Case:
 
 
 def csr(key: PrivateKey) -> str:
-    builder = x509.CertificateSigningRequestBuilder().subject_name(certificate_signing.subject("Example Lab", "x"))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(certificate_signing.subject_name("Example Lab", "x"))
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 

@@ -249,7 +249,9 @@ def test_both_verifiers_take_the_same_leaf_with_names_inside_the_constraints(hom
 def test_foreign_root_of_the_same_name_is_refused(home: Home) -> None:
     key, ours = keys.new_key("ec-p384"), root_of(home)
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    foreign = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    foreign = certificate_signing.sign_certificate(
+        ours.subject, key.public_key(), dates, profiles.root_extensions(), key
+    )
     for identity, host in ((server(home), JELLYFIN), (client(home), None)):
         assert judges.x509_verification_fault(identity, [foreign], START, host) != ""
         assert judges.openssl_fault(identity, [foreign], START, []) != ""
@@ -258,7 +260,7 @@ def test_foreign_root_of_the_same_name_is_refused(home: Home) -> None:
 def test_authority_that_only_bears_the_name_of_ours_is_refused(home: Home) -> None:
     key, ours = keys.new_key("ec-p384"), intermediate_of(home, "server")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    false = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    false = certificate_signing.sign_certificate(ours.subject, key.public_key(), dates, profiles.root_extensions(), key)
     forged = signed_on_purpose(home, "media", [JELLYFIN], issuer=certificate_signing.Issuer(false, key))
     for chain in (forged, replace(forged, intermediate=ours)):
         assert judges.x509_verification_fault(chain, [root_of(home)], START, JELLYFIN) != ""
@@ -420,7 +422,7 @@ def unknown_curve() -> bytes:
     pem = request(ec.generate_private_key(ec.SECP256R1()))
     der = x509.load_pem_x509_csr(pem).public_bytes(serialization.Encoding.DER)
     p256, unknown = bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d03017f")
-    return pem_encoding.pem("CERTIFICATE REQUEST", der.replace(p256, unknown))
+    return pem_encoding.encode_pem("CERTIFICATE REQUEST", der.replace(p256, unknown))
 
 
 BAD_REQUESTS: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -478,11 +480,11 @@ def test_key_that_is_not_the_issuers_signs_nothing(home: Home) -> None:
     with pytest.raises(certificate_signing.PkiError, match="does not belong to the issuer's certificate"):
         signed_on_purpose(home, "media", [JELLYFIN], issuer=false)
     with pytest.raises(certificate_signing.PkiError, match="does not belong to the CA's certificate"):
-        crl_signing.crl(false, 1, START, START + DAY, [])
+        crl_signing.sign_crl(false, 1, START, START + DAY, [])
 
 
 def test_dates_are_whole_seconds_in_utc(home: Home) -> None:
-    start, end = certificate_signing.validity(START, timedelta(days=1), None)
+    start, end = certificate_signing.validity_dates(START, timedelta(days=1), None)
     assert (start, end) == (START - HOUR, START - HOUR + DAY - SECOND)
     assert isinstance(start, datetime)
     for cert in (root_of(home), server(home).leaf):

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pki.deploy import crl_files
 from pki.monitor.report import status_table
 from pki.x509 import certificate_signing, crl_signing, pem_encoding
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 from tests import judges
 from tests.ceremonies import RealHome
 from tests.conftest import START, Home
@@ -114,15 +114,15 @@ def test_an_intermediate_that_begins_in_the_future_does_not_issue_while_another_
 # -- which CRL may replace which --------------------------------------------------------------------------------------
 
 KEY = ec.generate_private_key(ec.SECP256R1())
-CA = certificate_signing.certificate(
-    certificate_signing.subject("Lab", "CA"), KEY.public_key(), (START - DAY, START + 900 * DAY), [], KEY
+CA = certificate_signing.sign_certificate(
+    certificate_signing.subject_name("Lab", "CA"), KEY.public_key(), (START - DAY, START + 900 * DAY), [], KEY
 )
 
 
 def crl(number: int, begins: timedelta, serials: Iterable[int] = (7,)) -> crl_files.Listed:
     start = START + begins
-    entries = [Entry(serial, START - DAY, "unspecified") for serial in serials]
-    made = crl_signing.crl(certificate_signing.Issuer(CA, KEY), number, start, start + 30 * DAY, entries)
+    entries = [CrlEntry(serial, START - DAY, "unspecified") for serial in serials]
+    made = crl_signing.sign_crl(certificate_signing.Issuer(CA, KEY), number, start, start + 30 * DAY, entries)
     return crl_files.read(pem_encoding.pem_of([made]))[0]
 
 

@@ -21,7 +21,7 @@ from pki.common.errors import LedgerError
 from pki.ledger import ledger
 from pki.ledger.types import BEGIN_AGAIN, GONE, Issued, Recovered
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
-from pki.x509.revocation import REASONS, Entry
+from pki.x509.revocation import REASONS, CrlEntry
 from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.commands import said_by
@@ -290,19 +290,19 @@ def test_run_with_nothing_to_do_reads_no_crl(after_revocation: Home, monkeypatch
 
 
 def elsewhere(
-    home: Home, *entries: Entry, number: int = EPOCH + 1000, days: float = 0
+    home: Home, *entries: CrlEntry, number: int = EPOCH + 1000, days: float = 0
 ) -> x509.CertificateRevocationList:
     """A CRL of our own client authority that this project does not know of."""
     project = home.project()
     start = START + days * DAY
-    return crl_signing.crl(project.issuer("client"), number, start, start + 21 * DAY, entries)
+    return crl_signing.sign_crl(project.issuer("client"), number, start, start + 21 * DAY, entries)
 
 
 def test_revocation_of_an_unknown_certificate_stays_listed_until_its_authority_ends(home: Home) -> None:
     """Its end is not known, so nothing but that of its authority explains that it leaves the CRL."""
     project, at = home.project(1), START - 3 * DAY
     told = recover_revocations.take_in(
-        project, elsewhere(home, Entry(77, at, "keyCompromise"), Entry(78, at, "unspecified")), "media"
+        project, elsewhere(home, CrlEntry(77, at, "keyCompromise"), CrlEntry(78, at, "unspecified")), "media"
     )
     assert told == Recovered("client-1", EPOCH + 1000, (77, 78), is_newer=True)
     assert project.ledger.verify() == []
@@ -350,7 +350,7 @@ def test_recovered_revocation_of_a_known_certificate_ends_with_it(home: Home) ->
     issued = newest(home, "cert:client-admin")
     project = home.project()
     assert (
-        recover_revocations.take_in(project, elsewhere(home, Entry(issued.serial, START, "superseded")), "media")
+        recover_revocations.take_in(project, elsewhere(home, CrlEntry(issued.serial, START, "superseded")), "media")
         is not None
     )
     assert project.ledger.revoked_serials(issued.not_after, issuer="client-1") == {issued.serial}
@@ -380,11 +380,11 @@ def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoke
 
 def test_entries_that_the_last_crl_has_are_taken_over_as_they_are(home: Home) -> None:
     """The two ways to make one lead to the same bytes."""
-    entries = [Entry(number, START + number * SECOND, REASONS[number % len(REASONS)]) for number in range(1, 40)]
+    entries = [CrlEntry(number, START + number * SECOND, REASONS[number % len(REASONS)]) for number in range(1, 40)]
     issuer, end = home.project().issuer("client"), START + 9 * DAY
-    earlier = crl_signing.crl(issuer, 1, START, end, entries[:30])
-    again = crl_signing.crl(issuer, 2, START, end, entries[5:])
-    grown = crl_signing.crl(issuer, 2, START, end, entries[30:], list(earlier)[5:])
+    earlier = crl_signing.sign_crl(issuer, 1, START, end, entries[:30])
+    again = crl_signing.sign_crl(issuer, 2, START, end, entries[5:])
+    grown = crl_signing.sign_crl(issuer, 2, START, end, entries[30:], list(earlier)[5:])
     assert grown.tbs_certlist_bytes == again.tbs_certlist_bytes
     assert [entry.serial_number for entry in grown] == list(range(6, 40))
 
@@ -416,8 +416,8 @@ def foreign_crl(home: Home, generation: str) -> x509.CertificateRevocationList:
     """A CRL by somebody who only bears our authority's name."""
     ours, key = issuer_of(home, generation), keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    false = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
-    return crl_signing.crl(certificate_signing.Issuer(false, key), EPOCH + 1000, START, START + 90 * DAY, [])
+    false = certificate_signing.sign_certificate(ours.subject, key.public_key(), dates, profiles.root_extensions(), key)
+    return crl_signing.sign_crl(certificate_signing.Issuer(false, key), EPOCH + 1000, START, START + 90 * DAY, [])
 
 
 def flipped(data: bytes) -> bytes:

@@ -37,7 +37,7 @@ from pki.pipeline import delivery_targets, plan
 from pki.pipeline.delivery_targets import Outlook
 from pki.pipeline.desired_state import World
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 from tests.conftest import START, Home, Report
 from tests.copies import copy_project
 from tests.hosts import ME, FolderHost, LocalWay
@@ -720,7 +720,7 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     later = Outlook(World.of(delivered.home.project(400))).trust
     assert later.has_ended(serial)
     with_entry = Payload.of(delivered.home.path / "build/release/media")
-    made = crl_signing.crl(project.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])
+    made = crl_signing.sign_crl(project.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])
     emptied = made.public_bytes(serialization.Encoding.PEM)
     lost = tampered(delivered, "/etc/client-crl.pem", lambda _: emptied)
     with pytest.raises(PkiError, match=f"lacks the revoked {serial:x}"):
@@ -832,12 +832,16 @@ def foreign(live: Live) -> bytes:
     ours = live.home.project().issuer("client").certificate
     key = keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    false = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    false = certificate_signing.sign_certificate(ours.subject, key.public_key(), dates, profiles.root_extensions(), key)
     end = live.home.moment(900)
     return pem_encoding.pem_of(
         [
-            crl_signing.crl(
-                certificate_signing.Issuer(false, key), 2**60, live.home.moment(), end, [Entry(77, end, "superseded")]
+            crl_signing.sign_crl(
+                certificate_signing.Issuer(false, key),
+                2**60,
+                live.home.moment(),
+                end,
+                [CrlEntry(77, end, "superseded")],
             )
         ]
     )
@@ -884,7 +888,7 @@ def test_a_crl_from_the_future_in_place_gives_way_to_one_that_servers_can_use(de
     """What a clock that was ahead had signed: every client is refused until it is replaced."""
     project = delivered.home.project()
     start = delivered.home.moment(2)
-    ahead = crl_signing.crl(project.issuer("client"), 5, start, start + timedelta(days=9), [])
+    ahead = crl_signing.sign_crl(project.issuer("client"), 5, start, start + timedelta(days=9), [])
     delivered.on(CRL_THERE).write_bytes(pem_encoding.pem_of([ahead]))
     shutil.rmtree(delivered.home.path / "build/contacts")
     report = delivered.doit()

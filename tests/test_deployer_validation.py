@@ -626,8 +626,8 @@ def test_a_configuration_that_goes_takes_certificate_and_file_along(home: Home) 
     ("old", "new", "said"),
     [
         ("= 2048", "= 1024", "default_bits = 1024: expected 2048, 3072 or 4096"),
-        ("core.${domain}", "core.example.com", "core.example.com lies outside domains (lab.internal)"),
-        ("IP.1  = 10.10.0.2", "IP.1 = 8.8.8.8", "8.8.8.8 lies outside permit_addresses (10.0.0.0/8)"),
+        ("core.${domain}", "core.example.com", "core.example.com is outside domains (lab.internal)"),
+        ("IP.1  = 10.10.0.2", "IP.1 = 8.8.8.8", "8.8.8.8 is outside permit_addresses (10.0.0.0/8)"),
         ("IP.1  = 10.10.0.2", "IP.1 = fe80::1", "fe80::1"),
         ("@alt_names", "@alternatives", "subjectAltName names [ alternatives ], which is not there"),
         (

@@ -24,6 +24,7 @@ from pki.authority.trust_page import page
 from pki.ceremony import words
 from pki.common import filesystem, yaml_text
 from pki.config import identifiers
+from pki.config.model import Ansible
 from pki.deploy.ansible import playbooks
 from pki.monitor import forecast
 from pki.pipeline import plan
@@ -645,6 +646,30 @@ def test_what_an_inventory_says_is_read_as_it_was_meant() -> None:
     assert said["all"]["hosts"] == {"no": {"pki_known": "false"}, "12": {"pki_known": "false"}}
     assert list(said["all"]["children"]["round_1"]["hosts"]) == ["no", "12"]
     assert '"no":' in playbooks.inventory(hosts, [hosts], abroad=False)  # type: ignore[arg-type]
+
+
+def test_no_private_key_is_left_of_what_was_written_for_ansible(home: Home, tmp_path: Path) -> None:
+    files = [home.path / "build/certs/media" / name for name in ("cert.pem", "tls.pem", "tls.pem")]
+    prober = SimpleNamespace(**dict(zip(("roots", "probe", "canary"), files, strict=True)))
+    host = SimpleNamespace(
+        host="media",
+        group="",
+        variables=lambda **_: {},
+        stream=files[1].read_bytes,
+        change=SimpleNamespace(to=SimpleNamespace(prober=prober)),
+    )
+    folder = tmp_path / "ansible"
+    playbooks.write(folder, [host], Ansible())  # type: ignore[list-item]
+
+    def with_keys() -> list[str]:
+        paths = [path for path in folder.rglob("*") if path.is_file()]
+        return sorted(str(one.relative_to(folder)) for one in paths if b"PRIVATE KEY" in one.read_bytes())
+
+    assert with_keys() == ["prober/canary.pem", "prober/probe.pem", "streams/media"]
+    playbook = (folder / "playbook.yaml").read_text()
+    assert all(f": prober/{name}.pem" in playbook for name in ("roots", "probe", "canary"))
+    playbooks.sweep(folder)
+    assert with_keys() == []
 
 
 def test_what_travels_with_ansible_imports_nothing_of_ours_that_stays_here() -> None:

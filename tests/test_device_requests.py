@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common.errors import PkiError
-from pki.x509.device_requests import device_key, requested_key
+from pki.x509.device_requests import read_device_key, read_unverified_key
 from pki.x509.keys import public_der
-from pki.x509.pem_encoding import pem
+from pki.x509.pem_encoding import encode_pem
 from tests.conftest import Home
 
 RSA = rsa.generate_private_key(65537, 2048)
@@ -60,7 +60,7 @@ def signed(key: Key, version: int = 0, algorithm: bytes = SHA256, digest: hashes
 
 
 def as_pem(data: bytes, label: str = "CERTIFICATE REQUEST") -> bytes:
-    return pem(label, data)
+    return encode_pem(label, data)
 
 
 ED_ALGORITHM = bytes.fromhex("300506032b6570")
@@ -90,7 +90,7 @@ GOOD: dict[str, tuple[Callable[[], bytes], Key]] = {
 @pytest.mark.parametrize("kind", GOOD)
 def test_the_key_of_a_request_is_taken_however_the_device_writes_it(kind: str) -> None:
     make, key = GOOD[kind]
-    assert public_der(device_key(make(), "box.csr")) == public_der(key.public_key())
+    assert public_der(read_device_key(make(), "box.csr")) == public_der(key.public_key())
 
 
 def point(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -136,7 +136,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
 def test_a_request_that_cannot_be_used_is_refused_with_the_reason(kind: str) -> None:
     make, said = BAD[kind]
     with pytest.raises(PkiError) as caught:
-        device_key(make(), "box.csr")
+        read_device_key(make(), "box.csr")
     assert said in caught.value.message
     assert caught.value.hint
 
@@ -153,4 +153,4 @@ def test_a_device_with_an_old_request_gets_its_certificate_once(home: Home) -> N
 
 
 def test_a_request_is_compared_whatever_its_signature(tmp_path: Path) -> None:
-    assert public_der(requested_key(flipped(der(), -1), str(tmp_path))) == public_der(RSA.public_key())
+    assert public_der(read_unverified_key(flipped(der(), -1), str(tmp_path))) == public_der(RSA.public_key())

@@ -1,23 +1,35 @@
-"""The console blocks of docs/: those that one project can answer are typed, and print what is shown; the others say why not."""
+"""The console blocks of docs/ that one project can answer: they are typed, and print what is shown.
+
+Blocks that need other machines, root, drives or other people's programs are in `tests/integration/test_docs_consoles.py`.
+"""
 
 from __future__ import annotations
 
+import ast
 import re
+import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
-from tests.test_remedy_lab import Bench, bench
+from pki.project.clock_guard import Evidence, HostClock
+from tests import consoles
+from tests.oldca import OldCa
+from tests.test_delivery import CRL, delivered, delivered_once, kind
+from tests.test_new_root import out_of_the_sandbox
+from tests.test_remedy_lab import Bench, as_printed, bench, deployed, outside, replaced
+from tests.test_taking_in import adopt
 
-__all__ = ["bench"]
+__all__ = ["bench", "delivered", "delivered_once", "deployed", "kind", "outside"]
 
-HOSTS = "hosts that ssh reaches: tests/integration"
-DRIVES = "drives and an offline machine: tests/integration/test_air_gap.py"
-PACKAGES = "a package registry, or the system's packages"
-OTHERS = "a program or a file of somebody else"
-SECONDS = re.compile(r"\(\d+\.\d s\)")
+
+ELSEWHERE = [Path(__file__).parent / name for name in ("integration/test_docs_consoles.py", "test_lost_ceremonies.py")]
+
+
+def nothing(_bench: Bench) -> None:
+    """The project as it was built."""
 
 
 def identity(bench: Bench) -> None:
@@ -25,77 +37,101 @@ def identity(bench: Bench) -> None:
     assert bench.invoke("client.add", "admin@laptop", "--email", "admin@lab.internal").status == 0
 
 
-def nothing(_bench: Bench) -> None:
-    """The project as it was built."""
+def adopted(bench: Bench) -> None:
+    """A CA of easy-rsa, in the project's folder, that is named in pki.yaml."""
+    old = OldCa()
+    for number in range(1, 501):
+        old.issue(f"user-{number}", number, days=400 if number > 12 else -30)
+    for number in range(13, 53):
+        old.revoke(number)
+    old.easy_rsa(bench.path("ca/legacy"))
+    adopt(bench.home)
 
 
-BLOCKS: dict[tuple[str, str], str | Callable[[Bench], None]] = {
-    ("adopt.md", "cp -a /etc/easy-rsa/pki ca/legacy"): OTHERS,
-    ("adopt.md", "./run invoke ledger.import ca/legacy --dry-run"): OTHERS,
-    ("ansible.md", "./run pip install --require-hashes -r requirements-ansible.lock"): PACKAGES,
-    ("ansible.md", "./run invoke deploy.export /srv/overlap --vault vault-passphrase"): HOSTS,
-    ("backup.md", "./run invoke backup /media/stick"): DRIVES,
-    ("backup.md", "./run invoke restore pki-backup-20261123T060000Z.age --to /srv/pki"): "a folder of this machine",
-    ("backup.md", "./run doit"): HOSTS,
-    ("backup.md", "./run invoke health"): nothing,
-    ("backup.md", "./run invoke ledger.accept-loss"): "an older ledger: tests/test_held_roots.py",
-    ("backup.md", "./run pip install --require-hashes -r requirements-postgresql.lock"): PACKAGES,
-    ("ceremony.md", "./run doit"): DRIVES,
-    ("ceremony.md", "./run invoke ceremony.accept /media/exchange/response-0001"): DRIVES,
-    ("ceremony.md", "sh run invoke ceremony.change-passphrase --vault /mnt/vault"): DRIVES,
-    ("clients.md", "./run doit"): identity,
-    ("demo.md", "./run invoke demo.vlans"): "machines of its own: tests/integration/test_vlans.py",
-    ("deploy.md", "ssh -o HostName=10.30.0.10 -l root media true"): HOSTS,
-    ("deploy.md", ""): HOSTS,
-    ("deploy.md", "./run invoke deploy.accept-root"): HOSTS,
-    ("reliability.md", "./run invoke campaign years"): "minutes to hours: tests/integration/test_campaigns.py",
-    ("revocation.md", "./run invoke revoke admin@laptop --reason key-compromise"): HOSTS,
-    ("revocation.md", "./run invoke client.add admin@laptop --email admin@lab.internal"): nothing,
-    ("schedule.md", "sudo ./run invoke schedule --install"): "systemd: tests/integration/test_schedule.py",
-    ("schedule.md", "systemd-ask-password -n | systemd-creds encrypt --name=pki-server -"): "systemd",
-    (
-        "schedule.md",
-        "./run invoke timeline --years 3",
-    ): "a project outside the sandbox, shown shortened: tests/test_timeline.py",
-    ("tokens.md", "./run pip install --require-hashes -r requirements-hsm.lock"): PACKAGES,
-    ("tokens.md", "apt install softhsm2 opensc"): PACKAGES,
-    ("trust-of-editors.md", "docker run -e PKI_SAFE_DIRECTORIES='*' -v /srv/pki:/pki -e PKI_HOME=/pki …"): OTHERS,
-    ("trust.md", "openssl x509 -in ca/root/root-1/cert.pem -noout -fingerprint -sha256"): nothing,
-    ("watching.md", "./run invoke health"): "two faults, shown shortened: tests/test_remedy_lab.py",
-    ("watching.md", "./run doit"): HOSTS,
-    ("watching.md", "./run pip install --require-hashes -r requirements-notify.lock"): PACKAGES,
+def older_ledger(bench: Bench) -> None:
+    before = bench.path("ca/ledger.db").read_bytes()
+    bench.days = 1
+    assert bench.invoke("revoke", "admin", "--reason", "key-compromise", "--yes").status == 2
+    bench.path("ca/ledger.db").write_bytes(before)
+
+
+def restored_without_build(bench: Bench) -> None:
+    """A backup from before a revocation, whose CRL is on a host, was restored on a new machine."""
+    bench.days = 1
+    assert bench.invoke("revoke", "admin", "--reason", "key-compromise", "--yes").status in {0, 2}
+    shutil.rmtree(bench.path("build"))
+    shutil.rmtree(bench.path("ca"))
+    assert bench.invoke("restore", bench.fills["FILE"], "--yes").status == 0
+
+
+def without_ca(bench: Bench) -> None:
+    shutil.rmtree(bench.path("ca"))
+
+
+def another_root(bench: Bench) -> None:
+    """The project left the sandbox, and `media` was deployed in it."""
+    bench.path(CRL).unlink()  # the name of its target bears no generation
+    out_of_the_sandbox(bench.home)
+    assert bench.doit().status == 0
+
+
+def two_faults(bench: Bench) -> None:
+    replaced(bench.home, "secrets.yaml", "server-1: ", "server-1: x")
+    max(bench.path("ca/root/root-1/crl").glob("*.pem"), key=lambda path: int(path.stem)).unlink()
+    bench.days = 1
+    bench.doit()
+
+
+def wrong_clock(bench: Bench) -> None:
+    bench.days = 400
+    hosts = HostClock("forge", timedelta(days=-400, minutes=2)), HostClock("media", None)
+    bench.evidence = lambda _: Evidence(hosts=hosts)
+
+
+BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Bench], None], int]] = {
+    ("adopt.md", "./run invoke ledger.import ca/legacy --dry-run"): ("bench", adopted, 0),
+    ("backup.md", "./run doit"): ("deployed", restored_without_build, 2),
+    ("backup.md", "./run invoke health"): ("bench", nothing, 0),
+    ("backup.md", "./run doit #2"): ("outside", without_ca, 3),
+    ("backup.md", "./run invoke ledger.accept-loss"): ("bench", older_ledger, 0),
+    ("clients.md", "./run doit"): ("bench", identity, 0),
+    ("deploy.md", "./run invoke deploy.accept-root"): ("deployed", another_root, 0),
+    ("revocation.md", "./run invoke client.add admin@laptop --email admin@lab.internal"): ("bench", nothing, 0),
+    ("schedule.md", "./run invoke timeline --years 3"): ("outside", nothing, 0),
+    ("trust.md", "openssl x509 -in ca/root/root-1/cert.pem -noout -fingerprint -sha256"): ("bench", nothing, 0),
+    ("watching.md", "./run invoke health"): ("bench", two_faults, 4),
+    ("watching.md", "./run doit"): ("bench", wrong_clock, 2),
+}
+PACKAGES = {
+    ("ansible.md", "./run pip install --require-hashes -r requirements-ansible.lock"),
+    ("backup.md", "./run pip install --require-hashes -r requirements-postgresql.lock"),
+    ("tokens.md", "./run pip install --require-hashes -r requirements-hsm.lock"),
+    ("tokens.md", "apt install softhsm2 opensc"),
+    ("watching.md", "./run pip install --require-hashes -r requirements-notify.lock"),
 }
 
 
-def blocks() -> dict[tuple[str, str], str]:
-    """Each block by its page and its first command, without what follows a comment sign."""
-    found = {}
-    for page in sorted((PROJECT / "docs").glob("*.md")):
-        for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
-            first = re.search(r"(?m)^[$#] (.*?)(?: +#.*)?$", block)
-            command = first[1] if first else ""
-            found.setdefault((page.name, command if len(command) < 80 else command[:67]), block)
-    return found
+def test_each_block_is_typed_here_or_by_the_integration_tests_or_installs_packages() -> None:
+    calls = (node for path in ELSEWHERE for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    elsewhere = {
+        (call.args[0].value, call.args[1].value) for call in calls if ast.unparse(call.func) == "consoles.block"
+    }
+    assert BLOCKS.keys() | elsewhere | PACKAGES == consoles.blocks().keys()
+    commands = [typed.command for key in PACKAGES for typed in consoles.block(*key)]
+    assert all(re.match(r"(\./run pip|apt) install ", command) for command in commands), commands
 
 
-def test_each_block_is_typed_or_says_what_it_needs() -> None:
-    assert blocks().keys() == BLOCKS.keys()
-
-
-def words(text: str) -> str:
-    return " ".join(SECONDS.sub("(… s)", text).split())
-
-
-@pytest.mark.parametrize("key", [key for key, how in BLOCKS.items() if callable(how)], ids=" ".join)
-def test_a_block_prints_what_is_shown(bench: Bench, key: tuple[str, str], tmp_path: Path) -> None:
-    """A line `…` stands for any lines; a block that shows nothing is typed alone."""
-    prepare = BLOCKS[key]
-    assert callable(prepare)
+@pytest.mark.parametrize("key", BLOCKS, ids=" ".join)
+def test_a_block_prints_what_is_shown(key: tuple[str, str], request: pytest.FixtureRequest) -> None:
+    """A line `…` stands for any lines, `3f0c…` for hexadecimal digits; a command that is shown alone may print anything."""
+    project, prepare, status = BLOCKS[key]
+    bench: Bench = request.getfixturevalue(project)
     prepare(bench)
-    parts = re.split(r"(?m)^\$ (.*)\n", blocks()[key])[1:]
-    for command, shown in zip(parts[::2], parts[1::2], strict=True):
-        said = bench.type(re.sub(r" +#.*", "", command))
-        assert said.status == 0, (command, said)
-        pattern = ".*".join(re.escape(words(part)) for part in re.split(r"(?m)^…$", shown))
-        printed = words((said.out + said.error).replace(str(tmp_path), "/home/you"))
-        assert not shown.strip() or re.fullmatch(pattern, printed), f"{command} prints:\n{said.out}\nshown is:\n{shown}"
+    bench.is_in_project = True
+    for typed in consoles.block(*key):
+        said = bench.type(typed.command)
+        printed = as_printed(said.out + said.error).replace(str(bench.home.path), "/srv/pki")
+        printed = printed.replace(f"{bench.home.path.parent}/host/", "/")
+        assert typed.is_shown_by(printed), f"{typed.command} prints:\n{printed}\nshown is:\n{typed.shown}"
+        assert said.status == status, said
+        status = 0

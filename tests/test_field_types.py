@@ -19,8 +19,8 @@ TAKEN: list[tuple[Any, str, Any]] = [
     (fields.Duration, "3mo", 90 * DAY), (fields.Duration, "1y", 365 * DAY), (fields.Duration, "99999h", timedelta(hours=99999)),
     (fields.Duration, 5 * DAY, 5 * DAY),
     (fields.RenewSpread, "0", timedelta()), (fields.RenewSpread, "0d", timedelta()), (fields.RenewSpread, "0h", timedelta()), (fields.RenewSpread, "7d", 7 * DAY),
-    (fields.Patience, "120s", timedelta(seconds=120)), (fields.Patience, "15m", timedelta(minutes=15)),
-    (fields.Patience, "900s", timedelta(minutes=15)), (fields.Patience, timedelta(seconds=5), timedelta(seconds=5)),
+    (fields.Timeout, "120s", timedelta(seconds=120)), (fields.Timeout, "15m", timedelta(minutes=15)),
+    (fields.Timeout, "900s", timedelta(minutes=15)), (fields.Timeout, timedelta(seconds=5), timedelta(seconds=5)),
     (fields.Holiday, "2026-12-24", "2026-12-24"), (fields.Holiday, "2026-12-24..2026-12-24", "2026-12-24..2026-12-24"),
     (fields.DnsName, "lab", "lab"), (fields.DnsName, "*.a.lab", "*.a.lab"), (fields.DnsName, f"{L63}.lab", f"{L63}.lab"),
     (fields.DnsName, ".".join([L63] * 3 + ["a" * 61]), ".".join([L63] * 3 + ["a" * 61])), (fields.DnsName, "7", "7"),
@@ -42,8 +42,8 @@ TAKEN: list[tuple[Any, str, Any]] = [
     (fields.TextFile, "/var/lib/x.prom", "/var/lib/x.prom"),
     (fields.AdoptedFolder, "/", "/"), (fields.AdoptedFolder, "old/ca/", "old/ca"),
     (fields.AdoptedName, "legacy", "legacy"), (fields.AdoptedName, "old-ca", "old-ca"), (fields.AdoptedName, "a" * 30, "a" * 30),
-    (fields.ProbeWay, "none", "none"), (fields.ProbeWay, "direct", "direct"), (fields.ProbeWay, "u@bastion:1", "u@bastion:1"),
-    (fields.ProbeWay, "bastion:65535", "bastion:65535"), (fields.ProbeWay, "bastion", "bastion"),
+    (fields.ProbeRoute, "none", "none"), (fields.ProbeRoute, "direct", "direct"), (fields.ProbeRoute, "u@bastion:1", "u@bastion:1"),
+    (fields.ProbeRoute, "bastion:65535", "bastion:65535"), (fields.ProbeRoute, "bastion", "bastion"),
     (fields.SecretName, "server-2", "server-2"), (fields.SecretName, "backup", "backup"), (fields.SecretName, "legacy", "legacy"),
     (fields.CommandLine, "pass show 'a b'", "pass show 'a b'"),
     (fields.TimeOfDay, "23:59", "23:59"), (fields.Window, "22:00-05:00", "22:00-05:00"),
@@ -54,8 +54,8 @@ TAKEN: list[tuple[Any, str, Any]] = [
 REFUSED: list[tuple[Any, str, str]] = [
     *((fields.Duration, text, "expected a number and a unit") for text in ("0d", "01d", "d", "5", "5m", "5s", "100000d", "-1d", "1 d", "")),
     (fields.RenewSpread, "0m", "expected a number and a unit"),
-    *((fields.Patience, text, "expected seconds or minutes") for text in ("0s", "1h", "10000s", "m", "")),
-    (fields.Patience, "901s", "more than 15m"), (fields.Patience, "16m", "more than 15m"),
+    *((fields.Timeout, text, "expected seconds or minutes") for text in ("0s", "1h", "10000s", "m", "")),
+    (fields.Timeout, "901s", "more than 15m"), (fields.Timeout, "16m", "more than 15m"),
     (fields.Holiday, "24.12.2026", "expected a day such as"), (fields.Holiday, "2026-02-30", "the calendar has no such day"),
     (fields.Holiday, "2026-12-25..2026-12-24", "ends before it begins: write 2026-12-24..2026-12-25"),
     (fields.DnsName, "m\u00fcller.lab", "write an international name in its ASCII form"),
@@ -78,7 +78,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     *((fields.Protocol, text, "expected the name of a protocol") for text in ("", "a b", "/x", "a" * 33, "a/")),
     *((fields.Organisation, text, "expected 1 to 40 printable characters") for text in ("", "  ", "x" * 41, "a\tb")),
     *((fields.Organisation, text, "expected letters, digits, blanks") for text in ("a=b", "a\\b", 'a"b', "a;b")),
-    (fields.Organisation, "My Sandbox", "the word SANDBOX is kept"),
+    (fields.Organisation, "My Sandbox", "the word SANDBOX is reserved"),
     *((fields.Fingerprint, text, "64 hexadecimal digits") for text in ("", "0" * 63, "0" * 65, "g" * 64)),
     *((fields.RelativeFile, text, "expected a file below the folder of pki.yaml") for text in ("", "/etc/x", "../x", "a/../b", "a/..")),
     *((fields.SourceFile, text, "expected a file below") for text in ("", "../x", "/a/../b")),
@@ -87,9 +87,9 @@ REFUSED: list[tuple[Any, str, str]] = [
     *((fields.TokenAddress, text, "expected a PKCS#11 address") for text in ("", "pkcs11:", "pkcs11:a b", "x")),
     *((fields.TextFile, text, "expected an absolute path that ends in .prom") for text in ("x.prom", "/a/x.txt", "/a/../x.prom", "/a b.prom", "")),
     *((fields.AdoptedName, text, "expected a name such as legacy: ") for text in ("", "A", "old-1", "a" * 31, "1a", "a-")),
-    *((fields.AdoptedName, text, f"{text} means something else already") for text in ("root", "server", "client-x", "notify", "notify-a", "all", "backup", "smtp", "cert")),
-    *((fields.ProbeWay, text, "expected none, direct, or a jump host") for text in ("", "a b", "u@", "-a", "a:123456")),
-    (fields.ProbeWay, "a:0", "expected a port from 1 to 65535"), (fields.ProbeWay, "a:65536", "expected a port from 1 to 65535"),
+    *((fields.AdoptedName, text, f"{text} is reserved") for text in ("root", "server", "client-x", "notify", "notify-a", "all", "backup", "smtp", "cert")),
+    *((fields.ProbeRoute, text, "expected none, direct, or a jump host") for text in ("", "a b", "u@", "-a", "a:123456")),
+    (fields.ProbeRoute, "a:0", "expected a port from 1 to 65535"), (fields.ProbeRoute, "a:65536", "expected a port from 1 to 65535"),
     *((fields.SecretName, text, "expected file, root, server") for text in ("", "Server", "server_1", "a" * 31)),
     (fields.CommandLine, "", "expected a command line such as"), (fields.CommandLine, "a 'b", "expected a command line (no closing quotation)"),
     *((fields.TimeOfDay, text, "expected a time of day") for text in ("24:00", "6:00", "06:60", "06:00:00")),
@@ -111,7 +111,7 @@ def test_each_type_refuses_what_is_not_meant_and_says_what_is() -> None:
         assert said in str(refused.value), (kind, text)
 
 
-@pytest.mark.parametrize("kind", [fields.Duration, fields.Patience])
+@pytest.mark.parametrize("kind", [fields.Duration, fields.Timeout])
 def test_what_is_no_text_is_no_duration(kind: Any) -> None:
     for value in (None, ["1d"]):
         with pytest.raises(ValidationError):
@@ -123,17 +123,17 @@ def test_what_is_no_text_is_no_duration(kind: Any) -> None:
     [(90 * DAY, "90d"), (timedelta(hours=36), "36h"), (timedelta(minutes=90), "90m"), (timedelta(seconds=61), "61s"), (timedelta(), "0d")],
 )  # fmt: skip
 def test_a_duration_is_written_in_the_largest_unit_that_is_exact(span: timedelta, text: str) -> None:
-    assert fields.brief(span) == text
+    assert fields.format_duration(span) == text
 
 
 def test_days_are_the_first_and_the_last() -> None:
-    assert fields.days_of("2026-12-24") == (date(2026, 12, 24), date(2026, 12, 24))
-    assert fields.days_of("2026-12-20..2027-01-06") == (date(2026, 12, 20), date(2027, 1, 6))
+    assert fields.holiday_dates("2026-12-24") == (date(2026, 12, 24), date(2026, 12, 24))
+    assert fields.holiday_dates("2026-12-20..2027-01-06") == (date(2026, 12, 20), date(2027, 1, 6))
 
 
 def test_a_jump_host_is_taken_apart() -> None:
-    assert fields.jump_of("user@bastion:2222") == ("user", "bastion", 2222)
-    assert fields.jump_of("bastion") == ("", "bastion", 0)
+    assert fields.parse_jump_host("user@bastion:2222") == ("user", "bastion", 2222)
+    assert fields.parse_jump_host("bastion") == ("", "bastion", 0)
 
 
 def words(attempt: Callable[[], object]) -> str:
@@ -166,5 +166,5 @@ def test_a_common_name_with_a_dot_and_nothing_odd_is_taken_for_a_dns_name() -> N
 
 def test_an_empty_value_is_an_empty_mapping_and_one_word_a_list_of_one() -> None:
     assert (fields.empty_is_mapping(""), fields.empty_is_mapping({"a": 1})) == ({}, {"a": 1})
-    assert TypeAdapter(list[str]).validate_python(fields.ONE_OK.func("a")) == ["a"]  # type: ignore[call-arg]
-    assert fields.ONE_OK.func(["a", "b"]) == ["a", "b"]  # type: ignore[call-arg]
+    assert TypeAdapter(list[str]).validate_python(fields.SINGLE_OR_LIST.func("a")) == ["a"]  # type: ignore[call-arg]
+    assert fields.SINGLE_OR_LIST.func(["a", "b"]) == ["a", "b"]  # type: ignore[call-arg]

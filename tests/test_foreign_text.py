@@ -162,11 +162,14 @@ def test_what_has_no_end_is_read_in_linear_time(piece: bytes) -> None:
 def signed_to_be_even() -> tuple[x509.Certificate, x509.CertificateRevocationList]:
     """A CA and its CRL, whose last bits are 0: DER permits a bit that is unused to be nothing else (X.690 §11.2.1)."""
     now = datetime(2026, 11, 23, tzinfo=UTC)
-    key, subject = keys.new_key("ec-p256"), certificate_signing.subject("Example", "Client 1")
-    dates = certificate_signing.validity(now, timedelta(days=20), None)
+    key, subject = keys.new_key("ec-p256"), certificate_signing.subject_name("Example", "Client 1")
+    dates = certificate_signing.validity_dates(now, timedelta(days=20), None)
     builder = x509.CertificateRevocationListBuilder().issuer_name(subject).last_update(now)
     builder = builder.next_update(now + timedelta(days=9)).add_extension(x509.CRLNumber(7), critical=False)
-    signed = iter(lambda: certificate_signing.certificate(subject, key.public_key(), dates, profiles.root(), key), None)
+    signed = iter(
+        lambda: certificate_signing.sign_certificate(subject, key.public_key(), dates, profiles.root_extensions(), key),
+        None,
+    )
     listed = iter(lambda: builder.sign(key, hashes.SHA256()), None)
     return next(filter(ends_in_zero, signed)), next(filter(ends_in_zero, listed))
 
@@ -183,16 +186,16 @@ def test_an_unused_bit_in_a_signature_is_damage() -> None:
     """`cryptography` verifies such a signature, OpenSSL does not."""
     authority, listed = signed_to_be_even()
     der = with_an_unused_bit(listed.public_bytes(Encoding.DER), listed.signature)
-    assert canonical.crl(listed.public_bytes(Encoding.DER), Encoding.DER) is not None
-    assert canonical.crl(der, Encoding.DER) is None
+    assert canonical.read_crl(listed.public_bytes(Encoding.DER), Encoding.DER) is not None
+    assert canonical.read_crl(der, Encoding.DER) is None
     pem = x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
-    assert canonical.crl(pem, Encoding.PEM) is None
+    assert canonical.read_crl(pem, Encoding.PEM) is None
     assert not Trust(b"", pem_encoding.pem_of([authority])).has_signed(crl_files.read(der)[0])
     cert = x509.load_der_x509_certificate(with_an_unused_bit(authority.public_bytes(Encoding.DER), authority.signature))
     assert canonical.is_issued_by(authority, authority)
     assert not canonical.is_issued_by(cert, authority)
-    assert canonical.certificate(cert.public_bytes(Encoding.PEM)) is None
-    assert canonical.certificates(cert.public_bytes(Encoding.PEM)) is None
+    assert canonical.read_certificate(cert.public_bytes(Encoding.PEM)) is None
+    assert canonical.read_certificates(cert.public_bytes(Encoding.PEM)) is None
 
 
 def test_a_crl_with_any_bit_flipped_is_none_of_ours_and_no_bug() -> None:

@@ -24,7 +24,7 @@ from pki.project.project import Project
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 from tests.conftest import START, Home
 
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
@@ -71,7 +71,7 @@ def crl_by(
     values: dict[str, Any] = {"number": int(START.timestamp()) + 5, "since": START - HOUR, "days": 21, "entries": []}
     values |= changes
     key = signer.key if signer else own.key
-    draft = crl_signing.crl_draft(
+    draft = crl_signing.draft_crl(
         own.certificate, values["number"], values["since"], values["since"] + values["days"] * DAY, values["entries"]
     )
     return draft.sign(key, keys.signature_hash(key))
@@ -116,7 +116,7 @@ def test_a_crl_that_was_found_sound_is_judged_again_by_whoever_believes_nothing(
         ({"since": START - 21 * DAY}, [Why.EXPIRED]),
         ({"since": START - 21 * DAY + SECOND}, [Why.CRL_AGE]),
         ({"number": 5}, [Why.CRL_NUMBER]),
-        ({"entries": [Entry(77, START, "keyCompromise")]}, [Why.CRL_UNRECORDED]),
+        ({"entries": [CrlEntry(77, START, "keyCompromise")]}, [Why.CRL_UNRECORDED]),
     ],
 )
 def test_a_crl_is_made_again_for_its_age_its_number_or_what_it_lists(
@@ -131,7 +131,7 @@ def test_a_crl_that_lacks_a_revocation_is_made_again(project: Project, monkeypat
     assert judged(project, "client-1", good, missing=0) == []
     monkeypatch.setattr(type(project.ledger), "revoked_serials", lambda *_, **__: frozenset({5, 6}))
     assert judged(project, "client-1", good) == [Why.CRL_LACKS]
-    both = crl_by(project, "client-1", entries=[Entry(serial, START, "keyCompromise") for serial in (5, 6)])
+    both = crl_by(project, "client-1", entries=[CrlEntry(serial, START, "keyCompromise") for serial in (5, 6)])
     assert judged(project, "client-1", both) == []
     with changed(project.store.crl("client-1")):
         project.store.crl("client-1").write_bytes(both.public_bytes(Encoding.DER))
@@ -234,7 +234,7 @@ def test_an_authority_is_missing_over_or_not_signed_by_its_root(shared_project: 
     root = project.generation("root-1")
     assert root
     path = project.store.authority_file("server-1", "cert.pem")
-    draft = certificate_signing.certificate_draft(
+    draft = certificate_signing.draft_certificate(
         ours.certificate.subject, ours.certificate.public_key(), dates, extensions, root.certificate
     )
     with changed(path):
@@ -269,11 +269,11 @@ class Forge:
         stranger: PrivateKey | None = None,
     ) -> bytes:
         own, leaf, by = keys.new_key(kind), like or self.wanted, issuer or self.ours
-        extensions = profiles.leaf(leaf, own.public_key())
-        extensions += profiles.addresses_of(self.project.inventory.publish.url, "server-1")
-        dates = certificate_signing.validity(START, self.wanted.lifetime, by.certificate)
-        subject = certificate_signing.subject(organisation, leaf.common_name)
-        draft = certificate_signing.certificate_draft(
+        extensions = profiles.leaf_extensions(leaf, own.public_key())
+        extensions += profiles.publication_extensions(self.project.inventory.publish.url, "server-1")
+        dates = certificate_signing.validity_dates(START, self.wanted.lifetime, by.certificate)
+        subject = certificate_signing.subject_name(organisation, leaf.common_name)
+        draft = certificate_signing.draft_certificate(
             subject, own.public_key(), dates, edit(extensions), by.certificate
         )
         signing = stranger or by.key

@@ -16,10 +16,10 @@ from pki.config import loader
 from pki.config.fields import common_name, dns_name, email_address, leaf_file_name
 from pki.config.leaf_certificates import client_leaf
 from pki.config.model import Client, Inventory, Leaf
-from pki.config.name_claims import Claim, Names
+from pki.config.name_claims import Claim, NameRegistry
 from pki.monitor import forecast
 from pki.pipeline import desired_state
-from pki.x509.name_constraints import Permitted
+from pki.x509.name_constraints import PermittedNames
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home, Report
 
@@ -199,7 +199,7 @@ def test_a_client_cannot_be_called_by_the_address_of_another(home: Home) -> None
 def test_no_client_has_the_name_of_a_test_identity(home: Home, name: str) -> None:
     home.edit("  admin:", f"  {name}:")
     [fault] = faults(home)
-    assert fault.startswith(f"pki.yaml:45: clients.{name}: this name is kept for the certificate that proves ")
+    assert fault.startswith(f"pki.yaml:45: clients.{name}: this name is reserved for the certificate that verifies ")
 
 
 def test_a_client_with_a_dot_lies_within_the_domains(home: Home) -> None:
@@ -373,7 +373,7 @@ def test_a_name_of_two_hosts_is_a_fault_unless_one_is_shared_or_the_upstream(
 def test_one_host_never_has_one_name_twice_shared_or_not(home: Home) -> None:
     home.edit("network: mgmt\n", "network: mgmt\n    shared: true\n    names: [loki.lab.internal]\n")
     [fault] = faults(home)
-    assert "hosts.monitoring.services.loki: loki.lab.internal is taken already, by hosts.monitoring.names" in fault
+    assert "hosts.monitoring.services.loki: loki.lab.internal is already used by hosts.monitoring.names" in fault
 
 
 # -- files of leaves --------------------------------------------------------------------------------------------------
@@ -524,9 +524,9 @@ def test_retire_takes_nothing_that_is_declared(home: Home, invoke: Invoke) -> No
 
 
 def test_a_name_that_ends_in_a_digit_is_no_address() -> None:
-    permitted = Permitted((".lab1", ".lan"), (IPv4Network("10.0.0.0/8"),))
+    permitted = PermittedNames((".lab1", ".lan"), (IPv4Network("10.0.0.0/8"),))
     asked = ("grafana.lab1", "node.7.lan", "10.1.2.3", "11.1.2.3")
-    assert [permitted.admits(name) for name in asked] == [True, True, True, False]
+    assert [permitted.permits(name) for name in asked] == [True, True, True, False]
 
 
 # -- the rules by themselves ------------------------------------------------------------------------------------------
@@ -538,8 +538,8 @@ def claims(*owners: str, shared: str = "") -> Iterator[Claim]:
 
 
 def test_a_name_is_free_again_only_for_its_owner_a_shared_host_and_the_upstream() -> None:
-    names = Names(lambda host, claim: (host, claim.owner) == ("up", "front"))
-    names.take(claims("front"))
+    names = NameRegistry(lambda host, claim: (host, claim.owner) == ("up", "front"))
+    names.add(claims("front"))
     assert names.conflicts(claims("front", "up", "b", shared="b")) == []
     assert [one.claim.owner for one in names.conflicts(claims("b", "c"))] == ["b", "c"]
     assert names.conflicts([Claim("client", "a.lan", "c", ("clients", "c"))]) == []

@@ -17,7 +17,7 @@ from pki.common.errors import InventoryError, PkiError
 from pki.config import loader
 from pki.config.leaf_certificates import host_leaves, permitted_addresses
 from pki.config.model import Inventory
-from pki.config.name_claims import Claim, Names
+from pki.config.name_claims import Claim, NameRegistry
 from tests.conftest import PROJECT
 
 EXAMPLE = (PROJECT / "pki.yaml").read_text()
@@ -146,7 +146,7 @@ LIFETIMES = [
         "lifetime: 90d, renew_before: 30d, renew_spread: 40d",
         (
             "17: profiles.server.renew_spread: 40d before renew_before (30d) renews some certificates in the first quarter of "
-            "their 90d; there is room for at most 37d"
+            "their 90d; expected at most 37d"
         ),
     ),
     (
@@ -154,7 +154,7 @@ LIFETIMES = [
         "lifetime: 90d, renew_before: 80d, renew_spread: 1d",
         (
             "17: profiles.server.renew_spread: 1d before renew_before (80d) renews some certificates in the first quarter of "
-            "their 90d; there is room for no spread at all"
+            "their 90d; expected no spread at all"
         ),
     ),
     (
@@ -173,43 +173,43 @@ LIFETIMES = [
         "13: authorities.server.crl.refresh: 21d is not shorter than the CRL's lifetime of 21d",
     ),
     ("13mo", "30d", "12: authorities.root.crl.lifetime: expected at least 60d: pre-signed CRLs overlap by 30d"),
-    ("presigned: 2", "presigned_crls: two", "12: authorities.root.crl.presigned: expected a whole number, got 'two'"),
+    ("presigned: 2", "presigned: two", "12: authorities.root.crl.presigned: expected a whole number, got 'two'"),
 ]
 NAMING = [
     (
         "access: tls}",
         "access: tls, names: [media.example.com]}",
-        "42: hosts.media.services.jellyfin: media.example.com lies outside domains (lab.internal)",
+        "42: hosts.media.services.jellyfin: media.example.com is outside domains (lab.internal)",
     ),
     (
         "access: tls}",
         "access: tls, names: [evil-lab.internal]}",
-        "42: hosts.media.services.jellyfin: evil-lab.internal lies outside domains (lab.internal)",
+        "42: hosts.media.services.jellyfin: evil-lab.internal is outside domains (lab.internal)",
     ),
     (
         "network: av\n",
         "network: av\n    names: [media.example.com]\n",
-        "39: hosts.media.names: media.example.com lies outside domains (lab.internal)",
+        "39: hosts.media.names: media.example.com is outside domains (lab.internal)",
     ),
     (
         "access: tls}",
         "access: tls, names: [192.168.1.4]}",
-        "42: hosts.media.services.jellyfin: 192.168.1.4 lies outside permit_addresses (10.0.0.0/8)",
+        "42: hosts.media.services.jellyfin: 192.168.1.4 is outside permit_addresses (10.0.0.0/8)",
     ),
     (
         "access: tls}",
         "access: tls, names: [grafana.lab.internal]}",
         (
-            "42: hosts.media.services.jellyfin: grafana.lab.internal is taken already, by hosts.monitoring.services.grafana "
-            "(pki.yaml:28); where both hosts serve it: hosts.media.shared: true"
+            "42: hosts.media.services.jellyfin: grafana.lab.internal is already used by hosts.monitoring.services.grafana "
+            "(pki.yaml:28); if both hosts serve it: hosts.media.shared: true"
         ),
     ),
     (
         "jellyfin:",
         "grafana:",
         (
-            "42: hosts.media.services.grafana: grafana.lab.internal is taken already, by hosts.monitoring.services.grafana "
-            "(pki.yaml:28); where both hosts serve it: hosts.media.shared: true"
+            "42: hosts.media.services.grafana: grafana.lab.internal is already used by hosts.monitoring.services.grafana "
+            "(pki.yaml:28); if both hosts serve it: hosts.media.shared: true"
         ),
     ),
     (
@@ -245,16 +245,16 @@ NAMING = [
     ("access: tls}", 'access: tls, names: ["*.lab"]}', f"42: {NAMES}: {WILDCARD}, got '*.lab'"),
     ("jellyfin:", "Jelly_fin:", f"42: hosts.media.services.Jelly_fin: {SLUG}, got 'Jelly_fin'"),
     ("  media:\n", "  Media:\n", f"37: hosts.Media: {SLUG}, got 'Media'"),
-    ("  media:\n", "  ca:\n", "37: hosts.ca: this name is kept for the machine that runs doit"),
+    ("  media:\n", "  ca:\n", "37: hosts.ca: this name is reserved for the machine that runs doit"),
     (
         "  media:\n",
         "  monitoring-mtls:\n",
-        "37: hosts.monitoring-mtls: its certificate would be called monitoring-mtls, as that of hosts.monitoring is",
+        "37: hosts.monitoring-mtls: its certificate would be called monitoring-mtls, like that of hosts.monitoring",
     ),
     (
         "  media:\n",
         "  client-admin:\n",
-        "37: hosts.client-admin: its certificate would be called client-admin, as that of clients.admin is",
+        "37: hosts.client-admin: its certificate would be called client-admin, like that of clients.admin",
     ),
     ("[lab.internal]", "[]", "4: domains: expected at least one, got a list"),
     (
@@ -272,19 +272,19 @@ PLACES = [
     (
         "10.30.0.10",
         "10.20.0.99",
-        "39: hosts.media.address: 10.20.0.99 lies outside network av (10.30.0.0/24)",
+        "39: hosts.media.address: 10.20.0.99 is outside network av (10.30.0.0/24)",
     ),
     (
         "network: dev\n    address: 10.20.0.10",
         "network: mgmt\n    address: 10.10.0.10",
-        "33: hosts.forge.address: 10.10.0.10 is host monitoring's already",
+        "33: hosts.forge.address: 10.10.0.10 is already used by host monitoring",
     ),
     (
         "network: av\n",
         "network: av\n    trust: [none, java]\n",
-        "39: hosts.media.trust: none stands alone: the root goes into no store of the host",
+        "39: hosts.media.trust: none cannot be combined: it means no trust store of the host",
     ),
-    ("network: av\n", "network: av\n    trust: [java, nss, java]\n", "39: hosts.media.trust: java stands twice"),
+    ("network: av\n", "network: av\n    trust: [java, nss, java]\n", "39: hosts.media.trust: java is listed twice"),
     (
         "network: av\n",
         "network: av\n    trust: jave\n",
@@ -305,17 +305,17 @@ PLACES = [
         '["fd00::/8"]',
         "5: permit_addresses[0]: expected an IPv4 network such as 10.10.0.0/24, got 'fd00::/8'",
     ),
-    ("network: av\n", "network: audio\n", "38: hosts.media.network: 'audio' is not one of the networks"),
+    ("network: av\n", "network: audio\n", "38: hosts.media.network: unknown network 'audio'; defined: mgmt, dev, av"),
     (
         "network: mgmt\n",
         "network: mgnt\n",
-        "24: hosts.monitoring.network: 'mgnt' is not one of the networks (did you mean mgmt?)",
+        "24: hosts.monitoring.network: unknown network 'mgnt' (did you mean mgmt?)",
     ),
     ("    network: av\n", "", "37: hosts.media.network: is missing"),
     (
         "host: monitoring",
         "host: monitorin",
-        "6: publish.host: 'monitorin' is not one of the hosts (did you mean monitoring?)",
+        "6: publish.host: unknown host 'monitorin' (did you mean monitoring?)",
     ),
     (
         "proxy: caddy",
@@ -328,7 +328,7 @@ PLACES = [
     (
         "proxy: nginx",
         "proxy: nginx\n    port: 80",
-        "27: hosts.monitoring.port: 80 is the port of publish.url, where it answers plain http",
+        "27: hosts.monitoring.port: 80 is the port of publish.url, on which it serves plain http",
     ),
     (
         "proxy: caddy",
@@ -338,12 +338,12 @@ PLACES = [
     (
         "proxy: caddy",
         "proxy: caddy\n    window: 22:00-05:00",
-        "41: hosts.media.window: needs schedule: [06:00], the times at which cron runs doit, to be held against",
+        "41: hosts.media.window: needs schedule: [06:00], the times at which cron runs doit",
     ),
     (
         JELLYFIN,
         f"{JELLYFIN}\n    window: 22:00-05:00\nschedule: [06:00, 21:59]",
-        "43: hosts.media.window: 22:00-05:00 is never met: doit is run at 06:00, 21:59 (schedule)",
+        "43: hosts.media.window: 22:00-05:00 contains no run: doit runs at 06:00, 21:59 (schedule)",
     ),
     (
         "proxy: caddy",
@@ -358,20 +358,20 @@ PLACES = [
     (
         JELLYFIN,
         f"{JELLYFIN}\n    deliver: local\ndeploy: {{ca: local}}",
-        "43: hosts.media.deliver: this machine takes the files of deploy.ca already; one of them can be local",
+        "43: hosts.media.deliver: deploy.ca already delivers to this machine; only one can be local",
     ),
     (
         "proxy: nginx",
         "proxy: traefik",
         (
             "6: publish.host: traefik, the proxy of monitoring, serves no files; "
-            "name a host with another proxy, or with none"
+            "name a host with another proxy or without one"
         ),
     ),
 ]
 CARRIES_HTTP = (
-    "is never permitted: requests in it pass every rule of the proxy, and may claim to be any client; "
-    "for an upstream that speaks HTTP/2 write nothing here, it gets HTTP/1.1"
+    "is never permitted: requests in it bypass every rule of the proxy, and can claim to be any client; "
+    "leave it out for an upstream with HTTP/2: the proxy uses HTTP/1.1"
 )
 PROTOCOL = "expected the name of a protocol in the header Upgrade, such as SPDY/3.1 or tcp"
 UPGRADES = [
@@ -445,7 +445,7 @@ WORDS = [
         "  admin:",
         "  john.smith:",
         (
-            "45: clients.john.smith: john.smith looks like a DNS name, which OpenSSL then holds against the name "
+            "45: clients.john.smith: john.smith looks like a DNS name, which OpenSSL checks against the name "
             "constraints; write john.smith@device, or john.smith.lab.internal"
         ),
     ),
@@ -455,7 +455,7 @@ WORDS = [
         URL,
         '"https://pki.lab.internal"',
         (
-            "6: publish.url: expected plain http: whoever checks a certificate cannot check this server's first, "
+            "6: publish.url: expected plain http: a client that verifies a certificate cannot verify this server's certificate first, "
             "got 'https://pki.lab.internal'"
         ),
     ),
@@ -489,7 +489,7 @@ INJECTIONS = [
     (
         "Example Lab",
         "Sandbox Ltd",
-        "3: organisation: the word SANDBOX is kept for try-out authorities, got 'Sandbox Ltd'",
+        "3: organisation: the word SANDBOX is reserved for sandbox authorities, got 'Sandbox Ltd'",
     ),
     (
         ADMIN,
@@ -516,7 +516,7 @@ def test_each_fault_is_said_with_its_line_and_path(tmp_path: Path, old: str, new
 def test_a_certificate_longer_than_apple_accepts_is_a_fault(tmp_path: Path) -> None:
     text = edited(("lifetime: 90d", "lifetime: 826d"), ("server: {lifetime: 2y", "server: {lifetime: 9y"))
     assert faults(tmp_path, text) == [
-        "pki.yaml:17: profiles.server.lifetime: more than 825d, which Apple's systems refuse"
+        "pki.yaml:17: profiles.server.lifetime: more than 825d, the limit of Apple's systems"
     ]
     load(tmp_path, text.replace("826d", "825d"))
 
@@ -525,7 +525,7 @@ def test_one_request_cannot_serve_two_certificates_or_none(tmp_path: Path) -> No
     request = ("network: av\n", "network: av\n    request: media.csr\n    names: [media.lab.internal]\n")
     load(tmp_path, edited(request))
     assert faults(tmp_path, edited(request, ("access: tls}", "access: mtls}"))) == [
-        "pki.yaml:39: hosts.media.request: one request cannot serve two access levels; split the host in two"
+        "pki.yaml:39: hosts.media.request: one request cannot serve two access levels; split the host into two"
     ]
     nothing = edited(("network: av\n", "network: av\n    request: media.csr\n"), (JELLYFIN, ""))
     assert faults(tmp_path, nothing) == [
@@ -746,7 +746,7 @@ def test_a_passphrase_may_come_from_elsewhere(tmp_path: Path, said: str) -> None
     found = load(tmp_path, edited(("secrets: secrets.yaml", f"secrets: {said}"))).secrets
     source = found.source("server-2")
     assert source is not None
-    assert source.said == SOURCES[said]
+    assert source.description == SOURCES[said]
     assert found.source("client-1") is None
     assert found.file == ("kept/passphrases.yaml" if "kept" in said else "secrets.yaml")
 
@@ -795,7 +795,7 @@ KEYWORDS = {
     *("minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "minProperties", "maxProperties"),
 }
 TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None)}
-SCHEMA: dict[str, Any] = json.loads(loader.schema())
+SCHEMA: dict[str, Any] = json.loads(loader.json_schema())
 
 
 def schemas(node: Any) -> list[dict[str, Any]]:
@@ -869,7 +869,7 @@ def test_the_schema_accepts_the_example_as_an_editor_reads_it() -> None:
         ("lifetime: 90d", "lifetime: 90"),
         ("proxy: caddy", "proxy: lighttpd"),
         ("    network: av\n", ""),
-        ("presigned: 2", "presigned_crls: two"),
+        ("presigned: 2", "presigned: two"),
         ("[lab.internal]", "[]"),
         ("smtp: outbox", "smtp: inbox"),
         ("ledger: sqlite", "metrics: {textfile: pki.prom}"),
@@ -905,7 +905,7 @@ def test_defaults_in_the_schema_are_what_pki_yaml_would_say() -> None:
 # -- adopted authorities ----------------------------------------------------------------------------------------------
 
 ADOPTED_AS = "expected a name such as legacy: lower-case letters, digits and hyphens, no number at its end"
-IS_KEPT = "means something else already; expected a name such as legacy"
+IS_KEPT = "is reserved; expected a name such as legacy"
 
 
 def adopting(*lines: str) -> str:
@@ -924,8 +924,8 @@ def test_adopted_authorities_bear_names_of_their_own(tmp_path: Path) -> None:
     ("line", "fault"),
     [
         ("servr: {lifetime: 2y}", "servr: unknown key (did you mean server?)"),
-        ("legacy: {lifetime: 2y}", "legacy: unknown key; a CA that was made elsewhere is adopted: {adopt: DIR}"),
-        ("legacy: ca/legacy", "legacy: unknown key; a CA that was made elsewhere is adopted: {adopt: DIR}"),
+        ("legacy: {lifetime: 2y}", "legacy: unknown key; to adopt a CA that was created elsewhere: {adopt: DIR}"),
+        ("legacy: ca/legacy", "legacy: unknown key; to adopt a CA that was created elsewhere: {adopt: DIR}"),
         ("legacy: {adopt: x, key: ec-p384}", "legacy.key: unknown key"),
         ("Legacy: {adopt: x}", f"Legacy: {ADOPTED_AS}, got 'Legacy'"),
         ("old-2: {adopt: x}", f"old-2: {ADOPTED_AS}, got 'old-2'"),
@@ -937,15 +937,15 @@ def test_adopted_authorities_bear_names_of_their_own(tmp_path: Path) -> None:
         ),
         (
             "legacy: {adopt: build/old}",
-            "legacy.adopt: build/old may be lost, no backup holds it; expected a folder such as ca/legacy",
+            "legacy.adopt: build/old is not in a backup; expected a folder such as ca/legacy",
         ),
         (
             "legacy: {adopt: ca/server/server-1}",
-            "legacy.adopt: ca/server/server-1 holds what this project made itself; expected a folder such as ca/legacy",
+            "legacy.adopt: ca/server/server-1 is used by the project itself; expected a folder such as ca/legacy",
         ),
         (
             "legacy: {adopt: ca}",
-            "legacy.adopt: ca holds what this project made itself; expected a folder such as ca/legacy",
+            "legacy.adopt: ca is used by the project itself; expected a folder such as ca/legacy",
         ),
         (
             "legacy: {adopt: x, crl: {lifetime: 7d}}",
@@ -959,14 +959,14 @@ def test_fault_in_an_adopted_authority_is_told(tmp_path: Path, line: str, fault:
 
 def test_one_folder_is_adopted_once(tmp_path: Path) -> None:
     text = adopting("one: {adopt: ca/old}", "two: {adopt: ca/old/}")
-    assert faults(tmp_path, text) == ["pki.yaml:15: authorities.two.adopt: ca/old is one's already"]
+    assert faults(tmp_path, text) == ["pki.yaml:15: authorities.two.adopt: ca/old is already used by one"]
 
 
 def test_passphrase_of_an_adopted_authority_has_a_source_like_any_other(tmp_path: Path) -> None:
     text = adopting("legacy: {adopt: ca/legacy}").replace("secrets: secrets.yaml", "secrets: {legacy: {env: OLD}}")
     source = load(tmp_path, text).secrets.source("legacy")
     assert source is not None
-    assert source.said == "`env: OLD`"
+    assert source.description == "`env: OLD`"
 
 
 @pytest.mark.parametrize(
@@ -994,9 +994,9 @@ def test_a_name_that_many_hosts_claim_is_compared_with_the_first_of_them() -> No
         asked.append(host)
         return False
 
-    names = Names(is_upstream)
+    names = NameRegistry(is_upstream)
     for number in range(200):
         claim = Claim("server", "x.lan", f"h{number}", ("hosts", f"h{number}", "names"))
         assert (names.conflict(claim) is None) is (number == 0)
-        names.take([claim])
+        names.add([claim])
     assert len(asked) == 2 * 199

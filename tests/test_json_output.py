@@ -126,8 +126,8 @@ def test_a_schema_replaces_no_file_that_is_none(home: Home, invoke: Invoke) -> N
         path = home.write("mine", content)
         said = invoke("schema", "--output", str(path))
         assert (said.status, path.read_text()) == (1, content)
-        hint = "take it away, or name another file: --output"
-        assert said.error == f"{path}: is there already, and is no JSON Schema\n→ {hint}\n"
+        hint = "remove it, or name another file: --output"
+        assert said.error == f"{path}: exists already, and is not a JSON Schema of this program\n→ {hint}\n"
 
 
 def test_a_schema_replaces_an_older_one(home: Home, invoke: Invoke) -> None:

@@ -155,7 +155,7 @@ def test_options_say_what_the_project_should_be(tmp_path: Path, invoke: Invoke) 
         (["--network", "lan"], ["expected NAME=NETWORK such as lan=192.168.1.0/24, got 'lan'"]),
         (["--network", "lan=192.168.1.0/33"], ["networks.lan: expected an IPv4 network"]),
         (["--host", "web,colour=red"], ["hosts.web.colour: unknown key"]),
-        (["--host", "web,address=10.9.9.9"], ["hosts.web.address: 10.9.9.9 lies outside network lan (192.168.1.0/24)"]),
+        (["--host", "web,address=10.9.9.9"], ["hosts.web.address: 10.9.9.9 is outside network lan (192.168.1.0/24)"]),
         (["--service", "web/wiki=http://x:1"], ["unknown host 'web'", "→ add --host web"]),
         (["--service", "pki/wiki=ftp://x"], ["hosts.pki.services.wiki.upstream: expected an address such as"]),
         (["--client", "ann=ann"], ["clients.ann.email: expected an e-mail address"]),
@@ -219,7 +219,7 @@ def test_empty_answers_take_the_defaults(tmp_path: Path, invoke: Invoke, answers
 @pytest.mark.parametrize(
     ("section", "wrong", "sentence"),
     [
-        ("organisation", "My SANDBOX", "the word SANDBOX is kept for try-out authorities"),
+        ("organisation", "My SANDBOX", "the word SANDBOX is reserved for sandbox authorities"),
         ("domains", "*.lab.example", "expected a domain without a wildcard"),
         ("networks", "lan", "expected NAME=NETWORK such as lan=192.168.1.0/24, got 'lan'"),
         ("networks", "lan=10.1.0.0/33", "expected an IPv4 network such as 10.10.0.0/24"),
@@ -265,7 +265,7 @@ def test_what_a_new_repository_holds_stays_as_it_is(tmp_path: Path, invoke: Invo
 @pytest.mark.parametrize(
     ("present", "said"),
     [
-        ("pki.yaml", "pki.yaml: is there already → a project is founded once; edit its pki.yaml"),
+        ("pki.yaml", "pki.yaml: exists already → a project is initialised once; edit its pki.yaml"),
         ("notes.txt", "is not empty: notes.txt → name a new folder"),
         (".gitignore", "is not empty: .gitignore → name a new folder"),
     ],
@@ -286,7 +286,7 @@ def test_folder_that_holds_something_is_refused_before_the_first_question(
 def test_project_is_never_founded_in_the_folder_of_the_program(invoke: Invoke, place: str) -> None:
     said = invoke("init", str(PROJECT / place), "--yes")
     assert said.status == 1
-    assert "lies in the program's own folder" in said.error
+    assert "is in the program's own folder" in said.error
     assert not (PROJECT / "projects").exists()
 
 
@@ -337,7 +337,7 @@ def test_whatever_an_organisation_is_called_pki_yaml_says_it(tmp_path: Path, tex
         "hosts": {"on": {"network": "no"}},
         "clients": {"y": {"email": "y@lab.internal"}},
     }
-    (tmp_path / "pki.yaml").write_text(scaffold.pki_yaml(tree))
+    (tmp_path / "pki.yaml").write_text(scaffold.render_pki_yaml(tree))
     found = loader.load(tmp_path / "pki.yaml")
     assert (found.organisation, list(found.hosts), list(found.networks)) == (text, ["on"], ["no"])
     assert yaml.safe_load((tmp_path / "pki.yaml").read_text()) == tree | {"secrets": "secrets.yaml"}

@@ -25,7 +25,7 @@ from pki.ledger.database import Database
 from pki.ledger.ledger import SqlLedger
 from pki.ledger.types import Issued
 from pki.x509 import crl_signing
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 from tests import old_ledgers
 from tests.conftest import START, SYNCHRONOUS, Home
 from tests.ledger_behaviour import LedgerBehaviour, Site
@@ -269,9 +269,9 @@ def replaced(issued: Issued, serial: int) -> Issued:
 
 def listing(home: Home, entries: int) -> x509.CertificateRevocationList:
     """A CRL with the serial numbers from 1 on."""
-    found = [Entry(serial, START, "superseded") for serial in range(1, entries + 1)]
+    found = [CrlEntry(serial, START, "superseded") for serial in range(1, entries + 1)]
     number = int(START.timestamp()) + 99 + entries
-    return crl_signing.crl(home.project().issuer("client"), number, START, START + timedelta(days=21), found)
+    return crl_signing.sign_crl(home.project().issuer("client"), number, START, START + timedelta(days=21), found)
 
 
 def test_many_revocations_one_by_one_leave_a_small_ledger(home: Home) -> None:

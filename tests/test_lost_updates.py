@@ -87,14 +87,14 @@ def test_an_edit_made_while_a_command_waits_is_not_undone(
 def test_an_edit_made_between_reading_and_writing_is_not_undone(
     home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = editing.with_client
+    read = editing.add_client
 
     def slow(*given: object) -> object:
         found = read(*given)  # type: ignore[arg-type]
         add_bob(home)
         return found
 
-    monkeypatch.setattr(editing, "with_client", slow)
+    monkeypatch.setattr(editing, "add_client", slow)
     said = invoke(*ADD_EVE)
     assert said.status == 1
     assert "pki.yaml: changed since it was read; it was not written\n→ type the same command again" in said.error
@@ -234,7 +234,7 @@ def test_a_revocation_and_that_nothing_replaces_it_are_recorded_together_or_not_
 
 def test_the_text_of_an_edit_is_written_only_over_what_it_was_made_of(home: Home) -> None:
     path = home.path / "pki.yaml"
-    edit = editing.with_client(path, "eve", "eve@lab.internal")
+    edit = editing.add_client(path, "eve", "eve@lab.internal")
     path.unlink()
     with pytest.raises(PkiError, match="changed since it was read"):
         editing.write(edit)

@@ -53,15 +53,15 @@ def change_of(path: str, old: str, new: str) -> Change:
 
 def test_a_change_within_a_function_is_put_into_the_function_that_others_imported() -> None:
     """Every reference sees the change, whoever imported the function before."""
-    from pki.config.fields import is_within  # noqa: PLC0415 - as other modules do
+    from pki.config.fields import is_in_window  # noqa: PLC0415 - as other modules do
 
     change = change_of("pki/config/fields.py", "start <= moment < end if start <= end", "True if start <= end")
     assert not runner.is_import(change)
-    code = is_within.__code__
-    copy = FunctionType(code, is_within.__globals__)
+    code = is_in_window.__code__
+    copy = FunctionType(code, is_in_window.__globals__)
     runner.put_in(change, {code: [copy]})
-    noon = is_within.__globals__["time"](12)
-    assert (is_within(noon, "02:00-04:00"), copy(noon, "02:00-04:00")) == (False, True)
+    noon = is_in_window.__globals__["time"](12)
+    assert (is_in_window(noon, "02:00-04:00"), copy(noon, "02:00-04:00")) == (False, True)
 
 
 def test_a_change_of_a_constant_or_a_default_concerns_the_import() -> None:

@@ -60,7 +60,7 @@ def test_a_sandbox_is_refused_where_pki_yaml_names_a_root(tmp_path: Path) -> Non
 
 
 def test_roots_stand_in_the_schema_and_in_the_documents() -> None:
-    assert '"roots"' in loader.schema()
+    assert '"roots"' in loader.json_schema()
     assert "| `roots` |" in (PROJECT / "docs/inventory.md").read_text()
 
 
@@ -87,19 +87,19 @@ def test_one_more_root_changes_no_other_line(tmp_path: Path, layout: str, last: 
     text = (EXAMPLE + section if last else section + EXAMPLE).replace("\n", ending)
     path = written(tmp_path, text)
     before = loader.load(path)
-    edit = editing.with_roots(path, {"root-2": TWO})
+    edit = editing.add_roots(path, {"root-2": TWO})
     changed = edit.text
     editing.write(edit)
     assert loader.load(path) == before.model_copy(update={"roots": (*before.roots, TWO)})
     kept = EXAMPLE.replace("\n", ending).splitlines(keepends=True)
     assert [line for line in changed.splitlines(keepends=True) if line in kept] == kept
     assert (COMMENTED.replace("\n", ending) in changed) == (layout == "commented")
-    assert editing.with_roots(path, {"root-2": TWO}).text == changed
+    assert editing.add_roots(path, {"root-2": TWO}).text == changed
 
 
 def test_a_file_without_a_last_newline_gets_one_more_root(tmp_path: Path) -> None:
     path = written(tmp_path, EXAMPLE + f"roots: [{ONE}]")
-    editing.write(editing.with_roots(path, {"root-2": TWO}))
+    editing.write(editing.add_roots(path, {"root-2": TWO}))
     assert loader.load(path).roots == (ONE, TWO)
 
 
@@ -107,8 +107,8 @@ def test_a_layout_that_is_not_understood_is_left_alone_and_the_lines_are_shown(t
     parts = '{organisation: X, domains: [x.y], publish: {url: "http://x.y", host: a}, networks: {l: 10.0.0.0/8}, '
     path = written(tmp_path, parts + "hosts: {a: {network: l}}}\n")
     before = path.read_bytes()
-    with pytest.raises(PkiError, match="laid out in a way") as refused:
-        editing.with_roots(path, {"root-1": ONE, "root-2": TWO})
+    with pytest.raises(PkiError, match="has a layout that this program cannot edit") as refused:
+        editing.add_roots(path, {"root-1": ONE, "root-2": TWO})
     assert f"roots:\n  - {ONE}\n  - {TWO}" in refused.value.hint
     assert path.read_bytes() == before
 

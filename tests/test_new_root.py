@@ -59,9 +59,9 @@ def tried(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Live:
     return made(home, tmp_path, monkeypatch)
 
 
-def out_of_the_sandbox(live: Live) -> RealHome:
+def out_of_the_sandbox(sandbox: Home) -> RealHome:
     """The project after its first real ceremony; `build/` is as the sandbox left it."""
-    home = RealHome(live.home.path)
+    home = RealHome(sandbox.path)
     for folder in ("ca", "offline"):
         shutil.move(home.path / folder, home.path.parent / f"sandbox-{folder}")
     home.edit("sandbox: true", "sandbox: false")
@@ -77,7 +77,7 @@ def on_host(live: Live) -> dict[str, bytes]:
 
 def test_after_the_sandbox_real_hosts_wait_until_the_root_is_accepted_once_for_all(tried: Live, invoke: Invoke) -> None:
     before = on_host(tried)
-    home = out_of_the_sandbox(tried)
+    home = out_of_the_sandbox(tried.home)
     fingerprint = home.project().existing("root-1").fingerprint
     report = home.doit()
     assert report.status == 0, report.failed
@@ -114,7 +114,7 @@ def test_after_the_sandbox_real_hosts_wait_until_the_root_is_accepted_once_for_a
 @pytest.mark.parametrize("command", [["deploy.push", "media"], ["deploy.run", "media"]])
 def test_no_command_takes_a_new_root_there_by_another_way(tried: Live, invoke: Invoke, command: list[str]) -> None:
     before = on_host(tried)
-    home = out_of_the_sandbox(tried)
+    home = out_of_the_sandbox(tried.home)
     home.doit()
     said = invoke(*command, home=home.path)
     assert on_host(tried) == before
@@ -126,7 +126,7 @@ def test_no_command_takes_a_new_root_there_by_another_way(tried: Live, invoke: I
 def test_hosts_are_named_one_by_one_and_others_are_told_apart(
     tried: Live, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = out_of_the_sandbox(tried)
+    home = out_of_the_sandbox(tried.home)
     home.doit()
     said = invoke("deploy.accept-root", "nobody", "--yes", home=home.path)
     assert (said.status, "unknown host 'nobody'" in said.error) == (1, True)
@@ -157,7 +157,7 @@ def test_a_receipt_that_names_no_root_is_judged_by_what_was_delivered(tried: Liv
     del receipt["roots"]
     path.unlink()
     path.write_bytes(sealed_records.sealed(receipt))
-    home = out_of_the_sandbox(tried)
+    home = out_of_the_sandbox(tried.home)
     assert "deploy:media" not in home.doit().made
     assert tried.delivery().waits_for_root
 
@@ -167,7 +167,7 @@ def test_a_host_whose_receipt_is_lost_is_judged_by_what_was_delivered(
     tried: Live, damage: Callable[[Path], object]
 ) -> None:
     damage(tried.home.path / "build/receipts/media.json")
-    home = out_of_the_sandbox(tried)
+    home = out_of_the_sandbox(tried.home)
     assert "deploy:media" not in home.doit().made
     assert tried.delivery().waits_for_root
 
@@ -175,7 +175,7 @@ def test_a_host_whose_receipt_is_lost_is_judged_by_what_was_delivered(
 def test_a_host_that_was_deployed_by_nobody_needs_nothing(tried: Live) -> None:
     (tried.home.path / "build/receipts/media.json").unlink()
     shutil.rmtree(tried.home.path / "build/history/media")
-    home = out_of_the_sandbox(tried)
+    home = out_of_the_sandbox(tried.home)
     assert "deploy:media" in home.doit().made
 
 

@@ -96,7 +96,7 @@ def test_a_bug_in_reading_one_file_below_templates_stops_its_releases_alone(
         raise KeyError("an oversight")
 
     home.write("templates/x.cnf", "# deploy-target: /etc/x\n# deploy-hosts: media\n[ req ]\n")
-    monkeypatch.setattr(openssl_cnf, "read", fall)
+    monkeypatch.setattr(openssl_cnf, "read_request", fall)
     report = home.doit()
     assert set(report.failed) == {"release:media"}
     assert report.failed["release:media"].startswith("templates/x.cnf: unexpected KeyError ('an oversight')")

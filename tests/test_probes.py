@@ -67,12 +67,16 @@ class Paper:
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
     folder, now = tmp_path_factory.mktemp("paper"), datetime.now(UTC).replace(microsecond=0)
-    dates = certificate_signing.validity(now, timedelta(days=2), None)
+    dates = certificate_signing.validity_dates(now, timedelta(days=2), None)
 
     def authority(name: str) -> Issuer:
         key = keys.new_key("ec-p256")
-        made = certificate_signing.certificate(
-            certificate_signing.subject("Example Lab", name), key.public_key(), dates, profiles.root(), key
+        made = certificate_signing.sign_certificate(
+            certificate_signing.subject_name("Example Lab", name),
+            key.public_key(),
+            dates,
+            profiles.root_extensions(),
+            key,
         )
         (folder / name).write_bytes(pem_encoding.pem_of([made]))
         return Issuer(made, key)
@@ -80,11 +84,11 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
     def pair(name: str, kind: Kind, by: Issuer, at: datetime = now) -> str:
         day, key = timedelta(days=1), keys.new_key("ec-p256")
         leaf = Leaf("x", kind, NAME, (NAME,), (), (), "ec-p256", True, 2 * day, day, None, "hosts")
-        made = certificate_signing.certificate(
-            certificate_signing.subject("Example Lab", NAME),
+        made = certificate_signing.sign_certificate(
+            certificate_signing.subject_name("Example Lab", NAME),
             key.public_key(),
-            certificate_signing.validity(at, 2 * day, None),
-            profiles.leaf(leaf, key.public_key()),
+            certificate_signing.validity_dates(at, 2 * day, None),
+            profiles.leaf_extensions(leaf, key.public_key()),
             by,
         )
         (folder / name).write_bytes(keys.private_pem(key) + pem_encoding.pem_of([made]))
@@ -465,7 +469,7 @@ def test_a_jump_host_that_talks_without_end_is_given_up(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("said", "fault"),
     [
-        ("media", "media is this host itself; write direct, or the name of another one"),
+        ("media", "media is this host itself; write direct, or the name of another host"),
         ("forge", "forge is this machine; write direct"),
         ("b:70000", "expected a port from 1 to 65535"),
         ("ba stion", "expected none, direct, or a jump host as ssh knows it, such as bastion or user@bastion:2222"),
@@ -481,7 +485,7 @@ def test_a_way_that_leads_nowhere_is_a_fault(home: Home, invoke: Invoke, said: s
 def test_there_must_be_a_service_to_look_at(home: Home, invoke: Invoke) -> None:
     text = (home.path / "pki.yaml").read_text()
     (home.path / "pki.yaml").write_text(text.replace("hosts:\n", "hosts:\n  bare: {network: av, probe: direct}\n"))
-    assert "hosts.bare.probe: there is no service on bare to look at; leave it out" in invoke(home, "plan").error
+    assert "hosts.bare.probe: bare has no service to probe; leave it out" in invoke(home, "plan").error
 
 
 # -- what health says -------------------------------------------------------------------------------------------------

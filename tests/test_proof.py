@@ -48,19 +48,21 @@ def _leaf(kind: Literal["server", "client"]) -> Leaf:
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
     folder = tmp_path_factory.mktemp("pairs")
-    dates = certificate_signing.validity(datetime.now(UTC).replace(microsecond=0), timedelta(days=2), None)
+    dates = certificate_signing.validity_dates(datetime.now(UTC).replace(microsecond=0), timedelta(days=2), None)
 
     def authority(name: str) -> Issuer:
         key = keys.new_key("ec-p256")
-        subject = certificate_signing.subject("Example Lab", name)
-        return Issuer(certificate_signing.certificate(subject, key.public_key(), dates, profiles.root(), key), key)
+        subject = certificate_signing.subject_name("Example Lab", name)
+        return Issuer(
+            certificate_signing.sign_certificate(subject, key.public_key(), dates, profiles.root_extensions(), key), key
+        )
 
     ours, other = authority("Root 1"), authority("Other Root")
     kinds: tuple[Literal["server", "client"], ...] = ("server", "client")
     for kind in kinds:
-        key, subject = keys.new_key("ec-p256"), certificate_signing.subject("Example Lab", NAME)
-        made = certificate_signing.certificate(
-            subject, key.public_key(), dates, profiles.leaf(_leaf(kind), key.public_key()), ours
+        key, subject = keys.new_key("ec-p256"), certificate_signing.subject_name("Example Lab", NAME)
+        made = certificate_signing.sign_certificate(
+            subject, key.public_key(), dates, profiles.leaf_extensions(_leaf(kind), key.public_key()), ours
         )
         (folder / kind).write_bytes(keys.private_pem(key) + pem_encoding.pem_of([made]))
     (folder / "root").write_bytes(pem_encoding.pem_of([ours.certificate]))

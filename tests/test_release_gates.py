@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.common import sealed_records
 from pki.common.errors import PkiError
 from pki.common.reasons import Why
-from pki.config.fields import is_within
+from pki.config.fields import is_in_window
 from pki.config.model import Leaf
 from pki.deploy import crl_files, preflight
 from pki.deploy import receipt as receipts
@@ -34,7 +34,7 @@ from pki.project.layout import Store
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 from tests.conftest import START
 
 DAY, HOUR, MINUTE, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
@@ -67,10 +67,14 @@ def given(contents: dict[str, bytes], *, upstream: str = "") -> Any:
 
 def made_ca(name: str, issuer: Issuer | None = None) -> Issuer:
     key = keys.new_key("ec-p256")
-    extensions = profiles.intermediate("server", ("lab.internal",), ()) if issuer else profiles.root()
-    subject = certificate_signing.subject("Example Lab", f"Example Lab {name} CA 1")
+    extensions = (
+        profiles.intermediate_extensions("server", ("lab.internal",), ()) if issuer else profiles.root_extensions()
+    )
+    subject = certificate_signing.subject_name("Example Lab", f"Example Lab {name} CA 1")
     dates = START - DAY, START + 3650 * DAY
-    return Issuer(certificate_signing.certificate(subject, key.public_key(), dates, extensions, issuer or key), key)
+    return Issuer(
+        certificate_signing.sign_certificate(subject, key.public_key(), dates, extensions, issuer or key), key
+    )
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,8 @@ class Pki:
     def crl(
         self, number: int = 7, since: datetime = START - HOUR, days: float = 21, serials: tuple[int, ...] = ()
     ) -> bytes:
-        entries = [Entry(serial, since, "keyCompromise") for serial in serials]
-        signed = crl_signing.crl(self.server, number, since, since + days * DAY, entries)
+        entries = [CrlEntry(serial, since, "keyCompromise") for serial in serials]
+        signed = crl_signing.sign_crl(self.server, number, since, since + days * DAY, entries)
         return signed.public_bytes(Encoding.PEM)
 
     def look(self, contents: dict[str, bytes], names: tuple[str, ...] = (), at: datetime = START, **more: Any) -> Any:
@@ -122,9 +126,11 @@ class Pki:
 
 
 def leaf_of(issuer: Issuer, key: PrivateKey, names: tuple[str, ...] = (NAME,)) -> x509.Certificate:
-    extensions = profiles.leaf(replace(LEAF, dns=names), key.public_key())
-    subject = certificate_signing.subject("Example Lab", names[0] if names else "media")
-    return certificate_signing.certificate(subject, key.public_key(), (START, START + 90 * DAY), extensions, issuer)
+    extensions = profiles.leaf_extensions(replace(LEAF, dns=names), key.public_key())
+    subject = certificate_signing.subject_name("Example Lab", names[0] if names else "media")
+    return certificate_signing.sign_certificate(
+        subject, key.public_key(), (START, START + 90 * DAY), extensions, issuer
+    )
 
 
 @pytest.fixture(scope="module")
@@ -221,9 +227,9 @@ def test_a_certificate_leaves_with_its_intermediate(pki: Pki) -> None:
     apart = {"/cert.pem": alone, "/key.pem": key}
     assert pki.refusal(apart)
     assert pki.look({**apart, "/chain.pem": pem_encoding.pem_of([pki.server.certificate])}).leaves
-    again = certificate_signing.certificate(  # the same key and name with other dates: what a renewed intermediate is
+    again = certificate_signing.sign_certificate(  # the same key and name with other dates: what a renewed intermediate is
         pki.server.certificate.subject, pki.server.key.public_key(), (START - DAY, START + 99 * DAY),
-        profiles.intermediate("server", ("lab.internal",), ()), pki.root,
+        profiles.intermediate_extensions("server", ("lab.internal",), ()), pki.root,
     )  # fmt: skip
     assert pki.look({"/tls.pem": key + alone + pem_encoding.pem_of([again])}).leaves
 
@@ -402,8 +408,8 @@ def moment(hours: int, minutes: int = 0, seconds: int = 0) -> Any:
 def test_a_window_is_open_from_its_begin_up_to_its_end_also_over_midnight(
     window: str, opened: list[tuple[int, ...]], closed: list[tuple[int, ...]]
 ) -> None:
-    assert [is_within(moment(*at), window) for at in opened] == [True] * len(opened)
-    assert [is_within(moment(*at), window) for at in closed] == [False] * len(closed)
+    assert [is_in_window(moment(*at), window) for at in opened] == [True] * len(opened)
+    assert [is_in_window(moment(*at), window) for at in closed] == [False] * len(closed)
 
 
 @pytest.fixture
@@ -537,7 +543,7 @@ def test_crls_of_a_release_alone_decide_whether_it_revokes_more(pki: Pki) -> Non
 
 def test_a_certificate_without_extensions_is_a_leaf_of_nobody(pki: Pki) -> None:
     key = keys.new_key("ec-p256")
-    name = certificate_signing.subject("Example Lab", "bare")
+    name = certificate_signing.subject_name("Example Lab", "bare")
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(pki.server.certificate.subject).serial_number(5)
     builder = builder.public_key(key.public_key()).not_valid_before(START).not_valid_after(START + DAY)
     bare = pem_encoding.pem_of([builder.sign(pki.server.key, keys.signature_hash(pki.server.key))])
@@ -548,8 +554,8 @@ def test_a_certificate_without_extensions_is_a_leaf_of_nobody(pki: Pki) -> None:
 def test_a_certificate_whose_names_cannot_be_read_never_leaves(pki: Pki) -> None:
     key = keys.new_key("ec-p256")
     dates = START, START + DAY
-    builder = certificate_signing.certificate_draft(
-        certificate_signing.subject("Example Lab", "x"), key.public_key(), dates, [], pki.server.certificate
+    builder = certificate_signing.draft_certificate(
+        certificate_signing.subject_name("Example Lab", "x"), key.public_key(), dates, [], pki.server.certificate
     )
     junk = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"junk")
     odd = builder.add_extension(junk, critical=False).sign(pki.server.key, keys.signature_hash(pki.server.key))

@@ -22,7 +22,7 @@ from pki.cli import backup_commands
 from pki.common import age
 from tests.ceremonies import RealHome
 from tests.commands import Said, said_by
-from tests.conftest import START, Home, two_hosts_agree
+from tests.conftest import START, Ask, Home, two_hosts_agree
 from tests.oldca import OldCa
 from tests.test_clock_guard import nobody
 from tests.test_delivery import Live, delivered, delivered_once, kind
@@ -41,7 +41,8 @@ class Bench:
     home: Home
     capsys: pytest.CaptureFixture[str]
     days: float = 0
-    is_clock_confirmed: bool = True
+    evidence: Ask = two_hosts_agree
+    is_in_project: bool = False  # whether it is typed in the project's folder, and not beside it
     fills: dict[str, str] = field(default_factory=dict)
     answers: dict[str, str] = field(default_factory=dict)
 
@@ -49,14 +50,15 @@ class Bench:
         return self.home.path / name
 
     def invoke(self, *words: str) -> Said:
-        evidence = two_hosts_agree if self.is_clock_confirmed else nobody
-        where = {"pki_home": str(self.home.path), "pki_called_from": str(self.home.path.parent)}
-        return said_by(self.capsys, *words, **where, pki_now=START + timedelta(days=self.days), pki_evidence=evidence)
+        folder = self.home.path if self.is_in_project else self.home.path.parent
+        where = {"pki_home": str(self.home.path), "pki_called_from": str(folder)}
+        return said_by(
+            self.capsys, *words, **where, pki_now=START + timedelta(days=self.days), pki_evidence=self.evidence
+        )
 
     def doit(self, *words: str) -> Said:
-        evidence = two_hosts_agree if self.is_clock_confirmed else nobody
         self.capsys.readouterr()
-        status = self.home.doit(*words, days=self.days, evidence=evidence).status
+        status = self.home.doit(*words, days=self.days, evidence=self.evidence).status
         said = self.capsys.readouterr()
         return Said(status, said.out, said.err)
 
@@ -145,7 +147,7 @@ def spoilt(path: str) -> Callable[[Bench], object]:
 
 def at(days: float, *, confirmed: bool = True) -> Callable[[Bench], object]:
     def move(bench: Bench) -> None:
-        bench.days, bench.is_clock_confirmed = days, confirmed
+        bench.days, bench.evidence = days, two_hosts_agree if confirmed else nobody
 
     return move
 

@@ -83,12 +83,14 @@ def new_generation(home: Home, authority: str, days: float = 0) -> None:
     root = project.issuing("root")
     assert root is not None
     key = keys.new_key("ec-p384")
-    cert = certificate_signing.certificate(
-        certificate_signing.subject(said.organisation, f"{said.organisation} SANDBOX {authority.capitalize()} CA 2"),
+    cert = certificate_signing.sign_certificate(
+        certificate_signing.subject_name(
+            said.organisation, f"{said.organisation} SANDBOX {authority.capitalize()} CA 2"
+        ),
         key.public_key(),
-        certificate_signing.validity(project.now, said.authorities.server.lifetime, root.certificate),
-        profiles.intermediate(authority, said.domains, permitted_addresses(said))
-        + profiles.addresses_of(said.publish.url, root.name),
+        certificate_signing.validity_dates(project.now, said.authorities.server.lifetime, root.certificate),
+        profiles.intermediate_extensions(authority, said.domains, permitted_addresses(said))
+        + profiles.publication_extensions(said.publish.url, root.name),
         certificate_signing.Issuer(root.certificate, root_key),
     )
     secret = project.passphrases.new(name)
@@ -631,7 +633,7 @@ def test_a_failed_signature_leaves_the_old_pair_whole_and_the_next_run_mends_it(
         raise PkiError("the token does not answer", "plug it in")
 
     with monkeypatch.context() as patch:
-        patch.setattr(certificate_signing, "certificate", refuse)
+        patch.setattr(certificate_signing, "sign_certificate", refuse)
         report = home.doit(days=61)
     assert report.status in {1, 2}
     assert report.failed["cert:media"] == "the token does not answer → plug it in"

@@ -18,10 +18,10 @@ from tests.opensslfiles import BOX
 HEADER = "# deploy-target: /opt/cnf/{name}\n"
 
 
-def reading(text: str, folder: Path = Path("/nowhere")) -> openssl_cnf.Reading:
+def reading(text: str, folder: Path = Path("/nowhere")) -> openssl_cnf.RequestReading:
     """What a file in a folder declares; without one, nothing is looked at beside it."""
     parsed = openssl_cnf_syntax.parse(text, "box.cnf", partial(taken_in, folder, "box.cnf"))
-    return openssl_cnf.read(parsed, "box.cnf", folder if folder.is_dir() else None)
+    return openssl_cnf.read_request(parsed, "box.cnf", folder if folder.is_dir() else None)
 
 
 def asked(text: str, folder: Path = Path("/nowhere")) -> openssl_cnf.Request:

@@ -142,6 +142,7 @@ def test_what_is_in_the_way_is_moved_aside_named_and_kept_out_of_git(real: RealH
     before = everything(real.path / "ca")
     said = restore(invoke, real.path)
     assert f"moved to {real.path}/{ASIDE}: ca, secrets.yaml\n" in said.out
+    assert f"from the hosts: PKI_HOME={real.path} ./run invoke ledger.recover --all\n" in said.out
     assert everything(real.path / ASIDE / "ca") == before
     assert (real.path / ASIDE / "secrets.yaml").read_text() == "server-1: something-else\n"
     assert (real.path / ASIDE / ".gitignore").read_text().splitlines()[-1] == "*"

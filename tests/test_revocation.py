@@ -26,7 +26,7 @@ from pki.monitor.report import health_report, status_table
 from pki.monitor.report.run import Run
 from pki.monitor.revocation_check import Observation
 from pki.x509 import crl_signing
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home
 
@@ -341,7 +341,7 @@ def test_a_client_is_added_as_a_person_would_write_it(home: Home, before: str, a
     rest = path.read_text().partition("clients:")[0]
     path.write_bytes((rest + before).encode())
     line = 'x@y: {email: "a{b@lab.internal"}'
-    assert editing.with_client(path, "x@y", "a{b@lab.internal").text == rest + after.replace("NEW", line)
+    assert editing.add_client(path, "x@y", "a{b@lab.internal").text == rest + after.replace("NEW", line)
 
 
 @pytest.mark.parametrize(
@@ -351,8 +351,8 @@ def test_a_client_is_added_as_a_person_would_write_it(home: Home, before: str, a
 def test_a_layout_that_is_not_understood_is_left_alone_and_the_line_is_shown(home: Home, section: str) -> None:
     path = home.path / "pki.yaml"
     path.write_text(path.read_text().partition("clients:")[0] + section)
-    with pytest.raises(PkiError, match="laid out in a way") as refused:
-        editing.with_client(path, "x", "x@lab.internal")
+    with pytest.raises(PkiError, match="has a layout that this program cannot edit") as refused:
+        editing.add_client(path, "x", "x@lab.internal")
     assert "`x: {email: x@lab.internal}`" in refused.value.hint
 
 
@@ -482,8 +482,8 @@ def revoke_unknown(home: Home, count: int) -> None:
     """Let the ledger know of so many revocations below the client authority, all in all."""
     project = home.project()
     issuer = project.issuer("client")
-    entries = [Entry(number + (1 << 156), home.moment(), "superseded") for number in range(count)]
-    crl = crl_signing.crl(issuer, 1, home.moment(), home.moment(7), entries)
+    entries = [CrlEntry(number + (1 << 156), home.moment(), "superseded") for number in range(count)]
+    crl = crl_signing.sign_crl(issuer, 1, home.moment(), home.moment(7), entries)
     recover_revocations.take_in(project, crl, "a test")
     project.ledger.close()
 

@@ -130,10 +130,10 @@ def test_everything_is_signed_with_sha_384(home: Home) -> None:
 )
 def test_other_kinds_of_authority_keys_sign_with_sha_256(kind: str, algorithm: x509.ObjectIdentifier) -> None:
     key = keys.new_key(kind)
-    name = certificate_signing.subject("Example Lab", "CA")
-    dates = certificate_signing.validity(START, DAY, None)
-    root = certificate_signing.certificate(name, key.public_key(), dates, profiles.root(), key)
-    crl = crl_signing.crl(certificate_signing.Issuer(root, key), 1, START, START + DAY, [])
+    name = certificate_signing.subject_name("Example Lab", "CA")
+    dates = certificate_signing.validity_dates(START, DAY, None)
+    root = certificate_signing.sign_certificate(name, key.public_key(), dates, profiles.root_extensions(), key)
+    crl = crl_signing.sign_crl(certificate_signing.Issuer(root, key), 1, START, START + DAY, [])
     assert {root.signature_algorithm_oid, crl.signature_algorithm_oid} == {algorithm}
 
 
@@ -160,9 +160,14 @@ def test_authorities_take_only_keys_that_every_verifier_takes_for_years(fresh: H
 
 def test_serial_numbers_are_random_in_all_their_bits() -> None:
     key = keys.new_key("ec-p256")
-    dates, name = certificate_signing.validity(START, DAY, None), certificate_signing.subject("Example Lab", "CA")
+    dates, name = (
+        certificate_signing.validity_dates(START, DAY, None),
+        certificate_signing.subject_name("Example Lab", "CA"),
+    )
     serials = [
-        certificate_signing.certificate(name, key.public_key(), dates, profiles.root(), key).serial_number
+        certificate_signing.sign_certificate(
+            name, key.public_key(), dates, profiles.root_extensions(), key
+        ).serial_number
         for _ in range(150)
     ]
     assert len(set(serials)) == len(serials)
@@ -965,7 +970,7 @@ def test_without_the_sandbox_doit_never_makes_an_authority(fresh: Home) -> None:
 
 def test_nobody_can_call_a_project_the_sandbox(fresh: Home) -> None:
     fresh.edit("organisation: Example Lab", "organisation: Sandbox Lab")
-    with pytest.raises(PkiError, match="SANDBOX is kept for try-out authorities"):
+    with pytest.raises(PkiError, match="SANDBOX is reserved for sandbox authorities"):
         fresh.plan()
 
 
@@ -1072,15 +1077,15 @@ def test_uri_of_another_key_keeps_its_token_and_forgets_the_id() -> None:
 @pytest.mark.parametrize(
     ("uri", "complaint"),
     [
-        ("file:/ca/key.pem", "begins with pkcs11:"),
+        ("file:/ca/key.pem", "must begin with pkcs11:"),
         ("pkcs11:token=a", "no module-path"),
         (f"pkcs11:object=a{MODULE}", "no token"),
         (f"pkcs11:{MODULE}", "no token"),
         ("pkcs11:token=a?module-path=token.so", "module-path is not an absolute path"),
-        (f"pkcs11:token=a;model=x{MODULE}", "has model where only token, serial, object, id can stand"),
+        (f"pkcs11:token=a;model=x{MODULE}", "has model where only token, serial, object, id are allowed"),
         (f"pkcs11:token=a;module-path=/x{MODULE}", "has module-path where only"),
-        (f"pkcs11:token=a{MODULE}&token=b", "has token where only module-path can stand"),
-        (f"pkcs11:token=a;token=b{MODULE}", "has token twice"),
+        (f"pkcs11:token=a{MODULE}&token=b", "has token where only module-path are allowed"),
+        (f"pkcs11:token=a;token=b{MODULE}", "has the attribute token twice"),
         (f"pkcs11:token=a;object={MODULE}", "object is empty or badly encoded"),
         (f"pkcs11:token=a b{MODULE}", "token is empty or badly encoded"),
         (f"pkcs11:token=a;object=%4{MODULE}", "object is empty or badly encoded"),
@@ -1088,9 +1093,9 @@ def test_uri_of_another_key_keeps_its_token_and_forgets_the_id() -> None:
         (f"pkcs11:token=a;object=a%0Ab{MODULE}", "object is not text"),
         (f"pkcs11:token=a;;object=b{MODULE}", "part 2 .* is not name=value"),
         (f"pkcs11:token=a{MODULE}&271828", "part 2 .* is not name=value"),
-        (f"pkcs11:token=a{MODULE}&pin-value=271828", "has a place for the PIN"),
-        (f"pkcs11:token=a;PIN=271828{MODULE}", "has a place for the PIN"),
-        (f"pkcs11:token=a{MODULE}&pin-source=/271828", "has a place for the PIN"),
+        (f"pkcs11:token=a{MODULE}&pin-value=271828", "contains a PIN attribute"),
+        (f"pkcs11:token=a;PIN=271828{MODULE}", "contains a PIN attribute"),
+        (f"pkcs11:token=a{MODULE}&pin-source=/271828", "contains a PIN attribute"),
     ],
 )
 def test_faulty_uri_is_refused_and_what_might_be_a_pin_is_not_repeated(uri: str, complaint: str) -> None:
@@ -1110,7 +1115,7 @@ def test_uri_of_a_whole_token_names_no_key(work: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa-2048", "ec-p521"])
 def test_token_makes_only_keys_of_kinds_that_are_fit_for_an_authority(kind: str) -> None:
-    with pytest.raises(PkiError, match=f"a token makes no {kind} key"):
+    with pytest.raises(PkiError, match=f"a token cannot generate a key of kind {kind}"):
         x509_pkcs11.generate(x509_pkcs11.parse(f"pkcs11:token=a;object=b{MODULE}"), "1234", kind)
 
 
@@ -1175,14 +1180,14 @@ def test_what_a_token_says_to_a_pin_is_said_to_a_person(answer: Exception, compl
 @pytest.mark.parametrize(
     ("error", "complaint"),
     [
-        ("MechanismInvalid", "it cannot do this"),
-        ("KeySizeRange", "it cannot do this"),
-        ("DeviceRemoved", "plugged in"),
-        ("DeviceMemory", "has room"),
+        ("MechanismInvalid", "does not support this operation"),
+        ("KeySizeRange", "does not support this operation"),
+        ("DeviceRemoved", "connected"),
+        ("DeviceMemory", "free space"),
     ],
 )
 def test_what_a_token_refuses_is_said_with_what_to_do(error: str, complaint: str) -> None:
-    said = str(sessions.refusal(x509_pkcs11.parse(f"pkcs11:token=a{MODULE}"), error))
+    said = str(sessions.token_error(x509_pkcs11.parse(f"pkcs11:token=a{MODULE}"), error))
     assert said.startswith("token a: ")
     assert complaint in said
     assert error in said
@@ -1202,7 +1207,7 @@ def test_key_held_elsewhere_signs_and_shows_nothing() -> None:
         lambda: pickle.dumps(key),
         lambda: key.exchange(ec.ECDH(), secret.public_key()),
     ):
-        with pytest.raises(PkiError, match="server-2 in token a: the key lives in its token and never leaves it"):
+        with pytest.raises(PkiError, match="server-2 in token a: the key is in a token and cannot be exported"):
             show()
 
 
@@ -1210,10 +1215,10 @@ def test_signature_from_elsewhere_is_verified_before_it_is_used() -> None:
     secret, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     for signer in (software_signer(other), lambda _: b"", lambda digest: digest * 2):
         key = private_key.EllipticCurveTokenKey("server-2 in token a", secret.public_key(), signer)
-        with pytest.raises(PkiError, match="what the token signs does not verify"):
+        with pytest.raises(PkiError, match="the signature of the token does not verify"):
             key.sign(b"text", ec.ECDSA(hashes.SHA256()))
     weak = private_key.RsaTokenKey("root-1 in token a", keys.new_key("rsa-2048").public_key(), lambda _: bytes(256))
-    with pytest.raises(PkiError, match="root-1 in token a: what the token signs does not verify"):
+    with pytest.raises(PkiError, match="root-1 in token a: the signature of the token does not verify"):
         weak.sign(b"text", padding.PKCS1v15(), hashes.SHA256())
 
 

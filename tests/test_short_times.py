@@ -75,7 +75,7 @@ def test_a_time_is_told_in_a_unit_that_says_something(span: timedelta, words: st
             "",
             (
                 "profiles.server.renew_before: 23h leaves no time of use: "
-                "a certificate of 1d begins 1h before its issue; expected at most 22h"
+                "notBefore of a certificate of 1d is 1h before its issue; expected at most 22h"
             ),
         ),
         (
@@ -92,7 +92,7 @@ def test_a_time_is_told_in_a_unit_that_says_something(span: timedelta, words: st
             "schedule: [04:00, 10:00, 16:00]",
             "{lifetime: 6h, refresh: 1h}",
             (
-                "authorities.server.crl.lifetime: a CRL of 6h lives on for 5h after its refresh, "
+                "authorities.server.crl.lifetime: a CRL of 6h is valid for 5h after its refresh, "
                 "which is shorter than 12h, the longest time between two runs (schedule)"
             ),
         ),

@@ -166,8 +166,8 @@ def test_client_that_outlives_its_authority_is_told(real: RealHome) -> None:
     issuer = project.issuer("client")
     key = keys.new_key("ec-p256")
     end = issuer.certificate.not_valid_after_utc + timedelta(days=30)
-    cert = certificate_signing.certificate(
-        certificate_signing.subject("Example Lab", "x@y"), key.public_key(), (START, end), (), issuer
+    cert = certificate_signing.sign_certificate(
+        certificate_signing.subject_name("Example Lab", "x@y"), key.public_key(), (START, end), (), issuer
     )
     project.ledger.record_certificate(
         cert, issuer="client-1", artifact="cert:client-old", profile="client", reason="brought along", at=START

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from pki.backup import write_backup
 from pki.common.errors import InventoryError, PkiError
-from pki.config.upstreams import certificates
+from pki.config.upstreams import read_ca_certificates
 from pki.deploy import preflight
 from pki.deploy.payload import Payload
 from pki.monitor import unverified_upstreams
@@ -64,9 +64,9 @@ def delivered(home: Home, path: str) -> str:
 @pytest.mark.parametrize(
     ("upstream", "proxy", "fault"),
     [
-        ('{url: "http://10.30.0.5", verify: none}', "nginx", "verify: http://10.30.0.5 proves nothing about itself: expected https:, or no verify"),
-        ('{url: "http://10.30.0.5", name: a.lan}', "nginx", "name: http://10.30.0.5 proves nothing about itself: expected https:, or no name"),
-        ('{url: "https://10.30.0.5", ca: a.pem, verify: none, name: a.lan}', "nginx", "verify: none excludes ca: write one of them"),
+        ('{url: "http://10.30.0.5", verify: none}', "nginx", "verify: http://10.30.0.5 cannot be verified: expected https:, or no verify"),
+        ('{url: "http://10.30.0.5", name: a.lan}', "nginx", "name: http://10.30.0.5 cannot be verified: expected https:, or no name"),
+        ('{url: "https://10.30.0.5", ca: a.pem, verify: none, name: a.lan}', "nginx", "verify: none cannot be combined with ca: write one of them"),
         (
             '{url: "https://10.30.0.5:8006", ca: a.pem}',
             "haproxy",
@@ -86,7 +86,7 @@ def delivered(home: Home, path: str) -> str:
         (
             '{url: "https://10.30.0.5:8006", ca: a.pem, name: pve.lan}',
             "apache",
-            "name: apache verifies an upstream by the name in its url: write url: https://pve.lan:8006, and let pve.lan lead there",
+            "name: apache verifies an upstream by the name in its url: write url: https://pve.lan:8006, and make pve.lan resolve to it",
         ),
     ],
 )  # fmt: skip
@@ -145,20 +145,20 @@ KEY = box()[0].private_bytes(
     serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
 )
 UNUSABLE = {
-    "not there": (None, "is not there"),
-    "with a key": (KEY + pem(box()[1]), "holds a private key"),
-    "of another": (pem(box("box.local", "Vendor CA")[1]), "holds no certificate that signed itself: that of CN=Vendor CA is missing"),
-    "a page": (b"<html>404</html>", "holds no certificate that can be read"),
-    "cut": (pem(box()[1])[:200], "holds no certificate that can be read"),
-    "damaged": (pem(box()[1]).replace(b"MII", b"AAA", 1), "holds no certificate that can be read"),
-    "empty": (b"", "holds no certificate that can be read"),
+    "not there": (None, "does not exist"),
+    "with a key": (KEY + pem(box()[1]), "contains a private key"),
+    "of another": (pem(box("box.local", "Vendor CA")[1]), "contains no self-signed certificate: that of CN=Vendor CA is missing"),
+    "a page": (b"<html>404</html>", "contains no readable certificate"),
+    "cut": (pem(box()[1])[:200], "contains no readable certificate"),
+    "damaged": (pem(box()[1]).replace(b"MII", b"AAA", 1), "contains no readable certificate"),
+    "empty": (b"", "contains no readable certificate"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("content", "why"), UNUSABLE.values(), ids=UNUSABLE)
 def test_a_file_that_is_none_is_named(content: bytes | None, why: str) -> None:
     with pytest.raises(PkiError, match=re.escape(f"{FILE}: {why}")) as caught:
-        certificates(content, FILE)
+        read_ca_certificates(content, FILE)
     assert FILE in caught.value.hint
 
 
@@ -166,7 +166,7 @@ def test_a_file_that_is_not_there_fails_one_release(home: Home) -> None:
     say(home, f'{{url: "https://10.30.0.5:8006", ca: {FILE}, name: box.local}}')
     report = home.doit()
     assert list(report.failed) == ["release:media"]
-    assert f"{FILE}: is not there" in report.failed["release:media"]
+    assert f"{FILE}: does not exist" in report.failed["release:media"]
     assert home.read("build/hosts/media/etc/caddy/Caddyfile").count(b"8096") == 1
 
 

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pki.common.errors import PkiError
 from pki.x509 import weak_keys
-from pki.x509.keys import request_key
-from pki.x509.pem_encoding import pem
-from pki.x509.weak_keys import weakness
+from pki.x509.keys import read_request_key
+from pki.x509.pem_encoding import encode_pem
+from pki.x509.weak_keys import find_weakness
 from tests.conftest import Home
 
 HALF = 1 << 1023
@@ -90,19 +90,19 @@ WEAK: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("kind", WEAK)
 def test_a_weak_key_is_known_as_such(kind: str) -> None:
     make, sentence = WEAK[kind]
-    assert weakness(make()).startswith(sentence)
+    assert find_weakness(make()).startswith(sentence)
 
 
 def test_wieners_attack_is_known_where_the_exponent_is_not_too_long_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weak_keys, "MOST_EXPONENT", 1 << 4096)
-    assert weakness(public(*small_private_exponent())).startswith("its private exponent is so small")
+    assert find_weakness(public(*small_private_exponent())).startswith("its private exponent is so small")
 
 
 @pytest.mark.parametrize("value", sorted(weak_keys.SMALL_ORDER))
 @pytest.mark.parametrize("sign", [0, 0x80])
 def test_an_ed25519_key_for_which_anybody_can_sign_is_known_as_such(value: bytes, sign: int) -> None:
     key = ed25519.Ed25519PublicKey.from_public_bytes(value[:31] + bytes([value[31] | sign]))
-    assert weakness(key) == "it is a point of small order: anybody can sign for it"
+    assert find_weakness(key) == "it is a point of small order: anybody can sign for it"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_an_ed25519_key_for_which_anybody_can_sign_is_known_as_such(value: bytes
     ],
 )
 def test_nothing_is_said_against_an_ordinary_key(make: Any) -> None:
-    assert weakness(make().public_key()) == ""
+    assert find_weakness(make().public_key()) == ""
 
 
 # -- the list of compromised keys -------------------------------------------------------------------------------------
@@ -158,10 +158,12 @@ def test_a_key_on_the_list_is_refused_where_the_list_is_there(listing: Path) -> 
         ec.generate_private_key(ec.SECP256R1()).public_key(),
         ed25519.Ed25519PrivateKey.generate().public_key(),
     ]
-    assert [weakness(key) for key in keys] == [""] * 3
+    assert [find_weakness(key) for key in keys] == [""] * 3
     put_list(listing, *keys)
-    assert [weakness(key) for key in keys] == ["it is on a list of keys that are not secret any more (debianssl)"] * 3
-    assert weakness(ec.generate_private_key(ec.SECP256R1()).public_key()) == ""
+    assert [find_weakness(key) for key in keys] == [
+        "it is on a list of keys that are not secret any more (debianssl)"
+    ] * 3
+    assert find_weakness(ec.generate_private_key(ec.SECP256R1()).public_key()) == ""
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"blocklists": [{}]}'])
@@ -170,7 +172,7 @@ def test_a_list_that_is_damaged_says_how_to_get_it_again(listing: Path, damage: 
     put_list(listing, key)
     (listing / "badkeysdata.json").write_bytes(damage)
     with pytest.raises(PkiError, match="the list of compromised keys cannot be read") as caught:
-        weakness(key)
+        find_weakness(key)
     assert caught.value.hint == "./run badkeys --update-bl"
 
 
@@ -193,7 +195,7 @@ def request(modulus: int, secret: int, exponent: int = 65537) -> bytes:
     padded = b"\0\1" + b"\xff" * (size - 3 - len(digest)) + b"\0" + digest
     signature = pow(int.from_bytes(padded), secret, modulus).to_bytes(size)
     algorithm = tlv(0x30, bytes.fromhex("06092a864886f70d01010b0500"))
-    return pem("CERTIFICATE REQUEST", tlv(0x30, info, algorithm, tlv(3, b"\0", signature)))
+    return encode_pem("CERTIFICATE REQUEST", tlv(0x30, info, algorithm, tlv(3, b"\0", signature)))
 
 
 def weak_request(kind: str) -> bytes:
@@ -218,7 +220,7 @@ def test_a_request_with_a_weak_key_fails_its_own_leaf_and_keeps_the_certificate_
     assert home.doit().status == 0
     before = home.read("build/certs/device/fullchain.pem")
     (home.path / "device.csr").write_bytes(weak_request(kind))
-    assert request_key(weak_request(kind), "") is not None  # nothing else is wrong with it
+    assert read_request_key(weak_request(kind), "") is not None  # nothing else is wrong with it
     report = home.doit()
     assert set(report.failed) == {"cert:device"}
     assert report.failed["cert:device"].startswith(f"device.csr: its key is weak: {WEAK[kind][1]}")
@@ -247,4 +249,4 @@ def test_the_request_by_hand_is_one(tmp_path: Path) -> None:
     p, q = prime(), prime()
     found = request(p * q, pow(65537, -1, (p - 1) * (q - 1)))
     assert b64decode(b"".join(found.split(b"\n")[1:-2]))[0] == 0x30
-    assert request_key(found, str(tmp_path)) is not None
+    assert read_request_key(found, str(tmp_path)) is not None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pki.authority import certificates
 from pki.common.cache import token
 from pki.config.model import Leaf
-from pki.config.name_claims import Key, key_of
+from pki.config.name_claims import Key, comparison_key
 from pki.ledger.types import Issued
 from pki.project.project import Project
 
@@ -32,16 +32,20 @@ def valid(project: Project) -> Iterator[Issued]:
 
 def holders(project: Project) -> frozenset[tuple[str, Key]]:
     """Every leaf that has a valid certificate, with each name in it that can belong to one alone."""
-    return frozenset((one.artifact.name, key_of(one.profile, name)) for one in valid(project) for name in _owned(one))
+    return frozenset(
+        (one.artifact.name, comparison_key(one.profile, name)) for one in valid(project) for name in _owned(one)
+    )
 
 
 def of_client(issued: Collection[Issued], common_name: str) -> list[Issued]:
     """The client certificates with this CN, whatever their leaf is called."""
-    wanted = key_of("client", common_name)
+    wanted = comparison_key("client", common_name)
     return [
         one
         for one in issued
-        if one.profile == "client" and one.artifact.kind == "cert" and key_of("client", one.common_name) == wanted
+        if one.profile == "client"
+        and one.artifact.kind == "cert"
+        and comparison_key("client", one.common_name) == wanted
     ]
 
 
@@ -63,15 +67,15 @@ def _moves(project: Project, leaves: Mapping[str, Leaf], coming: Collection[Leaf
     having: dict[Key, dict[str, datetime]] = {}
     for one in valid(project):
         for name in _owned(one):
-            ends = having.setdefault(key_of(one.profile, name), {})
+            ends = having.setdefault(comparison_key(one.profile, name), {})
             ends[one.artifact.name] = one.not_after
     for leaf in coming:
         for name in _wanted(leaf):
-            key = key_of(leaf.profile, name)
+            key = comparison_key(leaf.profile, name)
             ends = having.get(key, {})
             for before, end in ends.items() if leaf.name not in ends else ():
                 other = leaves.get(before)
-                if other is None or key not in {key_of(other.profile, one) for one in _wanted(other)}:
+                if other is None or key not in {comparison_key(other.profile, one) for one in _wanted(other)}:
                     yield Move(leaf.name, name, before, end)
 
 

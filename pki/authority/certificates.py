@@ -29,10 +29,10 @@ from pki.config.model import Leaf
 from pki.project.generations import Generation
 from pki.project.project import Project
 from pki.x509 import canonical, certificate_signing, keys, pem_encoding, profiles
-from pki.x509.certificate_signing import subject
-from pki.x509.device_requests import device_key, requested_key
+from pki.x509.certificate_signing import subject_name
+from pki.x509.device_requests import read_device_key, read_unverified_key
 from pki.x509.keys import key_kind, public_der
-from pki.x509.weak_keys import weakness
+from pki.x509.weak_keys import find_weakness
 
 DAY = timedelta(days=1)
 
@@ -210,10 +210,14 @@ def _profile_faults(
         yield Why.OTHER_CHAIN(issuer=issuer.name)
     elif not bundle.verified and not canonical.is_issued_by(cert, issuer.certificate):
         yield Why.OTHER_SIGNATURE(issuer=issuer.name)
-    elif cert.subject != subject(said.organisation, wanted.common_name) and not any(_changed_common_name(wanted, cert)):
+    elif cert.subject != subject_name(said.organisation, wanted.common_name) and not any(
+        _changed_common_name(wanted, cert)
+    ):
         yield Why.OTHER_SUBJECT()
     elif compare:
-        expected = profiles.leaf(wanted, bundle.public) + profiles.addresses_of(said.publish.url, issuer.name)
+        expected = profiles.leaf_extensions(wanted, bundle.public) + profiles.publication_extensions(
+            said.publish.url, issuer.name
+        )
         if any(bundle.extensions.get(type(value)) != (value, critical) for value, critical in expected):
             yield Why.OTHER_EXTENSIONS()
 
@@ -243,7 +247,7 @@ def _leaf_token(project: Project, wanted: Leaf, issuer: Generation | None) -> st
 def _request_difference(project: Project, wanted: Leaf, public: bytes) -> list[Reason]:
     data = filesystem.read(project.store.home / (wanted.request or ""))
     try:
-        requested = public_der(requested_key(data or b"", ""))
+        requested = public_der(read_unverified_key(data or b"", ""))
     except PkiError:
         return [Why.REQUEST_UNUSABLE(file=wanted.request or "")]
     return [] if requested == public else [Why.REQUEST_KEY(file=wanted.request or "")]
@@ -264,7 +268,7 @@ def _mode(file: str, mode: int | None) -> Reason:
 
 def _split_faults(project: Project, wanted: Leaf) -> list[Reason]:
     reasons = []
-    parts = canonical.files_of(filesystem.read(project.store.bundle(wanted)) or b"")
+    parts = canonical.split_bundle(filesystem.read(project.store.bundle(wanted)) or b"")
     for name, content in parts.items():
         path = project.store.leaf_file(wanted, name)
         if filesystem.read(path) != content:
@@ -321,11 +325,12 @@ def issue(project: Project, wanted: Leaf, reasons: Iterable[Reason]) -> None:
     insist_on_begun(project, generation)
     key = None if wanted.request else _leaf_key(project, wanted)
     public = key.public_key() if key else _requested_key(project, wanted)
-    cert = certificate_signing.certificate(
-        certificate_signing.subject(project.inventory.organisation, wanted.common_name),
+    cert = certificate_signing.sign_certificate(
+        certificate_signing.subject_name(project.inventory.organisation, wanted.common_name),
         public,
-        certificate_signing.validity(project.now, wanted.lifetime, generation.certificate),
-        profiles.leaf(wanted, public) + profiles.addresses_of(project.inventory.publish.url, generation.name),
+        certificate_signing.validity_dates(project.now, wanted.lifetime, generation.certificate),
+        profiles.leaf_extensions(wanted, public)
+        + profiles.publication_extensions(project.inventory.publish.url, generation.name),
         issuer,
     )
     bundle = (keys.private_pem(key) if key else b"") + pem_encoding.pem_of([cert]) + generation.chain
@@ -362,7 +367,7 @@ def _split(project: Project, wanted: Leaf, bundle: bytes) -> dict[Path, tuple[by
             content,
             filesystem.SECRET if name == "key.pem" else filesystem.PUBLIC,
         )
-        for name, content in canonical.files_of(bundle).items()
+        for name, content in canonical.split_bundle(bundle).items()
     }
 
 
@@ -386,7 +391,7 @@ def _requested_key(project: Project, wanted: Leaf) -> CertificatePublicKeyTypes:
     data = filesystem.read(project.store.home / (wanted.request or ""))
     if data is None:
         raise PkiError(f"{wanted.declared}.request: {wanted.request} is not there", "put the device's request there")
-    key = device_key(data, wanted.request or "")
-    if fault := weakness(key):
+    key = read_device_key(data, wanted.request or "")
+    if fault := find_weakness(key):
         raise PkiError(f"{wanted.request}: its key is weak: {fault}", NEW_KEY)
     return key

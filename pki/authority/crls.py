@@ -21,8 +21,8 @@ from pki.project.generations import Generation, PresignedCrl
 from pki.project.project import Project
 from pki.x509 import canonical, crl_signing, pem_encoding
 from pki.x509.certificate_signing import ca_public_key
-from pki.x509.pem_encoding import pem
-from pki.x509.revocation import Entry
+from pki.x509.pem_encoding import encode_pem
+from pki.x509.revocation import CrlEntry
 
 NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -39,7 +39,7 @@ def stale_reasons(project: Project, generation: str, *, missing: int | None = No
     found = signed_crl(project, generation, der)
     if issuer is None or found is None or found.next_update_utc is None:
         return [Why.CRL_DAMAGED(generation=generation)]
-    if kept is None and text != pem("X509 CRL", der):
+    if kept is None and text != encode_pem("X509 CRL", der):
         return [Why.CRL_FORMS()]
     dates = found.last_update_utc, found.next_update_utc
     reasons = _crl_dated(project, generation, *dates) or _behind_ledger(project, generation, found, missing)
@@ -75,7 +75,7 @@ def signed_crl(
     seen = hashlib.sha256(issuer.fingerprint.encode() + der).digest()
     if seen in project.verified or (not again and _remembered(project, generation, issuer) is not None):
         return x509.load_der_x509_crl(der)
-    found = canonical.crl(der, serialization.Encoding.DER)
+    found = canonical.read_crl(der, serialization.Encoding.DER)
     if found is None or not canonical.is_signed_by(found, ca_public_key(issuer.certificate)):
         return None
     project.verified.add(seen)
@@ -199,7 +199,11 @@ def stale_root_reasons(project: Project, root: str) -> list[Reason]:
         return [Why.NOT_CREATED() if published is None else Why.OTHER_PRESIGNED()]
     if project.has_ledger and not project.ledger_is_settled and (serials := unrecorded(project, root)):
         return unrecorded_reason(project, root, serials)
-    return [] if filesystem.read(project.store.crl(root, "pem")) == pem("X509 CRL", published) else [Why.CRL_NO_PEM()]
+    return (
+        []
+        if filesystem.read(project.store.crl(root, "pem")) == encode_pem("X509 CRL", published)
+        else [Why.CRL_NO_PEM()]
+    )
 
 
 def no_presigned(project: Project, root: str) -> Reason:
@@ -231,15 +235,15 @@ def issue_crl(project: Project, generation: str) -> Outcome:
         min(last[1] + timedelta(seconds=1), project.now) if last else NEVER,
     )
     end = this_update + project.crl_rule(generation).lifetime
-    made = crl_signing.crl(issuer, number, this_update, end, new, kept)
+    made = crl_signing.sign_crl(issuer, number, this_update, end, new, kept)
     der = made.public_bytes(serialization.Encoding.DER)
-    text = pem_encoding.pem("X509 CRL", der)
+    text = pem_encoding.encode_pem("X509 CRL", der)
     project.ledger.record_crl(made, issuer=generation, reason=joined_past(reasons), at=project.now, der=der)
     _publish_crl(project, generation, der, text)
     return Outcome(Verb.ISSUED, reasons)
 
 
-def _entries(project: Project, generation: str) -> tuple[list[Entry], list[x509.RevokedCertificate]]:
+def _entries(project: Project, generation: str) -> tuple[list[CrlEntry], list[x509.RevokedCertificate]]:
     """Return what an intermediate's next CRL lists: new entries, and those of the CRL in place that stay as they are.
 
     An entry stays until one CRL after its certificate ended (RFC 5280 §3.3): a CRL from the future ends none. What an
@@ -296,7 +300,7 @@ def publish_root_crl(project: Project, root: str) -> Outcome:
     der = presigned_crl.public_bytes(serialization.Encoding.DER)
     if der != filesystem.read(project.store.crl(root)):
         project.clock.insist()
-    _publish_crl(project, root, der, pem_encoding.pem("X509 CRL", der))
+    _publish_crl(project, root, der, pem_encoding.encode_pem("X509 CRL", der))
     return Outcome(Verb.PUBLISHED)
 
 

@@ -31,8 +31,8 @@ def parse_bundle(data: bytes, verified: set[bytes]) -> Bundle | None:
     seen = hashlib.sha256(data).digest() in verified
     key_pem, mark, rest = data.partition(canonical.BEGIN)
     leaf_pem, _, chain = rest.partition(canonical.BEGIN)
-    cert = canonical.certificate(mark + leaf_pem)
-    key = canonical.key(key_pem) if key_pem and not seen else None
+    cert = canonical.read_certificate(mark + leaf_pem)
+    key = canonical.read_key(key_pem) if key_pem and not seen else None
     if cert is None or (key_pem and key is None and not seen):
         return None
     return Bundle(

@@ -21,7 +21,7 @@ from pki.project.project import Project
 from pki.x509 import canonical
 from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import pem_of
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 
 
 def signer(project: Project, crl: x509.CertificateRevocationList) -> Generation | None:
@@ -113,7 +113,7 @@ def complete(
     return serials, unread
 
 
-def _revoked(path: Path, known: Mapping[str, KnownCa], now: datetime) -> dict[str, list[Entry]]:
+def _revoked(path: Path, known: Mapping[str, KnownCa], now: datetime) -> dict[str, list[CrlEntry]]:
     """What an older ledger knew of revocations, by the name of the CA."""
     with copied(path) as folder:
         ledger = _open(folder, is_copy=True)

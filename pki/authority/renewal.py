@@ -10,7 +10,7 @@ from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
 from pki.project.generations import Generation
 from pki.project.project import Project
-from pki.x509.certificate_signing import validity
+from pki.x509.certificate_signing import validity_dates
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,5 +53,5 @@ def due_reasons(project: Project, wanted: Leaf, held: Current, issuer: Generatio
 
 def gains_time(project: Project, wanted: Leaf, held: Current, issuer: Generation) -> bool:
     """Return whether a certificate that is issued now ends later than the present one by enough."""
-    end = validity(project.now, wanted.lifetime, issuer.certificate)[1]
+    end = validity_dates(project.now, wanted.lifetime, issuer.certificate)[1]
     return end >= held.not_after + least_gain(wanted.lifetime, wanted.renew_before)

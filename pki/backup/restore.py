@@ -71,7 +71,7 @@ class Restore:
             head = ledger_head(ledger.data, f"{name}: its ledger")
             if head != archive.about["ledger"]:
                 raise PkiError(f"{name}: its ledger is not the one that its manifest names", "take another copy of it")
-        said = loader.sound(yaml_text.load(archive.files["pki.yaml"].data.decode(), f"{name}: pki.yaml"))
+        said = loader.parse_valid(yaml_text.load(archive.files["pki.yaml"].data.decode(), f"{name}: pki.yaml"))
         if said is None:
             raise PkiError(
                 f"{name}: its pki.yaml is of another version of this program", "use the program that wrote it"
@@ -154,7 +154,7 @@ class Restore:
         if os.path.lexists(self.target / "ca"):
             yield "ca"
         place = self.target / "pki.yaml"
-        said = loader.sound(self._present) if self._present else None
+        said = loader.parse_valid(self._present) if self._present else None
         if os.path.lexists(place) and (not self._present or (said and said.sandbox != self.said.sandbox)):
             yield "pki.yaml"
         yield from (path for path in self._secrets if self._is_in_the_way(path))
@@ -220,7 +220,7 @@ class Restore:
             ]
             paths |= {name: found[0]} if found else {}
         for name, path in paths.items():
-            certificate = canonical.readable_certificate(self.archive.files[path].data)
+            certificate = canonical.read_foreign_certificate(self.archive.files[path].data)
             if certificate is None:
                 unread.append(PkiError(f"{path}: is damaged in this backup", "./run invoke ledger.recover --all"))
                 continue

@@ -73,7 +73,7 @@ def check(draft: Draft, signed: Signed, issuer: x509.Certificate) -> list[str]:
     """
     try:
         if isinstance(signed, x509.Certificate):
-            certificate_signing.verify_issued(signed, issuer)
+            certificate_signing.verify_certificate(signed, issuer)
         else:
             crl_signing.verify_crl(signed, issuer)
     except (PkiError, ValueError, TypeError, UnsupportedAlgorithm):

@@ -22,7 +22,7 @@ from pki.ceremony.request_response import (
 )
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.profiles import Extensions
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 
 SERIAL_BITS = 64  # CA/Browser Forum baseline requirements, 7.1: at least so many from a random generator
 
@@ -39,7 +39,7 @@ class CertificateDraft:
     issuer: x509.Certificate | None  # None: signed by its own key
 
     def builder(self) -> x509.CertificateBuilder:
-        return certificate_signing.certificate_draft(self.subject, self.key, self.dates, self.extensions, self.issuer)
+        return certificate_signing.draft_certificate(self.subject, self.key, self.dates, self.extensions, self.issuer)
 
     def differences(self, cert: x509.Certificate) -> Iterator[str]:
         """In what a signed certificate is not what was asked for; nothing means that it is."""
@@ -74,12 +74,12 @@ class CrlDraft:
 
     what: str
     presigned_crl: RequestedCrl
-    entries: tuple[Entry, ...]
+    entries: tuple[CrlEntry, ...]
     issuer: x509.Certificate
 
     def builder(self) -> x509.CertificateRevocationListBuilder:
         presigned_crl = self.presigned_crl
-        return crl_signing.crl_draft(
+        return crl_signing.draft_crl(
             self.issuer, presigned_crl.number, presigned_crl.this_update, presigned_crl.next_update, self.entries
         )
 
@@ -105,21 +105,21 @@ class CrlDraft:
 Draft = CertificateDraft | CrlDraft
 
 
-def _entries(crl: x509.CertificateRevocationList) -> Iterator[Entry]:
+def _entries(crl: x509.CertificateRevocationList) -> Iterator[CrlEntry]:
     for revoked in crl:
         reason = "unspecified"
         for extension in revoked.extensions:
             reason = extension.value.reason.value if isinstance(extension.value, x509.CRLReason) else "unknown"
-        yield Entry(revoked.serial_number, revoked.revocation_date_utc, reason)
+        yield CrlEntry(revoked.serial_number, revoked.revocation_date_utc, reason)
 
 
 def root(request: Request, asked: AskedRoot, key: CertificatePublicKeyTypes) -> CertificateDraft:
     return CertificateDraft(
         what=asked.name,
-        subject=certificate_signing.subject(request.organisation, asked.common_name),
+        subject=certificate_signing.subject_name(request.organisation, asked.common_name),
         key=key,
         dates=(asked.not_before, asked.not_after),
-        extensions=profiles.root(),
+        extensions=profiles.root_extensions(),
         issuer=None,
     )
 
@@ -127,11 +127,11 @@ def root(request: Request, asked: AskedRoot, key: CertificatePublicKeyTypes) -> 
 def intermediate(request: Request, asked: AskedIntermediate, issuer: x509.Certificate) -> CertificateDraft:
     return CertificateDraft(
         what=asked.name,
-        subject=certificate_signing.subject(request.organisation, asked.common_name),
-        key=keys.request_key(asked.request.encode(), f"the request of {asked.name}"),
+        subject=certificate_signing.subject_name(request.organisation, asked.common_name),
+        key=keys.read_request_key(asked.request.encode(), f"the request of {asked.name}"),
         dates=(asked.not_before, asked.not_after),
-        extensions=profiles.intermediate(asked.authority, asked.domains, asked.addresses)
-        + profiles.addresses_of(request.publish, asked.issuer),
+        extensions=profiles.intermediate_extensions(asked.authority, asked.domains, asked.addresses)
+        + profiles.publication_extensions(request.publish, asked.issuer),
         issuer=issuer,
     )
 
@@ -142,7 +142,8 @@ def cross(request: Request, asked: AskedCross, new: x509.Certificate, issuer: x5
         subject=new.subject,
         key=new.public_key(),
         dates=(asked.not_before, asked.not_after),
-        extensions=profiles.cross() + profiles.addresses_of(request.publish, asked.issuer),
+        extensions=profiles.cross_certificate_extensions()
+        + profiles.publication_extensions(request.publish, asked.issuer),
         issuer=issuer,
     )
 

@@ -36,7 +36,7 @@ def _intermediate(request: Request, one: AskedIntermediate, known: Known) -> Ite
     yield f"  valid {one.not_before:%Y-%m-%d} to {one.not_after:%Y-%m-%d}"
     yield f"  for names under {', '.join(one.domains)}; for addresses in {', '.join(map(str, one.addresses)) or 'none'}"
     yield f"  CRLs and certificates are published at {request.publish}"
-    yield f"  its key: SHA-256 {keys.key_fingerprint(keys.request_key(one.request.encode(), one.name))}"
+    yield f"  its key: SHA-256 {keys.key_fingerprint(keys.read_request_key(one.request.encode(), one.name))}"
     before = _before(one, known)
     if before is None:
         return

@@ -19,7 +19,7 @@ from pki.config.fields import SANDBOX
 from pki.config.identifiers import GenerationName
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
 from pki.x509 import keys
-from pki.x509.weak_keys import weakness
+from pki.x509.weak_keys import find_weakness
 
 LEAP = 100  # numbers that a request may skip: without a bound, one request could use up all that there are
 KEYS = ("ec-p256", "ec-p384", "rsa-3072", "rsa-4096")
@@ -40,6 +40,15 @@ class Known:
     def issued(self) -> list[tuple[str, str, x509.Certificate]]:
         """Name, issuer and certificate of all that was ever signed."""
         return [(one.name, one.issuer, one.certificate) for past in self.history for one in past.response.certificates]
+
+    def is_ahead_of(self, request: Request) -> bool:
+        """Whether a request follows an earlier ceremony than the last one, or none: its project lost the later ones."""
+        before = [NOTHING, *(past.digest for past in self.history)]
+        return request.previous in before[:-1]
+
+    def is_behind(self, request: Request) -> bool:
+        """Whether a request follows a ceremony that the vault does not know: it is an older drive, or another vault."""
+        return bool(self.history) and request.previous not in [NOTHING, *(past.digest for past in self.history)]
 
     def last_series(self, root: str) -> RequestedSeries | None:
         found = [series for past in self.history for series in past.request.crl_series if series.root == root]
@@ -155,8 +164,8 @@ def _name_faults(request: Request, known: Known) -> Iterator[str]:
 
 def _intermediate_faults(request: Request, asked: AskedIntermediate, known: Known) -> Iterator[str]:
     try:
-        key = keys.request_key(asked.request.encode(), f"the request of {asked.name}")
-        weak = weakness(key)
+        key = keys.read_request_key(asked.request.encode(), f"the request of {asked.name}")
+        weak = find_weakness(key)
     except PkiError as error:
         yield error.message
         return
@@ -174,7 +183,7 @@ def _intermediate_faults(request: Request, asked: AskedIntermediate, known: Know
 
 def _has_key(asked: AskedIntermediate, key: CertificatePublicKeyTypes) -> bool:
     with suppress(PkiError):
-        return keys.public_der(keys.request_key(asked.request.encode(), asked.name)) == keys.public_der(key)
+        return keys.public_der(keys.read_request_key(asked.request.encode(), asked.name)) == keys.public_der(key)
     return False
 
 

@@ -17,11 +17,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Va
 
 from pki.common import yaml_text
 from pki.common.errors import PkiError
-from pki.config.error_messages import dotted, location, phrase
+from pki.config.error_messages import dotted_path, message_of, place_of
 from pki.config.fields import AuthorityKeyKind, Domain, Organisation, PublishUrl
 from pki.config.identifiers import GenerationName
-from pki.config.model import Noun
-from pki.x509.revocation import REASONS, Entry
+from pki.config.model import StrictModel
+from pki.x509.revocation import REASONS, CrlEntry
 
 INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 GENERATION = r"(root|server|client)-[1-9][0-9]{0,3}"
@@ -87,14 +87,14 @@ Line = Annotated[str, AfterValidator(_printable)]
 Network = Annotated[IPv4Network, PlainSerializer(str)]
 
 
-class LedgerHead(Noun):
+class LedgerHead(StrictModel):
     """Where the ledger stood when the request was prepared."""
 
     events: Count
     head: Digest
 
 
-class Revocation(Noun):
+class Revocation(StrictModel):
     """A certificate of a root that its CRLs must list."""
 
     generation: Generation
@@ -103,11 +103,11 @@ class Revocation(Noun):
     at: Instant
 
     @property
-    def entry(self) -> Entry:
-        return Entry(self.serial, self.at, self.reason)
+    def entry(self) -> CrlEntry:
+        return CrlEntry(self.serial, self.at, self.reason)
 
 
-class AskedRoot(Noun):
+class AskedRoot(StrictModel):
     """A root to be made."""
 
     name: RootName
@@ -117,7 +117,7 @@ class AskedRoot(Noun):
     not_after: Instant
 
 
-class AskedIntermediate(Noun):
+class AskedIntermediate(StrictModel):
     """An intermediate to be signed; of its request, only the public key is taken."""
 
     name: Annotated[str, Field(pattern=r"^(server|client)-[1-9][0-9]{0,3}$")]
@@ -134,7 +134,7 @@ class AskedIntermediate(Noun):
         return GenerationName.parse(self.name).authority
 
 
-class AskedCross(Noun):
+class AskedCross(StrictModel):
     """A new root's key, certified by the old root, for those who trust only the old one."""
 
     name: RootName
@@ -143,7 +143,7 @@ class AskedCross(Noun):
     not_after: Instant
 
 
-class RequestedCrl(Noun):
+class RequestedCrl(StrictModel):
     """One pre-signed root CRL."""
 
     number: Count
@@ -151,7 +151,7 @@ class RequestedCrl(Noun):
     next_update: Instant
 
 
-class RequestedSeries(Noun):
+class RequestedSeries(StrictModel):
     """All root CRLs from now on, with everything that they must list; they replace every earlier one."""
 
     root: RootName
@@ -159,7 +159,7 @@ class RequestedSeries(Noun):
     presigned_crls: Annotated[tuple[RequestedCrl, ...], Field(min_length=1)]
 
 
-class Request(Noun):
+class Request(StrictModel):
     """What the online side asks for: one ceremony."""
 
     format: Literal["doit-pki ceremony request 1"]
@@ -185,7 +185,7 @@ class Request(Noun):
         return tuple(dict.fromkeys([*signing, *(series.root for series in self.crl_series)]))
 
 
-class SignedCertificate(Noun):
+class SignedCertificate(StrictModel):
     """A certificate that was made; a cross-certificate has another root's name as its issuer."""
 
     name: Generation
@@ -197,7 +197,7 @@ class SignedCertificate(Noun):
         return x509.load_pem_x509_certificate(self.pem.encode())
 
 
-class SignedCrl(Noun):
+class SignedCrl(StrictModel):
     """A root CRL that was made, in a file of its own beside the response: it may have to be destroyed one day."""
 
     root: RootName
@@ -206,7 +206,7 @@ class SignedCrl(Noun):
     sha256: Digest
 
 
-class Response(Noun):
+class Response(StrictModel):
     """What a ceremony made; it answers exactly one request."""
 
     format: Literal["doit-pki ceremony response 1"]
@@ -265,13 +265,13 @@ def _tree(text: str, name: str, what: str) -> Any:
     return tree
 
 
-def _faults(error: ValidationError, text: str, name: str, kind: type[Noun]) -> Iterator[str]:
+def _faults(error: ValidationError, text: str, name: str, kind: type[StrictModel]) -> Iterator[str]:
     for detail in error.errors(include_url=False):
-        where = location(detail)
-        yield f"{name}:{yaml_text.line_of(text, where)}: {dotted(where)}{phrase(detail, kind)}"
+        where = place_of(detail)
+        yield f"{name}:{yaml_text.line_of(text, where)}: {dotted_path(where)}{message_of(detail, kind)}"
 
 
-def _kind(kind: type[Noun]) -> Literal["request", "response"]:
+def _kind(kind: type[StrictModel]) -> Literal["request", "response"]:
     return "request" if kind is Request else "response"
 
 

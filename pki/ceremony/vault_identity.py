@@ -14,7 +14,7 @@ from pki.ceremony.request_response import Instant
 from pki.ceremony.vault import Vault
 from pki.common import filesystem, yaml_text
 from pki.common.errors import PkiError
-from pki.config.model import Noun
+from pki.config.model import StrictModel
 
 FILE = "vault.yaml"
 HEADER = (
@@ -22,7 +22,7 @@ HEADER = (
 )
 
 
-class Identity(Noun):
+class Identity(StrictModel):
     """What a drive says of itself; `vault` is the number that stands on its envelope too."""
 
     format: Literal["doit-pki vault 1"]

@@ -17,6 +17,7 @@ from pki.cli.decorator import command_with, home_of, now_of, passphrase_in, path
 from pki.cli.revoke_command import confirm
 from pki.common import filesystem, passphrase_strength
 from pki.common.errors import LedgerError, PkiError
+from pki.common.remedies import run_for
 from pki.common.terminal import Screen, ask_secretly
 from pki.config.identifiers import ArtifactId
 from pki.project.missing_roots import refusal
@@ -93,8 +94,9 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
         _print_newer_state(Screen(), project, work)
         if work.ledger is not None:
             _continue_from(Screen(), project, f"restored from {path.name}, a backup of {work.at}")
+    run = run_for(target)
     Screen().line(
-        f"next: PKI_HOME={target} ./run invoke plan; to recover later revocations from the hosts: ledger.recover --all"
+        f"next: {run} invoke plan; to recover later revocations from the hosts: {run} invoke ledger.recover --all"
     )
 
 

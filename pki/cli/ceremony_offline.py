@@ -22,6 +22,7 @@ from pki.ceremony.offline import (
     steps,
 )
 from pki.ceremony.offline.session import Ceremony
+from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
 from pki.cli import custodians, open_vault
 from pki.cli.custodians import Custody
@@ -68,7 +69,11 @@ def root(
         steps.insist_on_missing(held)
     _look(held, now_of(context), despite)
     _confirm(context, held, [*_destroyed(lost, again), *plan_text.roots(held.request)], words)
-    for name in steps.make_roots(held, _again(wanted, held, lost, again), lost):
+    try:
+        names = steps.make_roots(held, _again(wanted, held, lost, again), lost)
+    except PkiError as error:
+        raise _with_last_response(error, held, "DIR", folder_as_vault) from None
+    for name in names:
         screen.done("created", ArtifactId("authority", name), f"its key is in {held.vault.folder / name}")
     screen.line(f"go on: sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
 
@@ -95,7 +100,7 @@ def sign(
     path, data = _request(context, request)
     kept = open_vault.on_drive(context, vault, folder_as_vault, {"--output": out})
     open_vault.insist_on_output(out, folder_as_vault)
-    if folder := response_export.hand_out_again(kept.vault, data, out):
+    if folder := response_export.hand_out_again(kept.vault, data, out, lambda: _transcript(context, kept)):
         screen.line("this request was answered here: its response once more; nothing is signed again")
         return _say_response(
             screen, kept.vault, request_response.load(data, str(path), request_response.Request).destroy, folder
@@ -109,8 +114,8 @@ def sign(
         folder = steps.sign(held, secret_of, out)
     except PkiError as error:
         line = f"sh run invoke ceremony.root {shlex.quote(request)} --vault {shlex.quote(vault)}"
-        reason = f" --folder-as-vault {shlex.quote(folder_as_vault)}" if folder_as_vault else ""
-        raise _with_way_out(error, held, f"{line}{reason}") from None
+        error = _with_way_out(error, held, f"{line}{_reason(folder_as_vault)}")
+        raise _with_last_response(error, held, shlex.quote(output), folder_as_vault) from None
     return _say_response(screen, held.vault, held.request.destroy, folder)
 
 
@@ -200,6 +205,13 @@ def _begin(context: Context, kept: open_vault.OnDrive, path: Path, data: bytes) 
     return held
 
 
+def _transcript(context: Context, kept: open_vault.OnDrive) -> Transcript:
+    """The transcript of a vault, to be continued."""
+    found = Transcript(kept.vault.transcript, _clock(now_of(context)))
+    kept.begin_with(found)
+    return found
+
+
 def _insist_on_unsigned(held: Ceremony, line: str) -> None:
     """Raise PkiError, before anything is asked, where the request is answered: its roots are made and have signed."""
     if past := held.answered:
@@ -283,6 +295,23 @@ def _other_digests(held: Ceremony) -> dict[str, str]:
     for past in held.known.history:
         others |= {f"request {past.number}": past.asked, f"the response of ceremony {past.number}": past.digest}
     return {name: digest for name, digest in others.items() if digest != held.digest}
+
+
+def _with_last_response(error: PkiError, held: Ceremony, out: str, reason: str) -> PkiError:
+    """An error about a request of a project that lost the last ceremonies, with the line that hands them out again."""
+    if held.known.is_behind(held.request):
+        copy = f"sh run invoke ceremony.copy --vault DIR --to {shlex.quote(str(held.vault.folder))}{_reason(reason)}"
+        return PkiError(
+            error.message, f"nothing was signed; make this drive equal to that of the last ceremony: {copy}"
+        )
+    if not held.known.is_ahead_of(held.request):
+        return error
+    line = f"{response_export.line_of_last(held.vault, out)}{_reason(reason)}"
+    return PkiError(error.message, f"nothing was signed; its response once more: {line}")
+
+
+def _reason(folder_as_vault: str) -> str:
+    return f" --folder-as-vault {shlex.quote(folder_as_vault)}" if folder_as_vault else ""
 
 
 def _with_way_out(error: PkiError, held: Ceremony, line: str) -> PkiError:

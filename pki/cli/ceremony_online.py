@@ -9,8 +9,17 @@ from typing import Any
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from pki.backup import lost_ledger, restore
 from pki.ceremony import audit, drives, kit_unpacking, plan_text, request_response, vault_identity, words
-from pki.ceremony.online import accept_response, ceremony_archive, make_request, needs, rehearsal, sandbox_ceremony
+from pki.ceremony.online import (
+    accept_response,
+    ceremony_archive,
+    lost_ceremonies,
+    make_request,
+    needs,
+    rehearsal,
+    sandbox_ceremony,
+)
 from pki.ceremony.online import kit as kits
 from pki.ceremony.online.ceremony_archive import Open
 from pki.ceremony.online.make_request import RequestOptions
@@ -25,7 +34,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.program_files import PROGRAM
 from pki.common.reasons import joined
-from pki.common.remedies import run_for
+from pki.common.remedies import RESTORE, run_for
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.project.project import Project
@@ -201,23 +210,30 @@ def accept(context: Context, response: str, words: str = "") -> None:
     accept_response.insist_on_roots(project, folder)
     with project.store.lock():
         found = accept_response.brought(project, folder)
-        first_roots = [root.name for root in found.request.roots]
-        for name in first_roots:
-            screen.line(
-                f"new root certificate {name}; it will be trusted from now on: SHA-256 {found.fingerprint(name)}"
-            )
+        for name, sha256 in found.roots.items():
+            screen.line(f"new root certificate {name}; it will be trusted from now on: SHA-256 {sha256}")
+        if found.is_lost:
+            numbers = ", ".join(str(held.request.number) for held in found.series)
+            screen.line(f"ca/ knows nothing of ceremony {numbers}: accepted again")
         digest = request_response.digest(found.answer.data)
         accept_response.confirm(
             found, words or ask_first_words("response", "the ceremony", digest, accept_response.other_digests(found))
         )
+        if found.is_lost and not project.store.generations("root") and project.ledger_fault:
+            lost_ledger.accept(project, f"ca/ was lost; accepted again with ceremony {found.request.number}")
         old = accept_response.file(project, found)
+        if found.is_lost:
+            restore.carry_revocations(project)
         project.ledger.close()
-    for name, issuer in found.answer.certificates:
+    for name, issuer in (pair for held in found.series for pair in held.answer.certificates):
         screen.done("accepted", ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
     for line in old:
         screen.note(
             "destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"
         )
+    if lacking := lost_ceremonies.lacking_keys(project, found.series):
+        new = lost_ceremonies.new_generations(project, lacking)
+        screen.note(", ".join(lacking), "the key is not in ca/", f"{RESTORE}; where no backup has it: {new}")
     screen.line(f"ceremony {found.request.number} is accepted; now: {run_for(project.store.home)} doit")
 
 

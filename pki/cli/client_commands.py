@@ -32,7 +32,7 @@ def add(context: Context, name: str, email: str) -> None:
     Comments and layout of pki.yaml stay. If the place of the line is not certain, the line is shown and nothing is written.
     """
     with held_project_of(context) as project:
-        editing.write(editing.with_client(home_of(context) / "pki.yaml", name, email))
+        editing.write(editing.add_client(home_of(context) / "pki.yaml", name, email))
         if client_artifact(name) in project.withheld:
             project.ledger.record_decision(client_artifact(name), "released", "added again", project.now)
     Screen().done(Verb.UPDATED, "pki.yaml", f"added clients.{name}: {email}")
@@ -63,7 +63,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
     """
     project = project_of(context)
     require_one_of(name, project.inventory.clients, "client in pki.yaml")
-    edit = editing.without_client(home_of(context) / "pki.yaml", name)  # raises PkiError before anything is revoked
+    edit = editing.remove_client(home_of(context) / "pki.yaml", name)  # raises PkiError before anything is revoked
     if not _valid(project, name):
         project.close_ledger()
         Screen().line(f"{name} has no valid certificate; it is only removed from pki.yaml")
@@ -105,7 +105,7 @@ def _remove_only(context: Context, name: str) -> None:
             raise PkiError(
                 f"{name}: a certificate was issued meanwhile; nothing was changed", "type the same command again"
             )
-        editing.write(editing.without_client(home_of(context) / "pki.yaml", name))
+        editing.write(editing.remove_client(home_of(context) / "pki.yaml", name))
     Screen().done(Verb.UPDATED, "pki.yaml", f"removed clients.{name}")
 
 

@@ -186,25 +186,29 @@ def schema(context: Context, of: str | None = None, output: str = "") -> None:
 
     --output FILE writes it into a file, which may be an older schema but nothing else.
     """
-    text = models.schema(require_one_of(of, models.MODELS, "output")) if of else loader.schema()
+    text = models.schema(require_one_of(of, models.MODELS, "output")) if of else loader.json_schema()
     if not output:
         print(text, end="")
         return
     path = path_of(context, output)
-    if not _is_schema(filesystem.read(path)):
+    if not _is_ours(filesystem.read(path)):
         raise PkiError(
-            f"{output}: exists already, and is not a JSON Schema", "remove it, or name another file: --output"
+            f"{output}: exists already, and is not a JSON Schema of this program",
+            "remove it, or name another file: --output",
         )
     filesystem.write(path, text.encode())
 
 
-def _is_schema(data: bytes | None) -> bool:
-    """Return whether the content of a file (None: no file) may be replaced, because it is a JSON Schema."""
+def _is_ours(data: bytes | None) -> bool:
+    """Return whether the content of a file (None: no file) may be replaced: an older schema of this program."""
+    if data is None:
+        return True
     try:
-        tree = loads(data) if data is not None else {"properties": {}}
+        tree = loads(data)
     except (ValueError, RecursionError):
         return False
-    return isinstance(tree, dict) and "properties" in tree
+    ours = [loads(one)["title"] for one in (loader.json_schema(), *map(models.schema, models.MODELS))]
+    return isinstance(tree, dict) and "$schema" in tree and tree.get("title") in ours
 
 
 def require_one_of(name: str, names: Iterable[str], what: str) -> str:

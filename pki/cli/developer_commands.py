@@ -10,6 +10,8 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from pki.cli.decorator import path_of
+
 MEMORY, ROOM = "/dev/shm", 2 << 30  # bytes # noqa: S108 - pytest creates a folder of its own there
 
 
@@ -73,8 +75,8 @@ def bench(context: Context, args: str = "") -> None:
 @task(auto_shortflags=False)
 def run_campaign(context: Context, campaign: str, seed: str = "", hours: str = "", case: str = "") -> None:
     """Search for faults with seeded trials: years, kills, inputs, together, surroundings, growth (tests/campaigns/README.md)."""
-    values = {"--seed": seed, "--hours": hours, "--case": case}
-    options = [part for option, value in values.items() if value for part in (option, value)]
+    values = {"--seed": seed, "--hours": hours, "--case": str(path_of(context, case)) if case else ""}
+    options = [f"{option}={value}" for option, value in values.items() if value]
     _all_of(context, shlex.join(["python", "-m", "tests.campaigns", campaign, *options]))
 
 

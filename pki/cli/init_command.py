@@ -56,7 +56,7 @@ def init(
             raise PkiError("stopped before the last answer; nothing was written", "--yes uses the defaults") from None
     if tree.get("sandbox") != "true":
         tree.pop("sandbox", None)
-    created = scaffold.found(target, tree, PROGRAM)
+    created = scaffold.create_project(target, tree, PROGRAM)
     screen = Screen()
     screen.done("created", "project", f"{target}: {', '.join(created)}")
     _print_next_steps(screen, target, sandbox="sandbox" in tree, in_git=_create_repository(screen, target))

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pki.common.errors import PkiError
 from pki.config import loader
-from pki.config.error_messages import Place, dotted
+from pki.config.error_messages import Place, dotted_path
 from pki.config.fields import Proxy
 
 Tree = dict[str, Any]
@@ -37,7 +37,7 @@ def tree_of(
     tree["publish"] = {"url": url or f"http://pki.{domain}", "host": host or next(iter(tree["hosts"]))}
     pairs = (_pair(text, "NAME=ADDRESS such as admin=admin@lab.internal") for text in clients)
     tree["clients"] = {name: {"email": email} for name, email in pairs} or {"admin": {"email": f"admin@{domain}"}}
-    if faults := [f"{dotted(where)}{what}" for where, what in loader.faults_of(tree)]:
+    if faults := [f"{dotted_path(where)}{what}" for where, what in loader.find_faults(tree)]:
         raise PkiError("\n".join(faults), "./run invoke init --help")
     return tree
 
@@ -168,7 +168,7 @@ class Questions:
             changed = copy.deepcopy(self.tree)
             try:
                 put(changed, answer)
-                faults = [what for where, what in loader.faults_of(changed) if where[: len(place)] == place]
+                faults = [what for where, what in loader.find_faults(changed) if where[: len(place)] == place]
             except PkiError as error:
                 faults = [error.message]
             if not faults:

@@ -7,7 +7,9 @@ import sys
 from difflib import get_close_matches
 
 from pki import __version__
+from pki.cli import completion
 from pki.common.child_processes import STOPPED
+from pki.common.errors import PkiError
 from pki.common.terminal import say_nothing_more
 
 USAGE = """\
@@ -16,31 +18,13 @@ Usage: ./run doit [NAME]...            bring everything up to date, or what is n
        ./run invoke COMMAND            plan, status, health, explain NAME, renew NAME, revoke NAME, ...
        ./run invoke --list             all commands; COMMAND -h explains one
        ./run --version
-       eval "$(./run --completion)"    completion in bash
+       eval "$(./run --completion bash)"      completion of commands in bash; zsh: the same with zsh
+       ./run --completion fish | source       the same in fish
 The project is the folder with pki.yaml: PKI_HOME, or the current folder, or the folder of the program.
-"""
-COMPLETION = """\
-_doit_pki() {
-    local line=${COMP_LINE:0:COMP_POINT} typed candidates word before=''
-    word=${line##* }
-    read -ra typed <<<"${line%"$word"}"
-    case ${typed[*]:1:2}/$word in
-        /*) candidates='doit invoke' ;;
-        invoke*/-* | invoke/*) candidates=$("${typed[0]}" invoke --complete -- "${typed[@]:1}" "$word" 2>/dev/null) ;;
-        'invoke explain'/* | 'invoke renew'/* | 'invoke revoke'/* | 'invoke retire'/*)
-            candidates=$("${typed[0]}" doit list --all --quiet 2>/dev/null | sed -n 's/^cert:\\(client-\\)\\{0,1\\}//p') ;;
-        doit*) candidates="list info $("${typed[0]}" doit list --all --quiet 2>/dev/null)" ;;
-    esac
-    case $COMP_WORDBREAKS in *:*) case $word in *:*) before=${word%"${word##*:}"} ;; esac ;; esac
-    COMPREPLY=($(compgen -W "$candidates" -- "$word"))
-    COMPREPLY=("${COMPREPLY[@]#"$before"}")
-}
-complete -o default -F _doit_pki run ./run
 """
 TEXTS = {
     **dict.fromkeys(("-h", "--help", "help"), USAGE),
     **dict.fromkeys(("-V", "--version"), f"doit-pki {__version__}\n"),
-    "--completion": COMPLETION,
 }
 
 
@@ -92,6 +76,11 @@ def _other(program: str, arguments: list[str]) -> int:
     if text := TEXTS.get(program):
         print(text, end="", flush=True)
         return 0
+    if program == "--completion":
+        return _completion(arguments)
+    if program == "--complete":
+        completion.write(arguments)
+        return 0
     from pki.cli.program import command_names  # noqa: PLC0415
 
     names = command_names()
@@ -101,3 +90,12 @@ def _other(program: str, arguments: list[str]) -> int:
         line = f"./run invoke --list {program}"
     print(f"run: unknown command {program!r}\n→ {line}", file=sys.stderr)
     return 2
+
+
+def _completion(arguments: list[str]) -> int:
+    try:
+        print(completion.script(*(arguments or ["bash"])[:1]), end="", flush=True)
+    except PkiError as error:
+        print(f"{error.message}\n→ {error.hint}", file=sys.stderr)
+        return 2
+    return 0

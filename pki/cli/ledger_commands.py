@@ -238,7 +238,9 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
     that cannot be reached. The loss is recorded. Look for a newer ledger first: restore, or dumps of the database.
     --json is for programs, and needs --yes: it does not prompt.
     """
-    project, screen = project_of(context), Screen()
+    project, screen = project_as_it_is(context), Screen()
+    if not project.is_older:  # the response that brings the newest root is accepted afterwards
+        project.insist_on_roots()
     fault = lost_ledger.acceptable(project)
     if json and not yes:
         raise PkiError("--json does not prompt; nothing was written", "./run invoke ledger.accept-loss --json --yes")

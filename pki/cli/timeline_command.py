@@ -15,7 +15,7 @@ from pki.cli.json_output import EventRow, RhythmRow, TimelineOutput
 from pki.common.durations import DAY, compared, in_words
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.config.fields import brief
+from pki.config.fields import format_duration
 from pki.monitor.timeline import events as ahead
 from pki.monitor.timeline.events import Event, Rhythm, Timeline
 from pki.pipeline import plan
@@ -121,7 +121,7 @@ def _print_json(timeline: Timeline, now: datetime) -> None:
         start=timeline.start,
         until=timeline.end,
         wrong=len(timeline.wrong),
-        rhythms=[RhythmRow(**{**asdict(one), "every": brief(one.every)}) for one in timeline.rhythms],
+        rhythms=[RhythmRow(**{**asdict(one), "every": format_duration(one.every)}) for one in timeline.rhythms],
         events=[EventRow(**asdict(one)) for one in timeline.events],
         renewals={name: [at for at, _ in one.issued] for name, one in timeline.renewals.items()},
     ).show()

@@ -1,1 +1,1 @@
-"""pki.yaml: its model, the types of its fields, validation, the loader, edits."""
+"""Read, validate and edit pki.yaml; the names and certificates that follow from it."""

@@ -1,6 +1,6 @@
-"""pki.yaml with one client more or less, or with one more root, as a person would write it: every other line stays.
+"""Add or remove a client in pki.yaml, or add roots. Every other line stays the same.
 
-What comes out is loaded again and must mean exactly the old inventory with that change; otherwise nothing is written.
+The edited text is loaded again and must contain exactly the old inventory with this change; otherwise nothing is written.
 """
 
 from __future__ import annotations
@@ -23,65 +23,71 @@ PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """The new text of a file, and the bytes that it was made of: it is never written over anything else."""
+    """The new text of a file, and the bytes that it replaces: it never overwrites other content."""
 
     path: Path
     before: bytes
     text: str
 
     def insist_unchanged(self, consequence: str, command: str = "type the same command again") -> None:
-        """Raise PkiError where the file is not as it was read."""
+        """Raise PkiError if the file changed since it was read."""
         if filesystem.read(self.path) != self.before:
             raise PkiError(f"{self.path.name}: changed since it was read; {consequence}", command)
 
 
-def with_client(path: Path, name: str, email: str) -> Edit:
-    """Return pki.yaml with a client more. Raises PkiError: with the line to type where it cannot be placed."""
-    before, said, tree = _read(path)
-    if name in said.clients:
+def add_client(path: Path, name: str, email: str) -> Edit:
+    """Return the edit that adds a client. Raises PkiError; its hint has the line to add by hand if the layout is unusual."""
+    before, config, tree = _read(path)
+    if name in config.clients:
         raise PkiError(f"clients.{name} is in pki.yaml already", f"./run invoke explain {name}")
-    for _, what in loader.faults_of({**tree, "clients": {**(tree.get("clients") or {}), name: {"email": email}}}):
+    for _, what in loader.find_faults({**tree, "clients": {**(tree.get("clients") or {}), name: {"email": email}}}):
         raise PkiError(f"{name}: {what}", "./run invoke client.add admin@laptop --email admin@lab.internal")
     line = f"{name}: {{email: {email if PLAIN.fullmatch(email) else json.dumps(email)}}}"
-    wanted = {**said.clients, name: Client(email=email)}
+    clients = {**config.clients, name: Client(email=email)}
     hint = f"write it there yourself, below clients: `{line}`; then: ./run doit"
-    return Edit(path, before, _sound(path, _added(before.decode(), line), said, wanted, hint))
+    return Edit(path, before, _require_meaning(path, _insert_client(before.decode(), line), config, clients, hint))
 
 
-def without_client(path: Path, name: str) -> Edit:
-    """Return pki.yaml without a client. Raises PkiError where its lines cannot be told from others."""
-    before, said, _ = _read(path)
-    wanted = {known: client for known, client in said.clients.items() if known != name}
+def remove_client(path: Path, name: str) -> Edit:
+    """Return the edit that removes a client. Raises PkiError if its lines cannot be identified."""
+    before, config, _ = _read(path)
+    clients = {other: client for other, client in config.clients.items() if other != name}
     hint = f"./run invoke revoke {name} --reason … --no-replace; then take clients.{name} out of pki.yaml yourself"
-    return Edit(path, before, _sound(path, _removed(before.decode(), name), said, wanted, hint))
+    return Edit(path, before, _require_meaning(path, _delete_client(before.decode(), name), config, clients, hint))
 
 
-def with_roots(path: Path, roots: Mapping[str, str]) -> Edit:
-    """Return pki.yaml that names these roots too: the SHA-256 of each by the name of its generation.
+def add_roots(path: Path, roots: Mapping[str, str]) -> Edit:
+    """Return the edit that adds the SHA-256 of roots, given by generation, to the key `roots`.
 
-    Unchanged where it names them already. Raises PkiError, with the lines to type, where they cannot be placed.
+    The text is unchanged if it has them already. Raises PkiError; its hint has the lines to add by hand.
     """
-    data, before, _ = _read(path)
-    text, said, names = data.decode(), before, {sha: name for name, sha in roots.items() if sha not in before.roots}
+    data, original, _ = _read(path)
+    text, config, names = (
+        data.decode(),
+        original,
+        {sha: name for name, sha in roots.items() if sha not in original.roots},
+    )
     for digest, name in names.items():
-        wanted = said.model_copy(update={"roots": (*said.roots, digest)})
-        fitting = (one for one in _with_root(text, said.roots, name, digest) if _means(one, path.name) == wanted)
-        said, found = wanted, next(fitting, None)
-        if found is None:
-            lines = "\n".join(["roots:", *(f"  - {one}" for one in (*before.roots, *names))])
+        expected = config.model_copy(update={"roots": (*config.roots, digest)})
+        fitting = (
+            candidate
+            for candidate in _root_candidates(text, config.roots, name, digest)
+            if _parse(candidate, path.name) == expected
+        )
+        config, edited = expected, next(fitting, None)
+        if edited is None:
+            lines = "\n".join(["roots:", *(f"  - {candidate}" for candidate in (*original.roots, *names))])
             hint = f"write this into {path.name} yourself, then type the same command again:\n{lines}"
-            raise PkiError(
-                f"{path.name} is laid out in a way that this program does not edit; nothing was changed", hint
-            )
-        text = found
+            raise PkiError(f"{path.name} has a layout that this program cannot edit; nothing was changed", hint)
+        text = edited
     return Edit(path, data, text)
 
 
 @contextmanager
-def waiting(edit: Edit) -> Iterator[Callable[[], None]]:
-    """Write the new text to disk beside the old one; what is yielded puts it in place, with the mode that the file has.
+def prepared_write(edit: Edit) -> Iterator[Callable[[], None]]:
+    """Write the new text to a temporary file and yield the function that renames it, with the mode of the old file.
 
-    Raises PkiError where it cannot be written, and when it is to be placed where the file has changed since it was read.
+    Raises PkiError if it cannot be written; the function raises PkiError if the file changed since it was read.
     """
     place = edit.path.resolve()
     with filesystem.Beside({place: (edit.text.encode(), filesystem.mode_of(place) or filesystem.PUBLIC)}) as beside:
@@ -95,33 +101,34 @@ def waiting(edit: Edit) -> Iterator[Callable[[], None]]:
 
 
 def write(edit: Edit) -> None:
-    """Put the new text in place of the old one. Raises PkiError as `waiting` does."""
-    with waiting(edit) as put:
+    """Replace the file with the new text. Raises PkiError as `prepared_write` does."""
+    with prepared_write(edit) as put:
         put()
 
 
 def _read(path: Path) -> tuple[bytes, Inventory, Any]:
-    """Return the bytes of pki.yaml, what they say, and their tree."""
+    """Return the bytes of pki.yaml, the inventory in them, and their tree."""
     data = loader.read(path)
     return data, *loader.load_with_tree(path, data)
 
 
-def _sound(path: Path, text: str, said: Inventory, clients: dict[str, Client], hint: str) -> str:
-    """The text, if it means the old inventory with these clients."""
-    if _means(text, path.name) != said.model_copy(update={"clients": clients}):
-        raise PkiError(f"{path.name} is laid out in a way that this program does not edit; nothing was changed", hint)
+def _require_meaning(path: Path, text: str, config: Inventory, clients: dict[str, Client], hint: str) -> str:
+    """Return the text if it contains the old inventory with these `clients`. Raises PkiError otherwise."""
+    if _parse(text, path.name) != config.model_copy(update={"clients": clients}):
+        raise PkiError(f"{path.name} has a layout that this program cannot edit; nothing was changed", hint)
     return text
 
 
-def _means(text: str, name: str) -> Inventory | None:
+def _parse(text: str, name: str) -> Inventory | None:
+    """Return the inventory in a text, or None if it is invalid."""
     try:
-        return loader.sound(yaml_text.load(text, name)) if text else None
+        return loader.parse_valid(yaml_text.load(text, name)) if text else None
     except InventoryError:
         return None
 
 
-def _with_root(text: str, known: tuple[str, ...], name: str, fingerprint: str) -> Iterator[str]:
-    """Texts that may name one more root: in a section of its own, below the last one, within brackets, written again."""
+def _root_candidates(text: str, roots: tuple[str, ...], name: str, fingerprint: str) -> Iterator[str]:
+    """Yield texts with one more root, one for each layout: a new section, a list of lines, brackets, a rewritten list."""
     lines, end = text.splitlines(keepends=True), "\r\n" if "\r\n" in text else "\n"
     if not text.endswith("\n"):
         lines[-1] += end
@@ -141,12 +148,12 @@ def _with_root(text: str, known: tuple[str, ...], name: str, fingerprint: str) -
     comma = "" if inner.rstrip().endswith(("[", ",")) else ", "
     yield "".join([*before, f"{inner.rstrip()}{comma}{fingerprint}{bracket}{behind}{mark}{comment}", *rest])
     if "#" not in "".join(lines[section.first - 1 : section.last]):
-        items = [*(f"  - {one}{end}" for one in known), f"  {item}"]
+        items = [*(f"  - {root}{end}" for root in roots), f"  {item}"]
         yield "".join([*lines[: section.first - 1], f"roots:{end}", *items, *rest])
 
 
-def _added(text: str, line: str) -> str:
-    """The text with a line behind the last client, or with a section of its own."""
+def _insert_client(text: str, line: str) -> str:
+    """Return the text with a line after the last client, or in a new section."""
     lines, end = text.splitlines(keepends=True), "\r\n" if "\r\n" in text else "\n"
     if not text.endswith("\n"):
         lines[-1] += end
@@ -163,7 +170,8 @@ def _added(text: str, line: str) -> str:
     return "".join([*lines[:last], f"{indent}{line}{end}", *lines[last:]])
 
 
-def _removed(text: str, name: str) -> str:
+def _delete_client(text: str, name: str) -> str:
+    """Return the text without the lines of a client, or "" if they are not found."""
     span = yaml_text.span_of(text, ("clients", name))
     lines = text.splitlines(keepends=True)
     return "".join([*lines[: span.first - 1], *lines[span.last :]]) if span else ""

@@ -1,4 +1,4 @@
-"""What pydantic says about pki.yaml and other documents, in the project's words."""
+"""Convert errors of pydantic about pki.yaml and other YAML documents to messages."""
 
 from __future__ import annotations
 
@@ -15,37 +15,38 @@ Place = tuple[str | int, ...]
 Fault = tuple[Place, str]
 
 
-def location(detail: ErrorDetails) -> Place:
+def place_of(detail: ErrorDetails) -> Place:
+    """Return the path in the document that an error is about."""
     return tuple(step for step in detail["loc"] if step != "[key]")
 
 
-def phrase(detail: ErrorDetails, document: Any = Inventory) -> str:
-    """One fault as a phrase; `document` is the model whose keys may have been meant.
+def message_of(detail: ErrorDetails, model: Any = Inventory) -> str:
+    """Return the message of an error; `model` is the model of the document, for suggestions of keys.
 
-    What stands below `secrets` is never quoted, because somebody may have put a passphrase there.
+    Values below `secrets` are never quoted, because they may contain a passphrase.
     """
-    expected, got = _phrase(detail, document)
+    expected, actual = _expected_and_actual(detail, model)
     is_secret = detail["loc"][:1] == ("secrets",) and detail["loc"][1:] not in {(), ("file",)}
-    return expected if is_secret or not got else f"{expected}, got {got}"
+    return expected if is_secret or not actual else f"{expected}, got {actual}"
 
 
-def _phrase(detail: ErrorDetails, document: Any) -> tuple[str, str]:
-    """What was expected, and what is there instead; empty where that says nothing more."""
-    kind, context, got = detail["type"], detail.get("ctx", {}), detail["input"]
+def _expected_and_actual(detail: ErrorDetails, model: Any) -> tuple[str, str]:
+    """Return what was expected and the actual value; the value is "" if it adds no information."""
+    kind, context, actual = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "missing":
         return "is missing", ""
     if kind in {"extra_forbidden", "unknown_authority"}:
-        other = "; a CA that was made elsewhere is adopted: {adopt: DIR}" if kind == "unknown_authority" else ""
-        close = did_you_mean(str(detail["loc"][-1]), _known_keys(detail["loc"], document))
+        other = "; to adopt a CA that was created elsewhere: {adopt: DIR}" if kind == "unknown_authority" else ""
+        close = did_you_mean(str(detail["loc"][-1]), _defined_keys(detail["loc"], model))
         return f"unknown key{close or other}", ""
     if kind == "literal_error":
         words = [word for word in str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ") if word]
         listed = ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0]
-        return f"expected {listed}", f"{got!r}{did_you_mean(str(got), words)}"
+        return f"expected {listed}", f"{actual!r}{did_you_mean(str(actual), words)}"
     if kind == "value_error":
-        return str(context["error"]), repr(got)
+        return str(context["error"]), repr(actual)
     if kind == "string_pattern_mismatch" and "a-z0-9-" in str(context["pattern"]):
-        return "expected lower-case letters, digits and hyphens", repr(got)
+        return "expected lower-case letters, digits and hyphens", repr(actual)
     expected = {
         "string_pattern_mismatch": "expected text of another form",
         "string_type": "expected text",
@@ -63,10 +64,10 @@ def _phrase(detail: ErrorDetails, document: Any) -> tuple[str, str]:
         "ip_v4_address": "expected an IPv4 address such as 10.10.0.10",
         "ip_v4_network": "expected an IPv4 network such as 10.10.0.0/24",
     }.get(kind, detail["msg"].lower())
-    return expected, _shown(got)
+    return expected, _describe(actual)
 
 
-def _shown(value: Any) -> str:
+def _describe(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, dict):
@@ -74,18 +75,19 @@ def _shown(value: Any) -> str:
     return "a list" if isinstance(value, list | tuple) else repr(value)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    return _did_you_mean(word, tuple(known))
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """Return ` (did you mean …?)` with the closest candidate, or "" if none is close."""
+    return _did_you_mean(word, tuple(candidates))
 
 
-@lru_cache(maxsize=256)  # one slip is often made for each of many hosts
-def _did_you_mean(word: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+@lru_cache(maxsize=256)  # the same error often occurs for many hosts
+def _did_you_mean(word: str, candidates: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _known_keys(loc: tuple[str | int, ...], document: Any) -> list[str]:
-    """The keys that are known where an unknown one stands."""
+def _defined_keys(loc: tuple[str | int, ...], document: Any) -> list[str]:
+    """Return the keys that the model defines at the place of an unknown key."""
     model: Any = document
     for step in loc[:-1]:
         fields = getattr(model, "model_fields", {})
@@ -105,7 +107,8 @@ def _models_within(annotation: Any) -> list[Any]:
     return [model for part in get_args(annotation) for model in _models_within(part)]
 
 
-def dotted(where: Place) -> str:
+def dotted_path(where: Place) -> str:
+    """Return a path as text with a colon, such as `hosts.web.names[0]: `, or "" for the whole document."""
     text = ""
     for step in where:
         text += f"[{step}]" if isinstance(step, int) else f".{step}"

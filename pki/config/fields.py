@@ -1,6 +1,7 @@
-"""What the text of a field may say: names, addresses, durations, kinds of keys.
+"""The types of the fields of pki.yaml: names, addresses, durations, kinds of keys.
 
-Every scalar arrives as text (see `documents.py`), so `no` is a name and `0644` keeps its zero.
+A validator gets the text of a scalar (see `common/yaml_text.py`), so `no` is a name and `0644` keeps its zero. It returns
+the value or raises ValueError with the expected form. The types are at the end of the module.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 SANDBOX = "SANDBOX"
-CA_NAME = re.compile(r" (Root|Server|Client) CA ([0-9]+)$")  # the end of the name of every CA of a project
+CA_NAME = re.compile(r" (Root|Server|Client) CA ([0-9]+)$")  # the end of the CN of every CA of a project
 
 SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400}
 DURATION = re.compile(r"([1-9][0-9]{0,4})(h|d|w|mo|y)")
-PATIENCE = re.compile(r"([1-9][0-9]{0,3})(s|m)")
-LONGEST = timedelta(minutes=15)  # when pki-apply ends by itself
+TIMEOUT = re.compile(r"([1-9][0-9]{0,3})(s|m)")
+LONGEST_TIMEOUT = timedelta(minutes=15)  # pki-apply on the host ends by itself after this time
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 ADDRESS = re.compile(r"[0-9.]+")
@@ -35,16 +36,16 @@ TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 ACCOUNT = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"
 DESTINATION = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 NOTIFY = r"notify(-[a-z0-9]+)*"
-SOURCED = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}"
-ADOPTED = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
-PROBE_WAY = rf"none|direct|({ACCOUNT}@)?{DESTINATION}(:[0-9]{{1,5}})?"
+SECRET = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}"
+ADOPTED_NAME = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
+PROBE_ROUTE = rf"none|direct|({ACCOUNT}@)?{DESTINATION}(:[0-9]{{1,5}})?"
 TEXTFILE = r"(/[^/\s]+)+\.prom"
 PROTOCOL = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}(/[A-Za-z0-9._+-]{1,32})?"
 CARRIES_HTTP = re.compile(r"(h2|h3|http|tls)([^a-z].*|c.*|s.*)?", re.IGNORECASE)
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
-SOURCED_NAMES = "expected file, root, server, client, a generation such as server-2, backup, smtp, notify-NAME, or an adopted authority"
-# what the parts of a project are called: an adopted authority bears none of these names
-KEPT_NAMES = {"all", "authority", "backup", "bundle-client", "cert", "ceremony", "crl", "file", "host", "smtp"}
+EXPECTED_SECRETS = "expected file, root, server, client, a generation such as server-2, backup, smtp, notify-NAME, or an adopted authority"
+# an adopted authority must not have one of these names: the project uses them
+RESERVED_NAMES = {"all", "authority", "backup", "bundle-client", "cert", "ceremony", "crl", "file", "host", "smtp"}
 DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
 KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
@@ -59,45 +60,45 @@ ProfileName = Literal["server", "client"]
 def _duration(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    found = DURATION.fullmatch(value)
-    if not found:
+    match = DURATION.fullmatch(value)
+    if not match:
         raise ValueError("expected a number and a unit such as 90d (h, d, w, mo = 30 d, y = 365 d)")
-    return timedelta(seconds=int(found[1]) * UNITS[found[2]])
+    return timedelta(seconds=int(match[1]) * UNITS[match[2]])
 
 
 def _renew_spread(value: Any) -> Any:
-    """A duration, or none at all: `0d`."""
+    """Return a duration that may be zero (`0d`)."""
     return timedelta(0) if value in {"0", "0d", "0h"} else _duration(value)
 
 
-def _patience(value: Any) -> Any:
-    """A time that somebody waits for a host: seconds or minutes."""
-    found = PATIENCE.fullmatch(value) if isinstance(value, str) else None
-    if not found:
+def _timeout(value: Any) -> Any:
+    """Return a timeout for a host, in seconds or minutes."""
+    match = TIMEOUT.fullmatch(value) if isinstance(value, str) else None
+    if not match:
         if isinstance(value, timedelta):
             return value
         raise ValueError("expected seconds or minutes such as 120s or 10m")
-    span = timedelta(seconds=int(found[1]) * SECONDS[found[2]])
-    if span > LONGEST:
-        raise ValueError("more than 15m: pki-apply ends by itself then")
+    span = timedelta(seconds=int(match[1]) * SECONDS[match[2]])
+    if span > LONGEST_TIMEOUT:
+        raise ValueError("more than 15m: pki-apply ends by itself after that time")
     return span
 
 
-def brief(span: timedelta) -> str:
-    """`90d`, `36h`, `2m`: a duration as pki.yaml writes it, in the largest unit that is exact."""
+def format_duration(span: timedelta) -> str:
+    """Return a duration in the largest exact unit, such as `90d`, `36h` or `2m`."""
     seconds = int(span.total_seconds())
     unit = next(unit for unit in "dhms" if seconds % SECONDS[unit] == 0)
     return f"{seconds // SECONDS[unit]}{unit}"
 
 
-def is_within(moment: time, window: str) -> bool:
-    """Whether a time of day lies in hours such as 22:00-05:00, their end excluded."""
+def is_in_window(moment: time, window: str) -> bool:
+    """Return whether a time of day is in a window such as 22:00-05:00; the end is excluded."""
     start, end = (time.fromisoformat(part) for part in window.split("-"))
     return start <= moment < end if start <= end else moment >= start or moment < end
 
 
-def days_of(holiday: str) -> tuple[date, date]:
-    """The first and the last day of `2026-12-24`, or of `2026-12-20..2027-01-06`."""
+def holiday_dates(holiday: str) -> tuple[date, date]:
+    """Return the first and the last day of `2026-12-24` or of `2026-12-20..2027-01-06`."""
     first, _, last = holiday.partition("..")
     return date.fromisoformat(first), date.fromisoformat(last or first)
 
@@ -107,7 +108,7 @@ def _holiday(value: str) -> str:
     if not re.fullmatch(rf"{DAY}(\.\.{DAY})?", value):
         raise ValueError(expected)
     try:
-        first, last = days_of(value)
+        first, last = holiday_dates(value)
     except ValueError:
         raise ValueError(f"{expected}; the calendar has no such day") from None
     if last < first:
@@ -116,6 +117,7 @@ def _holiday(value: str) -> str:
 
 
 def dns_name(value: str) -> str:
+    """Return a DNS name in lower case ASCII (RFC 1123 §2.1), with at most one wildcard label at its start."""
     if not value.isascii():
         raise ValueError("write an international name in its ASCII form (xn--...)")
     if len(value) > 253 or not DNS_NAME.fullmatch(value.lower()):
@@ -130,7 +132,7 @@ def dns_name(value: str) -> str:
 
 
 def _subject_name(value: str) -> str:
-    """A DNS name or an IPv4 address, as text."""
+    """Return a DNS name or an IPv4 address."""
     if not ADDRESS.fullmatch(value):
         return dns_name(value)
     try:
@@ -167,9 +169,9 @@ def _client_name(value: str) -> str:
 
 
 def leaf_file_name(value: str, profile: ProfileName) -> str:
-    """The name of a leaf that is called after a file: as strict as names in pki.yaml, because folders are called so too.
+    """Return the name of a leaf that is declared by a file. It becomes a folder's name, so the rules are strict.
 
-    `client-NAME` of the client profile is kept where NAME of pki.yaml would be.
+    The leaf `client-NAME` of the client profile is stored like the client NAME of pki.yaml.
     """
     if profile == "client" and value.startswith(CLIENT_PREFIX):
         return CLIENT_PREFIX + _client_name(value.removeprefix(CLIENT_PREFIX))
@@ -181,20 +183,21 @@ def leaf_file_name(value: str, profile: ProfileName) -> str:
 
 
 def is_like_dns_name(common_name: str) -> bool:
-    """Whether OpenSSL takes a CN for a DNS name, and holds it against the name constraints (error 47)."""
+    """Return whether OpenSSL treats a CN as a DNS name and checks it against the name constraints (its error 47)."""
     return "." in common_name and re.fullmatch(r"[A-Za-z0-9._-]+", common_name) is not None
 
 
 def common_name(value: str) -> str:
-    """A CN that reads the same everywhere: X.509 would take any character of Unicode, and control characters too."""
+    """Return a CN of printable ASCII without `=`, `*` and backslash, so that every program displays the same text."""
     if not value.isascii() or not value.isprintable():
         raise ValueError(f"CN {value!a}: expected printable ASCII")
-    if found := set("=*\\") & set(value):
-        raise ValueError(f"CN {value}: {min(found)} is not permitted: other programs would read another subject")
+    if forbidden := set("=*\\") & set(value):
+        raise ValueError(f"CN {value}: {min(forbidden)} is not permitted: other programs would read another subject")
     return value
 
 
 def email_address(value: str) -> str:
+    """Return an e-mail address: a local part (RFC 5322 §3.4.1, dot-atom) and a DNS name."""
     local, at, domain = value.rpartition("@")
     if not at or not re.fullmatch(r"[A-Za-z0-9!#$%&'+/=?^_`{|}~.-]{1,64}", local):
         raise ValueError("expected an e-mail address such as admin@lab.internal")
@@ -203,7 +206,7 @@ def email_address(value: str) -> str:
     return f"{local}@{dns_name(domain)}"
 
 
-@lru_cache(maxsize=1024)  # a thousand services stand before the same few upstreams
+@lru_cache(maxsize=1024)  # many services have the same few upstreams
 def _http_address(value: str, example: str) -> str:
     try:
         parts = urlsplit(value)
@@ -219,11 +222,14 @@ def _http_address(value: str, example: str) -> str:
 
 def _publish_url(value: str) -> str:
     if value.startswith("https:"):
-        raise ValueError("expected plain http: whoever checks a certificate cannot check this server's first")
+        raise ValueError(
+            "expected plain http: a client that verifies a certificate cannot verify this server's certificate first"
+        )
     return _http_address(value, "http://pki.lab.internal")
 
 
 def upstream_address(value: str) -> str:
+    """Return a URL with scheme, host and port only."""
     return _http_address(value, "http://127.0.0.1:3000")
 
 
@@ -232,11 +238,11 @@ def _upstream_ca(value: str) -> str:
 
 
 def _protocol(value: str) -> str:
-    """What may follow an HTTP upgrade: a protocol of RFC 9110 §7.8, and none in which HTTP itself goes on."""
+    """Return the name of a protocol for the header Upgrade (RFC 9110 §7.8). Protocols that carry HTTP are refused."""
     if CARRIES_HTTP.fullmatch(value):
         raise ValueError(
-            f"{value} is never permitted: requests in it pass every rule of the proxy, and may claim to be any client; "
-            "for an upstream that speaks HTTP/2 write nothing here, it gets HTTP/1.1"
+            f"{value} is never permitted: requests in it bypass every rule of the proxy, and can claim to be any client; "
+            "leave it out for an upstream with HTTP/2: the proxy uses HTTP/1.1"
         )
     if not re.fullmatch(PROTOCOL, value):
         raise ValueError("expected the name of a protocol in the header Upgrade, such as SPDY/3.1 or tcp")
@@ -246,15 +252,15 @@ def _protocol(value: str) -> str:
 def _organisation(value: str) -> str:
     if not value.strip() or len(value) > 40 or not value.isprintable():
         raise ValueError("expected 1 to 40 printable characters: it becomes part of every CA's name")
-    if not all(letter.isalnum() or letter in " .,&()'+/-" for letter in value):
+    if not all(character.isalnum() or character in " .,&()'+/-" for character in value):
         raise ValueError("expected letters, digits, blanks and . , & ( ) ' + / - only")
     if SANDBOX in value.upper():
-        raise ValueError(f"the word {SANDBOX} is kept for try-out authorities")
+        raise ValueError(f"the word {SANDBOX} is reserved for sandbox authorities")
     return value.strip()
 
 
 def _fingerprint(value: str) -> str:
-    """64 hexadecimal digits in lower case, however they were written: with colons, as OpenSSL prints them, or without."""
+    """Return a SHA-256 as 64 hexadecimal digits in lower case; accepts the form with colons that OpenSSL prints."""
     digits = value.replace(":", "").replace(" ", "").lower()
     if not re.fullmatch(r"[0-9a-f]{64}", digits):
         raise ValueError("expected the SHA-256 of a root certificate: 64 hexadecimal digits")
@@ -262,6 +268,7 @@ def _fingerprint(value: str) -> str:
 
 
 def relative_file(value: str) -> str:
+    """Return a path below the folder of pki.yaml."""
     if not value or value.startswith("/") or ".." in value.split("/"):
         raise ValueError("expected a file below the folder of pki.yaml, without ..")
     return value
@@ -295,31 +302,31 @@ def _adopted_folder(value: str) -> str:
 
 
 def _adopted_name(value: str) -> str:
-    if not re.fullmatch(ADOPTED, value) or re.search(r"-[0-9]+$", value):
+    if not re.fullmatch(ADOPTED_NAME, value) or re.search(r"-[0-9]+$", value):
         raise ValueError("expected a name such as legacy: lower-case letters, digits and hyphens, no number at its end")
-    if value in KEPT_NAMES or value.partition("-")[0] in {"root", "server", "client", "notify"}:
-        raise ValueError(f"{value} means something else already; expected a name such as legacy")
+    if value in RESERVED_NAMES or value.partition("-")[0] in {"root", "server", "client", "notify"}:
+        raise ValueError(f"{value} is reserved; expected a name such as legacy")
     return value
 
 
-def _probe_way(value: str) -> str:
-    if not re.fullmatch(PROBE_WAY, value):
+def _probe_route(value: str) -> str:
+    if not re.fullmatch(PROBE_ROUTE, value):
         raise ValueError("expected none, direct, or a jump host as ssh knows it, such as bastion or user@bastion:2222")
-    if ":" in value and not 0 < jump_of(value)[2] <= 65535:
+    if ":" in value and not 0 < parse_jump_host(value)[2] <= 65535:
         raise ValueError("expected a port from 1 to 65535")
     return value
 
 
-def jump_of(way: str) -> tuple[str, str, int]:
-    """Account, name and port of a jump host `user@bastion:2222`; what is not said is empty, or 0."""
-    before, _, rest = way.rpartition("@")
+def parse_jump_host(route: str) -> tuple[str, str, int]:
+    """Return account, name and port of a jump host such as `user@bastion:2222`; "" or 0 for a part that is missing."""
+    account, _, rest = route.rpartition("@")
     name, _, port = rest.partition(":")
-    return before, name, int(port or 0)
+    return account, name, int(port or 0)
 
 
 def _secret_name(value: str) -> str:
-    if not re.fullmatch(f"{SOURCED}|{ADOPTED}", value):
-        raise ValueError(SOURCED_NAMES)
+    if not re.fullmatch(f"{SECRET}|{ADOPTED_NAME}", value):
+        raise ValueError(EXPECTED_SECRETS)
     return value
 
 
@@ -333,7 +340,9 @@ def _command_line(value: str) -> str:
     return value
 
 
-def word(pattern: str, expected: str) -> AfterValidator:
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """Return a validator for text that matches a pattern; `expected` describes the form in messages."""
+
     def checked(value: str) -> str:
         if not re.fullmatch(pattern, value):
             raise ValueError(f"expected {expected}")
@@ -342,8 +351,8 @@ def word(pattern: str, expected: str) -> AfterValidator:
     return AfterValidator(checked)
 
 
-def text_like(pattern: str) -> WithJsonSchema:
-    """What an editor may check before we do."""
+def json_pattern(pattern: str) -> WithJsonSchema:
+    """Return the pattern of a field in the JSON Schema, with which editors check it."""
     return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
 
 
@@ -352,27 +361,27 @@ def _list_of_one(value: Any) -> Any:
 
 
 def empty_is_mapping(value: Any) -> Any:
-    """`admin:` without anything behind it is an empty mapping."""
+    """Convert a key without a value, such as `admin:`, to an empty mapping."""
     return {} if value == "" else value
 
 
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
-    PlainSerializer(brief),
-    text_like(DURATION.pattern),
+    PlainSerializer(format_duration),
+    json_pattern(DURATION.pattern),
 ]
-Patience = Annotated[
+Timeout = Annotated[
     timedelta,
-    BeforeValidator(_patience),
-    PlainSerializer(brief),
-    text_like(PATIENCE.pattern),
+    BeforeValidator(_timeout),
+    PlainSerializer(format_duration),
+    json_pattern(TIMEOUT.pattern),
 ]
 RenewSpread = Annotated[
     timedelta,
     BeforeValidator(_renew_spread),
-    PlainSerializer(brief),
-    text_like(rf"0[dh]?|{DURATION.pattern}"),
+    PlainSerializer(format_duration),
+    json_pattern(rf"0[dh]?|{DURATION.pattern}"),
 ]
 DnsName = Annotated[str, AfterValidator(dns_name)]
 Domain = Annotated[str, AfterValidator(_domain)]
@@ -383,34 +392,38 @@ Email = Annotated[str, AfterValidator(email_address)]
 PublishUrl = Annotated[str, AfterValidator(_publish_url)]
 UpstreamAddress = Annotated[str, AfterValidator(upstream_address)]
 UpstreamCa = Annotated[str, AfterValidator(_upstream_ca)]
-Protocol = Annotated[str, AfterValidator(_protocol), text_like(PROTOCOL)]
+Protocol = Annotated[str, AfterValidator(_protocol), json_pattern(PROTOCOL)]
 Organisation = Annotated[str, AfterValidator(_organisation)]
-Fingerprint = Annotated[str, AfterValidator(_fingerprint), text_like("([0-9A-Fa-f]{2}:?){32}")]
+Fingerprint = Annotated[str, AfterValidator(_fingerprint), json_pattern("([0-9A-Fa-f]{2}:?){32}")]
 RelativeFile = Annotated[str, AfterValidator(relative_file)]
-TokenAddress = Annotated[str, AfterValidator(_token_address), text_like(PKCS11_ADDRESS)]
+TokenAddress = Annotated[str, AfterValidator(_token_address), json_pattern(PKCS11_ADDRESS)]
 
 
-MailServer = Annotated[str, AfterValidator(_mail_server), text_like(MAIL_SERVER)]
-DatabaseAddress = Annotated[str, AfterValidator(_ledger_address), text_like(DATABASE)]
+MailServer = Annotated[str, AfterValidator(_mail_server), json_pattern(MAIL_SERVER)]
+DatabaseAddress = Annotated[str, AfterValidator(_ledger_address), json_pattern(DATABASE)]
 
 
-EMPTY_OK = BeforeValidator(empty_is_mapping)
-ONE_OK = BeforeValidator(_list_of_one, json_schema_input_type=str | list[str])
-ONE_OK_NONE_NOT = BeforeValidator(_list_of_one, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)])
+EMPTY_OR_MAPPING = BeforeValidator(empty_is_mapping)
+SINGLE_OR_LIST = BeforeValidator(_list_of_one, json_schema_input_type=str | list[str])
+SINGLE_OR_NONEMPTY_LIST = BeforeValidator(
+    _list_of_one, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)]
+)
 
 
-TimeOfDay = Annotated[str, word(TIME, "a time of day such as 06:00"), text_like(TIME)]
-Window = Annotated[str, word(f"{TIME}-{TIME}", "hours such as 22:00-05:00"), text_like(f"{TIME}-{TIME}")]
-Holiday = Annotated[str, AfterValidator(_holiday), text_like(rf"{DAY}(\.\.{DAY})?")]
-Account = Annotated[str, word(ACCOUNT, "the name of an account"), text_like(ACCOUNT)]
-Destination = Annotated[str, word(DESTINATION, "a host as ssh knows it"), text_like(DESTINATION)]
-ProbeWay = Annotated[str, AfterValidator(_probe_way), text_like(PROBE_WAY)]
-Batch = Annotated[str, word(BATCH, "a number of hosts, or a part of them such as 20%"), text_like(BATCH)]
+TimeOfDay = Annotated[str, matching(TIME, "a time of day such as 06:00"), json_pattern(TIME)]
+Window = Annotated[str, matching(f"{TIME}-{TIME}", "hours such as 22:00-05:00"), json_pattern(f"{TIME}-{TIME}")]
+Holiday = Annotated[str, AfterValidator(_holiday), json_pattern(rf"{DAY}(\.\.{DAY})?")]
+Account = Annotated[str, matching(ACCOUNT, "the name of an account"), json_pattern(ACCOUNT)]
+Destination = Annotated[str, matching(DESTINATION, "a host as ssh knows it"), json_pattern(DESTINATION)]
+ProbeRoute = Annotated[str, AfterValidator(_probe_route), json_pattern(PROBE_ROUTE)]
+Batch = Annotated[str, matching(BATCH, "a number of hosts, or a part of them such as 20%"), json_pattern(BATCH)]
 SourceFile = Annotated[str, AfterValidator(_secret_file)]
-TextFile = Annotated[str, AfterValidator(_textfile), text_like(TEXTFILE)]
+TextFile = Annotated[str, AfterValidator(_textfile), json_pattern(TEXTFILE)]
 AdoptedFolder = Annotated[str, AfterValidator(_adopted_folder)]
 AdoptedName = Annotated[str, AfterValidator(_adopted_name)]
 SecretName = Annotated[str, AfterValidator(_secret_name)]
-NotifyName = Annotated[str, word(NOTIFY, "the name of a secret: notify, or notify-NAME"), text_like(NOTIFY)]
-MailUser = Annotated[str, word(r"[!-~]{1,200}", "a user name in ASCII, without blanks"), text_like(r"[!-~]{1,200}")]
+NotifyName = Annotated[str, matching(NOTIFY, "the name of a secret: notify, or notify-NAME"), json_pattern(NOTIFY)]
+MailUser = Annotated[
+    str, matching(r"[!-~]{1,200}", "a user name in ASCII, without blanks"), json_pattern(r"[!-~]{1,200}")
+]
 CommandLine = Annotated[str, AfterValidator(_command_line)]

@@ -1,6 +1,7 @@
-"""The names of artifacts and of the generations of authorities, as values: built and taken apart here and nowhere else.
+"""The identifiers of artifacts (`cert:media`) and of generations of CAs (`server-2`).
 
-Both are text too, because doit, the ledger, the report and the file system key by it.
+Both are subclasses of str, because doit, the ledger, the report and the file system use them as text. They are built
+and parsed only here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ NUMBERED = re.compile(r"(root|server|client)-([1-9][0-9]*)")
 
 
 class ArtifactId(str):
-    """The identity of an artifact: its kind and its name, `cert` and `media`; as text `cert:media`."""
+    """The identifier of an artifact: `cert:media` has the kind `cert` and the name `media`."""
 
     __slots__ = ("kind", "name")
 
@@ -20,14 +21,14 @@ class ArtifactId(str):
     name: str
 
     def __new__(cls, kind: str, name: str) -> Self:
-        made = str.__new__(cls, f"{kind}:{name}")
-        made.kind = kind
-        made.name = name
-        return made
+        identifier = str.__new__(cls, f"{kind}:{name}")
+        identifier.kind = kind
+        identifier.name = name
+        return identifier
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what the ledger, a report or a user says; text without a colon has no kind."""
+        """Parse the text of an identifier; without a colon, the kind is ""."""
         if isinstance(text, cls):
             return text
         kind, colon, name = text.partition(":")
@@ -39,11 +40,12 @@ class ArtifactId(str):
 
     @property
     def parts(self) -> tuple[str, str]:
+        """Return kind and name."""
         return self.kind, self.name
 
     @property
     def short(self) -> str:
-        """The name as people type it: the kind is said of everything but certificates."""
+        """Return the identifier for users: the name alone for a certificate, else kind and name."""
         return self.name if self.kind == "cert" else self
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -51,9 +53,9 @@ class ArtifactId(str):
 
 
 class GenerationName(str):
-    """The name of one key pair of an authority: `root` and 1; as text `root-1`.
+    """The name of one generation (key pair) of an authority: `root-1` is number 1 of `root`.
 
-    An adopted CA has one generation, which has the name of the CA and the number 0.
+    An adopted CA has one generation, with the name of the CA and the number 0.
     """
 
     __slots__ = ("authority", "number")
@@ -62,25 +64,26 @@ class GenerationName(str):
     number: int
 
     def __new__(cls, authority: str, number: int = 0) -> Self:
-        made = super().__new__(cls, f"{authority}-{number}" if number else authority)
-        made.authority, made.number = authority, number
-        return made
+        identifier = super().__new__(cls, f"{authority}-{number}" if number else authority)
+        identifier.authority, identifier.number = authority, number
+        return identifier
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the name of a folder, of a ledger's row, or what a user says."""
+        """Parse the text of a name. A name without a number is an adopted CA."""
         if isinstance(text, cls):
             return text
-        found = NUMBERED.fullmatch(text)
-        return cls(found[1], int(found[2])) if found else cls(text)
+        match = NUMBERED.fullmatch(text)
+        return cls(match[1], int(match[2])) if match else cls(text)
 
     @property
     def is_root(self) -> bool:
+        """Return whether this is a root of the project."""
         return self.authority == "root" and self.number > 0
 
     @property
     def following(self) -> GenerationName:
-        """The name of the next generation of the same authority."""
+        """Return the name of the next generation of the same authority."""
         return GenerationName(self.authority, self.number + 1)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Names and leaves: what an inventory asks to be certified, and what it permits."""
+"""The leaf certificates that follow from pki.yaml, their names, and the names that the project permits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pki.config.fields import ADDRESS, CLIENT_PREFIX, LABEL, Access
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Client, Host, Inventory, Leaf, ServerRule
-from pki.config.name_claims import Claim, IsUpstream, Names
+from pki.config.name_claims import Claim, IsUpstream, NameRegistry
 
 PROBE, PROBE_LIFETIME = "doit-pki-probe", timedelta(days=14)
 CANARY, CANARY_NOTICE = "doit-pki-canary", timedelta(days=30)
@@ -21,7 +21,7 @@ PRIVATE_BLOCKS = tuple(IPv4Network(block) for block in ("10.0.0.0/8", "172.16.0.
 
 
 def permitted_addresses(inventory: Inventory) -> tuple[IPv4Network, ...]:
-    """IPv4 networks in which IP names may lie; by default the private blocks around `networks`."""
+    """Return the IPv4 networks of which certificates may name addresses; by default the private blocks of `networks`."""
     if inventory.permit_addresses is not None:
         return inventory.permit_addresses
     around = {
@@ -32,31 +32,32 @@ def permitted_addresses(inventory: Inventory) -> tuple[IPv4Network, ...]:
 
 
 def service_names(inventory: Inventory, host: Host, service: str) -> tuple[str, ...]:
-    """The names under which a service is reached: its own `names`, else `<service>.<first domain>`."""
+    """Return the DNS names and addresses of a service: its `names`, else `<service>.<first domain>`."""
     return host.services[service].names or (f"{service}.{inventory.domains[0]}",)
 
 
 def mtls_names(inventory: Inventory) -> list[str]:
-    """Every name under which a service behind mutual TLS is reached, each once."""
-    found = (
+    """Return the names of all services that require mutual TLS, without duplicates."""
+    names = (
         name
         for host in inventory.hosts.values()
-        for service, one in host.services.items()
-        if one.access == "mtls"
+        for service, settings in host.services.items()
+        if settings.access == "mtls"
         for name in service_names(inventory, host, service)
     )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(names))
 
 
 def leaf_name(host: str, access: Access) -> str:
+    """Return the name of a host's leaf for one access level."""
     return f"{host}-mtls" if access == "mtls" else host
 
 
 def renew_before(rule: ServerRule, name: str) -> timedelta:
-    """How long before its end a leaf is renewed: its name says how much of the profile's `renew_spread` it takes on top.
+    """Return how long before its expiry a leaf is renewed: `renew_before` plus a part of `renew_spread`.
 
-    So what was issued on one day is not renewed on one day, and each leaf has its own day on every machine and for good.
-    In whole days, unless the spread is less than one: a run a day is what most projects have.
+    The part is a hash of the leaf's name: certificates that were issued on one day are renewed on different days, and
+    the day of each is the same on every machine. The part is in whole days, or in minutes if the spread is below one day.
     """
     if not rule.renew_spread:
         return rule.renew_before
@@ -66,7 +67,7 @@ def renew_before(rule: ServerRule, name: str) -> timedelta:
 
 
 def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:
-    """One leaf per access level of a host, with the names of its services there."""
+    """Yield one leaf for each access level of a host, with the names of the services of that level."""
     rule = inventory.profiles.server
     by_access: dict[Access, list[str]] = {"tls": list(host.names), "mtls": []}
     for service_name, service in host.services.items():
@@ -74,10 +75,10 @@ def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:
     for access, names in by_access.items():
         if not names:
             continue
-        called, addresses = leaf_name(name, access), tuple(n for n in names if is_address(n))
+        certificate_name, addresses = leaf_name(name, access), tuple(n for n in names if is_address(n))
         dns = tuple(n for n in names if n not in addresses) if addresses else tuple(names)
         yield Leaf(
-            name=called,
+            name=certificate_name,
             profile="server",
             common_name=dns[0] if dns and len(dns[0]) <= 64 else "",
             dns=dns,
@@ -86,22 +87,22 @@ def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:
             key=host.key or rule.key,
             rekey=(host.rekey or rule.rekey) == "new",
             lifetime=rule.lifetime,
-            renew_before=renew_before(rule, called),
+            renew_before=renew_before(rule, certificate_name),
             request=host.request,
             declared=f"hosts.{name}",
         )
 
 
 def client_artifact(name: str) -> ArtifactId:
-    """The certificate of a client in pki.yaml, as doit, messages and the ledger name it."""
+    """Return the identifier of a client's certificate in doit, messages and the ledger."""
     return ArtifactId("cert", f"{CLIENT_PREFIX}{name}")
 
 
 def client_leaf(inventory: Inventory, name: str, client: Client, domain: str = "") -> Leaf:
-    """The certificate of a client: its CN is its name, its e-mail address an alternative one.
+    """Return the leaf of a client: the CN is its name, its e-mail address is an alternative name.
 
-    Java takes the CN of a certificate without DNS names for one, unless it has an `@`, and holds it against the name
-    constraints: one without dot and `@` gets a DNS name that no host has, below `domain`, or else the first domain.
+    Java treats the CN of a certificate without DNS names as a DNS name, unless it contains `@`, and checks it against
+    the name constraints. So a CN that is one label gets a DNS name that no host has, in `domain` or the first domain.
     """
     rule = inventory.profiles.client
     is_label = re.fullmatch(LABEL, name) is not None
@@ -122,13 +123,13 @@ def client_leaf(inventory: Inventory, name: str, client: Client, domain: str = "
 
 
 def probe_leaf(inventory: Inventory) -> Leaf:
-    """The client certificate with which deliveries prove that a proxy lets clients in."""
+    """Return the leaf of the probe: deliveries verify with it that a proxy accepts valid clients."""
     rule = inventory.profiles.client
     return _test_leaf(inventory, PROBE, min(rule.lifetime, PROBE_LIFETIME), min(rule.renew_before, PROBE_LIFETIME / 2))
 
 
 def canary_leaf(inventory: Inventory) -> Leaf:
-    """The client certificate that is revoked from the first moment on, and proves that a proxy keeps such ones out."""
+    """Return the leaf of the canary: it is revoked when it is issued, and verifies that a proxy refuses revoked clients."""
     lifetime = inventory.profiles.client.lifetime
     return replace(_test_leaf(inventory, CANARY, lifetime, min(lifetime / 2, CANARY_NOTICE)), is_revoked=True)
 
@@ -151,62 +152,70 @@ def _test_leaf(inventory: Inventory, name: str, lifetime: timedelta, renew_befor
 
 
 def is_test_name(name: str) -> bool:
-    """Whether a CN or DNS name is that of the probe or the canary, which proxies know by it."""
+    """Return whether a CN or DNS name is that of the probe or the canary."""
     return name.lower().partition(".")[0] in {PROBE, CANARY}
 
 
 def is_address(name: str) -> bool:
+    """Return whether a name is an IPv4 address."""
     return name[-1:].isdigit() and ADDRESS.fullmatch(name) is not None
 
 
 def name_fault(inventory: Inventory, name: str) -> str:
-    """Why a DNS name or an IPv4 address may not be certified in this project; empty when it may."""
+    """Return why a DNS name or an IPv4 address must not be in a certificate of this project, or ""."""
     if is_address(name):
         blocks = permitted_addresses(inventory)
         if not any(IPv4Address(name) in block for block in blocks):
-            return f"{name} lies outside permit_addresses ({', '.join(map(str, blocks)) or 'none'})"
+            return f"{name} is outside permit_addresses ({', '.join(map(str, blocks)) or 'none'})"
     elif not is_within_domains(inventory, name):
-        return f"{name} lies outside domains ({', '.join(inventory.domains)})"
+        return f"{name} is outside domains ({', '.join(inventory.domains)})"
     return ""
 
 
 def is_within_domains(inventory: Inventory, name: str) -> bool:
+    """Return whether a DNS name is one of `domains` or below one."""
     return any(name == domain or name.endswith(f".{domain}") for domain in inventory.domains)
 
 
-# -- who owns which name ----------------------------------------------------------------------------------------------
+# -- claims on names ----------------------------------------------------------------------------------------------
 
 
 def host_claims(inventory: Inventory, only: Container[str] | None = None) -> Iterator[Claim]:
-    """The names that hosts ask for (of `only` these), in the order in which they are given away: shared hosts last."""
+    """Yield the claims of hosts on names (on `only` these, if given); claims of shared hosts are last."""
     for host_name, host in sorted(inventory.hosts.items(), key=lambda item: item[1].shared):
         for name in host.names:
             if only is None or name in only:
                 yield Claim("server", name, host_name, ("hosts", host_name, "names"), host.shared)
-        for service, one in host.services.items():
+        for service, settings in host.services.items():
             for name in service_names(inventory, host, service):
                 if only is None or name in only:
                     place = ("hosts", host_name, "services", service)
                     yield Claim(
-                        "server", name, host_name, place, host.shared, one.upstream.url, one.upstream.name or ""
+                        "server",
+                        name,
+                        host_name,
+                        place,
+                        host.shared,
+                        settings.upstream.url,
+                        settings.upstream.name or "",
                     )
 
 
 def address_claims(inventory: Inventory) -> Iterator[Claim]:
-    """The address of each host: whether its certificates name it or not, those of other hosts may not."""
+    """Yield a claim of each host on its own address: certificates of other hosts must not name it."""
     for name, host in inventory.hosts.items():
         if host.address is not None:
             yield Claim("server", str(host.address), name, ("hosts", name, "address"))
 
 
-def names_of(inventory: Inventory) -> Names:
-    """The names that nobody has taken yet, with the rules by which this inventory gives them away."""
-    return Names(_is_upstream(inventory))
+def new_name_registry(inventory: Inventory) -> NameRegistry:
+    """Return an empty registry of names with the rules of this project."""
+    return NameRegistry(_is_upstream(inventory))
 
 
 def _is_upstream(inventory: Inventory) -> IsUpstream:
     def is_upstream(host_name: str, claim: Claim) -> bool:
-        """Whether a service passes requests on to this host: by its address, its name, or another name of its own."""
+        """Return whether the upstream of the claiming service is this host, by its address or one of its names."""
         host, upstream = inventory.hosts.get(host_name), urlsplit(claim.upstream).hostname
         if host is None or not upstream:
             return False

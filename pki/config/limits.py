@@ -1,8 +1,8 @@
-"""The longest lifetimes that a vault signs."""
+"""The longest lifetimes that a root ceremony signs."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 ROOT_LIMIT = timedelta(days=25 * 365)  # a root
-PRESIGNED_CRL_LIMIT = timedelta(days=3 * 365)  # a CRL that a root signs at a ceremony, for later
+PRESIGNED_CRL_LIMIT = timedelta(days=3 * 365)  # a pre-signed CRL

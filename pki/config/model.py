@@ -1,6 +1,7 @@
-"""The nouns of pki.yaml: frozen, validated, without input, output or clock.
+"""The model of pki.yaml: one class for each section, with the default of each key.
 
-What the text of a field may say stands in `scalars.py`; rules between fields stand in `rules.py`.
+`fields.py` defines the types of the fields, `validation.py` the rules between fields. docs/inventory.md describes every
+key. A new key is added here, with its type in `fields.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from pydantic_core import PydanticCustomError
 
 from pki.config.fields import (
     CLIENT_PREFIX,
-    EMPTY_OK,
-    ONE_OK,
-    ONE_OK_NONE_NOT,
+    EMPTY_OR_MAPPING,
+    SINGLE_OR_LIST,
+    SINGLE_OR_NONEMPTY_LIST,
     Access,
     Account,
     AdoptedFolder,
@@ -42,8 +43,7 @@ from pki.config.fields import (
     MailUser,
     NotifyName,
     Organisation,
-    Patience,
-    ProbeWay,
+    ProbeRoute,
     ProfileName,
     Protocol,
     Proxy,
@@ -56,6 +56,7 @@ from pki.config.fields import (
     SubjectName,
     TextFile,
     TimeOfDay,
+    Timeout,
     TokenAddress,
     TrustStore,
     UpstreamAddress,
@@ -63,37 +64,45 @@ from pki.config.fields import (
     Window,
     empty_is_mapping,
     is_like_dns_name,
+    matching,
     relative_file,
     upstream_address,
-    word,
 )
 from pki.config.identifiers import ArtifactId, GenerationName
 
 
-class Noun(BaseModel):
-    """A part of pki.yaml: unknown keys are errors, values never change."""
+class StrictModel(BaseModel):
+    """A section of pki.yaml: unknown keys are errors, and values are immutable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class CrlRule(Noun):
+class CrlRule(StrictModel):
+    """The CRL of an intermediate or an adopted CA; a new one is issued every `refresh`."""
+
     lifetime: Duration = timedelta(days=21)
     refresh: Duration = timedelta(days=7)
 
 
-class RootCrlRule(Noun):
+class RootCrlRule(StrictModel):
+    """The CRLs of a root: the current one and the next ones, `presigned` in all, are signed at a ceremony."""
+
     lifetime: Duration = timedelta(days=390)
     presigned: Annotated[int, Field(ge=1, le=24)] = 2
 
 
-class RootRule(Noun):
+class RootRule(StrictModel):
+    """The roots; `overlap` is the time before the end of the signing period in which a successor is created."""
+
     lifetime: Duration = timedelta(days=3650)
     key: AuthorityKeyKind = "ec-p384"
     overlap: Duration = timedelta(days=180)
     crl: RootCrlRule = RootCrlRule()
 
 
-class IntermediateRule(Noun):
+class IntermediateRule(StrictModel):
+    """The server or the client CA; `overlap` is as for a root, `token` the PKCS#11 URI of the token with its key."""
+
     lifetime: Duration = timedelta(days=730)
     key: AuthorityKeyKind = "ec-p384"
     overlap: Duration = timedelta(days=60)
@@ -101,21 +110,22 @@ class IntermediateRule(Noun):
     token: TokenAddress | None = None
 
 
-class AdoptedRule(Noun):
-    """A CA that was made elsewhere, in the folder `adopt`: it signs CRLs here, and nothing else."""
+class AdoptedRule(StrictModel):
+    """An adopted CA: it was created elsewhere, its files are in the folder `adopt`, and only its CRLs are issued here."""
 
     adopt: AdoptedFolder
     crl: CrlRule = CrlRule()
 
 
 def _adopted(value: Any) -> Any:
+    """Reject an unknown key of `authorities` that does not declare an adopted CA."""
     if isinstance(value, AdoptedRule) or (isinstance(value, dict) and "adopt" in value):
         return value
     raise PydanticCustomError("unknown_authority", "unknown key")
 
 
-class Authorities(Noun):
-    """Every further key names an adopted authority."""
+class Authorities(StrictModel):
+    """The CAs of the project. Every key other than root, server and client names an adopted CA."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[
@@ -129,13 +139,17 @@ class Authorities(Noun):
 
     @property
     def adopted(self) -> dict[str, AdoptedRule]:
+        """Return the adopted CAs by name."""
         return self.__pydantic_extra__
 
     def intermediate(self, authority: str) -> IntermediateRule:
+        """Return the rule of the `server` or `client` CA."""
         return self.server if authority == "server" else self.client
 
 
-class ServerRule(Noun):
+class ServerRule(StrictModel):
+    """The profile of server certificates; with `rekey: new` each renewal generates a new key."""
+
     lifetime: Duration = timedelta(days=90)
     renew_before: Duration = timedelta(days=30)
     renew_spread: RenewSpread = timedelta(0)
@@ -144,32 +158,40 @@ class ServerRule(Noun):
 
 
 class ClientRule(ServerRule):
+    """The profile of client certificates."""
+
     lifetime: Duration = timedelta(days=180)
 
 
-class Profiles(Noun):
+class Profiles(StrictModel):
+    """The certificate profiles, each issued by the CA of the same name."""
+
     server: ServerRule = ServerRule()
     client: ClientRule = ClientRule()
 
 
-class Publish(Noun):
+class Publish(StrictModel):
+    """Where CRLs and CA certificates are published: the URL, and the host that serves it."""
+
     url: PublishUrl
     host: Slug
 
     @property
     def hostname(self) -> str:
+        """Return the host name of the URL."""
         return urlsplit(self.url).hostname or ""
 
     @property
     def port(self) -> int:
+        """Return the port of the URL, 80 by default."""
         return urlsplit(self.url).port or 80
 
 
-class Upstream(Noun):
-    """What a service passes requests on to, and how one with https: proves who it is.
+class Upstream(StrictModel):
+    """The backend of a service, and how an https: backend is verified.
 
-    `name` must be in its certificate. `ca` is a file with the CA that signed it, or with the certificate itself, or
-    `system`: the CAs that the host's system trusts. Our own roots are meant without it.
+    `name` must be in its certificate. `ca` is a file with the CA that signed the certificate, or with the self-signed
+    certificate, or `system` for the trust store of the host. The default is the project's own roots.
     """
 
     url: UpstreamAddress
@@ -182,47 +204,49 @@ class Upstream(Noun):
 
 
 def _address_alone(value: Any) -> Any:
-    """`upstream: URL` is short for {url: URL}."""
+    """Expand the short form `upstream: URL` to {url: URL}."""
     return {"url": upstream_address(value)} if isinstance(value, str) else value
 
 
-class Service(Noun):
-    """`upgrade` are protocols that a client may ask for by the header Upgrade, besides WebSocket."""
+class Service(StrictModel):
+    """A service of a host. `upgrade` lists protocols that the header Upgrade may name, besides WebSocket."""
 
     upstream: Annotated[Upstream, BeforeValidator(_address_alone, json_schema_input_type=UpstreamAddress | Upstream)]
     access: Access
-    names: Annotated[tuple[SubjectName, ...], ONE_OK] = ()
-    upgrade: Annotated[tuple[Protocol, ...], ONE_OK] = ()
+    names: Annotated[tuple[SubjectName, ...], SINGLE_OR_LIST] = ()
+    upgrade: Annotated[tuple[Protocol, ...], SINGLE_OR_LIST] = ()
 
     @property
     def upgrades(self) -> list[str]:
-        """Every protocol that a client may ask for, in the spelling that the upstream is sent."""
+        """Return every protocol that the header Upgrade may name, in the spelling that is sent to the upstream."""
         others = {name.lower(): name for name in self.upgrade if name.lower() != "websocket"}
         return ["websocket", *others.values()]
 
 
-class Ssh(Noun):
-    """How ssh reaches a host, where its own configuration does not say: account, port, the name it knows."""
+class Ssh(StrictModel):
+    """The account, port and host name for ssh, where they differ from the ssh configuration."""
 
     user: Account | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     name: Destination | None = None
 
 
-class Host(Noun):
+class Host(StrictModel):
+    """A host: how releases are delivered to it, its proxy and services, and the names in its certificates."""
+
     network: Slug
     address: IPv4Address | None = None
     port: Annotated[int, Field(ge=1, le=65535)] = 443
     deliver: Deliver = "folder"
     ssh: Ssh = Ssh()
     scope: Literal["config", "certificates"] = "config"
-    trust: Annotated[tuple[TrustStore, ...], ONE_OK_NONE_NOT, Field(min_length=1)] = ("debian",)
+    trust: Annotated[tuple[TrustStore, ...], SINGLE_OR_NONEMPTY_LIST, Field(min_length=1)] = ("debian",)
     window: Window | None = None
     group: Slug | None = None
-    probe: ProbeWay | None = None
+    probe: ProbeRoute | None = None
     proxy: Proxy | None = None
-    services: Annotated[dict[Slug, Service], EMPTY_OK] = {}
-    names: Annotated[tuple[SubjectName, ...], ONE_OK] = ()
+    services: Annotated[dict[Slug, Service], EMPTY_OR_MAPPING] = {}
+    names: Annotated[tuple[SubjectName, ...], SINGLE_OR_LIST] = ()
     shared: bool = False
     key: KeyKind | None = None
     rekey: Literal["new", "keep"] | None = None
@@ -230,77 +254,81 @@ class Host(Noun):
 
     @property
     def is_probed(self) -> bool:
-        """Whether its services are looked at from outside: where we deliver, unless it says otherwise itself."""
+        """Return whether the services are probed: by default those of a proxy that is delivered to by ssh or local."""
         if self.probe is None:
             return self.proxy is not None and self.deliver in {"ssh", "local"} and bool(self.services)
         return self.probe != "none" and bool(self.services)
 
     @property
     def jump(self) -> str:
-        """The jump host before its services, where there is one to be asked."""
+        """Return the jump host for probes, or "" for none."""
         return self.probe if self.is_probed and self.probe and self.probe != "direct" else ""
 
 
-class Client(Noun):
+class Client(StrictModel):
+    """A person or device with a client certificate."""
+
     email: Email
     key: KeyKind | None = None
     rekey: Literal["new", "keep"] | None = None
     request: RelativeFile | None = None
 
 
-class EmailAlert(Noun):
-    """Where mail goes, and through which server; the password of `user` is the secret `smtp`."""
+class EmailAlert(StrictModel):
+    """Recipients, sender and server of mail; the password of `user` is the secret `smtp`."""
 
-    to: Annotated[tuple[Email, ...], ONE_OK_NONE_NOT, Field(min_length=1)]
+    to: Annotated[tuple[Email, ...], SINGLE_OR_NONEMPTY_LIST, Field(min_length=1)]
     from_: Annotated[Email, Field(alias="from")]
     smtp: MailServer = "outbox"
     user: MailUser | None = None
 
 
-class Alerts(Noun):
-    """Who is told: by mail, and by services whose addresses are secrets, because they hold tokens."""
+class Alerts(StrictModel):
+    """Recipients of alerts. `notify` names secrets with the URLs of services: a URL contains a token."""
 
     email: EmailAlert | None = None
-    notify: Annotated[tuple[NotifyName, ...], ONE_OK] = ()
+    notify: Annotated[tuple[NotifyName, ...], SINGLE_OR_LIST] = ()
 
 
-class Metrics(Noun):
-    """Where a run leaves its metrics besides `build/report/`: a file in the folder that node_exporter reads."""
+class Metrics(StrictModel):
+    """The additional file for metrics, in the folder that node_exporter reads."""
 
     textfile: TextFile | None = None
 
 
-class Ansible(Noun):
-    """How Ansible goes through a fleet: batch after batch, until too many hosts have failed."""
+class Ansible(StrictModel):
+    """Options of Ansible: sizes of the batches of hosts, and the percentage of failed hosts that ends a run."""
 
-    serial: Annotated[tuple[Batch, ...], ONE_OK_NONE_NOT, Field(min_length=1)] = ("20%",)
+    serial: Annotated[tuple[Batch, ...], SINGLE_OR_NONEMPTY_LIST, Field(min_length=1)] = ("20%",)
     max_fail_percentage: Annotated[int, Field(ge=0, le=100)] = 30
     forks: Annotated[int, Field(ge=1, le=1000)] = 20
     command: SourceFile = "ansible-runner"
 
 
-class Deploy(Noun):
-    """How releases leave: `ca` says what becomes of the files of the machine that runs doit itself.
+class Deploy(StrictModel):
+    """Options of deliveries; `ca` is how the machine that runs doit gets its own files.
 
-    A host may take `progress_timeout` without progress and `host_timeout` in all, whichever engine speaks with it.
+    `progress_timeout` limits the time without progress and `host_timeout` the whole time of one host, for each engine.
     """
 
     engine: Literal["builtin", "ansible"] = "builtin"
-    ansible: Annotated[Ansible, EMPTY_OK] = Ansible()
+    ansible: Annotated[Ansible, EMPTY_OR_MAPPING] = Ansible()
     ssh_config: RelativeFile | None = None
     ca: Literal["folder", "local"] = "folder"
-    progress_timeout: Patience = timedelta(seconds=120)
-    host_timeout: Patience = timedelta(minutes=10)
+    progress_timeout: Timeout = timedelta(seconds=120)
+    host_timeout: Timeout = timedelta(minutes=10)
 
 
-class Source(Noun):
-    """Where one passphrase comes from: exactly one of these."""
+class SecretSource(StrictModel):
+    """The source of one passphrase: exactly one of the keys."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     command: CommandLine | None = None
-    credential: Annotated[str, word(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "the name of a systemd credential")] | None = None
-    env: Annotated[str, word(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")] | None = None
+    credential: Annotated[str, matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "the name of a systemd credential")] | None = (
+        None
+    )
+    env: Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")] | None = None
     file: SourceFile | None = None
     fd: Annotated[int, Field(ge=0, le=65535)] | None = None
     prompt: Literal["true"] | None = None
@@ -312,53 +340,54 @@ class Source(Noun):
         return self
 
     @property
-    def said(self) -> str:
-        """As messages name it: `command: pass show pki/server`."""
+    def description(self) -> str:
+        """Return the source as messages name it, such as `command: pass show pki/server`."""
         [(kind, value)] = self.model_dump(exclude_none=True).items()
         return "the prompt" if kind == "prompt" else f"`{kind}: {value}`"
 
 
-class Secrets(Noun):
-    """`file` holds what is generated; every other key names one secret and its source."""
+class Secrets(StrictModel):
+    """The sources of secrets. `file` stores generated ones; every other key names one secret."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[
         SecretName,
-        Annotated[Source, BeforeValidator(_prompt, json_schema_input_type=Literal["prompt"] | Source)],
+        Annotated[SecretSource, BeforeValidator(_prompt, json_schema_input_type=Literal["prompt"] | SecretSource)],
     ]
 
     file: RelativeFile = "secrets.yaml"
 
     @property
-    def named(self) -> Mapping[str, Source]:
-        """Every secret that has a source of its own."""
+    def named(self) -> Mapping[str, SecretSource]:
+        """Return the secrets that have their own source, by name."""
         return self.__pydantic_extra__
 
-    def source(self, name: str) -> Source | None:
-        """The source named for a secret: under its own name (`server-2`), or that of its authority (`server`)."""
+    def source(self, name: str) -> SecretSource | None:
+        """Return the source of a secret: under its own name (`server-2`), else under that of its authority (`server`)."""
         named = self.named
         return named.get(name) or named.get(GenerationName.parse(name).authority)
 
     @property
     def names(self) -> list[str]:
-        """The secrets for which sources are named."""
+        """Return the names of the secrets that have their own source."""
         return list(self.__pydantic_extra__)
 
     def files(self) -> set[str]:
-        """Files below the project that hold passphrases, that of its backups aside."""
-        named = {source.file for name, source in self.named.items() if source.file and name != "backup"}
-        return {self.file} | {file for file in named if not file.startswith("/")}
+        """Return the files in the project that contain passphrases, except that of the backups."""
+        files = {source.file for name, source in self.named.items() if source.file and name != "backup"}
+        return {self.file} | {path for path in files if not path.startswith("/")}
 
 
 def _secrets_in_one_file(value: Any) -> Any:
-    """`secrets: secrets.yaml` is short for a file that holds every passphrase."""
+    """Expand the short form `secrets: secrets.yaml` to {file: secrets.yaml}."""
     return {"file": relative_file(value)} if isinstance(value, str) and value else empty_is_mapping(value)
 
 
 def _prompt(value: Any) -> Any:
+    """Expand the short form `prompt` of a source."""
     if value == "prompt":
         return {"prompt": "true"}
-    if not isinstance(value, dict | Source):
+    if not isinstance(value, dict | SecretSource):
         raise ValueError("expected prompt, or a mapping such as {command: pass show pki/server}")  # noqa: TRY004 - pydantic
     return value
 
@@ -367,38 +396,38 @@ NO_SOURCES = Secrets.model_validate({})
 NO_AUTHORITIES = Authorities.model_validate({})
 
 
-class Inventory(Noun):
-    """pki.yaml as a whole: what should be."""
+class Inventory(StrictModel):
+    """The whole of pki.yaml: the desired state of the project."""
 
     organisation: Organisation
-    domains: Annotated[tuple[Domain, ...], ONE_OK_NONE_NOT, Field(min_length=1)]
-    permit_addresses: Annotated[tuple[IPv4Network, ...], ONE_OK] | None = None
+    domains: Annotated[tuple[Domain, ...], SINGLE_OR_NONEMPTY_LIST, Field(min_length=1)]
+    permit_addresses: Annotated[tuple[IPv4Network, ...], SINGLE_OR_LIST] | None = None
     publish: Publish
     sandbox: bool = False
-    roots: Annotated[tuple[Fingerprint, ...], ONE_OK] = ()
+    roots: Annotated[tuple[Fingerprint, ...], SINGLE_OR_LIST] = ()
     secrets: Annotated[Secrets, BeforeValidator(_secrets_in_one_file, json_schema_input_type=str | Secrets)] = (
         NO_SOURCES
     )
     ledger: DatabaseAddress = "sqlite"
-    authorities: Annotated[Authorities, EMPTY_OK] = NO_AUTHORITIES
-    profiles: Annotated[Profiles, EMPTY_OK] = Profiles()
-    networks: Annotated[dict[Slug, IPv4Network], EMPTY_OK] = {}
-    hosts: Annotated[dict[Slug, Annotated[Host, EMPTY_OK]], EMPTY_OK] = {}
-    clients: Annotated[dict[ClientName, Annotated[Client, EMPTY_OK]], EMPTY_OK] = {}
-    alerts: Annotated[Alerts, EMPTY_OK] = Alerts()
-    metrics: Annotated[Metrics, EMPTY_OK] = Metrics()
-    deploy: Annotated[Deploy, EMPTY_OK] = Deploy()
-    schedule: Annotated[tuple[TimeOfDay, ...], ONE_OK] = ()
-    holidays: Annotated[tuple[Holiday, ...], ONE_OK] = ()
+    authorities: Annotated[Authorities, EMPTY_OR_MAPPING] = NO_AUTHORITIES
+    profiles: Annotated[Profiles, EMPTY_OR_MAPPING] = Profiles()
+    networks: Annotated[dict[Slug, IPv4Network], EMPTY_OR_MAPPING] = {}
+    hosts: Annotated[dict[Slug, Annotated[Host, EMPTY_OR_MAPPING]], EMPTY_OR_MAPPING] = {}
+    clients: Annotated[dict[ClientName, Annotated[Client, EMPTY_OR_MAPPING]], EMPTY_OR_MAPPING] = {}
+    alerts: Annotated[Alerts, EMPTY_OR_MAPPING] = Alerts()
+    metrics: Annotated[Metrics, EMPTY_OR_MAPPING] = Metrics()
+    deploy: Annotated[Deploy, EMPTY_OR_MAPPING] = Deploy()
+    schedule: Annotated[tuple[TimeOfDay, ...], SINGLE_OR_LIST] = ()
+    holidays: Annotated[tuple[Holiday, ...], SINGLE_OR_LIST] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """An end-entity certificate with its key, as the inventory wants it.
+    """A requested leaf (end-entity) certificate with its key.
 
-    `name` is for life and the same in doit, messages and the ledger; `declared` is the place in pki.yaml (or the
-    template) that a message about it names; `renew_before` is its own, its part of the profile's `renew_spread` included. One
-    that `is_revoked` is so on purpose: issued, and revoked at once.
+    `name` never changes and is the same in doit, messages and the ledger. `declared` is its place in pki.yaml, or its
+    template. `renew_before` includes the leaf's part of `renew_spread`. `request` is the file with the request of a
+    device, or None. `is_revoked` marks the canary, which is revoked when it is issued.
     """
 
     name: str
@@ -417,30 +446,31 @@ class Leaf:
 
     @property
     def client(self) -> str:
-        """The name of the client whose identity it is, empty for everything else: a host may be called client-x."""
+        """Return the name of the client, or "" for a server certificate: a host may be called client-x."""
         is_client = self.profile == "client" and self.name.startswith(CLIENT_PREFIX)
         return self.name.removeprefix(CLIENT_PREFIX) if is_client else ""
 
     @property
     def artifact(self) -> ArtifactId:
-        """The certificate as doit, messages and the ledger name it."""
+        """Return the identifier of the certificate in doit, messages and the ledger."""
         return ArtifactId("cert", self.name)
 
     @property
     def authority(self) -> ProfileName:
-        """A profile is issued by the authority of the same name."""
+        """Return the issuing authority: it has the name of the profile."""
         return self.profile
 
     @property
     def is_named_like_dns(self) -> bool:
-        """Whether OpenSSL holds the CN of this client against the name constraints."""
+        """Return whether OpenSSL checks the CN of this client against the name constraints."""
         return self.profile == "client" and is_like_dns_name(self.common_name)
 
     @property
     def doc(self) -> str:
-        """One line for `doit list`."""
+        """Return one line for `doit list`."""
         return f"the {self.profile} certificate {self.name} with its key and chain: {', '.join(self.names) or self.common_name}"
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Return all alternative names."""
         return self.dns + self.addresses + self.emails

@@ -1,8 +1,8 @@
-"""Who owns which name: the names that leaves ask for, wherever they are declared, and which of them exclude one another.
+"""Detect conflicts between leaves that claim the same name, in pki.yaml and in templates.
 
 A CN belongs to one client. A DNS name or an address belongs to the server certificates of one host, unless another host
-has `shared: true` in pki.yaml or is the upstream of the service, or the service says that its upstream has the name. Clients and servers never exclude one another, and a
-wildcard is a name like any other: it takes nothing from the names that it covers.
+has `shared: true` in pki.yaml or is the upstream of the service, or the service says that its upstream has the name.
+Names of clients and servers never conflict. A wildcard does not conflict with the names that it covers.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 Place = tuple[str | int, ...]
-Key = tuple[str, str]  # kind and name, as they are compared
+Key = tuple[str, str]  # kind and normalised name
 
 
-def key_of(kind: str, name: str) -> Key:
-    """What equal names have in common: readers of certificates ignore case and the number of blanks (RFC 4518)."""
+def comparison_key(kind: str, name: str) -> Key:
+    """Return the key by which names are compared: certificate parsers ignore case and repeated blanks (RFC 4518 §2)."""
     return kind, " ".join(name.lower().split())
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One name that a leaf asks for.
+    """One name that a leaf claims.
 
     `kind` is `client` for the CN of a client certificate, `server` for a DNS name or an address of a server certificate.
-    `owner` is the host or client, or the file where it is for no single host. `place` is the path in pki.yaml, or one
-    text: `templates/switch.cnf:12`. `upstream` is the address to which the service that has the name passes requests on,
-    `proves` the name that must be in the certificate of what is there.
+    `owner` is the host or client, or the template if it is not for a single host. `place` is the path in pki.yaml, or
+    one text: `templates/switch.cnf:12`. `upstream` is the URL of the service's upstream, `proves` the name that must be
+    in the upstream's certificate.
     """
 
     kind: Literal["client", "server"]
@@ -40,43 +40,45 @@ class Claim:
 
     @property
     def key(self) -> Key:
-        return key_of(self.kind, self.name)
+        """Return the key by which the name is compared."""
+        return comparison_key(self.kind, self.name)
 
 
 class Conflict(NamedTuple):
-    """A claim on a name that is another's."""
+    """A claim, and the claim of another owner on the same name."""
 
     claim: Claim
     held: Claim
 
 
-IsUpstream = Callable[[str, Claim], bool]  # whether a host is where a claim's service passes requests on to
+IsUpstream = Callable[[str, Claim], bool]  # (host, claim): is the host the upstream of the claim's service?
 
 
 @dataclass
-class Names:
-    """The names that are taken. The first claim holds a name; which later ones may join it, the rules above say."""
+class NameRegistry:
+    """The claimed names. The first claim owns a name; the rules of this module decide which later ones may share it."""
 
     is_upstream: IsUpstream
     _held: dict[Key, list[Claim]] = field(default_factory=dict)
 
     def conflicts(self, claims: Iterable[Claim]) -> list[Conflict]:
-        """Every claim that may not be taken, each with the one that is in its way."""
+        """Return the conflicts of the claims with the names of this registry."""
         return [conflict for claim in claims for conflict in self._conflicts(claim)]
 
     def conflict(self, claim: Claim) -> Conflict | None:
-        """The first claim that is in the way of one that may not be taken."""
+        """Return the first conflict of a claim, or None."""
         return next(self._conflicts(claim), None)
 
     def _conflicts(self, claim: Claim) -> Iterator[Conflict]:
-        return (Conflict(claim, held) for held in self.holding(claim) if not self._may_join(claim, held))
+        return (Conflict(claim, held) for held in self.claims_on(claim) if not self._may_join(claim, held))
 
-    def take(self, claims: Iterable[Claim]) -> None:
+    def add(self, claims: Iterable[Claim]) -> None:
+        """Add claims without checking for conflicts."""
         for claim in claims:
             self._held.setdefault(claim.key, []).append(claim)
 
-    def holding(self, claim: Claim) -> list[Claim]:
-        """The claims that hold the same name."""
+    def claims_on(self, claim: Claim) -> list[Claim]:
+        """Return the claims on the same name as `claim`."""
         return self._held.get(claim.key, [])
 
     def _may_join(self, claim: Claim, held: Claim) -> bool:

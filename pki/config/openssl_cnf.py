@@ -53,18 +53,18 @@ class Request:
     places: Mapping[str, str]
 
 
-class Remark(NamedTuple):
+class CnfRemark(NamedTuple):
     """Something about a file that stops nothing, and what to do about it."""
 
     text: str
     remedy: str
 
 
-class Reading(NamedTuple):
+class RequestReading(NamedTuple):
     """What a file declares: no leaf where it describes a CA."""
 
     request: Request | None
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[CnfRemark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,29 +81,31 @@ def is_request(text: str) -> bool:
     return re.search(r"^\ufeff?[ \t]*\[[ \t]*req[ \t]*\]", text, re.MULTILINE) is not None
 
 
-def takes_in(text: str) -> bool:
+def has_include(text: str) -> bool:
     """Whether the section `[ req ]` may be in another file."""
     return re.search(r"^[ \t]*\.include\b", text, re.MULTILINE) is not None
 
 
-def read(found: Configuration, name: str, folder: Path | None = None) -> Reading:
+def read_request(found: Configuration, name: str, folder: Path | None = None) -> RequestReading:
     """Raises PkiError that names file and line of everything that cannot be had; `folder` is that of the file."""
-    extensions = _extensions(found)
-    if ca := _ca_mark(found, extensions):
+    extensions = _request_extensions(found)
+    if ca := _find_ca_mark(found, extensions):
         what = f"{ca.place}: {ca.raw} asks for a CA: this file declares no certificate"
-        return Reading(
-            None, (Remark(what, "a CA comes from a root ceremony: docs/ceremony.md; # deploy-certificate: no"),)
+        return RequestReading(
+            None, (CnfRemark(what, "a CA comes from a root ceremony: docs/ceremony.md; # deploy-certificate: no"),)
         )
     faults = list[PkiError]()
-    subject = _or_fault(faults, lambda: _subject(found, name), _Subject())
-    profile = _or_fault(faults, lambda: _profile(found, extensions), "server")
-    names = _or_fault(
-        faults, lambda: list(_alternative_names(found, extensions, subject)), list[tuple[str, str, str]]()
+    subject = _collect_fault(faults, lambda: _read_subject(found, name), _Subject())
+    profile = _collect_fault(faults, lambda: _read_profile(found, extensions), "server")
+    names = _collect_fault(
+        faults, lambda: list(_read_alternative_names(found, extensions, subject)), list[tuple[str, str, str]]()
     )
-    key = _or_fault(faults, lambda: _key(found), "")
-    faults += _questions(subject, profile)
-    faults += [*openssl_cnf_values.faults(found, extensions), *openssl_cnf_modules.faults(found, folder)]
-    remarks = _or_fault(faults, lambda: list(_remarks(found, named=bool(subject.common_name or names))), list[Remark]())
+    key = _collect_fault(faults, lambda: _read_key_kind(found), "")
+    faults += _question_faults(subject, profile)
+    faults += [*openssl_cnf_values.find_faults(found, extensions), *openssl_cnf_modules.find_faults(found, folder)]
+    remarks = _collect_fault(
+        faults, lambda: list(_find_remarks(found, named=bool(subject.common_name or names))), list[CnfRemark]()
+    )
     if faults:
         raise FaultsError.of(faults)
     places = dict[str, str]()
@@ -113,10 +115,10 @@ def read(found: Configuration, name: str, folder: Path | None = None) -> Reading
     if subject.common_name:
         places.setdefault(common_name, subject.common_name.place)
     dns, addresses, emails = (tuple(text for kind, text, _ in names if kind == one) for one in ("DNS", "IP", "email"))
-    return Reading(Request(common_name, dns, addresses, emails, key, profile, places), tuple(remarks))
+    return RequestReading(Request(common_name, dns, addresses, emails, key, profile, places), tuple(remarks))
 
 
-def _or_fault(faults: list[PkiError], part: Callable[[], T], otherwise: T) -> T:
+def _collect_fault(faults: list[PkiError], part: Callable[[], T], otherwise: T) -> T:
     try:
         return part()
     except PkiError as fault:
@@ -127,14 +129,14 @@ def _or_fault(faults: list[PkiError], part: Callable[[], T], otherwise: T) -> T:
 # -- subject ----------------------------------------------------------------------------------------------------------
 
 
-def _subject(found: Configuration, name: str) -> _Subject:
+def _read_subject(found: Configuration, name: str) -> _Subject:
     """The subject by its text with `prompt = no`, else by the answers that an empty line gives to each question."""
-    section = _section_named(found, "distinguished_name")
+    section = _find_section(found, "distinguished_name")
     if section is None:
         raise PkiError(f"{name}: [ req ] has no distinguished_name, without which OpenSSL makes no request")
-    _section_named(found, "attributes")
+    _find_section(found, "attributes")
     is_asked = found.text("req", "prompt") != "no"
-    answers = _answers(found, section.text) if is_asked else _attributes(found, section.text)
+    answers = _prompted_attributes(found, section.text) if is_asked else _given_attributes(found, section.text)
     questions = [value for kind, value, given in answers if kind in COMMON_NAME and given is None]
     given = [(kind, given) for kind, _, given in answers if given is not None]
     named = [value for kind, value in given if kind in COMMON_NAME]
@@ -162,7 +164,7 @@ def _subject(found: Configuration, name: str) -> _Subject:
     return subject
 
 
-def _section_named(found: Configuration, key: str) -> Value | None:
+def _find_section(found: Configuration, key: str) -> Value | None:
     """The value of a key of [ req ] that names a section. Raises PkiError where there is no such section."""
     value = found.get("req", key)
     if value and value.text not in found.sections:
@@ -171,24 +173,24 @@ def _section_named(found: Configuration, key: str) -> Value | None:
     return value
 
 
-def _answers(found: Configuration, section: str) -> list[tuple[str, Value, Value | None]]:
+def _prompted_attributes(found: Configuration, section: str) -> list[tuple[str, Value, Value | None]]:
     """Kind, question and default of each attribute that OpenSSL asks for."""
     answers = list[tuple[str, Value, Value | None]]()
     for key, question in found.sections[section].items():
-        kind = _attribute(key)
+        kind = _attribute_kind(key)
         if key.endswith(("_min", "_max", "_default", "_value")) or kind not in ATTRIBUTES:
             continue
         given = found.get(section, f"{key}_value") or found.get(section, f"{key}_default")
-        openssl_cnf_values.insist_on_length(found, section, key, given)
+        openssl_cnf_values.require_length(found, section, key, given)
         answers.append((kind, question, given if given and (given.fault or given.raw) else None))
     return answers
 
 
-def _attributes(found: Configuration, section: str) -> list[tuple[str, Value, Value | None]]:
+def _given_attributes(found: Configuration, section: str) -> list[tuple[str, Value, Value | None]]:
     """Kind and value of each attribute, as `_answers`. Raises PkiError where OpenSSL would find no such attribute."""
-    own, attributes = _own_names(found), list[tuple[str, Value, Value | None]]()
+    own, attributes = _declared_oids(found), list[tuple[str, Value, Value | None]]()
     for key, value in found.sections[section].items():
-        kind = _attribute(key)
+        kind = _attribute_kind(key)
         if kind not in ATTRIBUTES | own and not OID.fullmatch(kind):
             raise _unknown_attribute(kind, f"{value.place}: {key}")
         attributes.append((kind, value, value))
@@ -210,13 +212,13 @@ def _unknown_attribute(kind: str, place: str) -> PkiError:
     )
 
 
-def _attribute(key: str) -> str:
+def _attribute_kind(key: str) -> str:
     """The attribute of a key such as `0.commonName`, which may stand several times in that manner, or `+CN`."""
     separator = re.search(r"[:,.](?=.)", key)
     return key[separator.end() if separator else 0 :].removeprefix("+")
 
 
-def _questions(subject: _Subject, profile: str) -> Iterator[PkiError]:
+def _question_faults(subject: _Subject, profile: str) -> Iterator[PkiError]:
     """A name in the place of a question, which OpenSSL would ask and not take for a name; a CN without a value."""
     question = subject.question
     if subject.empty and (profile == "server" or subject.common_name):  # else the rules for a client's names say so
@@ -236,12 +238,12 @@ def _is_name(question: Value | None, profile: str) -> bool:
 # -- extensions -------------------------------------------------------------------------------------------------------
 
 
-def _extensions(found: Configuration) -> dict[str, Value]:
+def _request_extensions(found: Configuration) -> dict[str, Value]:
     """The section that `req_extensions` names: the only one whose extensions are in a request."""
-    section = _section_named(found, "req_extensions")
+    section = _find_section(found, "req_extensions")
     if section is None:
         return {}
-    own, extensions = _own_names(found), found.sections[section.text]
+    own, extensions = _declared_oids(found), found.sections[section.text]
     for key, value in extensions.items():
         if key in READ_AS_TEXT:
             raise PkiError(f"{value.place}: {key} is not read", f"write {READ_AS_TEXT[key]} = …")
@@ -255,7 +257,7 @@ def _extensions(found: Configuration) -> dict[str, Value]:
     return extensions
 
 
-def _items(found: Configuration, key: str, value: Value) -> list[tuple[str, str | None, str]]:
+def _split_extension(found: Configuration, key: str, value: Value) -> list[tuple[str, str | None, str]]:
     """The parts of an extension, each with name, value and place: from a list, or from the section behind `@`."""
     text = value.text
     if text.startswith("critical,"):
@@ -275,33 +277,33 @@ def _items(found: Configuration, key: str, value: Value) -> list[tuple[str, str 
     return parts
 
 
-def _ca_mark(found: Configuration, extensions: Mapping[str, Value]) -> Value | None:
+def _find_ca_mark(found: Configuration, extensions: Mapping[str, Value]) -> Value | None:
     """The line of a section that says that its certificate is that of a CA."""
     if value := extensions.get("basicConstraints"):
-        for kind, text, place in _items(found, "basicConstraints", value):
+        for kind, text, place in _split_extension(found, "basicConstraints", value):
             if kind == "CA" and text in TRUE:
                 return Value("CA:TRUE", place)
             if (kind == "CA" and text not in FALSE) or kind not in {"CA", "pathlen"}:
                 raise PkiError(f"{place}: basicConstraints = {value.raw}: expected CA:TRUE or CA:FALSE")
     for key, marks in (("keyUsage", CA_USES), ("nsCertType", CA_TYPES)):
         if value := extensions.get(key):
-            for kind, text, place in _items(found, key, value):
+            for kind, text, place in _split_extension(found, key, value):
                 if (mark := text or kind) in marks:
                     return Value(mark, place)
     return None
 
 
-def _profile(found: Configuration, extensions: Mapping[str, Value]) -> str:
+def _read_profile(found: Configuration, extensions: Mapping[str, Value]) -> str:
     """`server` or `client`; a request that says nothing of its purpose is for a server."""
     value = extensions.get("extendedKeyUsage")
     if value is None:
-        kinds = {text or kind for kind, text, _ in _items_of(found, extensions, "nsCertType")}
+        kinds = {text or kind for kind, text, _ in _split_if_present(found, extensions, "nsCertType")}
         if kinds & {"client", "SSL Client"} and not kinds & {"server", "SSL Server"}:
             raise PkiError(
                 f"{extensions['nsCertType'].place}: nsCertType = client is not read", "extendedKeyUsage = clientAuth"
             )
         return "server"
-    meant = {text or kind for kind, text, _ in _items(found, "extendedKeyUsage", value)}
+    meant = {text or kind for kind, text, _ in _split_extension(found, "extendedKeyUsage", value)}
     is_server, is_client = bool(meant & SERVER), bool(meant & CLIENT)
     if meant <= SERVER | CLIENT and is_server != is_client:
         return "server" if is_server else "client"
@@ -316,22 +318,24 @@ def _profile(found: Configuration, extensions: Mapping[str, Value]) -> str:
     raise PkiError(f"{told}; no certificate for {others} is issued here", "take the other purposes out")
 
 
-def _items_of(found: Configuration, extensions: Mapping[str, Value], key: str) -> list[tuple[str, str | None, str]]:
-    return _items(found, key, extensions[key]) if key in extensions else []
+def _split_if_present(
+    found: Configuration, extensions: Mapping[str, Value], key: str
+) -> list[tuple[str, str | None, str]]:
+    return _split_extension(found, key, extensions[key]) if key in extensions else []
 
 
-def _own_names(found: Configuration) -> set[str]:
+def _declared_oids(found: Configuration) -> set[str]:
     """Names that the file itself gives to OIDs: `oid_section`. OpenSSL lets none of them rename an OID that it knows."""
     section = found.get("default", "oid_section")
     return set(found.sections.get(section.raw, {})) if section and section.fault is None else set()
 
 
-def _alternative_names(
+def _read_alternative_names(
     found: Configuration, extensions: Mapping[str, Value], subject: _Subject
 ) -> Iterator[tuple[str, str, str]]:
     """Kind, text and place of each alternative name."""
     faults = list[PkiError]()
-    for key, text, place in _items_of(found, extensions, "subjectAltName"):
+    for key, text, place in _split_if_present(found, extensions, "subjectAltName"):
         kind = key.partition(".")[0]
         if kind not in {"DNS", "IP", "email"}:
             faults.append(PkiError(f"{place}: subjectAltName: {kind}: expected DNS, IP or email"))
@@ -345,10 +349,10 @@ def _alternative_names(
         raise FaultsError.of(faults)
 
 
-def _remarks(found: Configuration, *, named: bool) -> Iterator[Remark]:
+def _find_remarks(found: Configuration, *, named: bool) -> Iterator[CnfRemark]:
     """What somebody may expect of a file and `openssl req -new` does not do."""
     value = found.get("req", "x509_extensions")
-    if value is None or value.fault or _section_named(found, "x509_extensions") is None:
+    if value is None or value.fault or _find_section(found, "x509_extensions") is None:
         return
     section = found.sections[value.raw]
     names = section.get("subjectAltName")
@@ -357,19 +361,19 @@ def _remarks(found: Configuration, *, named: bool) -> Iterator[Remark]:
         what, remedy = f"{place}: the names in it are in no request", f"write req_extensions = {value.raw}"
         if not named:
             raise PkiError(what, remedy)
-        yield Remark(what, f"{remedy}; if that is meant: # deploy-certificate: yes")
+        yield CnfRemark(what, f"{remedy}; if that is meant: # deploy-certificate: yes")
     try:
-        is_ca = _ca_mark(found, section) is not None
+        is_ca = _find_ca_mark(found, section) is not None
     except PkiError:
         return  # which no request uses
     if is_ca:
-        yield Remark(f"{place} describes a CA, and is in no request", "if that is meant: # deploy-certificate: yes")
+        yield CnfRemark(f"{place} describes a CA, and is in no request", "if that is meant: # deploy-certificate: yes")
 
 
 # -- key --------------------------------------------------------------------------------------------------------------
 
 
-def _key(found: Configuration) -> str:
+def _read_key_kind(found: Configuration) -> str:
     curve = found.get("req", "ec_paramgen_curve") or found.get("req", "default_curve")
     if curve and curve.text:
         if curve.text.lower() not in CURVES:

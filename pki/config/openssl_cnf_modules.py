@@ -10,36 +10,40 @@ from pki.common.errors import PkiError
 from pki.config.openssl_cnf_names import ATTRIBUTES, CLIENT, HINT, SERVER, Configuration, Value
 
 NUMBERS = re.compile(r"(?:[01]\.[0-3]?[0-9]|2\.[0-9]+)(?:\.[0-9]+)*")  # an object identifier, X.660 §7.6
-KNOWN = ATTRIBUTES | SERVER | CLIENT
+BUILT_IN_NAMES = ATTRIBUTES | SERVER | CLIENT
 OPTIONS = {"fips_mode", "default_properties"}  # of alg_section
 TRUE = {"yes", "true", "on", "1", "y", "Yes", "True", "TRUE", "YES", "Y", "ON", "On"}
 
 
-def faults(found: Configuration, folder: Path | None) -> Iterator[PkiError]:
+def find_faults(found: Configuration, folder: Path | None) -> Iterator[PkiError]:
     """What OpenSSL 3.0 cannot load; `folder` is that of the file, from which paths are relative."""
-    if (value := _sound(found.get("req", "RANDFILE"))) and folder and (fault := _random_file(folder, value.raw)):
-        yield _refused("RANDFILE", value, fault)
-    if value := _sound(found.get("req", "oid_section")):
-        yield from _section(found, "oid_section", value, _identifiers)
-    if (value := _sound(found.sections["default"].get("openssl_conf"))) and value.raw in found.sections:
+    if (
+        (value := _if_readable(found.get("req", "RANDFILE")))
+        and folder
+        and (fault := _random_file_fault(folder, value.raw))
+    ):
+        yield _refusal("RANDFILE", value, fault)
+    if value := _if_readable(found.get("req", "oid_section")):
+        yield from _check_section(found, "oid_section", value, _check_identifiers)
+    if (value := _if_readable(found.sections["default"].get("openssl_conf"))) and value.raw in found.sections:
         for name, module in found.sections[value.raw].items():
-            yield from _module(found, name, module)
+            yield from _check_module(found, name, module)
 
 
-def _module(found: Configuration, name: str, value: Value) -> Iterator[PkiError]:
+def _check_module(found: Configuration, name: str, value: Value) -> Iterator[PkiError]:
     look = MODULES.get(name.partition(".")[0])
     if value.fault:
         return
     if look is None:
-        yield _refused(name, value, f"there is no module {name}")
+        yield _refusal(name, value, f"there is no module {name}")
     else:
-        yield from _section(found, name, value, look)
+        yield from _check_section(found, name, value, look)
 
 
-Look = Callable[[Configuration, Mapping[str, Value]], Iterator[PkiError]]
+SectionCheck = Callable[[Configuration, Mapping[str, Value]], Iterator[PkiError]]
 
 
-def _section(found: Configuration, name: str, value: Value, look: Look) -> Iterator[PkiError]:
+def _check_section(found: Configuration, name: str, value: Value, look: SectionCheck) -> Iterator[PkiError]:
     """What is wrong with a section that a value names."""
     section = found.sections.get(value.raw)
     if section is None:
@@ -48,65 +52,65 @@ def _section(found: Configuration, name: str, value: Value, look: Look) -> Itera
         yield from look(found, section)
 
 
-def _identifiers(_found: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
+def _check_identifiers(_found: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
     for name, value in section.items():
         if value.fault:
             continue
         if NUMBERS.fullmatch(value.raw) is None:
-            yield _refused(name, value, "expected an object identifier such as 1.3.6.1.4.1.99999.1")
-        elif name in KNOWN or value.raw in KNOWN:
-            yield _refused(name, value, "OpenSSL knows it already")
+            yield _refusal(name, value, "expected an object identifier such as 1.3.6.1.4.1.99999.1")
+        elif name in BUILT_IN_NAMES or value.raw in BUILT_IN_NAMES:
+            yield _refusal(name, value, "OpenSSL knows it already")
 
 
-def _engines(found: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
+def _check_engines(found: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
     for name, value in section.items():
-        yield from _section(found, name, value, _engine)
+        yield from _check_section(found, name, value, _check_engine)
 
 
-def _engine(_found: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
-    value = _sound(section.get("dynamic_path"))
+def _check_engine(_found: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
+    value = _if_readable(section.get("dynamic_path"))
     if value and not Path(value.raw).exists():
-        yield _refused("dynamic_path", value, "there is no such file")
+        yield _refusal("dynamic_path", value, "there is no such file")
 
 
-def _providers(found: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
+def _check_providers(found: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
     """What is activated replaces what OpenSSL activates by itself; before 3.2 any value of `activate` does."""
     active = dict[str, Value]()
     for name, value in section.items():
-        yield from _section(found, name, value, _nothing)
+        yield from _check_section(found, name, value, _check_nothing)
         settings = found.sections.get(value.raw, {})
         if "activate" in settings:
             identity = settings.get("identity")
             active[identity.raw if identity else name] = settings["activate"]
     if active and "default" not in active:
         value = next(iter(active.values()))
-        yield _refused("activate", value, "the provider default is not activated with it, and no key can be made")
+        yield _refusal("activate", value, "the provider default is not activated with it, and no key can be made")
 
 
-def _algorithms(_found: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
+def _check_algorithms(_found: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
     for name, value in section.items():
         if name not in OPTIONS:
-            yield _refused(name, value, f"expected {' or '.join(sorted(OPTIONS))}")
+            yield _refusal(name, value, f"expected {' or '.join(sorted(OPTIONS))}")
         elif value.raw in TRUE if name == "fips_mode" else value.raw.replace(" ", "") == "fips=yes":
-            yield _refused(name, value, "needs the provider fips")
+            yield _refusal(name, value, "needs the provider fips")
 
 
-def _nothing(_found: Configuration, _section: Mapping[str, Value]) -> Iterator[PkiError]:
+def _check_nothing(_found: Configuration, _section: Mapping[str, Value]) -> Iterator[PkiError]:
     return iter(())
 
 
-MODULES: Mapping[str, Look] = {
-    "oid_section": _identifiers,
-    "engines": _engines,
-    "providers": _providers,
-    "alg_section": _algorithms,
-    "ssl_conf": _nothing,
-    "random": _nothing,
-    "stbl_section": _nothing,
+MODULES: Mapping[str, SectionCheck] = {
+    "oid_section": _check_identifiers,
+    "engines": _check_engines,
+    "providers": _check_providers,
+    "alg_section": _check_algorithms,
+    "ssl_conf": _check_nothing,
+    "random": _check_nothing,
+    "stbl_section": _check_nothing,
 }
 
 
-def _random_file(folder: Path, name: str) -> str:
+def _random_file_fault(folder: Path, name: str) -> str:
     """Why OpenSSL cannot write its random bytes at the end, without which it fails."""
     path = folder / name
     if not name or path.is_dir():
@@ -114,9 +118,9 @@ def _random_file(folder: Path, name: str) -> str:
     return "" if path.parent.is_dir() else f"there is no folder {path.parent}"
 
 
-def _sound(value: Value | None) -> Value | None:
+def _if_readable(value: Value | None) -> Value | None:
     return value if value and not value.fault else None
 
 
-def _refused(name: str, value: Value, why: str) -> PkiError:
+def _refusal(name: str, value: Value, why: str) -> PkiError:
     return PkiError(f"{value.place}: {name} = {value.raw}: {why}", HINT)

@@ -73,7 +73,7 @@ TYPES = frozenset(
 BIT_NAMES: Mapping[str, frozenset[str]] = {"keyUsage": KEY_USES, "nsCertType": TYPES}
 
 
-def faults(found: Configuration, extensions: Mapping[str, Value]) -> Iterator[PkiError]:
+def find_faults(found: Configuration, extensions: Mapping[str, Value]) -> Iterator[PkiError]:
     """Values without which OpenSSL makes no request, whether a certificate here has something of them or not."""
     for key, value in found.sections.get("req", {}).items():
         if not value.fault and value.raw and (fault := _setting_fault(key, value.raw)):
@@ -119,7 +119,7 @@ def attribute_fault(kind: str, value: Value) -> PkiError | None:
     return PkiError(f"{value.place}: {kind} = {value.raw}: {expected}", HINT)
 
 
-def insist_on_length(found: Configuration, section: str, key: str, given: Value | None) -> None:
+def require_length(found: Configuration, section: str, key: str, given: Value | None) -> None:
     """Raise PkiError for a default that is shorter or longer than the file itself permits."""
     if given is None or given.fault or not given.raw:
         return

@@ -1,6 +1,6 @@
-"""Each proxy as a program: how it is reloaded, how it learns of revocations, and what a revoked client still can.
+"""The capabilities of each reverse proxy: reload, revocation checks, and the exposure to revoked clients.
 
-What each of them can and cannot do, at length, stands in docs/proxies.md.
+docs/proxies.md describes them in detail.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from pki.config.model import Inventory
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """`unit` is what systemd calls it, empty where the program looks for changes itself.
+class ProxyProgram:
+    """The capabilities of one reverse proxy.
 
-    `learns` says what tells it of revocations, empty where nothing does, and `is_dated` whether that runs out, so that
-    an old one ends by itself. `caveat` is what a revoked client can still do after a reload, empty where that is
-    nothing beyond five minutes.
-    `largest_file` is the size of the largest file that it serves, 0 where any will do. `has_patterns` says whether it can
-    remove headers by a pattern, and so every header that an upstream could take for ours.
+    `unit`: its systemd unit, "" if it detects changes itself. `learns`: what it reads revocations from, "" for none.
+    `is_dated`: whether that source expires, so that an old one ends access. `caveat`: what a revoked client can still do
+    more than five minutes after a reload, "" for nothing. `largest_file`: the largest file that it serves, in bytes, 0
+    for no limit. `has_patterns`: whether it can remove request headers by a pattern.
     """
 
     unit: str
@@ -35,43 +34,50 @@ class Program:
 
     @property
     def reload(self) -> str:
+        """Return the command that reloads the proxy, or "" if it needs none."""
         return f"systemctl reload {self.unit}" if self.unit else ""
 
     @property
     def revokes(self) -> bool:
-        """Whether it can refuse a client before its certificate ends."""
+        """Return whether it can refuse a revoked client before the certificate expires."""
         return bool(self.learns)
 
     def exposure(self, certificates: timedelta) -> str:
-        """What a revoked client can do once the host is up to date; `certificates` is the time that one may live on."""
+        """Return what a revoked client can do on a host that is up to date, or "" for nothing.
+
+        `certificates` is the longest remaining lifetime of a client certificate.
+        """
         if self.revokes:
             return self.caveat
         return f"revoked clients get in until their certificates end, within {in_words(certificates)}: {self.caveat}"
 
     def exposure_unreached(self, crls: timedelta, certificates: timedelta) -> str:
-        """What a client can do that was revoked since the host was last up to date; `crls` is the lifetime of a CRL."""
+        """Return what a client can do that was revoked after the last deployment to a host.
+
+        `crls` is the lifetime of a CRL, `certificates` the longest remaining lifetime of a client certificate.
+        """
         if self.is_dated:
             return f"clients revoked since then get in until its CRLs end, within {in_words(crls)}"
         return f"clients revoked since then get in until their certificates end, within {in_words(certificates)}"
 
 
-PROGRAMS: Mapping[Proxy, Program] = {
-    "nginx": Program("nginx"),
-    "haproxy": Program("haproxy", largest_file=15 * 1024),  # tune.bufsize without tune.maxrewrite
-    "caddy": Program(
+PROGRAMS: Mapping[Proxy, ProxyProgram] = {
+    "nginx": ProxyProgram("nginx"),
+    "haproxy": ProxyProgram("haproxy", largest_file=15 * 1024),  # tune.bufsize without tune.maxrewrite
+    "caddy": ProxyProgram(
         "caddy",
         learns="serial numbers in its configuration",
         caveat="what a revoked client is being sent goes on until it ends, or caddy is restarted",
         is_dated=False,
     ),
-    "apache": Program("apache2", caveat="open connections of a revoked client live on until apache2 is restarted"),
-    "traefik": Program(
+    "apache": ProxyProgram("apache2", caveat="open connections of a revoked client live on until apache2 is restarted"),
+    "traefik": ProxyProgram(
         "", learns="", caveat="traefik reads no CRLs", is_dated=False, serves_files=False, has_patterns=False
     ),
 }
 
 
-def largest_published(said: Inventory) -> int:
-    """The size of the largest file that the publishing host's proxy serves, 0 where any will do."""
-    publisher = said.hosts.get(said.publish.host)
+def largest_published(config: Inventory) -> int:
+    """Return the size in bytes of the largest file that the publishing host's proxy serves, 0 for no limit."""
+    publisher = config.hosts.get(config.publish.host)
     return PROGRAMS[publisher.proxy].largest_file if publisher and publisher.proxy else 0

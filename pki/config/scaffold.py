@@ -1,4 +1,4 @@
-"""A new project: its pki.yaml as a person would write it, and its folder, which appears whole or not at all."""
+"""Create a new project: pki.yaml with comments, templates and README, completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config import loader
 
-WELCOME = re.compile(r"\.git|(README|LICENSE|COPYING)(\.\w+)?", re.IGNORECASE)
+TOLERATED_FILES = re.compile(r"\.git|(README|LICENSE|COPYING)(\.\w+)?", re.IGNORECASE)
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/@-]*(?<! )")
-WORDS = re.compile(r"true|false|yes|no|on|off|y|n|null|[0-9._]+(e[0-9]+)?", re.IGNORECASE)  # of a meaning elsewhere
+WORDS = re.compile(
+    r"true|false|yes|no|on|off|y|n|null|[0-9._]+(e[0-9]+)?", re.IGNORECASE
+)  # which other YAML parsers do not read as text
 
 GITIGNORE = """\
-# What the pipeline makes or holds: never in git
+# Keys, secrets and generated files: never in git
 /ca/
 /ca.before-restore-*/
 /build/
@@ -36,26 +38,26 @@ SECRETS = (
 README = """\
 # {organisation}: certificates
 
-The project of an internal certificate authority, kept alive by doit-pki.
+The project of an internal certificate authority, run by doit-pki.
 
-- `pki.yaml`: what should be. Change it, then `{call} invoke plan`, then `{call} doit`.
-- `templates/`: the files that hosts get, each with a header that says where it goes. They are yours.
-- `ca/`, `secrets.yaml`: keys, passphrases and the ledger. Never in git, never lost: `{call} invoke backup`.
-- `build/`: all else. It may be lost.
+- `pki.yaml`: the configuration. Change it, then run `{command} invoke plan`, then `{command} doit`.
+- `templates/`: the files for hosts, each with a header that names its target. Edit them as you like.
+- `ca/`, `secrets.yaml`: keys, passphrases and the ledger. Never in git; back them up: `{command} invoke backup`.
+- `build/`: everything else. It can be generated again.
 """
 
 
 def check_place(folder: Path, program: Path) -> None:
-    """Raise PkiError when a project cannot be founded in `folder`."""
+    """Raise PkiError if a project cannot be created in `folder`; `program` is the folder of the program."""
     if folder.is_relative_to(program):
         raise PkiError(
-            f"{folder}: lies in the program's own folder, which an upgrade changes",
+            f"{folder}: is in the program's own folder, which an upgrade changes",
             "name another one: ./run invoke init /srv/pki",
         )
     if (folder / "pki.yaml").exists():
-        raise PkiError(f"{folder}/pki.yaml: is there already", "a project is founded once; edit its pki.yaml")
+        raise PkiError(f"{folder}/pki.yaml: exists already", "a project is initialised once; edit its pki.yaml")
     try:
-        others = sorted(path.name for path in folder.iterdir() if not WELCOME.fullmatch(path.name))
+        others = sorted(path.name for path in folder.iterdir() if not TOLERATED_FILES.fullmatch(path.name))
     except FileNotFoundError:
         return
     except OSError as error:
@@ -64,39 +66,39 @@ def check_place(folder: Path, program: Path) -> None:
         raise PkiError(f"{folder}: is not empty: {others[0]}", "name a new folder: ./run invoke init DIR")
 
 
-def found(folder: Path, tree: dict[str, Any], program: Path) -> list[str]:
-    """Put a new project into `folder`; returns the names of what was put there.
+def create_project(folder: Path, tree: dict[str, Any], program: Path) -> list[str]:
+    """Create a new project in `folder`; returns the names of the created files and folders.
 
-    Raises PkiError, and then there is no more than before, when pki.yaml would be wrong or a file cannot be written.
+    Raises PkiError if pki.yaml would be invalid or a file cannot be written; then nothing is created.
     """
     check_place(folder, program)
-    files = contents(folder, tree, program)
-    with tempfile.TemporaryDirectory() as scratch:
-        trial = Path(scratch) / "pki.yaml"
+    files = project_files(folder, tree, program)
+    with tempfile.TemporaryDirectory() as temporary_folder:
+        trial = Path(temporary_folder) / "pki.yaml"
         trial.write_bytes(files["pki.yaml"][0])
         loader.load(trial)
-    made = next((parent for parent in (*reversed(folder.parents), folder) if not parent.exists()), None)
+    new_parent = next((parent for parent in (*reversed(folder.parents), folder) if not parent.exists()), None)
     try:
         filesystem.make_folder(folder)
-        filesystem.write_all({folder / name: kept for name, kept in files.items()})
+        filesystem.write_all({folder / name: content for name, content in files.items()})
     except BaseException as error:
         for name in {name.partition("/")[0] for name in files}:
             shutil.rmtree(folder / name, ignore_errors=True)
             (folder / name).unlink(missing_ok=True)
-        if made:
-            shutil.rmtree(made, ignore_errors=True)
+        if new_parent:
+            shutil.rmtree(new_parent, ignore_errors=True)
         if isinstance(error, OSError):
             raise PkiError(f"{folder}: cannot be written: {error.strerror}", "name another folder") from None
         raise
     return sorted({name.partition("/")[0] for name in files})
 
 
-def contents(folder: Path, tree: dict[str, Any], program: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file of a new project with its mode, by path; pki.yaml, which makes it a project, last."""
-    call = f"PKI_HOME={shlex.quote(str(folder))} {shlex.quote(str(program / 'run'))}"
+def project_files(folder: Path, tree: dict[str, Any], program: Path) -> dict[str, tuple[bytes, int]]:
+    """Return path → content and mode of every file of a new project; pki.yaml is last, because it marks a project."""
+    command = f"PKI_HOME={shlex.quote(str(folder))} {shlex.quote(str(program / 'run'))}"
     texts = {".gitignore": GITIGNORE}
     if not any(path.name.lower().startswith("readme") for path in (folder.iterdir() if folder.is_dir() else ())):
-        texts["README.md"] = README.format(organisation=tree["organisation"], call=call)
+        texts["README.md"] = README.format(organisation=tree["organisation"], command=command)
     return {
         **{
             f"templates/{path.relative_to(program / 'templates')}": (path.read_bytes(), filesystem.PUBLIC)
@@ -105,29 +107,27 @@ def contents(folder: Path, tree: dict[str, Any], program: Path) -> dict[str, tup
         },
         **{name: (text.encode(), filesystem.PUBLIC) for name, text in texts.items()},
         "secrets.yaml": (SECRETS.encode(), filesystem.SECRET),
-        "pki.yaml": (pki_yaml(tree).encode(), filesystem.PUBLIC),
+        "pki.yaml": (render_pki_yaml(tree).encode(), filesystem.PUBLIC),
     }
 
 
 # -- pki.yaml ---------------------------------------------------------------------------------------------------------
 
 
-def pki_yaml(tree: dict[str, Any]) -> str:
-    """The text of pki.yaml that means `tree`, with comments."""
+def render_pki_yaml(tree: dict[str, Any]) -> str:
+    """Return pki.yaml for `tree`, with comments."""
     publish = f"{{url: {_scalar(tree['publish']['url'])}, host: {_scalar(tree['publish']['host'])}}}"
-    sandbox = (
-        "sandbox: true   # a try-out: the first run makes the root, below offline/\n" if tree.get("sandbox") else ""
-    )
+    sandbox = "sandbox: true   # a trial: the first run creates the root, in offline/\n" if tree.get("sandbox") else ""
     return f"""\
-# What should be. Every key and default: docs/inventory.md of doit-pki; for editors: ./run invoke schema
+# The desired state. Every key and default: docs/inventory.md of doit-pki; for editors: ./run invoke schema
 organisation: {_scalar(tree["organisation"])}
-domains: {_list(tree["domains"])}   # every DNS name must lie under one of them; signed into the authorities
-publish: {publish}   # plain http: where CRLs are found; signed into every certificate
+domains: {_list(tree["domains"])}   # every DNS name must be in one of them; signed into the CA certificates
+publish: {publish}   # plain http: the address of CRLs; signed into every certificate
 {sandbox}secrets: secrets.yaml   # or a source for each passphrase; never in git
 
 networks:
 {_lines(_networks(tree))}
-# access: mtls asks for a client's certificate, tls for none
+# access: mtls requires a client certificate, tls does not
 hosts:
 {_lines(_hosts(tree))}
 # one for each person and device: admin@laptop, admin@phone
@@ -146,8 +146,8 @@ def _hosts(tree: dict[str, Any]) -> Iterator[str]:
         yield from (f"    {key}: {_scalar(value)}" for key, value in host.items() if isinstance(value, str))
         if host.get("services"):
             yield "    services:"
-        for service, said in host.get("services", {}).items():
-            yield f"      {_scalar(service)}: {{upstream: {_scalar(said['upstream'])}, access: {_scalar(said['access'])}}}"
+        for service, settings in host.get("services", {}).items():
+            yield f"      {_scalar(service)}: {{upstream: {_scalar(settings['upstream'])}, access: {_scalar(settings['access'])}}}"
 
 
 def _clients(tree: dict[str, Any]) -> Iterator[str]:
@@ -164,6 +164,6 @@ def _list(values: list[str]) -> str:
 
 
 def _scalar(text: str) -> str:
-    """Text as YAML reads it back: plain where that is sure, else in double quotes, as in JSON."""
+    """Return a text as a YAML scalar: plain if every parser reads it as this text, else in double quotes as in JSON."""
     is_plain = PLAIN.fullmatch(text) and (text.count(".") == 3 or not WORDS.fullmatch(text))
     return text if is_plain else json.dumps(text, ensure_ascii=False)

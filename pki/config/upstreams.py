@@ -1,4 +1,4 @@
-"""Upstreams with https: that prove who they are in a way of their own: by a name, a CA, or not at all."""
+"""Verification of https: upstreams for which pki.yaml names a DNS name or a CA, or disables verification."""
 
 from __future__ import annotations
 
@@ -18,83 +18,85 @@ from pki.config.model import Host, Upstream
 
 ARTIFACT = "upstream-ca"
 FOLDER = PurePosixPath("/etc/doit-pki")
-OURS = str(FOLDER / "roots.pem")
-SYSTEM = {"debian": "/etc/ssl/certs/ca-certificates.crt", "rhel": "/etc/pki/tls/certs/ca-bundle.crt"}
+PROJECT_ROOTS = str(FOLDER / "roots.pem")
+SYSTEM_STORES = {"debian": "/etc/ssl/certs/ca-certificates.crt", "rhel": "/etc/pki/tls/certs/ca-bundle.crt"}
 PORTS = {"http": 80, "https": 443}
-PRIVATE = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
-MISTAKES = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+PRIVATE_LABELS = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
+UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
-    """How a proxy verifies an upstream, as templates see it: `name` is sent as SNI too; `ca` is a file on the host."""
+class UpstreamTls:
+    """The verification of an upstream, for templates: `name` is also the SNI; `ca` is the path of a file on the host."""
 
     is_verified: bool
     name: str
     ca: str
 
     def view(self) -> Mapping[str, object]:
+        """Return the values for templates."""
         return {"is_verified": self.is_verified, "name": self.name, "ca": self.ca}
 
 
-def tls_of(host: Host, service: str) -> Tls | None:
-    """How the upstream of a service is verified; None for http:, and where pki.yaml leaves it to the proxy's template."""
+def upstream_tls(host: Host, service: str) -> UpstreamTls | None:
+    """Return how the upstream of a service is verified; None for http:, and if pki.yaml does not configure it."""
     upstream = host.services[service].upstream
     if not is_explicit(upstream):
         return None
     if upstream.verify:
-        return Tls(is_verified=False, name=upstream.name or "", ca="")
+        return UpstreamTls(is_verified=False, name=upstream.name or "", ca="")
     if upstream.ca is None:
-        ca = OURS
+        ca = PROJECT_ROOTS
     elif upstream.ca == "system":
-        ca = next((SYSTEM[store] for store in host.trust if store in SYSTEM), SYSTEM["debian"])
+        ca = next((SYSTEM_STORES[store] for store in host.trust if store in SYSTEM_STORES), SYSTEM_STORES["debian"])
     else:
         ca = str(FOLDER / f"upstream-{service}.pem")
-    return Tls(is_verified=True, name=upstream.name or host_of(upstream), ca=ca)
+    return UpstreamTls(is_verified=True, name=upstream.name or upstream_host(upstream), ca=ca)
 
 
 def is_explicit(upstream: Upstream) -> bool:
-    """Whether pki.yaml says how an upstream proves who it is."""
+    """Return whether pki.yaml configures the verification of an upstream."""
     return bool(upstream.name or upstream.ca or upstream.verify)
 
 
-def host_of(upstream: Upstream) -> str:
+def upstream_host(upstream: Upstream) -> str:
+    """Return the host in the URL of an upstream."""
     return urlsplit(upstream.url).hostname or ""
 
 
-def address_of(upstream: Upstream) -> str:
-    """Host and port, for programs that take no URL."""
+def upstream_host_and_port(upstream: Upstream) -> str:
+    """Return host and port of an upstream, for programs that do not accept a URL."""
     parts = urlsplit(upstream.url)
     return parts.netloc if parts.port else f"{parts.netloc.rstrip(':')}:{PORTS[parts.scheme]}"
 
 
 def ca_files(host: Host) -> Mapping[str, str]:
-    """The file, below the project, that holds the CA of an upstream, by service."""
+    """Return service → file of the project with the CA of its upstream."""
     named = {name: service.upstream.ca for name, service in host.services.items()}
     return {name: ca for name, ca in named.items() if ca is not None and ca != "system"}
 
 
-def faults(upstream: Upstream, proxy: Proxy | None, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What is wrong with what an upstream says, each with its key; `names` are those of the service."""
+def find_faults(upstream: Upstream, proxy: Proxy | None, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the key and message of each fault of an upstream; `names` are those of the service."""
     if not is_explicit(upstream):
         return
     if urlsplit(upstream.url).scheme != "https":
         given = next(key for key in ("verify", "ca", "name") if getattr(upstream, key))
-        yield given, f"{upstream.url} proves nothing about itself: expected https:, or no {given}"
+        yield given, f"{upstream.url} cannot be verified: expected https:, or no {given}"
         return
     if upstream.verify and upstream.ca:
-        yield "verify", "none excludes ca: write one of them"
-    if upstream.ca and not upstream.name and not upstream.verify and not _is_name(host_of(upstream)):
+        yield "verify", "none cannot be combined with ca: write one of them"
+    if upstream.ca and not upstream.name and not upstream.verify and not _is_name(upstream_host(upstream)):
         yield (
             "ca",
-            f"needs name: a DNS name in the certificate of {address_of(upstream)}; to see them: {show(upstream)}",
+            f"needs name: a DNS name in the certificate of {upstream_host_and_port(upstream)}; to see them: {show_command(upstream)}",
         )
-    name = upstream.name or (host_of(upstream) if upstream.ca else "")
-    if proxy == "apache" and name and [name] != list(names) and name != host_of(upstream):
-        port = address_of(upstream).rpartition(":")[2]
+    name = upstream.name or (upstream_host(upstream) if upstream.ca else "")
+    if proxy == "apache" and name and [name] != list(names) and name != upstream_host(upstream):
+        port = upstream_host_and_port(upstream).rpartition(":")[2]
         yield (
             "name",
-            f"apache verifies an upstream by the name in its url: write url: https://{name}:{port}, and let {name} lead there",
+            f"apache verifies an upstream by the name in its url: write url: https://{name}:{port}, and make {name} resolve to it",
         )
 
 
@@ -105,34 +107,34 @@ def _is_name(text: str) -> bool:
         return False
 
 
-def show(upstream: Upstream) -> str:
-    """The command that shows the names in the certificate of an upstream."""
-    return f"openssl s_client -connect {address_of(upstream)} </dev/null | openssl x509 -noout -subject -ext subjectAltName"
+def show_command(upstream: Upstream) -> str:
+    """Return the command that shows the names in the certificate of an upstream."""
+    return f"openssl s_client -connect {upstream_host_and_port(upstream)} </dev/null | openssl x509 -noout -subject -ext subjectAltName"
 
 
-def fetch(upstream: Upstream, file: str) -> str:
-    """The command that writes the certificate of an upstream into a file."""
-    return f"openssl s_client -connect {address_of(upstream)} </dev/null | openssl x509 >{file}"
+def fetch_command(upstream: Upstream, file: str) -> str:
+    """Return the command that writes the certificate of an upstream to a file."""
+    return f"openssl s_client -connect {upstream_host_and_port(upstream)} </dev/null | openssl x509 >{file}"
 
 
-def certificates(data: bytes | None, file: str) -> bytes:
-    """The certificates of a file of CAs, PEM or DER, as PEM.
+def read_ca_certificates(data: bytes | None, file: str) -> bytes:
+    """Return the certificates of a PEM or DER file of CAs as PEM.
 
-    Raises PkiError where it holds none, or a private key, or none that is signed by itself: programs with OpenSSL
-    verify a certificate up to such a one.
+    Raises PkiError if it has no certificate, contains a private key, or has no self-signed certificate: OpenSSL builds
+    a chain up to a self-signed certificate.
     """
-    hint = f"put the certificate of the CA that signed the upstream's there, or the upstream's own where it signed itself: {file}"
+    hint = f"write the certificate of the CA that signed the upstream's certificate, or the upstream's own if it is self-signed, to {file}"
     if data is None:
-        raise PkiError(f"{file}: is not there", hint)
-    if any(True for _ in sections(data, *PRIVATE)):
-        raise PkiError(f"{file}: holds a private key", f"copy the certificates alone: openssl x509 -in {file}")
+        raise PkiError(f"{file}: does not exist", hint)
+    if any(True for _ in sections(data, *PRIVATE_LABELS)):
+        raise PkiError(f"{file}: contains a private key", f"copy the certificates alone: openssl x509 -in {file}")
     try:
-        found = [x509.load_pem_x509_certificate(one.whole) for one in sections(data, "CERTIFICATE")]
-        found = found or [x509.load_der_x509_certificate(data)]
-        is_whole = any(one.subject == one.issuer for one in found)
-    except MISTAKES:
-        raise PkiError(f"{file}: holds no certificate that can be read", hint) from None
-    if not is_whole:
-        issuer = found[-1].issuer.rfc4514_string()
-        raise PkiError(f"{file}: holds no certificate that signed itself: that of {issuer} is missing", hint)
-    return b"".join(one.public_bytes(Encoding.PEM) for one in found)
+        certificates = [x509.load_pem_x509_certificate(one.whole) for one in sections(data, "CERTIFICATE")]
+        certificates = certificates or [x509.load_der_x509_certificate(data)]
+        has_self_signed = any(one.subject == one.issuer for one in certificates)
+    except UNREADABLE:
+        raise PkiError(f"{file}: contains no readable certificate", hint) from None
+    if not has_self_signed:
+        issuer = certificates[-1].issuer.rfc4514_string()
+        raise PkiError(f"{file}: contains no self-signed certificate: that of {issuer} is missing", hint)
+    return b"".join(one.public_bytes(Encoding.PEM) for one in certificates)

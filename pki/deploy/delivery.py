@@ -14,7 +14,7 @@ from typing import Protocol
 from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
-from pki.config.fields import is_within
+from pki.config.fields import is_in_window
 from pki.config.identifiers import ArtifactId
 from pki.deploy import installed_crls, preflight, verification
 from pki.deploy import receipt as receipts
@@ -230,7 +230,7 @@ class Delivery:
 
     def may_change(self, now: datetime) -> bool:
         """Whether the host's window is open, in the local time of this machine."""
-        return not self.window or is_within(now.astimezone().time(), self.window)
+        return not self.window or is_in_window(now.astimezone().time(), self.window)
 
     def is_urgent(self, now: datetime) -> bool:
         """Whether something on the host runs out before the window would open again, or a revocation must get there."""

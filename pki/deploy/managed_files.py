@@ -29,7 +29,7 @@ CA_HOST = DEFAULTS["deploy-hosts"]
 FIX_HEADER = "fix the header, then: ./run doit"
 OTHERS = (".conf", ".cfg", ".cnf")  # whatever the case of their letters; a *.cnf declares a certificate by itself
 COMMENT = re.compile(r"^\s*(#)(?!.*\{[%#]).*?(\\?\r?)$")
-UNDECLARED = openssl_cnf.Remark(
+UNDECLARED = openssl_cnf.CnfRemark(
     "has a section [ req ], and declares no certificate",
     "write # deploy-certificate: yes into its header, or: no",
 )
@@ -68,7 +68,7 @@ class ManagedFile:
     reads: frozenset[str] = frozenset()
     artifacts: frozenset[str] = frozenset()
     request: openssl_cnf.Request | None = None
-    remarks: tuple[openssl_cnf.Remark, ...] = ()
+    remarks: tuple[openssl_cnf.CnfRemark, ...] = ()
     fault: PkiError | None = None
 
     def header(self, name: str) -> str:
@@ -253,30 +253,30 @@ class Reader:
             faults.append(PkiError(f"templates/{source.name}: {bug.message}", bug.hint))
         return replace(file, fault=FaultsError.of(faults)) if faults else file
 
-    def _request(self, file: ManagedFile, text: str) -> openssl_cnf.Reading:
+    def _request(self, file: ManagedFile, text: str) -> openssl_cnf.RequestReading:
         """The leaf that a file declares, and what there is to say of it. Raises PkiError with all that is wrong."""
         said, shown = file.headers.get(CERTIFICATE), f"templates/{file.name}"
         if not file.is_request:
             is_other = not said and file.may_declare and openssl_cnf.is_request(text)
-            return openssl_cnf.Reading(None, (UNDECLARED,) if is_other else ())
+            return openssl_cnf.RequestReading(None, (UNDECLARED,) if is_other else ())
         found = openssl_cnf_syntax.Configuration()
-        if openssl_cnf.is_request(text) or openssl_cnf.takes_in(text):
+        if openssl_cnf.is_request(text) or openssl_cnf.has_include(text):
             body = self._rendered_body(file, text) if "{{" in text or "{%" in text or "{#" in text else text
             found = openssl_cnf_syntax.parse(body, shown, partial(taken_in, self._folder, file.name))
         if "req" not in found.sections:
             if said:
                 raise PkiError(f"{file.place(CERTIFICATE)}: there is no section [ req ]", "take the header out")
-            return openssl_cnf.Reading(None)
-        reading = openssl_cnf.read(found, shown, (self._folder / file.name).parent)
+            return openssl_cnf.RequestReading(None)
+        reading = openssl_cnf.read_request(found, shown, (self._folder / file.name).parent)
         return reading._replace(remarks=()) if said and reading.request else reading
 
-    def _cut_out(self, file: ManagedFile, text: str) -> Iterator[openssl_cnf.Remark]:
+    def _cut_out(self, file: ManagedFile, text: str) -> Iterator[openssl_cnf.CnfRemark]:
         """What comments of the template may take out of a file by mistake."""
         for lines in (
             template_delimiters.cut_out(text, self.templates.lex) if "deploy-artifact" not in file.headers else ()
         ):
             what = f"line {lines}: {{# begins a comment of the template: all up to #}} is left out"
-            yield openssl_cnf.Remark(what, template_delimiters.MEANT)
+            yield openssl_cnf.CnfRemark(what, template_delimiters.MEANT)
 
     def _rendered_body(self, file: ManagedFile, text: str) -> str:
         """The text from which names are read: rendered with `inventory`; as it is where it needs more than that.

@@ -330,7 +330,7 @@ def _sources(release_spec: ReleaseSpec, managed: ManagedFile, artifact: str) -> 
 def _content(path: Path, artifact: str) -> bytes:
     content, kind = filesystem.read(path), ArtifactId.parse(artifact).kind
     if kind == upstreams.ARTIFACT:
-        return upstreams.certificates(content, str(path))
+        return upstreams.read_ca_certificates(content, str(path))
     if content is None:
         raise PkiError(f"{artifact} is not there yet", "./run doit")
     if kind == "key-pkcs1" and (content := pkcs1_pem(content)) is None:

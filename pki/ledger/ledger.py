@@ -51,7 +51,7 @@ from pki.ledger.types import (
     Issued,
     Recovered,
 )
-from pki.x509.revocation import REASONS, Entry
+from pki.x509.revocation import REASONS, CrlEntry
 
 ASKED_ONE_BY_ONE = 500  # serial numbers in one statement; with more of them, reading every row is quicker
 
@@ -211,7 +211,7 @@ class SqlLedger:
         self._database.begin_again()
 
     def record_entries(
-        self, entries: Collection[Entry], *, issuer: str, until: datetime, source: str, at: datetime
+        self, entries: Collection[CrlEntry], *, issuer: str, until: datetime, source: str, at: datetime
     ) -> tuple[int, ...]:
         """Record revocations that another ledger knew and this one does not; returns their serial numbers.
 
@@ -292,7 +292,7 @@ class SqlLedger:
         with self._database.reading() as db:
             return frozenset(int(serial, 16) for serial in (db.execute(query).scalar() or "").split())
 
-    def revoked(self, issuer: str, still_valid_at: datetime, *, only: Collection[int] | None = None) -> list[Entry]:
+    def revoked(self, issuer: str, still_valid_at: datetime, *, only: Collection[int] | None = None) -> list[CrlEntry]:
         """What belongs on a CRL of `issuer`: revocations of certificates that had not expired at the given time.
 
         Of `only` these serial numbers, where they are given.
@@ -309,7 +309,7 @@ class SqlLedger:
         with self._database.reading() as db:
             rows = db.execute(query).all()
             dates = {at: instant(at) for _, at, _ in rows}
-            found = [Entry(int(serial, 16), dates[at], text_of(reason)) for serial, at, reason in rows]
+            found = [CrlEntry(int(serial, 16), dates[at], text_of(reason)) for serial, at, reason in rows]
         return found if only is None else [entry for entry in found if entry.serial in only]
 
     def has_issuance_records(self, issuer: str) -> bool:

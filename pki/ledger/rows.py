@@ -16,7 +16,7 @@ from pki.config.identifiers import ArtifactId, GenerationName
 from pki.ledger.types import IssuanceRecords, Issued
 from pki.x509.keys import key_fingerprint
 from pki.x509.pem_encoding import pem_of
-from pki.x509.revocation import OLD_REASONS
+from pki.x509.revocation import IMPORTED_REASONS
 
 Row = dict[str, Any]
 
@@ -131,7 +131,7 @@ def reason_of(entry: x509.RevokedCertificate) -> str:
         reason = str(entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value)
     except (x509.ExtensionNotFound, ValueError):
         return "unspecified"
-    return reason if reason in OLD_REASONS else "unspecified"
+    return reason if reason in IMPORTED_REASONS else "unspecified"
 
 
 def number_of(crl: x509.CertificateRevocationList) -> int:

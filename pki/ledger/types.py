@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from pki.common.remedies import in_project
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 
 ACCEPTED = "ledger-accepted"
 DECISIONS = (
@@ -215,7 +215,7 @@ class Ledger(Protocol):
     ) -> Recovered: ...
 
     def record_entries(
-        self, entries: Collection[Entry], *, issuer: str, until: datetime, source: str, at: datetime
+        self, entries: Collection[CrlEntry], *, issuer: str, until: datetime, source: str, at: datetime
     ) -> tuple[int, ...]: ...
 
     def certificates(
@@ -249,7 +249,9 @@ class Ledger(Protocol):
 
     def ended_serials(self, before: datetime) -> frozenset[int]: ...
 
-    def revoked(self, issuer: str, still_valid_at: datetime, *, only: Collection[int] | None = None) -> list[Entry]: ...
+    def revoked(
+        self, issuer: str, still_valid_at: datetime, *, only: Collection[int] | None = None
+    ) -> list[CrlEntry]: ...
 
     def last_crl(self, issuer: str, *, begun: datetime | None = None) -> tuple[int, datetime] | None: ...
 

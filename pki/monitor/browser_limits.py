@@ -13,7 +13,7 @@ from pki.monitor.check_result import named
 from pki.pipeline.desired_state import Note
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
-from pki.x509.device_requests import requested_key
+from pki.x509.device_requests import read_unverified_key
 from pki.x509.keys import key_kind
 
 REFUSED = "ed25519"  # Chrome, Firefox and Safari offer no such signature in the handshake (RFC 8446 §4.2.3)
@@ -38,5 +38,5 @@ def _kind(project: Project, leaf: Leaf) -> str:
     if leaf.request is None:
         return leaf.key
     with suppress(PkiError):  # which its certificate tells
-        return key_kind(requested_key(filesystem.read(project.store.home / leaf.request) or b"", leaf.request))
+        return key_kind(read_unverified_key(filesystem.read(project.store.home / leaf.request) or b"", leaf.request))
     return ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pki.common import filesystem
 from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Host, Leaf
-from pki.config.proxies import PROGRAMS, Program
+from pki.config.proxies import PROGRAMS, ProxyProgram
 from pki.ledger.types import Issued
 from pki.project.project import Project
 
@@ -24,7 +24,7 @@ class Use:
     services: tuple[str, ...]
 
     @property
-    def program(self) -> Program | None:
+    def program(self) -> ProxyProgram | None:
         return PROGRAMS[self.host.proxy] if self.host.proxy else None
 
     def __str__(self) -> str:

@@ -114,7 +114,7 @@ def crl(project: Project, plan: Plan, generation: str) -> Iterator[Line]:
     if data is None:
         yield "state", "is not there: ./run doit"
         return
-    found = canonical.crl(data, Encoding.DER)
+    found = canonical.read_crl(data, Encoding.DER)
     if found is None:
         yield "state", f"is damaged: ./run doit crl:{generation}"
         return

@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common import filesystem
-from pki.config.proxies import Program
+from pki.config.proxies import ProxyProgram
 from pki.deploy import access, verification
 from pki.deploy.access import Session
 from pki.deploy.delivery import Delivery
@@ -49,7 +49,7 @@ class CheckedEndpoint:
     """One service of one host; `was_open` and `session` say what the identity that is to be revoked found before."""
 
     delivery: Delivery
-    program: Program
+    program: ProxyProgram
     endpoint: Endpoint
     prober: Prober
     was_open: bool = False
@@ -183,7 +183,7 @@ class Witness:
             return f"the old CRL holds there, at the latest until {self._old_list_ends:%Y-%m-%d %H:%M} UTC"
         return f"nothing ends what it has before the certificate itself ends, on {self._end:%Y-%m-%d}"
 
-    def _weakness(self, program: Program) -> str:
+    def _weakness(self, program: ProxyProgram) -> str:
         return "" if program.revokes else f"lets it in until it ends on {self._end:%Y-%m-%d}: {program.caveat}"
 
     def _server_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool, kept: bool) -> Observation:
@@ -219,7 +219,7 @@ class Witness:
 
 
 def _next_update(der: bytes | None) -> datetime | None:
-    found = canonical.crl(der, Encoding.DER) if der else None
+    found = canonical.read_crl(der, Encoding.DER) if der else None
     return None if found is None else found.next_update_utc
 
 

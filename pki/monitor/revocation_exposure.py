@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from pki.common.durations import at_least
 from pki.config.identifiers import ArtifactId
-from pki.config.proxies import PROGRAMS, Program
+from pki.config.proxies import PROGRAMS, ProxyProgram
 from pki.deploy.delivery import Delivery
 from pki.pipeline.desired_state import Note
 from pki.pipeline.plan import Plan
@@ -66,12 +66,12 @@ def certificates(project: Project) -> timedelta:
     return at_least(max(timedelta(), min(left, project.inventory.profiles.client.lifetime)))
 
 
-def _unreached(project: Project, program: Program) -> str:
+def _unreached(project: Project, program: ProxyProgram) -> str:
     crls = project.inventory.authorities.client.crl.lifetime
     return program.exposure_unreached(crls, timedelta() if program.is_dated else certificates(project))
 
 
-def _program(project: Project, delivery: Delivery) -> Program | None:
+def _program(project: Project, delivery: Delivery) -> ProxyProgram | None:
     """The proxy of a host that lets clients in by their certificates."""
     host = project.inventory.hosts.get(delivery.host)
     if host is None or host.proxy is None or all(service.access != "mtls" for service in host.services.values()):

@@ -37,7 +37,7 @@ def notes(project: Project) -> Iterator[Note]:
         text = f"not verified (verify: none), so whoever is between proxy and upstream reads and changes everything: {shown}"
         _, service, one = found[0]
         file = f"upstreams/{service}.pem"
-        fetch = f"mkdir -p {in_project('upstreams')}; {upstreams.fetch(one, in_project(file))}"
+        fetch = f"mkdir -p {in_project('upstreams')}; {upstreams.fetch_command(one, in_project(file))}"
         remedy = f"{fetch}; compare it on the device; then ca: {file} in place of verify: none"
         yield Note("upstreams", text, remedy)
     yield from _ending(project)
@@ -62,7 +62,7 @@ def _ending(project: Project) -> Iterator[Note]:
             whose = named([f"{service} on {name}" for name, service in users[file]])
             host_name, service = users[file][0]
             text = f"a certificate in it {verb} on {moment:%Y-%m-%d}, and then its upstream is refused: {whose}"
-            remedy = f"renew it on the device, then: {upstreams.fetch(project.inventory.hosts[host_name].services[service].upstream, in_project(file))}"
+            remedy = f"renew it on the device, then: {upstreams.fetch_command(project.inventory.hosts[host_name].services[service].upstream, in_project(file))}"
             yield Note(file, text, remedy)
 
 
@@ -74,7 +74,7 @@ def _ends(project: Project, files: list[str]) -> dict[str, int]:
         kept = {}
         for file, path in zip(files, paths, strict=True):
             with suppress(PkiError):  # which the release tells
-                found = x509.load_pem_x509_certificates(upstreams.certificates(filesystem.read(path), file))
+                found = x509.load_pem_x509_certificates(upstreams.read_ca_certificates(filesystem.read(path), file))
                 kept[file] = min(int(one.not_valid_after_utc.timestamp()) for one in found)
         project.cache.remember("upstreams", known, paths, kept)
     return kept

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pki.common.reasons import Outcome, Reason, Verb, Why
-from pki.config.identifiers import ArtifactId
+from pki.config.identifiers import ArtifactId, GenerationName
 from pki.deploy import receipt
 from pki.deploy.folder import FolderTransport
 from pki.project.project import Project
@@ -42,9 +42,19 @@ def _leftovers(project: Project, known: set[ArtifactId], leaves: set[str]) -> It
         store.receipt("x").parent, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in known
     )
     generations = {one.name for one in known if one.kind == "crl"}
-    yield from _unknown(store.build / "crl", lambda name: name.rpartition(".")[0] in {*generations, "bundle-client"})
+    yield from _unknown(store.build / "crl", lambda name: _is_crl(project, name.rpartition(".")[0], generations))
     trust = {"roots", "client-ca", "client-chain", "index", *generations}
     yield from _unknown(store.build / "trust", lambda name: name.rpartition(".")[0] in trust)
+
+
+def _is_crl(project: Project, name: str, generations: set[str]) -> bool:
+    """Whether a CRL stays: also that of a CA which `ca/` lacks, as after an older copy of it was put back.
+
+    It alone may know what was revoked; `ceremony.accept` records it once it knows the CA.
+    """
+    found = GenerationName.parse(name)
+    is_lost = found.number > 0 and found not in project.store.generations(found.authority)
+    return name in generations or name == "bundle-client" or is_lost
 
 
 def _unknown(folder: Path, is_known: Callable[[str], bool]) -> Iterator[Path]:

@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 
 from pki.common.errors import PkiError, of_any
 from pki.config import openssl_cnf
-from pki.config.error_messages import dotted
+from pki.config.error_messages import dotted_path
 from pki.config.fields import (
     KeyKind,
     ProfileName,
@@ -28,11 +28,11 @@ from pki.config.leaf_certificates import (
     is_test_name,
     is_within_domains,
     name_fault,
-    names_of,
+    new_name_registry,
     renew_before,
 )
 from pki.config.model import Inventory, Leaf
-from pki.config.name_claims import Claim, Conflict, Key, Names, Place
+from pki.config.name_claims import Claim, Conflict, Key, NameRegistry, Place
 from pki.deploy.managed_files import Library, ManagedFile
 
 
@@ -83,7 +83,7 @@ def request_leaves(
             faults[one.file.name] = fault
         else:
             leaves[one.leaf.name] = one.leaf
-            names.take(one.claims)
+            names.add(one.claims)
     files = tuple(replace(file, fault=faults[file.name]) if file.name in faults else file for file in library.files)
     return Declared(replace(library, files=files), tuple(leaves.values()))
 
@@ -101,26 +101,26 @@ def _in_order(found: list[_Declaration], holders: Callable[[], Collection[tuple[
 # -- whose names they are ---------------------------------------------------------------------------------------------
 
 
-def _taken(said: Inventory, found: list[_Declaration]) -> Names:
+def _taken(said: Inventory, found: list[_Declaration]) -> NameRegistry:
     """The names of pki.yaml that matter here."""
-    names = names_of(said)
+    names = new_name_registry(said)
     wanted = {claim.key for one in found for claim in one.claims}
     servers = {name for kind, name in wanted if kind == "server"}
     if any(is_address(name) for name in servers):
-        names.take(claim for claim in address_claims(said) if claim.name in servers)
+        names.add(claim for claim in address_claims(said) if claim.name in servers)
     if servers:
-        names.take(host_claims(said, servers))
+        names.add(host_claims(said, servers))
     clients = (name for kind, name in wanted if kind == "client" and name in said.clients)
-    names.take(Claim("client", name, f"clients.{name}", ("clients", name)) for name in clients)
+    names.add(Claim("client", name, f"clients.{name}", ("clients", name)) for name in clients)
     return names
 
 
-def _fault(said: Inventory, one: _Declaration, names: Names, line: Callable[[Place], str]) -> PkiError | None:
+def _fault(said: Inventory, one: _Declaration, names: NameRegistry, line: Callable[[Place], str]) -> PkiError | None:
     """Everything that is wrong with the names of a declaration, beside those that others have."""
     conflicts = names.conflicts(one.claims)
     parts = [_conflict(conflict, line) for conflict in conflicts]
     for claim in one.claims:
-        held = any(len(other.place) > 1 for other in names.holding(claim))
+        held = any(len(other.place) > 1 for other in names.claims_on(claim))
         if claim.kind == "server" and claim.name.startswith("*.") and not held:
             parts.append(f"{_place(claim.place)}: {claim.name}: no host of pki.yaml has this wildcard")
     if not parts:
@@ -144,7 +144,7 @@ def _conflict(conflict: Conflict, line: Callable[[Place], str]) -> str:
 
 
 def _place(place: Place, line: Callable[[Place], str] = lambda _: "") -> str:
-    return f"{dotted(place)[:-2]}{line(place) if len(place) > 1 else ''}"
+    return f"{dotted_path(place)[:-2]}{line(place) if len(place) > 1 else ''}"
 
 
 # -- what one file says -----------------------------------------------------------------------------------------------

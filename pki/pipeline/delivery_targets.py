@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.errors import PkiError
-from pki.config.fields import jump_of
+from pki.config.fields import parse_jump_host
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.leaf_certificates import CANARY, PROBE, is_address, leaf_name, service_names
 from pki.config.model import Host
@@ -92,7 +92,7 @@ class Outlook:
     def canary(self) -> int:
         """The serial number of the canary; 0 while there is none."""
         path = self.prober.canary
-        held = canonical.first_certificate(filesystem.read(path) or b"") if path else None
+        held = canonical.read_first_certificate(filesystem.read(path) or b"") if path else None
         return held.serial_number if held is not None else 0
 
 
@@ -275,7 +275,9 @@ def _issued(outlook: Outlook, name: str, ends: Sequence[Endpoint]) -> dict[str, 
     world, found = outlook.world, dict[str, Expectation]()
     for one in ends:
         leaf = world.leaves.get(leaf_name(name, "mtls" if one.access == "mtls" else "tls"))
-        held = canonical.first_certificate(filesystem.read(world.project.store.bundle(leaf)) or b"") if leaf else None
+        held = (
+            canonical.read_first_certificate(filesystem.read(world.project.store.bundle(leaf)) or b"") if leaf else None
+        )
         if held is not None:  # one that is damaged is told by the look at certificates
             found[one.name] = Expectation(fingerprint(held.public_bytes(Encoding.DER)), revokes=bool(outlook.canary))
     return found
@@ -285,7 +287,7 @@ def jump_way(project: Project, host: Host) -> Way | None:
     """How the jump host is reached that a host's services lie behind: by pki.yaml, else as ssh itself knows it."""
     if not host.jump:
         return None
-    user, name, port = jump_of(host.jump)
+    user, name, port = parse_jump_host(host.jump)
     known = project.inventory.hosts.get(name)
     found = way(project, name, known or Host(network=host.network))
     return replace(found, user=user or found.user, port=port or found.port)

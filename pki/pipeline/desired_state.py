@@ -41,7 +41,7 @@ from pki.pipeline.cnf_certificates import request_leaves
 from pki.pipeline.template_context import Generations, Revoked, Said, TooLarge
 from pki.project.project import Project
 from pki.x509 import canonical
-from pki.x509.name_constraints import Permitted
+from pki.x509.name_constraints import PermittedNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class World:
         for leaf in (*ours.values(), *declared.leaves):
             ca = project.issuing(leaf.authority)
             constrained = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
-            refused = [n for n in constrained if ca and not Permitted.by(ca.certificate).admits(n.lower())]
+            refused = [n for n in constrained if ca and not PermittedNames.of_ca(ca.certificate).permits(n.lower())]
             leaves[leaf.name] = leaf
             if ca and refused:
                 notes.append(_needs_ceremony(leaf.artifact, list(dict.fromkeys(refused)), ca.name))
@@ -115,7 +115,7 @@ class World:
         serials = set[int]()
         for name, leaf in self.leaves.items() if self.project.withheld else ():
             if ArtifactId("cert", name) in self.project.withheld:
-                held = canonical.first_certificate(filesystem.read(self.project.store.bundle(leaf)) or b"")
+                held = canonical.read_first_certificate(filesystem.read(self.project.store.bundle(leaf)) or b"")
                 if held is not None:  # one that is missing or damaged is on no host because of us
                     serials.add(held.serial_number)
         return frozenset(serials)
@@ -228,8 +228,8 @@ class World:
                 "name": service_name,
                 "names": service_names(self.project.inventory, host, service_name),
                 "upstream": service.upstream.url,
-                "upstream_address": upstreams.address_of(service.upstream),
-                "upstream_tls": tls.view() if (tls := upstreams.tls_of(host, service_name)) else None,
+                "upstream_address": upstreams.upstream_host_and_port(service.upstream),
+                "upstream_tls": tls.view() if (tls := upstreams.upstream_tls(host, service_name)) else None,
                 "access": service.access,
                 "upgrades": service.upgrades,
                 "leaf": leaf_name(name, service.access),
@@ -318,8 +318,8 @@ def _breadth(names: Sequence[str]) -> float:
 def domain_of_clients(project: Project) -> str:
     """The first domain below which the present client authority may name anything; empty while there is none."""
     issuer = project.issuing("client")
-    permitted = Permitted.by(issuer.certificate) if issuer else None
-    return next((one for one in project.inventory.domains if permitted is None or permitted.admits(one)), "")
+    permitted = PermittedNames.of_ca(issuer.certificate) if issuer else None
+    return next((one for one in project.inventory.domains if permitted is None or permitted.permits(one)), "")
 
 
 def _line(project: Project, place: Place) -> str:
@@ -335,7 +335,7 @@ def _has_clients(host: Host | None) -> bool:
 def _permitted_hosts(project: Project, notes: list[Note]) -> tuple[dict[str, Host], dict[str, Leaf]]:
     """Hosts without the services and names that wait for a ceremony, and the leaves of hosts and clients."""
     said, server = project.inventory, project.issuing("server")
-    permitted = Permitted.by(server.certificate) if server else None
+    permitted = PermittedNames.of_ca(server.certificate) if server else None
     hosts: dict[str, Host] = {}
     leaves: dict[str, Leaf] = {}
     for name, host in said.hosts.items():
@@ -352,19 +352,21 @@ def _permitted_hosts(project: Project, notes: list[Note]) -> tuple[dict[str, Hos
     return hosts, leaves
 
 
-def _permitted_host(said: Inventory, name: str, host: Host, permitted: Permitted, ca: str, notes: list[Note]) -> Host:
+def _permitted_host(
+    said: Inventory, name: str, host: Host, permitted: PermittedNames, ca: str, notes: list[Note]
+) -> Host:
     """The host without the services and names that the present intermediate does not permit."""
-    refused = [n for n in host.names if not permitted.admits(n)]
+    refused = [n for n in host.names if not permitted.permits(n)]
     services = {}
     for service_name, service in host.services.items():
-        lacking = [n for n in service_names(said, host, service_name) if not permitted.admits(n)]
+        lacking = [n for n in service_names(said, host, service_name) if not permitted.permits(n)]
         refused += lacking
         if not lacking:
             services[service_name] = service
     if not refused:
         return host
     notes.append(_needs_ceremony(ArtifactId("host", name), refused, ca))
-    names = tuple(n for n in host.names if permitted.admits(n))
+    names = tuple(n for n in host.names if permitted.permits(n))
     return host.model_copy(update={"services": services, "names": names})
 
 

@@ -14,7 +14,7 @@ from pki.config.upstreams import ARTIFACT
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.desired_state import World
 from pki.project.project import Project
-from pki.x509.pem_encoding import pem
+from pki.x509.pem_encoding import encode_pem
 
 
 def faults(world: World, artifact: str) -> list[Reason]:
@@ -61,7 +61,7 @@ def _is_crl(project: Project, generation: str, data: bytes | None, *, is_pem: bo
     der = filesystem.read(project.store.crl(generation))
     if der is None or crls.signed_crl(project, generation, der, again=True) is None:
         return False
-    return data == (pem("X509 CRL", der) if is_pem else der)
+    return data == (encode_pem("X509 CRL", der) if is_pem else der)
 
 
 def _expected(project: Project, artifact: str) -> dict[str, bytes]:

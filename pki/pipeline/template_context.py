@@ -14,7 +14,7 @@ from pki.common import filesystem
 from pki.common.cache import signature, token
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
-from pki.config.model import Inventory, Noun
+from pki.config.model import Inventory, StrictModel
 from pki.deploy.release import Shared
 from pki.project.project import Project
 from pki.x509 import canonical
@@ -24,11 +24,11 @@ from pki.x509 import canonical
 class View:
     """A part of pki.yaml as templates see it: its fields and properties, and none of its methods."""
 
-    _part: Noun
+    _part: StrictModel
 
     def __getattr__(self, name: str) -> Any:
         part, kinds = self._part, type(self._part).__mro__
-        is_property = any(isinstance(vars(kind).get(name), property) for kind in kinds if issubclass(kind, Noun))
+        is_property = any(isinstance(vars(kind).get(name), property) for kind in kinds if issubclass(kind, StrictModel))
         if not is_property and name not in {**type(part).model_fields, **(part.model_extra or {})}:
             raise AttributeError(f"{type(part).__name__!r} object has no attribute {name!r}")
         return _viewed(getattr(part, name))
@@ -38,7 +38,7 @@ class View:
 
 
 def _viewed(value: object) -> object:
-    if isinstance(value, Noun):
+    if isinstance(value, StrictModel):
         return View(value)
     if isinstance(value, dict):
         return {key: _viewed(one) for key, one in value.items()}
@@ -127,7 +127,7 @@ def _entries(file: str) -> Iterable[x509.RevokedCertificate]:
     if (data := filesystem.read(file)) is None:
         return ()
     try:
-        if (crl := canonical.crl(data, Encoding.DER)) is not None:
+        if (crl := canonical.read_crl(data, Encoding.DER)) is not None:
             return list(crl)
     except canonical.UNREADABLE:
         pass

@@ -142,6 +142,6 @@ def _wrong_with(data: bytes | None) -> str:
     """What is wrong with the file of an encrypted key, as a word; "" for nothing that can be seen without its passphrase."""
     if data is None:
         return "missing"
-    if canonical.key(data):
+    if canonical.read_key(data):
         return "not encrypted"
     return "" if is_whole(data) and canonical.is_encrypted_key(data) else "damaged"

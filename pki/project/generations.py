@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from pki.config.fields import SANDBOX
 from pki.config.identifiers import GenerationName
 from pki.x509 import canonical
 from pki.x509.certificate_signing import ca_public_key
+from pki.x509.name_constraints import PermittedNames
 
 CALLED_BY = (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)  # in this order
 PUT_BACK = f"put it back from a backup: {RESTORE}"
@@ -40,6 +42,19 @@ class Generation:
     @property
     def authority(self) -> str:
         return self.name.authority
+
+    @property
+    def not_before(self) -> datetime:
+        return self.certificate.not_valid_before_utc
+
+    @property
+    def not_after(self) -> datetime:
+        return self.certificate.not_valid_after_utc
+
+    @property
+    def permitted(self) -> PermittedNames:
+        """What the name constraints of an intermediate permit."""
+        return PermittedNames.of_ca(self.certificate)
 
     @property
     def common_name(self) -> str:
@@ -81,7 +96,7 @@ def read_certificate(data: bytes, shown: str, *, is_ours: bool = True) -> x509.C
 
     Raises PkiError for anything else.
     """
-    found = canonical.certificate(data) if is_ours else None
+    found = canonical.read_certificate(data) if is_ours else None
     if found is None:
         try:
             found = x509.load_pem_x509_certificate(data)
@@ -108,10 +123,20 @@ class PresignedCrl(NamedTuple):
     crl: x509.CertificateRevocationList
     serials: frozenset[int]
 
+    @property
+    def this_update(self) -> datetime:
+        return self.crl.last_update_utc
+
+    @property
+    def next_update(self) -> datetime:
+        end = self.crl.next_update_utc
+        assert end is not None, "read_presigned_crl returns none without it"
+        return end
+
 
 def read_presigned_crl(data: bytes, path: Path, issuer: Generation) -> PresignedCrl | None:
     """A pre-signed CRL as its file holds it; None if it is damaged, or not signed by `issuer`."""
-    crl = canonical.crl(data, Encoding.PEM)
+    crl = canonical.read_crl(data, Encoding.PEM)
     if crl is None or not canonical.is_signed_by(crl, ca_public_key(issuer.certificate)) or crl.next_update_utc is None:
         return None
     return PresignedCrl(int(path.stem), crl, frozenset(one.serial_number for one in crl))

@@ -15,13 +15,20 @@ from cryptography.x509.oid import NameOID
 
 from pki.common import filesystem, pem
 from pki.common.errors import PkiError
-from pki.common.remedies import RESTORE
+from pki.common.remedies import RESTORE, Place, Remedy, here
 from pki.config.fields import CA_NAME, SANDBOX
 from pki.config.identifiers import GenerationName
 from pki.config.model import Inventory
 from pki.project.layout import BEFORE_RESTORE, RESTORING, Store
 
 GENERATION = re.compile(r"(root|server|client)-[0-9]+")
+NUMBERED = "DIR/response-NNNN"
+HAND_OUT = Remedy(
+    "sh run invoke ceremony.sign DIR/ceremonies/NNNN/request.yaml --vault DIR --output DIR",
+    Place.OFFLINE,
+    before="with its highest NNNN, ",
+)
+ACCEPT = here("invoke", "ceremony.accept", NUMBERED, placeholders=[NUMBERED])
 DEPLOYED = {"ssh", "local", "ansible"}  # transports of receipts from real hosts
 
 
@@ -101,9 +108,17 @@ def refusal(missing: tuple[MissingRoot, ...], inventory: Inventory, project: Sto
         text = f"{_listed(missing)} is missing: {missing[0].evidence} shows it, and {there}"
     if inventory.sandbox:
         text += "; sandbox: true is refused"
+    hint = str(RESTORE)
+    if has_named_root(inventory, project):
+        hint += f"\nwhere no backup has it, the vault has: {HAND_OUT}; then: {ACCEPT}"
     return PkiError(
-        text, f"{RESTORE}\nto start again with a new CA, remove these in a copy: {_removed(inventory, project)}"
+        text, f"{hint}\nto start again with a new CA, remove these in a copy: {_removed(inventory, project)}"
     )
+
+
+def has_named_root(inventory: Inventory, project: Store) -> bool:
+    """Whether `ca/` contains a root that pki.yaml names."""
+    return any(_fingerprint_of(project, name) in inventory.roots for name in project.generations("root"))
 
 
 def _listed(missing: tuple[MissingRoot, ...] | list[MissingRoot]) -> str:

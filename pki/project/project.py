@@ -30,7 +30,7 @@ from pki.project.cross_certificates import vouching
 from pki.project.generations import Generation, PresignedCrl, damaged, is_copy, read_certificate, read_presigned_crl
 from pki.project.layout import Store
 from pki.project.ledger_view import LedgerView
-from pki.project.missing_roots import MissingRoot, find_missing, receipts, refusal
+from pki.project.missing_roots import MissingRoot, find_missing, has_named_root, receipts, refusal
 from pki.project.safe_directories import insist_on_owner
 from pki.project.secrets import Passphrases
 from pki.x509 import canonical
@@ -62,7 +62,7 @@ class Project(LedgerView):
         path, cache = home / "pki.yaml", Cache(home, now)
         data = loader.read(path)
         known = hashlib.sha256(data).hexdigest()  # the whole cache knows the code
-        said = loader.sound(tree) if (tree := cache.recall("pki.yaml", known)) is not None else None
+        said = loader.parse_valid(tree) if (tree := cache.recall("pki.yaml", known)) is not None else None
         if said is None:
             said, tree = loader.load_with_tree(path, data)
             cache.remember("pki.yaml", known, [], tree)
@@ -90,6 +90,11 @@ class Project(LedgerView):
             self.cache.remember("roots of real hosts", "", [folder], kept)
         return tuple(MissingRoot(*one) for one in kept)
 
+    @property
+    def is_older(self) -> bool:
+        """Whether `ca/` is from before its newest root: it contains one that pki.yaml names, and lacks another."""
+        return not self.inventory.sandbox and bool(self.missing_roots) and has_named_root(self.inventory, self.store)
+
     def _recovered_roots(self) -> set[str]:
         found = set[str]()
         for name in self.store.generations("root"):
@@ -108,7 +113,16 @@ class Project(LedgerView):
                     "take sandbox: true out of pki.yaml; a sandbox needs a folder of its own: ./run invoke init DIR",
                 )
 
+    def expect_roots(self) -> None:
+        """Go on although roots are missing: a response that brings all of them is about to be filed."""
+        self.__dict__["missing_roots"] = ()
+        self.look_again_at_ledger()
+
     # -- authorities --
+
+    def generations(self, authority: str) -> list[GenerationName]:
+        """Return the names of an authority's generations that have a certificate, oldest first."""
+        return self.store.generations(authority)
 
     def existing(self, name: str) -> Generation:
         """A generation that is known to be there."""
@@ -280,6 +294,10 @@ class Project(LedgerView):
                 [presigned_crl for presigned_crl in read.values() if presigned_crl],
             )
         return kept[1]
+
+    def has_lost_crls(self, root: str) -> bool:
+        """Return whether a pre-signed CRL of a root is damaged."""
+        return len(self.presigned_crls(root)) != len(self.store.presigned_crls(root))
 
     @cached_property
     def keys(self) -> Keys:

@@ -20,7 +20,7 @@ from pki.common.child_processes import withheld, withhold
 from pki.common.errors import PkiError, exposed
 from pki.common.remedies import RESTORE
 from pki.common.terminal import ask_secretly
-from pki.config.model import Secrets, Source
+from pki.config.model import Secrets, SecretSource
 from pki.project.layout import Store
 
 EXPECTED = f"expected lines such as server-1: PASSPHRASE; if it is damaged: {RESTORE}"
@@ -46,7 +46,7 @@ class Passphrases:
         self._store = project
         self._said = said
         self._file = project.home / said.file
-        self._fetched: dict[Source, str | PkiError] = {}
+        self._fetched: dict[SecretSource, str | PkiError] = {}
         self._turn = threading.Lock()
         self._process = os.getpid()
         withhold(source.env for source in said.named.values() if source.env)
@@ -54,7 +54,7 @@ class Passphrases:
     def source_of(self, name: str) -> str:
         """What messages call the source of a passphrase."""
         source = self._said.source(name)
-        return source.said if source else self._said.file
+        return source.description if source else self._said.file
 
     def file_of(self, name: str) -> Path | None:
         """The file that holds a passphrase; None where its source is no file."""
@@ -76,7 +76,7 @@ class Passphrases:
         """The passphrases that may open the key called `name`, the likely one first; none when nobody has one."""
         source = self._said.source(name)
         if source:
-            return [Passphrase(self._fetch(name, source), source.said)]
+            return [Passphrase(self._fetch(name, source), source.description)]
         kept = self.kept()
         return [Passphrase(kept[key], self._said.file) for key in (name, name + NEW) if key in kept]
 
@@ -169,7 +169,7 @@ class Passphrases:
 
     # -- other sources --
 
-    def _fetch(self, name: str, source: Source) -> str:
+    def _fetch(self, name: str, source: SecretSource) -> str:
         with self._turn:
             if source not in self._fetched:
                 try:
@@ -181,7 +181,7 @@ class Passphrases:
             raise PkiError(found.message, found.hint, found.code, about=found.about)
         return found
 
-    def _ask(self, name: str, source: Source) -> str:
+    def _ask(self, name: str, source: SecretSource) -> str:
         if source.env:
             data = withheld(source.env)
         elif source.credential:
@@ -201,12 +201,12 @@ class Passphrases:
         try:
             line = data.decode().partition("\n")[0].rstrip("\r")
         except UnicodeDecodeError:
-            raise PkiError(f"{source.said}: is not UTF-8 text") from None
+            raise PkiError(f"{source.description}: is not UTF-8 text") from None
         if not line:
-            raise PkiError(f"{source.said}: holds no passphrase for {name}", "pki.yaml names it under secrets")
+            raise PkiError(f"{source.description}: holds no passphrase for {name}", "pki.yaml names it under secrets")
         return line
 
-    def _from_descriptor(self, source: Source) -> bytes:
+    def _from_descriptor(self, source: SecretSource) -> bytes:
         assert source.fd is not None
         try:
             if stat.S_ISREG(os.fstat(source.fd).st_mode):
@@ -215,10 +215,12 @@ class Passphrases:
             with os.fdopen(os.dup(source.fd), "rb") as stream:
                 return stream.readline()
         except OSError as error:
-            raise PkiError(f"{source.said}: cannot be read: {error.strerror}", f"open it: … {source.fd}<FILE") from None
+            raise PkiError(
+                f"{source.description}: cannot be read: {error.strerror}", f"open it: … {source.fd}<FILE"
+            ) from None
 
     def _typed(self, name: str) -> str:
-        self._is_alone(Source(prompt="true"))
+        self._is_alone(SecretSource(prompt="true"))
         typed = ask_secretly(f"passphrase of {name}: ")
         if typed is None:
             raise PkiError(
@@ -227,10 +229,10 @@ class Passphrases:
             )
         return typed
 
-    def _is_alone(self, source: Source) -> None:
+    def _is_alone(self, source: SecretSource) -> None:
         if os.getpid() != self._process:
             raise PkiError(
-                f"{source.said}: can be read only once, and doit -n works in several processes",
+                f"{source.description}: can be read only once, and doit -n works in several processes",
                 "run doit without -n, or name another source under secrets in pki.yaml",
             )
 
@@ -252,18 +254,18 @@ def _private(path: Path, shown: str) -> bytes | None:
     return data
 
 
-def _credential(source: Source) -> bytes:
+def _credential(source: SecretSource) -> bytes:
     folder, name = os.environ.get("CREDENTIALS_DIRECTORY"), source.credential
     remedy = f"start it from a systemd unit with LoadCredential={name}:FILE"
     if not folder:
-        raise PkiError(f"{source.said}: CREDENTIALS_DIRECTORY is not set", remedy)
+        raise PkiError(f"{source.description}: CREDENTIALS_DIRECTORY is not set", remedy)
     data = filesystem.read(Path(folder) / str(name))
     if data is None:
-        raise PkiError(f"{source.said}: the systemd unit has no such credential", remedy)
+        raise PkiError(f"{source.description}: the systemd unit has no such credential", remedy)
     return data
 
 
-def _output(source: Source, home: Path) -> bytes:
+def _output(source: SecretSource, home: Path) -> bytes:
     """What a command says. Its standard output is in no message, whatever happens."""
     words = shlex.split(source.command or "")
     try:
@@ -277,7 +279,7 @@ def _output(source: Source, home: Path) -> bytes:
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise PkiError(f"{source.said}: cannot be started: {reason}", f"is {words[0]} installed?") from None
+        raise PkiError(f"{source.description}: cannot be started: {reason}", f"is {words[0]} installed?") from None
     with process:
         try:
             said, complaint = process.communicate(timeout=PATIENCE)
@@ -285,10 +287,12 @@ def _output(source: Source, home: Path) -> bytes:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # with all that it started, which may hold its output open
             if isinstance(error, subprocess.TimeoutExpired):
-                raise PkiError(f"{source.said}: did not answer within {PATIENCE} seconds", "try it by hand") from None
+                raise PkiError(
+                    f"{source.description}: did not answer within {PATIENCE} seconds", "try it by hand"
+                ) from None
             raise
     if process.returncode:
         words_said = " ".join(complaint.decode(errors="replace").split())[-300:]
         why = f": {''.join(c for c in words_said if c.isprintable())}" if words_said else ""
-        raise PkiError(f"{source.said}: failed with exit status {process.returncode}{why}", "try it by hand")
+        raise PkiError(f"{source.description}: failed with exit status {process.returncode}{why}", "try it by hand")
     return said

@@ -9,7 +9,7 @@ from datetime import time, timedelta
 from pathlib import Path
 
 from pki.common.errors import PkiError
-from pki.config.fields import is_within
+from pki.config.fields import is_in_window
 from pki.config.model import Inventory
 
 USUAL = ("06:00",)
@@ -94,4 +94,4 @@ def missed(said: Inventory, times: tuple[str, ...], delay: timedelta = timedelta
 def _meets(moment: time, delay: timedelta, window: str) -> bool:
     minutes = moment.hour * 60 + moment.minute + delay // timedelta(minutes=1)
     last = time(minutes // 60 % 24, minutes % 60)
-    return is_within(moment, window) and is_within(last, window)
+    return is_in_window(moment, window) and is_in_window(last, window)

@@ -56,10 +56,12 @@ def _secrets(errand: Errand, *, by_systemd: bool) -> Iterator[Note]:
         where = f"secrets.{name}"
         if source.prompt or source.fd is not None or source.env:
             yield Note(
-                where, f"{source.said} has nothing to say to a run that nobody started", f"another source: {DOCS}"
+                where,
+                f"{source.description} has nothing to say to a run that nobody started",
+                f"another source: {DOCS}",
             )
         elif source.credential and not by_systemd:
-            yield Note(where, f"{source.said} is there under systemd only", "--systemd, or another source")
+            yield Note(where, f"{source.description} is there under systemd only", "--systemd, or another source")
     for name in errand.credentials if by_systemd else ():
         if not (systemd.SEALED / name).exists() and not (systemd.OPEN / name).exists():
             seal = f"systemd-ask-password -n | systemd-creds encrypt --name={name} - {systemd.SEALED / name}"

@@ -1,1 +1,1 @@
-"""Keys, certificates and CRLs in memory: no files of a project, no clock."""
+"""Create, sign, read and check keys, certificates and CRLs in memory. Opens no file of a project, reads no clock."""

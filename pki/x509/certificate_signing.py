@@ -1,6 +1,6 @@
-"""Keys, requests, certificates and CRLs made in memory: no files, no clock.
+"""Draft, sign and verify certificates (RFC 5280 §4) in memory.
 
-Dates are timezone-aware UTC in whole seconds. Whatever is signed is read back and verified before it is returned,
+Dates are timezone-aware UTC in whole seconds. Each certificate is verified against its issuer before it is returned,
 because the builder of `cryptography` checks almost nothing.
 """
 
@@ -25,61 +25,74 @@ SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """A CA that can sign: its certificate as parsed, and its key."""
+    """A CA that can sign: its parsed certificate and its private key."""
 
     certificate: x509.Certificate
     key: PrivateKey
 
 
-# -- keys -------------------------------------------------------------------------------------------------------------
-
-
-# -- certificates -----------------------------------------------------------------------------------------------------
-
-
-def subject(organisation: str, common_name: str) -> x509.Name:
+def subject_name(organisation: str, common_name: str) -> x509.Name:
+    """Return the subject O=`organisation`, CN=`common_name`; without a CN if `common_name` is empty."""
     attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation)]
     if common_name:
         attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
     return x509.Name(attributes)
 
 
-def validity(now: datetime, lifetime: timedelta, issuer: x509.Certificate | None) -> tuple[datetime, datetime]:
-    """The dates notBefore and notAfter, both inclusive: back-dated, never outside the issuer's own."""
+def validity_dates(now: datetime, lifetime: timedelta, issuer: x509.Certificate | None) -> tuple[datetime, datetime]:
+    """Return notBefore and notAfter of a certificate that is issued `now`.
+
+    Both dates are inclusive (RFC 5280 §4.1.2.5). notBefore is back-dated for hosts with slow clocks; both dates are
+    within the validity of `issuer` (None for a root).
+    """
+    dates = (issuer.not_valid_before_utc, issuer.not_valid_after_utc) if issuer is not None else None
+    return validity_dates_within(now, lifetime, dates)
+
+
+def validity_dates_within(
+    now: datetime, lifetime: timedelta, issuer: tuple[datetime, datetime] | None
+) -> tuple[datetime, datetime]:
+    """Return notBefore and notAfter as `validity_dates` does, given only the dates of the issuer."""
     start = now - backdate(lifetime)
     if issuer is not None:
-        start = max(start, issuer.not_valid_before_utc)
+        start = max(start, issuer[0])
     end = start + lifetime - SECOND
-    return start, min(end, issuer.not_valid_after_utc) if issuer is not None else end
+    return start, min(end, issuer[1]) if issuer is not None else end
 
 
-def certificate(
+def sign_certificate(
     name: x509.Name,
     public_key: CertificatePublicKeyTypes,
     dates: tuple[datetime, datetime],
     extensions: Extensions,
     issuer: Issuer | PrivateKey,
 ) -> x509.Certificate:
-    """Sign one certificate. `issuer` is a CA, or the subject's own private key for a root.
+    """Sign one certificate.
 
-    Raises PkiError when the result does not verify against its issuer.
+    `dates` are notBefore and notAfter, both inclusive. `issuer` is a CA, or the private key of the subject for a root.
+    Raises PkiError if the result does not verify against its issuer.
     """
     parent = issuer.certificate if isinstance(issuer, Issuer) else None
     signing_key = issuer.key if isinstance(issuer, Issuer) else issuer
-    draft = certificate_draft(name, public_key, dates, extensions, parent)
+    draft = draft_certificate(name, public_key, dates, extensions, parent)
     signed = draft.sign(signing_key, signature_hash(signing_key))
-    verify_issued(signed, parent or signed)
+    verify_certificate(signed, parent or signed)
     return signed
 
 
-def certificate_draft(
+def draft_certificate(
     name: x509.Name,
     public_key: CertificatePublicKeyTypes,
     dates: tuple[datetime, datetime],
     extensions: Extensions,
     parent: x509.Certificate | None,
 ) -> x509.CertificateBuilder:
-    """Everything of a certificate but its signature, under a fresh serial number; a root has no `parent`."""
+    """Return an unsigned certificate with a random serial number; `parent` is None for a root.
+
+    RFC 5280 §4.1.2.2: the serial number is positive and has at most 20 octets; CA/B BR 7.1: at least 64 random bits.
+    RFC 5280 §4.1.2.4: the issuer is byte for byte the subject of the parent, so it is never rebuilt from text.
+    RFC 5280 §4.2.1.1 and §4.2.1.2: the key identifiers are never critical; a root needs no authority key identifier.
+    """
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -97,8 +110,8 @@ def certificate_draft(
     return builder
 
 
-def verify_issued(signed: x509.Certificate, issuer: x509.Certificate) -> None:
-    """Raise PkiError unless `signed` bears the issuer's signature and its extensions can be read."""
+def verify_certificate(signed: x509.Certificate, issuer: x509.Certificate) -> None:
+    """Raise PkiError unless `issuer` signed the certificate and its extensions can be parsed (RFC 5280 §6.1.3)."""
     try:
         signed.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):
@@ -109,21 +122,24 @@ def verify_issued(signed: x509.Certificate, issuer: x509.Certificate) -> None:
 
 
 def key_identifier(ca: x509.Certificate) -> bytes:
+    """Return the subject key identifier of a CA (RFC 5280 §4.2.1.2). Raises x509.ExtensionNotFound without one."""
     return ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
 
 
 def authority_key_identifier(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """The key identifier only: issuer and serial would tie the leaf to one certificate of its CA."""
+    """Return the extension that names the key of `ca` (RFC 5280 §4.2.1.1).
+
+    It contains the key identifier only: issuer and serial number would tie the leaf to one certificate of its CA, and a
+    cross-certificate for the same key would no longer match.
+    """
     return x509.AuthorityKeyIdentifier(key_identifier(ca), None, None)
-
-
-# -- CRLs -------------------------------------------------------------------------------------------------------------
 
 
 def ca_public_key(
     ca: x509.Certificate,
 ) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey:
+    """Return the public key of a CA. Raises PkiError for a kind of key that cannot verify a CRL."""
     key = ca.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey):
-        raise PkiError(f"{ca.subject.rfc4514_string()}: a key of kind {key_kind(key)} signs no CRLs")
+        raise PkiError(f"{ca.subject.rfc4514_string()}: a key of kind {key_kind(key)} cannot sign CRLs")
     return key

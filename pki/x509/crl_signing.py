@@ -1,4 +1,4 @@
-"""CRLs in memory (RFC 5280 §5): drafted, signed, verified."""
+"""Draft, sign and verify CRLs (RFC 5280 §5) in memory."""
 
 from __future__ import annotations
 
@@ -11,41 +11,44 @@ from cryptography import x509
 from pki.common.errors import PkiError
 from pki.x509.certificate_signing import Issuer, authority_key_identifier, ca_public_key
 from pki.x509.keys import signature_hash
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 
 
-def crl(
+def sign_crl(
     issuer: Issuer,
     number: int,
     this_update: datetime,
     next_update: datetime,
-    entries: Iterable[Entry],
-    kept: Sequence[x509.RevokedCertificate] = (),
+    entries: Iterable[CrlEntry],
+    unchanged: Sequence[x509.RevokedCertificate] = (),
 ) -> x509.CertificateRevocationList:
-    """Sign one CRL. Raises PkiError when the result does not verify against its issuer.
+    """Sign one CRL with its `number` and dates (UTC, whole seconds).
 
-    `kept` are entries of an earlier one of the issuer's own: they are not built again.
+    `unchanged` are parsed entries of the issuer's previous CRL; reusing them is faster than building them again.
+    Raises PkiError if the result does not verify against its issuer.
     """
-    draft = crl_draft(issuer.certificate, number, this_update, next_update, entries, kept)
+    draft = draft_crl(issuer.certificate, number, this_update, next_update, entries, unchanged)
     signed = draft.sign(issuer.key, signature_hash(issuer.key))
     verify_crl(signed, issuer.certificate)
     return signed
 
 
-def crl_draft(
+def draft_crl(
     ca: x509.Certificate,
     number: int,
     this_update: datetime,
     next_update: datetime,
-    entries: Iterable[Entry],
-    kept: Sequence[x509.RevokedCertificate] = (),
+    entries: Iterable[CrlEntry],
+    unchanged: Sequence[x509.RevokedCertificate] = (),
 ) -> x509.CertificateRevocationListBuilder:
-    """Everything of a CRL but its signature: AKI, number, nextUpdate, no issuing distribution point.
+    """Return an unsigned CRL.
 
-    NSS refuses a CRL with a critical issuing distribution point. An adopted CA without an SKI leaves nothing to name.
+    RFC 5280 §5.1.2.5: nextUpdate is always present. §5.2.1: the authority key identifier is present, unless an adopted
+    CA has no subject key identifier. §5.2.3: the CRL number only rises, and is not critical. §5.2.5: there is no issuing
+    distribution point; it would be critical, and NSS refuses a CRL with a critical one.
     """
     draft = (
-        x509.CertificateRevocationListBuilder(revoked_certificates=[*kept, *_revoked(entries)])
+        x509.CertificateRevocationListBuilder(revoked_certificates=[*unchanged, *_revoked(entries)])
         .issuer_name(ca.subject)
         .last_update(this_update)
         .next_update(next_update)
@@ -56,26 +59,27 @@ def crl_draft(
 
 
 def verify_crl(signed: x509.CertificateRevocationList, ca: x509.Certificate) -> None:
-    """Raise PkiError unless `signed` bears the signature of `ca`."""
+    """Raise PkiError unless `ca` issued and signed the CRL (RFC 5280 §6.3.3 (b) and (g))."""
     if signed.issuer != ca.subject or not signed.is_signature_valid(ca_public_key(ca)):
         raise PkiError(f"{ca.subject.rfc4514_string()}: the signing key does not belong to the CA's certificate")
 
 
-def _revoked(entries: Iterable[Entry]) -> list[x509.RevokedCertificate]:
-    """The entries of a CRL; what is the same for each reason, and from one entry to the next, is built once."""
-    begun: dict[str, x509.RevokedCertificateBuilder] = {}
-    found, last, dated = list[x509.RevokedCertificate](), None, x509.RevokedCertificateBuilder()
+def _revoked(entries: Iterable[CrlEntry]) -> list[x509.RevokedCertificate]:
+    """Build the entries of a CRL. Shares the builder of equal reasons and dates, which makes a large CRL faster."""
+    by_reason: dict[str, x509.RevokedCertificateBuilder] = {}
+    revoked, last, dated = list[x509.RevokedCertificate](), None, x509.RevokedCertificateBuilder()
     for entry in entries:
         if last is None or (last.reason, last.revoked_at) != (entry.reason, entry.revoked_at):
-            if entry.reason not in begun:
-                begun[entry.reason] = _reasoned(entry.reason)
-            dated = begun[entry.reason].revocation_date(entry.revoked_at)
-        found.append(dated.serial_number(entry.serial).build())
+            if entry.reason not in by_reason:
+                by_reason[entry.reason] = _reasoned(entry.reason)
+            dated = by_reason[entry.reason].revocation_date(entry.revoked_at)
+        revoked.append(dated.serial_number(entry.serial).build())
         last = entry
-    return found
+    return revoked
 
 
 def _reasoned(reason: str) -> x509.RevokedCertificateBuilder:
+    """Return a builder with the reason (RFC 5280 §5.3.1: not critical, and absent if it is `unspecified`)."""
     builder = x509.RevokedCertificateBuilder()
     if reason == x509.ReasonFlags.unspecified.value:
         return builder

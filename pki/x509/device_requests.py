@@ -1,7 +1,7 @@
-"""Certificate requests that devices made: the public key, which is all that is taken of them.
+"""Read the public key of a certificate request (RFC 2986) that a device made. Nothing else of the request is used.
 
-Devices write DER, UTF-16, version numbers that no standard has (HP printers), and signatures with SHA-1 or MD5. The
-signature only says that the device has the key: nothing is trusted because of it, so an old hash does no harm.
+Devices write DER, UTF-16, version numbers that no standard defines (HP printers), and signatures with SHA-1 or MD5. The
+signature only proves that the device has the private key, so an old hash is no risk.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from pki.common.errors import PkiError
 from pki.common.pem import sections
 from pki.x509.canonical import UNREADABLE
-from pki.x509.keys import insist_on_usable
+from pki.x509.keys import require_certifiable_key
 
 LABELS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 OTHERS = {b"PRIVATE KEY-----": "a private key", b"BEGIN CERTIFICATE-----": "a certificate", b"PUBLIC KEY-----": "a key"}
@@ -25,10 +25,11 @@ SEQUENCE, INTEGER = 0x30, 0x02
 MAKE_AGAIN = "make the request again on the device: openssl req -new -key KEY -out REQUEST"
 
 
-def device_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
-    """The public key of a request, PEM or DER, whose own signature verifies; `name` is what messages call the file.
+def read_device_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
+    """Return the public key of a PEM or DER request after verifying the request's signature.
 
-    Raises PkiError, also for a key of a kind or size that is not certified.
+    `name` is the name of the file in messages. Raises PkiError if the request cannot be read, its signature does not
+    verify, or its key is of a kind or size that this program does not certify.
     """
     request, version, key = _read(data, name)
     try:
@@ -38,17 +39,17 @@ def device_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
     except UnsupportedAlgorithm:
         oid = request.signature_algorithm_oid.dotted_string
         raise PkiError(f"{name}: the request's signature cannot be checked: algorithm {oid}", MAKE_AGAIN) from None
-    insist_on_usable(key, name)
+    require_certifiable_key(key, name)
     return key
 
 
-def requested_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
-    """The public key of a request, whatever its signature. Raises PkiError where it cannot be read."""
+def read_unverified_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
+    """Return the public key of a request without verifying its signature. Raises PkiError if it cannot be read."""
     return _read(data, name)[2]
 
 
 def _read(data: bytes, name: str) -> tuple[x509.CertificateSigningRequest, int, CertificatePublicKeyTypes]:
-    """The request as if it had version 1, which is the only one (RFC 2986 §4.1); its version number; its key."""
+    """Return the request with its version set to 0 (v1, the only one: RFC 2986 §4.1), its own version, and its key."""
     der = bytearray(_der(data, name))
     try:
         place = _version_place(der)
@@ -61,7 +62,7 @@ def _read(data: bytes, name: str) -> tuple[x509.CertificateSigningRequest, int, 
 
 
 def _der(data: bytes, name: str) -> bytes:
-    """The DER of a file that holds it, or a PEM section of it, in any encoding that has a byte order mark or NULs."""
+    """Return the DER of a request in DER, or in PEM as UTF-8 or UTF-16. Raises PkiError for anything else."""
     for mark, encoding in BYTE_ORDER_MARKS.items():
         if data.startswith(mark):
             data = data.decode(encoding, errors="replace").encode()
@@ -80,7 +81,7 @@ def _der(data: bytes, name: str) -> bytes:
 
 
 def _version_place(der: bytearray) -> int:
-    """Where the number of the version is: the first value of the first of two nested sequences (RFC 2986 §4.2)."""
+    """Return the offset of the version number: the first value in the inner one of two sequences (RFC 2986 §4.2)."""
     place = 0
     for _ in range(2):
         if der[place] != SEQUENCE:
@@ -92,7 +93,7 @@ def _version_place(der: bytearray) -> int:
 
 
 def _verify(request: x509.CertificateSigningRequest, version: int, key: CertificatePublicKeyTypes) -> None:
-    """Raise InvalidSignature unless a request bears the signature of its key, over the version that it was signed with."""
+    """Raise InvalidSignature unless `key` signed the request with its own version number."""
     signed, signature = bytearray(request.tbs_certrequest_bytes), request.signature
     signed[2 + (signed[1] & 0x7F if signed[1] & 0x80 else 0) + 2] = version
     message = bytes(signed)

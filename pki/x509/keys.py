@@ -1,4 +1,4 @@
-"""Private and public keys in memory: made, encoded, opened, told apart."""
+"""Generate, encode, decrypt and identify keys in memory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.remedies import RESTORE
-from pki.x509.pem_encoding import pem
+from pki.x509.pem_encoding import encode_pem
 from pki.x509.pkcs8 import encrypted_der
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 
 def new_key(kind: str) -> PrivateKey:
-    """A fresh private key; `kind` as pki.yaml writes it: ec-p256, ec-p384, ed25519, rsa-2048 to rsa-4096."""
+    """Generate a private key; `kind` is as in pki.yaml: ec-p256, ec-p384, ed25519, rsa-2048 to rsa-4096."""
     if kind == "ed25519":
         return ed25519.Ed25519PrivateKey.generate()
     if kind.startswith("rsa-"):
@@ -26,7 +26,7 @@ def new_key(kind: str) -> PrivateKey:
 
 
 def key_kind(key: CertificatePublicKeyTypes | PrivateKey) -> str:
-    """`ec-p256`, `rsa-2048`, `ed25519`: the inverse of `new_key`, for public and private keys."""
+    """Return the kind of a public or private key as pki.yaml names it, such as `ec-p256`, `rsa-2048` or `ed25519`."""
     if isinstance(key, ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey):
         name = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}.get(key.curve.name, key.curve.name)
         return f"ec-{name}"
@@ -38,13 +38,17 @@ def key_kind(key: CertificatePublicKeyTypes | PrivateKey) -> str:
 
 
 def private_pem(key: PrivateKey) -> bytes:
+    """Return the unencrypted key as PKCS#8 PEM (RFC 5958)."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
 def pkcs1_pem(data: bytes) -> bytes | None:
-    """An RSA key from PKCS#8 as `BEGIN RSA PRIVATE KEY` (RFC 8017, appendix A.1.2), which some devices need; None for another."""
+    """Convert a PKCS#8 RSA key to `BEGIN RSA PRIVATE KEY` (RFC 8017 §A.1.2), which some devices need.
+
+    Returns None for a key of another kind.
+    """
     key = serialization.load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=True)
     form = serialization.PrivateFormat.TraditionalOpenSSL
     is_rsa = isinstance(key, rsa.RSAPrivateKey)
@@ -52,11 +56,16 @@ def pkcs1_pem(data: bytes) -> bytes | None:
 
 
 def encrypted_pem(key: PrivateKey, passphrase: str) -> bytes:
-    return pem("ENCRYPTED PRIVATE KEY", encrypted_der(key, passphrase))
+    """Return the key as encrypted PKCS#8 PEM (see `pkcs8.encrypted_der`)."""
+    return encode_pem("ENCRYPTED PRIVATE KEY", encrypted_der(key, passphrase))
 
 
 def open_key(data: bytes, passphrase: str | None, name: str, source: str) -> PrivateKey:
-    """A private key from PEM; `name` is what messages call it, `source` where its passphrase comes from."""
+    """Return the private key of a PEM file, decrypted with `passphrase` if it is encrypted.
+
+    `name` is the name of the key in messages, `source` is where the passphrase comes from. Raises PkiError; its code is
+    KEY_NOT_OPENED if the passphrase is missing or wrong.
+    """
     try:
         key = serialization.load_pem_private_key(data, passphrase.encode() if passphrase else None)
     except TypeError:
@@ -76,18 +85,22 @@ def open_key(data: bytes, passphrase: str | None, name: str, source: str) -> Pri
 
 
 def public_der(key: CertificatePublicKeyTypes) -> bytes:
+    """Return the SubjectPublicKeyInfo of the key in DER (RFC 5280 §4.1.2.7)."""
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def key_fingerprint(key: CertificatePublicKeyTypes) -> str:
-    """SHA-256 of the SubjectPublicKeyInfo, as hex."""
+    """Return the SHA-256 of the SubjectPublicKeyInfo (RFC 5280 §4.1.2.7) in hexadecimal."""
     digest = hashes.Hash(hashes.SHA256())
     digest.update(public_der(key))
     return digest.finalize().hex()
 
 
-def request_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
-    """The public key of a certificate request whose own signature holds; nothing else in it is believed."""
+def read_request_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
+    """Return the public key of a PEM certificate request (RFC 2986); nothing else in the request is used.
+
+    Raises PkiError if the request cannot be read, its signature does not verify, or the key is not certifiable.
+    """
     try:
         request = x509.load_pem_x509_csr(data)
         valid = request.is_signature_valid
@@ -96,12 +109,12 @@ def request_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
         raise PkiError(f"{name}: not a PEM certificate request: {error}") from None
     if not valid:
         raise PkiError(f"{name}: the request's signature does not verify", "make the request again on the device")
-    insist_on_usable(key, name)
+    require_certifiable_key(key, name)
     return key
 
 
-def insist_on_usable(key: CertificatePublicKeyTypes, name: str) -> None:
-    """Raise PkiError for a requested key of a kind or size that is not certified; `name` is that of the request."""
+def require_certifiable_key(key: CertificatePublicKeyTypes, name: str) -> None:
+    """Raise PkiError unless the key is RSA with 2048 to 4096 bits, P-256, P-384 or Ed25519; `name` is the request."""
     kind = key_kind(key)
     if kind.startswith("rsa-") and not 2048 <= int(kind[4:]) <= 4096:
         raise PkiError(f"{name}: an RSA key of {kind[4:]} bits", "use 2048 to 4096 bits")
@@ -110,7 +123,7 @@ def insist_on_usable(key: CertificatePublicKeyTypes, name: str) -> None:
 
 
 def signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
-    """The hash that goes with a signing key; None for keys that bring their own (Ed25519)."""
+    """Return the hash to sign with: SHA-384 for P-384, else SHA-256 (RFC 5758 §3.2); None for Ed25519, which has its own."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return hashes.SHA384() if key.curve.key_size == 384 else hashes.SHA256()
     return hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey) else None

@@ -1,4 +1,4 @@
-"""Name constraints of an intermediate (RFC 5280 §4.2.1.10): built, and read back to be asked."""
+"""Build the name constraints of an intermediate (RFC 5280 §4.2.1.10), and check names against them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ NO_IPV6 = IPv6Network("::/0")
 UNUSED_IPV6 = IPv6Network("100::/64")  # RFC 6666, discard-only: permitting it alone permits no IPv6 in use
 
 
-def name_constraints(domains: Sequence[str], addresses: Sequence[IPv4Network]) -> x509.NameConstraints:
+def build_name_constraints(domains: Sequence[str], addresses: Sequence[IPv4Network]) -> x509.NameConstraints:
+    """Return name constraints that permit `domains` with their subdomains, IPv4 `addresses`, and no IPv6 in use.
+
+    RFC 5280 §4.2.1.10: a type of name without a subtree is unrestricted, so IP addresses are always constrained.
+    Permitting 100::/64 replaces excluding ::/0, which crashes JDK 17 beside permitted IPv4 networks.
+    """
     permitted: list[x509.GeneralName] = [x509.DNSName(domain) for domain in domains]
     if not addresses:
         return x509.NameConstraints(permitted, [x509.IPAddress(NO_IPV4), x509.IPAddress(NO_IPV6)])
@@ -24,23 +29,28 @@ def name_constraints(domains: Sequence[str], addresses: Sequence[IPv4Network]) -
 
 
 @dataclass(frozen=True, slots=True)
-class Permitted:
-    """What the name constraints of an intermediate admit, read once and asked often."""
+class PermittedNames:
+    """The DNS names and IPv4 addresses that the name constraints of an intermediate permit."""
 
     domains: tuple[str, ...]
     networks: tuple[IPv4Network, ...]
 
     @classmethod
-    def by(cls, ca: x509.Certificate) -> Permitted:
-        found = ca.extensions.get_extension_for_class(x509.NameConstraints).value
-        trees = list(found.permitted_subtrees or ())
+    def of_ca(cls, ca: x509.Certificate) -> PermittedNames:
+        """Read the name constraints of a CA certificate. Raises x509.ExtensionNotFound if it has none."""
+        constraints = ca.extensions.get_extension_for_class(x509.NameConstraints).value
+        subtrees = list(constraints.permitted_subtrees or ())
         return cls(
-            tuple(f".{tree.value}" for tree in trees if isinstance(tree, x509.DNSName)),
-            tuple(t.value for t in trees if isinstance(t, x509.IPAddress) and isinstance(t.value, IPv4Network)),
+            tuple(f".{tree.value}" for tree in subtrees if isinstance(tree, x509.DNSName)),
+            tuple(
+                tree.value
+                for tree in subtrees
+                if isinstance(tree, x509.IPAddress) and isinstance(tree.value, IPv4Network)
+            ),
         )
 
-    def admits(self, name: str) -> bool:
-        """Whether a DNS name or an IPv4 address, as text, is permitted."""
+    def permits(self, name: str) -> bool:
+        """Return whether a DNS name or an IPv4 address, as text, is permitted."""
         if ADDRESS.fullmatch(name):
             return any(IPv4Address(name) in network for network in self.networks)
         return f".{name}".endswith(self.domains)

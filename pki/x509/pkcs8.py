@@ -1,7 +1,7 @@
-"""Encrypted private keys at rest: PKCS#8 with PBES2, PBKDF2-HMAC-SHA256 and AES-256-CBC (RFC 8018).
+"""Encrypt private keys as PKCS#8 with PBES2, PBKDF2-HMAC-SHA256 and AES-256-CBC (RFC 8018).
 
-`cryptography` writes the same format with 2 048 rounds and no way to ask for more, so its own ASN.1 writer and
-primitives are put together here; it and the openssl command read the result.
+`cryptography` writes the same format, but always with 2 048 rounds. This module combines its ASN.1 encoder and its
+primitives; `cryptography` and the openssl command read the result.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 from cryptography.x509 import ObjectIdentifier
 
-ROUNDS = 600_000
+ROUNDS = 600_000  # of PBKDF2: the recommendation of OWASP for HMAC-SHA256
 
 BLOCK = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----\r?\n(.*?)-----END \1-----\s*", re.DOTALL)
 
@@ -72,7 +72,7 @@ class _EncryptedPrivateKeyInfo:
 
 
 def encrypted_der(key: PrivateKeyTypes, passphrase: str) -> bytes:
-    """`key` as a DER EncryptedPrivateKeyInfo under a fresh salt and initialisation vector."""
+    """Return the key as a DER EncryptedPrivateKeyInfo (RFC 5958 §3) with a random salt and initialisation vector."""
     salt, vector = os.urandom(16), os.urandom(16)
     plain = key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -94,9 +94,9 @@ def encrypted_der(key: PrivateKeyTypes, passphrase: str) -> bytes:
 
 
 def is_whole(pem: bytes) -> bool:
-    """Return whether a file is one private key in PEM whose DER is as long as it says. Needs no passphrase."""
+    """Return whether a file is one private key in PEM, and its DER has the length in its header. Needs no passphrase."""
     block = BLOCK.fullmatch(pem)
-    if block is None or b":" in block[2]:  # OpenSSL's older form has a header, and no DER that can be read
+    if block is None or b":" in block[2]:  # OpenSSL's older format has headers and encrypted contents
         return block is not None
     try:
         der = base64.b64decode(b"".join(block[2].split()), validate=True)
@@ -106,7 +106,7 @@ def is_whole(pem: bytes) -> bool:
 
 
 def _length(der: bytes) -> int:
-    """The length of a DER SEQUENCE with its header (X.690 §8.1.3); 0 for anything else."""
+    """Return the length in bytes of a DER SEQUENCE with its header (X.690 §8.1.3); 0 for anything else."""
     if len(der) < 2 or der[0] != 0x30:
         return 0
     if der[1] < 0x80:

@@ -1,7 +1,7 @@
-"""What the certificate of each kind may do: the page an auditor reads.
+"""The certificate profiles: the extensions of each kind of certificate (RFC 5280 §4.2).
 
-Each function returns the extensions of one profile, with their criticality. Subject and authority key identifiers are
-added for every profile alike. Why each line is as it is: docs/profiles.md.
+Each function returns the extensions of one profile, each with its criticality. `certificate_signing.draft_certificate`
+adds the subject and authority key identifiers. docs/profiles.md gives the reason for each extension.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ObjectIdentifier
 
 from pki.config.model import Leaf
-from pki.x509.name_constraints import name_constraints
+from pki.x509.name_constraints import build_name_constraints
 
 Extensions = list[tuple[x509.ExtensionType, bool]]
 
@@ -24,48 +24,62 @@ PURPOSE: dict[str, ObjectIdentifier] = {
 }
 
 
-def root() -> Extensions:
-    """A root: no path length, so that a successor it cross-certifies can have intermediates of its own."""
+def root_extensions() -> Extensions:
+    """Return the extensions of a root.
+
+    RFC 5280 §4.2.1.9 and §4.2.1.3: basic constraints and key usage of a CA are critical. The root has no path length
+    constraint, because its cross-certificate for a new root would exceed it.
+    """
     return [
         (x509.BasicConstraints(ca=True, path_length=None), True),
         (_key_usage(key_cert_sign=True, crl_sign=True), True),
     ]
 
 
-def cross() -> Extensions:
-    """An old root's certificate for a new root's key: intermediates below it, and nothing below those."""
+def cross_certificate_extensions() -> Extensions:
+    """Return the extensions of a cross-certificate: the old root certifies the key of the new root.
+
+    Path length 1 (RFC 5280 §4.2.1.9) permits intermediates below it, and no CA below those.
+    """
     return [
         (x509.BasicConstraints(ca=True, path_length=1), True),
         (_key_usage(key_cert_sign=True, crl_sign=True), True),
     ]
 
 
-def intermediate(authority: str, domains: Sequence[str], addresses: Sequence[IPv4Network]) -> Extensions:
-    """A server or client intermediate: its EKU keeps the two apart, its name constraints keep it at home."""
+def intermediate_extensions(authority: str, domains: Sequence[str], addresses: Sequence[IPv4Network]) -> Extensions:
+    """Return the extensions of the `server` or `client` intermediate.
+
+    The extended key usage prevents that a server certificate is accepted as a client certificate, and the reverse. The
+    name constraints are critical (RFC 5280 §4.2.1.10) and limit names to `domains` and `addresses`. Path length 0: no CA
+    below it.
+    """
     return [
         (x509.BasicConstraints(ca=True, path_length=0), True),
         (_key_usage(key_cert_sign=True, crl_sign=True), True),
         (x509.ExtendedKeyUsage([PURPOSE[authority]]), False),
-        (name_constraints(domains, addresses), True),
+        (build_name_constraints(domains, addresses), True),
     ]
 
 
-def leaf(wanted: Leaf, public_key: CertificatePublicKeyTypes) -> Extensions:
-    """A server or client certificate; only RSA keys encipher keys (RFC 5480, RFC 8410)."""
+def leaf_extensions(leaf: Leaf, public_key: CertificatePublicKeyTypes) -> Extensions:
+    """Return the extensions of a server or client certificate.
+
+    Only RSA keys get keyEncipherment (RFC 5480 §3 and RFC 8410 §5 exclude it for others). The alternative names are not
+    critical, because the subject is never empty: it has an O (RFC 5280 §4.2.1.6).
+    """
     is_rsa = public_key.__class__.__name__.startswith("RSA")
     extensions: Extensions = [
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_key_usage(digital_signature=True, key_encipherment=is_rsa), True),
-        (x509.ExtendedKeyUsage([PURPOSE[wanted.profile]]), False),
+        (x509.ExtendedKeyUsage([PURPOSE[leaf.profile]]), False),
     ]
-    names = subject_alternative_name(wanted)  # RFC 5280 §4.2.1.6: never empty; a client may have its CN alone
-    return (
-        [*extensions, (names, False)] if names else extensions
-    )  # critical only beside an empty subject: there is an O
+    names = subject_alternative_name(leaf)
+    return [*extensions, (names, False)] if names else extensions
 
 
-def addresses_of(issuer_url: str, issuer: str) -> Extensions:
-    """Where the issuer's CRL and certificate are published, by the issuer's generation."""
+def publication_extensions(issuer_url: str, issuer: str) -> Extensions:
+    """Return the extensions with the addresses of the issuer's CRL and certificate (RFC 5280 §4.2.1.13 and §4.2.2.1)."""
     crl = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url(issuer_url, issuer))], None, None, None)
     certificate = x509.UniformResourceIdentifier(certificate_url(issuer_url, issuer))
     access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, certificate)
@@ -73,18 +87,20 @@ def addresses_of(issuer_url: str, issuer: str) -> Extensions:
 
 
 def crl_url(publish_url: str, generation: str) -> str:
+    """Return the address of the CRL of a generation."""
     return f"{publish_url}/crl/{generation}.crl"
 
 
 def certificate_url(publish_url: str, generation: str) -> str:
+    """Return the address of the CA certificate of a generation."""
     return f"{publish_url}/ca/{generation}.crt"
 
 
-def subject_alternative_name(wanted: Leaf) -> x509.SubjectAlternativeName | None:
-    """The alternative names of a leaf, in their order; None when it has its CN alone."""
-    names: list[x509.GeneralName] = [x509.DNSName(name) for name in wanted.dns]
-    names += [x509.IPAddress(IPv4Address(address)) for address in wanted.addresses]
-    names += [x509.RFC822Name(email) for email in wanted.emails]
+def subject_alternative_name(leaf: Leaf) -> x509.SubjectAlternativeName | None:
+    """Return the alternative names of a leaf, or None if it has none: RFC 5280 §4.2.1.6 forbids an empty extension."""
+    names: list[x509.GeneralName] = [x509.DNSName(name) for name in leaf.dns]
+    names += [x509.IPAddress(IPv4Address(address)) for address in leaf.addresses]
+    names += [x509.RFC822Name(email) for email in leaf.emails]
     return x509.SubjectAlternativeName(names) if names else None
 
 

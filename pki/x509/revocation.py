@@ -1,4 +1,4 @@
-"""The entries of a CRL and their reasons (RFC 5280 §5.3.1)."""
+"""The entries of a CRL and the reasons of revocations (RFC 5280 §5.3.1)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ REASONS = (
     "cessationOfOperation",
     "privilegeWithdrawn",
 )
-OLD_REASONS = (*REASONS, "cACompromise", "aACompromise", "certificateHold")  # which adopted CAs may have given
+IMPORTED_REASONS = (*REASONS, "cACompromise", "aACompromise", "certificateHold")  # adopted CAs may have given these
 
 
-class Entry(NamedTuple):
-    """One revoked certificate on a CRL; `reason` is one of OLD_REASONS."""
+class CrlEntry(NamedTuple):
+    """One revoked certificate on a CRL; `reason` is one of IMPORTED_REASONS, `revoked_at` is UTC."""
 
     serial: int
     revoked_at: datetime

@@ -1,7 +1,7 @@
-"""Keys that others made, and that somebody else may know or compute: no request may bring one.
+"""Detect weak and compromised public keys in certificate requests (CA/B BR 6.1.1.3).
 
-The tests are those of badkeys, without its list of compromised keys unless that is there: the package brings the tests
-and a few known primes, and `badkeys --update-bl` downloads the list.
+The tests are those of the badkeys package. Its list of compromised keys is used if it was downloaded with
+`badkeys --update-bl`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MEANINGS = {
     "smallfactors": "its modulus has a small factor",
 }
 LIST_FILES = ("badkeysdata.json", "blocklist.dat")
-# the points of Ed25519 below which a signature proves nothing (RFC 8032 §8.7: their order divides 8), without sign bit
+# Ed25519 points whose order divides 8, without the sign bit: a signature under such a key proves nothing (RFC 8032 §8.7)
 SMALL_ORDER = {
     bytes(32),
     bytes([1]) + bytes(31),
@@ -39,10 +39,10 @@ SMALL_ORDER = {
 }
 
 
-def weakness(key: CertificatePublicKeyTypes) -> str:
-    """Why a public key must not be certified, as a phrase; empty when nothing is known against it.
+def find_weakness(key: CertificatePublicKeyTypes) -> str:
+    """Return why a public key must not be certified, as a clause, or "" if no weakness is known.
 
-    Raises PkiError when the list of compromised keys is there and cannot be read.
+    Raises PkiError if the downloaded list of compromised keys cannot be read.
     """
     if isinstance(key, rsa.RSAPublicKey):
         numbers = key.public_numbers()
@@ -69,15 +69,16 @@ def _exponent_fault(exponent: int) -> str:
 
 
 def _by_badkeys(key: CertificatePublicKeyTypes) -> str:
+    """Return the first weakness that badkeys finds, as a clause, or ""."""
     tests = [*TESTS, "blocklist"] if _has_list() else [*TESTS]
     pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     try:
-        found: dict[str, Any] = import_module("badkeys.checks").checkpubkey(pem.decode(), tests)["results"]
-    except (SystemExit, OSError, ValueError, KeyError, TypeError):  # its list is half there, or damaged
+        results: dict[str, Any] = import_module("badkeys.checks").checkpubkey(pem.decode(), tests)["results"]
+    except (SystemExit, OSError, ValueError, KeyError, TypeError):  # the list is incomplete or damaged
         raise PkiError(
             f"{_list_folder()}: the list of compromised keys cannot be read", "./run badkeys --update-bl"
         ) from None
-    for test, result in found.items():
+    for test, result in results.items():
         if test == "blocklist":
             return f"it is on a list of keys that are not secret any more ({result.get('subtest', 'badkeys')})"
         return MEANINGS.get(test, f"it fails the test {test} of badkeys")
@@ -85,7 +86,7 @@ def _by_badkeys(key: CertificatePublicKeyTypes) -> str:
 
 
 def _list_folder() -> Path:
-    """Where badkeys keeps its list, as it says itself."""
+    """Return the folder in which badkeys stores its list."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "badkeys"
 
 

@@ -6,7 +6,14 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pki.ceremony import request_response, words
+from pki.common.errors import ErrorCode, PkiError
+from pki.deploy.folder import FolderTransport
+from tests.campaigns import person
 
 if TYPE_CHECKING:
     from tests.campaigns.simulation import Simulation
@@ -118,9 +125,7 @@ def revoke(one: Simulation, day: int, which: int, reason: str) -> None:
     status, said = one.person.types(["revoke", name, "--reason", reason, "--yes"], one.now_of(day), one.evidence)
     one.is_disturbed = True
     one.note(day, f"revoke {name}: {status} {said}")
-    for serial in (int(found, 16) for found in REVOKED.findall(said)):
-        one.deployed.revoked[serial] = one.chain.certificate(serial)
-        one.figures["revoked"] += 1
+    learn_revoked(one, said)
 
 
 HAPPENINGS: dict[str, Callable[..., None]] = {
@@ -138,3 +143,40 @@ HAPPENINGS: dict[str, Callable[..., None]] = {
     "service": service,
     "revoke": revoke,
 }
+
+
+# -- what else happens ------------------------------------------------------------------------------------------------
+
+
+def learn_revoked(one: Simulation, said: str) -> None:
+    """Remember what a command said that it revoked: it stays on its CRL until the certificate ends, and no longer."""
+    for serial in (int(found, 16) for found in REVOKED.findall(said)):
+        one.deployed.revoked[serial] = one.chain.certificate(serial)
+        one.figures["revoked"] += 1
+
+
+def accept_again(one: Simulation, day: int) -> None:
+    """Bring the last response of the vault once more, which knows of ceremonies that an older `ca/` lacks."""
+    with person.unattended():
+        response = one.home.answer_again(day)
+    spoken = words.first(request_response.digest((response / "response.yaml").read_bytes()))
+    said = one.typed(day, ["invoke", "ceremony.accept", str(response), "--words", spoken])
+    for following in person.printed(said):  # a backup is from before the ceremony, or has been tried
+        if "ceremony.request" in following:
+            one.typed(day, following)
+    one.figures["ceremonies accepted again"] += 1
+    one.asked.clear()
+    one.run(day)
+    one.back_up(day)
+
+
+def let_hosts_be_down(patch: pytest.MonkeyPatch, down: dict[str, int]) -> None:
+    """Refuse what goes to a host that is down, as a connection would."""
+    deliver: Callable[..., Any] = FolderTransport.deliver
+
+    def reached(self: FolderTransport, *arguments: Any) -> Any:
+        if self._root.name in down:
+            raise PkiError(f"{self._root.name} does not answer", "", ErrorCode.UNREACHABLE)
+        return deliver(self, *arguments)
+
+    patch.setattr(FolderTransport, "deliver", reached)

@@ -25,7 +25,7 @@ from tests.conftest import PROJECT, Home, Report, bare_home
 from tests.copies import copy_project
 
 LONGEST = (
-    *("overlap", "ceremony_page", "air_gap", "proxies_judged", "ansible", "deployment", "handover_sandbox"),
+    *("handover", "ceremony_page", "air_gap", "proxies_judged", "ansible", "deployment", "handover_sandbox"),
     *("hostile_hosts", "apply_interrupted", "killed_runs", "ceremony_drives", "every_bit", "wrong_clock", "custody"),
 )
 TIMEOUT = 300  # seconds: what is awaited takes a twentieth of it on a machine that does nothing else

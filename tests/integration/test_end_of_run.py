@@ -168,9 +168,13 @@ def foreign(folder: Path) -> Iterator[int]:
     """A server with a certificate of its own making; its port."""
     key, days = keys.new_key("ec-p256"), timedelta(days=2)
     leaf = Leaf("x", "server", "x", ("x",), (), (), "ec-p256", True, days, days / 2, None, "hosts")
-    dates: tuple[datetime, datetime] = certificate_signing.validity(now(), days, None)
-    cert = certificate_signing.certificate(
-        certificate_signing.subject("Else", "x"), key.public_key(), dates, profiles.leaf(leaf, key.public_key()), key
+    dates: tuple[datetime, datetime] = certificate_signing.validity_dates(now(), days, None)
+    cert = certificate_signing.sign_certificate(
+        certificate_signing.subject_name("Else", "x"),
+        key.public_key(),
+        dates,
+        profiles.leaf_extensions(leaf, key.public_key()),
+        key,
     )
     (folder / "foreign.pem").write_bytes(keys.private_pem(key) + pem_encoding.pem_of([cert]))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -26,7 +26,7 @@ from pki.config.model import Leaf
 from pki.config.proxies import PROGRAMS
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 from tests.integration.conftest import TIMEOUT, LiveHome, built, live_home, run
 from tests.integration.proxies import CURRENT, KINDS, NAMES, PATIENCE, Answer, Proxy, Upstreams, started, wait_until
 from tests.pages import Page
@@ -209,11 +209,11 @@ def strangers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict
     files = {"a server certificate": mixed.path / "build/certs/forge-mtls/tls.pem"}
     for name, ca in made.items():
         key = keys.new_key("ec-p256")
-        leaf = _signed(ca, "admin", key, profiles.leaf(ADMIN, key.public_key()))
+        leaf = _signed(ca, "admin", key, profiles.leaf_extensions(ADMIN, key.public_key()))
         files[name] = folder / f"{len(files)}.pem"
         files[name].write_bytes(keys.private_pem(key) + pem_encoding.pem_of([leaf, ca.certificate]))
     key = keys.new_key("ec-p256")
-    itself = _signed(key, "admin", key, profiles.leaf(ADMIN, key.public_key()))
+    itself = _signed(key, "admin", key, profiles.leaf_extensions(ADMIN, key.public_key()))
     files["a certificate signed by itself"] = folder / "self.pem"
     files["a certificate signed by itself"].write_bytes(keys.private_pem(key) + pem_encoding.pem_of([itself]))
     return files
@@ -237,16 +237,16 @@ ADMIN = Leaf(
 
 def _authority(parent: Issuer | None, name: str) -> Issuer:
     key = keys.new_key("ec-p384")
-    kind = profiles.intermediate("client", ["lab.internal"], []) if parent else profiles.root()
+    kind = profiles.intermediate_extensions("client", ["lab.internal"], []) if parent else profiles.root_extensions()
     return Issuer(_signed(parent or key, name, key, kind), key)
 
 
 def _signed(
     issuer: Issuer | keys.PrivateKey, name: str, key: keys.PrivateKey, kind: profiles.Extensions
 ) -> x509.Certificate:
-    dates = certificate_signing.validity(datetime.now(UTC).replace(microsecond=0), timedelta(days=30), None)
-    return certificate_signing.certificate(
-        certificate_signing.subject("Example Lab", name), key.public_key(), dates, kind, issuer
+    dates = certificate_signing.validity_dates(datetime.now(UTC).replace(microsecond=0), timedelta(days=30), None)
+    return certificate_signing.sign_certificate(
+        certificate_signing.subject_name("Example Lab", name), key.public_key(), dates, kind, issuer
     )
 
 
@@ -555,7 +555,7 @@ def probers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> Prober
         files.append(folder / f"{leaf.name}.pem")
         files[-1].write_bytes(project.store.bundle(leaf).read_bytes())
     key, other = keys.new_key("ec-p256"), _authority(None, "Evil Root")
-    leaf = _signed(other, PROBE, key, profiles.leaf(probe_leaf(project.inventory), key.public_key()))
+    leaf = _signed(other, PROBE, key, profiles.leaf_extensions(probe_leaf(project.inventory), key.public_key()))
     (folder / "pretender.pem").write_bytes(keys.private_pem(key) + pem_encoding.pem_of([leaf, other.certificate]))
     return Probers(*files, folder / "pretender.pem")
 
@@ -782,8 +782,8 @@ def test_haproxy_goes_on_without_a_crl_that_it_is_too_small_for(mixed: LiveHome,
     home = mixed.copy(tmp_path / "home")
     home.edit("host: monitoring}", "host: forge}")
     project, now = home.project(), datetime.now(UTC).replace(microsecond=0)
-    entries = [Entry((1 << 156) + number, now, "superseded") for number in range(450)]
-    crl = crl_signing.crl(project.issuer("client"), 1, now, now + timedelta(days=7), entries)
+    entries = [CrlEntry((1 << 156) + number, now, "superseded") for number in range(450)]
+    crl = crl_signing.sign_crl(project.issuer("client"), 1, now, now + timedelta(days=7), entries)
     recover_revocations.take_in(project, crl, "a test")
     project.ledger.close()
     built(home)

@@ -36,7 +36,7 @@ def compared(folder: Path, text: str, *, is_strict: bool = False) -> str:
     file.write_bytes(text.encode())
     made = made_by_openssl(file, folder / "key.pem")
     try:
-        found = openssl_cnf.read(
+        found = openssl_cnf.read_request(
             openssl_cnf_syntax.parse(text, file.name, partial(taken_in, folder, file.name)), file.name, folder
         )
     except PkiError as fault:
@@ -70,7 +70,7 @@ def test_the_size_of_the_key_is_that_of_the_request(folder: Path, bits: int) -> 
     text = BOX.replace("prompt = no", f"prompt = no\ndefault_bits = {bits}")
     (folder / "box.cnf").write_text(text)
     made = made_by_openssl(folder / "box.cnf")
-    found = openssl_cnf.read(openssl_cnf_syntax.parse(text, "box.cnf", lambda _: []), "box.cnf").request
+    found = openssl_cnf.read_request(openssl_cnf_syntax.parse(text, "box.cnf", lambda _: []), "box.cnf").request
     assert made is not None
     assert found is not None
     assert found.key == f"rsa-{made.bits}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT
+from tests.integration.air_gap import Terminal
 from tests.integration.conftest import TIMEOUT, run
 
 TOOLS = ("sh", "dirname", "cmp", "cp", "rm", "flock", "mkdir", "cat", "find")
@@ -282,15 +284,45 @@ echo "${COMPREPLY[*]}"
 """
 
 
-@pytest.mark.parametrize(
-    ("line", "completed"),
-    [
-        ("./run ", "doit invoke"),
-        ("./run invoke pl", "plan"),
-        ("./run invoke revoke --no", "--no-replace"),
-        ("./run doit li", "list"),
-    ],
-)
+COMPLETED = {
+    "./run ": "doit invoke",
+    "./run invoke pl": "plan",
+    "./run invoke revoke --no": "--no-replace",
+    "./run doit li": "list",
+    "./run invoke explain med": "media",
+}
+
+
+@pytest.mark.parametrize(("line", "completed"), COMPLETED.items())
 def test_bash_completes_what_is_typed_behind_run(line: str, completed: str) -> None:
     typed = ["bash", "-c", COMPLETE, "bash", str(PROJECT / "run"), line]
     assert run(*typed, cwd=PROJECT, env={"PATH": os.environ["PATH"]}) == f"{completed}\n"
+
+
+def test_fish_completes_what_is_typed_behind_run() -> None:
+    lines = [f"complete -C {shlex.quote(line)} | string join ' '" for line in COMPLETED]
+    script = "; ".join(["./run --completion fish | source", *lines, "true"])
+    assert run("fish", "--no-config", "-c", script, cwd=PROJECT).splitlines() == list(COMPLETED.values())
+
+
+def test_zsh_completes_what_is_typed_behind_run(tmp_path: Path) -> None:
+    """At a terminal: nothing else asks zsh to complete. The first line has two answers, which are listed."""
+    environment = {"PATH": os.environ["PATH"], "TERM": "dumb", "HOME": str(tmp_path), "PS1": "here# "}
+    ready = "here# \x1b[?2004h"  # the second half is sent when zsh reads keys
+    zsh = Terminal(["zsh", "-f", "-i"], PROJECT, environment)
+    zsh.see(ready)
+    zsh.type('eval "$(./run --completion zsh)"')
+    zsh.see(ready)
+    for line, completed in COMPLETED.items():
+        zsh.press(f"{line}\t".encode())
+        for word in completed.split():
+            zsh.see(word.removeprefix(line.split()[-1]))
+        zsh.press(b"\x15")  # Ctrl-U empties the line; Ctrl-C would be taken for the end of the completion
+    zsh.type("exit")
+    zsh.end()
+    zsh.close()
+
+
+def test_completion_for_another_shell_names_those_that_there_are() -> None:
+    said = run(PROJECT / "run", "--completion", "tcsh", ok=False)
+    assert said == "no completion for 'tcsh'\n→ ./run --completion bash, zsh or fish\n"

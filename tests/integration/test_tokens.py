@@ -23,7 +23,7 @@ from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profi
 from pki.x509 import pkcs11 as x509_pkcs11
 from pki.x509.pkcs11 import keys as token_keys
 from pki.x509.pkcs11 import sessions
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 from tests.integration.conftest import SoftHsm, now, run
 
 KINDS = ("ec-p256", "ec-p384", "rsa-3072", "rsa-4096")
@@ -55,10 +55,10 @@ def opened(softhsm: SoftHsm, name: str) -> x509_pkcs11.TokenKey:
 
 def authority(key: x509_pkcs11.TokenKey) -> certificate_signing.Issuer:
     """A root whose key is in the token."""
-    dates = certificate_signing.validity(now(), timedelta(days=30), None)
+    dates = certificate_signing.validity_dates(now(), timedelta(days=30), None)
     return certificate_signing.Issuer(
-        certificate_signing.certificate(
-            certificate_signing.subject("Lab", "Root"), key.public_key(), dates, profiles.root(), key
+        certificate_signing.sign_certificate(
+            certificate_signing.subject_name("Lab", "Root"), key.public_key(), dates, profiles.root_extensions(), key
         ),
         key,
     )
@@ -92,13 +92,13 @@ def test_openssl_verifies_certificates_and_crls_of_an_authority_in_the_token(
     softhsm: SoftHsm, made: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
     root = authority(opened(softhsm, made[kind]))
-    dates = certificate_signing.validity(now(), timedelta(days=10), root.certificate)
+    dates = certificate_signing.validity_dates(now(), timedelta(days=10), root.certificate)
     leaf_key = keys.new_key("ec-p256").public_key()
     extensions = [(x509.SubjectAlternativeName([x509.DNSName("a.lab")]), False)]
-    leaf = certificate_signing.certificate(
-        certificate_signing.subject("Lab", "a.lab"), leaf_key, dates, extensions, root
+    leaf = certificate_signing.sign_certificate(
+        certificate_signing.subject_name("Lab", "a.lab"), leaf_key, dates, extensions, root
     )
-    crl = crl_signing.crl(root, 1, now(), now() + timedelta(days=7), [])
+    crl = crl_signing.sign_crl(root, 1, now(), now() + timedelta(days=7), [])
     ca = pem(tmp_path / "ca.pem", root.certificate)
     judged = (
         "openssl",
@@ -112,12 +112,12 @@ def test_openssl_verifies_certificates_and_crls_of_an_authority_in_the_token(
     )
     assert run(*judged, pem(tmp_path / "leaf.pem", leaf)).endswith("leaf.pem: OK\n")
     assert "verify OK" in run("openssl", "crl", "-noout", "-verify", "-CAfile", ca, "-in", tmp_path / "crl.pem")
-    revoking = crl_signing.crl(
+    revoking = crl_signing.sign_crl(
         root,
         2,
         now(),
         now() + timedelta(days=7),
-        [Entry(leaf.serial_number, now(), x509.ReasonFlags.unspecified.value)],
+        [CrlEntry(leaf.serial_number, now(), x509.ReasonFlags.unspecified.value)],
     )
     pem(tmp_path / "crl.pem", revoking)
     assert "certificate revoked" in run(*judged, tmp_path / "leaf.pem", ok=False)
@@ -128,12 +128,12 @@ def test_openssl_verifies_requests_signed_in_the_token(
     softhsm: SoftHsm, made: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
     key = opened(softhsm, made[kind])
-    builder = x509.CertificateSigningRequestBuilder().subject_name(certificate_signing.subject("Lab", "CA"))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(certificate_signing.subject_name("Lab", "CA"))
     (tmp_path / "request.pem").write_bytes(
         builder.sign(key, keys.signature_hash(key)).public_bytes(serialization.Encoding.PEM)
     )
     assert "verify OK" in run("openssl", "req", "-noout", "-verify", "-in", tmp_path / "request.pem")
-    assert keys.key_kind(keys.request_key((tmp_path / "request.pem").read_bytes(), "request.pem")) == kind
+    assert keys.key_kind(keys.read_request_key((tmp_path / "request.pem").read_bytes(), "request.pem")) == kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -141,7 +141,7 @@ def test_key_in_the_token_is_a_private_key_like_any_other(softhsm: SoftHsm, made
     key = opened(softhsm, made[kind])
     assert isinstance(key, keys.PrivateKey)
     assert keys.key_kind(key) == keys.key_kind(key.public_key()) == kind
-    with pytest.raises(PkiError, match="lives in its token and never leaves it"):
+    with pytest.raises(PkiError, match="is in a token and cannot be exported"):
         keys.encrypted_pem(key, "passphrase")
 
 
@@ -212,7 +212,7 @@ def test_key_that_the_token_would_give_away_is_destroyed_at_once(
 
 def test_no_key_is_made_over_another(softhsm: SoftHsm, made: dict[str, str]) -> None:
     before = softhsm.tool("--list-objects")
-    with pytest.raises(PkiError, match=f"{made['ec-p384']} is there already"):
+    with pytest.raises(PkiError, match=f"{made['ec-p384']} exists already"):
         x509_pkcs11.generate(softhsm.uri(made["ec-p384"]), softhsm.pin, "ec-p384")
     assert softhsm.tool("--list-objects") == before
 
@@ -231,8 +231,8 @@ def test_destroyed_key_is_gone_and_signs_no_more(softhsm: SoftHsm) -> None:
 def test_key_made_by_other_tools_is_opened_by_its_id(softhsm: SoftHsm) -> None:
     for number in ("0a", "0b"):
         softhsm.tool("--keypairgen", "--key-type", "EC:secp384r1", "--label", "twin", "--id", number, "--sensitive")
-    assert "2 private keys answer to twin" in refused(softhsm, softhsm.uri("twin"))
-    with pytest.raises(PkiError, match="2 private keys answer to twin"):
+    assert "2 private keys are called twin" in refused(softhsm, softhsm.uri("twin"))
+    with pytest.raises(PkiError, match="2 private keys are called twin"):
         x509_pkcs11.destroy(softhsm.uri("twin"), softhsm.pin)
     for number in (b"\x0a", b"\x0b"):
         uri = x509_pkcs11.TokenUri(softhsm.module, "doit-pki", object="twin", id=number)
@@ -243,8 +243,8 @@ def test_key_made_by_other_tools_is_opened_by_its_id(softhsm: SoftHsm) -> None:
 @pytest.mark.parametrize(
     ("private", "complaint"),
     [
-        ({"SENSITIVE": False}, "would show this private key to anybody with the PIN"),
-        ({"SIGN": False}, "may not sign"),
+        ({"SENSITIVE": False}, "allows reading this private key with the PIN"),
+        ({"SIGN": False}, "does not permit signing"),
     ],
 )
 def test_key_that_is_no_good_is_not_opened(softhsm: SoftHsm, private: dict[str, bool], complaint: str) -> None:
@@ -278,7 +278,9 @@ def test_wrong_pin_is_named_by_its_source_and_the_right_one_works_after_it(
 
 def test_wrong_pin_is_noticed_also_when_the_token_is_open(softhsm: SoftHsm, made: dict[str, str]) -> None:
     opened(softhsm, made["ec-p256"])
-    assert "the PIN in secrets.yaml is not the one that opened it" in refused(softhsm, softhsm.uri("ec-p256"), "828182")
+    assert "the PIN in secrets.yaml differs from the one that opened it" in refused(
+        softhsm, softhsm.uri("ec-p256"), "828182"
+    )
 
 
 @pytest.mark.parametrize("pin", ["1", "1" * 300, "\udcff"])
@@ -288,7 +290,7 @@ def test_impossible_pin_is_a_wrong_pin(softhsm: SoftHsm, made: dict[str, str], p
 
 def test_missing_pin_is_said_before_the_token_is_asked(softhsm: SoftHsm) -> None:
     assert refused(softhsm, softhsm.uri("ec-p256", label="nowhere"), "") == (
-        "token nowhere: secrets.yaml holds no PIN for it (put it there)"
+        "token nowhere: secrets.yaml has no PIN for it (add the PIN there)"
     )
 
 
@@ -311,7 +313,7 @@ def test_tokens_of_one_name_are_told_apart_by_their_serials(softhsm: SoftHsm) ->
 
 def test_missing_key_is_said_with_those_that_are_there(softhsm: SoftHsm, made: dict[str, str]) -> None:
     said = refused(softhsm, softhsm.uri("server-2"))
-    assert said.startswith("token doit-pki: it has no private key server-2 (it shows ")
+    assert said.startswith("token doit-pki: no private key server-2 (it has ")
     assert set(made) <= set(re.findall(r"[\w-]+", said))
 
 

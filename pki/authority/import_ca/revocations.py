@@ -11,7 +11,7 @@ from pki.authority.import_ca.openssl_index import Row
 from pki.config.identifiers import ArtifactId
 from pki.ledger.types import Issued, Revocation
 from pki.project.generations import Generation
-from pki.x509.revocation import OLD_REASONS
+from pki.x509.revocation import IMPORTED_REASONS
 
 
 def compare(
@@ -39,7 +39,7 @@ def listed(crl: x509.CertificateRevocationList) -> Iterator[tuple[int, tuple[dat
     """Serial number, date and reason of everything that a CRL revokes."""
     for entry in crl:
         reason = _reason(entry)
-        if reason in OLD_REASONS:  # removeFromCRL revokes nothing
+        if reason in IMPORTED_REASONS:  # removeFromCRL revokes nothing
             yield entry.serial_number, (entry.revocation_date_utc, reason)
 
 

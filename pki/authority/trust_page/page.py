@@ -104,7 +104,7 @@ def _root(found: Generation, *, has_code: bool) -> dict[str, Any]:
 def _due(project: Project, found: Generation) -> str:
     """The day by which a new CRL comes."""
     data = filesystem.read(project.store.crl(found.name))
-    crl = canonical.crl(data or b"", Encoding.DER)
+    crl = canonical.read_crl(data or b"", Encoding.DER)
     end = crl.next_update_utc if crl is not None else None
     if end is None:
         raise PkiError(f"the CRL of {found.name} is {'damaged' if data else 'not there'}", "./run doit")

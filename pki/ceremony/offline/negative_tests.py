@@ -56,9 +56,9 @@ class _Twins:
             (x509.SubjectAlternativeName([name]), False),
         ]
         dates = self.at - timedelta(hours=1), self.at + DAY
-        name_of_leaf = certificate_signing.subject("Trial", "")
+        name_of_leaf = certificate_signing.subject_name("Trial", "")
         return Issuer(
-            certificate_signing.certificate(name_of_leaf, key.public_key(), dates, extensions, self.authority), key
+            certificate_signing.sign_certificate(name_of_leaf, key.public_key(), dates, extensions, self.authority), key
         )
 
 
@@ -84,17 +84,17 @@ def trials(
 
 def _outside(domains: tuple[str, ...], addresses: tuple[IPv4Network, ...]) -> list[x509.GeneralName]:
     """A name and an address that the request does not permit; no address, where it permits all of them."""
-    permitted = name_constraints.Permitted(tuple(f".{domain}" for domain in domains), addresses)
-    names = [x509.DNSName(name) for name in FOREIGN if not permitted.admits(name)][:1]
-    return [*names, *[x509.IPAddress(IPv4Address(text)) for text in ELSEWHERE if not permitted.admits(text)][:1]]
+    permitted = name_constraints.PermittedNames(tuple(f".{domain}" for domain in domains), addresses)
+    names = [x509.DNSName(name) for name in FOREIGN if not permitted.permits(name)][:1]
+    return [*names, *[x509.IPAddress(IPv4Address(text)) for text in ELSEWHERE if not permitted.permits(text)][:1]]
 
 
 def _twins(draft: CertificateDraft) -> _Twins:
     assert draft.issuer is not None
     root_key, key = keys.new_key("ec-p256"), keys.new_key("ec-p256")
     dates = draft.issuer.not_valid_before_utc, draft.issuer.not_valid_after_utc
-    root = certificate_signing.certificate(
-        draft.issuer.subject, root_key.public_key(), dates, profiles.root(), root_key
+    root = certificate_signing.sign_certificate(
+        draft.issuer.subject, root_key.public_key(), dates, profiles.root_extensions(), root_key
     )
     twin = replace(draft, key=key.public_key(), issuer=root)
     return _Twins(root, Issuer(_sealed(twin, root_key), key), draft.dates[0] + DAY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from pki.ceremony import request_response, words
 from pki.ceremony.offline.session import Ceremony
 from pki.ceremony.request_response import Request, Response, SignedCertificate, SignedCrl
+from pki.ceremony.transcript import Transcript
 from pki.ceremony.transcript_chain import Record, load
 from pki.ceremony.transcript_page import page
 from pki.ceremony.vault import Vault, probe, write_folder
@@ -19,6 +21,8 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.x509 import pem_encoding
 from pki.x509.keys import PrivateKey
+
+EARLIER = "earlier"  # the folder, beside a response, of the ceremonies before it
 
 
 def response(
@@ -75,17 +79,15 @@ def _insist_on_place(target: Path, answered: bytes | None) -> None:
 
 def hand_out(ceremony: Ceremony, target: Path) -> Path:
     """Write the response, as it lies in the vault, with the transcript up to here; the same one is completed in place."""
-    files = _kept(ceremony.vault, ceremony.request.number)
-    digest = request_response.digest(files["response.yaml"])
-    members = {name: request_response.digest(content) for name, content in files.items()}
-    ceremony.transcript.record("exported", sha256=digest, words=words.first(digest), files=members)
-    return _written(ceremony.vault, ceremony.request, files, ceremony.transcript.records, target)
+    return _recorded(ceremony.vault, ceremony.request, ceremony.transcript, target)
 
 
-def hand_out_again(vault: Vault, data: bytes, out: Path) -> Path | None:
-    """The response of the last ceremony once more, below `out`; nothing is recorded, for the page with its head is signed.
+def hand_out_again(vault: Vault, data: bytes, out: Path, transcript: Callable[[], Transcript]) -> Path | None:
+    """The response of the last ceremony once more, below `out`.
 
-    `data` is the request. Returns None where this is another request, or where its ceremony was not finished.
+    Nothing is recorded, for the page with its head is signed; but where `transcript` went on since, it ends with the
+    response again, as it must to be accepted. `data` is the request. Returns None where this is another request, or where
+    its ceremony was not finished.
     """
     told = filesystem.read(vault.transcript) or b""
     if (
@@ -100,7 +102,31 @@ def hand_out_again(vault: Vault, data: bytes, out: Path) -> Path | None:
     probe(out)
     files, target = _kept(vault, past.number), out / f"response-{past.number:04}"
     _insist_on_place(target, files["response.yaml"])
-    return _written(vault, past.request, files, records, target)
+    if records[-1].facts.get("sha256") == past.digest:
+        return _written(vault, past.request, files, records, target)
+    return _recorded(vault, past.request, transcript(), target)
+
+
+def line_of_last(vault: Vault, out: str) -> str:
+    """What to type to have the response of the last ceremony once more."""
+    request = shlex.quote(str(vault.history()[-1].folder / "request.yaml"))
+    return f"sh run invoke ceremony.sign {request} --vault {shlex.quote(str(vault.folder))} --output {out}"
+
+
+def _recorded(vault: Vault, request: Request, transcript: Transcript, target: Path) -> Path:
+    """Write the response as the vault has it, with the transcript, which tells of it."""
+    files = _kept(vault, request.number)
+    digest = request_response.digest(files["response.yaml"])
+    members = {name: request_response.digest(content) for name, content in files.items()}
+    transcript.record("exported", sha256=digest, words=words.first(digest), files=members)
+    return _written(vault, request, files, transcript.records, target)
+
+
+def _earlier(vault: Vault, number: int) -> dict[str, bytes]:
+    """What the vault has of the ceremonies before one: a project that lost them accepts them with it."""
+    numbers = [past.number for past in vault.history() if past.number < number]
+    kept = {one: _kept(vault, one) for one in numbers}
+    return {f"{EARLIER}/{one:04}/{name}": content for one, files in kept.items() for name, content in files.items()}
 
 
 def _written(vault: Vault, request: Request, files: dict[str, bytes], records: Sequence[Record], target: Path) -> Path:
@@ -109,6 +135,7 @@ def _written(vault: Vault, request: Request, files: dict[str, bytes], records: S
     page_of_day = printed(records, request, asked, answered)
     filesystem.write(vault.ceremony(request.number) / "transcript.html", page_of_day)
     files |= {"transcript.html": page_of_day, "transcript.jsonl": filesystem.read(vault.transcript) or b""}
+    files |= _earlier(vault, request.number)
     if target.exists():
         filesystem.write_all({target / name: (content, filesystem.PUBLIC) for name, content in files.items()})
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,9 +127,10 @@ def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
     with ceremony.refusing():
         probe(out)
         target = out / f"response-{ceremony.request.number:04}"
-        response_export.insist_on_place(ceremony, target)
         if ceremony.answered is None:
             _refuse(policy.faults(ceremony.request, ceremony.known, roots_are_made=True))
+        response_export.insist_on_place(ceremony, target)
+        if ceremony.answered is None:
             keys = _open_keys(ceremony, secret_of)
             ceremony.transcript.settle()
             certificates, presigned_crls = _signed_certificates(ceremony, keys), _signed_crls(ceremony, keys)
@@ -137,10 +139,11 @@ def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
             response_export.search(files, [*ceremony.forbidden, *response_export.private_forms(keys.values())])
             write_folder(ceremony.vault.ceremony(ceremony.request.number), files)
         elif ceremony.answered != ceremony.known.last:
+            again = response_export.line_of_last(ceremony.vault, shlex.quote(str(out)))
             raise PkiError(
                 f"the request was answered in ceremony {ceremony.answered.number}, and ceremony "
                 f"{ceremony.known.history[-1].number} was held since",
-                "take the newest request of the online machine",
+                f"take the newest request of the online machine; the last response once more: {again}",
             )
         ceremony.transcript.settle()
         response_export.destroy_superseded(ceremony)

@@ -7,7 +7,7 @@ own; what is in it bears the root's, and its digest is confirmed by a person.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +17,8 @@ from cryptography import x509
 
 from pki.ceremony import request_response, transcript_chain, verify_response, words
 from pki.ceremony.offline.response_export import printed
-from pki.ceremony.online import ceremony_archive, find_response, intermediate_keys, kit, misplaced_keys
+from pki.ceremony.online import ceremony_archive, find_response, intermediate_keys, kit, lost_ceremonies, misplaced_keys
+from pki.ceremony.online.lost_ceremonies import Held
 from pki.ceremony.request_response import Request
 from pki.ceremony.vault import fingerprint
 from pki.ceremony.verify_response import Answer
@@ -32,14 +33,21 @@ from pki.x509 import pem_encoding
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """An answer as it was brought, the open request that it answers, and the transcript that tells of it."""
+    """An answer as it was brought, the request that it answers, and the transcript that tells of it.
+
+    Where the project lost the request, `series` has the ceremonies that it lost, oldest first; this one is the last.
+    """
 
     answer: Answer
     request: Request
     minutes: bytes
+    is_lost: bool
+    series: tuple[Held, ...]
 
-    def fingerprint(self, root: str) -> str:
-        return fingerprint(self.answer.certificates[root, root])
+    @property
+    def roots(self) -> dict[str, str]:
+        """The SHA-256 of each new root by its name."""
+        return {name: fingerprint(cert) for held in self.series for name, cert in held.roots.items()}
 
 
 # -- reading and verifying --------------------------------------------------------------------------------------------
@@ -52,17 +60,34 @@ def brought(project: Project, folder: Path) -> Brought:
     find_response.insist_on_response(project, folder)
     answer = verify_response.read(folder)
     request = _asked(project, answer)
+    series = [Held(answer, request)] if request else lost_ceremonies.series(project, answer)
+    if not series:
+        raise _of_another_project(project, answer)
     minutes = _minutes(project, answer)
+    for held in series:
+        _insist_on_clocks(project, held.answer, held.request)
+    if faults := list(_faults(project, series, minutes)) or (
+        list(intermediate_keys.faults(project, request)) if request else []
+    ):
+        raise PkiError("\n".join(faults), f"nothing was filed; {verify_response.AGAIN}")
+    return Brought(answer, series[-1].request, minutes, request is None, tuple(series))
+
+
+def _faults(project: Project, series: Sequence[Held], transcript: bytes) -> Iterator[str]:
+    """Everything that is wrong with responses, each under the roots that were there before it."""
     there = filter(None, map(project.generation, project.store.generations("root")))
     roots: dict[str, x509.Certificate] = {one.name: one.certificate for one in there}
-    _insist_on_clocks(project, answer, request)
-    faults = verify_response.faults(answer, request, roots)
-    faults = faults or list(intermediate_keys.faults(project, request))
-    if faults:
-        raise PkiError(
-            "\n".join(f"{answer.name}: {fault}" for fault in faults), f"nothing was filed; {verify_response.AGAIN}"
+    records = transcript_chain.load(transcript, "transcript.jsonl")
+    for held in series:
+        name, lacking = held.answer.name, verify_response.untold(held.answer, records)
+        found = verify_response.faults(held.answer, held.request, roots) or (
+            [f"the transcript {lacking}"] if lacking else []
         )
-    return Brought(answer, request, minutes)
+        yield from (f"{name}: {fault}" for fault in found)
+        if found:
+            return
+        roots |= held.roots
+    yield from lost_ceremonies.faults(series)
 
 
 def _own_folders(project: Project) -> Iterator[Path]:
@@ -71,22 +96,31 @@ def _own_folders(project: Project) -> Iterator[Path]:
     yield from (project.store.home / one.adopt for one in project.inventory.authorities.adopted.values())
 
 
-def _asked(project: Project, answer: Answer) -> Request:
-    """The request that a response answers: an open one of this project, and no other."""
-    name, response = answer.name, answer.response
+def _asked(project: Project, answer: Answer) -> Request | None:
+    """The open request of this project that a response verify_response. Raises PkiError for a response that was accepted."""
     for folder in project.store.ceremonies():
         if filesystem.read(folder / "response.yaml") == answer.data:
             raise _accepted_already(project, answer, project.store.shown(folder))
     waiting = {one.digest: one.request for one in ceremony_archive.open_requests(project)}
-    if response.request not in waiting:
-        numbers = ", ".join(str(one.number) for one in waiting.values())
-        waits = f"waits for the answer to request {numbers}" if numbers else "waits for no answer"
-        raise PkiError(
-            f"{name}: answers another request (SHA-256 {response.request[:16]}…, ceremony {response.number}) than one of "
-            f"the project {project.store.home}, which {waits}",
-            _line_of_project(project, answer.folder),
+    return waiting.get(answer.response.request)
+
+
+def _of_another_project(project: Project, answer: Answer) -> PkiError:
+    """That a response is of another project, with what helps where it is of this one, which has lost all of `ca/`."""
+    numbers = ", ".join(str(one.request.number) for one in ceremony_archive.open_requests(project))
+    waits = f"waits for the answer to request {numbers}" if numbers else "waits for no answer"
+    hint, response = _line_of_project(project, answer.folder), answer.response
+    if roots := lost_ceremonies.roots_to_name(project, answer):
+        lines = "\n".join(["roots:", *(f"  - {one}" for one in roots)])
+        hint += (
+            "\nis it of this one, which lost ca/? compare with the signed page of the ceremony, write this into pki.yaml, "
+            f"and type the same line again:\n{lines}"
         )
-    return waiting[response.request]
+    return PkiError(
+        f"{answer.name}: answers another request (SHA-256 {response.request[:16]}…, ceremony {response.number}) than one of "
+        f"the project {project.store.home}, which {waits}",
+        hint,
+    )
 
 
 def _accepted_already(project: Project, answer: Answer, place: str) -> PkiError:
@@ -171,8 +205,8 @@ def insist_on_roots(project: Project, folder: Path) -> None:
     if project.missing_roots:
         with suppress(PkiError):
             found = brought(project, folder)
-            roots = {found.fingerprint(root.name) for root in found.request.roots}
-            if {one.fingerprint for one in project.missing_roots} <= roots:
+            if {one.fingerprint for one in project.missing_roots} <= set(found.roots.values()):
+                project.expect_roots()
                 return
         project.insist_on_roots()
 
@@ -209,9 +243,14 @@ def file(project: Project, found: Brought) -> list[str]:
     it, pki.yaml names the new roots; where it cannot be written, nothing is filed.
     """
     with _naming_roots(project, found) as name_roots:
-        old = _file(project, found)
+        old = []
+        for place, held in enumerate(found.series):
+            if found.is_lost:
+                lost_ceremonies.set_keys_aside(project, held.request)
+            old += _file(project, held, lost_ceremonies.replaced(found.series[place + 1 :]))
         name_roots()
-    _keep(project, found)
+    for held in found.series:
+        _keep(project, held, found.minutes)
     return old
 
 
@@ -219,21 +258,24 @@ def file(project: Project, found: Brought) -> list[str]:
 def _naming_roots(project: Project, found: Brought) -> Iterator[Callable[[], None]]:
     """What puts the SHA-256 of each root into pki.yaml; the new text is on disk beside it from the beginning.
 
-    The sandbox names none: its roots may be lost.
+    The sandbox names none: its roots may be lost_ceremonies.
     """
     path = project.store.home / "pki.yaml"
     there = [one for name in project.store.generations("root") if (one := project.generation(name))]
     roots: dict[str, str] = {one.name: one.fingerprint for one in there}
-    roots |= {root.name: found.fingerprint(root.name) for root in found.request.roots}
+    roots |= found.roots
     if project.inventory.sandbox or set(roots.values()) <= set(project.inventory.roots):
         yield lambda: None
         return
-    with editing.waiting(editing.with_roots(path, roots)) as put:
+    with editing.prepared_write(editing.add_roots(path, roots)) as put:
         yield put
 
 
-def _file(project: Project, found: Brought) -> list[str]:
-    """Record and file all of it but the response; returns the CRLs that are to be destroyed."""
+def _file(project: Project, found: Held, replaced: Collection[str]) -> list[str]:
+    """Record and file all of it but the response; returns the CRLs that are to be destroyed.
+
+    Those of roots that are `replaced` are superseded by a later ceremony, and only recorded.
+    """
     request = found.request
     because = f"ceremony {request.number}: {'; '.join(request.because)}"
     for (name, issuer), cert in found.answer.certificates.items():
@@ -256,7 +298,7 @@ def _file(project: Project, found: Brought) -> list[str]:
         if name != issuer and GenerationName.parse(name).is_root:
             pem = pem_encoding.pem_of([found.answer.certificates[name, issuer]])
             filesystem.write(project.store.authority_file(name, f"cross-{issuer}.pem"), pem)
-    old = _place_presigned_crls(project, found)
+    old = _place_presigned_crls(project, found, replaced)
     for name, issuer in sorted(
         found.answer.certificates, key=lambda pair: GenerationName.parse(pair[0]).is_root, reverse=True
     ):
@@ -276,10 +318,10 @@ def _record_revocations(project: Project, request: Request) -> None:
                     project.ledger.record_revocation(issued, reason=one.reason, at=one.at)
 
 
-def _place_presigned_crls(project: Project, found: Brought) -> list[str]:
+def _place_presigned_crls(project: Project, found: Held, replaced: Collection[str]) -> list[str]:
     """The new series of pre-signed CRLs in place of the old ones; returns the old pre-signed CRLs that have not ended."""
     old = []
-    for series in found.request.crl_series:
+    for series in (one for one in found.request.crl_series if one.root not in replaced):
         numbers = {presigned_crl.number for presigned_crl in series.presigned_crls}
         for presigned_crl in series.presigned_crls:
             path = project.store.authority_file(series.root, "crl") / f"{presigned_crl.number}.pem"
@@ -302,14 +344,12 @@ def _unended(project: Project, path: Path, root: str) -> list[str]:
     return []
 
 
-def _keep(project: Project, found: Brought) -> None:
+def _keep(project: Project, found: Held, transcript: bytes) -> None:
     """The records of the ceremony; the response itself comes last, and says that all the rest is there."""
-    folder = project.store.ceremony(found.request.number)
-    filesystem.write(project.store.ca / "transcript.jsonl", found.minutes)
-    asked, answered = (
-        request_response.digest(request_response.dump(found.request)),
-        request_response.digest(found.answer.data),
-    )
-    records = transcript_chain.load(found.minutes, "transcript.jsonl")
+    folder, request = project.store.ceremony(found.request.number), request_response.dump(found.request)
+    filesystem.write(project.store.ca / "transcript.jsonl", transcript)
+    filesystem.write(folder / "request.yaml", request)
+    asked, answered = request_response.digest(request), request_response.digest(found.answer.data)
+    records = transcript_chain.load(transcript, "transcript.jsonl")
     filesystem.write(folder / "transcript.html", printed(records, found.request, asked, answered))
     filesystem.write(folder / "response.yaml", found.answer.data)

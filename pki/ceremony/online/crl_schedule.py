@@ -12,6 +12,7 @@ from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
 from pki.project.generations import Generation
+from pki.project.hierarchy import Hierarchy
 from pki.project.project import Project
 from pki.x509.certificate_signing import SECOND
 
@@ -70,7 +71,7 @@ def _revoked(project: Project, revoke: tuple[tuple[str, str], ...], root: str) -
 
 
 def presigned_crls(
-    project: Project, root: str, until: datetime | None, number: int, end: datetime | None = None
+    project: Hierarchy, root: str, until: datetime | None, number: int, end: datetime | None = None
 ) -> Iterator[RequestedCrl]:
     """Pre-signed CRLs from now on that replace all earlier ones: one a second after each that has not begun, and more as needed.
 
@@ -79,10 +80,10 @@ def presigned_crls(
     certificate of it yet.
     """
     if known := project.generation(root):
-        end = known.certificate.not_valid_after_utc
+        end = known.not_after
     rule = project.inventory.authorities.root.crl
     step = rule.lifetime - OVERLAP
-    earlier = {presigned_crl.crl.last_update_utc for presigned_crl in project.presigned_crls(root)}
+    earlier = {presigned_crl.this_update for presigned_crl in project.presigned_crls(root)}
     begun = [start for start in earlier if start <= project.now]
     starts = [max([project.now - BACKDATED, *(at + SECOND for at in begun)])]
     for at in sorted(earlier):

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.ceremony.online import ceremony_archive
-from pki.ceremony.request_response import Request
+from pki.ceremony.request_response import AskedIntermediate, Request
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE, in_project, run_for
@@ -32,7 +32,7 @@ def requested(project: Project, name: str, common_name: str) -> bytes:
         return present
     key = _kept_key(project, name) if has_key else _new_key(project, name)
     builder = x509.CertificateSigningRequestBuilder().subject_name(
-        certificate_signing.subject(project.inventory.organisation, common_name)
+        certificate_signing.subject_name(project.inventory.organisation, common_name)
     )
     request = builder.sign(key, keys.signature_hash(key)).public_bytes(Encoding.PEM)
     filesystem.write(path, request)
@@ -45,13 +45,18 @@ def again(project: Project, name: str, hint: str) -> str:
     return f"{hint}; without a backup: mv {folder} {folder}.lost, then: {run_for(project.store.home)} invoke ceremony.request --drop-earlier"
 
 
+def is_asked(project: Project, asked: AskedIntermediate) -> bool:
+    """Whether the key in `ca/` is the one that a request asks to certify."""
+    present = filesystem.read(project.store.authority_file(asked.name, "request.pem"))
+    return present is not None and _public(present) == _public(asked.request.encode())
+
+
 def faults(project: Project, request: Request) -> Iterator[str]:
     """Why the keys that a request asks to certify are not those in `ca/`."""
     for asked in request.intermediates:
-        present = filesystem.read(project.store.authority_file(asked.name, "request.pem"))
         if fault := project.keys.fault(asked.name):
             yield f"{fault.message} ({again(project, asked.name, fault.hint)})"
-        elif present is None or _public(present) != _public(asked.request.encode()):
+        elif not is_asked(project, asked):
             yield f"{asked.name}: ca/ contains another key than the one that was certified ({RESTORE})"
 
 

@@ -242,14 +242,16 @@ def _reasons(options: RequestOptions, found: list[Need]) -> Iterator[str]:
 
 def _asked_root(project: Project, name: str) -> AskedRoot:
     rule = project.inventory.authorities.root
-    start, end = certificate_signing.validity(project.now, rule.lifetime, None)
+    start, end = certificate_signing.validity_dates(project.now, rule.lifetime, None)
     cn = common_name(project.inventory.organisation, name, sandbox=project.inventory.sandbox)
     return AskedRoot(name=name, common_name=cn, key=rule.key, not_before=start, not_after=end)
 
 
 def _asked_intermediate(project: Project, name: str, root: str, made: tuple[AskedRoot, ...]) -> AskedIntermediate:
     said, authority = project.inventory, GenerationName.parse(name).authority
-    start, end = certificate_signing.validity(project.now, said.authorities.intermediate(authority).lifetime, None)
+    start, end = certificate_signing.validity_dates(
+        project.now, said.authorities.intermediate(authority).lifetime, None
+    )
     known = {asked.name: (asked.not_before, asked.not_after) for asked in made}
     first, last = known.get(root) or _life(project.existing(root).certificate)
     cn = common_name(said.organisation, name, sandbox=said.sandbox)

@@ -12,9 +12,8 @@ from datetime import datetime, timedelta
 
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
-from pki.project.generations import Generation
+from pki.project.hierarchy import Ca, Hierarchy
 from pki.project.project import Project
-from pki.x509.name_constraints import Permitted
 
 SERIES_ALARM = timedelta(days=183)
 OVERLAP = timedelta(days=30)  # of two pre-signed CRLs
@@ -50,7 +49,7 @@ class Need:
         return self.generation.authority
 
 
-def longest_below(project: Project, authority: str) -> timedelta:
+def longest_below(project: Hierarchy, authority: str) -> timedelta:
     """The longest life of a certificate that an authority signs."""
     said = project.inventory
     if authority == "root":
@@ -58,12 +57,12 @@ def longest_below(project: Project, authority: str) -> timedelta:
     return said.profiles.server.lifetime if authority == "server" else said.profiles.client.lifetime
 
 
-def full_until(project: Project, found: Generation) -> datetime:
+def full_until(project: Hierarchy, found: Ca) -> datetime:
     """Until when a generation can issue certificates of full length."""
-    return found.certificate.not_valid_after_utc - longest_below(project, found.authority)
+    return found.not_after - longest_below(project, found.authority)
 
 
-def usable_until(project: Project, found: Generation) -> datetime:
+def usable_until(project: Hierarchy, found: Ca) -> datetime:
     """The end of a generation's usable life: the day on which its successor is asked for."""
     authorities = project.inventory.authorities
     rule = authorities.root if found.authority == "root" else authorities.intermediate(found.authority)
@@ -75,13 +74,13 @@ def new_generations(found: Iterable[Need]) -> list[GenerationName]:
     return [need.generation for need in found if not need.is_crls]
 
 
-def next_name(project: Project, authority: str) -> GenerationName:
+def next_name(project: Hierarchy, authority: str) -> GenerationName:
     """The name of the generation after the newest one that has a certificate."""
-    names = project.store.generations(authority)
+    names = project.generations(authority)
     return names[-1].following if names else GenerationName(authority, 1)
 
 
-def needs(project: Project) -> list[Need]:
+def needs(project: Hierarchy) -> list[Need]:
     """What a ceremony must bring now; empty for most of the time."""
     root = project.issuing("root")
     found = list(_root_needs(project, root))
@@ -94,7 +93,7 @@ def needs(project: Project) -> list[Need]:
     return found + _companions(project, found) if found else []
 
 
-def _companions(project: Project, found: list[Need]) -> list[Need]:
+def _companions(project: Hierarchy, found: list[Need]) -> list[Need]:
     """What would be needed within half a year: a ceremony that is held anyway spares the next one."""
     asked = {need.authority for need in found}
     there = (project.issuing(authority) for authority in INTERMEDIATES if authority not in asked)
@@ -105,7 +104,7 @@ def _companions(project: Project, found: list[Need]) -> list[Need]:
     ]
 
 
-def _root_needs(project: Project, root: Generation | None) -> Iterator[Need]:
+def _root_needs(project: Hierarchy, root: Ca | None) -> Iterator[Need]:
     if root is None:
         yield Need(GenerationName("root", 1), "there is no root yet", project.now)
         return
@@ -113,43 +112,37 @@ def _root_needs(project: Project, root: Generation | None) -> Iterator[Need]:
     if end <= project.now:
         why = f"{root.name} can certify intermediates of full length until {full_until(project, root):%Y-%m-%d}"
         yield Need(next_name(project, "root"), why, full_until(project, root))
-    for name in project.store.generations("root"):
+    for name in project.generations("root"):
         last = series_end(project, name)
         found = project.generation(name)
-        if found is None or last is None or found.certificate.not_valid_after_utc <= project.now:
+        if found is None or last is None or found.not_after <= project.now:
             continue
         presigned_crls = project.presigned_crls(name)
-        is_whole = len(presigned_crls) == len(
-            project.store.presigned_crls(name)
-        )  # one that is damaged is restored: no ceremony is needed
         if (
-            is_whole
-            and min(presigned_crl.crl.last_update_utc for presigned_crl in presigned_crls) > project.now
-            and not project.before(found)
+            not project.has_lost_crls(name)
+            and min(presigned_crl.this_update for presigned_crl in presigned_crls) > project.now
+            and found.not_before <= project.now
         ):
             yield Need(name, f"every CRL of {name} begins in the future", project.now, is_crls=True)
-        elif last - series_alarm(project) <= project.now and last < found.certificate.not_valid_after_utc:
+        elif last - series_alarm(project) <= project.now and last < found.not_after:
             yield Need(name, f"the last CRL of {name} ends on {last:%Y-%m-%d}", last, is_crls=True)
 
 
-def series_alarm(project: Project) -> timedelta:
+def series_alarm(project: Hierarchy) -> timedelta:
     """How long before the last pre-signed CRL's end new ones are asked for: half a year, or half of a series of pre-signed CRLs that is shorter."""
     rule = project.inventory.authorities.root.crl
     return min(SERIES_ALARM, rule.presigned * (rule.lifetime - OVERLAP) / 2)
 
 
-def series_end(project: Project, root: str) -> datetime | None:
+def series_end(project: Hierarchy, root: str) -> datetime | None:
     """When the last pre-signed CRL of a root ends."""
-    return max(
-        (end for presigned_crl in project.presigned_crls(root) if (end := presigned_crl.crl.next_update_utc)),
-        default=None,
-    )
+    return max((crl.next_update for crl in project.presigned_crls(root)), default=None)
 
 
-def _intermediate_needs(project: Project, authority: str) -> Iterator[Need]:
+def _intermediate_needs(project: Hierarchy, authority: str) -> Iterator[Need]:
     found, following = project.issuing(authority), next_name(project, authority)
     if found is None:
-        names = project.store.generations(authority)
+        names = project.generations(authority)
         yield Need(
             following, f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet", project.now
         )
@@ -161,13 +154,13 @@ def _intermediate_needs(project: Project, authority: str) -> Iterator[Need]:
         yield Need(following, f"{found.name} does not permit {', '.join(refused)}", project.now, is_growth=True)
 
 
-def _refused(project: Project, found: Generation) -> list[str]:
+def _refused(project: Hierarchy, found: Ca) -> list[str]:
     """Domains and networks that pki.yaml permits and the present intermediate does not."""
-    permitted = Permitted.by(found.certificate)
+    permitted = found.permitted
     domains = [domain for domain in project.inventory.domains if f".{domain}" not in permitted.domains]
     wanted = permitted_addresses(project.inventory)
     blocks = [block for block in wanted if not any(block.subnet_of(allowed) for allowed in permitted.networks)]
-    outside = [domain for domain in domains if not permitted.admits(domain)]
+    outside = [domain for domain in domains if not permitted.permits(domain)]
     return outside + [str(block) for block in blocks]
 
 

@@ -62,7 +62,9 @@ def _with_stand_ins(project: Project, vault: Vault, request: Request) -> Request
         real = found.certificate
         key = keys.new_key(keys.key_kind(real.public_key()))
         dates = real.not_valid_before_utc, real.not_valid_after_utc
-        stand_in = certificate_signing.certificate(real.subject, key.public_key(), dates, profiles.root(), key)
+        stand_in = certificate_signing.sign_certificate(
+            real.subject, key.public_key(), dates, profiles.root_extensions(), key
+        )
         vault.place_root(name, stand_in, {"key.pem": key_storage.key_file(key, THROW_AWAY)})
         pinned[name] = fingerprint(stand_in)
     return request.model_copy(update={"pinned": pinned, "previous": NOTHING})

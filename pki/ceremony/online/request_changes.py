@@ -41,7 +41,7 @@ def _roots(project: Project, request: Request) -> Iterator[str]:
         if root.key != rule.key:
             yield "root.key"
         if not _agree(
-            (root.not_before, root.not_after), certificate_signing.validity(request.prepared, rule.lifetime, None)
+            (root.not_before, root.not_after), certificate_signing.validity_dates(request.prepared, rule.lifetime, None)
         ):
             yield "root.lifetime"
 
@@ -49,7 +49,7 @@ def _roots(project: Project, request: Request) -> Iterator[str]:
 def _intermediates(project: Project, request: Request) -> Iterator[str]:
     """Keys of pki.yaml; a life that is cut to that of the issuer is no change."""
     for one in request.intermediates:
-        start, end = certificate_signing.validity(
+        start, end = certificate_signing.validity_dates(
             request.prepared, project.inventory.authorities.intermediate(one.authority).lifetime, None
         )
         first, last = _life(project, request, one)

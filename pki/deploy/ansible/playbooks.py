@@ -62,9 +62,9 @@ PLAY = """\
         services: "{{{{ pki_services }}}}"
         remedy: "{{{{ pki_remedy }}}}"
         limits: "{{{{ pki_limits }}}}"
-        roots: eyes/roots.pem
-        probe: eyes/probe.pem
-        canary: eyes/canary.pem
+        roots: prober/roots.pem
+        probe: prober/probe.pem
+        canary: prober/canary.pem
       ignore_unreachable: true # nothing is wrong with a release that did not arrive: it does not count as a failure
       timeout: 1500 # a host may take as long as pki_limits says; this is for what is not its fault
 """
@@ -146,9 +146,9 @@ def write(folder: Path, payloads: Sequence[HostPayload], settings: Ansible, *, a
     }
     prober = payloads[0].change.to.prober
     secret = {f"streams/{one.host}": one.stream() for one in payloads}
-    secret["eyes/roots.pem"] = filesystem.read(prober.roots) or b""
+    secret["prober/roots.pem"] = filesystem.read(prober.roots) or b""
     for name, identity in (("probe", prober.probe), ("canary", prober.canary)):
-        secret[f"eyes/{name}.pem"] = (filesystem.read(identity) if identity else None) or b""
+        secret[f"prober/{name}.pem"] = (filesystem.read(identity) if identity else None) or b""
     for name in SECRETS:
         filesystem.make_folder(folder / name, 0o700)
     for parent in {(folder / name).parent for name in files}:

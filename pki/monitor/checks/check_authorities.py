@@ -195,7 +195,7 @@ def _end(view: View, name: str) -> datetime | None:
 
 def published(project: Project, name: str) -> x509.CertificateRevocationList | None:
     """The CRL of a generation as it lies in `build/`; an empty one is false. None for one that bears no number."""
-    found = canonical.crl(filesystem.read(project.store.crl(name)) or b"", Encoding.DER)
+    found = canonical.read_crl(filesystem.read(project.store.crl(name)) or b"", Encoding.DER)
     try:
         if found is not None:
             found.extensions.get_extension_for_class(x509.CRLNumber)

@@ -103,4 +103,4 @@ def end(view: View, leaf: Leaf) -> datetime | None:
 
 def certificate(project: Project, leaf: Leaf) -> x509.Certificate | None:
     """The certificate that a leaf has at present, read from its file, whatever is wrong with it."""
-    return canonical.first_certificate(filesystem.read(project.store.bundle(leaf)) or b"")
+    return canonical.read_first_certificate(filesystem.read(project.store.bundle(leaf)) or b"")

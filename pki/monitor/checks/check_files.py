@@ -13,7 +13,7 @@ from pki.deploy.delivery import Delivery
 from pki.monitor import damaged_files
 from pki.monitor.check_result import Finding, Level, rerun
 from pki.monitor.checks.check_context import View
-from pki.x509.pem_encoding import pem
+from pki.x509.pem_encoding import encode_pem
 
 AGAIN = "the next run makes it again"
 
@@ -41,7 +41,7 @@ def _made(view: View) -> Iterator[Finding]:
             yield _notice(artifact.name, joined(reasons))
         elif kind == "crl" and (der := filesystem.read(place.crl(name))) is not None:
             is_sound = crls.signed_crl(project, name, der, again=True) is not None
-            if not is_sound or filesystem.read(place.crl(name, "pem")) != pem("X509 CRL", der):
+            if not is_sound or filesystem.read(place.crl(name, "pem")) != encode_pem("X509 CRL", der):
                 yield _notice(artifact.name, "is damaged")
         elif (kind == "release" and (what := release.damaged(place.release(name)))) or (
             kind == "deploy" and (what := _lost(view.plan.deliveries[name]))

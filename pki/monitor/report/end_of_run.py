@@ -184,7 +184,7 @@ def nothing_was_run(
 
 def _unwritten(place: Store, now: datetime) -> list[dict[str, str]]:
     """Say it in the metrics, wherever the last good pki.yaml wanted them; what kept that from being said."""
-    said = [loader.sound(tree) for tree in Cache(place.home, now).findings("pki.yaml")]
+    said = [loader.parse_valid(tree) for tree in Cache(place.home, now).findings("pki.yaml")]
     textfile = next((one.metrics.textfile for one in said if one), None)
     try:
         _metrics().nothing_was_run(place, textfile, now)

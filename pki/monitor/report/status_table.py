@@ -144,7 +144,7 @@ def _crl_row(project: Project, artifact: Artifact, size: str) -> Row:
     generation = artifact.id.name
     reasons = artifact.reasons()
     data = filesystem.read(project.store.crl(generation))
-    crl = canonical.crl(data, Encoding.DER) if data else None
+    crl = canonical.read_crl(data, Encoding.DER) if data else None
     end = crl.next_update_utc if crl is not None else None
     if end is None:
         return Row(artifact.name, "missing", "", joined(reasons), "doit")

@@ -13,10 +13,9 @@ from pki.common import filesystem
 from pki.common.durations import backdate
 from pki.config.identifiers import AUTHORITIES
 from pki.monitor.timeline.planned_ceremonies import Ceremony, ceremonies
+from pki.monitor.timeline.planned_hierarchy import PlannedCa, PlannedHierarchy
 from pki.monitor.timeline.renewals import Turn
 from pki.monitor.timeline.runs import DAY, Runs
-from pki.monitor.timeline.supposed import Supposed
-from pki.project.generations import Generation, PresignedCrl
 from pki.project.project import Project
 from pki.x509 import canonical
 from pki.x509.certificate_signing import SECOND
@@ -36,7 +35,7 @@ class Published:
 class Authorities:
     """Everything up to `until` that does not depend on leaves. `closed` are times without a valid root CRL."""
 
-    project: Supposed
+    hierarchy: PlannedHierarchy
     runs: Runs
     until: datetime
     ceremonies: list[Ceremony] = field(default_factory=list)
@@ -47,25 +46,25 @@ class Authorities:
     @classmethod
     def of(cls, real: Project, runs: Runs, until: datetime, *, held: bool = True) -> Authorities:
         """Play ceremonies forward; without `held`, the first one that is asked for is never held."""
-        found = cls(Supposed.of(real), runs, until)
+        found = cls(PlannedHierarchy.of(real), runs, until)
         for authority in INTERMEDIATES:
-            issuing = found.project.issuing(authority)
+            issuing = found.hierarchy.issuing(authority)
             found.turns[authority] = [_turn(runs.now - DAY, issuing)] if issuing else []
         since = runs.now
-        for one in ceremonies(real, found.project, runs, until):
+        for one, after in ceremonies(real, found.hierarchy, runs, until):
             found.ceremonies.append(one)
             if not held:
                 break
             found._publish(since, one.held)
-            since = one.held
+            since, found.hierarchy = one.held, after
         found._publish(since, until)
         found._take_turns()
         found._close()
         return found
 
-    def generations(self) -> list[Generation]:
-        """All that there are, and all that there will be."""
-        return [self.project.existing(name) for one in AUTHORITIES for name in self.project.store.generations(one)]
+    def generations(self) -> list[PlannedCa]:
+        """Return all that there are, and all that there will be, by authority."""
+        return sorted(self.hierarchy.cas, key=lambda ca: AUTHORITIES.index(ca.authority))
 
     # -- who issues --
 
@@ -75,12 +74,12 @@ class Authorities:
             made = {
                 name: one.held for one in self.ceremonies for name in one.generations if name.authority == authority
             }
-            names = self.project.store.generations(authority)
-            coming = [_turn(made[name], self.project.existing(name)) for name in names if name in made]
+            names = self.hierarchy.generations(authority)
+            coming = [_turn(made[name], self.hierarchy.existing(name)) for name in names if name in made]
             turns = sorted([*self.turns[authority], *coming], key=_when)
             for turn, after in zip(turns, [*(one.at for one in turns[1:]), self.until], strict=True):
-                root = self.project.root_of(self.project.existing(turn.generation).certificate)
-                ends = (self.runs.at(end + SECOND) for end in (self.project.crosses.get(root.name, []) if root else []))
+                root = self.hierarchy.existing(turn.generation).root
+                ends = (self.runs.at(end + SECOND) for end in self.hierarchy.cross_ends.get(root, ()))
                 turns = [*turns, *(Turn(end, turn.generation, turn.end) for end in ends if turn.at < end < after)]
             self.turns[authority] = sorted(turns, key=_when)
 
@@ -88,19 +87,19 @@ class Authorities:
 
     def _publish(self, since: datetime, before: datetime) -> None:
         """The pre-signed CRLs that doit publishes from one ceremony to the next."""
-        for root in self.project.store.generations("root"):
-            found = self.project.presigned_crls(root)
-            here = [one for one in found if one.crl.last_update_utc <= since < _end(one)]
-            later = [one for one in found if since < one.crl.last_update_utc and self.runs.at(_start(one)) < before]
+        for root in self.hierarchy.generations("root"):
+            found = self.hierarchy.presigned_crls(root)
+            here = [one for one in found if one.this_update <= since < one.next_update]
+            later = [one for one in found if since < one.this_update and self.runs.at(one.this_update) < before]
             for presigned_crl in [*here[-1:], *later]:
-                at = max(since, self.runs.at(_start(presigned_crl)))
-                self.presigned_crls.append(Published(root, at, _end(presigned_crl), presigned_crl.number))
+                at = max(since, self.runs.at(presigned_crl.this_update))
+                self.presigned_crls.append(Published(root, at, presigned_crl.next_update, presigned_crl.number))
 
     def _close(self) -> None:
         """Times in which a root that is trusted has no CRL that is good: no client gets in anywhere then."""
-        for root in self.project.store.generations("root"):
+        for root in self.hierarchy.generations("root"):
             born = next((one.held for one in self.ceremonies if root in one.generations), self.runs.first)
-            end = min(self.project.existing(root).certificate.not_valid_after_utc, self.until)
+            end = min(self.hierarchy.existing(root).not_after, self.until)
             good = born
             for presigned_crl in (one for one in self.presigned_crls if one.root == root):
                 if presigned_crl.at > good:
@@ -114,7 +113,7 @@ def crl_rhythm(project: Project, generation: str, runs: Runs, born: datetime) ->
     """When an intermediate's coming CRLs are made, and until when each is good."""
     rule = project.crl_rule(generation)
     data = filesystem.read(project.store.crl(generation))
-    found = canonical.crl(data, Encoding.DER) if data else None
+    found = canonical.read_crl(data, Encoding.DER) if data else None
     due = born if found is None else found.last_update_utc + rule.refresh
     while True:
         made = runs.at(due)
@@ -123,19 +122,9 @@ def crl_rhythm(project: Project, generation: str, runs: Runs, born: datetime) ->
         due = max(begins + rule.refresh, made + SECOND)
 
 
-def _turn(at: datetime, generation: Generation) -> Turn:
-    return Turn(at, generation.name, generation.certificate.not_valid_after_utc)
+def _turn(at: datetime, ca: PlannedCa) -> Turn:
+    return Turn(at, ca.name, ca.not_after)
 
 
 def _when(turn: Turn) -> datetime:
     return turn.at
-
-
-def _start(presigned_crl: PresignedCrl) -> datetime:
-    return presigned_crl.crl.last_update_utc
-
-
-def _end(presigned_crl: PresignedCrl) -> datetime:
-    end = presigned_crl.crl.next_update_utc
-    assert end is not None
-    return end

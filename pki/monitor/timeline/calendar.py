@@ -7,7 +7,7 @@ it says something new. What each entry depends on is remembered, so most runs co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from pki.common.cache import token
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
 from pki.pipeline.plan import Plan
+from pki.project.hierarchy import Ca
 from pki.project.layout import Store
 from pki.project.project import Project
 
@@ -106,7 +107,7 @@ def entries(project: Project, clients: Iterable[Leaf]) -> list[Entry]:
     found = ca_rollovers.Authorities.of(project, clock, project.now + YEARS * timedelta(days=365))
     listed = [
         *_ceremonies(found.ceremonies, project.now),
-        *_ends(found.generations(), found.project, project.now),
+        *_ends(found.generations(), project.now),
         *_installs(project, clients, found),
     ]
     return sorted(listed, key=lambda entry: (entry.day, entry.key))
@@ -136,11 +137,11 @@ def _settled(one: Any, now: datetime) -> date:
     return later[0] if later else days[2]
 
 
-def _ends(generations: Iterable[Any], project: Any, now: datetime) -> Iterator[Entry]:
+def _ends(generations: Sequence[Ca], now: datetime) -> Iterator[Entry]:
     for one in generations:
-        end = one.certificate.not_valid_after_utc
+        end = one.not_after
         if one.authority == "root" and now < end <= now + YEARS * timedelta(days=365):
-            newest = project.store.generations("root")[-1]
+            newest = [ca.name for ca in generations if ca.name.is_root][-1]
             then = f"every machine that trusts it must trust {newest} by then: build/trust/roots.pem"
             text = "and nothing follows it: found a new project" if newest == one.name else then
             yield Entry(f"end-{one.name}", end.date(), f"{one.name} ends", text, (180, 30))

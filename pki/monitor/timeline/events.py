@@ -20,10 +20,10 @@ from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
 from pki.monitor.timeline.ca_rollovers import Authorities, crl_rhythm
 from pki.monitor.timeline.planned_ceremonies import Ceremony
+from pki.monitor.timeline.planned_hierarchy import PlannedCa
 from pki.monitor.timeline.renewals import Renewals, renewals
 from pki.monitor.timeline.runs import Runs
 from pki.pipeline.plan import Plan
-from pki.project.generations import Generation
 from pki.project.project import Project
 
 YEAR = timedelta(days=365)
@@ -133,16 +133,16 @@ def _usual(moments: list[datetime]) -> timedelta:
 
 def _crl_rhythms(project: Project, found: Authorities) -> Iterator[Rhythm]:
     for generation in found.generations():
-        if generation.authority in INTERMEDIATES and generation.certificate.not_valid_after_utc > found.runs.now:
+        if generation.authority in INTERMEDIATES and generation.not_after > found.runs.now:
             made = _crls(project, found, generation)
             if made:
                 every = _usual([at for at, _ in made])
                 yield Rhythm(ArtifactId("crl", generation.name), "CRLs", every, made[0][0], len(made), made[0][1])
 
 
-def _crls(project: Project, found: Authorities, generation: Generation) -> list[tuple[datetime, datetime]]:
+def _crls(project: Project, found: Authorities, generation: PlannedCa) -> list[tuple[datetime, datetime]]:
     born = next((one.held for one in found.ceremonies if generation.name in one.generations), found.runs.first)
-    end = min(generation.certificate.not_valid_after_utc, found.until)
+    end = min(generation.not_after, found.until)
     moments = crl_rhythm(project, generation.name, found.runs, born)
     return list(takewhile(lambda made: made[0] < end, moments))
 
@@ -209,7 +209,7 @@ def _is_persons(leaf: Leaf) -> bool:
 
 def _end_events(found: Authorities) -> Iterator[Event]:
     for generation in found.generations():
-        end = generation.certificate.not_valid_after_utc
+        end = generation.not_after
         if end > found.runs.now:
             gone = (
                 "whoever trusts it alone trusts nothing any more"
@@ -236,7 +236,7 @@ def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[Event]:
 
 def _outlived(project: Project, found: Authorities) -> Iterator[Event]:
     """Client certificates, also those that were replaced and are still in browsers, that end after their authority."""
-    ends = {one.name: one.certificate.not_valid_after_utc for one in found.generations()}
+    ends = {one.name: one.not_after for one in found.generations()}
     for issued in project.unexpired():
         end = ends.get(issued.issuer)
         if issued.profile == "client" and not issued.revoked and end is not None and end < issued.not_after:

@@ -8,10 +8,10 @@ from datetime import date, datetime, timedelta
 
 from pki.ceremony.online import ceremony_archive, make_request, needs
 from pki.ceremony.online.needs import TOGETHER, Need
-from pki.config.fields import days_of
+from pki.config.fields import holiday_dates
 from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.monitor.timeline.planned_hierarchy import PlannedHierarchy
 from pki.monitor.timeline.runs import DAY, Runs
-from pki.monitor.timeline.supposed import Supposed
 from pki.project.project import Project
 from pki.x509.certificate_signing import SECOND
 
@@ -40,84 +40,88 @@ class Ceremony:
         return tuple(need.what for need in self.needs)
 
 
-def ceremonies(real: Project, project: Supposed, runs: Runs, until: datetime) -> Iterator[Ceremony]:
-    """Every ceremony that doit will ask for, each held in `project` after it was yielded."""
+def ceremonies(
+    project: Project, hierarchy: PlannedHierarchy, runs: Runs, until: datetime
+) -> Iterator[tuple[Ceremony, PlannedHierarchy]]:
+    """Yield every ceremony that doit will ask for, with the hierarchy that it leaves."""
     most = MOST * ((until - runs.now) // timedelta(days=365) + 1)
     for _ in range(most):
-        asked = _next(project, runs, until)
+        asked = _next(hierarchy, runs, until)
         if asked is None:
             return
+        hierarchy = hierarchy.at(asked)
         prepared = held = asked
         remark = ""
-        if not project.inventory.sandbox:
-            by = _by(needs.needs(project))
-            asked = (_waiting(real, project) if asked == runs.first else None) or asked
-            held, remark = _supposed_day(project, runs, asked, by)
-            prepared = _prepared(project, runs, asked, held)
-        wanted = needs.needs(project.at(max(prepared, runs.now)))
-        yield Ceremony(asked, _by(wanted), held, tuple(wanted), remark, project.inventory.sandbox)
-        project.hold(needs.new_generations(wanted), prepared, held)
+        if not hierarchy.inventory.sandbox:
+            by = _by(needs.needs(hierarchy))
+            asked = (_waiting(project, hierarchy) if asked == runs.first else None) or asked
+            held, remark = _planned_day(hierarchy, runs, asked, by)
+            prepared = _prepared(hierarchy, runs, asked, held)
+        needed = needs.needs(hierarchy.at(max(prepared, runs.now)))
+        ceremony = Ceremony(asked, _by(needed), held, tuple(needed), remark, hierarchy.inventory.sandbox)
+        hierarchy = hierarchy.after_ceremony(needs.new_generations(needed), prepared, held)
+        yield ceremony, hierarchy
 
 
 def _by(found: list[Need]) -> datetime:
     return min(need.by for need in found)
 
 
-def _next(project: Supposed, runs: Runs, until: datetime) -> datetime | None:
-    """The first run that finds something which only a ceremony can bring; the project's clock stands there then."""
-    for moment in sorted({runs.at(at) for at in (project.now, *_thresholds(project)) if at >= project.now}):
+def _next(hierarchy: PlannedHierarchy, runs: Runs, until: datetime) -> datetime | None:
+    """Return the first run that finds something which only a ceremony can bring, None where there is none."""
+    for moment in sorted({runs.at(at) for at in (hierarchy.now, *_thresholds(hierarchy)) if at >= hierarchy.now}):
         if moment > until:
             return None
-        if _is_asked(project.at(moment)):
+        if _is_asked(hierarchy.at(moment)):
             return moment
     return None
 
 
-def _is_asked(project: Supposed) -> bool:
+def _is_asked(hierarchy: PlannedHierarchy) -> bool:
     """The sandbox holds no ceremony for what merely grew."""
-    return any(not (need.is_growth and project.inventory.sandbox) for need in needs.needs(project))
+    return any(not (need.is_growth and hierarchy.inventory.sandbox) for need in needs.needs(hierarchy))
 
 
-def _thresholds(project: Supposed) -> Iterator[datetime]:
+def _thresholds(hierarchy: PlannedHierarchy) -> Iterator[datetime]:
     """Moments at which something may begin to be needed."""
     for authority in AUTHORITIES:
-        if found := project.issuing(authority):
-            yield needs.usable_until(project, found)
-            yield needs.usable_until(project, found) - TOGETHER
-    for root in project.store.generations("root"):
-        if end := needs.series_end(project, root):
-            yield end - needs.series_alarm(project)
+        if found := hierarchy.issuing(authority):
+            yield needs.usable_until(hierarchy, found)
+            yield needs.usable_until(hierarchy, found) - TOGETHER
+    for root in hierarchy.generations("root"):
+        if end := needs.series_end(hierarchy, root):
+            yield end - needs.series_alarm(hierarchy)
 
 
-def _waiting(real: Project, project: Supposed) -> datetime | None:
+def _waiting(project: Project, hierarchy: PlannedHierarchy) -> datetime | None:
     """When the request was prepared that waits on disk, if doit will leave it as it is."""
-    found = ceremony_archive.open_requests(real)
-    return found[-1].request.prepared if found and not make_request.uncovered(real, needs.needs(project)) else None
+    found = ceremony_archive.open_requests(project)
+    return found[-1].request.prepared if found and not make_request.uncovered(project, needs.needs(hierarchy)) else None
 
 
-def _prepared(project: Supposed, runs: Runs, asked: datetime, held: datetime) -> datetime:
+def _prepared(hierarchy: PlannedHierarchy, runs: Runs, asked: datetime, held: datetime) -> datetime:
     """The moment whose dates the request bears that is answered: it is made again when it is old, or more is needed."""
-    prepared, names = asked, _names(project.at(max(asked, runs.now)))
+    prepared, names = asked, _names(hierarchy.at(max(asked, runs.now)))
     while True:
-        moments = {runs.at(at) for at in (*_thresholds(project), prepared + make_request.REFRESH + SECOND)}
+        moments = {runs.at(at) for at in (*_thresholds(hierarchy), prepared + make_request.REFRESH + SECOND)}
         for moment in sorted(one for one in moments if max(prepared, runs.now) < one < held):
-            if moment - prepared > make_request.REFRESH or _names(project.at(moment)) - names:
-                prepared, names = moment, _names(project.at(moment))
+            if moment - prepared > make_request.REFRESH or _names(hierarchy.at(moment)) - names:
+                prepared, names = moment, _names(hierarchy.at(moment))
                 break
         else:
             return prepared
 
 
-def _names(project: Supposed) -> set[str]:
-    return {need.what for need in needs.needs(project)}
+def _names(hierarchy: PlannedHierarchy) -> set[str]:
+    return {need.what for need in needs.needs(hierarchy)}
 
 
 # -- the day ----------------------------------------------------------------------------------------------------------
 
 
-def _supposed_day(project: Supposed, runs: Runs, asked: datetime, by: datetime) -> tuple[datetime, str]:
+def _planned_day(hierarchy: PlannedHierarchy, runs: Runs, asked: datetime, by: datetime) -> tuple[datetime, str]:
     """A run on a day that is nobody's holiday, two weeks after the ceremony was asked for, and what stands in its way."""
-    closed = [days_of(one) for one in project.inventory.holidays]
+    closed = [holiday_dates(holiday) for holiday in hierarchy.inventory.holidays]
     last = _before(by, closed)
     earliest = max(asked + DAY, runs.now)
     if by <= asked:

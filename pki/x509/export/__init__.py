@@ -1,1 +1,1 @@
-"""What a person installs on a device: an identity or a policy made into the bytes that each system takes. No files, no clock."""
+"""Convert an identity (key, certificate, roots) to the formats that devices and browsers install. No files, no clock."""

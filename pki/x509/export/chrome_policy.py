@@ -1,6 +1,6 @@
-"""A managed policy for Chrome, Chromium and Edge: which certificate to present where, and whom to trust for what.
+"""A managed policy for Chrome, Chromium and Edge: the client certificate for each service, and constrained roots.
 
-https://chromeenterprise.google/policies/#AutoSelectCertificateForUrls and #CACertificatesWithConstraints, from 132 on.
+https://chromeenterprise.google/policies/#AutoSelectCertificateForUrls and #CACertificatesWithConstraints (version 132 and newer).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def policy(
     domains: Sequence[str],
     networks: Sequence[IPv4Network],
 ) -> bytes:
-    """What belongs into a file of managed policies.
+    """Return the JSON file of the policy.
 
-    `services` are names behind mutual TLS; `clients` the client authorities, of which any may have issued what is
-    installed; `roots` are trusted for these `domains` and `networks` alone.
+    `services` are DNS names that require mutual TLS. `clients` are the certificates of the client CAs. The browser
+    trusts `roots` only for names in `domains` and addresses in `networks`.
     """
     choices = [
         {"pattern": _pattern(name), "filter": {"ISSUER": {"CN": common_name(ca)}}}
@@ -43,16 +43,16 @@ def policy(
     ]
     within = {"permitted_dns_names": list(domains), "permitted_cidrs": [str(network) for network in networks]}
     trusted = [{"certificate": _base64(root), "constraints": within} for root in roots]
-    # each choice is text that holds JSON
-    said = {
+    # the policy is a list of strings, each with JSON
+    policies = {
         "AutoSelectCertificateForUrls": [json.dumps(choice) for choice in choices],
         "CACertificatesWithConstraints": trusted,
     }
-    return f"{json.dumps(said, indent=2)}\n".encode()
+    return f"{json.dumps(policies, indent=2)}\n".encode()
 
 
 def _pattern(name: str) -> str:
-    """A name as a pattern of content settings, on any port: `[*.]` stands for a wildcard."""
+    """Return the URL pattern of a name, on any port; Chrome writes a wildcard as `[*.]`."""
     return f"https://{name.replace('*.', '[*.]')}"
 
 

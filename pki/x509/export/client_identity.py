@@ -1,4 +1,4 @@
-"""A client's identity: its key, its certificate, and everything up to the roots."""
+"""The identity of a client: its key, its certificate, the intermediate and the roots."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from pki.x509.keys import PrivateKey, key_kind
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What is handed out under one name. `chain` is sent along below the certificate; `roots` are trusted, newest first."""
+    """The key and certificates of one client.
+
+    `chain` are the intermediates between the certificate and a root; `roots` are the trust anchors, newest first.
+    """
 
     name: str
     organisation: str
@@ -26,7 +29,7 @@ class Identity:
 
     @classmethod
     def read(cls, name: str, organisation: str, bundle: bytes, roots: bytes) -> Identity:
-        """From a leaf's tls.pem and the PEM of the roots. Raises PkiError when one of them is damaged."""
+        """Read an identity from tls.pem of a leaf and the PEM of the roots. Raises PkiError if one is damaged."""
         try:
             certificate, *chain = x509.load_pem_x509_certificates(bundle)
             key = serialization.load_pem_private_key(bundle, None)
@@ -39,18 +42,20 @@ class Identity:
 
     @property
     def label(self) -> str:
-        """What a device shows in its list: the client, and whose it is."""
+        """Return the name that a device shows: the client and the organisation."""
         return f"{self.name} ({self.organisation})"
 
     @property
     def file_name(self) -> str:
+        """Return the name of the client as part of a file name."""
         return file_name(self.name)
 
 
 def file_name(text: str) -> str:
-    """Text as part of a file's name that every system takes: `admin@laptop` becomes `admin-laptop`."""
+    """Return a text as part of a file name that every system accepts: `admin@laptop` → `admin-laptop`."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def common_name(certificate: x509.Certificate) -> str:
+    """Return the first common name of the subject. Raises IndexError if there is none."""
     return str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)

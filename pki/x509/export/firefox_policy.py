@@ -1,6 +1,6 @@
-"""Policies for Firefox: the roots, and that it need not ask which certificate to present.
+"""Policies for Firefox: the roots to trust, and automatic selection of the client certificate.
 
-Firefox cannot be told by site: https://firefox-admin-docs.mozilla.org/reference/policies/certificates/ and …/preferences/
+Firefox has no setting for each site: https://firefox-admin-docs.mozilla.org/reference/policies/certificates/ and …/preferences/
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ PLACES: tuple[tuple[str, ...], ...] = (
 
 
 def files(roots: Sequence[x509.Certificate]) -> dict[str, bytes]:
-    """policies.json and the roots that it names, by file name: Firefox looks for them in folders of its own."""
-    named = {f"{file_name(common_name(root))}.pem": root.public_bytes(Encoding.PEM) for root in roots}
-    said = {
-        "Certificates": {"ImportEnterpriseRoots": True, "Install": list(named)},
+    """Return policies.json and the root certificates that it names, by file name. PLACES lists their folders."""
+    root_files = {f"{file_name(common_name(root))}.pem": root.public_bytes(Encoding.PEM) for root in roots}
+    policies = {
+        "Certificates": {"ImportEnterpriseRoots": True, "Install": list(root_files)},
         "Preferences": {"security.default_personal_cert": {"Value": "Select Automatically", "Status": "default"}},
     }
-    return {POLICIES: f"{json.dumps({'policies': said}, indent=2)}\n".encode(), **named}
+    return {POLICIES: f"{json.dumps({'policies': policies}, indent=2)}\n".encode(), **root_files}

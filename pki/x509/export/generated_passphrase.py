@@ -1,13 +1,13 @@
-"""The passphrase of one bundle: read from paper and typed once, on a phone as well."""
+"""Generate the passphrase of a PKCS#12 file, easy to type from paper on a phone."""
 
 from __future__ import annotations
 
 import secrets
 
-ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that looks like something else: no i, l, o, 0, 1
-GROUPS, LETTERS = 6, 4  # 118 bits: the old format that some systems want slows nobody down who guesses
+ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without i, l, o, 0 and 1, which look alike
+GROUPS, LETTERS = 6, 4  # 118 bits: the legacy PKCS#12 format has only 2 048 rounds
 
 
 def new_passphrase() -> str:
-    """`k7mp-w3xq-…`: ASCII, because Java opens nothing else, and without a capital letter."""
+    """Return a random passphrase such as `k7mp-w3xq-…`: lower case ASCII, because Java accepts only ASCII."""
     return "-".join("".join(secrets.choice(ALPHABET) for _ in range(LETTERS)) for _ in range(GROUPS))

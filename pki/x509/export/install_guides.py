@@ -1,4 +1,4 @@
-"""How each format is installed, system by system, in the words of that system."""
+"""Instructions to install each format, for each system, in the terms of that system's screens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Guide(NamedTuple):
-    """What to do on one system, step by step."""
+    """The steps on one system."""
 
     system: str
     steps: tuple[str, ...]
@@ -41,7 +41,7 @@ ANDROID = Guide(
     (
         "Settings → Security → Encryption & credentials → Install a certificate.",
         "VPN & app user certificate: choose the file, type the passphrase.",
-        "CA certificate: install the certificate of the authority; ask whoever gave you this sheet for it.",
+        "CA certificate: install the certificate of the authority; ask the person who gave you this sheet for it.",
     ),
 )
 MAC = Guide(

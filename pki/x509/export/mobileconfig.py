@@ -1,6 +1,6 @@
-"""Apple configuration profiles: iPhone, iPad and Mac install what is in one after a few taps.
+"""Apple configuration profiles for iPhone, iPad and Mac.
 
-A newer profile replaces the one with the same identifier, so identifiers follow from names alone:
+A profile replaces the installed one with the same identifier, so identifiers are computed from names only:
 https://support.apple.com/guide/deployment/intro-to-device-management-profiles-depc0aadd3fe/web
 """
 
@@ -20,9 +20,9 @@ from pki.x509.export.client_identity import Identity, common_name, file_name
 
 
 def with_identity(identity: Identity, domain: str, passphrase: str) -> bytes:
-    """The roots and one client's identity; the passphrase is not in it, so the device asks for it.
+    """Return a profile with the roots and one client's identity. The device asks for the passphrase.
 
-    `domain` is the project's first one: identifiers are made of it.
+    `domain` is the first domain of the project, the prefix of the profile's identifiers.
     """
     bundle = {
         "PayloadType": "com.apple.security.pkcs12",
@@ -31,7 +31,7 @@ def with_identity(identity: Identity, domain: str, passphrase: str) -> bytes:
         "PayloadDisplayName": identity.label,
         "PayloadDescription": f"The key and certificate with which this device shows that it belongs to {identity.name}.",
     }
-    client = f"client.{uuid5(NAMESPACE_DNS, identity.name)}"  # admin@laptop and admin-laptop are two
+    client = f"client.{uuid5(NAMESPACE_DNS, identity.name)}"  # a UUID, because admin@laptop and admin-laptop are different clients
     payloads = [*_roots(identity.organisation, identity.roots), ("identity", bundle)]
     return _profile(
         identity.organisation,
@@ -39,13 +39,13 @@ def with_identity(identity: Identity, domain: str, passphrase: str) -> bytes:
         client,
         f"{identity.organisation}: {identity.name}",
         f"Opens the internal services of {identity.organisation} on this device, as {identity.name}. "
-        "Take the profile away, and the key goes with it.",
+        "Removing the profile removes the key too.",
         payloads,
     )
 
 
 def trust_only(organisation: str, domain: str, roots: Sequence[x509.Certificate]) -> bytes:
-    """The roots alone: the device then trusts the project's services, and can show no identity of its own."""
+    """Return a profile with the roots only: the device trusts the services, and has no client certificate."""
     return _profile(
         organisation,
         domain,
@@ -57,7 +57,7 @@ def trust_only(organisation: str, domain: str, roots: Sequence[x509.Certificate]
 
 
 def _roots(organisation: str, roots: Sequence[x509.Certificate]) -> list[tuple[str, dict[str, Any]]]:
-    """One payload for each root, named after its fingerprint: a new root stands beside the old one."""
+    """Return the name and content of a payload for each root; the name has its fingerprint, so roots are independent."""
     return [
         (
             f"root.{root.fingerprint(hashes.SHA256()).hex()[:16]}",
@@ -76,6 +76,7 @@ def _roots(organisation: str, roots: Sequence[x509.Certificate]) -> list[tuple[s
 def _profile(
     organisation: str, domain: str, name: str, title: str, text: str, payloads: Sequence[tuple[str, dict[str, Any]]]
 ) -> bytes:
+    """Return a configuration profile as a property list."""
     identifier = f"{'.'.join(reversed(domain.split('.')))}.doit-pki.{name}"
     content = [payload | _identified(f"{identifier}.{part}", organisation) for part, payload in payloads]
     profile = {
@@ -90,6 +91,7 @@ def _profile(
 
 
 def _identified(identifier: str, organisation: str) -> dict[str, Any]:
+    """Return the keys that every payload has. The UUID follows from the identifier."""
     return {
         "PayloadIdentifier": identifier,
         "PayloadUUID": str(uuid5(NAMESPACE_DNS, identifier)).upper(),

@@ -1,4 +1,4 @@
-"""The sheet that brings a passphrase to whoever installs a bundle: printed, handed over, destroyed."""
+"""The printed sheet with the passphrase of an exported identity and the steps to install it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ PAGES = Path(__file__).parent / "pages"
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """What was handed out: a file in one format, under a passphrase, at a moment; `example` is a service to try."""
+    """One exported file: its format, SHA-256 `digest` in hexadecimal, passphrase and date.
+
+    `example` is the DNS name of a service to try afterwards, or "".
+    """
 
     identity: Identity
     format: str
@@ -26,8 +29,8 @@ class Sheet:
     example: str
 
     def page(self) -> bytes:
-        """One page of HTML, for A4 and for a phone."""
-        said = {
+        """Return the sheet as HTML, for A4 paper and for a phone."""
+        values = {
             "organisation": self.identity.organisation,
             "client": self.identity.name,
             "file": self.file,
@@ -39,4 +42,4 @@ class Sheet:
             "example": self.example,
             "guides": install_guides.OF[self.format],
         }
-        return Pages(PAGES).render("sheet.html", said).encode()
+        return Pages(PAGES).render("sheet.html", values).encode()

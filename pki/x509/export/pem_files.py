@@ -1,4 +1,4 @@
-"""PEM files for curl and scripts: the key lies open in them."""
+"""PEM files for curl and scripts, with an unencrypted key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pki.x509.pem_encoding import pem_of
 
 
 def files(identity: Identity) -> dict[str, bytes]:
-    """By file name: what curl, Python's requests and OpenSSL want, and the roots to trust."""
+    """Return the files for curl, Python's requests and OpenSSL by name: key, certificates, and the roots to trust."""
     key = private_pem(identity.key)
     chain = pem_of([identity.certificate, *identity.chain])
     return {"tls.pem": key + chain, "key.pem": key, "fullchain.pem": chain, "roots.pem": pem_of(identity.roots)}

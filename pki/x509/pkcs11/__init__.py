@@ -1,4 +1,4 @@
-"""Private keys that live in a PKCS#11 token: named by a URI, made there, signing there, never read."""
+"""Private keys in a PKCS#11 token: generate, open and destroy them, and sign. The key never leaves the token."""
 
 from pki.x509.pkcs11.keys import destroy, generate, open_key
 from pki.x509.pkcs11.private_key import TokenKey

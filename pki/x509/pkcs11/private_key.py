@@ -1,6 +1,6 @@
-"""Private keys of `cryptography` whose secret is elsewhere: they hash here, and somebody else signs.
+"""Private keys for the X.509 builders of `cryptography` that hash in this process and sign in a token.
 
-X.509 builders take them like any other key. What comes back is verified before it is used: no builder does.
+Each signature is verified before it is returned, because the builders do not do that.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from cryptography.utils import Buffer
 
 from pki.common.errors import PkiError
 
-# What is signed → its signature: r and s side by side for a digest, or PKCS#1 v1.5 for a DigestInfo.
+# Data → signature: for ECDSA a digest → r‖s; for RSA a DigestInfo → PKCS#1 v1.5.
 Signer = Callable[[bytes], bytes]
 
-DIGEST_INFO = {  # RFC 8017, 9.2, note 1
+DIGEST_INFO = {  # RFC 8017 §9.2, note 1
     "sha256": bytes.fromhex("3031300d060960864801650304020105000420"),
     "sha384": bytes.fromhex("3041300d060960864801650304020205000430"),
     "sha512": bytes.fromhex("3051300d060960864801650304020305000440"),
 }
 
 
-class _Held:
-    """What keys of every kind have in common: nothing of theirs can be read."""
+class _TokenKeyBase:
+    """The common part of token keys: refuses every operation that reads the private key."""
 
     name: str
 
-    def _stays(self, *_: object, **__: object) -> NoReturn:
-        raise PkiError(f"{self.name}: the key lives in its token and never leaves it")
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise PkiError(f"{self.name}: the key is in a token and cannot be exported")
 
-    private_bytes = private_numbers = exchange = decrypt = __copy__ = __deepcopy__ = __reduce__ = _stays
+    private_bytes = private_numbers = exchange = decrypt = __copy__ = __deepcopy__ = __reduce__ = _refuse
 
-    def _doubt(self) -> PkiError:
+    def _mismatch(self) -> PkiError:
         return PkiError(
-            f"{self.name}: what the token signs does not verify with the public key beside it",
-            "the public key belongs to another one: pkcs11-tool --list-objects shows both",
+            f"{self.name}: the signature of the token does not verify with the public key in the token",
+            "the public key belongs to another private key; list them with: pkcs11-tool --list-objects",
         )
 
 
-class EllipticCurveTokenKey(_Held, ec.EllipticCurvePrivateKey):
-    """A key on P-256 or P-384."""
+class EllipticCurveTokenKey(_TokenKeyBase, ec.EllipticCurvePrivateKey):
+    """A P-256 or P-384 private key in a token."""
 
     def __init__(self, name: str, public: ec.EllipticCurvePublicKey, signer: Signer) -> None:
         self.name, self._public, self._signer = name, public, signer
@@ -62,19 +62,19 @@ class EllipticCurveTokenKey(_Held, ec.EllipticCurvePrivateKey):
         return self._public
 
     def sign(self, data: Buffer, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
-        """ECDSA in DER; a digest longer than the curve is cut here, as FIPS 186-5 6.4.1 says: some tokens refuse it."""
-        both = self._signer(_digest(data, _hash(signature_algorithm.algorithm))[: self.key_size // 8])
-        r, s = int.from_bytes(both[: len(both) // 2]), int.from_bytes(both[len(both) // 2 :])
+        """Return an ECDSA signature in DER. Truncates the digest (FIPS 186-5 §6.4.1): some tokens refuse a long one."""
+        raw = self._signer(_digest(data, _hash(signature_algorithm.algorithm))[: self.key_size // 8])
+        r, s = int.from_bytes(raw[: len(raw) // 2]), int.from_bytes(raw[len(raw) // 2 :])
         signature = encode_dss_signature(r, s)
         try:
             self._public.verify(signature, data, signature_algorithm)
         except InvalidSignature:
-            raise self._doubt() from None
+            raise self._mismatch() from None
         return signature
 
 
-class RsaTokenKey(_Held, rsa.RSAPrivateKey):
-    """An RSA key that signs with PKCS#1 v1.5."""
+class RsaTokenKey(_TokenKeyBase, rsa.RSAPrivateKey):
+    """An RSA private key in a token that signs with PKCS#1 v1.5."""
 
     def __init__(self, name: str, public: rsa.RSAPublicKey, signer: Signer) -> None:
         self.name, self._public, self._signer = name, public, signer
@@ -99,7 +99,7 @@ class RsaTokenKey(_Held, rsa.RSAPrivateKey):
         try:
             self._public.verify(signature, bytes(data), padding, hashed)
         except InvalidSignature:
-            raise self._doubt() from None
+            raise self._mismatch() from None
         return signature
 
 

@@ -1,6 +1,6 @@
-"""Sessions with PKCS#11 tokens: a process has one for each token, logged in.
+"""Sessions with PKCS#11 tokens: each process has one session for each token and is logged in.
 
-`python-pkcs11` is an extra, imported when a token is really used.
+`python-pkcs11` is an optional dependency, imported when a token is used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from pki.common.errors import PkiError
 from pki.x509.pkcs11.uri import SHOWN, TokenUri
 
-CANNOT = {"FunctionNotSupported", "DomainParamsInvalid", "AttributeValueInvalid", "TemplateInconsistent"}
+UNSUPPORTED = {"FunctionNotSupported", "DomainParamsInvalid", "AttributeValueInvalid", "TemplateInconsistent"}
 
 
 @dataclass(slots=True)
@@ -26,21 +26,22 @@ class _Login:
     pin: str = field(repr=False)
 
 
-_started: dict[str, int] = {}  # module → the process that initialised it; 0 when it must begin again
+_initialised_by: dict[str, int] = {}  # module → process that initialised it; 0: initialise it again
 _logins: dict[TokenUri, _Login] = {}
-_refused: set[tuple[TokenUri, str]] = set()  # wrong PINs: a few lock a token, so none is tried twice
+_refused: set[tuple[TokenUri, str]] = set()  # wrong PINs: a few of them lock a token, so none is tried twice
 
 
 def close() -> None:
-    """Log out of every token and forget the PINs; the next use begins again."""
+    """Log out of every token and forget the PINs; the next use logs in again."""
     _logins.clear()
     _refused.clear()
-    for path in _started:
+    for path in _initialised_by:
         with suppress(library().PKCS11Error):
             library().lib(path).finalize()
 
 
 def library() -> Any:
+    """Import and return `python-pkcs11`. Raises PkiError if it is not installed."""
     try:
         import pkcs11  # noqa: PLC0415 -- an extra, for projects that have a token
     except ImportError:
@@ -52,11 +53,11 @@ def library() -> Any:
 
 
 @contextmanager
-def told(uri: TokenUri, turn: int = LOCK_SH) -> Iterator[Any]:
-    """What the token refuses, in a sentence; its module begins again with the next use.
+def reporting_errors(uri: TokenUri, turn: int = LOCK_SH) -> Iterator[Any]:
+    """Convert PKCS#11 errors to PkiError; after an error the module is initialised again by the next use.
 
-    Processes take turns at the module's file: while one logs in, SoftHSM shows others a token that is damaged or none
-    (https://github.com/softhsm/SoftHSMv2/issues/757).
+    Processes lock the module's file with `turn` (LOCK_SH or LOCK_EX): while one process logs in, SoftHSM reports a
+    damaged or missing token to others (https://github.com/softhsm/SoftHSMv2/issues/757).
     """
     pkcs11 = library()
     with _opened(uri.module_path) as file:
@@ -64,8 +65,8 @@ def told(uri: TokenUri, turn: int = LOCK_SH) -> Iterator[Any]:
         try:
             yield pkcs11
         except pkcs11.PKCS11Error as error:
-            _started[os.path.realpath(uri.module_path)] = 0
-            raise refusal(uri, type(error).__name__) from None
+            _initialised_by[os.path.realpath(uri.module_path)] = 0
+            raise token_error(uri, type(error).__name__) from None
 
 
 def _opened(module: str) -> BinaryIO:
@@ -79,67 +80,72 @@ def _opened(module: str) -> BinaryIO:
         raise PkiError(f"{module}: not a PKCS#11 module ({error.strerror})", SHOWN) from None
 
 
-def refusal(uri: TokenUri, error: str) -> PkiError:
-    """A return code of PKCS#11, as `python-pkcs11` names it, said to a person."""
-    if error in CANNOT or error.startswith("Mechanism") or error.endswith("Range"):
-        return PkiError(f"token {uri.token}: it cannot do this ({error})", "use another kind of key, or another token")
+def token_error(uri: TokenUri, error: str) -> PkiError:
+    """Return the message for a PKCS#11 return code; `error` is the name of the exception of `python-pkcs11`."""
+    if error in UNSUPPORTED or error.startswith("Mechanism") or error.endswith("Range"):
+        return PkiError(
+            f"token {uri.token}: does not support this operation ({error})", "use another kind of key, or another token"
+        )
     return PkiError(
-        f"token {uri.token}: it does not do as it is asked ({error})",
-        "see that it is plugged in, has room and may be used by you, then type the command again",
+        f"token {uri.token}: the operation failed ({error})",
+        "check that it is connected, has free space and is accessible to you, then run the command again",
     )
 
 
 def session_on(uri: TokenUri, pin: str | None, source: str) -> Any:
-    """The session that this process has on the token, logged in."""
+    """Return the session of this process with the token, logged in. Raises PkiError if the login fails."""
     if not pin:
-        raise PkiError(f"token {uri.token}: {source} holds no PIN for it", "put it there")
+        raise PkiError(f"token {uri.token}: {source} has no PIN for it", "add the PIN there")
     path = os.path.realpath(uri.module_path)
-    if uri.place not in _logins or _started.get(path) != os.getpid():
-        with told(uri, LOCK_EX) as pkcs11:
+    if uri.place not in _logins or _initialised_by.get(path) != os.getpid():
+        with reporting_errors(uri, LOCK_EX) as pkcs11:
             module = _module(pkcs11, path)
             token = _token(pkcs11, module, uri)
-            same = [one for one in _logins.values() if (one.module, one.slot) == (path, token.slot.slot_id)]
-            if not same:
-                same = [_Login(path, token.slot.slot_id, log_in(pkcs11, token, uri, pin, source), pin)]
-            _logins[uri.place] = same[0]
+            logins = [login for login in _logins.values() if (login.module, login.slot) == (path, token.slot.slot_id)]
+            if not logins:
+                logins = [_Login(path, token.slot.slot_id, log_in(pkcs11, token, uri, pin, source), pin)]
+            _logins[uri.place] = logins[0]
     login = _logins[uri.place]
     if login.pin != pin:
-        raise PkiError(f"token {uri.token}: the PIN in {source} is not the one that opened it", "correct the wrong one")
+        raise PkiError(f"token {uri.token}: the PIN in {source} differs from the one that opened it", "correct the PIN")
     return login.session
 
 
 def _module(pkcs11: Any, path: str) -> Any:
-    """The PKCS#11 module, initialised by this very process: sessions outlive neither a fork nor a failure."""
+    """Return the PKCS#11 module, initialised in this process: sessions end with a fork and with an error."""
     try:
         module = pkcs11.lib(path)
-        if _started.setdefault(path, os.getpid()) != os.getpid():
+        if _initialised_by.setdefault(path, os.getpid()) != os.getpid():
             for place in [place for place, login in _logins.items() if login.module == path]:
                 del _logins[place]
-            with suppress(pkcs11.PKCS11Error):  # a module that saw the fork does not count as initialised
+            with suppress(pkcs11.PKCS11Error):  # a module that detects the fork is not initialised any more
                 module.finalize()
             module.initialize()
-            _started[path] = os.getpid()
+            _initialised_by[path] = os.getpid()
     except pkcs11.PKCS11Error as error:
-        if type(error) is pkcs11.PKCS11Error:  # from the loader: each return code has a class of its own
+        if type(error) is pkcs11.PKCS11Error:  # an error of the loader: each return code has its own class
             raise PkiError(f"{path}: not a PKCS#11 module", SHOWN) from None
         raise PkiError(
             f"{path}: the PKCS#11 module does not start ({type(error).__name__})",
-            "see that you may read its configuration: SOFTHSM2_CONF names that of SoftHSM",
+            "check that you can read its configuration; SOFTHSM2_CONF names the file of SoftHSM",
         ) from None
     return module
 
 
 def _token(pkcs11: Any, module: Any, uri: TokenUri) -> Any:
+    """Return the token that `uri` names. Raises PkiError if there is none, or more than one."""
     tokens = [token for token in module.get_tokens() if pkcs11.TokenFlag.TOKEN_INITIALIZED in token.flags]
-    found = [one for one in tokens if one.label == uri.token and uri.serial in {"", _serial(one)}]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        serials = " or ".join(f"serial={_serial(one)}" for one in found)
-        raise PkiError(f"{len(found)} tokens are called {uri.token}", f"say which in the URI: {serials}")
-    named = ", ".join(f"{one.label} (serial {_serial(one)})" for one in tokens)
-    wanted = f"{uri.token} with the serial {uri.serial}" if uri.serial else uri.token
-    raise PkiError(f"no token {wanted} is there", f"there is {named}" if named else "plug it in, or make one")
+    matches = [token for token in tokens if token.label == uri.token and uri.serial in {"", _serial(token)}]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        serials = " or ".join(f"serial={_serial(token)}" for token in matches)
+        raise PkiError(f"{len(matches)} tokens are called {uri.token}", f"add one of these to the URI: {serials}")
+    available = ", ".join(f"{token.label} (serial {_serial(token)})" for token in tokens)
+    description = f"{uri.token} with the serial {uri.serial}" if uri.serial else uri.token
+    raise PkiError(
+        f"no token {description}", f"available: {available}" if available else "connect it, or initialise one"
+    )
 
 
 def _serial(token: Any) -> str:
@@ -147,10 +153,12 @@ def _serial(token: Any) -> str:
 
 
 def log_in(pkcs11: Any, token: Any, uri: TokenUri, pin: str, source: str) -> Any:
-    """A session on `token`; one that is locked, or has one try left, is not asked."""
+    """Log in and return the session. Does not try a token that is locked or has one attempt left."""
     label, flags = uri.token, pkcs11.TokenFlag
-    locked = PkiError(f"token {label}: its PIN is locked", "its security officer sets a new one: docs/tokens.md")
-    wrong = PkiError(f"token {label}: the PIN in {source} is wrong", "correct it first: a few wrong PINs lock a token")
+    locked = PkiError(f"token {label}: its PIN is locked", "the security officer must set a new one: docs/tokens.md")
+    wrong = PkiError(
+        f"token {label}: the PIN in {source} is wrong", "correct it first: a few wrong PINs lock the token"
+    )
     if flags.USER_PIN_LOCKED in token.flags:
         raise locked
     if (uri.place, pin) in _refused:

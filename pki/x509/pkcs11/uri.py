@@ -1,4 +1,4 @@
-"""Names of keys that live in a token: PKCS#11 URIs (RFC 7512), the few attributes that a project needs."""
+"""PKCS#11 URIs (RFC 7512) of keys in a token, with the attributes that a project needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VALUE = re.compile(r"(?:[A-Za-z0-9._~:\[\]@!$'()*+,=&/|-]|%[0-9A-Fa-f]{2})+")
 
 @dataclass(frozen=True, slots=True)
 class TokenUri:
-    """Where a key lives: the module that speaks to the token, the token, and the object in it."""
+    """The location of a key: the PKCS#11 module, the token, and the object in the token."""
 
     module_path: str
     token: str
@@ -25,17 +25,17 @@ class TokenUri:
     id: bytes = b""
 
     def with_object(self, name: str) -> TokenUri:
-        """The key called `name` in the same token."""
+        """Return the URI of the key called `name` in the same token."""
         return replace(self, object=name, id=b"")
 
     @property
     def place(self) -> TokenUri:
-        """The token alone."""
+        """Return the URI of the token alone."""
         return replace(self, object="", id=b"")
 
     @property
     def key(self) -> str:
-        """What messages call the key; empty when the URI names the token alone."""
+        """Return the name of the key for messages, or "" if the URI names the token alone."""
         return self.object or (f"id={_percent(self.id)}" if self.id else "")
 
     def __str__(self) -> str:
@@ -47,44 +47,47 @@ class TokenUri:
 
 
 def parse(uri: str) -> TokenUri:
-    """Read a PKCS#11 URI. Messages never quote a value: somebody may have written a PIN there."""
+    """Parse a PKCS#11 URI. Raises PkiError for an invalid one.
+
+    Messages never quote a value of the URI, because it may be a PIN.
+    """
     scheme, _, rest = uri.partition(":")
     if scheme != "pkcs11":
-        raise PkiError("the URI of a key in a token begins with pkcs11:", SHOWN)
+        raise PkiError("the URI of a key in a token must begin with pkcs11:", SHOWN)
     path, _, query = rest.partition("?")
-    found = _attributes(path, ";", ("token", "serial", "object", "id"))
-    found |= _attributes(query, "&", ("module-path",))
+    attributes = _parse_attributes(path, ";", ("token", "serial", "object", "id"))
+    attributes |= _parse_attributes(query, "&", ("module-path",))
     for name in ("token", "module-path"):
-        if name not in found:
+        if name not in attributes:
             raise PkiError(f"the token's URI has no {name}", SHOWN)
-    key_id = found.pop("id", b"")
-    text = {name.replace("-", "_"): _text(name, value) for name, value in found.items()}
+    key_id = attributes.pop("id", b"")
+    text = {name.replace("-", "_"): _decode_text(name, value) for name, value in attributes.items()}
     if not text["module_path"].startswith("/"):
         raise PkiError("the token's URI: module-path is not an absolute path", SHOWN)
     return TokenUri(**text, id=key_id)
 
 
-def _attributes(text: str, separator: str, known: tuple[str, ...]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+def _parse_attributes(text: str, separator: str, allowed: tuple[str, ...]) -> dict[str, bytes]:
+    attributes: dict[str, bytes] = {}
     for number, part in enumerate(text.split(separator) if text else [], start=1):
         name, equals, value = part.partition("=")
         if name.lower().startswith("pin"):
-            raise PkiError("the token's URI has a place for the PIN", "take it out, and change a PIN that stood there")
+            raise PkiError("the token's URI contains a PIN attribute", "remove it, and change the PIN if it was there")
         if not equals or not re.fullmatch(r"[A-Za-z-]+", name):
             raise PkiError(f"the token's URI: part {number} before or after the ? is not name=value", SHOWN)
-        if name not in known:
-            raise PkiError(f"the token's URI has {name} where only {', '.join(known)} can stand", SHOWN)
-        if name in found:
-            raise PkiError(f"the token's URI has {name} twice", SHOWN)
+        if name not in allowed:
+            raise PkiError(f"the token's URI has {name} where only {', '.join(allowed)} are allowed", SHOWN)
+        if name in attributes:
+            raise PkiError(f"the token's URI has the attribute {name} twice", SHOWN)
         if not VALUE.fullmatch(value):
             raise PkiError(
-                f"the token's URI: {name} is empty or badly encoded", "a blank is written %20, a percent %25"
+                f"the token's URI: {name} is empty or badly encoded", "write a blank as %20 and a percent sign as %25"
             )
-        found[name] = unquote_to_bytes(value)
-    return found
+        attributes[name] = unquote_to_bytes(value)
+    return attributes
 
 
-def _text(name: str, value: bytes) -> str:
+def _decode_text(name: str, value: bytes) -> str:
     with suppress(UnicodeDecodeError):
         if (text := value.decode()).isprintable():
             return text

@@ -22,7 +22,7 @@ from pki.monitor.checks.check_context import LastRun
 from pki.monitor.report import health_report
 from pki.pipeline import plan
 from pki.project.project import Project
-from pki.x509.device_requests import device_key
+from pki.x509.device_requests import read_device_key
 from tests import every_bit
 from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.inputs import mutations, projects
@@ -126,7 +126,7 @@ READERS: dict[str, Reader] = {
         "lab",
         ("project/requests/*",),
         ("pem", "pem", "bytes"),
-        lambda _, path: device_key(path.read_bytes(), path.name),
+        lambda _, path: read_device_key(path.read_bytes(), path.name),
     ),
     "build and ca": Reader(
         "lab",

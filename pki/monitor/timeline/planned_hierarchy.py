@@ -1,0 +1,203 @@
+"""The authorities as planned ceremonies will leave them: a value that follows from the configuration and dates alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import chain
+from types import MappingProxyType
+
+from pki.ceremony.online import ceremony_archive
+from pki.ceremony.online.crl_schedule import presigned_crls
+from pki.ceremony.request_response import RequestedCrl
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.leaf_certificates import permitted_addresses
+from pki.config.model import Inventory
+from pki.project.generations import Generation, PresignedCrl, read_certificate
+from pki.project.project import Project
+from pki.x509.certificate_signing import validity_dates_within
+from pki.x509.name_constraints import PermittedNames
+
+NOTHING = PermittedNames((), ())
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCa:
+    """One generation: its dates, the name of the root that signs it, and of an existing one its serial number."""
+
+    name: GenerationName
+    not_before: datetime
+    not_after: datetime
+    root: str = ""
+    permitted: PermittedNames = NOTHING
+    serial: int = 0
+
+    @property
+    def authority(self) -> str:
+        return self.name.authority
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCrl:
+    """One pre-signed CRL: its number, its dates, and the serial numbers that it lists."""
+
+    number: int
+    this_update: datetime
+    next_update: datetime
+    serials: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedHierarchy:
+    """All authorities at a moment; a ceremony makes another one of it.
+
+    `cross_ends` has for each root when the cross-certificates end that older roots gave to it.
+    """
+
+    inventory: Inventory
+    now: datetime
+    cas: tuple[PlannedCa, ...]
+    crls: Mapping[str, tuple[PlannedCrl, ...]]
+    cross_ends: Mapping[str, tuple[datetime, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    destroyed: frozenset[str] = frozenset()
+    lost_crls: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, project: Project) -> PlannedHierarchy:
+        """Return the hierarchy of a project as it is now. Raises PkiError for a CA certificate that cannot be read."""
+        roots = project.generations("root")
+        names = [name for authority in AUTHORITIES for name in project.generations(authority)]
+        return cls(
+            project.inventory,
+            project.now,
+            tuple(_existing(project, project.existing(name)) for name in names),
+            {root: tuple(map(_crl, project.presigned_crls(root))) for root in roots},
+            {root: tuple(_cross_ends(project, root)) for root in roots},
+            frozenset(ceremony_archive.destroyed_roots(project)),
+            frozenset(root for root in roots if project.has_lost_crls(root)),
+        )
+
+    # -- what a hierarchy is asked --
+
+    def at(self, moment: datetime) -> PlannedHierarchy:
+        """Return the same hierarchy at another moment."""
+        return replace(self, now=moment)
+
+    def generations(self, authority: str) -> list[GenerationName]:
+        return [ca.name for ca in self.cas if ca.authority == authority]
+
+    def generation(self, name: str) -> PlannedCa | None:
+        return next((ca for ca in self.cas if ca.name == name), None)
+
+    def existing(self, name: str) -> PlannedCa:
+        """Return a generation that is known to be there."""
+        found = self.generation(name)
+        assert found is not None, name
+        return found
+
+    def issuing(self, authority: str) -> PlannedCa | None:
+        """Return the newest generation that is not revoked and has begun; the newest one where none has begun."""
+        cas = [ca for ca in reversed(self.cas) if ca.authority == authority and not self.is_revoked(ca)]
+        return next(chain((ca for ca in cas if ca.not_before <= self.now), cas), None)
+
+    def presigned_crls(self, root: str) -> tuple[PlannedCrl, ...]:
+        return self.crls.get(root, ())
+
+    def has_lost_crls(self, root: str) -> bool:
+        return root in self.lost_crls
+
+    def is_revoked(self, ca: PlannedCa) -> bool:
+        """Return whether a pre-signed CRL lists a generation."""
+        return bool(ca.serial) and any(ca.serial in crl.serials for crls in self.crls.values() for crl in crls)
+
+    # -- a ceremony --
+
+    def after_ceremony(
+        self, names: Iterable[GenerationName], prepared: datetime, performed: datetime
+    ) -> PlannedHierarchy:
+        """Return the hierarchy with these generations and new CRLs, dated as a request of `prepared` says, at `performed`.
+
+        Raises PkiError where an intermediate is asked for and there is no root.
+        """
+        before = self.at(prepared)
+        old_root = before.issuing("root")
+        ordered = sorted(names, key=lambda name: AUTHORITIES.index(name.authority))
+        new_root = next((name for name in ordered if name.is_root), None)
+        requested: dict[str, list[RequestedCrl]] = {
+            name: _series(before, name, old_root, new_root) for name in _signing_roots(before)
+        }
+        after = before
+        for name in ordered:
+            after = _with_ca(after, name, old_root)
+        if new_root:
+            requested[new_root] = list(presigned_crls(after, new_root, None, 0))
+        signed = {name: tuple(_signed(before, name, crls)) for name, crls in requested.items()}
+        return replace(after, now=performed, crls={**after.crls, **signed})
+
+
+def _signing_roots(hierarchy: PlannedHierarchy) -> list[GenerationName]:
+    """Return the roots that sign new CRLs: those that have not ended, are not revoked, and whose key exists."""
+    live = (
+        ca for ca in hierarchy.cas if ca.name.is_root and ca.not_after >= hierarchy.now and not hierarchy.is_revoked(ca)
+    )
+    return [ca.name for ca in live if ca.name not in hierarchy.destroyed]
+
+
+def _series(
+    hierarchy: PlannedHierarchy, root: str, present: PlannedCa | None, new_root: str | None
+) -> list[RequestedCrl]:
+    """Return the CRLs that a root is asked for: up to its end for one that no longer issues, or will not."""
+    ca = hierarchy.existing(root)
+    until = ca.not_after if new_root or ca != present else None
+    last = max((crl.number for crl in hierarchy.presigned_crls(root)), default=0)
+    return list(presigned_crls(hierarchy, root, until, last))
+
+
+def _signed(hierarchy: PlannedHierarchy, root: str, requested: Iterable[RequestedCrl]) -> Iterable[PlannedCrl]:
+    listed = frozenset[int]().union(*(crl.serials for crl in hierarchy.presigned_crls(root)))
+    return (PlannedCrl(one.number, one.this_update, one.next_update, listed) for one in requested)
+
+
+def _with_ca(hierarchy: PlannedHierarchy, name: GenerationName, old_root: PlannedCa | None) -> PlannedHierarchy:
+    authorities, crosses = hierarchy.inventory.authorities, hierarchy.cross_ends
+    if name.is_root:
+        begin, end = validity_dates_within(hierarchy.now, authorities.root.lifetime, None)
+        added = PlannedCa(name, begin, end, name)
+        old_end = old_root.not_after if old_root else hierarchy.now
+        crosses = {**crosses, name: (min(old_end, end),) if old_end > hierarchy.now else ()}
+    else:
+        root = hierarchy.issuing("root")
+        if root is None:
+            raise PkiError("there is no root to sign with", "./run invoke status")
+        lifetime = authorities.intermediate(name.authority).lifetime
+        begin, end = validity_dates_within(hierarchy.now, lifetime, (root.not_before, root.not_after))
+        domains = tuple(f".{domain}" for domain in hierarchy.inventory.domains)
+        added = PlannedCa(
+            name, begin, end, root.name, PermittedNames(domains, tuple(permitted_addresses(hierarchy.inventory)))
+        )
+    return replace(hierarchy, cas=(*hierarchy.cas, added), cross_ends=crosses)
+
+
+def _existing(project: Project, generation: Generation) -> PlannedCa:
+    is_root = generation.name.is_root
+    root = None if is_root else project.root_of(generation.certificate)
+    return PlannedCa(
+        generation.name,
+        generation.not_before,
+        generation.not_after,
+        generation.name if is_root else root.name if root else "",
+        NOTHING if is_root else generation.permitted,
+        generation.certificate.serial_number,
+    )
+
+
+def _crl(crl: PresignedCrl) -> PlannedCrl:
+    return PlannedCrl(crl.number, crl.this_update, crl.next_update, crl.serials)
+
+
+def _cross_ends(project: Project, root: str) -> Iterable[datetime]:
+    for path in project.store.cross_certificates(root):
+        yield read_certificate(filesystem.read(path) or b"", project.store.shown(path)).not_valid_after_utc

@@ -1,0 +1,80 @@
+"""The authorities by their dates: what decides when a ceremony is needed reads nothing else of them.
+
+A `Project` is such a hierarchy as it is now; the timeline has one as later ceremonies will leave it. Both are asked by
+the same functions, so nothing has to be signed to learn a date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from pki.config.identifiers import GenerationName
+from pki.config.model import Inventory
+from pki.x509.name_constraints import PermittedNames
+
+
+class Ca(Protocol):
+    """One generation of an authority."""
+
+    @property
+    def name(self) -> GenerationName: ...
+
+    @property
+    def authority(self) -> str: ...
+
+    @property
+    def not_before(self) -> datetime: ...
+
+    @property
+    def not_after(self) -> datetime: ...
+
+    @property
+    def permitted(self) -> PermittedNames:
+        """What the name constraints of an intermediate permit (RFC 5280 §4.2.1.10); a root has none."""
+        ...
+
+
+class DatedCrl(Protocol):
+    """One pre-signed CRL of a root."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def this_update(self) -> datetime: ...
+
+    @property
+    def next_update(self) -> datetime: ...
+
+    @property
+    def serials(self) -> frozenset[int]: ...
+
+
+class Hierarchy(Protocol):
+    """All authorities at the moment `now`, and the configuration."""
+
+    @property
+    def inventory(self) -> Inventory: ...
+
+    @property
+    def now(self) -> datetime: ...
+
+    def generations(self, authority: str) -> Sequence[GenerationName]:
+        """Return the names of the generations that have a certificate, oldest first."""
+        ...
+
+    def generation(self, name: str) -> Ca | None: ...
+
+    def issuing(self, authority: str) -> Ca | None:
+        """Return the newest generation that is not revoked and has begun."""
+        ...
+
+    def presigned_crls(self, root: str) -> Sequence[DatedCrl]:
+        """Return the pre-signed CRLs of a root, lowest number first."""
+        ...
+
+    def has_lost_crls(self, root: str) -> bool:
+        """Return whether a pre-signed CRL is damaged: it is restored from a backup, and needs no ceremony."""
+        ...
