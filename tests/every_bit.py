@@ -139,11 +139,11 @@ def contact(home: RealHome) -> tuple[Path, Read]:
 def history(home: RealHome) -> tuple[Path, Read]:
     log = History(home.path / "build" / "history" / "media")
     for count in range(3):
-        log.note(START, "f" * 24, "delivered", files=count)
-    whole = log.notes()
+        log.add_log_entry(START, "f" * 24, "delivered", files=count)
+    whole = log.log_entries()
 
     def read() -> bool:
-        notes = log.notes()
+        notes = log.log_entries()
         assert all(note in whole for note in notes), "a line says what was never written"
         return len(notes) == len(whole)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pki.deploy.ssh import Way
+from pki.deploy.ssh import Transport
 from tests.conftest import PROJECT
 
 SCRIPT = PROJECT / "pki/deploy/host/pki-apply"
@@ -172,8 +172,8 @@ class FolderHost:
 
     # -- speaking with it --
 
-    def way(self) -> LocalWay:
-        return LocalWay(self.name, program=str(self.program))
+    def transport(self) -> LocalTransport:
+        return LocalTransport(self.name, program=str(self.program))
 
     def speak(self, words: bytes, *arguments: str, timeout: float = 300) -> list[dict[str, Any]]:
         """What it answers, a JSON object a line; it must end by itself."""
@@ -218,8 +218,8 @@ class FolderHost:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalWay(Way):
-    """The way to a host in a folder: no ssh, and no root."""
+class LocalTransport(Transport):
+    """The transport to a host in a folder: no ssh, and no root."""
 
     program: str = ""
 

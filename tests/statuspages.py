@@ -31,7 +31,7 @@ PROBLEMS = (
         *("./run invoke ceremony.request, and docs/ceremony.md",),
     ),
     Finding("ca/secrets", Level.CRITICAL, "others can read it: it has mode 0644", "chmod 600 ca/secrets"),
-    Finding("hold:web-002", Level.NOTICE, "is held at an earlier release", "./run invoke deploy.push web-002"),
+    Finding("pinned:web-002", Level.NOTICE, "is pinned to an earlier release", "./run invoke deploy.push web-002"),
 )
 WELL = (
     Finding("authorities", Level.OK, "root-1, server-1, client-1; client-1 is usable until 2028-03-30"),
@@ -105,7 +105,7 @@ def _leaf(number: int, today: date, levels: dict[str, Level]) -> Certificate:
 
 def _host(number: int, today: date, levels: dict[str, Level]) -> Host:
     name = _name(number)
-    words = {"failing": levels.get(f"deploy:{name}"), "held": levels.get(f"hold:{name}")}
+    words = {"failing": levels.get(f"deploy:{name}"), "pinned": levels.get(f"pinned:{name}")}
     told = {word: level for word, level in words.items() if level}
     since = today - 3 * DAY if "failing" in told else None
     level = max(told.values(), default=Level.OK)

@@ -260,7 +260,7 @@ def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) ->
 
 def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
     project = remote.project()
-    payload = remote.plan().deliveries["media"].wanted()
+    payload = remote.plan().deliveries["media"].desired_payload()
     assert payload is not None
     project.ledger.record_decision("deploy:media", "pinned", payload.release.digest, START)
     project.ledger.close()
@@ -270,8 +270,8 @@ def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
         _with(taken, verification={"jellyfin": Verification(Verdict.UNDECIDED, "not verified: could not be reached")}),
     )
     found = checked(remote)
-    assert found["hold:media"].remedy == "./run invoke deploy.push media"
-    assert found["hold:media"].since == START
+    assert found["pinned:media"].remedy == "./run invoke deploy.push media"
+    assert found["pinned:media"].since == START
     assert found["verification:media"].level is Level.NOTICE
     assert found["verification:media"].message == "jellyfin not verified: could not be reached"
 
@@ -501,7 +501,7 @@ def test_a_look_that_breaks_is_exit_status_one(home: Home, invoke: Invoke, monke
 
 
 SILENT = "cannot be reached: Connection refused"
-FAILED = "could not be brought up to date: systemctl-reload-caddy failed with 1; the previous files were put back"
+FAILED = 'could not be brought up to date: "systemctl reload caddy" failed with exit status 1; rolled back'
 
 
 @pytest.mark.parametrize(
@@ -519,7 +519,7 @@ def test_what_a_delivery_saw_of_a_service_is_not_told_beside_what_is_wrong_now(
     taken = receipt_of(store.receipt("media"))
     seen = {"jellyfin": Verification(Verdict.UNDECIDED, "not verified: both get 403")}
     keep_receipt(store.receipt("media"), _with(taken, verification=seen))
-    refusal = HostRefusal("systemctl-reload-caddy failed with 1; the previous files were put back", "job failed")
+    refusal = HostRefusal('"systemctl reload caddy" failed with exit status 1; rolled back', "job failed")
     Contact().failed(START, refusal).save(store.contact("media"))
     wrong = SILENT if fault else ""
     probe = Probed("media", "jellyfin", "jellyfin.lab.internal", 443, "tls", wrong=wrong, fault=fault)

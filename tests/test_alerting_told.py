@@ -282,7 +282,7 @@ def test_somebody_elses_edit_on_a_host_is_told_and_never_solved(home: Home, outb
     (home.path / "build/hosts/media/etc/caddy/Caddyfile").write_text("x")
     home.doit(days=1)
     [message] = outbox()
-    assert "drift:media was changed by somebody else, and put right: /etc/caddy/Caddyfile was" in message["Subject"]
+    assert "drift:media was changed on the host; restored: /etc/caddy/Caddyfile was" in message["Subject"]
     home.doit(days=2)
     assert outbox() == []
 

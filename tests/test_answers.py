@@ -68,13 +68,13 @@ BAD: list[object] = [
 @pytest.mark.parametrize("answer", GOOD, ids=json.dumps)
 def test_what_pki_apply_answers_is_read(answer: dict[str, Any]) -> None:
     assert host_output.read(json.dumps(answer)) == answer
-    assert host_output.known(answer) == answer
+    assert host_output.validated(answer) == answer
 
 
 @pytest.mark.parametrize("answer", BAD, ids=json.dumps)
 def test_nothing_else_is_an_answer(answer: object) -> None:
     assert host_output.read(json.dumps(answer)) is None
-    assert host_output.known(answer) is None
+    assert host_output.validated(answer) is None
 
 
 @pytest.mark.parametrize("line", ["", "{", "NaN", '{"bytes":1e3}', '{"bytes":9' + "9" * 60_000 + "}", "[" * 60_000])
@@ -96,7 +96,7 @@ def test_an_answer_has_at_most_64_kilobytes_and_its_texts_are_cut() -> None:
 def test_only_what_is_stuck_counts_of_what_was_said_before_the_greeting() -> None:
     stuck = {"stuck": "/etc/x", "why": "is a mount point", "said": "on web: umount /etc/x"}
     before = [{"ran": "x", "status": 1, "said": ""}, {"state": "undone"}, stuck, {"state": "stuck"}]
-    found = host_output.in_contact([*before, {"pki-apply": 1}, {"looked": True}])
+    found = host_output.current_answers([*before, {"pki-apply": 1}, {"looked": True}])
     assert found == [stuck, {"pki-apply": 1}, {"looked": True}]
     assert host_output.refusal(found) == ("/etc/x is a mount point", "on web: umount /etc/x", "")
 
@@ -110,7 +110,7 @@ def test_a_command_that_failed_without_a_word_is_named_with_a_line_that_shows_mo
     failed = {"ran": "nginx-t-q", "status": 3, "said": " \n"}
     why, hint, ran = host_output.refusal([failed, {"state": "undone"}], "web") or ("", "", "")
     assert ran == "nginx-t-q"
-    assert why == "nginx-t-q failed with 3; the previous files were put back"
+    assert why == '"nginx-t-q" failed with exit status 3; rolled back'
     asked, _, line = hint.partition("on web, as root: ")
     assert asked == "it printed nothing; "
     shown = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)

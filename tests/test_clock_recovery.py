@@ -119,15 +119,15 @@ CA = certificate_signing.sign_certificate(
 )
 
 
-def crl(number: int, begins: timedelta, serials: Iterable[int] = (7,)) -> crl_files.Listed:
+def crl(number: int, begins: timedelta, serials: Iterable[int] = (7,)) -> crl_files.ParsedCrl:
     start = START + begins
     entries = [CrlEntry(serial, START - DAY, "unspecified") for serial in serials]
     made = crl_signing.sign_crl(certificate_signing.Issuer(CA, KEY), number, start, start + 30 * DAY, entries)
-    return crl_files.read(pem_encoding.pem_of([made]))[0]
+    return crl_files.parse_crls(pem_encoding.pem_of([made]))[0]
 
 
-def faults(new: crl_files.Listed, old: crl_files.Listed, ended: Iterable[int] = ()) -> list[str]:
-    return [one.split()[0] for one in crl_files.gone_back(new, old, frozenset(ended).__contains__, START)]
+def faults(new: crl_files.ParsedCrl, old: crl_files.ParsedCrl, ended: Iterable[int] = ()) -> list[str]:
+    return [one.split()[0] for one in crl_files.regression_faults(new, old, frozenset(ended).__contains__, START)]
 
 
 @pytest.mark.parametrize("begins", [6 * MINUTE, HOUR, 40 * DAY, 600 * DAY])

@@ -26,7 +26,7 @@ from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
 from pki.deploy.delivery_history import History
 from pki.deploy.payload import Payload
-from pki.deploy.ssh import Way
+from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint
 from pki.deploy.verification import Expectation
 from pki.monitor import probes
@@ -40,7 +40,7 @@ from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profi
 from pki.x509.revocation import CrlEntry
 from tests.conftest import START, Home, Report
 from tests.copies import copy_project
-from tests.hosts import ME, FolderHost, LocalWay
+from tests.hosts import ME, FolderHost, LocalTransport
 from tests.test_keeping import Invoke, invoke
 
 __all__ = ["invoke"]
@@ -57,12 +57,12 @@ class Live:
 
     home: Home
     host: FolderHost
-    ways: dict[str, Way]
+    transports: dict[str, Transport]
     endpoints: list[Endpoint]
 
     def reached(self, patch: pytest.MonkeyPatch) -> None:
-        """Let deliveries take our ways, and find our services."""
-        patch.setattr(delivery_targets, "way", lambda _project, name, _host: self.ways[name])
+        """Let deliveries take our transports, and find our services."""
+        patch.setattr(delivery_targets, "transport_of", lambda _project, name, _host: self.transports[name])
         patch.setattr(delivery_targets, "endpoints", lambda _world, _host: iter(self.endpoints))
 
     def doit(self, days: float = 0) -> Report:
@@ -137,7 +137,7 @@ def delivered_once(built_once: Path, kind: type[Home], tmp_path_factory: pytest.
     made = Live(home, FolderHost.new(folder / "work/host"), {}, [])
     made.host.clock.write_text(str(int(home.moment().timestamp())))
     aimed(made.home, made.host)
-    made.ways["media"] = made.host.way()
+    made.transports["media"] = made.host.transport()
     with pytest.MonkeyPatch.context() as patch:
         made.reached(patch)
         permit(made)
@@ -153,9 +153,9 @@ def delivered(delivered_once: Path, kind: type[Home], monkeypatch: pytest.Monkey
     shutil.rmtree(delivered_once / "work")
     copy_project(delivered_once / "pristine", delivered_once / "work")
     made = Live(kind(delivered_once / "work/home"), FolderHost(delivered_once / "work/host"), {}, [])
-    made.ways["media"] = made.host.way()
+    made.transports["media"] = made.host.transport()
     made.reached(monkeypatch)
-    monkeypatch.setattr(verification, "PATIENCE", 0.3)
+    monkeypatch.setattr(verification, "VERIFY_TIMEOUT", 0.3)
     return made
 
 
@@ -165,7 +165,7 @@ def permit(live: Live) -> None:
     payload = Payload.of(live.home.path / "build/release/media")
     assert payload
     user, group = ME.split(":")
-    said = bootstrap.permissions("media", payload, live.delivery().receipt, exact=True)
+    said = bootstrap.permissions_text("media", payload, live.delivery().receipt, exact=True)
     live.host.conf.write_text(f"{said}trust {user}\ntrust {group}\n")
 
 
@@ -183,7 +183,7 @@ def test_the_first_delivery_brings_every_file_and_the_second_look_touches_nothin
     before, reloads = delivered.host.touched(), delivered.reloads()
     assert delivered.doit().made == {}
     assert delivered.doit(days=0.6).status == 0
-    assert delivered.delivery().contact.looked_at == "2026-11-23T20:24:00Z"
+    assert delivered.delivery().contact.checked_at == "2026-11-23T20:24:00Z"
     assert (delivered.host.touched(), delivered.reloads()) == (before, reloads)
     assert len(delivered.history()) == 1
 
@@ -191,7 +191,7 @@ def test_the_first_delivery_brings_every_file_and_the_second_look_touches_nothin
 def test_a_look_at_a_host_without_services_reads_nothing_but_what_the_host_says(
     delivered: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((verification, "judge"), (preflight, "look")):
+    for module, name in ((verification, "verify_services"), (preflight, "check_release")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("looked further"))
     assert (delivered.doit(days=0.6).status, delivered.doit(days=1.2).made) == (0, {})
 
@@ -306,7 +306,7 @@ def test_a_release_that_does_not_validate_is_put_back_and_the_other_hosts_are_se
         (delivered.home.path / "templates" / old).write_text(f"{text}# more\n")
     report = delivered.doit()
     said = delivered.because(report)
-    assert re.match(r"sh-\S+-check failed with 1; the previous files were put back → it is broken", said)
+    assert re.match(r'"sh \S+/check" failed with exit status 1; rolled back → it is broken', said)
     assert report.made.keys() >= ELSEWHERE
     assert delivered.host.holds() == before
     assert [note["what"] for note in delivered.history()] == ["delivered", "failed"]
@@ -321,7 +321,7 @@ def test_crls_go_first_and_stay_when_the_rest_is_put_back(delivered: Live) -> No
     before = (crl.read_bytes(), config.read_bytes())
     (delivered.host.root / "broken").touch()
     delivered.home.edit("auto_https off", "auto_https off # still", "templates/caddy/Caddyfile")
-    assert "the previous files were put back" in delivered.because(delivered.doit(days=7))
+    assert "rolled back" in delivered.because(delivered.doit(days=7))
     assert crl.read_bytes() == delivered.home.read("build/crl/client-1.pem") != before[0]
     assert config.read_bytes() == before[1]
 
@@ -329,7 +329,7 @@ def test_crls_go_first_and_stay_when_the_rest_is_put_back(delivered: Live) -> No
 def test_a_crl_whose_reload_fails_stays_and_is_told(delivered: Live) -> None:
     (delivered.host.root / "reload").write_text("echo no such service; exit 5\n")
     said = delivered.because(delivered.doit(days=7))
-    assert "failed with 5; CRLs stay → no such service" in said
+    assert "failed with exit status 5; the CRLs stay in place → no such service" in said
     assert delivered.on("/etc/client-crl.pem").read_bytes() == delivered.home.read("build/crl/client-1.pem")
 
 
@@ -350,7 +350,7 @@ def test_a_host_goes_back_stays_held_and_follows_again(delivered: Live, invoke: 
     assert delivered.doit(days=8).status == 0
     assert config.read_bytes() == first
     assert crl.read_bytes() == delivered.home.read("build/crl/client-1.pem") != newer
-    assert "held at" in delivered.delivery(8).state(delivered.home.moment(8))
+    assert "pinned to" in delivered.delivery(8).state(delivered.home.moment(8))
     assert invoke("deploy.push", "media", home=delivered.home.path, days=8).status == 0
     assert config.read_bytes() == second
     assert delivered.delivery(8).state(delivered.home.moment(8)).startswith("not_verified") is False
@@ -385,7 +385,7 @@ def test_a_host_stays_at_its_release_when_build_is_lost_and_takes_crls_alone(del
     assert str(config) in {file["path"] for file in receipt.files}  # so that it can be taken away some day
     assert crl.read_bytes() == delivered.home.read("build/crl/client-1.pem")
     assert delivered.doit(days=8.1).made == {}
-    assert "held at" in delivered.delivery(9).state(delivered.home.moment(9))
+    assert "pinned to" in delivered.delivery(9).state(delivered.home.moment(9))
     assert invoke("deploy.push", "media", home=home, days=9).status == 0
     assert config.read_bytes() != first
     assert delivered.doit(days=9.1).made == {}
@@ -458,7 +458,7 @@ def test_a_folder_that_others_can_write_on_a_host_is_told_until_it_is_closed(
         [found] = _drifts(home)
         assert (found.level, found.message, str(found.remedy)) == (Level.WARNING, said, close)
         assert delivered.delivery().stale(home.project().cache, START + timedelta(days=days)) == []
-        delivered.delivery().found_drift([])
+        delivered.delivery().record_drift([])
         assert delivered.doit(days=days + 0.6).made == {}
     folder.chmod(0o755)
     assert invoke("deploy.drift", "media", home=home.path).status == 0
@@ -622,8 +622,8 @@ def test_a_revocation_waits_for_no_window_where_the_receipt_is_damaged(delivered
 
 @pytest.mark.parametrize("answer", ["0644|root:root|-|-|relative", "0644|root:root|/etc/x", "x"])
 def test_a_host_that_names_files_that_cannot_be_is_not_believed(answer: str) -> None:
-    with pytest.raises(PkiError, match="answers what pki-apply would not"):
-        protocol.others("media", [{"looked": True, "more": answer}])
+    with pytest.raises(PkiError, match="invalid answer, not from pki-apply"):
+        protocol.surplus_files("media", [{"looked": True, "more": answer}])
 
 
 # -- what leaves and what does not ------------------------------------------------------------------------------------
@@ -676,7 +676,7 @@ PEM = "/etc/doit-pki/media.pem"
     ("path", "change", "days", "said"),
     [
         (PEM, other_key, 0, "does not match the certificate beside it"),
-        (PEM, without_intermediate, 0, "comes without its intermediate"),
+        (PEM, without_intermediate, 0, "is delivered without its intermediate"),
         (PEM, unreadable_key, 0, "cannot be read"),
         (PEM, unreadable_certificate, 0, "a certificate in"),
         (PEM, lambda _: lambda content: content, 91, "is valid from 2026-11-23 to 2027-02-21 only"),
@@ -687,7 +687,7 @@ PEM = "/etc/doit-pki/media.pem"
             PEM,
             lambda live: lambda _: live.home.read("build/certs/forge-mtls/tls.pem"),
             0,
-            f"no certificate is for {NAME}",
+            f"no certificate is valid for {NAME}",
         ),
     ],
 )
@@ -968,8 +968,8 @@ def test_a_crl_that_is_larger_than_ours_could_be_is_not_read(delivered: Live) ->
     place = delivered.on(CRL_THERE)
     place.write_bytes(b"-----BEGIN X509 CRL-----\n" + b"A" * (1 << 20))
     told = delivered.refusal(days=0.6)
-    assert f"{CRL_THERE} there has 1048601 bytes, and at most 1048576 are read" in told
-    assert f"look at it on media: ls -l {place}" in told
+    assert f"{CRL_THERE} on the host has 1048601 bytes, more than the limit of 1048576" in told
+    assert f"on media: ls -l {place}" in told
     place.write_bytes(b"-----BEGIN X509 CRL-----\n" + b"A" * ((1 << 20) - 25))
     assert delivered.doit(days=0.6).status == 0
 
@@ -985,20 +985,20 @@ def test_a_diff_shows_what_a_host_has_and_none_of_it_moves_the_terminal(delivere
     assert all(len(line) < 5000 for line in said.out.splitlines())
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e]", said.out)
     host.write_text("".join(f"{number}\n" for number in range(100_000)))
-    assert "100000 lines there" in invoke("deploy.diff", "media", home=delivered.home.path).out
+    assert "100000 lines on the host" in invoke("deploy.diff", "media", home=delivered.home.path).out
 
 
 def test_the_log_of_a_host_and_its_contact_record_are_bounded(tmp_path: Path) -> None:
     now = datetime(2026, 11, 23, tzinfo=UTC)
     log = History(tmp_path / "media")
     for number in range(2100):
-        log.note(now, f"{number:064x}", "failed", why="x")
-    assert 1000 <= len(log.notes()) <= 2000
-    assert log.notes()[-1]["release"] == f"{2099:064x}"
+        log.add_log_entry(now, f"{number:064x}", "failed", why="x")
+    assert 1000 <= len(log.log_entries()) <= 2000
+    assert log.log_entries()[-1]["release"] == f"{2099:064x}"
     for number in range(700):
-        log.note(now, f"{number:064x}", "failed", why="y" * 1_000_000)
+        log.add_log_entry(now, f"{number:064x}", "failed", why="y" * 1_000_000)
     assert (tmp_path / "media/log.jsonl").stat().st_size < 1_100_000
-    assert all(len(str(note["why"])) <= 2000 for note in log.notes())
+    assert all(len(str(note["why"])) <= 2000 for note in log.log_entries())
     assert len(Contact().failed(now, PkiError("z" * 1_000_000)).message) == 2000
 
 
@@ -1019,7 +1019,7 @@ def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered
     change_something(delivered)
     assert delivered.home.doit("release:media").status == 0
     delivery = delivered.delivery()
-    payload = delivery.wanted()
+    payload = delivery.desired_payload()
     assert payload
     change = delivery.change(payload, delivery.receipt, delivered.home.moment())
 
@@ -1028,13 +1028,15 @@ def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered
         time.sleep(1.2)
         yield
 
-    way = replace(change.to.way, limits=process.Limits(30.0, 30.0))
-    change.to = replace(change.to, way=way, turn=turn())
-    before = protocol.Session.allow
+    transport = replace(change.destination.transport, limits=process.Limits(30.0, 30.0))
+    change.destination = replace(change.destination, transport=transport, group_lock=turn())
+    before = protocol.Session.extend_deadline
     given: list[float] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocol.Session, "allow", lambda self, seconds: (given.append(seconds), before(self, seconds)))
-        assert change.bring(delivery.delivered).done
+        patch.setattr(
+            protocol.Session, "extend_deadline", lambda self, seconds: (given.append(seconds), before(self, seconds))
+        )
+        assert change.deliver(delivery.delivered_payload).done
     assert given[0] >= 1.2
 
 
@@ -1042,8 +1044,8 @@ def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered
 
 
 @dataclass(frozen=True, slots=True)
-class OtherWay(LocalWay):
-    """A way on which something else than pki-apply answers: a shell script."""
+class OtherTransport(LocalTransport):
+    """A transport on which something else than pki-apply answers: a shell script."""
 
     script: str = ""
 
@@ -1052,7 +1054,7 @@ class OtherWay(LocalWay):
 
 
 def answered_by(live: Live, script: str) -> None:
-    live.ways["media"] = OtherWay("media", name="media", script=script)
+    live.transports["media"] = OtherTransport("media", name="media", script=script)
 
 
 def change_something(live: Live) -> None:
@@ -1064,11 +1066,19 @@ def change_something(live: Live) -> None:
 @pytest.mark.parametrize(
     ("complaint", "status", "said"),
     [
-        ("Host key verification failed.", 255, "its host key is not known here → compare its fingerprint"),
+        ("Host key verification failed.", 255, "host key of media is not in known_hosts → compare its fingerprint"),
         ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.", 255, "ssh-keygen -R media"),
-        ("root@media: Permission denied (publickey).", 255, "it does not let this key in"),
-        ("sh: 1: /usr/local/sbin/pki-apply: not found", 127, "pki-apply is not there → ./run invoke deploy.bootstrap"),
-        ("sudo: a password is required", 1, "its account may not start pki-apply by sudo"),
+        (
+            "root@media: Permission denied (publickey).",
+            255,
+            "permission denied: the host does not accept the deployment key",
+        ),
+        (
+            "sh: 1: /usr/local/sbin/pki-apply: not found",
+            127,
+            "pki-apply is not installed → ./run invoke deploy.bootstrap",
+        ),
+        ("sudo: a password is required", 1, "sudo does not permit the account to run pki-apply"),
         ("\033]0;owned\007\033[2Jall is well", 3, "pki-apply failed: \\x1b]0;owned\\x07\\x1b[2Jall is well"),
         ("", 3, "the login shell of the deployment account on media ended with 3 before pki-apply started"),
     ],
@@ -1084,12 +1094,14 @@ def test_what_ssh_says_is_told_with_what_to_type(delivered: Live, complaint: str
 def test_a_host_that_is_down_is_told_with_since_when_and_how_long_it_may_be(delivered: Live) -> None:
     change_something(delivered)
     answered_by(delivered, "echo 'ssh: connect to host media port 22: No route to host' >&2; exit 255")
-    assert delivered.because(delivered.doit()).startswith("unreachable; what it has runs out in 20 days (ssh: connect")
+    assert delivered.because(delivered.doit()).startswith(
+        "unreachable; its certificate expires in 20 days (ssh: connect"
+    )
     said = delivered.because(delivered.doit(days=3))
     assert said.startswith(
-        "unreachable for 3 days; what it has runs out in 17 days (ssh: connect to host media port 22"
+        "unreachable for 3 days; its certificate expires in 17 days (ssh: connect to host media port 22"
     )
-    delivered.ways["media"] = delivered.host.way()
+    delivered.transports["media"] = delivered.host.transport()
     assert delivered.doit(days=3).status == 0
     assert delivered.delivery(3).contact.failing_since == ""
 
@@ -1103,11 +1115,11 @@ LIES = {
     "a list for a number": (f'{HELLO}; echo \'{{"n":[1],"is":"same"}}\'; cat >/dev/null', "answers what"),
     "an unknown file": (
         f'{HELLO}; echo \'{{"n":1,"is":"same","sha256":"","path":"/etc/shadow"}}\'; cat >/dev/null',
-        "answers what pki-apply would not",
+        "invalid answer, not from pki-apply",
     ),
     "nothing of the files": (
         f"{HELLO}; echo '{{\"looked\":true}}'; cat >/dev/null",
-        "answers what pki-apply would not",
+        "invalid answer, not from pki-apply",
     ),
     "an error of many lines": (
         """printf '%s\\n' '{"error":"one\\ntwo\\u001b[31m"}'; cat >/dev/null""",
@@ -1125,7 +1137,7 @@ LIES = {
         "stopped: it took longer than 2 s in all",
     ),
     "a flood": ('exec yes \'{"state":"undone"}\'', "stopped: it sent more than 160 answers"),
-    "a flood after the greeting": (f'{HELLO}; exec yes \'{{"state":"same"}}\'', "answers what pki-apply would not"),
+    "a flood after the greeting": (f'{HELLO}; exec yes \'{{"state":"same"}}\'', "invalid answer, not from pki-apply"),
     "an endless line": ("exec tr '\\0' a </dev/zero", "stopped: it sent a line of more than 65536 bytes"),
     "endless complaints": ("(yes >&2) & sleep 0.2; kill $!; exit 9", "pki-apply failed: y"),
     "endless complaints and no answer": ("yes >&2 & exec sleep 30", "stopped: it sent no answer for 0.4 s"),
@@ -1137,9 +1149,9 @@ def test_a_host_that_talks_nonsense_fails_alone_and_in_time(
     delivered: Live, lie: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script, said = LIES[lie]
-    monkeypatch.setattr(process, "PARTING", 0.1)
+    monkeypatch.setattr(process, "EXIT_TIMEOUT", 0.1)
     answered_by(delivered, script)
-    delivered.ways["media"] = replace(delivered.ways["media"], limits=process.Limits(0.4, 2.0))
+    delivered.transports["media"] = replace(delivered.transports["media"], limits=process.Limits(0.4, 2.0))
     told = delivered.refusal()
     assert said in told
     assert told.isprintable()
@@ -1163,10 +1175,10 @@ def lying(live: Live, old: str, new: str) -> None:
     ("old", "new", "said"),
     [
         ('state = "edited"', 'state = "edited"', ""),
-        ('sum[$9] != $5 ? "edited" :', '0 ? "" :', "as it should be, and names another digest"),
-        ('{"state":"placed"}', '{"state":"kept"}', "answers what pki-apply would not: {'state': 'kept'}"),
-        ("keep) keep keep ;;", 'keep) say "{\\"state\\":\\"done\\"}" ;;', "answers what pki-apply would not"),
-        ("keep) keep keep ;;", "keep) exit 0 ;;", "put the previous files back by itself"),
+        ('sum[$9] != $5 ? "edited" :', '0 ? "" :', "is up to date, with another digest"),
+        ('{"state":"placed"}', '{"state":"kept"}', "invalid answer, not from pki-apply: {'state': 'kept'}"),
+        ("keep) keep keep ;;", 'keep) say "{\\"state\\":\\"done\\"}" ;;', "invalid answer, not from pki-apply"),
+        ("keep) keep keep ;;", "keep) exit 0 ;;", "the host rolled the change back by itself"),
     ],
     ids=["the PEM bundle", "same", "kept", "undone", "gone"],
 )
@@ -1190,15 +1202,23 @@ def permissions(delivered: Live, *commands: str) -> Sequence[str]:
     assert payload
     files = [replace(payload.release.files[0], validate=command) for command in commands]
     few = replace(payload, release=replace(payload.release, files=tuple(files)))
-    return bootstrap.permissions("media", few, exact=True).splitlines()
+    return bootstrap.permissions_text("media", few, exact=True).splitlines()
 
 
 @pytest.mark.parametrize(
     ("complaint", "what", "next_"),
     [
-        ("root@media: Permission denied (publickey).", "it does not let this key in", "ssh must get in there"),
-        ("ssh: connect to host media port 22: No route to host", "cannot be reached: ssh:", "ssh must get in there"),
-        ("Host key verification failed.", "its host key is not known here", "compare its fingerprint"),
+        (
+            "root@media: Permission denied (publickey).",
+            "permission denied: the host does not accept the deployment key",
+            "give ssh a login on the host",
+        ),
+        (
+            "ssh: connect to host media port 22: No route to host",
+            "cannot be reached: ssh:",
+            "give ssh a login on the host",
+        ),
+        ("Host key verification failed.", "host key of media is not in known_hosts", "compare its fingerprint"),
     ],
 )
 def test_a_bootstrap_that_ssh_does_not_let_in_is_told_with_what_to_type(
@@ -1210,7 +1230,7 @@ def test_a_bootstrap_that_ssh_does_not_let_in_is_told_with_what_to_type(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     prepared = bootstrap.Bootstrap("media", "host media\n", "root", "ssh-ed25519 AAAA doit-pki")
     with pytest.raises(PkiError) as refused:
-        bootstrap.install(prepared, Way("media", "media"), as_root=True)
+        bootstrap.install(prepared, Transport("media", "media"), as_root=True)
     assert refused.value.message.startswith(what)
     assert refused.value.hint.startswith(next_)
 

@@ -175,18 +175,18 @@ def test_a_header_that_cannot_be_read_is_said_with_file_and_line(home: Home, lin
         ),
         (
             [TARGET, MEDIA, TLS_MEDIA, "# deploy-mode: 0644"],
-            f"{FILE}:4: deploy-mode: 0644 would let others read a private key → use 0600, or 0640 at most",
+            f"{FILE}:4: deploy-mode: 0644 lets other accounts read a private key → use 0600, or 0640 at most",
         ),
         (
             [TARGET, MEDIA, "# deploy-mode: 0660", '{{ artifact("key:media") }}'],
-            f"{FILE}:3: deploy-mode: 0660 would let others read a private key → use 0600, or 0640 at most",
+            f"{FILE}:3: deploy-mode: 0660 lets other accounts read a private key → use 0600, or 0640 at most",
         ),
         (
             ["# deploy-target: /etc/caddy/Caddyfile", MEDIA, "x"],
-            f"{FILE}:1: deploy-target: /etc/caddy/Caddyfile is claimed by templates/caddy/Caddyfile too",
+            f"{FILE}:1: deploy-target: /etc/caddy/Caddyfile is already the target of templates/caddy/Caddyfile",
         ),
         (["# deploy-target: /etc/caddy//Caddyfile", MEDIA, "x"], "claimed by templates/caddy/Caddyfile too"),
-        (["# deploy-target: /etc/caddy/Caddyfile/x", MEDIA, "x"], "lies below another file's path"),
+        (["# deploy-target: /etc/caddy/Caddyfile/x", MEDIA, "x"], "is below the path of another file"),
         ([TARGET, MEDIA, "{{ nothing }}"], f"{FILE}:3: 'nothing' is undefined{FIX_OR_RAW}"),
         ([TARGET, MEDIA, "", "{{ host.nothing }}"], f"{FILE}:4: 'dict object' has no attribute 'nothing'{FIX_OR_RAW}"),
         (
@@ -194,7 +194,10 @@ def test_a_header_that_cannot_be_read_is_said_with_file_and_line(home: Home, lin
             f"{FILE}:5: Expected an expression, got 'end of statement block'{FIX_OR_RAW}",
         ),
         ([TARGET, MEDIA, "", "{% include 'none.conf' %}"], "none.conf"),
-        (["{# deploy-target: /etc/x #}", "{# deploy-hosts: media #}", " "], f"{FILE}: renders to nothing for media"),
+        (
+            ["{# deploy-target: /etc/x #}", "{# deploy-hosts: media #}", " "],
+            f"{FILE}: renders to an empty file for media",
+        ),
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else None,
 )
@@ -629,7 +632,7 @@ def test_a_configuration_that_goes_takes_certificate_and_file_along(home: Home) 
         ("core.${domain}", "core.example.com", "core.example.com is outside domains (lab.internal)"),
         ("IP.1  = 10.10.0.2", "IP.1 = 8.8.8.8", "8.8.8.8 is outside permit_addresses (10.0.0.0/8)"),
         ("IP.1  = 10.10.0.2", "IP.1 = fe80::1", "fe80::1"),
-        ("@alt_names", "@alternatives", "subjectAltName names [ alternatives ], which is not there"),
+        ("@alt_names", "@alternatives", "subjectAltName names [ alternatives ], which does not exist"),
         (
             "core.${domain}",
             "$ENV::HOSTNAME",

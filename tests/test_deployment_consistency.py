@@ -631,7 +631,7 @@ def test_before_the_first_ceremony_nothing_is_said_to_wait(fresh: Home) -> None:
 @pytest.mark.parametrize("groups", ["", "-", "aa", "aab", "-a-a-b-b", "a---------b", "aaaa-", "abcabc--------"])
 def test_hosts_of_one_group_stand_in_different_plays_of_about_the_same_size_in_their_order(groups: str) -> None:
     hosts = [SimpleNamespace(host=str(number), group=one.strip("-")) for number, one in enumerate(groups)]
-    rounds = playbooks.in_rounds(hosts)  # type: ignore[arg-type]
+    rounds = playbooks.plan_rounds(hosts)  # type: ignore[arg-type]
     assert sorted(int(one.host) for some in rounds for one in some) == list(range(len(groups)))
     assert len(rounds) == max((groups.count(one) for one in set(groups) - {"-"}), default=1)
     assert all(max(Counter(one.group for one in some if one.group).values(), default=0) <= 1 for some in rounds)
@@ -641,11 +641,14 @@ def test_hosts_of_one_group_stand_in_different_plays_of_about_the_same_size_in_t
 
 def test_what_an_inventory_says_is_read_as_it_was_meant() -> None:
     """A host may be called `no` or `12`, which YAML would read otherwise."""
-    hosts = [SimpleNamespace(host=name, group="", variables=lambda **_: {"pki_known": False}) for name in ("no", "12")]
-    said = yaml_text.load(playbooks.inventory(hosts, [hosts], abroad=False), "inventory.yaml")  # type: ignore[arg-type]
-    assert said["all"]["hosts"] == {"no": {"pki_known": "false"}, "12": {"pki_known": "false"}}
+    hosts = [
+        SimpleNamespace(host=name, group="", variables=lambda **_: {"pki_deployed_before": False})
+        for name in ("no", "12")
+    ]
+    said = yaml_text.load(playbooks.inventory(hosts, [hosts], portable=False), "inventory.yaml")  # type: ignore[arg-type]
+    assert said["all"]["hosts"] == {"no": {"pki_deployed_before": "false"}, "12": {"pki_deployed_before": "false"}}
     assert list(said["all"]["children"]["round_1"]["hosts"]) == ["no", "12"]
-    assert '"no":' in playbooks.inventory(hosts, [hosts], abroad=False)  # type: ignore[arg-type]
+    assert '"no":' in playbooks.inventory(hosts, [hosts], portable=False)  # type: ignore[arg-type]
 
 
 def test_no_private_key_is_left_of_what_was_written_for_ansible(home: Home, tmp_path: Path) -> None:
@@ -656,7 +659,7 @@ def test_no_private_key_is_left_of_what_was_written_for_ansible(home: Home, tmp_
         group="",
         variables=lambda **_: {},
         stream=files[1].read_bytes,
-        change=SimpleNamespace(to=SimpleNamespace(prober=prober)),
+        change=SimpleNamespace(destination=SimpleNamespace(prober=prober)),
     )
     folder = tmp_path / "ansible"
     playbooks.write(folder, [host], Ansible())  # type: ignore[list-item]
@@ -668,17 +671,17 @@ def test_no_private_key_is_left_of_what_was_written_for_ansible(home: Home, tmp_
     assert with_keys() == ["prober/canary.pem", "prober/probe.pem", "streams/media"]
     playbook = (folder / "playbook.yaml").read_text()
     assert all(f": prober/{name}.pem" in playbook for name in ("roots", "probe", "canary"))
-    playbooks.sweep(folder)
+    playbooks.remove_secrets(folder)
     assert with_keys() == []
 
 
 def test_what_travels_with_ansible_imports_nothing_of_ours_that_stays_here() -> None:
-    there = {f"{playbooks.UTILS}.{Path(str(module.__file__)).stem}" for module in playbooks.CARRIED}
-    for module in playbooks.CARRIED:
-        code = playbooks.carried(module).decode().partition('"""\n')[2]
+    there = {f"{playbooks.UTILS}.{Path(str(module.__file__)).stem}" for module in playbooks.COLLECTION_MODULES}
+    for module in playbooks.COLLECTION_MODULES:
+        code = playbooks.collection_module(module).decode().partition('"""\n')[2]
         imported = set(re.findall(r"^\s*(?:from|import) (\S+)", code, re.MULTILINE))
         assert {name for name in imported if name.partition(".")[0] in {"pki", "ansible_collections"}} <= there
-        assert b"pki.deploy" not in playbooks.carried(module)
+        assert b"pki.deploy" not in playbooks.collection_module(module)
 
 
 # -- the trust page ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from pki.common.reasons import Why
 from pki.deploy import drift
-from pki.deploy.protocol import Row, Seen
+from pki.deploy.protocol import FileState, Row
 from pki.deploy.release import File
 from pki.monitor import probes
 from pki.monitor.check_result import Finding, Level
@@ -33,8 +33,8 @@ def hosts(home: Home, *, thorough: bool = True) -> dict[str, Finding]:
     return {one.subject: one for one in health_report.checks(home.project(), home.plan(), run, thorough=thorough)}
 
 
-def seen(file: File, state: str, sha256: str = "") -> Seen:
-    return Seen(Row(1, file), state, sha256 or file.sha256)
+def seen(file: File, state: str, sha256: str = "") -> FileState:
+    return FileState(Row(1, file), state, sha256 or file.sha256)
 
 
 def test_what_was_not_deployed_yet_is_no_drift(remote: Home) -> None:
@@ -44,25 +44,28 @@ def test_what_was_not_deployed_yet_is_no_drift(remote: Home) -> None:
     [crl, *_] = [one for one in receipt.files if one["path"].endswith("media.pem")]
     old = File(crl["path"], crl["mode"], crl["owner"], crl["sha256"], "", "", "", "")
     new = replace(old, sha256="1" * 64)
-    assert drift.of([seen(new, "edited", old.sha256), seen(old, "same"), seen(old, "owed")], receipt) == ()
-    assert drift.of([seen(replace(old, mode="0600"), "mode"), seen(old, "set"), seen(old, "extra")], receipt) == ()
-    assert drift.of([seen(replace(old, path="/etc/new"), "absent", "")], receipt) == ()
-    assert drift.of([seen(new, "edited", "2" * 64)], receipt) == (Why.EDITED(file=old.path),)
+    assert drift.drift_reasons([seen(new, "edited", old.sha256), seen(old, "same"), seen(old, "owed")], receipt) == ()
+    assert (
+        drift.drift_reasons([seen(replace(old, mode="0600"), "mode"), seen(old, "set"), seen(old, "extra")], receipt)
+        == ()
+    )
+    assert drift.drift_reasons([seen(replace(old, path="/etc/new"), "absent", "")], receipt) == ()
+    assert drift.drift_reasons([seen(new, "edited", "2" * 64)], receipt) == (Why.EDITED(file=old.path),)
     others = [seen(old, "mode"), seen(old, "owner"), seen(old, "special"), seen(old, "absent")]
-    assert [one.code for one in drift.of(others, receipt)] == [
+    assert [one.code for one in drift.drift_reasons(others, receipt)] == [
         Why.FILE_OTHER_MODE,
         Why.FILE_OWNER,
         Why.FILE_SPECIAL,
         Why.DELETED,
     ]
-    assert drift.of(others, None) == (), "nobody knows what was deployed"
+    assert drift.drift_reasons(others, None) == (), "nobody knows what was deployed"
 
 
 def test_what_a_look_found_makes_the_next_run_deliver_and_is_told_until_then(remote: Home, invoke: Invoke) -> None:
     delivery = remote.plan().deliveries["media"]
     assert delivery.stale(remote.project().cache, START) == []
     found = Why.FILE_OTHER_MODE(file="/etc/doit-pki/media.pem", expected="0600")
-    delivery.found_drift([found])
+    delivery.record_drift([found])
     assert remote.plan().deliveries["media"].stale(remote.project().cache, START) == [found]
     check = hosts(remote)["drift:media"]
     assert (check.level, check.message) == (Level.WARNING, f"was changed: {found}")

@@ -18,7 +18,9 @@ __all__ = ["invoke"]
 
 See = Callable[..., None]
 WELL = Probed("monitoring", "grafana", "grafana.lab.internal", 443, "mtls", at=START)
-FOREIGN = replace(WELL, fault=str(Fault.UNVERIFIED), wrong="serves what does not verify: self-signed certificate")
+FOREIGN = replace(
+    WELL, fault=str(Fault.UNVERIFIED), wrong="serves a certificate that does not verify: self-signed certificate"
+)
 DEAD = replace(WELL, fault=str(Fault.SILENT), wrong="does not answer: Connection refused", reached=False)
 SUBJECT = "service:monitoring/grafana"
 
@@ -97,8 +99,12 @@ def test_every_command_knows_what_the_last_one_saw(home: Home, see: See, invoke:
     see()  # nobody is asked any more
     status, plan = invoke(home, "status"), invoke(home, "plan")
     when = "2026-11-23 06:00"
-    assert re.search(rf"^{SUBJECT} +failing +serves what does not verify: .*, seen {when}", status.out, re.MULTILINE)
-    assert re.search(rf"^critical +{SUBJECT} +serves what does not verify: .*\(seen {when}\)$", plan.out, re.MULTILINE)
+    assert re.search(
+        rf"^{SUBJECT} +failing +serves a certificate that does not verify: .*, seen {when}", status.out, re.MULTILINE
+    )
+    assert re.search(
+        rf"^critical +{SUBJECT} +serves a certificate that does not verify: .*\(seen {when}\)$", plan.out, re.MULTILINE
+    )
     assert plan.out.splitlines()[-1].startswith("22 tasks up to date; 1 critical: ")
     see(WELL)
     home.doit()

@@ -154,7 +154,7 @@ def test_what_has_no_end_is_read_in_linear_time(piece: bytes) -> None:
     """8 MiB; a reader that looked for the end from every beginning would take hours."""
     data = piece * ((8 << 20) // len(piece))
     started = time.process_time()
-    assert crl_files.read(data) == ()
+    assert crl_files.parse_crls(data) == ()
     assert list(pem.sections(data, *preflight.KEYS, *scan.LABELS)) == []
     assert time.process_time() - started < 20
 
@@ -190,7 +190,7 @@ def test_an_unused_bit_in_a_signature_is_damage() -> None:
     assert canonical.read_crl(der, Encoding.DER) is None
     pem = x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
     assert canonical.read_crl(pem, Encoding.PEM) is None
-    assert not Trust(b"", pem_encoding.pem_of([authority])).has_signed(crl_files.read(der)[0])
+    assert not Trust(b"", pem_encoding.pem_of([authority])).has_signed(crl_files.parse_crls(der)[0])
     cert = x509.load_der_x509_certificate(with_an_unused_bit(authority.public_bytes(Encoding.DER), authority.signature))
     assert canonical.is_issued_by(authority, authority)
     assert not canonical.is_issued_by(cert, authority)
@@ -203,8 +203,8 @@ def test_a_crl_with_any_bit_flipped_is_none_of_ours_and_no_bug() -> None:
     authority, listed = signed_to_be_even()
     der = listed.public_bytes(Encoding.DER)
     trust = Trust(b"", pem_encoding.pem_of([authority]))
-    assert [trust.has_signed(one) for one in crl_files.read(der)] == [True]
+    assert [trust.has_signed(one) for one in crl_files.parse_crls(der)] == [True]
     for bit in range(len(der) * 8):
         flipped = bytearray(der)
         flipped[bit // 8] ^= 1 << (bit % 8)
-        assert not any(trust.has_signed(one) for one in crl_files.read(bytes(flipped))), bit
+        assert not any(trust.has_signed(one) for one in crl_files.parse_crls(bytes(flipped))), bit

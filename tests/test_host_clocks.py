@@ -17,7 +17,7 @@ from pki.pipeline import delivery_targets
 from pki.project import clock_guard
 from pki.project.clock_guard import Evidence
 from tests.conftest import START, Home
-from tests.hosts import FolderHost, LocalWay
+from tests.hosts import FolderHost, LocalTransport
 from tests.judges import DAY
 from tests.test_delivery import CRL, Live, delivered, delivered_once, kind
 
@@ -32,21 +32,21 @@ class Fleet:
 
     home: Home
     folder: Path
-    ways: dict[str, LocalWay]
+    transports: dict[str, LocalTransport]
 
     def host(self, name: str, ahead: timedelta) -> None:
         """Let a host answer whose clock is so far ahead of the test's."""
         made = FolderHost.new(self.folder / f"host-{name}")
         made.conf.write_text(made.conf.read_text().replace("host media", f"host {name}"))
         made.clock.write_text(str(int((START + ahead).timestamp())))
-        self.ways[name] = LocalWay(name, name, program=str(made.program))
+        self.transports[name] = LocalTransport(name, name, program=str(made.program))
 
     def program(self, name: str, script: str) -> None:
         """Let a host be one that answers like this."""
         path = self.folder / f"{name}.sh"
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
-        self.ways[name] = LocalWay(name, name, program=str(path))
+        self.transports[name] = LocalTransport(name, name, program=str(path))
 
     def evidence(self) -> Evidence:
         return delivery_targets.clock_evidence(self.home.project())
@@ -62,10 +62,10 @@ def fleet(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     for network in ("mgmt", "dev", "av"):
         home.edit(f"    network: {network}\n", f"    network: {network}\n    deliver: ssh\n")
     found = Fleet(home, tmp_path, {})
-    monkeypatch.setattr(delivery_targets, "way", lambda _project, name, _host: found.ways[name])
+    monkeypatch.setattr(delivery_targets, "transport_of", lambda _project, name, _host: found.transports[name])
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: None)
-    monkeypatch.setattr(host_clocks, "LIMIT", 5.0)
-    monkeypatch.setattr(process, "PARTING", 0.2)
+    monkeypatch.setattr(host_clocks, "HOST_TIMEOUT", 5.0)
+    monkeypatch.setattr(process, "EXIT_TIMEOUT", 0.2)
     for name in ("monitoring", "forge", "media"):
         found.program(name, "exit 1")
     return found
@@ -100,7 +100,7 @@ def test_hosts_tell_their_date_before_anything_else(fleet: Fleet) -> None:
 def test_a_host_that_answers_anything_else_neither_confirms_nor_blocks(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    monkeypatch.setattr(host_clocks, "LIMIT", 0.7)
+    monkeypatch.setattr(host_clocks, "HOST_TIMEOUT", 0.7)
     fleet.program("monitoring", answer)
     fleet.host("forge", NONE)
     assert not fleet.evidence().is_enough
@@ -110,7 +110,7 @@ def test_a_host_that_answers_anything_else_neither_confirms_nor_blocks(
 
 def test_one_host_under_two_names_is_one_witness(fleet: Fleet) -> None:
     fleet.host("forge", NONE)
-    fleet.ways["media"] = replace(fleet.ways["forge"], host="media")
+    fleet.transports["media"] = replace(fleet.transports["forge"], host="media")
     assert fleet.evidence().agreeing == ["forge"]
 
 
@@ -122,7 +122,7 @@ def test_this_machine_is_no_witness_of_its_own_clock(fleet: Fleet) -> None:
 
 
 def test_hosts_that_answered_last_time_are_asked_first(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_clocks, "AT_ONCE", 1)
+    monkeypatch.setattr(host_clocks, "PARALLEL", 1)
     Contact().failed(START, PkiError("cannot be reached")).save(fleet.home.project().store.contact("monitoring"))
     fleet.host("forge", NONE)
     fleet.host("media", NONE)
@@ -130,17 +130,17 @@ def test_hosts_that_answered_last_time_are_asked_first(fleet: Fleet, monkeypatch
 
 
 def test_no_more_than_sixteen_hosts_are_asked() -> None:
-    ways = [LocalWay(f"host-{n}", f"host-{n}", program="/bin/false") for n in range(40)]
-    assert len(list(host_clocks.ask(ways, lambda: START))) == 16
+    transports = [LocalTransport(f"host-{n}", f"host-{n}", program="/bin/false") for n in range(40)]
+    assert len(list(host_clocks.clock_offsets(transports, lambda: START))) == 16
 
 
 def test_a_synchronised_kernel_clock_asks_no_host(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: START + MINUTE)
-    monkeypatch.setattr(host_clocks, "ask", lambda *_: pytest.fail("a host was asked"))
+    monkeypatch.setattr(host_clocks, "clock_offsets", lambda *_: pytest.fail("a host was asked"))
     assert fleet.evidence().is_kernel_right
     monkeypatch.undo()
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: START + DAY)
-    monkeypatch.setattr(delivery_targets, "way", lambda _project, name, _host: fleet.ways[name])
+    monkeypatch.setattr(delivery_targets, "transport_of", lambda _project, name, _host: fleet.transports[name])
     assert not fleet.evidence().is_kernel_right
 
 

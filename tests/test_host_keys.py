@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pki.deploy import host_keys
-from pki.deploy.ssh import Way
+from pki.deploy.ssh import Transport
 
 UNKNOWN = "Host key verification failed."
 CHANGED = (
@@ -32,12 +32,12 @@ class Configured:
 @pytest.fixture
 def ssh(monkeypatch: pytest.MonkeyPatch) -> Configured:
     made = Configured()
-    monkeypatch.setattr(host_keys, "configuration", made)
+    monkeypatch.setattr(host_keys, "read_configuration", made)
     return made
 
 
-def told(way: Way, complaint: str) -> tuple[str, str]:
-    error = way.failure(255, complaint)
+def told(transport: Transport, complaint: str) -> tuple[str, str]:
+    error = transport.connection_error(255, complaint)
     return error.message, error.hint.rpartition("then: ")[2]
 
 
@@ -55,8 +55,8 @@ def test_an_unknown_key_is_accepted_by_the_connection_that_deployments_make(
     ssh: Configured, said: dict[str, str], typed: str
 ) -> None:
     ssh.said["web"] = said
-    way = Way("web", "web", user="root", port=2222, address="192.0.2.11", config="cfg")
-    assert told(way, UNKNOWN) == ("its host key is not known here", typed)
+    transport = Transport("web", "web", user="root", port=2222, address="192.0.2.11", config="cfg")
+    assert told(transport, UNKNOWN) == ("host key of [192.0.2.11]:2222 is not in known_hosts", typed)
     assert ssh.asked == [("ssh", "-F", "cfg", "-o", "HostName=192.0.2.11", "-p", "2222", "-l", "root", "web")]
 
 
@@ -77,9 +77,10 @@ def test_a_changed_key_is_removed_from_the_file_and_under_the_name_where_ssh_met
     ssh: Configured, said: dict[str, str], file: str, typed: str
 ) -> None:
     ssh.said["web"] = said
-    way = Way("web", "web", port=2222, address="192.0.2.11")
-    message, command = told(way, CHANGED.format(file))
-    assert message == "its host key is not the one that is known here"
+    transport = Transport("web", "web", port=2222, address="192.0.2.11")
+    message, command = told(transport, CHANGED.format(file))
+    name = typed.rpartition(" ")[2].strip("'")
+    assert message == f"host key of {name} is not the one in known_hosts"
     assert command == f"{typed} && ssh -o HostName=192.0.2.11 -p 2222 web true"
 
 
@@ -96,20 +97,23 @@ def test_the_key_of_a_jump_host_is_told_as_that_of_the_jump_host(
     ssh: Configured, jumps: str, name: str, login: str
 ) -> None:
     ssh.said = {"web": {"proxyjump": jumps, "hostname": "w"}, name: {"hostname": "j", "userknownhostsfile": "/a"}}
-    way = Way("web", "web", config="cfg")
-    assert told(way, UNKNOWN + BY_JUMP) == (f"the host key of its jump host {name} is not known here", f"{login} true")
-    assert told(way, CHANGED.format("/a") + BY_JUMP)[1] == f"ssh-keygen -f /a -R j && {login} true"
-    assert told(way, UNKNOWN)[0] == "its host key is not known here", "the jump host let it through"
+    transport = Transport("web", "web", config="cfg")
+    assert told(transport, UNKNOWN + BY_JUMP) == (
+        f"host key of jump host {name} is not in known_hosts",
+        f"{login} true",
+    )
+    assert told(transport, CHANGED.format("/a") + BY_JUMP)[1] == f"ssh-keygen -f /a -R j && {login} true"
+    assert told(transport, UNKNOWN)[0] == "host key of w is not in known_hosts", "the jump host let it through"
 
 
 def test_a_revoked_key_and_a_file_that_keeps_nothing_are_told_as_such(ssh: Configured) -> None:
-    way = Way("web", "web")
+    transport = Transport("web", "web")
     ssh.said["web"] = {"userknownhostsfile": "/a /b"}
-    message, hint = told(way, f"@ WARNING: REVOKED HOST KEY DETECTED! @\n{UNKNOWN}")
-    assert message == "its host key is marked as revoked here"
+    message, hint = told(transport, f"@ WARNING: REVOKED HOST KEY DETECTED! @\n{UNKNOWN}")
+    assert message == "host key of web is marked as revoked in known_hosts"
     assert hint.endswith("grep -n @revoked /a /b")
     ssh.said["web"] = {"userknownhostsfile": "/dev/null"}
-    assert told(way, UNKNOWN)[0] == "its host key cannot be kept here"
+    assert told(transport, UNKNOWN)[0] == "host key of web cannot be stored"
 
 
 def test_a_file_that_only_root_may_change_is_changed_by_sudo(
@@ -118,7 +122,7 @@ def test_a_file_that_only_root_may_change_is_changed_by_sudo(
     (tmp_path / "g").touch()
     monkeypatch.setattr("os.access", lambda *_: False)
     ssh.said["web"] = {"hostname": "w", "globalknownhostsfile": f"{tmp_path}/g"}
-    assert told(Way("web", "web"), CHANGED.format(tmp_path / "g"))[1].startswith(
+    assert told(Transport("web", "web"), CHANGED.format(tmp_path / "g"))[1].startswith(
         f"sudo ssh-keygen -f {tmp_path}/g -R w"
     )
 
@@ -126,15 +130,15 @@ def test_a_file_that_only_root_may_change_is_changed_by_sudo(
 @pytest.mark.parametrize(
     ("complaint", "what"),
     [
-        ("sudo: sorry, you must have a tty to run sudo", "sudo wants a terminal there (requiretty)"),
+        ("sudo: sorry, you must have a tty to run sudo", "sudo requires a terminal (requiretty)"),
         (
             "Sorry, user pki is not allowed to execute '/x' as root on web.",
-            "its account may not start pki-apply by sudo",
+            "sudo does not permit the account to run pki-apply",
         ),
-        ("pki is not in the sudoers file.", "its account may not start pki-apply by sudo"),
+        ("pki is not in the sudoers file.", "sudo does not permit the account to run pki-apply"),
     ],
 )
 def test_what_sudo_refuses_is_ended_by_a_bootstrap(complaint: str, what: str) -> None:
-    error = Way("web", "web").failure(1, complaint)
+    error = Transport("web", "web").connection_error(1, complaint)
     assert error.message.startswith(what)
     assert error.hint == "./run invoke deploy.bootstrap web"

@@ -210,9 +210,9 @@ def test_a_host_that_does_not_answer_is_named_with_its_dates(remote: Home) -> No
 
 def test_a_host_that_is_held_and_waits_for_a_release_is_named(remote: Home) -> None:
     delivery = remote.plan().deliveries["media"]
-    payload = delivery.wanted()
+    payload = delivery.desired_payload()
     assert payload
-    delivery.history.keep(payload)
+    delivery.history.keep_release(payload)
     project = remote.project()
     project.ledger.record_decision("deploy:media", "pinned", payload.release.digest, START)
     project.ledger.close()
@@ -220,7 +220,7 @@ def test_a_host_that_is_held_and_waits_for_a_release_is_named(remote: Home) -> N
     assert taken
     keep_receipt(project.store.receipt("media"), _with(taken, files=taken.files[1:]))
     remote.doit("authority")
-    assert left(remote)["deployment_state"] == {("media", "held"): 1, ("media", "pending"): 1}
+    assert left(remote)["deployment_state"] == {("media", "pinned"): 1, ("media", "pending"): 1}
 
 
 def test_a_parallel_run_leaves_no_host_pending(fresh: Home) -> None:

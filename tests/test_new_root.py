@@ -44,9 +44,9 @@ def made(home: Home, folder: Path, patch: pytest.MonkeyPatch) -> Live:
     live = Live(home, FolderHost.new(folder / "host"), {}, [])
     aimed(live.home, live.host)
     (live.home.path / CRL).unlink()  # the name of its target bears no generation
-    live.ways["media"] = live.host.way()
+    live.transports["media"] = live.host.transport()
     live.reached(patch)
-    patch.setattr(verification, "PATIENCE", 0.3)
+    patch.setattr(verification, "VERIFY_TIMEOUT", 0.3)
     permit(live)
     report = live.doit()
     assert report.status == 0, report.failed
@@ -120,7 +120,7 @@ def test_no_command_takes_a_new_root_there_by_another_way(tried: Live, invoke: I
     assert on_host(tried) == before
     assert command[0] == "deploy.run" or (said.status, f"{ACCEPT} media" in said.error) == (1, True)
     with pytest.raises(PkiError, match="is not accepted for it"):
-        fleet.consign(tried.delivery(), START)
+        fleet.prepare_payload(tried.delivery(), START)
 
 
 def test_hosts_are_named_one_by_one_and_others_are_told_apart(
@@ -193,7 +193,7 @@ def test_a_rollover_with_cross_certificates_goes_to_the_host_as_before(real_live
     home.doit("release:media", days=1)
     payload = Payload.of(home.path / "build/release/media")
     assert payload
-    permitted = bootstrap.permissions("media", payload, real_live.delivery(1).receipt, exact=True)
+    permitted = bootstrap.permissions_text("media", payload, real_live.delivery(1).receipt, exact=True)
     user, group = ME.split(":")
     real_live.host.conf.write_text(f"{permitted}trust {user}\ntrust {group}\n")
     report = home.doit(days=1)

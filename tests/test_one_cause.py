@@ -118,7 +118,7 @@ def test_a_proxy_that_is_dead_when_it_is_to_be_reloaded_is_one_finding_everywher
         report = home.doit()
         assert counted(report) == (0, 1)
         assert measured(home) == found_by_health(home, invoke) == {"deploy:media": "warning"}
-    said = "the previous files were put back; jellyfin does not answer: refused"
+    said = "rolled back; jellyfin does not answer: refused"
     plan = invoke(home, "plan").out
     assert said in plan
     assert plan.splitlines()[-1].partition("; ")[2].startswith("1 warning: ")

@@ -402,7 +402,7 @@ def test_a_look_names_each_folder_and_link_that_others_can_change(host: FolderHo
         (str(host.etc / "a" / "way"), "link"),
         (str(host.etc / "a"), "everybody"),
     }
-    assert all(host_output.known(one) for one in (*found, *linked)), "each answer has a shape that is permitted"
+    assert all(host_output.validated(one) for one in (*found, *linked)), "each answer has a shape that is permitted"
 
 
 # -- as a whole -------------------------------------------------------------------------------------------------------
@@ -470,7 +470,9 @@ def test_a_target_that_is_a_link_is_named_before_it_becomes_a_file(host: FolderH
     target.unlink()
     target.symlink_to(to)
     looked = [
-        answer for answer in map(host_output.known, host.speak(manifest(rows) + b"end\n")) if answer and "is" in answer
+        answer
+        for answer in map(host_output.validated, host.speak(manifest(rows) + b"end\n"))
+        if answer and "is" in answer
     ]
     assert [answer["is"] for answer in looked] == ["link", "same"]
     assert looked[0]["to"].replace("\\n", "\n") == to.replace("\t", " ").replace("\x1b", "").rstrip("\n")

@@ -42,8 +42,8 @@ def test_plan_names_a_pinned_host_once_and_as_health_does(home: Home, monkeypatc
     pins = {"media": Pin("ab" * 12, START), "gone": Pin("cd" * 12, START)}
     project = home.project()
     monkeypatch.setattr(type(project), "pins", pins)
-    assert notes(home)["hold:media"] == (forecast.HELD, "./run invoke deploy.push media")
-    assert "hold:gone" not in notes(home)
+    assert notes(home)["pinned:media"] == (forecast.PINNED, "./run invoke deploy.push media")
+    assert "pinned:gone" not in notes(home)
 
 
 def test_a_changed_lifetime_is_told_until_everything_was_renewed(home: Home) -> None:

@@ -24,7 +24,7 @@ from pki.config.model import Leaf
 from pki.deploy import receipt, tls_client, verification
 from pki.deploy.contact import Contact
 from pki.deploy.protocol import HostRefusal, ServiceRefusal
-from pki.deploy.ssh import UnreachableError, Way
+from pki.deploy.ssh import Transport, UnreachableError
 from pki.deploy.tls_client import Endpoint, Prober
 from pki.deploy.tunnel import Tunnel
 from pki.deploy.verification import NOT_VERIFIED, Expectation, Verdict, Verification
@@ -178,7 +178,10 @@ def test_another_certificate_than_the_deployed_one_is_told_with_both_digests(pap
 
 def test_a_certificate_that_ended_is_told_with_its_date(paper: Paper) -> None:
     found = seen(paper, says("200 OK"), pair=paper.ended)
-    assert (found.fault, found.wrong) == (Fault.UNVERIFIED, "serves what does not verify: certificate has expired")
+    assert (found.fault, found.wrong) == (
+        Fault.UNVERIFIED,
+        "serves a certificate that does not verify: certificate has expired",
+    )
     assert found.not_after
     assert found.not_after < datetime.now(UTC)
     assert found.fingerprint
@@ -195,7 +198,7 @@ def test_who_has_no_certificate_and_the_canary_must_be_refused(paper: Paper, sta
     assert found.fault == Fault.ENTRY
     number = status[:3]
     assert found.wrong == (
-        f"answers {number} to a client without a certificate; lets the canary in with {number}, which is revoked"
+        f"answers {number} to a client without a certificate; lets the revoked canary in with {number}"
     )
 
 
@@ -216,7 +219,7 @@ def test_the_probe_must_be_let_in(paper: Paper) -> None:
     ("behaviour", "said"),
     [
         (hangs_up, "does not answer as an HTTP server"),
-        (speaks_no_tls, "breaks the handshake off: WRONG_VERSION_NUMBER"),
+        (speaks_no_tls, "aborts the handshake: WRONG_VERSION_NUMBER"),
     ],
 )
 def test_what_is_no_http_server_behind_tls_is_broken(paper: Paper, behaviour: Behaviour, said: str) -> None:
@@ -228,7 +231,7 @@ def test_what_is_no_http_server_behind_tls_is_broken(paper: Paper, behaviour: Be
 def test_an_open_service_that_demands_a_certificate_is_found_by_a_request(paper: Paper) -> None:
     """In TLS 1.3 the handshake of a client without a certificate ends well."""
     found = seen(paper, trusts(str(paper.pairs.root)))
-    assert (found.fault, found.wrong) == (Fault.REFUSAL, verification.DEMANDS)
+    assert (found.fault, found.wrong) == (Fault.REFUSAL, verification.DEMANDS_CERTIFICATE)
     assert (found.fingerprint, found.version) == (paper.new_digest, "TLSv1.3")
 
 
@@ -250,7 +253,7 @@ def test_an_open_service_that_refuses_within_tls_is_found_by_two_requests(paper:
     found = seen(paper, asks(paper, "403 Forbidden", "200 OK"))
     assert (found.fault, found.wrong) == (
         Fault.REFUSAL,
-        f"{verification.DEMANDS}: answers 403 without one, and 200 to the probe",
+        f"{verification.DEMANDS_CERTIFICATE}: answers 403 without one, and 200 to the probe",
     )
     assert seen(paper, asks(paper, "401 Log In", "401 Log In")).wrong == "", "its own login is its own business"
 
@@ -370,9 +373,9 @@ def test_hosts_that_are_delivered_to_are_looked_at_unless_they_say_otherwise(hom
 def test_a_host_is_held_against_what_it_took_and_not_against_what_was_made_since(remote: Home) -> None:
     assert looked_at(remote)["media"].expectations == {}, "nobody remembers what it took"
     delivery = remote.plan().deliveries["media"]
-    payload = delivery.wanted()
+    payload = delivery.desired_payload()
     assert payload
-    delivery.history.keep(payload)
+    delivery.history.keep_release(payload)
     before = looked_at(remote)["media"].expectations["jellyfin.lab.internal"]
     assert before.fingerprint == digest(remote, "media")
     (remote.path / "build/certs/media/tls.pem").unlink()
@@ -419,11 +422,11 @@ def test_a_jump_host_is_reached_as_pki_yaml_or_ssh_know_it(
     home: Home, said: str, user: str, name: str, port: int
 ) -> None:
     home.edit("network: av\n", f"network: av\n    deliver: ssh\n    probe: {said}\n")
-    way = looked_at(home)["media"].jump
-    assert way
-    assert (way.user, way.name, way.port) == (user, name, port)
-    assert way.address == ("10.10.0.10" if name == "monitoring" else "")
-    command = way.tunnel({"/tmp/x/0": "10.30.0.10:443"}, 5)  # noqa: S108
+    transport = looked_at(home)["media"].jump
+    assert transport
+    assert (transport.user, transport.name, transport.port) == (user, name, port)
+    assert transport.address == ("10.10.0.10" if name == "monitoring" else "")
+    command = transport.tunnel_command({"/tmp/x/0": "10.30.0.10:443"}, 5)  # noqa: S108
     assert command[-3:] == ("-L", "/tmp/x/0:10.30.0.10:443", name)  # noqa: S108
     assert "IdentitiesOnly=yes" not in command
 
@@ -443,17 +446,17 @@ def test_a_tunnel_is_refused_where_the_configuration_adds_a_forwarding_and_names
     config = tmp_path / "config"
     config.write_text(f"Host other\n    RemoteForward 1 localhost:1\nHost bastion\n    {line}\n    ForwardAgent yes\n")
     endpoint = Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")
-    with Tunnel(Way("bastion", "bastion", address="127.0.0.1", port=1, config=str(config)), [endpoint]) as tunnel:
+    with Tunnel(Transport("bastion", "bastion", address="127.0.0.1", port=1, config=str(config)), [endpoint]) as tunnel:
         assert f"remove from the ssh configuration for it: {named} (" in tunnel.fault
 
 
 def test_a_tunnel_without_such_a_line_is_tried_and_lends_no_agent(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("Host other\n    RemoteForward 1 localhost:1\nHost bastion\n    ForwardAgent yes\n")
-    way = Way("bastion", "bastion", address="127.0.0.1", port=1, config=str(config))
-    with Tunnel(way, [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
+    transport = Transport("bastion", "bastion", address="127.0.0.1", port=1, config=str(config))
+    with Tunnel(transport, [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
         assert tunnel.fault.startswith("it cannot be reached: connect to host 127.0.0.1 port 1")
-    assert {"-a", "-x"} <= set(way.tunnel({}, 5))
+    assert {"-a", "-x"} <= set(transport.tunnel_command({}, 5))
 
 
 def test_a_jump_host_that_talks_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,8 +464,8 @@ def test_a_jump_host_that_talks_without_end_is_given_up(tmp_path: Path, monkeypa
     ssh.write_text("#!/bin/sh\nexec cat /dev/zero\n")
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("pki.deploy.process.PARTING", 0.1)
-    with Tunnel(Way("bastion", "bastion"), [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
+    monkeypatch.setattr("pki.deploy.process.EXIT_TIMEOUT", 0.1)
+    with Tunnel(Transport("bastion", "bastion"), [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
         assert tunnel.fault == "it cannot be reached: sent a line of more than 65536 bytes"
 
 
@@ -561,7 +564,9 @@ def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, error: Pki
 
 
 def test_a_host_that_fails_for_another_reason_hides_no_silent_service(remote: Home) -> None:
-    Contact().failed(START, HostRefusal("nginx-t failed with 1")).save(remote.project().store.contact("media"))
+    Contact().failed(START, HostRefusal("nginx-t failed with exit status 1")).save(
+        remote.project().store.contact("media")
+    )
     silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
     assert checked(remote, silent).keys() == {"deploy:media", "service:media/jellyfin"}
 
@@ -603,12 +608,12 @@ def test_the_end_of_the_newest_certificate_is_told_by_the_look_at_certificates(h
 
 
 def test_a_jump_host_is_told_once_for_all_that_lies_behind_it(home: Home) -> None:
-    wrong = "it does not let this key in"
+    wrong = "permission denied: the host does not accept the deployment key"
     behind = [of(one, fault=Fault.JUMP, wrong=wrong, reached=False, via="bastion") for one in ("grafana", "loki")]
     found = checked(home, *behind, of("jellyfin", "media"))
     assert found.keys() == {"jump:bastion", "services"}
     assert found["jump:bastion"].message == (
-        "nothing is seen of what lies behind it (monitoring/grafana, monitoring/loki): it does not let this key in"
+        "nothing is seen of what lies behind it (monitoring/grafana, monitoring/loki): permission denied: the host does not accept the deployment key"
     )
     assert found["jump:bastion"].level is Level.WARNING
     assert str(found["jump:bastion"].remedy).startswith("ssh ")
@@ -692,7 +697,7 @@ def test_what_the_last_sweep_saw_is_kept_until_the_next_one(
 
 def test_health_looks_anew(watched: tuple[Home, Callable[..., None]], invoke: Invoke) -> None:
     home, sees = watched
-    sees(of("grafana", fault=Fault.ENTRY, wrong="lets the canary in with 200, which is revoked"))
+    sees(of("grafana", fault=Fault.ENTRY, wrong="lets the revoked canary in with 200"))
     said = invoke(home, "health")
     assert said.status == 4
     assert "service:monitoring/grafana" in said.out

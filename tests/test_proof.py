@@ -147,7 +147,7 @@ def serving(pairs: Pairs, *behaviours: Behaviour) -> Iterator[Endpoint]:
 
 def asked(pairs: Pairs, *behaviours: Behaviour) -> str:
     with serving(pairs, *behaviours) as endpoint:
-        return access.refused(endpoint, pairs.root, pairs.client)
+        return access.improper_access(endpoint, pairs.root, pairs.client)
 
 
 # -- one identity -----------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_any_other_answer_is_an_entry(pairs: Pairs, status: int) -> None:
 
 def test_a_session_that_is_resumed_is_an_entry_where_a_new_one_is_not(pairs: Pairs) -> None:
     found = asked(pairs, says("403 Forbidden"), says("200 OK"))
-    assert found == "lets it in with 200 by a session that it resumes"
+    assert found == "lets it in with 200, in a resumed session"
 
 
 def test_a_session_from_before_is_tried_again_whatever_its_version(pairs: Pairs) -> None:
@@ -180,17 +180,17 @@ def test_a_session_from_before_is_tried_again_whatever_its_version(pairs: Pairs)
             session = access.open_session(endpoint, pairs.root, pairs.client)
             assert session
             assert len(session.tickets) == 2
-            assert "resumes" in access.refused(endpoint, pairs.root, pairs.client, session)
+            assert "resumes" in access.improper_access(endpoint, pairs.root, pairs.client, session)
     with serving(pairs, good, good, refuses) as endpoint:
         session = access.open_session(endpoint, pairs.root, pairs.client)
-        assert access.refused(endpoint, pairs.root, pairs.client, session) == ""
+        assert access.improper_access(endpoint, pairs.root, pairs.client, session) == ""
 
 
 @pytest.mark.parametrize(
     ("behaviour", "said"),
     [
         (hangs_up, "breaks the handshake off|does not answer as an HTTP server"),
-        (speaks_no_tls, "breaks the handshake off: WRONG_VERSION_NUMBER|could not be reached"),
+        (speaks_no_tls, "aborts the handshake: WRONG_VERSION_NUMBER|could not be reached"),
         (is_silent, "could not be reached: .*timed out"),
         (speaks_something_else, "does not answer as an HTTP server"),
     ],
@@ -202,7 +202,7 @@ def test_what_is_neither_refusal_nor_entry_proves_nothing(
         monkeypatch.setattr(tls_client, "TIMEOUT", 0.5)
     with serving(pairs, behaviour) as endpoint:
         with pytest.raises(Unreached, match=said):
-            access.refused(endpoint, pairs.root, pairs.client)
+            access.improper_access(endpoint, pairs.root, pairs.client)
         with suppress(Unreached):
             assert access.open_session(endpoint, pairs.root, pairs.client) is None
 
@@ -210,15 +210,15 @@ def test_what_is_neither_refusal_nor_entry_proves_nothing(
 def test_a_port_at_which_nobody_listens_proves_nothing(pairs: Pairs) -> None:
     with serving(pairs, says("403 Forbidden")) as endpoint:
         pass
-    for ask in (access.refused, access.open_session):
+    for ask in (access.improper_access, access.open_session):
         with pytest.raises(Unreached, match=r"could not be reached: .*refused"):
             ask(endpoint, pairs.root, pairs.client)
 
 
 def test_a_server_that_is_not_ours_proves_nothing(pairs: Pairs) -> None:
     with serving(pairs, says("403 Forbidden")) as endpoint:
-        for ask in (access.refused, access.open_session):
-            with pytest.raises(Unreached, match="serves what does not verify"):
+        for ask in (access.improper_access, access.open_session):
+            with pytest.raises(Unreached, match="serves a certificate that does not verify"):
                 ask(endpoint, pairs.stranger, pairs.client)
 
 
@@ -238,7 +238,7 @@ def test_services_of_a_host_are_looked_at_at_the_same_time(pairs: Pairs) -> None
     try:
         prober = Prober(pairs.root, pairs.client)
         services = [Endpoint(f"s{n}", NAME, "127.0.0.1", end.port, "mtls") for n, end in enumerate(ends)]
-        assert [before.status for before in verification.look_before(services, prober).values()] == [200] * 4
+        assert [before.status for before in verification.check_before(services, prober).values()] == [200] * 4
     finally:
         for one in served:
             one.__exit__(None, None, None)
@@ -248,11 +248,11 @@ def test_nothing_is_waited_for_where_nothing_changed(pairs: Pairs, monkeypatch: 
     monkeypatch.setattr(verification, "SETTLING", 3600)
     with serving(pairs, trusts(str(pairs.root), "403 Forbidden")) as endpoint:
         prober = Prober(pairs.root, pairs.client, pairs.client)
-        served = verification.look_before([endpoint], prober)["grafana"].served
+        served = verification.check_before([endpoint], prober)["grafana"].served
         expectations = {NAME: Expectation(served, answers=False, revokes=True)}
-        found = verification.judge([endpoint], expectations, None, prober)
+        found = verification.verify_services([endpoint], expectations, None, prober)
     assert {name: str(one) for name, one in found.items()} == {
-        "grafana": "not verified: the probe and the canary, which is revoked, both get 403"
+        "grafana": "not verified: the probe and the revoked canary both get 403"
     }
 
 
@@ -277,7 +277,7 @@ def seen_after(pairs: Pairs, access: Literal["mtls", "tls"], behaviour: Behaviou
         certificate = x509.load_pem_x509_certificates(pairs.server.read_bytes())[0]
         expectations = {NAME: Expectation(tls_client.fingerprint(certificate.public_bytes(serialization.Encoding.DER)))}
         befores = [*({"grafana": Before(status)} for status in (200, 502, 0)), None]
-        return [verification.judge([endpoint], expectations, before, prober)["grafana"] for before in befores]
+        return [verification.verify_services([endpoint], expectations, before, prober)["grafana"] for before in befores]
 
 
 @pytest.mark.parametrize("access", ["mtls", "tls"])
@@ -285,17 +285,20 @@ def seen_after(pairs: Pairs, access: Literal["mtls", "tls"], behaviour: Behaviou
 def test_a_silent_upstream_disproves_a_change_only_where_it_answered_before(
     pairs: Pairs, monkeypatch: pytest.MonkeyPatch, access: Literal["mtls", "tls"], status: int
 ) -> None:
-    monkeypatch.setattr(verification, "PATIENCE", 0)
+    monkeypatch.setattr(verification, "VERIFY_TIMEOUT", 0)
     place = str(pairs.root) if access == "mtls" else ""
     found = seen_after(pairs, access, passes_on(place, f"{status} Whatever"))
-    what = f"answers {status}: what is behind the proxy does not answer, and did before the change"
-    assert found == [verification.Verification(verification.Verdict.WRONG, what), *[verification.UPSTREAM] * 3]
+    what = f"answers {status}: the upstream does not answer, but it did before the change"
+    assert found == [
+        verification.Verification(verification.Verdict.WRONG, what),
+        *[verification.NO_ANSWER_UPSTREAM] * 3,
+    ]
 
 
 def test_a_service_that_speaks_no_http_disproves_a_change_only_where_it_did_before(
     pairs: Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verification, "PATIENCE", 0)
+    monkeypatch.setattr(verification, "VERIFY_TIMEOUT", 0)
     found = seen_after(pairs, "tls", speaks_something_else)
     assert [one.verdict.value for one in found] == ["wrong", "undecided", "undecided", "undecided"]
 

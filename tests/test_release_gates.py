@@ -113,7 +113,7 @@ class Pki:
         return signed.public_bytes(Encoding.PEM)
 
     def look(self, contents: dict[str, bytes], names: tuple[str, ...] = (), at: datetime = START, **more: Any) -> Any:
-        return preflight.look(given(contents, **more), self.trust, names, at)
+        return preflight.check_release(given(contents, **more), self.trust, names, at)
 
     def refusal(
         self, contents: dict[str, bytes], names: tuple[str, ...] = (), at: datetime = START, **more: Any
@@ -215,13 +215,13 @@ def test_a_certificate_of_another_ca_never_leaves(pki: Pki) -> None:
     same_name = made_ca("Server", pki.root)
     for issuer in (made_ca("Foreign"), same_name):
         bundle = keys.private_pem(pki.key) + pem_encoding.pem_of([leaf_of(issuer, pki.key), pki.server.certificate])
-        assert "was signed by no authority of this project" in pki.refusal({"/tls.pem": bundle})
+        assert "is not signed by an authority of this project" in pki.refusal({"/tls.pem": bundle})
 
 
 def test_a_certificate_leaves_with_its_intermediate(pki: Pki) -> None:
     alone = pem_encoding.pem_of([pki.leaf])
     key = keys.private_pem(pki.key)
-    assert pki.refusal({"/tls.pem": key + alone}).endswith("comes without its intermediate")
+    assert pki.refusal({"/tls.pem": key + alone}).endswith("is delivered without its intermediate")
     assert pki.refusal({"/tls.pem": key + alone, "/chain.pem": pem_encoding.pem_of([pki.server.certificate])})
     assert pki.refusal({"/tls.pem": key + alone + pem_encoding.pem_of([pki.root.certificate])})
     apart = {"/cert.pem": alone, "/key.pem": key}
@@ -237,15 +237,15 @@ def test_a_certificate_leaves_with_its_intermediate(pki: Pki) -> None:
 def test_each_name_of_a_service_needs_a_certificate(pki: Pki) -> None:
     assert (
         pki.refusal({"/tls.pem": pki.bundle}, (NAME, "forge.lab.internal"))
-        == "no certificate is for forge.lab.internal"
+        == "no certificate is valid for forge.lab.internal"
     )
 
 
 def test_every_fault_of_a_release_is_told_at_once_and_once(pki: Pki) -> None:
     pki.gone.add(pki.leaf.serial_number)
     said = pki.refusal({"/tls.pem": pki.bundle, "/tls\n.pem": pki.bundle}, ("x.lab.internal",), START + 90 * DAY)
-    assert [part in said for part in ("holds characters that no target may have", "is revoked", "only", "no certificate is for")] == 4 * [True]  # fmt: skip
-    assert said.count("no certificate is for") == 1
+    assert [part in said for part in ("contains characters that a target must not have", "is revoked", "only", "no certificate is valid for")] == 4 * [True]  # fmt: skip
+    assert said.count("no certificate is valid for") == 1
 
 
 def test_certificates_of_an_upstream_are_those_of_others(pki: Pki) -> None:
@@ -256,7 +256,7 @@ def test_certificates_of_an_upstream_are_those_of_others(pki: Pki) -> None:
     }
     assert "no authority of this project" in pki.refusal({"/tls.pem": pki.bundle, "/upstream.pem": theirs})
     payload = given({"/tls.pem": pki.bundle, "/upstream.pem": theirs}, upstream="/upstream.pem")
-    assert preflight.read(payload).leaves == {NAME: pki.leaf}
+    assert preflight.read_release(payload).leaves == {NAME: pki.leaf}
     assert not preflight.has_unknown_ca(payload, pki.trust)
 
 
@@ -264,7 +264,7 @@ def test_a_certificate_that_cannot_be_read_never_leaves(pki: Pki) -> None:
     broken = pki.chain.replace(b"\nM", b"\nAAAA", 1)
     assert pki.refusal({"/cert.pem": broken}) == "a certificate in /cert.pem cannot be read"
     with pytest.raises(PkiError, match=r"a certificate in /cert[.]pem cannot be read"):
-        preflight.read(given({"/cert.pem": broken}))
+        preflight.read_release(given({"/cert.pem": broken}))
 
 
 def test_the_roots_of_a_release_are_those_that_its_certificates_lead_to(pki: Pki) -> None:
@@ -278,10 +278,10 @@ def test_the_roots_of_a_release_are_those_that_its_certificates_lead_to(pki: Pki
             "/x.crl": pki.crl(),
         }
     )
-    assert preflight.roots(payload, pki.trust) == {print_of: subject}
-    assert preflight.roots(given({"/x.pem": pem_encoding.pem_of([foreign])}), pki.trust) == {}
+    assert preflight.root_subjects(payload, pki.trust) == {print_of: subject}
+    assert preflight.root_subjects(given({"/x.pem": pem_encoding.pem_of([foreign])}), pki.trust) == {}
     broken = given({"/x.pem": pki.chain.replace(b"\nM", b"\nAAAA", 1)})
-    assert preflight.roots(broken, pki.trust) == {print_of: subject}, "one section is damaged, the other is not"
+    assert preflight.root_subjects(broken, pki.trust) == {print_of: subject}, "one section is damaged, the other is not"
 
 
 def test_a_release_with_a_ca_that_is_named_like_ours_and_unknown_is_noticed(pki: Pki) -> None:
@@ -297,11 +297,11 @@ def test_a_release_with_a_ca_that_is_named_like_ours_and_unknown_is_noticed(pki:
 def test_a_crl_of_nobody_of_ours_never_leaves(pki: Pki) -> None:
     foreign = replace(pki, server=made_ca("Server", pki.root))
     assert pki.refusal({"/x.crl": foreign.crl()}) == (
-        "the CRL of CN=Example Lab Server CA 1,O=Example Lab in /x.crl was signed by no authority of this project"
+        "the CRL of CN=Example Lab Server CA 1,O=Example Lab in /x.crl is not signed by an authority of this project"
     )
     assert pki.refusal({"/x.crl": b"no crl"}) == "/x.crl holds no CRL"
-    trust = replace(pki.authority.trust_page, adopted=pem_encoding.pem_of([foreign.server.certificate]))
-    assert preflight.look(given({"/x.crl": foreign.crl()}), trust, (), START).crls
+    trust = replace(pki.trust, adopted=pem_encoding.pem_of([foreign.server.certificate]))
+    assert preflight.check_release(given({"/x.crl": foreign.crl()}), trust, (), START).crls
 
 
 @pytest.mark.parametrize(
@@ -335,8 +335,8 @@ def test_only_a_new_revocation_is_urgent_and_the_canary_is_none(pki: Pki) -> Non
 
 
 def back(pki: Pki, new: bytes, old: bytes, now: datetime = START) -> list[str]:
-    (first,), (second,) = crl_files.read(new), crl_files.read(old)
-    return list(crl_files.gone_back(first, second, pki.trust.has_ended, now))
+    (first,), (second,) = crl_files.parse_crls(new), crl_files.parse_crls(old)
+    return list(crl_files.regression_faults(first, second, pki.trust.has_ended, now))
 
 
 def test_a_revoked_certificate_that_has_ended_may_leave_the_crl(pki: Pki) -> None:
@@ -358,7 +358,7 @@ def test_the_number_of_a_crl_never_falls(pki: Pki) -> None:
 def test_a_crl_never_begins_before_the_one_that_it_replaces(pki: Pki) -> None:
     assert back(pki, pki.crl(8), pki.crl(7)) == []
     said = back(pki, pki.crl(8, since=START - HOUR - SECOND), pki.crl(7))
-    assert said == ["begins at 2026-11-23 04:59:59, that on the host at 2026-11-23 05:00:00"]
+    assert said == ["has thisUpdate 2026-11-23 04:59:59, the one on the host 2026-11-23 05:00:00"]
     assert back(pki, pki.crl(8), pki.crl(7, since=START)) != [], "now is no future"
 
 
@@ -373,21 +373,21 @@ def test_a_crl_from_the_future_gives_way_to_an_older_one_that_lists_as_much(pki:
 def test_a_crl_is_read_in_each_form_and_nothing_else_is_one(pki: Pki) -> None:
     pem = pki.crl()
     der = x509.load_pem_x509_crl(pem).public_bytes(Encoding.DER)
-    assert [one.number for one in crl_files.read(pem + pki.crl(8))] == [7, 8]
-    assert crl_files.read(der) == crl_files.read(pem)
+    assert [one.number for one in crl_files.parse_crls(pem + pki.crl(8))] == [7, 8]
+    assert crl_files.parse_crls(der) == crl_files.parse_crls(pem)
     for data in (b"", b"hello", der[:-1], pem.replace(b"\nM", b"\nAAAA", 1), pem_encoding.pem_of([pki.leaf])):
-        assert crl_files.read(data) == ()
+        assert crl_files.parse_crls(data) == ()
 
 
 def test_a_crl_without_a_number_counts_as_the_first(pki: Pki) -> None:
     builder = x509.CertificateRevocationListBuilder().issuer_name(pki.server.certificate.subject)
     bare = builder.last_update(START).next_update(START + DAY).sign(pki.server.key, keys.signature_hash(pki.server.key))
-    assert crl_files.read(bare.public_bytes(Encoding.DER))[0].number == 0
+    assert crl_files.parse_crls(bare.public_bytes(Encoding.DER))[0].number == 0
 
 
 def test_serial_numbers_are_named_up_to_four() -> None:
-    assert crl_files.named([3, 255, 1, 2]) == "1, 2, 3, ff"
-    assert crl_files.named([5, 4, 3, 2, 1]) == "1, 2, 3, 4, and 1 more"
+    assert crl_files.format_serials([3, 255, 1, 2]) == "1, 2, 3, ff"
+    assert crl_files.format_serials([5, 4, 3, 2, 1]) == "1, 2, 3, 4, and 1 more"
 
 
 # -- when a host may be changed ---------------------------------------------------------------------------------------
@@ -425,13 +425,13 @@ def delivery(tmp_path: Path, *, window: str = "", wanted: Any = None, receipt: R
     """A host that is delivered to by ssh, as far as files here tell of it."""
 
     class Known(Delivery):
-        def wanted(self) -> Any:
+        def desired_payload(self) -> Any:
             return wanted
 
     store = Store(tmp_path)
     if receipt:
         receipts.save(store.receipt("media"), receipt)
-    return Known("media", store, way="ssh", window=window)
+    return Known("media", store, transport="ssh", window=window)
 
 
 def taken(**changes: Any) -> Receipt:
@@ -485,7 +485,7 @@ def test_the_state_of_a_host_says_that_it_waits_only_while_it_does(pki: Pki, tmp
 
 
 def test_a_host_is_looked_at_again_after_twelve_hours_or_by_a_clock_that_went_back() -> None:
-    seen = Contact(looked_at=instant(START))
+    seen = Contact(checked_at=instant(START))
     assert [seen.is_old(START + span) for span in (timedelta(), 12 * HOUR - SECOND, 12 * HOUR, -SECOND)] == [
         False,
         False,
@@ -497,26 +497,26 @@ def test_a_host_is_looked_at_again_after_twelve_hours_or_by_a_clock_that_went_ba
 
 def test_a_contact_keeps_since_when_a_host_fails_unless_that_is_in_the_future() -> None:
     fault = PkiError("no answer", "look")
-    first = Contact(looked_at=instant(START)).failed(START + DAY, fault)
+    first = Contact(checked_at=instant(START)).failed(START + DAY, fault)
     later = first.failed(START + 3 * DAY, fault)
     assert (later.failing_since, later.days_failing(START + 3 * DAY)) == (instant(START + DAY), 2)
     assert later.failed(START + DAY, fault).failing_since == instant(START + DAY)
     assert later.failed(START, fault).failing_since == instant(START), "a clock was ahead"
     assert first.failed(START + DAY, fault).failing_since == first.failing_since
     assert (Contact().days_failing(START), first.days_failing(START + 2 * DAY - SECOND)) == (0, 0)
-    assert later.well(START + 4 * DAY) == Contact(looked_at=instant(START + 4 * DAY))
+    assert later.succeeded(START + 4 * DAY) == Contact(checked_at=instant(START + 4 * DAY))
 
 
 def test_a_contact_record_is_read_as_it_was_written_and_a_damaged_one_is_none(tmp_path: Path) -> None:
     path = tmp_path / "media.json"
     refused = ServiceRefusal("nginx says no", "look", services=("jellyfin",))
-    kept = Contact(looked_at=instant(START), drift=(Why.FILE_LINK(file="/x", to="/y"),)).failed(START, refused)
+    kept = Contact(checked_at=instant(START), drift=(Why.FILE_LINK(file="/x", to="/y"),)).failed(START, refused)
     assert kept.services == ("jellyfin",)
     kept.save(path)
     assert Contact.load(path) == kept
     path.write_bytes(path.read_bytes()[:-1])
     assert Contact.load(path) == Contact() == Contact.load(tmp_path / "none")
-    path.write_bytes(sealed_records.sealed({"looked_at": "", "surplus": 1}))
+    path.write_bytes(sealed_records.sealed({"checked_at": "", "surplus": 1}))
     assert Contact.load(path) == Contact()
 
 
@@ -547,7 +547,7 @@ def test_a_certificate_without_extensions_is_a_leaf_of_nobody(pki: Pki) -> None:
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(pki.server.certificate.subject).serial_number(5)
     builder = builder.public_key(key.public_key()).not_valid_before(START).not_valid_after(START + DAY)
     bare = pem_encoding.pem_of([builder.sign(pki.server.key, keys.signature_hash(pki.server.key))])
-    assert "comes without its intermediate" in pki.refusal({"/x.pem": bare})
+    assert "is delivered without its intermediate" in pki.refusal({"/x.pem": bare})
     assert pki.look({"/x.pem": bare + pem_encoding.pem_of([pki.server.certificate])}).leaves == {}
 
 
@@ -563,6 +563,6 @@ def test_a_certificate_whose_names_cannot_be_read_never_leaves(pki: Pki) -> None
 
 
 def test_a_release_is_judged_by_revocations_and_ends_only_where_they_are_known(pki: Pki) -> None:
-    bare = Trust(pki.authority.trust_page.roots, pki.trust.authorities)
+    bare = Trust(pki.trust.roots, pki.trust.authorities)
     assert not bare.is_revoked(5)
     assert not bare.has_ended(5)

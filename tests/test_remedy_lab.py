@@ -455,10 +455,10 @@ def test_a_held_host_follows_again_after_what_is_printed(delivered: Live, deploy
     delivered.home.edit("auto_https off", "auto_https off # still", "templates/caddy/Caddyfile")
     assert deployed.doit().status == 0
     assert deployed.invoke("deploy.rollback", "media", "--yes").status == 0
-    held = deployed.findings()["hold:media"]
+    held = deployed.findings()["pinned:media"]
     assert "./run invoke deploy.push media" in as_printed(held)
     assert deployed.type("./run invoke deploy.push media").status == 0
-    assert "hold:media" not in deployed.findings()
+    assert "pinned:media" not in deployed.findings()
 
 
 def test_a_host_that_failed_is_brought_up_to_date_after_what_is_printed(delivered: Live, deployed: Bench) -> None:

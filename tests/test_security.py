@@ -1000,7 +1000,7 @@ def test_managed_file_that_would_show_a_private_key_is_refused(home: Home, how: 
     report = home.doit()
     assert set(report.failed) == {"release:media"}
     assert report.failed["release:media"].startswith(
-        f"templates/app.pem:3: deploy-mode: {header} would let others read a private key"
+        f"templates/app.pem:3: deploy-mode: {header} lets other accounts read a private key"
     )
     assert snapshot(home, "build/release", "build/hosts") == before
 

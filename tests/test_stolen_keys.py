@@ -81,7 +81,7 @@ class Stolen:
         )
         receipt = Receipt("media", "", "", "ssh", gone)
         user, group = ME.split(":")
-        said = bootstrap.permissions("media", payload, receipt, exact=self.exact)
+        said = bootstrap.permissions_text("media", payload, receipt, exact=self.exact)
         self.host.conf.write_text(f"{said}run reload true\ntrust {user}\ntrust {group}\n")
 
     def place(self, name: str, content: bytes | None, **more: str) -> str:
@@ -384,7 +384,7 @@ def test_roots_are_found_by_their_content_and_by_their_folder(tmp_path: Path) ->
         "/usr/local/share/ca-certificates/text.crt": b"no certificate",
     }
     others = {"/etc/app/key.pem": root("one") + b"-----BEGIN PRIVATE KEY-----\n", "/etc/app/text": b"x" + root("one")}
-    found = release_roots.of(parcel_of(tmp_path, known | others))
+    found = release_roots.find_roots(parcel_of(tmp_path, known | others))
     assert found.paths == known.keys()
     for content in (*known.values(), root("two"), root("two") + root("one")):
         assert hashlib.sha256(content).hexdigest() in found.digests

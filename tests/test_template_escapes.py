@@ -20,7 +20,7 @@ from pki.deploy import bootstrap
 from pki.deploy.bootstrap import Bootstrap
 from pki.deploy.managed_files import ManagedFile, render_header
 from pki.deploy.payload import Payload
-from pki.deploy.protocol import rows_of
+from pki.deploy.protocol import manifest_rows
 from pki.pipeline.desired_state import World
 from pki.pipeline.template_context import Said
 from tests.commands import said_by
@@ -399,16 +399,18 @@ def released(home: Path, **said: str) -> Payload:
 def test_no_permission_is_written_that_is_more_than_a_line(built_once: Path, field: str, odd: str) -> None:
     payload = released(built_once, **{field: f"/{odd}"})
     with pytest.raises(PkiError, match=r"media: .* in pki-apply.conf: expected one line of printable characters"):
-        bootstrap.permissions("media", payload, exact=field != "path")  # to be exact, it reads the file of each path
+        bootstrap.permissions_text(
+            "media", payload, exact=field != "path"
+        )  # to be exact, it reads the file of each path
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
 @pytest.mark.parametrize("field", ["path", "mode", "owner", "set"])
 def test_no_row_of_a_manifest_is_more_than_a_line(built_once: Path, field: str, odd: str) -> None:
-    [row] = rows_of(released(built_once, **{field: odd}), [])
+    [row] = manifest_rows(released(built_once, **{field: odd}), [])
     with pytest.raises(PkiError, match="in the manifest: expected one line of printable characters"):
         row.line()
-    [_, gone] = rows_of(released(built_once), [{"path": "/x", "mode": "0644", "owner": "root:root", field: odd}])
+    [_, gone] = manifest_rows(released(built_once), [{"path": "/x", "mode": "0644", "owner": "root:root", field: odd}])
     with pytest.raises(PkiError, match="in the manifest: expected one line of printable characters"):
         gone.line()
 

@@ -37,7 +37,9 @@ def library(home: Home) -> Library:
 
     project = home.project()
     said = project.inventory
-    return managed_files.find(project.store.templates, {"inventory": said}, said.hosts, said.networks, project.cache)
+    return managed_files.read_library(
+        project.store.templates, {"inventory": said}, said.hosts, said.networks, project.cache
+    )
 
 
 def fault_of(home: Home, name: str = "one.conf") -> str:
@@ -54,7 +56,7 @@ def release_fault(home: Home) -> str:
 
 
 def lost(home: Home) -> dict[str, str]:
-    return {one.name: one.fault.message for one in library(home).lost}
+    return {one.name: one.fault.message for one in library(home).unassigned}
 
 
 def delivered(home: Home, host: str) -> dict[str, bytes]:

@@ -130,7 +130,7 @@ def test_a_certificate_is_delivered_for_the_proxy_and_passes_the_look_at_a_relea
     assert payload
     delivery = home.plan().deliveries["media"]
     assert delivery.trust is not None
-    found = preflight.look(payload, delivery.trust(), ["jellyfin.lab.internal"], START)
+    found = preflight.check_release(payload, delivery.trust(), ["jellyfin.lab.internal"], START)
     assert list(found.leaves) == ["jellyfin.lab.internal"]
     assert home.doit().made == {}
     assert FILE in write_backup.snapshot(home.project())

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from pki.ceremony.online.make_request import RequestOptions
-from pki.deploy.delivery_history import KEPT
+from pki.deploy.delivery_history import RELEASES_KEPT
 from pki.pipeline.delivery_targets import Outlook
 from pki.pipeline.desired_state import World
 from pki.project.clock_guard import CONFIRM, Evidence, HostClock
@@ -101,13 +101,13 @@ def test_evidence_is_asked_for_only_where_something_ended_between_the_last_event
 def test_the_releases_of_a_host_are_kept_in_the_order_of_their_delivery(delivered: Live) -> None:
     """Whatever the clock said at that time: the newest ones stay, and a rollback finds the one before the present."""
     log, order = delivered.delivery().history, list[str]()
-    for number in range(KEPT + 2):
+    for number in range(RELEASES_KEPT + 2):
         change_something(delivered)
         assert delivered.home.doit().status == 0
         order.append(log.releases()[-1].name)
-        for path in log.releases() if number < KEPT else ():
+        for path in log.releases() if number < RELEASES_KEPT else ():
             ahead = path.stat().st_mtime_ns + 400 * 86400 * 10**9
             os.utime(path, ns=(ahead, ahead))
-    assert len(set(order)) == KEPT + 2
-    assert [path.name for path in log.releases()] == order[-KEPT:]
-    assert log.find("media", "", order[-1]).release.digest == order[-2]
+    assert len(set(order)) == RELEASES_KEPT + 2
+    assert [path.name for path in log.releases()] == order[-RELEASES_KEPT:]
+    assert log.find_release("media", "", order[-1]).release.digest == order[-2]

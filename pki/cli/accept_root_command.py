@@ -1,4 +1,4 @@
-"""Accepting a new root for hosts that were deployed under another one."""
+"""The command deploy.accept-root: accept a new root for hosts that were deployed under another one."""
 
 from __future__ import annotations
 
@@ -17,36 +17,39 @@ from pki.pipeline import plan as pipeline_plan
 
 @command_with(may_lack="hosts", many=("hosts",))
 def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
-    """Let HOST … (all that wait, where none is named) have the project's new root; the next doit deploys it.
+    """Let HOST … (all that wait, if none is named) have the project's new root; the next doit deploys it.
 
-    Needed once where no cross-certificate connects the new root with that of a host: after a sandbox, or where a project
-    started again. Its SHA-256 is shown, and asked about; --yes does not ask. The ledger records it.
+    Needed once where no cross-certificate connects the new root with that of a host: after a sandbox, or where a
+    project started again. Shows its SHA-256 and asks for confirmation; --yes does not ask. The ledger records it.
     """
     project, screen = project_of(context), Screen()
     plan = pipeline_plan.plan(project)
-    remote = [name for name, one in plan.deliveries.items() if one.is_remote]
-    wanted = {require_one_of(name, remote, "host that is deployed by ssh or locally") for name in hosts}
-    found = [one for one in waiting_roots.waiting(project, plan) if not wanted or one.host in wanted]
-    for name in sorted(wanted - {one.host for one in found}):
+    remote = [name for name, delivery in plan.deliveries.items() if delivery.is_remote]
+    chosen = {require_one_of(name, remote, "host that is deployed by ssh or locally") for name in hosts}
+    waiting = [delivery for delivery in waiting_roots.waiting(project, plan) if not chosen or delivery.host in chosen]
+    for name in sorted(chosen - {delivery.host for delivery in waiting}):
         screen.line(f"{name} waits for no new root")
-    if not found:
-        screen.line("no host waits for a new root" if not wanted else "nothing to accept")
+    if not waiting:
+        screen.line("no host waits for a new root" if not chosen else "nothing to accept")
         return
-    root, names = found[0].root(), [one.host for one in found]
-    for one in found:
-        receipt = one.receipt
-        before = ", ".join(f"{name} (SHA-256 {digest})" for digest, name in (receipt.roots if receipt else {}).items())
-        screen.line(f"{one.host} was deployed under {before or 'another root'}")
+    root, names = waiting[0].root(), [delivery.host for delivery in waiting]
+    for delivery in waiting:
+        receipt = delivery.receipt
+        old_roots = ", ".join(
+            f"{name} (SHA-256 {digest})" for digest, name in (receipt.roots if receipt else {}).items()
+        )
+        screen.line(f"{delivery.host} was deployed under {old_roots or 'another root'}")
     screen.line(f"new root: {root.name}, SHA-256 {root.fingerprint}")
-    again = " ".join([COMMAND, *hosts])
+    same_command = " ".join([COMMAND, *hosts])
     if not yes:
-        confirm(f"deploy it to {', '.join(names)}?", again)
+        confirm(f"deploy it to {', '.join(names)}?", same_command)
     with held_project_of(context) as project:
-        asked = {
-            one.host: one.root().fingerprint for one in waiting_roots.waiting(project, pipeline_plan.plan(project))
+        current = {
+            delivery.host: delivery.root().fingerprint
+            for delivery in waiting_roots.waiting(project, pipeline_plan.plan(project))
         }
-        if any(asked.get(name) != root.fingerprint for name in names):
-            raise PkiError("the hosts or the new root are no longer those that were shown; nothing was accepted", again)
+        if any(current.get(name) != root.fingerprint for name in names):
+            raise PkiError("the waiting hosts or the new root changed meanwhile; nothing was accepted", same_command)
         for name in names:
             project.ledger.record_decision(ArtifactId("deploy", name), "root-accepted", root.fingerprint, project.now)
     for name in names:

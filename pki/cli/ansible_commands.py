@@ -1,4 +1,4 @@
-"""Deliveries by an Ansible that runs elsewhere: the project handed out, what came of it taken in."""
+"""The commands deploy.export and deploy.collect: deliveries by an Ansible that runs elsewhere."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from pki.project.project import Project
 
 @command
 def export(context: Context, folder: str, vault: str = "") -> None:
-    """Write an Ansible project that delivers the present releases to every ssh host: for ansible-playbook, or AWX.
+    """Write an Ansible project that delivers the current releases to every ssh host: for ansible-playbook, or AWX.
 
-    It holds private keys. --vault FILE is a file with a passphrase, with which ansible-vault encrypts them.
+    It contains private keys. --ansible-vault-password-file FILE is a file with a password, with which ansible-vault
+    encrypts them.
     """
     project, screen, target = project_of(context), Screen(), path_of(context, folder)
     if target.exists() and any(target.iterdir()) and not (target / playbooks.COLLECTION).is_dir():
@@ -33,40 +34,42 @@ def export(context: Context, folder: str, vault: str = "") -> None:
     payloads, failed = [], 0
     for delivery in _ssh(project).values():
         try:
-            payloads.append(fleet.consign(delivery, project.now))
+            payloads.append(fleet.prepare_payload(delivery, project.now))
         except PkiError as error:
             failed += 1
             screen.failed(ArtifactId("deploy", delivery.host), error.message, error.hint)
     if not payloads:
         raise PkiError(
-            "there is nothing to hand out", "in pki.yaml, under a host: `deliver: ssh`; then ./run doit release"
+            "there is nothing to export", "in pki.yaml, under a host: `deliver: ssh`; then ./run doit release"
         )
-    playbooks.write(target, payloads, project.inventory.deploy.ansible, abroad=True)
+    playbooks.write(target, payloads, project.inventory.deploy.ansible, portable=True)
     if vault:
         _encrypt(target, path_of(context, vault), project)
     screen.line(
         f"{len(payloads)} hosts in {folder}: ansible-playbook playbook.yaml, there; then ./run invoke deploy.collect EVENTS"
     )
     if not vault:
-        screen.line("it holds private keys: keep it for yourself, take it away afterwards, or give --vault FILE")
+        screen.line(
+            "it contains private keys: protect it and delete it afterwards, or use --ansible-vault-password-file FILE"
+        )
     if failed:
         raise Exit(code=1)
 
 
 @command
 def collect(context: Context, events: str) -> None:
-    """File the receipts of a run elsewhere from its events: ansible-runner's folder job_events, or AWX's list as JSON."""
+    """Record the receipts of a run elsewhere from its events: ansible-runner's folder job_events, or AWX's list as JSON."""
     screen, failed = Screen(), 0
-    left_out: list[str] = []
-    found = runner.results(runner.read(path_of(context, events), left_out))
-    for name in left_out:
-        screen.note("events", f"{name} is no event, and is left out", "take another copy of it")
+    invalid: list[str] = []
+    results = runner.host_results(runner.read_events(path_of(context, events), invalid))
+    for name in invalid:
+        screen.note("events", f"{name} is not an event, and is ignored", "copy it again")
     with held_project_of(context) as project:
-        if not found:
+        if not results:
             hint = "name the events of a run of playbook.yaml, which deploy.export wrote"
-            raise PkiError(f"{events}: tells of no delivery by {runner.ACTION}", hint)
+            raise PkiError(f"{events}: contains no delivery by {runner.ACTION}", hint)
         deliveries = _ssh(project)
-        for host, result in found.items():
+        for host, result in results.items():
             try:
                 done = fleet.collect(deliveries[require_one_of(host, deliveries, "ssh host")], result, project.now)
             except PkiError as error:
@@ -74,28 +77,33 @@ def collect(context: Context, events: str) -> None:
                 screen.failed(ArtifactId("deploy", host), error.message, error.hint)
             else:
                 screen.done(Verb.DEPLOYED if done else Verb.UNCHANGED, ArtifactId("deploy", host), joined(done))
-    screen.line(f"{len(found) - failed} of {len(deliveries)} hosts have their release")
-    if failed or left_out:
+    screen.line(f"{len(results) - failed} of {len(deliveries)} hosts have their release")
+    if failed or invalid:
         raise Exit(code=1)
 
 
 def _ssh(project: Project) -> dict[str, Delivery]:
-    return {name: one for name, one in plan.plan(project).deliveries.items() if one.way == "ssh"}
+    """Return the deliveries by ssh."""
+    return {name: one for name, one in plan.plan(project).deliveries.items() if one.transport == "ssh"}
 
 
-def _encrypt(folder: Path, passphrase: Path, project: Project) -> None:
-    beside = Path(project.inventory.deploy.ansible.command).with_name("ansible-vault")
-    program = runner.find(str(beside if beside.is_absolute() else beside.name))
+def _encrypt(folder: Path, password_file: Path, project: Project) -> None:
+    """Encrypt the secret files of a project with ansible-vault."""
+    vault_program = Path(project.inventory.deploy.ansible.command).with_name("ansible-vault")
+    program = runner.find_program(str(vault_program if vault_program.is_absolute() else vault_program.name))
     names = [
         *sorted((folder / "streams").iterdir()),
         *(folder / "prober" / f"{name}.pem" for name in ("probe", "canary")),
     ]
-    done = subprocess.run(
-        [program, "encrypt", "--vault-password-file", passphrase, *names], capture_output=True, text=True, check=False
+    process = subprocess.run(
+        [program, "encrypt", "--vault-password-file", password_file, *names],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    if done.returncode:
-        playbooks.sweep(folder)
-        raise PkiError(f"ansible-vault: {done.stderr.strip()}", "what it could not encrypt was taken away again")
+    if process.returncode:
+        playbooks.remove_secrets(folder)
+        raise PkiError(f"ansible-vault: {process.stderr.strip()}", "the secret files were removed")
 
 
 TASKS: dict[str, Any] = {"collect": collect, "export": export}

@@ -1,4 +1,4 @@
-"""Deliveries by hand: preparing hosts, looking at them, pushing, going back."""
+"""The commands deploy.*: prepare hosts, compare them, deliver to them, roll them back."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from pki.pipeline import delivery_targets, plan
 from pki.project import ledger_decisions
 from pki.project.project import Project
 
-WIDTH = 10  # hosts that are looked at at once
+WIDTH = 10  # hosts that are checked in parallel
 
 
 @command
@@ -59,130 +59,140 @@ def bootstrap(
 ) -> None:
     """Prepare a host once: pki-apply, what it permits, and a key that may start it and nothing else.
 
-    --certificates-only permits exactly the files of its release, and roots by their SHA-256, --with-config the folders they lie in (which, for a
-    proxy's configuration, is as much as root); pki.yaml (`scope`) says which it is. --login USER is the account that
-    prepares (root, or one with sudo), --key FILE a public key of yours instead of a new one. --show prints the script.
+    --certificates-only permits exactly the files of the release, and roots by their SHA-256; --with-config permits
+    their folders, which for a proxy's configuration is as much as root. pki.yaml (`scope`) says which of both it is.
+    --login USER is the account for the preparation (root, or one with sudo), --key FILE a public key of yours instead
+    of a new one. --show prints the script.
     """
     project = project_of(context)
-    said = project.inventory.hosts.get(host)
+    settings = project.inventory.hosts.get(host)
     delivery = _delivery(context, project, host)
-    scope = said.scope if said else "config"
+    scope = settings.scope if settings else "config"
     _insist_on_scope(host, scope, certificates_only=certificates_only, with_config=with_config)
-    with redirect_stdout(sys.stderr) if show else nullcontext():  # what is shown is to be run
+    with redirect_stdout(sys.stderr) if show else nullcontext():  # standard output is the script alone
         _make(context, ArtifactId("release", host))
-    payload = _wanted(delivery)
-    is_local = delivery_targets.way(project, host, said).is_local
-    public = "" if is_local else _public_key(context, project, key)
-    way = delivery_targets.way(project, host, said)  # with the key that may have been made just now
-    account = "" if is_local else way.user or "root"
+    payload = _payload_of(delivery)
+    is_local = delivery_targets.transport_of(project, host, settings).is_local
+    public_key = "" if is_local else _public_key(context, project, key)
+    transport = delivery_targets.transport_of(
+        project, host, settings
+    )  # with the key that may have been created just now
+    account = "" if is_local else transport.user or "root"
     prepared = bootstraps.Bootstrap(
-        host, bootstraps.permissions(host, payload, delivery.receipt, exact=scope == "certificates"), account, public
+        host,
+        bootstraps.permissions_text(host, payload, delivery.receipt, exact=scope == "certificates"),
+        account,
+        public_key,
     )
     if show:
         _permitted(project, host, payload, scope)
         print(prepared.script(), end="")
         return
-    via = replace(way, user=login, identity="")
-    as_root = os.geteuid() == 0 if way.is_local else login in {"", "root"}
-    said_there = bootstraps.install(prepared, via, as_root=as_root)
-    bootstraps.attempt(way, payload, as_root=os.geteuid() == 0)
+    login_transport = replace(transport, user=login, identity="")
+    as_root = os.geteuid() == 0 if transport.is_local else login in {"", "root"}
+    output = bootstraps.install(prepared, login_transport, as_root=as_root)
+    bootstraps.verify_start(transport, payload, as_root=os.geteuid() == 0)
     _permitted(project, host, payload, scope)
-    if (receipt := delivery.receipt) and receipt.held:
-        receipts.save(project.store.receipt(host), replace(receipt, held={}))  # the next run deploys these files
+    if (last_receipt := delivery.receipt) and last_receipt.held:
+        receipts.save(project.store.receipt(host), replace(last_receipt, held={}))  # the next run deploys these files
     level = "these files and no others" if scope == "certificates" else "their folders: as much as root on that host"
-    Screen().done("prepared", ArtifactId("deploy", host), f"{said_there}; it permits {level}")
+    Screen().done("prepared", ArtifactId("deploy", host), f"{output}; it permits {level}")
 
 
 def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_config: bool) -> None:
-    """Raise PkiError where an option of deploy.bootstrap contradicts pki.yaml, or the other one."""
+    """Raise PkiError where an option of deploy.bootstrap contradicts pki.yaml, or the other option."""
     if certificates_only and with_config:
         raise PkiError("--certificates-only and --with-config exclude each other", "give one of them")
     if (certificates_only and scope != "certificates") or (with_config and scope != "config"):
-        wanted = "certificates" if certificates_only else "config"
+        scope_option = "certificates" if certificates_only else "config"
         raise PkiError(
-            f"pki.yaml says scope: {scope} for {host}", f"set scope: {wanted} under hosts.{host}, then try again"
+            f"pki.yaml says scope: {scope} for {host}", f"set scope: {scope_option} under hosts.{host}, then try again"
         )
 
 
 def _permitted(project: Project, host: str, payload: Payload, scope: str) -> None:
-    """Record which roots a host accepts from now on; one whose script is run by hand says itself what it holds back."""
+    """Record which roots a host accepts from now on. A script that is run by hand takes effect later; the host then reports what it holds back."""
     accepted = (
-        " ".join(release_roots.of(payload).fingerprints) or ledger_decisions.NONE
+        " ".join(release_roots.find_roots(payload).fingerprints) or ledger_decisions.NONE
         if scope == "certificates"
         else ledger_decisions.ANY
     )
-    is_so = project.permitted_roots.get(host) == ([] if accepted == ledger_decisions.NONE else accepted.split())
-    if not (is_so or (accepted == ledger_decisions.ANY and host not in project.permitted_roots)):
+    is_recorded = project.permitted_roots.get(host) == ([] if accepted == ledger_decisions.NONE else accepted.split())
+    if not (is_recorded or (accepted == ledger_decisions.ANY and host not in project.permitted_roots)):
         _decide(project, host, "roots-permitted", accepted)
 
 
 @command_with(may_lack="host")
 def drift(context: Context, host: str | None = None, json: bool = False) -> None:
-    """Compare hosts with what was deployed there; changes nothing there. Exit status 0: as it was deployed, 2: something is not.
+    """Compare hosts with what was deployed there, and change nothing. Exit status 0: no drift, 2: drift.
 
-    What it finds, the next run repairs. --json is for programs.
+    The next run repairs what this command finds. --json is for programs.
     """
     project, screen = project_as_it_is(context), Screen()
     deliveries = _deliveries(project)
     chosen = [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
     with ThreadPoolExecutor(WIDTH) as pool:
-        looked = dict(
-            zip((one.host for one in chosen), pool.map(lambda one: _drift(one, project), chosen), strict=True)
+        results = dict(
+            zip(
+                (delivery.host for delivery in chosen),
+                pool.map(lambda delivery: _drift(delivery, project), chosen),
+                strict=True,
+            )
         )
-    for name, found in looked.items():
-        if not isinstance(found, PkiError):
-            deliveries[name].found_drift(found.drift, found.writable)
+    for name, result in results.items():
+        if not isinstance(result, PkiError):
+            deliveries[name].record_drift(result.drift, result.writable)
     if json:
-        DriftOutput(at=project.now, hosts=[_drift_row(name, found) for name, found in looked.items()]).show()
+        DriftOutput(at=project.now, hosts=[_drift_row(name, result) for name, result in results.items()]).show()
     else:
-        _say_drift(screen, looked)
-    if any(isinstance(found, PkiError) for found in looked.values()):
+        _say_drift(screen, results)
+    if any(isinstance(result, PkiError) for result in results.values()):
         raise Exit(code=1)
-    if any(found.phrases for found in looked.values() if not isinstance(found, PkiError)):
+    if any(result.phrases for result in results.values() if not isinstance(result, PkiError)):
         raise Exit(code=2)
 
 
-def _say_drift(screen: Screen, looked: Mapping[str, _Looked | PkiError]) -> None:
-    waiting, is_well = 0, True
-    for host, found in looked.items():
+def _say_drift(screen: Screen, results: Mapping[str, _DriftResult | PkiError]) -> None:
+    waiting_count, has_no_drift = 0, True
+    for host, result in results.items():
         name = ArtifactId("deploy", host)
-        if isinstance(found, PkiError):
-            screen.failed(name, found.message, found.hint)
-            is_well = False
+        if isinstance(result, PkiError):
+            screen.failed(name, result.message, result.hint)
+            has_no_drift = False
             continue
-        for phrase in found.phrases:
-            screen.due(name, str(phrase))
-        if found.writable:
-            screen.line(f"→ {drifts.closing(found.writable, host)}")
-        is_well = is_well and not found.phrases
-        waiting += found.waiting
-    if is_well:
-        owed = f"; {waiting} changes wait for the next run" if waiting else ""
-        screen.line(f"{len(looked)} hosts are as they should be{owed}")
+        for reason in result.phrases:
+            screen.due(name, str(reason))
+        if result.writable:
+            screen.line(f"→ {drifts.permission_remedy(result.writable, host)}")
+        has_no_drift = has_no_drift and not result.phrases
+        waiting_count += result.waiting
+    if has_no_drift:
+        suffix = f"; {waiting_count} changes wait for the next run" if waiting_count else ""
+        screen.line(f"{len(results)} hosts without drift{suffix}")
 
 
 @command
 def diff(context: Context, host: str) -> None:
-    """What the next delivery would change on a host, as a diff; of a private key only its fingerprint."""
+    """Show as a diff what the next delivery would change on a host; of a private key only its fingerprint."""
     project = project_as_it_is(context)
     delivery = _delivery(context, project, host)
-    if delivery.wanted() is None:
+    if delivery.desired_payload() is None:
         project.insist_on_roots()
-    payload = _wanted(delivery)
+    payload = _payload_of(delivery)
     receipt = delivery.receipt
     delivered = delivery.history.payload(receipt.release) if receipt else None
-    with _said_of(host), _change(delivery, payload, project).session() as session:
-        looked = session.look()
-        lines = [line for seen in looked for line in deploy_diff.lines(session, seen, payload, delivered)]
+    with _naming(host), _change_of(delivery, payload, project).session() as session:
+        states = session.inspect()
+        lines = [line for state in states for line in deploy_diff.diff_lines(session, state, payload, delivered)]
         session.end()
-    delivery.found_drift(drifts.of(looked, receipt), session.writable)
-    for line in lines or [f"{host} is as it should be"]:
+    delivery.record_drift(drifts.drift_reasons(states, receipt), session.writable)
+    for line in lines or [f"{host} is up to date"]:
         Screen().line(line)
 
 
 @command
 def push(context: Context, host: str) -> None:
-    """Deliver to a host now, whatever its window says, and let a host that is held follow its releases again."""
+    """Deliver to a host now, also outside of its window; a pinned host follows its releases again."""
     project = project_of(context)
     delivery = _delivery(context, project, host)
     if delivery.pinned():
@@ -192,33 +202,33 @@ def push(context: Context, host: str) -> None:
 
 @command
 def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> None:
-    """Put a host back to the release before, or to --to RELEASE, with the newest CRLs, and hold it there until deploy.push.
+    """Put a host back to the previous release, or to --to RELEASE, with the newest CRLs, and pin it there until deploy.push.
 
-    A release whose certificates have run out or are revoked is refused. Asks before; --yes does not.
+    A release with an expired or revoked certificate is refused. Asks for confirmation; --yes does not.
     """
     project = project_of(context)
     delivery = _delivery(context, project, host)
-    receipt, present = delivery.receipt, Payload.of(project.store.release(host))
-    if receipt is None or present is None:
-        raise PkiError(f"{host}: first deployment", f"./run invoke deploy.push {host}")
-    earlier, before = delivery.history.find(host, to, receipt.release).release.digest, delivery.pinned()
+    receipt, current = delivery.receipt, Payload.of(project.store.release(host))
+    if receipt is None or current is None:
+        raise PkiError(f"{host}: was never deployed", f"./run invoke deploy.push {host}")
+    earlier, previous_pin = delivery.history.find_release(host, to, receipt.release).release.digest, delivery.pinned()
     if not yes:
-        again = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
-        confirm(f"put {host} back to release {earlier[:12]}, and hold it there until deploy.push?", again)
+        same_command = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
+        confirm(f"put {host} back to release {earlier[:12]}, and pin it there until deploy.push?", same_command)
     _decide(project, host, "pinned", earlier)
     try:
         _deliver(context, delivery)
     except BaseException:
-        if before:
-            _decide(project, host, "pinned", f"{before.release} since {before.since:%Y-%m-%dT%H:%M:%SZ}")
+        if previous_pin:
+            _decide(project, host, "pinned", f"{previous_pin.release} since {previous_pin.since:%Y-%m-%dT%H:%M:%SZ}")
         else:
             _decide(project, host, "unpinned", "the rollback failed")
         raise
-    Screen().line(f"{host} is held at {earlier[:12]}; let it go on with ./run invoke deploy.push {host}")
+    Screen().line(f"{host} is pinned to {earlier[:12]}; to follow new releases again: ./run invoke deploy.push {host}")
 
 
 def _decide(project: Project, host: str, decision: str, detail: str) -> None:
-    """Record what was decided about a host."""
+    """Record a decision about a host in the ledger."""
     with project.store.lock():
         project.ledger.record_decision(ArtifactId("deploy", host), decision, detail, project.now)
         project.ledger.close()
@@ -226,26 +236,26 @@ def _decide(project: Project, host: str, decision: str, detail: str) -> None:
 
 @command
 def show_history(context: Context, host: str, json: bool = False) -> None:
-    """What was delivered to a host, when, and what was seen of it; --json is for programs."""
+    """Show the deliveries to a host, and what was verified; --json is for programs."""
     project = project_as_it_is(context)
     delivery = _delivery(context, project, host)
-    kept = {path.name for path in delivery.history.releases()}
+    kept_names = {path.name for path in delivery.history.releases()}
     rows = [
         (
-            str(note["at"]),
-            str(note["release"])[:12],
-            str(note["what"]),
-            "kept" if note["release"] in kept else "",
-            str(note.get("why") or _verification_of(note.get("verification") or {})),
+            str(entry["at"]),
+            str(entry["release"])[:12],
+            str(entry["what"]),
+            "kept" if entry["release"] in kept_names else "",
+            str(entry.get("why") or _verification_of(entry.get("verification") or {})),
         )
-        for note in delivery.history.notes()
+        for entry in delivery.history.log_entries()
     ]
     if json:
-        told = [
-            DeliveryRow(at=str(note["at"]), release=str(note["release"]), what=what, kept=bool(kept_), seen=seen)
-            for note, (_, _, what, kept_, seen) in zip(delivery.history.notes(), rows, strict=True)
+        deliveries = [
+            DeliveryRow(at=str(entry["at"]), release=str(entry["release"]), what=what, kept=bool(is_kept), seen=seen)
+            for entry, (_, _, what, is_kept, seen) in zip(delivery.history.log_entries(), rows, strict=True)
         ]
-        HistoryOutput(at=project.now, host=host, deliveries=told, state=delivery.state(project.now)).show()
+        HistoryOutput(at=project.now, host=host, deliveries=deliveries, state=delivery.state(project.now)).show()
         return
     Screen().table(f"{host}: {len(rows)} deliveries", ("when", "release", "what", "for rollback", "seen"), rows)
     if state := delivery.state(project.now):
@@ -254,42 +264,42 @@ def show_history(context: Context, host: str, json: bool = False) -> None:
 
 @command
 def run(context: Context, host: str, dry_run: bool = False) -> None:
-    """Bring one host up to date, as doit would; --dry-run builds, checks and looks, and changes nothing there."""
+    """Bring one host up to date, as doit would; --dry-run builds and checks, and changes nothing on the host."""
     project = project_of(context)
     delivery = _delivery(context, project, host)
     if not dry_run:
         if not _make(context, ArtifactId("deploy", host)):
-            Screen().line(f"{host} is as it should be")
+            Screen().line(f"{host} is up to date")
         return
-    payload, screen = _wanted(delivery), Screen()
-    with _said_of(host):
-        change = _change(delivery, payload, project)
+    payload, screen = _payload_of(delivery), Screen()
+    with _naming(host):
+        change = _change_of(delivery, payload, project)
         change.check(None)
         with change.session() as session:
-            seen = session.look()
-            change.guard(session, seen, None)
+            states = session.inspect()
+            change.guard(session, states, None)
             session.end()
-    delivery.found_drift(drifts.of(seen, delivery.receipt), session.writable)
-    phrases = [*differences(seen), *session.writable]
-    for phrase in phrases:
-        screen.due(ArtifactId("deploy", host), str(phrase))
-    count = len([one for one in seen if one.state not in {"same", "set", "held"}])
-    screen.line(f"{count} files would change" if phrases else f"{host} is as it should be")
+    delivery.record_drift(drifts.drift_reasons(states, delivery.receipt), session.writable)
+    reasons = [*differences(states), *session.writable]
+    for reason in reasons:
+        screen.due(ArtifactId("deploy", host), str(reason))
+    count = len([state for state in states if state.state not in {"same", "set", "held"}])
+    screen.line(f"{count} files would change" if reasons else f"{host} is up to date")
 
 
-def _drift_row(host: str, found: _Looked | PkiError) -> DriftRow:
-    if isinstance(found, PkiError):
-        return DriftRow(host=host, reached=False, error=found.message, remedy=found.hint, differences=[], waiting=0)
-    differences = [ReasonOutput.of(one) for one in found.phrases]
-    remedy = str(drifts.closing(found.writable, host)) if found.writable else ""
-    return DriftRow(host=host, reached=True, error="", remedy=remedy, differences=differences, waiting=found.waiting)
+def _drift_row(host: str, result: _DriftResult | PkiError) -> DriftRow:
+    if isinstance(result, PkiError):
+        return DriftRow(host=host, reached=False, error=result.message, remedy=result.hint, differences=[], waiting=0)
+    differences = [ReasonOutput.of(reason) for reason in result.phrases]
+    remedy = str(drifts.permission_remedy(result.writable, host)) if result.writable else ""
+    return DriftRow(host=host, reached=True, error="", remedy=remedy, differences=differences, waiting=result.waiting)
 
 
-# -- what the commands share ------------------------------------------------------------------------------------------
+# -- shared by the commands -------------------------------------------------------------------------------------------
 
 
-class _said_of:  # noqa: N801 - reads as a clause of `with`
-    """Put the host's name before what goes wrong with it."""
+class _naming:  # noqa: N801 - reads as a clause of `with`
+    """Put the host's name before the message of an error inside the `with` block."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -303,33 +313,36 @@ class _said_of:  # noqa: N801 - reads as a clause of `with`
 
 
 def _deliveries(project: Project) -> dict[str, Delivery]:
+    """Return the delivery of each host."""
     return dict(plan.plan(project).deliveries)
 
 
 def _delivery(context: Context, project: Project, host: str) -> Delivery:
-    """The delivery of a host by ssh or to this machine."""
+    """Return the delivery of a host with `deliver: ssh` or `deliver: local`. Raises PkiError for another one."""
     deliveries = _deliveries(project)
-    delivery = deliveries[require_one_of(host, deliveries, "host that is delivered to")]
+    delivery = deliveries[require_one_of(host, deliveries, "host with deployments")]
     if not delivery.is_remote:
-        what = (
+        where = (
             "under deploy: `ca: local`" if host == "ca" else f"under hosts.{host}: `deliver: ssh` or `deliver: local`"
         )
-        raise PkiError(f"{host} is delivered into a folder", f"in pki.yaml, {what}")
+        raise PkiError(f"{host} is deployed into a folder", f"in pki.yaml, {where}")
     return delivery
 
 
-def _wanted(delivery: Delivery) -> Payload:
-    if (payload := delivery.wanted()) is None:
-        raise PkiError(f"{delivery.host}: its release is not there", f"./run doit release:{delivery.host}")
+def _payload_of(delivery: Delivery) -> Payload:
+    """Return what must be on the host. Raises PkiError when it has no release."""
+    if (payload := delivery.desired_payload()) is None:
+        raise PkiError(f"{delivery.host}: its release is missing", f"./run doit release:{delivery.host}")
     return payload
 
 
-def _change(delivery: Delivery, payload: Payload, project: Project) -> Change:
+def _change_of(delivery: Delivery, payload: Payload, project: Project) -> Change:
+    """Return the change that brings a host to `payload`."""
     return delivery.change(payload, delivery.receipt, project.now)
 
 
 def _make(context: Context, name: str) -> bool:
-    """Let doit bring one artifact up to date; returns whether it changed anything. Raises Exit where it could not."""
+    """Bring one artifact up to date with doit; returns whether it changed anything. Raises Exit when it failed."""
     run = Run(home_of(context), now_of(context), evidence_of(context), is_part=True)
     if code := run.main([name]):
         raise Exit(code=code)
@@ -337,15 +350,15 @@ def _make(context: Context, name: str) -> bool:
 
 
 def _deliver(context: Context, delivery: Delivery) -> None:
-    """Build the release, then deliver it without asking whether it must be."""
+    """Build the release, and deliver it whether or not it is due."""
     _make(context, ArtifactId("release", delivery.host))
-    with held_project_of(context) as project, _said_of(delivery.host):
+    with held_project_of(context) as project, _naming(delivery.host):
         outcome = _deliveries(project)[delivery.host].deliver(project.now)
     Screen().done(outcome.verb, ArtifactId("deploy", delivery.host), str(outcome))
 
 
-class _Looked(NamedTuple):
-    """What a look at a host found: what is not as deployed, and how much waits for its delivery."""
+class _DriftResult(NamedTuple):
+    """The drift of a host; `phrases` also has folders that others can write; `waiting` changes wait for the next run."""
 
     phrases: Sequence[Reason]
     drift: tuple[Reason, ...] = ()
@@ -353,31 +366,33 @@ class _Looked(NamedTuple):
     waiting: int = 0
 
 
-def _drift(delivery: Delivery, project: Project) -> _Looked | PkiError:
+def _drift(delivery: Delivery, project: Project) -> _DriftResult | PkiError:
+    """Check one host, and record when it cannot be reached."""
     try:
-        receipt, payload = delivery.receipt, delivery.wanted()
+        receipt, payload = delivery.receipt, delivery.desired_payload()
         if receipt is None and not delivery.has_lost_receipt:
-            return _Looked([Why.NEVER_DEPLOYED()])
+            return _DriftResult([Why.NEVER_DEPLOYED()])
         if receipt is None:
-            return _Looked([Why.RECEIPT_DAMAGED()])
+            return _DriftResult([Why.RECEIPT_DAMAGED()])
         if not delivery.is_remote:
-            return _Looked(delivery.transport.drift(receipt))
+            return _DriftResult(delivery.folder_transport.drift(receipt))
         if payload is None:
-            return _Looked([Why.STATED(text="its release is not there: ./run doit")])
+            return _DriftResult([Why.STATED(text="its release is missing: ./run doit")])
         with delivery.change(payload, receipt, project.now).session() as session:
-            seen = session.look()
+            states = session.inspect()
             session.end()
     except PkiError as error:
-        delivery.found_unreached(error, project.now)
+        delivery.record_unreached(error, project.now)
         return error
-    found = drifts.of(seen, receipt)
-    drifted = [one for one in seen if drifts.of([one], receipt)]
-    phrases = differences(drifted)
-    waiting = len(differences(seen)) - len(phrases)
-    return _Looked([*phrases, *session.writable], found, session.writable, waiting)
+    reasons = drifts.drift_reasons(states, receipt)
+    drifted_states = [state for state in states if drifts.drift_reasons([state], receipt)]
+    differing = differences(drifted_states)
+    waiting = len(differences(states)) - len(differing)
+    return _DriftResult([*differing, *session.writable], reasons, session.writable, waiting)
 
 
 def _public_key(context: Context, project: Project, key: str) -> str:
+    """Return the public key for deployments: the given file, or the project's own key."""
     if not key:
         return bootstraps.deploy_key(project.store.ca)
     try:
@@ -385,7 +400,7 @@ def _public_key(context: Context, project: Project, key: str) -> str:
     except (OSError, UnicodeDecodeError):
         raise PkiError(f"{key}: cannot be read", "name a public key such as ~/.ssh/id_ed25519.pub") from None
     if "PRIVATE KEY" in text or len(text.split()) < 2 or "\n" in text:
-        raise PkiError(f"{key}: is no public key of OpenSSH", "name the .pub file beside the private key")
+        raise PkiError(f"{key}: is not an OpenSSH public key", "name the .pub file beside the private key")
     return text
 
 

@@ -45,7 +45,7 @@ from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
 from pki.deploy import crl_files
 from pki.deploy.delivery import Delivery
-from pki.deploy.installed_crls import InPlace
+from pki.deploy.installed_crls import InstalledCrl
 from pki.ledger.types import PUT_BACK, Issued, Recovered
 from pki.monitor.report.run import Run
 from pki.pipeline import plan
@@ -185,7 +185,7 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         content = filesystem.read(path_of(context, file))
         if content is None:
             raise PkiError(f"{file}: is not there", "name a CRL, such as one fetched from its published address")
-        crls: dict[str, list[InPlace] | PkiError] = {file: [InPlace(file, content)]}
+        crls: dict[str, list[InstalledCrl] | PkiError] = {file: [InstalledCrl(file, content)]}
     else:
         with redirect_stdout(sys.stderr) if json else nullcontext():  # the lines of doit
             deliveries = _deliveries(context, host or "")
@@ -276,12 +276,12 @@ def _print_accepted(screen: Screen, accepted: Accepted, recorded: Sequence[_Reco
     _print_recorded(screen, recorded)
 
 
-def _crls_on_hosts(project: Project, screen: Screen | None, without: frozenset[str]) -> dict[str, list[InPlace]]:
+def _crls_on_hosts(project: Project, screen: Screen | None, without: frozenset[str]) -> dict[str, list[InstalledCrl]]:
     """Return the CRLs on every host. Raises PkiError if a host cannot be read and is not in `without`."""
     deliveries = dict(plan.plan(project).deliveries)
     for name in without:
         require_one_of(name, deliveries, "host")
-    included = [one for name, one in deliveries.items() if name not in without and one.wanted() is not None]
+    included = [one for name, one in deliveries.items() if name not in without and one.desired_payload() is not None]
     with ThreadPoolExecutor(WIDTH) as pool:
         crls = dict(zip((one.host for one in included), pool.map(_in_place, included), strict=True))
     unread = [name for name, files in crls.items() if isinstance(files, PkiError)]
@@ -303,13 +303,13 @@ def _deliveries(context: Context, host: str) -> list[Delivery]:
         deliveries = dict(plan.plan(project_of(context)).deliveries)
         return [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
 
-    lacking = [ArtifactId("release", one.host) for one in read() if one.wanted() is None]
+    lacking = [ArtifactId("release", one.host) for one in read() if one.desired_payload() is None]
     if lacking:
         Run(home_of(context), now_of(context), evidence_of(context)).main(lacking)
     return read()
 
 
-def _in_place(delivery: Delivery) -> list[InPlace] | PkiError:
+def _in_place(delivery: Delivery) -> list[InstalledCrl] | PkiError:
     try:
         return delivery.crls_in_place()
     except PkiError as error:
@@ -344,10 +344,12 @@ class _Recorded:
         return [Remark(subject=name, text=FOREIGN, remedy="") for name in self.foreign]
 
 
-def _record(project: Project, source: str, files: Iterable[InPlace]) -> _Recorded:
+def _record(project: Project, source: str, files: Iterable[InstalledCrl]) -> _Recorded:
     """Record the revocations and number of each CRL in some files."""
-    crls = {one.digest: (file.path, one) for file in files for one in crl_files.read(file.content)}
-    results = [(one.within(path), recover_revocations.take_in(project, one.crl, source)) for path, one in crls.values()]
+    crls = {one.digest: (file.path, one) for file in files for one in crl_files.parse_crls(file.content)}
+    results = [
+        (one.describe(path), recover_revocations.take_in(project, one.crl, source)) for path, one in crls.values()
+    ]
     learnt = tuple(recovered for _, recovered in results if recovered)
     return _Recorded(source, learnt, tuple(name for name, recovered in results if not recovered))
 
@@ -359,9 +361,8 @@ def _print_recorded(screen: Screen, recorded: Sequence[_Recorded]) -> None:
         for one in source.learnt:
             artifact = ArtifactId("crl", one.generation)
             if one.serials:
-                screen.done(
-                    "recorded", artifact, f"revocations from number {one.number}: {crl_files.named(one.serials)}"
-                )
+                text = f"revocations from number {one.number}: {crl_files.format_serials(one.serials)}"
+                screen.done("recorded", artifact, text)
             if one.is_newer:
                 screen.done("recorded", artifact, f"number {one.number} is already used: the next number is higher")
         if source.is_empty:

@@ -96,7 +96,7 @@ class Why(Enum):
     # hosts
     NEVER_DEPLOYED = "first deployment"
     RECEIPT_DAMAGED = "its receipt is damaged"
-    RELEASE_MISSING = "its release does not exist"
+    RELEASE_MISSING = "its release is missing"
     FAILING = "could not be brought up to date since {date}"
     CHECK_DUE = "was last checked on {date}"
     LIST_DAMAGED = "the list of its files is damaged or missing"

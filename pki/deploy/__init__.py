@@ -1,1 +1,1 @@
-"""A release on its way to a host: built, delivered, compared with what the host took."""
+"""Bring each host to its release: build, check, deliver, verify, and record what the host took."""

@@ -1,4 +1,4 @@
-"""CRLs as files hold them, read once for all hosts, and whether one would take back what another one says."""
+"""CRL files, parsed once for all hosts, and the comparison that keeps revocation from going back."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ from cryptography import x509
 
 from pki.common import pem
 
-SHOWN = 4  # serial numbers in a sentence
-TOLERANCE = timedelta(minutes=5)  # between two clocks that are both right
+SHOWN = 4  # serial numbers that a message names
+TOLERANCE = timedelta(minutes=5)  # between two correct clocks
 HasEnded = Callable[[int], bool]
 
 
 @dataclass(frozen=True)
-class Listed:
-    """One CRL, taken apart as far as it was asked."""
+class ParsedCrl:
+    """One CRL; its parts are parsed on first use."""
 
     der: bytes
     crl: x509.CertificateRevocationList
 
     @cached_property
     def digest(self) -> bytes:
+        """SHA-256 of the DER."""
         return hashlib.sha256(self.der).digest()
 
     @cached_property
     def issuer(self) -> bytes:
+        """The issuer's name (DER)."""
         return self.crl.issuer.public_bytes()
 
     @cached_property
     def number(self) -> int:
+        """The CRL number (RFC 5280 §5.2.3), 0 if there is none."""
         try:
             return int(self.crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
         except x509.ExtensionNotFound:
@@ -42,48 +45,49 @@ class Listed:
 
     @cached_property
     def serials(self) -> frozenset[int]:
+        """The serial numbers of all entries."""
         return frozenset(entry.serial_number for entry in self.crl)
 
-    def within(self, path: str) -> str:
-        """What messages call it."""
+    def describe(self, path: str) -> str:
+        """Return the name of this CRL for messages."""
         return f"the CRL of {self.crl.issuer.rfc4514_string()} in {path}"
 
 
-def read(content: bytes) -> tuple[Listed, ...]:
-    """The CRLs of a file: PEM, one or several, or DER; none when it holds something else."""
+def parse_crls(content: bytes) -> tuple[ParsedCrl, ...]:
+    """Return the CRLs of a file: one or several in PEM, or one in DER; empty if it contains something else."""
     try:
-        found = [a2b_base64(section.body) for section in pem.sections(content, "X509 CRL")]
-        return tuple(map(_listed, found or [content]))
+        ders = [a2b_base64(section.body) for section in pem.sections(content, "X509 CRL")]
+        return tuple(map(_parse_crl, ders or [content]))
     except (ValueError, x509.InvalidVersion):
         return ()
 
 
-@lru_cache(maxsize=6)  # many hosts get the same, in one form or the other; a hundred thousand entries take their time
-def _listed(der: bytes) -> Listed:
-    listed = Listed(der, x509.load_der_x509_crl(der))
-    _ = listed.issuer  # is read late, and may be damaged
-    return listed
+@lru_cache(maxsize=6)  # many hosts get the same CRL, and one with 100 000 entries is slow to parse
+def _parse_crl(der: bytes) -> ParsedCrl:
+    parsed = ParsedCrl(der, x509.load_der_x509_crl(der))
+    _ = parsed.issuer  # cryptography parses it on first use, and it may be damaged
+    return parsed
 
 
-def gone_back(new: Listed, old: Listed, has_ended: HasEnded, now: datetime) -> Iterator[str]:
-    """Return why a CRL must not replace another one of its issuer: it is older, or lacks a revocation.
+def regression_faults(new: ParsedCrl, old: ParsedCrl, has_ended: HasEnded, now: datetime) -> Iterator[str]:
+    """Yield why a CRL must not replace another one of the same issuer: it is older, or lacks a revocation.
 
-    No server can use a CRL whose thisUpdate is in the future: a clock that was ahead signed or published it. An older
-    CRL may replace it if it lists all of its entries. Of the others, servers believe the newest thisUpdate and ignore
-    the number.
+    Servers reject a CRL whose thisUpdate is in the future (a clock that was ahead signed or published it), so an older
+    CRL may replace it if it lists all of its entries. Of the others, servers use the newest thisUpdate and ignore the
+    number.
     """
-    since, before = new.crl.last_update_utc, old.crl.last_update_utc
-    is_from_the_future = before > now + TOLERANCE
+    this_update, old_this_update = new.crl.last_update_utc, old.crl.last_update_utc
+    is_from_the_future = old_this_update > now + TOLERANCE
     if new.number < old.number and not is_from_the_future:
         yield f"has number {new.number}, the host has {old.number}: revocation never goes back"
-    if since < before <= now:
-        yield f"begins at {since:%Y-%m-%d %H:%M:%S}, that on the host at {before:%Y-%m-%d %H:%M:%S}"
-    # An entry may leave one CRL after its certificate ended: https://www.rfc-editor.org/rfc/rfc5280#section-3.3
-    if lost := [serial for serial in old.serials - new.serials if not has_ended(serial)]:
-        yield f"lacks the revoked {named(lost)}, which number {old.number} on the host lists"
+    if this_update < old_this_update <= now:
+        yield f"has thisUpdate {this_update:%Y-%m-%d %H:%M:%S}, the one on the host {old_this_update:%Y-%m-%d %H:%M:%S}"
+    # RFC 5280 §3.3: an entry may leave the CRL once it was on one issued after its certificate expired.
+    if missing := [serial for serial in old.serials - new.serials if not has_ended(serial)]:
+        yield f"lacks the revoked {format_serials(missing)}, which number {old.number} on the host lists"
 
 
-def named(serials: Iterable[int]) -> str:
-    """Serial numbers in hexadecimal, as many of them as can be taken in at a glance."""
-    found = [f"{serial:x}" for serial in sorted(serials)]
-    return ", ".join(found if len(found) <= SHOWN else [*found[:SHOWN], f"and {len(found) - SHOWN} more"])
+def format_serials(serials: Iterable[int]) -> str:
+    """Return serial numbers in hexadecimal, the first few by name and the others counted."""
+    texts = [f"{serial:x}" for serial in sorted(serials)]
+    return ", ".join(texts if len(texts) <= SHOWN else [*texts[:SHOWN], f"and {len(texts) - SHOWN} more"])

@@ -1,4 +1,4 @@
-"""Bringing a host up to its release: whether it must be, and doing it."""
+"""Decide whether a host must be brought up to its release, and do it."""
 
 from __future__ import annotations
 
@@ -20,46 +20,47 @@ from pki.deploy import installed_crls, preflight, verification
 from pki.deploy import receipt as receipts
 from pki.deploy.contact import Contact
 from pki.deploy.delivery_history import History
-from pki.deploy.drift import from_json as drifted
+from pki.deploy.drift import reasons_from_json as drifted
 from pki.deploy.folder import FolderTransport
-from pki.deploy.installed_crls import InPlace
+from pki.deploy.installed_crls import InstalledCrl
 from pki.deploy.new_root import COMMAND, NO_ROOT, TASK, NewRoot
 from pki.deploy.payload import Payload
 from pki.deploy.preflight import Findings, Trust
-from pki.deploy.receipt import Receipt, instant, moment, taken
+from pki.deploy.receipt import Receipt, file_record, instant, moment
 from pki.deploy.ssh import UnreachableError
 from pki.deploy.transaction import Change, Destination, HostOutcome
 from pki.ledger.types import Pin
 from pki.project.layout import Store
 
 DAY = timedelta(days=1)
-HURRY = 2 * DAY  # what is left to a certificate when its host's window no longer matters
+URGENT_BEFORE = 2 * DAY  # before the expiry of a certificate: its host is then changed outside of its window, too
 
 
 class Engine(Protocol):
-    """Something that delivers to many hosts in one go; it has told each what became of it when asked for that one."""
+    """An engine that delivers to many hosts in one run (Ansible) and keeps the outcome of each until it is reported."""
 
-    def untold(self, host: str) -> list[Reason]:
-        """What was done on a host in this run and is not said yet."""
+    def unreported(self, host: str) -> list[Reason]:
+        """Return what was done on a host in this run and is not reported yet."""
         ...
 
     def deliver(self, delivery: Delivery, now: datetime) -> list[Reason]:
-        """What was done, one phrase each. Raises PkiError with the host as it was, which is filed then."""
+        """Return what was done. Raises PkiError with the host as it was; the failure is recorded by then."""
         ...
 
 
 @dataclass
 class Delivery:
-    """One host and its release in the store. `way` is folder, ssh or local.
+    """One host and its release in the store.
 
-    `destination` is asked for when it is needed, and so is `trust`, all of it that a host in a folder needs.
-    `engine` delivers to many hosts at once, this one among them, where our own dialogue does not. `pinned` is the release
-    at which the host stays, if it does.
+    `transport` is folder, ssh or local; `window` is its maintenance window. `destination` and `trust` are called only
+    when they are needed (a host in a folder needs `trust` alone). `engine` delivers instead of our own dialogue.
+    `pinned` returns the release at which the host stays, None if it follows its releases. `root` returns the root that
+    issues now.
     """
 
     host: str
     store: Store
-    way: str = "folder"
+    transport: str = "folder"
     window: str = ""
     destination: Callable[[], Destination] | None = None
     engine: Engine | None = None
@@ -67,70 +68,75 @@ class Delivery:
     pinned: Callable[[], Pin | None] = lambda: None
     root: Callable[[], NewRoot] = lambda: NO_ROOT
 
-    # -- what is known without a look at the host --
+    # -- state, without a contact to the host --
 
     @property
     def is_remote(self) -> bool:
-        return self.way != "folder"
+        """Whether the host is reached by a dialogue with pki-apply, not by writing into a folder."""
+        return self.transport != "folder"
 
     @cached_property
     def history(self) -> History:
+        """The earlier deliveries to the host."""
         return History(self.store.history(self.host))
 
     @property
     def receipt(self) -> Receipt | None:
+        """The receipt of the last delivery, None if there is none or it is damaged."""
         return receipts.load(self.store.receipt(self.host))
 
     @property
     def has_lost_receipt(self) -> bool:
-        """Whether something was delivered, and the receipt that says what is damaged."""
+        """Whether something was delivered, but its receipt is damaged."""
         return self.receipt is None and os.path.lexists(self.store.receipt(self.host))
 
     @property
     def contact(self) -> Contact:
+        """The record of the last contact."""
         return Contact.load(self.store.contact(self.host))
 
     @property
-    def transport(self) -> FolderTransport:
+    def folder_transport(self) -> FolderTransport:
+        """The folder that takes the place of the host."""
         return FolderTransport(self.store.host_root(self.host))
 
-    def wanted(self) -> Payload | None:
-        """What should be on the host: its release, or the one at which it is pinned, with the newest CRLs.
+    def desired_payload(self) -> Payload | None:
+        """Return what must be on the host: its release, or the pinned one, with the newest CRLs.
 
-        CRLs alone where the files of that one are lost with `build/`, or nobody knows which it is.
+        Returns only the CRLs when the files of the pinned release are lost or unknown, None when there is no release.
         """
-        present = Payload.of(self.store.release(self.host))
+        current = Payload.of(self.store.release(self.host))
         pin = self.pinned() if self.is_remote else None
         if pin is None:
-            return present
+            return current
         receipt = self.receipt
-        kept = self.history.payload(pin.release or (receipt.release if receipt else "-"))
-        if kept is None:
-            return present.crls() if present else None
-        return kept.with_crls_of(present) if present else kept
+        pinned_payload = self.history.payload(pin.release or (receipt.release if receipt else "-"))
+        if pinned_payload is None:
+            return current.crls() if current else None
+        return pinned_payload.with_crls_of(current) if current else pinned_payload
 
-    def _is_crls_alone(self, payload: Payload) -> bool:
-        """Whether only the CRLs of a pinned host are known: its other files stay as they are there."""
+    def _has_only_crls(self, payload: Payload) -> bool:
+        """Return whether only the CRLs of a pinned host are known: its other files stay as they are."""
         return self.is_remote and self.pinned() is not None and all(file.crl for file in payload.release.files)
 
-    # -- whether it must be delivered --
+    # -- whether the host must be brought up to date --
 
     def stale(self, cache: Cache, now: datetime) -> list[Reason]:
-        """Why the host must be delivered to: it never was, holds another release, drifted, or was not looked at lately."""
-        if self.engine and (done := self.engine.untold(self.host)):
+        """Return why the host must be brought up to date: no delivery yet, another release, drift, or a check is due."""
+        if self.engine and (done := self.engine.unreported(self.host)):
             return done
         name = ArtifactId("deploy", self.host)
-        known = cache.recall(name, self._known)
-        if known is not None and not self._is_due(known, now):
+        cached = cache.recall(name, self._cache_key)
+        if cached is not None and not self._is_due(cached, now):
             return []
-        reasons, watched = self._differences()
+        reasons, paths = self._differences()
         if not reasons and not self.is_remote and (receipt := self.receipt):
-            reasons = self.transport.drift(receipt)
-            watched |= set(self.transport.watched(receipt))
-        looked_at = self.contact.looked_at if self.is_remote else ""
-        if not reasons and watched:
-            files = [*watched, *([str(self.store.contact(self.host))] if self.is_remote else [])]
-            cache.remember(name, self._known, files, [looked_at])
+            reasons = self.folder_transport.drift(receipt)
+            paths |= set(self.folder_transport.watched_paths(receipt))
+        checked_at = self.contact.checked_at if self.is_remote else ""
+        if not reasons and paths:
+            files = [*paths, *([str(self.store.contact(self.host))] if self.is_remote else [])]
+            cache.remember(name, self._cache_key, files, [checked_at])
         if self.is_remote:
             if reasons and self.waits_for_root:
                 return []
@@ -139,13 +145,13 @@ class Delivery:
         return reasons
 
     @property
-    def _known(self) -> str:
-        """What a finding depends on besides files."""
+    def _cache_key(self) -> str:
+        """The part of the cache key that does not come from files."""
         pin = self.pinned() if self.is_remote else None
-        return f"{self.way} pinned {pin.release}" if pin else self.way
+        return f"{self.transport} pinned {pin.release}" if pin else self.transport
 
-    def _is_due(self, known: list[str], now: datetime) -> bool:
-        return self.is_remote and (bool(self._contact_reasons(now)) or not known[0])
+    def _is_due(self, cached: list[str], now: datetime) -> bool:
+        return self.is_remote and (bool(self._contact_reasons(now)) or not cached[0])
 
     def _contact_reasons(self, now: datetime) -> list[Reason]:
         contact = self.contact
@@ -153,232 +159,249 @@ class Delivery:
             return [Why.FAILING(date=contact.failing_since[:10])]
         if contact.drift:
             return list(contact.drift)
-        return [Why.CHECK_DUE(date=contact.looked_at[:10] or "no day yet")] if contact.is_old(now) else []
+        return [Why.CHECK_DUE(date=contact.checked_at[:10] or "no day yet")] if contact.is_old(now) else []
 
     def _differences(self) -> tuple[list[Reason], set[str]]:
-        """Where release and receipt differ, and the files that tell."""
+        """Return where release and receipt differ, and the files that this depends on."""
         path = self.store.receipt(self.host)
-        receipt, payload = receipts.load(path), self.wanted()
+        receipt, payload = receipts.load(path), self.desired_payload()
         if receipt is None:
             return [Why.RECEIPT_DAMAGED() if self.has_lost_receipt else Why.NEVER_DEPLOYED()], set()
         if payload is None:
             return [Why.RELEASE_MISSING()], set()
-        wanted = {file.path: taken(file) for file in payload.release.files}
-        has = {file["path"]: dict(file) for file in receipt.files}
-        wanted = {path: file for path, file in wanted.items() if receipt.held.get(path) != file["sha256"]}
-        reasons = [Why.ADDED(what=path) for path in wanted if path not in has]
-        reasons += [Why.CHANGED(what=path) for path in wanted if path in has and has[path] != wanted[path]]
-        if not self._is_crls_alone(payload):
-            reasons += [Why.SURPLUS(file=path) for path in has if path not in wanted]
-        return reasons, {str(path), *payload.watched}
+        desired = {file.path: file_record(file) for file in payload.release.files}
+        deployed = {file["path"]: dict(file) for file in receipt.files}
+        desired = {path: file for path, file in desired.items() if receipt.held.get(path) != file["sha256"]}
+        reasons = [Why.ADDED(what=path) for path in desired if path not in deployed]
+        reasons += [Why.CHANGED(what=path) for path in desired if path in deployed and deployed[path] != desired[path]]
+        if not self._has_only_crls(payload):
+            reasons += [Why.SURPLUS(file=path) for path in deployed if path not in desired]
+        return reasons, {str(path), *payload.manifest_paths}
 
     @property
     def drift(self) -> Sequence[Reason]:
-        """What is known to be otherwise on the host than it was deployed: looked at in a folder, else by the last look."""
+        """The known drift of the host: of a folder by checking it now, of a remote host by the last check."""
         if self.is_remote:
             return (*self.contact.drift, *self.contact.writable)
         receipt = self.receipt
         return self._folder_drift(receipt) if receipt else ()
 
     def _folder_drift(self, receipt: Receipt) -> list[Reason]:
-        return [one for one in self.transport.drift(receipt) if one.code is not Why.LIST_DAMAGED]
+        return [one for one in self.folder_transport.drift(receipt) if one.code is not Why.LIST_DAMAGED]
 
-    def repaired(self, at: datetime) -> Sequence[Reason]:
-        """What a run that began at some moment found drifted on the host, and repaired."""
-        notes = self.history.notes()
-        return [one for note in notes if note["at"] == instant(at) for one in drifted(note.get("drift"))]
+    def repaired_drift(self, at: datetime) -> Sequence[Reason]:
+        """Return the drift that the run which began at `at` found on the host and repaired."""
+        entries = self.history.log_entries()
+        return [one for entry in entries if entry["at"] == instant(at) for one in drifted(entry.get("drift"))]
 
-    def found_drift(self, found: Sequence[Reason], writable: Sequence[Reason] = ()) -> None:
-        """Keep what a look found, for the next run and for health; nothing where that is known already."""
-        contact = replace(self.contact, drift=tuple(found), writable=tuple(writable))
+    def record_drift(self, drift: Sequence[Reason], writable: Sequence[Reason] = ()) -> None:
+        """Record the drift that a check found, for the next run and for health. Does nothing when it is recorded already."""
+        contact = replace(self.contact, drift=tuple(drift), writable=tuple(writable))
         if self.is_remote and self.contact != contact:
-            with suppress(PkiError):  # where nothing can be written, it is told all the same
+            with suppress(PkiError):  # on a read-only project the command still reports it
                 contact.save(self.store.contact(self.host))
 
-    def found_unreached(self, error: PkiError, now: datetime) -> None:
-        """Keep that a look could not be held; the next run tries again."""
+    def record_unreached(self, error: PkiError, now: datetime) -> None:
+        """Record that a check could not reach the host, so that the next run tries again."""
         if self.is_remote:
             with suppress(PkiError):
                 self.contact.failed(now, error).save(self.store.contact(self.host))
 
     def is_behind(self, cache: Cache) -> bool:
-        """Whether the host is owed something, as far as is known here: it waits for its window, a person or the next run."""
+        """Return whether the host lacks something, by our own records: it waits for its window or the next run."""
         name = ArtifactId("deploy", self.host)
-        known = cache.seen(name) is not None or cache.recall(name, self._known) is not None
-        return not known and bool(self._differences()[0])
+        is_cached = cache.seen(name) is not None or cache.recall(name, self._cache_key) is not None
+        return not is_cached and bool(self._differences()[0])
 
-    # -- when it may be --
+    # -- when the host may be changed --
 
     @property
     def has_another_root(self) -> bool:
-        """Whether the host was deployed under a root that no cross-certificate connects with the present one."""
+        """Whether the host was deployed under a root that no cross-certificate connects with the present root."""
         root, receipt = self.root(), self.receipt
         if not self.is_remote or not root.fingerprint or self.trust is None:
             return False
-        return root.is_strange_to(receipt, lambda: self.delivered if receipt else self.history.newest, self.trust())
+        return root.is_unconnected_to(
+            receipt, lambda: self.delivered_payload if receipt else self.history.newest, self.trust()
+        )
 
     @property
     def waits_for_root(self) -> bool:
         """Whether nothing is delivered to the host before its new root is accepted."""
         return self.has_another_root and not self.root().is_accepted(self.host)
 
-    def insist_on_root(self) -> None:
+    def require_accepted_root(self) -> None:
         """Raise PkiError while the host waits for its new root to be accepted."""
         if self.waits_for_root:
             what = f"was deployed under another root, and {self.root().text} is not accepted for it"
             raise PkiError(what, f"{COMMAND} {self.host}")
 
     def may_change(self, now: datetime) -> bool:
-        """Whether the host's window is open, in the local time of this machine."""
+        """Return whether the window of the host is open, in the local time of this machine."""
         return not self.window or is_in_window(now.astimezone().time(), self.window)
 
     def is_urgent(self, now: datetime) -> bool:
-        """Whether something on the host runs out before the window would open again, or a revocation must get there."""
-        receipt, payload = self.receipt, self.wanted()
+        """Return whether the host cannot wait for its window: something expires before, or a revocation must be delivered."""
+        receipt, payload = self.receipt, self.desired_payload()
         if (receipt is None and not self.has_lost_receipt) or payload is None:
             return False
-        if receipt and receipt.ends and moment(receipt.ends) - now < HURRY:
+        if receipt and receipt.ends and moment(receipt.ends) - now < URGENT_BEFORE:
             return True
         delivered = self.history.payload(receipt.release) if receipt else self.history.newest
-        if delivered is None:  # nobody here knows what the host has: only a contact can tell what it lacks
+        if delivered is None:  # only a contact can show which CRLs the host has
             return receipt is None or self.history.is_damaged(receipt.release)
-        to = self.destination and self.destination()
-        return preflight.revokes_more(payload, delivered, to.canary if to else 0)
+        destination = self.destination and self.destination()
+        return preflight.revokes_more(payload, delivered, destination.canary if destination else 0)
 
-    # -- doing it --
+    # -- delivery --
 
     def deliver(self, now: datetime) -> Outcome:
-        """Deliver the release and keep the receipt; the outcome of a remote host tells what was done there.
+        """Deliver the release, record the receipt, and return the outcome.
 
         Raises PkiError with the host as it was; the next run tries again.
         """
-        payload = self.wanted()
+        payload = self.desired_payload()
         if payload is None:
-            raise PkiError("its release is not there", "./run doit")
+            raise PkiError("its release is missing", "./run doit")
         if not self.is_remote:
-            return self._place(payload, now)
-        self.insist_on_root()
+            return self._deliver_to_folder(payload, now)
+        self.require_accepted_root()
         before = self.receipt
         if self.engine:
             return self._outcome(self.engine.deliver(self, now), before)
         try:
             change = self.change(payload, before, now)
-            return self._outcome(self.file(change, change.bring(self.delivered), now), before)
+            return self._outcome(self.record_outcome(change, change.deliver(self.delivered_payload), now), before)
         except PkiError as error:
-            raise self.failed(payload, error, now) from None
+            raise self.record_failure(payload, error, now) from None
 
     def _outcome(self, done: Sequence[Reason], before: Receipt | None) -> Outcome:
-        """Return what became of a remote host; nothing was done on one that was as it should be."""
+        """Return the outcome for a remote host; UNCHANGED when nothing was done there."""
         pin, after = self.pinned(), self.receipt
         is_back = pin and before and after != before and pin.since >= moment(before.delivered_at)  # pinned since then
         return Outcome(Verb.ROLLED_BACK if is_back else Verb.DEPLOYED, tuple(done)) if done else UNCHANGED
 
-    def _place(self, payload: Payload, now: datetime) -> Outcome:
-        """The same for a host in a folder, which tells only of what was there and should not have been."""
-        ours = {file.sha256 for file in payload.release.files}
-        found = [
-            one for one in installed_crls.in_folder(self.store.host_root(self.host), payload) if one.digest not in ours
+    def _deliver_to_folder(self, payload: Payload, now: datetime) -> Outcome:
+        """Deliver into a folder. The outcome reports only foreign CRLs and lost records."""
+        digests = {file.sha256 for file in payload.release.files}
+        installed = [
+            crl
+            for crl in installed_crls.read_from_folder(self.store.host_root(self.host), payload)
+            if crl.digest not in digests
         ]
         assert self.trust is not None
-        foreign = installed_crls.guard(payload, found, self.trust(), now) if found else []
-        told = foreign
+        foreign = installed_crls.check_no_regression(payload, installed, self.trust(), now) if installed else []
+        reasons = foreign
         if self.has_lost_receipt:
-            told = [Why.RECEIPT_DAMAGED(), *foreign]
-            told += [Why.BOTH_DAMAGED()] if self.transport.delivered(None) is None else []
-        known = self.receipt
-        if known and (drift := self._folder_drift(known)):
-            self.history.note(now, known.release, "drift", drift=[one.as_json() for one in drift])
-        receipt = self.transport.deliver(payload, known, now)
-        receipts.save(self.store.receipt(self.host), replace(receipt, roots=preflight.roots(payload, self.trust())))
-        return Outcome(Verb.DEPLOYED, tuple(told))
+            reasons = [Why.RECEIPT_DAMAGED(), *foreign]
+            reasons += [Why.BOTH_DAMAGED()] if self.folder_transport.delivered(None) is None else []
+        receipt = self.receipt
+        if receipt and (drift := self._folder_drift(receipt)):
+            self.history.add_log_entry(now, receipt.release, "drift", drift=[reason.as_json() for reason in drift])
+        new_receipt = self.folder_transport.deliver(payload, receipt, now)
+        receipts.save(
+            self.store.receipt(self.host), replace(new_receipt, roots=preflight.root_subjects(payload, self.trust()))
+        )
+        return Outcome(Verb.DEPLOYED, tuple(reasons))
 
-    def crls_in_place(self) -> list[InPlace]:
-        """Every CRL file of the release as the host has it: one contact, which changes nothing there."""
-        if (wanted := self.wanted()) is None:
-            raise PkiError("its release is not there", f"./run doit release:{self.host}")
+    def crls_in_place(self) -> list[InstalledCrl]:
+        """Return every CRL file of the release as the host has it, by one contact that changes nothing."""
+        if (payload := self.desired_payload()) is None:
+            raise PkiError("its release is missing", f"./run doit release:{self.host}")
         if not self.is_remote:
-            return list(installed_crls.in_folder(self.store.host_root(self.host), wanted))
-        to = self._to()
-        found = installed_crls.look(to.way, wanted.crls(), as_root=to.as_root)
-        self.history.saw(one.content for one in found)
-        return found
+            return list(installed_crls.read_from_folder(self.store.host_root(self.host), payload))
+        destination = self._resolve_destination()
+        crls = installed_crls.fetch(destination.transport, payload.crls(), as_root=destination.as_root)
+        self.history.record_installed_crls(one.content for one in crls)
+        return crls
 
     def check(self, change: Change) -> Findings:
-        """Look at a release before it leaves, held against what the host has by our own memory."""
-        return change.check(self.delivered)
+        """Check a release before it leaves, also against what the host has by our own records."""
+        return change.check(self.delivered_payload)
 
     @property
-    def delivered(self) -> Payload | None:
-        """What the host has, by our own memory."""
+    def delivered_payload(self) -> Payload | None:
+        """What the host has, by our own records."""
         receipt = self.receipt
         if receipt is None:
             return None
-        return self.history.payload(receipt.release) if self.is_remote else self.wanted()
+        return self.history.payload(receipt.release) if self.is_remote else self.desired_payload()
 
-    def file(self, change: Change, outcome: HostOutcome, now: datetime) -> list[Reason]:
-        """Keep what became of a change: receipt, history and contact."""
-        taken, known = outcome.receipt, self.receipt
+    def record_outcome(self, change: Change, outcome: HostOutcome, now: datetime) -> list[Reason]:
+        """Record the outcome of a change: receipt, history and contact. Returns what was done."""
+        receipt, previous = outcome.receipt, self.receipt
         if outcome.drift:
-            self.history.note(now, taken.release, "drift", drift=[one.as_json() for one in outcome.drift])
-        if known and self._is_crls_alone(change.payload):
-            files = {file["path"]: file for file in (*known.files, *taken.files)}
-            taken = replace(taken, release=known.release, files=tuple(files[path] for path in sorted(files)))
-        if taken != known:
-            verifications = {name: str(seen) for name, seen in (taken.verification or {}).items()}
-            if known and taken == replace(known, verification=taken.verification):
-                self.history.note(now, taken.release, "looked at", verification=verifications)
+            self.history.add_log_entry(now, receipt.release, "drift", drift=[one.as_json() for one in outcome.drift])
+        if previous and self._has_only_crls(change.payload):
+            files = {file["path"]: file for file in (*previous.files, *receipt.files)}
+            receipt = replace(receipt, release=previous.release, files=tuple(files[path] for path in sorted(files)))
+        if receipt != previous:
+            verifications = {name: str(seen) for name, seen in (receipt.verification or {}).items()}
+            if previous and receipt == replace(previous, verification=receipt.verification):
+                self.history.add_log_entry(now, receipt.release, "looked at", verification=verifications)
             else:
                 if any(not file.crl for file in change.payload.release.files):
-                    self.history.keep(change.payload, pin.release if (pin := self.pinned()) else "")
-                self.history.note(now, taken.release, "delivered", files=len(outcome.done), verification=verifications)
-            receipts.save(self.store.receipt(self.host), taken)
-        self.contact.well(now, outcome.writable).save(self.store.contact(self.host))
+                    self.history.keep_release(change.payload, pin.release if (pin := self.pinned()) else "")
+                self.history.add_log_entry(
+                    now, receipt.release, "delivered", files=len(outcome.done), verification=verifications
+                )
+            receipts.save(self.store.receipt(self.host), receipt)
+        self.contact.succeeded(now, outcome.writable).save(self.store.contact(self.host))
         return list(outcome.done)
 
-    def failed(self, payload: Payload, error: PkiError, now: datetime) -> PkiError:
-        """Keep that a change failed; returns the error as it is to be told."""
+    def record_failure(self, payload: Payload, error: PkiError, now: datetime) -> PkiError:
+        """Record that a change failed; returns the error to report."""
         self.contact.failed(now, error).save(self.store.contact(self.host))
-        self.history.note(now, payload.release.digest, "failed", why=error.message)
+        self.history.add_log_entry(now, payload.release.digest, "failed", why=error.message)
         if isinstance(error, UnreachableError):
-            return PkiError(self._time_left(now, error.last or error.message), error.hint, error.code)
+            return PkiError(self._unreachable_text(now, error.last or error.message), error.hint, error.code)
         return error
 
     def change(self, payload: Payload, receipt: Receipt | None, now: datetime) -> Change:
-        held, is_part = self.pinned() is not None, self._is_crls_alone(payload)
+        """Return the change that brings the host to `payload`."""
+        is_pinned, is_part = self.pinned() is not None, self._has_only_crls(payload)
         if receipt and is_part:
             paths = {file.path for file in payload.release.files}
             receipt = replace(receipt, files=tuple(file for file in receipt.files if file["path"] in paths))
-        return Change(self._to(), payload, receipt, now, held=held, recall=self.history.crl, is_part=is_part)
+        return Change(
+            self._resolve_destination(),
+            payload,
+            receipt,
+            now,
+            pinned=is_pinned,
+            recall=self.history.crl,
+            is_part=is_part,
+        )
 
-    def _to(self) -> Destination:
+    def _resolve_destination(self) -> Destination:
         assert self.destination is not None
         return self.destination()
 
-    def _time_left(self, now: datetime, message: str) -> str:
-        """`unreachable for 3 days; its certificate runs out in 12 days`, with what ssh said."""
+    def _unreachable_text(self, now: datetime, message: str) -> str:
+        """Return `unreachable for 3 days; its certificate expires in 12 days`, with the message of ssh."""
         days, receipt = self.contact.days_failing(now), self.receipt
-        since = f"unreachable for {days} day{'s' if days != 1 else ''}" if days else "unreachable"
+        text = f"unreachable for {days} day{'s' if days != 1 else ''}" if days else "unreachable"
         if receipt and receipt.ends:
             left = math.floor((moment(receipt.ends) - now) / DAY)
-            since += f"; what it has runs out in {left} days" if left >= 0 else "; what it has ran out"
-        return f"{since} ({message})"
+            text += f"; its certificate expires in {left} days" if left >= 0 else "; its certificate has expired"
+        return f"{text} ({message})"
 
-    # -- for people --
+    # -- for the screen --
 
     def state(self, now: datetime) -> str:
-        """What a person should know about a remote host besides its reasons: held, not verified, waiting; else empty."""
-        receipt, told = self.receipt, []
+        """Return what the operator needs to know about a remote host: pinned, failing, not verified, waiting; or ""."""
+        receipt, parts = self.receipt, []
         if (pin := self.pinned()) and pin.release:
-            told.append(f"held at {pin.release[:12]} since {pin.since:%Y-%m-%d}")
-        if contact := self.contact.failing_since:
-            told.append(f"failing since {contact[:10]}: {self.contact.message}")
-        seen = ((receipt and receipt.verification) or {}).items()
-        if not_verified := [service for service, one in seen if not one.is_verified]:
-            told.append(f"not verified: {', '.join(not_verified)}")
-        if passed := [service for service, one in seen if one.verdict is verification.Verdict.PASSED_ON]:
-            told.append(f"the probe is passed on: {', '.join(passed)}")
+            parts.append(f"pinned to {pin.release[:12]} since {pin.since:%Y-%m-%d}")
+        if failing_since := self.contact.failing_since:
+            parts.append(f"failing since {failing_since[:10]}: {self.contact.message}")
+        verifications = ((receipt and receipt.verification) or {}).items()
+        if not_verified := [service for service, one in verifications if not one.is_verified]:
+            parts.append(f"not verified: {', '.join(not_verified)}")
+        if passed_on := [service for service, one in verifications if one.verdict is verification.Verdict.PASSED_ON]:
+            parts.append(f"the probe is passed on: {', '.join(passed_on)}")
         if self.waits_for_root:
-            told.append(f"waits for {TASK}")
+            parts.append(f"waits for {TASK}")
         if not self.may_change(now) and self._differences()[0]:
-            told.append(f"waits for its window {self.window}")
-        return "; ".join(told)
+            parts.append(f"waits for its window {self.window}")
+        return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""What the next delivery would change in a file, as a person may see it: never a private key."""
+"""The difference that the next delivery makes in a file, for the screen: never a private key."""
 
 from __future__ import annotations
 
@@ -6,59 +6,59 @@ import difflib
 
 from pki.common.visible import shorten
 from pki.deploy.payload import Payload
-from pki.deploy.protocol import LARGEST, Seen, Session
+from pki.deploy.protocol import MAX_FILE_BYTES, FileState, Session
 from pki.deploy.release import PRIVATE
 from pki.x509.canonical import BEGIN
 from pki.x509.keys import key_fingerprint, open_key
 
-LONGEST_LINE = 4000  # characters that are shown
-MOST_LINES = 10_000  # of both files: what is compared takes the square of them, where a host wants it to
+LONGEST_LINE = 4000  # characters
+MOST_LINES = 10_000  # of both files together: difflib takes quadratic time, and a host chooses its file
 
 
-def lines(session: Session, seen: Seen, payload: Payload, delivered: Payload | None) -> list[str]:
-    """A unified diff from what the host has to what is to come; none when nothing differs.
+def diff_lines(session: Session, state: FileState, payload: Payload, delivered: Payload | None) -> list[str]:
+    """Return a unified diff from the file on the host to the file of the release; empty when nothing differs.
 
-    `delivered` is what the host took last: it stands in for files that not everybody on the host may read.
+    `delivered` is what the host took last; it replaces files that only root on the host can read.
     """
-    file, path = seen.row.file, seen.row.file.path
-    if seen.state in {"same", "set", "held"}:
-        return [f"--- {seen.reason}"] if seen.state == "held" else []
-    new = b"" if seen.row.gone else payload.content(file)
-    old = session.show(seen, max(LARGEST, 2 * len(new))) or _remembered(delivered, seen)
+    file, path = state.row.file, state.row.file.path
+    if state.state in {"same", "set", "held"}:
+        return [f"--- {state.reason}"] if state.state == "held" else []
+    new = b"" if state.row.gone else payload.content(file)
+    old = session.show(state, max(MAX_FILE_BYTES, 2 * len(new))) or _delivered_content(delivered, state)
     if PRIVATE.search(new + old):
-        return [f"--- {path}: {seen.reason}", f"-private key {_fingerprint(old)}", f"+private key {_fingerprint(new)}"]
-    if old == new or seen.state in {"mode", "owner"}:
-        return [f"--- {path}: {seen.reason}"]
+        return [f"--- {path}: {state.reason}", f"-private key {_fingerprint(old)}", f"+private key {_fingerprint(new)}"]
+    if old == new or state.state in {"mode", "owner"}:
+        return [f"--- {path}: {state.reason}"]
     try:
-        was, becomes = _lines(old), _lines(new)
+        old_lines, new_lines = _lines(old), _lines(new)
     except UnicodeDecodeError:
-        return _digests(f"{path}: binary", seen)
-    if len(was) + len(becomes) > MOST_LINES:
-        return _digests(f"{path}: {len(was)} lines there, {len(becomes)} to come", seen)
-    found = [*difflib.unified_diff(was, becomes, f"{path} there", f"{path} to come", lineterm="")]
-    found = [f"--- {path}: {seen.reason}", *found] if seen.state == "link" else found
-    return [shorten(line.expandtabs(4), LONGEST_LINE) for line in found]
+        return _digest_lines(f"{path}: binary", state)
+    if len(old_lines) + len(new_lines) > MOST_LINES:
+        return _digest_lines(f"{path}: {len(old_lines)} lines on the host, {len(new_lines)} in the release", state)
+    diff = [*difflib.unified_diff(old_lines, new_lines, f"{path} (host)", f"{path} (release)", lineterm="")]
+    diff = [f"--- {path}: {state.reason}", *diff] if state.state == "link" else diff
+    return [shorten(line.expandtabs(4), LONGEST_LINE) for line in diff]
 
 
 def _lines(content: bytes) -> list[str]:
-    """Only a line feed ends a line: whatever else does so for some readers is to be seen."""
+    """Split at line feeds alone: other characters that some programs take for line ends must be visible."""
     return content.decode().removesuffix("\n").split("\n") if content else []
 
 
-def _digests(what: str, seen: Seen) -> list[str]:
-    return [f"--- {what}", f"-SHA-256 {seen.sha256 or 'none'}", f"+SHA-256 {seen.row.file.sha256}"]
+def _digest_lines(title: str, state: FileState) -> list[str]:
+    return [f"--- {title}", f"-SHA-256 {state.sha256 or 'none'}", f"+SHA-256 {state.row.file.sha256}"]
 
 
-def _remembered(delivered: Payload | None, seen: Seen) -> bytes:
-    """What we delivered, if that is still what the host has."""
+def _delivered_content(delivered: Payload | None, state: FileState) -> bytes:
+    """Return the content that was delivered, if the host still has it."""
     for file in delivered.release.files if delivered else ():
-        if delivered and (file.path, file.sha256) == (seen.row.file.path, seen.sha256):
+        if delivered and (file.path, file.sha256) == (state.row.file.path, state.sha256):
             return delivered.content(file)
     return b""
 
 
 def _fingerprint(content: bytes) -> str:
-    """That of a private key's public half."""
+    """Return the SHA-256 of a private key's public half."""
     if not PRIVATE.search(content):
-        return "none, or not known here"
+        return "none, or unknown"
     return f"SHA-256 {key_fingerprint(open_key(content.partition(BEGIN)[0], None, 'the key', '').public_key())}"

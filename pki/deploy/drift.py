@@ -1,4 +1,4 @@
-"""Drift: what a host has otherwise than it was deployed there, by whatever hand."""
+"""Drift: how the files on a host differ from what was deployed there."""
 
 from __future__ import annotations
 
@@ -7,45 +7,50 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Place, Remedy, at, here
-from pki.deploy.protocol import Seen
+from pki.deploy.protocol import FileState
 from pki.deploy.receipt import Receipt
 
 
-def of(seen: Iterable[Seen], receipt: Receipt | None) -> tuple[Reason, ...]:
-    """What differs from what was deployed; what only waits for its delivery does not."""
+def drift_reasons(states: Iterable[FileState], receipt: Receipt | None) -> tuple[Reason, ...]:
+    """Return how the files differ from the receipt. A file that only waits for its delivery does not count."""
     deployed = {file["path"]: file for file in receipt.files} if receipt else {}
-    return tuple(reason for one in seen for reason in _of_file(one, deployed.get(one.row.file.path)))
+    return tuple(reason for state in states for reason in _file_drift(state, deployed.get(state.row.file.path)))
 
 
-def _of_file(one: Seen, before: Mapping[str, str] | None) -> Iterator[Reason]:
-    """How a file differs. Its mode and owner are known to differ from the present release only."""
-    if before is None:
+def _file_drift(state: FileState, deployed: Mapping[str, str] | None) -> Iterator[Reason]:
+    """Yield how a file differs. pki-apply compares mode and owner with the present release only."""
+    if deployed is None:
         return
-    path, is_as_wanted = one.row.file.path, (one.row.file.mode, one.row.file.owner) == (before["mode"], before["owner"])
-    match one.state:
-        case "edited" if one.sha256 != before["sha256"]:
+    path, is_unchanged = (
+        state.row.file.path,
+        (state.row.file.mode, state.row.file.owner) == (deployed["mode"], deployed["owner"]),
+    )
+    match state.state:
+        case "edited" if state.sha256 != deployed["sha256"]:
             yield Why.EDITED(file=path)
         case "absent":
             yield Why.DELETED(file=path)
         case "special" | "link":
-            yield one.reason
-        case "mode" if is_as_wanted:
-            yield Why.FILE_OTHER_MODE(file=path, expected=before["mode"])
-        case "owner" if is_as_wanted:
-            yield Why.FILE_OWNER(file=path, owner=before["owner"])
+            yield state.reason
+        case "mode" if is_unchanged:
+            yield Why.FILE_OTHER_MODE(file=path, expected=deployed["mode"])
+        case "owner" if is_unchanged:
+            yield Why.FILE_OWNER(file=path, owner=deployed["owner"])
 
 
-def closing(writable: Iterable[Reason], host: str) -> Remedy:
-    """Return what is typed on a host so that root alone can write in some folders there; then it is looked at again."""
+def permission_remedy(writable: Iterable[Reason], host: str) -> Remedy:
+    """Return the commands that leave some folders of a host writable by root alone, and the check after them."""
     commands = dict[str, list[str]]()
-    for one in writable:
-        data = dict(one.data)
-        command = "ls -ld" if one.code is Why.FOLDER_LINK else "chown root" if data["sort"] == "owner" else "chmod go-w"
+    for reason in writable:
+        data = dict(reason.data)
+        command = (
+            "ls -ld" if reason.code is Why.FOLDER_LINK else "chown root" if data["sort"] == "owner" else "chmod go-w"
+        )
         commands.setdefault(command, []).append(shlex.quote(str(data["folder"])))
     lines = "; ".join(" ".join([command, *folders]) for command, folders in commands.items())
     return at(Place.HOST, lines, host, after=f"; then: {here('invoke', 'deploy.drift', host)}")
 
 
-def from_json(rows: object) -> tuple[Reason, ...]:
-    """Read back what was kept. Raises KeyError, TypeError and ValueError."""
+def reasons_from_json(rows: object) -> tuple[Reason, ...]:
+    """Return reasons from JSON. Raises KeyError, TypeError and ValueError."""
     return tuple(map(Reason.from_json, rows)) if isinstance(rows, list) else ()

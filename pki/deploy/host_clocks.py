@@ -1,4 +1,4 @@
-"""What hosts say the time is: a few asked at once, for a bounded time, until two agree."""
+"""The clocks of hosts: a few are asked in parallel, for a limited time."""
 
 from __future__ import annotations
 
@@ -9,41 +9,50 @@ from datetime import UTC, datetime, timedelta
 
 from pki.deploy import host_output
 from pki.deploy.host_output import Answer
-from pki.deploy.process import Limits, SilenceError, Wire
-from pki.deploy.protocol import opening
-from pki.deploy.ssh import Way
+from pki.deploy.process import DisconnectedError, Limits, Process
+from pki.deploy.protocol import opening_message
+from pki.deploy.ssh import Transport
 
-AT_ONCE = 4
-ASKED = 16  # hosts at most: four times the limit below, in all
-LIMIT = 15.0  # seconds for one host
+PARALLEL = 4
+MAX_HOSTS = 16  # in four rounds of at most HOST_TIMEOUT
+HOST_TIMEOUT = 15.0  # seconds
 
 
-def ask(ways: Sequence[Way], clock: Callable[[], datetime]) -> Iterator[tuple[str, timedelta | None]]:
-    """Yield of each host how far its clock is ahead of `clock`, None where it does not answer in time.
+def clock_offsets(
+    transports: Sequence[Transport], clock: Callable[[], datetime]
+) -> Iterator[tuple[str, timedelta | None]]:
+    """Yield each host with how far its clock is ahead of `clock`, None where it does not answer in time.
 
-    Whoever has heard enough stops: the hosts after that are not asked.
+    A caller that stops iterating saves the contacts to the remaining hosts.
     """
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for first in range(0, min(len(ways), ASKED), AT_ONCE):
-            some = ways[first : first + AT_ONCE]
-            yield from zip((way.host for way in some), pool.map(lambda way: _ahead(way, clock), some), strict=True)
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        for first in range(0, min(len(transports), MAX_HOSTS), PARALLEL):
+            group = transports[first : first + PARALLEL]
+            yield from zip(
+                (transport.host for transport in group),
+                pool.map(lambda transport: _clock_offset(transport, clock), group),
+                strict=True,
+            )
 
 
-def date_of(answer: Answer) -> datetime | None:
-    """The date in a host's first answer; None where it sends none, or none that can be."""
+def answer_date(answer: Answer) -> datetime | None:
+    """Return the date in the greeting of a host, None if it has none or an impossible one."""
     date = answer.get("date")
     if not isinstance(date, int) or isinstance(date, bool) or not 0 <= date < 1 << 37:
         return None
     return datetime.fromtimestamp(date, UTC)
 
 
-def _ahead(way: Way, clock: Callable[[], datetime]) -> timedelta | None:
-    """Ask one host: pki-apply is greeted with an empty manifest, and tells its date before it looks at anything."""
-    with suppress(SilenceError, OSError), Wire(way.command(as_root=False), Limits(LIMIT, LIMIT)) as wire:
-        wire.send(opening(way.host, ()))
-        for _ in range(host_output.most(0)):
-            answer = host_output.read(wire.line()) or {}
+def _clock_offset(transport: Transport, clock: Callable[[], datetime]) -> timedelta | None:
+    """Ask one host: pki-apply gets an empty manifest, and sends its date before it checks anything."""
+    with (
+        suppress(DisconnectedError, OSError),
+        Process(transport.command(as_root=False), Limits(HOST_TIMEOUT, HOST_TIMEOUT)) as wire,
+    ):
+        wire.send(opening_message(transport.host, ()))
+        for _ in range(host_output.max_answers(0)):
+            answer = host_output.read(wire.read_line()) or {}
             if "pki-apply" in answer or "error" in answer:
-                date = date_of(answer)
+                date = answer_date(answer)
                 return date - clock() if date else None
     return None

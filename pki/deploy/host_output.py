@@ -1,6 +1,6 @@
-"""What pki-apply answers, read strictly, and what that means.
+"""The answers of pki-apply: strict parsing, and what they mean.
 
-It imports nothing of ours but `visible`: Ansible carries both along.
+Of our modules it imports only `visible`: Ansible ships both.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Any, NamedTuple
 from pki.common.visible import plain, shorten
 
 Answer = dict[str, Any]
-ENDED = {124, 137, 143}  # what timeout says of a command that it ended: GNU's, with -k, and busybox's
-LINE = 1 << 16  # bytes of an answer, its end included
-STOPPED = "stopped: it "  # what is said of a host that took too long, or said too much
-WORDS = 4000  # characters that are kept of what a program said; pki-apply sends half of that
-PERMISSIONS = "/etc/pki-apply.conf"  # on a host: the commands by their names
-# A full disk, and what is mounted read-only; some words need the page.
+ENDED = {124, 137, 143}  # exit statuses of `timeout` for a command that it ended: GNU, GNU with -k, busybox
+LINE = 1 << 16  # bytes of an answer, with its line feed
+STOPPED = "stopped: it "  # begins the message about a host that reached a limit of time or size
+WORDS = 4000  # characters of a program's output that are kept; pki-apply sends half of that
+PERMISSIONS = "/etc/pki-apply.conf"  # on a host: what may be placed, and the commands by their names
+# Shows a full disk and read-only mounts; the page explains the other messages.
 PLACES = "df -h; findmnt -ro TARGET,OPTIONS (docs/deploy.md#when-something-is-wrong)"
 MORE = "more"
-WRITABLE = "writable"  # of a folder on the way to a file, which others than root can write
-STUCK = "stuck"  # of a file that can be neither replaced nor put back
+WRITABLE = "writable"  # key of an answer about a folder above a file that users other than root can write
+STUCK = "stuck"  # key of an answer about a file that can be neither replaced nor restored
 Check = Callable[[object], bool]
 
-# -- what an answer may be --------------------------------------------------------------------------------------------
+# -- the form of an answer --------------------------------------------------------------------------------------------
 
-STATES = {"same", "placed", "kept", "undone", STUCK}  # of a change; one more is refused, which gives a reason
+STATES = {"same", "placed", "kept", "undone", STUCK}  # of a change; "refused" has fields of its own
 CHECKS = {"same", "absent", "edited", "mode", "owner", "special", "extra", "set", "owed", "held", "denied"}  # of a file
-SORTS = {"owner", "group", "acl", "everybody", "link"}  # how others can write in a folder
+SORTS = {"owner", "group", "acl", "everybody", "link"}  # why other users can write in a folder
 DIGEST = re.compile(r"[0-9a-f]{64}|")
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]{1,4095}")
 NAME = re.compile(r"[A-Za-z0-9._@:+-]{1,255}")
@@ -44,82 +44,84 @@ def _is_number(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 53
 
 
-def _like(pattern: re.Pattern[str]) -> Check:
+def _matches(pattern: re.Pattern[str]) -> Check:
     return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _among(*values: object) -> Check:
+def _one_of(*values: object) -> Check:
     return lambda value: any(value == one and type(value) is type(one) for one in values)
 
 
-SHAPES: Mapping[frozenset[str], Mapping[str, Check]] = {
+ANSWER_SHAPES: Mapping[frozenset[str], Mapping[str, Check]] = {
     frozenset(shape): shape
     for shape in (
-        {"pki-apply": _among(1)},
-        {"pki-apply": _among(1), "date": _is_number},  # the clock of the host, in seconds since 1970
-        {"n": _is_number, "is": _among(*CHECKS), "sha256": _like(DIGEST), "path": _like(PATH)},
-        {"n": _is_number, "is": _among("link"), "sha256": _like(DIGEST), "path": _like(PATH), "to": _is_text},
-        {
-            MORE: _like(FILES)
-        },  # files from us that the manifest does not name: mode, owner, set, reload and path of each
-        {WRITABLE: _is_text, "sort": _among(*SORTS), "who": _is_text},
-        {"looked": _among(True)},
+        {"pki-apply": _one_of(1)},
+        {"pki-apply": _one_of(1), "date": _is_number},  # the clock of the host, in seconds since 1970
+        {"n": _is_number, "is": _one_of(*CHECKS), "sha256": _matches(DIGEST), "path": _matches(PATH)},
+        {"n": _is_number, "is": _one_of("link"), "sha256": _matches(DIGEST), "path": _matches(PATH), "to": _is_text},
+        # files of earlier releases that the manifest does not name: mode, owner, set, reload and path of each
+        {MORE: _matches(FILES)},
+        {WRITABLE: _is_text, "sort": _one_of(*SORTS), "who": _is_text},
+        {"looked": _one_of(True)},
         {"bytes": _is_number},
-        {"ran": _like(NAME), "status": _is_number, "said": _is_text},
+        {"ran": _matches(NAME), "status": _is_number, "said": _is_text},
         {"why": _is_text},
-        {STUCK: _like(PATH), "why": _is_text, "said": _is_text},
-        {"state": _among(*STATES)},
-        {"state": _among("refused"), "why": _is_text, "said": _is_text},
+        {STUCK: _matches(PATH), "why": _is_text, "said": _is_text},
+        {"state": _one_of(*STATES)},
+        {"state": _one_of("refused"), "why": _is_text, "said": _is_text},
         {"error": _is_text},
     )
 }
 
 
 def read(line: str | bytes) -> Answer | None:
-    """Return one line as an answer of pki-apply, None when it is none: of another shape, or of an unknown state."""
+    """Return one line as an answer of pki-apply, None if it has another form or an unknown state."""
     if len(line) > LINE:
         return None
     try:
-        return known(json.loads(line))
+        return validated(json.loads(line))
     except (ValueError, RecursionError):
         return None
 
 
-def known(value: object) -> Answer | None:
-    """Return a value from elsewhere as an answer, None when it is none; long texts are cut."""
+def validated(value: object) -> Answer | None:
+    """Return a value as an answer of pki-apply with long texts shortened, None if it is none."""
     if not isinstance(value, dict):
         return None
-    shape = SHAPES.get(frozenset(value))
+    shape = ANSWER_SHAPES.get(frozenset(value))
     if shape is None or not all(check(value[key]) for key, check in shape.items()):
         return None
     return {key: shorten(one, WORDS) if isinstance(one, str) and key != MORE else one for key, one in value.items()}
 
 
-def most(files: int) -> int:
-    """How many answers one contact may give about so many files."""
+def max_answers(files: int) -> int:
+    """Return how many answers one contact may give about so many files."""
     return 10 * files + 100
 
 
-def in_contact(answers: Iterable[Answer]) -> list[Answer]:
-    """The answers that count: what became of an earlier change is said before the greeting, and only what is stuck stays so."""
-    found = list(answers)
-    greeted = next((number for number, one in enumerate(found) if "pki-apply" in one), len(found))
-    return [one for number, one in enumerate(found) if number >= greeted or one.keys() & {STUCK, "error"}]
+def current_answers(answers: Iterable[Answer]) -> list[Answer]:
+    """Return the answers about this contact: those before the greeting are about an earlier change.
+
+    Stuck files and errors before the greeting count, because they persist.
+    """
+    all_answers = list(answers)
+    greeted = next((index for index, answer in enumerate(all_answers) if "pki-apply" in answer), len(all_answers))
+    return [answer for index, answer in enumerate(all_answers) if index >= greeted or answer.keys() & {STUCK, "error"}]
 
 
-# -- what it means ----------------------------------------------------------------------------------------------------
+# -- the meaning of answers --------------------------------------------------------------------------------------------
 
 
-def words(said: object, otherwise: str = "") -> str:
-    """What a program said, as a hint shows it: its last lines; `otherwise` where it said nothing."""
-    lines = [plain(line).strip() for line in str(said or "").splitlines() if line.strip()]
+def last_lines(output: object, otherwise: str = "") -> str:
+    """Return the last lines of a program's output, for a hint; `otherwise` if it printed nothing."""
+    lines = [plain(line).strip() for line in str(output or "").splitlines() if line.strip()]
     return "\n".join(lines[-4:]) or otherwise
 
 
 class Refusal(NamedTuple):
-    """Why a change was not taken, and the words of the program that would not have it.
+    """Why a change was refused or rolled back; `said` is the output of the program that failed.
 
-    `ran` is the name of the command that failed, as pki-apply.conf has it; empty where a file could not be placed.
+    `ran` is the name of the command that failed, as in pki-apply.conf; "" where a file could not be placed.
     """
 
     why: str
@@ -127,10 +129,13 @@ class Refusal(NamedTuple):
     ran: str = ""
 
 
-def refusal(answers: Iterable[Answer], host: str = "the host") -> Refusal | None:
-    """Return why a change was not taken; None when it was.
+def refusal(
+    answers: Iterable[Answer], host: str = "the host", commands: Mapping[str, str] | None = None
+) -> Refusal | None:
+    """Return why a change was refused or rolled back, None if it was not.
 
-    Of a program that printed nothing, `said` is what to type on the `host` to see more.
+    `commands` maps the names in pki-apply.conf to command lines. Where a program printed nothing, `said` is what to
+    type on the `host` to see more.
     """
     failed: Answer = {}
     stuck: list[Answer] = []
@@ -138,36 +143,36 @@ def refusal(answers: Iterable[Answer], host: str = "the host") -> Refusal | None
         if STUCK in answer:
             stuck.append(answer)
         if answer.get("state") == "refused":
-            return Refusal(plain(answer["why"]), words(answer["said"], f"on {host}: {PLACES}"))
+            return Refusal(plain(answer["why"]), last_lines(answer["said"], f"on {host}: {PLACES}"))
         if answer.get("status"):
             failed = failed or answer
         if answer.get("state") == "undone":
-            return _told(failed, "the previous files were put back", host)
+            return _refusal_of(failed, "rolled back", host, commands or {})
     if stuck:
-        return Refusal(*stuck_on(stuck))
-    return _told(failed, "CRLs stay", host) if failed else None
+        return Refusal(*stuck_files(stuck))
+    return _refusal_of(failed, "the CRLs stay in place", host, commands or {}) if failed else None
 
 
-def _told(failed: Answer, after: str, host: str) -> Refusal:
-    return Refusal(_sentence(failed, after), _words_of(failed, host), str(failed.get("ran", "")))
+def _refusal_of(failed: Answer, after: str, host: str, commands: Mapping[str, str]) -> Refusal:
+    return Refusal(_sentence(failed, after, commands), _output_of(failed, host), str(failed.get("ran", "")))
 
 
-def _words_of(failed: Answer, host: str) -> str:
+def _output_of(failed: Answer, host: str) -> str:
     if not failed:
         return f"on {host}: {PLACES}"
     line = f'sh -xc "$(sed -n \'s/^run {plain(failed["ran"])} //p\' {PERMISSIONS})"; echo "exit status $?"'
-    return words(failed["said"], f"it printed nothing; on {host}, as root: {line}")
+    return last_lines(failed["said"], f"it printed nothing; on {host}, as root: {line}")
 
 
-def stuck_on(stuck: Iterable[Answer]) -> tuple[str, str]:
-    """Which files of a host can be neither replaced nor put back, and the commands that change that."""
-    found = {one[STUCK]: one for one in stuck}
-    why = "; ".join(f"{path} {plain(one['why'])}" for path, one in found.items())
-    return shorten(why, 10 * WORDS), "\n".join(dict.fromkeys(plain(one["said"]) for one in found.values()))
+def stuck_files(stuck: Iterable[Answer]) -> tuple[str, str]:
+    """Return which files of a host can be neither replaced nor restored, and the commands that change that."""
+    by_path = {answer[STUCK]: answer for answer in stuck}
+    why = "; ".join(f"{path} {plain(answer['why'])}" for path, answer in by_path.items())
+    return shorten(why, 10 * WORDS), "\n".join(dict.fromkeys(plain(answer["said"]) for answer in by_path.values()))
 
 
-def _sentence(failed: Answer, after: str) -> str:
+def _sentence(failed: Answer, after: str, commands: Mapping[str, str]) -> str:
     if not failed:
         return f"a file could not be placed; {after}"
-    how = "did not end within 60 s" if failed["status"] in ENDED else f"failed with {failed['status']}"
-    return f"{plain(failed['ran'])} {how}; {after}"
+    how = "did not end within 60 s" if failed["status"] in ENDED else f"failed with exit status {failed['status']}"
+    return f'"{plain(commands.get(failed["ran"], failed["ran"]))}" {how}; {after}'

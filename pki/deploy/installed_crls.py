@@ -1,7 +1,6 @@
-"""CRLs that are in place on a host, whatever our own memory says: nothing that we send may take back what they revoke.
+"""CRLs that are installed on a host: a release must not remove what they revoke.
 
-A host is believed as far as a CRL's signature goes. What no authority of ours signed is no CRL to us: it is overwritten,
-and told.
+A host is trusted only as far as the signature of a CRL goes. A file that no known CA signed is replaced and reported.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.deploy import crl_files
-from pki.deploy.crl_files import Listed
+from pki.deploy.crl_files import ParsedCrl
 from pki.deploy.payload import Payload
 from pki.deploy.preflight import Trust
-from pki.deploy.protocol import Seen, Session, rows_of
+from pki.deploy.protocol import FileState, Session, manifest_rows
 from pki.deploy.release import File
-from pki.deploy.ssh import Way
+from pki.deploy.ssh import Transport
 
 Recall = Callable[[str], bytes | None]
-LARGEST = 1 << 20  # bytes of a CRL that are read from a host, and for each entry of ours as many more:
-ENTRY = 100
-EMPTY = hashlib.sha256(b"").hexdigest()  # of a file that a full disk left, perhaps
+MAX_CRL_BYTES = 1 << 20  # of a CRL that is read from a host, and for each entry of ours as many more:
+BYTES_PER_ENTRY = 100
+EMPTY = hashlib.sha256(b"").hexdigest()  # of an empty file, as a full disk may leave it
 
 
 @dataclass(frozen=True, slots=True)
-class InPlace:
+class InstalledCrl:
     """A CRL file as a host has it."""
 
     path: str
@@ -39,91 +38,101 @@ class InPlace:
 
     @property
     def digest(self) -> str:
+        """SHA-256 of the file."""
         return hashlib.sha256(self.content).hexdigest()
 
 
-# -- what is there ----------------------------------------------------------------------------------------------------
+# -- reading installed CRLs --------------------------------------------------------------------------------------------
 
 
-def largest(payload: Payload) -> int:
-    """How many bytes of an installed CRL are read: room for all that ours list, and for as much more as fits 1 MiB."""
-    return LARGEST + ENTRY * sum(len(one.crl) for one in _ours(payload))
+def max_crl_bytes(payload: Payload) -> int:
+    """Return how many bytes of an installed CRL are read: the size of ours, and 1 MiB more."""
+    return MAX_CRL_BYTES + BYTES_PER_ENTRY * sum(len(one.crl) for one in _release_crls(payload))
 
 
-def on_host(session: Session, seen: Iterable[Seen], payload: Payload, recall: Recall) -> Iterator[InPlace]:
-    """The CRL files among these, as the host has them; `recall` spares it to send what is known by its SHA-256."""
-    for one in seen:
-        if one.row.file.crl and not one.row.gone and one.sha256:
-            content = b"" if one.sha256 == EMPTY else recall(one.sha256)
-            yield InPlace(one.row.file.path, _shown(session, one, payload) if content is None else content)
+def read_from_session(
+    session: Session, states: Iterable[FileState], payload: Payload, recall: Recall
+) -> Iterator[InstalledCrl]:
+    """Yield the CRL files among `states` as the host has them.
+
+    `recall` returns a content by its SHA-256, so that a known file is not transferred.
+    """
+    for state in states:
+        if state.row.file.crl and not state.row.gone and state.sha256:
+            content = b"" if state.sha256 == EMPTY else recall(state.sha256)
+            yield InstalledCrl(
+                state.row.file.path, _content_on_host(session, state, payload) if content is None else content
+            )
 
 
-def look(way: Way, payload: Payload, *, as_root: bool) -> list[InPlace]:
-    """The CRL files of a release as the host has them: one contact, which changes nothing there."""
-    known = {file.sha256: file for file in payload.release.files}
-    with Session(way, rows_of(payload, []), as_root=as_root) as session:
-        seen = session.look()
-        recall = partial(_recalled, payload, known)
-        found = list(on_host(session, seen, payload, recall))
+def fetch(transport: Transport, payload: Payload, *, as_root: bool) -> list[InstalledCrl]:
+    """Return the CRL files of a release as the host has them, by one contact that changes nothing."""
+    files = {file.sha256: file for file in payload.release.files}
+    with Session(transport, manifest_rows(payload, []), as_root=as_root) as session:
+        states = session.inspect()
+        recall = partial(_content_by_digest, payload, files)
+        crls = list(read_from_session(session, states, payload, recall))
         session.end()
-    return found
+    return crls
 
 
-def _recalled(payload: Payload, known: Mapping[str, File], sha256: str) -> bytes | None:
-    return payload.content(known[sha256]) if sha256 in known else None
+def _content_by_digest(payload: Payload, files: Mapping[str, File], sha256: str) -> bytes | None:
+    return payload.content(files[sha256]) if sha256 in files else None
 
 
-def _shown(session: Session, seen: Seen, payload: Payload) -> bytes:
-    path = seen.row.file.path
-    content = session.show(seen, largest(payload))
+def _content_on_host(session: Session, state: FileState, payload: Payload) -> bytes:
+    path = state.row.file.path
+    content = session.show(state, max_crl_bytes(payload))
     if not content:
         raise PkiError(
-            f"{path} is unknown here, and not everybody on the host may read it: it may revoke more than ours",
-            f"look at it there, and let everybody read it: chmod 0644 {path}",
+            f"{path} on the host is a CRL that this project did not send and cannot read: it may revoke more than ours",
+            f"check it on the host, then make it readable: chmod 0644 {path}",
         )
-    if hashlib.sha256(content).hexdigest() != seen.sha256:
+    if hashlib.sha256(content).hexdigest() != state.sha256:
         raise PkiError(f"{path} changed while it was read", "./run doit")
     return content
 
 
-def in_folder(root: Path, payload: Payload) -> Iterator[InPlace]:
-    """The same for a host in a folder."""
+def read_from_folder(root: Path, payload: Payload) -> Iterator[InstalledCrl]:
+    """Yield the CRL files of a release as a folder host has them."""
     for file in payload.release.files:
         content = filesystem.read(file.below(root)) if file.crl else None
         if content is not None:
-            yield InPlace(file.path, content)
+            yield InstalledCrl(file.path, content)
 
 
-def remembered(delivered: Payload, payload: Payload) -> Iterator[InPlace]:
-    """The same from our own memory: what a host was sent and the release has otherwise."""
-    ours = {file.sha256 for file in payload.release.files}
-    files = {file.sha256: file for file in delivered.release.files if file.crl and file.sha256 not in ours}
-    return (InPlace(file.path, delivered.content(file)) for file in files.values())
+def delivered_crls(delivered: Payload, payload: Payload) -> Iterator[InstalledCrl]:
+    """Yield the CRL files that a host was sent and that the release changes, by our own records."""
+    digests = {file.sha256 for file in payload.release.files}
+    files = {file.sha256: file for file in delivered.release.files if file.crl and file.sha256 not in digests}
+    return (InstalledCrl(file.path, delivered.content(file)) for file in files.values())
 
 
-# -- what may take its place ------------------------------------------------------------------------------------------
+# -- what may replace them --------------------------------------------------------------------------------------------
 
 
-def guard(payload: Payload, found: Iterable[InPlace], trust: Trust, now: datetime) -> list[Reason]:
-    """Raise PkiError when a release would take back what CRLs in place revoke; returns what is none of our own."""
-    ours, faults, foreign = _ours(payload), list[str](), list[Reason]()
-    for one in found:
-        faults += _faults(ours, one, trust, now)
-        if not all(map(trust.has_signed, crl_files.read(one.content))) or not crl_files.read(one.content):
-            foreign.append(Why.FOREIGN_CRL(file=one.path))
+def check_no_regression(
+    payload: Payload, installed: Iterable[InstalledCrl], trust: Trust, now: datetime
+) -> list[Reason]:
+    """Raise PkiError when a release would undo revocations of installed CRLs; returns those of unknown issuers."""
+    release_crls, faults, foreign = _release_crls(payload), list[str](), list[Reason]()
+    for crl in installed:
+        faults += _faults(release_crls, crl, trust, now)
+        if not all(map(trust.has_signed, crl_files.parse_crls(crl.content))) or not crl_files.parse_crls(crl.content):
+            foreign.append(Why.FOREIGN_CRL(file=crl.path))
     if faults:
-        raise went_back(payload.release.host, faults)
+        raise regression_error(payload.release.host, faults)
     return foreign
 
 
-def may_go(payload: Payload, found: Iterable[InPlace], trust: Trust, now: datetime) -> list[str]:
-    """SHA-256 of those CRL files in whose place the release may go."""
-    ours = _ours(payload)
-    return [one.digest for one in found if not any(_faults(ours, one, trust, now))]
+def replaceable(payload: Payload, installed: Iterable[InstalledCrl], trust: Trust, now: datetime) -> list[str]:
+    """Return the SHA-256 of the installed CRL files that the release may replace."""
+    release_crls = _release_crls(payload)
+    return [crl.digest for crl in installed if not any(_faults(release_crls, crl, trust, now))]
 
 
-def went_back(host: str, faults: Iterable[str]) -> PkiError:
-    """What is said, whoever noticed, with the way out."""
+def regression_error(host: str, faults: Iterable[str]) -> PkiError:
+    """Return the error for a host whose CRLs are newer than those of the release."""
     return PkiError(
         f"nothing was sent: {host} has newer CRLs than this project (was it restored from a backup?): "
         f"{'; '.join(dict.fromkeys(faults))}",
@@ -131,14 +140,14 @@ def went_back(host: str, faults: Iterable[str]) -> PkiError:
     )
 
 
-def _ours(payload: Payload) -> list[Listed]:
+def _release_crls(payload: Payload) -> list[ParsedCrl]:
     files = {file.sha256: file for file in payload.release.files if file.crl}
-    return [one for file in files.values() for one in crl_files.read(payload.content(file))]
+    return [crl for file in files.values() for crl in crl_files.parse_crls(payload.content(file))]
 
 
-def _faults(ours: Sequence[Listed], found: InPlace, trust: Trust, now: datetime) -> Iterator[str]:
-    for old in filter(trust.has_signed, crl_files.read(found.content)):
-        for new in ours:
+def _faults(release_crls: Sequence[ParsedCrl], installed: InstalledCrl, trust: Trust, now: datetime) -> Iterator[str]:
+    for old in filter(trust.has_signed, crl_files.parse_crls(installed.content)):
+        for new in release_crls:
             if new.issuer == old.issuer:
-                for fault in crl_files.gone_back(new, old, trust.has_ended, now):
-                    yield f"{new.within(found.path)} {fault}"
+                for fault in crl_files.regression_faults(new, old, trust.has_ended, now):
+                    yield f"{new.describe(installed.path)} {fault}"

@@ -1,4 +1,4 @@
-"""Whether a host may get a new root: one that its present root vouches for, or that was accepted for it."""
+"""Whether a host may get a new root: one that its present root cross-signed, or that was accepted for it."""
 
 from __future__ import annotations
 
@@ -16,36 +16,39 @@ COMMAND = f"./run invoke {TASK}"
 
 @dataclass(frozen=True, slots=True)
 class NewRoot:
-    """The root that issues now: its name and SHA-256, both empty while there is none, and in a sandbox.
+    """The root that issues now; `name` and `fingerprint` (SHA-256) are "" while there is none, and in a sandbox.
 
-    `vouched` are the roots, by SHA-256, from which cross-certificates lead to it, itself included. `accepted` tells for
-    which hosts it was accepted; it is asked only about hosts that have another root.
+    `connected` are the SHA-256 of the roots from which cross-certificates lead to it, itself included. `accepted`
+    returns the roots that were accepted for each host; it is called only for hosts with another root.
     """
 
     name: str
     fingerprint: str
-    vouched: frozenset[str]
+    connected: frozenset[str]
     accepted: Callable[[], Mapping[str, Collection[str]]]
 
-    def is_strange_to(self, receipt: Receipt | None, delivered: Callable[[], Payload | None], trust: Trust) -> bool:
-        """Whether a host was deployed under a root that nothing connects with this one.
+    def is_unconnected_to(self, receipt: Receipt | None, delivered: Callable[[], Payload | None], trust: Trust) -> bool:
+        """Return whether a host was deployed under a root that no cross-certificate connects with this one.
 
-        Without a receipt, or with one that names no root, what was delivered tells. A host that got none may get any.
+        Without a receipt, or with one that names no root, the delivered release decides. A host that got none may get
+        any root.
         """
         if not self.fingerprint or (receipt and receipt.transport == "folder"):
             return False
         if receipt and receipt.roots:
-            return self.vouched.isdisjoint(receipt.roots)
+            return self.connected.isdisjoint(receipt.roots)
         if (payload := delivered()) is None:
             return False
-        roots = preflight.roots(payload, trust)
-        return self.vouched.isdisjoint(roots) if roots else preflight.has_unknown_ca(payload, trust)
+        roots = preflight.root_subjects(payload, trust)
+        return self.connected.isdisjoint(roots) if roots else preflight.has_unknown_ca(payload, trust)
 
     def is_accepted(self, host: str) -> bool:
+        """Return whether this root was accepted for a host."""
         return self.fingerprint in self.accepted().get(host, ())
 
     @property
     def text(self) -> str:
+        """The name and fingerprint, for messages."""
         return f"{self.name} (SHA-256 {self.fingerprint})"
 
 

@@ -1,4 +1,4 @@
-"""A program at the other end of two pipes: lines and bytes, each within limits of time and size."""
+"""A child process with which lines and bytes are exchanged, within limits of time and size."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Self
 from pki.common.child_processes import ready
 from pki.deploy.host_output import LINE
 
-CHUNK = 1 << 16  # bytes that are read at once: more is never held of what nobody asked for
-COMPLAINT = 1 << 14  # bytes that are kept of what was said on the error channel, from its end
-PARTING = 5.0  # seconds that the other end gets to clean up after itself
+READ_BYTES = 1 << 16  # that are read at once: unrequested output never uses more memory
+ERROR_BYTES = 1 << 14  # of standard error that are kept, from its end
+EXIT_TIMEOUT = 5.0  # seconds that the process gets to clean up and exit
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a host may take, in seconds: without progress, and in all.
+    """Time limits for a host, in seconds: without progress, and in total.
 
-    Progress is a complete line, a byte of a file that was asked for, or a byte that the host takes from us.
+    Progress is a complete line, a byte of a requested file, or a byte that the host accepts.
     """
 
     progress: float = 120.0
@@ -31,19 +31,19 @@ class Limits:
 STANDARD = Limits()
 
 
-class SilenceError(Exception):
-    """The other end has gone."""
+class DisconnectedError(Exception):
+    """The process closed its output, or the connection was lost."""
 
 
-class LimitError(SilenceError):
-    """The other end took too long, or said too much: what, as a phrase that reads well after its name."""
+class LimitError(DisconnectedError):
+    """The process took too long or sent too much; the message is a phrase after its name."""
 
 
-class Wire:
-    """A process that is spoken with: what it says on its error channel is kept apart, for `ended`.
+class Process:
+    """A child process; its standard error is kept apart, for `finish`.
 
-    Every method raises SilenceError, and its kind LimitError when a limit was reached. Raises FileNotFoundError when
-    there is no such program.
+    Every method raises DisconnectedError, and LimitError when a limit was reached. The constructor raises
+    FileNotFoundError when the program does not exist.
     """
 
     def __init__(self, command: tuple[str, ...], limits: Limits) -> None:
@@ -61,7 +61,7 @@ class Wire:
         self._err = self._process.stderr.fileno()
         for pipe in (self._in, self._err):
             os.set_blocking(pipe, False)
-        self._waiting, self._complaint = bytearray(), b""
+        self._buffer, self._errors = bytearray(), b""
         self._channels = [self._out, self._err]
         self._limits = limits
         self._ends = time.monotonic() + limits.whole
@@ -70,60 +70,62 @@ class Wire:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Hang up: the other end sees its input end, and gets a moment to clean up after itself."""
+        """Close the input, and give the process time to clean up and exit."""
         assert self._process.stdin
         assert self._process.stdout
         assert self._process.stderr
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        self._end()
+        self._wait()
         self._process.stdout.close()
         self._process.stderr.close()
 
-    def allow(self, seconds: float) -> None:
-        """Add time that the other end did not take: it was we who made it wait."""
+    def extend_deadline(self, seconds: float) -> None:
+        """Add seconds to the total limit, for time in which the process had to wait for us."""
         self._ends += seconds
 
     def send(self, data: bytes) -> None:
+        """Write all bytes to the process."""
         view, deadline = memoryview(data), self._deadline()
         while view:
             try:
                 view = view[os.write(self._in, view) :]
                 deadline = self._deadline()
             except BlockingIOError:
-                channels = ready(self._channels[1:], [self._in], self._left(deadline))
-                if self._err in channels:
-                    self._hear()
-                if self._in not in channels and not self._left(deadline):
-                    raise self._late("took nothing") from None
+                ready_pipes = ready(self._channels[1:], [self._in], self._remaining(deadline))
+                if self._err in ready_pipes:
+                    self._read_errors()
+                if self._in not in ready_pipes and not self._remaining(deadline):
+                    raise self._limit_error("took nothing") from None
             except OSError:
-                raise SilenceError("the connection was lost") from None
+                raise DisconnectedError("the connection was lost") from None
 
-    def line(self) -> bytes:
-        """The next line, without its end, of at most 64 kB."""
-        deadline, begins = self._deadline(), 0
-        while (end := self._waiting.find(b"\n", begins)) < 0:
-            begins = len(self._waiting)
-            if begins >= LINE:
+    def read_line(self) -> bytes:
+        """Return the next line without its line feed, at most 64 KiB."""
+        deadline, start = self._deadline(), 0
+        while (end := self._buffer.find(b"\n", start)) < 0:
+            start = len(self._buffer)
+            if start >= LINE:
                 raise LimitError(f"sent a line of more than {LINE} bytes")
             self._read_some(deadline)
         if end >= LINE:
             raise LimitError(f"sent a line of more than {LINE} bytes")
-        found = bytes(self._waiting[:end])
-        del self._waiting[: end + 1]
-        return found
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
 
-    def exactly(self, size: int) -> bytes:
+    def read_exactly(self, size: int) -> bytes:
+        """Return the next `size` bytes."""
         deadline = self._deadline()
-        while len(self._waiting) < size:
+        while len(self._buffer) < size:
             self._read_some(deadline)
             deadline = self._deadline()
-        found = bytes(self._waiting[:size])
-        del self._waiting[:size]
-        return found
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
 
-    def rest(self) -> bytes:
-        """End its input, and take what it says until it has ended: the last 16 kB of that."""
+    def read_rest(self) -> bytes:
+        """Close the input, and return the last 16 KiB of the output up to its end."""
         assert self._process.stdin
         with contextlib.suppress(OSError):
             self._process.stdin.close()
@@ -131,69 +133,69 @@ class Wire:
         try:
             while True:
                 self._read_some(deadline)
-                del self._waiting[:-COMPLAINT]
+                del self._buffer[:-ERROR_BYTES]
         except LimitError:
             raise
-        except SilenceError:
-            return bytes(self._waiting)
+        except DisconnectedError:
+            return bytes(self._buffer)
 
     def _deadline(self) -> float:
         return time.monotonic() + self._limits.progress
 
     def _read_some(self, deadline: float) -> None:
-        """Take what waits on either channel; what comes on the error channel is no progress."""
+        """Read from either pipe; output on standard error is no progress."""
         while True:
-            left = self._left(deadline)
-            channels = ready(self._channels, [], left) if left else set()
-            if not channels:
-                raise self._late("sent no answer")
-            if self._err in channels:
-                self._hear()
-            if self._out in channels:
-                data = os.read(self._out, CHUNK)
+            left = self._remaining(deadline)
+            ready_pipes = ready(self._channels, [], left) if left else set()
+            if not ready_pipes:
+                raise self._limit_error("sent no answer")
+            if self._err in ready_pipes:
+                self._read_errors()
+            if self._out in ready_pipes:
+                data = os.read(self._out, READ_BYTES)
                 if not data:
-                    raise SilenceError("the connection was lost")
-                self._waiting += data
+                    raise DisconnectedError("the connection was lost")
+                self._buffer += data
                 return
 
-    def _late(self, what: str) -> LimitError:
+    def _limit_error(self, phrase: str) -> LimitError:
         if time.monotonic() >= self._ends:
             return LimitError(f"took longer than {self._limits.whole:g} s in all")
-        return LimitError(f"{what} for {self._limits.progress:g} s")
+        return LimitError(f"{phrase} for {self._limits.progress:g} s")
 
-    def _left(self, deadline: float) -> float:
+    def _remaining(self, deadline: float) -> float:
         return max(0.0, min(deadline, self._ends) - time.monotonic())
 
-    def _hear(self) -> None:
-        """Take what waits on the error channel, and forget what is too much."""
+    def _read_errors(self) -> None:
+        """Read from standard error, and keep its last part."""
         try:
-            data = os.read(self._err, CHUNK)
+            data = os.read(self._err, READ_BYTES)
         except BlockingIOError:
             return
         if not data:
             self._channels.remove(self._err)
-        self._complaint = (self._complaint + data)[-COMPLAINT:]
+        self._errors = (self._errors + data)[-ERROR_BYTES:]
 
-    def ended(self) -> tuple[int, str]:
-        """The exit status of the process (which must be about to end), and what it complained about."""
-        status = self._end()
-        deadline = time.monotonic() + PARTING
+    def finish(self) -> tuple[int, str]:
+        """Return the exit status of the process, which must be about to exit, and its standard error."""
+        status = self._wait()
+        deadline = time.monotonic() + EXIT_TIMEOUT
         while self._err in self._channels and time.monotonic() < deadline and ready([self._err], [], 0):
-            self._hear()
-        return status, self._complaint.decode(errors="replace").strip()
+            self._read_errors()
+        return status, self._errors.decode(errors="replace").strip()
 
-    def stop(self) -> None:
-        """Ask the process to end, where its input says nothing to it."""
+    def terminate(self) -> None:
+        """Send SIGTERM to a process that does not react to the end of its input."""
         self._process.terminate()
 
-    def _end(self) -> int:
-        """Wait until the process has ended, first for the end of what it says: `Popen.wait` sleeps between its looks."""
-        deadline = time.monotonic() + PARTING
+    def _wait(self) -> int:
+        """Wait for the exit, first for the end of the output: `Popen.wait` polls with sleeps."""
+        deadline = time.monotonic() + EXIT_TIMEOUT
         self._ends = max(self._ends, deadline)
-        with contextlib.suppress(SilenceError):
-            while self._process.returncode is None:  # what it started may go on after its end
+        with contextlib.suppress(DisconnectedError):
+            while self._process.returncode is None:  # its own children may keep the pipe open
                 self._read_some(deadline)
-                self._waiting.clear()
+                self._buffer.clear()
         try:
             return self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -201,18 +203,18 @@ class Wire:
             return self._process.wait()
 
 
-def run(command: tuple[str, ...], words: bytes, limits: Limits) -> tuple[int, str, str]:
-    """Run a program to its end: its exit status, and the end of what it said on its two channels, as text.
+def run(command: tuple[str, ...], data: bytes, limits: Limits) -> tuple[int, str, str]:
+    """Run a program to its end; return its exit status, and the last part of its output and standard error.
 
-    Raises LimitError, and FileNotFoundError when there is no such program.
+    Raises LimitError, and FileNotFoundError when the program does not exist.
     """
-    with Wire(command, limits) as wire:
+    with Process(command, limits) as process:
         try:
-            wire.send(words)
+            process.send(data)
         except LimitError:
             raise
-        except SilenceError:
-            pass  # why it took no more is in what it says
-        said = wire.rest()
-        status, complaint = wire.ended()
-    return status, said.decode(errors="replace").strip(), complaint
+        except DisconnectedError:
+            pass  # its output explains why it stopped reading
+        output = process.read_rest()
+        status, errors = process.finish()
+    return status, output.decode(errors="replace").strip(), errors

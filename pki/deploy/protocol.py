@@ -1,4 +1,4 @@
-"""One contact with pki-apply on a host: what is there, what it takes, what it says."""
+"""The dialogue with pki-apply on a host: manifest, state of the files, changes, answers."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from pki.common.visible import line_fault, plain
 from pki.deploy import host_output
 from pki.deploy.host_output import Answer, Refusal
 from pki.deploy.payload import Payload
-from pki.deploy.process import LimitError, SilenceError, Wire
+from pki.deploy.process import DisconnectedError, LimitError, Process
 from pki.deploy.release import File
-from pki.deploy.ssh import NEXT_RUN, Way
+from pki.deploy.ssh import NEXT_RUN, Transport
 
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
-LARGEST = 1 << 20  # bytes of a file that is shown, of a CRL more: `inplace.largest`
-KEPT = 100  # answers about one change that are looked at, and the last one
-SHOWN = 120  # characters of an answer that is none
+MAX_FILE_BYTES = 1 << 20  # of a file that is read from a host; for CRLs see `installed_crls.max_crl_bytes`
+MAX_ANSWERS = 100  # of one change that are kept in memory, beside the last one
+SHOWN = 120  # characters of an invalid answer that a message quotes
 
 
 class Step(StrEnum):
-    """What a host was at when it refused a change."""
+    """The step of a change at which a host refused it."""
 
     PLACE = "place"
     CHECK = "check"
     RELOAD = "reload"
-    SERVICE = "service"  # it took the change, and what it serves disproves it
+    SERVICE = "service"  # the host took the change, but a service does not serve it
 
 
-class HostRefusal(PkiError):  # noqa: N818 - what a host said, and an error only to us
-    """The host did not take a change, or took it back, for a reason of its own.
+class HostRefusal(PkiError):  # noqa: N818 - the host's decision, not a fault of the program
+    """The host refused a change or undid it.
 
-    `command` is the name of the one that failed at that step, empty where it was none.
+    `step` is where it stopped; `command` is the name of the command that failed there, "" if none did.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class HostRefusal(PkiError):  # noqa: N818 - what a host said, and an error only
 
 
 class ServiceRefusal(HostRefusal):
-    """A change that its `services` disproved."""
+    """A change that was undone because `services` do not serve what was deployed."""
 
     def __init__(self, message: str, hint: str | Remedy, services: tuple[str, ...] = ()) -> None:
         super().__init__(message, hint, step=Step.SERVICE)
@@ -65,39 +65,48 @@ class ServiceRefusal(HostRefusal):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the manifest that a host gets; `number` names the file in the stream."""
+    """One line of the manifest; `number` is the name of the file in the tar stream. A row that is `gone` removes its file."""
 
     number: int
     file: File
     gone: bool = False
 
     def line(self) -> str:
+        """Return the row as one line of the manifest. Raises PkiError when a value would break the line."""
         file = self.file
         kind, digest = ("gone", "0") if self.gone else ("file", file.sha256)
-        parts = (file.mode, file.owner, digest, file.set or "-", slug(file.validate), slug(file.reload), file.path)
-        if fault := next(
-            filter(None, map(line_fault, parts)), ""
-        ):  # what a receipt says was never checked as headers are
+        columns = (
+            file.mode,
+            file.owner,
+            digest,
+            file.set or "-",
+            command_name(file.validate),
+            command_name(file.reload),
+            file.path,
+        )
+        # values from a receipt were not checked as the headers of managed files are
+        if fault := next(filter(None, map(line_fault, columns)), ""):
             raise PkiError(
                 f"{file.path} in the manifest: {fault}", "prepare the host again: ./run invoke deploy.bootstrap HOST"
             )
-        return "\t".join((str(self.number), kind, *parts))
+        return "\t".join((str(self.number), kind, *columns))
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, link, extra, owed, set, held or denied.
+class FileState:
+    """The state of one file on the host, as pki-apply reports it.
 
-    `to` is where a link leads.
+    `state` is one of `host_output.CHECKS` or "link"; `sha256` is "" for a missing file; `link_target` is where a link leads.
     """
 
     row: Row
     state: str
     sha256: str
-    to: str = ""
+    link_target: str = ""
 
     @property
     def reason(self) -> Reason:
+        """Return how the file differs from the release."""
         file = self.row.file
         return {
             "same": Why.FILE_SAME(file=file.path),
@@ -106,7 +115,7 @@ class Seen:
             "mode": Why.FILE_OTHER_MODE(file=file.path, expected=file.mode),
             "owner": Why.FILE_OWNER(file=file.path, owner=file.owner),
             "special": Why.FILE_SPECIAL(file=file.path),
-            "link": Why.FILE_LINK(file=file.path, to=where_to(self.to)),
+            "link": Why.FILE_LINK(file=file.path, to=link_target_text(self.link_target)),
             "extra": Why.SURPLUS(file=file.path),
             "owed": Why.FILE_OWED(file=file.path),
             "held": Why.FILE_HELD(file=file.path),
@@ -115,279 +124,301 @@ class Seen:
         }[self.state]
 
 
-def where_to(link: str) -> str:
-    """Return where a link leads, as it is shown; a delivery replaces it, and what it names stays as it is."""
-    return plain(link) or "nothing"
+def link_target_text(target: str) -> str:
+    """Return the target of a link for a message. A delivery replaces the link and does not touch its target."""
+    return plain(target) or "nothing"
 
 
-def slug(command: str) -> str:
-    """The name of a command on a host, as pki-apply.conf has it: `systemctl reload nginx` → `systemctl-reload-nginx`."""
+def command_name(command: str) -> str:
+    """Return the name of a command in pki-apply.conf: `systemctl reload nginx` → `systemctl-reload-nginx`."""
     return re.sub(r"[^a-z0-9]+", "-", command.lower()).strip("-") or "-"
 
 
-def refused(refusal: Refusal, rows: Iterable[Row]) -> HostRefusal:
-    """Return what a host answered to a manifest of `rows` as an error, with the step at which it stopped."""
-    is_check = any(slug(row.file.validate) == refusal.ran for row in rows)
+def command_lines(rows: Iterable[Row]) -> dict[str, str]:
+    """Return the command lines of some rows by their names in pki-apply.conf."""
+    return {command_name(line): line for row in rows for line in (row.file.validate, row.file.reload) if line}
+
+
+def refusal_error(refusal: Refusal, rows: Iterable[Row]) -> HostRefusal:
+    """Return the refusal of a manifest with `rows` as an error, with the step at which the host stopped."""
+    is_check = any(command_name(row.file.validate) == refusal.ran for row in rows)
     step = Step.PLACE if not refusal.ran else Step.CHECK if is_check else Step.RELOAD
     return HostRefusal(refusal.why, refusal.said, step=step, command=refusal.ran)
 
 
-def rows_of(payload: Payload, gone: Sequence[Mapping[str, str]]) -> list[Row]:
-    """The manifest: the files of a release, then what a receipt lists beyond them."""
-    wanted = [Row(number, file) for number, file in enumerate(payload.release.files, 1)]
-    left = [
+def manifest_rows(payload: Payload, obsolete: Sequence[Mapping[str, str]]) -> list[Row]:
+    """Return the rows of a manifest: the files of a release, then the files of a receipt that must be removed."""
+    rows = [Row(number, file) for number, file in enumerate(payload.release.files, 1)]
+    removed = [
         File(old["path"], old["mode"], old["owner"], "0", "", "", old.get("reload", ""), old.get("set", ""))
-        for old in gone
+        for old in obsolete
     ]
-    return wanted + [Row(number, file, gone=True) for number, file in enumerate(left, len(wanted) + 1)]
+    return rows + [Row(number, file, gone=True) for number, file in enumerate(removed, len(rows) + 1)]
 
 
 class Session:
-    """A dialogue, open from `with` to its end; a change that was not kept by then is undone by the host itself.
+    """A dialogue with pki-apply, open inside a `with` block.
 
-    `stuck` are the host's words about files that it could not put back. Raises PkiError (UnreachableError where only
-    the connection is at fault) from every method.
+    The host itself undoes a change that was not confirmed by `keep` when the dialogue ends. After `inspect`, `surplus` lists
+    files of earlier releases that the manifest does not name, and `writable` the folders that users other than root can
+    write. `stuck` holds the answers about files that the host cannot put back.
+
+    Every method raises PkiError, UnreachableError where only the connection failed.
     """
 
-    def __init__(self, way: Way, rows: Sequence[Row], *, as_root: bool) -> None:
-        self._way = way
+    def __init__(self, way: Transport, rows: Sequence[Row], *, as_root: bool) -> None:
+        self._transport = way
         self._rows = {row.number: row for row in rows}
         self._as_root = as_root
-        self._answers = 0
-        self.hello: Answer = {}
-        self.others: list[dict[str, str]] = []
+        self._answer_count = 0
+        self.greeting: Answer = {}
+        self.surplus: list[dict[str, str]] = []
         self.writable: tuple[Reason, ...] = ()
         self.stuck: list[Answer] = []
 
     def __enter__(self) -> Self:
         try:
-            self._wire = Wire(self._way.command(as_root=self._as_root), self._way.limits)
+            self._process = Process(self._transport.command(as_root=self._as_root), self._transport.limits)
         except FileNotFoundError as error:
-            raise self._way.failure(127, f"{error.filename}: not found") from None
+            raise self._transport.connection_error(127, f"{error.filename}: not found") from None
         try:
             self._greet()
         except BaseException:
-            self._wire.__exit__()
+            self._process.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._wire.__exit__()
+        self._process.__exit__()
 
     def _greet(self) -> None:
-        """Open the dialogue; before it answers, the host ends what was interrupted, and says how that went."""
+        """Send the manifest and read up to the greeting. The host first finishes or undoes an interrupted change."""
         try:
-            self._wire.send(opening(self._way.host, self._rows.values()))
+            self._process.send(opening_message(self._transport.host, self._rows.values()))
         except LimitError as limit:
-            raise self._way.too_much(str(limit)) from None
-        except SilenceError:
-            pass  # what it said before it hung up is the better reason
+            raise self._transport.limit_error(str(limit)) from None
+        except DisconnectedError:
+            pass  # an answer that was sent before the connection ended explains more
         while True:
-            line = self._told(self._wire.line)
+            line = self._receive(self._process.read_line)
             answer = host_output.read(line)
             if answer is None:
                 text = line.decode(errors="replace")
-                raise nonsense(self._way.host, text) if self._way.is_local else self._way.not_greeted(text)
+                raise (
+                    invalid_answer(self._transport.host, text)
+                    if self._transport.is_local
+                    else self._transport.greeting_error(text)
+                )
             if host_output.STUCK in answer:
                 self.stuck.append(answer)
-            if "pki-apply" in self._heard(answer):
-                self.hello = answer
+            if "pki-apply" in self._checked(answer):
+                self.greeting = answer
                 return
 
-    def look(self) -> list[Seen]:
-        """What the host has of every file in the manifest.
-
-        `others` is then what it has from us besides, `writable` the folders on the way that others than root can write.
-        """
-        rows, found, more = list(self._rows.values()), list[Seen](), list[Answer]()
+    def inspect(self) -> list[FileState]:
+        """Return the state of every file in the manifest, and fill `surplus` and `writable`."""
+        rows, states, notices = list(self._rows.values()), list[FileState](), list[Answer]()
         while "looked" not in (answer := self._answer()):
-            if len(found) == len(rows) and answer.keys() & {host_output.MORE, host_output.WRITABLE}:
-                more.append(answer)
+            if len(states) == len(rows) and answer.keys() & {host_output.MORE, host_output.WRITABLE}:
+                notices.append(answer)
                 continue
-            if len(found) == len(rows):
-                raise nonsense(self._way.host, answer)
-            found.append(_seen(self._way.host, rows[len(found)], answer))
-        if len(found) != len(rows):
-            raise nonsense(self._way.host, answer)
-        self.others = others(self._way.host, more)
-        self.writable = writable_folders(more)
-        return found
+            if len(states) == len(rows):
+                raise invalid_answer(self._transport.host, answer)
+            states.append(_file_state(self._transport.host, rows[len(states)], answer))
+        if len(states) != len(rows):
+            raise invalid_answer(self._transport.host, answer)
+        self.surplus = surplus_files(self._transport.host, notices)
+        self.writable = writable_folders(notices)
+        return states
 
-    def show(self, seen: Seen, largest: int = LARGEST) -> bytes:
-        """The content of a file on the host, empty when not everybody there may read it; at most `largest` bytes."""
-        self._send(f"show {seen.row.number}\n".encode())
+    def show(self, state: FileState, limit: int = MAX_FILE_BYTES) -> bytes:
+        """Return the content of a file on the host, at most `largest` bytes.
+
+        Empty when the file is not readable by everybody on the host, and no CRL.
+        """
+        self._send(f"show {state.row.number}\n".encode())
         size = self._answer().get("bytes")
         if size is None:
-            raise nonsense(self._way.host, {"bytes": size})
-        if size > largest:
-            path = seen.row.file.path
+            raise invalid_answer(self._transport.host, {"bytes": size})
+        if size > limit:
+            path = state.row.file.path
             raise PkiError(
-                f"{path} there has {size} bytes, and at most {largest} are read",
-                f"look at it on {self._way.host}: ls -l {path}",
+                f"{path} on the host has {size} bytes, more than the limit of {limit}",
+                f"on {self._transport.host}: ls -l {path}",
             )
-        return self._told(lambda: self._wire.exactly(size))
+        return self._receive(lambda: self._process.read_exactly(size))
 
     def place(self, rows: Sequence[Row], payload: Payload, *, settle: bool = False) -> None:
-        """Send files and let them be placed; the host validates and reloads, and has undone all if this raises.
+        """Send files and let the host place, validate and reload them.
 
-        With `settle` they stay whatever the services say: CRLs never go back.
+        With `settle`, the files (CRLs) stay, whatever the commands and services report. Raises HostRefusal when the host refused
+        or undid the change.
         """
-        stream = tar(rows, payload)
+        stream = tar_stream(rows, payload)
         numbers = " ".join(str(row.number) for row in rows)
         self._send(f"{'settle' if settle else 'place'} {len(stream) // 512} {numbers}\n".encode() + stream)
-        said = [self._answer()]
-        while "state" not in said[-1]:
-            said.append(self._answer())
-            del said[KEPT:-1]
-        if refusal := host_output.refusal(said, self._way.host):
-            raise refused(refusal, self._rows.values())
-        if said[-1]["state"] != ("kept" if settle else "placed"):
-            raise nonsense(self._way.host, said[-1])
+        answers = [self._answer()]
+        while "state" not in answers[-1]:
+            answers.append(self._answer())
+            del answers[MAX_ANSWERS:-1]
+        if refusal := host_output.refusal(answers, self._transport.host, command_lines(self._rows.values())):
+            raise refusal_error(refusal, self._rows.values())
+        if answers[-1]["state"] != ("kept" if settle else "placed"):
+            raise invalid_answer(self._transport.host, answers[-1])
 
     def keep(self) -> None:
+        """Confirm the change: the host forgets how to undo it."""
         self._send(b"keep\n")
-        self._until("kept")
+        self._wait_for_state("kept")
 
     def undo(self) -> None:
+        """Let the host put the previous files back."""
         self._send(b"undo\n")
-        self._until("undone")
+        self._wait_for_state("undone")
 
-    def allow(self, seconds: float) -> None:
-        """Give the host time that it did not take itself."""
-        self._wire.allow(seconds)
+    def extend_deadline(self, seconds: float) -> None:
+        """Add seconds to the host's time limit, for time in which the host had to wait for this program."""
+        self._process.extend_deadline(seconds)
 
     def end(self) -> None:
+        """End the dialogue."""
         self._send(b"end\n")
 
     # -- lines --
 
-    def _until(self, state: str) -> None:
+    def _wait_for_state(self, state: str) -> None:
         while "state" not in (answer := self._answer()):
             pass
         if answer["state"] == "undone" != state:
-            raise HostRefusal("put the previous files back by itself", NEXT_RUN, ErrorCode.UNDONE)
+            raise HostRefusal("the host rolled the change back by itself", NEXT_RUN, ErrorCode.UNDONE)
         if answer["state"] != state:
-            raise nonsense(self._way.host, answer)
+            raise invalid_answer(self._transport.host, answer)
 
     def _send(self, data: bytes) -> None:
         try:
-            self._wire.send(data)
+            self._process.send(data)
         except LimitError as limit:
-            raise self._way.too_much(str(limit)) from None
-        except SilenceError:
-            while True:  # what it said before it hung up is the better reason
+            raise self._transport.limit_error(str(limit)) from None
+        except DisconnectedError:
+            while True:  # an answer that was sent before the connection ended explains more
                 self._answer()
 
-    def _told(self, ask: Callable[[], bytes]) -> bytes:
+    def _receive(self, read: Callable[[], bytes]) -> bytes:
         try:
-            return ask()
+            return read()
         except LimitError as limit:
-            raise self._way.too_much(str(limit)) from None
-        except SilenceError as silence:
-            status, complaint = self._wire.ended()
-            if not self._answers:
-                raise self._way.not_started(status, complaint) from None
-            raise self._way.failure(status, complaint or str(silence)) from None
+            raise self._transport.limit_error(str(limit)) from None
+        except DisconnectedError as lost:
+            status, complaint = self._process.finish()
+            if not self._answer_count:
+                raise self._transport.start_error(status, complaint) from None
+            raise self._transport.connection_error(status, complaint or str(lost)) from None
 
     def _answer(self) -> Answer:
-        line = self._told(self._wire.line)
+        line = self._receive(self._process.read_line)
         answer = host_output.read(line)
         if answer is None:
-            raise nonsense(self._way.host, line.decode(errors="replace"))
-        return self._heard(answer)
+            raise invalid_answer(self._transport.host, line.decode(errors="replace"))
+        return self._checked(answer)
 
-    def _heard(self, answer: Answer) -> Answer:
-        """Count an answer."""
-        self._answers += 1
-        if self._answers > host_output.most(len(self._rows)):
-            raise self._way.too_much(f"sent more than {host_output.most(len(self._rows))} answers")
+    def _checked(self, answer: Answer) -> Answer:
+        """Count an answer, and raise PkiError for one that reports an error."""
+        self._answer_count += 1
+        if self._answer_count > host_output.max_answers(len(self._rows)):
+            raise self._transport.limit_error(f"sent more than {host_output.max_answers(len(self._rows))} answers")
         if "error" in answer:
-            hint = f"./run invoke deploy.bootstrap {self._way.host}"
+            hint = f"./run invoke deploy.bootstrap {self._transport.host}"
             raise PkiError(plain(answer["error"]), hint, ErrorCode.NEEDS_BOOTSTRAP)
         return answer
 
 
-# -- what is said and heard, whoever carries it -----------------------------------------------------------------------
+# -- messages and answers, for the dialogue and for Ansible ------------------------------------------------------------
 
 
-def opening(host: str, rows: Iterable[Row]) -> bytes:
-    """The first words of every dialogue: who is meant, and the manifest."""
+def opening_message(host: str, rows: Iterable[Row]) -> bytes:
+    """Return the first message of a dialogue: the name of the host, and the manifest."""
     lines = [row.line() for row in rows]
     return "\n".join([f"doit-pki 1 {host}", *lines, f"end {len(lines)}", ""]).encode()
 
 
-def monologue(host: str, rows: Sequence[Row], payload: Payload) -> bytes:
-    """A whole dialogue ahead of its answers: the host takes what it finds that it needs, CRLs first, and keeps it."""
-    said = [opening(host, rows)]
-    crls = [row for row in rows if row.file.crl and not row.gone]
-    others = [row for row in rows if not row.file.crl or row.gone]
-    for word, some in (("settle", crls), ("place", others)):
-        if some:
-            stream = tar(some, payload)
-            numbers = " ".join(str(row.number) for row in some)
-            said.append(f"{word} {len(stream) // 512} needed {numbers}\n".encode() + stream)
-    return b"".join([*said, b"keep\nend\n"])
+def batch_stream(host: str, rows: Sequence[Row], payload: Payload) -> bytes:
+    """Return a whole dialogue in one stream, for a transport that cannot answer (Ansible).
 
-
-def seen(host: str, rows: Sequence[Row], found: Sequence[Answer]) -> list[Seen]:
-    """What a host has of every file, from what it answers. Raises PkiError when that cannot be."""
-    if len(found) != len(rows):
-        raise nonsense(host, {"looked": len(found)})
-    return [_seen(host, row, answer) for row, answer in zip(rows, found, strict=True)]
-
-
-def others(host: str, said: Iterable[Answer]) -> list[dict[str, str]]:
-    """Files that a host had from us and that the manifest does not name, as a receipt lists them.
-
-    Raises PkiError where pki-apply cannot have said so.
+    The host takes the files that it needs, CRLs first, and keeps them.
     """
-    found = []
-    for one in " ".join(answer[host_output.MORE] for answer in said if host_output.MORE in answer).split():
-        parts = one.split("|")
-        if len(parts) != 5 or not re.fullmatch(r"0[0-7]{3}", parts[0]) or not PATH.fullmatch(parts[4]):
-            raise nonsense(host, plain(one))
-        mode, owner, together, reload, path = (part if part != "-" else "" for part in parts)
-        found.append({"path": path, "mode": mode, "owner": owner, "set": together, "reload": reload})
-    return found
+    parts = [opening_message(host, rows)]
+    crls = [row for row in rows if row.file.crl and not row.gone]
+    other_files = [row for row in rows if not row.file.crl or row.gone]
+    for command, chosen in (("settle", crls), ("place", other_files)):
+        if chosen:
+            stream = tar_stream(chosen, payload)
+            numbers = " ".join(str(row.number) for row in chosen)
+            parts.append(f"{command} {len(stream) // 512} needed {numbers}\n".encode() + stream)
+    return b"".join([*parts, b"keep\nend\n"])
 
 
-def writable_folders(said: Iterable[Answer]) -> tuple[Reason, ...]:
-    """The folders on the way to files of a host that others than root can write there, and whom it does not trust."""
+def file_states(host: str, rows: Sequence[Row], answers: Sequence[Answer]) -> list[FileState]:
+    """Return the state of every file from the answers of a host. Raises PkiError when they do not match `rows`."""
+    if len(answers) != len(rows):
+        raise invalid_answer(host, {"looked": len(answers)})
+    return [_file_state(host, row, answer) for row, answer in zip(rows, answers, strict=True)]
+
+
+def surplus_files(host: str, answers: Iterable[Answer]) -> list[dict[str, str]]:
+    """Return the files of earlier releases that the manifest does not name, as a receipt lists them.
+
+    Raises PkiError when pki-apply cannot have sent such an answer.
+    """
+    files = []
+    for entry in " ".join(answer[host_output.MORE] for answer in answers if host_output.MORE in answer).split():
+        fields = entry.split("|")
+        if len(fields) != 5 or not re.fullmatch(r"0[0-7]{3}", fields[0]) or not PATH.fullmatch(fields[4]):
+            raise invalid_answer(host, plain(entry))
+        mode, owner, set_folder, reload, path = (part if part != "-" else "" for part in fields)
+        files.append({"path": path, "mode": mode, "owner": owner, "set": set_folder, "reload": reload})
+    return files
+
+
+def writable_folders(answers: Iterable[Answer]) -> tuple[Reason, ...]:
+    """Return the folders above deployed files that users other than root can write, and pki-apply.conf does not trust."""
     return tuple(
-        Why.FOLDER_LINK(folder=plain(one[host_output.WRITABLE]))
-        if one["sort"] == "link"
-        else Why.FOLDER_WRITABLE(folder=plain(one[host_output.WRITABLE]), who=plain(one["who"]), sort=one["sort"])
-        for one in said
-        if host_output.WRITABLE in one
+        Why.FOLDER_LINK(folder=plain(answer[host_output.WRITABLE]))
+        if answer["sort"] == "link"
+        else Why.FOLDER_WRITABLE(
+            folder=plain(answer[host_output.WRITABLE]), who=plain(answer["who"]), sort=answer["sort"]
+        )
+        for answer in answers
+        if host_output.WRITABLE in answer
     )
 
 
-def _seen(host: str, row: Row, answer: Answer) -> Seen:
+def _file_state(host: str, row: Row, answer: Answer) -> FileState:
     if (answer.get("n"), answer.get("path")) != (row.number, row.file.path):
-        raise nonsense(host, answer)
-    one = Seen(row, answer["is"], answer["sha256"], answer.get("to", ""))
-    if one.state == "held" and row.gone:
-        raise nonsense(host, answer)
-    if one.state in {"same", "set", "owed"} and not row.gone and one.sha256 != row.file.sha256:
+        raise invalid_answer(host, answer)
+    state = FileState(row, answer["is"], answer["sha256"], answer.get("to", ""))
+    if state.state == "held" and row.gone:
+        raise invalid_answer(host, answer)
+    if state.state in {"same", "set", "owed"} and not row.gone and state.sha256 != row.file.sha256:
         raise PkiError(
-            f"says that {row.file.path} is as it should be, and names another digest",
-            f"look at /usr/local/sbin/pki-apply there; then: ./run invoke deploy.bootstrap {host}",
+            f"pki-apply reports that {row.file.path} is up to date, with another digest than that of the release",
+            f"check /usr/local/sbin/pki-apply on {host}; then: ./run invoke deploy.bootstrap {host}",
             ErrorCode.NEEDS_BOOTSTRAP,
         )
-    return one
+    return state
 
 
-def nonsense(host: str, answer: object) -> PkiError:
+def invalid_answer(host: str, answer: object) -> PkiError:
+    """Return the error for an answer that pki-apply cannot have sent."""
     shown = plain(f"'{answer}'" if isinstance(answer, str) else repr(answer), SHOWN)
     return PkiError(
-        f"answers what pki-apply would not: {shown}",
-        f"is another program started there? ./run invoke deploy.bootstrap {host}",
+        f"invalid answer, not from pki-apply: {shown}",
+        f"if another program starts in its place: ./run invoke deploy.bootstrap {host}",
         ErrorCode.NEEDS_BOOTSTRAP,
     )
 
 
-def tar(rows: Sequence[Row], payload: Payload) -> bytes:
-    """The files of some rows, named by their numbers: regular files and nothing else."""
+def tar_stream(rows: Sequence[Row], payload: Payload) -> bytes:
+    """Return the files of some rows as a ustar archive of regular files, named by their numbers."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for row in rows:

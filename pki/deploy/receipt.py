@@ -1,4 +1,4 @@
-"""A receipt: what a host took, by digest, when, with which proof, and what was not done there."""
+"""Receipts: what a host took, when, with which verification, and what was not done there."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from pki.deploy.release import File
 from pki.deploy.verification import Verification, as_json
 
 FORMAT = 3
-BEFORE = 2  # said in words what was seen of services: of such a receipt nobody knows it
+OLD_FORMAT = 2  # stored the verification of services as sentences, which are not read
 
 
-FILE = {"path", "sha256", "mode", "owner", "reload"}  # what is known of each file, at least
+FILE_KEYS = {"path", "sha256", "mode", "owner", "reload"}  # required for each file
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """`not_done` are sentences about what the transport cannot do: owners that were not set, commands not run.
+    """What a host took with a delivery.
 
-    `roots` are those that its certificates lead to: the SHA-256 of each, with its subject. `proof` says of every service what was seen of it from outside; `ends` is when the first certificate or CRL on the
-    host runs out, empty when there is none; `seconds` is what the delivery took. `held` are files, with the SHA-256 of
-    each, that the host does not permit before it is bootstrapped again: those with a new root.
+    `not_done` are sentences about what the transport cannot do (owners not set, commands not run). `verification` is the
+    result for each service. `ends` is when the first certificate or CRL on the host expires, "" if there is none. `seconds`
+    is the duration of the delivery. `roots` maps the SHA-256 of each root that its certificates lead to, to its subject.
+    `held` maps files that the host does not permit before it is bootstrapped again (those with a new root) to their SHA-256.
     """
 
     host: str
@@ -41,51 +42,58 @@ class Receipt:
 
 
 def load(path: Path) -> Receipt | None:
-    """The receipt at `path`, None when there is none, or when it is not byte for byte as it was written."""
+    """Return the receipt at `path`, None if there is none or it was changed since it was written."""
     try:
         data = sealed_records.unsealed(filesystem.read_if_possible(path)) or {}
         version, verification = data.pop("format", None), data.get("verification")
-        if version not in {FORMAT, BEFORE}:
+        if version not in {FORMAT, OLD_FORMAT}:
             return None
-        seen = None
+        verifications = None
         if verification is not None and version == FORMAT:
-            seen = {name: Verification.from_json(one) for name, one in verification.items()}
-        found = Receipt(
-            **{**data, "files": tuple(data["files"]), "not_done": tuple(data["not_done"]), "verification": seen}
+            verifications = {name: Verification.from_json(one) for name, one in verification.items()}
+        receipt = Receipt(
+            **{
+                **data,
+                "files": tuple(data["files"]),
+                "not_done": tuple(data["not_done"]),
+                "verification": verifications,
+            }
         )
-        return found if _is_sound(found) else None
+        return receipt if _has_valid_types(receipt) else None
     except (TypeError, KeyError, ValueError, AttributeError):
         return None
 
 
-def _is_sound(found: Receipt) -> bool:
-    """Return whether every part is of its type: another version of this program may have written a receipt, too."""
-    texts = (found.host, found.release, found.delivered_at, found.transport, found.ends, *found.not_done)
-    maps = (*found.files, found.roots, found.held)
-    moment(found.delivered_at)
+def _has_valid_types(receipt: Receipt) -> bool:
+    """Return whether every field has its type: another version of this program may have written the receipt."""
+    texts = (receipt.host, receipt.release, receipt.delivered_at, receipt.transport, receipt.ends, *receipt.not_done)
+    maps = (*receipt.files, receipt.roots, receipt.held)
+    moment(receipt.delivered_at)
     return (
         all(isinstance(one, str) for one in (*texts, *(text for one in maps for text in (*one, *one.values()))))
-        and all(one.keys() >= FILE for one in found.files)
-        and isinstance(found.seconds, int | float)
+        and all(one.keys() >= FILE_KEYS for one in receipt.files)
+        and isinstance(receipt.seconds, int | float)
     )
 
 
 def save(path: Path, receipt: Receipt) -> None:
-    said = {field.name: getattr(receipt, field.name) for field in fields(receipt)}
-    said["verification"] = None if receipt.verification is None else as_json(receipt.verification)
-    filesystem.write(path, sealed_records.sealed({"format": FORMAT, **said}))
+    """Write a receipt, sealed with a digest."""
+    record = {field.name: getattr(receipt, field.name) for field in fields(receipt)}
+    record["verification"] = None if receipt.verification is None else as_json(receipt.verification)
+    filesystem.write(path, sealed_records.sealed({"format": FORMAT, **record}))
 
 
-def taken(file: File) -> dict[str, str]:
-    """What a receipt says of one file; its reload command is needed again when the file goes."""
-    said = {"path": file.path, "sha256": file.sha256, "mode": file.mode, "owner": file.owner, "reload": file.reload}
-    return {**said, "set": file.set} if file.set else said
+def file_record(file: File) -> dict[str, str]:
+    """Return what a receipt states about one file; its reload command is needed when the file is removed."""
+    record = {"path": file.path, "sha256": file.sha256, "mode": file.mode, "owner": file.owner, "reload": file.reload}
+    return {**record, "set": file.set} if file.set else record
 
 
 def instant(now: datetime) -> str:
+    """Return a time as text in UTC, to the second."""
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def moment(text: str) -> datetime:
-    """The reverse of `instant`."""
+    """Return the time that `instant` wrote."""
     return datetime.fromisoformat(text)

@@ -1,7 +1,7 @@
-"""A release: every file of one host as it should be there, with owner, mode and digest, complete before it leaves.
+"""Releases: every file of a host with owner, mode and digest, rendered and checked before anything leaves.
 
-`build/release/<host>/manifest.json` names the files and everything that they follow from, so that a look at the
-manifest tells whether the release must be made again.
+`build/release/<host>/manifest.json` names the files and digests of everything they follow from, so that the manifest
+alone shows whether the release is out of date.
 """
 
 from __future__ import annotations
@@ -33,29 +33,30 @@ OWNER = re.compile(r"{0}:{0}".format(r"[A-Za-z_][A-Za-z0-9_.-]*"))  # Debian-exi
 Sources = Callable[[str], list[tuple[str, Path]]]
 
 
-class Shared:
-    """A value that the templates of many hosts may read: the digest of each of its sections is made once."""
+class SharedValue:
+    """A value that the templates of many hosts read; the digest of each of its sections is computed once."""
 
     def __init__(self) -> None:
         self._digests: dict[str, str] = {}
 
     def digest(self, section: str) -> str:
-        """One text for a section (`domains` of `inventory.domains`), or for the whole when it is empty."""
+        """Return the digest of a section (`domains` of `inventory.domains`), or of the whole value for ""."""
         if section not in self._digests:
             self._digests[section] = token(self.content(section))
         return self._digests[section]
 
     def content(self, section: str) -> object:
+        """Return the value of a section, or the whole value for ""."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseSpec:
-    """What a host's release is made of.
+    """Everything that the release of a host is built from.
 
-    `context` are the values that templates may use. `sources` turns an artifact's name (`tls:media`) into its files,
-    each with the generation it belongs to or an empty text; it raises PkiError for a name that is none. `faults`
-    stop the release outright. `waiting` are artifacts that will not be there until a ceremony has been held.
+    `context` are the values that templates may use. `sources` turns the name of an artifact (`tls:media`) into its files,
+    each with the generation that it belongs to ("" if none); it raises PkiError for an unknown artifact. `faults` stop the
+    release. `waiting` are artifacts that do not exist before the next ceremony.
     """
 
     host: str
@@ -69,10 +70,10 @@ class ReleaseSpec:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of a release; `path` is absolute on the host, `mode` octal text.
+    """One file of a release; `path` is absolute on the host, `mode` is octal text (`0644`).
 
-    Files of one `set` (a folder) change together; a `crl` travels first and never goes back. What is in one of an
-    `upstream` are certificates of others, which the proxy believes.
+    Files with the same `set` (a folder) change together. A `crl` is delivered first and never goes back to an older one.
+    An `upstream` file holds certificates of other CAs, which the proxy trusts for its upstreams.
     """
 
     path: str
@@ -84,10 +85,10 @@ class File:
     reload: str
     set: str = ""
     crl: bool = False
-    upstream: bool = field(default=False, repr=False)  # which the digest of a release does not need
+    upstream: bool = field(default=False, repr=False)  # not part of the release's digest, which covers repr()
 
     def below(self, folder: Path) -> Path:
-        """Where this file lies when `folder` stands for the root directory."""
+        """Return the path of this file when `folder` takes the place of the root directory."""
         return folder / self.path.lstrip("/")
 
 
@@ -96,7 +97,7 @@ FILE_FIELDS = tuple(one.name for one in fields(File))
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """`inputs` are digests of what the files follow from, `uses` of the artifacts whose content is in them."""
+    """A release; `inputs` are digests of templates and values, `uses` digests of the artifacts in its files."""
 
     host: str
     files: tuple[File, ...]
@@ -105,17 +106,18 @@ class Release:
 
     @property
     def digest(self) -> str:
-        """One text for all that a host would get, the CRLs aside, which change every week and never go back."""
+        """The name of the release: a digest of its files without the CRLs, which change weekly and never go back."""
         return token(tuple(file for file in self.files if not file.crl))
 
     def manifest(self) -> bytes:
+        """Return the content of manifest.json."""
         files = [{name: getattr(file, name) for name in FILE_FIELDS} for file in self.files]
-        known = {"format": FORMAT, "host": self.host, "release": self.digest}
-        return sealed_records.sealed({**known, "files": files, "inputs": self.inputs, "uses": self.uses})
+        head = {"format": FORMAT, "host": self.host, "release": self.digest}
+        return sealed_records.sealed({**head, "files": files, "inputs": self.inputs, "uses": self.uses})
 
 
 def load(folder: Path) -> Release | None:
-    """The release in a folder, None when there is none or it cannot be read."""
+    """Return the release in a folder, None if there is none or its manifest is damaged."""
     try:
         data = sealed_records.unsealed(filesystem.read(folder / "manifest.json")) or {}
         if data.get("format") != FORMAT:
@@ -125,30 +127,32 @@ def load(folder: Path) -> Release | None:
         return None
 
 
-def stale(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[Reason]:
-    """Why a host's release must be made again."""
+def stale_reasons(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[Reason]:
+    """Return why the release of a host is out of date; empty if it is up to date."""
     if release_spec.faults:
         return stated(FaultsError.of(release_spec.faults).message)
-    name, known = ArtifactId("release", release_spec.host), _known(release_spec)
-    if cache.recall(name, known):
+    name, key = ArtifactId("release", release_spec.host), _cache_key(release_spec)
+    if cache.recall(name, key):
         return []
     release = load(Path(folder))
     if release is None:
         return [Why.MANIFEST_DAMAGED() if os.path.lexists(f"{folder}/manifest.json") else Why.NOT_CREATED()]
     inputs = _inputs(release_spec)
-    every = sorted(inputs.keys() | release.inputs.keys())
+    input_names = sorted(inputs.keys() | release.inputs.keys())
     reasons = [
-        (Why.ADDED if what not in release.inputs else Why.CHANGED if what in inputs else Why.LEFT)(what=what)
-        for what in every
-        if inputs.get(what) != release.inputs.get(what)
+        (Why.ADDED if input_name not in release.inputs else Why.CHANGED if input_name in inputs else Why.LEFT)(
+            what=input_name
+        )
+        for input_name in input_names
+        if inputs.get(input_name) != release.inputs.get(input_name)
     ]
-    used: list[Path] = []
+    artifact_paths: list[Path] = []
     for artifact, digest in release.uses.items():
         try:
             paths = [path for _, path in release_spec.sources(artifact)]
         except PkiError:
             paths = []
-        used += paths
+        artifact_paths += paths
         if _digest_of(paths) != digest:
             reasons.append(Why.CHANGED(what=artifact))
     copies = [file.below(Path(folder, "files")) for file in release.files]
@@ -156,12 +160,12 @@ def stale(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[Reason]:
         if _sha256(filesystem.read(path) or b"") != file.sha256 or filesystem.mode_of(path) != int(file.mode, 8):
             reasons.append(Why.COPY_DAMAGED(file=file.path))
     if not reasons:
-        cache.remember(name, known, [f"{folder}/manifest.json", *map(str, (*copies, *used))], True)
+        cache.remember(name, key, [f"{folder}/manifest.json", *map(str, (*copies, *artifact_paths))], True)
     return reasons
 
 
-def damaged(folder: Path) -> str:
-    """What of a release is not as it was written, as a phrase after its name; empty where there is no release."""
+def damage_text(folder: Path) -> str:
+    """Return what of a release is damaged, as a phrase after its name; "" if nothing is, or there is no release."""
     release = load(folder)
     if release is None:
         return "its manifest is damaged" if os.path.lexists(folder / "manifest.json") else ""
@@ -172,63 +176,64 @@ def damaged(folder: Path) -> str:
 
 
 @dataclass(slots=True)
-class Gathered:
-    """The files of a release with their contents, what of artifacts is in them, and what is wrong, by template."""
+class RenderedFiles:
+    """The rendered files of a release; `uses` are digests of artifacts, `faults` are kept by template."""
 
     files: list[tuple[File, bytes]] = field(default_factory=list)
     uses: dict[str, str] = field(default_factory=dict)
     faults: dict[str, PkiError] = field(default_factory=dict)
 
 
-def gather(release_spec: ReleaseSpec, begin: Callable[[str], None], skipped: Collection[str] = ()) -> Gathered:
-    """Render every file of a release but the templates `skipped`; `begin` is told of each before it is rendered."""
-    gathered = Gathered()
+def render_files(
+    release_spec: ReleaseSpec, begin: Callable[[str], None], skipped: Collection[str] = ()
+) -> RenderedFiles:
+    """Render every file of a release except the templates in `skipped`; `begin` is called before each template."""
+    rendered = RenderedFiles()
     for managed in release_spec.selection.files:
         if managed.fault or managed.name in skipped:
             continue
         begin(managed.name)
         try:
-            gathered.files += _gather(release_spec, managed, gathered.uses)
+            rendered.files += _render_file(release_spec, managed, rendered.uses)
         except PkiError as fault:
-            gathered.faults[managed.name] = fault
-        except Exception as error:  # noqa: BLE001 - whatever is in one template stops it alone
-            gathered.faults[managed.name] = FaultsError.of([_named(managed, of_bug(error))])
-    return gathered
+            rendered.faults[managed.name] = fault
+        except Exception as error:  # noqa: BLE001 - a fault in one template must not stop the others
+            rendered.faults[managed.name] = FaultsError.of([_error_of_template(managed, of_bug(error))])
+    return rendered
 
 
-def _named(managed: ManagedFile, error: PkiError) -> PkiError:
+def _error_of_template(managed: ManagedFile, error: PkiError) -> PkiError:
     return PkiError(f"templates/{managed.name}: {error.message}", error.hint)
 
 
 def build(
     release_spec: ReleaseSpec,
     folder: Path,
-    render: Callable[[], Gathered],
+    render: Callable[[], RenderedFiles],
     faults_of: Callable[[str], list[Reason]] = lambda _: [],
 ) -> Outcome:
-    """Render every file of a release, check it as a whole, and write it with its manifest last.
+    """Render the files of a release, check it as a whole, and write it with its manifest last.
 
-    `faults_of` tells, by a full check, why the files of an artifact cannot be delivered.
-
-    Raises PkiError, with the old release as it was, that names all that is wrong with any file of it.
+    `faults_of` returns, after a full check, why the files of an artifact cannot be delivered. Raises PkiError with all
+    faults of all files; the old release stays then.
     """
     verb = Verb.UPDATED if (folder / "manifest.json").exists() else Verb.CREATED
-    gathered = render()
-    faults = [*release_spec.faults, *gathered.faults.values()]
-    for artifact in gathered.uses:
-        if found := faults_of(artifact):
-            text = f"{artifact} cannot be delivered: {joined(found)}"
-            faults.append(PkiError(text, "./run doit makes it again"))
+    rendered = render()
+    faults = [*release_spec.faults, *rendered.faults.values()]
+    for artifact in rendered.uses:
+        if reasons := faults_of(artifact):
+            text = f"{artifact} cannot be delivered: {joined(reasons)}"
+            faults.append(PkiError(text, "issue it again: ./run doit"))
     contents: dict[str, tuple[File, bytes]] = {}
     by_name = {managed.name: managed for managed in release_spec.selection.files}
-    for file, content in gathered.files:
+    for file, content in rendered.files:
         if file.path in contents:
-            place, other = by_name[file.managed].place("deploy-target"), contents[file.path][0].managed
-            faults.append(PkiError(f"{place}: {file.path} is claimed by templates/{other} too"))
+            header_place, other = by_name[file.managed].place("deploy-target"), contents[file.path][0].managed
+            faults.append(PkiError(f"{header_place}: {file.path} is already the target of templates/{other}"))
         contents[file.path] = (file, content)
     for path, (file, _) in contents.items():
         if any(str(parent) in contents for parent in PurePosixPath(path).parents):
-            faults.append(PkiError(f"templates/{file.managed}: {path} lies below another file's path"))
+            faults.append(PkiError(f"templates/{file.managed}: {path} is below the path of another file"))
     if faults:
         raise FaultsError.of(faults)
     copies = {file.below(folder / "files"): (content, int(file.mode, 8)) for file, content in contents.values()}
@@ -237,37 +242,37 @@ def build(
         release_spec.host,
         tuple(file for file, _ in contents.values()),
         _inputs(release_spec),
-        dict(sorted(gathered.uses.items())),
+        dict(sorted(rendered.uses.items())),
     )
     filesystem.write(folder / "manifest.json", release.manifest())
-    _sweep(folder / "files", {str(path) for path in copies})
+    _remove_other_files(folder / "files", {str(path) for path in copies})
     return Outcome(verb)
 
 
 # -- one managed file -------------------------------------------------------------------------------------------------
 
 
-def _gather(release_spec: ReleaseSpec, managed: ManagedFile, uses: dict[str, str]) -> list[tuple[File, bytes]]:
-    """What one managed file delivers to the host: one file, or one for each live generation of an authority."""
-    context = {**release_spec.context, "artifact": lambda name: _used(release_spec, managed, name, uses)}
+def _render_file(release_spec: ReleaseSpec, managed: ManagedFile, uses: dict[str, str]) -> list[tuple[File, bytes]]:
+    """Return what one managed file delivers: one file, or one for each live generation of an authority."""
+    context = {**release_spec.context, "artifact": lambda name: _artifact_text(release_spec, managed, name, uses)}
     templates = release_spec.templates
     if "deploy-artifact" not in managed.headers:
         content = templates.render(managed.name, context).encode()
         if not content.strip():
-            raise PkiError(f"templates/{managed.name}: renders to nothing for {release_spec.host}")
-        return [(_file(managed, release_spec, context, content), content)]
+            raise PkiError(f"templates/{managed.name}: renders to an empty file for {release_spec.host}")
+        return [(_file_of(managed, release_spec, context, content), content)]
     artifact = render_header(managed, "deploy-artifact", templates, context)
     if artifact in release_spec.waiting:
         return []
-    made = []
+    files = []
     for generation, path in _sources(release_spec, managed, artifact):
         content = _content(path, artifact)
         uses[artifact] = _digest_of([source for _, source in release_spec.sources(artifact)])
-        made.append((_file(managed, release_spec, {**context, "generation": generation}, content), content))
-    return made
+        files.append((_file_of(managed, release_spec, {**context, "generation": generation}, content), content))
+    return files
 
 
-def _file(managed: ManagedFile, release_spec: ReleaseSpec, context: Mapping[str, Any], content: bytes) -> File:
+def _file_of(managed: ManagedFile, release_spec: ReleaseSpec, context: Mapping[str, Any], content: bytes) -> File:
     def header(name: str) -> str:
         return render_header(managed, name, release_spec.templates, context)
 
@@ -284,17 +289,17 @@ def _file(managed: ManagedFile, release_spec: ReleaseSpec, context: Mapping[str,
         raise PkiError(f"{managed.place('deploy-mode')}: expected an octal mode such as 0644, got {mode!r}")
     if secret and int(mode, 8) & ~LOOSEST_SECRET:
         raise PkiError(
-            f"{managed.place('deploy-mode')}: {mode} would let others read a private key",
+            f"{managed.place('deploy-mode')}: {mode} lets other accounts read a private key",
             "use 0600, or 0640 at most",
         )
-    together, is_crl = (
+    set_folder, is_crl = (
         header("deploy-set"),
         ArtifactId.parse(managed.header("deploy-artifact")).kind in {"crl", "crl-pem"},
     )
-    if together and (is_crl or str(PurePosixPath(path).parent) != together):
+    if set_folder and (is_crl or str(PurePosixPath(path).parent) != set_folder):
         raise PkiError(
-            f"{managed.place('deploy-set')}: {'a CRL travels alone' if is_crl else f'{path} does not lie in {together}'}",
-            "a set is the folder of its targets, without a slash at its end",
+            f"{managed.place('deploy-set')}: {'a CRL cannot be part of a set' if is_crl else f'{path} is not in {set_folder}'}",
+            "write the folder of the targets, without a slash at the end",
         )
     return File(
         path=str(PurePosixPath(path)),
@@ -304,14 +309,14 @@ def _file(managed: ManagedFile, release_spec: ReleaseSpec, context: Mapping[str,
         managed=managed.name,
         validate=header("deploy-validate"),
         reload=header("deploy-reload"),
-        set=together,
+        set=set_folder,
         crl=is_crl,
         upstream=ArtifactId.parse(managed.header("deploy-artifact")).kind == upstreams.ARTIFACT,
     )
 
 
-def _used(release_spec: ReleaseSpec, managed: ManagedFile, name: str, uses: dict[str, str]) -> str:
-    """An artifact's content as text, inside a template: `{{ artifact("trust:roots") }}`."""
+def _artifact_text(release_spec: ReleaseSpec, managed: ManagedFile, name: str, uses: dict[str, str]) -> str:
+    """Return the content of an artifact as text, for `{{ artifact("trust:roots") }}` in a template."""
     paths = [path for _, path in _sources(release_spec, managed, name)]
     uses[name] = _digest_of(paths)
     try:
@@ -332,19 +337,19 @@ def _content(path: Path, artifact: str) -> bytes:
     if kind == upstreams.ARTIFACT:
         return upstreams.read_ca_certificates(content, str(path))
     if content is None:
-        raise PkiError(f"{artifact} is not there yet", "./run doit")
+        raise PkiError(f"{artifact} does not exist yet", "./run doit")
     if kind == "key-pkcs1" and (content := pkcs1_pem(content)) is None:
-        raise PkiError(f"{artifact}: the key that is there is no RSA key", "./run doit, which issues another one")
+        raise PkiError(f"{artifact}: the key is not an RSA key", "issue a new one: ./run doit")
     return content
 
 
 # -- digests ----------------------------------------------------------------------------------------------------------
 
 
-def _known(release_spec: ReleaseSpec) -> str:
-    """One text for all inputs: cheaper than their digests, for the daily look that finds nothing changed."""
+def _cache_key(release_spec: ReleaseSpec) -> str:
+    """Return one text for all inputs: cheaper to compute than their digests, for the run that finds nothing changed."""
     values = [
-        value.digest(section) if isinstance(value, Shared) else value
+        value.digest(section) if isinstance(value, SharedValue) else value
         for _, top, section in release_spec.selection.reads
         if (value := release_spec.context.get(top)) is not None
     ]
@@ -352,12 +357,12 @@ def _known(release_spec: ReleaseSpec) -> str:
 
 
 def _inputs(release_spec: ReleaseSpec) -> dict[str, str]:
-    """Digests of all that a release follows from, artifacts aside: templates, and the values that they read."""
+    """Return digests of all inputs except artifacts: the templates, and the values that they read."""
     inputs = dict(release_spec.selection.digests)
     for name, top, section in release_spec.selection.reads:
         if top in release_spec.context:
             value = release_spec.context[top]
-            inputs[name] = value.digest(section) if isinstance(value, Shared) else token(value)
+            inputs[name] = value.digest(section) if isinstance(value, SharedValue) else token(value)
     if release_spec.waiting:
         inputs["what waits for a ceremony"] = token(release_spec.waiting)
     return inputs
@@ -374,11 +379,11 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _sweep(folder: Path, kept: set[str]) -> None:
-    """Remove what a release no longer holds, and folders that this leaves empty."""
+def _remove_other_files(folder: Path, paths: set[str]) -> None:
+    """Remove files that a release no longer has, and folders that this leaves empty."""
     for root, folders, names in os.walk(folder, topdown=False):
         for name in names:
-            if f"{root}/{name}" not in kept:
+            if f"{root}/{name}" not in paths:
                 (Path(root) / name).unlink()
         for name in folders:
             if not any((Path(root) / name).iterdir()):

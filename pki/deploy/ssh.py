@@ -1,4 +1,4 @@
-"""How pki-apply is started on a host: the user's own OpenSSH client, and what it means when that fails."""
+"""Starting pki-apply on a host with the user's OpenSSH client, and the errors of ssh as messages."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from pki.deploy.host_output import STOPPED
 from pki.deploy.process import STANDARD, Limits
 
 PROGRAM = "/usr/local/sbin/pki-apply"
-CONNECT = 10  # seconds
-SHOWN = 120  # characters of what another program than pki-apply says
-# Whatever the user's own configuration says for the host, nothing of this machine is lent to it: no agent, no display,
-# no port. `-a -x` undo ForwardAgent and ForwardX11, which ClearAllForwardings does not.
-CLOSED = ("-a", "-x", "-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=no")
+CONNECT_TIMEOUT = 10  # seconds
+SHOWN = 120  # characters of another program's output that a message quotes
+# No host gets access to the agent, the display or a port of this machine, whatever the user's ssh configuration says.
+# `-a -x` undo ForwardAgent and ForwardX11, which ClearAllForwardings does not (ssh_config(5)).
+NO_FORWARDING = ("-a", "-x", "-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=no")
 
 BOOTSTRAP = "./run invoke deploy.bootstrap {host}"
 LOGIN = {
     "Cannot execute command-line and remote command": (
-        "the ssh configuration has a RemoteCommand for {name}, which would run in place of pki-apply",
-        "take RemoteCommand out of the part for that host: {asked} | grep -i remotecommand",
+        "the ssh configuration has a RemoteCommand for {name}, which would run instead of pki-apply",
+        "remove RemoteCommand for that host; to find it: {asked} | grep -i remotecommand",
     ),
     "Permission denied": (
-        "it does not let this key in",
+        "permission denied: the host does not accept the deployment key",
         BOOTSTRAP,
     ),
 }
 REMEDIES = {
     **LOGIN,
-    "not found": ("pki-apply is not there", BOOTSTRAP),
-    "No such file or directory": ("pki-apply is not there", BOOTSTRAP),
+    "not found": ("pki-apply is not installed", BOOTSTRAP),
+    "No such file or directory": ("pki-apply is not installed", BOOTSTRAP),
     **dict.fromkeys(
         ("a password is required", "is not allowed to execute", "is not in the sudoers file", "may not run sudo"),
-        ("its account may not start pki-apply by sudo", BOOTSTRAP),
+        ("sudo does not permit the account to run pki-apply", BOOTSTRAP),
     ),
     "you must have a tty to run sudo": (
-        "sudo wants a terminal there (requiretty), and deliveries have none",
+        "sudo requires a terminal (requiretty), which deliveries do not have",
         BOOTSTRAP,
     ),
 }
 
 
 SHELL_FILES = "~/.bashrc, ~/.profile, /etc/bash.bashrc or /etc/profile"
-NEXT_RUN = "the next run tries again"  # as a hint: nobody has to do anything
+NEXT_RUN = "the next run tries again"  # the hint where no action is required
 
 
 class UnreachableError(PkiError):
-    """A host that does not answer: nothing is wrong with what it should get. `last` is what ssh said last."""
+    """The host does not answer: its release is not at fault. `last` is the last line of ssh's output."""
 
     code = ErrorCode.UNREACHABLE
 
@@ -61,8 +61,11 @@ class UnreachableError(PkiError):
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How a host is reached; `name` is what ssh calls it, empty for this machine itself."""
+class Transport:
+    """How pki-apply is reached on a host; `name` is the ssh destination, "" for this machine itself.
+
+    `config` is a file for `ssh -F`, `identity` a private key file; "" and 0 leave the choice to the ssh configuration.
+    """
 
     host: str
     name: str = ""
@@ -75,36 +78,38 @@ class Way:
 
     @property
     def is_local(self) -> bool:
+        """Whether the host is this machine."""
         return not self.name
 
-    def ssh(self) -> tuple[str, ...]:
-        """The client with its options, up to and with the destination; the user's own configuration decides the rest."""
-        return ("ssh", *CLOSED, *self._options(CONNECT, ["-o", "IdentitiesOnly=yes"]), self.name)
+    def ssh_command(self) -> tuple[str, ...]:
+        """Return the ssh command up to the destination; the user's configuration decides what is not given."""
+        return ("ssh", *NO_FORWARDING, *self._options(CONNECT_TIMEOUT, ["-o", "IdentitiesOnly=yes"]), self.name)
 
     @property
     def account(self) -> str:
-        """Who is logged in as, in messages."""
+        """The account that is logged in to, for messages."""
         return self.user or ("this user" if self.is_local else "the deployment account")
 
     @property
-    def login(self) -> tuple[str, ...]:
-        """The command with which a person gets to the same host by the same name, address and port."""
+    def login_command(self) -> tuple[str, ...]:
+        """The command with which you log in to the same host with the same name, address and port."""
         options = ["-F", self.config] if self.config else []
         options += ["-o", f"HostName={self.address}"] if self.address else []
         options += ["-p", str(self.port)] if self.port else []
         options += ["-l", self.user] if self.user else []
         return ("ssh", *options, self.name)
 
-    def refused_key(self, complaint: str) -> tuple[str, str] | None:
-        """What is wrong with the key of the host, or of a jump host before it, and what to type; None where nothing is."""
+    def host_key_fault(self, complaint: str) -> tuple[str, str] | None:
+        """Return what is wrong with the key of the host or a jump host, and what to type; None if nothing is."""
         name = self.address or self.name
         known_as = f"[{name}]:{self.port}" if self.port and self.port != 22 else name
-        return host_keys.refused(self.login, known_as, complaint)
+        return host_keys.host_key_fault(self.login_command, known_as, complaint)
 
-    def tunnel(self, forwards: Mapping[str, str], seconds: int) -> tuple[str, ...]:
-        """The client that only forwards, from sockets here to `address:port` there, and prints a line once it does.
+    def tunnel_command(self, forwards: Mapping[str, str], seconds: int) -> tuple[str, ...]:
+        """Return the ssh command that only forwards, and prints a line once it does.
 
-        The keys of an agent will do, too: what deliveries are made with may start pki-apply there and nothing else.
+        `forwards` maps sockets of this machine to `address:port` on the other side. Keys of an agent are allowed here,
+        because the deployment key may start pki-apply and nothing else.
         """
         options = ["-a", "-x", "-N", "-o", "Tunnel=no", "-o", "ExitOnForwardFailure=yes"]
         options += ["-o", "ControlMaster=no", "-o", "ControlPath=none"]
@@ -112,9 +117,9 @@ class Way:
         options += [word for here, there in forwards.items() for word in ("-L", f"{here}:{there}")]
         return ("env", "SHELL=/bin/sh", "ssh", *self._options(seconds, []), *options, self.name)
 
-    def forwards(self) -> tuple[str, ...]:
-        """What asks ssh for its configuration of the tunnel, whose own forwarding could not be told from others."""
-        return ("ssh", "-G", *self._options(CONNECT, []), self.name)
+    def config_command(self) -> tuple[str, ...]:
+        """Return the command that prints ssh's configuration for the tunnel."""
+        return ("ssh", "-G", *self._options(CONNECT_TIMEOUT, []), self.name)
 
     def _options(self, seconds: int, only: Sequence[str]) -> list[str]:
         options = ["-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={seconds}"]
@@ -127,40 +132,40 @@ class Way:
         return options
 
     def command(self, *, as_root: bool) -> tuple[str, ...]:
-        """What starts pki-apply; where the key has a forced command, sshd starts that whatever is asked for."""
+        """Return the command that starts pki-apply; a forced command in authorized_keys replaces it."""
         if self.is_local:
             return (PROGRAM,) if as_root else ("sudo", "-n", PROGRAM)
         needs_sudo = self.user not in {"", "root"}
-        return (*self.ssh(), *(("sudo", "-n") if needs_sudo else ()), PROGRAM)
+        return (*self.ssh_command(), *(("sudo", "-n") if needs_sudo else ()), PROGRAM)
 
-    def failure(self, status: int, complaint: str) -> PkiError:
-        """What a connection that brought nothing means."""
-        if not self.is_local and (refused := self.refused_key(complaint)):
+    def connection_error(self, status: int, complaint: str) -> PkiError:
+        """Return the error for a connection that ended without an answer, from its exit status and error output."""
+        if not self.is_local and (refused := self.host_key_fault(complaint)):
             return PkiError(*refused)
-        for words, (what, remedy) in REMEDIES.items():
-            if words in complaint:
+        for pattern, (message, remedy) in REMEDIES.items():
+            if pattern in complaint:
                 code = ErrorCode.NEEDS_BOOTSTRAP if remedy is BOOTSTRAP else None
-                return PkiError(what.format(name=self.name), remedy.format(**self._names), code)
+                return PkiError(message.format(name=self.name), remedy.format(**self._placeholders), code)
         last = plain(complaint.splitlines()[-1]).strip() if complaint else f"exit status {status}"
         if status == 255 or not complaint:
             return UnreachableError(f"cannot be reached: {last}", NEXT_RUN, last)
         return PkiError(f"pki-apply failed: {last}", BOOTSTRAP.format(host=self.host), ErrorCode.NEEDS_BOOTSTRAP)
 
     @property
-    def _names(self) -> dict[str, str]:
+    def _placeholders(self) -> dict[str, str]:
         host = self.host
-        asked = shlex.join(("ssh", "-G", *self.login[1:]))
+        asked = shlex.join(("ssh", "-G", *self.login_command[1:]))
         return {"host": host, "name": self.name or host, "asked": asked}
 
-    def too_much(self, what: str) -> PkiError:
-        """What a host means that takes too long, or says too much; nothing waits for it any longer."""
+    def limit_error(self, what: str) -> PkiError:
+        """Return the error for a host that took too long or sent too much."""
         return PkiError(
             f"{STOPPED}{what}",
-            f"look at {self.host}; in pki.yaml, deploy.progress_timeout and deploy.host_timeout say how long a host may take",
+            f"check {self.host}; the limits are deploy.progress_timeout and deploy.host_timeout in pki.yaml",
         )
 
-    def not_greeted(self, line: str) -> PkiError:
-        """What another program than pki-apply said first: the shell of the account, as a rule."""
+    def greeting_error(self, line: str) -> PkiError:
+        """Return the error for output before pki-apply's greeting, usually from the account's login shell."""
         return PkiError(
             f"the login shell of {self.account} on {self.host} prints text before pki-apply starts: "
             f"'{plain(line, SHOWN)}'",
@@ -169,29 +174,33 @@ class Way:
             ErrorCode.NEEDS_BOOTSTRAP,
         )
 
-    def not_started(self, status: int, complaint: str) -> PkiError:
-        """What a connection means that ended before pki-apply said anything."""
+    def start_error(self, status: int, complaint: str) -> PkiError:
+        """Return the error for a connection that ended before pki-apply sent an answer."""
         if complaint or status == 255 or self.is_local:
-            return self.failure(status, complaint or "the connection was lost")
+            return self.connection_error(status, complaint or "the connection was lost")
         return PkiError(
             f"the login shell of {self.account} on {self.host} ended with {status} before pki-apply started",
-            f"on {self.host}, look for exit, exec or return in {SHELL_FILES} of that account, and at its shell in "
+            f"on {self.host}, look for exit, exec or return in {SHELL_FILES} of that account, and check its shell in "
             f"/etc/passwd; then: ./run invoke deploy.bootstrap {self.host}",
             ErrorCode.NEEDS_BOOTSTRAP,
         )
 
 
-def no_tunnel(way: Way, complaint: str) -> str:
-    """Why a jump host forwards nothing, as a phrase that reads well after its name."""
-    if refused := way.refused_key(complaint):
-        return refused[0]
+def tunnel_fault(transport: Transport, complaint: str) -> str:
+    """Return why a jump host forwards nothing, as a phrase after its name."""
+    if fault := transport.host_key_fault(complaint):
+        return fault[0]
     if "prohibited" in complaint:
-        return "it does not let this key forward there"
-    known = next((what for words, (what, _) in LOGIN.items() if words in complaint), "")
-    last = plain(complaint.splitlines()[-1]).strip() if complaint else f"{way.login[0]} ended without a word"
-    return known or f"it cannot be reached: {last.removeprefix('ssh: ')}"
+        return "it does not permit this key to forward ports"
+    login_fault = next((what for words, (what, _) in LOGIN.items() if words in complaint), "")
+    last = (
+        plain(complaint.splitlines()[-1]).strip()
+        if complaint
+        else f"{transport.login_command[0]} ended without a message"
+    )
+    return login_fault or f"it cannot be reached: {last.removeprefix('ssh: ')}"
 
 
-def identity_in(ca: Path) -> Path:
-    """The key of deployments, if `deploy.bootstrap` made one: an identity for nothing but pki-apply."""
+def deploy_key_path(ca: Path) -> Path:
+    """Return the path of the deployment key, which can start nothing but pki-apply."""
     return ca / "deploy" / "id_ed25519"

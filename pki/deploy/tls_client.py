@@ -1,6 +1,6 @@
-"""One connection to a service, as any client makes it: what is served there, and what comes back.
+"""One TLS connection to a service, as any client makes it: the certificate that is served, and the HTTP status.
 
-This module imports nothing of ours: Ansible carries it along.
+This module imports none of our modules: Ansible ships it.
 """
 
 from __future__ import annotations
@@ -17,25 +17,30 @@ from pathlib import Path
 from typing import NamedTuple
 
 TIMEOUT = 5.0  # seconds for one handshake or answer
-NO_ENTRY = {400, 403, 495, 496}  # nginx says it within TLS
-NO_UPSTREAM = {502, 503, 504}  # the proxy answers, what is behind it does not (RFC 9110 §15.6)
-ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "HANDSHAKE_FAILURE")  # those that are about who asks
+NO_ENTRY = {400, 403, 495, 496}  # a refused client certificate; nginx answers 400 within TLS
+NO_UPSTREAM = {502, 503, 504}  # the proxy answers, its upstream does not (RFC 9110 §15.6)
+ALERTS = (
+    "CERTIFICATE",
+    "UNKNOWN_CA",
+    "ACCESS_DENIED",
+    "HANDSHAKE_FAILURE",
+)  # about the client's certificate (RFC 8446 §6.2)
 
 
-class NotVerified(Exception):  # noqa: N818 - a finding, caught within this room
-    """What was seen, as a phrase that reads well after the service's name."""
+class NotVerified(Exception):  # noqa: N818 - a finding that callers always catch
+    """A service that does not behave as deployed: how, as a phrase after its name."""
 
 
-class Unreached(Exception):  # noqa: N818 - no fault of ours either
-    """A service that could not be asked: why, as a phrase that reads well after its name. It proves nothing."""
+class Unreached(Exception):  # noqa: N818 - a finding that callers always catch
+    """A service that could not be asked, which proves nothing: why, as a phrase after its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One service as it is reached: `name` is in the handshake and the certificate, `access` is tls or mtls.
+    """A service as clients reach it; `name` is the SNI and the name in its certificate, `access` is tls or mtls.
 
-    `revokes` says whether its proxy can refuse what a CRL lists. `tunnel` is a socket of this machine that leads there,
-    empty where address and port are reached from here.
+    `revokes` is whether its proxy can refuse revoked certificates. `tunnel` is a Unix socket that leads to it, ""
+    where address and port are reached directly.
     """
 
     service: str
@@ -49,54 +54,55 @@ class Endpoint:
 
 @dataclass
 class Prober:
-    """What looks: `roots` is the file with the roots, the others are those with the test identities' keys."""
+    """The clients of a verification; `roots` is a PEM file, `probe` and `canary` are PEM files with key and certificate."""
 
     roots: Path
     probe: Path | None
     canary: Path | None = None
 
     @cached_property
-    def bare(self) -> ssl.SSLContext:
-        return client(self.roots)
+    def without_certificate(self) -> ssl.SSLContext:
+        """A client without a certificate."""
+        return client_context(self.roots)
 
     @cached_property
-    def known(self) -> ssl.SSLContext:
-        """As somebody with a client certificate of the project."""
-        return client(self.roots, self.probe)
+    def as_probe(self) -> ssl.SSLContext:
+        """A client with the probe's certificate."""
+        return client_context(self.roots, self.probe)
 
     @cached_property
-    def revoked(self) -> ssl.SSLContext:
-        """As the canary."""
-        return client(self.roots, self.canary)
+    def as_canary(self) -> ssl.SSLContext:
+        """A client with the certificate of the canary, which is revoked."""
+        return client_context(self.roots, self.canary)
 
     @cached_property
-    def blind(self) -> ssl.SSLContext:
-        """As one who takes whatever is served."""
-        return _trusting(self.probe)
+    def unverified(self) -> ssl.SSLContext:
+        """A client with the probe's certificate that accepts any server certificate."""
+        return _unverified_context(self.probe)
 
     @cached_property
-    def old(self) -> ssl.SSLContext:
-        """The same, as one who speaks nothing newer than TLS 1.1."""
-        context = _trusting(self.probe)
-        context.set_ciphers("ALL:@SECLEVEL=0")  # OpenSSL 3 has none for them otherwise
+    def legacy_tls(self) -> ssl.SSLContext:
+        """A client that accepts any server certificate and speaks at most TLS 1.1."""
+        context = _unverified_context(self.probe)
+        context.set_ciphers("ALL:@SECLEVEL=0")  # OpenSSL 3 allows TLS 1.1 only at this level
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
         return context
 
-    def open(self) -> None:
-        """Make every context now, for threads that are to share them. Raises OSError that names the file."""
+    def load_contexts(self) -> None:
+        """Create every context now, for use by threads. Raises OSError with the file's name."""
         for path in (self.roots, self.probe, self.canary):
             if path and path.exists() and not path.is_file():
-                raise OSError(errno.EINVAL, "is no file", str(path))  # to open a pipe would wait
+                raise OSError(errno.EINVAL, "is not a file", str(path))  # opening a pipe would block
             if path:
                 path.open("rb").close()
-        for _ in (self.bare, self.known, self.revoked, self.blind, self.old):
+        for _ in (self.without_certificate, self.as_probe, self.as_canary, self.unverified, self.legacy_tls):
             pass
 
 
 class Answer(NamedTuple):
-    """What a small request brought: its status, the certificate that was served (DER), the version, the session."""
+    """The answer to a small request: status, served certificate (DER), TLS version, session."""
 
     status: int
     certificate: bytes
@@ -105,6 +111,7 @@ class Answer(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
+        """Return the SHA-256 of a certificate (DER) in hexadecimal."""
         return fingerprint(self.certificate)
 
 
@@ -113,15 +120,15 @@ def fingerprint(certificate: bytes) -> str:
     return hashlib.sha256(certificate).hexdigest()
 
 
-def client(roots: Path, identity: Path | None = None) -> ssl.SSLContext:
-    """A client that verifies names and chains, and has the key and certificate of a file."""
+def client_context(roots: Path, identity: Path | None = None) -> ssl.SSLContext:
+    """Return a client that verifies names and chains, with the key and certificate of a PEM file."""
     context = ssl.create_default_context(cafile=str(roots))
     if identity:
         context.load_cert_chain(identity)
     return context
 
 
-def _trusting(identity: Path | None) -> ssl.SSLContext:
+def _unverified_context(identity: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if identity:
@@ -129,73 +136,75 @@ def _trusting(identity: Path | None) -> ssl.SSLContext:
     return context
 
 
-def reachable(endpoint: Endpoint) -> bool:
-    """Whether anything answers there, from here."""
+def is_reachable(endpoint: Endpoint) -> bool:
+    """Return whether something accepts connections at an endpoint."""
     try:
-        with _plain(endpoint):
+        with _connect_tcp(endpoint):
             return True
     except OSError:
         return False
 
 
-def served(endpoint: Endpoint, context: ssl.SSLContext) -> tuple[bytes, str]:
-    """The certificate (DER) that a fresh handshake gets, and its version. Raises OSError."""
-    with _connect(endpoint, context) as connection:
+def fetch_certificate(endpoint: Endpoint, context: ssl.SSLContext) -> tuple[bytes, str]:
+    """Return the certificate (DER) and TLS version of a new handshake. Raises OSError."""
+    with _connect_tls(endpoint, context) as connection:
         return connection.getpeercert(binary_form=True) or b"", connection.version() or ""
 
 
-def ask(endpoint: Endpoint, context: ssl.SSLContext, host: str = "", ticket: ssl.SSLSession | None = None) -> Answer:
-    """What a small request brings, for another `host` than the endpoint's name perhaps.
+def request(
+    endpoint: Endpoint, context: ssl.SSLContext, host: str = "", ticket: ssl.SSLSession | None = None
+) -> Answer:
+    """Send a small request and return the answer; `host` is sent as Host instead of the endpoint's name.
 
-    Raises OSError, and Unproven when the answer is none of HTTP.
+    Raises OSError, and NotVerified when the answer is not HTTP.
     """
     port = "" if endpoint.port == 443 else f":{endpoint.port}"
-    with _connect(endpoint, context, ticket) as connection:
+    with _connect_tls(endpoint, context, ticket) as connection:
         certificate, version = connection.getpeercert(binary_form=True) or b"", connection.version() or ""
-        with suppress(ConnectionError, ssl.SSLEOFError):  # a server that hangs up says first why
+        with suppress(ConnectionError, ssl.SSLEOFError):  # a server that closes the connection sends its answer first
             connection.sendall(
                 f"GET / HTTP/1.1\r\nHost: {host or endpoint.name}{port}\r\n"
                 "User-Agent: doit-pki\r\nConnection: close\r\n\r\n".encode()
             )
-        first = connection.recv(64)
-        given = connection.session
-    parts = first.split(b" ", 2)
-    if not first.startswith(b"HTTP/1.") or len(parts) < 2 or not parts[1][:3].isdigit():
+        start = connection.recv(64)
+        new_session = connection.session
+    parts = start.split(b" ", 2)
+    if not start.startswith(b"HTTP/1.") or len(parts) < 2 or not parts[1][:3].isdigit():
         raise NotVerified("does not answer as an HTTP server")
-    session = given if given and (given.has_ticket or given.id) else None
+    session = new_session if new_session and (new_session.has_ticket or new_session.id) else None
     return Answer(int(parts[1][:3]), certificate, version, session)
 
 
-def outdated(endpoint: Endpoint, prober: Prober) -> str:
-    """The version that is spoken with who knows none newer than TLS 1.1; empty when that is refused, as it should be."""
+def legacy_version(endpoint: Endpoint, prober: Prober) -> str:
+    """Return the TLS version that a service speaks with a client of at most TLS 1.1; "" if it refuses, as it should."""
     try:
-        return served(endpoint, prober.old)[1]
+        return fetch_certificate(endpoint, prober.legacy_tls)[1]
     except OSError:
         return ""
 
 
-def ask_or_broken(endpoint: Endpoint, context: ssl.SSLContext, host: str = "") -> int:
-    """The status of an answer, 0 when the server broke the connection off once it was there. Raises OSError."""
+def request_status(endpoint: Endpoint, context: ssl.SSLContext, host: str = "") -> int:
+    """Return the status of an answer, 0 if the server closed an established connection. Raises OSError."""
     try:
-        return ask(endpoint, context, host).status
+        return request(endpoint, context, host).status
     except (TimeoutError, ConnectionRefusedError):
         raise
     except (ssl.SSLError, ConnectionError, NotVerified):
         return 0
 
 
-def words(error: OSError) -> str:
-    """What an error says, without its number and the place in a program where it came up."""
+def error_text(error: OSError) -> str:
+    """Return the message of an error without its number and source location."""
     return "timed out" if isinstance(error, TimeoutError) else str(error.strerror or error)
 
 
 def is_refusal(error: ssl.SSLError) -> bool:
-    """Whether a TLS alert is about the certificate of who asks."""
+    """Return whether a TLS alert is about the client's certificate."""
     alert = error.reason or ""  # OpenSSL's own name for it: TLSV13_ALERT_CERTIFICATE_REQUIRED
     return "ALERT" in alert and any(word in alert for word in ALERTS)
 
 
-def _plain(endpoint: Endpoint) -> socket.socket:
+def _connect_tcp(endpoint: Endpoint) -> socket.socket:
     if not endpoint.tunnel:
         return socket.create_connection((endpoint.address, endpoint.port), TIMEOUT)
     connection = socket.socket(socket.AF_UNIX)
@@ -208,10 +217,10 @@ def _plain(endpoint: Endpoint) -> socket.socket:
     return connection
 
 
-def _connect(endpoint: Endpoint, context: ssl.SSLContext, ticket: ssl.SSLSession | None = None) -> ssl.SSLSocket:
-    plain = _plain(endpoint)
+def _connect_tls(endpoint: Endpoint, context: ssl.SSLContext, ticket: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+    connection = _connect_tcp(endpoint)
     try:
-        return context.wrap_socket(plain, server_hostname=endpoint.name, session=ticket)
+        return context.wrap_socket(connection, server_hostname=endpoint.name, session=ticket)
     except BaseException:
-        plain.close()
+        connection.close()
         raise

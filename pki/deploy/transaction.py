@@ -1,4 +1,4 @@
-"""A host brought up to its release in one contact: looked at, changed, verified, or put back."""
+"""One contact that brings a host to its release: inspect, change, verify, keep or roll back."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from pki.common.remedies import Place, Remedy, at
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import PROBE
 from pki.deploy import drift, host_clocks, host_output, installed_crls, preflight, verification
-from pki.deploy.installed_crls import InPlace
+from pki.deploy.installed_crls import InstalledCrl
 from pki.deploy.payload import Payload
 from pki.deploy.preflight import Findings, Trust
-from pki.deploy.protocol import HostRefusal, Row, Seen, ServiceRefusal, Session, rows_of
-from pki.deploy.receipt import Receipt, instant, moment, taken
-from pki.deploy.ssh import Way
+from pki.deploy.protocol import FileState, HostRefusal, Row, ServiceRefusal, Session, manifest_rows
+from pki.deploy.receipt import Receipt, file_record, instant, moment
+from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint, Prober, fingerprint
 from pki.deploy.verification import Expectation, Verification
 
-MOST_LINKS = 20  # that are named one by one
+MAX_LINKS = 20  # that a reason names one by one
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a release goes, and who looks whether it arrived.
+    """Where a release goes, and how its services are verified.
 
-    `canary` is the serial number of the certificate that is revoked on purpose, 0 where there is none. `turn` is held
-    while the host changes: those of one group never do at the same time. `transport` is what the receipt says of the
-    way, where the way itself does not.
+    `canary` is the serial number of the certificate that is revoked on purpose, 0 if there is none. `group_lock` is
+    held while the host changes: hosts of one group never change at the same time. `transport_name` is the transport in
+    the receipt where it is not that of `transport` (Ansible).
     """
 
-    way: Way
+    transport: Transport
     endpoints: tuple[Endpoint, ...]
     trust: Trust
     prober: Prober
     as_root: bool
     canary: int = 0
     group: str = ""
-    transport: str = ""
-    turn: AbstractContextManager[None] = field(default_factory=nullcontext)
+    transport_name: str = ""
+    group_lock: AbstractContextManager[None] = field(default_factory=nullcontext)
 
 
 @dataclass(frozen=True, slots=True)
 class HostOutcome:
-    """What became of a host: its new receipt, and what was done there, one phrase each; none when nothing had to be.
+    """The outcome for a host: its new receipt, and what was done there; empty if nothing had to be done.
 
-    `drift` is what was not there as it had been deployed before; `writable` are folders that others can write there.
+    `drift` is what differed from the previous deployment; `writable` are folders that other users can write.
     """
 
     receipt: Receipt
@@ -59,18 +59,19 @@ class HostOutcome:
     drift: tuple[Reason, ...] = ()
     writable: tuple[Reason, ...] = ()
 
-    def with_others(self, others: Sequence[Mapping[str, str]]) -> HostOutcome:
-        """The same with files on the receipt that the host had from us before: the next change takes them away."""
-        known = {file["path"] for file in self.receipt.files}
-        more = [{**one, "sha256": "0"} for one in others if one["path"] not in known]
+    def with_surplus(self, surplus: Sequence[Mapping[str, str]]) -> HostOutcome:
+        """Return the same outcome with files of earlier releases on the receipt, so that the next change removes them."""
+        paths = {file["path"] for file in self.receipt.files}
+        more = [{**file, "sha256": "0"} for file in surplus if file["path"] not in paths]
         return replace(self, receipt=replace(self.receipt, files=(*self.receipt.files, *more)))
 
 
 class Change:
-    """One release on its way to one host; that of a `held` host may lack services that were added since.
+    """One release on its way to one host.
 
-    `previous` is what the host took by our own memory; where that is lost, `others` is what the host says itself.
-    Where the release `is_part` of what the host is to have, its other files stay, and the receipt names them.
+    `previous` is the receipt of what the host took; where it is lost, `surplus` is the host's own list of files. A
+    `pinned` host may lack services that pki.yaml added since. With `is_part`, the payload is only a part of what the
+    host has: its other files stay, and the receipt lists them.
     """
 
     def __init__(
@@ -80,118 +81,122 @@ class Change:
         previous: Receipt | None,
         now: datetime,
         *,
-        held: bool = False,
+        pinned: bool = False,
         recall: Callable[[str], bytes | None] = lambda _: None,
-        others: Sequence[Mapping[str, str]] | None = None,
+        surplus: Sequence[Mapping[str, str]] | None = None,
         is_part: bool = False,
     ) -> None:
-        self.to = destination
+        self.destination = destination
         self.payload = payload
-        self._held = held
+        self._pinned = pinned
         self._recall = recall
         self._is_part = is_part
         self._previous = previous
         self._now = now
         kept = {file.path for file in payload.release.files}
-        self._others = others
+        self._surplus = surplus
         before = previous.held if previous else {}
         self._held_back = {one.path: one.sha256 for one in payload.release.files if before.get(one.path) == one.sha256}
-        gone = [file for file in (previous.files if previous else others or ()) if file["path"] not in kept]
-        self.rows = rows_of(payload, gone)
+        gone = [file for file in (previous.files if previous else surplus or ()) if file["path"] not in kept]
+        self.rows = manifest_rows(payload, gone)
         self._started = time.monotonic()
 
     @property
     def files(self) -> tuple[Mapping[str, str], ...]:
-        return tuple(taken(file) for file in self.payload.release.files if file.path not in self._held_back)
+        """The files of the release as the receipt lists them, without those that the host holds back."""
+        return tuple(file_record(file) for file in self.payload.release.files if file.path not in self._held_back)
 
-    def without_held(self, seen: Sequence[Seen]) -> list[Seen]:
-        """What differs on the host and can be placed; files that it holds back are noted, and left out."""
-        self._held_back = {one.row.file.path: one.row.file.sha256 for one in seen if one.state == "held"}
-        return [one for one in seen if one.state not in {"same", "held"}]
+    def without_held_back(self, states: Sequence[FileState]) -> list[FileState]:
+        """Return the files that differ on the host and can be placed. Notes the files that the host holds back."""
+        self._held_back = {state.row.file.path: state.row.file.sha256 for state in states if state.state == "held"}
+        return [state for state in states if state.state not in {"same", "held"}]
 
     @property
-    def _is_known_sound(self) -> bool:
-        """Whether this very release was looked at when it was delivered, and nothing in it can have ended since then.
+    def _is_checked(self) -> bool:
+        """Whether this very release was checked when it was delivered, and nothing in it has expired since.
 
-        A revoked certificate leaves the release of a host, unless that is held.
+        A revoked certificate leaves the release of a host, unless the host is pinned.
         """
-        before = self._previous
-        if self._held or before is None or not self.is_known:
+        previous = self._previous
+        if self._pinned or previous is None or not self.is_already_deployed:
             return False
-        return not before.ends or self._now < moment(before.ends)
+        return not previous.ends or self._now < moment(previous.ends)
 
     def session(self) -> Session:
-        return Session(self.to.way, self.rows, as_root=self.to.as_root)
+        """Return a dialogue with the host, to be opened with `with`."""
+        return Session(self.destination.transport, self.rows, as_root=self.destination.as_root)
 
     def check(self, delivered: Payload | None) -> Findings:
-        """Look at the release before it leaves; `delivered` is what the host has by our own memory."""
-        names = [] if self._held else [endpoint.name for endpoint in self.to.endpoints]
-        findings = preflight.look(self.payload, self.to.trust, names, self._now)
+        """Check the release before it leaves; `delivered` is what the host has by our own records. Raises PkiError."""
+        names = [] if self._pinned else [endpoint.name for endpoint in self.destination.endpoints]
+        findings = preflight.check_release(self.payload, self.destination.trust, names, self._now)
         if delivered:
-            installed_crls.guard(
-                self.payload, installed_crls.remembered(delivered, self.payload), self.to.trust, self._now
+            installed_crls.check_no_regression(
+                self.payload, installed_crls.delivered_crls(delivered, self.payload), self.destination.trust, self._now
             )
         return findings
 
-    def guard(self, session: Session, seen: Sequence[Seen], delivered: Payload | None) -> list[Reason]:
-        """Hold the release against the CRLs on the host that are not the ones delivered last, as `inplace.guard` does.
+    def guard(self, session: Session, states: Sequence[FileState], delivered: Payload | None) -> list[Reason]:
+        """Raise PkiError when the release would replace a CRL on the host by an older one; returns foreign CRLs.
 
-        A CRL is from the future only if the host's own clock says so, too: ours may be behind.
+        A CRL is from the future only if the host's own clock agrees: ours may be behind.
         """
-        now = max(self._now, host_clocks.date_of(session.hello) or self._now)
+        now = max(self._now, host_clocks.answer_date(session.greeting) or self._now)
         if delivered and now > self._now:
-            installed_crls.guard(self.payload, installed_crls.remembered(delivered, self.payload), self.to.trust, now)
-        known = {file.sha256 for file in delivered.release.files} if delivered else set()
-        other = [one for one in seen if one.sha256 not in {one.row.file.sha256, *known}]
-        found = installed_crls.on_host(session, other, self.payload, self._recall)
-        return installed_crls.guard(self.payload, found, self.to.trust, now)
+            installed_crls.check_no_regression(
+                self.payload, installed_crls.delivered_crls(delivered, self.payload), self.destination.trust, now
+            )
+        delivered_digests = {file.sha256 for file in delivered.release.files} if delivered else set()
+        changed = [one for one in states if one.sha256 not in {one.row.file.sha256, *delivered_digests}]
+        installed = installed_crls.read_from_session(session, changed, self.payload, self._recall)
+        return installed_crls.check_no_regression(self.payload, installed, self.destination.trust, now)
 
-    def bring(self, delivered: Payload | None) -> HostOutcome:
+    def deliver(self, delivered: Payload | None) -> HostOutcome:
         """Make the host hold the release, or leave it as it was; `delivered` as for `check`.
 
-        Raises PkiError: UnreachableError when there was no contact, HostRefusal with the words of the host or the
-        proof when it had to be put back.
+        Raises PkiError: UnreachableError when there was no contact, HostRefusal when the host refused the change or it
+        was rolled back.
         """
-        findings = None if self._is_known_sound else self.check(delivered)
+        findings = None if self._is_checked else self.check(delivered)
         with self.session() as session:
-            seen = self.without_held(session.look())
-            if session.others and self.asks_for_others and not self._is_part:
+            states = self.without_held_back(session.inspect())
+            if session.surplus and self.needs_surplus_list and not self._is_part:
                 session.end()
-                return self._with(session.others).bring(delivered)
-            if seen or session.stuck or not self.is_known:
+                return self._with_surplus(session.surplus).deliver(delivered)
+            if states or session.stuck or not self.is_already_deployed:
                 findings = findings or self.check(delivered)
-                foreign = self.guard(session, seen, delivered)
-                waits = time.monotonic()
-                with self.to.turn:
-                    session.allow(time.monotonic() - waits)
-                    verifications = self._change(session, seen, findings)
+                foreign = self.guard(session, states, delivered)
+                started_waiting = time.monotonic()
+                with self.destination.group_lock:
+                    session.extend_deadline(time.monotonic() - started_waiting)
+                    verifications = self._change(session, states, findings)
                 session.end()
-                outcome = self.outcome(findings, seen, verifications)
-                if self._is_part and self.asks_for_others:
-                    outcome = outcome.with_others(session.others)
+                outcome = self.outcome(findings, states, verifications)
+                if self._is_part and self.needs_surplus_list:
+                    outcome = outcome.with_surplus(session.surplus)
                 return replace(outcome, done=(*outcome.done, *foreign), writable=session.writable)
             session.end()
-        return replace(self._look_at_services(findings, delivered), writable=session.writable)
+        return replace(self._check_services(findings, delivered), writable=session.writable)
 
-    def _with(self, others: Sequence[Mapping[str, str]]) -> Change:
-        """The same where the host itself has told which files it had from us: no receipt here says so."""
-        to, payload = self.to, self.payload
-        return Change(to, payload, None, self._now, held=self._held, recall=self._recall, others=others)
+    def _with_surplus(self, surplus: Sequence[Mapping[str, str]]) -> Change:
+        """Return the same change where no receipt is left, with the host's own list of files."""
+        destination, payload = self.destination, self.payload
+        return Change(destination, payload, None, self._now, pinned=self._pinned, recall=self._recall, surplus=surplus)
 
-    def _look_at_services(self, findings: Findings | None, delivered: Payload | None) -> HostOutcome:
-        """Look whether a host that holds its release already serves what it holds."""
-        to = self.to
-        if not to.endpoints:
-            return self._seen_again(None)
-        verifications = verification.judge(
-            to.endpoints, self.expectations(findings or self.check(delivered)), None, to.prober
+    def _check_services(self, findings: Findings | None, delivered: Payload | None) -> HostOutcome:
+        """Verify the services of a host that holds its release already."""
+        destination = self.destination
+        if not destination.endpoints:
+            return self._unchanged_outcome(None)
+        verifications = verification.verify_services(
+            destination.endpoints, self.expectations(findings or self.check(delivered)), None, destination.prober
         )
-        if what := verification.wrong(verifications):
-            raise ServiceRefusal(what, self.remedy, verification.refuted(verifications))
-        return self._seen_again(verifications)
+        if failure := verification.failure_text(verifications):
+            raise ServiceRefusal(failure, self.remedy, verification.failed_services(verifications))
+        return self._unchanged_outcome(verifications)
 
-    def _seen_again(self, verifications: Mapping[str, Verification] | None) -> HostOutcome:
-        """The receipt stays as it was, but for what is seen of the services, where that changed."""
+    def _unchanged_outcome(self, verifications: Mapping[str, Verification] | None) -> HostOutcome:
+        """Return the outcome for an unchanged host: its receipt, with the new verification where that changed."""
         assert self._previous is not None
         before = self._previous.verification or {}
         if verifications is None or verifications == before:
@@ -205,56 +210,58 @@ class Change:
 
     @property
     def remedy(self) -> Remedy:
-        """What to type where the files are right and a service is not: the reloads, then a look."""
+        """What to type where the files are right and a service is not: the reload commands, then a check."""
         host = self.payload.release.host
         reloads = dict.fromkeys(file.reload for file in self.payload.release.files if file.reload)
-        again = f"./run doit {ArtifactId('deploy', host)}"  # without this project's folder: Ansible runs elsewhere
-        return at(Place.HOST, "; ".join(reloads) or "look at its proxy", host, after=f"; then: {again}")
+        check = (
+            f"./run doit {ArtifactId('deploy', host)}"  # without the project's path: Ansible may run on another machine
+        )
+        return at(Place.HOST, "; ".join(reloads) or "check its proxy", host, after=f"; then: {check}")
 
-    def may_go(self, sent: Iterable[InPlace]) -> list[str]:
-        """SHA-256 of all CRL files in whose place this release may go: its own, and those of some that were `sent`."""
+    def replaceable_crls(self, sent: Iterable[InstalledCrl]) -> list[str]:
+        """Return the SHA-256 of all CRL files that this release may replace: its own, and some of those `sent` before."""
         own = [file.sha256 for file in self.payload.release.files if file.crl]
-        return sorted({*own, *installed_crls.may_go(self.payload, sent, self.to.trust, self._now)})
+        return sorted({*own, *installed_crls.replaceable(self.payload, sent, self.destination.trust, self._now)})
 
     @property
-    def is_known(self) -> bool:
-        """Whether the host took these very files before."""
-        before = self._previous
-        return before is not None and (before.files, dict(before.held)) == (self.files, self._held_back)
+    def is_already_deployed(self) -> bool:
+        """Whether the host took exactly these files with the previous delivery."""
+        previous = self._previous
+        return previous is not None and (previous.files, dict(previous.held)) == (self.files, self._held_back)
 
     def outcome(
-        self, findings: Findings, seen: Sequence[Seen], verifications: Mapping[str, Verification] | None
+        self, findings: Findings, states: Sequence[FileState], verifications: Mapping[str, Verification] | None
     ) -> HostOutcome:
-        """What became of a host that had these files otherwise; where there were none, its receipt stays."""
-        if self.is_known and not seen:
-            return self._seen_again(verifications)
-        done = (*_summary(seen), *self._told_of_held())
-        return HostOutcome(self._receipt(findings, verifications), done, drift.of(seen, self._previous))
+        """Return the outcome for a host on which `states` differed; its receipt stays when nothing did."""
+        if self.is_already_deployed and not states:
+            return self._unchanged_outcome(verifications)
+        done = (*_done_reasons(states), *self._held_back_reasons())
+        return HostOutcome(self._receipt(findings, verifications), done, drift.drift_reasons(states, self._previous))
 
     @property
-    def asks_for_others(self) -> bool:
-        """Whether nobody knows which files the host had from here, besides the host itself."""
-        return self._previous is None and self._others is None
+    def needs_surplus_list(self) -> bool:
+        """Whether only the host itself knows which files it has from earlier releases."""
+        return self._previous is None and self._surplus is None
 
-    def _change(self, session: Session, seen: Sequence[Seen], findings: Findings) -> Mapping[str, Verification]:
-        """Place what differs, CRLs first, and look at the services. Raises HostRefusal."""
-        crls = [one.row for one in seen if one.row.file.crl and not one.row.gone]
-        others = [one.row for one in seen if one.row not in crls]
+    def _change(self, session: Session, states: Sequence[FileState], findings: Findings) -> Mapping[str, Verification]:
+        """Place what differs, CRLs first, and verify the services. Raises HostRefusal."""
+        crls = [state.row for state in states if state.row.file.crl and not state.row.gone]
+        other_rows = [state.row for state in states if state.row not in crls]
         refusal = self._settle(session, crls)
         if session.stuck:
-            what, commands = host_output.stuck_on(session.stuck)
+            files, commands = host_output.stuck_files(session.stuck)
             raise HostRefusal(
-                f"an earlier change cannot be undone: {what}; until then only CRLs are delivered", commands
+                f"an earlier change cannot be undone: {files}; until then only CRLs are delivered", commands
             )
-        if refusal and not others:
+        if refusal and not other_rows:
             raise refusal
-        verifications = self._replace(session, others, findings)
-        if refusal and (again := self._settle(session, crls)):
-            raise again
+        verifications = self._replace(session, other_rows, findings)
+        if refusal and (second_refusal := self._settle(session, crls)):
+            raise second_refusal
         return verifications
 
     def _settle(self, session: Session, rows: Sequence[Row]) -> HostRefusal | None:
-        """CRLs go first, on their own, and stay; a service that does not take them may need the other files to be fixed."""
+        """Place CRLs, which stay. Returns a refusal: a service may reject them until the other files are fixed."""
         try:
             if rows:
                 session.place(rows, self.payload, settle=True)
@@ -263,25 +270,31 @@ class Change:
         return None
 
     def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, Verification]:
-        to = self.to
-        before = verification.look_before(to.endpoints, to.prober)
+        """Place the other files and verify the services; rolls back when one fails."""
+        destination = self.destination
+        before = verification.check_before(destination.endpoints, destination.prober)
         if rows:
             session.place(rows, self.payload)
-        verifications = verification.judge(to.endpoints, self.expectations(findings), before, to.prober)
-        if what := verification.wrong(verifications):
+        verifications = verification.verify_services(
+            destination.endpoints, self.expectations(findings), before, destination.prober
+        )
+        if failure := verification.failure_text(verifications):
             if rows:
                 session.undo()
-            after = "the previous files were put back" if rows else self.remedy
-            raise ServiceRefusal(what, after, verification.refuted(verifications))
+            after = "rolled back" if rows else self.remedy
+            raise ServiceRefusal(failure, after, verification.failed_services(verifications))
         if rows:
             session.keep()
         return verifications
 
     def expectations(self, findings: Findings) -> dict[str, Expectation]:
-        """What each service is to serve, and what its proxy makes of the test identities, by the service's name."""
-        return expectations(self.payload, findings, self.to.endpoints, self.to.canary)
+        """Return what a release promises for some endpoints, by name; `findings` are those of the release.
 
-    def _told_of_held(self) -> Iterator[Reason]:
+        A configuration that names the probe promises to answer it itself.
+        """
+        return expectations(self.payload, findings, self.destination.endpoints, self.destination.canary)
+
+    def _held_back_reasons(self) -> Iterator[Reason]:
         for path in self._held_back:
             yield Why.HELD_BACK(file=path, host=self.payload.release.host)
 
@@ -290,12 +303,12 @@ class Change:
             host=self.payload.release.host,
             release=self.payload.release.digest,
             delivered_at=instant(self._now),
-            transport=self.to.transport or ("local" if self.to.way.is_local else "ssh"),
+            transport=self.destination.transport_name or ("local" if self.destination.transport.is_local else "ssh"),
             files=self.files,
             verification=verifications,
             ends=instant(findings.ends) if findings.ends else "",
             seconds=round(time.monotonic() - self._started, 3),
-            roots=preflight.roots(self.payload, self.to.trust),
+            roots=preflight.root_subjects(self.payload, self.destination.trust),
             held=self._held_back,
         )
 
@@ -317,15 +330,15 @@ def expectations(
     }
 
 
-def _summary(seen: Sequence[Seen]) -> list[Reason]:
-    """What was done, file by file as long as that can be taken in at a glance; links that became files in any case."""
-    links = [one.reason for one in seen if one.state == "link"]
-    reasons = [one.reason for one in seen if one.state != "link"]
-    if len(links) > MOST_LINKS:
-        links[MOST_LINKS:] = [Why.MORE_LINKS(count=len(links) - MOST_LINKS)]
+def _done_reasons(states: Sequence[FileState]) -> list[Reason]:
+    """Return what was done: a few files by name, the others counted; replaced links are always named."""
+    links = [state.reason for state in states if state.state == "link"]
+    reasons = [state.reason for state in states if state.state != "link"]
+    if len(links) > MAX_LINKS:
+        links[MAX_LINKS:] = [Why.MORE_LINKS(count=len(links) - MAX_LINKS)]
     return [*links, *(reasons if len(reasons) <= 4 else [*reasons[:2], Why.MORE_FILES(count=len(reasons) - 2)])]
 
 
-def differences(seen: Iterable[Seen]) -> list[Reason]:
-    """What a host has otherwise than its release, one phrase for each file."""
-    return [one.reason for one in seen if one.state not in {"same", "set"}]
+def differences(states: Iterable[FileState]) -> list[Reason]:
+    """Return how a host differs from its release, one reason for each file."""
+    return [state.reason for state in states if state.state not in {"same", "set"}]

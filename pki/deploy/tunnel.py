@@ -1,4 +1,4 @@
-"""Services behind a jump host: one ssh connection there, and for each of them a socket here."""
+"""Services behind a jump host: one ssh connection, with a Unix socket on this machine for each of them."""
 
 from __future__ import annotations
 
@@ -9,73 +9,75 @@ from pathlib import Path
 from typing import Self
 
 from pki.common.visible import plain
-from pki.deploy.process import LimitError, Limits, SilenceError, Wire
-from pki.deploy.ssh import Way, no_tunnel
+from pki.deploy.process import DisconnectedError, LimitError, Limits, Process
+from pki.deploy.ssh import Transport, tunnel_fault
 from pki.deploy.tls_client import TIMEOUT, Endpoint
 
-START = 2 * TIMEOUT  # seconds for a login; ssh itself gives up on a host that does not answer
-MOST_LINES = 2000  # of what ssh says about one host: 100, and one for each identity and environment variable
+START_TIMEOUT = 2 * TIMEOUT  # seconds for a login
+MAX_LINES = 2000  # of `ssh -G`: about 100, and one for each identity and environment variable
 FORWARDINGS = {"localforward": "LocalForward", "remoteforward": "RemoteForward", "dynamicforward": "DynamicForward"}
 
 
 class Tunnel:
-    """What forwards to some endpoints as long as the block lasts.
+    """Forwards ports to some endpoints while the `with` block runs.
 
-    `endpoints` are the same, as they are reached through it. `fault` says why the jump host forwards nothing, as a phrase
-    that reads well after its name; that it does so for none of them is known when the block has ended. A configuration
-    with a forwarding of its own is refused: ClearAllForwardings would clear ours, too.
+    `endpoints` are the endpoints as they are reached through it. `fault` is why the jump host forwards nothing, as a
+    phrase after its name; whether it refused all forwardings is known after the block. An ssh configuration with a
+    forwarding of its own is refused: ClearAllForwardings would clear ours, too.
     """
 
-    def __init__(self, way: Way, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, transport: Transport, endpoints: Sequence[Endpoint]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="doit-pki-")
-        place = Path(self._folder.name)
-        self.endpoints = tuple(replace(one, tunnel=str(place / str(n))) for n, one in enumerate(endpoints))
+        folder = Path(self._folder.name)
+        self.endpoints = tuple(replace(endpoint, tunnel=str(folder / str(n))) for n, endpoint in enumerate(endpoints))
         self.fault = ""
-        self._way = way
-        self._wire: Wire | None = None
+        self._transport = transport
+        self._process: Process | None = None
 
     def __enter__(self) -> Self:
-        self.fault = _configured(self._way)
+        self.fault = _configured_forwards(self._transport)
         if self.fault:
             return self
         forwards = {one.tunnel: f"{one.address}:{one.port}" for one in self.endpoints}
         try:
-            self._wire = Wire(self._way.tunnel(forwards, int(TIMEOUT)), Limits(START, START))
-            self._wire.line()
-        except SilenceError as silence:
-            self.fault = no_tunnel(self._way, self._hung_up() or str(silence))
+            self._process = Process(
+                self._transport.tunnel_command(forwards, int(TIMEOUT)), Limits(START_TIMEOUT, START_TIMEOUT)
+            )
+            self._process.read_line()
+        except DisconnectedError as error:
+            self.fault = tunnel_fault(self._transport, self._hung_up() or str(error))
         return self
 
     def __exit__(self, *_: object) -> None:
-        complaint = self._hung_up() if self._wire else ""
-        if "prohibited" in complaint:
-            self.fault = no_tunnel(self._way, complaint)
+        errors = self._hung_up() if self._process else ""
+        if "prohibited" in errors:
+            self.fault = tunnel_fault(self._transport, errors)
         self._folder.cleanup()
 
     def _hung_up(self) -> str:
-        """What the connection complained about, which is over now."""
-        assert self._wire
-        wire, self._wire = self._wire, None
-        with wire:
-            wire.stop()
-            return wire.ended()[1]
+        """End the connection and return its error output."""
+        assert self._process
+        process, self._process = self._process, None
+        with process:
+            process.terminate()
+            return process.finish()[1]
 
 
-def _configured(way: Way) -> str:
-    """Which forwardings the ssh configuration adds for a jump host, as a phrase; empty when there are none."""
-    found = []
+def _configured_forwards(transport: Transport) -> str:
+    """Return which forwardings the ssh configuration adds for a jump host, as a phrase; "" if none."""
+    forwards = []
     try:
-        with Wire(way.forwards(), Limits(START, START)) as wire:
-            for _ in range(MOST_LINES):
-                keyword, _, value = wire.line().decode(errors="replace").partition(" ")
+        with Process(transport.config_command(), Limits(START_TIMEOUT, START_TIMEOUT)) as process:
+            for _ in range(MAX_LINES):
+                keyword, _, value = process.read_line().decode(errors="replace").partition(" ")
                 if keyword in FORWARDINGS:  # `remoteforward 9000 [localhost]:22`
-                    found.append(f"{FORWARDINGS[keyword]} {plain(value)}")
+                    forwards.append(f"{FORWARDINGS[keyword]} {plain(value)}")
     except LimitError as limit:
-        return no_tunnel(way, str(limit))
-    except SilenceError:
-        pass  # ssh said all
+        return tunnel_fault(transport, str(limit))
+    except DisconnectedError:
+        pass  # the end of ssh's output
     except FileNotFoundError as error:
-        return no_tunnel(way, f"{error.filename}: not found")
-    if not found:
+        return tunnel_fault(transport, f"{error.filename}: not found")
+    if not forwards:
         return ""
-    return f"remove from the ssh configuration for it: {'; '.join(found)} (nothing of this machine may be lent to it)"
+    return f"remove from the ssh configuration for it: {'; '.join(forwards)} (no port may be forwarded to this machine)"

@@ -1,12 +1,14 @@
-"""What a host really serves, seen from outside: fresh handshakes, each judged by the certificate that was deployed.
+"""Verify the services of a host from outside, with new handshakes, against the certificate that was deployed.
 
-A service is verified when several handshakes in a row serve the deployed certificate, its chain and name verify from the
-root, a client without a certificate is refused, the probe is let in, the canary, which is revoked, is refused, in a
-session that it resumes too, and a request whose Host is another name than that of the handshake is refused. One for
-everybody (`access: tls`) gives a client without a certificate what it gives the probe. Where the
-certificate is the one that was served before a change, nothing tells the new workers of a proxy from the old ones,
-which go on answering for a moment after the reload: there it is looked at twice.
-This module imports nothing of ours but its neighbours `handshake` and `entry`: Ansible carries all three along.
+A service is verified when several handshakes in a row serve the deployed certificate, its chain and name verify up to
+the root, a client without a certificate is refused, the probe is accepted, the revoked canary is refused (also in a
+resumed session), and a request whose Host is another name than that of the handshake is refused. With `access: tls`, a
+client without a certificate must get the same status as the probe.
+
+Where the certificate did not change, nothing distinguishes the new workers of a proxy from the old ones, which answer
+for a moment after a reload. Such a service is verified twice.
+
+Of our modules this one imports only `access` and `tls_client`: Ansible ships all three.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from pki.deploy.access import entry
+from pki.deploy.access import admission
 from pki.deploy.tls_client import (
     NO_ENTRY,
     NO_UPSTREAM,
@@ -27,71 +29,72 @@ from pki.deploy.tls_client import (
     NotVerified,
     Prober,
     Unreached,
-    ask,
-    ask_or_broken,
+    error_text,
+    fetch_certificate,
     fingerprint,
+    is_reachable,
     is_refusal,
-    reachable,
-    served,
-    words,
+    request,
+    request_status,
 )
 
-ROUNDS = 3  # good handshakes in a row
-PATIENCE = 20.0  # seconds for a service to come back
-SETTLING = 2.0  # seconds in which a reload takes effect after its command ended
-WIDTH = 8  # services of one host that are looked at at the same time
+ROUNDS = 3  # successful handshakes in a row
+VERIFY_TIMEOUT = 20.0  # seconds in which a service must become verified
+SETTLING = 2.0  # seconds after which a reload has taken effect
+WIDTH = 8  # services of one host that are verified in parallel
 CROSSED = "crossed.invalid"
-DEMANDS = "demands a client certificate, which access: tls in pki.yaml does not ask for"
+DEMANDS_CERTIFICATE = "demands a client certificate, but pki.yaml says access: tls"
 NO_HTTP = "does not answer as an HTTP server"
 GATEWAY_TIMEOUT = 504
-ANSWERED = 204  # what a proxy says to the probe that answers it itself
+ANSWERED = 204  # the status of a proxy that answers the probe itself
 REFUSED = {*NO_ENTRY, 404, 421}
 
 
 class Verdict(StrEnum):
-    """What a look at a service after a change, or without one, comes to."""
+    """The result of a verification."""
 
     VERIFIED = "verified"
-    PASSED_ON = "passed on"  # verified, by what the upstream answers to the probe
-    NO_UPSTREAM = "no upstream"  # verified, as far as the proxy goes
+    PASSED_ON = "passed on"  # verified, by the upstream's answer to the probe
+    NO_UPSTREAM = "no upstream"  # the proxy is verified, the upstream does not answer
     UNREACHED = "unreached"
-    UNDECIDED = "undecided"  # what was seen proves nothing
+    UNDECIDED = "undecided"  # the answers prove nothing
     WRONG = "wrong"
 
 
 class Verification(NamedTuple):
-    """What was seen of a service: a verdict, and a phrase that reads well after its name."""
+    """The verdict on a service, and a phrase after its name."""
 
     verdict: Verdict
     text: str
 
     @property
     def is_verified(self) -> bool:
+        """Whether the proxy of the service is verified."""
         return self.verdict in {Verdict.VERIFIED, Verdict.PASSED_ON, Verdict.NO_UPSTREAM}
 
     def __str__(self) -> str:
         return self.text
 
     @classmethod
-    def from_json(cls, said: Sequence[str]) -> Verification:
-        """Read back two texts. Raises ValueError and TypeError."""
-        verdict, text = said
+    def from_json(cls, texts: Sequence[str]) -> Verification:
+        """Return a verification from two texts. Raises ValueError and TypeError."""
+        verdict, text = texts
         return cls(Verdict(verdict), str(text))
 
 
 VERIFIED = Verification(Verdict.VERIFIED, "verified")
-PASSED_ON = Verification(Verdict.PASSED_ON, "verified, and the probe is passed on to what is behind the proxy")
-UPSTREAM = Verification(Verdict.NO_UPSTREAM, "verified, but what is behind the proxy does not answer")
-NOT_VERIFIED = Verification(Verdict.UNREACHED, "not verified: could not be reached from here")
-One = TypeVar("One")
-Found = TypeVar("Found")
+PASSED_ON = Verification(Verdict.PASSED_ON, "verified; the probe is passed on to the upstream")
+NO_ANSWER_UPSTREAM = Verification(Verdict.NO_UPSTREAM, "verified, but the upstream does not answer")
+NOT_VERIFIED = Verification(Verdict.UNREACHED, "not verified: cannot be reached from this machine")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a release says of a service: the SHA-256 of its certificate, and what becomes of the test identities.
+    """What a release promises about a service: the SHA-256 of its certificate, and its answers to the test identities.
 
-    `answers` is whether its proxy answers the probe itself, `revokes` whether it was told that the canary is revoked.
+    `answers` is whether its proxy answers the probe itself, `revokes` whether its CRLs list the canary.
     """
 
     fingerprint: str
@@ -101,9 +104,9 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """A service before a change: the status that our client certificate gets, the SHA-256 of what it serves.
+    """A service before a change: the status for the probe, and the SHA-256 of its certificate.
 
-    The status is 0 and the digest empty when there was no answer.
+    The status is 0 and the digest "" when it did not answer.
     """
 
     status: int = 0
@@ -111,130 +114,132 @@ class Before:
 
     @property
     def had_upstream(self) -> bool:
-        """Whether something behind the proxy answered before the change."""
-        return self is not UNCHANGED and self.status not in {0, *NO_UPSTREAM}
+        """Whether the upstream answered before the change."""
+        return self is not NO_CHANGE and self.status not in {0, *NO_UPSTREAM}
 
 
-UNCHANGED = Before(status=403)  # what may be the application's own word, where no change is to blame
+NO_CHANGE = Before(status=403)  # without a change, 403 is taken for the application's own answer
 
 
-class LetIn(NotVerified):
-    """That somebody got in who should be refused."""
+class WronglyAdmitted(NotVerified):
+    """A client that must be refused was accepted."""
 
 
-# -- a host's services, before and after a change ---------------------------------------------------------------------
+# -- the services of a host, before and after a change ----------------------------------------------------------------
 
 
-def look_before(endpoints: Sequence[Endpoint], prober: Prober) -> dict[str, Before]:
-    """Service → what it was before a change, for those that can be reached."""
-    found = at_once(partial(_before, prober=prober), endpoints)
-    return {one.service: before for one, before in zip(endpoints, found, strict=True) if before}
+def check_before(endpoints: Sequence[Endpoint], prober: Prober) -> dict[str, Before]:
+    """Return the state of each reachable service before a change."""
+    states = map_parallel(partial(_before, prober=prober), endpoints)
+    return {endpoint.service: before for endpoint, before in zip(endpoints, states, strict=True) if before}
 
 
 def _before(endpoint: Endpoint, prober: Prober) -> Before | None:
-    if not reachable(endpoint):
+    if not is_reachable(endpoint):
         return None
     try:
-        answer = ask(endpoint, prober.known)
+        answer = request(endpoint, prober.as_probe)
         return Before(answer.status, answer.fingerprint)
     except (OSError, NotVerified):
         return Before()
 
 
-def judge(
+def verify_services(
     endpoints: Sequence[Endpoint],
     expectations: Mapping[str, Expectation],
     before: Mapping[str, Before] | None,
     prober: Prober,
 ) -> dict[str, Verification]:
-    """Service → what was seen of it; `promises` by the endpoint's name, `before` is None where nothing was changed.
+    """Return the verification of each service; `expectations` are by the endpoint's name.
 
-    One that is out of reach, and was before a change, stays not verified.
+    `before` is None where nothing was changed. A service that is unreachable now and was before stays not verified.
     """
-    found = at_once(partial(_judge_one, expectations=expectations, before=before, prober=prober), endpoints)
-    return {one.service: seen for one, seen in zip(endpoints, found, strict=True)}
+    verifications = map_parallel(
+        partial(_verify_service, expectations=expectations, before=before, prober=prober), endpoints
+    )
+    return {endpoint.service: verification for endpoint, verification in zip(endpoints, verifications, strict=True)}
 
 
-def refuted(verifications: Mapping[str, Verification]) -> tuple[str, ...]:
-    """The services that disprove a change."""
-    return tuple(name for name, seen in verifications.items() if seen.verdict is Verdict.WRONG)
+def failed_services(verifications: Mapping[str, Verification]) -> tuple[str, ...]:
+    """Return the services whose verification failed."""
+    return tuple(name for name, verification in verifications.items() if verification.verdict is Verdict.WRONG)
 
 
-def wrong(verifications: Mapping[str, Verification]) -> str:
-    """What disproves a change, as one phrase; empty when nothing does."""
-    return "; ".join(f"{name} {verifications[name]}" for name in refuted(verifications))
+def failure_text(verifications: Mapping[str, Verification]) -> str:
+    """Return the failed verifications as one phrase, "" if none failed."""
+    return "; ".join(f"{name} {verifications[name]}" for name in failed_services(verifications))
 
 
 def as_json(verifications: Mapping[str, Verification]) -> dict[str, list[str]]:
-    """Texts alone, for files and for Ansible."""
-    return {name: [seen.verdict.value, seen.text] for name, seen in verifications.items()}
+    """Return verifications as texts, for receipts and for Ansible."""
+    return {name: [verification.verdict.value, verification.text] for name, verification in verifications.items()}
 
 
-def _judge_one(
+def _verify_service(
     endpoint: Endpoint, expectations: Mapping[str, Expectation], before: Mapping[str, Before] | None, prober: Prober
 ) -> Verification:
-    known, expectation = before or {}, expectations.get(endpoint.name)
-    if endpoint.service not in known and not reachable(endpoint):
+    states, expectation = before or {}, expectations.get(endpoint.name)
+    if endpoint.service not in states and not is_reachable(endpoint):
         return NOT_VERIFIED
     if expectation is None:
         return VERIFIED
-    was = UNCHANGED if before is None else known.get(endpoint.service, Before())
-    found = _seen_until_verified(endpoint, expectation, was, prober)
-    if found.is_verified and was.served == expectation.fingerprint:
+    state = NO_CHANGE if before is None else states.get(endpoint.service, Before())
+    result = _verify_until_timeout(endpoint, expectation, state, prober)
+    if result.is_verified and state.served == expectation.fingerprint:
         time.sleep(SETTLING)
-        found = _seen_until_verified(endpoint, expectation, was, prober)
-    return found
+        result = _verify_until_timeout(endpoint, expectation, state, prober)
+    return result
 
 
-def _seen_until_verified(endpoint: Endpoint, expectation: Expectation, before: Before, prober: Prober) -> Verification:
-    """What is seen of a service as soon as nothing is wrong with it, or when time is up."""
-    deadline = time.monotonic() + PATIENCE
+def _verify_until_timeout(endpoint: Endpoint, expectation: Expectation, before: Before, prober: Prober) -> Verification:
+    """Return the verification as soon as it succeeds, or the last failure when time is up."""
+    deadline = time.monotonic() + VERIFY_TIMEOUT
     while True:
         try:
-            return _prove(endpoint, expectation, before, prober)
-        except (NotVerified, Unreached) as seen:
-            found = str(seen)
+            return _verify_once(endpoint, expectation, before, prober)
+        except (NotVerified, Unreached) as error:
+            failure = str(error)
         except OSError as error:
-            found = f"does not answer: {words(error)}"
+            failure = f"does not answer: {error_text(error)}"
         if time.monotonic() > deadline:
-            return Verification(Verdict.WRONG, found)
+            return Verification(Verdict.WRONG, failure)
         time.sleep(0.25)
 
 
-def _prove(endpoint: Endpoint, expectation: Expectation, before: Before, prober: Prober) -> Verification:
+def _verify_once(endpoint: Endpoint, expectation: Expectation, before: Before, prober: Prober) -> Verification:
     for _ in range(ROUNDS):
         _handshake(endpoint, expectation, prober)
-    found = VERIFIED
+    result = VERIFIED
     if endpoint.access == "mtls":
-        without_certificate(endpoint, prober)
-        status = ask(endpoint, prober.known).status
-        found = identities(endpoint, expectation, before, status, prober)
+        check_without_certificate(endpoint, prober)
+        status = request(endpoint, prober.as_probe).status
+        result = check_identities(endpoint, expectation, before, status, prober)
     else:
         try:
-            status = to_everybody(endpoint, prober)
-        except TimeoutError:  # after good handshakes: the proxy waits for what is behind it
+            status = public_status(endpoint, prober)
+        except TimeoutError:  # after successful handshakes: the proxy waits for the upstream
             status = GATEWAY_TIMEOUT
     if status in {0, *NO_UPSTREAM}:
-        found = _no_upstream(status, before)
-    status = ask_or_broken(endpoint, prober.known, CROSSED)
+        result = _upstream_verification(status, before)
+    status = request_status(endpoint, prober.as_probe, CROSSED)
     if status and status not in REFUSED:
         raise NotVerified(f"answers {status} to a request for another name than that of the handshake")
-    return found
+    return result
 
 
 def _handshake(endpoint: Endpoint, expectation: Expectation, prober: Prober) -> None:
     try:
-        certificate, _ = served(endpoint, prober.known)
+        certificate, _ = fetch_certificate(endpoint, prober.as_probe)
     except ssl.SSLCertVerificationError as error:
-        raise NotVerified(f"serves what does not verify: {error.verify_message}") from None
+        raise NotVerified(f"serves a certificate that does not verify: {error.verify_message}") from None
     except ssl.SSLError as error:
         raise NotVerified(f"refuses the handshake: {error.reason}") from None
-    if wrong := other(certificate, expectation):
+    if wrong := certificate_mismatch(certificate, expectation):
         raise NotVerified(wrong)
 
 
-def other(certificate: bytes, expectation: Expectation) -> str:
-    """That a certificate is not the deployed one, as a phrase that reads well after a service's name; else empty."""
+def certificate_mismatch(certificate: bytes, expectation: Expectation) -> str:
+    """Return, as a phrase after a service's name, that a certificate is not the deployed one; "" if it is."""
     digest = fingerprint(certificate)
     if digest == expectation.fingerprint:
         return ""
@@ -243,36 +248,39 @@ def other(certificate: bytes, expectation: Expectation) -> str:
     )
 
 
-def without_certificate(endpoint: Endpoint, prober: Prober) -> None:
-    """Nobody is let in without a certificate. Raises LetIn, and OSError.
+def check_without_certificate(endpoint: Endpoint, prober: Prober) -> None:
+    """Check that a client without a certificate is refused. Raises WronglyAdmitted, and OSError.
 
-    Refused is an alert or a status that says so; a connection refused or a time-out proves nothing.
+    Only a TLS alert or an HTTP status is a refusal; connection errors and timeouts are inconclusive.
     """
-    status = ask_or_broken(endpoint, prober.bare)
+    status = request_status(endpoint, prober.without_certificate)
     if status and status not in NO_ENTRY:
-        raise LetIn(f"answers {status} to a client without a certificate")
+        raise WronglyAdmitted(f"answers {status} to a client without a certificate")
 
 
-def to_everybody(endpoint: Endpoint, prober: Prober) -> int:
-    """The status that a service gives to everybody, 0 if it speaks no HTTP. Raises Unproven where it demands a certificate, and OSError.
+def public_status(endpoint: Endpoint, prober: Prober) -> int:
+    """Return the status that a public service gives to everybody, 0 if it does not speak HTTP.
 
-    In TLS 1.3 a demand is refused after the handshake: only a request shows it. It is an alert, or a status other than
-    that for the probe, so many times in a row: the content may differ for other reasons.
+    Raises NotVerified where it demands a certificate, and OSError. In TLS 1.3 a server refuses a missing certificate
+    after the handshake (RFC 8446 §4.4.2.4), so only a request shows it: an alert, or several times in a row another
+    status than that for the probe. Contents are not compared, because they differ for other reasons.
     """
     for _ in range(ROUNDS):
-        bare = _status_or_alert(endpoint, prober.bare)
-        if bare is None:
-            raise NotVerified(DEMANDS)
-        known = _status_or_alert(endpoint, prober.known)
-        if bare == known:
-            return bare
-    raise NotVerified(f"{DEMANDS}: answers {bare or 'nothing'} without one, and {known or 'nothing'} to the probe")
+        status = _status_or_alert(endpoint, prober.without_certificate)
+        if status is None:
+            raise NotVerified(DEMANDS_CERTIFICATE)
+        probe_status = _status_or_alert(endpoint, prober.as_probe)
+        if status == probe_status:
+            return status
+    raise NotVerified(
+        f"{DEMANDS_CERTIFICATE}: answers {status or 'nothing'} without one, and {probe_status or 'nothing'} to the probe"
+    )
 
 
 def _status_or_alert(endpoint: Endpoint, context: ssl.SSLContext) -> int | None:
-    """The status of an answer, None for an alert about the client's certificate, 0 for anything else than an answer."""
+    """Return the status of an answer, None for an alert about the client's certificate, 0 for anything else."""
     try:
-        return ask(endpoint, context).status
+        return request(endpoint, context).status
     except ssl.SSLError as error:
         return None if is_refusal(error) else 0
     except (TimeoutError, ConnectionRefusedError):
@@ -281,42 +289,42 @@ def _status_or_alert(endpoint: Endpoint, context: ssl.SSLContext) -> int | None:
         return 0
 
 
-def _no_upstream(status: int, before: Before) -> Verification:
-    """What is filed of a service whose upstream does not answer. Raises Unproven where it did before the change."""
-    what = f"answers {status}: what is behind the proxy does not answer" if status else NO_HTTP
+def _upstream_verification(status: int, before: Before) -> Verification:
+    """Return the verification where the upstream does not answer. Raises NotVerified where it did before the change."""
+    what = f"answers {status}: the upstream does not answer" if status else NO_HTTP
     if before.had_upstream:
-        raise NotVerified(f"{what}, and did before the change")
-    return UPSTREAM if status else Verification(Verdict.UNDECIDED, f"not verified: {NO_HTTP}")
+        raise NotVerified(f"{what}, but it did before the change")
+    return NO_ANSWER_UPSTREAM if status else Verification(Verdict.UNDECIDED, f"not verified: {NO_HTTP}")
 
 
-def identities(
+def check_identities(
     endpoint: Endpoint, expectation: Expectation, before: Before, status: int, prober: Prober
 ) -> Verification:
-    """The probe, which got `status`, is let in, and the canary is not where its proxy knows of it.
+    """Check the answers to the probe, which got `status`, and to the canary.
 
-    Raises Unproven, LetIn for the canary, and Unreached.
+    Raises NotVerified, WronglyAdmitted for the canary, and Unreached.
     """
     if expectation.answers and status != ANSWERED:
-        raise NotVerified(f"answers {status} to the probe, and its configuration says {ANSWERED}")
+        raise NotVerified(f"answers {status} to the probe; its configuration says {ANSWERED}")
     if status in {400, 421, 495, 496} or (status == 403 and before.status != 403):
         raise NotVerified(f"refuses our own client certificate with {status}")
     if expectation.revokes and endpoint.revokes and prober.canary:
         if status in NO_ENTRY:
-            text = f"not verified: the probe and the canary, which is revoked, both get {status}"
+            text = f"not verified: the probe and the revoked canary both get {status}"
             return Verification(Verdict.UNDECIDED, text)
-        if found := entry(endpoint, prober.revoked):
-            raise LetIn(f"lets the canary {found}, which is revoked")
+        if admitted := admission(endpoint, prober.as_canary):
+            raise WronglyAdmitted(f"lets the revoked canary {admitted}")
     return VERIFIED if expectation.answers else PASSED_ON
 
 
-# -- all of them at the same time -------------------------------------------------------------------------------------
+# -- in parallel -------------------------------------------------------------------------------------------------------
 
 
-def at_once(look: Callable[[One], Found], what: Sequence[One], width: int = WIDTH) -> list[Found]:
-    """What is found at each of several places, so many at the same time."""
-    if len(what) < 2:
-        return [look(one) for one in what]
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - brings logging along, which few runs need
+def map_parallel(function: Callable[[Item], Result], items: Sequence[Item], width: int = WIDTH) -> list[Result]:
+    """Return the results of a function for several items, computed by up to `width` threads."""
+    if len(items) < 2:
+        return [function(item) for item in items]
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - imports logging, which few runs need
 
-    with ThreadPoolExecutor(min(width, len(what))) as pool:
-        return list(pool.map(look, what))
+    with ThreadPoolExecutor(min(width, len(items))) as pool:
+        return list(pool.map(function, items))

@@ -71,7 +71,7 @@ class Finding:
     def artifact(self) -> ArtifactId:
         """The artifact that it concerns: a host's services are what its delivery has to bring about."""
         kind, host = self.about.kind, self.about.name.partition("/")[0]
-        return ArtifactId("deploy", host) if kind in {"service", "verification", "drift", "hold"} else self.about
+        return ArtifactId("deploy", host) if kind in {"service", "verification", "drift", "pinned"} else self.about
 
     def as_json(self) -> dict[str, Any]:
         return {

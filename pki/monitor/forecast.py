@@ -29,7 +29,7 @@ from pki.project.missing_roots import refusal
 from pki.project.project import Project
 
 SECOND = timedelta(seconds=1)
-HELD = "is held at an earlier release, and follows no change but CRLs"
+PINNED = "is pinned to an earlier release; only its CRLs are updated"
 
 
 def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[Reason]]]:
@@ -96,7 +96,7 @@ def _pinned(project: Project) -> Iterator[Note]:
     """Hosts that stay at an earlier release; what health says of them, too."""
     for host, pin in sorted((project.pins or {}).items()):
         if pin.release and host in project.inventory.hosts:
-            yield Note(ArtifactId("hold", host), HELD, f"./run invoke deploy.push {host}")
+            yield Note(ArtifactId("pinned", host), PINNED, f"./run invoke deploy.push {host}")
 
 
 def _profiles(project: Project, plan: Plan) -> Iterator[Note]:

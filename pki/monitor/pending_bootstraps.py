@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pki.common.cache import token
 from pki.config.identifiers import GenerationName
 from pki.deploy.delivery import Delivery
-from pki.deploy.release_roots import is_store
+from pki.deploy.release_roots import is_trust_store_path
 from pki.monitor.check_result import named
 from pki.pipeline.desired_state import Note
 from pki.pipeline.plan import Plan
@@ -97,4 +97,4 @@ def _read(delivery: Delivery) -> list[object]:
     receipt = delivery.receipt
     if receipt is None:
         return [delivery.host, False, []]
-    return [delivery.host, any(is_store(file["path"]) for file in receipt.files), sorted(receipt.held)]
+    return [delivery.host, any(is_trust_store_path(file["path"]) for file in receipt.files), sorted(receipt.held)]

@@ -21,9 +21,9 @@ from pki.common.errors import of_system
 from pki.config.identifiers import ArtifactId
 from pki.deploy import tls_client, verification
 from pki.deploy.receipt import instant, moment
-from pki.deploy.ssh import Way
+from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import NO_UPSTREAM, Endpoint, NotVerified, Unreached
-from pki.deploy.verification import LetIn
+from pki.deploy.verification import WronglyAdmitted
 from pki.pipeline.delivery_targets import ProbeTarget
 from pki.pipeline.plan import Plan
 from pki.project.layout import Store
@@ -109,7 +109,7 @@ def sweep(project: Project, plan: Plan, hosts: Container[str] | None = None) -> 
 
     One that does not answer holds up none of the others.
     """
-    behind: dict[Way | None, list[Target]] = {}
+    behind: dict[Transport | None, list[Target]] = {}
     for probe_target in plan.probe_targets():
         if hosts is not None and probe_target.host not in hosts:
             continue
@@ -118,11 +118,11 @@ def sweep(project: Project, plan: Plan, hosts: Container[str] | None = None) -> 
     if not targets:
         return ()
     try:
-        targets[0].probe_target.prober.open()
+        targets[0].probe_target.prober.load_contexts()
     except OSError as error:
         what = f"{project.store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
         return [replace(_unseen(one, what), at=project.now) for one in targets]
-    found = verification.at_once(lambda way: _behind(way, behind[way]), list(behind), len(behind))
+    found = verification.map_parallel(lambda way: _behind(way, behind[way]), list(behind), len(behind))
     return sorted((replace(one, at=project.now) for some in found for one in some), key=_place)
 
 
@@ -135,15 +135,15 @@ def _place(one: Probed) -> tuple[str, str]:
     return one.host, one.service
 
 
-def _behind(way: Way | None, targets: Sequence[Target]) -> list[Probed]:
+def _behind(way: Transport | None, targets: Sequence[Target]) -> list[Probed]:
     """What is seen of the services behind one jump host; without one, of those that are reached from here."""
     if way is None:
-        return verification.at_once(_look, targets, WIDTH)
+        return verification.map_parallel(_look, targets, WIDTH)
     from pki.deploy.tunnel import Tunnel  # noqa: PLC0415 - which few projects need
 
     with Tunnel(way, [one.endpoint for one in targets]) as tunnel:
         through = [replace(one, endpoint=end) for one, end in zip(targets, tunnel.endpoints, strict=True)]
-        found = [_blank(one) for one in targets] if tunnel.fault else verification.at_once(_look, through, WIDTH)
+        found = [_blank(one) for one in targets] if tunnel.fault else verification.map_parallel(_look, through, WIDTH)
     if tunnel.fault:
         found = [one if one.fingerprint else _unheard(one, tunnel.fault) for one in found]
     return found
@@ -167,16 +167,18 @@ def _seen(target: Target) -> Probed:
     blank, expectation = _blank(target), target.probe_target.expectations.get(endpoint.name)
     try:
         if expectation is None:
-            return replace(_served(blank, *tls_client.served(endpoint, prober.blind)), is_compared=False)
+            return replace(
+                _served(blank, *tls_client.fetch_certificate(endpoint, prober.unverified)), is_compared=False
+            )
         if endpoint.access == "tls":
-            certificate, version = tls_client.served(endpoint, prober.known)
+            certificate, version = tls_client.fetch_certificate(endpoint, prober.as_probe)
             status = 0
         else:
-            status, certificate, version, _ = tls_client.ask(endpoint, prober.known)
+            status, certificate, version, _ = tls_client.request(endpoint, prober.as_probe)
     except (OSError, NotVerified) as error:
         return _unanswered(target, error)
-    seen = replace(_served(blank, certificate, version), outdated=tls_client.outdated(endpoint, prober))
-    if other := verification.other(certificate, expectation):
+    seen = replace(_served(blank, certificate, version), outdated=tls_client.legacy_version(endpoint, prober))
+    if other := verification.certificate_mismatch(certificate, expectation):
         seen = _with(seen, Fault.OTHER, other)
     return _visited(seen, target, expectation, status) if endpoint.access == "mtls" else _asked(seen, target)
 
@@ -185,15 +187,15 @@ def _unanswered(target: Target, error: Exception) -> Probed:
     """A service from which the probe gets no answer, and why."""
     fault, wrong = Fault.BROKEN, str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
-        fault, wrong = Fault.UNVERIFIED, f"serves what does not verify: {error.verify_message}"
+        fault, wrong = Fault.UNVERIFIED, f"serves a certificate that does not verify: {error.verify_message}"
     elif isinstance(error, ssl.SSLEOFError | ConnectionError) and target.endpoint.tunnel:
         fault, wrong = Fault.SILENT, "does not answer its jump host"
     elif isinstance(error, ssl.SSLError) and tls_client.is_refusal(error):
         fault, wrong = Fault.REFUSAL, f"refuses our own client certificate: {error.reason}"
     elif isinstance(error, ssl.SSLError):
-        wrong = f"breaks the handshake off: {error.reason or error}"
+        wrong = f"aborts the handshake: {error.reason or error}"
     elif isinstance(error, OSError):
-        fault, wrong = Fault.SILENT, f"does not answer: {tls_client.words(error)}"
+        fault, wrong = Fault.SILENT, f"does not answer: {tls_client.error_text(error)}"
     if fault is Fault.SILENT:
         return _with(_blank(target), fault, wrong, reached=False)
     return _with(_blindly(target), fault, wrong)
@@ -203,39 +205,37 @@ def _visited(seen: Probed, target: Target, expectation: verification.Expectation
     """The same, and whom else it lets in; the probe got `status`."""
     endpoint, prober = target.endpoint, target.probe_target.prober
     for visit in (
-        lambda: verification.without_certificate(endpoint, prober),
-        lambda: verification.identities(endpoint, expectation, verification.UNCHANGED, status, prober),
+        lambda: verification.check_without_certificate(endpoint, prober),
+        lambda: verification.check_identities(endpoint, expectation, verification.NO_CHANGE, status, prober),
     ):
         try:
             visit()
-        except LetIn as entry:
+        except WronglyAdmitted as entry:
             seen = _with(seen, Fault.ENTRY, str(entry))
         except NotVerified as refusal:
             seen = _with(seen, Fault.REFUSAL, str(refusal))
         except Unreached as why:
             seen = _with(seen, Fault.BROKEN, str(why))
         except OSError as error:
-            seen = _with(seen, Fault.BROKEN, f"stops answering: {tls_client.words(error)}")
+            seen = _with(seen, Fault.BROKEN, f"stops answering: {tls_client.error_text(error)}")
     return _upstream(seen, status)
 
 
 def _asked(seen: Probed, target: Target) -> Probed:
     """The same of a service for everybody, and what it answers to those who have no certificate."""
     try:
-        status = verification.to_everybody(target.endpoint, target.probe_target.prober)
+        status = verification.public_status(target.endpoint, target.probe_target.prober)
     except NotVerified as demand:
         return _with(seen, Fault.REFUSAL, str(demand))
     except TimeoutError:
-        return _with(
-            seen, Fault.UPSTREAM, "answers a handshake, and no request: what is behind the proxy does not answer"
-        )
+        return _with(seen, Fault.UPSTREAM, "answers a handshake, and no request: the upstream does not answer")
     except OSError as error:
-        return _with(seen, Fault.BROKEN, f"stops answering: {tls_client.words(error)}")
+        return _with(seen, Fault.BROKEN, f"stops answering: {tls_client.error_text(error)}")
     return _upstream(seen, status) if status else _with(seen, Fault.BROKEN, verification.NO_HTTP)
 
 
 def _upstream(seen: Probed, status: int) -> Probed:
-    """The same, and whether the answer says that what is behind the proxy does not answer."""
+    """The same, and whether the answer says that the upstream does not answer."""
     if status not in NO_UPSTREAM or seen.wrong:
         return seen
     return _with(seen, Fault.UPSTREAM, f"answers {status}: the proxy answers, and what is behind it does not")
@@ -249,7 +249,9 @@ def _blank(target: Target) -> Probed:
 def _blindly(target: Target) -> Probed:
     """What is served to one who takes everything."""
     try:
-        return _served(_blank(target), *tls_client.served(target.endpoint, target.probe_target.prober.blind))
+        return _served(
+            _blank(target), *tls_client.fetch_certificate(target.endpoint, target.probe_target.prober.unverified)
+        )
     except OSError:
         return _blank(target)
 

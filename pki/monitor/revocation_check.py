@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.common import filesystem
 from pki.config.proxies import ProxyProgram
 from pki.deploy import access, verification
-from pki.deploy.access import Session
+from pki.deploy.access import ResumableSession
 from pki.deploy.delivery import Delivery
 from pki.deploy.tls_client import Endpoint, Prober, Unreached
 from pki.ledger.types import Issued
@@ -53,7 +53,7 @@ class CheckedEndpoint:
     endpoint: Endpoint
     prober: Prober
     was_open: bool = False
-    session: Session | None = None
+    session: ResumableSession | None = None
 
     @property
     def place(self) -> str:
@@ -113,17 +113,19 @@ class Witness:
 
             def connect_to(checked_endpoint: CheckedEndpoint) -> None:
                 with suppress(Unreached):
-                    checked_endpoint.was_open = bool(access.refused(checked_endpoint.endpoint, self._roots, identity))
+                    checked_endpoint.was_open = bool(
+                        access.improper_access(checked_endpoint.endpoint, self._roots, identity)
+                    )
                     checked_endpoint.session = access.open_session(checked_endpoint.endpoint, self._roots, identity)
 
-            verification.at_once(connect_to, self._endpoints, WIDTH)
+            verification.map_parallel(connect_to, self._endpoints, WIDTH)
 
     def look_after(self, delivered: Collection[str], *, kept: bool) -> list[Observation]:
         """What is seen everywhere; `delivered` are the hosts that took what followed, `kept` says that nothing is replaced."""
         look = self._client_at if self._is_client else partial(self._server_at, kept=kept)
 
         def settle(checked_endpoint: CheckedEndpoint) -> Observation:
-            deadline = time.monotonic() + verification.PATIENCE
+            deadline = time.monotonic() + verification.VERIFY_TIMEOUT
             is_final = kept or checked_endpoint.delivery.host not in delivered or not checked_endpoint.program.revokes
             while True:
                 found = look(checked_endpoint, is_delivered=checked_endpoint.delivery.host in delivered)
@@ -131,7 +133,7 @@ class Witness:
                     return found
                 time.sleep(PAUSE)
 
-        return [*verification.at_once(settle, self._endpoints, WIDTH), *self._not_probed(delivered)]
+        return [*verification.map_parallel(settle, self._endpoints, WIDTH), *self._not_probed(delivered)]
 
     def _client_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> Observation:
         identity = self._own or checked_endpoint.prober.canary
@@ -142,7 +144,7 @@ class Witness:
                 "not verified: neither the revoked key nor a canary is here to knock with",
             )
         try:
-            found = access.refused(checked_endpoint.endpoint, self._roots, identity, checked_endpoint.session)
+            found = access.improper_access(checked_endpoint.endpoint, self._roots, identity, checked_endpoint.session)
         except Unreached as why:
             return Observation(
                 checked_endpoint.place,
@@ -187,7 +189,7 @@ class Witness:
         return "" if program.revokes else f"lets it in until it ends on {self._end:%Y-%m-%d}: {program.caveat}"
 
     def _server_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool, kept: bool) -> Observation:
-        seen = verification.look_before([checked_endpoint.endpoint], checked_endpoint.prober).get(
+        seen = verification.check_before([checked_endpoint.endpoint], checked_endpoint.prober).get(
             checked_endpoint.endpoint.service
         )
         if seen is None or not seen.served:

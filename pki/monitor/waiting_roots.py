@@ -19,7 +19,7 @@ def waiting(project: Project, plan: Plan) -> list[Delivery]:
     root = remote[0].root() if remote else None
     if root is None or not root.fingerprint:
         return []
-    known = token(root.fingerprint, sorted(root.vouched), [one.host for one in remote])
+    known = token(root.fingerprint, sorted(root.connected), [one.host for one in remote])
     names = project.cache.recall("hosts with another root", known)
     if names is None:
         names = [one.host for one in remote if one.has_another_root]

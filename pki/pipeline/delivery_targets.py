@@ -26,7 +26,7 @@ from pki.deploy.managed_files import CA_HOST
 from pki.deploy.new_root import NO_ROOT, NewRoot
 from pki.deploy.preflight import Trust
 from pki.deploy.process import Limits
-from pki.deploy.ssh import Way, identity_in
+from pki.deploy.ssh import Transport, deploy_key_path
 from pki.deploy.tls_client import Endpoint, Prober, fingerprint
 from pki.deploy.transaction import Destination, expectations
 from pki.deploy.verification import Expectation
@@ -135,7 +135,7 @@ def _waiting(world: World, members: list[Delivery]) -> Iterator[Delivery]:
 
 def _is_ready(world: World, delivery: Delivery) -> bool:
     try:
-        is_due = release.stale(
+        is_due = release.stale_reasons(
             world.release_spec(delivery.host), str(world.project.store.release(delivery.host)), world.project.cache
         )
     except PkiError:
@@ -155,24 +155,26 @@ def sources(world: World, delivery: Delivery) -> tuple[str, ...]:
 def destination(outlook: Outlook, name: str, host: Host | None) -> Destination:
     world, project = outlook.world, outlook.world.project
     return Destination(
-        way=way(project, name, host),
+        transport=transport_of(project, name, host),
         endpoints=tuple(endpoints(world, host)) if host and host.proxy else (),
         trust=outlook.trust,
         prober=outlook.prober,
         as_root=os.geteuid() == 0,
         canary=outlook.canary,
         group=(host.group or "") if host else "",
-        transport="ansible" if host and host.deliver == "ssh" and project.inventory.deploy.engine == "ansible" else "",
-        turn=project.store.turn(f"group-{host.group}.lock") if host and host.group else nullcontext(),
+        transport_name="ansible"
+        if host and host.deliver == "ssh" and project.inventory.deploy.engine == "ansible"
+        else "",
+        group_lock=project.store.turn(f"group-{host.group}.lock") if host and host.group else nullcontext(),
     )
 
 
-def way(project: Project, name: str, host: Host | None) -> Way:
+def transport_of(project: Project, name: str, host: Host | None) -> Transport:
     """How a host is reached; `name` of the machine that runs doit, and a `local` host, need no ssh."""
     if host is None or host.deliver == "local":
-        return Way(name, limits=_limits(project))
-    said, key = project.inventory.deploy, identity_in(project.store.ca)
-    return Way(
+        return Transport(name, limits=_limits(project))
+    said, key = project.inventory.deploy, deploy_key_path(project.store.ca)
+    return Transport(
         host=name,
         name=host.ssh.name or name,
         user=host.ssh.user or "",
@@ -211,9 +213,9 @@ def clock_evidence(project: Project) -> Evidence:
         return found
     remote = {name: host for name, host in project.inventory.hosts.items() if host.deliver == "ssh"}
     failing = {name: bool(Contact.load(project.store.contact(name)).failing_since) for name in remote}
-    ways = [way(project, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
+    ways = [transport_of(project, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
     distinct = {(one.address or one.name, one.port): one for one in reversed(ways)}
-    for name, ahead in host_clocks.ask(
+    for name, ahead in host_clocks.clock_offsets(
         [one for one in ways if one in distinct.values()], lambda: project.clock.present
     ):
         found = replace(found, hosts=(*found.hosts, HostClock(name, ahead)))
@@ -236,7 +238,7 @@ class ProbeTarget:
     endpoints: tuple[Endpoint, ...]
     expectations: Mapping[str, Expectation]
     prober: Prober
-    jump: Way | None
+    jump: Transport | None
 
 
 def probe_targets(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[ProbeTarget]:
@@ -258,15 +260,15 @@ def _delivered(outlook: Outlook, delivery: Delivery, ends: Sequence[Endpoint]) -
     if kept is None:
         if delivery.receipt is None:
             return None
-        payload = delivery.delivered
+        payload = delivery.delivered_payload
         if payload is None:
             return {}
         try:
-            found = expectations(payload, preflight.read(payload), ends, outlook.canary)
+            found = expectations(payload, preflight.read_release(payload), ends, outlook.canary)
         except (PkiError, ValueError):
             return {}
         kept = [[one, said.fingerprint, said.answers, said.revokes] for one, said in found.items()]
-        cache.remember(name, known, [str(disk.receipt(delivery.host)), *payload.watched], kept)
+        cache.remember(name, known, [str(disk.receipt(delivery.host)), *payload.manifest_paths], kept)
     return {one: Expectation(*said) for one, *said in kept}
 
 
@@ -283,13 +285,13 @@ def _issued(outlook: Outlook, name: str, ends: Sequence[Endpoint]) -> dict[str, 
     return found
 
 
-def jump_way(project: Project, host: Host) -> Way | None:
+def jump_way(project: Project, host: Host) -> Transport | None:
     """How the jump host is reached that a host's services lie behind: by pki.yaml, else as ssh itself knows it."""
     if not host.jump:
         return None
     user, name, port = parse_jump_host(host.jump)
     known = project.inventory.hosts.get(name)
-    found = way(project, name, known or Host(network=host.network))
+    found = transport_of(project, name, known or Host(network=host.network))
     return replace(found, user=user or found.user, port=port or found.port)
 
 

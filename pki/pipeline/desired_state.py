@@ -34,8 +34,8 @@ from pki.config.model import Host, Inventory, Leaf
 from pki.config.name_claims import Place
 from pki.config.proxies import PROGRAMS
 from pki.deploy import managed_files
-from pki.deploy.managed_files import CA_HOST, Library, Lost, ManagedFile
-from pki.deploy.release import Gathered, ReleaseSpec, gather, load
+from pki.deploy.managed_files import CA_HOST, Library, ManagedFile, UnassignedFile
+from pki.deploy.release import ReleaseSpec, RenderedFiles, load, render_files
 from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.pipeline.cnf_certificates import request_leaves
 from pki.pipeline.template_context import Generations, Revoked, Said, TooLarge
@@ -82,7 +82,7 @@ class World:
             for leaf in host_leaves(said, name, host)
             if leaf.name not in leaves
         }
-        library = managed_files.find(
+        library = managed_files.read_library(
             project.store.templates, {"inventory": Said(said)}, said.hosts, said.networks, project.cache
         )
         library = _with_what_is_gone(project, library)
@@ -102,7 +102,7 @@ class World:
         return cls(project, hosts, leaves, declared.library, frozenset(waiting), notes)
 
     @cached_property
-    def _rendering(self) -> Confined[tuple[str, tuple[str, ...]], Gathered]:
+    def _rendering(self) -> Confined[tuple[str, tuple[str, ...]], RenderedFiles]:
         return self.project.ended_with(Confined(self._gather))
 
     @cached_property
@@ -149,10 +149,10 @@ class World:
         """
         found: dict[str, list[PkiError]] = {}
         disk = self.project.store
-        for name in (*self.hosts, CA_HOST) if self.library.lost else ():
+        for name in (*self.hosts, CA_HOST) if self.library.unassigned else ():
             release = load(disk.release(name))
             has = {file.managed for file in release.files} if release else None
-            for lost in self.library.lost:
+            for lost in self.library.unassigned:
                 is_there = any(map(lost.covers, has)) if has is not None else disk.receipt(name).exists()
                 if is_there:
                     found.setdefault(name, []).append(lost.fault)
@@ -162,7 +162,7 @@ class World:
     def undeclared(self) -> dict[str, PkiError]:
         """Leaves that files may declare which cannot be read now, with what is wrong: what there is of them stays."""
         found = {file.leaf_name: file.fault for file in self.library.files if file.fault and file.may_declare}
-        for lost in self.library.lost:
+        for lost in self.library.unassigned:
             if lost.is_folder:
                 there = self.project.store.build / "certs"
                 found |= {path.name: lost.fault for path in (there.iterdir() if there.is_dir() else ())}
@@ -170,7 +170,7 @@ class World:
                 found[Path(lost.name).stem] = lost.fault
         return {name: fault for name, fault in found.items() if name not in self.leaves}
 
-    def gather(self, name: str) -> Gathered:
+    def gather(self, name: str) -> RenderedFiles:
         """Render every file of a host's release within limits. A template that exceeded them is not tried again."""
         while True:
             try:
@@ -185,8 +185,8 @@ class World:
                 gathered.faults |= {one: fault for one, fault in self._exceeded.items() if one in used}
                 return gathered
 
-    def _gather(self, what: tuple[str, tuple[str, ...]], begin: Begin) -> Gathered:
-        return gather(self.release_spec(what[0]), begin, what[1])
+    def _gather(self, what: tuple[str, tuple[str, ...]], begin: Begin) -> RenderedFiles:
+        return render_files(self.release_spec(what[0]), begin, what[1])
 
     def context(self, name: str) -> dict[str, Any]:
         """The values that a host's templates may use; plain, so that a digest tells whether they changed."""
@@ -307,7 +307,7 @@ def _with_what_is_gone(project: Project, library: Library) -> Library:
         "templates/ is not there",
         f"put it back, or make it empty to take away what was delivered: mkdir {in_project('templates')}",
     )
-    return replace(library, lost=(Lost(".", fault, is_folder=True),))
+    return replace(library, unassigned=(UnassignedFile(".", fault, is_folder=True),))
 
 
 def _breadth(names: Sequence[str]) -> float:

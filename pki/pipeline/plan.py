@@ -315,7 +315,7 @@ def _leaf_artifacts(project: Project, leaves: Iterable[Leaf]) -> Iterator[Artifa
 
 def _lost_templates(world: World) -> Iterator[Artifact]:
     """A file below templates/ of which nobody can tell for which hosts it is: no release fails for it, but the run."""
-    for lost in world.library.lost:
+    for lost in world.library.unassigned:
         yield Artifact(
             id=ArtifactId("template", quote(lost.name, safe="/", errors="surrogateescape")),
             targets=(),
@@ -332,7 +332,7 @@ def _raise(fault: PkiError) -> Outcome:
 
 def _template_faults(world: World, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
     """Return what is wrong with all templates, each fault once."""
-    faults = [one.fault for one in world.library.lost]
+    faults = [one.fault for one in world.library.unassigned]
     faults += [file.fault for file in world.library.files if file.fault]
     faults += [fault for name in deliveries for fault in world.release_spec(name).faults]
     return tuple({fault.message: fault for fault in faults}.values())
@@ -386,7 +386,9 @@ def _build_release(world: World, name: str) -> Outcome:
 
 
 def _release_stale(world: World, name: str) -> list[Reason]:
-    return release.stale(world.release_spec(name), f"{world.project.store.build}/release/{name}", world.project.cache)
+    return release.stale_reasons(
+        world.release_spec(name), f"{world.project.store.build}/release/{name}", world.project.cache
+    )
 
 
 # -- what left --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pki.common.cache import signature, token
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory, StrictModel
-from pki.deploy.release import Shared
+from pki.deploy.release import SharedValue
 from pki.project.project import Project
 from pki.x509 import canonical
 
@@ -45,7 +45,7 @@ def _viewed(value: object) -> object:
     return tuple(map(_viewed, value)) if isinstance(value, tuple) else value
 
 
-class Said(Shared):
+class Said(SharedValue):
     """The inventory as templates see it; each of its sections is prepared once."""
 
     def __init__(self, said: Inventory) -> None:
@@ -62,7 +62,7 @@ class Said(Shared):
         return self._said.model_dump(mode="json", include={section} if section else None)
 
 
-class Generations(Shared):
+class Generations(SharedValue):
     """Live generations by authority, newest first, as templates see them: what issuer pins are made of."""
 
     def __init__(self, project: Project) -> None:
@@ -83,7 +83,7 @@ class Generations(Shared):
         return [getattr(self, authority) for authority in ([section] if section else AUTHORITIES)]
 
 
-class Revoked(Shared):
+class Revoked(SharedValue):
     """Serial numbers on the CRLs of every live client authority, for proxies that know no CRLs: `revoked.client`.
 
     Without a project it is empty: what a host without mutual TLS has to know.
@@ -134,7 +134,7 @@ def _entries(file: str) -> Iterable[x509.RevokedCertificate]:
     raise PkiError(f"{file}: is damaged", "./run doit")
 
 
-class TooLarge(Shared):
+class TooLarge(SharedValue):
     """What the publishing host's proxy cannot serve: `too_large.crls`, the generations whose CRLs outgrew it.
 
     Without a project it is empty: what a host that publishes nothing has to know.

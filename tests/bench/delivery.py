@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pki.deploy.protocol import rows_of, tar
-from pki.deploy.ssh import Way
+from pki.deploy.protocol import manifest_rows, tar_stream
+from pki.deploy.ssh import Transport
 from tests.bench import deliverers, measure
 from tests.bench.measure import Broken, Cost
 from tests.bench.project import PROJECT
@@ -57,7 +57,7 @@ class Rounds:
         return self._loop("true", "/dev/null")
 
     def _loop(self, command: str, stream: str) -> Cost:
-        client = Way(host="", name="{}", config=str(self._made.free)).ssh()
+        client = Transport(host="", name="{}", config=str(self._made.free)).ssh_command()
         line = f"exec {shlex.join(client)} {shlex.quote(command)} <{stream}"
         each = ["xargs", "-a", self._names, "-P", str(WIDTH), "-I{}", "sh", "-c", line]
         return measure.run(each, self._streams)
@@ -67,8 +67,8 @@ class Rounds:
         for name in self._made.names:
             payload = self._made.payload(name)
             before, digests = self._sent.get(name, {}), {file.path: file.sha256 for file in payload.release.files}
-            rows = [row for row in rows_of(payload, []) if before.get(row.file.path) != row.file.sha256]
-            (self._streams / f"{name}.tar").write_bytes(tar(rows, payload))
+            rows = [row for row in manifest_rows(payload, []) if before.get(row.file.path) != row.file.sha256]
+            (self._streams / f"{name}.tar").write_bytes(tar_stream(rows, payload))
             self._sent[name] = digests
 
     def _check(self, delivered: int) -> None:
@@ -82,7 +82,7 @@ class Rounds:
 
     def _contacts(self) -> Iterator[str]:
         for name in self._made.names:
-            yield json.loads((self._made.home / "build/contacts" / f"{name}.json").read_text())["looked_at"]
+            yield json.loads((self._made.home / "build/contacts" / f"{name}.json").read_text())["checked_at"]
 
 
 def deliver(folder: Path, hosts: int, given: Path | None) -> Findings:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
-from pki.deploy.bootstrap import permissions
+from pki.deploy.bootstrap import permissions_text
 from pki.deploy.payload import Payload
 from tests.bench.measure import Broken
 from tests.bench.project import PROJECT
@@ -110,7 +110,7 @@ class Targets:
     def permit(self) -> None:
         """Prepare every host for its release, as `deploy.bootstrap` would."""
         for name in self.names:
-            permitted = permissions(name, self.payload(name), exact=False) + f"trust {getpass.getuser()}\n"
+            permitted = permissions_text(name, self.payload(name), exact=False) + f"trust {getpass.getuser()}\n"
             (self.root(name) / "pki-apply.conf").write_text(permitted)
 
     def change(self, mark: str) -> None:
@@ -125,7 +125,7 @@ class Targets:
         yesterday = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
         for name in self.names:
             path = self.home / "build/contacts" / f"{name}.json"
-            path.write_text(json.dumps({**json.loads(path.read_text()), "looked_at": yesterday}))
+            path.write_text(json.dumps({**json.loads(path.read_text()), "checked_at": yesterday}))
 
 
 @contextmanager

@@ -196,7 +196,7 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
         *(drifted, 0),
         *(
             "NOTICE    drift:media   (new)",
-            "was changed by somebody else, and put right:",
+            "was changed on the host; restored:",
             "→ make the change in pki.yaml or templates/",
         ),
     ),

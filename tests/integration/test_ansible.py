@@ -299,7 +299,7 @@ def test_a_host_that_is_down_fails_alone_and_stops_nobody(six: Fleet) -> None:
     change(six, "generation 5")
     said = six.program("doit", status=FAILED)
     assert lines_of(said, "failed") == deploys("a1")
-    assert "unreachable; what it has runs out in 20 days (ssh: connect to host 192.0.2.11 port 22: " in said
+    assert "unreachable; its certificate expires in 20 days (ssh: connect to host 192.0.2.11 port 22: " in said
     assert deploys("a2", "b1", "c1", "d1", "e1") <= lines_of(said, "deployed")
     assert "failing since" in six.program("invoke", "status")
     six.lab.plug(six.hosts["a1"])
@@ -312,10 +312,10 @@ def test_a_broken_file_is_put_back_and_told_with_the_hosts_words(six: Fleet) -> 
     was = six.hosts["d1"].read("/etc/doit-pki/watched.conf")
     said = six.program("doit", status=FAILED)
     assert lines_of(said, "failed") == deploys("d1")
-    assert "usr-local-sbin-watched failed with 7; the previous files were put back" in said
+    assert '/usr/local/sbin/watched" failed with exit status 7; rolled back' in said
     assert "d1 does not like it" in said
     assert six.hosts["d1"].read("/etc/doit-pki/watched.conf") == was
-    assert "the previous files were put back" in six.program("invoke", "deploy.history", "d1")
+    assert "rolled back" in six.program("invoke", "deploy.history", "d1")
     everything_serves(six)
     change(six, "generation 6")
     six.program("doit")
@@ -328,7 +328,7 @@ def test_what_cannot_be_proven_is_put_back_by_a_second_contact(six: Fleet) -> No
     said = six.program("doit", status=FAILED)
     assert lines_of(said, "failed") == deploys("e1")
     assert "e1-open does not answer" in said
-    assert "the previous files were put back" in said
+    assert "rolled back" in said
     everything_serves(six)
     (six.home / nginx).write_text(good)
     six.program("doit")

@@ -110,7 +110,7 @@ def test_services_are_looked_at_daily_though_nothing_differs_on_their_host(serve
     before, receipt = live.host.touched(), live.receipt()
     mine, server.pair = server.pair, live.home.path / "build/certs/forge-mtls/tls.pem"
     said = live.because(live.doit(days=1.8))
-    assert said.startswith("jellyfin serves what does not verify: Hostname mismatch")
+    assert said.startswith("jellyfin serves a certificate that does not verify: Hostname mismatch")
     assert re.search(r" → on media: sh \S+/reload; then: ./run doit deploy:media$", said)
     assert (live.host.touched(), live.receipt()) == (before, receipt)
     server.pair = mine
@@ -134,7 +134,7 @@ def test_what_goes_on_answering_for_a_moment_after_its_reload_proves_nothing(ser
     before = live.on("/etc/caddy/Caddyfile").read_bytes()
     live.home.edit("auto_https off", "auto_https off # nobody listens any more", "templates/caddy/Caddyfile")
     server.left = 6  # one to reach it, one before the change, four in a first look
-    assert live.because(live.doit()).endswith("→ the previous files were put back")
+    assert live.because(live.doit()).endswith("→ rolled back")
     assert live.on("/etc/caddy/Caddyfile").read_bytes() == before
     server.left = float("inf")
     assert live.doit().status == 0

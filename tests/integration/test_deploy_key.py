@@ -217,10 +217,10 @@ def test_an_unknown_or_changed_host_key_is_refused_with_what_to_type(keyed: Keye
     good = known.read_text()
     first, second = good.splitlines()
     for text, said_of_it in (
-        (f"{second}\n", "its host key is not known here"),
+        (f"{second}\n", "host key of root is not in known_hosts"),
         (
             f"{first.split()[0]} {' '.join(second.split()[1:])}\n{second}\n",
-            "its host key is not the one that is known here",
+            "host key of root is not the one in known_hosts",
         ),
     ):
         known.write_text(text)
@@ -238,7 +238,7 @@ def test_a_sudo_that_wants_a_terminal_is_named_and_a_bootstrap_changes_that(keye
     host.write("/etc/sudoers.d/terminal", "Defaults requiretty\n", 0o440)
     status, said = keyed.program("invoke", "deploy.drift", "pki")
     assert status == 1
-    assert "sudo wants a terminal there (requiretty), and deliveries have none" in said
+    assert "sudo requires a terminal (requiretty), which deliveries do not have" in said
     assert "./run invoke deploy.bootstrap pki" in said
     script = keyed.program("invoke", "deploy.bootstrap", "pki", "--show")[1]
     script = script[script.index("#!/bin/sh") : script.index("in place\\n'\n")] + "in place\\n'\n"
@@ -256,7 +256,7 @@ def test_a_host_that_accepts_and_says_nothing_fails_alone(keyed: Keyed) -> None:
     keyed.ca.run("rm", "-r", str(keyed.home / "build/contacts"))
     status, said = keyed.program("doit")
     assert status in {1, 2}
-    assert "unreachable; what it has runs out in" in said
+    assert "unreachable; its certificate expires in" in said
     assert "1 failed" in said
     mute.stop()
     host.run("systemctl", "start", "ssh")

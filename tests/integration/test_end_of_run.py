@@ -78,7 +78,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     home.write("pki.yaml", re.sub(r"(    proxy: \w+\n)", r"\1    probe: direct\n", home.read("pki.yaml").decode()))
     with pytest.MonkeyPatch.context() as patch, ExitStack() as running:
         ports = dict[str, int]()
-        patch.setattr(tls_client, "_plain", lambda one: _plain(one, ports))
+        patch.setattr(tls_client, "_connect_tcp", lambda one: _plain(one, ports))
         home.doit()
         proxies = []
         for kind in FIVE:

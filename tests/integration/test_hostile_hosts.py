@@ -119,7 +119,7 @@ class Three:
 
     def left(self) -> Iterator[tuple[str, str]]:
         """Every text that a run leaves for people."""
-        places = ("report", "history/bad/log.jsonl", "contacts/bad.json", "ansible/told")
+        places = ("report", "history/bad/log.jsonl", "contacts/bad.json", "ansible/outcomes")
         for place in places:
             path = self.home / "build" / place
             for one in (path, *path.rglob("*")):
@@ -186,7 +186,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "nothing at all": ("exit 0", "the login shell of the deployment account on bad ended with 0 before pki-apply"),
     "a state that nobody knows": (
         f"""{HELLO}; cat >/dev/null & echo '{{"n":1,"is":"fine","sha256":"","path":"/x"}}'; sleep 60""",
-        "answers what pki-apply would not",
+        "invalid answer, not from pki-apply",
     ),
     "another digest": (f"{HELLO}; " + SAME.replace("$5", '$5 "" ').replace('%s\\",\\"path', '0%.63s\\",\\"path'), ""),
     "escape sequences": (

@@ -194,7 +194,7 @@ def test_a_shell_that_prints_or_exits_is_named_by_deliveries_and_by_the_bootstra
     assert "prepared" not in told
     assert lent.doit()[0] == 0
     if "Welcome" in line:
-        assert f"web: pki-apply is in place, and deliveries cannot start it: {message}" in told
+        assert f"web: pki-apply is installed, but deliveries cannot start it: {message}" in told
 
 
 def test_a_remote_command_in_the_configuration_is_named(lent: Lent) -> None:
@@ -203,7 +203,7 @@ def test_a_remote_command_in_the_configuration_is_named(lent: Lent) -> None:
     status, said = lent.doit()
     (lent.home / "ssh_config").write_text(plain)
     assert status in {1, 2}
-    assert "the ssh configuration has a RemoteCommand for web, which would run in place of pki-apply" in said
+    assert "the ssh configuration has a RemoteCommand for web, which would run instead of pki-apply" in said
     assert lent.doit()[0] == 0
 
 
@@ -216,7 +216,10 @@ def test_a_bootstrap_tries_the_new_key_before_it_says_that_all_is_in_place(lent:
     status, said = lent.program("invoke", "deploy.bootstrap", "web")
     key.write_bytes(kept)
     assert status == 1
-    assert "web: pki-apply is in place, and deliveries cannot start it: it does not let this key in" in said
+    assert (
+        "web: pki-apply is installed, but deliveries cannot start it: permission denied: the host does not accept the deployment key"
+        in said
+    )
     assert lent.program("invoke", "deploy.bootstrap", "web")[0] == 0
 
 
@@ -226,7 +229,7 @@ def test_the_command_that_is_named_for_an_unknown_host_key_makes_it_known(lent: 
     known.write_text("")
     status, said = lent.doit()
     assert status in {1, 2}
-    assert "its host key is not known here" in said
+    assert " is not in known_hosts" in said
     [command] = [line.rpartition("then: ")[2] for line in said.splitlines() if "then: ssh " in line]
     typed = command.replace("ssh ", "ssh -o StrictHostKeyChecking=accept-new ", 1)  # a person would type yes
     lent.ca.run("sh", "-c", typed)

@@ -145,7 +145,7 @@ def test_a_host_that_deliveries_do_not_reach_is_told_by_them_alone(four: Fleet) 
 def test_a_proxy_that_forgot_its_crls_is_critical(four: Fleet) -> None:
     with changed(four.hosts["nginx"], NGINX, "ssl_crl", "# ssl_crl", "nginx"):
         said = unwell(health(four))
-    assert said == {"service:nginx/nginx-admin": ("critical", "lets the canary in with 204, which is revoked")}
+    assert said == {"service:nginx/nginx-admin": ("critical", "lets the revoked canary in with 204")}
 
 
 def test_a_proxy_that_asks_nobody_for_a_certificate_is_critical(four: Fleet) -> None:
@@ -216,9 +216,9 @@ def test_services_behind_a_jump_host_are_seen_through_it(four: Fleet) -> None:
 
 def test_a_jump_host_that_forwards_nothing_is_told_once_with_the_words_of_ssh(four: Fleet, bastion: Machine) -> None:
     admit(four, bastion, "restrict")
-    assert jump_said(four) == "it does not let this key forward there"
+    assert jump_said(four) == "it does not permit this key to forward ports"
     bastion.write("/root/.ssh/authorized_keys", "", 0o600)
-    assert jump_said(four) == "it does not let this key in"
+    assert jump_said(four) == "permission denied: the host does not accept the deployment key"
     bastion.run("systemctl", "stop", "ssh")
     assert jump_said(four) == "it cannot be reached: connect to host bastion port 22: Connection refused"
 

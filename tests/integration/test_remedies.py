@@ -14,7 +14,7 @@ import pytest
 from pki.common.errors import PkiError
 from pki.demo.namespace_machine import check_programs
 from pki.deploy.process import STANDARD, run
-from pki.deploy.ssh import Way
+from pki.deploy.ssh import Transport
 
 HOST, JUMP = 40221, 40222
 SERVER = """\
@@ -57,28 +57,28 @@ class Servers:
         values = {"folder": self.folder, "jump": JUMP, "says": says, "jump_says": jump_says}
         (self.folder / "config").write_text(CONFIG.format(**values))
 
-    def way(self, name: str) -> Way:
+    def transport(self, name: str) -> Transport:
         config = str(self.folder / "config")
-        return Way("web", name, user="root", port=HOST, address="127.0.0.1", config=config)
+        return Transport("web", name, user="root", port=HOST, address="127.0.0.1", config=config)
 
-    def fault(self, way: Way) -> PkiError | None:
-        """What a deployment says that reaches a host by this way; None when it gets in."""
-        status, _, complaint = run(("setsid", "-w", *way.ssh(), "true"), b"", STANDARD)
-        return way.failure(status, complaint) if status else None
+    def fault(self, transport: Transport) -> PkiError | None:
+        """What a deployment says that reaches a host by this transport; None when it gets in."""
+        status, _, complaint = run(("setsid", "-w", *transport.ssh_command(), "true"), b"", STANDARD)
+        return transport.connection_error(status, complaint) if status else None
 
     def type(self, line: str) -> None:
         """Type a line in a terminal; ssh is answered with yes."""
         env = {**os.environ, "SSH_ASKPASS": str(self.folder / "yes"), "SSH_ASKPASS_REQUIRE": "force"}
         subprocess.run(["setsid", "-w", "sh", "-c", line], env=env, check=True, capture_output=True, timeout=30)
 
-    def remedied(self, way: Way, *messages: str) -> None:
+    def remedied(self, transport: Transport, *messages: str) -> None:
         """Type what each of these faults asks for, in this order; then there is none."""
         for message in messages:
-            fault = self.fault(way)
+            fault = self.fault(transport)
             assert fault
             assert fault.message == message
             self.type(fault.hint.rpartition("then: ")[2])
-        assert self.fault(way) is None
+        assert self.fault(transport) is None
 
 
 @pytest.fixture(scope="module")
@@ -113,26 +113,22 @@ def servers(running: Servers) -> Servers:
     return running
 
 
-UNKNOWN = "its host key is not known here"
-CHANGED = "its host key is not the one that is known here"
-JUMP_UNKNOWN = "the host key of its jump host jump is not known here"
-JUMP_CHANGED = "the host key of its jump host jump is not the one that is known here"
+UNKNOWN, CHANGED = "host key of {} is not in known_hosts", "host key of {} is not the one in known_hosts"
+NAMES = {"web": f"[127.0.0.1]:{HOST}", "aliased": "the-web", "behind": f"[127.0.0.1]:{HOST}"}
 
 
 @pytest.mark.parametrize("says", ["", "StrictHostKeyChecking yes", "BatchMode yes", "HashKnownHosts yes"])
 @pytest.mark.parametrize("name", ["web", "aliased"])
 def test_an_unknown_host_key_is_known_after_what_is_printed(servers: Servers, name: str, says: str) -> None:
     servers.configure(says)
-    servers.remedied(servers.way(name), UNKNOWN)
+    servers.remedied(servers.transport(name), UNKNOWN.format(NAMES[name]))
 
 
 @pytest.mark.parametrize("file", ["the known hosts", "second"])
-@pytest.mark.parametrize(("name", "known_as"), [("web", f"[127.0.0.1]:{HOST}"), ("aliased", "the-web")])
-def test_a_changed_host_key_is_replaced_by_what_is_printed(
-    servers: Servers, name: str, known_as: str, file: str
-) -> None:
-    servers.knows(f"{known_as} {servers.key('other')}", file=file)
-    servers.remedied(servers.way(name), CHANGED)
+@pytest.mark.parametrize("name", ["web", "aliased"])
+def test_a_changed_host_key_is_replaced_by_what_is_printed(servers: Servers, name: str, file: str) -> None:
+    servers.knows(f"{NAMES[name]} {servers.key('other')}", file=file)
+    servers.remedied(servers.transport(name), CHANGED.format(NAMES[name]))
 
 
 @pytest.mark.parametrize("jump_says", ["", "StrictHostKeyChecking yes"])
@@ -140,13 +136,14 @@ def test_the_keys_of_a_jump_host_and_of_the_host_behind_it_are_known_after_what_
     servers: Servers, jump_says: str
 ) -> None:
     servers.configure(jump_says=jump_says)
-    servers.remedied(servers.way("behind"), JUMP_UNKNOWN, UNKNOWN)
+    names = ("jump host jump", NAMES["behind"])
+    servers.remedied(servers.transport("behind"), *map(UNKNOWN.format, names))
     servers.knows(f"[127.0.0.1]:{JUMP} {servers.key('other')}", f"[127.0.0.1]:{HOST} {servers.key('other')}")
-    servers.remedied(servers.way("behind"), JUMP_CHANGED, CHANGED)
+    servers.remedied(servers.transport("behind"), *map(CHANGED.format, names))
 
 
 def test_a_revoked_host_key_is_not_accepted_by_what_is_printed(servers: Servers) -> None:
     servers.knows(f"@revoked [127.0.0.1]:{HOST} {servers.key(HOST)}")
-    fault = servers.fault(servers.way("web"))
+    fault = servers.fault(servers.transport("web"))
     assert fault
-    assert fault.message == "its host key is marked as revoked here"
+    assert fault.message == f"host key of {NAMES['web']} is marked as revoked in known_hosts"

@@ -120,13 +120,13 @@ FAULTS = {
     "pki-apply is gone": Fault(
         lambda typed: typed.web.run("rm", "/usr/local/sbin/pki-apply"),
         ("invoke", "deploy.drift"),
-        "pki-apply is not there",
+        "pki-apply is not installed",
         "./run invoke deploy.bootstrap web",
     ),
     "host key unknown": Fault(
         lambda typed: (typed.home / "known_hosts").write_text(""),
         ("invoke", "deploy.drift"),
-        "its host key is not known here",
+        f"host key of {ADDRESS} is not in known_hosts",
         f"ssh -F {{home}}/ssh_config -o HostName={ADDRESS} -l root web true",
     ),
 }

@@ -88,7 +88,7 @@ class Watched:
             end.name: Expectation(self._fingerprint(leaf), answers=answers, revokes=True)
             for end, leaf in ((self.mtls, f"{self.proxy.host}-mtls"), (opened, self.proxy.host))
         }
-        found = verification.judge([self.mtls, opened], expectations, None, self.prober)
+        found = verification.verify_services([self.mtls, opened], expectations, None, self.prober)
         assert found[opened.service] == VERIFIED
         return found[self.mtls.service]
 
@@ -121,7 +121,7 @@ def watched(
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verification, "PATIENCE", 3.0)
+    monkeypatch.setattr(verification, "VERIFY_TIMEOUT", 3.0)
 
 
 everywhere = pytest.mark.parametrize("watched", NAMES, indirect=True)
@@ -132,7 +132,7 @@ def test_each_proxy_is_proven_until_it_forgets_revocations(watched: Watched) -> 
     assert watched.seen() == VERIFIED
     assert watched.mtls.service not in watched.upstreams.seen
     watched.spoil(*FORGETS[watched.proxy.name])
-    assert watched.seen().text == "lets the canary in with 204, which is revoked"
+    assert watched.seen().text == "lets the revoked canary in with 204"
     assert watched.mtls.service not in watched.upstreams.seen
 
 
@@ -140,7 +140,7 @@ def test_each_proxy_is_proven_until_it_forgets_revocations(watched: Watched) -> 
 def test_a_proxy_that_passes_the_probe_on_is_told_from_one_that_answers_it(watched: Watched) -> None:
     assert watched.seen() == VERIFIED
     watched.spoil(*PASSES_ON[watched.proxy.name])
-    assert watched.seen().text == "answers 200 to the probe, and its configuration says 204"
+    assert watched.seen().text == "answers 200 to the probe; its configuration says 204"
     assert watched.seen(answers=False) == PASSED_ON
 
 
@@ -154,14 +154,14 @@ def test_a_revocation_ends_sessions_that_were_open_before_it(
     with started(kind, home, HOSTS[kind], tmp_path / "work") as proxy:
         watched = Watched(proxy, upstreams)
         session = access.open_session(watched.mtls, roots, old)
-        assert access.refused(watched.mtls, roots, old, session) == "lets it in with 200"
+        assert access.improper_access(watched.mtls, roots, old, session) == "lets it in with 200"
         revoke(home)
         proxy.configure()
         proxy.reload()
-        assert access.refused(watched.mtls, roots, old, session) == ""
+        assert access.improper_access(watched.mtls, roots, old, session) == ""
         assert watched.seen() == VERIFIED
     with pytest.raises(Unreached, match="could not be reached"):
-        access.refused(watched.mtls, roots, old, session)
+        access.improper_access(watched.mtls, roots, old, session)
 
 
 def test_a_proxy_whose_sessions_outlive_a_revocation_is_found_out(
@@ -182,9 +182,9 @@ def test_a_proxy_whose_sessions_outlive_a_revocation_is_found_out(
         revoke(home)
         proxy.configure()
         watched.spoil(*sloppy)
-        assert access.refused(watched.mtls, roots, old) == ""
-        found = access.refused(watched.mtls, roots, old, session)
-        assert found == "lets it in with 200 by a session that it resumes"
+        assert access.improper_access(watched.mtls, roots, old) == ""
+        found = access.improper_access(watched.mtls, roots, old, session)
+        assert found == "lets it in with 200, in a resumed session"
 
 
 def revoke(home: LiveHome) -> None:

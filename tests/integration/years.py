@@ -36,7 +36,7 @@ def moment(day: int) -> datetime:
 @contextmanager
 def quick_years() -> Iterator[None]:
     """Spare a thousand runs what is judged elsewhere: the price of a passphrase, and reading the same templates again."""
-    read, find = dict[Path, Library](), managed_files.find
+    read, find = dict[Path, Library](), managed_files.read_library
 
     def find_once(folder: Path, *about: object) -> Library:
         if folder not in read:
@@ -45,7 +45,7 @@ def quick_years() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pkcs8, "ROUNDS", 1000)
-        patch.setattr(managed_files, "find", find_once)
+        patch.setattr(managed_files, "read_library", find_once)
         yield
 
 

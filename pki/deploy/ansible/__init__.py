@@ -1,1 +1,1 @@
-"""Releases through Ansible: one contact for a whole fleet, on an engine that is there already."""
+"""Delivery through Ansible: one run of a playbook for a whole fleet."""

@@ -1,7 +1,7 @@
-"""One contact for all hosts that Ansible delivers to: prepared, run, and each host's outcome filed.
+"""Delivery to many hosts by one Ansible run, whose outcomes are recorded host by host.
 
-doit keeps one task for each host. The first of them that acts takes along all the others that this run was asked for
-and that wait too; these then find what became of them. Nothing of it outlives the run, which `token` stands for.
+doit has one task for each host. The first one runs Ansible for all hosts that this run must deliver to; the others
+then find their outcomes. The outcomes are valid for one run, which `token` identifies.
 """
 
 from __future__ import annotations
@@ -24,64 +24,72 @@ from pki.deploy import host_output
 from pki.deploy.ansible import playbooks, runner
 from pki.deploy.ansible.playbooks import HostPayload
 from pki.deploy.delivery import Delivery
-from pki.deploy.installed_crls import InPlace, went_back
-from pki.deploy.protocol import ServiceRefusal, nonsense, others, refused, seen, writable_folders
+from pki.deploy.installed_crls import InstalledCrl, regression_error
+from pki.deploy.protocol import (
+    ServiceRefusal,
+    command_lines,
+    file_states,
+    invalid_answer,
+    refusal_error,
+    surplus_files,
+    writable_folders,
+)
 from pki.deploy.receipt import instant
-from pki.deploy.ssh import Way
+from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint
 from pki.deploy.transaction import HostOutcome
-from pki.deploy.verification import Verification, refuted
+from pki.deploy.verification import Verification, failed_services
 from pki.project.layout import Store
 
-BEFORE_SSH = re.compile(r"^.*?(over|via) ssh: ", re.DOTALL | re.IGNORECASE)  # what Ansible puts before ssh's own words
-MESSAGE = 4000  # characters that are looked at of a message of Ansible
+BEFORE_SSH = re.compile(r"^.*?(over|via) ssh: ", re.DOTALL | re.IGNORECASE)  # Ansible's prefix of a message of ssh
+MESSAGE_LENGTH = 4000  # characters of a message of Ansible that are used
 NOT_REACHED = "not reached: too many hosts failed before it"
 
 
 @dataclass
 class Fleet:
-    """The hosts of one project; `waiting` names those that this run was asked for, that are due and whose release is."""
+    """The hosts of one project; `waiting` returns the deliveries of this run that are due and whose release is ready."""
 
     store: Store
     settings: Ansible
     waiting: Callable[[], Iterable[Delivery]]
     token: str = field(default_factory=lambda: os.urandom(8).hex())
 
-    # -- what a task asks --
+    # -- for the task of a host --
 
-    def untold(self, host: str) -> list[Reason]:
-        """What was done on a host in this run and is not said yet."""
-        return _done(self._told(host) or {})
+    def unreported(self, host: str) -> list[Reason]:
+        """Return what was done on a host in this run and is not reported yet."""
+        return _done(self._recorded(host) or {})
 
     def deliver(self, delivery: Delivery, now: datetime) -> list[Reason]:
-        """What was done. Raises PkiError, which is filed by then."""
-        with self.store.turn("fleet"):  # other processes of this run wait, and find themselves taken along
-            told = self._told(delivery.host)
-            if told is None:
+        """Return what was done on a host. Raises PkiError, which is recorded by then."""
+        with self.store.turn("fleet"):  # other processes of this run wait, and then find their outcomes
+            outcome = self._recorded(delivery.host)
+            if outcome is None:
                 self._contact([delivery, *(one for one in self.waiting() if one.host != delivery.host)], now)
-                told = self._told(delivery.host) or {}
-            done = _done(told)
-            if told.get("has_more"):
-                self._place(delivery.host).unlink(missing_ok=True)
+                outcome = self._recorded(delivery.host) or {}
+            done = _done(outcome)
+            if outcome.get("has_more"):
+                self._outcome_path(delivery.host).unlink(missing_ok=True)
                 self._contact([delivery], now)
-                told = self._told(delivery.host) or {}
-                done += _done(told)
-        if "message" in told:
-            raise PkiError(told["message"], told["hint"], ErrorCode(told["code"]))
-        self._place(delivery.host).unlink(missing_ok=True)
+                outcome = self._recorded(delivery.host) or {}
+                done += _done(outcome)
+        if "message" in outcome:
+            raise PkiError(outcome["message"], outcome["hint"], ErrorCode(outcome["code"]))
+        self._outcome_path(delivery.host).unlink(missing_ok=True)
         return done
 
-    # -- one contact --
+    # -- one run of Ansible --
 
     def _contact(self, deliveries: Iterable[Delivery], now: datetime) -> None:
-        """Deliver to all that have heard nothing in this run, those last that failed the last time."""
+        """Deliver to all hosts without an outcome in this run, last to those that failed before."""
         payloads: dict[str, tuple[Delivery, HostPayload]] = {}
         for delivery in sorted(deliveries, key=lambda one: bool(one.contact.failing_since)):
-            if self._told(delivery.host) is None:
+            if self._recorded(delivery.host) is None:
                 try:
-                    payloads[delivery.host] = (delivery, consign(delivery, now))
+                    payloads[delivery.host] = (delivery, prepare_payload(delivery, now))
                 except PkiError as error:
-                    self._tell(delivery.host, error=_filed(delivery, error, now))
+                    self._record(delivery.host, error=_record_failure(delivery, error, now))
         if not payloads:
             return
         folder = self.store.ansible() / "project"
@@ -90,155 +98,163 @@ class Fleet:
             report = runner.run(folder, self._command(), f"{instant(now)}-{self.token[:4]}".replace(":", ""))
         except PkiError as error:
             for host in payloads:
-                self._tell(host, error=error)
+                self._record(host, error=error)
             return
         finally:
-            playbooks.sweep(folder)
+            playbooks.remove_secrets(folder)
             leave_all_to_owner(self.store.ansible())
         for host, (delivery, host_payload) in payloads.items():
             if host in report.results:
-                self._tell(host, **_filed_result(delivery, host_payload, report.results[host], now))
+                self._record(host, **_record_result(delivery, host_payload, report.results[host], now))
             else:
-                self._tell(host, error=self._without_result(report))
+                self._record(host, error=self._without_result(report))
 
     def _command(self) -> str:
-        said = self.settings.command
-        return str(self.store.home / said) if "/" in said else said
+        command = self.settings.command
+        return str(self.store.home / command) if "/" in command else command
 
     def _without_result(self, report: runner.Report) -> PkiError:
         if report.complaint:
-            return PkiError(
-                f"Ansible broke off: {plain(report.complaint)}", f"its log: {self.store.ansible() / 'runs'}"
-            )
-        return PkiError(NOT_REACHED, "fix those, then: ./run doit")
+            return PkiError(f"Ansible stopped: {plain(report.complaint)}", f"its log: {self.store.ansible() / 'runs'}")
+        return PkiError(NOT_REACHED, "fix those hosts, then: ./run doit")
 
-    # -- what became of each, for its own task --
+    # -- the outcome of a host, for its own task --
 
-    def _place(self, host: str) -> Path:
-        return self.store.ansible() / "told" / f"{host}.json"
+    def _outcome_path(self, host: str) -> Path:
+        return self.store.ansible() / "outcomes" / f"{host}.json"
 
-    def _told(self, host: str) -> dict[str, Any] | None:
-        told = sealed_records.unsealed(filesystem.read_if_possible(self._place(host))) or {}
-        return told if told.get("run") == self.token else None
+    def _recorded(self, host: str) -> dict[str, Any] | None:
+        outcome = sealed_records.unsealed(filesystem.read_if_possible(self._outcome_path(host))) or {}
+        return outcome if outcome.get("run") == self.token else None
 
-    def _tell(
+    def _record(
         self, host: str, *, done: Iterable[Reason] = (), error: PkiError | None = None, has_more: bool = False
     ) -> None:
-        """`has_more`: the host told of files that came from here and are not wanted, which another contact takes away."""
-        told: dict[str, Any] = {"done": [one.as_json() for one in done], "has_more": has_more}
+        """Record the outcome of a host; `has_more`: it has surplus files, which another run must remove."""
+        outcome: dict[str, Any] = {"done": [one.as_json() for one in done], "has_more": has_more}
         if error:
-            told = {"message": error.message, "hint": error.hint, "code": error.code.value}
-        filesystem.make_folder(self._place(host).parent, 0o700)
-        filesystem.write(self._place(host), sealed_records.sealed({"run": self.token, **told}))
+            outcome = {"message": error.message, "hint": error.hint, "code": error.code.value}
+        filesystem.make_folder(self._outcome_path(host).parent, 0o700)
+        filesystem.write(self._outcome_path(host), sealed_records.sealed({"run": self.token, **outcome}))
 
 
-def _done(told: Mapping[str, Any]) -> list[Reason]:
-    return [Reason.from_json(one) for one in told.get("done", [])]
+def _done(outcome: Mapping[str, Any]) -> list[Reason]:
+    return [Reason.from_json(one) for one in outcome.get("done", [])]
 
 
-def consign(delivery: Delivery, now: datetime) -> HostPayload:
-    """A host's release, ready to leave. Raises PkiError when it must not."""
-    payload = delivery.wanted()
+def prepare_payload(delivery: Delivery, now: datetime) -> HostPayload:
+    """Return the checked release of a host for delivery. Raises PkiError when it must not be delivered."""
+    payload = delivery.desired_payload()
     if payload is None:
-        raise PkiError("its release is not there", "./run doit")
-    delivery.insist_on_root()
+        raise PkiError("its release is missing", "./run doit")
+    delivery.require_accepted_root()
     change = delivery.change(payload, delivery.receipt, now)
     findings = delivery.check(change)
-    sent = [InPlace("", content) for path in delivery.history.crls().values() if (content := filesystem.read(path))]
-    return HostPayload(change, findings, tuple(change.may_go(sent)))
+    sent = [
+        InstalledCrl("", content) for path in delivery.history.crls().values() if (content := filesystem.read(path))
+    ]
+    return HostPayload(change, findings, tuple(change.replaceable_crls(sent)))
 
 
 def collect(delivery: Delivery, result: Mapping[str, Any], now: datetime) -> list[Reason]:
-    """File what became of a host elsewhere: what was done there. Raises PkiError, which is filed by then."""
-    host_payload = consign(delivery, now)
-    may_lack_it = result.get("failed") or result.get("unreachable")  # Ansible's own words, before our action began
-    if ("release" in result or not may_lack_it) and result.get("release") != host_payload.change.payload.release.digest:
-        raise PkiError("took another release than the present one", "export again, and let Ansible run")
-    filed = _filed_result(delivery, host_payload, result, now)
-    if error := filed.get("error"):
+    """Record the outcome of a host from a run elsewhere, and return what was done. Raises PkiError, recorded by then."""
+    host_payload = prepare_payload(delivery, now)
+    has_no_action = result.get("failed") or result.get("unreachable")  # Ansible failed before our action began
+    if ("release" in result or not has_no_action) and result.get(
+        "release"
+    ) != host_payload.change.payload.release.digest:
+        raise PkiError("took another release than the present one", "run deploy.export and the playbook again")
+    outcome = _record_result(delivery, host_payload, result, now)
+    if error := outcome.get("error"):
         raise error
-    return list(filed["done"])
+    return list(outcome["done"])
 
 
-def _filed_result(
+def _record_result(
     delivery: Delivery, host_payload: HostPayload, result: Mapping[str, Any], now: datetime
 ) -> dict[str, Any]:
     try:
         outcome = _outcome(host_payload, result)
     except PkiError as error:
-        return {"error": _filed(delivery, error, now)}
-    done = delivery.file(host_payload.change, outcome, now)
+        return {"error": _record_failure(delivery, error, now)}
+    done = delivery.record_outcome(host_payload.change, outcome, now)
     return {"done": done, "has_more": outcome.receipt.files != host_payload.change.files}
 
 
-def _filed(delivery: Delivery, error: PkiError, now: datetime) -> PkiError:
-    payload = delivery.wanted()
-    return delivery.failed(payload, error, now) if payload else error
+def _record_failure(delivery: Delivery, error: PkiError, now: datetime) -> PkiError:
+    payload = delivery.desired_payload()
+    return delivery.record_failure(payload, error, now) if payload else error
 
 
 def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcome:
-    """What a host's answers mean, as they do in our own dialogue. Raises PkiError."""
-    change, said = host_payload.change, list(_answers(result))
-    way, verifications = change.to.way, _verifications(result, (one.service for one in change.to.endpoints))
-    if refusal := host_output.refusal(said, way.host):
-        raise refused(refusal, change.rows)
-    if error := next((answer["error"] for answer in said if "error" in answer), ""):
-        raise PkiError(plain(error), f"./run invoke deploy.bootstrap {way.host}", ErrorCode.NEEDS_BOOTSTRAP)
-    if fault := _fault(way, change.to.endpoints, result):
+    """Return what a host's answers mean, as in our own dialogue. Raises PkiError."""
+    change, answers = host_payload.change, list(_answers(result))
+    transport, verifications = (
+        change.destination.transport,
+        _verifications(result, (one.service for one in change.destination.endpoints)),
+    )
+    if refusal := host_output.refusal(answers, transport.host, command_lines(change.rows)):
+        raise refusal_error(refusal, change.rows)
+    if error := next((answer["error"] for answer in answers if "error" in answer), ""):
+        raise PkiError(plain(error), f"./run invoke deploy.bootstrap {transport.host}", ErrorCode.NEEDS_BOOTSTRAP)
+    if fault := _fault(transport, change.destination.endpoints, result):
         raise fault
-    looked = seen(way.host, change.rows, [answer for answer in said if "is" in answer])
-    differs = change.without_held(looked)
-    if differs and all(answer.get("state") != "kept" for answer in said):
-        raise PkiError("was looked at, and nothing was delivered", "let Ansible run without --check")
-    outcome = change.outcome(host_payload.findings, differs, verifications)
-    outcome = replace(outcome, writable=writable_folders(said))
-    return outcome.with_others(others(way.host, said)) if change.asks_for_others else outcome
+    states = file_states(transport.host, change.rows, [answer for answer in answers if "is" in answer])
+    changed = change.without_held_back(states)
+    if changed and all(answer.get("state") != "kept" for answer in answers):
+        raise PkiError("was only checked, nothing was delivered", "run the playbook without --check")
+    outcome = change.outcome(host_payload.findings, changed, verifications)
+    outcome = replace(outcome, writable=writable_folders(answers))
+    return outcome.with_surplus(surplus_files(transport.host, answers)) if change.needs_surplus_list else outcome
 
 
-def _fault(way: Way, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -> PkiError | None:
-    """What went wrong with a host, by what our action, or Ansible itself, says of it."""
-    words = str(result.get("msg", "failed"))[:MESSAGE]
+def _fault(transport: Transport, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -> PkiError | None:
+    """Return what went wrong with a host, from the result of our action or a message of Ansible; None if nothing did."""
+    message = str(result.get("msg", "failed"))[:MESSAGE_LENGTH]
     if "nonsense" in result:
         line = str(result["nonsense"])
-        return nonsense(way.host, line) if result.get("greeted") else way.not_greeted(line)
-    if isinstance(unknown := result.get("unknown"), list) and unknown:
-        return went_back(way.host, (f"{plain(str(path))} is unknown here" for path in unknown))
+        return invalid_answer(transport.host, line) if result.get("greeted") else transport.greeting_error(line)
+    if isinstance(unknown_crls := result.get("unknown"), list) and unknown_crls:
+        return regression_error(transport.host, (f"{plain(str(path))} is an unknown CRL" for path in unknown_crls))
     if result.get("unreachable"):
-        return way.failure(255, BEFORE_SSH.sub("", words))
+        return transport.connection_error(255, BEFORE_SSH.sub("", message))
     if "after" in result:
         after = str(result["after"])
         verifications = _verifications(result, [one.service for one in endpoints]) or {}
-        return ServiceRefusal(plain(str(result.get("wrong", words))), plain(after), refuted(verifications))
+        return ServiceRefusal(plain(str(result.get("wrong", message))), plain(after), failed_services(verifications))
     if "rc" in result:
-        return _ended(way, result)
-    return PkiError(f"Ansible: {plain(words)}", "its log says more") if result.get("failed") else None
+        return _contact_error(transport, result)
+    return PkiError(f"Ansible: {plain(message)}", "see its log") if result.get("failed") else None
 
 
-def _ended(way: Way, result: Mapping[str, Any]) -> PkiError:
-    """What the exit status of a contact means, with what stood on its error channel."""
-    complaint, status = str(result.get("complaint", ""))[-MESSAGE:], result["rc"]
-    _, stopped, what = complaint.rpartition(host_output.STOPPED)
+def _contact_error(transport: Transport, result: Mapping[str, Any]) -> PkiError:
+    """Return the error for the exit status and standard error of a contact."""
+    errors, status = str(result.get("complaint", ""))[-MESSAGE_LENGTH:], result["rc"]
+    _, stopped, what = errors.rpartition(host_output.STOPPED)
     if stopped:
-        return way.too_much(plain(what))
-    failure = way.failure if result.get("greeted") else way.not_started
-    return failure(status if isinstance(status, int) else 1, complaint)
+        return transport.limit_error(plain(what))
+    error_of = transport.connection_error if result.get("greeted") else transport.start_error
+    return error_of(status if isinstance(status, int) else 1, errors)
 
 
 def _answers(result: Mapping[str, Any]) -> Iterator[host_output.Answer]:
-    """The answers of pki-apply, read once more: events may come from elsewhere."""
-    found = result.get("answers")
-    for one in found if isinstance(found, list) else []:
-        if answer := host_output.known(one):
+    """Yield the valid answers of pki-apply: events may come from elsewhere."""
+    answers = result.get("answers")
+    for value in answers if isinstance(answers, list) else []:
+        if answer := host_output.validated(value):
             yield answer
 
 
 def _verifications(result: Mapping[str, Any], services: Iterable[str]) -> dict[str, Verification] | None:
-    """What was seen of each service, as far as it is known here."""
-    found = result.get("verifications")
-    if not isinstance(found, dict):
+    """Return the verification of each known service, None where the result has none."""
+    results = result.get("verifications")
+    if not isinstance(results, dict):
         return None
     try:
-        seen = {name: Verification.from_json(found[name]) for name in services if name in found}
+        verifications = {name: Verification.from_json(results[name]) for name in services if name in results}
     except (TypeError, ValueError):  # events may come from elsewhere
         return None
-    return {name: Verification(one.verdict, plain(one.text)) for name, one in seen.items()}
+    return {
+        name: Verification(verification.verdict, plain(verification.text))
+        for name, verification in verifications.items()
+    }

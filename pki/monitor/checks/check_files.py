@@ -43,7 +43,7 @@ def _made(view: View) -> Iterator[Finding]:
             is_sound = crls.signed_crl(project, name, der, again=True) is not None
             if not is_sound or filesystem.read(place.crl(name, "pem")) != encode_pem("X509 CRL", der):
                 yield _notice(artifact.name, "is damaged")
-        elif (kind == "release" and (what := release.damaged(place.release(name)))) or (
+        elif (kind == "release" and (what := release.damage_text(place.release(name)))) or (
             kind == "deploy" and (what := _lost(view.plan.deliveries[name]))
         ):
             yield _notice(artifact.name, what)
@@ -55,7 +55,7 @@ def _lost(delivery: Delivery) -> str:
         return str(Why.RECEIPT_DAMAGED())
     receipt = None if delivery.is_remote else delivery.receipt
     lost = Why.LIST_DAMAGED()
-    return str(lost) if receipt and lost in delivery.transport.drift(receipt) else ""
+    return str(lost) if receipt and lost in delivery.folder_transport.drift(receipt) else ""
 
 
 def _notice(artifact: str, text: str) -> Finding:

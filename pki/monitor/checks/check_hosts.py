@@ -1,4 +1,4 @@
-"""Health of hosts: which one does not answer, is held, is not verified, or was changed by somebody else."""
+"""Health of hosts: which one does not answer, is pinned, is not verified, or was changed on the host."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pki.common.errors import RETRIED
 from pki.common.reasons import Reason, joined
 from pki.config.identifiers import ArtifactId
 from pki.deploy.delivery import Delivery
-from pki.deploy.drift import closing
-from pki.deploy.drift import from_json as drifted
+from pki.deploy.drift import permission_remedy
+from pki.deploy.drift import reasons_from_json as drifted
 from pki.deploy.receipt import instant, moment
 from pki.deploy.verification import Verdict, Verification, as_json
 from pki.monitor import pending_bootstraps, waiting_roots
 from pki.monitor.check_result import Finding, Level, by_time_left, named, rerun
 from pki.monitor.checks import shared_causes
 from pki.monitor.checks.check_context import View
-from pki.monitor.forecast import HELD
+from pki.monitor.forecast import PINNED
 
 DAY = timedelta(days=1)
 CRITICAL = 7 * DAY
@@ -41,7 +41,7 @@ class State(NamedTuple):
     message: str
     ends: str
     not_verified: Mapping[str, Sequence[str]]
-    held_since: str
+    pinned_since: str
     drift: Sequence[Mapping[str, Any]] = ()
     writable: Sequence[Mapping[str, Any]] = ()
     refusal: Mapping[str, Any] | None = None
@@ -85,11 +85,11 @@ def _remote(view: View, state: State) -> Iterator[Finding]:
     drift, writable = drifted(state.drift), drifted(state.writable)
     if drift or writable:
         told = (f"was changed: {_listed(drift)}" if drift else "", _listed(writable))
-        fix = closing(writable, state.host) if writable else REPAIR
+        fix = permission_remedy(writable, state.host) if writable else REPAIR
         yield Finding(ArtifactId("drift", state.host), Level.WARNING, "; ".join(filter(None, told)), fix)
-    if state.held_since:
+    if state.pinned_since:
         remedy = f"./run invoke deploy.push {state.host}"
-        yield Finding(ArtifactId("hold", state.host), Level.NOTICE, HELD, remedy, since=moment(state.held_since))
+        yield Finding(ArtifactId("pinned", state.host), Level.NOTICE, PINNED, remedy, since=moment(state.pinned_since))
     seen = {one.service: one for one in view.probes if one.host == state.host}  # as it is now, whatever a delivery saw
     not_verified = [(name, Verification.from_json(one)) for name, one in state.not_verified.items()]
     faulty = {name for name, one in seen.items() if one.wrong}  # which is told as such
@@ -170,7 +170,7 @@ def _state(delivery: Delivery) -> State:
         message=contact.message,
         ends=receipt.ends if receipt else "",
         not_verified=as_json(verifications),
-        held_since=instant(pin.since) if (pin := delivery.pinned()) and pin.release else "",
+        pinned_since=instant(pin.since) if (pin := delivery.pinned()) and pin.release else "",
         drift=[one.as_json() for one in contact.drift],
         writable=[one.as_json() for one in contact.writable],
         refusal=contact.refusal.as_json() if contact.refusal else None,
@@ -178,11 +178,11 @@ def _state(delivery: Delivery) -> State:
 
 
 def _drifted(view: View) -> Iterator[Finding]:
-    """What somebody else changed on a host: of folders also what the next run will find."""
+    """Return the drift that this run found and repaired; of folder hosts also the drift that the next run will repair."""
     for name, delivery in view.plan.deliveries.items():
         subject = ArtifactId("deploy", name)
-        if subject in view.run.made and view.run.at and (drift := delivery.repaired(view.run.at)):
-            text = f"was changed by somebody else, and put right: {_listed(drift)}"
+        if subject in view.run.made and view.run.at and (drift := delivery.repaired_drift(view.run.at)):
+            text = f"was changed on the host; restored: {_listed(drift)}"
             yield Finding(ArtifactId("drift", name), Level.NOTICE, text, CHANGE_BELONGS, passing=True)
         elif view.thorough and not delivery.is_remote and (drift := delivery.drift):
             yield Finding(ArtifactId("drift", name), Level.NOTICE, f"was changed: {_listed(drift)}", REPAIR)

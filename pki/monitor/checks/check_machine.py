@@ -15,7 +15,7 @@ from pki.common.remedies import in_project
 from pki.config import identifiers
 from pki.deploy.crl_files import TOLERANCE
 from pki.deploy.receipt import moment
-from pki.deploy.ssh import identity_in
+from pki.deploy.ssh import deploy_key_path
 from pki.ledger import last_seen
 from pki.ledger.last_seen import LAST_BACKUP
 from pki.ledger.types import PASSING, PUT_BACK
@@ -126,7 +126,7 @@ def secrets(view: View) -> Iterator[Path]:
     place, said = view.project.store, view.project.inventory.secrets
     yield place.ca
     yield place.ca / "ledger.db"
-    yield identity_in(place.ca)
+    yield deploy_key_path(place.ca)
     yield from (place.home / name for name in sorted(said.files()))
     for authority in identifiers.AUTHORITIES:
         yield from (place.authority_file(name, "key.pem") for name in place.generations(authority))

@@ -82,7 +82,7 @@ def _unasked(view: View) -> Iterator[Finding]:
 def _login(view: View, one: Probed) -> str:
     """Return how a person logs in to the jump host before a service, as our tunnel does."""
     jump = jump_way(view.project, view.project.inventory.hosts[one.host])
-    return shlex.join(jump.login) if jump else f"ssh {shlex.quote(one.via)}"
+    return shlex.join(jump.login_command) if jump else f"ssh {shlex.quote(one.via)}"
 
 
 def _listed(some: Sequence[Probed]) -> str:

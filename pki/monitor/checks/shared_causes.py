@@ -6,7 +6,7 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.config.identifiers import ArtifactId
 from pki.deploy import preflight
 from pki.deploy.contact import Contact
-from pki.deploy.protocol import Step, slug
+from pki.deploy.protocol import Step, command_name
 from pki.monitor.checks.check_context import View
 from pki.monitor.probes import Fault, Probed
 
@@ -37,11 +37,11 @@ def is_unreached(view: View, host: str) -> bool:
 
 def _is_unreloaded(view: View, one: Probed, contact: Contact) -> bool:
     """Whether the command that failed is the one after which the proxy serves the certificate of a service."""
-    command, payload = contact.failed_at(Step.RELOAD), view.plan.deliveries[one.host].wanted()
+    command, payload = contact.failed_at(Step.RELOAD), view.plan.deliveries[one.host].desired_payload()
     if not command or payload is None:
         return False
     try:
-        return command in map(slug, preflight.reloads(payload, one.name))
+        return command in map(command_name, preflight.reload_commands(payload, one.name))
     except PkiError:  # a damaged release: it is told as such
         return False
 

@@ -154,7 +154,7 @@ def _deployments(context: CheckContext) -> Samples:
             ("well",): len(context.plan.deliveries.keys() - troubled),
             **{
                 (state,): counts[state]
-                for state in ("pending", "failing", "unreachable", "held", "not_verified", "drift")
+                for state in ("pending", "failing", "unreachable", "pinned", "not_verified", "drift")
             },
         },
         "deployment_failing_since_timestamp_seconds": {
@@ -166,7 +166,7 @@ def _deployments(context: CheckContext) -> Samples:
 
 def _troubles(context: CheckContext) -> Iterator[tuple[str, str]]:
     deliveries, run = context.plan.deliveries, context.run
-    kinds = {"deploy": "failing", "hold": "held", "verification": "not_verified", "drift": "drift"}
+    kinds = {"deploy": "failing", "pinned": "pinned", "verification": "not_verified", "drift": "drift"}
     for check in context.checks:
         kind, host = check.about.kind, check.about.name
         if check.topic == "hosts" and check.level and kind in kinds and host in deliveries:

@@ -15,7 +15,7 @@ from pki.monitor.checks.check_context import CheckContext
 
 STATES = {
     "deploy": "failing",
-    "hold": "held",
+    "pinned": "pinned",
     "verification": "not_verified",
     "drift": "drifted",
     "service": "services not well",
@@ -66,7 +66,7 @@ def hosts(context: CheckContext) -> list[Host]:
             Host(
                 name=name,
                 network=host.network if host else "this machine",
-                way="ansible" if one.engine else one.way,
+                way="ansible" if one.engine else one.transport,
                 delivered=_day(delivered),
                 looked=_day(looked),
                 since=_day(since),
@@ -86,13 +86,13 @@ def folders(context: CheckContext) -> list[str]:
 
 
 def _known(context: CheckContext) -> str:
-    return token([(one.host, one.way) for one in context.plan.deliveries.values()], folders(context))
+    return token([(one.host, one.transport) for one in context.plan.deliveries.values()], folders(context))
 
 
 def _taken(one: Delivery) -> list[Any]:
     """What receipt and contact say, as days; a host in a folder has no contacts."""
     receipt = one.receipt
-    looked, since = (one.contact.looked_at, one.contact.failing_since) if one.is_remote else ("", "")
+    looked, since = (one.contact.checked_at, one.contact.failing_since) if one.is_remote else ("", "")
     verification = (receipt.verification or {}) if receipt else {}
     verified = sum(one.is_verified for one in verification.values())
     return [receipt.delivered_at[:10] if receipt else "", looked[:10], since[:10], verified, len(verification)]

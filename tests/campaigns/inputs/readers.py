@@ -94,7 +94,7 @@ def _books(home: Home, _path: Path) -> None:
 
 
 def _collected(home: Home, _path: Path) -> None:
-    found = runner.results(runner.read(home.path.parent / "events", []))
+    found = runner.host_results(runner.read_events(home.path.parent / "events", []))
     project = home.project()
     try:
         deliveries = plan.plan(project).deliveries
