@@ -70,7 +70,7 @@ def test_an_error_names_what_was_supplied_and_shows_it() -> None:
         lambda screen, text: screen.check("ok", text, text, "", text),
         lambda screen, text: screen.blocked(text, text),
         lambda screen, text: screen.dated("2026-01-01", text, text),
-        lambda screen, text: screen.seen("verified", text, text),
+        lambda screen, text: screen.observed("verified", text, text),
         lambda screen, text: screen.table("title", ("a", "b"), [(text, text)]),
     ],
 )

@@ -229,7 +229,7 @@ def issue_crl(project: Project, generation: str) -> Outcome:
     last = project.ledger.last_crl(generation)
     number = max(int(project.now.timestamp()), last[0] + 1 if last else 0)
     new, kept = _entries(project, generation)
-    reasons = (*recovered, *stale_reasons(project, generation, missing=len(new))) or (Why.ASKED_FOR(),)
+    reasons = (*recovered, *stale_reasons(project, generation, missing=len(new))) or (Why.REQUESTED(),)
     this_update = max(
         project.now - backdate(project.crl_rule(generation).refresh),
         min(last[1] + timedelta(seconds=1), project.now) if last else NEVER,

@@ -51,12 +51,12 @@ class Names:
     def find(self, name: str) -> list[Meaning]:
         """Return everything that a name may mean. A leaf of that name hides all others, then a client does."""
         bare = ArtifactId.parse(name).short
-        known = {*self.leaves, *(one.artifact.short for one in self.issued)}
-        if bare in known:
+        names = {*self.leaves, *(one.artifact.short for one in self.issued)}
+        if bare in names:
             return [(bare, "")]
-        if (client := f"{CLIENT_PREFIX}{bare}") in known:
+        if (client := f"{CLIENT_PREFIX}{bare}") in names:
             return [(client, "the client")]
-        declared = [one for one in (*self._services(bare), *self._hosts(bare)) if one[0] in known]
+        declared = [one for one in (*self._services(bare), *self._hosts(bare)) if one[0] in names]
         declared += [
             (one.name, "a name in the certificate") for one in self.leaves.values() if is_among(bare, one.names)
         ]

@@ -56,8 +56,8 @@ def _explanation(project: Project, plan: Plan, name: str, say: Callable[[str], N
             else require_one_of(artifact.name, generations, "authority")
         )
         return ArtifactId("crl", of), explanation.crl(project, plan, of)
-    if found := _declared(project, plan, name, say):
-        return found
+    if declared := _declared(project, plan, name, say):
+        return declared
     return _recorded(project, plan, name, generations)
 
 

@@ -120,10 +120,10 @@ def _leaf_name(project: Project, name: str, command: str) -> str:
     project.insist_on_ledger()
     issued = [one for one in project.unexpired() if one.artifact.kind == "cert"]
     names = Names(project.inventory, pipeline_plan.plan(project).leaves, issued)
-    is_known = of_client(issued, name) or any(
+    is_certificate = of_client(issued, name) or any(
         f"{one.serial:x}" == name.lower().lstrip("0") for one in project.unexpired()
     )
-    if is_known or not names.find(name):
+    if is_certificate or not names.find(name):
         return name
     return names.leaf(name, command)
 
@@ -206,7 +206,7 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
         published = _publish(context, plan, certificates)
         findings = witness.look_after(published.delivered, kept=is_in_use)
     for observation in findings:
-        screen.seen(observation.verdict, observation.place, observation.text)
+        screen.observed(observation.verdict, observation.place, observation.text)
     code, text = verdict(findings, published.failures)
     screen.line(text)
     if code:

@@ -70,7 +70,7 @@ class Why(Enum):
     OTHER_PRESIGNED = "another of its pre-signed CRLs is due"
     PRESIGNED_LACKS = "its pre-signed CRL {number} does not list the revoked {serials}, and is never published"
     NO_PRESIGNED = "none of its pre-signed CRLs is valid now; needs a ceremony"
-    ASKED_FOR = "requested"
+    REQUESTED = "requested"
     BY_HAND = "requested with invoke renew"
 
     # requests for ceremonies
@@ -144,7 +144,7 @@ class Reason:
 
     @property
     def past(self) -> str:
-        """Return the text as it is after the artifact was made: what did not exist before exists now."""
+        """Return the text for the time after the artifact was made, when it exists."""
         return PAST.get(self.code) or str(self)
 
     def as_json(self) -> dict[str, Any]:
@@ -180,7 +180,7 @@ class Verb(StrEnum):
 
     ISSUED = "issued"  # the first certificate, or a CRL
     RENEWED = "renewed"  # a certificate with the same names and other dates
-    REISSUED = "reissued"  # a certificate with other content, or in place of a revoked one
+    REISSUED = "reissued"  # a certificate with other content, or after a revocation
     PUBLISHED = "published"  # a pre-signed CRL
     CREATED = "created"  # a bundle, page or release
     UPDATED = "updated"

@@ -98,7 +98,7 @@ class Screen:
         self._entry("note", "cyan", name, what)
         self._typed(remedy)
 
-    def seen(self, verdict: str, place: str, text: str) -> None:
+    def observed(self, verdict: str, place: str, text: str) -> None:
         """Print what was observed at a service or host: `verdict` is one of VERDICTS."""
         self._entry(verdict, VERDICTS[verdict], place, text)
 

@@ -48,7 +48,7 @@ class Findings:
 class Monitor(Protocol):
     """What checks the whole project at the end of a run, sends alerts, and writes pages and metrics.
 
-    The reporter calls the methods in this order, each with the run's report as far as it is known then.
+    The reporter calls the methods in this order, each with the run's report up to then.
     """
 
     def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
@@ -193,7 +193,7 @@ class Reporter:
         """Carry out the steps at the end of a run, each of them even when another fails, and print the summary.
 
         Raises SystemExit with 1 if one of them failed (a full disk) or a finding is critical: doit counts only its tasks.
-        Raises an exception that is a bug as it is.
+        Raises an unexpected exception (a bug) unchanged.
         """
         project = self._project()
         with self._step("actions required"):
