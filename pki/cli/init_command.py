@@ -34,7 +34,7 @@ def init(
     sandbox: bool = False,
     yes: bool = False,
 ) -> None:
-    """Create a project in FOLDER or the current folder: pki.yaml, templates/, a secrets file. Asks what no option says.
+    """Create a project in DIR or the current folder: pki.yaml, templates/, a secrets file. Asks for what no option says.
 
     --network lan=192.168.1.0/24, --host web,network=lan,address=192.168.1.10,proxy=nginx,
     --service web/wiki=http://127.0.0.1:3000,mtls and --client admin=admin@lab.internal may be given several times;
