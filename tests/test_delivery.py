@@ -34,8 +34,8 @@ from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.report import health_report
 from pki.pipeline import delivery_targets, plan
-from pki.pipeline.delivery_targets import Outlook
-from pki.pipeline.desired_state import World
+from pki.pipeline.delivery_targets import ReleaseChecks
+from pki.pipeline.desired_state import DesiredState
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.revocation import CrlEntry
 from tests.conftest import START, Home, Report
@@ -715,9 +715,9 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     assert delivered.doit(days=7).status == 0
     project = delivered.home.project(7)
     serial = next(iter(x509.load_pem_x509_crl(entries))).serial_number
-    trust = Outlook(World.of(project)).trust
+    trust = ReleaseChecks(DesiredState.of(project)).trust
     assert (trust.is_revoked(serial), trust.has_ended(serial)) == (True, False)
-    later = Outlook(World.of(delivered.home.project(400))).trust
+    later = ReleaseChecks(DesiredState.of(delivered.home.project(400))).trust
     assert later.has_ended(serial)
     with_entry = Payload.of(delivered.home.path / "build/release/media")
     made = crl_signing.sign_crl(project.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])
@@ -942,9 +942,9 @@ def test_an_undo_that_is_stuck_is_told_and_the_crls_are_placed_all_the_same(deli
     lying(delivered, f"else {back}", f'else [ "$path" != {path} ] && {back}')
     change_something(delivered)
     (delivered.host.root / "broken").touch()
-    assert f"{path} could not be put back" in delivered.because(delivered.doit())
+    assert f"{path} could not be restored" in delivered.because(delivered.doit())
     (delivered.host.root / "broken").unlink()
-    told = f"an earlier change cannot be undone: {path} could not be put back; until then only CRLs are delivered"
+    told = f"an earlier change cannot be undone: {path} could not be restored; until then only CRLs are delivered"
     assert delivered.because(delivered.doit(days=7)) == f"{told} → on media: ls -ld {path}"
     assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
     lying(delivered, f'else [ "$path" != {path} ] && {back}', f"else {back}")
@@ -1177,7 +1177,7 @@ def lying(live: Live, old: str, new: str) -> None:
         ('state = "edited"', 'state = "edited"', ""),
         ('sum[$9] != $5 ? "edited" :', '0 ? "" :', "is up to date, with another digest"),
         ('{"state":"placed"}', '{"state":"kept"}', "invalid answer, not from pki-apply: {'state': 'kept'}"),
-        ("keep) keep keep ;;", 'keep) say "{\\"state\\":\\"done\\"}" ;;', "invalid answer, not from pki-apply"),
+        ("keep) keep keep ;;", 'keep) send "{\\"state\\":\\"done\\"}" ;;', "invalid answer, not from pki-apply"),
         ("keep) keep keep ;;", "keep) exit 0 ;;", "the host rolled the change back by itself"),
     ],
     ids=["the PEM bundle", "same", "kept", "undone", "gone"],
@@ -1239,7 +1239,7 @@ def test_the_script_that_is_shown_is_all_that_is_shown(delivered: Live, invoke: 
     said = invoke("deploy.bootstrap", "media", "--show", home=delivered.home.path)
     assert said.status == 0, said
     assert said.out.startswith("#!/bin/sh\n")
-    assert said.out.endswith("printf 'pki-apply is in place\\n'\n")
+    assert said.out.endswith("printf 'pki-apply is installed\\n'\n")
 
 
 def test_two_commands_never_share_a_name_on_a_host(delivered: Live) -> None:

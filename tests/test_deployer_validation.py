@@ -673,7 +673,7 @@ def test_a_fault_in_a_configuration_names_the_file_and_stops_its_own_release_alo
 def test_a_configuration_cannot_take_the_name_of_another_leaf(home: Home, name: str) -> None:
     before = home.read("build/certs/media/cert.pem")
     failure = the_failure(declare(home, SWITCH, name))
-    assert failure == f"templates/openssl/{name}.cnf: there is another leaf called {name} → rename the file"
+    assert failure == f"templates/openssl/{name}.cnf: another leaf is called {name} → rename the file"
     assert home.read("build/certs/media/cert.pem") == before
 
 
@@ -681,7 +681,7 @@ def test_two_configurations_of_one_name_are_a_fault_of_the_second(home: Home) ->
     declare(home, SWITCH.replace("default_bits       = 2048\n", ""))
     home.write("templates/other/switch.cnf", SWITCH.replace("/etc/ssl/switch.cnf", "/etc/ssl/other.cnf"))
     failure = the_failure(home.doit())
-    assert failure.startswith("templates/other/switch.cnf: there is another leaf called switch")
+    assert failure.startswith("templates/other/switch.cnf: another leaf is called switch")
 
 
 def test_a_configuration_without_a_header_is_left_alone(home: Home) -> None:
@@ -699,7 +699,7 @@ def test_a_declared_name_that_the_intermediate_does_not_permit_waits_for_a_cerem
     home.edit("domains: [lab.internal]", "domains: [lab.internal, new.internal]")
     report = declare(home, SWITCH.replace("core.${domain}", "core.new.internal"))
     assert report.status == 0
-    [note] = home.plan().notes
+    [note] = home.plan().actions_required
     assert (note.subject, note.text) == (
         "cert:switch",
         "core.new.internal waits: server-1 does not permit it; needs a ceremony",

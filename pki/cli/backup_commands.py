@@ -22,7 +22,7 @@ from pki.common.terminal import Screen, ask_secretly
 from pki.config.identifiers import ArtifactId
 from pki.project.missing_roots import refusal
 from pki.project.project import Project
-from pki.project.safe_directories import insist_on_owner
+from pki.project.safe_directories import check_owner
 
 NO_TERMINAL = PkiError(
     "there is no terminal to ask for the passphrase", "name a file that contains it: --passphrase-file FILE"
@@ -50,7 +50,7 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     if risk := backing_up.shared_fate(project, target):
         screen.note("backup", risk, "./run invoke backup FILE, on another disk")
     try:
-        faults = project.seen_key_faults
+        faults = project.cached_key_faults
     except PkiError as error:  # the certificate of an authority, without which its key cannot be checked
         raise PkiError(f"{error.message}; this backup has the same fault", error.hint) from None
     for name, fault in faults.items():
@@ -68,7 +68,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
     given. The passphrase is read from --passphrase-file or asked for.
     """
     path, target = path_of(context, file), path_of(context, to) if to else home_of(context)
-    insist_on_owner(target)
+    check_owner(target)
     restoring.check_target(target)
     sealed = filesystem.read(path)
     if sealed is None:
@@ -78,7 +78,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
         raise NO_TERMINAL
     with _disk_errors():
         work = restoring.Restore.read(sealed, passphrase, file, target, now_of(context))
-        if not yes and (intact := work.what_is_whole()):
+        if not yes and (intact := work.nothing_lost()):
             print(f"{target}: {intact}")
             confirm(f"replace it by the backup of {work.at}?", f"./run invoke restore {file}")
         restored = work.carry_out()
@@ -90,7 +90,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
             "authority:root", f"{error.message}; the backup is too old", "./run invoke restore FILE, a newer one"
         )
     else:
-        project.clock.believe()  # the last event in a backup may be old, and says nothing about the clock
+        project.clock.confirm()  # the last event in a backup may be old, and says nothing about the clock
         _print_newer_state(Screen(), project, work)
         if work.ledger is not None:
             _continue_from(Screen(), project, f"restored from {path.name}, a backup of {work.at}")
@@ -104,8 +104,8 @@ def _print_restored(screen: Screen, work: Restore, restored: Restored) -> None:
     screen.done("restored", "project", f"{work.target}: {', '.join(restored.placed)}, as of {work.at}")
     if restored.moved:
         screen.line(f"  moved to {restored.aside}: {', '.join(restored.moved)}")
-    if restored.kept:
-        screen.line(f"  not replaced, although different in the backup: {', '.join(restored.kept)}")
+    if restored.left:
+        screen.line(f"  not replaced, although different in the backup: {', '.join(restored.left)}")
     if restored.recovered:
         serials = ", ".join(f"{serial:x}" for serial in restored.recovered)
         screen.line(f"  revoked after the backup, and recovered from the ledger that was there: {serials}")
@@ -125,7 +125,7 @@ def _print_newer_state(screen: Screen, project: Project, work: Restore) -> None:
         except LedgerError as error:
             screen.note("ledger", f"{error.message}; that the project was restored is not recorded", error.hint)
             return
-    newer, carried = restoring.carry_revocations(project)
+    newer, carried = restoring.recover_from_published_crls(project)
     if newer:
         screen.line(
             f"  build/ contains newer CRLs than the restored ledger ({', '.join(newer)}); the next CRLs get higher numbers"

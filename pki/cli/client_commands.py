@@ -9,7 +9,7 @@ from typing import Any
 from invoke.context import Context
 
 from pki.authority import certificates
-from pki.authority.certificate_holders import of_client
+from pki.authority.certificate_holders import certificates_of_client
 from pki.cli.daily_commands import require_one_of, run_doit
 from pki.cli.decorator import command, held_project_of, home_of, project_as_it_is, project_of
 from pki.cli.json_output import ClientListOutput, ClientRow
@@ -33,7 +33,7 @@ def add(context: Context, name: str, email: str) -> None:
     """
     with held_project_of(context) as project:
         editing.write(editing.add_client(home_of(context) / "pki.yaml", name, email))
-        if client_artifact(name) in project.withheld:
+        if client_artifact(name) in project.replacement_stopped:
             project.ledger.record_decision(client_artifact(name), "released", "added again", project.now)
     Screen().done(Verb.UPDATED, "pki.yaml", f"added clients.{name}: {email}")
     run_doit(context)
@@ -92,9 +92,9 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
 
 def _valid(project: Project, name: str) -> list[Issued]:
     """Return the valid certificates of a client in pki.yaml: its own, and others with its CN."""
-    project.insist_on_ledger()
+    project.check_ledger()
     issued = project.unexpired()
-    alike = of_client(issued, name)
+    alike = certificates_of_client(issued, name)
     return [one for one in issued if (one.artifact == client_artifact(name) or one in alike) and not one.revoked]
 
 
@@ -142,7 +142,7 @@ def _rows(project: Project) -> Iterator[tuple[str, ...]]:
         until = f"{newest.not_after:%Y-%m-%d}" if newest else ""
         if leaf is None:
             state, following = "blocked", "by a root ceremony: ./run invoke plan"
-        elif certificates.replacement_stopped(project, leaf.artifact):
+        elif certificates.stopped_reasons(project, leaf.artifact):
             state, following = "stopped", f"nothing until ./run invoke renew {identity.name}"
         elif newest is None:
             state, following = "missing", "doit issues it"

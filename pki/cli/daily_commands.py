@@ -38,7 +38,7 @@ from pki.monitor.checks.check_context import LastRun, View
 from pki.monitor.report import status_table
 from pki.monitor.report.run import Run
 from pki.pipeline import plan as pipeline_plan
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
@@ -65,7 +65,7 @@ def plan(context: Context, json: bool = False) -> None:
         screen.due(artifact.name, joined(reasons))
     for note in forecast.notes(project, plan):
         screen.note(note.subject, note.text, note.remedy)
-    for note in plan.remarks():
+    for note in plan.notices():
         screen.remark(note.subject, note.text, note.remedy)
     findings = []
     for finding in _services(project, plan):
@@ -112,7 +112,7 @@ def _plan_output(project: Project, plan: Plan) -> PlanOutput:
         up_to_date=0 if is_missing else len(plan.artifacts) - len(to_do),
         failed=[Remark(subject=name, text=error.message, remedy=error.hint) for name, error in faults],
         actions_required=_remarks(forecast.notes(project, plan)),
-        remarks=[] if is_missing else _remarks(plan.remarks()),
+        remarks=[] if is_missing else _remarks(plan.notices()),
         services=[
             Observed(
                 subject=finding.subject, level=finding.level.word, text=finding.message, remedy=str(finding.remedy)
@@ -122,7 +122,7 @@ def _plan_output(project: Project, plan: Plan) -> PlanOutput:
     )
 
 
-def _remarks(notes: Iterable[Note]) -> list[Remark]:
+def _remarks(notes: Iterable[Notice]) -> list[Remark]:
     return [Remark(subject=note.subject, text=note.text, remedy=str(note.remedy)) for note in notes]
 
 
@@ -171,9 +171,9 @@ def renew(context: Context, name: str) -> None:
     with held_project_of(context) as project:
         leaves = pipeline_plan.plan(project).leaves
         leaf = leaves[Names(project.inventory, leaves).leaf(name, "renew")]
-        project.clock.insist()
+        project.clock.check()
         reason = Why.BY_HAND()
-        if leaf.artifact in project.withheld:
+        if leaf.artifact in project.replacement_stopped:
             project.ledger.record_decision(leaf.artifact, "released", str(reason), project.now)
         certificates.issue(project, leaf, [reason])
     Screen().done(Verb.RENEWED, leaf.artifact, reason.past)

@@ -97,7 +97,7 @@ def evidence_of(context: Context) -> Callable[[Project], Evidence]:
 def project_of(context: Context) -> Project:
     """Return the project that a command works on. Raises PkiError if one of its roots is missing."""
     project = project_as_it_is(context)
-    project.insist_on_roots()
+    project.check_roots()
     return project
 
 

@@ -13,7 +13,7 @@ from invoke.exceptions import Exit
 from pki.cli.decorator import command
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.demo import vlans as story
+from pki.demo import vlans as vlan_demo
 from pki.demo.namespace_machine import Machine
 
 
@@ -27,18 +27,18 @@ def vlans(context: Context, keep: bool = False) -> None:
     screen = Screen()
     if keep and not sys.stdin.isatty():
         raise PkiError("there is no terminal for the shell", "start it at a terminal, or without --keep")
-    with story.story(screen) as lab:
-        visits = lab.tell()
-        story.show(screen, visits)
+    with vlan_demo.demo(screen) as demo:
+        responses = demo.run()
+        vlan_demo.show(screen, responses)
         if keep:
-            _shell(screen, lab.admin)
-    if unexpected := [visit for visit in visits if not visit.kept]:
-        raise Exit(f"{len(unexpected)} of {len(visits)} results are not as expected", code=1)
-    screen.line(f"all {len(visits)} results are as expected; the machines were removed")
+            _shell(screen, demo.admin)
+    if unexpected := [response for response in responses if not response.is_expected]:
+        raise Exit(f"{len(unexpected)} of {len(responses)} results are not as expected", code=1)
+    screen.line(f"all {len(responses)} results are as expected; the machines were removed")
 
 
 def _shell(screen: Screen, machine: Machine) -> None:
-    screen.line(f"a shell on {machine.name}; try:  {' '.join(story.EXAMPLE)}")
+    screen.line(f"a shell on {machine.name}; try:  {' '.join(vlan_demo.EXAMPLE)}")
     screen.line("exit ends it and removes the machines")
     env = {"TERM": os.environ.get("TERM", "dumb"), "PS1": f"{machine.name}# "}
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the shell's

@@ -68,7 +68,9 @@ def _declared(project: Project, plan: Plan, name: str, say: Callable[[str], None
         leaf = plan.leaves[names.leaf(name, "explain")]
         return leaf.artifact, explanation.leaf(project, plan, leaf)
     short = ArtifactId.parse(name).short
-    notes = (note for note in plan.notes if note.subject in {ArtifactId("cert", short), client_artifact(short)})
+    notes = (
+        note for note in plan.actions_required if note.subject in {ArtifactId("cert", short), client_artifact(short)}
+    )
     if note := next(notes, None):
         return note.subject, [("state", note.text), ("next", note.remedy)]
     return None

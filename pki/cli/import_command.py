@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 
 from pki.authority.import_ca import importer
-from pki.authority.import_ca.importer import Found
+from pki.authority.import_ca.importer import ImportResult
 from pki.cli.decorator import command, held_project_of, path_of
 from pki.cli.json_output import LedgerImportOutput
 from pki.common.errors import PkiError
@@ -46,7 +46,7 @@ def _adopted(project: Project, named: str) -> str:
     raise PkiError(f"{named or '--authority'}: expected one of the adopted authorities", f"defined: {', '.join(names)}")
 
 
-def _counts(project: Project, name: str, records: Found, *, is_dry: bool) -> LedgerImportOutput:
+def _counts(project: Project, name: str, records: ImportResult, *, is_dry: bool) -> LedgerImportOutput:
     new = records.issuance_records.certificates
     revoked = {one.serial for one in records.issuance_records.revocations}
     return LedgerImportOutput(
@@ -58,7 +58,7 @@ def _counts(project: Project, name: str, records: Found, *, is_dry: bool) -> Led
         certificates=len(new),
         revocations=len(revoked),
         without_certificate=sum(not one.pem for one in new),
-        known=records.known,
+        known=records.recorded,
         left_out=list(records.left_out),
     )
 

@@ -88,7 +88,7 @@ SPECIAL = {
     "client_commands.revoke": {"name": "a client"},
     "ansible_commands.export": {
         "folder": "folder for the Ansible playbooks",
-        "vault": "file with a passphrase for ansible-vault",
+        "ansible_vault_password_file": "file with a password for ansible-vault",
     },
     "deploy_commands.rollback": {"to": "the release to go back to, as deploy.history shows it"},
     "backup_commands.backup": {"file": "the backup to write"},

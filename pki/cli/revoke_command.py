@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki.authority.certificate_holders import of_client
+from pki.authority.certificate_holders import certificates_of_client
 from pki.cli.certificate_lookup import Names, not_declared
 from pki.cli.decorator import command, evidence_of, held_project_of, home_of, now_of, project_of
 from pki.cli.prompt import ask
@@ -117,10 +117,10 @@ def ask_reason(reason: str) -> str:
 
 def _leaf_name(project: Project, name: str, command: str) -> str:
     """Return the name as `valid` takes it: itself, or the leaf that it means, which is printed."""
-    project.insist_on_ledger()
+    project.check_ledger()
     issued = [one for one in project.unexpired() if one.artifact.kind == "cert"]
     names = Names(project.inventory, pipeline_plan.plan(project).leaves, issued)
-    is_certificate = of_client(issued, name) or any(
+    is_certificate = certificates_of_client(issued, name) or any(
         f"{one.serial:x}" == name.lower().lstrip("0") for one in project.unexpired()
     )
     if is_certificate or not names.find(name):
@@ -134,11 +134,11 @@ def valid_certificates(project: Project, name: str, *, by_cn: bool = True) -> li
     A CN means every certificate with it, wherever it is declared: services distinguish clients by CN alone.
     Raises PkiError for an ambiguous or unknown name, an authority, and if everything is revoked already.
     """
-    project.insist_on_ledger()  # a lost ledger lists no certificates although there are some
+    project.check_ledger()  # a lost ledger lists no certificates although there are some
     issued = project.unexpired()
     leaf = ArtifactId.parse(name).short
     leaf = f"client-{leaf}" if any(one.artifact == client_artifact(leaf) for one in issued) else leaf
-    alike = of_client(issued, name) if by_cn else []
+    alike = certificates_of_client(issued, name) if by_cn else []
     matches = _named(issued, leaf)
     matches += [one for one in alike if one not in matches]
     matches = matches or [one for one in issued if f"{one.serial:x}" == name.lower().lstrip("0")]
@@ -191,7 +191,7 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
 
     Raises Exit with status 1 or 2, as described at `revoke`.
     """
-    project.clock.insist()
+    project.clock.check()
     plan, screen, certificates = pipeline_plan.plan(project), Screen(), order.find(project)
     for of_leaf in _by_artifact(certificates):
         for line in consequences(project, plan, of_leaf, follows=order.follows):

@@ -19,8 +19,8 @@ from pki.common.program_files import PROGRAM
 from pki.common.terminal import Screen
 from pki.project.project import Project
 from pki.schedule import cron, systemd
-from pki.schedule.job import Errand
-from pki.schedule.schedule_notices import remarks
+from pki.schedule.job import Job
+from pki.schedule.schedule_notices import notices
 
 RUN = PROGRAM / "run"
 RUNNING = Path("/run/systemd/system")  # exists if systemd is the init system: sd_booted(3)
@@ -54,11 +54,11 @@ def schedule(
     if install:
         _confirm("write this", yes=yes)
         _install_units(job, screen) if by_systemd else _install_lines(job, screen)
-    for note in remarks(job, _present(job), by_systemd=by_systemd):
+    for note in notices(job, _present(job), by_systemd=by_systemd):
         screen.note(note.subject, note.text, note.remedy)
 
 
-def _job(project: Project) -> Errand:
+def _job(project: Project) -> Job:
     owner = project.store.home.stat().st_uid
     try:
         user = pwd.getpwuid(owner).pw_name
@@ -67,7 +67,7 @@ def _job(project: Project) -> Errand:
             f"{project.store.home}: is owned by {owner}, which is not an account of this machine",
             f"chown -R ACCOUNT: {shlex.quote(str(project.store.home))}",
         ) from None
-    job = Errand(project.inventory, RUN, project.store.home.resolve(), user)
+    job = Job(project.inventory, RUN, project.store.home.resolve(), user)
     job.check()
     return job
 
@@ -87,7 +87,7 @@ def _confirm(what: str, *, yes: bool) -> None:
         raise PkiError("cancelled; nothing was written")
 
 
-def _present(job: Errand) -> dict[str, tuple[str, ...] | None]:
+def _present(job: Job) -> dict[str, tuple[str, ...] | None]:
     """Return the times at which systemd and cron run doit; None if they do not."""
     return {"systemd": systemd.installed(job, systemd.UNITS), "cron": cron.installed(_read_crontab(job), job)}
 
@@ -95,11 +95,11 @@ def _present(job: Errand) -> dict[str, tuple[str, ...] | None]:
 # -- systemd ----------------------------------------------------------------------------------------------------------
 
 
-def _units(job: Errand) -> str:
+def _units(job: Job) -> str:
     return "\n".join(f"# {systemd.UNITS / name}\n{text}" for name, text in systemd.units(job).items())
 
 
-def _install_units(job: Errand, screen: Screen) -> None:
+def _install_units(job: Job, screen: Screen) -> None:
     _as_root("only root can write units of systemd", "sudo ./run invoke schedule --install, or --cron")
     for name, text in systemd.units(job).items():
         filesystem.write(systemd.UNITS / name, text.encode())
@@ -111,7 +111,7 @@ def _install_units(job: Errand, screen: Screen) -> None:
     screen.done("installed", "schedule", f"{job.name}.timer runs doit as {job.user} at {', '.join(job.times)}")
 
 
-def _remove_units(job: Errand) -> list[str]:
+def _remove_units(job: Job) -> list[str]:
     units = [systemd.UNITS / name for name in systemd.units(job) if (systemd.UNITS / name).exists()]
     if units:
         _as_root("only root can remove units of systemd", "sudo ./run invoke schedule --remove")
@@ -131,11 +131,11 @@ def _as_root(what: str, remedy: str) -> None:
 # -- cron -------------------------------------------------------------------------------------------------------------
 
 
-def _crontab(job: Errand) -> str:
+def _crontab(job: Job) -> str:
     return "\n".join([f"# the crontab of {job.user}", *cron.lines(job)])
 
 
-def _read_crontab(job: Errand) -> str:
+def _read_crontab(job: Job) -> str:
     """Return the present crontab, or "" if there is none or it cannot be read."""
     if not shutil.which("crontab"):
         return ""
@@ -143,14 +143,14 @@ def _read_crontab(job: Errand) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def _crontab_of(job: Errand) -> list[str]:
+def _crontab_of(job: Job) -> list[str]:
     """Return the command for the crontab of the project's owner; only root can change that of another account."""
     if pwd.getpwuid(os.geteuid()).pw_name == job.user:
         return ["crontab"]
     return ["crontab", "-u", job.user]
 
 
-def _install_lines(job: Errand, screen: Screen) -> None:
+def _install_lines(job: Job, screen: Screen) -> None:
     if not shutil.which("crontab"):
         raise PkiError("crontab is not installed on this machine", "install cron, or: --systemd")
     before = _read_crontab(job)
@@ -158,11 +158,11 @@ def _install_lines(job: Errand, screen: Screen) -> None:
     screen.done("installed", "schedule", f"cron runs doit as {job.user} at {', '.join(job.times)}")
 
 
-def _write_crontab(job: Errand, lines: list[str]) -> None:
+def _write_crontab(job: Job, lines: list[str]) -> None:
     _call(*_crontab_of(job), "-", given="".join(f"{line}\n" for line in lines))
 
 
-def _remove(job: Errand, screen: Screen, *, yes: bool) -> None:
+def _remove(job: Job, screen: Screen, *, yes: bool) -> None:
     present = [scheduler for scheduler, times in _present(job).items() if times is not None]
     if not present:
         screen.line("neither systemd nor cron runs doit for this project")

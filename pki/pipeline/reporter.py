@@ -16,7 +16,7 @@ from pki.common.remedies import run_for
 from pki.common.terminal import Screen
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import ArtifactId
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.project.project import Project
 
 BANNER = """\
@@ -51,7 +51,7 @@ class Monitor(Protocol):
     The reporter calls the methods in this order, each with the run's report up to then.
     """
 
-    def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
+    def look(self, report: Mapping[str, Any], notes: Sequence[Notice]) -> None:
         """Check the project, while its ledger and cache are open."""
 
     def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -75,7 +75,7 @@ class Reporter:
     def __init__(
         self,
         project: Callable[[], Project],
-        notes: Callable[[], Iterable[Note]],
+        notes: Callable[[], Iterable[Notice]],
         calendar: Callable[[], object],
         monitor: Monitor,
         is_held: Callable[[], bool],
@@ -92,7 +92,7 @@ class Reporter:
         self.report: Mapping[str, Any] = {}  # complete once the run has ended
         self._messages: list[dict[str, str]] = []
         self._faults: list[Exception] = []  # exceptions of the steps at the end of the run
-        self._actions: list[Note] = []
+        self._actions: list[Notice] = []
         self._findings = Findings()
         self._stack = ExitStack()
         self._changed: list[dict[str, Any]] = []
@@ -111,7 +111,7 @@ class Reporter:
         project = self._project()
         if not self._is_held():  # the first run: there is no ca/ with a lock file before it
             self._stack.enter_context(project.store.lock())
-        project.asked = frozenset(selected)
+        project.requested = frozenset(selected)
         self._started = time.monotonic()
         self._is_full = len(selected) == len(tasks)
         self._total = sum(1 for task in tasks.values() if not task.has_subtask)
@@ -205,7 +205,7 @@ class Reporter:
             self._monitor.look(self._report(project), self._actions)
         self._check_keys(project)
         with self._step("ledger"):
-            project.insist_on_ledger()
+            project.check_ledger()
             project.close(settled=self._is_full and self._result() == "ok")
         with self._step("cache"):
             project.cache.save(whole=self._is_full)
@@ -298,7 +298,7 @@ class Reporter:
             "at": project.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "result": self._result(),
             "seconds": round(time.monotonic() - self._started, 3),
-            "requested": [] if self._is_full else sorted(project.asked),
+            "requested": [] if self._is_full else sorted(project.requested),
             "changed": self._changed,
             "failed": self._failed,
             "blocked": self._blocked,

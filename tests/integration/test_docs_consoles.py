@@ -20,7 +20,7 @@ from pki.config import loader
 from pki.demo import vlans
 from pki.demo.lab import Lab
 from pki.demo.namespace_machine import PATH, Machine
-from pki.demo.vlans import Story
+from pki.demo.vlans import Demo
 from tests import consoles
 from tests.conftest import PROJECT
 from tests.integration import air_gap
@@ -55,7 +55,7 @@ def edit(project: Path, old: str, new: str) -> None:
 class Hosts:
     """The example with its three hosts, and a desk on the machine of the CA."""
 
-    story: Story
+    story: Demo
     project: Path
     desk: Desk
 
@@ -76,7 +76,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     project = air_gap.clone(folder)
     wanted = loader.load(project / "pki.yaml")
     with Lab({**{name: str(network) for name, network in wanted.networks.items()}, "clients": vlans.CLIENTS}) as lab:
-        story = Story(lab, wanted, Screen())
+        story = Demo(lab, wanted, Screen())
         story.ca.run("mkdir", PROJECT_FOLDER)
         story.ca.run("mount", "--bind", project, PROJECT_FOLDER)
         desk = desk_on(story.ca, folder, ANSWERS)
@@ -290,7 +290,11 @@ def test_a_fleet_goes_through_ansible_here_and_elsewhere(tmp_path: Path) -> None
         desk.follow(consoles.block("ansible.md", "./run invoke deploy.bootstrap web1"), 0, 2)
         template.write_text(good + "# good\n")
         desk.type("./run doit release:web1 release:web2 release:web3 release:web4")
-        desk.follow(consoles.block("ansible.md", "./run invoke deploy.export /srv/exported --vault vault-passphrase"))
+        desk.follow(
+            consoles.block(
+                "ansible.md", "./run invoke deploy.export /srv/exported --ansible-vault-password-file vault-passphrase"
+            )
+        )
         assert "deploy:" not in desk.type("./run doit")
         desk.leave()
 
