@@ -326,9 +326,11 @@ class _Recorded:
 
     @property
     def is_empty(self) -> bool:
+        """Return whether the source contained no CRL."""
         return not self.learnt and not self.foreign
 
     def rows(self) -> list[CrlRead]:
+        """Return one row of JSON for each CRL of this project."""
         return [
             CrlRead(
                 source=self.source,
@@ -341,6 +343,7 @@ class _Recorded:
         ]
 
     def remarks(self) -> list[Remark]:
+        """Return one remark of JSON for each CRL of another CA."""
         return [Remark(subject=name, text=FOREIGN, remedy="") for name in self.foreign]
 
 
