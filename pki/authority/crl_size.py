@@ -37,7 +37,7 @@ class Published:
             return ""
         beyond = "beyond that " if self.fits else ""
         kilobytes = f"{-(-self.size // KILOBYTE)} kB", f"{self.largest // KILOBYTE} kB"
-        text = "has {}, and {} serves files of at most {}: {}it is published there no more"
+        text = "has {}, and {} serves files of at most {}: {}it is no longer published there"
         return text.format(kilobytes[0], self.server, kilobytes[1], beyond)
 
 

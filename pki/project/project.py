@@ -109,7 +109,7 @@ class Project(LedgerView):
         return fingerprints
 
     def check_roots(self) -> None:
-        """Raise PkiError where a root is missing, or where a sandbox project contains a root in production."""
+        """Raise PkiError where a root is missing, or a sandbox project contains a root that is not a sandbox root."""
         if self.missing_roots:
             raise refusal(self.missing_roots, self.inventory, self.store)
         for name in self.store.generations("root") if self.inventory.sandbox else ():

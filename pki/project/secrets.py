@@ -303,8 +303,8 @@ def _output(source: SecretSource, home: Path) -> bytes:
                 ) from None
             raise
     if process.returncode:
-        words_config = " ".join(errors.decode(errors="replace").split())[-300:]
-        detail = f": {''.join(c for c in words_config if c.isprintable())}" if words_config else ""
+        message = " ".join(errors.decode(errors="replace").split())[-300:]
+        detail = f": {''.join(c for c in message if c.isprintable())}" if message else ""
         raise PkiError(
             f"{source.description}: failed with exit status {process.returncode}{detail}",
             "type the command yourself to see why",
