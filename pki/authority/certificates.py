@@ -1,4 +1,4 @@
-"""Leaf certificates: why one is out of date, and how it is issued.
+"""Why a leaf certificate is out of date, and how it is issued.
 
 A certificate is recorded in the ledger before it is in any file, and the PEM bundle is written before the files that
 are split from it. A run that is killed at any point therefore leaves nothing that misleads the next run.

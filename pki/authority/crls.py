@@ -1,4 +1,4 @@
-"""CRLs: why one is out of date, and how it is issued or published.
+"""Why a CRL is out of date, and how it is issued or published.
 
 A CRL is recorded in the ledger before it is in any file.
 """

@@ -83,9 +83,9 @@ class Verdict:
 
     @property
     def reading(self) -> str:
-        """Return the clock and its distance from the last event.
+        """Return what the clock says and how far it is from the last event, as a phrase.
 
-        `the clock says …, 400 days after the last event …`.
+        For example `the clock says 2026-11-23 06:00 UTC, 400 days after the last event in the ledger, …`.
         """
         far = doubt(self.now, self.last)
         return f"the clock says {self.now:{MOMENT}} UTC{f', {far}' if far else ''}"
@@ -115,7 +115,7 @@ class Verdict:
 def doubt(now: datetime, last: datetime | None) -> str:
     """Return how far the clock is from the last event of the ledger, as a phrase.
 
-    "" where it is near or there is none.
+    Returns "" where it is near, or where there is no event.
     """
     if last is None or -BEHIND <= now - last <= QUIET:
         return ""
@@ -228,7 +228,7 @@ class _Timex(ctypes.Structure):
 def kernel_time() -> datetime | None:
     """Return the time of the kernel clock while it is synchronised (NTP, PTP).
 
-    None otherwise, as in most containers.
+    Returns None otherwise, as in most containers.
     """
     timex = _Timex()
     try:

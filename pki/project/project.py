@@ -205,9 +205,9 @@ class Project(LedgerView):
         return cert, data
 
     def _recorded(self, name: str, data: bytes) -> bytes | None:
-        """Return the PEM of the one certificate in the ledger of which `data` is a damaged copy.
+        """Return the PEM of the certificate in the ledger of which `data` is a damaged copy.
 
-        None where there is not one.
+        Returns None where no certificate, or more than one, is similar enough.
         """
         if not (self.store.ca / last_seen.PROJECT_ID).exists():  # opening the ledger might create the file
             return None

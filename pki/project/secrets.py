@@ -1,6 +1,7 @@
-"""Passphrases of keys.
+"""Read and store the passphrases of keys.
 
-From the sources that pki.yaml names, else from the secrets file, which stores generated ones.
+Each comes from the source that pki.yaml names for it; without a source it is in the secrets file, where generated ones
+are stored.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Passphrases:
     def candidates(self, name: str) -> list[Passphrase]:
         """Return the passphrases that may decrypt the key called `name`, the likely one first.
 
-        Empty when none is stored.
+        Returns an empty list when none is stored.
         """
         source = self._config.source(name)
         if source:

@@ -116,9 +116,9 @@ def _date(text: str) -> datetime:
 
 
 def _readable(subject: str) -> str:
-    r"""Decode the escapes of OpenSSL.
+    r"""Decode the escapes of OpenSSL in a subject.
 
-    `\x` with two hexadecimal digits for bytes beyond printable ASCII, and a backslash before a tab.
+    A byte beyond printable ASCII is `\x` and two hexadecimal digits; a tab has a backslash before it.
     """
     plain = ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), subject.replace("\\\t", "\t").encode())
     return plain.decode(errors="replace")
