@@ -14,7 +14,7 @@ from pki.cli.decorator import command
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.demo import vlans as vlan_demo
-from pki.demo.namespace_machine import Machine
+from pki.demo.namespace_machine import NamespaceMachine
 
 
 @command
@@ -36,7 +36,7 @@ def vlans(context: Context, keep: bool = False) -> None:
     screen.line(f"all {len(responses)} are as expected; nothing is left behind")
 
 
-def _shell(screen: Screen, machine: Machine) -> None:
+def _shell(screen: Screen, machine: NamespaceMachine) -> None:
     screen.line(f"a shell on {machine.name}; try:  {' '.join(vlan_demo.EXAMPLE)}")
     screen.line("leave it with exit, and everything is gone")
     env = {"TERM": os.environ.get("TERM", "dumb"), "PS1": f"{machine.name}# "}

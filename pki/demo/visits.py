@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from pki.demo.namespace_machine import Machine
+from pki.demo.namespace_machine import NamespaceMachine
 
 ROOTS = "/root/roots.pem"
 REFUSED_STATUS = {400, 403, 421}
@@ -24,7 +24,7 @@ ANSWERED, REFUSED, NOT_REACHABLE = "answered", "refused by the proxy", "not reac
 class PageRequest:
     """A request for a page: the visitor that sends it, its certificate (a file, or none), and the expected outcome."""
 
-    visitor: Machine
+    visitor: NamespaceMachine
     url: str
     expected: str
     certificate: str = ""

@@ -12,7 +12,7 @@ from pki.common.terminal import Screen
 from pki.config import loader
 from pki.config.model import Inventory
 from pki.demo.lab import Lab
-from pki.demo.namespace_machine import Machine, check_programs
+from pki.demo.namespace_machine import NamespaceMachine, check_programs
 from pki.demo.visits import ANSWERED, NOT_REACHABLE, REFUSED, ROOTS, PageRequest, PageResponse
 
 HERE = Path(__file__).parent
@@ -40,7 +40,7 @@ class Demo:
 
     # -- the network --------------------------------------------------------------------------------------------------
 
-    def _host(self, name: str) -> Machine:
+    def _host(self, name: str) -> NamespaceMachine:
         """Start a host of pki.yaml with its applications and its proxy as after their installation."""
         host_config = self.config.hosts[name]
         names = [f"{service}.{self.config.domains[0]}" for service in host_config.services]
@@ -93,7 +93,7 @@ class Demo:
         """Revoke the admin's certificate; the command then runs doit, which issues a new one and deploys the CRLs."""
         return self._program("invoke", "revoke", "admin", "--reason", "key-compromise", "--yes")
 
-    def hand_out(self, certificate: str, *visitors: Machine) -> None:
+    def hand_out(self, certificate: str, *visitors: NamespaceMachine) -> None:
         """Copy the admin's certificate and key to visitors, so that only the network can keep them out."""
         roots, pair = (
             self.ca.read(PROJECT_FOLDER / "build/trust/roots.pem"),

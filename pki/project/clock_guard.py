@@ -65,7 +65,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ClockVerdict:
     """The decision whether something may be signed at `now`.
 
     `last` is the time of the last event, None without any; `evidence` is None where none was needed.
@@ -165,10 +165,10 @@ class ClockGuard:
         return Evidence(kernel - self.present if kernel else None)
 
     @cached_property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ClockVerdict:
         """Return the decision for this run."""
         last = self._last_event()
-        return Verdict(self._now, last, self._evidence() if doubt(self._now, last) else None)
+        return ClockVerdict(self._now, last, self._evidence() if doubt(self._now, last) else None)
 
     @cached_property
     def _last_event_if_far(self) -> datetime | None:
@@ -206,7 +206,7 @@ class ClockGuard:
 
     def confirm(self) -> None:
         """Treat the clock as right from now on: the user confirmed it, or the ledger was restored from a backup."""
-        self.__dict__["verdict"] = Verdict(self._now, None, is_confirmed=True)
+        self.__dict__["verdict"] = ClockVerdict(self._now, None, is_confirmed=True)
         self.__dict__["_last_event_if_far"], self.__dict__["trusted_now"] = None, self._now
 
 
