@@ -942,9 +942,9 @@ def test_an_undo_that_is_stuck_is_told_and_the_crls_are_placed_all_the_same(deli
     lying(delivered, f"else {back}", f'else [ "$path" != {path} ] && {back}')
     change_something(delivered)
     (delivered.host.root / "broken").touch()
-    assert f"{path} could not be put back" in delivered.because(delivered.doit())
+    assert f"{path} could not be restored" in delivered.because(delivered.doit())
     (delivered.host.root / "broken").unlink()
-    told = f"an earlier change cannot be undone: {path} could not be put back; until then only CRLs are delivered"
+    told = f"an earlier change cannot be undone: {path} could not be restored; until then only CRLs are delivered"
     assert delivered.because(delivered.doit(days=7)) == f"{told} → on media: ls -ld {path}"
     assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
     lying(delivered, f'else [ "$path" != {path} ] && {back}', f"else {back}")
@@ -1177,7 +1177,7 @@ def lying(live: Live, old: str, new: str) -> None:
         ('state = "edited"', 'state = "edited"', ""),
         ('sum[$9] != $5 ? "edited" :', '0 ? "" :', "is up to date, with another digest"),
         ('{"state":"placed"}', '{"state":"kept"}', "invalid answer, not from pki-apply: {'state': 'kept'}"),
-        ("keep) keep keep ;;", 'keep) say "{\\"state\\":\\"done\\"}" ;;', "invalid answer, not from pki-apply"),
+        ("keep) keep keep ;;", 'keep) send "{\\"state\\":\\"done\\"}" ;;', "invalid answer, not from pki-apply"),
         ("keep) keep keep ;;", "keep) exit 0 ;;", "the host rolled the change back by itself"),
     ],
     ids=["the PEM bundle", "same", "kept", "undone", "gone"],
@@ -1239,7 +1239,7 @@ def test_the_script_that_is_shown_is_all_that_is_shown(delivered: Live, invoke: 
     said = invoke("deploy.bootstrap", "media", "--show", home=delivered.home.path)
     assert said.status == 0, said
     assert said.out.startswith("#!/bin/sh\n")
-    assert said.out.endswith("printf 'pki-apply is in place\\n'\n")
+    assert said.out.endswith("printf 'pki-apply is installed\\n'\n")
 
 
 def test_two_commands_never_share_a_name_on_a_host(delivered: Live) -> None:

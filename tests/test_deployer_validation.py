@@ -699,7 +699,7 @@ def test_a_declared_name_that_the_intermediate_does_not_permit_waits_for_a_cerem
     home.edit("domains: [lab.internal]", "domains: [lab.internal, new.internal]")
     report = declare(home, SWITCH.replace("core.${domain}", "core.new.internal"))
     assert report.status == 0
-    [note] = home.plan().notes
+    [note] = home.plan().actions_required
     assert (note.subject, note.text) == (
         "cert:switch",
         "core.new.internal waits: server-1 does not permit it; needs a ceremony",

@@ -39,7 +39,7 @@ def install(live: Live) -> str:
     user, group = ME.split(":")
     said = bootstrap.permissions_text("media", payload, live.delivery().receipt, exact=True)
     live.host.conf.write_text(f"{said}trust {user}\ntrust {group}\n")
-    return "pki-apply is in place"
+    return "pki-apply is installed"
 
 
 @pytest.fixture

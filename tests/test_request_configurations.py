@@ -430,7 +430,7 @@ def test_all_faulty_files_are_told_in_one_run(home: Home) -> None:
 
 def test_plan_notes_what_declares_no_certificate_until_the_header_says_whether_it_should(home: Home) -> None:
     def notes() -> dict[str, str]:
-        return {note.subject: note.text for note in home.plan().notes}
+        return {note.subject: note.text for note in home.plan().actions_required}
 
     ca = "[ v3_ca ]\nbasicConstraints = critical, CA:TRUE\n"
     put(home, "san.conf", BOX)

@@ -551,7 +551,7 @@ def terminal(found: Any, *, there: bool) -> Any:
 
 
 def test_command_that_hangs_is_ended_with_all_that_it_started(asking: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "PATIENCE", 2)
+    monkeypatch.setattr(sources, "COMMAND_TIMEOUT", 2)
     asking.write("hangs.sh", "sh -c 'echo $$ > child; sleep 300' &\nwait\n")
     source(asking, "{server: {command: sh hangs.sh}}")
     assert "`command: sh hangs.sh`: did not answer within 2 seconds" in failure(asking)

@@ -22,7 +22,7 @@ from pki.project.project import Project
 
 
 @command
-def export(context: Context, folder: str, vault: str = "") -> None:
+def export(context: Context, folder: str, ansible_vault_password_file: str = "") -> None:
     """Write an Ansible project that delivers the current releases to every ssh host: for ansible-playbook, or AWX.
 
     It contains private keys. --ansible-vault-password-file FILE is a file with a password, with which ansible-vault
@@ -43,12 +43,12 @@ def export(context: Context, folder: str, vault: str = "") -> None:
             "there is nothing to export", "in pki.yaml, under a host: `deliver: ssh`; then ./run doit release"
         )
     playbooks.write(target, payloads, project.inventory.deploy.ansible, portable=True)
-    if vault:
-        _encrypt(target, path_of(context, vault), project)
+    if ansible_vault_password_file:
+        _encrypt(target, path_of(context, ansible_vault_password_file), project)
     screen.line(
         f"{len(payloads)} hosts in {folder}: ansible-playbook playbook.yaml, there; then ./run invoke deploy.collect EVENTS"
     )
-    if not vault:
+    if not ansible_vault_password_file:
         screen.line(
             "it contains private keys: protect it and delete it afterwards, or use --ansible-vault-password-file FILE"
         )

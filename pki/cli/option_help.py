@@ -88,7 +88,7 @@ SPECIAL = {
     "client.revoke": {"name": "a client"},
     "deploy.export": {
         "folder": "folder that the Ansible project goes to",
-        "vault": "file with a passphrase for ansible-vault",
+        "ansible_vault_password_file": "file with a password for ansible-vault",
     },
     "deploy.rollback": {"to": "the release to go back to, as deploy.history shows it"},
     "keeping.backup": {"file": "where the backup goes"},

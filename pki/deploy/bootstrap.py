@@ -34,7 +34,7 @@ class _SshError(PkiError):
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """What is installed on one host; `public_key` and `account` are "" for this machine itself."""
+    """The parts of the bootstrap script for one host; `public_key` and `account` are "" for this machine itself."""
 
     host: str
     permissions: str

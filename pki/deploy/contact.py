@@ -62,7 +62,7 @@ class Contact:
 
     @property
     def is_unreached(self) -> bool:
-        """Whether the last contact failed because the host did not answer."""
+        """Return whether the last contact failed because the host did not answer."""
         return bool(self.failing_since) and self.code == ErrorCode.UNREACHABLE
 
     def failed_at(self, step: Step) -> str:

@@ -99,13 +99,13 @@ class ManagedFile:
 
     @property
     def is_request(self) -> bool:
-        """Whether this file declares a leaf if it is an OpenSSL request configuration."""
+        """Return whether this file declares a leaf if it is an OpenSSL request configuration."""
         header = self.headers.get(CERTIFICATE)
         return header.value == "yes" if header else self.name.endswith(".cnf")
 
     @property
     def may_declare(self) -> bool:
-        """Whether this file may declare a leaf, whatever its headers are."""
+        """Return whether this file may declare a leaf, whatever its headers are."""
         return self.is_request or self.name.lower().endswith(OTHERS)
 
     @property

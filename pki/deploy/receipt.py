@@ -20,12 +20,13 @@ FILE_KEYS = {"path", "sha256", "mode", "owner", "reload"}  # required for each f
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a host took with a delivery.
+    """The record of one delivery to a host.
 
-    `not_done` are sentences about what the transport cannot do (owners not set, commands not run). `verification` is the
-    result for each service. `ends` is when the first certificate or CRL on the host expires, "" if there is none. `seconds`
-    is the duration of the delivery. `roots` maps the SHA-256 of each root that its certificates lead to, to its subject.
-    `held` maps files that the host does not permit before it is bootstrapped again (those with a new root) to their SHA-256.
+    `not_done` are sentences about what the transport cannot do (owners not set, commands not run). `verification` is
+    the result for each service. `ends` is when the first certificate or CRL on the host expires, "" if there is none.
+    `seconds` is the duration of the delivery. `roots` maps the SHA-256 of each root that its certificates lead to, to
+    its subject. `held` maps files that the host does not permit before it is bootstrapped again (those with a new
+    root) to their SHA-256.
     """
 
     host: str

@@ -54,9 +54,9 @@ class SharedValue:
 class ReleaseSpec:
     """Everything that the release of a host is built from.
 
-    `context` are the values that templates may use. `sources` turns the name of an artifact (`tls:media`) into its files,
-    each with the generation that it belongs to ("" if none); it raises PkiError for an unknown artifact. `faults` stop the
-    release. `waiting` are artifacts that do not exist before the next ceremony.
+    `context` are the values that templates may use. `sources` turns the name of an artifact (`tls:media`) into its
+    files, each with the generation that it belongs to ("" if none); it raises PkiError for an unknown artifact.
+    `faults` stop the release. `waiting` are artifacts that do not exist before the next ceremony.
     """
 
     host: str
@@ -72,8 +72,8 @@ class ReleaseSpec:
 class File:
     """One file of a release; `path` is absolute on the host, `mode` is octal text (`0644`).
 
-    Files with the same `set` (a folder) change together. A `crl` is delivered first and never goes back to an older one.
-    An `upstream` file holds certificates of other CAs, which the proxy trusts for its upstreams.
+    Files with the same `set` (a folder) change together. A `crl` is delivered first and never goes back to an older
+    one. An `upstream` file holds certificates of other CAs, which the proxy trusts for its upstreams.
     """
 
     path: str

@@ -62,7 +62,7 @@ class UnreachableError(PkiError):
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """How pki-apply is reached on a host; `name` is the ssh destination, "" for this machine itself.
+    """The connection to pki-apply on a host; `name` is the ssh destination, "" for this machine itself.
 
     `config` is a file for `ssh -F`, `identity` a private key file; "" and 0 leave the choice to the ssh configuration.
     """
@@ -78,7 +78,7 @@ class Transport:
 
     @property
     def is_local(self) -> bool:
-        """Whether the host is this machine."""
+        """Return whether the host is this machine."""
         return not self.name
 
     def ssh_command(self) -> tuple[str, ...]:

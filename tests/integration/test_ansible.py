@@ -392,7 +392,9 @@ def test_an_exported_project_runs_elsewhere_and_its_receipts_come_back(six: Flee
     six.program("doit", *(f"release:{host}" for host in HOSTS))
     there, passphrase = six.home / f"there-{vault}", six.home / "passphrase"
     passphrase.write_text("for the test\n")
-    said = six.program("invoke", "deploy.export", str(there), *(["--vault", str(passphrase)] if vault else []))
+    said = six.program(
+        "invoke", "deploy.export", str(there), *(["--ansible-vault-password-file", str(passphrase)] if vault else [])
+    )
     assert "6 hosts in" in said
     assert ("it holds private keys" in said) != vault
     assert {path.stat().st_mode & 0o777 for path in (there / "streams").iterdir()} == {0o600}

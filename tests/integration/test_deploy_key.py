@@ -117,9 +117,9 @@ def test_an_account_cannot_let_its_bootstrap_write_where_only_root_may(keyed: Ke
     done = host.run("sh", "-s", stdin=script, check=False)
     assert host.run("sh", "-c", "stat -c %U /etc/roots; ls /etc/roots").stdout == "root\n"
     assert done.returncode == 1
-    assert "the key could not be put into" in done.stderr
+    assert "the key could not be added to" in done.stderr
     host.run("sh", "-c", "rm ~pki/.ssh && mv ~pki/kept ~pki/.ssh")
-    assert "pki-apply is in place" in host.run("sh", "-s", stdin=script).stdout
+    assert "pki-apply is installed" in host.run("sh", "-s", stdin=script).stdout
     assert (
         host.run("sh", "-c", "stat -c '%a %U' ~pki/.ssh/authorized_keys; grep -c . ~pki/.ssh/authorized_keys").stdout
         == "600 pki\n1\n"
@@ -131,7 +131,7 @@ def test_an_account_cannot_let_its_bootstrap_write_where_only_root_may(keyed: Ke
 def test_whatever_it_asks_for_it_gets_pki_apply(keyed: Keyed, account: str, words: tuple[str, ...]) -> None:
     status, said = keyed.ssh(account, *words, stdin="id; cat /etc/shadow\n")
     assert status != 0
-    assert "this is pki-apply, which speaks with doit-pki only" in said
+    assert "this is pki-apply, which only doit-pki can use" in said
     assert "uid=" not in said
     assert "root:" not in said
 

@@ -290,7 +290,11 @@ def test_a_fleet_goes_through_ansible_here_and_elsewhere(tmp_path: Path) -> None
         desk.follow(consoles.block("ansible.md", "./run invoke deploy.bootstrap web1"), 0, 2)
         template.write_text(good + "# good\n")
         desk.type("./run doit release:web1 release:web2 release:web3 release:web4")
-        desk.follow(consoles.block("ansible.md", "./run invoke deploy.export /srv/exported --vault vault-passphrase"))
+        desk.follow(
+            consoles.block(
+                "ansible.md", "./run invoke deploy.export /srv/exported --ansible-vault-password-file vault-passphrase"
+            )
+        )
         assert "deploy:" not in desk.type("./run doit")
         desk.leave()
 
