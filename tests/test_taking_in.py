@@ -163,7 +163,9 @@ def test_every_way_in_which_openssl_writes_a_reason_shows_on_the_crl(
 
 
 def test_what_the_old_crl_lists_and_the_index_does_not_stays_revoked(adopted: Home, old: OldCa, invoke: Invoke) -> None:
-    write(adopted.path.parent / "issuance_records/crl.pem", pem(old.crl({2: "", 1: "superseded", 77: "certificateHold"})))
+    write(
+        adopted.path.parent / "issuance_records/crl.pem", pem(old.crl({2: "", 1: "superseded", 77: "certificateHold"}))
+    )
     assert "3 revocations" in invoke("ledger.import", "issuance_records").out
     adopted.doit()
     day = START - 50 * DAY
@@ -198,8 +200,13 @@ def test_certificates_of_another_ca_are_told_and_left_out(adopted: Home, invoke:
     write(adopted.path.parent / "issuance_records/newcerts/false.crt", pem(namesake.issue("false", 10)))
     write(adopted.path.parent / "issuance_records/crl.pem", pem(other.crl({1: ""})))
     said = invoke("ledger.import", "issuance_records")
-    assert "left out: issuance_records/newcerts/guest.pem: CN=guest was signed by CN=Other CA, not by legacy" in said.out
-    assert "left out: issuance_records/newcerts/false.crt: CN=false bears the name of legacy as its issuer, and not" in said.out
+    assert (
+        "left out: issuance_records/newcerts/guest.pem: CN=guest was signed by CN=Other CA, not by legacy" in said.out
+    )
+    assert (
+        "left out: issuance_records/newcerts/false.crt: CN=false bears the name of legacy as its issuer, and not"
+        in said.out
+    )
     assert "left out: issuance_records/crl.pem: legacy did not sign this CRL" in said.out
     assert sorted(recorded(adopted)) == ["legacy:alice", "legacy:bob", "legacy:web"]
     adopted.doit()
