@@ -158,7 +158,7 @@ class DoitRun:
             self.project.store.check_locks()
             artifacts = self.plan.artifacts
         except InventoryError as error:
-            raise self._nothing_was_run(error, "pki.yaml is invalid; nothing was run:\n" + str(error)) from None
+            raise self._nothing_was_run(error, "pki.yaml is invalid; nothing was done:\n" + str(error)) from None
         except Exception as error:  # noqa: BLE001 - a bug in planning is reported like any other error
             planning_error = of_any(error)
             raise self._nothing_was_run(planning_error, _refusal(planning_error)) from None
