@@ -774,7 +774,7 @@ def test_secrets_that_are_read_as_inventory_are_not_quoted(home: Home, capsys: p
     (home.path / "pki.yaml").write_bytes(home.read("secrets.yaml"))
     assert run(home, []) == 3
     shown = capsys.readouterr()
-    assert "nothing was run" in shown.err
+    assert "nothing was done" in shown.err
     assert not [secret for secret in kept if secret in (shown.out + shown.err).encode()]
 
 
