@@ -52,7 +52,7 @@ class Report:
     @property
     def made(self) -> dict[str, str]:
         """Artifact → why it was made."""
-        return {entry["name"]: "; ".join(entry["reasons"]) for entry in self.data["made"]}
+        return {entry["name"]: "; ".join(entry["reasons"]) for entry in self.data["changed"]}
 
     @property
     def failed(self) -> dict[str, str]:

@@ -190,7 +190,7 @@ def test_crls_are_made_anew_every_week_and_not_before(home: Home) -> None:
     assert not {name for name in home.doit(days=6).made if name.startswith("crl:")}
     made = home.doit(days=7).made
     assert {name for name in made if name.startswith("crl:")} == {"crl:server-1", "crl:client-1"}
-    assert made["crl:client-1"] == "is 7 days old, a new one comes every 7"
+    assert made["crl:client-1"] == "is 7 days old; refreshed every 7"
     assert not {name for name in home.doit(days=13).made if name.startswith("crl:")}
 
 
@@ -208,7 +208,7 @@ def test_crl_is_current_at_every_moment_between_weekly_runs(home: Home) -> None:
 def test_revocation_shows_on_the_next_run_and_in_the_bundle(home: Home) -> None:
     serial = revoke(home)
     report = home.doit()
-    assert report.made["crl:client-1"] == "lacks 1 revoked certificate"
+    assert report.made["crl:client-1"] == "1 new revocation"
     assert {"crl:server-1", "crl:root-1"}.isdisjoint(report.made)
     assert serials(home) == {serial}
     bundled = judges.crls(home.read("build/crl/bundle-client.pem"))[0]
@@ -325,7 +325,11 @@ def test_number_and_date_of_a_recovered_crl_are_passed(home: Home) -> None:
         "client-1", EPOCH + 10**6, (), is_newer=True
     )
     project.ledger.close()
-    assert home.doit("crl", days=1).made["crl:client-1"].startswith(f"has number {EPOCH}, and the last one had")
+    assert (
+        home.doit("crl", days=1)
+        .made["crl:client-1"]
+        .startswith(f"has number {EPOCH}, but the last CRL in the ledger has")
+    )
     made = crl_of(home, "client-1")
     assert judges.number(made) == EPOCH + 10**6 + 1
     assert made.last_update_utc > found.last_update_utc
@@ -398,10 +402,10 @@ def test_entries_leave_with_their_certificates_and_only_new_ones_are_read(
     project.ledger.record_revocation(replace(ended, not_after=home.moment(days=2)), reason="superseded", at=project.now)
     project.ledger.record_revocation(lasting, reason="superseded", at=project.now)
     project.ledger.close()
-    assert home.doit(days=1).made["crl:client-1"] == "lacks 2 revoked certificates"
+    assert home.doit(days=1).made["crl:client-1"] == "2 new revocations"
     assert serials(home) == {5, 6}
     home.project(days=1).ledger.record_revocation(replace(lasting, serial=7), reason="keyCompromise", at=project.now)
-    assert home.doit(days=3).made["crl:client-1"] == "lacks 1 revoked certificate"
+    assert home.doit(days=3).made["crl:client-1"] == "1 new revocation"
     assert serials(home) == {5, 6, 7}, "an entry stays on one CRL after its certificate has ended"
     home.doit(days=11)
     assert serials(home) == {6, 7}
@@ -493,7 +497,7 @@ def test_revoked_certificate_that_is_put_back_is_issued_anew(home: Home) -> None
     shutil.rmtree(folder)
     (home.path / "backup").rename(folder)
     assert judges.certificate(folder / "cert.pem").serial_number == serial
-    assert home.doit().made["cert:media"] == "is revoked"
+    assert home.doit().made["cert:media"] == "was revoked"
     assert judges.certificate(folder / "cert.pem").serial_number != serial
 
 

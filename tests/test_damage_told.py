@@ -56,7 +56,7 @@ def test_a_damaged_certificate_of_an_authority_comes_back_from_the_ledger(real: 
     report = real.doit()
     assert report.status == 0, report.failed
     assert path.read_bytes() == before
-    what = f"ca/{name}/{generation}/cert.pem is damaged: the ledger's copy takes its place"
+    what = f"ca/{name}/{generation}/cert.pem is damaged: restored from the ledger's copy"
     assert report.made == {f"authority:{name}": what}
     assert real.doit().made == {}
 
@@ -122,7 +122,7 @@ def test_a_response_that_cannot_be_read_any_more_is_named_with_the_backup_that_h
     (real.path / "build/report/pki.ics").unlink()
     report = real.doit(days=7)
     assert report.failed == {
-        "the calendar": "ca/ceremonies/0001/response.yaml: is not a ceremony response: not text"
+        "calendar": "ca/ceremonies/0001/response.yaml: is not a ceremony response: not text"
         " → restore it from a backup: ./run invoke restore FILE"
     }
     assert {"crl:server-1", "crl:client-1"} <= report.made.keys()

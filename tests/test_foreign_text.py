@@ -63,14 +63,14 @@ def test_an_error_names_what_was_supplied_and_shows_it() -> None:
     "show",
     [
         lambda screen, text: screen.line(text),
-        lambda screen, text: screen.made(text, text),
+        lambda screen, text: screen.done("issued", text, text),
         lambda screen, text: screen.failed(text, text, text),
         lambda screen, text: screen.due(text, text),
         lambda screen, text: screen.note(text, text, text),
         lambda screen, text: screen.check("ok", text, text, "", text),
-        lambda screen, text: screen.unmet(text, text),
+        lambda screen, text: screen.blocked(text, text),
         lambda screen, text: screen.dated("2026-01-01", text, text),
-        lambda screen, text: screen.seen("verified", text, text),
+        lambda screen, text: screen.observed("verified", text, text),
         lambda screen, text: screen.table("title", ("a", "b"), [(text, text)]),
     ],
 )

@@ -216,7 +216,7 @@ def test_a_client_whose_name_the_authority_does_not_permit_waits_for_a_ceremony(
     assert "cert:client-admin" not in report.made  # whose DNS name stays where its authority permits it
     [note] = [one for one in home.plan().actions_required if one.subject == "cert:client-john.new.internal"]
     assert note.text == "john.new.internal waits: client-1 does not permit it; needs a ceremony"
-    assert "waits" in next(line for line in invoke("client.list").out.splitlines() if "john.new.internal" in line)
+    assert "blocked" in next(line for line in invoke("client.list").out.splitlines() if "john.new.internal" in line)
     assert note.text in invoke("explain", "john.new.internal").out
     assert invoke("explain", "client-john.new.internal").status == 0
 

@@ -156,7 +156,7 @@ def test_options_say_what_the_project_should_be(tmp_path: Path, invoke: Invoke) 
         (["--network", "lan=192.168.1.0/33"], ["networks.lan: expected an IPv4 network"]),
         (["--host", "web,colour=red"], ["hosts.web.colour: unknown key"]),
         (["--host", "web,address=10.9.9.9"], ["hosts.web.address: 10.9.9.9 is outside network lan (192.168.1.0/24)"]),
-        (["--service", "web/wiki=http://x:1"], ["there is no host 'web'", "→ name it too: --host web"]),
+        (["--service", "web/wiki=http://x:1"], ["unknown host 'web'", "→ add --host web"]),
         (["--service", "pki/wiki=ftp://x"], ["hosts.pki.services.wiki.upstream: expected an address such as"]),
         (["--client", "ann=ann"], ["clients.ann.email: expected an e-mail address"]),
         (
@@ -569,7 +569,7 @@ def test_database_of_its_own_is_said_not_to_be_in_the_backup(
     found = packed(tmp_path / NAME)
     assert found.about["ledger"] is None
     assert "ca/ledger.db" not in found.files
-    assert "the backup holds no ledger" in invoke("restore", NAME, "--to", "new", "--passphrase-file", words).out
+    assert "the backup contains no ledger" in invoke("restore", NAME, "--to", "new", "--passphrase-file", words).out
 
 
 @pytest.mark.parametrize(
@@ -628,7 +628,7 @@ def test_passphrase_is_typed_twice_or_comes_from_its_source(
         ((WORDS, WORDS + "s"), "the two passphrases differ → type it again"),
         (("hunter2hunter2",) * 2, "the passphrase: can be guessed in 10^"),
         (("", ""), "the passphrase: is empty → take six random words"),
-        ((None,), "there is no terminal to ask for the passphrase at → name a file that holds it"),
+        ((None,), "there is no terminal to ask for the passphrase → name a file that contains it"),
     ],
 )
 def test_passphrase_that_will_not_do_is_refused_and_not_shown(
@@ -703,7 +703,7 @@ def test_what_is_there_already_stays_and_differences_are_named(
     home.write("templates/mine.conf", "# deploy-target: /etc/mine\n# deploy-hosts: forge\nmine\n")
     kept = home.read("pki.yaml")
     said = settle(home, backup, invoke, words)
-    assert "kept as they are here, and different in the backup: pki.yaml\n" in said.out
+    assert "not replaced, although different in the backup: pki.yaml\n" in said.out
     assert home.read("pki.yaml") == kept
     assert (home.path / "templates/mine.conf").exists()
 
@@ -839,7 +839,7 @@ def test_what_happened_after_the_backup_is_said_and_no_revocation_is_lost(
     shutil.rmtree(home.path / "ca")
     said = invoke("restore", str(backup), "--passphrase-file", words, home=home.path, days=4)
     assert said.status == 0, said.error
-    assert "build/ holds newer CRLs than the restored ledger (server-1, client-1)" in said.out
+    assert "build/ contains newer CRLs than the restored ledger (server-1, client-1)" in said.out
     assert "./run invoke renew media" in said.out
     assert "./run invoke renew forge-mtls" in said.out
     assert "renew monitoring-mtls" not in said.out

@@ -214,7 +214,7 @@ def test_a_backup_of_what_lacks_a_key_or_passphrase_says_so(
     assert said.status == 1, said
     assert (tmp_path / "x.age").exists()
     assert "key:server-1" in said.out
-    assert "it is so in this backup too" in said.out
+    assert "this backup has the same fault" in said.out
     assert "./run invoke restore FILE" in said.out
 
 
@@ -231,4 +231,4 @@ def test_a_backup_with_a_damaged_certificate_of_an_authority_says_so(
     assert said.status == 1, said
     assert (tmp_path / "x.age").exists()
     assert "ca/server/server-1/cert.pem: is damaged" in said.error
-    assert "it is so in this backup too" in said.error
+    assert "this backup has the same fault" in said.error

@@ -48,7 +48,7 @@ def test_a_bug_in_planning_is_a_sentence(
     report = Report(home.doit().status, {})
     said = capsys.readouterr().err
     assert report.status == 3
-    assert "nothing was run: unexpected KeyError ('an oversight')" in said
+    assert "nothing was done: unexpected KeyError ('an oversight')" in said
     assert "Traceback" not in said
 
 

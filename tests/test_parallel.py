@@ -51,9 +51,9 @@ def forked(work: Callable[[], object]) -> Iterator[int]:
 
 def test_a_parallel_run_does_what_a_sequential_one_does(fresh: Home) -> None:
     report = fresh.doit("-n", "3")
-    assert (report.status, report.data["fresh"], len(report.made)) == (0, 3, 17)
+    assert (report.status, report.data["up_to_date"], len(report.made)) == (0, 3, 17)
     again = fresh.doit("-n", "3")
-    assert (again.status, again.made, again.data["fresh"]) == (0, {}, 20)
+    assert (again.status, again.made, again.data["up_to_date"]) == (0, {}, 20)
 
 
 def test_a_parallel_run_needs_no_semaphores_and_so_no_dev_shm(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_a_worker_that_is_killed_fails_its_own_task_and_what_needs_it(
     assert report.status in {1, 2}
     assert set(report.failed) == {"cert:media"}
     assert "was ended by SIGKILL, as the system does when memory runs out → ./run doit" in report.failed["cert:media"]
-    assert {one["name"] for one in report.data["not_reached"]} == {"release:media", "deploy:media"}
+    assert {one["name"] for one in report.data["blocked"]} == {"release:media", "deploy:media"}
     assert {"cert:forge-mtls", "deploy:forge", "deploy:monitoring"} <= report.made.keys()
 
 

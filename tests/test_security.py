@@ -389,7 +389,7 @@ def test_passphrase_that_is_wrong_or_gone_fails_only_what_it_would_sign(home: Ho
     assert set(report.failed) == {"cert:forge-mtls"}
     assert report.failed["cert:forge-mtls"].startswith("ca/server/server-1/key.pem: ")
     assert said in report.failed["cert:forge-mtls"]
-    assert {each["name"] for each in report.data["not_reached"]} == {"release:forge", "deploy:forge"}
+    assert {each["name"] for each in report.data["blocked"]} == {"release:forge", "deploy:forge"}
     assert "cert:client-other" in report.made
     assert report.status != 0
     assert snapshot(home, "build/certs", "build/release/forge") == before

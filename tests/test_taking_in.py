@@ -121,13 +121,13 @@ def test_records_are_imported_whole_whatever_wrote_them(adopted: Home, old: OldC
     }
     said = invoke("ledger.import", str(issuance_records))
     assert said.status == 0, said.error
-    assert "3 certificates of legacy: 1 valid, 1 ended; 1 revocations" in said.out
+    assert "3 certificates of legacy: 1 valid, 1 expired; 1 revocations" in said.out
     found = recorded(adopted)
     assert sorted(found) == ["legacy:alice", "legacy:bob", "legacy:web"]
     assert [found[name].profile for name in sorted(found)] == ["client", "client", "server"]
     assert found["legacy:web"].names == ("web.old.example",)
     assert x509.load_pem_x509_certificate(found["legacy:bob"].pem.encode()) == old.issued[3]
-    assert adopted.doit().made == {"crl:legacy": "has no CRL yet"}
+    assert adopted.doit().made == {"crl:legacy": "did not exist"}
     crl = crl_of(adopted)
     assert crl.is_signature_valid(old.certificate.public_key())  # type: ignore[arg-type]
     assert crl.issuer == old.certificate.subject
@@ -288,20 +288,22 @@ def test_dry_run_shows_what_it_found_and_records_nothing(adopted: Home, invoke: 
     events = len(adopted.project().ledger.events())
     said = invoke("ledger.import", "issuance_records", "--dry-run")
     assert "to do  ledger" in said.out
-    assert "3 certificates of legacy: 1 valid, 1 ended; 1 revocations" in said.out
+    assert "3 certificates of legacy: 1 valid, 1 expired; 1 revocations" in said.out
     assert len(adopted.project().ledger.events()) == events
 
 
 def test_second_import_takes_in_only_what_is_new(adopted: Home, old: OldCa, invoke: Invoke) -> None:
     invoke("ledger.import", "issuance_records")
     events = len(adopted.project().ledger.events())
-    assert "nothing new: the ledger holds 3 certificates of legacy" in invoke("ledger.import", "issuance_records").out
+    assert (
+        "nothing new: the ledger contains 3 certificates of legacy" in invoke("ledger.import", "issuance_records").out
+    )
     assert len(adopted.project().ledger.events()) == events
     old.issue("carol", 4)
     old.revoke(1, "superseded")
     old.openssl_ca(adopted.path.parent / "issuance_records")
     said = invoke("ledger.import", "issuance_records")
-    assert "1 certificates of legacy: 1 valid, 0 ended; 1 revocations; 3 were known" in said.out
+    assert "1 certificates of legacy: 1 valid, 0 expired; 1 revocations; 3 already in the ledger" in said.out
     assert len(adopted.project().ledger.events()) == events + 2
     adopted.doit()
     assert set(entries(adopted)) == {1, 2}
@@ -441,7 +443,7 @@ def test_crl_comes_anew_by_its_own_rule(adopted: Home, invoke: Invoke) -> None:
     first = crl_of(adopted)
     assert first.next_update_utc == first.last_update_utc + 90 * DAY
     assert "crl:legacy" not in adopted.doit(days=29).made
-    assert adopted.doit(days=31).made["crl:legacy"] == "is 31 days old, a new one comes every 30"
+    assert adopted.doit(days=31).made["crl:legacy"] == "is 31 days old; refreshed every 30"
     assert judges.number(crl_of(adopted)) > judges.number(first)
 
 
@@ -805,7 +807,7 @@ def test_authority_that_left_pki_yaml_takes_its_crl_with_it(adopted: Home, invok
     invoke("ledger.import", "issuance_records")
     adopted.doit()
     adopted.edit("  legacy: {adopt: ca/legacy}\n", "")
-    assert "build/crl/legacy.crl is no longer wanted" in adopted.doit().made["cleanup:build"]
+    assert "build/crl/legacy.crl is no longer needed" in adopted.doit().made["cleanup:build"]
     assert not (adopted.path / "build/crl/legacy.crl").exists()
     assert invoke("plan").status == 0
 

@@ -425,7 +425,7 @@ def broken(home: Home) -> Home:
 def test_a_run_renews_publishes_and_delivers_all_that_does_not_depend_on_it(broken: Home) -> None:
     report = broken.doit(days=61)
     assert set(report.failed) == {"release:media", "template:nginx/extra.conf"}
-    assert [one["name"] for one in report.data["not_reached"]] == ["deploy:media"]
+    assert [one["name"] for one in report.data["blocked"]] == ["deploy:media"]
     assert {"cert:media", "crl:client-1", "crl:server-1", "deploy:forge", "deploy:monitoring"} <= report.made.keys()
     page = broken.read("build/report/status.html").decode()
     assert "templates/nginx/extra.conf: is a link to /nonexistent" in page

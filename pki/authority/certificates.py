@@ -22,7 +22,7 @@ from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.durations import in_words
 from pki.common.errors import PkiError
-from pki.common.reasons import Outcome, Reason, Verb, Why, joined
+from pki.common.reasons import Outcome, Reason, Verb, Why, joined, joined_past
 from pki.common.remedies import here
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
@@ -179,7 +179,7 @@ def examine(project: Project, leaf: Leaf) -> Current | list[Reason]:
     path = project.store.bundle(leaf)
     data = filesystem.read(path)
     if data is None:
-        return [Why.NO_CERTIFICATE()]
+        return [Why.NOT_CREATED()]
     bundle = parse_bundle(data, project.verified)
     if bundle is None:
         return [Why.DAMAGED(file=path.name)]
@@ -214,7 +214,7 @@ def _key_faults(project: Project, leaf: Leaf, bundle: Bundle) -> Iterator[Reason
     if not (bundle.verified or is_pair(bundle)):
         yield Why.OTHER_PAIR()
     if key_kind(bundle.public) != leaf.key:
-        yield Why.OTHER_KIND(kind=key_kind(bundle.public), wanted=leaf.key)
+        yield Why.OTHER_KIND(kind=key_kind(bundle.public), expected=leaf.key)
 
 
 def _profile_faults(
@@ -335,7 +335,7 @@ def _id(leaf: Leaf) -> ArtifactId:
 def _verb(reasons: Iterable[Reason]) -> Verb:
     """Return how an issuance is reported: a renewal has new dates and nothing else that is new."""
     codes = {reason.code for reason in reasons}
-    if Why.NO_CERTIFICATE in codes:
+    if Why.NOT_CREATED in codes:
         return Verb.ISSUED
     return Verb.RENEWED if codes <= {Why.DUE, Why.EXPIRED} else Verb.REISSUED
 
@@ -375,7 +375,7 @@ def issue(project: Project, leaf: Leaf, reasons: Iterable[Reason]) -> None:
             issuer=generation.name,
             artifact=_id(leaf),
             profile=leaf.profile,
-            reason=joined(reasons),
+            reason=joined_past(reasons),
             at=project.now,
         )
         if leaf.is_revoked:

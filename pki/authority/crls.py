@@ -18,7 +18,7 @@ from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.durations import backdate, compared
 from pki.common.errors import PkiError
-from pki.common.reasons import Outcome, Reason, Verb, Why, joined
+from pki.common.reasons import Outcome, Reason, Verb, Why, joined_past
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.project.generations import Generation, PresignedCrl
 from pki.project.project import Project
@@ -41,7 +41,7 @@ def stale_reasons(project: Project, generation: str, *, missing: int | None = No
         return _date_reasons(project, generation, *(datetime.fromtimestamp(at, UTC) for at in cached[:2]))
     der, text = (filesystem.read(project.store.crl(generation, form)) for form in ("crl", "pem"))
     if der is None or text is None:
-        return [Why.NO_CRL()]
+        return [Why.NOT_CREATED()]
     crl = signed_crl(project, generation, der)
     if issuer is None or crl is None or crl.next_update_utc is None:
         return [Why.CRL_DAMAGED(generation=generation)]
@@ -116,16 +116,20 @@ def _ledger_differences(
     if last is not None and number < last[0]:
         return [Why.CRL_NUMBER(number=number, last=last[0])]
     if missing is not None:
-        return [Why.CRL_LACKS(count=_counted(missing))] if missing else []
+        return [Why.CRL_LACKS(count=_new(missing))] if missing else []
     listed = {entry.serial_number for entry in crl}
     revoked = project.ledger.revoked_serials(project.now, issuer=generation)
     if missing := len(revoked - listed):
-        return [Why.CRL_LACKS(count=_counted(missing))]
+        return [Why.CRL_LACKS(count=_new(missing))]
     return unrecorded_reason(project, generation, listed - revoked)
 
 
 def _counted(number: int) -> str:
     return f"{number} revoked certificate{'s' if number > 1 else ''}"
+
+
+def _new(number: int) -> str:
+    return f"{number} new revocation{'s' if number > 1 else ''}"
 
 
 def unrecorded_reason(project: Project, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
@@ -200,13 +204,13 @@ def _next_update(crl: x509.CertificateRevocationList) -> datetime:
 def stale_root_reasons(project: Project, root: str) -> list[Reason]:
     """Return why the published root CRL is not the pre-signed CRL that is due."""
     if project.generation(root) is None:
-        return [Why.NO_CRL()]
+        return [Why.NOT_CREATED()]
     presigned_crl = due_presigned(project, root)
     if presigned_crl is None:
         return [no_presigned_reason(project, root)]
     published = filesystem.read(project.store.crl(root))
     if published != presigned_crl.public_bytes(serialization.Encoding.DER):
-        return [Why.NO_CRL() if published is None else Why.OTHER_PRESIGNED()]
+        return [Why.NOT_CREATED() if published is None else Why.OTHER_PRESIGNED()]
     if project.has_ledger and not project.ledger_is_settled and (serials := unrecorded(project, root)):
         return unrecorded_reason(project, root, serials)
     return (
@@ -243,7 +247,7 @@ def issue_crl(project: Project, generation: str) -> Outcome:
     last = project.ledger.last_crl(generation)
     number = max(int(project.now.timestamp()), last[0] + 1 if last else 0)
     new, unchanged = _entries(project, generation)
-    reasons = (*recovered, *stale_reasons(project, generation, missing=len(new))) or (Why.ASKED_FOR(),)
+    reasons = (*recovered, *stale_reasons(project, generation, missing=len(new))) or (Why.REQUESTED(),)
     this_update = max(
         project.now - backdate(project.crl_rule(generation).refresh),
         min(last[1] + timedelta(seconds=1), project.now) if last else NEVER,
@@ -252,7 +256,7 @@ def issue_crl(project: Project, generation: str) -> Outcome:
     crl = crl_signing.sign_crl(issuer, number, this_update, end, new, unchanged)
     der = crl.public_bytes(serialization.Encoding.DER)
     text = pem_encoding.encode_pem("X509 CRL", der)
-    project.ledger.record_crl(crl, issuer=generation, reason=joined(reasons), at=project.now, der=der)
+    project.ledger.record_crl(crl, issuer=generation, reason=joined_past(reasons), at=project.now, der=der)
     _publish_crl(project, generation, der, text)
     return Outcome(Verb.ISSUED, reasons)
 

@@ -136,7 +136,7 @@ def stale_reasons(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[
         return []
     release = load(Path(folder))
     if release is None:
-        return [Why.MANIFEST_DAMAGED() if os.path.lexists(f"{folder}/manifest.json") else Why.NO_RELEASE()]
+        return [Why.MANIFEST_DAMAGED() if os.path.lexists(f"{folder}/manifest.json") else Why.NOT_CREATED()]
     inputs = _inputs(release_spec)
     input_names = sorted(inputs.keys() | release.inputs.keys())
     reasons = [

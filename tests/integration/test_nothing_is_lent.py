@@ -191,7 +191,7 @@ def test_a_shell_that_prints_or_exits_is_named_by_deliveries_and_by_the_bootstra
     status, told = lent.program("invoke", "deploy.bootstrap", "web")
     lent.web.run("rm", "/root/.bashrc")
     assert status == 1, told
-    assert "made" not in told
+    assert "prepared" not in told
     assert lent.doit()[0] == 0
     if "Welcome" in line:
         assert f"web: pki-apply is installed, but deliveries cannot start it: {message}" in told

@@ -96,7 +96,7 @@ FAULTS = {
     "wrong mode on the host": Fault(
         lambda typed: typed.web.run("chmod", "644", KEY),
         ("invoke", "deploy.drift"),
-        f"{KEY} has another mode than 0600",
+        f"the mode of {KEY} is not 0600",
         "./run doit",
     ),
     "damaged receipt": Fault(

@@ -146,7 +146,7 @@ def test_the_command_tells_the_story_opens_a_shell_and_leaves_nothing_behind() -
     os.close(ours)
     assert process.wait(60) == 0, said
     assert '\nadmin\r\n{"service": "loki"' in said
-    assert "as expected; nothing is left behind" in said
+    assert "as expected; the machines were removed" in said
     assert surroundings() == before
 
 
@@ -166,7 +166,7 @@ def test_a_broken_promise_is_shown_and_ends_the_command_badly(
         yield Liar()
 
     monkeypatch.setattr(vlans, "demo", lies)
-    with pytest.raises(Exit, match="1 of 2 are not as expected") as ended:
+    with pytest.raises(Exit, match="1 of 2 results are not as expected") as ended:
         demo_command.vlans(Context())
     assert ended.value.code == 1
     assert "NOT answered" in capsys.readouterr().out
@@ -181,7 +181,7 @@ def test_a_plain_user_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_shell_needs_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
-    with pytest.raises(Exit, match="nobody is there to use a shell"):
+    with pytest.raises(Exit, match="there is no terminal for the shell"):
         demo_command.vlans(Context(), keep=True)
 
 

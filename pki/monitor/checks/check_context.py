@@ -54,9 +54,9 @@ class LastRun:
                 one["name"]: Failure(joined_lines(one["message"]), one["hint"], ErrorCode(one["code"]), one["about"])
                 for one in report["failed"]
             },
-            unmet={one["name"]: one["needs"] for one in report["not_reached"]},
-            made={one["name"]: Outcome.from_json(one) for one in report["made"]},
-            asked=frozenset(report["asked"]),
+            unmet={one["name"]: one["by"] for one in report["blocked"]},
+            made={one["name"]: Outcome.from_json(one) for one in report["changed"]},
+            asked=frozenset(report["requested"]),
         )
 
     @classmethod
