@@ -7,6 +7,7 @@ from collections.abc import Iterable
 MEANING = "pki_meanings"  # the attribute of a command that has them
 
 MEANINGS = {
+    "ansible_vault_password_file": "file with a password for ansible-vault",
     "again": "destroy a root that signed nothing, for this reason, and make another one",
     "all_": "all hosts",
     "drop_earlier": "drop what the open request was asked for in addition",
@@ -82,22 +83,24 @@ MEANINGS = {
     "yes": "do not prompt",
 }
 SPECIAL = {
-    "client.add": {"name": "a name for it, one for each person and device, such as admin@laptop"},
-    "client.export": {"name": "a client, or the kind of policy", "output": "file or folder that it goes to"},
-    "client.installed": {"name": "a client", "serial": "the certificate that the device has, if not the newest"},
-    "client.revoke": {"name": "a client"},
-    "deploy.export": {
-        "folder": "folder that the Ansible project goes to",
-        "ansible_vault_password_file": "file with a password for ansible-vault",
+    "client_commands.add": {"name": "a name for it, one for each person and device, such as admin@laptop"},
+    "client_export.export": {"name": "a client, or the kind of policy", "output": "file or folder that it goes to"},
+    "client_commands.installed": {
+        "name": "a client",
+        "serial": "the certificate that the device has, if not the newest",
     },
-    "deploy.rollback": {"to": "the release to go back to, as deploy.history shows it"},
-    "keeping.backup": {"file": "where the backup goes"},
-    "keeping.restore": {"file": "the backup", "to": "folder that the project goes to"},
-    "ledger.recover": {"file": "a CRL from elsewhere, PEM or DER"},
-    "ledger.show_list": {"name": "a certificate or adopted authority"},
-    "taking.take_in": {"folder": "the folder of `openssl ca`, pki/ of easy-rsa, or one with certificates"},
-    "vault.copy": {"to": "the second drive"},
-    "vault.change the passphrase": {"to": "a new drive"},
+    "client_commands.revoke": {"name": "a client"},
+    "ansible_commands.export": {
+        "folder": "folder that the Ansible project goes to",
+    },
+    "deploy_commands.rollback": {"to": "the release to go back to, as deploy.history shows it"},
+    "backup_commands.backup": {"file": "where the backup goes"},
+    "backup_commands.restore": {"file": "the backup", "to": "folder that the project goes to"},
+    "ledger_commands.recover": {"file": "a CRL from elsewhere, PEM or DER"},
+    "ledger_commands.show_list": {"name": "a certificate or adopted authority"},
+    "import_command.take_in": {"folder": "the folder of `openssl ca`, pki/ of easy-rsa, or one with certificates"},
+    "ceremony_offline.copy": {"to": "the second drive"},
+    "ceremony_offline.change_passphrase": {"to": "a new drive"},
 }
 
 
