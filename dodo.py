@@ -1,4 +1,4 @@
-"""The door to doit: take the clock, plan, yield."""
+"""Entry point for doit: take the time, plan, yield the tasks."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ DOIT_CONFIG = run.config
 
 
 def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """After Ctrl-C the run's own last line is enough: a traceback is for faults of ours."""
+    """Print no traceback after Ctrl-C: the last line of the run is enough."""
     if kind is not KeyboardInterrupt:
         sys.__excepthook__(kind, error, trace)
 
@@ -29,5 +29,5 @@ sys.excepthook = end
 
 
 def task_pki() -> Iterator[Task]:
-    """Every artifact of the project."""
+    """Yield a task for each artifact of the project."""
     yield from run.tasks()

@@ -93,7 +93,7 @@ def leaf(home: RealHome, name: str, file: str) -> tuple[Path, Read]:
     project, plan = home.project(), home.plan()
     wanted = plan.leaves[name]
     path = Path(project.store.leaf_file(wanted, file))
-    return path, lambda: not certificates.damage(project, wanted)
+    return path, lambda: not certificates.delivery_faults(project, wanted)
 
 
 def derived(home: RealHome, path: str) -> tuple[Path, Read]:

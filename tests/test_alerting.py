@@ -808,7 +808,7 @@ def test_a_sandbox_authority_is_refused_outside_the_sandbox(home: Home, invoke: 
     before = but_metrics(home)
     said = invoke(home, "plan")
     assert said.status == 1
-    assert "is a sandbox authority, and pki.yaml does not say sandbox: true" in said.error
+    assert "is a sandbox authority, and pki.yaml does not contain sandbox: true" in said.error
     assert CEREMONY in said.error
     assert Run(home.path, START).main([]) != 0
     assert but_metrics(home) == before

@@ -227,7 +227,7 @@ def remote(home: Home) -> Home:
     taken = receipt_of(project.store.receipt("media"))
     assert taken is not None
     keep_receipt(project.store.receipt("media"), _with(taken, transport="ssh", verification={"jellyfin": VERIFIED}))
-    Contact().well(START).save(project.store.contact("media"))
+    Contact().succeeded(START).save(project.store.contact("media"))
     return home
 
 

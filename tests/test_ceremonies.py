@@ -588,7 +588,11 @@ def test_while_a_root_follows_another_the_page_and_the_profile_show_both(rolled:
     assert found.faults == []
     roots = [text for level, text in found.headings if "Root CA" in text]
     assert [text.strip() for text in roots] == ["Example Lab Root CA 2", "Example Lab Root CA 1"]
-    assert found.text.index("the new one") < found.text.index("the older one") < found.text.index("On its way out")
+    assert (
+        found.text.index("the new one")
+        < found.text.index("the older one")
+        < found.text.index("This root is being replaced")
+    )
     assert "SANDBOX" not in found.html
     assert found.html.count("<svg") == 2
     assert "doit-pki-root-1.crt" in found.text

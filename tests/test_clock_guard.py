@@ -274,7 +274,7 @@ def test_a_confirmation_without_a_terminal_is_refused(
     """Also where there is nothing to confirm: in a crontab it would confirm every clock."""
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False))
     assert Run(home.path, home.moment(days), nobody).main(["-n", "2", "--clock-is-right"]) == 3
-    assert "nobody is at a terminal to confirm the clock" in capsys.readouterr().err
+    assert "the clock must be confirmed at a terminal" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("days", "evidence"), [(7, nobody), (400, two_hosts_agree)])

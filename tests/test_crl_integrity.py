@@ -301,7 +301,7 @@ def elsewhere(
 def test_revocation_of_an_unknown_certificate_stays_listed_until_its_authority_ends(home: Home) -> None:
     """Its end is not known, so nothing but that of its authority explains that it leaves the CRL."""
     project, at = home.project(1), START - 3 * DAY
-    told = recover_revocations.take_in(
+    told = recover_revocations.recover_from_crl(
         project, elsewhere(home, CrlEntry(77, at, "keyCompromise"), CrlEntry(78, at, "unspecified")), "media"
     )
     assert told == Recovered("client-1", EPOCH + 1000, (77, 78), is_newer=True)
@@ -321,7 +321,7 @@ def test_number_and_date_of_a_recovered_crl_are_passed(home: Home) -> None:
     """The clock of the machine that signed it may have been ahead of ours."""
     project = home.project()
     found = elsewhere(home, number=EPOCH + 10**6, days=0.5)
-    assert recover_revocations.take_in(project, found, "media") == Recovered(
+    assert recover_revocations.recover_from_crl(project, found, "media") == Recovered(
         "client-1", EPOCH + 10**6, (), is_newer=True
     )
     project.ledger.close()
@@ -334,10 +334,10 @@ def test_number_and_date_of_a_recovered_crl_are_passed(home: Home) -> None:
 def test_crl_that_tells_nothing_new_leaves_the_ledger_as_it_is(after_revocation: Home) -> None:
     project = after_revocation.project()
     before = project.ledger.events()
-    told = recover_revocations.take_in(project, crl_of(after_revocation, "client-1"), "media")
+    told = recover_revocations.recover_from_crl(project, crl_of(after_revocation, "client-1"), "media")
     assert told is not None
     assert (told.serials, told.is_newer) == ((), False)
-    assert recover_revocations.take_in(project, foreign_crl(after_revocation, "client-1"), "media") is None
+    assert recover_revocations.recover_from_crl(project, foreign_crl(after_revocation, "client-1"), "media") is None
     assert project.ledger.events() == before
     assert project.ledger.verify() == []
 
@@ -346,7 +346,9 @@ def test_recovered_revocation_of_a_known_certificate_ends_with_it(home: Home) ->
     issued = newest(home, "cert:client-admin")
     project = home.project()
     assert (
-        recover_revocations.take_in(project, elsewhere(home, CrlEntry(issued.serial, START, "superseded")), "media")
+        recover_revocations.recover_from_crl(
+            project, elsewhere(home, CrlEntry(issued.serial, START, "superseded")), "media"
+        )
         is not None
     )
     assert project.ledger.revoked_serials(issued.not_after, issuer="client-1") == {issued.serial}
@@ -365,12 +367,12 @@ def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoke
     (real.path / "before").rename(real.path / "ca")
     project = real.project(31)
     assert not project.is_revoked_by_root(project.existing("client-1"))
-    told = recover_revocations.take_in(project, newer, "media")
+    told = recover_revocations.recover_from_crl(project, newer, "media")
     assert told is not None
     assert (told.generation, told.serials) == ("root-1", (serial,))
     assert project.is_revoked_by_root(project.existing("client-1"))
     assert crls.due_presigned(project, "root-1") == newer
-    assert recover_revocations.take_in(project, newer, "media") == replace(told, serials=(), is_newer=False)
+    assert recover_revocations.recover_from_crl(project, newer, "media") == replace(told, serials=(), is_newer=False)
     assert project.ledger.verify() == []
 
 

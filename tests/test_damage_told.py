@@ -123,7 +123,7 @@ def test_a_response_that_cannot_be_read_any_more_is_named_with_the_backup_that_h
     report = real.doit(days=7)
     assert report.failed == {
         "the calendar": "ca/ceremonies/0001/response.yaml: is not a ceremony response: not text"
-        " → put it back from a backup: ./run invoke restore FILE"
+        " → restore it from a backup: ./run invoke restore FILE"
     }
     assert {"crl:server-1", "crl:client-1"} <= report.made.keys()
 

@@ -34,8 +34,8 @@ from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.report import health_report
 from pki.pipeline import delivery_targets, plan
-from pki.pipeline.delivery_targets import Outlook
-from pki.pipeline.desired_state import World
+from pki.pipeline.delivery_targets import ReleaseChecks
+from pki.pipeline.desired_state import DesiredState
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.revocation import CrlEntry
 from tests.conftest import START, Home, Report
@@ -715,9 +715,9 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     assert delivered.doit(days=7).status == 0
     project = delivered.home.project(7)
     serial = next(iter(x509.load_pem_x509_crl(entries))).serial_number
-    trust = Outlook(World.of(project)).trust
+    trust = ReleaseChecks(DesiredState.of(project)).trust
     assert (trust.is_revoked(serial), trust.has_ended(serial)) == (True, False)
-    later = Outlook(World.of(delivered.home.project(400))).trust
+    later = ReleaseChecks(DesiredState.of(delivered.home.project(400))).trust
     assert later.has_ended(serial)
     with_entry = Payload.of(delivered.home.path / "build/release/media")
     made = crl_signing.sign_crl(project.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])

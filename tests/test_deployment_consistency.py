@@ -567,7 +567,7 @@ def add_outside_service(home: Home) -> None:
 
 def test_a_name_that_the_intermediate_does_not_permit_waits_alone(home: Home) -> None:
     add_outside_service(home)
-    assert [(note.subject, note.text) for note in home.plan().notes] == [
+    assert [(note.subject, note.text) for note in home.plan().actions_required] == [
         ("host:monitoring", "wiki.new.internal waits: server-1 does not permit it; needs a ceremony")
     ]
     report = home.doit()
@@ -591,7 +591,7 @@ def test_the_name_enters_when_the_ceremony_has_been_held(home: Home) -> None:
     new_generation(home, "server")
     report = home.doit()
     assert report.status == 0
-    assert home.plan().notes == ()
+    assert home.plan().actions_required == ()
     assert b"wiki.new.internal" in on(home, "monitoring", "/etc/nginx/conf.d/pki-services.conf").read_bytes()
     assert "wiki.new.internal" in home.plan().leaves["monitoring-mtls"].dns
 
@@ -603,7 +603,7 @@ def test_a_host_whose_every_name_waits_is_no_failure(home: Home) -> None:
         "hosts:\n  shop:\n    network: dev\n    proxy: nginx\n    services:\n"
         '      shop: {upstream: "http://127.0.0.1:1", access: mtls, names: [shop.new.internal]}\n',
     )
-    [note] = home.plan().notes
+    [note] = home.plan().actions_required
     assert note.subject == "host:shop"
     assert "cert:shop-mtls" not in {artifact.name for artifact in home.plan().artifacts}
     assert home.doit().status == 0
@@ -613,7 +613,7 @@ def test_a_host_whose_every_name_waits_is_no_failure(home: Home) -> None:
 def test_an_address_outside_what_is_permitted_waits_as_well(home: Home) -> None:
     home.edit("permit_addresses: [10.0.0.0/8]", "permit_addresses: [10.0.0.0/8, 192.168.0.0/16]")
     home.edit("network: av\n", "network: av\n    names: [192.168.3.4]\n")
-    [note] = home.plan().notes
+    [note] = home.plan().actions_required
     assert note.text == "192.168.3.4 waits: server-1 does not permit it; needs a ceremony"
     report = home.doit()
     assert report.status == 0
@@ -622,7 +622,7 @@ def test_an_address_outside_what_is_permitted_waits_as_well(home: Home) -> None:
 
 def test_before_the_first_ceremony_nothing_is_said_to_wait(fresh: Home) -> None:
     add_outside_service(fresh)
-    assert plan.plan(fresh.project()).notes == ()
+    assert plan.plan(fresh.project()).actions_required == ()
 
 
 # -- a fleet ----------------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def test_what_a_look_found_makes_the_next_run_deliver_and_is_told_until_then(rem
     plan = invoke(remote, "plan")
     assert (plan.status, str(found) in plan.out) == (2, True)
     contact = delivery.contact
-    contact.well(START).save(remote.project().store.contact("media"))
+    contact.succeeded(START).save(remote.project().store.contact("media"))
     assert "drift:media" not in hosts(remote)
 
 

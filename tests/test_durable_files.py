@@ -350,9 +350,9 @@ def test_a_lock_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert ".run.lock: is a folder, and no file" in refusal(lambda: locks.insist(tmp_path / ".run.lock")).message
     assert "cannot be written" in refusal(lambda: locks.insist(tmp_path / "none/lock")).message
     place = Store(tmp_path)
-    place.insist_on_locks()  # there is no ca/ yet
+    place.check_locks()  # there is no ca/ yet
     (tmp_path / "ca/.run.lock").mkdir(parents=True)
-    assert "is a folder" in refusal(place.insist_on_locks).message
+    assert "is a folder" in refusal(place.check_locks).message
 
 
 def test_a_run_waits_for_workers_of_the_run_before(tmp_path: Path) -> None:
@@ -398,8 +398,8 @@ def test_generations_are_those_with_a_certificate_in_the_order_of_their_numbers(
 
 
 def test_a_project_has_authorities_or_is_new(place: Store, tmp_path: Path) -> None:
-    assert place.is_founded
-    assert not Store(tmp_path / "elsewhere").is_founded
+    assert place.is_initialised
+    assert not Store(tmp_path / "elsewhere").is_initialised
 
 
 def test_requests_wait_while_their_certificate_is_not_there(place: Store, tmp_path: Path) -> None:
@@ -560,9 +560,9 @@ def test_pins_of_an_earlier_program_are_read_and_damaged_ones_are_passed_over(tm
 
 def test_who_was_told_what_is_kept_in_ca_and_while_that_is_lost_among_the_reports(tmp_path: Path) -> None:
     place = Store(tmp_path)
-    assert place.told == tmp_path / "build/report"
+    assert place.notification_folder == tmp_path / "build/report"
     place.ca.mkdir()
-    assert place.told == place.ca
+    assert place.notification_folder == place.ca
     assert stat.S_ISDIR(place.ca.stat().st_mode)
 
 

@@ -360,11 +360,13 @@ def test_a_revoked_certificate_is_replaced_and_the_canary_is_none(
 
 def test_files_that_follow_from_a_bundle_are_as_it_says_and_the_key_is_secret(project: Project, forge: Forge) -> None:
     key, chain = (Path(project.store.leaf_file(forge.wanted, name)) for name in ("key.pem", "chain.pem"))
-    assert certificates.damage(project, forge.wanted) == [] == certificates.damaged_files(project, forge.wanted)
+    assert (
+        certificates.delivery_faults(project, forge.wanted) == [] == certificates.damaged_files(project, forge.wanted)
+    )
     with changed(key, chain):
         key.chmod(0o644)
         chain.write_bytes(b"x")
-        for judge in (certificates.damage, certificates.damaged_files):
+        for judge in (certificates.delivery_faults, certificates.damaged_files):
             assert codes(judge(project, forge.wanted)) == [Why.NOT_FROM_PEM, Why.FILE_MODE]
 
 

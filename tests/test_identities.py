@@ -111,7 +111,7 @@ def faults(home: Home) -> list[str]:
         ("ad\\\\min", "\\ is not permitted"),
         ("ad\\min", "CN admin belongs to clients.admin (pki.yaml:45)"),  # as OpenSSL reads it
         ("{{ host.name }}", "'{{ host.name }}': names are read before the file is rendered, without variables"),
-        ("", "has no CN, by which services tell clients apart: CN = NAME"),
+        ("", "has no CN, which identifies a client: CN = NAME"),
         ("b" * 65, "its CN is longer than 64 characters"),
         ("john.smith", "write john.smith@device, or john.smith.lab.internal"),
         ("10.10.0.2", "CN 10.10.0.2 looks like a DNS name"),
@@ -131,7 +131,7 @@ def test_a_client_file_cannot_have_the_cn_of_another_or_one_that_reads_as_anothe
         ("email.1 = bot@*.lab.internal", "expected an e-mail address without a wildcard, got 'bot@*.lab.internal'"),
         ("email.1 = *@lab.internal", "expected an e-mail address such as"),
         ("email.1 = bot@lab.internal\x1b[0m", r"\x1b[0m"),
-        ("DNS.1 = *.lab.internal", "*.lab.internal: a wildcard is no name of a client"),
+        ("DNS.1 = *.lab.internal", "*.lab.internal: a client cannot have a wildcard"),
         ("DNS.1 = doit-pki-probe.lab.internal", "doit-pki-probe.lab.internal is kept for"),
         ("DNS.1 = gr\u0430fana.lab.internal", "write an international name in its ASCII form (xn--...)"),
         ("DNS.1 = A\x1b[31m.lab.internal", "expected a host name"),
@@ -214,7 +214,7 @@ def test_a_client_whose_name_the_authority_does_not_permit_waits_for_a_ceremony(
     report = home.doit()
     assert "cert:client-john.new.internal" not in report.made
     assert "cert:client-admin" not in report.made  # whose DNS name stays where its authority permits it
-    [note] = [one for one in home.plan().notes if one.subject == "cert:client-john.new.internal"]
+    [note] = [one for one in home.plan().actions_required if one.subject == "cert:client-john.new.internal"]
     assert note.text == "john.new.internal waits: client-1 does not permit it; needs a ceremony"
     assert "waits" in next(line for line in invoke("client.list").out.splitlines() if "john.new.internal" in line)
     assert note.text in invoke("explain", "john.new.internal").out
@@ -250,8 +250,8 @@ def test_plan_names_each_client_whose_cn_changes(home: Home, invoke: Invoke, mon
     [
         ("grafana.lab.internal", "grafana.lab.internal belongs to hosts.monitoring.services.grafana (pki.yaml:28)"),
         ("10.10.0.10", "10.10.0.10 belongs to hosts.monitoring.address (pki.yaml:25)"),
-        ("*.lab.internal", "*.lab.internal: no host of pki.yaml has this wildcard"),
-        ("*.media.lab.internal", "*.media.lab.internal: no host of pki.yaml has this wildcard"),
+        ("*.lab.internal", "*.lab.internal: no host in pki.yaml has this wildcard"),
+        ("*.media.lab.internal", "*.media.lab.internal: no host in pki.yaml has this wildcard"),
         ("doit-pki-canary.lab.internal", "doit-pki-canary.lab.internal is kept for the certificates that prove"),
     ],
 )
@@ -393,7 +393,7 @@ def test_a_leaf_is_called_after_its_file_and_leads_into_no_other_folder(home: Ho
     path.write_text(client("bot"))
     report = home.doit()
     said = report.failed["release:media"].partition(" → ")[0]
-    assert "its certificate is called after the file" in said
+    assert "its certificate has the name of the file" in said
     assert said.isascii()
     assert "\x1b" not in said
     assert set(report.failed) == {"release:media"}
@@ -402,7 +402,7 @@ def test_a_leaf_is_called_after_its_file_and_leads_into_no_other_folder(home: Ho
 
 @pytest.mark.parametrize("name", ["doit-pki-probe", "doit-pki-canary"])
 def test_no_file_is_called_like_a_test_identity_whether_there_is_one_or_not(home: Home, name: str) -> None:
-    assert f"there is another leaf called {name}" in refused(home, declare(home, client("bot"), name), name)
+    assert f"another leaf is called {name}" in refused(home, declare(home, client("bot"), name), name)
 
 
 def test_a_host_called_like_a_client_keeps_nothing_in_the_folder_of_clients(home: Home) -> None:
@@ -506,7 +506,7 @@ def test_revoke_takes_every_certificate_with_a_cn(home: Home, invoke: Invoke) ->
     assert answer.status in {0, 2}, answer.error
     revoked = [one.artifact for one in home.project().ledger.certificates() if one.revoked == "keyCompromise"]
     assert sorted(revoked) == ["cert:box", "cert:client-bot"]
-    assert list(home.project().withheld) == ["cert:client-bot"]
+    assert list(home.project().replacement_stopped) == ["cert:client-bot"]
 
 
 def test_revoke_asks_which_of_a_server_and_a_client_is_meant(home: Home, invoke: Invoke) -> None:

@@ -479,7 +479,7 @@ def test_files_that_change_while_they_are_read_are_read_again(home: Home, monkey
     """A key and its passphrase, changed together between two reads, would not belong together."""
     read, times = backing_up.read_now, []
 
-    def interrupted(project: Project, paths: list[Path]) -> dict[str, archive_format.Kept]:
+    def interrupted(project: Project, paths: list[Path]) -> dict[str, archive_format.BackupFile]:
         found = read(project, paths)
         times.append(len(found))
         if len(times) == 1:
@@ -496,7 +496,7 @@ def test_files_that_change_while_they_are_read_are_read_again(home: Home, monkey
 def test_files_that_never_rest_are_read_between_two_runs(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     read, held = backing_up.read_now, list[bool]()
 
-    def restless(project: Project, paths: list[Path]) -> dict[str, archive_format.Kept]:
+    def restless(project: Project, paths: list[Path]) -> dict[str, archive_format.BackupFile]:
         held.append(bool(home.read("ca/.run.lock")) and locked(home))
         filesystem.write(home.path / "requests/x.csr", str(len(held)).encode())
         return read(project, paths)
@@ -554,7 +554,7 @@ def test_project_whose_ledger_was_changed_is_not_backed_up_as_if_it_were_whole(
         db.commit()
     said = invoke("backup", "--passphrase-file", words, home=home.path)
     assert said.status == 1
-    assert "ca/ledger.db: is not whole: event 1: its certificate of" in said.error
+    assert "ca/ledger.db: is not intact: event 1: its certificate of" in said.error
     assert not list(tmp_path.glob("*.age"))
 
 
@@ -575,11 +575,11 @@ def test_database_of_its_own_is_said_not_to_be_in_the_backup(
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("home/ca/x.age", "lies in ca/, and would be lost with it"),
-        ("home/build/hosts/../x.age", "lies in build/, and would be lost with it"),
-        ("gone/x.age", "is not a folder → name a file in a folder that is there"),
+        ("home/ca/x.age", "is in ca/ and would be lost with it"),
+        ("home/build/hosts/../x.age", "is in build/ and would be lost with it"),
+        ("gone/x.age", "is not a folder → name a file in a folder that exists"),
         ("words/x.age", "is not a folder"),
-        ("words", "is there already → name another file; a backup is never overwritten"),
+        ("words", "exists already → name another file; a backup is never overwritten"),
     ],
 )
 def test_place_where_no_backup_belongs_is_refused_before_the_passphrase(
@@ -592,7 +592,7 @@ def test_place_where_no_backup_belongs_is_refused_before_the_passphrase(
 
 def test_project_without_authorities_has_nothing_to_back_up(fresh: Home, invoke: Invoke) -> None:
     said = invoke("backup", home=fresh.path)
-    assert (said.status, "there is nothing to back up: ca/ is not there" in said.error) == (1, True)
+    assert (said.status, "there is nothing to back up: ca/ is missing" in said.error) == (1, True)
     assert not (fresh.path / "ca").exists()
 
 
@@ -682,7 +682,7 @@ def backup(home: Home, tmp_path: Path, invoke: Invoke, words: str) -> Path:
 
 def test_restored_secrets_are_their_owners_alone(backup: Path, tmp_path: Path, invoke: Invoke, words: str) -> None:
     loose = packed(backup)
-    files = {name: archive_format.Kept(kept.data, 0o666) for name, kept in loose.files.items()}
+    files = {name: archive_format.BackupFile(kept.data, 0o666) for name, kept in loose.files.items()}
     about = {key: value for key, value in loose.about.items() if key not in {"files", "format"}}
     backup.write_bytes(age.seal(archive_format.pack(files, about, START), WORDS))
     assert invoke("restore", str(backup), "--to", "a/new", "--passphrase-file", words).status == 0
@@ -713,7 +713,7 @@ def test_what_is_there_already_stays_and_differences_are_named(
     [
         (
             lambda home: home.edit("Example Lab", "Another Lab"),
-            "pki.yaml: is another project's (the backup is of Example Lab)",
+            "pki.yaml: belongs to another project (the backup is of Example Lab)",
         ),
     ],
 )
@@ -801,7 +801,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     ids=lambda hostile: f"{hostile.name} {hostile.type!r}",
 )
 def test_archive_with_something_that_no_project_holds_is_refused(hostile: tarfile.TarInfo) -> None:
-    buffer = io.BytesIO(archive_format.pack({"pki.yaml": archive_format.Kept(b"", 0o644)}, {}, START))
+    buffer = io.BytesIO(archive_format.pack({"pki.yaml": archive_format.BackupFile(b"", 0o644)}, {}, START))
     with tarfile.open(fileobj=buffer, mode="a") as tar:
         tar.addfile(hostile)
     with pytest.raises(PkiError, match=r"x\.age: holds "):
@@ -811,16 +811,16 @@ def test_archive_with_something_that_no_project_holds_is_refused(hostile: tarfil
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda data: data.replace(b"what is", b"what if"), "a.txt is not as its manifest says"),
-        (lambda data: data.replace(b"b.txt", b"c.txt", 1), "is not as its manifest says"),
-        (lambda data: data.replace(b'"format": 1', b'"format": 2'), "is of another format than this program reads"),
-        (lambda data: data.replace(b'"files"', b'"filed"'), "is no backup of a project"),
-        (lambda _: b"not a tar at all", "is no backup of a project"),
-        (lambda _: b"", "is no backup of a project"),
+        (lambda data: data.replace(b"what is", b"what if"), "a.txt differs from its manifest"),
+        (lambda data: data.replace(b"b.txt", b"c.txt", 1), "differs from its manifest"),
+        (lambda data: data.replace(b'"format": 1', b'"format": 2'), "has a format that this program does not read"),
+        (lambda data: data.replace(b'"files"', b'"filed"'), "is not a backup of a project"),
+        (lambda _: b"not a tar at all", "is not a backup of a project"),
+        (lambda _: b"", "is not a backup of a project"),
     ],
 )
 def test_archive_that_is_not_as_its_manifest_says_is_refused(spoil: Callable[[bytes], bytes], said: str) -> None:
-    files = {"a.txt": archive_format.Kept(b"what is", 0o644), "b.txt": archive_format.Kept(b"", 0o644)}
+    files = {"a.txt": archive_format.BackupFile(b"what is", 0o644), "b.txt": archive_format.BackupFile(b"", 0o644)}
     data = archive_format.pack(files, {}, START)
     assert archive_format.unpack(data, "x").files == files
     with pytest.raises(PkiError, match=said):

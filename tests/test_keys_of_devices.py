@@ -59,8 +59,8 @@ def test_a_key_that_is_no_rsa_key_is_refused_with_what_to_write(
     home.write("templates/box.cnf", CNF)
     home.write(f"templates/{name}", PKCS1.replace("key-pkcs1:media", f"key-pkcs1:{artifact}"))
     assert home.doit("release:media").failed["release:media"] == (
-        f"templates/key.pem:3: deploy-artifact: key-pkcs1:{artifact}: PKCS#1 has RSA keys alone, and the key of {artifact} "
-        f"is ec-p256 → deliver key:{artifact}, or ask for an RSA key: {where}"
+        f"templates/key.pem:3: deploy-artifact: key-pkcs1:{artifact}: PKCS#1 supports only RSA keys, and the key of {artifact} "
+        f"is ec-p256 → deliver key:{artifact}, or request an RSA key: {where}"
     )
     assert not (home.path / "build/hosts/media/etc/box").exists()
 
@@ -72,7 +72,7 @@ def test_the_key_of_a_device_is_delivered_in_no_form(home: Home) -> None:
     home.edit("    proxy: caddy\n", "    proxy: caddy\n    request: media.csr\n")
     home.write("templates/key.pem", PKCS1)
     said = home.doit("release:media").failed["release:media"]
-    assert "templates/key.pem:3: deploy-artifact: key-pkcs1:media: the key of media never was here" in said
+    assert "templates/key.pem:3: deploy-artifact: key-pkcs1:media: the key of media is on its device" in said
 
 
 @pytest.mark.parametrize("kind", ["rsa-2048", "rsa-3072", "ec-p256", "ec-p384", "ed25519"])

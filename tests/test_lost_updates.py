@@ -229,7 +229,7 @@ def test_a_revocation_and_that_nothing_replaces_it_are_recorded_together_or_not_
     monkeypatch.undo()
     project = home.project()
     assert project.ledger.revoked_serials(START) == {serial(home)}
-    assert list(project.withheld) == ["cert:client-admin"]
+    assert list(project.replacement_stopped) == ["cert:client-admin"]
 
 
 def test_the_text_of_an_edit_is_written_only_over_what_it_was_made_of(home: Home) -> None:

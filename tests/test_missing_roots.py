@@ -275,7 +275,7 @@ def test_a_fingerprint_that_is_mistyped_is_told_beside_the_root_that_is_there(re
     fingerprint = real.project().existing("root-1").fingerprint
     real.edit(fingerprint, "ab" * 32)
     with pytest.raises(PkiError) as refused:
-        real.project().insist_on_roots()
+        real.project().check_roots()
     assert f"the root with SHA-256 {'ab' * 32} is missing" in refused.value.message
     assert f"ca/ contains root-1 (SHA-256 {fingerprint})" in refused.value.message
 
@@ -323,7 +323,7 @@ def test_build_is_not_read_while_ca_has_a_root(real: RealHome, monkeypatch: pyte
     def read(*_: object) -> Iterator[missing_roots.MissingRoot]:
         raise AssertionError("build/ was read")
 
-    monkeypatch.setattr(missing_roots, "shown_roots", read)
+    monkeypatch.setattr(missing_roots, "roots_shown_by_files", read)
     assert found(real) == ()
     without_roots(real)
     assert found(real) == ()

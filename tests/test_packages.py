@@ -141,6 +141,13 @@ def test_there_is_no_import_cycle() -> None:
     assert cycle(graph(PACKAGE)) == []
 
 
+def test_each_file_that_the_table_of_tasks_names_exists() -> None:
+    table = TABLE.read_text().partition("## Where to change what")[2]
+    named = re.findall(r"`([a-z_0-9]+/[\w./-]*)`", table)
+    assert len(named) > 50
+    assert [name for name in named if not ((PACKAGE / name).exists() or (PROJECT / name).exists())] == []
+
+
 def test_no_module_of_ours_is_imported_by_a_text() -> None:
     """What a text imports has the type Any; where start-up time matters, an import is inside a function."""
     by_text = re.compile(r"""(?:import_module|__import__)\(f?["']pki[."']""")

@@ -25,17 +25,17 @@ def test_plan_says_what_the_name_of_a_service_brings_along_until_it_is_there(fre
     first = invoke(fresh, "plan").out
     found = re.findall(r"^note +deploy:monitoring +(a service called .*)$", first, re.MULTILINE)
     assert len(found) == 2
-    assert found[0].startswith("a service called grafana brings files along: /")
-    assert "then runs there: ! systemctl --quiet is-active grafana-server || systemctl restart" in found[0]
-    assert found[1].startswith("a service called prometheus brings files along: /etc/prometheus/doit-pki.rules.yml")
+    assert found[0].startswith("a service called grafana adds files: /")
+    assert "then runs on the host: ! systemctl --quiet is-active grafana-server || systemctl restart" in found[0]
+    assert found[1].startswith("a service called prometheus adds files: /etc/prometheus/doit-pki.rules.yml")
     assert fresh.doit().status == 0
-    assert "brings files along" not in invoke(fresh, "plan").out
+    assert "adds files" not in invoke(fresh, "plan").out
 
 
 def test_plan_says_that_nothing_serves_a_host_without_a_proxy(home: Home, invoke: Invoke) -> None:
     home.edit("    proxy: caddy\n", "")
     said = invoke(home, "plan").out
-    assert re.search(r"^note +host:media +has no proxy: nothing that is delivered serves jellyfin$", said, re.MULTILINE)
+    assert re.search(r"^note +host:media +has no proxy: no managed file serves jellyfin$", said, re.MULTILINE)
 
 
 def test_plan_names_a_pinned_host_once_and_as_health_does(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,8 +90,8 @@ def test_a_damaged_certificate_is_told_and_missed_in_the_count(home: Home) -> No
 def test_a_backup_says_when_it_shares_the_fate_of_the_project(home: Home, invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "words").write_text("correct horse battery staple and more of them\n")
     for target, said in (
-        (home.path / "b.age", "lies in the project's own folder: what destroys that destroys its backup"),
-        (tmp_path / "b.age", "is on the disk of the project: when it fails, both are lost"),
+        (home.path / "b.age", "is in the project's folder: both are lost together"),
+        (tmp_path / "b.age", "is on the disk of the project: both are lost together"),
     ):
         done = invoke(home, "backup", str(target), "--passphrase-file", str(tmp_path / "words"))
         assert done.status == 0

@@ -464,7 +464,7 @@ def test_a_jump_host_that_talks_without_end_is_given_up(tmp_path: Path, monkeypa
     ssh.write_text("#!/bin/sh\nexec cat /dev/zero\n")
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("pki.deploy.process.PARTING", 0.1)
+    monkeypatch.setattr("pki.deploy.process.EXIT_TIMEOUT", 0.1)
     with Tunnel(Transport("bastion", "bastion"), [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
         assert tunnel.fault == "it cannot be reached: sent a line of more than 65536 bytes"
 

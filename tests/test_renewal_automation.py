@@ -172,7 +172,7 @@ def test_nothing_is_issued_while_the_clock_stands_before_the_authority_and_the_c
         "crl:root-1": "root-1",
     }
     for name, generation in signers.items():
-        assert report.failed[name].startswith(f"the clock stands at 2026-11-22 06:00 UTC, and {generation} begins on 2")
+        assert report.failed[name].startswith(f"the clock says 2026-11-22 06:00 UTC, and {generation} is valid from 2")
         assert report.failed[name].endswith(f" → {SET_CLOCK}")
     assert (home.read("build/certs/media/tls.pem"), len(home.project().ledger.certificates())) == before
     project, plan = home.project(-1), home.plan(-1)

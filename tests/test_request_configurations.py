@@ -160,7 +160,7 @@ def test_a_file_that_would_ask_has_the_answers_of_an_empty_line() -> None:
     )
     assert asked(text).common_name == "box.lab.internal"
     said = refusal(edited(("prompt = no\n", "")))
-    assert said.startswith("box.cnf:5: box.lab.internal is the question that OpenSSL asks for the CN")
+    assert said.startswith("box.cnf:5: box.lab.internal is the prompt for the CN")
     assert said.endswith("write prompt = no into [ req ]")
 
 
@@ -168,24 +168,24 @@ def test_a_file_that_would_ask_has_the_answers_of_an_empty_line() -> None:
     ("edit", "said"),
     [
         (("DNS:box", "dns:box"), "box.cnf:8: subjectAltName: dns: expected DNS, IP or email"),
-        (("DNS:box.lab.internal", "DNS:box.lab.internal,"), "a part of it is empty"),
-        (("DNS:box.lab.internal", "@ alt"), "subjectAltName names [  alt ], which is not there"),
+        (("DNS:box.lab.internal", "DNS:box.lab.internal,"), "one part is empty"),
+        (("DNS:box.lab.internal", "@ alt"), "subjectAltName names [  alt ], which does not exist"),
         (("DNS:box.lab.internal", "critical ,DNS:a"), "subjectAltName: critical: expected DNS"),
-        (("DNS:box.lab.internal", "DER:30:00"), "subjectAltName: DER is not read"),
+        (("DNS:box.lab.internal", "DER:30:00"), "subjectAltName: DER is not supported"),
         (("DNS:box.lab.internal", "$nowhere"), "box.cnf:8: $nowhere: no such variable above this line"),
         (("DNS:box.lab.internal", "$ENV::SAN"), "or SAN = VALUE above the first section"),
         (
             ("DNS:box.lab.internal", "DNS:{{ host.name }}"),
-            "names are read before the file is rendered, without variables of a host",
+            "names are read before the template is rendered, so it cannot use variables of a host",
         ),
-        (("subjectAltName", "subjectAltNames"), "is no extension that is known here (did you mean subjectAltName?)"),
+        (("subjectAltName", "subjectAltNames"), "is an unknown extension (did you mean subjectAltName?)"),
         (("subjectAltName = DNS:box.lab.internal", "2.5.29.17 = DER:3000"), "write subjectAltName = …"),
-        (("= v3", "= v4"), "box.cnf:4: req_extensions names [ v4 ], which is not there"),
-        (("= dn", "= nd"), "box.cnf:3: distinguished_name names [ nd ], which is not there"),
+        (("= v3", "= v4"), "box.cnf:4: req_extensions names [ v4 ], which does not exist"),
+        (("= dn", "= nd"), "box.cnf:3: distinguished_name names [ nd ], which does not exist"),
         (("distinguished_name = dn\n", ""), "[ req ] has no distinguished_name"),
-        (("CN =", "cn ="), "box.cnf:6: cn is no attribute of a subject that is known here (did you mean CN?)"),
-        (("CN =", "CN_default ="), "with prompt = no OpenSSL takes this for an attribute"),
-        (("CN =", "2.5.4.3 ="), "2.5.4.3 is no attribute"),
+        (("CN =", "cn ="), "box.cnf:6: cn is an unknown attribute of a subject (did you mean CN?)"),
+        (("CN =", "CN_default ="), "with prompt = no OpenSSL reads this as an attribute"),
+        (("CN =", "2.5.4.3 ="), "2.5.4.3 is an unknown attribute"),
         (("CN = box.lab.internal", "CN ="), "box.cnf:6: CN is empty"),
         (("CN = ", "0.CN = other\n1.CN = "), "box.cnf:7: a second CN"),
         (("CN = ", "0.CN =\n1.CN = "), "box.cnf:6: CN is empty"),
@@ -198,24 +198,24 @@ def test_a_file_that_would_ask_has_the_answers_of_an_empty_line() -> None:
         (("[ dn ]", "[ dn ]\nO ="), "box.cnf:6: O = : expected 1 to 64 characters"),
         (
             ("prompt = no", "prompt = no\ndefault_md = sha265"),
-            "box.cnf:3: default_md = sha265: there is no such digest",
+            "box.cnf:3: default_md = sha265: unknown digest",
         ),
         (("prompt = no", "prompt = no\nstring_mask = utf8"), "expected default, nombstr, pkix, utf8only"),
         (("[ v3 ]", "[ v3 ]\nkeyUsage = digitalSignatur"), "'digitalSignatur' is none of cRLSign, dataEncipherment"),
-        (("[ v3 ]", "[ v3 ]\nkeyUsage = @ku\n[ ku ]\n1 = keyAgreement\n[ v3 ]"), "'1' in [ ku ] is no keyUsage"),
-        (("[ v3 ]", "[ v3 ]\ncertificatePolicies = 1.2.3, @pol"), "[ pol ] is not there"),
+        (("[ v3 ]", "[ v3 ]\nkeyUsage = @ku\n[ ku ]\n1 = keyAgreement\n[ v3 ]"), "'1' in [ ku ] is not a keyUsage"),
+        (("[ v3 ]", "[ v3 ]\ncertificatePolicies = 1.2.3, @pol"), "[ pol ] does not exist"),
         (("[ v3 ]", "[ v3 ]\nissuerAltName = issuer:copy"), "a request has no issuer"),
         (("DNS:box.lab.internal", "@alt\n[ alt ]"), "[ alt ] is empty"),
-        (("[ req ]", "openssl_conf = gone\n[ req ]"), "box.cnf:1: openssl_conf names [ gone ], which is not there"),
+        (("[ req ]", "openssl_conf = gone\n[ req ]"), "box.cnf:1: openssl_conf names [ gone ], which does not exist"),
         (
             ("[ req ]", ".pragma abspath:true\n.include x\n[ req ]"),
             "no path may be relative after .pragma abspath:true",
         ),
         (
             ("prompt = no\ndistinguished_name = dn", "distinguished_name = dn\nprompt = yes"),
-            "is the question that OpenSSL asks for the CN",
+            "is the prompt for the CN",
         ),
-        (("[ v3 ]", "[ v3 ]\nextendedKeyUsage = codeSigning"), "no certificate for codeSigning is issued here"),
+        (("[ v3 ]", "[ v3 ]\nextendedKeyUsage = codeSigning"), "certificates for codeSigning are not issued"),
     ],
 )
 def test_what_openssl_refuses_or_nobody_can_have_is_refused_with_the_reason(edit: tuple[str, str], said: str) -> None:
@@ -229,12 +229,12 @@ def test_a_default_that_its_own_limits_refuse_is_refused() -> None:
 
 def test_everything_wrong_is_said_at_once() -> None:
     said = refusal(edited(("CN =", "cn ="), ("DNS:", "URI:"), ("prompt = no", "prompt = no\ndefault_bits = 512")))
-    assert all(part in said for part in ("cn is no attribute", "URI: expected DNS", "default_bits = 512"))
+    assert all(part in said for part in ("cn is an unknown attribute", "URI: expected DNS", "default_bits = 512"))
 
 
 def test_a_file_with_both_purposes_is_told_what_to_write_instead() -> None:
     said = refusal(f"{BOX}extendedKeyUsage = serverAuth, clientAuth\n")
-    assert "expected serverAuth or clientAuth, not both → two files, each with one purpose" in said
+    assert "expected serverAuth or clientAuth, not both → use two files with one purpose each" in said
 
 
 # -- authorities ------------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def test_a_file_with_both_purposes_is_told_what_to_write_instead() -> None:
 def test_a_file_whose_request_is_that_of_a_ca_declares_no_leaf_and_says_so(line: str) -> None:
     found = reading(f"{BOX}{line}\n")
     assert found.request is None
-    assert [remark.text.endswith("asks for a CA: this file declares no certificate") for remark in found.remarks] == [
+    assert [remark.text.endswith("requests a CA: this file declares no certificate") for remark in found.remarks] == [
         True
     ]
 
@@ -264,7 +264,7 @@ def test_only_what_is_in_the_request_makes_a_ca() -> None:
     found = reading(edited(("req_extensions = v3\n", "req_extensions = v3\nx509_extensions = v3_ca\n")) + ca)
     assert found.request is not None
     assert [remark.text for remark in found.remarks] == [
-        "box.cnf:5: x509_extensions = v3_ca describes a CA, and is in no request"
+        "box.cnf:5: x509_extensions = v3_ca describes a CA, and is not in the request"
     ]
 
 
@@ -272,9 +272,9 @@ def test_names_in_x509_extensions_are_in_no_request() -> None:
     found = reading(edited(("req_extensions", "x509_extensions")))
     assert found.request is not None
     assert found.request.dns == ()
-    assert found.remarks[0].text == "box.cnf:4: x509_extensions = v3: the names in it are in no request"
+    assert found.remarks[0].text == "box.cnf:4: x509_extensions = v3: its names are not in the request"
     said = refusal(edited(("req_extensions", "x509_extensions"), ("CN = box.lab.internal", "O = Lab")))
-    assert said.endswith("the names in it are in no request → write req_extensions = v3")
+    assert said.endswith("its names are not in the request → write req_extensions = v3")
 
 
 # -- included files ---------------------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_an_included_file_is_read(folder: Path, line: str) -> None:
         ("link.inc", "lies outside templates/"),
         ("/etc/hostname", "lies outside templates/"),
         ("gone.inc", "there is no such file beside this one"),
-        ("itself.inc", "templates/itself.inc takes itself in"),
+        ("itself.inc", "templates/itself.inc includes itself"),
     ],
 )
 def test_what_is_not_there_or_lies_elsewhere_is_not_included(folder: Path, path: str, said: str) -> None:
@@ -430,7 +430,7 @@ def test_all_faulty_files_are_told_in_one_run(home: Home) -> None:
 
 def test_plan_notes_what_declares_no_certificate_until_the_header_says_whether_it_should(home: Home) -> None:
     def notes() -> dict[str, str]:
-        return {note.subject: note.text for note in home.plan().notes}
+        return {note.subject: note.text for note in home.plan().actions_required}
 
     ca = "[ v3_ca ]\nbasicConstraints = critical, CA:TRUE\n"
     put(home, "san.conf", BOX)
@@ -444,8 +444,8 @@ def test_plan_notes_what_declares_no_certificate_until_the_header_says_whether_i
     assert notes() == {
         "templates/san.conf": "has a section [ req ], and declares no certificate",
         "templates/OPENSSL.CFG": "has a section [ req ], and declares no certificate",
-        "templates/ca.cnf": "templates/ca.cnf:11: CA:TRUE asks for a CA: this file declares no certificate",
-        "templates/stock.cnf": "templates/stock.cnf:6: x509_extensions = v3_ca describes a CA, and is in no request",
+        "templates/ca.cnf": "templates/ca.cnf:11: CA:TRUE requests a CA: this file declares no certificate",
+        "templates/stock.cnf": "templates/stock.cnf:6: x509_extensions = v3_ca describes a CA, and is not in the request",
     }
     assert {path.name for path in (home.path / "build/certs").iterdir()} >= {"stock", "split"}
     assert not {"ca", "san", "openssl"} & {path.name for path in (home.path / "build/certs").iterdir()}
@@ -475,8 +475,8 @@ def test_a_certificate_stays_while_the_conf_that_declares_it_cannot_be_read(home
     ("line", "why"),
     [
         ("RANDFILE = gone/.rnd", "there is no folder "),
-        ("RANDFILE =", "is no file"),
-        ("oid_section = gone", "oid_section names [ gone ], which is not there"),
+        ("RANDFILE =", "is not a file"),
+        ("oid_section = gone", "oid_section names [ gone ], which does not exist"),
         ("openssl_conf = dn", "there is no module "),
     ],
 )
@@ -484,4 +484,4 @@ def test_what_openssl_cannot_load_is_refused_as_openssl_does(tmp_path: Path, lin
     said = refusal(f"{line}\n{BOX}", tmp_path)
     assert said.startswith("box.cnf:")
     assert why in said
-    assert said.endswith("OpenSSL refuses it too: correct it, or take the line out")
+    assert said.endswith("OpenSSL refuses it too: correct it, or remove the line")

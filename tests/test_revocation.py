@@ -281,7 +281,7 @@ def test_an_older_certificate_of_a_name_is_revoked_and_the_present_one_stays(hom
     said = invoke("revoke", f"{old:x}", "--reason", "superseded", "--no-replace", "--yes")
     assert "then         the present certificate of this name stays as it is" in said.out
     assert (listed(home), certificate(home).serial_number) == ({old}, new)
-    assert home.project().withheld == {}
+    assert home.project().replacement_stopped == {}
 
 
 def test_decisions_are_sealed_like_all_else_and_older_ledgers_get_their_table(withheld: Home) -> None:
@@ -484,7 +484,7 @@ def revoke_unknown(home: Home, count: int) -> None:
     issuer = project.issuer("client")
     entries = [CrlEntry(number + (1 << 156), home.moment(), "superseded") for number in range(count)]
     crl = crl_signing.sign_crl(issuer, 1, home.moment(), home.moment(7), entries)
-    recover_revocations.take_in(project, crl, "a test")
+    recover_revocations.recover_from_crl(project, crl, "a test")
     project.ledger.close()
 
 

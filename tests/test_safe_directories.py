@@ -17,7 +17,7 @@ from pki.monitor.checks.check_context import LastRun
 from pki.monitor.report import health_report
 from pki.monitor.report.run import Run
 from pki.project import safe_directories
-from pki.project.safe_directories import PARTS, VARIABLE, insist_on_owner, loose
+from pki.project.safe_directories import PARTS, VARIABLE, check_owner, writable_by_others
 from tests.commands import said_by
 from tests.conftest import START, Home
 
@@ -49,7 +49,7 @@ def project_at(tmp_path: Path) -> Path:
 
 def refusal(project_at: Path) -> PkiError:
     with pytest.raises(PkiError) as refused:
-        insist_on_owner(project_at)
+        check_owner(project_at)
     return refused.value
 
 
@@ -86,7 +86,7 @@ def test_what_the_refusal_says_allows_the_project_and_no_other(project_at: Path,
     command = refusal(odd).hint.partition(": ")[2]
     for _ in range(2):  # the folder may be there already
         subprocess.run(["sh", "-c", command], check=True, cwd=account)
-    insist_on_owner(odd)
+    check_owner(odd)
     refusal(tmp_path / "other")
     assert not (account / "x").exists()
 
@@ -161,7 +161,7 @@ def test_root_reads_under_sudo_what_belongs_to_the_account_that_typed_it(
 ) -> None:
     os.chown(project_at / part, NOBODY, NOBODY)
     monkeypatch.setenv("SUDO_UID", str(NOBODY))
-    insist_on_owner(project_at)
+    check_owner(project_at)
     for other in ("1000", "", "65534x", "-1", "0"):
         monkeypatch.setenv("SUDO_UID", other)
         refusal(project_at)
@@ -180,10 +180,10 @@ def test_sudo_to_an_account_other_than_root_lends_it_no_trust(
 @as_root
 def test_every_account_reads_its_own_project_and_one_of_root(project_at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
-    insist_on_owner(project_at)
+    check_owner(project_at)
     for part in PARTS:
         os.chown(project_at / part, NOBODY, NOBODY)
-    insist_on_owner(project_at)
+    check_owner(project_at)
     os.chown(project_at / "ca", 54321, 54321)
     assert f"{project_at}/ca belongs to 54321; this account is nobody" in refusal(project_at).message
 
@@ -193,7 +193,7 @@ def test_every_account_reads_its_own_project_and_one_of_root(project_at: Path, m
 def test_the_environment_names_safe_directories(project_at: Path, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
     os.chown(project_at, NOBODY, NOBODY)
     monkeypatch.setenv(VARIABLE, named.format(project_at))
-    insist_on_owner(project_at)
+    check_owner(project_at)
 
 
 @as_root
@@ -222,7 +222,7 @@ def test_the_file_names_safe_directories_one_on_each_line(
 ) -> None:
     os.chown(project_at, NOBODY, NOBODY)
     name_in_file(account, f"# mine\n/elsewhere\n\n{line.format(project_at)}\n")
-    insist_on_owner(project_at) if is_safe else refusal(project_at)
+    check_owner(project_at) if is_safe else refusal(project_at)
 
 
 @as_root
@@ -268,7 +268,7 @@ def test_under_sudo_the_file_is_that_of_root_and_the_command_says_so(
     assert command.startswith("sudo sh -c ")
     subprocess.run(["sh", "-c", command.removeprefix("sudo ")], check=True)
     assert (root / safe_directories.NAMED).read_text() == f"{project_at}\n"
-    insist_on_owner(project_at)
+    check_owner(project_at)
 
 
 @as_root
@@ -279,15 +279,15 @@ def test_a_link_to_a_project_is_that_project(project_at: Path, tmp_path: Path, m
     assert f"echo {project_at} >> " in refusal(link).hint
     for name in (link, project_at):
         monkeypatch.setenv(VARIABLE, str(name))
-        insist_on_owner(link)
-        insist_on_owner(project_at)
+        check_owner(link)
+        check_owner(project_at)
 
 
 @as_root
 def test_a_part_that_is_a_link_is_judged_by_what_it_leads_to(project_at: Path, tmp_path: Path) -> None:
     (project_at / "templates").rename(tmp_path / "shared")
     (project_at / "templates").symlink_to(tmp_path / "shared")
-    insist_on_owner(project_at)
+    check_owner(project_at)
     os.chown(tmp_path / "shared", NOBODY, NOBODY)
     assert f"{project_at}/templates belongs to nobody" in refusal(project_at).message
 
@@ -298,13 +298,13 @@ def test_a_relative_project_is_named_by_its_whole_path(project_at: Path, monkeyp
     monkeypatch.chdir(project_at.parent)
     assert f"echo {project_at} >> " in refusal(Path("project")).hint
     monkeypatch.setenv(VARIABLE, str(project_at))
-    insist_on_owner(Path("project"))
+    check_owner(Path("project"))
     monkeypatch.chdir(project_at)
-    insist_on_owner(Path("."))
+    check_owner(Path("."))
 
 
 def test_a_folder_that_is_no_project_yet_is_told_as_before(tmp_path: Path) -> None:
-    insist_on_owner(tmp_path / "nothing")
+    check_owner(tmp_path / "nothing")
 
 
 # -- what every user, or a group, can write ---------------------------------------------------------------------------
@@ -321,7 +321,7 @@ def test_a_project_that_every_user_can_write_is_refused_until_it_is_closed(
     error = refusal(project_at)
     assert error.message == f"{path} can be written by every user of this machine"
     subprocess.run(["sh", "-c", error.hint.partition("then: ")[2]], check=True)
-    insist_on_owner(project_at)
+    check_owner(project_at)
 
 
 @as_root
@@ -351,7 +351,7 @@ def test_what_a_group_can_write_is_a_warning_of_health_and_no_refusal(
     [told] = [one for one in found if one.topic == "project"]
     assert (told.level, told.message) == (Level.WARNING, "can be written by the group staff")
     subprocess.run(["sh", "-c", told.remedy], check=True)
-    assert list(loose(home.path)) == []
+    assert list(writable_by_others(home.path)) == []
 
 
 def test_a_group_of_its_own_is_quiet_as_with_a_umask_of_002(project_at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,18 +360,18 @@ def test_a_group_of_its_own_is_quiet_as_with_a_umask_of_002(project_at: Path, mo
         (project_at / part).chmod((project_at / part).stat().st_mode | 0o020)
     for members in ((), (me,)):
         group(monkeypatch, me, *members)
-        insist_on_owner(project_at)
-        assert list(loose(project_at)) == []
+        check_owner(project_at)
+        assert list(writable_by_others(project_at)) == []
     group(monkeypatch, me, me, "eve")
-    assert len(list(loose(project_at))) == len(PARTS)
+    assert len(list(writable_by_others(project_at))) == len(PARTS)
 
 
 def test_a_folder_above_in_which_every_user_may_exchange_the_project_is_a_warning(project_at: Path) -> None:
     project_at.parent.chmod(0o1777)
-    assert list(loose(project_at)) == []
+    assert list(writable_by_others(project_at)) == []
     project_at.parent.chmod(0o777)
-    [(path, text, remedy)] = loose(project_at)
+    [(path, text, remedy)] = writable_by_others(project_at)
     assert path == str(project_at.parent)
     assert text == f"can be written by every user, who can put another folder in the place of {project_at}"
     subprocess.run(["sh", "-c", remedy.rpartition("or: ")[2]], check=True)
-    assert list(loose(project_at)) == []
+    assert list(writable_by_others(project_at)) == []

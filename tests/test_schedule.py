@@ -17,7 +17,7 @@ from pki.cli import schedule_command as command
 from pki.common.errors import PkiError
 from pki.config import loader
 from pki.schedule import cron, systemd
-from pki.schedule.job import Errand
+from pki.schedule.job import Job
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, START, Home
 
@@ -87,8 +87,8 @@ def at(home: Home, times: str) -> None:
     home.edit("ledger: sqlite", f"schedule: {times}\nledger: sqlite")
 
 
-def errand(home: Home, program: Path = PROJECT / "run") -> Errand:
-    return Errand(loader.load(home.path / "pki.yaml"), program, home.path, USER)
+def errand(home: Home, program: Path = PROJECT / "run") -> Job:
+    return Job(loader.load(home.path / "pki.yaml"), program, home.path, USER)
 
 
 def unit(home: Home, kind: str = "service") -> list[str]:
@@ -229,7 +229,7 @@ def test_each_credential_of_pki_yaml_is_loaded(fresh: Home, machine: Machine, in
     (plain / "pki-client").write_text("x")
     assert setting(unit(fresh), "LoadCredential") == [f"pki-client:{plain}/pki-client"]
     assert setting(unit(fresh), "LoadCredentialEncrypted") == [f"pki-server:{sealed}/pki-server"]
-    assert invoke(fresh, "--cron").out.count("is there under systemd only") == 2
+    assert invoke(fresh, "--cron").out.count("is available only under systemd") == 2
 
 
 @pytest.mark.parametrize("source", ["{env: PKI}", "{fd: 3}", "prompt"])
@@ -238,7 +238,7 @@ def test_source_that_needs_somebody_is_named(fresh: Home, machine: Machine, invo
     said = invoke(fresh, "--cron").out
     assert machine.told == []
     assert "person secrets.client" in said
-    assert "has nothing to say to a run that nobody started" in said
+    assert "is not available in a scheduled run" in said
     assert "secrets.backup" not in said
 
 
@@ -248,7 +248,7 @@ def test_run_that_changes_its_own_machine_is_told_apart(fresh: Home, machine: Ma
     assert machine.told == []
     assert "UMask=0077" in lines
     assert not {"NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet="} & set(lines), "sudo pki-apply"
-    assert "places files on this machine, as pki.yaml says (local)" in invoke(fresh, "--systemd").out
+    assert "deploys files on this machine (local)" in invoke(fresh, "--systemd").out
 
 
 # -- installing -------------------------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ def test_clock_that_goes_otherwise_than_pki_yaml_says_is_told(fresh: Home, machi
     timer.write_text(timer.read_text().replace("06:00:00", "12:00:00"))
     said = invoke(fresh, "--systemd").out
     assert "systemd runs doit at 12:00, pki.yaml says 06:00" in said
-    assert "its window 05:00-06:30 is never met by the runs of systemd" in said
+    assert "no run of systemd starts in its window 05:00-06:30" in said
 
 
 def test_project_of_root_is_told_that_an_account_of_its_own_is_enough(

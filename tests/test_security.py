@@ -501,9 +501,9 @@ def test_command_that_fails_is_asked_once_in_a_run(asking: Home) -> None:
         ("{env: NOT_SET}", "`env: NOT_SET`: holds no passphrase for server-1"),
         (
             "{credential: pki}",
-            "`credential: pki`: CREDENTIALS_DIRECTORY is not set → start it from a systemd unit with",
+            "`credential: pki`: CREDENTIALS_DIRECTORY is not set → start the command from a systemd unit with",
         ),
-        ("{file: gone.txt}", "gone.txt: is not there, and pki.yaml names it for the passphrase of server-1"),
+        ("{file: gone.txt}", "gone.txt: is missing, and pki.yaml names it for the passphrase of server-1"),
         ("{file: open.txt}", "open.txt: others can read it → chmod 600 open.txt"),
         ("{file: empty.txt}", "`file: empty.txt`: holds no passphrase for server-1"),
         ("{file: latin.txt}", "`file: latin.txt`: is not UTF-8 text"),
@@ -516,7 +516,10 @@ def test_command_that_fails_is_asked_once_in_a_run(asking: Home) -> None:
         ),
         ("{command: cat wrong.txt}", "the passphrase from `command: cat wrong.txt` is wrong, or the file is damaged"),
         ("{command: 'true'}", "`command: true`: holds no passphrase for server-1"),
-        ("prompt", "the passphrase of server-1 is asked for, and there is no terminal → start it at a terminal"),
+        (
+            "prompt",
+            "the passphrase of server-1 must be typed, and there is no terminal → start the command at a terminal",
+        ),
     ],
 )
 def test_source_that_gives_nothing_useful_is_named_and_nothing_of_it_shown(
@@ -548,7 +551,7 @@ def terminal(found: Any, *, there: bool) -> Any:
 
 
 def test_command_that_hangs_is_ended_with_all_that_it_started(asking: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "PATIENCE", 2)
+    monkeypatch.setattr(sources, "COMMAND_TIMEOUT", 2)
     asking.write("hangs.sh", "sh -c 'echo $$ > child; sleep 300' &\nwait\n")
     source(asking, "{server: {command: sh hangs.sh}}")
     assert "`command: sh hangs.sh`: did not answer within 2 seconds" in failure(asking)
@@ -687,14 +690,14 @@ def test_key_moves_to_a_source_elsewhere_and_the_old_passphrase_goes(home: Home)
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("server-9", {}, "server-9: no such generation → there are: server-1, client-1"),
-        ("root-1", {}, "root-1: the key of a root lies on its medium, not in ca/ → there are: server-1, client-1"),
+        ("server-9", {}, "server-9: no such generation → defined: server-1, client-1"),
+        ("root-1", {}, "root-1: the key of a root is on its vault, not in ca/ → defined: server-1, client-1"),
         ("../x-1", {}, "../x-1: no such generation"),
         ("server-1", {"old": "not the right one"}, "cannot be opened with what --old-passphrase-file holds"),
         (
             "client-1",
             {"new": "x"},
-            "pki.yaml says that its passphrase comes from `file: new.txt` → leave --passphrase-file",
+            "pki.yaml names `file: new.txt` as the source of its passphrase → leave --passphrase-file",
         ),
     ],
 )
@@ -940,7 +943,7 @@ def test_authorities_of_a_try_out_are_refused_outside_it(
     home.edit("sandbox: true", text)
     assert run(home, []) == 3
     said = capsys.readouterr().err
-    assert "is a sandbox authority, and pki.yaml does not say sandbox: true" in said
+    assert "is a sandbox authority, and pki.yaml does not contain sandbox: true" in said
     with pytest.raises(PkiError, match="sandbox authority"):
         plan.plan(home.project())
     assert snapshot(home, "build", "ca") == before

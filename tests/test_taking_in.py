@@ -22,7 +22,7 @@ from pki.deploy import crl_files
 from pki.deploy.preflight import Trust
 from pki.ledger.types import Issued
 from pki.monitor import forecast
-from pki.pipeline.desired_state import World
+from pki.pipeline.desired_state import DesiredState
 from pki.project.generations import Generation
 from pki.project.project import Project
 from tests import judges, old_ledgers
@@ -200,7 +200,7 @@ def test_certificates_of_another_ca_are_told_and_left_out(adopted: Home, invoke:
     said = invoke("ledger.import", "issuance_records")
     assert "left out: books/newcerts/guest.pem: CN=guest was signed by CN=Other CA, not by legacy" in said.out
     assert "left out: books/newcerts/false.crt: CN=false bears the name of legacy as its issuer, and not" in said.out
-    assert "left out: books/crl.pem: is a CRL that legacy did not sign" in said.out
+    assert "left out: books/crl.pem: legacy did not sign this CRL" in said.out
     assert sorted(recorded(adopted)) == ["legacy:alice", "legacy:bob", "legacy:web"]
     adopted.doit()
     assert set(entries(adopted)) == {2}
@@ -223,7 +223,7 @@ def test_folder_of_another_ca_is_refused(adopted: Home, invoke: Invoke) -> None:
     other.openssl_ca(adopted.path.parent / "other")
     said = invoke("ledger.import", "other")
     assert said.status == 1
-    assert "other: holds nothing that legacy signed (CN=Old CA); 2 certificates are there" in said.error
+    assert "other: contains nothing that legacy signed (CN=Old CA); 2 certificates found" in said.error
 
 
 def test_a_name_stands_for_one_ca_for_ever(adopted: Home, invoke: Invoke) -> None:
@@ -233,7 +233,7 @@ def test_a_name_stands_for_one_ca_for_ever(adopted: Home, invoke: Invoke) -> Non
     other.keep(adopted.path / "ca/legacy")
     other.openssl_ca(adopted.path.parent / "other")
     said = invoke("ledger.import", "other")
-    assert (said.status, "another CA has this name in the ledger" in said.error) == (1, True)
+    assert (said.status, "the ledger records another CA under this name" in said.error) == (1, True)
 
 
 def test_every_fault_is_told_at_once_and_nothing_is_taken_in(adopted: Home, old: OldCa, invoke: Invoke) -> None:
@@ -260,19 +260,19 @@ def test_every_fault_is_told_at_once_and_nothing_is_taken_in(adopted: Home, old:
     said = invoke("ledger.import", "issuance_records")
     assert said.status == 1
     assert said.error.splitlines()[1:-1] == [
-        "books/broken.der: holds a certificate that cannot be read",
-        "books/newcerts/AA.pem: holds a certificate that cannot be read",
-        "books/newcerts/AB.pem: holds a certificate that is cut short",
+        "books/broken.der: contains a certificate that cannot be read",
+        "books/newcerts/AA.pem: contains a certificate that cannot be read",
+        "books/newcerts/AB.pem: contains a truncated certificate",
         "books/index.txt:4: expected 6 fields between tabs, got 5",
         "books/index.txt:5: expected V, R or E, got 'X'",
         "books/index.txt:6: expected a date such as 270228130208Z, got '271301000000Z'",
         "books/index.txt:7: is revoked without a date",
-        "books/index.txt:8: 'boredom' is no reason for a revocation",
-        "books/index.txt:9: is revoked with removeFromCRL, which takes a revocation back; write V, or another reason",
+        "books/index.txt:8: 'boredom' is not a revocation reason",
+        "books/index.txt:9: is revoked with removeFromCRL, which undoes a revocation; write V, or another reason",
         "books/index.txt:10: expected a serial number in hexadecimal, got 'zz'",
-        "books/index.txt:11: serial 01 stands on line 1 already",
+        "books/index.txt:11: serial 01 is on line 1 too",
         "books/crlnumber:1: expected a number in hexadecimal, got 'soon'",
-        "books/newcerts/twin.pem: serial 01 is that of another certificate too, in books/newcerts/01.pem",
+        "books/newcerts/twin.pem: serial 01 also belongs to another certificate, in books/newcerts/01.pem",
     ]
     assert len(adopted.project().ledger.events()) == events
 
@@ -306,7 +306,10 @@ def test_revocation_that_the_old_ca_took_back_stays(adopted: Home, old: OldCa, i
     invoke("ledger.import", "issuance_records")
     old.rows[0] = f"V\t{utc(START + 400 * DAY)}\t\t01\tunknown\t/CN=web"
     old.openssl_ca(adopted.path.parent / "issuance_records")
-    assert "line 1 of index.txt: serial 01 was revoked, and stays so" in invoke("ledger.import", "issuance_records").out
+    assert (
+        "line 1 of index.txt: serial 01 was revoked; it stays revoked"
+        in invoke("ledger.import", "issuance_records").out
+    )
     adopted.doit()
     assert entries(adopted)[1] == (REVOKED, "certificateHold")
 
@@ -380,7 +383,7 @@ def test_no_crl_is_made_before_the_old_revocations_are_known(adopted: Home, invo
     """It would take them back."""
     report = adopted.doit()
     assert report.failed == {
-        "crl:legacy": "what legacy issued and revoked is not in the ledger → "
+        "crl:legacy": "the ledger contains no issuance records of legacy → "
         "./run invoke ledger.import DIR --authority legacy, where DIR holds its index.txt or its certificates"
     }
     assert not (adopted.path / "build/crl/legacy.crl").exists()
@@ -421,7 +424,7 @@ def test_number_of_a_crl_that_was_never_seen_is_known_from_crlnumber(adopted: Ho
 def test_number_that_no_ledger_can_count_is_refused(adopted: Home, old: OldCa, invoke: Invoke) -> None:
     write(adopted.path.parent / "books/crl.pem", pem(old.crl({}, number=1 << 150)))
     said = invoke("ledger.import", "issuance_records")
-    assert (said.status, "is more than the ledger can count" in said.error) == (1, True)
+    assert (said.status, "is larger than the ledger can store" in said.error) == (1, True)
 
 
 def test_crl_comes_anew_by_its_own_rule(adopted: Home, invoke: Invoke) -> None:
@@ -475,7 +478,7 @@ def test_weak_keys_and_names_of_ours_are_no_obstacle_in_an_old_ca(home: Home, in
     ("changes", "why"),
     [
         ({"usage": NO_CRL_USAGE}, "does not permit its key to sign CRLs (key usage lacks cRLSign)"),
-        ({"basic": x509.BasicConstraints(ca=False, path_length=None)}, "is no CA certificate"),
+        ({"basic": x509.BasicConstraints(ca=False, path_length=None)}, "is not a CA certificate"),
     ],
 )
 def test_ca_whose_crls_nobody_would_believe_is_refused(
@@ -587,7 +590,7 @@ def test_passphrase_may_come_from_a_source_of_its_own(
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda folder: (folder / "key.pem").unlink(), "ca/legacy/key.pem: the key of legacy is not there"),
+        (lambda folder: (folder / "key.pem").unlink(), "ca/legacy/key.pem: the key of legacy is missing"),
         (lambda folder: (folder / "key.pem").chmod(0o640), "ca/legacy/key.pem: others can read it → chmod 600"),
         (
             lambda folder: (
@@ -595,7 +598,7 @@ def test_passphrase_may_come_from_a_source_of_its_own(
             ),
             "the signing key does not belong to the CA's certificate",
         ),
-        (lambda folder: (folder / "cert.pem").unlink(), "ca/legacy: holds no CA certificate"),
+        (lambda folder: (folder / "cert.pem").unlink(), "ca/legacy: contains no CA certificate"),
         (lambda folder: write(folder / "cert.pem", b"no"), "ca/legacy/cert.pem: is not a certificate"),
     ],
 )
@@ -649,7 +652,7 @@ def test_revoked_serial_of_an_old_ca_does_not_revoke_ours(adopted: Home, old: Ol
     assert invoke("ledger.import", "issuance_records").status == 0
     assert list(adopted.doit().made) == ["crl:legacy"]
     project = adopted.project()
-    assert not project.is_revoked(ours, seen_before=False)
+    assert not project.is_revoked(ours, unchanged=False)
     assert recorded(adopted, "client-1")["cert:client-admin"].revoked == ""
     assert ours not in {entry.serial_number for entry in crl_of(adopted, "client-1")}
 
@@ -829,7 +832,7 @@ def test_backup_says_when_an_adopted_folder_is_not_in_it(
     old.openssl_ca(tmp_path / "elsewhere")
     words = write(tmp_path / "words", b"six random words that nobody ever guesses\n", 0o600)
     said = invoke("backup", str(tmp_path / "kept.age"), "--passphrase-file", str(words))
-    assert f"{tmp_path}/elsewhere lies outside the project and is NOT in this file" in said.out
+    assert f"{tmp_path}/elsewhere is outside the project and NOT in this file" in said.out
 
 
 def test_import_names_what_is_missing(home: Home, old: OldCa, invoke: Invoke) -> None:
@@ -837,11 +840,11 @@ def test_import_names_what_is_missing(home: Home, old: OldCa, invoke: Invoke) ->
     adopt(home)
     assert "books: is not a folder" in invoke("ledger.import", "issuance_records").error
     old.openssl_ca(home.path.parent / "issuance_records")
-    assert "ca/legacy: holds no CA certificate" in invoke("ledger.import", "issuance_records").error
+    assert "ca/legacy: contains no CA certificate" in invoke("ledger.import", "issuance_records").error
     old.keep(home.path / "ca/legacy")
     (home.path.parent / "empty").mkdir()
     assert (
-        "empty: holds nothing that legacy signed (CN=Old CA); no certificate is there"
+        "empty: contains nothing that legacy signed (CN=Old CA); no certificate found"
         in invoke("ledger.import", "empty").error
     )
 
@@ -849,5 +852,5 @@ def test_import_names_what_is_missing(home: Home, old: OldCa, invoke: Invoke) ->
 def test_project_without_an_adopted_authority_knows_none(home: Home) -> None:
     project = Project.open(home.path, START)
     assert project.inventory.authorities.adopted == {}
-    with pytest.raises(PkiError, match="is no artifact"):
-        World.of(project).artifact_files("crl:legacy")
+    with pytest.raises(PkiError, match="unknown artifact"):
+        DesiredState.of(project).artifact_files("crl:legacy")

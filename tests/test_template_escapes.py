@@ -21,8 +21,8 @@ from pki.deploy.bootstrap import Bootstrap
 from pki.deploy.managed_files import ManagedFile, render_header
 from pki.deploy.payload import Payload
 from pki.deploy.protocol import manifest_rows
-from pki.pipeline.desired_state import World
-from pki.pipeline.template_context import Said
+from pki.pipeline.desired_state import DesiredState
+from pki.pipeline.template_context import InventoryView
 from tests.commands import said_by
 from tests.conftest import Home
 
@@ -100,15 +100,15 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-def world(built_once: Path) -> World:
+def world(built_once: Path) -> DesiredState:
     """What the templates of the example get; nothing is written."""
-    return World.of(Home(built_once).project())
+    return DesiredState.of(Home(built_once).project())
 
 
 def rendered(home: Home, body: str) -> str:
     """What the release of media fails with, or else the file that was made."""
     home.write("templates/one.conf", HEAD + body)
-    world = World.of(home.project())
+    world = DesiredState.of(home.project())
     gathered = world.gather("media")
     faults = [*world.library.for_host("media", world.hosts["media"]).faults, *gathered.faults.values()]
     if faults:
@@ -132,7 +132,7 @@ def ends_harmlessly(templates: Templates, text: str, context: Mapping[str, objec
 
 
 @pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES)
-def test_a_template_reaches_nothing_but_its_values(world: World, tmp_path: Path, escape: str) -> None:
+def test_a_template_reaches_nothing_but_its_values(world: DesiredState, tmp_path: Path, escape: str) -> None:
     """In this process, with what the templates of a host get, `artifact` included."""
     mark = tmp_path / "run"
     templates = Templates(tmp_path)
@@ -142,14 +142,16 @@ def test_a_template_reaches_nothing_but_its_values(world: World, tmp_path: Path,
 
 
 @pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES)
-def test_a_header_that_is_rendered_in_plan_reaches_nothing_either(world: World, tmp_path: Path, escape: str) -> None:
-    mark, context = tmp_path / "run", {"inventory": Said(world.project.inventory)}
+def test_a_header_that_is_rendered_in_plan_reaches_nothing_either(
+    world: DesiredState, tmp_path: Path, escape: str
+) -> None:
+    mark, context = tmp_path / "run", {"inventory": InventoryView(world.project.inventory)}
     assert ends_harmlessly(Templates(tmp_path), escape.format(mark), context)
     assert not mark.exists()
 
 
 @pytest.mark.parametrize("what", ["inventory", "inventory.publish"])
-def test_an_object_of_the_program_has_no_methods_for_templates(world: World, tmp_path: Path, what: str) -> None:
+def test_an_object_of_the_program_has_no_methods_for_templates(world: DesiredState, tmp_path: Path, what: str) -> None:
     """Also where one gets into a context as it is: pydantic's `parse_raw` runs what it reads."""
     mark, context = tmp_path / "run", {"inventory": world.project.inventory}
     with pytest.raises(PkiError, match="a template may not use 'parse_raw' of a"):
@@ -468,10 +470,10 @@ def test_a_command_may_be_written_as_a_block(tmp_path: Path) -> None:
 
 
 def test_present_templates_render_byte_for_byte_as_with_jinja2_alone(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: DesiredState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def files() -> dict[tuple[str, str], bytes]:
-        made = {name: World.of(world.project).gather(name) for name in world.hosts}
+        made = {name: DesiredState.of(world.project).gather(name) for name in world.hosts}
         assert not any(one.faults for one in made.values())
         return {(name, file.path): content for name, one in made.items() for file, content in one.files}
 

@@ -173,11 +173,11 @@ def test_lines_that_a_comment_takes_out_by_mistake_are_found(text: str, lines: l
 def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
     body = "echo ${#list}\necho lost\necho ${x#}\n"
     home.write("templates/hook", SCRIPT + body)
-    assert [(note.subject, note.text) for note in home.plan().notes] == [
+    assert [(note.subject, note.text) for note in home.plan().actions_required] == [
         ("templates/hook", "line 4 to 6: {# begins a comment of the template: all up to #} is left out")
     ]
     home.write("templates/hook", f"{SCRIPT}{{% raw %}}{body}{{% endraw %}}\n")
-    assert list(home.plan().notes) == []
+    assert list(home.plan().actions_required) == []
     assert home.doit("release:media").failed == {}
     assert home.read("build/release/media/files/usr/local/bin/hook").decode() == SCRIPT + body
 
@@ -207,7 +207,7 @@ def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
         ),
         ("\n\n{% for i in range(10 ** 10) %}{% endfor %}", f"templates/one.conf:5: {limited_process.TOO_LONG}"),
         ("\n{{ 7 ** (7 ** 10) }}", f"templates/one.conf:4: {limited_process.TOO_LONG}"),
-        ("{{ artifact('tls:nobody') }}", "templates/one.conf:1: deploy-artifact: 'tls:nobody' is no artifact"),
+        ("{{ artifact('tls:nobody') }}", "templates/one.conf:1: deploy-artifact: unknown artifact 'tls:nobody'"),
     ],
     ids=lambda value: value[:30].replace("\n", " ") if isinstance(value, str) else None,
 )

@@ -8,8 +8,8 @@ import pytest
 
 from pki.ceremony.online.make_request import RequestOptions
 from pki.deploy.delivery_history import RELEASES_KEPT
-from pki.pipeline.delivery_targets import Outlook
-from pki.pipeline.desired_state import World
+from pki.pipeline.delivery_targets import ReleaseChecks
+from pki.pipeline.desired_state import DesiredState
 from pki.project.clock_guard import CONFIRM, Evidence, HostClock
 from pki.project.project import Project
 from tests.ceremonies import RealHome
@@ -79,8 +79,8 @@ def test_a_cross_certificate_stays_in_the_chain_of_a_leaf(real: RealHome) -> Non
 def test_no_entry_of_a_host_s_crl_has_ended_by_a_clock_that_nobody_confirms(real: RealHome) -> None:
     """It would leave the CRL that is in place there."""
     serial = real.project().ledger.certificates(artifact="cert:media")[-1].serial
-    assert Outlook(World.of(real.project(CENTURY))).has_ended(serial)
-    assert not Outlook(World.of(real.project(CENTURY, nobody))).has_ended(serial)
+    assert ReleaseChecks(DesiredState.of(real.project(CENTURY))).has_ended(serial)
+    assert not ReleaseChecks(DesiredState.of(real.project(CENTURY, nobody))).has_ended(serial)
 
 
 @pytest.mark.parametrize("days", [400, CENTURY])

@@ -1,1 +1,1 @@
-"""One file a subject: why a certificate, a CRL or a bundle is out of date, and how it is made."""
+"""Issue certificates, CRLs and bundles: one module for each subject, with the reasons why it is out of date."""

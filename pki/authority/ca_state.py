@@ -1,4 +1,4 @@
-"""Why an authority cannot be used, or not yet."""
+"""Reasons why an authority cannot be used, or not yet."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ from pki.x509 import canonical
 
 
 def stale_reasons(project: Project, name: str) -> list[Reason]:
-    """Why an authority cannot be used, its key aside: what needs no signature goes on without it.
+    """Return why the certificate of an authority cannot be used; its key is not checked.
 
-    Only the sandbox can make one.
+    Bundles and pages need only the certificate. In a project in production nothing but a ceremony fixes these reasons.
     """
-    found = project.issuing(name)
-    if found is None:
+    issuing = project.issuing(name)
+    if issuing is None:
         return [Why.NO_AUTHORITY()]
-    if found.certificate.not_valid_after_utc < project.now:
-        return [Why.AUTHORITY_EXPIRED(generation=found.name, date=f"{found.certificate.not_valid_after_utc:%Y-%m-%d}")]
-    root = project.root_of(found.certificate)
-    if name != "root" and (root is None or not canonical.is_issued_by(found.certificate, root.certificate)):
-        return [Why.AUTHORITY_UNSIGNED(generation=found.name, root=root.name if root else "a root in ca/root/")]
+    if issuing.certificate.not_valid_after_utc < project.now:
+        return [
+            Why.AUTHORITY_EXPIRED(generation=issuing.name, date=f"{issuing.certificate.not_valid_after_utc:%Y-%m-%d}")
+        ]
+    root = project.root_of(issuing.certificate)
+    if name != "root" and (root is None or not canonical.is_issued_by(issuing.certificate, root.certificate)):
+        return [Why.AUTHORITY_UNSIGNED(generation=issuing.name, root=root.name if root else "a root in ca/root/")]
     return []
 
 
-def some_authority_ages(project: Project) -> bool:
-    """Whether any renewal could be clamped at all: an issuing authority has less left than its leaves live."""
+def can_shorten_renewals(project: Project) -> bool:
+    """Return whether an issuing authority has less time left than the lifetime of its leaves.
+
+    Only then can a renewed certificate be shorter than its profile says.
+    """
     rules = project.inventory.profiles
     return any(
         issuer.certificate.not_valid_after_utc - project.now <= rule.lifetime
@@ -35,9 +40,12 @@ def some_authority_ages(project: Project) -> bool:
     )
 
 
-def insist_on_begun(project: Project, found: Generation) -> None:
-    """Raise PkiError where the clock stands before the generation that signs begins: nothing that it signs would be valid."""
-    signs = found if project.is_adopted(found.name) else project.issuing(found.authority)
-    if found == signs and (early := project.before(found)):
-        project.clock.insist()  # where nobody confirms the clock, the refusal says what the others say of it
+def check_begun(project: Project, generation: Generation) -> None:
+    """Raise PkiError while the clock is before the start of the generation that signs.
+
+    Nothing it signs would be valid.
+    """
+    signs = generation if project.is_adopted(generation.name) else project.issuing(generation.authority)
+    if generation == signs and (early := project.before(generation)):
+        project.clock.check()  # its message lists the evidence on the clock; the next one only the dates
         raise PkiError(early, SET_CLOCK)

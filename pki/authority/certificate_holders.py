@@ -1,4 +1,4 @@
-"""Who has a valid certificate with which name, by the ledger: names that move, and certificates of one client."""
+"""Valid certificates by name, from the ledger: names that move between leaves, and the certificates of one client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pki.project.project import Project
 
 
 class Move(NamedTuple):
-    """A name that a leaf asks for and that another leaf, which gave it up, still has in a certificate until `end`."""
+    """A name that a leaf asks for, and that another leaf gave up but still has in a certificate until `end`."""
 
     leaf: str
     name: str
@@ -24,58 +24,62 @@ class Move(NamedTuple):
 
 
 def valid(project: Project) -> Iterator[Issued]:
-    """The certificates of leaves of this project that neither ended nor were revoked."""
-    for one in project.unexpired():
-        if one.artifact.kind == "cert" and not one.revoked:
-            yield one
+    """Yield the leaf certificates of this project that are neither expired nor revoked."""
+    for issued in project.unexpired():
+        if issued.artifact.kind == "cert" and not issued.revoked:
+            yield issued
 
 
 def holders(project: Project) -> frozenset[tuple[str, Key]]:
-    """Every leaf that has a valid certificate, with each name in it that can belong to one alone."""
+    """Return each leaf that has a valid certificate, with each name in it that must be unique."""
     return frozenset(
-        (one.artifact.name, comparison_key(one.profile, name)) for one in valid(project) for name in _owned(one)
+        (issued.artifact.name, comparison_key(issued.profile, name))
+        for issued in valid(project)
+        for name in _owned(issued)
     )
 
 
-def of_client(issued: Collection[Issued], common_name: str) -> list[Issued]:
-    """The client certificates with this CN, whatever their leaf is called."""
-    wanted = comparison_key("client", common_name)
+def certificates_of_client(issued: Collection[Issued], common_name: str) -> list[Issued]:
+    """Return the client certificates with this CN, whatever the name of their leaf."""
+    key = comparison_key("client", common_name)
     return [
-        one
-        for one in issued
-        if one.profile == "client"
-        and one.artifact.kind == "cert"
-        and comparison_key("client", one.common_name) == wanted
+        certificate
+        for certificate in issued
+        if certificate.profile == "client"
+        and certificate.artifact.kind == "cert"
+        and comparison_key("client", certificate.common_name) == key
     ]
 
 
 def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
-    """The names that go from one leaf to another with the next run, with where they come from."""
-    unseen = (leaf for leaf in leaves.values() if project.cache.seen(leaf.artifact) is None)
-    coming = [leaf for leaf in unseen if not certificates.is_known(project, leaf)]
-    if not coming or not project.has_ledger:
+    """Return the names that the next run moves from one leaf to another."""
+    uncached = (leaf for leaf in leaves.values() if project.cache.seen(leaf.artifact) is None)
+    changed = [leaf for leaf in uncached if not certificates.is_cached(project, leaf)]
+    if not changed or not project.has_ledger:
         return []
-    known = token([(leaf.name, _wanted(leaf)) for leaf in coming], sorted(leaves))
-    kept = project.recall_from_ledger("moves", known)
-    if kept is None:
-        kept = [[*one[:3], int(one.end.timestamp())] for one in _moves(project, leaves, coming)]
-        project.remember_from_ledger("moves", known, kept)
-    return [Move(leaf, name, before, datetime.fromtimestamp(end, UTC)) for leaf, name, before, end in kept]
+    key = token([(leaf.name, _requested(leaf)) for leaf in changed], sorted(leaves))
+    cached = project.recall_from_ledger("moves", key)
+    if cached is None:
+        cached = [[*move[:3], int(move.end.timestamp())] for move in _moves(project, leaves, changed)]
+        project.remember_from_ledger("moves", key, cached)
+    return [Move(leaf, name, before, datetime.fromtimestamp(end, UTC)) for leaf, name, before, end in cached]
 
 
-def _moves(project: Project, leaves: Mapping[str, Leaf], coming: Collection[Leaf]) -> Iterator[Move]:
-    having: dict[Key, dict[str, datetime]] = {}
-    for one in valid(project):
-        for name in _owned(one):
-            ends = having.setdefault(comparison_key(one.profile, name), {})
-            ends[one.artifact.name] = one.not_after
-    for leaf in coming:
-        for name in _wanted(leaf):
+def _moves(project: Project, leaves: Mapping[str, Leaf], changed: Collection[Leaf]) -> Iterator[Move]:
+    holders_by_name: dict[Key, dict[str, datetime]] = {}
+    for certificate in valid(project):
+        for name in _owned(certificate):
+            ends = holders_by_name.setdefault(comparison_key(certificate.profile, name), {})
+            ends[certificate.artifact.name] = certificate.not_after
+    for leaf in changed:
+        for name in _requested(leaf):
             key = comparison_key(leaf.profile, name)
-            ends = having.get(key, {})
+            ends = holders_by_name.get(key, {})
             for before, end in ends.items() if leaf.name not in ends else ():
                 other = leaves.get(before)
-                if other is None or key not in {comparison_key(other.profile, one) for one in _wanted(other)}:
+                if other is None or key not in {
+                    comparison_key(other.profile, requested) for requested in _requested(other)
+                }:
                     yield Move(leaf.name, name, before, end)
 
 
@@ -83,5 +87,5 @@ def _owned(issued: Issued) -> tuple[str, ...]:
     return (issued.common_name,) if issued.profile == "client" else issued.names
 
 
-def _wanted(leaf: Leaf) -> tuple[str, ...]:
+def _requested(leaf: Leaf) -> tuple[str, ...]:
     return (leaf.common_name,) if leaf.profile == "client" else leaf.dns + leaf.addresses

@@ -1,7 +1,7 @@
-"""Leaf certificates: why one must be issued again, and how it is issued.
+"""Leaf certificates: why one is out of date, and how it is issued.
 
-The ledger knows a certificate before any file shows it, and the PEM bundle is written before the files that are split
-from it, so that a run that is killed anywhere leaves nothing that the next one would believe wrongly.
+A certificate is recorded in the ledger before it is in any file, and the PEM bundle is written before the files that
+are split from it. A run that is killed at any point therefore leaves nothing that misleads the next run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 
-from pki.authority.ca_state import insist_on_begun
+from pki.authority.ca_state import check_begun
 from pki.authority.leaf_bundle import Bundle, is_pair, parse_bundle
 from pki.authority.renewal import Current, dated_reasons, gains_time
 from pki.common import filesystem
@@ -37,54 +37,61 @@ from pki.x509.weak_keys import find_weakness
 DAY = timedelta(days=1)
 
 
-def stale_reasons(project: Project, wanted: Leaf) -> list[Reason]:
-    """Why a leaf must be issued again, or its files cut again from its PEM bundle."""
-    name = wanted.artifact
-    if name in project.withheld:
-        return stopped_damage(project, wanted) or _split_faults(project, wanted)
-    issuer = project.issuing(wanted.authority)
-    known = _leaf_token(project, wanted, issuer)
-    held = _recalled(project, name, known)
-    if held is not None:
-        return _revocation(project, wanted, held.serial, seen_before=True) or dated_reasons(
-            project, wanted, held, issuer
-        )
-    found = examine(project, wanted)
-    if isinstance(found, list):
-        return found
-    damaged = _split_faults(project, wanted)
+def stale_reasons(project: Project, leaf: Leaf) -> list[Reason]:
+    """Return why a leaf must be issued again, or its files split again from its PEM bundle."""
+    name = leaf.artifact
+    if name in project.replacement_stopped:
+        return stopped_damage(project, leaf) or _file_faults(project, leaf)
+    issuer = project.issuing(leaf.authority)
+    cache_key = _leaf_token(project, leaf, issuer)
+    cached = _cached(project, name, cache_key)
+    if cached is not None:
+        return _revocation(project, leaf, cached.serial, unchanged=True) or dated_reasons(project, leaf, cached, issuer)
+    result = examine(project, leaf)
+    if isinstance(result, list):
+        return result
+    damaged = _file_faults(project, leaf)
     if not damaged:
-        dates = int(found.not_before.timestamp()), int(found.not_after.timestamp())
-        project.cache.remember(name, known, file_names(project, wanted), [*dates, f"{found.serial:x}"])
-    return dated_reasons(project, wanted, found, issuer) or damaged
+        dates = int(result.not_before.timestamp()), int(result.not_after.timestamp())
+        project.cache.remember(name, cache_key, file_names(project, leaf), [*dates, f"{result.serial:x}"])
+    return dated_reasons(project, leaf, result, issuer) or damaged
 
 
-def damage(project: Project, wanted: Leaf) -> list[Reason]:
-    """Why the files of a leaf cannot be delivered, whatever was found of them before; none when they are sound."""
-    if wanted.artifact in project.withheld:
-        return stopped_damage(project, wanted) or _split_faults(project, wanted)
-    found = examine(project, wanted)
-    return found if isinstance(found, list) else _split_faults(project, wanted)
+def delivery_faults(project: Project, leaf: Leaf) -> list[Reason]:
+    """Return why the files of a leaf cannot be delivered; empty when they are intact.
+
+    The files are read again: the cache is not used.
+    """
+    if leaf.artifact in project.replacement_stopped:
+        return stopped_damage(project, leaf) or _file_faults(project, leaf)
+    result = examine(project, leaf)
+    return result if isinstance(result, list) else _file_faults(project, leaf)
 
 
-def damaged_files(project: Project, wanted: Leaf) -> list[Reason]:
-    """The files of a leaf that are not as they were written, whatever pki.yaml wants now; none where there is no leaf."""
-    data = filesystem.read(project.store.bundle(wanted))
+def damaged_files(project: Project, leaf: Leaf) -> list[Reason]:
+    """Return which files of a leaf are damaged; empty where the leaf has no certificate.
+
+    What pki.yaml declares now does not matter.
+    """
+    data = filesystem.read(project.store.bundle(leaf))
     if data is None:
         return []
-    return _bundle_damage(project, wanted, data) or _split_faults(project, wanted)
+    return _bundle_damage(project, leaf, data) or _file_faults(project, leaf)
 
 
-def stopped_damage(project: Project, wanted: Leaf) -> list[Reason]:
-    """Why the PEM bundle of a revoked leaf, which nothing replaces, can be delivered no more: it is gone, or damaged."""
-    data = filesystem.read(project.store.bundle(wanted))
+def stopped_damage(project: Project, leaf: Leaf) -> list[Reason]:
+    """Return why the PEM bundle of a revoked leaf that nothing replaces is missing or damaged."""
+    data = filesystem.read(project.store.bundle(leaf))
     if data is None:
-        return replacement_stopped(project, wanted.artifact)
-    return _bundle_damage(project, wanted, data)
+        return stopped_reasons(project, leaf.artifact)
+    return _bundle_damage(project, leaf, data)
 
 
-def _bundle_damage(project: Project, wanted: Leaf, data: bytes) -> list[Reason]:
-    """Why a leaf's PEM bundle is not as it was written: its key, its signature and its chain, whatever pki.yaml wants now."""
+def _bundle_damage(project: Project, leaf: Leaf, data: bytes) -> list[Reason]:
+    """Return why a leaf's PEM bundle is not as it was written.
+
+    It is judged by its key, signature and chain, not by what pki.yaml declares now.
+    """
     bundle = parse_bundle(data, set())
     if bundle is not None and (bundle.key is None or is_pair(bundle)):
         crosses = [
@@ -92,172 +99,195 @@ def _bundle_damage(project: Project, wanted: Leaf, data: bytes) -> list[Reason]:
             for root in project.store.generations("root")
             for path in project.store.cross_certificates(root)
         ]
-        for name in project.store.generations(wanted.authority):
+        for name in project.store.generations(leaf.authority):
             issuer = project.generation(name)
             if (
                 issuer
                 and bundle.chain.startswith(issuer.pem)
                 and canonical.is_issued_by(bundle.certificate, issuer.certificate)
             ):
-                others = bundle.chain.removeprefix(issuer.pem).split(canonical.BEGIN)[1:]
-                if all(canonical.BEGIN + one in crosses for one in others):
+                cross_pems = bundle.chain.removeprefix(issuer.pem).split(canonical.BEGIN)[1:]
+                if all(canonical.BEGIN + pem in crosses for pem in cross_pems):
                     return []
-    return [Why.DAMAGED(file=project.store.bundle(wanted).name)]
+    return [Why.DAMAGED(file=project.store.bundle(leaf).name)]
 
 
-def replacement_stopped(project: Project, name: str) -> list[Reason]:
-    """Since when nothing replaces a revoked leaf; empty when that is not so."""
-    since = project.withheld.get(name)
+def stopped_reasons(project: Project, name: str) -> list[Reason]:
+    """Return since when the replacement of a revoked leaf is stopped; empty when it is not."""
+    since = project.replacement_stopped.get(name)
     return [Why.REPLACEMENT_STOPPED(date=f"{since:%Y-%m-%d}")] if since else []
 
 
-def _recalled(project: Project, name: str, known: str) -> Current | None:
-    kept = project.cache.recall(name, known)
-    if kept is None:
+def _cached(project: Project, name: str, cache_key: str) -> Current | None:
+    """Return dates and serial number of the leaf `name` as cached under `cache_key`; None when its files changed since."""
+    cached = project.cache.recall(name, cache_key)
+    if cached is None:
         return None
-    return Current(datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC), int(kept[2], 16))
+    return Current(datetime.fromtimestamp(cached[0], UTC), datetime.fromtimestamp(cached[1], UTC), int(cached[2], 16))
 
 
-def is_known(project: Project, wanted: Leaf) -> bool:
-    """Whether an earlier look found that a leaf has what pki.yaml wants, dates and revocation aside."""
-    known = _leaf_token(project, wanted, project.issuing(wanted.authority))
-    return _recalled(project, wanted.artifact, known) is not None
+def is_cached(project: Project, leaf: Leaf) -> bool:
+    """Return whether an earlier check found that the content of a leaf is as pki.yaml declares it.
+
+    Dates and revocation are not part of that.
+    """
+    cache_key = _leaf_token(project, leaf, project.issuing(leaf.authority))
+    return _cached(project, leaf.artifact, cache_key) is not None
 
 
-def current(project: Project, wanted: Leaf) -> Current | None:
-    """What a leaf has that is as pki.yaml wants it, dates aside; None when it must be issued at once."""
-    known = _leaf_token(project, wanted, project.issuing(wanted.authority))
-    found = _recalled(project, wanted.artifact, known) or examine(project, wanted)
-    return None if isinstance(found, list) or _revocation(project, wanted, found.serial, seen_before=True) else found
+def current_certificate(project: Project, leaf: Leaf) -> Current | None:
+    """Return dates and serial number of the certificate of a leaf; None when it must be issued again at once.
+
+    Its content is as pki.yaml declares it, and it is not revoked. Its dates are not checked.
+    """
+    cache_key = _leaf_token(project, leaf, project.issuing(leaf.authority))
+    result = _cached(project, leaf.artifact, cache_key) or examine(project, leaf)
+    return None if isinstance(result, list) or _revocation(project, leaf, result.serial, unchanged=True) else result
 
 
-def issue_reasons(project: Project, wanted: Leaf) -> list[Reason]:
-    """Why a leaf must be issued again, whatever the files that are cut from it look like."""
-    held = examine(project, wanted)
-    return held if isinstance(held, list) else dated_reasons(project, wanted, held, project.issuing(wanted.authority))
+def issue_reasons(project: Project, leaf: Leaf) -> list[Reason]:
+    """Return why a leaf must be issued again; the files that are split from its PEM bundle do not count."""
+    result = examine(project, leaf)
+    return result if isinstance(result, list) else dated_reasons(project, leaf, result, project.issuing(leaf.authority))
 
 
-def blocked_by(project: Project, wanted: Leaf) -> Reason | None:
-    """Why a leaf that is due is left as it is, and which ceremony is missing; None when nothing keeps it."""
-    issuer = project.issuing(wanted.authority)
+def blocked_by(project: Project, leaf: Leaf) -> Reason | None:
+    """Return why a leaf that is due cannot be renewed with any gain; None when nothing prevents it.
+
+    Its issuer expires so soon that a renewed certificate would not last longer: a ceremony is needed first.
+    """
+    issuer = project.issuing(leaf.authority)
     if issuer is None:
         return None
-    held = examine(project, wanted)
-    if isinstance(held, list) or project.now < held.not_after - wanted.renew_before:
+    result = examine(project, leaf)
+    if isinstance(result, list) or project.now < result.not_after - leaf.renew_before:
         return None
-    if gains_time(project, wanted, held, issuer):
+    if gains_time(project, leaf, result, issuer):
         return None
     end = issuer.certificate.not_valid_after_utc
     return Why.NO_GAIN(
-        left=in_words(held.not_after - project.now),
+        left=in_words(result.not_after - project.now),
         issuer=issuer.name,
         date=f"{end:%Y-%m-%d}",
-        authority=wanted.authority,
+        authority=leaf.authority,
     )
 
 
-def examine(project: Project, wanted: Leaf) -> Current | list[Reason]:
-    """What a leaf's PEM bundle says, or why it is not what the inventory wants, dates aside."""
-    path = project.store.bundle(wanted)
+def examine(project: Project, leaf: Leaf) -> Current | list[Reason]:
+    """Return dates and serial number from a leaf's PEM bundle, or why its content is not what pki.yaml declares.
+
+    Dates are not checked.
+    """
+    path = project.store.bundle(leaf)
     data = filesystem.read(path)
     if data is None:
         return [Why.NO_CERTIFICATE()]
     bundle = parse_bundle(data, project.verified)
     if bundle is None:
         return [Why.DAMAGED(file=path.name)]
-    reasons = [*_key_faults(project, wanted, bundle)]
-    if wanted.request is None and filesystem.mode_of(path) != filesystem.SECRET:
+    reasons = [*_key_faults(project, leaf, bundle)]
+    if leaf.request is None and filesystem.mode_of(path) != filesystem.SECRET:
         reasons.append(_mode(path.name, filesystem.mode_of(path)))
     names = bundle.extensions.get(x509.SubjectAlternativeName, (None, False))[0]
-    if names != profiles.subject_alternative_name(wanted):
-        reasons.append(Why.OTHER_NAMES(difference=_name_difference(names, wanted)))
-    reasons += _changed_common_name(wanted, bundle.certificate)
-    if issuer := project.issuing(wanted.authority):
-        reasons += _profile_faults(project, wanted, bundle, issuer, compare=not reasons)
+    if names != profiles.subject_alternative_name(leaf):
+        reasons.append(Why.OTHER_NAMES(difference=_name_difference(names, leaf)))
+    reasons += _changed_common_name(leaf, bundle.certificate)
+    if issuer := project.issuing(leaf.authority):
+        reasons += _profile_faults(project, leaf, bundle, issuer, compare=not reasons)
     cert = bundle.certificate
-    reasons += _revocation(project, wanted, cert.serial_number, seen_before=False)
+    reasons += _revocation(project, leaf, cert.serial_number, unchanged=False)
     return reasons or Current(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
 
 
-def _revocation(project: Project, wanted: Leaf, serial: int, *, seen_before: bool) -> list[Reason]:
-    """A leaf is revoked that should not be; or is not, and should be: the canary is."""
-    if not wanted.is_revoked:
-        return [Why.REVOKED()] if project.is_revoked(serial, seen_before=seen_before) else []
-    is_known = seen_before and project.ledger_is_settled
-    if is_known or project.is_revoked(serial, seen_before=False) or project.ledger_fault:
-        return []  # a ledger of which something is lost does not say that it was not
+def _revocation(project: Project, leaf: Leaf, serial: int, *, unchanged: bool) -> list[Reason]:
+    """Return why the revocation status of a leaf is wrong: it is revoked, or it is the canary and is not revoked."""
+    if not leaf.is_revoked:
+        return [Why.REVOKED()] if project.is_revoked(serial, unchanged=unchanged) else []
+    is_settled = unchanged and project.ledger_is_settled
+    if is_settled or project.is_revoked(serial, unchanged=False) or project.ledger_fault:
+        return []  # a ledger that lost events cannot show that it was not revoked
     return [Why.NOT_REVOKED()]
 
 
-def _key_faults(project: Project, wanted: Leaf, bundle: Bundle) -> Iterator[Reason]:
-    if wanted.request is not None:
-        yield from _request_difference(project, wanted, public_der(bundle.public))
+def _key_faults(project: Project, leaf: Leaf, bundle: Bundle) -> Iterator[Reason]:
+    if leaf.request is not None:
+        yield from _request_difference(project, leaf, public_der(bundle.public))
         return
     if not (bundle.verified or is_pair(bundle)):
         yield Why.OTHER_PAIR()
-    if key_kind(bundle.public) != wanted.key:
-        yield Why.OTHER_KIND(kind=key_kind(bundle.public), wanted=wanted.key)
+    if key_kind(bundle.public) != leaf.key:
+        yield Why.OTHER_KIND(kind=key_kind(bundle.public), wanted=leaf.key)
 
 
 def _profile_faults(
-    project: Project, wanted: Leaf, bundle: Bundle, issuer: Generation, *, compare: bool
+    project: Project, leaf: Leaf, bundle: Bundle, issuer: Generation, *, compare: bool
 ) -> Iterator[Reason]:
-    """Faults in issuer and subject; where these are sound and nothing else was found (`compare`), in the extensions."""
-    cert, said = bundle.certificate, project.inventory
+    """Yield faults of issuer and subject; with `compare`, where these have none, faults of the extensions.
+
+    `compare` is set where no other fault was found: a difference in the names would be reported twice otherwise.
+    """
+    cert, config = bundle.certificate, project.inventory
     if cert.issuer != issuer.certificate.subject or not bundle.chain.startswith(issuer.pem):
         yield Why.OTHER_ISSUER(issuer=issuer.name)
     elif bundle.chain != issuer.chain:
         yield Why.OTHER_CHAIN(issuer=issuer.name)
     elif not bundle.verified and not canonical.is_issued_by(cert, issuer.certificate):
         yield Why.OTHER_SIGNATURE(issuer=issuer.name)
-    elif cert.subject != subject_name(said.organisation, wanted.common_name) and not any(
-        _changed_common_name(wanted, cert)
+    elif cert.subject != subject_name(config.organisation, leaf.common_name) and not any(
+        _changed_common_name(leaf, cert)
     ):
         yield Why.OTHER_SUBJECT()
     elif compare:
-        expected = profiles.leaf_extensions(wanted, bundle.public) + profiles.publication_extensions(
-            said.publish.url, issuer.name
+        expected = profiles.leaf_extensions(leaf, bundle.public) + profiles.publication_extensions(
+            config.publish.url, issuer.name
         )
         if any(bundle.extensions.get(type(value)) != (value, critical) for value, critical in expected):
             yield Why.OTHER_EXTENSIONS()
 
 
-def _changed_common_name(wanted: Leaf, cert: x509.Certificate) -> Iterator[Reason]:
-    """A client by another CN: whoever lists the CNs that may come in must list the new one before it is installed."""
-    found = "".join(str(one.value) for one in cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[:1])
-    if wanted.profile == "client" and found != wanted.common_name:
-        yield Why.OTHER_COMMON_NAME(before=found or "none", after=wanted.common_name)
+def _changed_common_name(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reason]:
+    """Yield that the CN of a client changed.
+
+    A service that lists permitted CNs must list the new one before the certificate is installed.
+    """
+    present = "".join(
+        str(attribute.value) for attribute in cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[:1]
+    )
+    if leaf.profile == "client" and present != leaf.common_name:
+        yield Why.OTHER_COMMON_NAME(before=present or "none", after=leaf.common_name)
 
 
-def file_names(project: Project, wanted: Leaf) -> list[str]:
-    """Every file of a leaf, its PEM bundle first."""
-    names = ("fullchain", "cert", "chain") if wanted.request else ("tls", "key", "cert", "chain", "fullchain")
-    return [project.store.leaf_file(wanted, f"{name}.pem") for name in names]
+def file_names(project: Project, leaf: Leaf) -> list[str]:
+    """Return the paths of all files of a leaf, its PEM bundle first."""
+    names = ("fullchain", "cert", "chain") if leaf.request else ("tls", "key", "cert", "chain", "fullchain")
+    return [project.store.leaf_file(leaf, f"{name}.pem") for name in names]
 
 
-def _leaf_token(project: Project, wanted: Leaf, issuer: Generation | None) -> str:
-    said = project.inventory
-    request = filesystem.read(project.store.home / wanted.request) if wanted.request else None
+def _leaf_token(project: Project, leaf: Leaf, issuer: Generation | None) -> str:
+    config = project.inventory
+    request = filesystem.read(project.store.home / leaf.request) if leaf.request else None
     return token(
-        *(wanted.common_name, wanted.dns, wanted.addresses, wanted.emails, wanted.key, request),
-        *(issuer.chain_digest if issuer else "", said.organisation, said.publish.url),
+        *(leaf.common_name, leaf.dns, leaf.addresses, leaf.emails, leaf.key, request),
+        *(issuer.chain_digest if issuer else "", config.organisation, config.publish.url),
     )
 
 
-def _request_difference(project: Project, wanted: Leaf, public: bytes) -> list[Reason]:
-    data = filesystem.read(project.store.home / (wanted.request or ""))
+def _request_difference(project: Project, leaf: Leaf, public: bytes) -> list[Reason]:
+    data = filesystem.read(project.store.home / (leaf.request or ""))
     try:
         requested = public_der(read_unverified_key(data or b"", ""))
     except PkiError:
-        return [Why.REQUEST_UNUSABLE(file=wanted.request or "")]
-    return [] if requested == public else [Why.REQUEST_KEY(file=wanted.request or "")]
+        return [Why.REQUEST_UNUSABLE(file=leaf.request or "")]
+    return [] if requested == public else [Why.REQUEST_KEY(file=leaf.request or "")]
 
 
-def _name_difference(found: x509.ExtensionType | None, wanted: Leaf) -> str:
-    has = {str(name.value) for name in found} if isinstance(found, x509.SubjectAlternativeName) else set[str]()
-    lacks = [name for name in wanted.names if name not in has]
-    surplus = sorted(has - set(wanted.names))
-    parts = [f"lacks {', '.join(lacks)}"] if lacks else []
+def _name_difference(extension: x509.ExtensionType | None, leaf: Leaf) -> str:
+    present = (
+        {str(name.value) for name in extension} if isinstance(extension, x509.SubjectAlternativeName) else set[str]()
+    )
+    missing = [name for name in leaf.names if name not in present]
+    surplus = sorted(present - set(leaf.names))
+    parts = [f"lacks {', '.join(missing)}"] if missing else []
     parts += [f"still names {', '.join(surplus)}"] if surplus else []
     return " and ".join(parts) or "names are in another order"
 
@@ -266,11 +296,11 @@ def _mode(file: str, mode: int | None) -> Reason:
     return Why.FILE_MODE(file=file, mode=f"{mode or 0:04o}", expected=f"{filesystem.SECRET:04o}")
 
 
-def _split_faults(project: Project, wanted: Leaf) -> list[Reason]:
+def _file_faults(project: Project, leaf: Leaf) -> list[Reason]:
     reasons = []
-    parts = canonical.split_bundle(filesystem.read(project.store.bundle(wanted)) or b"")
+    parts = canonical.split_bundle(filesystem.read(project.store.bundle(leaf)) or b"")
     for name, content in parts.items():
-        path = project.store.leaf_file(wanted, name)
+        path = project.store.leaf_file(leaf, name)
         if filesystem.read(path) != content:
             reasons.append(Why.NOT_FROM_PEM(file=name))
         elif name == "key.pem" and filesystem.mode_of(path) != filesystem.SECRET:
@@ -281,89 +311,92 @@ def _split_faults(project: Project, wanted: Leaf) -> list[Reason]:
 NEW_KEY = "make a new key and request on the device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …"
 
 
-def issue_if_due(project: Project, wanted: Leaf) -> Outcome:
-    """Issue a leaf if it must be, and cut its files from its PEM bundle. Raises PkiError for one that is withheld."""
-    if withheld := replacement_stopped(project, _id(wanted)):
-        if damage := stopped_damage(project, wanted):
-            raise PkiError(joined(dict.fromkeys([*damage, *withheld])), here("invoke", "renew", wanted.name))
+def issue_if_due(project: Project, leaf: Leaf) -> Outcome:
+    """Issue a leaf if that is necessary, and split its PEM bundle into its other files.
+
+    Raises PkiError when its replacement is stopped and its PEM bundle is damaged.
+    """
+    if stopped := stopped_reasons(project, _id(leaf)):
+        if damaged := stopped_damage(project, leaf):
+            raise PkiError(joined(dict.fromkeys([*damaged, *stopped])), here("invoke", "renew", leaf.name))
         reasons = []
     else:
-        reasons = issue_reasons(project, wanted)
+        reasons = issue_reasons(project, leaf)
     if reasons:
-        issue(project, wanted, reasons)
+        issue(project, leaf, reasons)
         return Outcome(_verb(reasons), tuple(reasons))
-    bundle = filesystem.read(project.store.bundle(wanted)) or b""
-    filesystem.write_all(filesystem.differing(_split(project, wanted, bundle)))
+    bundle = filesystem.read(project.store.bundle(leaf)) or b""
+    filesystem.write_all(filesystem.differing(_files_from(project, leaf, bundle)))
     return Outcome(Verb.UPDATED)
 
 
-def _id(wanted: Leaf) -> ArtifactId:
-    return ArtifactId("cert", wanted.name)
+def _id(leaf: Leaf) -> ArtifactId:
+    return ArtifactId("cert", leaf.name)
 
 
 def _verb(reasons: Iterable[Reason]) -> Verb:
-    """Return what the issuance of a certificate is called: a renewal has other dates and nothing else."""
-    codes = {one.code for one in reasons}
+    """Return how an issuance is reported: a renewal has new dates and nothing else that is new."""
+    codes = {reason.code for reason in reasons}
     if Why.NO_CERTIFICATE in codes:
         return Verb.ISSUED
     return Verb.RENEWED if codes <= {Why.DUE, Why.EXPIRED} else Verb.REISSUED
 
 
-def issue(project: Project, wanted: Leaf, reasons: Iterable[Reason]) -> None:
-    """Issue a leaf now: key and certificate change together, in one rename.
+def issue(project: Project, leaf: Leaf, reasons: Iterable[Reason]) -> None:
+    """Issue a leaf now. Its key and certificate replace the old pair in one rename.
 
-    Raises PkiError, with the old pair as it was, when the authority, its passphrase or the request is not there.
+    Raises PkiError, with the old pair in place, when the authority, its passphrase or the request is missing.
     """
-    issuer = project.issuer(wanted.authority)
-    generation = project.issuing(wanted.authority)
+    issuer = project.issuer(leaf.authority)
+    generation = project.issuing(leaf.authority)
     assert generation is not None
     if generation.certificate.not_valid_after_utc <= project.now:
         raise PkiError(
             f"{generation.name} ended on {generation.certificate.not_valid_after_utc:%Y-%m-%d}",
-            here("invoke", "ceremony.request", "--new", wanted.authority, before="needs a ceremony: "),
+            here("invoke", "ceremony.request", "--new", leaf.authority, before="needs a ceremony: "),
         )
-    insist_on_begun(project, generation)
-    key = None if wanted.request else _leaf_key(project, wanted)
-    public = key.public_key() if key else _requested_key(project, wanted)
+    check_begun(project, generation)
+    key = None if leaf.request else _leaf_key(project, leaf)
+    public = key.public_key() if key else _requested_key(project, leaf)
     cert = certificate_signing.sign_certificate(
-        certificate_signing.subject_name(project.inventory.organisation, wanted.common_name),
+        certificate_signing.subject_name(project.inventory.organisation, leaf.common_name),
         public,
-        certificate_signing.validity_dates(project.now, wanted.lifetime, generation.certificate),
-        profiles.leaf_extensions(wanted, public)
+        certificate_signing.validity_dates(project.now, leaf.lifetime, generation.certificate),
+        profiles.leaf_extensions(leaf, public)
         + profiles.publication_extensions(project.inventory.publish.url, generation.name),
         issuer,
     )
     bundle = (keys.private_pem(key) if key else b"") + pem_encoding.pem_of([cert]) + generation.chain
     mode = filesystem.SECRET if key else filesystem.PUBLIC
     with filesystem.Beside(
-        {project.store.bundle(wanted): (bundle, mode), **_split(project, wanted, bundle)}
+        {project.store.bundle(leaf): (bundle, mode), **_files_from(project, leaf, bundle)}
     ) as waiting:
         waiting.flush_meanwhile()
         project.ledger.record_certificate(
             cert,
             issuer=generation.name,
-            artifact=_id(wanted),
-            profile=wanted.profile,
+            artifact=_id(leaf),
+            profile=leaf.profile,
             reason=joined(reasons),
             at=project.now,
         )
-        if wanted.is_revoked:
-            _revoke_all(project, _id(wanted))
+        if leaf.is_revoked:
+            _revoke_all(project, _id(leaf))
         waiting.place()
     project.verified.add(hashlib.sha256(bundle).digest())
 
 
 def _revoke_all(project: Project, artifact: ArtifactId) -> None:
-    """Revoke what bears the name of a leaf that is revoked on purpose, before anybody can see it."""
+    """Revoke every certificate of a leaf that must be revoked (the canary), before its files are in place."""
     for issued in project.ledger.certificates(artifact=artifact, since=project.now):
         if not issued.revoked:
             project.ledger.record_revocation(issued, reason="superseded", at=project.now)
-    project.look_again_at_revocations()
+    project.forget_revocations()
 
 
-def _split(project: Project, wanted: Leaf, bundle: bytes) -> dict[Path, tuple[bytes, int]]:
+def _files_from(project: Project, leaf: Leaf, bundle: bytes) -> dict[Path, tuple[bytes, int]]:
     return {
-        Path(project.store.leaf_file(wanted, name)): (
+        Path(project.store.leaf_file(leaf, name)): (
             content,
             filesystem.SECRET if name == "key.pem" else filesystem.PUBLIC,
         )
@@ -371,27 +404,27 @@ def _split(project: Project, wanted: Leaf, bundle: bytes) -> dict[Path, tuple[by
     }
 
 
-def _leaf_key(project: Project, wanted: Leaf) -> keys.PrivateKey:
-    """A new key, or with `rekey: keep` the one in place if it is sound, of the right kind and not revoked."""
-    if not wanted.rekey:
-        held = examine(project, wanted)
-        revoked = isinstance(held, list) and any(one.code is Why.REVOKED for one in held)
-        key_pem = (filesystem.read(project.store.bundle(wanted)) or b"").partition(canonical.BEGIN)[0]
+def _leaf_key(project: Project, leaf: Leaf) -> keys.PrivateKey:
+    """Return a new key; with `rekey: keep` the present one, if it is intact, of the declared kind and not revoked."""
+    if not leaf.rekey:
+        result = examine(project, leaf)
+        revoked = isinstance(result, list) and any(reason.code is Why.REVOKED for reason in result)
+        key_pem = (filesystem.read(project.store.bundle(leaf)) or b"").partition(canonical.BEGIN)[0]
         if key_pem and not revoked:
             try:
-                key = keys.open_key(key_pem, None, wanted.name, "")
+                key = keys.open_key(key_pem, None, leaf.name, "")
             except PkiError:
-                return keys.new_key(wanted.key)
-            if keys.key_kind(key) == wanted.key:
+                return keys.new_key(leaf.key)
+            if keys.key_kind(key) == leaf.key:
                 return key
-    return keys.new_key(wanted.key)
+    return keys.new_key(leaf.key)
 
 
-def _requested_key(project: Project, wanted: Leaf) -> CertificatePublicKeyTypes:
-    data = filesystem.read(project.store.home / (wanted.request or ""))
+def _requested_key(project: Project, leaf: Leaf) -> CertificatePublicKeyTypes:
+    data = filesystem.read(project.store.home / (leaf.request or ""))
     if data is None:
-        raise PkiError(f"{wanted.declared}.request: {wanted.request} is not there", "put the device's request there")
-    key = read_device_key(data, wanted.request or "")
+        raise PkiError(f"{leaf.declared}.request: {leaf.request} is not there", "put the device's request there")
+    key = read_device_key(data, leaf.request or "")
     if fault := find_weakness(key):
-        raise PkiError(f"{wanted.request}: its key is weak: {fault}", NEW_KEY)
+        raise PkiError(f"{leaf.request}: its key is weak: {fault}", NEW_KEY)
     return key

@@ -1,4 +1,4 @@
-"""CRLs on a publishing host whose proxy serves no file beyond some size: they grow with each revocation."""
+"""Sizes of published CRLs, compared with the file size that the proxy of the publishing host can serve."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ KILOBYTE = 1024
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The CRL of a generation, in bytes; its `server` (`haproxy at forge`) serves files of at most `largest`."""
+    """The CRL of a generation with its `size` in bytes.
+
+    `server` (`haproxy at forge`) serves at most `largest` bytes.
+    """
 
     generation: str
     size: int
@@ -24,11 +27,12 @@ class Published:
 
     @property
     def fits(self) -> bool:
+        """Return whether the proxy can serve the CRL."""
         return self.size <= self.largest
 
     @property
     def complaint(self) -> str:
-        """What is to be said of it; nothing while it is far from that size."""
+        """Return a phrase about a CRL that has three quarters of the maximum size or more; else ""."""
         if self.size * 4 < self.largest * 3:
             return ""
         beyond = "beyond that " if self.fits else ""
@@ -38,11 +42,11 @@ class Published:
 
 
 def sizes(project: Project) -> list[Published]:
-    """Every CRL that is there to be published; none where the publishing host's proxy serves files of any size."""
-    said = project.inventory
-    if not (largest := largest_published(said)):
+    """Return every CRL that exists; nothing where the proxy of the publishing host has no limit."""
+    config = project.inventory
+    if not (largest := largest_published(config)):
         return []
-    server = f"{said.hosts[said.publish.host].proxy} at {said.publish.host}"
+    server = f"{config.hosts[config.publish.host].proxy} at {config.publish.host}"
     names = [name for authority in AUTHORITIES for name in project.live(authority)]
     return [
         Published(name, size, largest, server)

@@ -1,7 +1,7 @@
-"""A new passphrase for the key of an intermediate.
+"""Change the passphrase of an intermediate's key.
 
-At every instant the key opens with what the secrets file holds: the new passphrase stands there under a second name
-before the key is written, and takes the first one's place after the key was read back.
+The secrets file can decrypt the key at any moment: the new passphrase is stored there under a second name before the
+key is written, and replaces the first one after the key was read back.
 """
 
 from __future__ import annotations
@@ -19,48 +19,54 @@ from pki.x509 import keys
 
 
 def change_passphrase(project: Project, name: str, *, new: str | None = None, old: str | None = None) -> str:
-    """Encrypt the key of a generation under another passphrase; returns the source that has it.
+    """Encrypt the key of a generation with another passphrase; returns the name of the source that holds it.
 
-    `new` is generated when it is not given; `old` is needed only where pki.yaml names a source besides the secrets
-    file, which holds the new one already. Raises PkiError, with everything as it was, when the key cannot be opened.
+    `new` is generated when it is not given. `old` is needed only where pki.yaml names a source other than the secrets
+    file, which then holds the new passphrase already. Raises PkiError, with key and secrets file unchanged, when the
+    key cannot be decrypted.
     """
-    found = _intermediate(project, name)
+    generation = _intermediate(project, name)
     path = project.store.authority_file(name, "key.pem")
     shown = project.store.shown(path)
     data = filesystem.read(path)
     if data is None:
         raise PkiError(f"{shown}: the key of {name} is missing", RESTORE)
-    wanted = _wanted(project, name, new)
-    elsewhere = project.passphrases.is_elsewhere(name)
-    present, key = _opened(project, name, data, [old] if old else [], [wanted] if elsewhere else [])
-    if wanted == present:  # of a run that was killed, or nothing at all
-        project.passphrases.keep({name: None, name + NEW: None} if elsewhere else {})
+    new_passphrase = _new_passphrase(project, name, new)
+    has_source = project.passphrases.is_elsewhere(name)
+    present, key = _opened(project, name, data, [old] if old else [], [new_passphrase] if has_source else [])
+    if new_passphrase == present:  # a killed run had written it already, or nothing changes
+        project.passphrases.save({name: None, name + NEW: None} if has_source else {})
         return project.passphrases.source_of(name)
-    wrapped = keys.encrypted_pem(key, wanted)
-    _check(found, wrapped, wanted, shown)
-    if not elsewhere:
-        project.passphrases.keep({name: present, name + NEW: wanted})
-    filesystem.write(path, wrapped, filesystem.SECRET)
-    _check(found, filesystem.read(path) or b"", wanted, shown)
-    project.passphrases.keep({name: None if elsewhere else wanted, name + NEW: None})
+    encrypted = keys.encrypted_pem(key, new_passphrase)
+    _check(generation, encrypted, new_passphrase, shown)
+    if not has_source:
+        project.passphrases.save({name: present, name + NEW: new_passphrase})
+    filesystem.write(path, encrypted, filesystem.SECRET)
+    _check(generation, filesystem.read(path) or b"", new_passphrase, shown)
+    project.passphrases.save({name: None if has_source else new_passphrase, name + NEW: None})
     return project.passphrases.source_of(name)
 
 
 def _intermediate(project: Project, name: str) -> Generation:
-    known = [one for authority in ("server", "client") for one in project.store.generations(authority)]
-    found = project.generation(name) if name in known else None
+    """Return an intermediate by name. Raises PkiError for a root and for a name that does not exist."""
+    existing = [
+        generation_name
+        for authority in ("server", "client")
+        for generation_name in project.store.generations(authority)
+    ]
+    generation = project.generation(name) if name in existing else None
     if name.startswith("root"):
-        raise PkiError(f"{name}: the key of a root lies on its medium, not in ca/", f"there are: {', '.join(known)}")
-    if found is None:
-        raise PkiError(f"{name}: no such generation", f"there are: {', '.join(known) or 'none'}")
-    return found
+        raise PkiError(f"{name}: the key of a root is on its vault, not in ca/", f"defined: {', '.join(existing)}")
+    if generation is None:
+        raise PkiError(f"{name}: no such generation", f"defined: {', '.join(existing) or 'none'}")
+    return generation
 
 
 def _opened(project: Project, name: str, data: bytes, old: list[str], new: list[str]) -> tuple[str, keys.PrivateKey]:
-    """The passphrase that opens the key now, and the key."""
+    """Return the passphrase that decrypts the key at present, and the key."""
     shown = project.store.shown(project.store.authority_file(name, "key.pem"))
-    kept = project.passphrases.kept()
-    tried = [*(old or [kept[key] for key in (name, name + NEW) if key in kept]), *new]
+    stored = project.passphrases.stored()
+    tried = [*(old or [stored[key] for key in (name, name + NEW) if key in stored]), *new]
     source = "--old-passphrase-file" if old else project.inventory.secrets.file
     for passphrase in tried:
         with suppress(PkiError):
@@ -71,17 +77,21 @@ def _opened(project: Project, name: str, data: bytes, old: list[str], new: list[
     )
 
 
-def _wanted(project: Project, name: str, new: str | None) -> str:
-    named = project.passphrases.named(name)
-    if named and new:
+def _new_passphrase(project: Project, name: str, new: str | None) -> str:
+    """Return the passphrase to use from now on.
+
+    From its source in pki.yaml, else `new`, else a generated one (160 bits).
+    """
+    configured = project.passphrases.named(name)
+    if configured and new:
         raise PkiError(
-            f"{name}: pki.yaml says that its passphrase comes from {named.source}", "leave --passphrase-file out"
+            f"{name}: pki.yaml names {configured.source} as the source of its passphrase", "leave --passphrase-file out"
         )
-    return named.value if named else new or secrets.token_hex(20)
+    return configured.value if configured else new or secrets.token_hex(20)
 
 
-def _check(found: Generation, data: bytes, passphrase: str, shown: str) -> None:
-    """The key as it will lie there opens, and is the one that the certificate names."""
+def _check(generation: Generation, data: bytes, passphrase: str, shown: str) -> None:
+    """Raise PkiError unless `data` is decrypted by the passphrase and is the key of the certificate."""
     key = keys.open_key(data, passphrase, shown, "this command")
-    if keys.public_der(key.public_key()) != keys.public_der(found.certificate.public_key()):
-        raise PkiError(f"{shown}: is not the key of {found.name}'s certificate", RESTORE)
+    if keys.public_der(key.public_key()) != keys.public_der(generation.certificate.public_key()):
+        raise PkiError(f"{shown}: is not the key of {generation.name}'s certificate", RESTORE)

@@ -14,9 +14,9 @@ from pki.x509.keys import public_der
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A leaf's PEM bundle, taken apart: extensions by their type, each with its criticality.
+    """A leaf's PEM bundle, parsed: extensions are keyed by their type, each with its criticality.
 
-    `verified` says that this very text was signed, verified and written by this run; its key is then not opened again.
+    `verified` means that this run signed, verified and wrote exactly these bytes; `key` is then not loaded again.
     """
 
     verified: bool
@@ -28,15 +28,19 @@ class Bundle:
 
 
 def parse_bundle(data: bytes, verified: set[bytes]) -> Bundle | None:
-    seen = hashlib.sha256(data).digest() in verified
+    """Parse a PEM bundle (key if present, certificate, chain); None if it is damaged.
+
+    `verified` holds the SHA-256 digests of the bundles that this run wrote.
+    """
+    is_verified = hashlib.sha256(data).digest() in verified
     key_pem, mark, rest = data.partition(canonical.BEGIN)
     leaf_pem, _, chain = rest.partition(canonical.BEGIN)
     cert = canonical.read_certificate(mark + leaf_pem)
-    key = canonical.read_key(key_pem) if key_pem and not seen else None
-    if cert is None or (key_pem and key is None and not seen):
+    key = canonical.read_key(key_pem) if key_pem and not is_verified else None
+    if cert is None or (key_pem and key is None and not is_verified):
         return None
     return Bundle(
-        verified=seen,
+        verified=is_verified,
         certificate=cert,
         extensions={type(extension.value): (extension.value, extension.critical) for extension in cert.extensions},
         public=cert.public_key(),
@@ -46,4 +50,5 @@ def parse_bundle(data: bytes, verified: set[bytes]) -> Bundle | None:
 
 
 def is_pair(bundle: Bundle) -> bool:
+    """Return whether the private key of a bundle belongs to its certificate."""
     return bundle.key is not None and public_der(bundle.public) == public_der(bundle.key.public_key())  # type: ignore[arg-type]

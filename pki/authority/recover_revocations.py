@@ -24,32 +24,34 @@ from pki.x509.pem_encoding import pem_of
 from pki.x509.revocation import CrlEntry
 
 
-def signer(project: Project, crl: x509.CertificateRevocationList) -> Generation | None:
-    """The generation of this project, or the CA that it adopted, that signed a CRL."""
+def signer_of(project: Project, crl: x509.CertificateRevocationList) -> Generation | None:
+    """Return the generation of this project, or the adopted CA, that signed a CRL; None for any other CRL."""
     ours = [name for authority in AUTHORITIES for name in project.store.generations(authority)]
-    for found in filter(None, map(project.generation, [*ours, *project.inventory.authorities.adopted])):
-        if found.certificate.subject == crl.issuer and canonical.is_signed_by(crl, ca_public_key(found.certificate)):
-            return found
+    for generation in filter(None, map(project.generation, [*ours, *project.inventory.authorities.adopted])):
+        if generation.certificate.subject == crl.issuer and canonical.is_signed_by(
+            crl, ca_public_key(generation.certificate)
+        ):
+            return generation
     return None
 
 
-def take_in(project: Project, crl: x509.CertificateRevocationList, source: str) -> Recovered | None:
-    """Record what a CRL revokes and the ledger does not know, and its number; None when it is none of our own.
+def recover_from_crl(project: Project, crl: x509.CertificateRevocationList, source: str) -> Recovered | None:
+    """Record the revocations that a CRL lists and the ledger lacks, and its number; None for a CRL of another CA.
 
-    A certificate of which only the serial number is known counts as valid for as long as its authority.
+    A certificate of which only the serial number is known is recorded as valid until its CA expires.
     """
-    found = signer(project, crl)
-    if found is None or crl.next_update_utc is None:
+    issuer = signer_of(project, crl)
+    if issuer is None or crl.next_update_utc is None:
         return None
-    until = found.certificate.not_valid_after_utc
-    told = project.ledger.record_recovered(crl, issuer=found.name, until=until, source=source, at=project.now)
-    if found.authority == "root":
-        _file_presigned_crl(project, found.name, told.number, crl)
-    return told
+    until = issuer.certificate.not_valid_after_utc
+    recovered = project.ledger.record_recovered(crl, issuer=issuer.name, until=until, source=source, at=project.now)
+    if issuer.authority == "root":
+        _file_presigned_crl(project, issuer.name, recovered.number, crl)
+    return recovered
 
 
 def _file_presigned_crl(project: Project, root: str, number: int, crl: x509.CertificateRevocationList) -> None:
-    """A root's CRL that is newer than the pre-signed CRL in force takes its place: no doit can make one."""
+    """Store a root's CRL as a pre-signed CRL if it is newer than the present one: no run of doit can issue it."""
     presigned_crls = project.presigned_crls(root)
     begun = [
         presigned_crl.number for presigned_crl in presigned_crls if presigned_crl.crl.last_update_utc <= project.now
@@ -62,19 +64,25 @@ def _file_presigned_crl(project: Project, root: str, number: int, crl: x509.Cert
 
 
 @dataclass(frozen=True, slots=True)
-class KnownCa:
-    """A CA of the backup; `adopted` is the path of the certificate of one that was made elsewhere, else empty."""
+class BackupCa:
+    """A CA of the backup.
+
+    `adopted` is the path of the certificate of an adopted CA, relative to the project; else empty.
+    """
 
     certificate: x509.Certificate
     adopted: str = ""
 
-    def is_in(self, ledger: Ledger, project: Path) -> bool:
-        """Whether an older ledger, of what is below `project`, knew this very CA: another one may have the same name."""
+    def is_in(self, ledger: Ledger, home: Path) -> bool:
+        """Return whether an older ledger, of the project in `home`, belongs to this CA.
+
+        Another CA may have the same name.
+        """
         if self.adopted:
-            path = project / self.adopted
+            path = home / self.adopted
             return not path.is_file() or _same(filesystem.read(path) or b"", self.certificate)
-        found = ledger.certificates(serial=self.certificate.serial_number)
-        return any(_same(one.pem.encode(), self.certificate) for one in found)
+        issued = ledger.certificates(serial=self.certificate.serial_number)
+        return any(_same(certificate.pem.encode(), self.certificate) for certificate in issued)
 
 
 def _same(pem: bytes, certificate: x509.Certificate) -> bool:
@@ -83,19 +91,19 @@ def _same(pem: bytes, certificate: x509.Certificate) -> bool:
     return False
 
 
-def complete(
-    folder: Path, known: Mapping[str, KnownCa], older: Sequence[Path], detail: str, now: datetime
+def recover_from_ledgers(
+    folder: Path, cas: Mapping[str, BackupCa], older: Sequence[Path], detail: str, now: datetime
 ) -> tuple[list[int], list[PkiError]]:
-    """Record in the ledger in `folder` what `older` ledgers knew of revocations, and that the project was restored.
+    """Record in the ledger in `folder` the revocations of `older` ledgers, and that the project was restored.
 
-    Returns the serial numbers that were recorded, and what is wrong with ledgers that cannot be read.
+    Returns the serial numbers that were recorded, and an error for each ledger that cannot be read.
     """
     ledger, serials, unread = _open(folder), list[int](), list[PkiError]()
     try:
         for path in older:
             source = f"{path.parent.parent.name}/ca" if path.parent.parent.name.startswith("ca.") else "ca"
             try:
-                revoked = _revoked(path, known, now)
+                revoked = _revoked(path, cas, now)
             except (PkiError, OSError, ValueError, TypeError) as error:
                 why = error.message if isinstance(error, PkiError) else str(error)
                 unread.append(
@@ -103,7 +111,7 @@ def complete(
                 )
                 continue
             for issuer, entries in revoked.items():
-                until = known[issuer].certificate.not_valid_after_utc
+                until = cas[issuer].certificate.not_valid_after_utc
                 serials += ledger.record_entries(
                     entries, issuer=issuer, until=until, source=f"{source}/ledger.db", at=now
                 )
@@ -113,23 +121,21 @@ def complete(
     return serials, unread
 
 
-def _revoked(path: Path, known: Mapping[str, KnownCa], now: datetime) -> dict[str, list[CrlEntry]]:
-    """What an older ledger knew of revocations, by the name of the CA."""
-    with copied(path) as folder:
+def _revoked(path: Path, cas: Mapping[str, BackupCa], now: datetime) -> dict[str, list[CrlEntry]]:
+    """Return the revocations of an older ledger, by the name of the CA."""
+    with copied_ledger(path) as folder:
         ledger = _open(folder, is_copy=True)
         try:
             if ledger.newest() is None:
-                raise PkiError("it is empty")
-            return {
-                name: ledger.revoked(name, now) for name, ca in known.items() if ca.is_in(ledger, path.parent.parent)
-            }
+                raise PkiError("the ledger is empty")
+            return {name: ledger.revoked(name, now) for name, ca in cas.items() if ca.is_in(ledger, path.parent.parent)}
         finally:
             ledger.close()
 
 
 @contextmanager
-def copied(path: Path) -> Iterator[Path]:
-    """A folder with a copy of a ledger and of its log: to open one changes it."""
+def copied_ledger(path: Path) -> Iterator[Path]:
+    """Yield a folder with a copy of a ledger and of its write-ahead log, because opening a ledger changes it."""
     if not path.is_file():
         raise PkiError(f"{path.name}: is not a file")
     with tempfile.TemporaryDirectory() as scratch:

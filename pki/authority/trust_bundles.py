@@ -1,4 +1,4 @@
-"""The bundles of CA certificates and CRLs, and other files that follow from others alone."""
+"""Bundles of CA certificates and CRLs, and other files that are a pure function of other files."""
 
 from __future__ import annotations
 
@@ -15,41 +15,47 @@ from pki.project.project import Project
 
 
 def stale_reasons(project: Project, expected: dict[str, bytes]) -> list[Reason]:
-    """Why files that are a pure function of others must be written; `expected` maps paths below the home to contents."""
-    found = {path: filesystem.read(project.store.home / path) for path in expected}
-    if all(content is None for content in found.values()):
+    """Return why files must be written. `expected` maps their paths, relative to the project, to their contents."""
+    present = {path: filesystem.read(project.store.home / path) for path in expected}
+    if all(content is None for content in present.values()):
         return [Why.NOT_CREATED()]
     return [
-        (Why.MISSING_FILE if found[path] is None else Why.NOT_FROM_SOURCES)(file=path)
+        (Why.MISSING_FILE if present[path] is None else Why.NOT_FROM_SOURCES)(file=path)
         for path, content in expected.items()
-        if found[path] != content
+        if present[path] != content
     ]
 
 
-def remembered(
-    project: Project, name: str, known: str, files: list[str], expected: Callable[[], dict[str, bytes]]
+def cached_stale_reasons(
+    project: Project, name: str, key: str, files: list[str], expected: Callable[[], dict[str, bytes]]
 ) -> list[Reason]:
-    """The same for what is costly to make: it is spared while `known` and `files`, what is made among them, are as they were."""
-    if project.cache.recall(name, known):
+    """Return the same for contents that are costly to compute: `expected` is not called while nothing changed.
+
+    `key` is the cache key of all sources that are not files; `files` are the sources that are files, and the targets.
+    """
+    if project.cache.recall(name, key):
         return []
     reasons = stale_reasons(project, expected())
     if not reasons:
-        project.cache.remember(name, known, files, True)
+        project.cache.remember(name, key, files, True)
     return reasons
 
 
 def trust_files(project: Project) -> dict[str, bytes]:
-    """Roots, intermediates and client trust, by path below the home."""
+    """Return the contents of roots, intermediates and client trust files, by path relative to the project.
+
+    Raises PkiError when an authority is missing.
+    """
     live = {name: project.live(name) for name in identifiers.AUTHORITIES}
     pems: dict[str, bytes] = {}
     files: dict[str, bytes] = {}
     folder = project.store.shown(project.store.build / "trust")
     for generation in [g for generations in live.values() for g in generations]:
-        found = project.generation(generation)
-        if found is None:
+        ca = project.generation(generation)
+        if ca is None:
             raise project.missing_authority(GenerationName.parse(generation).authority)
-        pems[generation] = found.pem
-        files[f"{folder}/{generation}.crt"] = found.certificate.public_bytes(serialization.Encoding.DER)
+        pems[generation] = ca.pem
+        files[f"{folder}/{generation}.crt"] = ca.certificate.public_bytes(serialization.Encoding.DER)
     roots = b"".join(pems[name] for name in reversed(live["root"]))
     clients = b"".join(pems[name] for name in reversed(live["client"]))
     return {
@@ -61,17 +67,21 @@ def trust_files(project: Project) -> dict[str, bytes]:
 
 
 def client_crl_bundle(project: Project) -> dict[str, bytes]:
-    """The CRL of every CA in every live client chain, in one file: what nginx, HAProxy and Apache need."""
+    """Return the CRLs of every CA in every live client chain as one file, as nginx, HAProxy and Apache need it.
+
+    Raises PkiError when one of these CRLs is missing.
+    """
     parts = []
     for generation in [*project.live("client"), *project.live("root")]:
         text = filesystem.read(project.store.crl(generation, "pem"))
         if text is None:
-            raise PkiError(f"the CRL of {generation} is not there", "./run doit")
+            raise PkiError(f"the CRL of {generation} is missing", "./run doit")
         parts.append(text)
     return {project.store.shown(project.store.client_crl_bundle()): b"".join(parts)}
 
 
 def write(project: Project, expected: dict[str, bytes]) -> Outcome:
+    """Write the files of `expected` (paths relative to the project) that differ."""
     verb = Verb.UPDATED if any((project.store.home / path).exists() for path in expected) else Verb.CREATED
     for path, content in expected.items():
         if filesystem.read(project.store.home / path) != content:

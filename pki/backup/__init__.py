@@ -1,1 +1,1 @@
-"""Backing a project up into one file, and restoring it."""
+"""Write a project into one backup file, and restore it."""

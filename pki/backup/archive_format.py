@@ -1,4 +1,4 @@
-"""What is in a backup: a tar of files, and a manifest that names the digest of each."""
+"""The format of a backup: a tar of files, and a manifest with the SHA-256 of each."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pki.common.errors import PkiError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-NEVER = {".git", "build", "offline"}  # whatever an archive says, these are not put in place
+NEVER = {".git", "build", "offline"}  # never restored, whatever an archive contains
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """One file of a project."""
+class BackupFile:
+    """One file of a project: its content and its mode."""
 
     data: bytes
     mode: int
@@ -31,68 +31,76 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A backup as it was read: every file stands in the manifest, with its digest."""
+    """A backup as it was read: each file is in the manifest with its digest. `about` is the rest of the manifest."""
 
     about: Mapping[str, Any]
-    files: Mapping[str, Kept]
+    files: Mapping[str, BackupFile]
 
 
-def pack(files: Mapping[str, Kept], about: Mapping[str, Any], at: datetime) -> bytes:
-    """A tar with a manifest in front."""
+def pack(files: Mapping[str, BackupFile], about: Mapping[str, Any], at: datetime) -> bytes:
+    """Return a tar of files, after a manifest."""
     digests = {
-        name: {"sha256": hashlib.sha256(kept.data).hexdigest(), "mode": f"{kept.mode:04o}"}
-        for name, kept in files.items()
+        name: {"sha256": hashlib.sha256(file.data).hexdigest(), "mode": f"{file.mode:04o}"}
+        for name, file in files.items()
     }
     manifest = json.dumps({"format": FORMAT, **about, "files": digests}, indent=1).encode() + b"\n"
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name, kept in {MANIFEST: Kept(manifest, filesystem.SECRET), **files}.items():
+        for name, file in {MANIFEST: BackupFile(manifest, filesystem.SECRET), **files}.items():
             member = tarfile.TarInfo(name)
-            member.size, member.mode, member.mtime = len(kept.data), kept.mode, int(at.timestamp())
-            tar.addfile(member, io.BytesIO(kept.data))
+            member.size, member.mode, member.mtime = len(file.data), file.mode, int(at.timestamp())
+            tar.addfile(member, io.BytesIO(file.data))
     return buffer.getvalue()
 
 
 def unpack(data: bytes, name: str) -> Archive:
-    """Read a backup; `name` is what messages call it.
+    """Read a backup; `name` is its name in messages.
 
-    Raises PkiError unless it holds plain files alone, all below one folder, each as its manifest says, and no others.
+    Raises PkiError unless it contains only plain files below one folder, each with the digest of its manifest, and no
+    others.
     """
-    found: dict[str, Kept] = {}
+    files: dict[str, BackupFile] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
             for member in tar:
                 _check_member(member, name)
                 stream = tar.extractfile(member)
                 assert stream is not None
-                if member.name in found:
-                    raise PkiError(f"{name}: holds {member.name!r} twice", "it was not made by this program")
-                found[member.name] = Kept(stream.read(), member.mode & 0o777)
-        manifest = json.loads(found.pop(MANIFEST).data)
-        wanted = {path: entry["sha256"] for path, entry in manifest["files"].items()}
-        known = manifest["format"] == FORMAT
+                if member.name in files:
+                    raise PkiError(f"{name}: contains {member.name!r} twice", "it was not made by this program")
+                files[member.name] = BackupFile(stream.read(), member.mode & 0o777)
+        manifest = json.loads(files.pop(MANIFEST).data)
+        digests = {path: entry["sha256"] for path, entry in manifest["files"].items()}
+        is_supported = manifest["format"] == FORMAT
     except (tarfile.TarError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        raise PkiError(f"{name}: is no backup of a project", "name a file that ./run invoke backup wrote") from None
-    if not known:
-        raise PkiError(f"{name}: is of another format than this program reads", "use the program that wrote it")
-    wrong = [path for path, kept in found.items() if wanted.pop(path, "") != hashlib.sha256(kept.data).hexdigest()]
-    if wrong or wanted:
-        raise PkiError(f"{name}: {[*wrong, *wanted][0]} is not as its manifest says", "take another copy of it")
-    return Archive(manifest, found)
+        raise PkiError(
+            f"{name}: is not a backup of a project", "name a file that was written by ./run invoke backup"
+        ) from None
+    if not is_supported:
+        raise PkiError(f"{name}: has a format that this program does not read", "use the program that wrote it")
+    altered = [path for path, file in files.items() if digests.pop(path, "") != hashlib.sha256(file.data).hexdigest()]
+    if altered or digests:
+        raise PkiError(f"{name}: {[*altered, *digests][0]} differs from its manifest", "use another copy of the backup")
+    return Archive(manifest, files)
 
 
 def _check_member(member: tarfile.TarInfo, name: str) -> None:
     path = PurePosixPath(member.name)
     parts = member.name.split("/")
-    plain = member.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not member.issparse()
-    below = not path.is_absolute() and not {"", ".", ".."} & set(parts) and not any(c in member.name for c in "\0\\")
-    hidden = parts[0].startswith(".") and parts != [".gitignore"]
-    if not plain or not below or hidden or parts[0] in NEVER or ".git" in parts:
-        raise PkiError(f"{name}: holds {member.name!r}, which no project holds", "it was not made by this program")
+    is_plain = member.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not member.issparse()
+    is_below = not path.is_absolute() and not {"", ".", ".."} & set(parts) and not any(c in member.name for c in "\0\\")
+    is_hidden = parts[0].startswith(".") and parts != [".gitignore"]
+    if not is_plain or not is_below or is_hidden or parts[0] in NEVER or ".git" in parts:
+        raise PkiError(
+            f"{name}: contains {member.name!r}, which no project contains", "it was not made by this program"
+        )
 
 
 def ledger_head(data: bytes, name: str) -> dict[str, Any]:
-    """Number of events and hash of the newest, of a ledger that is whole; `name` is what messages call it."""
+    """Return number of events and hash of the newest one; raises PkiError unless the ledger is intact.
+
+    `name` is its name in messages.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "ledger.db").write_bytes(data)
         from pki.ledger.ledger import SqlLedger  # noqa: PLC0415 - SQLAlchemy takes long to import
@@ -101,9 +109,9 @@ def ledger_head(data: bytes, name: str) -> dict[str, Any]:
         try:
             faults, newest = ledger.verify(), ledger.events(last=1)
         except PkiError as error:
-            raise PkiError(f"{name}: cannot be read: {error.message}", "put it back from a backup") from None
+            raise PkiError(f"{name}: cannot be read: {error.message}", "restore it from a backup") from None
         finally:
             ledger.close()
     if faults:
-        raise PkiError(f"{name}: is not whole: {faults[0]}", "./run invoke ledger.verify")
+        raise PkiError(f"{name}: is not intact: {faults[0]}", "./run invoke ledger.verify")
     return {"events": newest[-1].seq, "head": newest[-1].hash} if newest else {"events": 0, "head": ""}

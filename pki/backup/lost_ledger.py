@@ -1,4 +1,4 @@
-"""A ledger of which events are lost for good: what is known elsewhere is recovered, and the loss is recorded."""
+"""Accept a ledger whose events are lost for good: recover what is known elsewhere, and record the loss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ACCEPTABLE = {MISSING, EMPTY, OLDER, UNKNOWN_AUTHORITIES}
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What the ledger goes on without, and what it learnt: generations, and serial numbers of revocations."""
+    """What the ledger lost, and what was recorded again: generations, and serial numbers of revocations."""
 
     lost: list[Head]
     authorities: list[str]
@@ -28,62 +28,64 @@ class Accepted:
 
 
 def acceptable(project: Project) -> LedgerFault:
-    """Return what is lost. Raises PkiError where nothing is, or where accepting it would be wrong."""
+    """Return what is lost. Raises PkiError where nothing is lost, or the fault must not be accepted."""
     fault = project.ledger_fault
     if fault is None:
-        raise PkiError("the ledger lacks nothing that was seen", "nothing is left to do: ./run doit")
+        raise PkiError("the ledger lacks no event that was seen", "nothing to accept: ./run doit")
     if fault.kind not in ACCEPTABLE:
         raise LedgerError.of(fault)
     return fault
 
 
 def accept(project: Project, why: str) -> Accepted:
-    """Let the ledger go on without what it lost, which `why` is recorded with.
+    """Record the loss in the ledger, with the reason `why`, so that it can be used again.
 
-    First it is created where it is missing, and learns the authorities of `ca/` and what the CRLs in `build/` revoke.
-    Killed anywhere, it can be begun again.
+    Before that the ledger is created where it is missing, and the authorities in `ca/` and the revocations in
+    published CRLs are recorded. After a kill it can be repeated.
     """
     fault = acceptable(project)
     if is_new := fault.kind in {MISSING, EMPTY}:
         project.ledger.begin_again()
-        project.look_again_at_ledger()
-    lost = list(project.guard.seen) if is_new else project.guard.lost_heads()
-    unknown = list(_unknown(project))
-    project.ledger.record_known(unknown, reason=f"recorded again: {why}", at=project.now)
-    _, revocations = restore.carry_revocations(project)
+        project.forget_ledger_state()
+    lost = list(project.guard.seen_heads) if is_new else project.guard.lost_heads()
+    authorities = list(_unrecorded_authorities(project))
+    project.ledger.record_known(authorities, reason=f"recorded again: {why}", at=project.now)
+    _, revocations = restore.recover_from_published_crls(project)
     project.ledger.record_acceptance(lost, why, at=project.now)
-    project.look_again_at_ledger()
-    return Accepted(lost, list(dict.fromkeys(name for _, name, _ in unknown)), revocations)
+    project.forget_ledger_state()
+    return Accepted(lost, list(dict.fromkeys(name for _, name, _ in authorities)), revocations)
 
 
 def accept_if_covered(project: Project) -> bool:
-    """Let a ledger go on that lacks events, and holds as many revocations as were seen; returns whether it does.
+    """Accept a ledger that lacks events but records as many revocations as were seen; return whether it can be used.
 
-    Every CRL that is known anywhere was read for it.
+    The caller has read every known CRL before.
     """
-    project.look_again_at_ledger()
+    project.forget_ledger_state()
     if project.ledger_fault is None or project.ledger_fault.kind != OLDER or project.guard.has_unrecorded_crls:
         return False
     lost = project.guard.lost_heads()
-    held, seen = project.ledger.counts()[1], lost[-1].revocations if lost else None
-    if seen is None or held < seen:
+    recorded, expected = project.ledger.counts()[1], lost[-1].revocations if lost else None
+    if expected is None or recorded < expected:
         return False
-    project.ledger.record_acceptance(lost, f"recovered: {held} revocations are known, {seen} were seen", at=project.now)
-    project.look_again_at_ledger()
+    project.ledger.record_acceptance(
+        lost, f"recovered: {recorded} revocations are recorded, {expected} were seen", at=project.now
+    )
+    project.forget_ledger_state()
     return project.ledger_fault is None
 
 
-def _unknown(project: Project) -> Iterator[tuple[x509.Certificate, str, str]]:
-    """Every certificate of an authority in `ca/` that the ledger lacks, with the names of its generation and issuer."""
+def _unrecorded_authorities(project: Project) -> Iterator[tuple[x509.Certificate, str, str]]:
+    """Yield each authority certificate in `ca/` that the ledger lacks, with the names of its generation and issuer."""
     for name in (name for authority in AUTHORITIES for name in project.store.generations(authority)):
-        with suppress(PkiError):  # a damaged certificate: said where the authority is read
-            if (found := project.generation(name)) is None:
+        with suppress(PkiError):  # a damaged certificate is reported where the authority is read
+            if (generation := project.generation(name)) is None:
                 continue
-            root = project.root_of(found.certificate)
-            there = [(found.certificate, root.name if root else "")]
+            root = project.root_of(generation.certificate)
+            certificates = [(generation.certificate, root.name if root else "")]
             for path in project.store.cross_certificates(name):
                 cross = x509.load_pem_x509_certificate(filesystem.read(path) or b"")
-                there.append((cross, path.stem.removeprefix("cross-")))
-            for cert, issuer in there:
+                certificates.append((cross, path.stem.removeprefix("cross-")))
+            for cert, issuer in certificates:
                 if not project.ledger.certificates(serial=cert.serial_number):
                     yield cert, name, issuer

@@ -1,4 +1,4 @@
-"""Files of a backup put in place: all of them or none; what is in the way is moved aside, and never deleted."""
+"""Place the files of a backup: all or none. Files in the way are moved aside and never deleted."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.project.layout import RESTORING
 
-IGNORE_ALL = b"# private keys and passphrases of before a restore: never in git\n*\n"
+IGNORE_ALL = b"# private keys and passphrases from before a restore: never in git\n*\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What goes where below `target`: `moved` leaves its place for the folder `aside`, then `placed` gets its own.
+    """What is placed below `target`: each of `moved` goes to the folder `aside`, then each of `placed` gets its place.
 
     Both are paths below `target`, files or whole folders; `ca` is placed last.
     """
@@ -31,12 +31,14 @@ class Placement:
 
     @property
     def stage(self) -> Path:
-        """Where everything lies before the first of it gets its name. One that a killed restore left is written again."""
+        """Return the folder in which all files are written first. One that a killed restore left is overwritten."""
         return self.target / RESTORING
 
     def fill(self, files: Mapping[str, tuple[bytes, int]]) -> None:
         """Write files into the stage. Raises PkiError, with nothing left there, where they cannot be written."""
-        made = next((one for one in (*reversed(self.target.parents), self.target) if not one.exists()), None)
+        created = next(
+            (folder for folder in (*reversed(self.target.parents), self.target) if not folder.exists()), None
+        )
         try:
             shutil.rmtree(self.stage, ignore_errors=True)
             filesystem.make_folder(self.target)
@@ -45,19 +47,19 @@ class Placement:
                 filesystem.make_folder(self.stage / "ca", 0o700)
             filesystem.write_all({self.stage / path: content for path, content in files.items()})
         except BaseException:
-            self.clear(made)
+            self.clear(created)
             raise
 
-    def clear(self, made: Path | None = None) -> None:
-        """Remove the stage, and the folder that was made for it."""
-        for path in (self.stage, *([made] if made else [])):
+    def clear(self, created: Path | None = None) -> None:
+        """Remove the stage, and the folder that was created for it."""
+        for path in (self.stage, *([created] if created else [])):
             shutil.rmtree(path, ignore_errors=True)
 
     def carry_out(self) -> None:
-        """Move aside, then place. Raises PkiError with everything where it was.
+        """Move aside, then place. Raises PkiError with everything at its old place.
 
-        What is replaced changes places with its successor in one step, where the file system can do that: a run that
-        begins meanwhile finds one or the other.
+        A file and its successor are exchanged in one step where the file system supports that, so that a run which
+        starts meanwhile finds one or the other.
         """
         done: list[Callable[[], object]] = []
         try:
@@ -83,7 +85,7 @@ class Placement:
         shutil.rmtree(self.stage, ignore_errors=True)
 
     def _is_exchanged(self, path: str, done: list[Callable[[], object]]) -> bool:
-        """Let what is in the way and its successor change places; False, and nothing is changed, where that cannot be done."""
+        """Exchange a path and its successor; return False, with nothing changed, where that is not supported."""
         _rename(self.stage / path, self.aside / path, done)
         if not filesystem.exchange(self.target / path, self.aside / path):
             done.pop()()

@@ -1,4 +1,7 @@
-"""A project put back from a backup: looked at as a whole before anything of it is written, then all or nothing."""
+"""Restore a project from a backup.
+
+Everything is checked before anything is written, then all files are placed or none.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from typing import Any
 from cryptography import x509
 
 from pki.authority import recover_revocations
-from pki.authority.recover_revocations import KnownCa
-from pki.backup.archive_format import Archive, Kept, ledger_head, unpack
+from pki.authority.recover_revocations import BackupCa
+from pki.backup.archive_format import Archive, BackupFile, ledger_head, unpack
 from pki.backup.place_files import Placement
 from pki.common import age, filesystem, sealed_records, yaml_text
 from pki.common.errors import PkiError
@@ -33,13 +36,14 @@ LEDGER = "ca/ledger.db"
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was put in place and what stayed although it differs; what was moved `aside`, and the older ledgers there.
+    """The result of a restore: what was placed, what was `left` although it differs, what was moved to `aside`.
 
-    `recovered` are the serial numbers that these ledgers listed as revoked, `unread` says which of them tell nothing.
+    `recovered` are the serial numbers of revocations from older ledgers in the way; `unread` has an error for each
+    that cannot be read.
     """
 
     placed: list[str]
-    kept: list[str]
+    left: list[str]
     moved: list[str]
     aside: Path
     recovered: list[int]
@@ -47,72 +51,83 @@ class Restored:
 
 
 def check_target(target: Path) -> None:
-    """Raise PkiError when nothing can be restored into `target`, before anybody is asked for a passphrase."""
+    """Raise PkiError when nothing can be restored into `target`, before the passphrase is asked for."""
     if target.exists() and not target.is_dir():
         raise PkiError(f"{target}: is not a folder", "name another one: --to DIR")
 
 
 @dataclass
 class Restore:
-    """A backup that is about to be put into `target`: read and found sound by `read`, nothing written yet."""
+    """A backup that is about to be restored into `target`. `read` has checked it; nothing is written yet.
+
+    `config` is pki.yaml of the backup.
+    """
 
     archive: Archive
     target: Path
     name: str
     now: datetime
-    said: Inventory = field(repr=False)  # pki.yaml of the backup
+    config: Inventory = field(repr=False)  # pki.yaml of the backup
 
     @classmethod
     def read(cls, sealed: bytes, passphrase: str, name: str, target: Path, now: datetime) -> Restore:
-        """Open a backup and look at the whole of it. Raises PkiError where it is damaged, or another project's."""
+        """Decrypt a backup and check all of it. Raises PkiError where it is damaged or of another project.
+
+        `sealed` are the bytes of the file, `name` its name in messages.
+        """
         check_target(target)
         archive = unpack(age.unseal(sealed, passphrase, name), name)
         if ledger := archive.files.get(LEDGER):
             head = ledger_head(ledger.data, f"{name}: its ledger")
             if head != archive.about["ledger"]:
-                raise PkiError(f"{name}: its ledger is not the one that its manifest names", "take another copy of it")
-        said = loader.parse_valid(yaml_text.load(archive.files["pki.yaml"].data.decode(), f"{name}: pki.yaml"))
-        if said is None:
+                raise PkiError(
+                    f"{name}: its ledger is not the one that its manifest names", "use another copy of the backup"
+                )
+        config = loader.parse_valid(yaml_text.load(archive.files["pki.yaml"].data.decode(), f"{name}: pki.yaml"))
+        if config is None:
             raise PkiError(
-                f"{name}: its pki.yaml is of another version of this program", "use the program that wrote it"
+                f"{name}: its pki.yaml was written by another version of this program", "use the program that wrote it"
             )
-        found = cls(archive, target, Path(name).name, now, said)
-        if found._present and found._present.get("organisation") != said.organisation:
+        restore = cls(archive, target, Path(name).name, now, config)
+        if restore._present and restore._present.get("organisation") != config.organisation:
             raise PkiError(
-                f"{target}/pki.yaml: is another project's (the backup is of {archive.about['organisation']})",
-                "restore into a folder of its own: --to DIR",
+                f"{target}/pki.yaml: belongs to another project (the backup is of {archive.about['organisation']})",
+                "restore into another folder: --to DIR",
             )
-        return found
+        return restore
 
     @property
     def at(self) -> str:
-        """When the backup was made."""
+        """Return the time of the backup."""
         return str(self.archive.about["at"])
 
     @property
     def ledger(self) -> Mapping[str, Any] | None:
-        """Head of the ledger in the backup; None where there is none in it."""
-        found: Mapping[str, Any] | None = self.archive.about["ledger"]
-        return found
+        """Return the head of the ledger in the backup; None where it contains none."""
+        head: Mapping[str, Any] | None = self.archive.about["ledger"]
+        return head
 
-    # -- what is there already --
+    # -- existing files --
 
     @cached_property
     def _present(self) -> dict[str, Any]:
-        """The tree of the pki.yaml that is there; empty where there is none, or it cannot be read."""
+        """Return the tree of the present pki.yaml; empty where there is none, or it cannot be read."""
         with suppress(PkiError, UnicodeDecodeError):
             tree = yaml_text.load((_read(self.target / "pki.yaml") or b"").decode(), "pki.yaml")
             return tree if isinstance(tree, dict) else {}
         return {}
 
-    def what_is_whole(self) -> str:
-        """What a restore would replace although nothing of it is lost, as a phrase; empty where something is lost."""
+    def nothing_lost(self) -> str:
+        """Return a phrase where the restore would replace files although nothing is lost.
+
+        "" where something is lost.
+        """
         ledger = self.target / LEDGER
-        with suppress(PkiError):  # pki.yaml is wrong: that says nothing about ca/
+        with suppress(PkiError):  # pki.yaml is invalid; ca/ is checked below
             if Project.open(self.target, self.now).missing_roots:
                 return ""
         try:
-            if not self._holds_all_secrets():
+            if not self._has_all_secrets():
                 return ""
             if self.ledger is None:
                 return "nothing is missing from ca/"
@@ -123,12 +138,12 @@ class Restore:
             return ""
         return f"nothing is missing from ca/: its ledger has {head['events']} events, that of the backup {self.ledger['events']}"
 
-    def _holds_all_secrets(self) -> bool:
-        """Whether every CA certificate and key of the backup is there, and every passphrase."""
-        for path, kept in self.archive.files.items():
+    def _has_all_secrets(self) -> bool:
+        """Return whether every CA certificate, key and passphrase of the backup is in the project."""
+        for path, file in self.archive.files.items():
             present = _read(self.target / path)
             if _is_certificate_of_ours(path):
-                if present != kept.data:
+                if present != file.data:
                     return False
             elif path.startswith("ca/") and path.endswith("key.pem") and not pkcs8.is_whole(present or b""):
                 return False
@@ -136,36 +151,41 @@ class Restore:
 
     @property
     def _secrets(self) -> list[str]:
-        """Files with passphrases, and those of adopted CAs outside ca/: each is restored by itself."""
-        folders = [f"{rule.adopt}/" for rule in self.said.authorities.adopted.values()]
+        """Return the files with passphrases, and those of adopted CAs outside ca/: each is restored separately."""
+        folders = [f"{rule.adopt}/" for rule in self.config.authorities.adopted.values()]
         adopted = [path for path in self.archive.files if any(path.startswith(folder) for folder in folders)]
-        named = [name for name in self.archive.about.get("secrets", ()) if name in self.archive.files]
-        return sorted({path for path in [*named, *adopted] if not path.startswith("ca/")})
+        listed = [name for name in self.archive.about.get("secrets", ()) if name in self.archive.files]
+        return sorted({path for path in [*listed, *adopted] if not path.startswith("ca/")})
 
     def _is_in_the_way(self, path: str) -> bool:
-        """Whether something else is where a file goes. A secrets file may hold more than that of the backup."""
+        """Return whether another file is where one of the backup goes.
+
+        A secrets file may contain more than the backup.
+        """
         place = self.target / path
         if not os.path.lexists(place):
             return False
-        present, wanted = _read(place), self.archive.files[path].data
-        return present is None or not (present == wanted or _covers(present, wanted))
+        present, content = _read(place), self.archive.files[path].data
+        return present is None or not (present == content or _covers(present, content))
 
     def _moved(self) -> Iterator[str]:
+        """Yield the paths that are moved aside."""
         if os.path.lexists(self.target / "ca"):
             yield "ca"
         place = self.target / "pki.yaml"
-        said = loader.parse_valid(self._present) if self._present else None
-        if os.path.lexists(place) and (not self._present or (said and said.sandbox != self.said.sandbox)):
+        present_config = loader.parse_valid(self._present) if self._present else None
+        if os.path.lexists(place) and (
+            not self._present or (present_config and present_config.sandbox != self.config.sandbox)
+        ):
             yield "pki.yaml"
         yield from (path for path in self._secrets if self._is_in_the_way(path))
 
-    # -- putting it back --
+    # -- restoring --
 
     def carry_out(self) -> Restored:
-        """Put the project into `target`. What is in its way is moved aside, what else is there stays.
+        """Restore the project into `target`. Files in its way are moved aside; other files stay.
 
-        Raises PkiError, and then all is as it was, when something cannot be written. Killed anywhere, it can be begun
-        again.
+        Raises PkiError, with everything unchanged, when something cannot be written. After a kill it can be repeated.
         """
         moved = list(self._moved())
         parts = {path.partition("/")[0] for path in self.archive.files}
@@ -177,54 +197,56 @@ class Restore:
         while os.path.lexists(aside):
             aside = aside.with_name(f"{aside.name}-more")
         placement = Placement(self.target, aside, moved, placed)
-        with ExitStack() as held:
+        with ExitStack() as locks:
             if (self.target / "ca").is_dir():
-                held.enter_context(Store(self.target).lock())
+                locks.enter_context(Store(self.target).lock())
             placement.fill(self._files(placed))
             try:
                 recovered, unread = self._complete_ledger(placement.stage / "ca")
             except BaseException:
                 placement.clear()
                 raise
-            held.enter_context(Store(placement.stage).lock())  # who finds the new ca/ waits until all is in place
+            locks.enter_context(
+                Store(placement.stage).lock()
+            )  # a run that finds the new ca/ waits until everything is in place
             placement.carry_out()
-        kept = [path for path in self.archive.files if not _is_below(path, placed)]
-        differ = [path for path in kept if _read(self.target / path) != self.archive.files[path].data]
+        left = [path for path in self.archive.files if not _is_below(path, placed)]
+        differ = [path for path in left if _read(self.target / path) != self.archive.files[path].data]
         return Restored(placed, differ, moved, aside, recovered, unread)
 
     def _files(self, placed: list[str]) -> dict[str, tuple[bytes, int]]:
-        """What is put in place, with modes; the note of the last backup is of this one."""
-        files = {path: kept for path, kept in self.archive.files.items() if _is_below(path, placed)}
-        found = {path: (kept.data, _mode(self.archive, path, kept)) for path, kept in files.items()}
+        """Return the files to place, with modes; the record of the last backup then names this one."""
+        files = {path: file for path, file in self.archive.files.items() if _is_below(path, placed)}
+        contents = {path: (file.data, _mode(self.archive, path, file)) for path, file in files.items()}
         note = {"at": self.at, "file": self.name, "ledger": self.ledger}
-        return {**found, f"ca/{LAST_BACKUP}": (sealed_records.sealed(note), filesystem.SECRET)}
+        return {**contents, f"ca/{LAST_BACKUP}": (sealed_records.sealed(note), filesystem.SECRET)}
 
     def _complete_ledger(self, folder: Path) -> tuple[list[int], list[PkiError]]:
-        """Record in the ledger of the stage what older ones know of revocations, and that it was restored."""
+        """Record in the ledger of the stage the revocations of older ledgers, and the restore."""
         if self.ledger is None:
             return [], []
         older = [self.target / LEDGER, *sorted(self.target.glob(f"{BEFORE_RESTORE}*/{LEDGER}"))]
-        there = [path for path in older if os.path.lexists(path)]
+        existing = [path for path in older if os.path.lexists(path)]
         unread: list[PkiError] = []
-        recovered, ledgers = recover_revocations.complete(
-            folder, dict(self._cas(unread)), there, f"backup of {self.at}", self.now
+        recovered, ledgers = recover_revocations.recover_from_ledgers(
+            folder, dict(self._cas(unread)), existing, f"backup of {self.at}", self.now
         )
         return recovered, [*unread, *ledgers]
 
-    def _cas(self, unread: list[PkiError]) -> Iterator[tuple[str, KnownCa]]:
-        """Yield the CAs of the backup, by name, as far as their certificates are in it; `unread` gets those that are damaged."""
+    def _cas(self, unread: list[PkiError]) -> Iterator[tuple[str, BackupCa]]:
+        """Yield the CAs whose certificate is in the backup, by name; adds an error to `unread` for each damaged one."""
         paths = {path.split("/")[2]: path for path in self.archive.files if _is_certificate_of_ours(path)}
-        for name, rule in self.said.authorities.adopted.items():
-            found = [
+        for name, rule in self.config.authorities.adopted.items():
+            certificates = [
                 path for layout, _ in external_ca.LAYOUTS if (path := f"{rule.adopt}/{layout}") in self.archive.files
             ]
-            paths |= {name: found[0]} if found else {}
+            paths |= {name: certificates[0]} if certificates else {}
         for name, path in paths.items():
             certificate = canonical.read_foreign_certificate(self.archive.files[path].data)
             if certificate is None:
                 unread.append(PkiError(f"{path}: is damaged in this backup", "./run invoke ledger.recover --all"))
                 continue
-            yield name, KnownCa(certificate, path if name in self.said.authorities.adopted else "")
+            yield name, BackupCa(certificate, path if name in self.config.authorities.adopted else "")
 
 
 def _is_certificate_of_ours(path: str) -> bool:
@@ -240,50 +262,53 @@ def _read(path: Path) -> bytes | None:
 
 
 def _ledger_bytes(path: Path) -> bytes:
-    with recover_revocations.copied(path) as folder:
+    with recover_revocations.copied_ledger(path) as folder:
         return (folder / "ledger.db").read_bytes()
 
 
-def _covers(present: bytes, wanted: bytes) -> bool:
+def _covers(present: bytes, content: bytes) -> bool:
+    """Return whether the present secrets file contains every entry of that in the backup."""
     with suppress(PkiError, UnicodeDecodeError):
-        here, there = yaml_text.load(present.decode(), "") or {}, yaml_text.load(wanted.decode(), "") or {}
-        if isinstance(here, dict) and isinstance(there, dict):
-            return there.items() <= here.items()
+        present_tree, tree = yaml_text.load(present.decode(), "") or {}, yaml_text.load(content.decode(), "") or {}
+        if isinstance(present_tree, dict) and isinstance(tree, dict):
+            return tree.items() <= present_tree.items()
     return False
 
 
-def _mode(archive: Archive, path: str, kept: Kept) -> int:
-    """As it was, but never looser than its content bears."""
-    secret = path in archive.about.get("secrets", ()) or path == LEDGER or b"PRIVATE KEY-----" in kept.data
-    return filesystem.SECRET if secret else kept.mode & 0o755 | 0o600
+def _mode(archive: Archive, path: str, file: BackupFile) -> int:
+    """Return the mode of a restored file: as in the backup, and 0600 for secrets."""
+    secret = path in archive.about.get("secrets", ()) or path == LEDGER or b"PRIVATE KEY-----" in file.data
+    return filesystem.SECRET if secret else file.mode & 0o755 | 0o600
 
 
-# -- what a ledger that is older than build/ does not know -------------------------------------------------------------
+# -- what a ledger that is older than build/ lacks -------------------------------------------------------------
 
 
 def unknown_leaves(project: Project) -> list[str]:
-    """Names of certificates in build/ that the ledger does not know."""
-    known = {one.serial for one in project.ledger.certificates()} if project.has_ledger else set()
-    found = set()
+    """Return the names of certificates in build/ that the ledger lacks."""
+    recorded = {certificate.serial for certificate in project.ledger.certificates()} if project.has_ledger else set()
+    unknown = set()
     for path in sorted((project.store.build / "certs").glob("*/cert.pem")):
         with suppress(ValueError):
-            if x509.load_pem_x509_certificate(path.read_bytes()).serial_number not in known:
-                found.add(path.parent.name)
-    return sorted(found)
+            if x509.load_pem_x509_certificate(path.read_bytes()).serial_number not in recorded:
+                unknown.add(path.parent.name)
+    return sorted(unknown)
 
 
-def carry_revocations(project: Project) -> tuple[list[str], list[str]]:
-    """Record what the CRLs in build/ revoke and the ledger has not recorded: a revocation never goes back.
+def recover_from_published_crls(project: Project) -> tuple[list[str], list[str]]:
+    """Record the revocations that CRLs in build/ list and the ledger lacks: a revocation is never undone.
 
     Returns the generations whose CRL is newer than the ledger's newest, and the serial numbers that were recorded.
     """
-    newer, carried = [], []
-    ours = [one for name in AUTHORITIES for one in project.store.generations(name)]
-    for generation in [*ours, *project.inventory.authorities.adopted]:
+    newer, serials = [], []
+    generations = [generation_name for name in AUTHORITIES for generation_name in project.store.generations(name)]
+    for generation in [*generations, *project.inventory.authorities.adopted]:
         data = filesystem.read(project.store.crl(generation))
         with suppress(ValueError):
-            told = recover_revocations.take_in(project, x509.load_der_x509_crl(data), "build/") if data else None
-            if told and told.generation == generation:
-                newer += [generation] if told.is_newer else []
-                carried += [f"{serial:x}" for serial in told.serials]
-    return newer, carried
+            recovered = (
+                recover_revocations.recover_from_crl(project, x509.load_der_x509_crl(data), "build/") if data else None
+            )
+            if recovered and recovered.generation == generation:
+                newer += [generation] if recovered.is_newer else []
+                serials += [f"{serial:x}" for serial in recovered.serials]
+    return newer, serials

@@ -22,7 +22,7 @@ from pki.common.terminal import Screen, ask_secretly
 from pki.config.identifiers import ArtifactId
 from pki.project.missing_roots import refusal
 from pki.project.project import Project
-from pki.project.safe_directories import insist_on_owner
+from pki.project.safe_directories import check_owner
 
 NO_TERMINAL = PkiError(
     "there is no terminal to ask for the passphrase at", "name a file that holds it: --passphrase-file FILE"
@@ -50,7 +50,7 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     if risk := backing_up.shared_fate(project, target):
         screen.note("backup", risk, "./run invoke backup FILE, on another disk")
     try:
-        faults = project.seen_key_faults
+        faults = project.cached_key_faults
     except PkiError as error:  # an authority's own certificate, without which its key cannot be judged
         raise PkiError(f"{error.message}; it is so in this backup too", error.hint) from None
     for name, fault in faults.items():
@@ -68,7 +68,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
     The passphrase is read from --passphrase-file or asked for.
     """
     path, target = path_of(context, file), path_of(context, to) if to else home_of(context)
-    insist_on_owner(target)
+    check_owner(target)
     restoring.check_target(target)
     sealed = filesystem.read(path)
     if sealed is None:
@@ -78,7 +78,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
         raise NO_TERMINAL
     with _disk_errors():
         work = restoring.Restore.read(sealed, passphrase, file, target, now_of(context))
-        if not yes and (whole := work.what_is_whole()):
+        if not yes and (whole := work.nothing_lost()):
             print(f"{target}: {whole}")
             consent(f"replace it by the backup of {work.at}?", f"./run invoke restore {file}")
         found = work.carry_out()
@@ -90,7 +90,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
             "authority:root", f"{error.message}; the backup is too old", "./run invoke restore FILE, a newer one"
         )
     else:
-        project.clock.believe()  # the last event of a backup may be long ago
+        project.clock.confirm()  # the last event of a backup may be long ago
         _say_what_is_older(Screen(), project, work)
         if work.ledger is not None:
             _go_on_from(Screen(), project, f"restored from {path.name}, a backup of {work.at}")
@@ -102,8 +102,8 @@ def _say_restored(screen: Screen, work: Restore, found: Restored) -> None:
     screen.made("project", f"{work.target}: {', '.join(found.placed)}, as of {work.at}")
     if found.moved:
         screen.line(f"  was in the way, and is now in {found.aside}: {', '.join(found.moved)}")
-    if found.kept:
-        screen.line(f"  kept as they are here, and different in the backup: {', '.join(found.kept)}")
+    if found.left:
+        screen.line(f"  kept as they are here, and different in the backup: {', '.join(found.left)}")
     if found.recovered:
         serials = ", ".join(f"{serial:x}" for serial in found.recovered)
         screen.line(f"  revoked after the backup, and recovered from the ledger that was there: {serials}")
@@ -123,7 +123,7 @@ def _say_what_is_older(screen: Screen, project: Project, work: Restore) -> None:
         except LedgerError as error:
             screen.note("ledger", f"{error.message}; that the project was restored is not recorded", error.hint)
             return
-    newer, carried = restoring.carry_revocations(project)
+    newer, carried = restoring.recover_from_published_crls(project)
     if newer:
         screen.line(
             f"  build/ holds newer CRLs than the restored ledger ({', '.join(newer)}); the next ones get higher numbers still"

@@ -207,7 +207,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
     """
     project, screen = project_as_it_is(context), Screen()
     folder = path_of(context, response)
-    accept_response.insist_on_roots(project, folder)
+    accept_response.check_roots(project, folder)
     with project.store.lock():
         found = accept_response.brought(project, folder)
         for name, sha256 in found.roots.items():
@@ -223,7 +223,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
             lost_ledger.accept(project, f"ca/ was lost; accepted again with ceremony {found.request.number}")
         old = accept_response.file(project, found)
         if found.is_lost:
-            restore.carry_revocations(project)
+            restore.recover_from_published_crls(project)
         project.ledger.close()
     for name, issuer in (pair for held in found.series for pair in held.answer.certificates):
         screen.made(ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")

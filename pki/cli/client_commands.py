@@ -9,7 +9,7 @@ from typing import Any
 from invoke.context import Context
 
 from pki.authority import certificates
-from pki.authority.certificate_holders import of_client
+from pki.authority.certificate_holders import certificates_of_client
 from pki.cli.daily_commands import known, run_doit
 from pki.cli.decorator import command, held_project_of, home_of, project_as_it_is, project_of
 from pki.cli.json_output import ClientListOutput, ClientRow
@@ -32,7 +32,7 @@ def add(context: Context, name: str, email: str) -> None:
     """
     with held_project_of(context) as project:
         editing.write(editing.add_client(home_of(context) / "pki.yaml", name, email))
-        if client_artifact(name) in project.withheld:
+        if client_artifact(name) in project.replacement_stopped:
             project.ledger.record_decision(client_artifact(name), "released", "added again", project.now)
     Screen().made("pki.yaml", f"clients.{name}: {email}")
     run_doit(context)
@@ -91,9 +91,9 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
 
 def _valid(project: Project, name: str) -> list[Issued]:
     """Return the valid certificates of a client in pki.yaml: those of its line, and others with its CN."""
-    project.insist_on_ledger()
+    project.check_ledger()
     issued = project.unexpired()
-    alike = of_client(issued, name)
+    alike = certificates_of_client(issued, name)
     return [one for one in issued if (one.artifact == client_artifact(name) or one in alike) and not one.revoked]
 
 
@@ -138,7 +138,7 @@ def _rows(project: Project) -> Iterator[tuple[str, ...]]:
         until = f"{one.newest.not_after:%Y-%m-%d}" if one.newest else ""
         if leaf is None:
             state, coming = "waits", "for a root ceremony: ./run invoke plan"
-        elif certificates.replacement_stopped(project, leaf.artifact):
+        elif certificates.stopped_reasons(project, leaf.artifact):
             state, coming = "withheld", f"nothing before: ./run invoke renew {one.name}"
         elif one.newest is None:
             state, coming = "missing", "doit issues it"

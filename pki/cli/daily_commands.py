@@ -38,7 +38,7 @@ from pki.monitor.checks.check_context import LastRun, View
 from pki.monitor.report import status_table
 from pki.monitor.report.run import Run
 from pki.pipeline import plan as pipeline_plan
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
@@ -65,7 +65,7 @@ def plan(context: Context, json: bool = False) -> None:
         screen.due(artifact.name, joined(reasons))
     for note in forecast.notes(project, found):
         screen.note(note.subject, note.text, note.remedy)
-    for note in found.remarks():
+    for note in found.notices():
         screen.remark(note.subject, note.text, note.remedy)
     findings = []
     for one in _services(project, found):
@@ -109,7 +109,7 @@ def _plan_output(project: Project, found: Plan) -> PlanOutput:
         up_to_date=0 if is_missing else len(found.artifacts) - len(coming),
         failed=[Remark(subject=name, text=one.message, remedy=one.hint) for name, one in faults],
         actions_required=_remarks(forecast.notes(project, found)),
-        remarks=[] if is_missing else _remarks(found.remarks()),
+        remarks=[] if is_missing else _remarks(found.notices()),
         services=[
             Observed(subject=one.subject, level=one.level.word, text=one.message, remedy=str(one.remedy))
             for one in ([] if is_missing else _services(project, found))
@@ -117,7 +117,7 @@ def _plan_output(project: Project, found: Plan) -> PlanOutput:
     )
 
 
-def _remarks(notes: Iterable[Note]) -> list[Remark]:
+def _remarks(notes: Iterable[Notice]) -> list[Remark]:
     return [Remark(subject=note.subject, text=note.text, remedy=str(note.remedy)) for note in notes]
 
 
@@ -163,9 +163,9 @@ def renew(context: Context, name: str) -> None:
     with held_project_of(context) as project:
         leaves = pipeline_plan.plan(project).leaves
         leaf = leaves[Names(project.inventory, leaves).leaf(name, "renew")]
-        project.clock.insist()
+        project.clock.check()
         reason = Why.BY_HAND()
-        if leaf.artifact in project.withheld:
+        if leaf.artifact in project.replacement_stopped:
             project.ledger.record_decision(leaf.artifact, "released", str(reason), project.now)
         certificates.issue(project, leaf, [reason])
     Screen().made(leaf.artifact, str(reason))

@@ -103,7 +103,7 @@ def project_of(context: Context) -> Project:
     Raises PkiError where a root of it is missing, before anything is written.
     """
     project = project_as_it_is(context)
-    project.insist_on_roots()
+    project.check_roots()
     return project
 
 

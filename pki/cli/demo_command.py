@@ -13,7 +13,7 @@ from invoke.exceptions import Exit
 from pki.cli.decorator import command
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.demo import vlans as story
+from pki.demo import vlans as vlan_demo
 from pki.demo.namespace_machine import Machine
 
 
@@ -26,18 +26,18 @@ def vlans(context: Context, keep: bool = False) -> None:
     screen = Screen()
     if keep and not sys.stdin.isatty():
         raise PkiError("nobody is there to use a shell", "start it at a terminal, or without --keep")
-    with story.story(screen) as told:
-        seen = told.tell()
-        story.show(screen, seen)
+    with vlan_demo.demo(screen) as demo:
+        responses = demo.run()
+        vlan_demo.show(screen, responses)
         if keep:
-            _shell(screen, told.admin)
-    if broken := [one for one in seen if not one.kept]:
-        raise Exit(f"{len(broken)} of {len(seen)} are not as promised", code=1)
-    screen.line(f"all {len(seen)} are as promised; nothing is left behind")
+            _shell(screen, demo.admin)
+    if broken := [response for response in responses if not response.is_expected]:
+        raise Exit(f"{len(broken)} of {len(responses)} are not as expected", code=1)
+    screen.line(f"all {len(responses)} are as expected; nothing is left behind")
 
 
 def _shell(screen: Screen, machine: Machine) -> None:
-    screen.line(f"a shell on {machine.name}; try:  {' '.join(story.EXAMPLE)}")
+    screen.line(f"a shell on {machine.name}; try:  {' '.join(vlan_demo.EXAMPLE)}")
     screen.line("leave it with exit, and everything is gone")
     env = {"TERM": os.environ.get("TERM", "dumb"), "PS1": f"{machine.name}# "}
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the shell's

@@ -163,7 +163,7 @@ def diff(context: Context, host: str) -> None:
     project = project_as_it_is(context)
     delivery = _delivery(context, project, host)
     if delivery.desired_payload() is None:
-        project.insist_on_roots()
+        project.check_roots()
     payload = _payload_of(delivery)
     receipt = delivery.receipt
     delivered = delivery.history.payload(receipt.release) if receipt else None

@@ -65,7 +65,9 @@ def _declared(project: Project, plan: Plan, name: str, say: Callable[[str], None
         wanted = plan.leaves[names.leaf(name, "explain")]
         return wanted.artifact, explanation.leaf(project, plan, wanted)
     leaf = ArtifactId.parse(name).short
-    notes = (note for note in plan.notes if note.subject in {ArtifactId("cert", leaf), client_artifact(leaf)})
+    notes = (
+        note for note in plan.actions_required if note.subject in {ArtifactId("cert", leaf), client_artifact(leaf)}
+    )
     if note := next(notes, None):
         return note.subject, [("state", note.text), ("next", note.remedy)]
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 
 from pki.authority.import_ca import importer
-from pki.authority.import_ca.importer import Found
+from pki.authority.import_ca.importer import ImportResult
 from pki.cli.decorator import command, held_project_of, path_of
 from pki.cli.json_output import LedgerImportOutput
 from pki.common.errors import PkiError
@@ -46,7 +46,7 @@ def _adopted(project: Project, named: str) -> str:
     )
 
 
-def _counted(project: Project, name: str, found: Found, *, is_dry: bool) -> LedgerImportOutput:
+def _counted(project: Project, name: str, found: ImportResult, *, is_dry: bool) -> LedgerImportOutput:
     new, revoked = found.issuance_records.certificates, {one.serial for one in found.issuance_records.revocations}
     return LedgerImportOutput(
         at=project.now,
@@ -57,7 +57,7 @@ def _counted(project: Project, name: str, found: Found, *, is_dry: bool) -> Ledg
         certificates=len(new),
         revocations=len(revoked),
         without_certificate=sum(not one.pem for one in new),
-        known=found.known,
+        known=found.recorded,
         left_out=list(found.left_out),
     )
 

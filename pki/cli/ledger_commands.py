@@ -195,7 +195,7 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
     with held_project_of(context) as project:
         told = [_take_in(project, name, files) for name, files in found.items() if not isinstance(files, PkiError)]
         if all_:
-            restore.carry_revocations(project)
+            restore.recover_from_published_crls(project)
         is_covered = all_ and not failed and lost_ledger.accept_if_covered(project)
         project.ledger.close()
     if json:
@@ -238,7 +238,7 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
     """
     project, screen = project_as_it_is(context), Screen()
     if not project.is_older:  # the response that brings the newest root is accepted afterwards
-        project.insist_on_roots()
+        project.check_roots()
     fault = lost_ledger.acceptable(project)
     if json and not yes:
         raise PkiError("--json asks nothing; nothing was written", "./run invoke ledger.accept-loss --json --yes")
@@ -346,7 +346,8 @@ def _take_in(project: Project, source: str, files: Iterable[InstalledCrl]) -> _T
     """Record what each CRL of some files lists."""
     listed = {one.digest: (file.path, one) for file in files for one in crl_files.parse_crls(file.content)}
     found = [
-        (one.describe(path), recover_revocations.take_in(project, one.crl, source)) for path, one in listed.values()
+        (one.describe(path), recover_revocations.recover_from_crl(project, one.crl, source))
+        for path, one in listed.values()
     ]
     learnt = tuple(told for _, told in found if told)
     return _TakenIn(source, learnt, tuple(name for name, told in found if not told))

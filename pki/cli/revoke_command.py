@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki.authority.certificate_holders import of_client
+from pki.authority.certificate_holders import certificates_of_client
 from pki.cli.certificate_lookup import Names, not_seen
 from pki.cli.decorator import command, evidence_of, held_project_of, home_of, now_of, project_of
 from pki.cli.prompt import typed
@@ -116,10 +116,10 @@ def chosen(reason: str) -> str:
 
 def _meant(project: Project, name: str, command: str) -> str:
     """Return a name by which `valid` knows certificates: itself, or the leaf that it stands for, which is said."""
-    project.insist_on_ledger()
+    project.check_ledger()
     issued = [one for one in project.unexpired() if one.artifact.kind == "cert"]
     names = Names(project.inventory, pipeline_plan.plan(project).leaves, issued)
-    is_known = of_client(issued, name) or any(
+    is_known = certificates_of_client(issued, name) or any(
         f"{one.serial:x}" == name.lower().lstrip("0") for one in project.unexpired()
     )
     if is_known or not names.find(name):
@@ -132,11 +132,11 @@ def valid(project: Project, name: str, *, by_cn: bool = True) -> list[Issued]:
 
     A CN stands for every certificate with it, whatever file or line declared it: services tell clients apart by nothing else.
     """
-    project.insist_on_ledger()  # a lost one knows no certificate, which says nothing of the certificates
+    project.check_ledger()  # a lost one knows no certificate, which says nothing of the certificates
     issued = project.unexpired()
     leaf = ArtifactId.parse(name).short
     leaf = f"client-{leaf}" if any(one.artifact == client_artifact(leaf) for one in issued) else leaf
-    alike = of_client(issued, name) if by_cn else []
+    alike = certificates_of_client(issued, name) if by_cn else []
     found = _named(issued, leaf)
     found += [one for one in alike if one not in found]
     found = found or [one for one in issued if f"{one.serial:x}" == name.lower().lstrip("0")]
@@ -189,7 +189,7 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
 
     Raises Exit with 1 or 2, as `revoke` says.
     """
-    project.clock.insist()
+    project.clock.check()
     plan, screen, going = pipeline_plan.plan(project), Screen(), order.find(project)
     for some in _by_artifact(going):
         for line in consequences(project, plan, some, follows=order.follows):

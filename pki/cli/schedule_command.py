@@ -19,8 +19,8 @@ from pki.common.program_files import PROGRAM
 from pki.common.terminal import Screen
 from pki.project.project import Project
 from pki.schedule import cron, systemd
-from pki.schedule.job import Errand
-from pki.schedule.schedule_notices import remarks
+from pki.schedule.job import Job
+from pki.schedule.schedule_notices import notices
 
 RUN = PROGRAM / "run"
 RUNNING = Path("/run/systemd/system")  # is there when systemd is what started this machine: sd_booted(3)
@@ -40,25 +40,25 @@ def schedule(
     --systemd is a service and a timer, --cron lines of a crontab; without either, what the machine has. What is to be
     written is shown first, and asked about; --yes has asked already.
     """
-    errand = _errand(project_of(context) if install else project_as_it_is(context))
+    job = _job(project_of(context) if install else project_as_it_is(context))
     if systemd and cron:
         raise PkiError(
             "--systemd and --cron exclude each other", "give one of them; without --install nothing is written"
         )
     screen, by_systemd = Screen(), systemd or (not cron and _has_systemd())
     if remove:
-        _remove(errand, screen, yes=yes)
+        _remove(job, screen, yes=yes)
         return
-    text = _units(errand) if by_systemd else _crontab(errand)
+    text = _units(job) if by_systemd else _crontab(job)
     screen.line(text)
     if install:
         _agreed("write this", yes=yes)
-        _install_units(errand, screen) if by_systemd else _install_lines(errand, screen)
-    for note in remarks(errand, _present(errand), by_systemd=by_systemd):
+        _install_units(job, screen) if by_systemd else _install_lines(job, screen)
+    for note in notices(job, _present(job), by_systemd=by_systemd):
         screen.note(note.subject, note.text, note.remedy)
 
 
-def _errand(project: Project) -> Errand:
+def _job(project: Project) -> Job:
     owner = project.store.home.stat().st_uid
     try:
         user = pwd.getpwuid(owner).pw_name
@@ -67,9 +67,9 @@ def _errand(project: Project) -> Errand:
             f"{project.store.home}: belongs to {owner}, and there is no such account",
             f"chown -R ACCOUNT: {shlex.quote(str(project.store.home))}",
         ) from None
-    errand = Errand(project.inventory, RUN, project.store.home.resolve(), user)
-    errand.check()
-    return errand
+    job = Job(project.inventory, RUN, project.store.home.resolve(), user)
+    job.check()
+    return job
 
 
 def _has_systemd() -> bool:
@@ -85,34 +85,34 @@ def _agreed(what: str, *, yes: bool) -> None:
         raise PkiError("stopped; nothing was written")
 
 
-def _present(errand: Errand) -> dict[str, tuple[str, ...] | None]:
-    return {"systemd": systemd.installed(errand, systemd.UNITS), "cron": cron.installed(_read_crontab(errand), errand)}
+def _present(job: Job) -> dict[str, tuple[str, ...] | None]:
+    return {"systemd": systemd.installed(job, systemd.UNITS), "cron": cron.installed(_read_crontab(job), job)}
 
 
 # -- systemd ----------------------------------------------------------------------------------------------------------
 
 
-def _units(errand: Errand) -> str:
-    return "\n".join(f"# {systemd.UNITS / name}\n{text}" for name, text in systemd.units(errand).items())
+def _units(job: Job) -> str:
+    return "\n".join(f"# {systemd.UNITS / name}\n{text}" for name, text in systemd.units(job).items())
 
 
-def _install_units(errand: Errand, screen: Screen) -> None:
+def _install_units(job: Job, screen: Screen) -> None:
     _as_root("units of systemd are root's to write", "sudo ./run invoke schedule --install, or --cron")
-    for name, text in systemd.units(errand).items():
+    for name, text in systemd.units(job).items():
         filesystem.write(systemd.UNITS / name, text.encode())
     if RUNNING.is_dir():
         _call("systemctl", "daemon-reload")
-    _call("systemctl", "enable", f"{errand.name}.timer")
+    _call("systemctl", "enable", f"{job.name}.timer")
     if RUNNING.is_dir():
-        _call("systemctl", "restart", f"{errand.name}.timer")
-    screen.made("schedule", f"{errand.name}.timer runs doit as {errand.user} at {', '.join(errand.times)}")
+        _call("systemctl", "restart", f"{job.name}.timer")
+    screen.made("schedule", f"{job.name}.timer runs doit as {job.user} at {', '.join(job.times)}")
 
 
-def _remove_units(errand: Errand) -> list[str]:
-    found = [systemd.UNITS / name for name in systemd.units(errand) if (systemd.UNITS / name).exists()]
+def _remove_units(job: Job) -> list[str]:
+    found = [systemd.UNITS / name for name in systemd.units(job) if (systemd.UNITS / name).exists()]
     if found:
         _as_root("units of systemd are root's to take away", "sudo ./run invoke schedule --remove")
-        _call("systemctl", "disable", *(("--now",) if RUNNING.is_dir() else ()), f"{errand.name}.timer")
+        _call("systemctl", "disable", *(("--now",) if RUNNING.is_dir() else ()), f"{job.name}.timer")
         for path in found:
             path.unlink()
         if RUNNING.is_dir():
@@ -128,48 +128,48 @@ def _as_root(what: str, remedy: str) -> None:
 # -- cron -------------------------------------------------------------------------------------------------------------
 
 
-def _crontab(errand: Errand) -> str:
-    return "\n".join([f"# the crontab of {errand.user}", *cron.lines(errand)])
+def _crontab(job: Job) -> str:
+    return "\n".join([f"# the crontab of {job.user}", *cron.lines(job)])
 
 
-def _read_crontab(errand: Errand) -> str:
+def _read_crontab(job: Job) -> str:
     """The crontab as it is: empty where there is none, or nobody may read it."""
     if not shutil.which("crontab"):
         return ""
-    found = subprocess.run([*_crontab_of(errand), "-l"], capture_output=True, text=True, check=False)
+    found = subprocess.run([*_crontab_of(job), "-l"], capture_output=True, text=True, check=False)
     return found.stdout if found.returncode == 0 else ""
 
 
-def _crontab_of(errand: Errand) -> list[str]:
+def _crontab_of(job: Job) -> list[str]:
     """The program that keeps the crontab of whoever owns the project; another account's is root's to change."""
-    if pwd.getpwuid(os.geteuid()).pw_name == errand.user:
+    if pwd.getpwuid(os.geteuid()).pw_name == job.user:
         return ["crontab"]
-    return ["crontab", "-u", errand.user]
+    return ["crontab", "-u", job.user]
 
 
-def _install_lines(errand: Errand, screen: Screen) -> None:
+def _install_lines(job: Job, screen: Screen) -> None:
     if not shutil.which("crontab"):
         raise PkiError("there is no crontab on this machine", "install cron, or: --systemd")
-    before = _read_crontab(errand)
-    _write_crontab(errand, [*cron.without(before, errand), *cron.lines(errand)])
-    screen.made("schedule", f"cron runs doit as {errand.user} at {', '.join(errand.times)}")
+    before = _read_crontab(job)
+    _write_crontab(job, [*cron.without(before, job), *cron.lines(job)])
+    screen.made("schedule", f"cron runs doit as {job.user} at {', '.join(job.times)}")
 
 
-def _write_crontab(errand: Errand, lines: list[str]) -> None:
-    _call(*_crontab_of(errand), "-", given="".join(f"{line}\n" for line in lines))
+def _write_crontab(job: Job, lines: list[str]) -> None:
+    _call(*_crontab_of(job), "-", given="".join(f"{line}\n" for line in lines))
 
 
-def _remove(errand: Errand, screen: Screen, *, yes: bool) -> None:
-    present = [way for way, times in _present(errand).items() if times is not None]
+def _remove(job: Job, screen: Screen, *, yes: bool) -> None:
+    present = [way for way, times in _present(job).items() if times is not None]
     if not present:
         screen.line("nothing on this machine runs doit for this project")
         return
     _agreed(f"take away what lets {' and '.join(present)} run doit", yes=yes)
-    for path in _remove_units(errand):
+    for path in _remove_units(job):
         screen.made("schedule", f"{path} is gone")
     if "cron" in present:
-        _write_crontab(errand, cron.without(_read_crontab(errand), errand))
-        screen.made("schedule", f"the crontab of {errand.user} runs doit no more")
+        _write_crontab(job, cron.without(_read_crontab(job), job))
+        screen.made("schedule", f"the crontab of {job.user} runs doit no more")
 
 
 def _call(*words: str, given: str | None = None) -> None:

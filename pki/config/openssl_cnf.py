@@ -1,7 +1,7 @@
-"""An OpenSSL request configuration (`*.cnf` with a `[ req ]` section) read as the declaration of a leaf.
+"""Read an OpenSSL request configuration (`*.cnf` with a `[ req ]` section) as the declaration of a leaf.
 
-What `openssl req -new -config FILE` makes of a file, for what a certificate here can have: CN and alternative names, the
-kind of key, the purpose. What is in no such request is not read: `x509_extensions`, `openssl_conf`, unused lines.
+The result is what `openssl req -new -config FILE` would request: CN and alternative names, kind of key, purpose. Parts
+that are not in such a request are ignored: `x509_extensions`, `openssl_conf`, unused lines.
 """
 
 from __future__ import annotations
@@ -38,10 +38,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a request configuration asks for.
+    """The certificate that a request configuration requests.
 
-    `key` is empty when it leaves that to the profile. `places` are file and line of the CN and the alternative names, by
-    their text.
+    `key` is "" if the profile decides. `places` maps the CN and each alternative name to its file and line.
     """
 
     common_name: str
@@ -54,14 +53,14 @@ class Request:
 
 
 class CnfRemark(NamedTuple):
-    """Something about a file that stops nothing, and what to do about it."""
+    """A remark about a file that is not an error, and its remedy."""
 
     text: str
     remedy: str
 
 
 class RequestReading(NamedTuple):
-    """What a file declares: no leaf where it describes a CA."""
+    """The result of reading a file; `request` is None if the file describes a CA."""
 
     request: Request | None
     remarks: tuple[CnfRemark, ...] = ()
@@ -69,7 +68,7 @@ class RequestReading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """The CN, a question or an empty value that stands in its place, and the e-mail addresses of a subject."""
+    """The CN of a subject, or the prompt or empty value instead of it, and the e-mail addresses."""
 
     common_name: Value | None = None
     question: Value | None = None
@@ -78,33 +77,40 @@ class _Subject:
 
 
 def is_request(text: str) -> bool:
+    """Return whether a text has a section `[ req ]`."""
     return re.search(r"^\ufeff?[ \t]*\[[ \t]*req[ \t]*\]", text, re.MULTILINE) is not None
 
 
 def has_include(text: str) -> bool:
-    """Whether the section `[ req ]` may be in another file."""
+    """Return whether a text includes other files, which may have the section `[ req ]`."""
     return re.search(r"^[ \t]*\.include\b", text, re.MULTILINE) is not None
 
 
-def read_request(found: Configuration, name: str, folder: Path | None = None) -> RequestReading:
-    """Raises PkiError that names file and line of everything that cannot be had; `folder` is that of the file."""
-    extensions = _request_extensions(found)
-    if ca := _find_ca_mark(found, extensions):
-        what = f"{ca.place}: {ca.raw} asks for a CA: this file declares no certificate"
+def read_request(configuration: Configuration, name: str, folder: Path | None = None) -> RequestReading:
+    """Read the request that a configuration declares; `folder` is the folder of the file.
+
+    Raises PkiError with all faults, each with its file and line.
+    """
+    extensions = _request_extensions(configuration)
+    if ca := _find_ca_mark(configuration, extensions):
+        what = f"{ca.place}: {ca.raw} requests a CA: this file declares no certificate"
         return RequestReading(
             None, (CnfRemark(what, "a CA comes from a root ceremony: docs/ceremony.md; # deploy-certificate: no"),)
         )
     faults = list[PkiError]()
-    subject = _collect_fault(faults, lambda: _read_subject(found, name), _Subject())
-    profile = _collect_fault(faults, lambda: _read_profile(found, extensions), "server")
+    subject = _collect_fault(faults, lambda: _read_subject(configuration, name), _Subject())
+    profile = _collect_fault(faults, lambda: _read_profile(configuration, extensions), "server")
     names = _collect_fault(
-        faults, lambda: list(_read_alternative_names(found, extensions, subject)), list[tuple[str, str, str]]()
+        faults, lambda: list(_read_alternative_names(configuration, extensions, subject)), list[tuple[str, str, str]]()
     )
-    key = _collect_fault(faults, lambda: _read_key_kind(found), "")
+    key = _collect_fault(faults, lambda: _read_key_kind(configuration), "")
     faults += _question_faults(subject, profile)
-    faults += [*openssl_cnf_values.find_faults(found, extensions), *openssl_cnf_modules.find_faults(found, folder)]
+    faults += [
+        *openssl_cnf_values.find_faults(configuration, extensions),
+        *openssl_cnf_modules.find_faults(configuration, folder),
+    ]
     remarks = _collect_fault(
-        faults, lambda: list(_find_remarks(found, named=bool(subject.common_name or names))), list[CnfRemark]()
+        faults, lambda: list(_find_remarks(configuration, named=bool(subject.common_name or names))), list[CnfRemark]()
     )
     if faults:
         raise FaultsError.of(faults)
@@ -119,6 +125,7 @@ def read_request(found: Configuration, name: str, folder: Path | None = None) ->
 
 
 def _collect_fault(faults: list[PkiError], part: Callable[[], T], otherwise: T) -> T:
+    """Return the result of `part`; if it raises PkiError, add it to `faults` and return `otherwise`."""
     try:
         return part()
     except PkiError as fault:
@@ -129,21 +136,25 @@ def _collect_fault(faults: list[PkiError], part: Callable[[], T], otherwise: T) 
 # -- subject ----------------------------------------------------------------------------------------------------------
 
 
-def _read_subject(found: Configuration, name: str) -> _Subject:
-    """The subject by its text with `prompt = no`, else by the answers that an empty line gives to each question."""
-    section = _find_section(found, "distinguished_name")
+def _read_subject(configuration: Configuration, name: str) -> _Subject:
+    """Return the subject: its attributes with `prompt = no`, else the defaults that OpenSSL uses for empty answers."""
+    section = _find_section(configuration, "distinguished_name")
     if section is None:
-        raise PkiError(f"{name}: [ req ] has no distinguished_name, without which OpenSSL makes no request")
-    _find_section(found, "attributes")
-    is_asked = found.text("req", "prompt") != "no"
-    answers = _prompted_attributes(found, section.text) if is_asked else _given_attributes(found, section.text)
+        raise PkiError(f"{name}: [ req ] has no distinguished_name, which OpenSSL requires")
+    _find_section(configuration, "attributes")
+    has_prompt = configuration.text("req", "prompt") != "no"
+    answers = (
+        _prompted_attributes(configuration, section.text)
+        if has_prompt
+        else _given_attributes(configuration, section.text)
+    )
     questions = [value for kind, value, given in answers if kind in COMMON_NAME and given is None]
     given = [(kind, given) for kind, _, given in answers if given is not None]
     named = [value for kind, value in given if kind in COMMON_NAME]
     common_names = [value for value in named if value.fault or value.raw]
     if len(common_names) > 1:
         raise PkiError(
-            f"{common_names[1].place}: a second CN: a certificate has one here",
+            f"{common_names[1].place}: a second CN: a certificate of this program has one",
             "write it as an alternative name: subjectAltName = DNS:NAME",
         )
     subject = _Subject(
@@ -154,7 +165,7 @@ def _read_subject(found: Configuration, name: str) -> _Subject:
     )
     if not given and not _is_name(subject.question, ""):
         raise PkiError(
-            f"{section.place}: [ {section.text} ] gives the subject no value, and OpenSSL makes no request without",
+            f"{section.place}: [ {section.text} ] gives the subject no value, which OpenSSL requires",
             f"write prompt = no into [ req ], and CN = NAME into [ {section.text} ]",
         )
     for value in (*common_names, *subject.emails):
@@ -164,34 +175,34 @@ def _read_subject(found: Configuration, name: str) -> _Subject:
     return subject
 
 
-def _find_section(found: Configuration, key: str) -> Value | None:
-    """The value of a key of [ req ] that names a section. Raises PkiError where there is no such section."""
-    value = found.get("req", key)
-    if value and value.text not in found.sections:
-        what = f"{value.place}: {key} names [ {value.text} ], which is not there"
-        raise PkiError(what, "OpenSSL refuses it too: write the section, or take the line out")
+def _find_section(configuration: Configuration, key: str) -> Value | None:
+    """Return the value of a key of [ req ] that names a section, or None. Raises PkiError if the section is missing."""
+    value = configuration.get("req", key)
+    if value and value.text not in configuration.sections:
+        what = f"{value.place}: {key} names [ {value.text} ], which does not exist"
+        raise PkiError(what, "OpenSSL refuses it too: add the section, or remove the line")
     return value
 
 
-def _prompted_attributes(found: Configuration, section: str) -> list[tuple[str, Value, Value | None]]:
-    """Kind, question and default of each attribute that OpenSSL asks for."""
+def _prompted_attributes(configuration: Configuration, section: str) -> list[tuple[str, Value, Value | None]]:
+    """Return kind, prompt and default of each attribute that OpenSSL prompts for."""
     answers = list[tuple[str, Value, Value | None]]()
-    for key, question in found.sections[section].items():
+    for key, question in configuration.sections[section].items():
         kind = _attribute_kind(key)
         if key.endswith(("_min", "_max", "_default", "_value")) or kind not in ATTRIBUTES:
             continue
-        given = found.get(section, f"{key}_value") or found.get(section, f"{key}_default")
-        openssl_cnf_values.require_length(found, section, key, given)
+        given = configuration.get(section, f"{key}_value") or configuration.get(section, f"{key}_default")
+        openssl_cnf_values.require_length(configuration, section, key, given)
         answers.append((kind, question, given if given and (given.fault or given.raw) else None))
     return answers
 
 
-def _given_attributes(found: Configuration, section: str) -> list[tuple[str, Value, Value | None]]:
-    """Kind and value of each attribute, as `_answers`. Raises PkiError where OpenSSL would find no such attribute."""
-    own, attributes = _declared_oids(found), list[tuple[str, Value, Value | None]]()
-    for key, value in found.sections[section].items():
+def _given_attributes(configuration: Configuration, section: str) -> list[tuple[str, Value, Value | None]]:
+    """Return kind and value of each attribute, like `_prompted_attributes`. Raises PkiError for an unknown attribute."""
+    declared, attributes = _declared_oids(configuration), list[tuple[str, Value, Value | None]]()
+    for key, value in configuration.sections[section].items():
         kind = _attribute_kind(key)
-        if kind not in ATTRIBUTES | own and not OID.fullmatch(kind):
+        if kind not in ATTRIBUTES | declared and not OID.fullmatch(kind):
             raise _unknown_attribute(kind, f"{value.place}: {key}")
         attributes.append((kind, value, value))
     return attributes
@@ -201,35 +212,33 @@ def _unknown_attribute(kind: str, place: str) -> PkiError:
     base = re.sub(r"_(default|min|max|value)$", "", kind)
     if base != kind:
         return PkiError(
-            f"{place}: with prompt = no OpenSSL takes this for an attribute, and there is none",
-            f"write {base} = VALUE, or take prompt = no out",
+            f"{place}: with prompt = no OpenSSL reads this as an attribute, and there is none",
+            f"write {base} = VALUE, or remove prompt = no",
         )
     by_lower = {one.lower(): one for one in sorted(ATTRIBUTES) if one.isalpha()}
-    close = get_close_matches(kind.lower(), by_lower, n=1, cutoff=0.8)
-    meant = f" (did you mean {by_lower[close[0]]}?)" if close else ""
-    return PkiError(
-        f"{place} is no attribute of a subject that is known here{meant}", "correct it, or take the line out"
-    )
+    similar = get_close_matches(kind.lower(), by_lower, n=1, cutoff=0.8)
+    suggestion = f" (did you mean {by_lower[similar[0]]}?)" if similar else ""
+    return PkiError(f"{place} is an unknown attribute of a subject{suggestion}", "correct it, or remove the line")
 
 
 def _attribute_kind(key: str) -> str:
-    """The attribute of a key such as `0.commonName`, which may stand several times in that manner, or `+CN`."""
+    """Return the attribute of a key such as `0.commonName` (a prefix for repeated attributes) or `+CN`."""
     separator = re.search(r"[:,.](?=.)", key)
     return key[separator.end() if separator else 0 :].removeprefix("+")
 
 
 def _question_faults(subject: _Subject, profile: str) -> Iterator[PkiError]:
-    """A name in the place of a question, which OpenSSL would ask and not take for a name; a CN without a value."""
+    """Yield faults of a CN without a value, and of a prompt that looks like a name."""
     question = subject.question
-    if subject.empty and (profile == "server" or subject.common_name):  # else the rules for a client's names say so
-        yield PkiError(f"{subject.empty.place}: CN is empty, and OpenSSL takes no such attribute", "CN = NAME")
+    if subject.empty and (profile == "server" or subject.common_name):  # else a rule for client names reports it
+        yield PkiError(f"{subject.empty.place}: CN is empty, which OpenSSL refuses", "CN = NAME")
     if question and not subject.common_name and _is_name(question, profile):
-        what = f"{question.raw} is the question that OpenSSL asks for the CN, and no CN"
+        what = f"{question.raw} is the prompt for the CN, not the CN"
         yield PkiError(f"{question.place}: {what}", "write prompt = no into [ req ]")
 
 
 def _is_name(question: Value | None, profile: str) -> bool:
-    """Whether somebody who wrote a question meant a name."""
+    """Return whether a prompt looks like the name that its author wanted."""
     if question is None or question.fault or not LIKE_A_NAME.fullmatch(question.raw):
         return False
     return "." in question.raw or profile == "client"
@@ -238,109 +247,109 @@ def _is_name(question: Value | None, profile: str) -> bool:
 # -- extensions -------------------------------------------------------------------------------------------------------
 
 
-def _request_extensions(found: Configuration) -> dict[str, Value]:
-    """The section that `req_extensions` names: the only one whose extensions are in a request."""
-    section = _find_section(found, "req_extensions")
+def _request_extensions(configuration: Configuration) -> dict[str, Value]:
+    """Return the section that `req_extensions` names: only its extensions are in a request."""
+    section = _find_section(configuration, "req_extensions")
     if section is None:
         return {}
-    own, extensions = _declared_oids(found), found.sections[section.text]
+    declared, extensions = _declared_oids(configuration), configuration.sections[section.text]
     for key, value in extensions.items():
         if key in READ_AS_TEXT:
-            raise PkiError(f"{value.place}: {key} is not read", f"write {READ_AS_TEXT[key]} = …")
+            raise PkiError(f"{value.place}: {key} is not supported", f"write {READ_AS_TEXT[key]} = …")
         if key == "authorityKeyIdentifier" and value.raw != "none":
-            what = f"{value.place}: {key}: a request has no issuer, and OpenSSL makes none with it"
-            raise PkiError(what, "take the line out: every certificate gets it here")
-        if key not in EXTENSIONS | own and not OID.fullmatch(key):
-            close = get_close_matches(key, EXTENSIONS, n=1, cutoff=0.7)
-            meant = f" (did you mean {close[0]}?)" if close else ""
-            raise PkiError(f"{value.place}: {key} is no extension that is known here{meant}")
+            what = f"{value.place}: {key}: a request has no issuer, so OpenSSL refuses it"
+            raise PkiError(what, "remove the line: every certificate gets this extension")
+        if key not in EXTENSIONS | declared and not OID.fullmatch(key):
+            similar = get_close_matches(key, EXTENSIONS, n=1, cutoff=0.7)
+            suggestion = f" (did you mean {similar[0]}?)" if similar else ""
+            raise PkiError(f"{value.place}: {key} is an unknown extension{suggestion}")
     return extensions
 
 
-def _split_extension(found: Configuration, key: str, value: Value) -> list[tuple[str, str | None, str]]:
-    """The parts of an extension, each with name, value and place: from a list, or from the section behind `@`."""
+def _split_extension(configuration: Configuration, key: str, value: Value) -> list[tuple[str, str | None, str]]:
+    """Return name, value and place of each part of an extension: a list, or the section after `@`."""
     text = value.text
     if text.startswith("critical,"):
         text = text.removeprefix("critical,").lstrip(BLANKS)
     if text.startswith(("DER:", "ASN1:")):
-        raise PkiError(f"{value.place}: {key}: {text.partition(':')[0]} is not read", "write it as text")
+        raise PkiError(f"{value.place}: {key}: {text.partition(':')[0]} is not supported", "write it as text")
     if text.startswith("@"):
-        if text[1:] not in found.sections:
-            raise PkiError(f"{value.place}: {key} names [ {text[1:]} ], which is not there")
-        return [(kind, one.text, one.place) for kind, one in found.sections[text[1:]].items()]
+        if text[1:] not in configuration.sections:
+            raise PkiError(f"{value.place}: {key} names [ {text[1:]} ], which does not exist")
+        return [(kind, one.text, one.place) for kind, one in configuration.sections[text[1:]].items()]
     parts = list[tuple[str, str | None, str]]()
     for part in text.split(","):
         kind, colon, rest = (one.strip(BLANKS) for one in part.partition(":"))
         if not kind or (colon and not rest):
-            raise PkiError(f"{value.place}: {key} = {value.raw}: a part of it is empty", "OpenSSL refuses it too")
+            raise PkiError(f"{value.place}: {key} = {value.raw}: one part is empty", "OpenSSL refuses it too")
         parts.append((kind, rest if colon else None, value.place))
     return parts
 
 
-def _find_ca_mark(found: Configuration, extensions: Mapping[str, Value]) -> Value | None:
-    """The line of a section that says that its certificate is that of a CA."""
+def _find_ca_mark(configuration: Configuration, extensions: Mapping[str, Value]) -> Value | None:
+    """Return the value that makes the certificate a CA certificate, or None."""
     if value := extensions.get("basicConstraints"):
-        for kind, text, place in _split_extension(found, "basicConstraints", value):
+        for kind, text, place in _split_extension(configuration, "basicConstraints", value):
             if kind == "CA" and text in TRUE:
                 return Value("CA:TRUE", place)
             if (kind == "CA" and text not in FALSE) or kind not in {"CA", "pathlen"}:
                 raise PkiError(f"{place}: basicConstraints = {value.raw}: expected CA:TRUE or CA:FALSE")
     for key, marks in (("keyUsage", CA_USES), ("nsCertType", CA_TYPES)):
         if value := extensions.get(key):
-            for kind, text, place in _split_extension(found, key, value):
+            for kind, text, place in _split_extension(configuration, key, value):
                 if (mark := text or kind) in marks:
                     return Value(mark, place)
     return None
 
 
-def _read_profile(found: Configuration, extensions: Mapping[str, Value]) -> str:
-    """`server` or `client`; a request that says nothing of its purpose is for a server."""
+def _read_profile(configuration: Configuration, extensions: Mapping[str, Value]) -> str:
+    """Return `server` or `client`; without a purpose, `server`."""
     value = extensions.get("extendedKeyUsage")
     if value is None:
-        kinds = {text or kind for kind, text, _ in _split_if_present(found, extensions, "nsCertType")}
+        kinds = {text or kind for kind, text, _ in _split_if_present(configuration, extensions, "nsCertType")}
         if kinds & {"client", "SSL Client"} and not kinds & {"server", "SSL Server"}:
             raise PkiError(
                 f"{extensions['nsCertType'].place}: nsCertType = client is not read", "extendedKeyUsage = clientAuth"
             )
         return "server"
-    meant = {text or kind for kind, text, _ in _split_extension(found, "extendedKeyUsage", value)}
-    is_server, is_client = bool(meant & SERVER), bool(meant & CLIENT)
-    if meant <= SERVER | CLIENT and is_server != is_client:
+    purposes = {text or kind for kind, text, _ in _split_extension(configuration, "extendedKeyUsage", value)}
+    is_server, is_client = bool(purposes & SERVER), bool(purposes & CLIENT)
+    if purposes <= SERVER | CLIENT and is_server != is_client:
         return "server" if is_server else "client"
-    told = f"{value.place}: extendedKeyUsage = {value.raw}: expected serverAuth or clientAuth"
+    expected = f"{value.place}: extendedKeyUsage = {value.raw}: expected serverAuth or clientAuth"
     if is_server and is_client:
         raise PkiError(
-            f"{told}, not both",
-            "two files, each with one purpose: this one with serverAuth, a copy with clientAuth under another file name, "
+            f"{expected}, not both",
+            "use two files with one purpose each: this one with serverAuth, and a copy with clientAuth, another file name, "
             "deploy-target and CN",
         )
-    others = ", ".join(sorted(meant - SERVER - CLIENT))
-    raise PkiError(f"{told}; no certificate for {others} is issued here", "take the other purposes out")
+    others = ", ".join(sorted(purposes - SERVER - CLIENT))
+    raise PkiError(f"{expected}; certificates for {others} are not issued", "remove the other purposes")
 
 
 def _split_if_present(
-    found: Configuration, extensions: Mapping[str, Value], key: str
+    configuration: Configuration, extensions: Mapping[str, Value], key: str
 ) -> list[tuple[str, str | None, str]]:
-    return _split_extension(found, key, extensions[key]) if key in extensions else []
+    return _split_extension(configuration, key, extensions[key]) if key in extensions else []
 
 
-def _declared_oids(found: Configuration) -> set[str]:
-    """Names that the file itself gives to OIDs: `oid_section`. OpenSSL lets none of them rename an OID that it knows."""
-    section = found.get("default", "oid_section")
-    return set(found.sections.get(section.raw, {})) if section and section.fault is None else set()
+def _declared_oids(configuration: Configuration) -> set[str]:
+    """Return the names of OIDs that the file defines in its `oid_section`."""
+    section = configuration.get("default", "oid_section")
+    return set(configuration.sections.get(section.raw, {})) if section and section.fault is None else set()
 
 
 def _read_alternative_names(
-    found: Configuration, extensions: Mapping[str, Value], subject: _Subject
+    configuration: Configuration, extensions: Mapping[str, Value], subject: _Subject
 ) -> Iterator[tuple[str, str, str]]:
-    """Kind, text and place of each alternative name."""
+    """Yield kind, text and place of each alternative name."""
     faults = list[PkiError]()
-    for key, text, place in _split_if_present(found, extensions, "subjectAltName"):
+    for key, text, place in _split_if_present(configuration, extensions, "subjectAltName"):
         kind = key.partition(".")[0]
         if kind not in {"DNS", "IP", "email"}:
             faults.append(PkiError(f"{place}: subjectAltName: {kind}: expected DNS, IP or email"))
         elif text is None:
-            faults.append(PkiError(f"{place}: subjectAltName: {kind} names nothing", f"{kind}:NAME"))
+            faults.append(PkiError(f"{place}: subjectAltName: {kind} has no value", f"{kind}:NAME"))
         elif kind == "email" and text in {"copy", "move"}:
             yield from (("email", one.text, one.place) for one in subject.emails)
         else:
@@ -349,37 +358,43 @@ def _read_alternative_names(
         raise FaultsError.of(faults)
 
 
-def _find_remarks(found: Configuration, *, named: bool) -> Iterator[CnfRemark]:
-    """What somebody may expect of a file and `openssl req -new` does not do."""
-    value = found.get("req", "x509_extensions")
-    if value is None or value.fault or _find_section(found, "x509_extensions") is None:
+def _find_remarks(configuration: Configuration, *, named: bool) -> Iterator[CnfRemark]:
+    """Yield remarks about parts of the file that `openssl req -new` ignores."""
+    value = configuration.get("req", "x509_extensions")
+    if value is None or value.fault or _find_section(configuration, "x509_extensions") is None:
         return
-    section = found.sections[value.raw]
+    section = configuration.sections[value.raw]
     names = section.get("subjectAltName")
-    place, other = f"{value.place}: x509_extensions = {value.raw}", found.get("req", "req_extensions") is not None
-    if names and not other:
-        what, remedy = f"{place}: the names in it are in no request", f"write req_extensions = {value.raw}"
+    place, has_req_extensions = (
+        f"{value.place}: x509_extensions = {value.raw}",
+        configuration.get("req", "req_extensions") is not None,
+    )
+    if names and not has_req_extensions:
+        what, remedy = f"{place}: its names are not in the request", f"write req_extensions = {value.raw}"
         if not named:
             raise PkiError(what, remedy)
-        yield CnfRemark(what, f"{remedy}; if that is meant: # deploy-certificate: yes")
+        yield CnfRemark(what, f"{remedy}; if that is intended: # deploy-certificate: yes")
     try:
-        is_ca = _find_ca_mark(found, section) is not None
+        is_ca = _find_ca_mark(configuration, section) is not None
     except PkiError:
-        return  # which no request uses
+        return  # the section is not in a request
     if is_ca:
-        yield CnfRemark(f"{place} describes a CA, and is in no request", "if that is meant: # deploy-certificate: yes")
+        yield CnfRemark(
+            f"{place} describes a CA, and is not in the request", "if that is intended: # deploy-certificate: yes"
+        )
 
 
 # -- key --------------------------------------------------------------------------------------------------------------
 
 
-def _read_key_kind(found: Configuration) -> str:
-    curve = found.get("req", "ec_paramgen_curve") or found.get("req", "default_curve")
+def _read_key_kind(configuration: Configuration) -> str:
+    """Return the kind of key, such as `ec-p256`, or "" if the file does not define it."""
+    curve = configuration.get("req", "ec_paramgen_curve") or configuration.get("req", "default_curve")
     if curve and curve.text:
         if curve.text.lower() not in CURVES:
             raise PkiError(f"{curve.place}: curve {curve.text}: expected P-256 or P-384")
         return CURVES[curve.text.lower()]
-    bits = found.get("req", "default_bits")
+    bits = configuration.get("req", "default_bits")
     if bits is None or not bits.text:
         return ""
     digits = re.match(r"[0-9]*", bits.text)

@@ -1,6 +1,6 @@
-"""What OpenSSL calls the attributes of a subject, the extensions and the purposes that a request may have.
+"""The names of OpenSSL for attributes of a subject, extensions and purposes of a request.
 
-Short names, long names and OIDs, as OBJ_txt2obj takes them: the case of their letters matters.
+Short names, long names and OIDs, as OBJ_txt2obj(3) reads them: they are case-sensitive.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ TRUE, FALSE = {"TRUE", "true", "Y", "y", "YES", "yes"}, {"FALSE", "false", "N", 
 OID = re.compile(r"[0-2](\.[0-9]+)+")
 LIKE_A_NAME = re.compile(r"[A-Za-z0-9*._@-]+")
 
-HINT = "OpenSSL refuses it too: correct it, or take the line out"
+HINT = "OpenSSL refuses it too: correct it, or remove the line"
 
 
 class Value(Protocol):
-    """One value of a file, as `opensslfile.py` has it."""
+    """One value of a file; see `openssl_cnf_syntax.Value`."""
 
     @property
     def raw(self) -> str: ...
@@ -63,7 +63,7 @@ class Value(Protocol):
 
 
 class Configuration(Protocol):
-    """A file taken apart, as `opensslfile.py` has it."""
+    """A parsed file; see `openssl_cnf_syntax.Configuration`."""
 
     @property
     def sections(self) -> Mapping[str, Mapping[str, Value]]: ...

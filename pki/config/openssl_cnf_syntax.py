@@ -1,7 +1,7 @@
-"""An OpenSSL configuration file taken apart as config(5) says: sections, quotes, variables, continued lines, includes.
+"""Parse an OpenSSL configuration file (config(5)): sections, quotes, variables, continued lines, includes.
 
-A value whose variables cannot be put in keeps its fault: OpenSSL refuses the whole file for it, here it matters only
-where the value is used. The environment is never read: `$ENV::NAME` is NAME of the default section.
+A value whose variables cannot be expanded stores its fault: OpenSSL refuses the whole file, here only a use of the value
+raises it. The environment is never read: `$ENV::NAME` is NAME of the default section.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Include = Callable[[str], list[tuple[str, str]]]  # path → text and shown name
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One value with its variables put in; `place` is file and line. `fault` is why they could not be."""
+    """One value with expanded variables; `place` is file and line. `fault` is set if they could not be expanded."""
 
     raw: str
     place: str
@@ -37,7 +37,7 @@ class Value:
 
     @property
     def text(self) -> str:
-        """Raises PkiError when its variables could not be put in."""
+        """Return the value. Raises PkiError if its variables could not be expanded."""
         if self.fault:
             raise self.fault
         return self.raw
@@ -47,46 +47,48 @@ Section = dict[str, Value]
 
 
 class Configuration:
-    """What is in a file, by section and key; of two equal keys in one section the last one counts, in its place."""
+    """The values of a file by section and key. Of two equal keys in a section, the last one counts, at its position."""
 
     def __init__(self) -> None:
         self.sections: dict[str, Section] = {"default": {}}
 
     def get(self, section: str, key: str) -> Value | None:
-        """A value of a section, or else of the default section, as OpenSSL looks values up."""
+        """Return a value of a section, else of the default section, like OpenSSL, or None."""
         return self.sections.get(section, {}).get(key) or self.sections["default"].get(key)
 
     def text(self, section: str, key: str) -> str:
-        """As `get`; empty when there is none. Raises PkiError when its variables could not be put in."""
-        found = self.get(section, key)
-        return found.text if found else ""
+        """Return the text of a value, or "" without one. Raises PkiError if its variables could not be expanded."""
+        value = self.get(section, key)
+        return value.text if value else ""
 
     def put(self, section: str, key: str, value: Value) -> None:
+        """Add a value at the end of a section; it replaces an earlier one."""
         values = self.sections.setdefault(section, {})
         values.pop(key, None)
         values[key] = value
 
 
 def parse(text: str, name: str, include: Include) -> Configuration:
-    """Take a file apart; `name` is what messages call it. Raises PkiError that names file and line."""
+    """Parse a file; `name` is its name in messages. Raises PkiError with file and line."""
     parser = _Parser(include)
     parser.read(text.removeprefix("\ufeff"), name, ())
-    return parser.found
+    return parser.configuration
 
 
 class _Parser:
-    """The state while files are read: a section goes on into an included file, and out of it."""
+    """The state of the parser: the current section continues into an included file, and after it."""
 
     def __init__(self, include: Include) -> None:
-        self.found = Configuration()
+        self.configuration = Configuration()
         self._include = include
         self._section = "default"
         self._needs_absolute = False  # .pragma abspath:true
-        self._needs_braces = False  # .pragma dollarid:true: a bare $ is a character like any other
+        self._needs_braces = False  # .pragma dollarid:true: $ without braces is an ordinary character
         self._included = 0
 
     def read(self, text: str, name: str, above: tuple[str, ...]) -> None:
-        for number, line in _whole_lines(text):
+        """Parse the text of one file; `above` are the files that include it."""
+        for number, line in _joined_lines(text):
             bare = _without_comment(line).strip(BLANKS)
             if bare:
                 self._line(bare, f"{name}:{number}", (*above, name))
@@ -95,19 +97,19 @@ class _Parser:
         if bare.startswith("["):
             self._heading(bare, place)
             return
-        section, key, rest = self._section, *_key_of(bare)
+        section, key, rest = self._section, *_split_key(bare)
         if rest.startswith("::"):
-            section, (key, rest) = key, _key_of(rest[2:])
+            section, (key, rest) = key, _split_key(rest[2:])
         value = rest.removeprefix("=").strip(BLANKS)
         if key == ".pragma":
             self._pragma(value, place)
         elif key == ".include":
-            self._take_in(self.expand(value, section, place).text, place, above)
+            self._read_included(self.expand(value, section, place).text, place, above)
         elif not rest.startswith("="):
             hint = "comments begin with #" if bare.startswith((";", "//", "--", "<!--")) else ""
             raise PkiError(f"{place}: expected [ section ] or name = value, got {bare!r}", hint)
         else:
-            self.found.put(section, key, self.expand(value, section, place))
+            self.configuration.put(section, key, self.expand(value, section, place))
 
     def _heading(self, bare: str, place: str) -> None:
         inner, closed, _ = bare[1:].partition("]")
@@ -115,7 +117,7 @@ class _Parser:
         if not closed or any(KEY.fullmatch(word) is None for word in re.split(r"[ \t\r\n]+", words)):
             raise PkiError(f"{place}: expected [ section ], got {bare!r}")
         self._section = self.expand(words, self._section, place).text
-        self.found.sections.setdefault(self._section, {})
+        self.configuration.sections.setdefault(self._section, {})
 
     def _pragma(self, value: str, place: str) -> None:
         what, _, setting = (part.strip(BLANKS) for part in value.partition(":"))
@@ -125,13 +127,13 @@ class _Parser:
             self._needs_absolute = setting in {"on", "true"}
         elif what == "includedir":
             raise PkiError(
-                f"{place}: .pragma includedir is not read", "write paths relative to the file: .include PATH"
+                f"{place}: .pragma includedir is not supported", "write paths relative to the file: .include PATH"
             )
 
-    def _take_in(self, path: str, place: str, above: tuple[str, ...]) -> None:
+    def _read_included(self, path: str, place: str, above: tuple[str, ...]) -> None:
         if self._needs_absolute and not path.startswith("/"):
             what = f"{place}: .include {path}: no path may be relative after .pragma abspath:true"
-            raise PkiError(what, "take the .pragma out: paths are relative to the file")
+            raise PkiError(what, "remove the .pragma: paths are relative to the file")
         try:
             files = self._include(path)
         except PkiError as fault:
@@ -139,16 +141,18 @@ class _Parser:
         for text, name in files:
             self._included += 1
             if name in above or self._included > MOST_INCLUDES:
-                what = "takes itself in" if name in above else f"is more than the {MOST_INCLUDES}th file taken in"
-                raise PkiError(f"{place}: .include {path}: {name} {what}", "take the line out")
+                what = "includes itself" if name in above else f"exceeds the limit of {MOST_INCLUDES} included files"
+                raise PkiError(f"{place}: .include {path}: {name} {what}", "remove the line")
             self.read(text, name, above)
 
     # -- values --
 
     def expand(self, value: str, section: str, place: str) -> Value:
-        """A value with its quotes taken off and its variables put in."""
+        """Return a value without quotes and with expanded variables."""
         if template := TEMPLATE_VARIABLE.search(value):
-            what = f"{template[0]!a}: names are read before the file is rendered, without variables of a host"
+            what = (
+                f"{template[0]!a}: names are read before the template is rendered, so it cannot use variables of a host"
+            )
             return Value(value, place, PkiError(f"{place}: {what}", "write the name itself, or use `inventory` alone"))
         if not any(mark in value for mark in "\"'`\\$"):
             return Value(value, place)
@@ -162,66 +166,66 @@ class _Parser:
             elif value[at] == "$":
                 part, at = "$", at + 1
             else:
-                found = PART.match(value, at)
-                assert found is not None
-                part, at = _literal(found), found.end()
+                match = PART.match(value, at)
+                assert match is not None
+                part, at = _literal(match), match.end()
             parts.append(part)
             length += len(part)
             if length > LONGEST:
                 break
         if length > LONGEST:
             hint = "OpenSSL refuses it too: expand fewer variables"
-            raise PkiError(f"{place}: grows beyond {LONGEST} characters", hint)
+            raise PkiError(f"{place}: the expanded value exceeds {LONGEST} characters", hint)
         return Value("".join(parts), place)
 
     def _variable(self, value: str, at: int, section: str, place: str) -> tuple[str, int]:
-        """The value of the variable at a position, and where it ends."""
-        found = VARIABLE.match(value, at)
-        assert found is not None
-        closer = CLOSERS[found["open"]]
-        if not value.startswith(closer, found.end()):
-            raise PkiError(f"{place}: {found[0]}: expected {closer} behind it")
-        within, shown = found["section"] if found["section"] is not None else section, f"{found[0]}{closer}"
-        known = self.found.get(within, found["name"])
-        if known is None and within == "ENV":
-            hint = f"write the value itself, or {found['name']} = VALUE above the first section"
+        """Return the value of the variable at the offset `at`, and the offset of its end."""
+        match = VARIABLE.match(value, at)
+        assert match is not None
+        closer = CLOSERS[match["open"]]
+        if not value.startswith(closer, match.end()):
+            raise PkiError(f"{place}: {match[0]}: expected {closer} after it")
+        of_section, shown = match["section"] if match["section"] is not None else section, f"{match[0]}{closer}"
+        value_of_variable = self.configuration.get(of_section, match["name"])
+        if value_of_variable is None and of_section == "ENV":
+            hint = f"write the value itself, or {match['name']} = VALUE above the first section"
             raise PkiError(f"{place}: {shown}: the environment is not read", hint)
-        if known is None:
+        if value_of_variable is None:
             raise PkiError(f"{place}: {shown}: no such variable above this line")
-        return known.text, found.end() + len(closer)
+        return value_of_variable.text, match.end() + len(closer)
 
 
-def _whole_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with the number of their first, those put together that a backslash continues; LF ends one, as for OpenSSL."""
-    first, begun = 0, list[str]()
+def _joined_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield each line with its number; a line that ends in a backslash is joined with the next one. LF ends a line."""
+    first, parts = 0, list[str]()
     for number, line in enumerate(text.split("\n"), 1):
         bare = line.rstrip("\r")
         first = first or number
         if bare.endswith("\\") and not bare.endswith("\\\\"):
-            begun.append(bare[:-1])
+            parts.append(bare[:-1])
             continue
-        yield first, "".join([*begun, bare])
-        first, begun = 0, []
-    if begun:
-        yield first, "".join(begun)
+        yield first, "".join([*parts, bare])
+        first, parts = 0, []
+    if parts:
+        yield first, "".join(parts)
 
 
 def _without_comment(line: str) -> str:
-    """A line up to the first # that is neither quoted nor behind a backslash."""
+    """Return a line up to the first # that is neither quoted nor escaped."""
     before, mark, _ = line.partition("#")
     if not mark or not any(one in before for one in "\"'`\\"):
         return before
     at = 0
-    while found := CODE.match(line, at):
-        at = found.end()
+    while match := CODE.match(line, at):
+        at = match.end()
     return line[:at]
 
 
-def _key_of(text: str) -> tuple[str, str]:
-    """A key, and what follows it and the blanks behind it."""
-    found = KEY.match(text)
-    assert found is not None
-    return found[0], text[found.end() :].lstrip(BLANKS)
+def _split_key(text: str) -> tuple[str, str]:
+    """Return the key at the start of a text, and the rest after it and its blanks."""
+    match = KEY.match(text)
+    assert match is not None
+    return match[0], text[match.end() :].lstrip(BLANKS)
 
 
 def _literal(part: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Values that OpenSSL refuses in a request: attributes of the wrong length, digests and key usages that it does not know."""
+"""Check values that OpenSSL refuses in a request: lengths of attributes, digests, key usages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ DIGESTS = frozenset(
 ANY_LENGTH = (0, 1 << 15)
 MASK = re.compile(r"MASK:(0[xX][0-9a-fA-F]+|[0-9]+)")
 STRING_MASKS = {"default", "pkix", "nombstr", "utf8only"}
-LENGTHS: Mapping[str, tuple[int, int]] = {  # of attributes, in characters: ub- in RFC 5280, appendix A.1
+LENGTHS: Mapping[
+    str, tuple[int, int]
+] = {  # of attributes, in characters: the upper bounds (ub-…) of RFC 5280, appendix A.1
     "C": (2, 2),
     "countryName": (2, 2),
     "jurisdictionC": (2, 2),
@@ -73,45 +75,48 @@ TYPES = frozenset(
 BIT_NAMES: Mapping[str, frozenset[str]] = {"keyUsage": KEY_USES, "nsCertType": TYPES}
 
 
-def find_faults(found: Configuration, extensions: Mapping[str, Value]) -> Iterator[PkiError]:
-    """Values without which OpenSSL makes no request, whether a certificate here has something of them or not."""
-    for key, value in found.sections.get("req", {}).items():
+def find_faults(configuration: Configuration, extensions: Mapping[str, Value]) -> Iterator[PkiError]:
+    """Yield the values that make OpenSSL refuse the request, even those that this program does not use."""
+    for key, value in configuration.sections.get("req", {}).items():
         if not value.fault and value.raw and (fault := _setting_fault(key, value.raw)):
             yield PkiError(f"{value.place}: {key} = {value.raw}: {fault}", HINT)
-    modules = found.sections["default"].get("openssl_conf")
-    if modules and not modules.fault and modules.raw not in found.sections:
-        yield PkiError(f"{modules.place}: openssl_conf names [ {modules.raw} ], which is not there", HINT)
+    modules = configuration.sections["default"].get("openssl_conf")
+    if modules and not modules.fault and modules.raw not in configuration.sections:
+        yield PkiError(f"{modules.place}: openssl_conf names [ {modules.raw} ], which does not exist", HINT)
     for key, value in extensions.items():
         for part in () if value.fault else value.raw.split(","):
-            if fault := _part_fault(found, key, part.strip()):
+            if fault := _part_fault(configuration, key, part.strip()):
                 yield PkiError(f"{value.place}: {key} = {value.raw}: {fault}", HINT)
 
 
 def _setting_fault(key: str, text: str) -> str:
     if key == "default_md" and text.lower().removeprefix("rsa-").removeprefix("ssl3-") not in DIGESTS:
-        return "there is no such digest"
+        return "unknown digest"
     if key == "string_mask" and text not in STRING_MASKS and not MASK.fullmatch(text):
         return f"expected {', '.join(sorted(STRING_MASKS))}"
     return ""
 
 
-def _part_fault(found: Configuration, key: str, part: str) -> str:
-    """What is wrong with one part of an extension: a section that is not there, or a name that is none."""
-    known = BIT_NAMES.get(key)
+def _part_fault(configuration: Configuration, key: str, part: str) -> str:
+    """Return the fault of one part of an extension, such as a missing section or an unknown name, or ""."""
+    bit_names = BIT_NAMES.get(key)
     if part.startswith("@"):
-        section = found.sections.get(part[1:])
+        section = configuration.sections.get(part[1:])
         if not section:
-            return f"[ {part[1:]} ] {'is not there' if section is None else 'is empty'}"
-        return next((f"{name!a} in [ {part[1:]} ] is no {key}" for name in section if known and name not in known), "")
+            return f"[ {part[1:]} ] {'does not exist' if section is None else 'is empty'}"
+        return next(
+            (f"{name!a} in [ {part[1:]} ] is not a {key}" for name in section if bit_names and name not in bit_names),
+            "",
+        )
     if key == "issuerAltName" and part == "issuer:copy":
         return "a request has no issuer"
-    if known is None or part in known or part == "critical":
+    if bit_names is None or part in bit_names or part == "critical":
         return ""
-    return f"{part!a} is none of {', '.join(sorted(one for one in known if ' ' not in one))}"
+    return f"{part!a} is none of {', '.join(sorted(one for one in bit_names if ' ' not in one))}"
 
 
 def attribute_fault(kind: str, value: Value) -> PkiError | None:
-    """Return why OpenSSL refuses the value of an attribute of a subject."""
+    """Return the error if OpenSSL refuses the length of a subject attribute (RFC 5280, appendix A.1), or None."""
     least, most = LENGTHS.get(kind, ANY_LENGTH)
     if value.fault or least <= len(value.raw) <= most:
         return None
@@ -119,13 +124,13 @@ def attribute_fault(kind: str, value: Value) -> PkiError | None:
     return PkiError(f"{value.place}: {kind} = {value.raw}: {expected}", HINT)
 
 
-def require_length(found: Configuration, section: str, key: str, given: Value | None) -> None:
-    """Raise PkiError for a default that is shorter or longer than the file itself permits."""
+def require_length(configuration: Configuration, section: str, key: str, given: Value | None) -> None:
+    """Raise PkiError for a default that violates the `_min` or `_max` of the file."""
     if given is None or given.fault or not given.raw:
         return
     size = len(given.raw.encode())
     for end, is_odd in (("min", int.__lt__), ("max", int.__gt__)):
-        limit = found.get(section, f"{key}_{end}")
+        limit = configuration.get(section, f"{key}_{end}")
         if limit and not limit.fault and limit.raw.isdecimal() and is_odd(size, int(limit.raw)):
             what = f"{given.place}: {given.raw} has {size} characters, and {key}_{end} is {limit.raw}"
-            raise PkiError(what, "OpenSSL asks again and again: correct one of them")
+            raise PkiError(what, "OpenSSL would prompt for ever: correct one of them")

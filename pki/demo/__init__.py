@@ -1,1 +1,1 @@
-"""A network of one's own in namespaces, real servers in it, and the story that they tell."""
+"""A demo in network namespaces: VLANs, a firewall, real servers, and requests between them."""

@@ -1,6 +1,6 @@
-"""A lab: VLANs, a router with a firewall between them, and machines; all of it in namespaces, gone at the end.
+"""A lab in network namespaces: VLANs, a router with a firewall between them, and machines.
 
-Nothing outside the namespaces changes. Whatever ends the process that made a lab, Ctrl-C or `kill -9`, ends the lab.
+Nothing outside the namespaces changes. The lab ends with the process that created it, also after Ctrl-C or `kill -9`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from types import TracebackType
 from typing import Self
 
 from pki.common.errors import PkiError
-from pki.demo.namespace_machine import PATH, PATIENCE, Machine, check_programs
+from pki.demo.namespace_machine import PATH, TIMEOUT, Machine, check_programs
 
-LAN = {"lan": "192.0.2.0/24"}  # set apart for documentation: https://www.rfc-editor.org/rfc/rfc5737
+LAN = {"lan": "192.0.2.0/24"}  # reserved for documentation: https://www.rfc-editor.org/rfc/rfc5737
 PROGRAMS = ("ip", "nft", "nsenter", "unshare", "setpriv")
 FIREWALL = """\
 table inet lab {{
@@ -41,7 +41,7 @@ class Lab:
         self.vlans = {name: IPv4Network(network) for name, network in (vlans or LAN).items()}
         self.machines: dict[str, Machine] = {}
         self._names: dict[str, str] = {}
-        self._ports = count()  # never again one of a machine that has gone: the kernel takes its time with those
+        self._ports = count()  # never reused: the kernel removes the port of a closed machine late
         self._overlay = overlay
         self._stack = ExitStack()
         self._scratch = Path()
@@ -50,7 +50,7 @@ class Lab:
     def __enter__(self) -> Self:
         if os.geteuid():
             raise PkiError(
-                "only root may make network namespaces, mounts and firewalls of their own",
+                "only root may create network namespaces, mounts and firewalls",
                 "sudo ./run invoke demo.vlans",
             )
         check_programs(*PROGRAMS)
@@ -72,14 +72,17 @@ class Lab:
     # -- machines -----------------------------------------------------------------------------------------------------
 
     def machine(self, name: str, vlan: str = "", address: str = "", names: Iterable[str] = ()) -> Machine:
-        """A new machine on a VLAN (the first one); without an address it gets the next free one, and any number of names."""
+        """Start a machine on a VLAN, by default the first one; without an address it gets the next free one.
+
+        `names` are further names of its address. Raises PkiError when the address is in use or in another network.
+        """
         vlan = vlan or next(iter(self.vlans))
         network = self.vlans[vlan]
-        taken = {self._gateway(vlan), *(other.address for other in self.machines.values())}
-        address = address or next(str(free) for free in network.hosts() if str(free) not in taken)
+        used = {self._gateway(vlan), *(other.address for other in self.machines.values())}
+        address = address or next(str(host) for host in network.hosts() if str(host) not in used)
         interface = IPv4Interface(f"{address}/{network.prefixlen}")
-        if address in taken or interface.network != network:
-            raise PkiError(f"{name}: {address} is taken, or not in {network}, the network of {vlan}")
+        if address in used or interface.network != network:
+            raise PkiError(f"{name}: {address} is already used, or not in {network}, the network of {vlan}")
         machine = self._boot(Machine(name, self._scratch, interface, vlan, f"port{next(self._ports)}"))
         self.machines[name] = machine
         self.name(address, name, *names)
@@ -97,12 +100,12 @@ class Lab:
         return machine
 
     def name(self, address: str, *names: str) -> None:
-        """Give an address further names, in /etc/hosts of every machine."""
+        """Add names for an address to /etc/hosts of every machine."""
         self._names |= dict.fromkeys(names, address)
         self._write_names()
 
     def close(self, machine: Machine) -> None:
-        """Take a machine away; its name and its address may be given again."""
+        """Remove a machine; its name and address can be used again."""
         machine.close()
         self._names = {name: address for name, address in self._names.items() if address != machine.address}
         self._write_names()
@@ -113,12 +116,13 @@ class Lab:
 
     @property
     def router(self) -> Machine:
+        """Return the router. Raises PkiError before the lab is started."""
         if self._router is None:
-            raise PkiError("the lab is not up", "with Lab() as lab: …")
+            raise PkiError("the lab is not started", "with Lab() as lab: …")
         return self._router
 
     def permit(self, source: str | Machine, target: str | Machine, *ports: int) -> None:
-        """Let a VLAN or a machine open connections to another: to these TCP ports, or to any."""
+        """Let a VLAN or a machine open connections to another: to these TCP ports, or to all."""
         words = [
             f'iifname "{source}"' if isinstance(source, str) else f"ip saddr {source.address}",
             f'oifname "{target}"' if isinstance(target, str) else f"ip daddr {target.address}",
@@ -127,14 +131,14 @@ class Lab:
         self.router.run("nft", "-f", "-", stdin=f"insert rule inet lab forward {' '.join(words)} accept\n")
 
     def unplug(self, machine: Machine) -> None:
-        """Pull a machine's cable: it can be reached by nobody."""
+        """Disconnect a machine from its VLAN."""
         self._ip(self.router, f"link set {machine.port} down")
 
     def plug(self, machine: Machine) -> None:
-        """Put the cable back. Whoever asked for the machine meanwhile has to ask again at once, and not in a second."""
+        """Connect a machine again, and clear every neighbour cache so that it can be reached at once."""
         self._ip(self.router, f"link set {machine.port} up")
-        for one in (self.router, *self.machines.values()):
-            self._ip(one, "neighbour flush all")
+        for member in (self.router, *self.machines.values()):
+            self._ip(member, "neighbour flush all")
 
     def _set_router_up(self) -> None:
         self._router = self._boot(Machine("router", self._scratch))
@@ -144,7 +148,7 @@ class Lab:
             *(f"address add {self._gateway(vlan)}/{net.prefixlen} dev {vlan}" for vlan, net in self.vlans.items()),
             *(f"link set dev {vlan} up" for vlan in self.vlans),
         )
-        # A kernel with br_netfilter shows the firewall what stays within a VLAN too.
+        # With br_netfilter the kernel passes traffic within a VLAN through the firewall too.
         within = "\n        ".join(f'iifname "{vlan}" oifname "{vlan}" accept' for vlan in self.vlans)
         self._router.run("nft", "-f", "-", stdin=FIREWALL.format(within=within))
         self._router.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
@@ -158,13 +162,13 @@ class Lab:
         return machine
 
     def _ip(self, machine: Machine, *lines: str) -> None:
-        """Lines for `ip -batch` in a machine's network, where processes have the numbers that we know."""
+        """Run lines of `ip -batch` in the network of a machine, with the process numbers of this one."""
         done = subprocess.run(
             ["nsenter", f"--net=/proc/{machine.holder}/ns/net", "ip", "-batch", "-"],
             input="".join(f"{line}\n" for line in lines),
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             env={"PATH": PATH},
             check=False,
         )
@@ -172,6 +176,6 @@ class Lab:
             raise PkiError(f"{machine.name}: ip: {done.stderr.strip()}")
 
     def _write_names(self) -> None:
-        """Into the same file, for every machine has it mounted."""
+        """Write /etc/hosts. The same file is mounted on every machine, so it is overwritten in place."""
         lines = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in self._names.items())]
         (self._scratch / "hosts").write_text("".join(f"{line}\n" for line in lines))

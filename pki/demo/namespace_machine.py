@@ -1,4 +1,4 @@
-"""A machine: namespaces of its own, folders of its own, and whatever is started in it."""
+"""A machine of the demo: its own namespaces and folders, and the processes in them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NEEDED = dict.fromkeys((str(HERE.parent.parent), sys.prefix, sys.base_prefix))
 NAMESPACES = ("--mount", "--net", "--pid", "--uts", "--ipc")
-PATIENCE = 30.0  # seconds: what is awaited here takes a tenth of one
+TIMEOUT = 30.0  # seconds; the steps take a tenth of a second
 PACKAGES = {
     "ip": "iproute2",
     "nft": "nftables",
@@ -39,14 +39,15 @@ PACKAGES = {
 
 
 def check_programs(*names: str) -> None:
-    """Raise PkiError when one of these programs is not installed; it says what to install."""
+    """Raise PkiError when one of these programs is not installed, with the command that installs it."""
     missing = [name for name in names if not shutil.which(name, path=f"{os.environ.get('PATH', '')}:{PATH}")]
     if missing:
         packages = sorted({PACKAGES.get(name, name) for name in missing})
         raise PkiError(f"not installed: {', '.join(missing)}", f"apt install {' '.join(packages)}")
 
 
-def wait_until(done: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
+def wait_until(done: Callable[[], bool], what: str, seconds: float = TIMEOUT) -> None:
+    """Wait until `done()` is true. Raises PkiError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
@@ -56,27 +57,28 @@ def wait_until(done: Callable[[], bool], what: str, seconds: float = PATIENCE) -
 
 @dataclass(frozen=True)
 class Daemon:
-    """Something that runs on a machine until it is stopped, or the machine goes."""
+    """A process that runs on a machine until it is stopped or the machine is closed."""
 
     process: subprocess.Popen[bytes]
     log: Path
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
+        """Return everything that it has printed."""
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, word: str) -> None:
-        """Wait until it has said a word; raises PkiError when it ends before."""
+    def wait_for(self, text: str) -> None:
+        """Wait until it has printed a text. Raises PkiError when it ends before."""
 
-        def heard() -> bool:
-            if word not in self.said and self.process.poll() is not None:
-                raise PkiError(f"{self.log.stem} ended before it said {word!r}: {self.said.strip()}")
-            return word in self.said
+        def has_printed() -> bool:
+            if text not in self.output and self.process.poll() is not None:
+                raise PkiError(f"{self.log.stem} ended before it printed {text!r}: {self.output.strip()}")
+            return text in self.output
 
-        wait_until(heard, f"{self.log.stem} says {word!r}")
+        wait_until(has_printed, f"{self.log.stem} prints {text!r}")
 
     def stop(self) -> None:
-        """End it by its own number, first with good words."""
+        """Stop it: SIGTERM, then SIGKILL after 5 seconds."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             for child in children(self.process.pid):
                 os.kill(child, number)
@@ -89,7 +91,7 @@ class Daemon:
 
 @dataclass
 class Machine:
-    """One machine of a lab; `holder` is its first process, with which all others go."""
+    """One machine of a lab. `holder` is its first process; all others end with it."""
 
     name: str
     scratch: Path
@@ -102,39 +104,43 @@ class Machine:
 
     @property
     def address(self) -> str:
+        """Return its IPv4 address; "" for the router."""
         return str(self.interface.ip) if self.interface else ""
 
     def boot(self, hosts: Path, *, overlay: bool) -> None:
-        """Make its namespaces and its folders. It ends with this process, even when that is killed: its stdin closes."""
+        """Create its namespaces and folders.
+
+        The machine ends with this process, even when that is killed, because its standard input closes.
+        """
         folder, log = self.scratch / self.name, self.scratch / f"{self.name}.log"
         folder.mkdir()
         layers = "yes" if overlay else "no"
         script = (f"{HERE}/machine.sh", self.name, str(folder), str(hosts), f"{HERE}/systemctl.sh", layers, *NEEDED)
-        with log.open("wb") as said:
+        with log.open("wb") as log_file:
             self._process = subprocess.Popen(
                 ["unshare", *NAMESPACES, "--fork", "--mount-proc", "--kill-child", "sh", *script],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=log_file,
                 env={"PATH": PATH},
                 start_new_session=True,
             )
         assert self._process.stdout is not None
-        if not ready([self._process.stdout.fileno()], [], PATIENCE) or self._process.stdout.readline() != b"ready\n":
+        if not ready([self._process.stdout.fileno()], [], TIMEOUT) or self._process.stdout.readline() != b"ready\n":
             raise PkiError(
-                f"the machine {self.name} does not come up: {log.read_text(errors='replace').strip()}",
-                "it needs a kernel and a container that allow namespaces and mounts",
+                f"the machine {self.name} does not start: {log.read_text(errors='replace').strip()}",
+                "kernel and container must allow namespaces and mounts",
             )
         (self.holder,) = children(self._process.pid)
 
     def close(self) -> None:
-        """End everything on it; its namespaces and folders go with its last process."""
+        """End every process on it; its namespaces and folders disappear with the last one."""
         if self._process is None:
             return
         for child in children(self._process.pid):
             os.kill(child, signal.SIGKILL)
         for process in (*(daemon.process for daemon in self.daemons), self._process):
-            process.wait(PATIENCE)
+            process.wait(TIMEOUT)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -143,7 +149,10 @@ class Machine:
     # -- what runs on it ----------------------------------------------------------------------------------------------
 
     def inside(self, *command: str | Path, cwd: str | Path = "/", env: Mapping[str, str] | None = None) -> list[str]:
-        """The command line that starts a command on this machine, with a clean environment; it dies with its parent."""
+        """Return the command line that runs a command on this machine in a clean environment.
+
+        It ends with its parent.
+        """
         base = {"PATH": PATH, "HOME": "/root", "USER": "root", "LOGNAME": "root", "LANG": "C.UTF-8"}
         variables = [f"{name}={value}" for name, value in (base | dict(env or {})).items()]
         line = ("nsenter", "--target", self.holder, *NAMESPACES, "setpriv", "--pdeathsig", "KILL")
@@ -177,14 +186,14 @@ class Machine:
     def start(
         self, *command: str | Path, cwd: str | Path = "/", env: Mapping[str, str] | None = None, says: str = ""
     ) -> Daemon:
-        """Start a command that stays; wait until it has said `says`."""
+        """Start a command that keeps running; wait until it has printed `says`."""
         log = self.scratch / f"{self.name}-{len(self.daemons)}-{Path(command[0]).name}.log"
-        with log.open("wb") as said:
+        with log.open("wb") as log_file:
             process = subprocess.Popen(
                 self.inside(*command, cwd=cwd, env=env),
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=log_file,
+                stderr=log_file,
                 start_new_session=True,
             )
         daemon = Daemon(process, log)
@@ -194,7 +203,7 @@ class Machine:
         return daemon
 
     def serve(self, *units: str) -> None:
-        """Start daemons as Debian's packages start them: ssh, nginx, haproxy, caddy, apache2."""
+        """Start daemons as the Debian packages do: ssh, nginx, haproxy, caddy, apache2."""
         check_programs(*("sshd" if unit == "ssh" else unit for unit in units))
         for unit in units:
             if unit == "ssh":
@@ -202,7 +211,7 @@ class Machine:
             self.run("systemctl", "start", unit)
 
     def host_key(self) -> str:
-        """The public host key of its sshd, as a line of known_hosts has it: type and key."""
+        """Return the public host key of its sshd, type and key, as in known_hosts."""
         check_programs("ssh-keygen")
         path = "/etc/ssh/ssh_host_ed25519_key"
         if self.run("test", "-e", path, check=False).returncode:
@@ -212,17 +221,20 @@ class Machine:
     # -- its files ----------------------------------------------------------------------------------------------------
 
     def read(self, path: str | Path) -> str:
+        """Return the text of a file on the machine."""
         return self.run("cat", path).stdout
 
     def write(self, path: str | Path, content: str | bytes, mode: int = 0o644) -> None:
+        """Write a file on the machine."""
         self.run("install", "-D", "-m", f"{mode:o}", "/dev/stdin", path, stdin=content)
 
     def exists(self, path: str | Path) -> bool:
+        """Return whether a file exists on the machine."""
         return self.run("test", "-e", path, check=False).returncode == 0
 
 
 def children(process: int) -> list[int]:
-    """The children of a process, by their numbers outside the machine."""
+    """Return the child processes of a process, by their numbers outside the machine."""
     try:
         return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
     except (FileNotFoundError, ProcessLookupError):

@@ -1,6 +1,6 @@
 #!/bin/sh
-# systemctl on a machine without systemd: what Debian's units do, for the few daemons of the lab, by their pid files.
-# Every call that changes something is noted in /var/log/systemctl.log.
+# systemctl for a machine without systemd: does what the units of Debian do, for the daemons of the lab, by pid files.
+# Every call that changes something is logged in /var/log/systemctl.log.
 set -u
 PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -82,7 +82,7 @@ reload_running() { # UNIT
     return 1
 }
 
-installed() { # UNIT: whether a unit file of that name is there, as for timers that nobody starts here
+installed() { # UNIT: succeed if a unit file of that name exists, as for timers, which are not started here
     [ -e "/etc/systemd/system/$1" ] || [ -e "/lib/systemd/system/$1" ] ||
         [ -e "/etc/systemd/system/$1.service" ] || [ -e "/lib/systemd/system/$1.service" ]
 }

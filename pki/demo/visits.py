@@ -1,4 +1,4 @@
-"""Visits: somebody asks for a page, in curl's words, and what was promised about it."""
+"""Visits: a machine requests a page with curl, and the result is compared with the expected one."""
 
 from __future__ import annotations
 
@@ -10,36 +10,39 @@ from pki.demo.namespace_machine import Machine
 
 ROOTS = "/root/roots.pem"
 REFUSED_STATUS = {400, 403, 421}
-REFUSED_BY_TLS = {16, 35, 52, 55, 56}  # HTTP/2 broke off, handshake failed, empty reply, send or receive failed
-NO_WAY = {7, 28}  # could not connect, timed out: https://curl.se/libcurl/c/libcurl-errors.html
-PLACES = re.compile(r"OpenSSL.*:: ?|, errno 0$|Failed to connect to .*: ")  # where, beside what
+REFUSED_BY_TLS = {16, 35, 52, 55, 56}  # HTTP/2 error, failed handshake, empty reply, send or receive error
+CONNECT_FAILED = {7, 28}  # could not connect, timed out: https://curl.se/libcurl/c/libcurl-errors.html
+ERROR_PLACES = re.compile(r"OpenSSL.*:: ?|, errno 0$|Failed to connect to .*: ")  # the place in an error message
 LINE = (
     *("curl", "--disable", "--silent", "--show-error", "--max-time", "5", "--connect-timeout", "3", "--cacert", ROOTS),
     *("--write-out", "\n%{http_code}"),
 )
-ANSWERED, REFUSED, NO_WAY_THERE = "answered", "refused by the proxy", "no way there"
+ANSWERED, REFUSED, NOT_REACHABLE = "answered", "refused by the proxy", "not reachable"
 
 
 @dataclass(frozen=True)
 class Visit:
-    """Who asks for which page, with which certificate (a file, or none), and what must come of it."""
+    """A request.
+
+    By which machine, for which URL, with which certificate (a file, or none), and its expected outcome.
+    """
 
     visitor: Machine
     url: str
-    promised: str
+    expected: str
     certificate: str = ""
 
-    def pay(self) -> Seen:
-        """Ask, and tell what came back."""
-        shown = ("--cert", f"/root/{self.certificate}.pem") if self.certificate else ()
-        done = self.visitor.run(*LINE, *shown, self.url, check=False)
+    def make(self) -> Response:
+        """Send the request and return the response."""
+        certificate = ("--cert", f"/root/{self.certificate}.pem") if self.certificate else ()
+        done = self.visitor.run(*LINE, *certificate, self.url, check=False)
         body, _, status = done.stdout.rpartition("\n")
-        return Seen(self, done.returncode, int(status), body, done.stderr.strip())
+        return Response(self, done.returncode, int(status), body, done.stderr.strip())
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What curl saw: its exit status, the HTTP status, the page, what it complained of."""
+class Response:
+    """What curl returned: exit status, HTTP status, page, error text."""
 
     visit: Visit
     code: int
@@ -49,8 +52,9 @@ class Seen:
 
     @property
     def outcome(self) -> str:
-        if self.code in NO_WAY:
-            return NO_WAY_THERE
+        """Return whether the service answered, the proxy refused, or there was no connection."""
+        if self.code in CONNECT_FAILED:
+            return NOT_REACHABLE
         if self.code == 0 and self.status == 200:
             return ANSWERED
         if self.status in REFUSED_STATUS if self.code == 0 else self.code in REFUSED_BY_TLS:
@@ -58,14 +62,15 @@ class Seen:
         return "something else"
 
     @property
-    def kept(self) -> bool:
-        return self.outcome == self.visit.promised
+    def is_expected(self) -> bool:
+        """Return whether the outcome is the expected one."""
+        return self.outcome == self.visit.expected
 
     @property
-    def came_back(self) -> str:
-        """The page in short, or curl's own words."""
+    def summary(self) -> str:
+        """Return the page in short, or curl's error message."""
         if self.code:
-            return PLACES.sub("", self.complaint.splitlines()[0])
+            return ERROR_PLACES.sub("", self.complaint.splitlines()[0])
         if not self.body.startswith("{"):
             title = re.search("<title>(.*?)</title>", self.body)
             return f"HTTP {title[1] if title else self.status}"
@@ -74,12 +79,12 @@ class Seen:
 
     @property
     def row(self) -> tuple[str, ...]:
-        """As the table shows it."""
+        """Return the row of the result table."""
         visit = self.visit
         return (
-            "ok" if self.kept else f"NOT {visit.promised}",
+            "ok" if self.is_expected else f"NOT {visit.expected}",
             f"{visit.visitor.name} ({visit.visitor.vlan})",
             visit.url.removesuffix("/"),
             visit.certificate or "-",
-            self.came_back,
+            self.summary,
         )

@@ -1,4 +1,4 @@
-"""The story of the VLANs: three hosts behind a firewall, one CA, and who reaches what from where."""
+"""The VLAN demo: three hosts behind a firewall, one CA, and requests from every VLAN."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from pki.config import loader
 from pki.config.model import Inventory
 from pki.demo.lab import Lab
 from pki.demo.namespace_machine import Machine, check_programs
-from pki.demo.visits import ANSWERED, NO_WAY_THERE, REFUSED, ROOTS, Seen, Visit
+from pki.demo.visits import ANSWERED, NOT_REACHABLE, REFUSED, ROOTS, Response, Visit
 
 HERE = Path(__file__).parent
 PROGRAM = HERE.parent.parent
 PROJECT_FOLDER = Path("/srv/pki")
-CLIENTS = "192.0.2.128/25"  # a VLAN of which the project knows nothing: nobody there needs a certificate
+CLIENTS = "192.0.2.128/25"  # a VLAN that is not in pki.yaml: nobody there needs a certificate
 PROGRAMS = ("ssh", "ssh-keygen", "sshd", "nginx", "haproxy", "caddy", "curl")
 EXAMPLE = ("curl", "--cacert", ROOTS, "--cert", "/root/admin.pem", "https://grafana.lab.internal/")
-NEW, OLD = "admin", "admin-revoked"  # /root/admin.pem on whoever has it
+NEW, OLD = "admin", "admin-revoked"  # /root/admin.pem on a machine that has it
 
 
-class Story:
-    """The machines of the story, and its chapters."""
+class Demo:
+    """The machines of the demo, and its steps."""
 
-    def __init__(self, lab: Lab, wanted: Inventory, screen: Screen) -> None:
+    def __init__(self, lab: Lab, config: Inventory, screen: Screen) -> None:
         self.lab = lab
-        self.wanted = wanted
+        self.config = config
         self.screen = screen
-        self.hosts = {name: self._host(name) for name in wanted.hosts}
+        self.hosts = {name: self._host(name) for name in config.hosts}
         self.ca = lab.machine("ca", "mgmt")
         self.admin = lab.machine("admin", "mgmt")
         self.guest = lab.machine("guest", "clients")
@@ -41,19 +41,22 @@ class Story:
     # -- the network --------------------------------------------------------------------------------------------------
 
     def _host(self, name: str) -> Machine:
-        """A host as pki.yaml describes it, with its applications and proxy as after their installation."""
-        said = self.wanted.hosts[name]
-        names = [f"{service}.{self.wanted.domains[0]}" for service in said.services]
-        if name == self.wanted.publish.host:
-            names.append(self.wanted.publish.hostname)
-        host = self.lab.machine(name, said.network, str(said.address), names)
-        ports = (f"{service}={urlsplit(one.upstream.url).port}" for service, one in said.services.items())
+        """Start a host of pki.yaml with its applications and its proxy as after their installation."""
+        host_config = self.config.hosts[name]
+        names = [f"{service}.{self.config.domains[0]}" for service in host_config.services]
+        if name == self.config.publish.host:
+            names.append(self.config.publish.hostname)
+        host = self.lab.machine(name, host_config.network, str(host_config.address), names)
+        ports = (f"{service}={urlsplit(rule.upstream.url).port}" for service, rule in host_config.services.items())
         host.start(sys.executable, HERE / "upstream.py", *ports, says="ready")
-        host.serve("ssh", str(said.proxy))
+        host.serve("ssh", str(host_config.proxy))
         return host
 
     def _permit(self) -> None:
-        """Management reaches every host; guests reach Jellyfin; everybody reaches the CRLs; nothing else is forwarded."""
+        """Let mgmt reach every host, clients reach Jellyfin, and every VLAN reach the CRLs.
+
+        The rest is not forwarded.
+        """
         monitoring = self.hosts["monitoring"]
         for name in ("forge", "media"):
             self.lab.permit("mgmt", self.hosts[name], 22, 443)
@@ -63,35 +66,35 @@ class Story:
 
     # -- the project ----------------------------------------------------------------------------------------------------
 
-    def found(self) -> None:
-        """A project on the ca machine, pki.yaml and the templates; root there may log in on the hosts, as root."""
+    def create_project(self) -> None:
+        """Create a project on the machine ca, from which root may log in on the hosts as root."""
         self.ca.write(PROJECT_FOLDER / "pki.yaml", (HERE / "project.yaml").read_text())
         self.ca.run("cp", "-r", PROGRAM / "templates", PROJECT_FOLDER)
         self.ca.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
-        known = ""
+        known_hosts = ""
         for name, host in self.hosts.items():
             host.write("/root/.ssh/authorized_keys", self.ca.read("/root/.ssh/id_ed25519.pub"), 0o600)
-            known += f"{name},{host.address} {host.host_key()}\n"
-        self.ca.write("/root/.ssh/known_hosts", known)
+            known_hosts += f"{name},{host.address} {host.host_key()}\n"
+        self.ca.write("/root/.ssh/known_hosts", known_hosts)
 
     def forget_login(self) -> None:
-        """Take root's login away again: deliveries have a key of their own, which opens no shell."""
+        """Remove the login of root: deployments use their own key, which opens no shell."""
         self.ca.run("rm", "/root/.ssh/id_ed25519", "/root/.ssh/id_ed25519.pub")
 
     def bootstrap(self, name: str) -> str:
-        """Prepare a host over ssh: a key that may start pki-apply there, and nothing else."""
+        """Bootstrap a host over ssh: install pki-apply, and a key that can start only that."""
         return self._program("invoke", "deploy.bootstrap", name)
 
     def doit(self) -> str:
-        """What a run of doit says; everything is delivered and verified when it ends."""
+        """Run doit and return its output; when it ends, everything is deployed and verified."""
         return self._program("doit")
 
     def revoke(self) -> str:
-        """Revoke the admin's certificate; invoke runs doit, which makes a new one and delivers the CRLs."""
+        """Revoke the admin's certificate; the command then runs doit, which issues a new one and deploys the CRLs."""
         return self._program("invoke", "revoke", "admin", "--reason", "key-compromise", "--yes")
 
     def hand_out(self, certificate: str, *visitors: Machine) -> None:
-        """Give visitors the admin's certificate with its key, so that nothing but the network keeps them out."""
+        """Copy the admin's certificate and key to visitors, so that only the network can keep them out."""
         roots, pair = (
             self.ca.read(PROJECT_FOLDER / "build/trust/roots.pem"),
             self.ca.read(PROJECT_FOLDER / "ca/clients/admin/tls.pem"),
@@ -109,23 +112,23 @@ class Story:
     # -- the visits ---------------------------------------------------------------------------------------------------
 
     def visits(self) -> Iterator[Visit]:
-        """Who reaches what: Grafana from the management VLAN with the certificate, and from nowhere else."""
+        """Yield who reaches what: Grafana only from the management VLAN, with the certificate."""
         admin, guest, tv, forge = self.admin, self.guest, self.tv, self.hosts["forge"]
         for service in ("grafana", "prometheus", "loki", "forgejo"):
             yield Visit(admin, f"https://{service}.lab.internal/", ANSWERED, NEW)
         for service in ("grafana", "forgejo"):
             yield Visit(admin, f"https://{service}.lab.internal/", REFUSED)
         for visitor in (guest, tv, forge):
-            yield Visit(visitor, "https://grafana.lab.internal/", NO_WAY_THERE, NEW)
-        yield Visit(guest, "https://forgejo.lab.internal/", NO_WAY_THERE, NEW)
-        yield Visit(guest, "http://media:22/", NO_WAY_THERE)
+            yield Visit(visitor, "https://grafana.lab.internal/", NOT_REACHABLE, NEW)
+        yield Visit(guest, "https://forgejo.lab.internal/", NOT_REACHABLE, NEW)
+        yield Visit(guest, "http://media:22/", NOT_REACHABLE)
         for visitor in (tv, guest, admin):
             yield Visit(visitor, "https://jellyfin.lab.internal/", ANSWERED)
         for visitor in (tv, guest, forge):
             yield Visit(visitor, "http://pki.lab.internal/crl/client-1.crl", ANSWERED)
 
     def visits_after(self) -> Iterator[Visit]:
-        """The same door after the admin's certificate was revoked: shut for the old one, open for the new one."""
+        """Yield the same requests after the revocation: the old certificate is refused, the new one accepted."""
         for service in ("grafana", "forgejo"):
             yield Visit(self.admin, f"https://{service}.lab.internal/", REFUSED, OLD)
         yield Visit(self.admin, "https://grafana.lab.internal/", ANSWERED, NEW)
@@ -133,45 +136,48 @@ class Story:
 
     # -- all of it ----------------------------------------------------------------------------------------------------
 
-    def tell(self) -> list[Seen]:
-        """Every chapter in its order; returns what the visitors saw."""
+    def run(self) -> list[Response]:
+        """Run all steps in their order; return the responses."""
         screen = self.screen
-        self.found()
+        self.create_project()
         for name in self.hosts:
             screen.line(f"ca: invoke deploy.bootstrap {name}")
             screen.line(f"    {_last(self.bootstrap(name))}")
         self.forget_login()
-        screen.line("ca: doit, which makes what is missing, delivers it over ssh, and looks at what is served")
+        screen.line("ca: doit, which issues what is missing, deploys it over ssh, and verifies what is served")
         screen.line(f"    {_last(self.doit())}")
         self.hand_out(NEW, self.admin, self.guest, self.tv, self.hosts["forge"])
-        screen.line("visitors: everybody asks, also with a copy of the admin's certificate")
-        seen = [visit.pay() for visit in self.visits()]
+        screen.line("visitors: every machine sends requests, also with a copy of the admin's certificate")
+        responses = [visit.make() for visit in self.visits()]
         self.hand_out(OLD, self.admin)
         screen.line("ca: invoke revoke admin --reason key-compromise --yes")
         screen.line(f"    {_last(self.revoke())}")
         self.hand_out(NEW, self.admin)
-        return seen + [visit.pay() for visit in self.visits_after()]
+        return responses + [visit.make() for visit in self.visits_after()]
 
 
 @contextmanager
-def story(screen: Screen) -> Iterator[Story]:
-    """The lab of the story, with real servers on the machines, until the block ends."""
+def demo(screen: Screen) -> Iterator[Demo]:
+    """Yield the lab of the demo with real servers on its machines."""
     check_programs(*PROGRAMS)
-    wanted = loader.load(HERE / "project.yaml")
-    vlans = {**{name: str(network) for name, network in wanted.networks.items()}, "clients": CLIENTS}
+    config = loader.load(HERE / "project.yaml")
+    vlans = {**{name: str(network) for name, network in config.networks.items()}, "clients": CLIENTS}
     with Lab(vlans) as lab:
         screen.line(f"lab: {', '.join(vlans)}: four VLANs, a router with a firewall between them")
-        told = Story(lab, wanted, screen)
-        for name, host in told.hosts.items():
-            said = wanted.hosts[name]
-            screen.line(f"lab: {name} ({host.vlan}): {said.proxy} before {', '.join(said.services)}; sshd")
+        demo_run = Demo(lab, config, screen)
+        for name, host in demo_run.hosts.items():
+            host_config = config.hosts[name]
+            screen.line(
+                f"lab: {name} ({host.vlan}): {host_config.proxy} before {', '.join(host_config.services)}; sshd"
+            )
         screen.line("lab: ca and admin (mgmt), guest (clients), tv (av)")
-        yield told
+        yield demo_run
 
 
-def show(screen: Screen, seen: Sequence[Seen]) -> None:
-    screen.table("", ("", "visitor", "asks for", "shows", "gets"), [one.row for one in seen])
+def show(screen: Screen, responses: Sequence[Response]) -> None:
+    """Print the table of the responses."""
+    screen.table("", ("", "visitor", "asks for", "shows", "gets"), [response.row for response in responses])
 
 
-def _last(said: str) -> str:
-    return said.strip().rpartition("\n")[2]
+def _last(output: str) -> str:
+    return output.strip().rpartition("\n")[2]

@@ -10,7 +10,7 @@ from pki.common.errors import PkiError
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
 from pki.monitor.check_result import named
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 from pki.x509.device_requests import read_unverified_key
@@ -19,7 +19,7 @@ from pki.x509.keys import key_kind
 REFUSED = "ed25519"  # Chrome, Firefox and Safari offer no such signature in the handshake (RFC 8446 §4.2.3)
 
 
-def notes(project: Project, plan: Plan) -> Iterator[Note]:
+def notes(project: Project, plan: Plan) -> Iterator[Notice]:
     """One note of all server certificates whose key browsers refuse."""
     found = [leaf for leaf in plan.leaves.values() if leaf.profile == "server" and _kind(project, leaf) == REFUSED]
     if found:
@@ -30,7 +30,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Note]:
         remedy = f"key: ec-p256 {where}; where no browser visits them it may stay"
         if any(leaf.request for leaf in found):
             remedy += "; on a device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …"
-        yield Note(ArtifactId("cert", names[0]) if len(names) == 1 else "certificates", text, remedy)
+        yield Notice(ArtifactId("cert", names[0]) if len(names) == 1 else "certificates", text, remedy)
 
 
 def _kind(project: Project, leaf: Leaf) -> str:

@@ -14,7 +14,7 @@ from pki.common.cache import token
 from pki.common.durations import backdate
 from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Decision, Issued
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
@@ -72,7 +72,7 @@ def identities(project: Project, *, in_use: bool = False) -> Iterator[Identity]:
         )
 
 
-def reminders(project: Project, plan: Plan) -> Iterator[Note]:
+def reminders(project: Project, plan: Plan) -> Iterator[Notice]:
     """What people have to install: known without a look into a ledger that is as it was."""
     clients = [name for name, leaf in plan.leaves.items() if leaf.client]
     known = token(sorted(clients))
@@ -85,7 +85,7 @@ def reminders(project: Project, plan: Plan) -> Iterator[Note]:
         ]
         project.remember_from_ledger("installed", known, kept)
     for name, renewed, end, is_revoked in kept:
-        yield Note(
+        yield Notice(
             client_artifact(name),
             f"was renewed on {_day(renewed)} and is not installed yet; the old one {_end(project, end, is_revoked)}",
             f"install it on its device, then: ./run invoke client.installed {name}",

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pki.common.errors import PkiError
 from pki.config import identifiers
 from pki.config.identifiers import GenerationName
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.project.generations import PUT_BACK
 from pki.project.project import Project
 
 
-def notes(project: Project) -> Iterator[Note]:
+def notes(project: Project) -> Iterator[Notice]:
     """Each damaged file of an authority or a ceremony; those that the ledger has a copy of are not among them."""
     for generation in (one for name in identifiers.AUTHORITIES for one in project.store.generations(name)):
         project.generation(generation)
@@ -22,10 +22,10 @@ def notes(project: Project) -> Iterator[Note]:
     recovered = {project.store.shown(project.store.authority_file(one, "cert.pem")) for one in project.recovered}
     for shown, text in project.damaged.items():
         if shown not in recovered:
-            yield Note(shown, text, PUT_BACK)
+            yield Notice(shown, text, PUT_BACK)
     if faults := _ceremony_faults(project):
         more = f", and {len(faults) - 1} more: ./run invoke ceremony.verify" if len(faults) > 1 else ""
-        yield Note("ceremonies", f"{faults[0]}{more}", PUT_BACK)
+        yield Notice("ceremonies", f"{faults[0]}{more}", PUT_BACK)
 
 
 def _ceremony_faults(project: Project) -> list[str]:

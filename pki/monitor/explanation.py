@@ -183,7 +183,7 @@ def _valid(project: Project, artifact: str) -> list[Issued]:
 
 
 def _state(project: Project, wanted: Leaf) -> str:
-    if waits := certificates.replacement_stopped(project, wanted.artifact) or certificates.blocked_by(project, wanted):
+    if waits := certificates.stopped_reasons(project, wanted.artifact) or certificates.blocked_by(project, wanted):
         return joined(waits) if isinstance(waits, list) else str(waits)
     return joined(certificates.stale_reasons(project, wanted)) or "as it should be"
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pki.common.errors import PkiError
 from pki.config.identifiers import ArtifactId
 from pki.ledger.types import Issued
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
@@ -25,20 +25,20 @@ class Ending(NamedTuple):
     names: tuple[str, ...]
 
 
-def notes(project: Project, plan: Plan) -> Iterator[Note]:
+def notes(project: Project, plan: Plan) -> Iterator[Notice]:
     """One note for each adopted authority that ended, or of whose certificates some end soon."""
     for name in project.inventory.authorities.adopted:
         end = end_of(project, name)
         if end and end < project.now:
             remedy = "take it, and what delivers its CRL, out of pki.yaml and templates/"
-            yield Note(
+            yield Notice(
                 ArtifactId("authority", name), f"ended on {end:%Y-%m-%d}, and its CRL is not made any more", remedy
             )
         elif soon := _ending(project, name, plan):
             shown = ", ".join(f"{one.artifact} on {one.end:%Y-%m-%d}" for one in soon[:NAMED])
             more = f" and {len(soon) - NAMED} more" if len(soon) > NAMED else ""
             text = f"of its certificates end soon: {shown}{more}"
-            yield Note(ArtifactId("authority", name), text, REMEDY.format(soon[0].artifact))
+            yield Notice(ArtifactId("authority", name), text, REMEDY.format(soon[0].artifact))
 
 
 def summary(project: Project, name: str) -> str:

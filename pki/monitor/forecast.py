@@ -23,7 +23,7 @@ from pki.monitor import (
     waiting_roots,
 )
 from pki.pipeline.artifact import Artifact
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.missing_roots import refusal
 from pki.project.project import Project
@@ -45,7 +45,7 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[Reason]]]:
             yield artifact, reasons
 
 
-def notes(project: Project, plan: Plan) -> Iterator[Note]:
+def notes(project: Project, plan: Plan) -> Iterator[Notice]:
     """What needs a person: a ledger that is lost, ceremonies and names that wait for one, leaves that left or are withheld.
 
     And hosts that are pinned, lifetimes that take effect later, names that move to another leaf, hosts that do not act on a revocation or cannot remove every forged header,
@@ -55,34 +55,36 @@ def notes(project: Project, plan: Plan) -> Iterator[Note]:
     """
     if project.missing_roots:
         error = refusal(project.missing_roots, project.inventory, project.store)
-        yield Note("authority:root", error.message, error.hint)
+        yield Notice("authority:root", error.message, error.hint)
         return
     if fault := project.ledger_fault:
-        yield Note("ledger", fault.consequence, fault.remedy)
+        yield Notice("ledger", fault.consequence, fault.remedy)
     yield from _unnamed(project)
     yield from _ceremony(project)
     yield from waiting_roots.notes(project, plan)
     yield from pending_bootstraps.notes(project, plan)
-    yield from plan.notes
+    yield from plan.actions_required
     for move in certificate_holders.moves(project, plan.leaves):
         text = f"takes {move.name} over from cert:{move.before}, whose certificate with it is valid until {move.end:%Y-%m-%d}"
         stays = move.before in plan.leaves or move.before in plan.refused
-        yield Note(ArtifactId("cert", move.leaf), text, "./run doit" if stays else f"./run invoke retire {move.before}")
-    for leaf in plan.leaves.values() if ca_state.some_authority_ages(project) else ():
+        yield Notice(
+            ArtifactId("cert", move.leaf), text, "./run doit" if stays else f"./run invoke retire {move.before}"
+        )
+    for leaf in plan.leaves.values() if ca_state.can_shorten_renewals(project) else ():
         if waits := certificates.blocked_by(project, leaf):
-            yield Note(
+            yield Notice(
                 leaf.artifact, str(waits), f"./run invoke ceremony.request, for a new {leaf.authority} authority"
             )
-    for name in plan.leaves if project.withheld else ():
-        if why := certificates.replacement_stopped(project, ArtifactId("cert", name)):
-            yield Note(ArtifactId("cert", name), joined(why), f"./run invoke renew {name}")
+    for name in plan.leaves if project.replacement_stopped else ():
+        if why := certificates.stopped_reasons(project, ArtifactId("cert", name)):
+            yield Notice(ArtifactId("cert", name), joined(why), f"./run invoke renew {name}")
     yield from _pinned(project)
     yield from _profiles(project, plan)
     yield from client_identities.reminders(project, plan)
     for artifact, end in _left(project, plan):
         if end >= project.now:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"
-            yield Note(artifact, text, f"./run invoke retire {artifact.short}")
+            yield Notice(artifact, text, f"./run invoke retire {artifact.short}")
     yield from revocation_exposure.notes(project, plan)
     yield from revocation_exposure.forgeable(project)
     yield from browser_limits.notes(project, plan)
@@ -92,14 +94,14 @@ def notes(project: Project, plan: Plan) -> Iterator[Note]:
     yield from damaged_files.notes(project)
 
 
-def _pinned(project: Project) -> Iterator[Note]:
+def _pinned(project: Project) -> Iterator[Notice]:
     """Hosts that stay at an earlier release; what health says of them, too."""
     for host, pin in sorted((project.pins or {}).items()):
         if pin.release and host in project.inventory.hosts:
-            yield Note(ArtifactId("pinned", host), PINNED, f"./run invoke deploy.push {host}")
+            yield Notice(ArtifactId("pinned", host), PINNED, f"./run invoke deploy.push {host}")
 
 
-def _profiles(project: Project, plan: Plan) -> Iterator[Note]:
+def _profiles(project: Project, plan: Plan) -> Iterator[Notice]:
     """Lifetimes that pki.yaml changed: what was issued before keeps its own until it is renewed."""
     others: dict[tuple[str, timedelta], list[datetime]] = {}
     ends = {name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := project.issuing(name))}
@@ -113,7 +115,7 @@ def _profiles(project: Project, plan: Plan) -> Iterator[Note]:
         number = f"{len(renewals)} certificate{'s' if len(renewals) > 1 else ''}"
         text = f"lifetime {in_words(lifetime)} takes effect at the next renewal: {number} issued before that"
         text += f", the last is renewed on {max(renewals):%Y-%m-%d}"
-        yield Note(f"profile:{profile}", text, "./run invoke renew NAME, for each that is to change now")
+        yield Notice(f"profile:{profile}", text, "./run invoke renew NAME, for each that is to change now")
 
 
 def _dates(project: Project, leaf: Leaf) -> tuple[datetime, datetime] | None:
@@ -124,23 +126,23 @@ def _dates(project: Project, leaf: Leaf) -> tuple[datetime, datetime] | None:
     return (datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC)) if kept else None
 
 
-def _oversized(project: Project) -> Iterator[Note]:
+def _oversized(project: Project) -> Iterator[Notice]:
     for one in crl_size.sizes(project):
         if one.complaint:
-            yield Note(ArtifactId("crl", one.generation), one.complaint, crl_size.REMEDY)
+            yield Notice(ArtifactId("crl", one.generation), one.complaint, crl_size.REMEDY)
 
 
-def _unnamed(project: Project) -> Iterator[Note]:
+def _unnamed(project: Project) -> Iterator[Notice]:
     """Roots that pki.yaml does not name yet: a clone of it would not know that they are missing."""
     roots = project.store.generations("root") if not project.inventory.sandbox else []
     digests = {name: one.fingerprint for name in roots if (one := project.generation(name))}
     if unnamed := [name for name, digest in digests.items() if digest not in project.inventory.roots]:
         named = [*project.inventory.roots, *(digests[name] for name in unnamed)]
         text = f"pki.yaml does not name {', '.join(unnamed)}: a clone of it would not know what is missing"
-        yield Note("roots", text, f"in pki.yaml: `roots: [{', '.join(named)}]`")
+        yield Notice("roots", text, f"in pki.yaml: `roots: [{', '.join(named)}]`")
 
 
-def _ceremony(project: Project) -> Iterator[Note]:
+def _ceremony(project: Project) -> Iterator[Notice]:
     """Who must hold a ceremony, by when, and why."""
     found = [need for need in needs.needs(project) if not (project.inventory.sandbox and need.is_growth)]
     if found and not project.inventory.sandbox:
@@ -148,7 +150,7 @@ def _ceremony(project: Project) -> Iterator[Note]:
         when = f"by {by:%Y-%m-%d}" if by > project.now else "now"
         what = f"a root ceremony is due {when}, for the root's owner and a witness: "
         what += "; ".join(f"{need.what} ({need.why})" for need in found)
-        yield Note("ceremony", what, "./run invoke ceremony.request, and docs/ceremony.md")
+        yield Notice("ceremony", what, "./run invoke ceremony.request, and docs/ceremony.md")
 
 
 def _left(project: Project, plan: Plan) -> list[tuple[ArtifactId, datetime]]:

@@ -10,7 +10,7 @@ from pki.config.identifiers import GenerationName
 from pki.deploy.delivery import Delivery
 from pki.deploy.release_roots import is_trust_store_path
 from pki.monitor.check_result import named
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.generations import Generation
 from pki.project.project import Project
@@ -26,14 +26,14 @@ class Asked(NamedTuple):
     held: Sequence[str]
 
 
-def notes(project: Project, plan: Plan) -> Iterator[Note]:
+def notes(project: Project, plan: Plan) -> Iterator[Notice]:
     """What is told of them: who was bootstrapped in an earlier form, lacks a root, or accepts one that has left."""
     asked = list(_asked(project, plan))
     permitted = project.permitted_roots if asked else {}
     if older := [one.host for one in asked if one.has_root and one.host not in permitted]:
         verb, their = ("was", "its") if len(older) == 1 else ("were", "their")
         text = f"{named(older)} {verb} not bootstrapped for certificates only by this version: who has {their} key can put any root there"
-        yield Note("hosts", text, _remedy(older))
+        yield Notice("hosts", text, _remedy(older))
     live = [root for name in project.live("root") if (root := project.generation(name))] if asked else []
     lacking: dict[tuple[GenerationName, ...], list[Asked]] = {}
     for one in asked:
@@ -43,7 +43,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Note]:
             lacking.setdefault(missing, []).append(one)
     for missing, some in lacking.items():
         hosts, new = [one.host for one in some], [root for root in live if root.name in missing]
-        yield Note("hosts", _lack(some, missing, _when(project, new, live, permitted[hosts[0]])), _remedy(hosts))
+        yield Notice("hosts", _lack(some, missing, _when(project, new, live, permitted[hosts[0]])), _remedy(hosts))
     named_already = {one.host for some in lacking.values() for one in some}
     ours = {root.fingerprint for root in live}
     more = [
@@ -52,7 +52,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Note]:
     if more:
         verb, their = ("accepts", "its") if len(more) == 1 else ("accept", "their")
         text = f"{named(more)} still {verb} a root that has left: who has {their} key can put it there again"
-        yield Note("hosts", text, _remedy(more))
+        yield Notice("hosts", text, _remedy(more))
 
 
 def _lack(some: Sequence[Asked], missing: Sequence[str], when: str) -> str:
@@ -66,7 +66,7 @@ def _when(project: Project, new: list[Generation], live: list[Generation], accep
     """By when the new roots must be accepted: as long as a cross-certificate leads to each from one that is accepted."""
     ends = []
     for root in new:
-        until = project.vouching(root)
+        until = project.connected_roots(root)
         ends.append(max((until[digest] for digest in accepted if digest in until), default=project.now))
     if not new:  # the roots are the same, and a file of theirs is held back
         ends = [root.certificate.not_valid_after_utc for root in live]

@@ -9,7 +9,7 @@ from pki.common.durations import at_least
 from pki.config.identifiers import ArtifactId
 from pki.config.proxies import PROGRAMS, ProxyProgram
 from pki.deploy.delivery import Delivery
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
@@ -26,7 +26,7 @@ def phrases(project: Project, delivery: Delivery) -> list[str]:
     return found
 
 
-def notes(project: Project, plan: Plan) -> Iterator[Note]:
+def notes(project: Project, plan: Plan) -> Iterator[Notice]:
     """Hosts on which a revocation has no effect, where that lasts longer than an old CRL would, and those out of reach."""
     rules = project.inventory
     for delivery in plan.deliveries.values():
@@ -36,18 +36,18 @@ def notes(project: Project, plan: Plan) -> Iterator[Note]:
         name = ArtifactId("deploy", delivery.host)
         if not program.revokes and rules.profiles.client.lifetime > rules.authorities.client.crl.lifetime:
             remedy = "another proxy, or short ones: profiles.client: {lifetime: 7d, renew_before: 3d}; docs/proxies.md"
-            yield Note(name, program.exposure(certificates(project)), remedy)
+            yield Notice(name, program.exposure(certificates(project)), remedy)
         if since := _not_reached_since(delivery):
             text = f"not up to date since {since}: {_unreached(project, program)}"
-            yield Note(name, text, f"fix what keeps it, then: ./run doit {name}; or stop its services")
+            yield Notice(name, text, f"fix what keeps it, then: ./run doit {name}; or stop its services")
 
 
-def forgeable(project: Project) -> Iterator[Note]:
+def forgeable(project: Project) -> Iterator[Notice]:
     """Hosts whose upstreams may get a header that they take for one of the proxy's."""
     for name, host in project.inventory.hosts.items():
         is_ours = bool(host.services) and host.scope == "config" and host.deliver != "none"
         if is_ours and host.proxy and not PROGRAMS[host.proxy].has_patterns:
-            yield Note(
+            yield Notice(
                 ArtifactId("host", name),
                 f"{host.proxy} removes forged headers by exact names only: the upstreams of {', '.join(host.services)} "
                 "may read X.Forwarded.Tls.Client.Cert.Info or X.Real.Ip, as a client sent it, for ours",

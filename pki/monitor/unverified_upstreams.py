@@ -15,7 +15,7 @@ from pki.common.remedies import in_project
 from pki.config import upstreams
 from pki.config.model import Host, Upstream
 from pki.monitor.check_result import named
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.project.project import Project
 
 SOON = timedelta(days=30)
@@ -28,7 +28,7 @@ def phrases(project: Project, name: str) -> list[str]:
     return [f"upstreams not verified (verify: none): {named(found)}"] if found else []
 
 
-def notes(project: Project) -> Iterator[Note]:
+def notes(project: Project) -> Iterator[Notice]:
     """One note of all upstreams that are not verified, and one of each file of CAs that ends."""
     hosts = project.inventory.hosts
     found = [(name, service, one) for name, host in hosts.items() for service, one in _unverified(host)]
@@ -39,7 +39,7 @@ def notes(project: Project) -> Iterator[Note]:
         file = f"upstreams/{service}.pem"
         fetch = f"mkdir -p {in_project('upstreams')}; {upstreams.fetch_command(one, in_project(file))}"
         remedy = f"{fetch}; compare it on the device; then ca: {file} in place of verify: none"
-        yield Note("upstreams", text, remedy)
+        yield Notice("upstreams", text, remedy)
     yield from _ending(project)
 
 
@@ -49,7 +49,7 @@ def _unverified(host: Host) -> Iterator[tuple[str, Upstream]]:
             yield service, one.upstream
 
 
-def _ending(project: Project) -> Iterator[Note]:
+def _ending(project: Project) -> Iterator[Notice]:
     """Files of CAs in which a certificate ended, or ends soon."""
     users = dict[str, list[tuple[str, str]]]()
     for name, host in project.inventory.hosts.items():
@@ -63,7 +63,7 @@ def _ending(project: Project) -> Iterator[Note]:
             host_name, service = users[file][0]
             text = f"a certificate in it {verb} on {moment:%Y-%m-%d}, and then its upstream is refused: {whose}"
             remedy = f"renew it on the device, then: {upstreams.fetch_command(project.inventory.hosts[host_name].services[service].upstream, in_project(file))}"
-            yield Note(file, text, remedy)
+            yield Notice(file, text, remedy)
 
 
 def _ends(project: Project, files: list[str]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from pki.common.cache import token
 from pki.deploy.delivery import Delivery
 from pki.deploy.new_root import COMMAND, NewRoot
 from pki.monitor.check_result import named
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
@@ -27,10 +27,10 @@ def waiting(project: Project, plan: Plan) -> list[Delivery]:
     return [plan.deliveries[name] for name in names if not root.is_accepted(name)]
 
 
-def notes(project: Project, plan: Plan) -> Iterator[Note]:
+def notes(project: Project, plan: Plan) -> Iterator[Notice]:
     """What is told of them: one sentence for all."""
     if found := waiting(project, plan):
-        yield Note("hosts", text([one.host for one in found], found[0].root()), COMMAND)
+        yield Notice("hosts", text([one.host for one in found], found[0].root()), COMMAND)
 
 
 def text(hosts: list[str], root: NewRoot) -> str:

@@ -1,4 +1,4 @@
-"""One thing that doit keeps up to date: above it nobody knows certificates, below it nobody knows doit."""
+"""Artifact: something that doit keeps up to date. No code above it knows about PKI, and no code below it about doit."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pki.config.identifiers import ArtifactId
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One thing that doit keeps: `make` is idempotent and raises PkiError, `stale` says why it must run.
+    """Something that doit keeps up to date.
 
-    `targets` and `sources` are paths as text, because doit wants them so. `make` returns what it did; the outcome has
-    reasons of its own where only acting tells them.
+    `make` is idempotent, returns what it did, and raises PkiError. `stale` returns why `make` must run; empty means up
+    to date. `targets` and `sources` are paths as text, as doit requires. An outcome has its own reasons where they are
+    known only after the action.
     """
 
     id: ArtifactId
@@ -27,11 +28,12 @@ class Artifact:
 
     @property
     def name(self) -> ArtifactId:
+        """Return the id, which is also the name of the task in doit."""
         return self.id
 
     def reasons(self) -> list[Reason]:
-        """Why it must be made; a look that fails is a reason too."""
+        """Return why it must be made; a check that fails is a reason too."""
         try:
             return self.stale()
-        except Exception as error:  # noqa: BLE001 - a bug in one look must not end the run: its task fails with it
+        except Exception as error:  # noqa: BLE001 - a bug in one check fails its task and not the run
             return stated(of_any(error).message)

@@ -1,4 +1,4 @@
-"""What left pki.yaml and templates/ and is still in `build/`: found and taken away."""
+"""Remove files from `build/` that are no longer in pki.yaml or templates/."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pki.deploy.folder import FolderTransport
 from pki.project.project import Project
 
 
-def stale(project: Project, known: set[ArtifactId], leaves: set[str]) -> list[Reason]:
-    """What there is without an artifact of that name; `leaves` are the names of leaves that stay."""
-    return [Why.SURPLUS(file=project.store.shown(path)) for path in _leftovers(project, known, leaves)]
+def stale(project: Project, artifact_ids: set[ArtifactId], leaves: set[str]) -> list[Reason]:
+    """Return the files without an artifact of that name; `leaves` are the names of leaves whose files stay."""
+    return [Why.SURPLUS(file=project.store.shown(path)) for path in _leftovers(project, artifact_ids, leaves)]
 
 
-def sweep(project: Project, known: set[ArtifactId], leaves: set[str]) -> Outcome:
-    """Take leftovers away; from a folder host exactly what its receipt lists."""
-    for path in list(_leftovers(project, known, leaves)):
+def remove_leftovers(project: Project, artifact_ids: set[ArtifactId], leaves: set[str]) -> Outcome:
+    """Remove these files; from a host that is a folder exactly the files of its receipt."""
+    for path in list(_leftovers(project, artifact_ids, leaves)):
         if path.parent == project.store.receipt("x").parent:
             FolderTransport(project.store.host_root(path.name.removesuffix(".json"))).withdraw(receipt.load(path))
             path.unlink()
@@ -32,28 +32,28 @@ def sweep(project: Project, known: set[ArtifactId], leaves: set[str]) -> Outcome
     return Outcome(Verb.REMOVED)
 
 
-def _leftovers(project: Project, known: set[ArtifactId], leaves: set[str]) -> Iterator[Path]:
+def _leftovers(project: Project, artifact_ids: set[ArtifactId], leaves: set[str]) -> Iterator[Path]:
     store = project.store
     yield from _unknown(store.build / "certs", lambda name: name in leaves)
-    yield from _unknown(store.build / "release", lambda name: ArtifactId("release", name) in known)
+    yield from _unknown(store.build / "release", lambda name: ArtifactId("release", name) in artifact_ids)
     for folder in (store.history("x").parent, store.contact("x").parent):
-        yield from _unknown(folder, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in known)
+        yield from _unknown(folder, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in artifact_ids)
     yield from _unknown(
-        store.receipt("x").parent, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in known
+        store.receipt("x").parent, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in artifact_ids
     )
-    generations = {one.name for one in known if one.kind == "crl"}
-    yield from _unknown(store.build / "crl", lambda name: _is_crl(project, name.rpartition(".")[0], generations))
+    generations = {artifact.name for artifact in artifact_ids if artifact.kind == "crl"}
+    yield from _unknown(store.build / "crl", lambda name: _keeps_crl(project, name.rpartition(".")[0], generations))
     trust = {"roots", "client-ca", "client-chain", "index", *generations}
     yield from _unknown(store.build / "trust", lambda name: name.rpartition(".")[0] in trust)
 
 
-def _is_crl(project: Project, name: str, generations: set[str]) -> bool:
-    """Whether a CRL stays: also that of a CA which `ca/` lacks, as after an older copy of it was put back.
+def _keeps_crl(project: Project, name: str, generations: set[str]) -> bool:
+    """Return whether a CRL stays. That of a CA which `ca/` lacks stays too, as after an older copy was restored.
 
-    It alone may know what was revoked; `ceremony.accept` records it once it knows the CA.
+    It may be the only record of revocations; `ceremony.accept` records them once it knows the CA.
     """
-    found = GenerationName.parse(name)
-    is_lost = found.number > 0 and found not in project.store.generations(found.authority)
+    generation = GenerationName.parse(name)
+    is_lost = generation.number > 0 and generation not in project.store.generations(generation.authority)
     return name in generations or name == "bundle-client" or is_lost
 
 

@@ -1,4 +1,4 @@
-"""The explicit confirmation, at a terminal, that a clock is right which nothing else confirms."""
+"""The confirmation by the user, at a terminal, of a clock that nothing else confirms."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pki.project.project import Project
 
 
 def confirm(project: Project) -> None:
-    """Ask whether the clock is right, and record the confirmation in the ledger: this run and later ones may sign.
+    """Ask whether the clock is right, and record the answer yes in the ledger: this run and later ones may sign.
 
-    Where the clock is not in doubt, nothing is asked or recorded. Raises PkiError without a terminal, and after any other
-    answer than yes.
+    Where the clock is not in doubt, nothing is asked or recorded. Raises PkiError without a terminal, and after any
+    other answer than yes.
     """
     if not sys.stdin.isatty():
-        raise PkiError("nobody is at a terminal to confirm the clock", f"log in and type: {CONFIRM}")
+        raise PkiError("the clock must be confirmed at a terminal", f"log in and type: {CONFIRM}")
     screen, verdict = Screen(), project.clock.verdict
     if verdict.may_sign:
         why = f"it is right: {verdict.confirmation}" if verdict.confirmation else "the ledger does not contradict it"
@@ -26,7 +26,7 @@ def confirm(project: Project) -> None:
     screen.line(f"{verdict.reading}; {'; '.join(verdict.statements)}")
     if _answer(f"is it {project.now:%A}, {project.now:{MOMENT}} UTC now? (yes or no) ") not in {"yes", "y"}:
         raise PkiError("the clock was not confirmed; nothing was run", "set it right: timedatectl status")
-    project.clock.believe()
+    project.clock.confirm()
     with project.store.lock():
         detail = f"{project.now:{MOMENT}} UTC, last event {verdict.last:{MOMENT}} UTC" if verdict.last else ""
         project.ledger.record_decision("project", "clock-confirmed", detail, project.now)

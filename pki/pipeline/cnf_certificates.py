@@ -1,4 +1,4 @@
-"""OpenSSL request configurations among the managed files: the leaves that they declare."""
+"""The leaves that OpenSSL request configurations among the managed files declare."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from pki.config.name_claims import Claim, Conflict, Key, NameRegistry, Place
 from pki.deploy.managed_files import Library, ManagedFile
 
 
-class Declared(NamedTuple):
-    """What `*.cnf` files declare: the library with what is wrong kept at its file, and leaves."""
+class DeclaredLeaves(NamedTuple):
+    """The leaves that `*.cnf` files declare, and the library in which each invalid file has its fault."""
 
     library: Library
     leaves: tuple[Leaf, ...]
@@ -51,124 +51,133 @@ class _Declaration:
 
 
 def request_leaves(
-    said: Inventory,
+    config: Inventory,
     library: Library,
-    taken: Collection[str],
+    used_names: Collection[str],
     line: Callable[[Place], str],
     holders: Callable[[], Collection[tuple[str, Key]]],
-) -> Declared:
-    """The leaves that `*.cnf` files declare, beside those of pki.yaml, whose names are `taken`.
+) -> DeclaredLeaves:
+    """Return the leaves that `*.cnf` files declare, in addition to those of pki.yaml, whose names are `used_names`.
 
-    `line` says where a place of pki.yaml stands: ` (pki.yaml:26)`. `holders` are leaves with a valid certificate, each
-    with a name in it: of two files that ask for one name, the one that has it keeps it. Both are asked only where two
-    ask for one name.
+    `line` returns where a place of pki.yaml is: ` (pki.yaml:26)`. `holders` returns leaves with a valid certificate,
+    each with a name in it: if two files request one name, the file keeps it whose leaf has it already. Both are called
+    only where two request one name.
     """
-    found, faults = list[_Declaration](), dict[str, PkiError]()
+    declarations, faults = list[_Declaration](), dict[str, PkiError]()
     for file in library.files:
         if file.request is not None:
             try:
-                found.append(_declaration(said, file, file.request))
+                declarations.append(_declaration(config, file, file.request))
             except PkiError as error:
                 faults[file.name] = error
-            except Exception as error:  # noqa: BLE001 - whatever is in one declaration stops that one alone
-                told = of_any(error)
-                faults[file.name] = PkiError(f"{_shown(file.name)}: {told.message}", told.hint)
-    names, leaves = _taken(said, found), dict[str, Leaf]()
-    for one in _in_order(found, holders):
-        if one.leaf.name in taken or one.leaf.name in leaves:
-            faults[one.file.name] = PkiError(
-                f"{_shown(one.file.name)}: there is another leaf called {one.leaf.name}", "rename the file"
+            except Exception as error:  # noqa: BLE001 - an error in one declaration does not affect the others
+                fault_of_file = of_any(error)
+                faults[file.name] = PkiError(f"{_shown(file.name)}: {fault_of_file.message}", fault_of_file.hint)
+    names, leaves = _taken(config, declarations), dict[str, Leaf]()
+    for declaration in _in_order(declarations, holders):
+        if declaration.leaf.name in used_names or declaration.leaf.name in leaves:
+            faults[declaration.file.name] = PkiError(
+                f"{_shown(declaration.file.name)}: another leaf is called {declaration.leaf.name}", "rename the file"
             )
-        elif fault := _fault(said, one, names, line):
-            faults[one.file.name] = fault
+        elif fault := _fault(config, declaration, names, line):
+            faults[declaration.file.name] = fault
         else:
-            leaves[one.leaf.name] = one.leaf
-            names.add(one.claims)
+            leaves[declaration.leaf.name] = declaration.leaf
+            names.add(declaration.claims)
     files = tuple(replace(file, fault=faults[file.name]) if file.name in faults else file for file in library.files)
-    return Declared(replace(library, files=files), tuple(leaves.values()))
+    return DeclaredLeaves(replace(library, files=files), tuple(leaves.values()))
 
 
-def _in_order(found: list[_Declaration], holders: Callable[[], Collection[tuple[str, Key]]]) -> list[_Declaration]:
-    """Who comes first gets a name: by the names of the files, but for those that have a contested name already."""
-    counts = Counter(key for one in found for key in {claim.key for claim in one.claims})
+def _in_order(
+    declarations: list[_Declaration], holders: Callable[[], Collection[tuple[str, Key]]]
+) -> list[_Declaration]:
+    """Return the declarations in the order in which they get their names.
+
+    That is the order of the file names, except that a leaf which has a contested name already comes first.
+    """
+    counts = Counter(key for declaration in declarations for key in {claim.key for claim in declaration.claims})
     contested = {key for key, count in counts.items() if count > 1}
     if not contested:
-        return found
-    held = holders()
-    return sorted(found, key=lambda one: not any((one.leaf.name, key) in held for key in contested))
+        return declarations
+    held_names = holders()
+    return sorted(
+        declarations, key=lambda declaration: not any((declaration.leaf.name, key) in held_names for key in contested)
+    )
 
 
-# -- whose names they are ---------------------------------------------------------------------------------------------
+# -- which names are free ---------------------------------------------------------------------------------------------
 
 
-def _taken(said: Inventory, found: list[_Declaration]) -> NameRegistry:
-    """The names of pki.yaml that matter here."""
-    names = new_name_registry(said)
-    wanted = {claim.key for one in found for claim in one.claims}
-    servers = {name for kind, name in wanted if kind == "server"}
+def _taken(config: Inventory, declarations: list[_Declaration]) -> NameRegistry:
+    """Return the names of pki.yaml that a declaration could conflict with."""
+    names = new_name_registry(config)
+    keys = {claim.key for declaration in declarations for claim in declaration.claims}
+    servers = {name for kind, name in keys if kind == "server"}
     if any(is_address(name) for name in servers):
-        names.add(claim for claim in address_claims(said) if claim.name in servers)
+        names.add(claim for claim in address_claims(config) if claim.name in servers)
     if servers:
-        names.add(host_claims(said, servers))
-    clients = (name for kind, name in wanted if kind == "client" and name in said.clients)
+        names.add(host_claims(config, servers))
+    clients = (name for kind, name in keys if kind == "client" and name in config.clients)
     names.add(Claim("client", name, f"clients.{name}", ("clients", name)) for name in clients)
     return names
 
 
-def _fault(said: Inventory, one: _Declaration, names: NameRegistry, line: Callable[[Place], str]) -> PkiError | None:
-    """Everything that is wrong with the names of a declaration, beside those that others have."""
-    conflicts = names.conflicts(one.claims)
+def _fault(
+    config: Inventory, declaration: _Declaration, names: NameRegistry, line: Callable[[Place], str]
+) -> PkiError | None:
+    """Return everything that is wrong with the names of a declaration; None when they are free."""
+    conflicts = names.conflicts(declaration.claims)
     parts = [_conflict(conflict, line) for conflict in conflicts]
-    for claim in one.claims:
-        held = any(len(other.place) > 1 for other in names.claims_on(claim))
-        if claim.kind == "server" and claim.name.startswith("*.") and not held:
-            parts.append(f"{_place(claim.place)}: {claim.name}: no host of pki.yaml has this wildcard")
+    for claim in declaration.claims:
+        is_declared = any(len(other.place) > 1 for other in names.claims_on(claim))
+        if claim.kind == "server" and claim.name.startswith("*.") and not is_declared:
+            parts.append(f"{_place(claim.place)}: {claim.name}: no host in pki.yaml has this wildcard")
     if not parts:
         return None
-    owner = one.claims[0].owner
-    if one.leaf.profile == "client":
+    owner = declaration.claims[0].owner
+    if declaration.leaf.profile == "client":
         hint = "write another CN"
     elif not conflicts:
-        hint = f"write the names out, or in pki.yaml: hosts.{owner if owner in said.hosts else 'HOST'}.names"
-    elif owner in said.hosts:
-        hint = f"take it out of one of them; where both serve it: hosts.{owner}.shared: true in pki.yaml"
+        hint = f"list the names one by one, or in pki.yaml: hosts.{owner if owner in config.hosts else 'HOST'}.names"
+    elif owner in config.hosts:
+        hint = f"remove it from one of them; where both serve it: hosts.{owner}.shared: true in pki.yaml"
     else:
-        hint = "take it out of one of them; where a host serves it too: deploy-hosts: HOST, and hosts.HOST.shared: true"
+        hint = "remove it from one of them; where a host serves it too: deploy-hosts: HOST, and hosts.HOST.shared: true"
     return PkiError("; ".join(dict.fromkeys(parts)), hint)
 
 
 def _conflict(conflict: Conflict, line: Callable[[Place], str]) -> str:
-    claim, held = conflict
-    what = "CN " if claim.kind == "client" else ""
-    return f"{_place(claim.place)}: {what}{claim.name} belongs to {_place(held.place, line)}"
+    claim, holder = conflict
+    prefix = "CN " if claim.kind == "client" else ""
+    return f"{_place(claim.place)}: {prefix}{claim.name} belongs to {_place(holder.place, line)}"
 
 
 def _place(place: Place, line: Callable[[Place], str] = lambda _: "") -> str:
     return f"{dotted_path(place)[:-2]}{line(place) if len(place) > 1 else ''}"
 
 
-# -- what one file says -----------------------------------------------------------------------------------------------
+# -- the declaration in one file -----------------------------------------------------------------------------------------------
 
 
-def _declaration(said: Inventory, file: ManagedFile, request: openssl_cnf.Request) -> _Declaration:
-    """Raises PkiError with everything that is wrong with a file by itself."""
+def _declaration(config: Inventory, file: ManagedFile, request: openssl_cnf.Request) -> _Declaration:
+    """Return the declaration of a file. Raises PkiError with everything that is wrong in the file itself."""
     profile = cast("ProfileName", request.profile)
     try:
         name = leaf_file_name(file.leaf_name, profile)
     except ValueError as error:
         raise PkiError(
-            f"{_shown(file.name)}: its certificate is called after the file: {error}", "rename the file"
+            f"{_shown(file.name)}: its certificate has the name of the file: {error}", "rename the file"
         ) from None
     if is_test_name(name):
-        raise PkiError(f"{_shown(file.name)}: there is another leaf called {name}", "rename the file")
-    rule = said.profiles.server if profile == "server" else said.profiles.client
-    dns, addresses, called = list(request.dns), list(request.addresses), request.common_name
-    if profile == "server" and called and not _is_description(called, request):
-        (addresses if is_address(called) else dns).insert(0, called)
+        raise PkiError(f"{_shown(file.name)}: another leaf is called {name}", "rename the file")
+    rule = config.profiles.server if profile == "server" else config.profiles.client
+    dns, addresses, cn = list(request.dns), list(request.addresses), request.common_name
+    if profile == "server" and cn and not _is_description(cn, request):
+        (addresses if is_address(cn) else dns).insert(0, cn)
     leaf = Leaf(
         name=name,
         profile=profile,
-        common_name=called,
+        common_name=cn,
         dns=tuple(dns),
         addresses=tuple(addresses),
         emails=tuple(request.emails),
@@ -179,33 +188,35 @@ def _declaration(said: Inventory, file: ManagedFile, request: openssl_cnf.Reques
         request=None,
         declared=f"templates/{file.name}",
     )
-    if faults := list(dict.fromkeys(_name_faults(said, leaf))):
+    if faults := list(dict.fromkeys(_name_faults(config, leaf))):
         places = ((request.places.get(at, _shown(file.name)), what) for at, what in faults)
         raise PkiError("; ".join(f"{place}: {what}" for place, what in places))
-    return _Declaration(file, leaf, tuple(_claims(said, file, request, leaf)))
+    return _Declaration(file, leaf, tuple(_claims(config, file, request, leaf)))
 
 
-def _is_description(called: str, request: openssl_cnf.Request) -> bool:
-    """Whether the CN of a server is text for people, or one of its names: then it is no further name."""
+def _is_description(cn: str, request: openssl_cnf.Request) -> bool:
+    """Return whether the CN of a server is a description or one of its names already, so that it adds no name."""
     names = {name.lower() for name in (*request.dns, *request.addresses)}
-    if called.lower() in names or not names:
+    if cn.lower() in names or not names:
         return bool(names)
-    is_label = re.fullmatch(r"[A-Za-z0-9_-]+", called) is not None  # a short host name: some read it without DNS names
-    return bool(request.dns) if is_label else re.fullmatch(r"[A-Za-z0-9._*-]+", called) is None
+    is_label = (
+        re.fullmatch(r"[A-Za-z0-9_-]+", cn) is not None
+    )  # a short host name: some programs use it where there is no DNS name
+    return bool(request.dns) if is_label else re.fullmatch(r"[A-Za-z0-9._*-]+", cn) is None
 
 
-def _claims(said: Inventory, file: ManagedFile, request: openssl_cnf.Request, leaf: Leaf) -> Iterator[Claim]:
-    """The names of a leaf, for the one host that its file is for, or else for the file itself."""
+def _claims(config: Inventory, file: ManagedFile, request: openssl_cnf.Request, leaf: Leaf) -> Iterator[Claim]:
+    """Yield the names of a leaf, for the one host that its file is for, else for the file itself."""
     place = f"templates/{file.name}"
-    host = said.hosts.get(file.selectors[0]) if len(file.selectors) == 1 else None
+    host = config.hosts.get(file.selectors[0]) if len(file.selectors) == 1 else None
     owner = file.selectors[0] if host and leaf.profile == "server" else place
     for name in (leaf.common_name,) if leaf.profile == "client" else (*leaf.dns, *leaf.addresses):
-        at = request.places.get(name, place)
-        yield Claim(leaf.profile, name, owner, (at,), is_shared=bool(host and host.shared))
+        location = request.places.get(name, place)
+        yield Claim(leaf.profile, name, owner, (location,), is_shared=bool(host and host.shared))
 
 
-def _name_faults(said: Inventory, leaf: Leaf) -> Iterator[tuple[str, str]]:
-    """What is wrong with the names of a leaf, each with the name."""
+def _name_faults(config: Inventory, leaf: Leaf) -> Iterator[tuple[str, str]]:
+    """Yield each name of a leaf that is wrong, with the fault."""
     checks: list[tuple[Callable[[str], str], tuple[str, ...]]] = [(dns_name, leaf.dns), (email_address, leaf.emails)]
     for check, names in [*checks, (_address, leaf.addresses)]:
         for name in names:
@@ -214,47 +225,47 @@ def _name_faults(said: Inventory, leaf: Leaf) -> Iterator[tuple[str, str]]:
             except ValueError as error:
                 yield name, str(error) if error.args and ascii(name)[1:-1] in str(error) else f"{error}, got {name!a}"
                 continue
-            if check is not email_address and (fault := name_fault(said, name)):
+            if check is not email_address and (fault := name_fault(config, name)):
                 yield name, fault
             elif check is not email_address and is_test_name(name):
-                yield name, f"{name} is kept for the certificates that prove deliveries and revocations"
+                yield name, f"{name} is reserved for the test identities"
             elif leaf.profile == "client" and name.startswith("*"):
-                yield name, f"{name}: a wildcard is no name of a client"
+                yield name, f"{name}: a client cannot have a wildcard"
     if leaf.profile == "client":
-        yield from ((leaf.common_name, what) for what in _common_name_faults(said, leaf))
+        yield from ((leaf.common_name, what) for what in _common_name_faults(config, leaf))
     elif not leaf.names:
-        yield "", "names nothing: subjectAltName = DNS:NAME in the section that req_extensions names"
+        yield "", "contains no name: subjectAltName = DNS:NAME in the section that req_extensions names"
     elif leaf.common_name not in leaf.names:
         yield from ((leaf.common_name, what) for what in _text_faults(leaf.common_name))
 
 
-def _common_name_faults(said: Inventory, leaf: Leaf) -> Iterator[str]:
-    called = leaf.common_name
-    if not called:
-        yield "has no CN, by which services tell clients apart: CN = NAME"
+def _common_name_faults(config: Inventory, leaf: Leaf) -> Iterator[str]:
+    cn = leaf.common_name
+    if not cn:
+        yield "has no CN, which identifies a client: CN = NAME"
         return
-    if faults := list(_text_faults(called)):
+    if faults := list(_text_faults(cn)):
         yield from faults
         return
-    if is_test_name(called):
-        yield f"CN {called} is kept for the certificates that prove deliveries and revocations"
-    elif is_like_dns_name(called) and not is_within_domains(said, called.lower()):
+    if is_test_name(cn):
+        yield f"CN {cn} is reserved for the test identities"
+    elif is_like_dns_name(cn) and not is_within_domains(config, cn.lower()):
         yield (
-            f"CN {called} looks like a DNS name, which OpenSSL holds against the name constraints; "
-            f"write {called}@device, or {called}.{said.domains[0]}"
+            f"CN {cn} looks like a DNS name, which OpenSSL checks against the name constraints; "
+            f"write {cn}@device, or {cn}.{config.domains[0]}"
         )
-    for name, client in said.clients.items():
-        if client.email.lower() == called.lower():
-            yield f"CN {called} is the e-mail address of clients.{name}"
+    for name, client in config.clients.items():
+        if client.email.lower() == cn.lower():
+            yield f"CN {cn} is the e-mail address of clients.{name}"
 
 
-def _text_faults(called: str) -> Iterator[str]:
-    """What is wrong with a CN as a text; OpenSSL makes none that is longer (RFC 5280, ub-common-name)."""
+def _text_faults(cn: str) -> Iterator[str]:
+    """Yield what is wrong with a CN as text; at most 64 characters (RFC 5280, ub-common-name)."""
     try:
-        common_name(called)
+        common_name(cn)
     except ValueError as error:
         yield str(error)
-    if len(called) > 64:
+    if len(cn) > 64:
         yield "its CN is longer than 64 characters"
 
 
@@ -267,5 +278,5 @@ def _address(text: str) -> str:
 
 
 def _shown(name: str) -> str:
-    """The path of a managed file, whatever characters are in it."""
+    """Return the path of a managed file in messages, with unprintable characters escaped."""
     return f"templates/{name if name.isascii() and name.isprintable() else ascii(name)}"

@@ -1,4 +1,4 @@
-"""Where each host's release goes: which way, to which services, with whose eyes it is verified there."""
+"""Where each release is deployed: the transport to each host, its services, and how they are verified."""
 
 from __future__ import annotations
 
@@ -30,137 +30,151 @@ from pki.deploy.ssh import Transport, deploy_key_path
 from pki.deploy.tls_client import Endpoint, Prober, fingerprint
 from pki.deploy.transaction import Destination, expectations
 from pki.deploy.verification import Expectation
-from pki.pipeline.desired_state import World
+from pki.pipeline.desired_state import DesiredState
 from pki.project.clock_guard import Evidence, HostClock
 from pki.project.project import Project
 from pki.x509 import canonical, pem_encoding
 
 
-class Outlook:
-    """What every release of a run is judged by: made when the first one leaves, and once for all of them."""
+class ReleaseChecks:
+    """What every release of a run is checked against; computed once, when the first release is deployed."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, desired: DesiredState) -> None:
+        self.desired = desired
 
     @cached_property
     def trust(self) -> Trust:
-        project = self.world.project
+        """Return roots, authorities and rules for the pre-flight checks."""
+        project = self.desired.project
         names = [name for authority in AUTHORITIES for name in project.store.generations(authority)]
-        found = [one for one in map(project.generation, names) if one]
-        roots = b"".join(one.pem for one in found if one.authority == "root")
-        authorities = b"".join(one.pem for one in found)
+        generations = [generation for generation in map(project.generation, names) if generation]
+        roots = b"".join(generation.pem for generation in generations if generation.authority == "root")
+        authorities = b"".join(generation.pem for generation in generations)
         return Trust(
             roots,
             authorities,
-            partial(_may_not_leave, self.world),
+            partial(_is_refused, self.desired),
             self.has_ended,
-            b"".join(_adopted(project)),
+            b"".join(_adopted_certificates(project)),
         )
 
     def judge(self) -> Trust:
+        """Return `trust` when called, for a `Delivery`."""
         return self.trust
 
     @cached_property
     def root(self) -> NewRoot:
-        project = self.world.project
-        found = project.issuing("root")
-        if found is None or found.is_sandbox:
+        """Return the root that hosts must accept; NO_ROOT in a sandbox."""
+        project = self.desired.project
+        root = project.issuing("root")
+        if root is None or root.is_sandbox:
             return NO_ROOT
         return NewRoot(
-            found.name, found.fingerprint, frozenset(project.vouching(found)), lambda: project.accepted_roots
+            root.name, root.fingerprint, frozenset(project.connected_roots(root)), lambda: project.accepted_roots
         )
 
     def new_root(self) -> NewRoot:
+        """Return `root` when called, for a `Delivery`."""
         return self.root
 
     @cached_property
     def _ended(self) -> frozenset[int]:
-        project = self.world.project
-        return project.ledger.ended_serials(project.clock.believed) if project.has_ledger else frozenset()
+        """Return the serial numbers of expired certificates in the ledger."""
+        project = self.desired.project
+        return project.ledger.ended_serials(project.clock.trusted_now) if project.has_ledger else frozenset()
 
     def has_ended(self, serial: int) -> bool:
-        """Whether the ledger knows a certificate that ran out; asked only of one that left a CRL."""
+        """Return whether the ledger records a certificate as expired. Called only for one that left a CRL."""
         return serial in self._ended
 
     @cached_property
     def prober(self) -> Prober:
-        disk, leaves = self.world.project.store, self.world.leaves
-        probe, canary = (disk.bundle(leaves[name]) if name in leaves else None for name in (PROBE, CANARY))
-        return Prober(disk.trust("roots.pem"), probe, canary)
+        """Return the TLS client with the test identities."""
+        store, leaves = self.desired.project.store, self.desired.leaves
+        probe, canary = (store.bundle(leaves[name]) if name in leaves else None for name in (PROBE, CANARY))
+        return Prober(store.trust("roots.pem"), probe, canary)
 
     @cached_property
     def canary(self) -> int:
-        """The serial number of the canary; 0 while there is none."""
+        """Return the serial number of the canary; 0 while there is none."""
         path = self.prober.canary
-        held = canonical.read_first_certificate(filesystem.read(path) or b"") if path else None
-        return held.serial_number if held is not None else 0
+        certificate = canonical.read_first_certificate(filesystem.read(path) or b"") if path else None
+        return certificate.serial_number if certificate is not None else 0
 
 
-def _adopted(project: Project) -> Iterator[bytes]:
-    """Certificates of adopted authorities; one whose folder is not there says so where its CRL is made."""
+def _adopted_certificates(project: Project) -> Iterator[bytes]:
+    """Yield the certificates of adopted CAs; one that cannot be read is reported by the artifact of its CRL."""
     for name in project.inventory.authorities.adopted:
         with suppress(PkiError):
-            if found := project.generation(name):
-                yield pem_encoding.pem_of([found.certificate])
+            if ca := project.generation(name):
+                yield pem_encoding.pem_of([ca.certificate])
 
 
-def deliveries(world: World) -> Iterator[Delivery]:
-    """Every host that some managed file is for, and the machine that runs doit."""
-    disk, said, outlook = world.project.store, world.project.inventory.deploy, Outlook(world)
-    members: list[Delivery] = []
-    fleet = Fleet(disk, said.ansible, partial(_waiting, world, members)) if said.engine == "ansible" else None
-    for name, host in world.hosts.items():
-        if host.deliver != "none" and (world.library.for_host(name, host).files or name in world.kept_back):
+def deliveries(desired: DesiredState) -> Iterator[Delivery]:
+    """Yield the delivery of each host that a managed file is for, and of the machine that runs doit."""
+    store, config, checks = desired.project.store, desired.project.inventory.deploy, ReleaseChecks(desired)
+    fleet_deliveries: list[Delivery] = []
+    fleet = (
+        Fleet(store, config.ansible, partial(_due_members, desired, fleet_deliveries))
+        if config.engine == "ansible"
+        else None
+    )
+    for name, host in desired.hosts.items():
+        if host.deliver != "none" and (desired.library.for_host(name, host).files or name in desired.blocked_hosts):
             engine = fleet if host.deliver == "ssh" else None
-            to = partial(destination, outlook, name, host)
-            pin = partial(world.project.pin, name)
-            window, new_root = host.window or "", outlook.new_root
-            delivery = Delivery(name, disk, host.deliver, window, to, engine, outlook.judge, pin, new_root)
-            members += [delivery] if engine else []
+            to = partial(destination_of, checks, name, host)
+            pin = partial(desired.project.pin, name)
+            window, new_root = host.window or "", checks.new_root
+            delivery = Delivery(name, store, host.deliver, window, to, engine, checks.judge, pin, new_root)
+            fleet_deliveries += [delivery] if engine else []
             yield delivery
-    if world.library.for_host(CA_HOST, None).files or CA_HOST in world.kept_back:
-        to = partial(destination, outlook, CA_HOST, None)
-        pin = partial(world.project.pin, CA_HOST)
-        yield Delivery(CA_HOST, disk, said.ca, "", to, trust=outlook.judge, pinned=pin, root=outlook.new_root)
+    if desired.library.for_host(CA_HOST, None).files or CA_HOST in desired.blocked_hosts:
+        to = partial(destination_of, checks, CA_HOST, None)
+        pin = partial(desired.project.pin, CA_HOST)
+        yield Delivery(CA_HOST, store, config.ca, "", to, trust=checks.judge, pinned=pin, root=checks.new_root)
 
 
-def _waiting(world: World, members: list[Delivery]) -> Iterator[Delivery]:
-    """Those that this run was asked for, that are due, and for which all is there."""
-    project = world.project
-    for one in members:
-        is_asked = not project.asked.isdisjoint({"deploy", ArtifactId("deploy", one.host)})
-        if is_asked and one.stale(project.cache, project.now) and _is_ready(world, one):
-            yield one
+def _due_members(desired: DesiredState, deliveries: list[Delivery]) -> Iterator[Delivery]:
+    """Yield the deliveries of a fleet that were requested, are due, and have all their sources."""
+    project = desired.project
+    for delivery in deliveries:
+        is_requested = not project.requested.isdisjoint({"deploy", ArtifactId("deploy", delivery.host)})
+        if is_requested and delivery.stale(project.cache, project.now) and _is_ready(desired, delivery):
+            yield delivery
 
 
-def _is_ready(world: World, delivery: Delivery) -> bool:
+def _is_ready(desired: DesiredState, delivery: Delivery) -> bool:
+    """Return whether the release of a host is up to date and every source of its delivery exists."""
     try:
         is_due = release.stale_reasons(
-            world.release_spec(delivery.host), str(world.project.store.release(delivery.host)), world.project.cache
+            desired.release_spec(delivery.host),
+            str(desired.project.store.release(delivery.host)),
+            desired.project.cache,
         )
     except PkiError:
         return False
-    return not is_due and all(map(os.path.exists, sources(world, delivery)))
+    return not is_due and all(map(os.path.exists, sources(desired, delivery)))
 
 
-def sources(world: World, delivery: Delivery) -> tuple[str, ...]:
-    """What must be there before a remote host can be verified: the roots, and the test identities."""
+def sources(desired: DesiredState, delivery: Delivery) -> tuple[str, ...]:
+    """Return the files that the verification of a remote host needs: roots and test identities."""
     if not delivery.is_remote:
         return ()
-    disk = world.project.store
-    files = [str(disk.bundle(world.leaves[name])) for name in (PROBE, CANARY) if name in world.leaves]
-    return (str(disk.trust("roots.pem")), *files)
+    store = desired.project.store
+    files = [str(store.bundle(desired.leaves[name])) for name in (PROBE, CANARY) if name in desired.leaves]
+    return (str(store.trust("roots.pem")), *files)
 
 
-def destination(outlook: Outlook, name: str, host: Host | None) -> Destination:
-    world, project = outlook.world, outlook.world.project
+def destination_of(checks: ReleaseChecks, name: str, host: Host | None) -> Destination:
+    """Return transport, endpoints and rules for the delivery to a host."""
+    desired, project = checks.desired, checks.desired.project
     return Destination(
         transport=transport_of(project, name, host),
-        endpoints=tuple(endpoints(world, host)) if host and host.proxy else (),
-        trust=outlook.trust,
-        prober=outlook.prober,
+        endpoints=tuple(endpoints(desired, host)) if host and host.proxy else (),
+        trust=checks.trust,
+        prober=checks.prober,
         as_root=os.geteuid() == 0,
-        canary=outlook.canary,
+        canary=checks.canary,
         group=(host.group or "") if host else "",
         transport_name="ansible"
         if host and host.deliver == "ssh" and project.inventory.deploy.engine == "ansible"
@@ -170,33 +184,36 @@ def destination(outlook: Outlook, name: str, host: Host | None) -> Destination:
 
 
 def transport_of(project: Project, name: str, host: Host | None) -> Transport:
-    """How a host is reached; `name` of the machine that runs doit, and a `local` host, need no ssh."""
+    """Return the transport to a host; the machine that runs doit and a `local` host need no ssh."""
     if host is None or host.deliver == "local":
         return Transport(name, limits=_limits(project))
-    said, key = project.inventory.deploy, deploy_key_path(project.store.ca)
+    config, key = project.inventory.deploy, deploy_key_path(project.store.ca)
     return Transport(
         host=name,
         name=host.ssh.name or name,
         user=host.ssh.user or "",
         port=host.ssh.port or 0,
         address=str(host.address) if host.address and not host.ssh.name else "",
-        config=str(project.store.home / said.ssh_config) if said.ssh_config else "",
+        config=str(project.store.home / config.ssh_config) if config.ssh_config else "",
         identity=str(key) if key.exists() else "",
         limits=_limits(project),
     )
 
 
 def _limits(project: Project) -> Limits:
-    """How long a host may take: the same for each of them."""
-    said = project.inventory.deploy
-    return Limits(said.progress_timeout.total_seconds(), said.host_timeout.total_seconds())
+    """Return the time limits for a host, the same for all hosts."""
+    config = project.inventory.deploy
+    return Limits(config.progress_timeout.total_seconds(), config.host_timeout.total_seconds())
 
 
-def endpoints(world: World, host: Host) -> Iterator[Endpoint]:
-    """One name of every service; a wildcard is looked at under one of the names that it stands for."""
-    said = world.project.inventory
+def endpoints(desired: DesiredState, host: Host) -> Iterator[Endpoint]:
+    """Yield one name of each service; for a wildcard, a name that matches it."""
+    config = desired.project.inventory
     for service, rule in host.services.items():
-        name = next((one for one in service_names(said, host, service) if not is_address(one)), None)
+        name = next(
+            (service_name for service_name in service_names(config, host, service) if not is_address(service_name)),
+            None,
+        )
         if name:
             address = str(host.address) if host.address else name.replace("*", "probe")
             revokes = host.proxy is not None and PROGRAMS[host.proxy].revokes
@@ -204,24 +221,25 @@ def endpoints(world: World, host: Host) -> Iterator[Endpoint]:
 
 
 def clock_evidence(project: Project) -> Evidence:
-    """Ask the kernel and, where it settles nothing, hosts over ssh what time it is; those that answered last come first.
+    """Ask the kernel for the time and, if that does not confirm the clock, hosts over ssh.
 
-    A host that is reached in the same way as another one is the same witness, and this machine is none.
+    Hosts that answered last time are asked first. Hosts that share an address and port count as one, and this machine
+    does not count.
     """
-    found = project.clock.kernel()
-    if found.is_enough:
-        return found
+    evidence = project.clock.kernel()
+    if evidence.is_enough:
+        return evidence
     remote = {name: host for name, host in project.inventory.hosts.items() if host.deliver == "ssh"}
     failing = {name: bool(Contact.load(project.store.contact(name)).failing_since) for name in remote}
-    ways = [transport_of(project, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
-    distinct = {(one.address or one.name, one.port): one for one in reversed(ways)}
+    transports = [transport_of(project, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
+    distinct = {(transport.address or transport.name, transport.port): transport for transport in reversed(transports)}
     for name, ahead in host_clocks.clock_offsets(
-        [one for one in ways if one in distinct.values()], lambda: project.clock.present
+        [transport for transport in transports if transport in distinct.values()], lambda: project.clock.present
     ):
-        found = replace(found, hosts=(*found.hosts, HostClock(name, ahead)))
-        if found.is_enough:
+        evidence = replace(evidence, hosts=(*evidence.hosts, HostClock(name, ahead)))
+        if evidence.is_enough:
             break
-    return found
+    return evidence
 
 
 # -- services as they are seen from outside ---------------------------------------------------------------------------
@@ -229,9 +247,9 @@ def clock_evidence(project: Project) -> Evidence:
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """A host's services, what each was promised to be by its name, and the way to a jump host before it, or None.
+    """The services of a host, the expected certificate of each, and the transport to its jump host, or None.
 
-    Of a service without a promise nobody knows what it should serve.
+    A service without an expectation is connected to, and its certificate is not compared.
     """
 
     host: str
@@ -241,60 +259,86 @@ class ProbeTarget:
     jump: Transport | None
 
 
-def probe_targets(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[ProbeTarget]:
-    """Every host whose services are to be looked at, held against what it took; of one that took nothing there is none."""
-    outlook = Outlook(world)
-    for name, host in world.hosts.items():
+def probe_targets(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[ProbeTarget]:
+    """Yield every host whose services are probed, with what it should serve.
+
+    That is the release that it took; a host that took none is left out.
+    """
+    checks = ReleaseChecks(desired)
+    for name, host in desired.hosts.items():
         if host.is_probed:
-            ends, delivery = tuple(endpoints(world, host)), deliveries.get(name)
-            promised = _delivered(outlook, delivery, ends) if delivery else _issued(outlook, name, ends)
-            if promised is not None:
-                yield ProbeTarget(name, ends, promised, outlook.prober, jump_way(world.project, host))
+            service_endpoints, delivery = tuple(endpoints(desired, host)), deliveries.get(name)
+            expected = (
+                _expected_by_release(checks, delivery, service_endpoints)
+                if delivery
+                else _expected_by_certificates(checks, name, service_endpoints)
+            )
+            if expected is not None:
+                yield ProbeTarget(
+                    name, service_endpoints, expected, checks.prober, jump_transport(desired.project, host)
+                )
 
 
-def _delivered(outlook: Outlook, delivery: Delivery, ends: Sequence[Endpoint]) -> dict[str, Expectation] | None:
-    """What the release promises that a host took, None where it took none; nothing where its copy here is damaged."""
-    cache, disk, name = outlook.world.project.cache, delivery.store, f"promises:{delivery.host}"
-    known = token([one.name for one in ends], outlook.canary)
-    kept = cache.recall(name, known)
-    if kept is None:
+def _expected_by_release(
+    checks: ReleaseChecks, delivery: Delivery, service_endpoints: Sequence[Endpoint]
+) -> dict[str, Expectation] | None:
+    """Return what the release that a host took makes its services serve.
+
+    None where it took none; empty where our copy of it is damaged.
+    """
+    cache, store, name = checks.desired.project.cache, delivery.store, f"promises:{delivery.host}"
+    key = token([endpoint.name for endpoint in service_endpoints], checks.canary)
+    cached = cache.recall(name, key)
+    if cached is None:
         if delivery.receipt is None:
             return None
         payload = delivery.delivered_payload
         if payload is None:
             return {}
         try:
-            found = expectations(payload, preflight.read_release(payload), ends, outlook.canary)
+            by_name = expectations(payload, preflight.read_release(payload), service_endpoints, checks.canary)
         except (PkiError, ValueError):
             return {}
-        kept = [[one, said.fingerprint, said.answers, said.revokes] for one, said in found.items()]
-        cache.remember(name, known, [str(disk.receipt(delivery.host)), *payload.manifest_paths], kept)
-    return {one: Expectation(*said) for one, *said in kept}
+        cached = [
+            [endpoint, expectation.fingerprint, expectation.answers, expectation.revokes]
+            for endpoint, expectation in by_name.items()
+        ]
+        cache.remember(name, key, [str(store.receipt(delivery.host)), *payload.manifest_paths], cached)
+    return {endpoint: Expectation(*expectation) for endpoint, *expectation in cached}
 
 
-def _issued(outlook: Outlook, name: str, ends: Sequence[Endpoint]) -> dict[str, Expectation]:
-    """What a host should serve that nothing is delivered to: the certificates that were issued for it."""
-    world, found = outlook.world, dict[str, Expectation]()
-    for one in ends:
-        leaf = world.leaves.get(leaf_name(name, "mtls" if one.access == "mtls" else "tls"))
-        held = (
-            canonical.read_first_certificate(filesystem.read(world.project.store.bundle(leaf)) or b"") if leaf else None
+def _expected_by_certificates(
+    checks: ReleaseChecks, name: str, service_endpoints: Sequence[Endpoint]
+) -> dict[str, Expectation]:
+    """Return what the services of a host should serve that nothing is deployed to: the certificates issued for it."""
+    desired, expected = checks.desired, dict[str, Expectation]()
+    for endpoint in service_endpoints:
+        leaf = desired.leaves.get(leaf_name(name, "mtls" if endpoint.access == "mtls" else "tls"))
+        certificate = (
+            canonical.read_first_certificate(filesystem.read(desired.project.store.bundle(leaf)) or b"")
+            if leaf
+            else None
         )
-        if held is not None:  # one that is damaged is told by the look at certificates
-            found[one.name] = Expectation(fingerprint(held.public_bytes(Encoding.DER)), revokes=bool(outlook.canary))
-    return found
+        if certificate is not None:  # a damaged one is reported by the check of certificates
+            expected[endpoint.name] = Expectation(
+                fingerprint(certificate.public_bytes(Encoding.DER)), revokes=bool(checks.canary)
+            )
+    return expected
 
 
-def jump_way(project: Project, host: Host) -> Transport | None:
-    """How the jump host is reached that a host's services lie behind: by pki.yaml, else as ssh itself knows it."""
+def jump_transport(project: Project, host: Host) -> Transport | None:
+    """Return the transport to the jump host of a host: by pki.yaml, else as ssh itself knows it; None without one."""
     if not host.jump:
         return None
     user, name, port = parse_jump_host(host.jump)
-    known = project.inventory.hosts.get(name)
-    found = transport_of(project, name, known or Host(network=host.network))
-    return replace(found, user=user or found.user, port=port or found.port)
+    host_config = project.inventory.hosts.get(name)
+    jump = transport_of(project, name, host_config or Host(network=host.network))
+    return replace(jump, user=user or jump.user, port=port or jump.port)
 
 
-def _may_not_leave(world: World, serial: int) -> bool:
-    """Whether a certificate is revoked, and not the one that a host keeps because its replacement is withheld."""
-    return world.project.is_revoked(serial, seen_before=False) and serial not in world.withheld_serials
+def _is_refused(desired: DesiredState, serial: int) -> bool:
+    """Return whether a certificate is revoked and must not be deployed.
+
+    A revoked certificate whose replacement is stopped stays on its host.
+    """
+    return desired.project.is_revoked(serial, unchanged=False) and serial not in desired.stopped_serials

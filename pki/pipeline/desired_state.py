@@ -1,6 +1,7 @@
-"""The project as its present authorities permit it: hosts, leaves, managed files, and what each host's templates may know.
+"""The desired state of a project: hosts, leaves, managed files, and the values for the templates of each host.
 
-What waits for a ceremony is noted, and left out of everything else.
+What the name constraints of the present authorities do not permit is left out, with a notice that a ceremony is
+needed.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ from pki.deploy.managed_files import CA_HOST, Library, ManagedFile, UnassignedFi
 from pki.deploy.release import ReleaseSpec, RenderedFiles, load, render_files
 from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.pipeline.cnf_certificates import request_leaves
-from pki.pipeline.template_context import Generations, Revoked, Said, TooLarge
+from pki.pipeline.template_context import Generations, InventoryView, Revoked, TooLarge
 from pki.project.project import Project
 from pki.x509 import canonical
 from pki.x509.name_constraints import PermittedNames
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """Something that only a person can do: what it is about, what is so, and the command to type."""
+class Notice:
+    """A notice to the user: its subject, a text, and the command or change that it asks for."""
 
     subject: str
     text: str
@@ -54,81 +55,85 @@ class Note:
 
 
 @dataclass
-class World:
-    """Everything that artifacts are made from. `waiting` are artifacts that need a ceremony first."""
+class DesiredState:
+    """Everything that artifacts are made from. `waiting` are leaves that need a ceremony first."""
 
     project: Project
     hosts: dict[str, Host]
     leaves: dict[str, Leaf]
     library: Library
     waiting: frozenset[ArtifactId]
-    notes: list[Note]
+    notices: list[Notice]
     _shared: dict[str, Any] = field(default_factory=dict)
     _subnets: dict[str, str] = field(default_factory=dict)
-    _nobody: Revoked | None = None
-    _all_fit: TooLarge | None = None
+    _no_revocations: Revoked | None = None
+    _no_size_limit: TooLarge | None = None
     _exceeded: dict[str, PkiError] = field(default_factory=dict)
     _common: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, project: Project) -> World:
-        """What there is, by pki.yaml, templates/ and the name constraints of the intermediates that issue now."""
-        said, notes = project.inventory, list[Note]()
-        hosts, leaves = _permitted_hosts(project, notes)
+    def of(cls, project: Project) -> DesiredState:
+        """Return the desired state, by pki.yaml, templates/ and the name constraints of the issuing intermediates."""
+        config, notices = project.inventory, list[Notice]()
+        hosts, leaves = _permitted_hosts(project, notices)
         waiting = {
             leaf.artifact
-            for name, host in said.hosts.items()
+            for name, host in config.hosts.items()
             if hosts[name] is not host
-            for leaf in host_leaves(said, name, host)
+            for leaf in host_leaves(config, name, host)
             if leaf.name not in leaves
         }
         library = managed_files.read_library(
-            project.store.templates, {"inventory": Said(said)}, said.hosts, said.networks, project.cache
+            project.store.templates, {"inventory": InventoryView(config)}, config.hosts, config.networks, project.cache
         )
-        library = _with_what_is_gone(project, library)
-        taken = {*leaves, *(one.name for one in waiting)}
-        declared = request_leaves(said, library, taken, partial(_line, project), partial(holders, project))
-        ours = {name: leaf for name, leaf in leaves.items() if leaf.is_named_like_dns}
-        for leaf in (*ours.values(), *declared.leaves):
+        library = _with_lost_templates(project, library)
+        names = {*leaves, *(artifact.name for artifact in waiting)}
+        declared = request_leaves(config, library, names, partial(_line, project), partial(holders, project))
+        dns_like = {name: leaf for name, leaf in leaves.items() if leaf.is_named_like_dns}
+        for leaf in (*dns_like.values(), *declared.leaves):
             ca = project.issuing(leaf.authority)
             constrained = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
-            refused = [n for n in constrained if ca and not PermittedNames.of_ca(ca.certificate).permits(n.lower())]
+            refused = [
+                name for name in constrained if ca and not PermittedNames.of_ca(ca.certificate).permits(name.lower())
+            ]
             leaves[leaf.name] = leaf
             if ca and refused:
-                notes.append(_needs_ceremony(leaf.artifact, list(dict.fromkeys(refused)), ca.name))
+                notices.append(_needs_ceremony(leaf.artifact, list(dict.fromkeys(refused)), ca.name))
                 waiting.add(leaf.artifact)
                 del leaves[leaf.name]
-        notes += [Note(f"templates/{one.name}", *remark) for one in declared.library.files for remark in one.remarks]
-        return cls(project, hosts, leaves, declared.library, frozenset(waiting), notes)
+        notices += [
+            Notice(f"templates/{file.name}", *remark) for file in declared.library.files for remark in file.remarks
+        ]
+        return cls(project, hosts, leaves, declared.library, frozenset(waiting), notices)
 
     @cached_property
     def _rendering(self) -> Confined[tuple[str, tuple[str, ...]], RenderedFiles]:
-        return self.project.ended_with(Confined(self._gather))
+        return self.project.close_at_end(Confined(self._gather))
 
     @cached_property
     def _naming(self) -> Confined[tuple[str, str], str]:
-        return self.project.ended_with(Confined(self._render_name))
+        return self.project.close_at_end(Confined(self._render_name))
 
     @cached_property
-    def withheld_serials(self) -> frozenset[int]:
-        """Serial numbers of leaves that were revoked, and that their hosts keep until a person renews them."""
+    def stopped_serials(self) -> frozenset[int]:
+        """Return the serial numbers of revoked leaves that stay on their hosts until the user renews them."""
         serials = set[int]()
-        for name, leaf in self.leaves.items() if self.project.withheld else ():
-            if ArtifactId("cert", name) in self.project.withheld:
-                held = canonical.read_first_certificate(filesystem.read(self.project.store.bundle(leaf)) or b"")
-                if held is not None:  # one that is missing or damaged is on no host because of us
-                    serials.add(held.serial_number)
+        for name, leaf in self.leaves.items() if self.project.replacement_stopped else ():
+            if ArtifactId("cert", name) in self.project.replacement_stopped:
+                certificate = canonical.read_first_certificate(filesystem.read(self.project.store.bundle(leaf)) or b"")
+                if certificate is not None:  # a missing or damaged one was not deployed by this run
+                    serials.add(certificate.serial_number)
         return frozenset(serials)
 
     # -- releases --
 
     @cached_property
     def _waiting_files(self) -> tuple[ArtifactId, ...]:
-        """Artifacts that managed files may name and that will not be there until a ceremony has been held."""
+        """Return the artifacts of leaves that do not exist before the next ceremony; managed files may name them."""
         return tuple(sorted(ArtifactId(kind, leaf.name) for leaf in self.waiting for kind in LEAF_FILES))
 
     def release_spec(self, name: str) -> ReleaseSpec:
-        """What a host's release is made of; `name` may be that of the machine that runs doit."""
+        """Return the specification of a host's release; `name` may be that of the machine that runs doit."""
         host = self.hosts.get(name)
         selection = self.library.for_host(name, host)
         return ReleaseSpec(
@@ -138,40 +143,40 @@ class World:
             context=self.context(name),
             sources=self.artifact_files,
             waiting=self._waiting_files,
-            faults=(*selection.faults, *self.kept_back.get(name, ())),
+            faults=(*selection.faults, *self.blocked_hosts.get(name, ())),
         )
 
     @cached_property
-    def kept_back(self) -> dict[str, list[PkiError]]:
-        """Hosts that may have something of a file of which nobody can tell for which hosts it is, with what is wrong.
+    def blocked_hosts(self) -> dict[str, list[PkiError]]:
+        """Return hosts that may have a file whose hosts are unknown now, with the faults.
 
-        It must not be taken away from them, so their releases stay as they are.
+        The file must not be removed from them, so their releases stay as they are.
         """
-        found: dict[str, list[PkiError]] = {}
-        disk = self.project.store
+        faults: dict[str, list[PkiError]] = {}
+        store = self.project.store
         for name in (*self.hosts, CA_HOST) if self.library.unassigned else ():
-            release = load(disk.release(name))
-            has = {file.managed for file in release.files} if release else None
+            release = load(store.release(name))
+            managed = {file.managed for file in release.files} if release else None
             for lost in self.library.unassigned:
-                is_there = any(map(lost.covers, has)) if has is not None else disk.receipt(name).exists()
-                if is_there:
-                    found.setdefault(name, []).append(lost.fault)
-        return found
+                is_present = any(map(lost.covers, managed)) if managed is not None else store.receipt(name).exists()
+                if is_present:
+                    faults.setdefault(name, []).append(lost.fault)
+        return faults
 
     @cached_property
     def undeclared(self) -> dict[str, PkiError]:
-        """Leaves that files may declare which cannot be read now, with what is wrong: what there is of them stays."""
-        found = {file.leaf_name: file.fault for file in self.library.files if file.fault and file.may_declare}
+        """Return the leaves that unreadable files may declare, with the fault; their issued files stay."""
+        faults = {file.leaf_name: file.fault for file in self.library.files if file.fault and file.may_declare}
         for lost in self.library.unassigned:
             if lost.is_folder:
-                there = self.project.store.build / "certs"
-                found |= {path.name: lost.fault for path in (there.iterdir() if there.is_dir() else ())}
-            else:  # whose headers nobody knows
-                found[Path(lost.name).stem] = lost.fault
-        return {name: fault for name, fault in found.items() if name not in self.leaves}
+                folder = self.project.store.build / "certs"
+                faults |= {path.name: lost.fault for path in (folder.iterdir() if folder.is_dir() else ())}
+            else:  # its headers cannot be read
+                faults[Path(lost.name).stem] = lost.fault
+        return {name: fault for name, fault in faults.items() if name not in self.leaves}
 
     def gather(self, name: str) -> RenderedFiles:
-        """Render every file of a host's release within limits. A template that exceeded them is not tried again."""
+        """Render every file of a host's release within limits. A template that exceeded them is not rendered again."""
         while True:
             try:
                 gathered = self._rendering.ask((name, tuple(self._exceeded)))
@@ -182,30 +187,32 @@ class World:
                 self._exceeded[error.piece] = PkiError(f"{place}: {error.what}", FIX)
             else:
                 used = {file.name for file in self.library.for_host(name, self.hosts.get(name)).files}
-                gathered.faults |= {one: fault for one, fault in self._exceeded.items() if one in used}
+                gathered.faults |= {
+                    name_of_file: fault for name_of_file, fault in self._exceeded.items() if name_of_file in used
+                }
                 return gathered
 
-    def _gather(self, what: tuple[str, tuple[str, ...]], begin: Begin) -> RenderedFiles:
-        return render_files(self.release_spec(what[0]), begin, what[1])
+    def _gather(self, request: tuple[str, tuple[str, ...]], begin: Begin) -> RenderedFiles:
+        return render_files(self.release_spec(request[0]), begin, request[1])
 
     def context(self, name: str) -> dict[str, Any]:
-        """The values that a host's templates may use; plain, so that a digest tells whether they changed."""
-        said, host = self.project.inventory, self.hosts.get(name)
+        """Return the values for the templates of a host: plain values, so that a digest shows whether they changed."""
+        config, host = self.project.inventory, self.hosts.get(name)
         if not self._shared:
             self._shared = {
-                "inventory": Said(said),
+                "inventory": InventoryView(config),
                 "authority": Generations(self.project),
                 "revoked": Revoked(self.project),
                 "too_large": TooLarge(self.project),
                 "probes": [PROBE, CANARY],
             }
-            self._nobody, self._all_fit = Revoked(None), TooLarge(None)
-            self._subnets = {network: str(block) for network, block in said.networks.items()}
+            self._no_revocations, self._no_size_limit = Revoked(None), TooLarge(None)
+            self._subnets = {network: str(block) for network, block in config.networks.items()}
         shared = self._shared
         if not _has_clients(host):
-            shared = {**shared, "revoked": self._nobody}
-        if name != said.publish.host:
-            shared = {**shared, "too_large": self._all_fit}
+            shared = {**shared, "revoked": self._no_revocations}
+        if name != config.publish.host:
+            shared = {**shared, "too_large": self._no_size_limit}
         if host is None:
             return {**shared, "host": {"name": name}, "services": [], "leaf": {}}
         view = {
@@ -218,11 +225,13 @@ class World:
             "reload": PROGRAMS[host.proxy].reload if host.proxy else "",
         }
         levels: tuple[Access, ...] = ("tls", "mtls")
-        leaf = {access: found for access in levels if (found := leaf_name(name, access)) in self.leaves}
+        leaf = {
+            access: leaf_of_access for access in levels if (leaf_of_access := leaf_name(name, access)) in self.leaves
+        }
         return {**shared, "host": view, "services": self._services(name, host), "leaf": leaf}
 
     def _services(self, name: str, host: Host) -> list[dict[str, Any]]:
-        """The services of a host as its templates see them, those with wildcards last."""
+        """Return the services of a host as its templates see them, those with wildcards last."""
         services: list[dict[str, Any]] = [
             {
                 "name": service_name,
@@ -236,20 +245,23 @@ class World:
             }
             for service_name, service in host.services.items()
         ]
-        return sorted(services, key=lambda one: _breadth(one["names"]))
+        return sorted(services, key=lambda view: _breadth(view["names"]))
 
     def release_sources(self, name: str) -> tuple[str, ...]:
-        """The files that a host's release is made of: its managed files, and those of the artifacts they name."""
+        """Return the files that a host's release depends on.
+
+        Its managed files and those of the artifacts that they name.
+        """
         host = self.hosts.get(name)
         selection = self.library.for_host(name, host)
         if id(selection) not in self._common:
             self._common[id(selection)] = self._common_sources(selection.files, has_clients=_has_clients(host))
-        common, varying = self._common[id(selection)]
-        named = [self._artifact_name(artifact, name) for artifact in varying]
-        return (*common, *(path for artifact in named if artifact for path in self._paths_of(artifact)))
+        common, templated = self._common[id(selection)]
+        artifacts = [self._artifact_name(artifact, name) for artifact in templated]
+        return (*common, *(path for artifact in artifacts if artifact for path in self._paths_of(artifact)))
 
     def _artifact_name(self, text: str, name: str) -> str:
-        """What a header with variables names on one host; empty when it cannot be told, as the release then says."""
+        """Return the artifact that a header with variables names for one host; "" where the release reports a fault."""
         plain = text.replace("{{ host.name }}", name)
         if "{" not in plain:
             return plain
@@ -261,31 +273,31 @@ class World:
         except (PkiError, ExceededError):
             return ""
 
-    def _render_name(self, what: tuple[str, str], _begin: Begin) -> str:
-        return self.library.templates.render_text(what[0], self.context(what[1]))
+    def _render_name(self, request: tuple[str, str], _begin: Begin) -> str:
+        return self.library.templates.render_text(request[0], self.context(request[1]))
 
     def _common_sources(
         self, files: tuple[ManagedFile, ...], *, has_clients: bool
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Sources that hosts of one selection share, and the artifacts that they do not."""
-        named = {artifact for file in files for artifact in file.artifacts}
+        """Return the sources that all hosts of one selection share, and the artifacts that differ between them."""
+        artifacts = {artifact for file in files for artifact in file.artifacts}
         reads = frozenset[str]().union(*(file.reads for file in files))
         if any(name.startswith("authority") for name in reads):
-            named.add("trust:roots")  # which is made after every authority
+            artifacts.add("trust:roots")  # depends on every authority
         if has_clients and any(name.startswith("revoked") for name in reads):
-            named.add("crl:client")
-        fixed = [path for artifact in named if "{" not in artifact for path in self._paths_of(artifact)]
+            artifacts.add("crl:client")
+        fixed = [path for artifact in artifacts if "{" not in artifact for path in self._paths_of(artifact)]
         templates = [f"{self.project.store.templates}/{file.name}" for file in files]
-        return (*templates, *fixed), tuple(artifact for artifact in named if "{" in artifact)
+        return (*templates, *fixed), tuple(artifact for artifact in artifacts if "{" in artifact)
 
     def _paths_of(self, artifact: str) -> list[str]:
-        kind, what = ArtifactId.parse(artifact).parts
-        if kind in LEAF_FILES and what in self.leaves:
-            return [self.project.store.leaf_file(self.leaves[what], LEAF_FILES[kind])]
+        kind, name = ArtifactId.parse(artifact).parts
+        if kind in LEAF_FILES and name in self.leaves:
+            return [self.project.store.leaf_file(self.leaves[name], LEAF_FILES[kind])]
         try:
             return [str(path) for _, path in self.artifact_files(artifact)]
         except PkiError:
-            return []  # the release itself says what is wrong
+            return []  # reported by the release
 
     # -- artifacts that templates name --
 
@@ -295,35 +307,44 @@ class World:
         return ArtifactFiles(self.project, self.hosts, self.leaves, lambda: self.undeclared, templates)
 
     def artifact_files(self, name: str) -> list[tuple[str, Path]]:
-        """The files of an artifact that a managed file names, each with its generation, or an empty text."""
+        """Return the files of an artifact that a managed file names, each with its generation or "".
+
+        Raises PkiError for an unknown artifact.
+        """
         return self._files.of(name)
 
 
-def _with_what_is_gone(project: Project, library: Library) -> Library:
-    """A templates/ that is gone as a whole, while there are releases made of it, was lost: nothing is taken away."""
+def _with_lost_templates(project: Project, library: Library) -> Library:
+    """Return the library with a fault where templates/ is missing although releases exist.
+
+    Nothing must be removed then.
+    """
     if project.store.templates.is_dir() or not (project.store.build / "release").is_dir():
         return library
     fault = PkiError(
-        "templates/ is not there",
-        f"put it back, or make it empty to take away what was delivered: mkdir {in_project('templates')}",
+        "templates/ is missing",
+        f"restore it, or create it empty to remove all deployed files: mkdir {in_project('templates')}",
     )
     return replace(library, unassigned=(UnassignedFile(".", fault, is_folder=True),))
 
 
 def _breadth(names: Sequence[str]) -> float:
-    """How much the wildcards among some names take in: first match wins with some proxies, so the broadest go last."""
+    """Return how many names the wildcards among `names` cover.
+
+    Some proxies take the first match, so the broadest names must be last.
+    """
     return max((1 / name.count(".") for name in names if name.startswith("*.")), default=0)
 
 
 def domain_of_clients(project: Project) -> str:
-    """The first domain below which the present client authority may name anything; empty while there is none."""
+    """Return the first domain that the name constraints of the client authority permit; "" without any."""
     issuer = project.issuing("client")
     permitted = PermittedNames.of_ca(issuer.certificate) if issuer else None
-    return next((one for one in project.inventory.domains if permitted is None or permitted.permits(one)), "")
+    return next((domain for domain in project.inventory.domains if permitted is None or permitted.permits(domain)), "")
 
 
 def _line(project: Project, place: Place) -> str:
-    """Where a place in pki.yaml stands, as a text behind it."""
+    """Return the line of a place in pki.yaml, as text to append to a message."""
     text = (filesystem.read(project.store.home / "pki.yaml") or b"").decode(errors="replace")
     return f" (pki.yaml:{yaml_text.line_of(text, place)})"
 
@@ -332,47 +353,49 @@ def _has_clients(host: Host | None) -> bool:
     return host is not None and any(service.access == "mtls" for service in host.services.values())
 
 
-def _permitted_hosts(project: Project, notes: list[Note]) -> tuple[dict[str, Host], dict[str, Leaf]]:
-    """Hosts without the services and names that wait for a ceremony, and the leaves of hosts and clients."""
-    said, server = project.inventory, project.issuing("server")
+def _permitted_hosts(project: Project, notices: list[Notice]) -> tuple[dict[str, Host], dict[str, Leaf]]:
+    """Return hosts without services and names that need a ceremony, and the leaves of hosts and clients."""
+    config, server = project.inventory, project.issuing("server")
     permitted = PermittedNames.of_ca(server.certificate) if server else None
     hosts: dict[str, Host] = {}
     leaves: dict[str, Leaf] = {}
-    for name, host in said.hosts.items():
+    for name, host in config.hosts.items():
         hosts[name] = host
         if permitted and server:
-            hosts[name] = _permitted_host(said, name, host, permitted, server.name, notes)
-        leaves |= {leaf.name: leaf for leaf in host_leaves(said, name, hosts[name])}
+            hosts[name] = _permitted_host(config, name, host, permitted, server.name, notices)
+        leaves |= {leaf.name: leaf for leaf in host_leaves(config, name, hosts[name])}
     domain = domain_of_clients(project)
-    for name, client in said.clients.items():
-        leaf = client_leaf(said, name, client, domain)
+    for name, client in config.clients.items():
+        leaf = client_leaf(config, name, client, domain)
         leaves[leaf.name] = leaf
     if any((host.deliver in {"ssh", "local"} or host.is_probed) and _has_clients(host) for host in hosts.values()):
-        leaves |= {PROBE: probe_leaf(said), CANARY: canary_leaf(said)}
+        leaves |= {PROBE: probe_leaf(config), CANARY: canary_leaf(config)}
     return hosts, leaves
 
 
 def _permitted_host(
-    said: Inventory, name: str, host: Host, permitted: PermittedNames, ca: str, notes: list[Note]
+    config: Inventory, name: str, host: Host, permitted: PermittedNames, ca: str, notices: list[Notice]
 ) -> Host:
-    """The host without the services and names that the present intermediate does not permit."""
-    refused = [n for n in host.names if not permitted.permits(n)]
+    """Return the host without the services and names that the present intermediate does not permit."""
+    refused = [host_name for host_name in host.names if not permitted.permits(host_name)]
     services = {}
     for service_name, service in host.services.items():
-        lacking = [n for n in service_names(said, host, service_name) if not permitted.permits(n)]
+        lacking = [
+            host_name for host_name in service_names(config, host, service_name) if not permitted.permits(host_name)
+        ]
         refused += lacking
         if not lacking:
             services[service_name] = service
     if not refused:
         return host
-    notes.append(_needs_ceremony(ArtifactId("host", name), refused, ca))
-    names = tuple(n for n in host.names if permitted.permits(n))
+    notices.append(_needs_ceremony(ArtifactId("host", name), refused, ca))
+    names = tuple(host_name for host_name in host.names if permitted.permits(host_name))
     return host.model_copy(update={"services": services, "names": names})
 
 
-def _needs_ceremony(subject: str, refused: list[str], ca: str) -> Note:
+def _needs_ceremony(subject: str, refused: list[str], ca: str) -> Notice:
     verb = "wait" if len(refused) > 1 else "waits"
-    return Note(
+    return Notice(
         subject,
         f"{', '.join(refused)} {verb}: {ca} does not permit {'them' if len(refused) > 1 else 'it'}; needs a ceremony",
         f"./run invoke ceremony.request, for a new generation of {GenerationName.parse(ca).authority} with wider name constraints",

@@ -1,4 +1,4 @@
-"""doit as it is typed behind `./run`."""
+"""The command line `./run doit`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PRINTING = {"help", "list", "info", "tabcompletion"}  # commands of doit that on
 
 
 def main(arguments: list[str]) -> int:
-    """Run doit over the dodo.py of the present folder; returns its exit status."""
+    """Run doit with the dodo.py in the current folder; return its exit status."""
     name = next(iter(arguments), "")
     if {"-h", "--help"} & set(arguments):
         arguments = ["help", name if name in {*PRINTING, *PLUGINS["COMMAND"]} else "run"]
     output = io.StringIO() if arguments and arguments[0] in PRINTING else sys.stdout
-    with redirect_stdout(output):  # doit has a traceback where standard output is closed, or a disk full
+    with redirect_stdout(output):  # doit prints a traceback when standard output is closed or the disk full
         status: int = _Doit(extra_config=PLUGINS).run(arguments)
     if isinstance(output, io.StringIO):
         print(output.getvalue(), end="", flush=True)

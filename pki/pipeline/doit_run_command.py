@@ -1,4 +1,4 @@
-"""doit's own command `run`, with our processes behind `-n` and the confirmation of the clock."""
+"""doit's own command `run`, with our processes for `-n` and the confirmation of the clock."""
 
 from __future__ import annotations
 
@@ -20,39 +20,43 @@ CLOCK_IS_RIGHT = {
     "long": "clock-is-right",
     "type": bool,
     "default": False,
-    "help": "confirm at a terminal that the clock is right, where the ledger, the hosts and the kernel leave it in doubt",
+    "help": "confirm at a terminal that the clock is right, where neither hosts nor the kernel confirm it",
 }
 
 
 class NoDatabaseCommand(Command):  # type: ignore[misc]
-    """Stands for the commands of doit about its database, which this program runs without."""
+    """A placeholder for the commands of doit that use its database, which this program does not have."""
 
-    doc_purpose = "not here: there is no database"
+    doc_purpose = "not available: there is no database"
     doc_usage = ""
     doc_description = None
 
     def execute(self, _options: Any, _arguments: Any) -> int:
-        """Raises InvalidDodoFile, for which doit exits with 3."""
-        hint = "./run doit info NAME says what is out of date; ./run invoke renew NAME issues a certificate again"
+        """Raise InvalidDodoFile, for which doit exits with status 3."""
+        hint = "./run doit info NAME shows what is out of date; ./run invoke renew NAME issues a certificate again"
         raise InvalidDodoFile(f"there is no database: doit compares each file with pki.yaml whenever it runs\n→ {hint}")
 
 
 class RunCommand(Run):  # type: ignore[misc]
-    """The `run` command of doit: `hold` in its configuration holds the project, `confirm_clock` asks about the clock."""
+    """The command `run` of doit.
+
+    In its configuration, `lock` locks the project and `confirm_clock` asks about the clock.
+    """
 
     name = "run"
     cmd_options = (*Run.cmd_options, CLOCK_IS_RIGHT)
 
     def execute(self, params: Any, args: Any) -> Any:
+        """Run the tasks under the lock of the project."""
         hear_interrupts()
         self.loader.setup(params)
         config = self.loader.load_doit_config()
         if params["clock_is_right"]:
             config["confirm_clock"]()
-        with config["hold"]():
+        with config["lock"]():
             return super().execute(params, args)
 
-    @wraps(Run._execute)  # noqa: SLF001 - which doit lets commands override; doit reads from the signature which options are wanted
+    @wraps(Run._execute)  # noqa: SLF001 - doit lets commands override it, and reads the options it needs from its signature
     def _execute(self, **options: Any) -> int:
         if not options["num_process"] or options["single"]:
             status: int = super()._execute(**{**options, "num_process": 0})

@@ -1,8 +1,8 @@
-"""Artifacts → doit tasks, one for one. Above this, nobody knows certificates; below it, nobody knows doit.
+"""Convert artifacts to doit tasks, one task for each artifact, and run doit.
 
-doit orders the tasks (`file_dep`, `targets`), runs them, also in parallel, and reports. Whether one must run is asked
-of the artifact itself and of nothing else, so `invoke plan` and `doit` always agree, and there is no database whose
-loss could matter.
+No code above this module knows about PKI, and no code below it about doit. doit orders the tasks (`file_dep`,
+`targets`), runs them, also in parallel, and reports. Whether a task must run is decided by its artifact alone, so
+`invoke plan` and `doit` always agree, and there is no database that can be lost.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from pki.common.reasons import UNCHANGED, Outcome, Reason, joined
 from pki.config.model import Inventory
 from pki.pipeline import clock_confirmation, delivery_targets, plan
 from pki.pipeline.artifact import Artifact
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.pipeline.doit_workers import Failed
 from pki.pipeline.plan import Plan
 from pki.pipeline.reporter import Monitor, Reporter
 from pki.project.clock_guard import Evidence
 from pki.project.layout import Store
 from pki.project.project import Project
-from pki.project.safe_directories import insist_on_owner
+from pki.project.safe_directories import check_owner
 
-PLUGINS = {  # in pyproject.toml too, for a doit that is started itself
+PLUGINS = {  # also in pyproject.toml, for a doit that is not started by `./run`
     "BACKEND": {"artifacts": "pki.pipeline.doit_tasks:NoDatabase"},
     "COMMAND": {
         "run": "pki.pipeline.doit_run_command:RunCommand",
@@ -51,20 +51,24 @@ PLUGINS = {  # in pyproject.toml too, for a doit that is started itself
 
 GROUPS = {
     "authority": "root, server and client authority",
-    "ceremony": "what the next root ceremony is asked for",
+    "ceremony": "the request for the next root ceremony",
     "crl": "certificate revocation lists",
     "bundle": "trust and CRL bundles",
-    "page": "what people are told at the publishing address",
+    "page": "the trust page at the publishing address",
     "cert": "certificates with their keys and chains",
     "template": "files below templates/ that cannot be read",
-    "release": "every file of a host, gathered",
-    "deploy": "releases delivered to their hosts",
-    "cleanup": "what left the inventory, taken away",
+    "release": "all files of a host",
+    "deploy": "releases deployed to their hosts",
+    "cleanup": "removal of files that are no longer in pki.yaml",
 }
 
 
 class Refused(Protocol):
-    """Tells those who should know that nothing was run; returns what became of each message."""
+    """A function that notifies the recipients of alerts that nothing was run.
+
+    `is_read` means that a user reads the error at a terminal. The result has `channel` and `error` for each
+    notification.
+    """
 
     def __call__(
         self, home: Path, now: datetime, error: PkiError, inventory: Inventory | None, /, *, is_read: bool
@@ -73,22 +77,22 @@ class Refused(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EndOfRun:
-    """What happens at the end of a run: the entry points give it to the pipeline, which knows no pages and no mail.
+    """What happens at the end of a run. The entry points pass it in, so that the pipeline imports no pages and no mail.
 
-    `notes` are the actions that are required of people, `calendar` writes what people must do in the years to come and
-    returns the files that it wrote, `monitor` looks at the whole project, `refused` tells that nothing was run.
+    `notes` returns the actions that are required of the user; `calendar` writes the calendar of planned actions and
+    returns the files that it wrote; `monitor` checks the whole project; `refused` notifies that nothing was run.
     """
 
-    notes: Callable[[Project, Plan], Iterable[Note]]
+    notes: Callable[[Project, Plan], Iterable[Notice]]
     calendar: Callable[[Project, Plan], list[str]]
     monitor: Callable[[Callable[[], Project], Callable[[], Plan]], Monitor]
     refused: Refused
 
 
 class DoitRun:
-    """One run of doit over one project: `config` and `tasks` are what a dodo.py gives to doit.
+    """One run of doit in one project. A dodo.py passes `config` and `tasks` to doit.
 
-    One that `is_part` of what a command does has nothing to say where there was nothing to do.
+    `is_part` means that the run is part of another command: it prints nothing where there was nothing to do.
     """
 
     def __init__(
@@ -100,118 +104,125 @@ class DoitRun:
         *,
         is_part: bool = False,
     ) -> None:
-        gc.disable()  # tasks by the ten thousand are no garbage, and looking through them again and again costs a fifth
+        gc.disable()  # collecting among tens of thousands of live tasks takes a fifth of a run
         self._home = home
         self._now = now
         self._end = end
         self._evidence = evidence
-        self._is_held = False
+        self._is_locked = False
         self._reporter = Reporter(
             lambda: self.project,
             lambda: end.notes(self.project, self.plan),
             lambda: end.calendar(self.project, self.plan),
             end.monitor(lambda: self.project, lambda: self.plan),
-            lambda: self._is_held,
+            lambda: self._is_locked,
             is_part=is_part,
         )
         self.config: dict[str, Any] = {
             "backend": "artifacts",  # NoDatabase, by the plugin entry in pyproject.toml
-            "check_file_uptodate": AskTheArtifact,
+            "check_file_uptodate": NoFileChecks,
             "dep_file": str(home / "build" / ".doit.db"),
             "continue": True,
             "confirm_clock": self.confirm_clock,
-            "hold": self.hold,
+            "lock": self.lock,
             "verbosity": 0,
             "reporter": self._reporter,
         }
 
     @property
     def report(self) -> Mapping[str, Any]:
-        """What this run did, as it is written into build/report/status.json; empty when nothing was run."""
+        """Return what this run did, as in build/report/status.json; empty when nothing was run."""
         return self._reporter.report
 
     @cached_property
     def project(self) -> Project:
+        """Return the project, opened once."""
         return Project.open(self._home, self._now, self._evidence)
 
     @cached_property
     def plan(self) -> Plan:
+        """Return the plan of the project, computed once."""
         return plan.plan(self.project)
 
     def tasks(self) -> Iterator[Task]:
-        """A group task for each kind of artifact, and a task for each artifact.
+        """Yield a group task for each kind of artifact, and a task for each artifact.
 
-        Raises InvalidDodoFile, for which doit exits with 3 before anything is run.
+        Raises InvalidDodoFile, for which doit exits with status 3, before anything is run.
         """
         try:
-            insist_on_owner(self._home)
-        except PkiError as error:  # nothing is read there, and nothing written
+            check_owner(self._home)
+        except PkiError as error:  # such a project is neither read nor written
             raise InvalidDodoFile(_refusal(error)) from None
         try:
-            self.project.insist_on_roots()
-            self.project.store.insist_on_locks()
+            self.project.check_roots()
+            self.project.store.check_locks()
             artifacts = self.plan.artifacts
         except InventoryError as error:
-            raise self._nothing(error, "nothing was run, because the inventory is wrong:\n" + str(error)) from None
-        except Exception as error:  # noqa: BLE001 - a bug in planning is told as everything else is
-            found = of_any(error)
-            raise self._nothing(found, _refusal(found)) from None
+            raise self._nothing_was_run(error, "pki.yaml is invalid; nothing was run:\n" + str(error)) from None
+        except Exception as error:  # noqa: BLE001 - a bug in planning is reported like any other error
+            planning_error = of_any(error)
+            raise self._nothing_was_run(planning_error, _refusal(planning_error)) from None
         tasks = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
         for artifact in artifacts:
             task = tasks[artifact.id] = _task(artifact)
             tasks[task.subtask_of].task_dep.append(task.name)
-        # Held to the end: the operating system takes ten thousand hosts' tasks back at once, Python one by one.
+        # Never freed: the operating system frees the tasks of ten thousand hosts at once, Python one by one.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(tasks))
         yield from tasks.values()
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Hold the project alone from before pki.yaml is read: what an edit or another command changed until then counts.
+    def lock(self) -> Iterator[None]:
+        """Hold the lock of the project from before pki.yaml is read, so that earlier changes of it count.
 
-        Where it cannot be held, or was never run, `tasks` says what is wrong, or the reporter holds it.
+        Where it cannot be locked, `tasks` reports why. A project without `ca/` is locked by the reporter.
         """
         with ExitStack() as stack:
             with suppress(PkiError):
-                insist_on_owner(self._home)
+                check_owner(self._home)
                 if (store := Store(self._home)).ca.is_dir():
                     stack.enter_context(store.lock())
-                    self._is_held = True
+                    self._is_locked = True
             yield
 
     def confirm_clock(self) -> None:
-        """Ask whether the clock is right. Raises InvalidDodoFile, for which doit exits with 3, if it is not confirmed.
+        """Ask the user whether the clock is right.
 
-        A project that cannot be opened is left to `tasks`, which says all that is wrong with it.
+        Raises InvalidDodoFile, for which doit exits with status 3, if it is not confirmed. The faults of a project
+        that cannot be opened are reported by `tasks`.
         """
         with suppress(PkiError):
-            self.project  # noqa: B018 - opened
+            self.project  # noqa: B018 - opens it
         if "project" in self.__dict__:
             try:
                 clock_confirmation.confirm(self.project)
             except PkiError as error:
                 raise InvalidDodoFile(str(error)) from None
-            del self.project  # it is read again once it is held
+            del self.project  # it is opened again under the lock
 
-    def _nothing(self, error: PkiError, said: str) -> InvalidDodoFile:
-        """That nothing can be run, which the status page says, and a mail where nobody reads it at a terminal."""
-        said_by = None
+    def _nothing_was_run(self, error: PkiError, message: str) -> InvalidDodoFile:
+        """Return the error for doit when nothing can be run, after status page and mail have been written."""
+        inventory = None
         if "project" in vars(self):
-            with suppress(PkiError):  # what cannot be read is the error itself
-                said_by = self.project.inventory if self.project.missing_roots else None
+            with suppress(PkiError):  # an unreadable file is the error itself
+                inventory = self.project.inventory if self.project.missing_roots else None
             self.project.close_ledger()
         try:
-            told = self._end.refused(self._home, self._now, error, said_by, is_read=sys.stderr.isatty())
-        except PkiError as unsaid:  # nobody can be told, as on a file system that is read-only
-            told = [{"channel": "all", "error": unsaid.message}]
-        said += "".join(f"\nalerts:{one['channel']}: {one['error']}" for one in told if one["error"])
-        return InvalidDodoFile(said)
+            notifications = self._end.refused(self._home, self._now, error, inventory, is_read=sys.stderr.isatty())
+        except PkiError as notification_error:  # for example on a read-only file system
+            notifications = [{"channel": "all", "error": notification_error.message}]
+        message += "".join(
+            f"\nalerts:{notification['channel']}: {notification['error']}"
+            for notification in notifications
+            if notification["error"]
+        )
+        return InvalidDodoFile(message)
 
     def main(self, arguments: Sequence[str]) -> int:
-        """Run doit in this process with these command-line arguments; returns its exit status."""
-        doors = {"DOIT_CONFIG": self.config, "task_pki": self.tasks}
+        """Run doit in this process with these command-line arguments; return its exit status."""
+        definitions = {"DOIT_CONFIG": self.config, "task_pki": self.tasks}
         try:
-            status: int = DoitMain(ModuleTaskLoader(doors), (), PLUGINS).run(list(arguments))
-        except SystemExit:  # by the reporter
+            status: int = DoitMain(ModuleTaskLoader(definitions), (), PLUGINS).run(list(arguments))
+        except SystemExit:  # raised by the reporter
             return 1
         return status
 
@@ -221,13 +232,13 @@ def _refusal(error: PkiError) -> str:
 
 
 def _task(artifact: Artifact) -> Task:
-    keeper = Keeper(artifact)
+    action = ArtifactAction(artifact)
     task = ArtifactTask(
         artifact.id,
-        [keeper.act],
+        [action.act],
         file_dep=artifact.sources,
         targets=artifact.targets,
-        uptodate=[keeper],
+        uptodate=[action],
         doc=artifact.doc,
     )
     task.subtask_of = artifact.id.kind
@@ -235,18 +246,21 @@ def _task(artifact: Artifact) -> Task:
 
 
 class ArtifactTask(Task):
-    """A doit task whose parts are of the right types because mypy says so."""
+    """A doit task without its type checks: mypy has checked the types."""
 
     @staticmethod
     def check_attr(*_: object) -> None:
-        """Nothing is left to check, nineteen times for each of ten thousand hosts' tasks."""
+        """Check nothing: doit would do 19 checks for each of the tasks of ten thousand hosts."""
 
 
-class Keeper:
-    """What doit asks and calls for one artifact: as `uptodate` it answers, and reads as, the reasons to act."""
+class ArtifactAction:
+    """The callable that doit uses for one artifact, as `uptodate` and as action.
+
+    Its `repr`, which `doit info` prints, is the list of reasons to run.
+    """
 
     __slots__ = ("_artifact", "_reasons")
-    __signature__: ClassVar = inspect.Signature()  # spares doit the search for one, ten thousand times
+    __signature__: ClassVar = inspect.Signature()  # doit would compute it for each artifact
 
     def __init__(self, artifact: Artifact) -> None:
         self._artifact = artifact
@@ -260,7 +274,10 @@ class Keeper:
         return joined(self._reasons) or "up to date"
 
     def act(self) -> dict[str, Outcome] | Failed:
-        """Make, and look whether it helped; asked first where this process has not yet asked (`doit -a`, `-n`)."""
+        """Make the artifact and check the result.
+
+        The check before it is repeated where this process has not done it (`doit -a`, `doit -n`).
+        """
         reasons = self._reasons or self._artifact.reasons()
         if not reasons:
             return {"outcome": UNCHANGED}
@@ -269,50 +286,56 @@ class Keeper:
             gc.enable()
         try:
             outcome = self._artifact.make()
-        except Exception as error:  # noqa: BLE001 - it fails this task, and what needs it
+        except Exception as error:  # noqa: BLE001 - fails this task and those that depend on it
             return Failed.of(of_any(error))
         remaining = self._artifact.reasons()
         if remaining:
-            return Failed(f"was made, and still: {remaining[0]}")
+            return Failed(f"still out of date after it was made: {remaining[0]}")
         return {"outcome": outcome.because(reasons)}
 
 
 class NoDatabase:
-    """A doit backend that keeps nothing: every source counts as seen, and the artifact decides."""
+    """A doit backend without storage: every source counts as known, and the artifact decides."""
 
     def __init__(self, name: str, **_options: object) -> None:
         self.name = name
 
     def get(self, _task: str, key: str) -> Any:
+        """Return the value for which doit considers every source unchanged."""
         return None if key.endswith(":") else True
 
     def set(self, _task: str, _key: str, _value: Any) -> None:
-        """Nothing is kept."""
+        """Store nothing."""
 
     def in_(self, _task: str) -> bool:
+        """Return that no task is stored."""
         return False
 
     def remove(self, _task: str) -> None:
-        """There is nothing to remove."""
+        """Remove nothing."""
 
     def remove_all(self) -> None:
-        """There is nothing to remove."""
+        """Remove nothing."""
 
     def dump(self) -> None:
-        """There is nothing to write."""
+        """Write nothing."""
 
 
-class AskTheArtifact(FileChangedChecker):
-    """A doit checker that leaves sources and targets to the artifact's own look."""
+class NoFileChecks(FileChangedChecker):
+    """A doit checker that never reads sources or targets: the artifact checks them."""
 
     def exists(self, _path: str) -> bool:
+        """Return that the file exists."""
         return True
 
     def info(self, _path: str) -> None:
-        return None
+        """Return no information about the file."""
+        return
 
     def check_modified(self, _path: str, _stat: Any, _state: Any) -> bool:
+        """Return that the file is unchanged."""
         return False
 
     def get_state(self, _path: str, _current: Any) -> None:
-        return None
+        """Return no state to store."""
+        return

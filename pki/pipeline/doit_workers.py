@@ -1,7 +1,7 @@
-"""`doit -n`: doit's tasks in several processes, which end with the run.
+"""Run doit's tasks in several processes (`doit -n`), which end with the run.
 
-The runner of doit itself shares two queues among its processes. Their semaphores need /dev/shm, and a process that is
-killed is waited for without end. Here each process has a pipe of its own.
+The runner of doit shares two queues among its processes. Their semaphores need /dev/shm, and it waits forever for a
+process that was killed. Here each process has its own pipe.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pki.common.child_processes import end_with, last_words
 from pki.common.errors import ErrorCode, PkiError
 
 FORK = get_context("fork")
-PARTING = 10.0  # seconds that a process gets to clean up when the run is interrupted
+CLEANUP_TIMEOUT = 10.0  # seconds for a worker after the run was interrupted
 
 
 class Failed(TaskFailed):  # type: ignore[misc]
-    """How a task failed: what is wrong, a line for each thing, and what to do, a line for each thing too."""
+    """The failure of a task: messages and hints, one per line, and the code of the error."""
 
     def __init__(self, message: str, hint: str = "", code: ErrorCode = ErrorCode.OTHER, about: str = "") -> None:
         super().__init__(message)
@@ -33,24 +33,25 @@ class Failed(TaskFailed):  # type: ignore[misc]
 
     @classmethod
     def of(cls, error: PkiError) -> Failed:
+        """Return the failure for an error."""
         return cls(error.message, error.hint, error.code, error.about)
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process that executes one task after the other; `pipe` is this side's end."""
+    """A process that executes one task after the other; `pipe` is our end of its pipe."""
 
     process: Any
     pipe: Connection[Any, Any]
 
 
 class ParallelRunner(Runner):  # type: ignore[misc]
-    """Executes up to `most` tasks at once, each in a process that is started when it is needed first."""
+    """A runner that executes up to `most` tasks at once, each in a process that is started when needed."""
 
     most = 1
 
     def run_tasks(self, task_dispatcher: Any) -> None:
-        """Execute every task that must be; one that another waits for comes before it."""
+        """Execute every task that is out of date, each after the tasks that it depends on."""
         self._tasks = task_dispatcher.tasks
         self._idle: list[Worker] = []
         self._busy: dict[Connection[Any, Any], tuple[Worker, Any]] = {}
@@ -61,15 +62,15 @@ class ParallelRunner(Runner):  # type: ignore[misc]
                     node, done = self._next(task_dispatcher.generator, done), None
                     if node is None:
                         break
-                    self._hand_out(node)
+                    self._assign(node)
                 if not self._busy:
                     break
-                done = self._take_back()
+                done = self._collect()
         finally:
             self._end_all()
 
     def _next(self, nodes: Generator[Any, Any, Any], done: Any) -> Any:
-        """The next task that must be executed; None when there is none before another one is done."""
+        """Return the next task to execute; None when there is none until another task ends."""
         while not self._stop_running:
             try:
                 done = nodes.send(done)
@@ -80,10 +81,10 @@ class ParallelRunner(Runner):  # type: ignore[misc]
             if self.select_task(done, self._tasks):
                 if not done.task.has_subtask:
                     return done
-                self.process_task_result(done, None)  # a group, which has nothing to execute
+                self.process_task_result(done, None)  # a group task has no actions
         return None
 
-    def _hand_out(self, node: Any) -> None:
+    def _assign(self, node: Any) -> None:
         worker = self._idle.pop() if self._idle else self._start()
         self._busy[worker.pipe] = (worker, node)
         worker.pipe.send(node.task.name)
@@ -91,7 +92,7 @@ class ParallelRunner(Runner):  # type: ignore[misc]
     def _start(self) -> Worker:
         self.reporter.before_fork()
         ours, theirs = Pipe()
-        others = [ours, *self._busy, *(one.pipe for one in self._idle)]
+        others = [ours, *self._busy, *(worker.pipe for worker in self._idle)]
         arguments = (theirs, others, os.getpid(), self.reporter.join_run, self._execute_named)
         process = FORK.Process(target=_work, args=arguments)
         process.start()
@@ -99,13 +100,13 @@ class ParallelRunner(Runner):  # type: ignore[misc]
         return Worker(process, ours)
 
     def _execute_named(self, name: str) -> tuple[dict[str, Any], Any]:
-        """In a worker: execute a task; returns what changed in it, and how it failed, None when it did not."""
+        """Execute a task in a worker; return its changed state, and its failure or None."""
         task = self._tasks[name]
         failure = task.execute(self.stream)
         return task.pickle_safe_dict(), failure
 
-    def _take_back(self) -> Any:
-        """Wait until a task is done, and report it. A process that was killed fails its task alone."""
+    def _collect(self) -> Any:
+        """Wait until a task ends, and report it. A worker that was killed fails only its own task."""
         ready = wait(list(self._busy))
         worker, node = self._busy.pop(next(pipe for pipe in self._busy if pipe in ready))
         try:
@@ -113,8 +114,8 @@ class ParallelRunner(Runner):  # type: ignore[misc]
         except (EOFError, OSError):
             worker.pipe.close()
             worker.process.join()
-            how = last_words(worker.process.exitcode)
-            failure = Failed(f"the process that worked on it {how}", "./run doit, with fewer at once (-n 2)")
+            ending = last_words(worker.process.exitcode)
+            failure = Failed(f"its worker process {ending}", "./run doit, with fewer processes (-n 2)")
         else:
             node.task.update_from_pickle(changed)
             self._idle.append(worker)
@@ -123,14 +124,14 @@ class ParallelRunner(Runner):  # type: ignore[misc]
         return node
 
     def _end_all(self) -> None:
-        """Let every process end: at once those that have nothing to do, the others after they have cleaned up."""
+        """End every worker: idle ones at once, the others after they have cleaned up."""
         unfinished = [worker for worker, _ in self._busy.values()]
         for worker in unfinished:
             if worker.process.is_alive():
                 os.kill(worker.process.pid, signal.SIGINT)
         for worker in (*unfinished, *self._idle):
             worker.pipe.close()
-            worker.process.join(PARTING)
+            worker.process.join(CLEANUP_TIMEOUT)
             worker.process.kill()
             worker.process.join()
 
@@ -142,7 +143,7 @@ def _work(
     join_run: Callable[[], bool],
     execute: Callable[[str], object],
 ) -> None:
-    """What a worker does: execute each task whose name comes through the pipe, until that is closed."""
+    """Execute in a worker each task whose name comes through the pipe, until that is closed."""
     end_with(parent)
     signal.signal(signal.SIGINT, _interrupt_once)
     for other in others:
@@ -157,6 +158,9 @@ def _work(
 
 
 def _interrupt_once(_number: int, _frame: object) -> None:
-    """A terminal's Ctrl-C reaches the whole group, and then the run tells its workers too: they clean up once."""
+    """Raise KeyboardInterrupt once.
+
+    Ctrl-C at a terminal signals the whole group, and the run signals its workers too.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt

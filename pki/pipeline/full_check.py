@@ -1,4 +1,4 @@
-"""The full check of an artifact before it goes into a release: its files are read and judged, whatever is remembered."""
+"""Check the files of an artifact, without the cache, before they go into a release."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
 from pki.config.upstreams import ARTIFACT
 from pki.pipeline.artifact_files import LEAF_FILES
-from pki.pipeline.desired_state import World
+from pki.pipeline.desired_state import DesiredState
 from pki.project.project import Project
 from pki.x509.pem_encoding import encode_pem
 
 
-def faults(world: World, artifact: str) -> list[Reason]:
-    """Why the files of an artifact (`tls:media`) cannot go into a release; none when they are as they were written.
+def faults(desired: DesiredState, artifact: str) -> list[Reason]:
+    """Return why the files of an artifact (`tls:media`) cannot go into a release; empty when they are intact.
 
-    Every file that is at fault is marked: the next run looks at it in full, and makes it again.
+    The cache entries of the damaged files are dropped, so that the next run checks them again and repairs them.
     """
-    kind, what = ArtifactId.parse(artifact).parts
-    project = world.project
-    if kind in LEAF_FILES and what in world.leaves:
-        leaf = world.leaves[what]
-        found = certificates.damage(project, leaf)
-        files = certificates.file_names(project, leaf) if found else []
+    kind, name = ArtifactId.parse(artifact).parts
+    project = desired.project
+    if kind in LEAF_FILES and name in desired.leaves:
+        leaf = desired.leaves[name]
+        reasons = certificates.delivery_faults(project, leaf)
+        files = certificates.file_names(project, leaf) if reasons else []
     elif kind == ARTIFACT:
-        return []  # files of others, which were read when the release was rendered
+        return []  # CA files of upstreams, which were read when the release was rendered
     else:
-        files = [str(path) for path in _damaged(world, artifact)]
-        found = [Why.DAMAGED(file=path) for path in files]
+        files = [str(path) for path in _damaged_files(desired, artifact)]
+        reasons = [Why.DAMAGED(file=path) for path in files]
     for path in files:
         filesystem.distrust(path)
-    return found
+    return reasons
 
 
-def _damaged(world: World, artifact: str) -> Iterator[str]:
-    """Files of an authority, a CRL or a bundle that are not what follows from their sources."""
-    project, (kind, what) = world.project, ArtifactId.parse(artifact).parts
-    is_one = kind not in {"trust", "page"} and what != "bundle-client"
-    for generation, path in world.artifact_files(artifact):
+def _damaged_files(desired: DesiredState, artifact: str) -> Iterator[str]:
+    """Yield the files of an authority, a CRL or a bundle that differ from what their sources give."""
+    project, (kind, name) = desired.project, ArtifactId.parse(artifact).parts
+    is_single = kind not in {"trust", "page"} and name != "bundle-client"
+    for generation, path in desired.artifact_files(artifact):
         data = filesystem.read(path)
-        if is_one and kind.startswith("crl"):
-            is_sound = _is_crl(project, generation, data, is_pem=kind == "crl-pem")
-        elif is_one and project.is_adopted(generation):
+        if is_single and kind.startswith("crl"):
+            is_sound = _is_published_crl(project, generation, data, is_pem=kind == "crl-pem")
+        elif is_single and project.is_adopted(generation):
             is_sound = project.generation(generation) is not None
-        elif is_one:
-            found = project.generation(generation)
-            is_sound = found is not None and data in {found.pem, found.certificate.public_bytes(Encoding.DER)}
+        elif is_single:
+            ca = project.generation(generation)
+            is_sound = ca is not None and data in {ca.pem, ca.certificate.public_bytes(Encoding.DER)}
         else:
             is_sound = data == _expected(project, artifact).get(project.store.shown(path))
         if not is_sound:
             yield str(path)
 
 
-def _is_crl(project: Project, generation: str, data: bytes | None, *, is_pem: bool) -> bool:
+def _is_published_crl(project: Project, generation: str, data: bytes | None, *, is_pem: bool) -> bool:
     der = filesystem.read(project.store.crl(generation))
     if der is None or crls.signed_crl(project, generation, der, again=True) is None:
         return False
@@ -65,7 +65,7 @@ def _is_crl(project: Project, generation: str, data: bytes | None, *, is_pem: bo
 
 
 def _expected(project: Project, artifact: str) -> dict[str, bytes]:
-    """What a bundle or the trust page must be, by path below the home."""
+    """Return the contents of a bundle or the trust page, by path relative to the project."""
     if artifact == "crl:bundle-client":
         return trust_bundles.client_crl_bundle(project)
     if artifact in {"page:trust", "trust:profile"}:

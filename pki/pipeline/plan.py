@@ -1,4 +1,4 @@
-"""`Inventory` → artifacts: what is made, of what, in which order. All decisions are taken here, ahead of time."""
+"""Plan a project: which artifacts there are, of which sources, in which order. Every decision is taken here."""
 
 from __future__ import annotations
 
@@ -20,34 +20,35 @@ from pki.deploy.delivery import Delivery
 from pki.pipeline import cleanup, delivery_targets, full_check, notices
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.delivery_targets import ProbeTarget
-from pki.pipeline.desired_state import Note, World
+from pki.pipeline.desired_state import DesiredState, Notice
 from pki.project.project import Project
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be made, what needs a person, and what is known of hosts; `sights` are found when they are asked for.
+    """The artifacts of a project, the actions required of the user, and the hosts.
 
-    `refused` are the names of leaves whose `*.cnf` is wrong: what was issued for them stays as it is.
+    `waiting` are artifacts that need a ceremony first. `refused` are leaves whose `*.cnf` is invalid: their issued
+    certificates stay as they are. The callables compute their result when called.
     """
 
     artifacts: tuple[Artifact, ...]
-    notes: tuple[Note, ...]
+    actions_required: tuple[Notice, ...]
     leaves: Mapping[str, Leaf]
     waiting: frozenset[ArtifactId]
     refused: frozenset[str]
     deliveries: Mapping[str, Delivery]
     probe_targets: Callable[[], Iterator[ProbeTarget]]
-    template_faults: Callable[[], tuple[PkiError, ...]]  # of all templates, whoever uses them
-    remarks: Callable[[], Iterator[Note]]  # what is to be known before the next run, and is no fault
+    template_faults: Callable[[], tuple[PkiError, ...]]  # of all templates, used or not
+    notices: Callable[[], Iterator[Notice]]  # useful before the next run; nothing is wrong
 
 
 def plan(project: Project) -> Plan:
-    """Every artifact of the project, sources before what is made of them."""
-    project.coming = _coming(project) if project.inventory.sandbox else ()
-    world = World.of(project)
-    deliveries = {one.host: one for one in delivery_targets.deliveries(world)}
-    canary = [leaf for leaf in world.leaves.values() if leaf.is_revoked]
+    """Return the plan of a project, sources before what is made of them."""
+    project.planned = _planned_generations(project) if project.inventory.sandbox else ()
+    desired = DesiredState.of(project)
+    deliveries = {delivery.host: delivery for delivery in delivery_targets.deliveries(desired)}
+    canary = [leaf for leaf in desired.leaves.values() if leaf.is_revoked]
     artifacts = (
         *_authorities(project),
         *_requests(project),
@@ -55,110 +56,126 @@ def plan(project: Project) -> Plan:
         *_crls(project, canary),
         *_bundles(project),
         _trust_page(project),
-        *_leaf_artifacts(project, (leaf for leaf in world.leaves.values() if not leaf.is_revoked)),
-        *_lost_templates(world),
-        *_host_artifacts(world, deliveries.values()),
+        *_leaf_artifacts(project, (leaf for leaf in desired.leaves.values() if not leaf.is_revoked)),
+        *_unreadable_templates(desired),
+        *_host_artifacts(desired, deliveries.values()),
     )
-    known = {artifact.name for artifact in artifacts}
-    kept = world.leaves.keys() | world.undeclared.keys() | {one.name for one in world.waiting}
+    artifact_ids = {artifact.name for artifact in artifacts}
+    leaf_names = desired.leaves.keys() | desired.undeclared.keys() | {artifact.name for artifact in desired.waiting}
     return Plan(
-        (*artifacts, _cleanup(project, known, kept)),
-        (*world.notes, *_unused_faults(world, deliveries)),
-        world.leaves,
-        world.waiting,
-        frozenset(world.undeclared),
+        (*artifacts, _cleanup(project, artifact_ids, leaf_names)),
+        (*desired.notices, *_unused_faults(desired, deliveries)),
+        desired.leaves,
+        desired.waiting,
+        frozenset(desired.undeclared),
         deliveries,
-        partial(delivery_targets.probe_targets, world, deliveries),
-        partial(_template_faults, world, deliveries),
-        partial(notices.remarks, world, deliveries),
+        partial(delivery_targets.probe_targets, desired, deliveries),
+        partial(_template_faults, desired, deliveries),
+        partial(notices.notices, desired, deliveries),
     )
 
 
 # -- authorities, CRLs, bundles ---------------------------------------------------------------------------------------
 
 
-def _coming(project: Project) -> tuple[GenerationName, ...]:
-    """The generations that the sandbox's own ceremony will bring in this run: all that follows from them is planned."""
-    found = needs.needs(project)
-    if all(need.is_growth for need in found):
+def _planned_generations(project: Project) -> tuple[GenerationName, ...]:
+    """Return the generations that the sandbox's ceremony will create in this run.
+
+    What depends on them is planned in the same run.
+    """
+    ceremony_needs = needs.needs(project)
+    if all(need.is_growth for need in ceremony_needs):
         return ()
-    return tuple(needs.new_generations(found))
+    return tuple(needs.new_generations(ceremony_needs))
 
 
 def _authorities(project: Project) -> Iterator[Artifact]:
-    newest = {one: found.name if (found := project.issuing(one)) else GenerationName(one, 1) for one in AUTHORITIES}
-    holder = next((name for name in AUTHORITIES if project.coming and _sandbox_reasons(project, name)), "")
+    """Yield an artifact for the certificate of each authority."""
+    newest = {
+        authority: issuing.name if (issuing := project.issuing(authority)) else GenerationName(authority, 1)
+        for authority in AUTHORITIES
+    }
+    performer = next((name for name in AUTHORITIES if project.planned and _sandbox_reasons(project, name)), "")
     for name in AUTHORITIES:
         key = "key.uri" if project.store.authority_file(newest[name], "key.uri").exists() else "key.pem"
         files = ("cert.pem",) if name == "root" else ("cert.pem", key)
-        coming = [one for one in project.coming if name == holder and one not in newest.values()]
+        planned = [
+            generation for generation in project.planned if name == performer and generation not in newest.values()
+        ]
         yield Artifact(
             id=ArtifactId("authority", name),
             targets=(
                 *(str(project.store.authority_file(newest[name], file)) for file in files),
-                *(str(project.store.authority_file(one, "cert.pem")) for one in coming),
+                *(str(project.store.authority_file(generation, "cert.pem")) for generation in planned),
             ),
             sources=() if name == "root" else (_certificate_path(project, "root"),),
             make=partial(_make_authority, project, name),
             stale=partial(_authority_stale, project, name),
-            doc=f"the {name} authority: a source, which only a ceremony (or the sandbox) makes",
+            doc=f"the {name} authority, which only a ceremony (or the sandbox) creates",
         )
 
 
 def _authority_stale(project: Project, name: str) -> list[Reason]:
-    """What is wrong with an authority.
+    """Return what is wrong with an authority; in the sandbox also why it needs a ceremony.
 
-    In the sandbox also that it needs a ceremony. The run holds one for all of them, with the first that needs it.
+    A run holds one ceremony for all authorities, with the first artifact that needs it.
     """
-    damaged = [path for one in project.store.generations(name) if (path := _damaged(project, one))]
+    damaged = [
+        path for generation in project.store.generations(name) if (path := _damaged_certificate(project, generation))
+    ]
     if damaged:
         return [Why.RESTORED(file=path) for path in damaged]
     if not project.inventory.sandbox:
         return ca_state.stale_reasons(project, name)
     before = AUTHORITIES[: AUTHORITIES.index(name)]
-    return [] if any(_sandbox_reasons(project, one) for one in before) else _sandbox_reasons(project, name)
+    return [] if any(_sandbox_reasons(project, authority) for authority in before) else _sandbox_reasons(project, name)
 
 
 def _sandbox_reasons(project: Project, name: str) -> list[Reason]:
+    """Return why an authority of the sandbox needs a ceremony."""
     if name == "root" and needs.is_cut_short(project):
         return [Why.CEREMONY_INTERRUPTED()]
     due = [
-        Why.CEREMONY_DUE(why=n.why, what=n.what)
-        for n in needs.needs(project)
-        if n.authority == name and not n.is_growth
+        Why.CEREMONY_DUE(why=need.why, what=need.what)
+        for need in needs.needs(project)
+        if need.authority == name and not need.is_growth
     ]
     return ca_state.stale_reasons(project, name) or due
 
 
-def _damaged(project: Project, generation: str) -> str:
-    """The file of a generation's certificate where that is damaged and the ledger has it; else empty."""
-    found = project.generation(generation)
+def _damaged_certificate(project: Project, generation: str) -> str:
+    """Return the path of a generation's certificate if it is damaged and the ledger has a copy; else ""."""
+    ca = project.generation(generation)
     return (
         project.store.shown(project.store.authority_file(generation, "cert.pem"))
-        if found and generation in project.recovered
+        if ca and generation in project.recovered
         else ""
     )
 
 
 def _make_authority(project: Project, name: str) -> Outcome:
-    reasons = done = _authority_stale(project, name)
+    """Restore damaged certificates from the ledger; in the sandbox hold the ceremony.
+
+    Raises PkiError where a ceremony of the user is needed.
+    """
+    reasons = restored = _authority_stale(project, name)
     for generation in project.store.generations(name):
-        if _damaged(project, generation):
+        if _damaged_certificate(project, generation):
             filesystem.write(project.store.authority_file(generation, "cert.pem"), project.recovered[generation])
             reasons = _authority_stale(project, name)
     if not reasons:
-        return Outcome(Verb.UPDATED, tuple(done))
+        return Outcome(Verb.UPDATED, tuple(restored))
     if project.inventory.sandbox:
         from pki.ceremony.online import sandbox_ceremony  # noqa: PLC0415 - takes long, and most runs need none
 
         sandbox_ceremony.ceremony(project)
         reasons = ca_state.stale_reasons(project, name)
-    if reasons and (found := project.issuing(name)) is None:
+    if reasons and (issuing := project.issuing(name)) is None:
         raise project.missing_authority(name)
     if reasons:
-        if found and found.certificate.not_valid_after_utc < project.now:
-            project.clock.insist()  # a ceremony helps nobody whose clock is wrong
-        is_lost = reasons[0].code is not Why.AUTHORITY_EXPIRED  # of what ended, no backup holds a newer one
+        if issuing and issuing.certificate.not_valid_after_utc < project.now:
+            project.clock.check()  # with a wrong clock a ceremony does not help
+        is_lost = reasons[0].code is not Why.AUTHORITY_EXPIRED  # no backup contains a newer one of an expired authority
         request = here(
             "invoke", "ceremony.request", home=project.store.home, before=f"{RESTORE}, or: " if is_lost else ""
         )
@@ -167,7 +184,7 @@ def _make_authority(project: Project, name: str) -> Outcome:
 
 
 def _requests(project: Project) -> Iterator[Artifact]:
-    """The request for the ceremony that is needed; the sandbox holds its own."""
+    """Yield the request for the ceremony that is needed next; the sandbox performs its own ceremonies."""
     if not project.inventory.sandbox:
         yield Artifact(
             id=ArtifactId("ceremony", "request"),
@@ -175,7 +192,7 @@ def _requests(project: Project) -> Iterator[Artifact]:
             sources=(),
             make=partial(_make_request, project),
             stale=partial(_request_stale, project),
-            doc="the request for the root ceremony that is needed next, with the keys that it is to certify",
+            doc="the request for the next root ceremony, with the keys to certify",
         )
 
 
@@ -202,16 +219,16 @@ def _certificate_path(project: Project, authority: str) -> str:
 
 
 def _crls(project: Project, canary: Iterable[Leaf]) -> Iterator[Artifact]:
-    """The CRL of every live generation; those of the client authority come after the canary, which stands on one."""
-    before = {leaf.authority: str(project.store.bundle(leaf)) for leaf in canary}
+    """Yield the CRL of each live generation. Those of the client authority follow the canary, which they must list."""
+    canary_bundles = {leaf.authority: str(project.store.bundle(leaf)) for leaf in canary}
     for authority in AUTHORITIES:
-        first = (before[authority],) if authority in before else ()
+        prerequisites = (canary_bundles[authority],) if authority in canary_bundles else ()
         for generation in project.live(authority):
             is_root = authority == "root"
             yield Artifact(
                 id=ArtifactId("crl", generation),
                 targets=tuple(str(project.store.crl(generation, form)) for form in ("crl", "pem")),
-                sources=(str(project.store.authority_file(generation, "cert.pem")), *first),
+                sources=(str(project.store.authority_file(generation, "cert.pem")), *prerequisites),
                 make=partial(crls.publish_root_crl if is_root else crls.issue_crl, project, generation),
                 stale=partial(crls.stale_root_reasons if is_root else crls.stale_reasons, project, generation),
                 doc=f"the CRL of {generation}, DER and PEM",
@@ -228,9 +245,10 @@ def _crls(project: Project, canary: Iterable[Leaf]) -> Iterator[Artifact]:
 
 
 def _bundles(project: Project) -> Iterator[Artifact]:
+    """Yield the bundles of CA certificates and of CRLs."""
     live = {name: project.live(name) for name in AUTHORITIES}
-    generations = [generation for found in live.values() for generation in found]
-    # A certificate that is there waits for nobody: an authority that cannot sign any more withholds no trust.
+    generations = [generation for names in live.values() for generation in names]
+    # An existing certificate is not a source: an authority that can no longer sign must not block the bundle.
     missing = [generation for generation in generations if project.generation(generation) is None]
     files = [
         *(f"{generation}.crt" for generation in generations),
@@ -244,7 +262,7 @@ def _bundles(project: Project) -> Iterator[Artifact]:
         sources=tuple(str(project.store.authority_file(generation, "cert.pem")) for generation in missing),
         make=partial(_write_derived, project, trust_bundles.trust_files),
         stale=partial(_derived_stale, project, trust_bundles.trust_files),
-        doc="what others trust: roots, client authorities, every live certificate authority in DER",
+        doc="trust files: roots, client authorities, every live CA certificate in DER",
     )
     yield Artifact(
         id=ArtifactId("bundle", "client"),
@@ -252,12 +270,12 @@ def _bundles(project: Project) -> Iterator[Artifact]:
         sources=tuple(str(project.store.crl(name, "pem")) for name in (*live["client"], *live["root"])),
         make=partial(_write_derived, project, trust_bundles.client_crl_bundle),
         stale=partial(_derived_stale, project, trust_bundles.client_crl_bundle),
-        doc="the CRLs of every live client chain in one file, as nginx, HAProxy and Apache want them",
+        doc="the CRLs of every live client chain in one file, for nginx, HAProxy and Apache",
     )
 
 
 def _trust_page(project: Project) -> Artifact:
-    """The page that tells people what to trust, and the profile that it offers."""
+    """Return the artifact of the trust page and of the profile that it offers."""
     targets = [str(project.store.trust(file)) for file in ("index.html", "roots.mobileconfig")]
     generations = [name for authority in AUTHORITIES for name in project.live(authority)]
     sources = [str(project.store.trust("roots.pem")), *(str(project.store.crl(name)) for name in generations)]
@@ -267,18 +285,18 @@ def _trust_page(project: Project) -> Artifact:
         sources=tuple(sources),
         make=partial(_write_derived, project, _trust_files),
         stale=partial(_trust_page_stale, project, [*targets, *sources]),
-        doc="what people need to trust the roots: a page for the publishing address, a profile for Apple's systems",
+        doc="the trust page for the publishing address, and a profile for Apple's systems",
     )
 
 
 def _trust_page_stale(project: Project, files: list[str]) -> list[Reason]:
-    return trust_bundles.remembered(
-        project, "page:trust", trust_page.known(project), files, partial(_trust_files, project)
+    return trust_bundles.cached_stale_reasons(
+        project, "page:trust", trust_page.cache_key(project), files, partial(_trust_files, project)
     )
 
 
 def _trust_files(project: Project) -> dict[str, bytes]:
-    """Loaded when the page may have to change: no other run spends the time."""
+    """Return the contents of page and profile. Their module is slow to import, so it is loaded when needed."""
     from pki.authority.trust_page import page  # noqa: PLC0415 - takes longer than the rest of a run with nothing to do
 
     return page.files(project)
@@ -296,7 +314,7 @@ def _derived_stale(project: Project, contents: Callable[[Project], dict[str, byt
 
 
 def _leaf_artifacts(project: Project, leaves: Iterable[Leaf]) -> Iterator[Artifact]:
-    """A certificate with its key and chain for every leaf."""
+    """Yield an artifact for each leaf: its certificate with key and chain."""
     issuers = {authority: _certificate_path(project, authority) for authority in AUTHORITIES}
     for leaf in leaves:
         request = (str(project.store.home / leaf.request),) if leaf.request else ()
@@ -310,19 +328,22 @@ def _leaf_artifacts(project: Project, leaves: Iterable[Leaf]) -> Iterator[Artifa
         )
 
 
-# -- templates that nobody can use ------------------------------------------------------------------------------------
+# -- templates that cannot be read ------------------------------------------------------------------------------------
 
 
-def _lost_templates(world: World) -> Iterator[Artifact]:
-    """A file below templates/ of which nobody can tell for which hosts it is: no release fails for it, but the run."""
-    for lost in world.library.unassigned:
+def _unreadable_templates(desired: DesiredState) -> Iterator[Artifact]:
+    """Yield an artifact that always fails for each file in templates/ that cannot be read.
+
+    Its hosts are unknown, so no release reports it.
+    """
+    for lost in desired.library.unassigned:
         yield Artifact(
             id=ArtifactId("template", quote(lost.name, safe="/", errors="surrogateescape")),
             targets=(),
             sources=(),
             make=partial(_raise, lost.fault),
             stale=partial(stated, lost.fault.message),
-            doc="cannot be read, so nobody can tell for which hosts it is",
+            doc="cannot be read, so its hosts are unknown",
         )
 
 
@@ -330,76 +351,76 @@ def _raise(fault: PkiError) -> Outcome:
     raise fault
 
 
-def _template_faults(world: World, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
-    """Return what is wrong with all templates, each fault once."""
-    faults = [one.fault for one in world.library.unassigned]
-    faults += [file.fault for file in world.library.files if file.fault]
-    faults += [fault for name in deliveries for fault in world.release_spec(name).faults]
+def _template_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
+    """Return the faults of all templates, each once."""
+    faults = [file_without_hosts.fault for file_without_hosts in desired.library.unassigned]
+    faults += [file.fault for file in desired.library.files if file.fault]
+    faults += [fault for name in deliveries for fault in desired.release_spec(name).faults]
     return tuple({fault.message: fault for fault in faults}.values())
 
 
-def _unused_faults(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Note]:
-    """What is wrong with files that no release uses at present."""
-    for file in world.library.files:
-        if file.fault and not any(file.is_for(name, world.hosts.get(name)) for name in deliveries):
-            yield Note(f"templates/{file.name}", file.fault.message, file.fault.hint or "fix it, then: ./run doit")
+def _unused_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
+    """Yield the faults of templates that no release uses at present."""
+    for file in desired.library.files:
+        if file.fault and not any(file.is_for(name, desired.hosts.get(name)) for name in deliveries):
+            yield Notice(f"templates/{file.name}", file.fault.message, file.fault.hint or "fix it, then: ./run doit")
 
 
 # -- hosts ------------------------------------------------------------------------------------------------------------
 
 
-def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Artifact]:
-    """Release and delivery of every host that some managed file is for."""
-    project, build = world.project, world.project.store.build
-    late: list[Artifact] = []  # one contact with a fleet goes better when every release of it is there
+def _host_artifacts(desired: DesiredState, deliveries: Iterable[Delivery]) -> Iterator[Artifact]:
+    """Yield release and deployment of each host that a managed file is for."""
+    project, build = desired.project, desired.project.store.build
+    fleet_deployments: list[Artifact] = []  # last, so that one Ansible run deploys to all hosts
     for delivery in deliveries:
         name = delivery.host
         manifest = f"{build}/release/{name}/manifest.json"
         yield Artifact(
             id=ArtifactId("release", name),
             targets=(manifest,),
-            sources=world.release_sources(name),
-            make=partial(_build_release, world, name),
-            stale=partial(_release_stale, world, name),
-            doc=f"every file of {name}, with a manifest",
+            sources=desired.release_sources(name),
+            make=partial(_build_release, desired, name),
+            stale=partial(_release_stale, desired, name),
+            doc=f"all files of {name}, with a manifest",
         )
         deploy = Artifact(
             id=ArtifactId("deploy", name),
             targets=(f"{build}/receipts/{name}.json",),
-            sources=(manifest, *delivery_targets.sources(world, delivery)),
+            sources=(manifest, *delivery_targets.sources(desired, delivery)),
             make=partial(delivery.deliver, project.now),
             stale=partial(delivery.stale, project.cache, project.now),
-            doc=f"the release of {name}, delivered, with a receipt",
+            doc=f"the release of {name} on the host, with a receipt",
         )
         if delivery.engine:
-            late.append(deploy)
+            fleet_deployments.append(deploy)
         else:
             yield deploy
-    yield from late
+    yield from fleet_deployments
 
 
-def _build_release(world: World, name: str) -> Outcome:
-    faults_of = partial(full_check.faults, world)
+def _build_release(desired: DesiredState, name: str) -> Outcome:
+    faults_of = partial(full_check.faults, desired)
     return release.build(
-        world.release_spec(name), world.project.store.release(name), partial(world.gather, name), faults_of
+        desired.release_spec(name), desired.project.store.release(name), partial(desired.gather, name), faults_of
     )
 
 
-def _release_stale(world: World, name: str) -> list[Reason]:
+def _release_stale(desired: DesiredState, name: str) -> list[Reason]:
     return release.stale_reasons(
-        world.release_spec(name), f"{world.project.store.build}/release/{name}", world.project.cache
+        desired.release_spec(name), f"{desired.project.store.build}/release/{name}", desired.project.cache
     )
 
 
-# -- what left --------------------------------------------------------------------------------------------------------
+# -- cleanup --------------------------------------------------------------------------------------------------------
 
 
-def _cleanup(project: Project, known: set[ArtifactId], leaves: set[str]) -> Artifact:
+def _cleanup(project: Project, artifact_ids: set[ArtifactId], leaves: set[str]) -> Artifact:
     return Artifact(
         id=ArtifactId("cleanup", "build"),
         targets=(),
         sources=(),
-        make=partial(cleanup.sweep, project, known, leaves),
-        stale=partial(cleanup.stale, project, known, leaves),
-        doc="takes away what left pki.yaml and templates/",
+        make=partial(cleanup.remove_leftovers, project, artifact_ids, leaves),
+        stale=partial(cleanup.stale, project, artifact_ids, leaves),
+        doc="removes what is no longer in pki.yaml and templates/",
     )

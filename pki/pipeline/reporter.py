@@ -16,7 +16,7 @@ from pki.common.remedies import run_for
 from pki.common.terminal import Screen
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import ArtifactId
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.project.project import Project
 
 BANNER = """\
@@ -49,7 +49,7 @@ class Monitor(Protocol):
     last, one by one, each under the name by which its failure is told.
     """
 
-    def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None: ...
+    def look(self, report: Mapping[str, Any], notes: Sequence[Notice]) -> None: ...
 
     def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]: ...
 
@@ -69,7 +69,7 @@ class Reporter:
     def __init__(
         self,
         project: Callable[[], Project],
-        notes: Callable[[], Iterable[Note]],
+        notes: Callable[[], Iterable[Notice]],
         calendar: Callable[[], object],
         monitor: Monitor,
         is_held: Callable[[], bool],
@@ -85,7 +85,7 @@ class Reporter:
         self.report: Mapping[str, Any] = {}  # of a run that came to its end
         self._told: list[dict[str, str]] = []
         self._unsaid: list[Exception] = []  # what kept one of the last words from being said
-        self._found_notes: list[Note] = []
+        self._found_notes: list[Notice] = []
         self._findings = Findings()
         self._stack = ExitStack()
         self._made: list[dict[str, Any]] = []
@@ -103,7 +103,7 @@ class Reporter:
         project = self._project()
         if not self._is_held():  # it has no ca/ yet
             self._stack.enter_context(project.store.lock())
-        project.asked = frozenset(selected)
+        project.requested = frozenset(selected)
         self._started = time.monotonic()
         self._whole = len(selected) == len(tasks)
         self._total = sum(1 for task in tasks.values() if not task.has_subtask)
@@ -198,7 +198,7 @@ class Reporter:
                 if (fault.about or name) not in concerned:
                     raise fault
         with self._last_word("ledger"):
-            project.insist_on_ledger()
+            project.check_ledger()
             project.close(settled=self._whole and self._result() == "ok")
         with self._last_word("what was found sound"):
             project.cache.save(whole=self._whole)
@@ -276,7 +276,7 @@ class Reporter:
             "at": project.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "result": self._result(),
             "seconds": round(time.monotonic() - self._started, 3),
-            "asked": [] if self._whole else sorted(project.asked),
+            "asked": [] if self._whole else sorted(project.requested),
             "made": self._made,
             "failed": self._failed,
             "not_reached": self._unmet,

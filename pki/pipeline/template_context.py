@@ -1,4 +1,4 @@
-"""What every host's templates may know of the project, each value with a digest that tells whether it changed."""
+"""Values for the templates of every host, each with a digest that shows whether it changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pki.x509 import canonical
 
 @dataclass(frozen=True, slots=True, repr=False)
 class View:
-    """A part of pki.yaml as templates see it: its fields and properties, and none of its methods."""
+    """A part of pki.yaml as templates see it: its fields and properties, without its methods."""
 
     _part: StrictModel
 
@@ -41,17 +41,17 @@ def _viewed(value: object) -> object:
     if isinstance(value, StrictModel):
         return View(value)
     if isinstance(value, dict):
-        return {key: _viewed(one) for key, one in value.items()}
+        return {key: _viewed(part) for key, part in value.items()}
     return tuple(map(_viewed, value)) if isinstance(value, tuple) else value
 
 
-class Said(SharedValue):
-    """The inventory as templates see it; each of its sections is prepared once."""
+class InventoryView(SharedValue):
+    """pki.yaml as templates see it; each of its sections is prepared once."""
 
-    def __init__(self, said: Inventory) -> None:
+    def __init__(self, config: Inventory) -> None:
         super().__init__()
-        self._said = said
-        self._view = View(said)
+        self._config = config
+        self._view = View(config)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._view, name)
@@ -59,11 +59,12 @@ class Said(SharedValue):
         return value
 
     def content(self, section: str) -> object:
-        return self._said.model_dump(mode="json", include={section} if section else None)
+        """Return a section of pki.yaml, or all of it, for the digest."""
+        return self._config.model_dump(mode="json", include={section} if section else None)
 
 
 class Generations(SharedValue):
-    """Live generations by authority, newest first, as templates see them: what issuer pins are made of."""
+    """The live generations by authority, newest first, as templates see them; issuer pins are made from them."""
 
     def __init__(self, project: Project) -> None:
         super().__init__()
@@ -74,19 +75,25 @@ class Generations(SharedValue):
             raise AttributeError(authority)
         generations = [self._project.generation(name) for name in reversed(self._project.live(authority))]
         return [
-            {"name": g.name, "subject": g.subject, "common_name": g.common_name, "base64": g.base64}
-            for g in generations
-            if g is not None
+            {
+                "name": generation.name,
+                "subject": generation.subject,
+                "common_name": generation.common_name,
+                "base64": generation.base64,
+            }
+            for generation in generations
+            if generation is not None
         ]
 
     def content(self, section: str) -> object:
+        """Return the generations of one authority, or of all, for the digest."""
         return [getattr(self, authority) for authority in ([section] if section else AUTHORITIES)]
 
 
 class Revoked(SharedValue):
-    """Serial numbers on the CRLs of every live client authority, for proxies that know no CRLs: `revoked.client`.
+    """The serial numbers on the CRLs of all live client authorities, for proxies without CRL support: `revoked.client`.
 
-    Without a project it is empty: what a host without mutual TLS has to know.
+    Without a project it is empty: a host without mutual TLS needs none.
     """
 
     def __init__(self, project: Project | None) -> None:
@@ -100,7 +107,7 @@ class Revoked(SharedValue):
 
     @property
     def client(self) -> list[int]:
-        """Read once, however many hosts want it, until a CRL is made again."""
+        """Return the serial numbers; the CRLs are read again only after they changed."""
         files = self._files()
         state = signature(files)
         if not state or state != self._read[0]:
@@ -108,22 +115,23 @@ class Revoked(SharedValue):
         return self._read[1]
 
     def digest(self, section: str) -> str:
-        """Remembered: a run with nothing to do reads no CRL for it."""
+        """Return the digest, from the cache: a run that has nothing to do reads no CRL."""
         if self._project is None:
             return super().digest(section)
         files = self._files()
-        known = self._project.cache.recall("revoked.client", section)
-        if known is None:
-            known = token(self.client)
-            self._project.cache.remember("revoked.client", section, files, known)
-        return str(known)
+        digest = self._project.cache.recall("revoked.client", section)
+        if digest is None:
+            digest = token(self.client)
+            self._project.cache.remember("revoked.client", section, files, digest)
+        return str(digest)
 
     def content(self, _section: str) -> object:
+        """Return the serial numbers, for the digest."""
         return self.client
 
 
 def _entries(file: str) -> Iterable[x509.RevokedCertificate]:
-    """What the CRL in a file lists; nothing where there is none. Raises PkiError where it is damaged."""
+    """Return the entries of the CRL in a file; nothing where there is no file. Raises PkiError where it is damaged."""
     if (data := filesystem.read(file)) is None:
         return ()
     try:
@@ -135,9 +143,9 @@ def _entries(file: str) -> Iterable[x509.RevokedCertificate]:
 
 
 class TooLarge(SharedValue):
-    """What the publishing host's proxy cannot serve: `too_large.crls`, the generations whose CRLs outgrew it.
+    """The CRLs that the proxy of the publishing host cannot serve: `too_large.crls`.
 
-    Without a project it is empty: what a host that publishes nothing has to know.
+    Without a project it is empty: a host that publishes nothing needs none.
     """
 
     def __init__(self, project: Project | None) -> None:
@@ -146,11 +154,13 @@ class TooLarge(SharedValue):
 
     @property
     def crls(self) -> list[str]:
-        return [one.generation for one in crl_size.sizes(self._project) if not one.fits] if self._project else []
+        """Return the generations whose CRL exceeds the size limit."""
+        return [crl.generation for crl in crl_size.sizes(self._project) if not crl.fits] if self._project else []
 
     def digest(self, _section: str) -> str:
-        """Never kept: a CRL may grow within a run."""
+        """Return the digest, never from the cache: a CRL may grow within a run."""
         return token(self.crls)
 
     def content(self, _section: str) -> object:
+        """Return the generations, for the digest."""
         return self.crls

@@ -1,4 +1,4 @@
-"""The keys of the authorities, opened: from `ca/`, from a token, or from an adopted CA's own folder."""
+"""The private keys of the authorities, decrypted: from `ca/`, from a PKCS#11 token, or from an adopted CA's folder."""
 
 from __future__ import annotations
 
@@ -22,95 +22,103 @@ from pki.x509.pkcs8 import is_whole
 
 
 @dataclass
-class Keys:
-    """What opens keys, and each that was opened: trying a passphrase takes 0.1 s."""
+class KeyRing:
+    """The decrypted keys of one run, each decrypted once: trying a passphrase takes 0.1 s."""
 
     store: Store
     passphrases: Passphrases
     adopted: dict[str, AdoptedRule]
-    closed: dict[str, PkiError] = field(default_factory=dict)  # generations whose key could not be opened, and why
+    open_faults: dict[str, PkiError] = field(default_factory=dict)  # by generation whose key could not be opened
     _issuers: dict[str, Issuer | PkiError] = field(default_factory=dict)
 
-    def issuer(self, found: Generation) -> Issuer:
-        """A generation with its key, opened once. Raises PkiError with the command that fixes what is missing."""
-        if found.fingerprint not in self._issuers:
-            try:
-                self._issuers[found.fingerprint] = self.open(found)
-            except PkiError as error:
-                self._issuers[found.fingerprint] = error
-        kept = self._issuers[found.fingerprint]
-        if isinstance(kept, PkiError):
-            raise PkiError(kept.message, kept.hint, kept.code, about=kept.about)
-        return kept
+    def issuer(self, generation: Generation) -> Issuer:
+        """Return a generation with its key, which is decrypted once.
 
-    def open(self, found: Generation) -> Issuer:
-        """A generation with its key, opened now."""
+        Raises PkiError with the command that fixes what is missing.
+        """
+        if generation.fingerprint not in self._issuers:
+            try:
+                self._issuers[generation.fingerprint] = self.open(generation)
+            except PkiError as error:
+                self._issuers[generation.fingerprint] = error
+        issuer = self._issuers[generation.fingerprint]
+        if isinstance(issuer, PkiError):
+            raise PkiError(issuer.message, issuer.hint, issuer.code, about=issuer.about)
+        return issuer
+
+    def open(self, generation: Generation) -> Issuer:
+        """Return a generation with its key, which is decrypted now."""
         try:
-            return self._opened(found)
+            return self._opened(generation)
         except PkiError as error:
-            error.about = error.about or found.name
-            self.closed[found.name] = error
+            error.about = error.about or generation.name
+            self.open_faults[generation.name] = error
             raise
 
     def fault(self, name: str) -> PkiError | None:
-        """What can be seen to be wrong with the key of an intermediate without its passphrase; None for nothing."""
+        """Return what is wrong with the key of an intermediate, as far as that shows without its passphrase.
+
+        Else None.
+        """
         if self.store.authority_file(name, "key.uri").exists():
             return None
         path = self.store.authority_file(name, "key.pem")
         try:
             data, shown = filesystem.read(path), self.store.shown(path)
-        except PkiError as error:  # it cannot be read, or something else is in its place
+        except PkiError as error:  # unreadable, or not a regular file
             return PkiError(error.message, f"{error.hint}; then: {RESTORE}")
-        if wrong := _wrong_with(data):
-            return PkiError(f"{shown}: the key of {name} is {wrong}", RESTORE)
+        if state := _key_file_state(data):
+            return PkiError(f"{shown}: the key of {name} is {state}", RESTORE)
         if (filesystem.mode_of(path) or 0) & 0o077:
             return exposed(shown)
         return self.passphrases.fault([name], shown)
 
     def from_pem(self, name: str, data: bytes, shown: str) -> PrivateKey:
-        """The key of a generation from its PEM, under whichever of its passphrases opens it."""
-        found = self.passphrases.candidates(name)
-        for one in found[:-1]:
+        """Return the key of a generation from its PEM; tries each passphrase that is stored for it."""
+        passphrases = self.passphrases.candidates(name)
+        for passphrase in passphrases[:-1]:
             with suppress(PkiError):
-                return open_key(data, one.value, shown, one.source)
+                return open_key(data, passphrase.value, shown, passphrase.source)
         try:
-            return open_key(data, found[-1].value if found else None, shown, self.passphrases.source_of(name))
+            return open_key(
+                data, passphrases[-1].value if passphrases else None, shown, self.passphrases.source_of(name)
+            )
         except PkiError as error:
             hint = f"{error.hint}; {RESTORE}" if error.hint else RESTORE
             raise PkiError(error.message, hint, error.code) from None
 
     def pin(self, name: str) -> Passphrase:
-        """The PIN of the token that holds a generation's key: by the generation's name, or by its authority's."""
+        """Return the PIN of the token with a generation's key, stored under its name or its authority's."""
         authority = GenerationName.parse(name).authority
-        for known in (name, authority):
-            if found := self.passphrases.candidates(known):
-                return found[0]
+        for key in (name, authority):
+            if pins := self.passphrases.candidates(key):
+                return pins[0]
         source = self.passphrases.source_of(name)
-        raise PkiError(f"{source}: holds no PIN for the token of {name}", f"put it there, as {authority}: PIN")
+        raise PkiError(f"{source}: holds no PIN for the token of {name}", f"add it there, as {authority}: PIN")
 
     def adopted_files(self, name: str) -> tuple[Path, Path]:
-        """Certificate and key of an adopted authority, wherever its folder is."""
+        """Return certificate and key file of an adopted authority."""
         folder = self.store.home / self.adopted[name].adopt
         return external_ca.files(folder, self.store.shown(folder))
 
-    def _opened(self, found: Generation) -> Issuer:
-        if found.name in self.adopted:
-            return self._open_adopted(found)
-        uri = filesystem.read(self.store.authority_file(found.name, "key.uri"))
+    def _opened(self, generation: Generation) -> Issuer:
+        if generation.name in self.adopted:
+            return self._open_adopted(generation)
+        uri = filesystem.read(self.store.authority_file(generation.name, "key.uri"))
         if uri is not None:
-            pin = self.pin(found.name)
+            pin = self.pin(generation.name)
             token_key = pkcs11.open_key(pkcs11.parse(uri.decode().strip()), pin.value, pin.source)
-            return Issuer(found.certificate, token_key)
-        if fault := self.fault(found.name):
+            return Issuer(generation.certificate, token_key)
+        if fault := self.fault(generation.name):
             raise fault
-        path = self.store.authority_file(found.name, "key.pem")
-        key = self.from_pem(found.name, filesystem.read(path) or b"", self.store.shown(path))
-        if public_der(key.public_key()) != public_der(found.certificate.public_key()):
-            raise damaged(self.store.shown(path), f"its key is not that of {found.name}")
-        return Issuer(found.certificate, key)
+        path = self.store.authority_file(generation.name, "key.pem")
+        key = self.from_pem(generation.name, filesystem.read(path) or b"", self.store.shown(path))
+        if public_der(key.public_key()) != public_der(generation.certificate.public_key()):
+            raise damaged(self.store.shown(path), f"its key is not that of {generation.name}")
+        return Issuer(generation.certificate, key)
 
     def _opened_adopted(self, name: str, data: bytes, shown: str) -> PrivateKey:
-        """Open an encrypted key that was made elsewhere: only its owner knows the passphrase, and no backup has it."""
+        """Decrypt a key of an adopted CA. Only its owner knows the passphrase, and no backup contains it."""
         passphrases, source = self.passphrases.candidates(name), self.passphrases.source_of(name)
         try:
             return open_key(data, passphrases[0].value if passphrases else None, shown, source)
@@ -124,22 +132,27 @@ class Keys:
                 hint = f"correct it in {line}"
             raise PkiError(error.message, f"{error.hint}; {hint}" if error.hint else hint) from None
 
-    def _open_adopted(self, found: Generation) -> Issuer:
-        certificate, path = self.adopted_files(found.name)
+    def _open_adopted(self, generation: Generation) -> Issuer:
+        certificate, path = self.adopted_files(generation.name)
         shown = self.store.shown(path)
-        external_ca.check(found.certificate, self.store.shown(certificate))
+        external_ca.check(generation.certificate, self.store.shown(certificate))
         data = filesystem.read(path)
         if data is None:
-            raise PkiError(f"{shown}: the key of {found.name} is not there", "put it there, or back from a backup")
+            raise PkiError(
+                f"{shown}: the key of {generation.name} is missing", "put it there, or restore it from a backup"
+            )
         if (filesystem.mode_of(path) or 0) & 0o077:
             raise exposed(shown)
-        if b"ENCRYPTED" in data:  # PKCS#8 says so in its label, OpenSSL's older form in a header
-            return Issuer(found.certificate, self._opened_adopted(found.name, data, shown))
-        return Issuer(found.certificate, open_key(data, None, shown, ""))
+        if b"ENCRYPTED" in data:  # in the label of PKCS#8, and in a header of the older format of OpenSSL
+            return Issuer(generation.certificate, self._opened_adopted(generation.name, data, shown))
+        return Issuer(generation.certificate, open_key(data, None, shown, ""))
 
 
-def _wrong_with(data: bytes | None) -> str:
-    """What is wrong with the file of an encrypted key, as a word; "" for nothing that can be seen without its passphrase."""
+def _key_file_state(data: bytes | None) -> str:
+    """Return the state of a file that should be an encrypted key: missing, not encrypted or damaged.
+
+    "" if it looks intact.
+    """
     if data is None:
         return "missing"
     if canonical.read_key(data):

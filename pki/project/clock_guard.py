@@ -1,7 +1,7 @@
-"""Whether the clock can be believed before something is signed: evidence, and the decision as a pure function of it.
+"""Decide whether the clock can be trusted before something is signed: evidence, and a pure function of it.
 
-Evidence is asked for only when the clock and the last event of the ledger are far apart. File times are none: whoever sets
-the clock sets them too.
+Evidence is collected only when the clock and the last event of the ledger are far apart. File times are not evidence:
+they are set from the same clock.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from functools import cached_property
 
 from pki.common.errors import PkiError
 
-QUIET = timedelta(days=180)  # since the last event: a machine that was off for four months recovers by itself
+QUIET = timedelta(days=180)  # after the last event: a machine that was off for four months needs no confirmation
 BEHIND = timedelta(hours=2)  # before the last event
 AGREEMENT = timedelta(minutes=5)
-WITNESSES = 2  # hosts: one that is wrong or hostile unlocks nothing
+WITNESSES = 2  # hosts that must agree: one that is wrong or hostile is not enough
 CONFIRM = "./run doit --clock-is-right"
 REMEDY = f"set the clock right (timedatectl status); if it is right, confirm it at a terminal: {CONFIRM}"
 MOMENT = "%Y-%m-%d %H:%M"
@@ -27,39 +27,49 @@ UNSYNCHRONISED = 0x40  # STA_UNSYNC, adjtimex(2)
 
 @dataclass(frozen=True, slots=True)
 class HostClock:
-    """What a host answered: how far its clock is ahead of ours, None where it did not answer."""
+    """The clock of a host: how far it is ahead of ours; None where the host did not answer."""
 
     host: str
     ahead: timedelta | None
 
     @property
     def agrees(self) -> bool:
+        """Return whether the clock of the host agrees with ours."""
         return self.ahead is not None and abs(self.ahead) <= AGREEMENT
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What others say of the time: `kernel` is how far a synchronised kernel clock is ahead of ours, else None."""
+    """Clocks other than ours.
+
+    `kernel` is how far a synchronised kernel clock is ahead of ours; None if not synchronised.
+    """
 
     kernel: timedelta | None = None
     hosts: tuple[HostClock, ...] = ()
 
     @property
     def is_kernel_right(self) -> bool:
+        """Return whether the kernel clock is synchronised and agrees with ours."""
         return self.kernel is not None and abs(self.kernel) <= AGREEMENT
 
     @property
     def agreeing(self) -> list[str]:
-        return [one.host for one in self.hosts if one.agrees]
+        """Return the hosts whose clock agrees with ours."""
+        return [host.host for host in self.hosts if host.agrees]
 
     @property
     def is_enough(self) -> bool:
+        """Return whether the evidence confirms the clock."""
         return self.is_kernel_right or len(self.agreeing) >= WITNESSES
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether something may be signed at `now`; `evidence` is None where none was needed, `last` without any event."""
+    """The decision whether something may be signed at `now`.
+
+    `last` is the time of the last event, None without any; `evidence` is None where none was needed.
+    """
 
     now: datetime
     last: datetime | None
@@ -68,17 +78,21 @@ class Verdict:
 
     @property
     def may_sign(self) -> bool:
+        """Return whether something may be signed."""
         return self.is_confirmed or not doubt(self.now, self.last) or bool(self.evidence and self.evidence.is_enough)
 
     @property
     def reading(self) -> str:
-        """What the clock and the last event say: `the clock says …, 400 days after the last event in the ledger, …`."""
+        """Return the clock and its distance from the last event.
+
+        `the clock says …, 400 days after the last event …`.
+        """
         far = doubt(self.now, self.last)
         return f"the clock says {self.now:{MOMENT}} UTC{f', {far}' if far else ''}"
 
     @property
     def confirmation(self) -> str:
-        """Who agrees with a clock that is far from the last event; "" where it is near, or nobody does."""
+        """Return what confirms a clock that is far from the last event; "" where it is near, or nothing confirms it."""
         if self.is_confirmed:
             return "confirmed at a terminal"
         if self.evidence is None or not self.evidence.is_enough:
@@ -89,16 +103,20 @@ class Verdict:
 
     @property
     def refusal(self) -> PkiError:
+        """Return the error for an operation that must not be done with this clock."""
         return PkiError(f"{self.reading}; nothing is signed: {'; '.join(self.statements)}", REMEDY)
 
     @property
     def statements(self) -> list[str]:
-        """What each host and the kernel say of the time, one phrase each."""
+        """Return what each host and the kernel say about the time, one phrase each."""
         return list(_statements(self.now, self.evidence or Evidence()))
 
 
 def doubt(now: datetime, last: datetime | None) -> str:
-    """Return how far the clock is from the last event of the ledger, as a phrase; "" where it is near, or there is none."""
+    """Return how far the clock is from the last event of the ledger, as a phrase.
+
+    "" where it is near or there is none.
+    """
     if last is None or -BEHIND <= now - last <= QUIET:
         return ""
     side, span = ("after", now - last) if now > last else ("before", last - now)
@@ -106,22 +124,26 @@ def doubt(now: datetime, last: datetime | None) -> str:
     return f"{far} {side} the last event in the ledger, {last:{MOMENT}}"
 
 
-def _statements(now: datetime, found: Evidence) -> Iterator[str]:
-    for one in found.hosts:
-        yield f"{one.host} says {now + one.ahead:{MOMENT}}" if one.ahead is not None else f"{one.host} does not answer"
-    if not found.hosts:
+def _statements(now: datetime, evidence: Evidence) -> Iterator[str]:
+    for host in evidence.hosts:
+        yield (
+            f"{host.host} says {now + host.ahead:{MOMENT}}"
+            if host.ahead is not None
+            else f"{host.host} does not answer"
+        )
+    if not evidence.hosts:
         yield "there is no host to ask over ssh"
-    if found.kernel is None:
+    if evidence.kernel is None:
         yield "the kernel clock is not synchronised"
     else:
-        yield f"the synchronised kernel clock says {now + found.kernel:{MOMENT}}"
+        yield f"the synchronised kernel clock says {now + evidence.kernel:{MOMENT}}"
 
 
 class ClockGuard:
-    """The clock of one run. Signing and recording pass here: `insist` raises where the clock cannot be believed.
+    """The clock of one run. Signing and recording call `check`, which raises where the clock cannot be trusted.
 
-    `last_event` and `evidence` are called once, the latter only where the clock is far from the last event of the ledger.
-    Without `evidence` the kernel alone is asked.
+    `last_event` and `evidence` are called once, the latter only where the clock is far from the last event of the
+    ledger. Without `evidence` only the kernel is asked.
     """
 
     def __init__(
@@ -134,24 +156,26 @@ class ClockGuard:
 
     @property
     def present(self) -> datetime:
-        """What the clock says at this very moment, which is later than `now` while a run takes its time."""
+        """Return the time at this moment, which is later than `now` in a run that takes long."""
         return self._now + timedelta(seconds=round(time.monotonic() - self._started))
 
     def kernel(self) -> Evidence:
-        """What the kernel says of the time."""
-        found = kernel_time()
-        return Evidence(found - self.present if found else None)
+        """Return the evidence of the kernel clock."""
+        kernel = kernel_time()
+        return Evidence(kernel - self.present if kernel else None)
 
     @cached_property
     def verdict(self) -> Verdict:
+        """Return the decision for this run."""
         last = self._last_event()
         return Verdict(self._now, last, self._evidence() if doubt(self._now, last) else None)
 
     @cached_property
-    def _doubted(self) -> datetime | None:
-        """The last event of the ledger where the clock is far from it; evidence is not asked for here.
+    def _last_event_if_far(self) -> datetime | None:
+        """Return the last event of the ledger where the clock is far from it; collects no evidence.
 
-        None where the ledger cannot be read either: what is signed or recorded fails by that, and all else goes on.
+        None where the ledger cannot be read either: then signing and recording fail for that reason, and everything
+        else goes on.
         """
         try:
             last = self._last_event()
@@ -160,37 +184,37 @@ class ClockGuard:
         return last if doubt(self._now, last) else None
 
     @cached_property
-    def believed(self) -> datetime:
-        """The moment by which something has ended: now, or that of the last event while nobody confirms the clock.
+    def trusted_now(self) -> datetime:
+        """Return the moment that decides what has expired: now, or the last event while nothing confirms the clock.
 
-        What ended is removed, here and on hosts.
+        Expired files are removed, here and on hosts, so a wrong clock must not decide that.
         """
-        last = self._doubted
+        last = self._last_event_if_far
         return self._now if last is None or self.verdict.may_sign else last
 
     def has_ended(self, end: datetime) -> bool:
-        """Return whether something that ends at `end` has ended. Evidence is asked for only if the answer depends on it."""
-        last = self._doubted
+        """Return whether `end` has passed. Collects evidence only if the answer depends on it."""
+        last = self._last_event_if_far
         if last is None or (end < self._now) == (end < last):
             return end < self._now
-        return end < self.believed
+        return end < self.trusted_now
 
-    def insist(self) -> None:
-        """Raise PkiError where the clock cannot be believed."""
+    def check(self) -> None:
+        """Raise PkiError where the clock cannot be trusted."""
         if not self.verdict.may_sign:
             raise self.verdict.refusal
 
-    def believe(self) -> None:
-        """Take the clock as right from now on: somebody confirmed it, or the ledger comes from a backup."""
+    def confirm(self) -> None:
+        """Treat the clock as right from now on: the user confirmed it, or the ledger was restored from a backup."""
         self.__dict__["verdict"] = Verdict(self._now, None, is_confirmed=True)
-        self.__dict__["_doubted"], self.__dict__["believed"] = None, self._now
+        self.__dict__["_last_event_if_far"], self.__dict__["trusted_now"] = None, self._now
 
 
 # -- the kernel -------------------------------------------------------------------------------------------------------
 
 
 class _Timex(ctypes.Structure):
-    """`struct timex` of adjtimex(2), with room for what follows the fields that are read."""
+    """The structure `timex` of adjtimex(2), with room for the fields that are not read."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),
@@ -202,12 +226,15 @@ class _Timex(ctypes.Structure):
 
 
 def kernel_time() -> datetime | None:
-    """Return the time of the kernel clock while it is synchronised (NTP, PTP); None otherwise, as in most containers."""
-    found = _Timex()
+    """Return the time of the kernel clock while it is synchronised (NTP, PTP).
+
+    None otherwise, as in most containers.
+    """
+    timex = _Timex()
     try:
-        state = ctypes.CDLL(None).adjtimex(ctypes.byref(found))
-    except (AttributeError, OSError):  # no Linux
+        state = ctypes.CDLL(None).adjtimex(ctypes.byref(timex))
+    except (AttributeError, OSError):  # not Linux
         return None
-    if state not in range(5) or found.status & UNSYNCHRONISED:  # TIME_ERROR is 5
+    if state not in range(5) or timex.status & UNSYNCHRONISED:  # TIME_ERROR is 5
         return None
-    return datetime.fromtimestamp(found.seconds, UTC)
+    return datetime.fromtimestamp(timex.seconds, UTC)

@@ -1,4 +1,4 @@
-"""A CA that was made elsewhere and signs CRLs here: where its files lie, what its certificate permits, what it signed."""
+"""An adopted CA: where its files are, whether it may sign CRLs, and whether it signed a certificate or CRL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 
 from pki.common.errors import PkiError
 
-# certificate and key as easy-rsa, `openssl ca` and people who do it by hand call them; the first that is there counts
+# certificate and key of easy-rsa, of `openssl ca`, and of a folder made by hand; the first that exists counts
 LAYOUTS = (
     ("ca.crt", "private/ca.key"),
     ("pki/ca.crt", "pki/private/ca.key"),
@@ -24,19 +24,22 @@ Signed = x509.Certificate | x509.CertificateRevocationList
 
 
 def files(folder: Path, shown: str) -> tuple[Path, Path]:
-    """Where certificate and key of an adopted CA lie; `shown` is what messages call the folder."""
+    """Return the paths of certificate and key of an adopted CA. Raises PkiError where `folder` has no known layout.
+
+    `shown` is the name of the folder in messages.
+    """
     for certificate, key in LAYOUTS:
         if (folder / certificate).is_file():
             return folder / certificate, folder / key
     raise PkiError(
-        f"{shown}: holds no CA certificate",
+        f"{shown}: contains no CA certificate",
         "expected ca.crt and private/ca.key (easy-rsa), cacert.pem and private/cakey.pem (openssl ca), "
         "or cert.pem and key.pem",
     )
 
 
 def check(certificate: x509.Certificate, shown: str) -> None:
-    """Raise PkiError unless programs will believe a CRL that this CA signs."""
+    """Raise PkiError unless other programs accept a CRL that this CA signs (RFC 5280 §4.2.1.3, §4.2.1.9)."""
     try:
         extensions = certificate.extensions
     except ValueError as error:
@@ -44,23 +47,26 @@ def check(certificate: x509.Certificate, shown: str) -> None:
     for extension in extensions:
         value = extension.value
         if isinstance(value, x509.BasicConstraints) and not value.ca:
-            raise PkiError(f"{shown}: is no CA certificate", "put the certificate of the CA itself there")
+            raise PkiError(f"{shown}: is not a CA certificate", "put the certificate of the CA itself there")
         if isinstance(value, x509.KeyUsage) and not value.crl_sign:
             raise PkiError(
-                f"{shown}: does not permit its key to sign CRLs (key usage lacks cRLSign), and programs refuse such ones",
-                "make a certificate with cRLSign for the same key and subject there: docs/adopt.md",
+                f"{shown}: does not permit its key to sign CRLs (key usage lacks cRLSign), and programs refuse its CRLs",
+                "issue a certificate with cRLSign for the same key and subject there: docs/adopt.md",
             )
 
 
 def has_signed(ca: x509.Certificate, signed: Signed) -> bool:
-    """Whether a certificate or CRL bears the name and the signature of a CA, SHA-1 and MD5 included: old ones do."""
+    """Return whether a certificate or CRL has the name and a valid signature of a CA.
+
+    SHA-1 and MD5 signatures count: old CAs used them.
+    """
     key, text = ca.public_key(), _signed_text(signed)
     if signed.issuer != ca.subject:
         return False
     try:
         parameters, digest = signed.signature_algorithm_parameters, signed.signature_hash_algorithm
         if isinstance(key, rsa.RSAPublicKey):
-            # the library names no padding for MD5, which had this one only: RFC 8017, appendix A.2.4
+            # cryptography returns no padding for MD5, which always uses this one: RFC 8017, appendix A.2.4
             key.verify(signed.signature, text, parameters or PKCS1v15(), digest)  # type: ignore[arg-type]
         elif isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signed.signature, text, parameters)  # type: ignore[arg-type]

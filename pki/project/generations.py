@@ -1,4 +1,4 @@
-"""One key of an authority with its certificate, and the CRLs that a root signed ahead."""
+"""Generations of authorities (one key and its certificate), and pre-signed root CRLs, as read from their files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from pki.x509 import canonical
 from pki.x509.certificate_signing import ca_public_key
 from pki.x509.name_constraints import PermittedNames
 
-CALLED_BY = (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)  # in this order
-PUT_BACK = f"put it back from a backup: {RESTORE}"
+NAME_ATTRIBUTES = (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)  # in this order
+PUT_BACK = f"restore it from a backup: {RESTORE}"
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One key of an authority: its name, and its certificate as parsed.
+    """One generation of an authority: its name and its certificate.
 
-    `chain` is what is sent along below a leaf: its PEM, and the certificates that older roots gave to its own root.
+    `chain` is the PEM that follows a leaf in a TLS handshake: the certificate, and the cross-certificates of its root.
+    `fingerprint` and `chain_digest` are SHA-256 in hexadecimal.
     """
 
     name: GenerationName
@@ -41,47 +42,57 @@ class Generation:
 
     @property
     def authority(self) -> str:
+        """Return the name of the authority."""
         return self.name.authority
 
     @property
     def not_before(self) -> datetime:
+        """Return the start of validity."""
         return self.certificate.not_valid_before_utc
 
     @property
     def not_after(self) -> datetime:
+        """Return the expiry."""
         return self.certificate.not_valid_after_utc
 
     @property
     def permitted(self) -> PermittedNames:
-        """What the name constraints of an intermediate permit."""
+        """Return what the name constraints of an intermediate permit (RFC 5280 §4.2.1.10); a root has none."""
         return PermittedNames.of_ca(self.certificate)
 
     @property
     def common_name(self) -> str:
-        """What people know the CA by: its CN; of an adopted CA without one its unit, its organisation, or what it has."""
+        """Return the CN; of an adopted CA without one its unit, its organisation, or any attribute of its subject."""
         subject = self.certificate.subject
-        for kind in CALLED_BY:
-            if found := [one.value for one in subject.get_attributes_for_oid(kind) if one.value]:
-                return plain(str(found[0]))
-        return next((plain(str(one.value)) for one in subject if one.value), self.name)
+        for oid in NAME_ATTRIBUTES:
+            if values := [attribute.value for attribute in subject.get_attributes_for_oid(oid) if attribute.value]:
+                return plain(str(values[0]))
+        return next((plain(str(attribute.value)) for attribute in subject if attribute.value), self.name)
 
     @property
     def subject(self) -> str:
-        """The subject as OpenSSL writes it under RFC 2253, bytes beyond ASCII escaped: what issuer pins compare."""
+        """Return the subject as OpenSSL prints it under RFC 2253, bytes beyond ASCII escaped.
+
+        Issuer pins compare it.
+        """
         text = self.certificate.subject.rfc4514_string()
         return "".join(c if c.isascii() else "".join(f"\\{byte:02X}" for byte in c.encode()) for c in text)
 
     @property
     def base64(self) -> str:
-        """The certificate's DER as one line of Base64."""
+        """Return the DER of the certificate as one line of Base64."""
         return b64encode(self.certificate.public_bytes(Encoding.DER)).decode()
 
     @property
     def is_sandbox(self) -> bool:
+        """Return whether this is an authority of a sandbox, by the word in its name."""
         return SANDBOX in self.certificate.subject.rfc4514_string()
 
     def is_named_by(self, cert: x509.Certificate) -> bool:
-        """Whether a certificate names this one as its issuer, by subject or by key identifier: a damage leaves one of both."""
+        """Return whether a certificate names this one as its issuer, by subject or by key identifier.
+
+        One of both is enough, because the certificate may be damaged.
+        """
         if cert.issuer == self.certificate.subject:
             return True
         try:
@@ -92,27 +103,28 @@ class Generation:
 
 
 def read_certificate(data: bytes, shown: str, *, is_ours: bool = True) -> x509.Certificate:
-    """The certificate in a file that messages call `shown`; one of ours must be byte for byte as it was written.
+    """Return the certificate in a file, which messages call `shown`.
 
-    Raises PkiError for anything else.
+    Raises PkiError for anything else, and unless one of ours (`is_ours`) is byte for byte as it was written.
     """
-    found = canonical.read_certificate(data) if is_ours else None
-    if found is None:
+    certificate = canonical.read_certificate(data) if is_ours else None
+    if certificate is None:
         try:
-            found = x509.load_pem_x509_certificate(data)
+            certificate = x509.load_pem_x509_certificate(data)
         except canonical.UNREADABLE:
             raise PkiError("is not a certificate", PUT_BACK, lead=shown) from None
         if is_ours:
-            raise damaged(shown, "programs read different things in it, or nothing")
-    return found
+            raise damaged(shown, "different programs read it differently, or not at all")
+    return certificate
 
 
 def is_copy(data: bytes, original: bytes) -> bool:
-    """Whether a file is another one of the same length but for a tenth of its bytes at most: two certificates differ in more."""
+    """Return whether `data` is a damaged copy of `original`: same length, at most a tenth of its bytes different."""
     return len(data) == len(original) and 10 * sum(map(int.__ne__, data, original)) <= len(data)
 
 
 def damaged(shown: str, why: str) -> PkiError:
+    """Return the error for a damaged file of an authority."""
     return PkiError(f"is damaged: {why}", PUT_BACK, lead=shown)
 
 
@@ -125,18 +137,20 @@ class PresignedCrl(NamedTuple):
 
     @property
     def this_update(self) -> datetime:
+        """Return thisUpdate."""
         return self.crl.last_update_utc
 
     @property
     def next_update(self) -> datetime:
+        """Return nextUpdate."""
         end = self.crl.next_update_utc
         assert end is not None, "read_presigned_crl returns none without it"
         return end
 
 
 def read_presigned_crl(data: bytes, path: Path, issuer: Generation) -> PresignedCrl | None:
-    """A pre-signed CRL as its file holds it; None if it is damaged, or not signed by `issuer`."""
+    """Return the pre-signed CRL in a file; None if it is damaged or not signed by `issuer`."""
     crl = canonical.read_crl(data, Encoding.PEM)
     if crl is None or not canonical.is_signed_by(crl, ca_public_key(issuer.certificate)) or crl.next_update_utc is None:
         return None
-    return PresignedCrl(int(path.stem), crl, frozenset(one.serial_number for one in crl))
+    return PresignedCrl(int(path.stem), crl, frozenset(entry.serial_number for entry in crl))

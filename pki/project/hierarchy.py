@@ -1,7 +1,7 @@
-"""The authorities by their dates: what decides when a ceremony is needed reads nothing else of them.
+"""Interfaces of authorities and pre-signed CRLs by their dates: all that decides when a ceremony is needed.
 
-A `Project` is such a hierarchy as it is now; the timeline has one as later ceremonies will leave it. Both are asked by
-the same functions, so nothing has to be signed to learn a date.
+`Project` implements them for the present; the timeline implements them for the time after future ceremonies. The same
+functions use both, so nothing is signed to learn a date.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Ca(Protocol):
 
     @property
     def permitted(self) -> PermittedNames:
-        """What the name constraints of an intermediate permit (RFC 5280 §4.2.1.10); a root has none."""
+        """Return what the name constraints of an intermediate permit (RFC 5280 §4.2.1.10); a root has none."""
         ...
 
 
@@ -68,7 +68,7 @@ class Hierarchy(Protocol):
     def generation(self, name: str) -> Ca | None: ...
 
     def issuing(self, authority: str) -> Ca | None:
-        """Return the newest generation that is not revoked and has begun."""
+        """Return the newest generation that is valid already and not revoked."""
         ...
 
     def presigned_crls(self, root: str) -> Sequence[DatedCrl]:
@@ -76,5 +76,5 @@ class Hierarchy(Protocol):
         ...
 
     def has_lost_crls(self, root: str) -> bool:
-        """Return whether a pre-signed CRL is damaged: it is restored from a backup, and needs no ceremony."""
+        """Return whether a pre-signed CRL is damaged: it must be restored from a backup, and needs no ceremony."""
         ...

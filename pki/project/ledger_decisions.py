@@ -1,4 +1,4 @@
-"""What follows from the decisions in the ledger: names whose replacement is withheld, pinned hosts, accepted roots."""
+"""Results of the decisions in the ledger: stopped replacements, pinned hosts, accepted and permitted roots."""
 
 from __future__ import annotations
 
@@ -7,53 +7,54 @@ from datetime import datetime
 
 from pki.ledger.types import Decision
 
-ANY, NONE = (
-    "any",
-    "none",
-)  # roots that a host accepts: all in its folders, as it accepts every file there; none by digest
+# details of the decision roots-permitted: a host accepts every root in its folders, or none by its digest
+ANY, NONE = "any", "none"
 
 
-def withheld(decisions: Iterable[Decision]) -> dict[str, int]:
-    """Return the artifacts that are not to be replaced, each with the time since when, in seconds since 1970."""
-    found: dict[str, int] = {}
-    for one in decisions:
-        if one.decision == "withheld":
-            found.setdefault(one.artifact, int(one.at.timestamp()))
-        elif one.decision == "released":
-            found.pop(one.artifact, None)
-    return found
+def replacement_stopped(decisions: Iterable[Decision]) -> dict[str, int]:
+    """Return the artifacts whose replacement is stopped, each with its time in seconds since 1970."""
+    stopped: dict[str, int] = {}
+    for decision in decisions:
+        if decision.decision == "withheld":
+            stopped.setdefault(decision.artifact, int(decision.at.timestamp()))
+        elif decision.decision == "released":
+            stopped.pop(decision.artifact, None)
+    return stopped
 
 
 def pins(decisions: Iterable[Decision]) -> dict[str, list[str | int]]:
-    """Return the hosts that are pinned, each with its release and the time since when, in seconds since 1970."""
-    found: dict[str, list[str | int]] = {}
-    for one in decisions:
-        host = one.artifact.name
-        if one.decision == "pinned":
-            release, _, since = one.detail.partition(" since ")
-            at = datetime.fromisoformat(since) if since else one.at
-            found[host] = [release, int(at.timestamp())]
-        elif one.decision == "unpinned":
-            found.pop(host, None)
-    return found
+    """Return the pinned hosts, each with its release and its time in seconds since 1970."""
+    pinned: dict[str, list[str | int]] = {}
+    for decision in decisions:
+        host = decision.artifact.name
+        if decision.decision == "pinned":
+            release, _, since = decision.detail.partition(" since ")
+            at = datetime.fromisoformat(since) if since else decision.at
+            pinned[host] = [release, int(at.timestamp())]
+        elif decision.decision == "unpinned":
+            pinned.pop(host, None)
+    return pinned
 
 
 def accepted_roots(decisions: Iterable[Decision]) -> dict[str, list[str]]:
-    """Return the SHA-256 of the roots that were accepted for hosts that had another one, by host."""
-    found: dict[str, list[str]] = {}
-    for one in decisions:
-        if one.decision == "root-accepted":
-            found.setdefault(one.artifact.name, []).append(one.detail)
-    return found
+    """Return the SHA-256 of the roots that were accepted for hosts that trusted another one, by host."""
+    roots: dict[str, list[str]] = {}
+    for decision in decisions:
+        if decision.decision == "root-accepted":
+            roots.setdefault(decision.artifact.name, []).append(decision.detail)
+    return roots
 
 
 def permitted_roots(decisions: Iterable[Decision]) -> dict[str, list[str]]:
-    """Return the SHA-256 of the roots that each host accepts since it was bootstrapped, for hosts that accept only some."""
-    found: dict[str, list[str]] = {}
-    for one in decisions:
-        host = one.artifact.name
-        if one.decision == "roots-permitted" and one.detail == ANY:
-            found.pop(host, None)
-        elif one.decision == "roots-permitted":
-            found[host] = [] if one.detail == NONE else one.detail.split()
-    return found
+    """Return the SHA-256 of the roots that a host accepts since its bootstrap, by host.
+
+    Hosts that accept every root are left out.
+    """
+    roots: dict[str, list[str]] = {}
+    for decision in decisions:
+        host = decision.artifact.name
+        if decision.decision == "roots-permitted" and decision.detail == ANY:
+            roots.pop(host, None)
+        elif decision.decision == "roots-permitted":
+            roots[host] = [] if decision.detail == NONE else decision.detail.split()
+    return roots

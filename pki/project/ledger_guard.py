@@ -1,7 +1,7 @@
-"""The guard of the ledger: why nothing may be signed or recorded, the same for every database.
+"""The guard of the ledger, for every database: decides whether anything may be signed or recorded.
 
-A ledger that lacks what was seen once makes CRLs that let revoked clients in. So its head is held against what the
-cache, `ca/` and the last backup remember, and against the CRLs in `build/` that this project signed.
+A ledger that lost events would lead to CRLs that let revoked clients in. So its head is compared with those that the
+cache, `ca/` and the last backup record, and with the CRLs in `build/` that this project signed.
 """
 
 from __future__ import annotations
@@ -40,27 +40,32 @@ from pki.x509.certificate_signing import ca_public_key
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What the ledger is held against: heads that were `seen`, the `authorities` that sign, the CRLs in `build/`."""
+    """The ledger and what it is compared with.
+
+    Heads that were `seen_heads`, the `authorities` that sign, the CRLs in `build/`.
+    """
 
     store: Store
     is_sqlite: bool
     ledger: Callable[[], Ledger]
-    seen: Sequence[Head]
+    seen_heads: Sequence[Head]
     authorities: Sequence[Generation]
     generation: Callable[[str], Generation | None]
 
     @property
-    def known(self) -> str:
-        """A text that changes with everything that the ledger is held against."""
+    def cache_key(self) -> str:
+        """Return a digest that changes with everything that the ledger is compared with."""
         paths = list(map(str, self._crls()))
-        return token([tuple(one) for one in self.seen], [one.fingerprint for one in self.authorities], signature(paths))
+        return token(
+            [tuple(item) for item in self.seen_heads], [item.fingerprint for item in self.authorities], signature(paths)
+        )
 
     def fault(self) -> LedgerFault | None:
-        """Return why nothing may be signed or recorded, None where nothing speaks against it."""
+        """Return why nothing may be signed or recorded; None where the ledger can be trusted."""
         try:
             if self.is_missing:
                 insist_on_file(self.store.ca / "ledger.db")
-                is_lost = self.store.is_founded or last_seen.seen_heads(self.store.ca)
+                is_lost = self.store.is_initialised or last_seen.seen_heads(self.store.ca)
                 return LedgerFault(MISSING, GONE, BEGIN_AGAIN) if is_lost else None
             self.ledger().newest()
             return self._older() or self._unknown()
@@ -69,6 +74,7 @@ class Guard:
 
     @property
     def is_missing(self) -> bool:
+        """Return whether the file of an SQLite ledger is missing."""
         return self.is_sqlite and not (self.store.ca / "ledger.db").exists()
 
     @property
@@ -76,24 +82,25 @@ class Guard:
         return "ca/ledger.db" if self.is_sqlite else "the ledger's database"
 
     def _older(self) -> LedgerFault | None:
-        evidence = [f"event {one.seq}, which {one.where} remembers" for one in self.lost_heads()]
+        evidence = [f"event {head.seq}, which {head.where} records" for head in self.lost_heads()]
         evidence += [f"CRL {number} of {name}, which is in build/crl/" for name, number in self._unrecorded()]
         if not evidence:
             return None
-        text = f"{self._place}: is older than the state that was seen: it lacks {'; '.join(evidence)}"
+        text = f"{self._place}: is older than a state that was seen before; it lacks {'; '.join(evidence)}"
         return LedgerFault(OLDER, text, self._remedy)
 
     def lost_heads(self) -> list[Head]:
-        """Return the heads that were seen and that the ledger lacks; of one event only the first that remembers it."""
-        lost = {(one.seq, one.hash): one for one in reversed(self.ledger().lacks(self.seen))}
-        return sorted(lost.values(), key=lambda one: one.seq)
+        """Return the heads that were seen and that the ledger lacks; for one event only the first record of it."""
+        lost = {(head.seq, head.hash): head for head in reversed(self.ledger().lacks(self.seen_heads))}
+        return sorted(lost.values(), key=lambda head: head.seq)
 
     @property
     def has_unrecorded_crls(self) -> bool:
+        """Return whether a published CRL is newer than the newest one in the ledger."""
         return any(True for _ in self._unrecorded())
 
     def _unrecorded(self) -> Iterator[tuple[str, int]]:
-        """Generation and number of every CRL that this project signed and that is newer than the ledger's newest."""
+        """Yield generation and number of each CRL in `build/` that is ours and newer than the ledger's newest."""
         for path in self._crls():
             with suppress(PkiError, ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound):
                 der, issuer = filesystem.read(path) or b"", self.generation(path.stem)
@@ -114,14 +121,14 @@ class Guard:
         if not unknown:
             return None
         text = (
-            f"{self._place}: knows nothing of {', '.join(unknown)}: it was begun again, or is that of another project"
+            f"{self._place}: does not contain {', '.join(unknown)}: it was created again, or belongs to another project"
         )
         return LedgerFault(UNKNOWN_AUTHORITIES, text, self._remedy)
 
     def unknown_authorities(self) -> list[str]:
         """Return the generations that sign here and whose certificates the ledger lacks."""
         ledger = self.ledger()
-        return [one.name for one in self.authorities if not ledger.certificates(serial=one.certificate.serial_number)]
+        return [ca.name for ca in self.authorities if not ledger.certificates(serial=ca.certificate.serial_number)]
 
     @property
     def _remedy(self) -> str:
@@ -129,6 +136,6 @@ class Guard:
 
 
 def fault_of(error: PkiError) -> LedgerFault:
-    """Return why a ledger that raised an error cannot be used; a missing root is a reason too."""
+    """Return why a ledger that raised `error` cannot be used; a missing root is a reason too."""
     kind = error.kind if isinstance(error, LedgerError) else ""
     return LedgerFault(kind or UNREADABLE, error.message, error.hint)

@@ -1,4 +1,4 @@
-"""The ledger as a run sees it: what it holds, what is remembered of it, and whether it can be believed."""
+"""The ledger as a run sees it: its records, what is cached of them, and whether the ledger can be trusted."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from pki.project.ledger_guard import Guard, fault_of
 
 
 class Endable(Protocol):
+    """A resource that `LedgerView.close` ends."""
+
     def end(self) -> None: ...
 
 
@@ -31,7 +33,7 @@ E = TypeVar("E", bound=Endable)
 
 @dataclass
 class LedgerView:
-    """What a run asks of the ledger. The authorities that it is held against are those of `Project`."""
+    """What a run reads from the ledger. `Project` implements the methods that need authorities and clock."""
 
     inventory: Inventory
     store: Store
@@ -39,7 +41,7 @@ class LedgerView:
     cache: Cache
     _at_end: list[Endable] = field(default_factory=list, init=False)
 
-    # -- what the project knows itself --
+    # -- implemented by `Project` --
 
     def generation(self, name: str) -> Generation | None:
         """Return a generation by name, None while it has no certificate."""
@@ -49,88 +51,92 @@ class LedgerView:
         """Return the generation of an authority that signs."""
         raise NotImplementedError
 
-    def insist_on_roots(self) -> None:
+    def check_roots(self) -> None:
         """Raise PkiError where a root is missing."""
         raise NotImplementedError
 
     @property
     def clock(self) -> ClockGuard:
-        """Whether the clock can be believed: asked before anything is signed or recorded."""
+        """Return the guard of the clock, which is asked before anything is signed or recorded."""
         raise NotImplementedError
 
     # -- the ledger itself --
 
     @cached_property
     def ledger(self) -> Ledger:
-        if not (self.store.ca / last_seen.PROJECT_ID).exists():
-            self.insist_on_roots()  # opening it might make one
-        # SQLAlchemy takes longer to import than the rest of a run with nothing to do, which has no use for it.
-        from pki.ledger.ledger import SqlLedger  # noqa: PLC0415 - as said above
+        """Return the opened ledger.
 
-        return SqlLedger(self.inventory.ledger, self.store.ca, self.insist_on_ledger, self.clock.insist)
+        Raises PkiError where a root is missing and opening it would create a new ledger.
+        """
+        if not (self.store.ca / last_seen.PROJECT_ID).exists():
+            self.check_roots()  # opening the ledger might create the file
+        from pki.ledger.ledger import SqlLedger  # noqa: PLC0415 - SQLAlchemy takes longer to import than a run with nothing to do
+
+        return SqlLedger(self.inventory.ledger, self.store.ca, self.check_ledger, self.clock.check)
 
     def last_event(self) -> datetime | None:
-        """When the newest event was recorded; None while there is no ledger, or nothing in it."""
+        """Return the time of the newest event; None without a ledger or any event."""
         if not self.has_ledger:
             return None
-        kept = self.recall_from_ledger("last event", "")
-        if kept is None:
-            kept = [int(one.at.timestamp()) for one in self.ledger.events(last=1)]
-            self.remember_from_ledger("last event", "", kept)
-        return datetime.fromtimestamp(kept[0], UTC) if kept else None
+        cached = self.recall_from_ledger("last event", "")
+        if cached is None:
+            cached = [int(event.at.timestamp()) for event in self.ledger.events(last=1)]
+            self.remember_from_ledger("last event", "", cached)
+        return datetime.fromtimestamp(cached[0], UTC) if cached else None
 
-    def is_revoked(self, serial: int, *, seen_before: bool) -> bool:
-        """Whether a certificate was revoked.
+    def is_revoked(self, serial: int, *, unchanged: bool) -> bool:
+        """Return whether the certificate is revoked.
 
-        One that was `seen_before` as it is now costs no look into a ledger that is settled: the last run that ended
-        well acted on all that this holds.
+        `unchanged` means that the certificate is as it was in the last run. If the ledger did not change since a
+        successful run either, it is not read: that run acted on every revocation.
         """
-        return not (seen_before and self.ledger_is_settled) and serial in self._revoked_serials
+        return not (unchanged and self.ledger_is_settled) and serial in self._revoked_serials
 
     @cached_property
     def _revoked_serials(self) -> frozenset[int]:
-        kept = self.recall_from_ledger("revoked", "")
-        if isinstance(kept, str):
-            return frozenset(int(serial, 16) for serial in kept.split())
+        """Return the serial numbers of all revoked certificates that have not expired."""
+        cached = self.recall_from_ledger("revoked", "")
+        if isinstance(cached, str):
+            return frozenset(int(serial, 16) for serial in cached.split())
         return self.ledger.revoked_serials(self.now) if self.has_ledger else frozenset()
 
-    def look_again_at_revocations(self) -> None:
-        """Forget what was revoked: this run itself revoked something."""
-        for known in ("ledger_is_settled", "_revoked_serials"):
-            self.__dict__.pop(known, None)
+    def forget_revocations(self) -> None:
+        """Forget what is cached of revocations, after this run revoked a certificate."""
+        for name in ("ledger_is_settled", "_revoked_serials"):
+            self.__dict__.pop(name, None)
 
     @cached_property
-    def withheld(self) -> dict[str, datetime]:
-        """Artifacts that were revoked and are not to be replaced before a person says so, each with the time since when."""
-        self.recall_from_ledger("plan", "")  # everything that is planned follows from the ledger as it is now, or later
-        kept = self.recall_from_ledger("withheld", "")
-        if kept is None:
-            kept = ledger_decisions.withheld(self.ledger.decisions()) if self.has_ledger else {}
-        return {artifact: datetime.fromtimestamp(at, UTC) for artifact, at in kept.items()}
+    def replacement_stopped(self) -> dict[str, datetime]:
+        """Return the revoked artifacts that are not replaced until the user renews them, each with its time."""
+        self.recall_from_ledger("plan", "")  # notes the state of the ledger before anything is planned
+        cached = self.recall_from_ledger("replacement stopped", "")
+        if cached is None:
+            cached = ledger_decisions.replacement_stopped(self.ledger.decisions()) if self.has_ledger else {}
+        return {artifact: datetime.fromtimestamp(at, UTC) for artifact, at in cached.items()}
 
     @cached_property
     def accepted_roots(self) -> dict[str, list[str]]:
-        """SHA-256 of the roots that were accepted for hosts that had another one, by host."""
-        kept = self.recall_from_ledger("accepted roots", "")
-        if kept is None:
-            kept = ledger_decisions.accepted_roots(self.ledger.decisions()) if self.has_ledger else {}
-            self.remember_from_ledger("accepted roots", "", kept)
-        found: dict[str, list[str]] = kept
-        return found
+        """Return the SHA-256 of the roots that were accepted for hosts that trusted another one, by host."""
+        cached = self.recall_from_ledger("accepted roots", "")
+        if cached is None:
+            cached = ledger_decisions.accepted_roots(self.ledger.decisions()) if self.has_ledger else {}
+            self.remember_from_ledger("accepted roots", "", cached)
+        roots: dict[str, list[str]] = cached
+        return roots
 
     @cached_property
     def permitted_roots(self) -> dict[str, list[str]]:
-        """SHA-256 of the roots that hosts accept by digest, by host."""
-        kept = self.recall_from_ledger("permitted roots", "")
-        if kept is None:
-            kept = ledger_decisions.permitted_roots(self.ledger.decisions()) if self.has_ledger else {}
-            self.remember_from_ledger("permitted roots", "", kept)
-        found: dict[str, list[str]] = kept
-        return found
+        """Return the SHA-256 of the roots that a host accepts, for hosts that accept only listed ones, by host."""
+        cached = self.recall_from_ledger("permitted roots", "")
+        if cached is None:
+            cached = ledger_decisions.permitted_roots(self.ledger.decisions()) if self.has_ledger else {}
+            self.remember_from_ledger("permitted roots", "", cached)
+        roots: dict[str, list[str]] = cached
+        return roots
 
     @property
     def has_ledger(self) -> bool:
-        """Whether there is a ledger to ask: one that can be read, and is this project's."""
+        """Return whether a ledger of this project exists and can be read."""
         if self._is_sqlite and not (self.store.ca / "ledger.db").exists():
             return False
         return self._unreadable is None
@@ -141,7 +147,7 @@ class LedgerView:
 
     @cached_property
     def _unreadable(self) -> LedgerFault | None:
-        """Why the ledger cannot even be asked: it is empty, another project's, damaged or out of reach."""
+        """Return why the ledger cannot be read: it is empty, another project's, damaged or out of reach; else None."""
         if self._is_sqlite and self.recall_from_ledger("readable", ""):
             return None
         try:
@@ -152,111 +158,113 @@ class LedgerView:
 
     @property
     def guard(self) -> Guard:
-        """What holds the ledger against all that was seen of it."""
-        there = list[Generation]()
+        """Return the guard that compares the ledger with everything that was seen of it."""
+        signing = list[Generation]()
         for name in identifiers.AUTHORITIES:
-            with suppress(PkiError):  # said where the authority is read
-                there += [found] if (found := self.issuing(name)) else []
-        seen = last_seen.seen_heads(self.store.ca)
+            with suppress(PkiError):  # reported where the authority is read
+                signing += [generation] if (generation := self.issuing(name)) else []
+        heads = last_seen.seen_heads(self.store.ca)
         match self.cache.recall(
             "seen head", last_seen.project_id(self.store.ca)
-        ):  # not of a project that was here before
+        ):  # keyed by project: the folder may have contained another one
             case [int(seq), str(digest), int(revocations)]:
-                seen.append(Head(seq, digest, "build/.seen.json", revocations))
-        return Guard(self.store, self._is_sqlite, lambda: self.ledger, seen, there, self.generation)
+                heads.append(Head(seq, digest, "build/.seen.json", revocations))
+        return Guard(self.store, self._is_sqlite, lambda: self.ledger, heads, signing, self.generation)
 
     @cached_property
     def ledger_fault(self) -> LedgerFault | None:
-        """Why nothing may be signed or recorded, None where nothing speaks against it."""
+        """Return why nothing may be signed or recorded; None where the ledger can be trusted."""
         guard = self.guard
         if not guard.is_missing and self._unreadable:
             return self._unreadable
-        if self.recall_from_ledger("guard", guard.known):
+        if self.recall_from_ledger("guard", guard.cache_key):
             return None
         return guard.fault()
 
-    def insist_on_ledger(self) -> None:
-        """Raise LedgerError where nothing may be signed or recorded, even if nothing has asked for it."""
+    def check_ledger(self) -> None:
+        """Raise LedgerError where nothing may be signed or recorded."""
         if self.ledger_fault:
             raise LedgerError.of(self.ledger_fault)
 
-    def look_again_at_ledger(self) -> None:
-        """Forget what the guard found: something was recovered, or a loss accepted."""
-        for known in ("ledger_fault", "_unreadable", "pins"):
-            self.__dict__.pop(known, None)
-        self.look_again_at_revocations()
+    def forget_ledger_state(self) -> None:
+        """Forget the result of the guard, after events were recovered or a loss was accepted."""
+        for name in ("ledger_fault", "_unreadable", "pins"):
+            self.__dict__.pop(name, None)
+        self.forget_revocations()
 
     # -- hosts that are pinned --
 
     @cached_property
     def pins(self) -> dict[str, Pin] | None:
-        """Hosts that stay at an earlier release; None where nobody knows, because the ledger is lost and the cache too.
+        """Return the hosts that are pinned to an earlier release; None where ledger and cache are lost.
 
-        Where the ledger is not what was seen, the cache is believed: a host is never unpinned by a fault.
+        Where the ledger cannot be trusted, the cache counts: a fault never unpins a host.
         """
         if self.ledger_fault:
-            kept = self.cache.recall("seen pins", last_seen.project_id(self.store.ca))
-        elif (kept := self.recall_from_ledger("pins", "")) is None:
-            kept = ledger_decisions.pins(self.ledger.decisions()) if self.has_ledger else {}
-        if kept is None:
+            cached = self.cache.recall("seen pins", last_seen.project_id(self.store.ca))
+        elif (cached := self.recall_from_ledger("pins", "")) is None:
+            cached = ledger_decisions.pins(self.ledger.decisions()) if self.has_ledger else {}
+        if cached is None:
             return None
-        return {host: Pin(release, datetime.fromtimestamp(at, UTC)) for host, (release, at) in kept.items()}
+        return {host: Pin(release, datetime.fromtimestamp(at, UTC)) for host, (release, at) in cached.items()}
 
     def pin(self, host: str) -> Pin | None:
-        """The release at which a host is pinned, if it is; one without a digest where nobody knows."""
+        """Return the release to which a host is pinned, if it is; one without a digest where that is not known."""
         return Pin("", self.now) if self.pins is None else self.pins.get(host)
 
     def unexpired(self) -> list[Issued]:
-        """What the ledger holds of certificates that have not expired."""
+        """Return the records of certificates that have not expired."""
         return self.ledger.certificates(since=self.now) if self.has_ledger else []
 
     @cached_property
     def ledger_is_settled(self) -> bool:
-        return self.is_ledger_as_it_was()
+        """Return whether the ledger is unchanged since a successful run, as this run found it at first."""
+        return self.is_ledger_unchanged()
 
-    def is_ledger_as_it_was(self) -> bool:
-        """Whether the ledger is settled at this very moment: another process of the run may have added to it."""
+    def is_ledger_unchanged(self) -> bool:
+        """Return whether the ledger is unchanged now: a parallel process may have added events."""
         return self.recall_from_ledger("settled", "") is not None
 
     def close(self, *, settled: bool) -> None:
-        """Close the ledger. When everything ended well (`settled`), remember that it asks for nothing more.
+        """Close the ledger and cache what the next run needs of it.
 
-        What it holds of revocations and decisions is remembered too: every process that delivers would have to open it
-        for them; and its last event, which the clock is compared with.
+        `settled` means that everything ended well, so that the ledger requires no further action. Revocations,
+        decisions and the last event are cached, because every process that deploys would have to open the ledger for
+        them.
         """
         if settled and self.recall_from_ledger("settled", "") is None:
             self._cache.remember("settled", "", True, since="plan")
         if self.recall_from_ledger("revoked", "") is None and "ledger" in self.__dict__:
-            # one text, which is read in no time where nobody asks for what is in it
-            found = " ".join(f"{serial:x}" for serial in sorted(self.ledger.revoked_serials(self.now)))
-            self.remember_from_ledger("revoked", "", found)
-        for name, follows in (
-            ("withheld", ledger_decisions.withheld),
+            # stored as one string: cheap to load when unused
+            serials = " ".join(f"{serial:x}" for serial in sorted(self.ledger.revoked_serials(self.now)))
+            self.remember_from_ledger("revoked", "", serials)
+        for name, derive in (
+            ("replacement stopped", ledger_decisions.replacement_stopped),
             ("accepted roots", ledger_decisions.accepted_roots),
             ("permitted roots", ledger_decisions.permitted_roots),
         ):
             if self.recall_from_ledger(name, "") is None and "ledger" in self.__dict__:
-                self.remember_from_ledger(name, "", follows(self.ledger.decisions()))
+                self.remember_from_ledger(name, "", derive(self.ledger.decisions()))
         if self.has_ledger:
-            self._remember_what_was_seen()
+            self._remember_ledger_state()
         if "ledger" in self.__dict__:
             self.last_event()
         self.close_ledger()
-        for one in self._at_end:
-            one.end()
+        for resource in self._at_end:
+            resource.end()
 
     def close_ledger(self) -> None:
-        """Close the ledger if it was opened, and remember nothing of it: SQLite's own files beside it go with that."""
+        """Close the ledger if it was opened, without caching anything. SQLite then removes its extra files."""
         if "ledger" in self.__dict__:
             self.ledger.close()
 
-    def ended_with(self, one: E) -> E:
-        """Something that `close` is to end."""
-        self._at_end.append(one)
-        return one
+    def close_at_end(self, resource: E) -> E:
+        """Register a resource that `close` ends, and return it."""
+        self._at_end.append(resource)
+        return resource
 
-    def _remember_what_was_seen(self) -> None:
-        """Remember the ledger's head, so that an older ledger is noticed, and what must outlast its loss."""
+    def _remember_ledger_state(self) -> None:
+        """Cache the head of the ledger, so that an older one is noticed, and what must outlast its loss."""
         if not self.recall_from_ledger("readable", ""):
             self.remember_from_ledger("readable", "", True)
         project = last_seen.project_id(self.store.ca)
@@ -268,21 +276,21 @@ class LedgerView:
         for name, finding in (("seen pins", pins), ("seen head", head)):
             if self.cache.recall(name, project) != finding:
                 self.cache.remember(name, project, [], finding)
-        noted = last_seen.seen_head(self.store.ca, last_seen.LEDGER_HEAD)
-        if noted is None or list(noted[:2]) != head[:2]:
+        recorded = last_seen.seen_head(self.store.ca, last_seen.LEDGER_HEAD)
+        if recorded is None or list(recorded[:2]) != head[:2]:
             self.ledger.note()
         guard = self.guard
-        if not self.recall_from_ledger("guard", guard.known):
-            self.remember_from_ledger("guard", guard.known, guard.fault() is None)
+        if not self.recall_from_ledger("guard", guard.cache_key):
+            self.remember_from_ledger("guard", guard.cache_key, guard.fault() is None)
 
     @cached_property
     def _cache(self) -> LedgerCache:
         return LedgerCache(self.store, self.cache, self._is_sqlite, lambda: self.ledger, lambda: self.has_ledger)
 
-    def recall_from_ledger(self, name: str, known: str) -> Any:
-        """What was remembered of the ledger, if it is as it was then."""
-        return self._cache.recall(name, known)
+    def recall_from_ledger(self, name: str, key: str) -> Any:
+        """Return what was cached of the ledger under `name` and `key`; None when the ledger changed since."""
+        return self._cache.recall(name, key)
 
-    def remember_from_ledger(self, name: str, known: str, finding: Any) -> None:
-        """Remember what was read of the ledger after `recall_from_ledger` knew nothing of it."""
-        self._cache.remember(name, known, finding)
+    def remember_from_ledger(self, name: str, key: str, finding: Any) -> None:
+        """Cache what was read from the ledger after `recall_from_ledger` returned None."""
+        self._cache.remember(name, key, finding)

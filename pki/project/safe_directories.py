@@ -1,7 +1,7 @@
-"""Whose project it is: one that another account can change is refused before anything of it is read.
+"""Refuse a project that another account can change, before any of its files is read.
 
-The model is git's safe.directory (CVE-2022-24765): whoever writes pki.yaml decides what programs run, so a command that
-is typed in a folder must not run what its owner put there.
+The model is git's safe.directory (CVE-2022-24765): pki.yaml decides which programs run, so a command that is typed in
+a folder must not run what another account wrote there.
 """
 
 from __future__ import annotations
@@ -19,42 +19,46 @@ from pki.common import filesystem
 from pki.common.errors import FaultsError, PkiError
 
 PARTS = ("", "pki.yaml", "templates", "ca")
-NAMED = ".config/doit-pki/safe-directories"  # in the home folder: one project on each line
-VARIABLE = "PKI_SAFE_DIRECTORIES"  # projects with `:` between them, or `*` for any: in containers and CI
+NAMED = ".config/doit-pki/safe-directories"  # in the home folder: one project per line
+VARIABLE = "PKI_SAFE_DIRECTORIES"  # projects separated by `:`, or `*` for all: for containers and CI
 
 
-def insist_on_owner(home: Path) -> None:
-    """Raise PkiError where another account owns a project that is not named as safe, or every user can write it.
+def check_owner(home: Path) -> None:
+    """Raise PkiError where an account that is not trusted owns the project, or every user can write to it.
 
-    The owner is this account, root or, as root under sudo, the account that typed it. Links are followed.
+    The owner must be this account or root; for root under sudo also the account that called sudo. Links are followed.
+    A project that is listed as safe may have any owner.
     """
-    found = [(path, state) for path in map(home.joinpath, PARTS) if (state := _state(path))]
-    faults = list(_open(found))
-    foreign = [(path, state) for path, state in found if state.st_uid not in _trusted()]
+    paths = [(path, state) for path in map(home.joinpath, PARTS) if (state := _state(path))]
+    faults = list(_world_writable(paths))
+    foreign = [(path, state) for path, state in paths if state.st_uid not in _trusted()]
     if foreign and not _is_named(real := os.path.realpath(home)):
-        said = "; ".join(_owners(foreign))
-        this = f"this account is {_account(os.geteuid())}"
-        faults.append(PkiError(f"the project of another account is not read: {said}; {this}", _allow(real)))
+        owners = "; ".join(_owners(foreign))
+        account = f"this account is {_account(os.geteuid())}"
+        faults.append(
+            PkiError(f"the project of another account is not read: {owners}; {account}", _command_to_allow(real))
+        )
     if faults:
         raise FaultsError.of(faults)
 
 
-def _owners(found: list[tuple[Path, os.stat_result]]) -> Iterator[str]:
-    for owner in dict.fromkeys(state.st_uid for _, state in found):
-        paths = [str(path) for path, state in found if state.st_uid == owner]
+def _owners(entries: list[tuple[Path, os.stat_result]]) -> Iterator[str]:
+    for owner in dict.fromkeys(state.st_uid for _, state in entries):
+        paths = [str(path) for path, state in entries if state.st_uid == owner]
         yield f"{', '.join(paths)} {'belong' if len(paths) > 1 else 'belongs'} to {_account(owner)}"
 
 
-def _open(found: list[tuple[Path, os.stat_result]]) -> Iterator[PkiError]:
-    if paths := [path for path, state in found if state.st_mode & stat.S_IWOTH]:
-        hint = f"look at what others may have put there, then: chmod -R o-w {shlex.join(map(str, paths))}"
+def _world_writable(entries: list[tuple[Path, os.stat_result]]) -> Iterator[PkiError]:
+    """Yield an error where every user can write to the project."""
+    if paths := [path for path, state in entries if state.st_mode & stat.S_IWOTH]:
+        hint = f"check for files of other users, then: chmod -R o-w {shlex.join(map(str, paths))}"
         yield PkiError(f"{', '.join(map(str, paths))} can be written by every user of this machine", hint)
 
 
-def loose(home: Path) -> Iterator[tuple[str, str, str]]:
-    """What others can change of a project that is read all the same: its path, a phrase after it, and what to type.
+def writable_by_others(home: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield each path of an accepted project that other users can change, with a phrase and the command to type.
 
-    A group in which nobody else is, as a umask of 002 presumes (user private groups), is quiet.
+    A group without other members, as with a umask of 002 (user private groups), is accepted silently.
     """
     for path in map(home.joinpath, PARTS):
         state = _state(path)
@@ -68,7 +72,7 @@ def loose(home: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _others(state: os.stat_result) -> str:
-    """Who may write through the group of a file, as a phrase; empty when that is its owner alone."""
+    """Return who can write through the group of a file, as a phrase; "" where that is its owner alone."""
     try:
         group = grp.getgrgid(state.st_gid)
     except KeyError:
@@ -86,10 +90,10 @@ def _trusted() -> set[int]:
 
 
 def _is_named(real: str) -> bool:
-    """Whether a project, by its real path, is named as safe by the environment or by this account's file."""
+    """Return whether the environment or this account's file lists a project, by its real path, as safe."""
     named = os.environ.get(VARIABLE, "").split(":")
     if "*" not in named and real not in map(os.path.realpath, filter(None, named)):
-        path = _file()
+        path = _list_of_account()
         lines = [line.strip() for line in os.fsdecode(filesystem.read_if_possible(path) or b"").split("\n")]
         named = [line for line in lines if line and not line.startswith("#") and "\0" not in line]
         if "*" not in named and real not in map(os.path.realpath, named):
@@ -103,17 +107,17 @@ def _is_named(real: str) -> bool:
     return True
 
 
-def _file() -> Path:
-    """The file of this account, whose home folder sudo may have left out of HOME."""
+def _list_of_account() -> Path:
+    """Return the path of the list of this account. Under sudo, HOME may be that of another account."""
     with suppress(KeyError):
         own = pwd.getpwuid(os.geteuid()).pw_dir
         return Path(own if "SUDO_UID" in os.environ else os.environ.get("HOME") or own, NAMED)
     return Path(os.environ.get("HOME") or "/", NAMED)
 
 
-def _allow(real: str) -> str:
-    """What to type to name a project as safe for this account, in the shell from which it was started."""
-    is_by_sudo, path = "SUDO_UID" in os.environ, _file()
+def _command_to_allow(real: str) -> str:
+    """Return the command that lists a project as safe, for the shell from which the program was started."""
+    is_by_sudo, path = "SUDO_UID" in os.environ, _list_of_account()
     is_plain = bool(os.environ.get("HOME")) and not is_by_sudo
     folder, file = (
         (f"~/{os.path.dirname(NAMED)}", f"~/{NAMED}") if is_plain else map(shlex.quote, map(str, (path.parent, path)))
@@ -127,7 +131,7 @@ def _allow(real: str) -> str:
 
 
 def _state(path: Path) -> os.stat_result | None:
-    """The state of what a path leads to; None when nothing is there, or it cannot be seen."""
+    """Return the state of the file to which a path leads; None when it does not exist or cannot be read."""
     try:
         return os.stat(path)
     except OSError:

@@ -1,4 +1,7 @@
-"""Passphrases: each from the source that pki.yaml names for it, or from the secrets file, where new ones are kept."""
+"""Passphrases of keys.
+
+From the sources that pki.yaml names, else from the secrets file, which stores generated ones.
+"""
 
 from __future__ import annotations
 
@@ -24,137 +27,144 @@ from pki.config.model import Secrets, SecretSource
 from pki.project.layout import Store
 
 EXPECTED = f"expected lines such as server-1: PASSPHRASE; if it is damaged: {RESTORE}"
-NEW = ".new"  # behind a name: the passphrase to which a key is just being moved
-PATIENCE = 60  # seconds for a command to answer
+NEW = ".new"  # suffix of a name: the new passphrase of a key while it is changed
+COMMAND_TIMEOUT = 60  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Passphrase:
-    """A passphrase, and what messages call the place that it came from."""
+    """A passphrase, and the name of its source in messages."""
 
     value: str = field(repr=False)
     source: str
 
 
 class Passphrases:
-    """What opens the keys of one project. Sources besides the secrets file are asked once in a process, when needed.
+    """The passphrases of one project. Each source other than the secrets file is read once per process, when needed.
 
-    Environment variables that are sources leave the environment at once, before any other program is started.
+    Environment variables that are sources are removed from the environment at once, so that no child process gets
+    them.
     """
 
-    def __init__(self, project: Store, said: Secrets) -> None:
-        self._store = project
-        self._said = said
-        self._file = project.home / said.file
+    def __init__(self, layout: Store, config: Secrets) -> None:
+        self._layout = layout
+        self._config = config
+        self._file = layout.home / config.file
         self._fetched: dict[SecretSource, str | PkiError] = {}
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._process = os.getpid()
-        withhold(source.env for source in said.named.values() if source.env)
+        withhold(source.env for source in config.named.values() if source.env)
 
     def source_of(self, name: str) -> str:
-        """What messages call the source of a passphrase."""
-        source = self._said.source(name)
-        return source.description if source else self._said.file
+        """Return the name of the source of a passphrase in messages."""
+        source = self._config.source(name)
+        return source.description if source else self._config.file
 
     def file_of(self, name: str) -> Path | None:
-        """The file that holds a passphrase; None where its source is no file."""
-        source = self._said.source(name)
+        """Return the file that contains a passphrase; None when its source is not a file."""
+        source = self._config.source(name)
         if source is None:
             return self._file
-        return self._store.home / source.file if source.file else None
+        return self._layout.home / source.file if source.file else None
 
     def is_elsewhere(self, name: str) -> bool:
-        """Whether a source besides the secrets file is named for a passphrase."""
-        return self._said.source(name) is not None
+        """Return whether pki.yaml names a source other than the secrets file for a passphrase."""
+        return self._config.source(name) is not None
 
-    def is_asked_for(self, name: str) -> bool:
-        """Whether a passphrase takes a person, or can be read only once: a mere look does without it."""
-        source = self._said.source(name)
+    def is_interactive(self, name: str) -> bool:
+        """Return whether a passphrase must be typed or can be read only once; checks that only read then skip it."""
+        source = self._config.source(name)
         return source is not None and (source.prompt is not None or source.fd is not None)
 
     def candidates(self, name: str) -> list[Passphrase]:
-        """The passphrases that may open the key called `name`, the likely one first; none when nobody has one."""
-        source = self._said.source(name)
+        """Return the passphrases that may decrypt the key called `name`, the likely one first.
+
+        Empty when none is stored.
+        """
+        source = self._config.source(name)
         if source:
             return [Passphrase(self._fetch(name, source), source.description)]
-        kept = self.kept()
-        return [Passphrase(kept[key], self._said.file) for key in (name, name + NEW) if key in kept]
+        stored = self.stored()
+        return [Passphrase(stored[key], self._config.file) for key in (name, name + NEW) if key in stored]
 
     def named(self, name: str) -> Passphrase | None:
-        """A passphrase from the source that pki.yaml names for it, None when it names none."""
+        """Return a passphrase from the source that pki.yaml names for it; None when it names none."""
         return self.candidates(name)[0] if self.is_elsewhere(name) else None
 
     def new(self, name: str) -> str:
-        """The passphrase for a new key: what its source holds, or one generated (160 bits) and kept first."""
-        if found := self.named(name):
-            return found.value
-        with self._store.turn("secrets.lock"):
-            kept = self.kept()
-            if name not in kept:
+        """Return the passphrase for a new key: from its source, else one that is generated (160 bits) and stored first.
+
+        Raises PkiError when the secrets file is lost.
+        """
+        if configured := self.named(name):
+            return configured.value
+        with self._layout.turn("secrets.lock"):
+            stored = self.stored()
+            if name not in stored:
                 if fault := self.fault([path.parent.name for path in self._keys()]):
-                    raise fault  # a new file in place of one that is lost would be in the way of a restore
-                kept = self._keep({name: secrets.token_hex(20)})
-            return kept[name]
+                    raise fault  # a new file would be in the way of restoring the lost one
+                stored = self._save({name: secrets.token_hex(20)})
+            return stored[name]
 
     def fault(self, names: Iterable[str], key: str = "") -> PkiError | None:
-        """What is wrong where the secrets file should hold the passphrases of encrypted keys, and does not.
+        """Return an error when the secrets file lacks passphrases of encrypted keys; None otherwise.
 
-        `key` is what messages call the key, where it is only one.
+        `key` is the name of the key in the message, where there is only one.
         """
-        ours = [name for name in names if not self.is_elsewhere(name)]
-        if not ours or (self._file.is_file() and (filesystem.mode_of(self._file) or 0) & 0o077):  # which `kept` refuses
+        in_file = [name for name in names if not self.is_elsewhere(name)]
+        if not in_file or (self._file.is_file() and (filesystem.mode_of(self._file) or 0) & 0o077):  # `stored` raises
             return None
         try:
-            kept = self._read()[1]
+            stored = self._read()[1]
         except PkiError as error:
             return error
-        lost = [name for name in ours if not {name, name + NEW} & kept.keys()]
-        if not lost:
+        missing = [name for name in in_file if not {name, name + NEW} & stored.keys()]
+        if not missing:
             return None
-        file, named = self._said.file, ", ".join(lost)
+        file, missing_names = self._config.file, ", ".join(missing)
         if not self._file.exists():
-            return PkiError(f"{file}: is missing, and with it the passphrase of {named}", RESTORE)
+            return PkiError(f"{file}: is missing; it contained the passphrase of {missing_names}", RESTORE)
         if key:
             return PkiError(f"{key}: its key is encrypted and {file} holds no passphrase for it", RESTORE)
-        return PkiError(f"{file}: holds no passphrase for {named}", RESTORE)
+        return PkiError(f"{file}: holds no passphrase for {missing_names}", RESTORE)
 
     def _keys(self) -> list[Path]:
-        """The encrypted keys of the intermediates, certified or not."""
-        found = (path for path in self._store.files("key.pem") if path.is_file())
-        return [path for path in found if b"ENCRYPTED" in (filesystem.read(path) or b"")]
+        """Return the encrypted keys of the intermediates, certified or not."""
+        paths = (path for path in self._layout.files("key.pem") if path.is_file())
+        return [path for path in paths if b"ENCRYPTED" in (filesystem.read(path) or b"")]
 
     # -- the secrets file --
 
-    def kept(self) -> dict[str, str]:
-        """What the secrets file holds, by name.
+    def stored(self) -> dict[str, str]:
+        """Return the passphrases in the secrets file, by name.
 
-        Raises PkiError when others can read the file, as ssh does for its keys.
+        Raises PkiError when other users can read the file, as ssh does for its keys.
         """
         return {name: value for name, value in self._read()[1].items() if isinstance(value, str) and value}
 
-    def keep(self, changes: Mapping[str, str | None]) -> None:
-        """Put passphrases into the secrets file, and take those out that are None; in one rename."""
-        with self._store.turn("secrets.lock"):
-            self._keep(changes)
+    def save(self, changes: Mapping[str, str | None]) -> None:
+        """Write passphrases into the secrets file, and remove those that are None, in one rename."""
+        with self._layout.turn("secrets.lock"):
+            self._save(changes)
 
-    def _keep(self, changes: Mapping[str, str | None]) -> dict[str, str]:
+    def _save(self, changes: Mapping[str, str | None]) -> dict[str, str]:
         text, entries = self._read()
-        wanted = {name: value for name, value in {**entries, **changes}.items() if value is not None}
-        if wanted == entries:
-            return self.kept()
+        updated = {name: value for name, value in {**entries, **changes}.items() if value is not None}
+        if updated == entries:
+            return self.stored()
         for name, value in changes.items():
             text = _replaced(text, name, value)
         try:
-            same = (yaml_text.load(text, "") or {}) == wanted
+            is_updated = (yaml_text.load(text, "") or {}) == updated
         except PkiError:
-            same = False
-        if not same:  # written in a way that cannot be changed line by line: comments go, contents stay
-            text = yaml_text.dump(wanted)
+            is_updated = False
+        if not is_updated:  # its lines cannot be changed one by one: write it again, without its comments
+            text = yaml_text.dump(updated)
         filesystem.write(self._file, text.encode(), filesystem.SECRET)
-        return self.kept()
+        return self.stored()
 
     def _read(self) -> tuple[str, dict[str, object]]:
-        name = self._said.file
+        name = self._config.file
         data = _private(self._file, name) or b""
         try:
             text = data.decode()
@@ -164,22 +174,22 @@ class Passphrases:
         except PkiError as error:
             raise PkiError(error.message, EXPECTED, about=name) from None
         if not isinstance(entries, dict):
-            raise PkiError(f"{name}: is no mapping", EXPECTED, about=name)
+            raise PkiError(f"{name}: is not a mapping", EXPECTED, about=name)
         return text, entries
 
     # -- other sources --
 
     def _fetch(self, name: str, source: SecretSource) -> str:
-        with self._turn:
+        with self._lock:
             if source not in self._fetched:
                 try:
                     self._fetched[source] = self._ask(name, source)
-                except PkiError as error:  # a command that hangs hangs once
+                except PkiError as error:  # do not wait again for a command that timed out
                     self._fetched[source] = error
-            found = self._fetched[source]
-        if isinstance(found, PkiError):
-            raise PkiError(found.message, found.hint, found.code, about=found.about)
-        return found
+            result = self._fetched[source]
+        if isinstance(result, PkiError):
+            raise PkiError(result.message, result.hint, result.code, about=result.about)
+        return result
 
     def _ask(self, name: str, source: SecretSource) -> str:
         if source.env:
@@ -187,13 +197,13 @@ class Passphrases:
         elif source.credential:
             data = _credential(source)
         elif source.file:
-            path = self._store.home / source.file
-            found = _private(path, source.file)
-            if found is None:
-                raise PkiError(f"{source.file}: is not there, and pki.yaml names it for the passphrase of {name}")
-            data = found
+            path = self._layout.home / source.file
+            content = _private(path, source.file)
+            if content is None:
+                raise PkiError(f"{source.file}: is missing, and pki.yaml names it for the passphrase of {name}")
+            data = content
         elif source.command:
-            data = _output(source, self._store.home)
+            data = _output(source, self._layout.home)
         elif source.fd is not None:
             data = self._from_descriptor(source)
         else:
@@ -224,30 +234,30 @@ class Passphrases:
         typed = ask_secretly(f"passphrase of {name}: ")
         if typed is None:
             raise PkiError(
-                f"the passphrase of {name} is asked for, and there is no terminal",
-                "start it at a terminal, or name another source under secrets in pki.yaml",
+                f"the passphrase of {name} must be typed, and there is no terminal",
+                "start the command at a terminal, or name another source under secrets in pki.yaml",
             )
         return typed
 
     def _is_alone(self, source: SecretSource) -> None:
         if os.getpid() != self._process:
             raise PkiError(
-                f"{source.description}: can be read only once, and doit -n works in several processes",
+                f"{source.description}: can be read only once, and doit -n uses several processes",
                 "run doit without -n, or name another source under secrets in pki.yaml",
             )
 
 
 def _replaced(text: str, name: str, value: str | None) -> str:
-    """The text of a secrets file with one entry, which stands on one line, changed, added or taken out."""
+    """Return the text of a secrets file with one entry, on one line, changed, added or removed."""
     line = yaml_text.dump({name: value}) if value is not None else ""
-    found = re.compile(rf"^(['\"]?){re.escape(name)}\1[ \t]*:.*(\n|\Z)", re.MULTILINE)
-    if found.search(text):
-        return found.sub(lambda _: line, text, count=1)
+    pattern = re.compile(rf"^(['\"]?){re.escape(name)}\1[ \t]*:.*(\n|\Z)", re.MULTILINE)
+    if pattern.search(text):
+        return pattern.sub(lambda _: line, text, count=1)
     return text + ("" if not text or text.endswith("\n") else "\n") + line
 
 
 def _private(path: Path, shown: str) -> bytes | None:
-    """The content of a file that its owner alone can read, None when there is none."""
+    """Return the content of a file, None when there is none. Raises PkiError when other users can read it."""
     data = filesystem.read(path)
     if (filesystem.mode_of(path) or 0) & 0o077:
         raise exposed(shown)
@@ -256,21 +266,21 @@ def _private(path: Path, shown: str) -> bytes | None:
 
 def _credential(source: SecretSource) -> bytes:
     folder, name = os.environ.get("CREDENTIALS_DIRECTORY"), source.credential
-    remedy = f"start it from a systemd unit with LoadCredential={name}:FILE"
+    hint = f"start the command from a systemd unit with LoadCredential={name}:FILE"
     if not folder:
-        raise PkiError(f"{source.description}: CREDENTIALS_DIRECTORY is not set", remedy)
+        raise PkiError(f"{source.description}: CREDENTIALS_DIRECTORY is not set", hint)
     data = filesystem.read(Path(folder) / str(name))
     if data is None:
-        raise PkiError(f"{source.description}: the systemd unit has no such credential", remedy)
+        raise PkiError(f"{source.description}: the systemd unit has no such credential", hint)
     return data
 
 
 def _output(source: SecretSource, home: Path) -> bytes:
-    """What a command says. Its standard output is in no message, whatever happens."""
-    words = shlex.split(source.command or "")
+    """Return the standard output of a command. It is in no message, whatever happens."""
+    command = shlex.split(source.command or "")
     try:
         process = subprocess.Popen(
-            words,
+            command,
             cwd=home,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -279,20 +289,24 @@ def _output(source: SecretSource, home: Path) -> bytes:
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise PkiError(f"{source.description}: cannot be started: {reason}", f"is {words[0]} installed?") from None
+        raise PkiError(f"{source.description}: cannot be started: {reason}", f"is {command[0]} installed?") from None
     with process:
         try:
-            said, complaint = process.communicate(timeout=PATIENCE)
+            output, errors = process.communicate(timeout=COMMAND_TIMEOUT)
         except BaseException as error:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with all that it started, which may hold its output open
+                os.killpg(process.pid, signal.SIGKILL)  # the group: a child of the command may keep its output open
             if isinstance(error, subprocess.TimeoutExpired):
                 raise PkiError(
-                    f"{source.description}: did not answer within {PATIENCE} seconds", "try it by hand"
+                    f"{source.description}: did not answer within {COMMAND_TIMEOUT} seconds",
+                    "type the command yourself to see why",
                 ) from None
             raise
     if process.returncode:
-        words_said = " ".join(complaint.decode(errors="replace").split())[-300:]
-        why = f": {''.join(c for c in words_said if c.isprintable())}" if words_said else ""
-        raise PkiError(f"{source.description}: failed with exit status {process.returncode}{why}", "try it by hand")
-    return said
+        words_config = " ".join(errors.decode(errors="replace").split())[-300:]
+        detail = f": {''.join(c for c in words_config if c.isprintable())}" if words_config else ""
+        raise PkiError(
+            f"{source.description}: failed with exit status {process.returncode}{detail}",
+            "type the command yourself to see why",
+        )
+    return output

@@ -1,1 +1,1 @@
-"""The clock that starts doit: a timer of systemd, or lines of a crontab."""
+"""Run doit on a schedule: a timer of systemd, or lines of a crontab."""

@@ -1,68 +1,73 @@
-"""What somebody should know before, or after, the clock is set."""
+"""Notices before and after the schedule is installed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.schedule import systemd
-from pki.schedule.job import USUAL, Errand, missed
+from pki.schedule.job import DEFAULT_TIMES, Job, missed
 
 DOCS = "docs/schedule.md"
 
 
-def remarks(errand: Errand, present: dict[str, tuple[str, ...] | None], *, by_systemd: bool) -> Iterator[Note]:
-    """`present` says at which times each way runs the errand on this machine already, None where it does not."""
-    if not errand.said.schedule:
-        yield Note("schedule", f"pki.yaml names no times; {USUAL[0]} it is", "schedule: [06:00] in pki.yaml")
-    yield from _times(errand, present)
-    yield from _account(errand)
-    yield from _secrets(errand, by_systemd=by_systemd)
-    if errand.is_local and by_systemd:
-        yield Note(
+def notices(job: Job, present: dict[str, tuple[str, ...] | None], *, by_systemd: bool) -> Iterator[Notice]:
+    """Yield the notices about a job.
+
+    `present` contains the times at which each scheduler of this machine runs the job already; None where it does not.
+    """
+    if not job.config.schedule:
+        yield Notice(
+            "schedule", f"pki.yaml names no times; the default is {DEFAULT_TIMES[0]}", "schedule: [06:00] in pki.yaml"
+        )
+    yield from _times(job, present)
+    yield from _account(job)
+    yield from _secrets(job, by_systemd=by_systemd)
+    if job.is_local and by_systemd:
+        yield Notice(
             "service",
-            "places files on this machine, as pki.yaml says (local): nothing of the machine is closed to it",
-            f"{DOCS} says what that means, and how to have it otherwise",
+            "deploys files on this machine (local), so the service is not confined",
+            f"{DOCS} explains that, and how to avoid it",
         )
 
 
-def _times(errand: Errand, present: dict[str, tuple[str, ...] | None]) -> Iterator[Note]:
-    again = "./run invoke schedule --install"
-    for way, times in present.items():
+def _times(job: Job, present: dict[str, tuple[str, ...] | None]) -> Iterator[Notice]:
+    reinstall = "./run invoke schedule --install"
+    for scheduler, times in present.items():
         if times is None:
             continue
-        if tuple(sorted(times)) != errand.times:
-            said = ", ".join(times) or "times that are not ours"
-            yield Note("schedule", f"{way} runs doit at {said}, pki.yaml says {', '.join(errand.times)}", again)
-        for host in missed(errand.said, times):
-            window = errand.said.hosts[host].window
-            yield Note(f"host:{host}", f"its window {window} is never met by the runs of {way}", again)
+        if tuple(sorted(times)) != job.times:
+            present_times = ", ".join(times) or "other times"
+            yield Notice(
+                "schedule", f"{scheduler} runs doit at {present_times}, pki.yaml says {', '.join(job.times)}", reinstall
+            )
+        for host in missed(job.config, times):
+            window = job.config.hosts[host].window
+            yield Notice(f"host:{host}", f"no run of {scheduler} starts in its window {window}", reinstall)
     if sum(1 for times in present.values() if times is not None) > 1:
-        yield Note(
+        yield Notice(
             "schedule", f"{' and '.join(present)} both run doit", "./run invoke schedule --remove, then --install"
         )
 
 
-def _account(errand: Errand) -> Iterator[Note]:
-    if errand.user == "root":
-        why = "" if errand.is_local else f"; an account of its own is enough: chown -R ACCOUNT: {errand.home}"
-        yield Note("account", f"doit runs as root, because {errand.home} belongs to root", f"{DOCS}{why}")
+def _account(job: Job) -> Iterator[Notice]:
+    if job.user == "root":
+        hint = "" if job.is_local else f"; a separate account is enough: chown -R ACCOUNT: {job.home}"
+        yield Notice("account", f"doit runs as root, because {job.home} belongs to root", f"{DOCS}{hint}")
 
 
-def _secrets(errand: Errand, *, by_systemd: bool) -> Iterator[Note]:
-    for name, source in errand.said.secrets.named.items():
-        if name in {"root", "backup"}:  # which no run opens
+def _secrets(job: Job, *, by_systemd: bool) -> Iterator[Notice]:
+    for name, source in job.config.secrets.named.items():
+        if name in {"root", "backup"}:  # not used by runs
             continue
         where = f"secrets.{name}"
         if source.prompt or source.fd is not None or source.env:
-            yield Note(
-                where,
-                f"{source.description} has nothing to say to a run that nobody started",
-                f"another source: {DOCS}",
+            yield Notice(
+                where, f"{source.description} is not available in a scheduled run", f"use another source: {DOCS}"
             )
         elif source.credential and not by_systemd:
-            yield Note(where, f"{source.description} is there under systemd only", "--systemd, or another source")
-    for name in errand.credentials if by_systemd else ():
+            yield Notice(where, f"{source.description} is available only under systemd", "--systemd, or another source")
+    for name in job.credentials if by_systemd else ():
         if not (systemd.SEALED / name).exists() and not (systemd.OPEN / name).exists():
             seal = f"systemd-ask-password -n | systemd-creds encrypt --name={name} - {systemd.SEALED / name}"
-            yield Note("service", f"will not start while the credential {name} is not there", seal)
+            yield Notice("service", f"will not start while the credential {name} is missing", seal)

@@ -1,6 +1,6 @@
-"""The errand as systemd knows it: a service that may do little, and a timer.
+"""The job as systemd units: a confined service and a timer.
 
-What each setting keeps out is said in docs/schedule.md; `systemd-analyze security` judges the sum.
+docs/schedule.md explains each setting; `systemd-analyze security` rates them together.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ import re
 from pathlib import Path
 
 from pki.common import filesystem
-from pki.schedule.job import Errand
+from pki.schedule.job import Job
 
 UNITS = Path("/etc/systemd/system")
 SEALED, OPEN = Path("/etc/credstore.encrypted"), Path("/etc/credstore")
 
-# What every run can do without, one that changes its own machine too.
+# For every run, also for one that changes its own machine.
 ALWAYS = (
     "UMask=0077",
     "LimitCORE=0",  # a core would hold keys and passphrases
     "LockPersonality=yes",
-    "CapabilityBoundingSet=~CAP_SYS_TIME CAP_WAKE_ALARM",  # ProtectClock= would forbid to ask whether NTP is in step, too
+    "CapabilityBoundingSet=~CAP_SYS_TIME CAP_WAKE_ALARM",  # ProtectClock= would also forbid reading whether NTP is synchronised
     "ProtectHostname=yes",
     "ProtectKernelLogs=yes",
     "RestrictRealtime=yes",
     "SystemCallArchitectures=native",
 )
 
-# What a run does not need that writes into its own folder alone, and speaks with other machines.
+# For a run that writes only into its own folder and connects to other machines.
 CONFINED = (
     "NoNewPrivileges=yes",
     "CapabilityBoundingSet=",
@@ -45,61 +45,61 @@ CONFINED = (
     "RestrictSUIDSGID=yes",
     "SystemCallFilter=@system-service",
     "SystemCallFilter=~@privileged @resources",
-    "SystemCallFilter=adjtimex clock_adjtime",  # which set nothing without a capability, and tell whether NTP is in step
+    "SystemCallFilter=adjtimex clock_adjtime",  # they read the NTP state; without a capability they set nothing
     "SystemCallErrorNumber=EPERM",
 )
 
 
-def units(errand: Errand) -> dict[str, str]:
-    """The content of both units, by file name."""
-    return {f"{errand.name}.service": _service(errand), f"{errand.name}.timer": _timer(errand)}
+def units(job: Job) -> dict[str, str]:
+    """Return the content of both units, by file name."""
+    return {f"{job.name}.service": _service(job), f"{job.name}.timer": _timer(job)}
 
 
-def _service(errand: Errand) -> str:
+def _service(job: Job) -> str:
     lines = [
         "[Unit]",
-        f"Description=doit-pki for {_plain(errand.home)}: bring certificates, CRLs and hosts up to date",
+        f"Description=doit-pki for {_plain(job.home)}: bring certificates, CRLs and hosts up to date",
         "Wants=network-online.target",
         "After=network-online.target",
         "",
         "[Service]",
         "Type=oneshot",
-        f"User={errand.user}",
-        f"Environment={_quoted(f'PKI_HOME={errand.home}')}",
-        f"WorkingDirectory={_plain(errand.home)}",
-        f"ExecStart={_quoted(errand.program)} doit",
+        f"User={job.user}",
+        f"Environment={_quoted(f'PKI_HOME={job.home}')}",
+        f"WorkingDirectory={_plain(job.home)}",
+        f"ExecStart={_quoted(job.program)} doit",
         "TimeoutStartSec=6h",
-        *(_credential(name) for name in errand.credentials),
+        *(_credential(name) for name in job.credentials),
         "",
         *ALWAYS,
-        *(() if errand.is_local else _confinement(errand)),
+        *(() if job.is_local else _confinement(job)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _confinement(errand: Errand) -> list[str]:
-    lines = [*CONFINED, f"ReadWritePaths={_quoted(errand.home)}"]
-    if folder := errand.metrics:
-        lines.append(f"ReadWritePaths={_quoted(f'-{folder}')}")  # it may come later
-    lines += ["ProtectHome=read-only" if errand.needs_homes else "ProtectHome=yes"]
-    return lines if errand.is_in_passing else [*lines, "PrivateTmp=yes"]
+def _confinement(job: Job) -> list[str]:
+    lines = [*CONFINED, f"ReadWritePaths={_quoted(job.home)}"]
+    if folder := job.metrics:
+        lines.append(f"ReadWritePaths={_quoted(f'-{folder}')}")  # "-": it may not exist yet
+    lines += ["ProtectHome=read-only" if job.needs_homes else "ProtectHome=yes"]
+    return lines if job.is_in_temporary_folder else [*lines, "PrivateTmp=yes"]
 
 
 def _credential(name: str) -> str:
-    """Sealed to this machine by systemd-creds, unless only a plain one is there."""
+    """Return the line for a credential: encrypted by systemd-creds, unless only a plain file exists."""
     if not (SEALED / name).exists() and (OPEN / name).exists():
         return f"LoadCredential={name}:{OPEN / name}"
     return f"LoadCredentialEncrypted={name}:{SEALED / name}"
 
 
-def _timer(errand: Errand) -> str:
-    delay = int(errand.delay.total_seconds())
+def _timer(job: Job) -> str:
+    delay = int(job.delay.total_seconds())
     lines = [
         "[Unit]",
-        f"Description=when doit-pki runs for {_plain(errand.home)}",
+        f"Description=when doit-pki runs for {_plain(job.home)}",
         "",
         "[Timer]",
-        *(f"OnCalendar=*-*-* {one}:00" for one in errand.times),
+        *(f"OnCalendar=*-*-* {start}:00" for start in job.times),
         *((f"RandomizedDelaySec={delay}", "FixedRandomDelay=true") if delay else ("AccuracySec=1s",)),
         "Persistent=true",
         "",
@@ -118,9 +118,9 @@ def _quoted(value: object) -> str:
     return f'"{text}"' if re.search(r"[^A-Za-z0-9/=._%:@+,-]", text) else text
 
 
-def installed(errand: Errand, folder: Path = UNITS) -> tuple[str, ...] | None:
-    """The times that the timer on this machine says; None when there is none, or it cannot be read."""
-    data = filesystem.read(folder / f"{errand.name}.timer")
+def installed(job: Job, folder: Path = UNITS) -> tuple[str, ...] | None:
+    """Return the times of the installed timer; None when there is none, or it cannot be read."""
+    data = filesystem.read(folder / f"{job.name}.timer")
     if data is None:
         return None
     return tuple(

@@ -156,9 +156,9 @@ def test_no_fresh_connection_fails_during_twenty_reloads_under_load(four: Fleet,
         time.sleep(0.1)
     four.ca.run("pkill", "-INT", "-x", "wrk")
     load.process.wait(60)
-    assert "requests in" in load.said
-    assert "Socket errors" not in load.said
-    assert "Non-2xx" not in load.said
+    assert "requests in" in load.output
+    assert "Socket errors" not in load.output
+    assert "Non-2xx" not in load.output
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from pki.config import loader
 from pki.demo import vlans
 from pki.demo.lab import Lab
 from pki.demo.namespace_machine import PATH, Machine
-from pki.demo.vlans import Story
+from pki.demo.vlans import Demo
 from tests import consoles
 from tests.conftest import PROJECT
 from tests.integration import air_gap
@@ -40,6 +40,7 @@ ANSWERS = {
     r"(passphrase|once more|again)[^\n]*: ?": lambda _: PASSPHRASE,
     r"(Password:|enter [^\n]*PIN: )[^\n]*": lambda _: PASSPHRASE,
 }
+DEAF = "table inet deaf {\nchain input { type filter hook input priority filter; policy drop; }\n}\n"
 JELLYFIN = '      jellyfin: {upstream: "http://127.0.0.1:8096", access: tls}\n'
 
 
@@ -54,7 +55,7 @@ def edit(project: Path, old: str, new: str) -> None:
 class Hosts:
     """The example with its three hosts, and a desk on the machine of the CA."""
 
-    story: Story
+    story: Demo
     project: Path
     desk: Desk
 
@@ -75,7 +76,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     project = air_gap.clone(folder)
     wanted = loader.load(project / "pki.yaml")
     with Lab({**{name: str(network) for name, network in wanted.networks.items()}, "clients": vlans.CLIENTS}) as lab:
-        story = Story(lab, wanted, Screen())
+        story = Demo(lab, wanted, Screen())
         story.ca.run("mkdir", PROJECT_FOLDER)
         story.ca.run("mount", "--bind", project, PROJECT_FOLDER)
         desk = desk_on(story.ca, folder, ANSWERS)
@@ -108,9 +109,9 @@ def test_a_stolen_client_is_refused_wherever_a_host_answers_and_a_restore_keeps_
     story.ca.run("mkdir", "/media/stick")
     story.ca.run("mount", "-t", "tmpfs", "tmpfs", "/media/stick")
     desk.follow(consoles.block("backup.md", "./run invoke backup /media/stick"))
-    story.lab.unplug(story.hosts["media"])
+    story.hosts["media"].run("nft", "-f", "-", stdin=DEAF)
     desk.follow(consoles.block("revocation.md", "./run invoke revoke admin@laptop --reason key-compromise"), 2)
-    story.lab.plug(story.hosts["media"])
+    story.hosts["media"].run("nft", "delete", "table", "inet", "deaf")
     desk.type("cp /media/stick/pki-backup-*.age pki-backup-20261123T060000Z.age")
     desk.follow(consoles.block("backup.md", "./run invoke restore pki-backup-20261123T060000Z.age --to /srv/pki"))
 
@@ -118,7 +119,6 @@ def test_a_stolen_client_is_refused_wherever_a_host_answers_and_a_restore_keeps_
 def test_a_target_that_is_a_mount_point_is_refused_with_what_to_type(hosts: Hosts) -> None:
     (hosts.project / "templates/b.conf").write_text("# deploy-target: /etc/bind/b.conf\n# deploy-hosts: media\nb\n")
     media = hosts.story.hosts["media"]
-    hosts.story.lab.plug(media)
     media.run(
         "sh", "-c", "mkdir -p /etc/bind && echo a >/etc/bind/b.conf && mount --bind /etc/bind/b.conf /etc/bind/b.conf"
     )

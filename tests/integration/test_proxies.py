@@ -784,7 +784,7 @@ def test_haproxy_goes_on_without_a_crl_that_it_is_too_small_for(mixed: LiveHome,
     project, now = home.project(), datetime.now(UTC).replace(microsecond=0)
     entries = [CrlEntry((1 << 156) + number, now, "superseded") for number in range(450)]
     crl = crl_signing.sign_crl(project.issuer("client"), 1, now, now + timedelta(days=7), entries)
-    recover_revocations.take_in(project, crl, "a test")
+    recover_revocations.recover_from_crl(project, crl, "a test")
     project.ledger.close()
     built(home)
     with started("haproxy", home, "forge", tmp_path / "work") as proxy:

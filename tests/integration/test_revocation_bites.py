@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.deploy import access, verification
 from pki.deploy.tls_client import Endpoint, Prober, Unreached
 from pki.deploy.verification import PASSED_ON, VERIFIED, Expectation
-from pki.pipeline.delivery_targets import Outlook
-from pki.pipeline.desired_state import World
+from pki.pipeline.delivery_targets import ReleaseChecks
+from pki.pipeline.desired_state import DesiredState
 from tests.integration.conftest import LiveHome
 from tests.integration.proxies import NAMES, Proxy, Upstreams, started
 from tests.integration.test_proxies import HOSTS, MTLS, TLS, mixed, upstreams
@@ -94,7 +94,7 @@ class Watched:
 
     @property
     def prober(self) -> Prober:
-        return Outlook(World.of(self.home.project())).prober
+        return ReleaseChecks(DesiredState.of(self.home.project())).prober
 
     def _fingerprint(self, leaf: str) -> str:
         served = x509.load_pem_x509_certificate(self.home.read(f"build/certs/{leaf}/cert.pem"))

@@ -13,7 +13,7 @@ import pytest
 
 from pki.config import loader
 from pki.schedule import cron, systemd
-from pki.schedule.job import Errand
+from pki.schedule.job import Job
 from tests.ceremonies import RealHome, first_ceremony
 from tests.conftest import PROJECT, Home, bare_home
 from tests.integration.conftest import run
@@ -31,8 +31,8 @@ def home(tmp_path: Path) -> Home:
     return found
 
 
-def errand(home: Home, user: str = "daemon") -> Errand:
-    return Errand(loader.load(home.path / "pki.yaml"), PROJECT / "run", home.path, user)
+def errand(home: Home, user: str = "daemon") -> Job:
+    return Job(loader.load(home.path / "pki.yaml"), PROJECT / "run", home.path, user)
 
 
 def written(home: Home, folder: Path) -> list[Path]:

@@ -204,7 +204,7 @@ def test_no_file_holds_a_private_key_in_plain(softhsm: SoftHsm, made: dict[str, 
 def test_key_that_the_token_would_give_away_is_destroyed_at_once(
     softhsm: SoftHsm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(token_keys, "ASKED", {"PRIVATE": True, "SENSITIVE": True, "EXTRACTABLE": True})
+    monkeypatch.setattr(token_keys, "KEY_TEMPLATE", {"PRIVATE": True, "SENSITIVE": True, "EXTRACTABLE": True})
     with pytest.raises(PkiError, match="it would give the key loose away"):
         x509_pkcs11.generate(softhsm.uri("loose"), softhsm.pin, "ec-p256")
     assert "loose" not in softhsm.tool("--list-objects")

@@ -22,8 +22,8 @@ from pki.cli import demo_command
 from pki.common.terminal import Screen
 from pki.config import loader
 from pki.demo import vlans
-from pki.demo.visits import ANSWERED, NO_WAY_THERE, REFUSED, Seen, Visit
-from pki.demo.vlans import NEW, OLD, PROJECT_FOLDER, Story
+from pki.demo.visits import ANSWERED, NOT_REACHABLE, REFUSED, Response, Visit
+from pki.demo.vlans import NEW, OLD, PROJECT_FOLDER, Demo
 from tests.conftest import PROJECT
 from tests.integration.test_lab import surroundings
 from tests.leavings import is_idle
@@ -36,8 +36,8 @@ CRL = "http://pki.lab.internal/crl/client-1.crl"
 class Told:
     """The story after its end, while its machines are still there."""
 
-    story: Story
-    seen: list[Seen]
+    story: Demo
+    seen: list[Response]
 
     def outcomes(self, url: str) -> dict[tuple[str, str], str]:
         """(who, with which certificate) → what came of it."""
@@ -48,12 +48,12 @@ class Told:
 
 @pytest.fixture(scope="module")
 def told() -> Iterator[Told]:
-    with vlans.story(Screen()) as story:
-        yield Told(story, story.tell())
+    with vlans.demo(Screen()) as story:
+        yield Told(story, story.run())
 
 
 def test_everything_is_as_the_story_promises(told: Told) -> None:
-    assert [one.row for one in told.seen if not one.kept] == []
+    assert [one.row for one in told.seen if not one.is_expected] == []
 
 
 def test_grafana_is_reached_with_the_certificate_from_the_management_vlan_and_from_nowhere_else(told: Told) -> None:
@@ -61,9 +61,9 @@ def test_grafana_is_reached_with_the_certificate_from_the_management_vlan_and_fr
         ("admin", NEW): ANSWERED,
         ("admin", ""): REFUSED,
         ("admin", OLD): REFUSED,
-        ("guest", NEW): NO_WAY_THERE,
-        ("tv", NEW): NO_WAY_THERE,
-        ("forge", NEW): NO_WAY_THERE,
+        ("guest", NEW): NOT_REACHABLE,
+        ("tv", NEW): NOT_REACHABLE,
+        ("forge", NEW): NOT_REACHABLE,
     }
     answered = [one.body for one in told.seen if one.visit.url == GRAFANA and one.outcome == ANSWERED]
     assert answered == ['{"service": "grafana", "client": "CN=admin,O=Example Lab"}'] * 2
@@ -86,15 +86,15 @@ def test_the_crl_that_guests_fetch_lists_the_revoked_certificate_and_not_the_new
 
 def test_it_is_the_firewall_that_keeps_guests_from_grafana(told: Told) -> None:
     """The control: without its rule the same visit with the same certificate is answered, and refused without one."""
-    assert Visit(told.story.guest, GRAFANA, ANSWERED, NEW).pay().outcome == NO_WAY_THERE
+    assert Visit(told.story.guest, GRAFANA, ANSWERED, NEW).make().outcome == NOT_REACHABLE
     told.story.lab.permit("clients", told.story.hosts["monitoring"], 443)
     told.story.hand_out(NEW, told.story.guest)
-    assert Visit(told.story.guest, GRAFANA, ANSWERED, NEW).pay().outcome == ANSWERED
-    assert Visit(told.story.guest, GRAFANA, ANSWERED).pay().outcome == REFUSED
+    assert Visit(told.story.guest, GRAFANA, ANSWERED, NEW).make().outcome == ANSWERED
+    assert Visit(told.story.guest, GRAFANA, ANSWERED).make().outcome == REFUSED
 
 
 def test_what_was_delivered_is_what_is_served_and_there_is_nothing_left_to_do(told: Told) -> None:
-    for name, host in told.story.wanted.hosts.items():
+    for name, host in told.story.config.hosts.items():
         receipt = json.loads(told.story.ca.read(PROJECT_FOLDER / f"build/receipts/{name}.json"))
         assert receipt["transport"] == "ssh"
         assert receipt["verification"] == {key: ["verified", "verified"] for key in host.services}
@@ -144,7 +144,7 @@ def test_the_command_tells_the_story_opens_a_shell_and_leaves_nothing_behind() -
     os.close(ours)
     assert process.wait(60) == 0, said
     assert '\nadmin\r\n{"service": "loki"' in said
-    assert "as promised; nothing is left behind" in said
+    assert "as expected; nothing is left behind" in said
     assert surroundings() == before
 
 
@@ -154,17 +154,17 @@ def test_a_broken_promise_is_shown_and_ends_the_command_badly(
     class Liar:
         def __init__(self) -> None:
             admin: Any = type("Named", (), {"name": "admin", "vlan": "mgmt"})()
-            self.seen = Seen(Visit(admin, GRAFANA, ANSWERED), 7, 0, "", "curl: (7) no")
+            self.seen = Response(Visit(admin, GRAFANA, ANSWERED), 7, 0, "", "curl: (7) no")
 
-        def tell(self) -> list[Seen]:
-            return [self.seen, replace(self.seen, visit=replace(self.seen.visit, promised=NO_WAY_THERE))]
+        def run(self) -> list[Response]:
+            return [self.seen, replace(self.seen, visit=replace(self.seen.visit, expected=NOT_REACHABLE))]
 
     @contextmanager
     def lies(_: Screen) -> Iterator[Liar]:
         yield Liar()
 
-    monkeypatch.setattr(vlans, "story", lies)
-    with pytest.raises(Exit, match="1 of 2 are not as promised") as ended:
+    monkeypatch.setattr(vlans, "demo", lies)
+    with pytest.raises(Exit, match="1 of 2 are not as expected") as ended:
         demo_command.vlans(Context())
     assert ended.value.code == 1
     assert "NOT answered" in capsys.readouterr().out

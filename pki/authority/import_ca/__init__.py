@@ -1,1 +1,1 @@
-"""The books of a CA that was run elsewhere, read and made ready for the ledger."""
+"""Read the issuance records of a CA that was run elsewhere, for import into the ledger."""

@@ -1,4 +1,4 @@
-"""What an adopted CA issued and revoked: its index, certificates and CRLs put together, held against the ledger."""
+"""Read what an adopted CA issued and revoked: its index, certificates and CRLs, compared with the ledger."""
 
 from __future__ import annotations
 
@@ -25,25 +25,28 @@ from pki.project.project import Project
 from pki.x509.keys import public_der
 
 NEVER = datetime.fromtimestamp(0, UTC)
-PLACES = ("", "pki", "demoCA")  # below the folder that somebody names
-COUNTABLE = 1 << 62  # what the ledger's databases can count to, with room for years of CRLs
+PLACES = ("", "pki", "demoCA")  # below the named folder: openssl ca, easy-rsa, the default of openssl.cnf
+COUNTABLE = 1 << 62  # below the 64-bit integers of the databases, with room for years of CRLs
 
 
-UNNAMED = ArtifactId("", "")  # before all of them are known: see `naming`
+UNNAMED = ArtifactId("", "")  # until all names are known: `naming.artifact` then chooses one
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What is new in a folder, how much of it was known already, and what was left out, with the reason."""
+class ImportResult:
+    """New records of a folder, the number of those that the ledger has already, and a text for each one left out."""
 
     issuance_records: IssuanceRecords
-    known: int
+    recorded: int
     left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Shelf:
-    """A folder sorted out: what the CA signed, by serial number, and the rows of its index."""
+class _SortedFiles:
+    """The files of a folder: certificates that the CA signed, by serial number, its CRLs, and the rows of its index.
+
+    `number` is the number of its last CRL by the file crlnumber, or 0.
+    """
 
     certificates: dict[int, tuple[str, x509.Certificate]]
     crls: list[x509.CertificateRevocationList]
@@ -52,59 +55,66 @@ class _Shelf:
     left_out: list[str]
 
 
-def read(project: Project, name: str, folder: Path, shown: str) -> Found:
-    """What a folder holds of the adopted authority `name`, as far as the ledger lacks it.
+def read(project: Project, name: str, folder: Path, shown: str) -> ImportResult:
+    """Return the records in a folder of the adopted authority `name` that the ledger lacks.
 
-    Raises PkiError with everything that is wrong in it; files that another CA signed are no fault, and left out.
+    `shown` is the name of the folder in messages. Raises PkiError with every fault of its files; files that another CA
+    signed are not faults, they are left out.
     """
     ca = project.generation(name)
-    assert ca is not None  # its folder holds a certificate, or said that it does not
-    shelf = _sorted(ca, folder, shown)
-    known = project.ledger.certificates(issuer=name) if project.has_ledger else []
-    _check_same_ca(ca, known)
-    new = list(_certificates(ca, shelf, known))
-    gone = project.ledger.revoked(name, NEVER) if project.has_ledger else []
-    revocations, stays = import_ca_revocations.compare(
-        shelf.rows, shelf.crls, [*known, *new], {one.serial for one in gone}, ca
+    assert ca is not None  # `generation` raises where the folder contains no certificate
+    sorted_files = _sorted(ca, folder, shown)
+    recorded = project.ledger.certificates(issuer=name) if project.has_ledger else []
+    _check_same_ca(ca, recorded)
+    new = list(_certificates(ca, sorted_files, recorded))
+    revoked = project.ledger.revoked(name, NEVER) if project.has_ledger else []
+    revocations, unchanged = import_ca_revocations.compare(
+        sorted_files.rows, sorted_files.crls, [*recorded, *new], {revocation.serial for revocation in revoked}, ca
     )
     last = project.ledger.last_crl(name) if project.has_ledger else None
-    crl = _last_crl(shelf)
+    crl = _last_crl(sorted_files)
     newer = crl if crl and (last is None or crl.number > last[0]) else None
     issuance_records = IssuanceRecords(name, tuple(new), tuple(revocations), newer)
-    return Found(issuance_records, len(known), (*shelf.left_out, *stays))
+    return ImportResult(issuance_records, len(recorded), (*sorted_files.left_out, *unchanged))
 
 
-def _sorted(ca: Generation, folder: Path, shown: str) -> _Shelf:
+def _sorted(ca: Generation, folder: Path, shown: str) -> _SortedFiles:
     scanned_files, rows, faults, number = find(folder, shown), list[openssl_index.Row](), list[str](), 0
-    place = next((one for one in PLACES if (folder / one / "index.txt").is_file()), None)
+    place = next((folder_name for folder_name in PLACES if (folder / folder_name / "index.txt").is_file()), None)
     if place is not None:
         name = "/".join(part for part in (shown, place, "index.txt") if part)
         rows, faults = openssl_index.parse(filesystem.read(folder / place / "index.txt") or b"", name)
         number = _number(folder / place / "crlnumber", name.replace("index.txt", "crlnumber"), faults)
     certificates: dict[int, tuple[str, x509.Certificate]] = {}
-    strange, left_out = set[tuple[int, datetime]](), dict[bytes, str]()
+    foreign, left_out = set[tuple[int, datetime]](), dict[bytes, str]()
     for file, cert in scanned_files.certificates:
-        if why := _strange(ca, cert):
-            strange.add((cert.serial_number, cert.not_valid_after_utc))
-            if why.code is not Why.CA_ITSELF:
-                left_out.setdefault(cert.fingerprint(hashes.SHA256()), f"{file}: {why}")
+        if reason := _foreign_reason(ca, cert):
+            foreign.add((cert.serial_number, cert.not_valid_after_utc))
+            if reason.code is not Why.CA_ITSELF:
+                left_out.setdefault(cert.fingerprint(hashes.SHA256()), f"{file}: {reason}")
         elif certificates.setdefault(cert.serial_number, (file, cert))[1] != cert:
             first = certificates[cert.serial_number][0]
-            faults.append(f"{file}: serial {cert.serial_number:02X} is that of another certificate too, in {first}")
+            faults.append(f"{file}: serial {cert.serial_number:02X} also belongs to another certificate, in {first}")
     crls = [crl for _, crl in scanned_files.crls if has_signed(ca.certificate, crl)]
-    _check_found(
+    _check_files(
         ca, scanned_files, shown, faults=[*scanned_files.faults, *faults], is_its_own=bool(certificates or crls)
     )
-    others = [f"{file}: is a CRL that {ca.name} did not sign" for file, crl in scanned_files.crls if crl not in crls]
-    rows = [row for row in rows if (row.serial, row.end) not in strange or row.serial in certificates]
-    zero = [
+    foreign_crls = [f"{file}: {ca.name} did not sign this CRL" for file, crl in scanned_files.crls if crl not in crls]
+    rows = [row for row in rows if (row.serial, row.end) not in foreign or row.serial in certificates]
+    zero_serials = [
         f"{shown}: line {row.line} of index.txt has serial 00, which no CRL can list" for row in rows if not row.serial
     ]
-    return _Shelf(certificates, crls, [row for row in rows if row.serial], number, [*left_out.values(), *others, *zero])
+    return _SortedFiles(
+        certificates,
+        crls,
+        [row for row in rows if row.serial],
+        number,
+        [*left_out.values(), *foreign_crls, *zero_serials],
+    )
 
 
-def _strange(ca: Generation, cert: x509.Certificate) -> Reason | None:
-    """Why a certificate is none of those that the CA issued to others; None when it is one."""
+def _foreign_reason(ca: Generation, cert: x509.Certificate) -> Reason | None:
+    """Return why a certificate is not one that the CA issued to another subject; None when it is one."""
     subject, issuer = cert.subject.rfc4514_string(), cert.issuer.rfc4514_string()
     if cert.subject == ca.certificate.subject and public_der(cert.public_key()) == public_der(
         ca.certificate.public_key()
@@ -117,45 +127,51 @@ def _strange(ca: Generation, cert: x509.Certificate) -> Reason | None:
     return Why.BAD_SERIAL(subject=subject, serial=cert.serial_number) if cert.serial_number <= 0 else None
 
 
-def _check_found(
+def _check_files(
     ca: Generation, scanned_files: ScannedFiles, shown: str, *, faults: list[str], is_its_own: bool
 ) -> None:
     if faults:
         raise PkiError(
-            "\n".join(["nothing was taken in, because of what is wrong there:", *faults]),
-            "fix it, then type the same line again",
+            "\n".join(["nothing was imported; faults:", *faults]),
+            "fix them, then repeat the command",
         )
     if not is_its_own:
-        there = (
-            f"{len(scanned_files.certificates)} certificates are there"
+        count = (
+            f"{len(scanned_files.certificates)} certificates found"
             if scanned_files.certificates
-            else "no certificate is there"
+            else "no certificate found"
         )
         raise PkiError(
-            f"{shown}: holds nothing that {ca.name} signed ({ca.certificate.subject.rfc4514_string()}); {there}",
+            f"{shown}: contains nothing that {ca.name} signed ({ca.certificate.subject.rfc4514_string()}); {count}",
             "name the folder with its index.txt, or with the certificates that it issued",
         )
 
 
-def _check_same_ca(ca: Generation, known: list[Issued]) -> None:
-    """A name stands for one CA for ever: its revocations are looked up by it."""
-    first = next((one for one in known if one.pem), None)
+def _check_same_ca(ca: Generation, recorded: list[Issued]) -> None:
+    """Raise PkiError if the ledger records another CA under this name.
+
+    A CA name must never be reused: revocations are keyed by it.
+    """
+    first = next((certificate for certificate in recorded if certificate.pem), None)
     if first and not has_signed(ca.certificate, x509.load_pem_x509_certificate(first.pem.encode())):
         raise PkiError(
-            f"{ca.name}: another CA has this name in the ledger, one that issued {first.artifact}",
+            f"{ca.name}: the ledger records another CA under this name, which issued {first.artifact}",
             "adopt this one under another name in pki.yaml",
         )
 
 
-def _certificates(ca: Generation, shelf: _Shelf, known: list[Issued]) -> Iterator[Issued]:
-    """What the ledger lacks, oldest first: certificates, and rows of the index whose certificate is not there."""
-    recorded, taken = {one.serial for one in known}, {one.artifact for one in known}
-    new = [_of_certificate(ca.name, file, cert) for file, cert in shelf.certificates.values()]
-    new += [_of_row(ca, row) for row in shelf.rows if row.serial not in shelf.certificates]
-    for plain, issued in sorted(new, key=lambda pair: (pair[1].not_before, pair[1].serial)):
-        if issued.serial not in recorded:
-            artifact = naming.artifact(ca.name, plain, issued.serial, taken)
-            taken.add(artifact)
+def _certificates(ca: Generation, sorted_files: _SortedFiles, recorded: list[Issued]) -> Iterator[Issued]:
+    """Yield what the ledger lacks, oldest first: certificates, and rows of the index without a certificate file."""
+    serials, used_names = (
+        {certificate.serial for certificate in recorded},
+        {certificate.artifact for certificate in recorded},
+    )
+    new = [_of_certificate(ca.name, file, cert) for file, cert in sorted_files.certificates.values()]
+    new += [_of_row(ca, row) for row in sorted_files.rows if row.serial not in sorted_files.certificates]
+    for name, issued in sorted(new, key=lambda pair: (pair[1].not_before, pair[1].serial)):
+        if issued.serial not in serials:
+            artifact = naming.artifact(ca.name, name, issued.serial, used_names)
+            used_names.add(artifact)
             yield naming.renamed(issued, artifact)
 
 
@@ -170,7 +186,7 @@ def _of_certificate(name: str, file: str, cert: x509.Certificate) -> tuple[str, 
         names=names,
         not_before=cert.not_valid_before_utc,
         not_after=cert.not_valid_after_utc,
-        reason="taken in: the adopted authority issued it",
+        reason="imported: issued by the adopted CA",
         revoked="",
         pem=cert.public_bytes(Encoding.PEM).decode(),
     )
@@ -187,7 +203,7 @@ def _of_row(ca: Generation, row: openssl_index.Row) -> tuple[str, Issued]:
         names=(),
         not_before=min(ca.certificate.not_valid_before_utc, row.end),
         not_after=row.end,
-        reason="taken in from index.txt alone: its certificate is not there",
+        reason="imported from index.txt: its certificate was not in the folder",
         revoked="",
         pem="",
     )
@@ -198,7 +214,7 @@ def _of_row(ca: Generation, row: openssl_index.Row) -> tuple[str, Issued]:
 
 
 def _number(path: Path, shown: str, faults: list[str]) -> int:
-    """The number of the last CRL, as `crlnumber` tells it: that file holds the next one."""
+    """Return the number of the last CRL by the file `crlnumber`, which contains the next one."""
     text = (filesystem.read(path) or b"").decode(errors="replace").strip()
     if not text:
         return 0
@@ -209,22 +225,22 @@ def _number(path: Path, shown: str, faults: list[str]) -> int:
         return 0
 
 
-def _last_crl(shelf: _Shelf) -> LastCrl | None:
-    """The newest CRL; where there is none, what is known of its number."""
-    newest = max(shelf.crls, key=lambda crl: crl.last_update_utc, default=None)
-    number = max([shelf.number, *(import_ca_revocations.number(crl) for crl in shelf.crls)])
+def _last_crl(sorted_files: _SortedFiles) -> LastCrl | None:
+    """Return the newest CRL; without a CRL file, what crlnumber says about its number."""
+    newest = max(sorted_files.crls, key=lambda crl: crl.last_update_utc, default=None)
+    number = max([sorted_files.number, *(import_ca_revocations.number(crl) for crl in sorted_files.crls)])
     if number >= COUNTABLE:
         raise PkiError(
-            f"the number of the last CRL, {number}, is more than the ledger can count",
-            "no CRL with a higher number can be made: keep issuing this authority's CRLs where you do now",
+            f"the number of the last CRL, {number}, is larger than the ledger can store",
+            "no CRL with a higher number can be issued: keep issuing this authority's CRLs where you do now",
         )
     if newest is None:
-        return LastCrl(number, NEVER, NEVER, 0, "taken in: the number that crlnumber tells", "") if number else None
+        return LastCrl(number, NEVER, NEVER, 0, "imported: the number from crlnumber", "") if number else None
     return LastCrl(
         number=number,
         this_update=newest.last_update_utc,
         next_update=newest.next_update_utc or NEVER,
         entries=len(newest),
-        reason="taken in: the newest of those that the adopted authority issued",
+        reason="imported: the newest CRL of the adopted CA",
         pem=newest.public_bytes(Encoding.PEM).decode(),
     )

@@ -1,4 +1,4 @@
-"""What a certificate of an adopted CA is called in the ledger, and what it is for."""
+"""Names and profiles of an adopted CA's certificates in the ledger."""
 
 from __future__ import annotations
 
@@ -15,33 +15,44 @@ from pki.ledger.types import Issued
 PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIENT_AUTH: "client"}
 
 
-def artifact(authority: str, plain: str, serial: int, taken: Container[str]) -> ArtifactId:
-    """`legacy:web`; where that name is taken already, with as much of the serial number as tells them apart."""
+def artifact(authority: str, name: str, serial: int, used: Container[str]) -> ArtifactId:
+    """Return `legacy:web` for the name `web`.
+
+    If that is used, with as many digits of the serial number as make it unique.
+    """
     digits = f"{serial:x}"
-    word = re.sub(r"[^\w.@+-]+", "-", plain).strip("-.") or digits
-    tries = [word, *(f"{word}-{digits[:size]}" for size in range(min(8, len(digits)), len(digits) + 1))]
-    return next(name for one in tries if (name := ArtifactId(authority, one)) not in taken)
+    word = re.sub(r"[^\w.@+-]+", "-", name).strip("-.") or digits
+    candidates = [word, *(f"{word}-{digits[:size]}" for size in range(min(8, len(digits)), len(digits) + 1))]
+    return next(
+        artifact_id for candidate in candidates if (artifact_id := ArtifactId(authority, candidate)) not in used
+    )
 
 
 def renamed(issued: Issued, name: ArtifactId) -> Issued:
+    """Return the record of a certificate under another artifact name."""
     return replace(issued, artifact=name)
 
 
 def common_name(cert: x509.Certificate) -> str:
-    found = cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(found[-1].value) if found else ""
+    """Return the last CN of the subject; "" without one."""
+    attributes = cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(attributes[-1].value) if attributes else ""
 
 
 def alternative_names(cert: x509.Certificate) -> tuple[str, ...]:
+    """Return the subject alternative names; empty where the extension is missing or unreadable."""
     try:
-        found = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
         return ()
-    return tuple(str(name.value) for name in found)
+    return tuple(str(name.value) for name in names)
 
 
 def profile(cert: x509.Certificate) -> str:
-    """`server`, `client` or both by its extended key usage; `ca`, `other`, and `any` where it says nothing of it."""
+    """Return `server`, `client` or both by the extended key usage; else `ca` or `other`.
+
+    Returns `any` without that extension, and where extensions cannot be read (RFC 5280 §4.2.1.12).
+    """
     try:
         values = [extension.value for extension in cert.extensions]
     except ValueError:

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pki.common.errors import PkiError
 
 FIELDS = 6
-TAB = re.compile(r"(?<!\\)\t")  # a tab within a field stands behind a backslash
+TAB = re.compile(r"(?<!\\)\t")  # a tab within a field is escaped by a backslash
 DATE = re.compile(r"(\d{12}|\d{14})Z")
 ESCAPED = re.compile(rb"\\x([0-9A-Fa-f]{2})")
 COMMON_NAME = re.compile(r"/CN=(.*?)(?=/[A-Za-z][A-Za-z0-9.]*=|\Z)", re.DOTALL)
 
-# what OpenSSL writes, in lower case, and the reason that its CRLs then show
+# the words of OpenSSL in lower case, and the reason (RFC 5280 §5.3.1) that its CRLs then contain
 REASONS = {
     "unspecified": "unspecified",
     "keycompromise": "keyCompromise",
@@ -38,7 +38,7 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One certificate as its CA wrote it down; `revoked` is when and why, if it was."""
+    """One line of index.txt; `revoked` is time and reason of the revocation, if any."""
 
     line: int
     serial: int
@@ -48,22 +48,26 @@ class Row:
 
     @property
     def common_name(self) -> str:
-        found = COMMON_NAME.findall(self.subject)
-        return found[-1] if found else ""
+        """Return the last CN of the subject; "" without one."""
+        names = COMMON_NAME.findall(self.subject)
+        return names[-1] if names else ""
 
 
 def parse(data: bytes, name: str) -> tuple[list[Row], list[str]]:
-    """Rows, and what is wrong with others: `FILE:LINE: what`, as `name` calls the file."""
-    rows, faults, seen = list[Row](), list[str](), dict[int, int]()
+    """Return the rows of an index, and a fault (`FILE:LINE: text`) for each line that cannot be read.
+
+    `name` is the name of the file in messages.
+    """
+    rows, faults, lines_by_serial = list[Row](), list[str](), dict[int, int]()
     for line, text in _lines(data):
         try:
             row = _row(line, text)
         except PkiError as error:
             faults.append(f"{name}:{line}: {error.message}")
             continue
-        first = seen.setdefault(row.serial, line)
+        first = lines_by_serial.setdefault(row.serial, line)
         if first != line:
-            faults.append(f"{name}:{line}: serial {row.serial:02X} stands on line {first} already")
+            faults.append(f"{name}:{line}: serial {row.serial:02X} is on line {first} too")
         rows.append(row)
     return rows, faults
 
@@ -85,7 +89,7 @@ def _row(line: int, text: str) -> Row:
     if not re.fullmatch(r"[0-9A-Fa-f]+", serial):
         raise PkiError(f"expected a serial number in hexadecimal, got {serial!r}")
     if (state == "R") != bool(revocation):
-        raise PkiError("is revoked without a date" if state == "R" else f"is {state}, and still has a revocation")
+        raise PkiError("is revoked without a date" if state == "R" else f"is {state} and has a revocation date")
     revoked = _revocation(revocation) if revocation else None
     return Row(line, int(serial, 16), _date(end), _readable(subject), revoked)
 
@@ -94,15 +98,15 @@ def _revocation(text: str) -> tuple[datetime, str]:
     date, _, rest = text.partition(",")
     word = rest.partition(",")[0]
     if word.lower() == "removefromcrl":
-        raise PkiError("is revoked with removeFromCRL, which takes a revocation back; write V, or another reason")
+        raise PkiError("is revoked with removeFromCRL, which undoes a revocation; write V, or another reason")
     if word and word.lower() not in REASONS:
-        raise PkiError(f"{word!r} is no reason for a revocation")
+        raise PkiError(f"{word!r} is not a revocation reason")
     return _date(date), REASONS[word.lower()] if word else "unspecified"
 
 
 def _date(text: str) -> datetime:
-    """UTCTime or GeneralizedTime; a year of two digits below 50 belongs to this century (RFC 5280, 4.1.2.5.1)."""
-    digits = found[1] if (found := DATE.fullmatch(text)) else ""
+    """Parse UTCTime or GeneralizedTime; a two-digit year below 50 is in this century (RFC 5280 §4.1.2.5.1)."""
+    digits = match[1] if (match := DATE.fullmatch(text)) else ""
     if len(digits) == len("YYMMDDHHMMSS"):
         digits = ("20" if digits < "50" else "19") + digits
     try:
@@ -112,6 +116,9 @@ def _date(text: str) -> datetime:
 
 
 def _readable(subject: str) -> str:
-    """OpenSSL writes bytes beyond printable ASCII in hexadecimal, behind a backslash and x, and a tab behind a backslash."""
-    plain = ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), subject.replace("\\\t", "\t").encode())
+    r"""Decode the escapes of OpenSSL.
+
+    `\x` with two hexadecimal digits for bytes beyond printable ASCII, and a backslash before a tab.
+    """
+    plain = ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), subject.replace("\\\t", "\t").encode())
     return plain.decode(errors="replace")

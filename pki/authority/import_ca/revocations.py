@@ -1,4 +1,4 @@
-"""What an adopted CA revoked, by its index and by its CRLs, held against what the ledger knows."""
+"""Revocations of an adopted CA, by its index and its CRLs, compared with the ledger."""
 
 from __future__ import annotations
 
@@ -21,22 +21,34 @@ def compare(
     recorded: set[int],
     ca: Generation,
 ) -> tuple[list[Revocation], list[str]]:
-    """Revocations that the ledger lacks, in their order in time, and a sentence for each that would be taken back."""
-    found = {serial: said for crl in sorted(crls, key=_begin) for serial, said in listed(crl)}
-    found |= {row.serial: row.revoked for row in rows if row.revoked}  # the index is what the next CRL would say
-    known, ends = {one.serial: one for one in issued}, {row.serial: row.end for row in rows}
+    """Return the revocations that the ledger lacks, oldest first, and a text for each that the files lost.
+
+    `recorded` are the serial numbers that the ledger records as revoked.
+    """
+    revoked = {serial: revocation for crl in sorted(crls, key=_begin) for serial, revocation in listed(crl)}
+    revoked |= {
+        row.serial: row.revoked for row in rows if row.revoked
+    }  # the index counts: the next CRL would be made from it
+    by_serial, ends = {certificate.serial: certificate for certificate in issued}, {row.serial: row.end for row in rows}
     new = []
-    for serial, (at, reason) in sorted(found.items(), key=lambda pair: (pair[1][0], pair[0])):
+    for serial, (at, reason) in sorted(revoked.items(), key=lambda pair: (pair[1][0], pair[0])):
         if serial not in recorded:
-            name = known[serial].artifact if serial in known else ArtifactId(ca.name, f"{serial:x}")
-            end = known[serial].not_after if serial in known else ends.get(serial, ca.certificate.not_valid_after_utc)
+            name = by_serial[serial].artifact if serial in by_serial else ArtifactId(ca.name, f"{serial:x}")
+            end = (
+                by_serial[serial].not_after
+                if serial in by_serial
+                else ends.get(serial, ca.certificate.not_valid_after_utc)
+            )
             new.append(Revocation(serial, name, reason, at, end))
-    lifted = [row for row in rows if row.serial not in found and row.serial in recorded]
-    return new, [f"line {row.line} of index.txt: serial {row.serial:02X} was revoked, and stays so" for row in lifted]
+    no_longer_revoked = [row for row in rows if row.serial not in revoked and row.serial in recorded]
+    return new, [
+        f"line {row.line} of index.txt: serial {row.serial:02X} was revoked; it stays revoked"
+        for row in no_longer_revoked
+    ]
 
 
 def listed(crl: x509.CertificateRevocationList) -> Iterator[tuple[int, tuple[datetime, str]]]:
-    """Serial number, date and reason of everything that a CRL revokes."""
+    """Yield serial number, date and reason of each revocation in a CRL."""
     for entry in crl:
         reason = _reason(entry)
         if reason in IMPORTED_REASONS:  # removeFromCRL revokes nothing
@@ -55,6 +67,7 @@ def _begin(crl: x509.CertificateRevocationList) -> datetime:
 
 
 def number(crl: x509.CertificateRevocationList) -> int:
+    """Return the CRL number (RFC 5280 §5.2.3), or 0 where there is none."""
     try:
         return int(crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
     except (x509.ExtensionNotFound, ValueError):

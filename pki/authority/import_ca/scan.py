@@ -1,4 +1,4 @@
-"""Certificates and CRLs in the files of a folder, PEM or DER, wherever in it they lie."""
+"""Find certificates and CRLs (PEM or DER) in a folder and its subfolders."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from pki.common.errors import PkiError
 SUFFIXES = {".pem", ".crt", ".cer", ".cert", ".der", ".crl"}
 LABELS = ("X509 CRL", "CERTIFICATE", "X509 CERTIFICATE")
 T = TypeVar("T")
-NOT_HERE = {"private", "private_by_serial", "reqs", "reqs_by_serial"}  # keys and requests hold no certificates
+SKIPPED = {"private", "private_by_serial", "reqs", "reqs_by_serial"}  # keys and requests hold no certificates
 
 
 @dataclass
 class ScannedFiles:
-    """What a folder holds, each with its file as messages show it; `faults` are files that cannot be read."""
+    """Certificates and CRLs of a folder, each with its file name in messages.
+
+    `faults` are files that cannot be read.
+    """
 
     certificates: list[tuple[str, x509.Certificate]] = field(default_factory=list)
     crls: list[tuple[str, x509.CertificateRevocationList]] = field(default_factory=list)
@@ -30,48 +33,50 @@ class ScannedFiles:
 
 
 def find(folder: Path, shown: str) -> ScannedFiles:
-    """Every certificate and CRL below a folder; `shown` is what messages call it."""
-    found = ScannedFiles()
+    """Return every certificate and CRL below a folder; `shown` is the name of the folder in messages."""
+    files = ScannedFiles()
     for path in _files(folder):
         name = f"{shown}/{path.relative_to(folder)}"
         try:
-            _take(found, name, path.suffix.lower(), filesystem.read(path) or b"")
+            _add(files, name, path.suffix.lower(), filesystem.read(path) or b"")
         except PkiError as error:
-            found.faults.append(error.message)
-    return found
+            files.faults.append(error.message)
+    return files
 
 
 def _files(folder: Path) -> Iterator[Path]:
     for here, inner, names in os.walk(folder):
-        inner[:] = sorted(name for name in inner if name not in NOT_HERE and not name.startswith("."))
+        inner[:] = sorted(name for name in inner if name not in SKIPPED and not name.startswith("."))
         for name in sorted(names):
             path = Path(here, name)
             if path.suffix.lower() in SUFFIXES and path.is_file():
                 yield path
 
 
-def _take(found: ScannedFiles, name: str, suffix: str, data: bytes) -> None:
-    """Add what is in a file: every PEM section of the two kinds, or DER; other PEM files are passed over."""
+def _add(files: ScannedFiles, name: str, suffix: str, data: bytes) -> None:
+    """Add the content of a file: every PEM section of the two kinds, or DER. Other PEM files are ignored."""
     sections = list(pem.sections(data, *LABELS))
     for section in sections:
         text = section.whole.replace(b"X509 CERTIFICATE", b"CERTIFICATE")
         if section.label == "X509 CRL":
-            found.crls.append((name, _loaded(x509.load_pem_x509_crl, text, f"{name}: holds a CRL")))
+            files.crls.append((name, _loaded(x509.load_pem_x509_crl, text, f"{name}: contains a CRL")))
         else:
-            found.certificates.append((name, _certificate(x509.load_pem_x509_certificate, text, name)))
+            files.certificates.append((name, _certificate(x509.load_pem_x509_certificate, text, name)))
     if data.count(b"-----BEGIN CERTIFICATE-----") > len(sections):
-        raise PkiError(f"{name}: holds a certificate that is cut short")
+        raise PkiError(f"{name}: contains a truncated certificate")
     if b"-----BEGIN " in data or suffix == ".pem":
         return
     if suffix == ".crl":
-        found.crls.append((name, _loaded(x509.load_der_x509_crl, data, f"{name}: is a CRL")))
+        files.crls.append((name, _loaded(x509.load_der_x509_crl, data, f"{name}: is a CRL")))
     else:
-        found.certificates.append((name, _certificate(x509.load_der_x509_certificate, data, name)))
+        files.certificates.append((name, _certificate(x509.load_der_x509_certificate, data, name)))
 
 
 def _certificate(load: Callable[[bytes], x509.Certificate], data: bytes, name: str) -> x509.Certificate:
-    with warnings.catch_warnings(action="ignore"):  # a serial number of 0; who reads the book tells of it
-        return _loaded(load, data, f"{name}: holds a certificate")
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # cryptography warns about serial number 0, which the importer reports itself
+        return _loaded(load, data, f"{name}: contains a certificate")
 
 
 def _loaded(load: Callable[[bytes], T], data: bytes, what: str) -> T:

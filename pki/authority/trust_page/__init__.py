@@ -1,6 +1,6 @@
-"""What others need in order to trust a project: the page at its publishing address, and the profile that it offers.
+"""The trust page at the project's publishing address, and the configuration profile for Apple's systems.
 
-Making them takes longer than the rest of a run that has nothing to do, so only `known` is asked for every day.
+Rendering takes longer than the rest of a run that has nothing to do, so every run computes only `cache_key`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from pki.config import identifiers
 from pki.project.project import Project
 
 
-def known(project: Project) -> str:
-    """One text for all that page and profile follow from, the CRLs aside, whose files are looked at."""
-    said = project.inventory
-    publisher = said.hosts.get(said.publish.host)
+def cache_key(project: Project) -> str:
+    """Return a digest of all that page and profile depend on, except the CRL files."""
+    config = project.inventory
+    publisher = config.hosts.get(config.publish.host)
     live = [name for authority in identifiers.AUTHORITIES for name in project.live(authority)]
-    found = {name: there.fingerprint if (there := project.generation(name)) else "" for name in live}
+    fingerprints = {name: generation.fingerprint if (generation := project.generation(name)) else "" for name in live}
     return token(
-        *(said.organisation, said.domains, said.publish.url, said.sandbox, publisher and publisher.proxy),
-        *(found, code_digest()),
+        *(config.organisation, config.domains, config.publish.url, config.sandbox, publisher and publisher.proxy),
+        *(fingerprints, code_digest()),
     )

@@ -200,7 +200,7 @@ def _insist_on_clocks(project: Project, answer: Answer, request: Request) -> Non
         )
 
 
-def insist_on_roots(project: Project, folder: Path) -> None:
+def check_roots(project: Project, folder: Path) -> None:
     """Raise PkiError where a root is missing that this response does not bring; writes nothing."""
     if project.missing_roots:
         with suppress(PkiError):
@@ -208,7 +208,7 @@ def insist_on_roots(project: Project, folder: Path) -> None:
             if {one.fingerprint for one in project.missing_roots} <= set(found.roots.values()):
                 project.expect_roots()
                 return
-        project.insist_on_roots()
+        project.check_roots()
 
 
 # -- confirming and filing --------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def prepare(project: Project, options: RequestOptions = RequestOptions(), *, dro
     What the newest open request wishes is wished again, unless earlier requests are dropped. Raises PkiError when there is
     nothing to ask for, a wish cannot be granted, or the ledger lacks what its CRLs would have to list.
     """
-    project.insist_on_ledger()
+    project.check_ledger()
     found = needed.needs(project)
     waiting = ceremony_archive.open_requests(project)
     if options == RequestOptions() and waiting and not uncovered(project, found) and not drop_earlier:
@@ -97,7 +97,7 @@ def prepare(project: Project, options: RequestOptions = RequestOptions(), *, dro
         options, _requested(project, waiting[-1].request) if waiting and not drop_earlier else RequestOptions()
     )
     _check(project, options, found, _wanted(project, options, found))
-    project.clock.insist()
+    project.clock.check()
     request = _collected(project, options, found)
     data = request_response.dump(request)
     path = project.store.ceremony(request.number) / "request.yaml"

@@ -18,7 +18,7 @@ from pki.x509 import keys
 
 def ceremony(project: Project, options: RequestOptions = RequestOptions()) -> None:  # noqa: B008 - frozen
     """Ask, make, sign, accept: everything that is needed or wished. Nobody confirms anything: this is a try-out."""
-    project.clock.insist()
+    project.clock.check()
     try:
         _hold(project, make_request.prepare(project, options))
     except PkiError as error:

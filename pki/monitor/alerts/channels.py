@@ -42,7 +42,7 @@ class News:
 
 def tell(place: Store, to: Addresses, news: News, now: datetime) -> list[Telling]:
     """Send to every channel what it has not heard, and keep what was sent."""
-    folder = place.told
+    folder = place.notification_folder
     with place.turn("alerts.lock", within=folder):
         before = Record.load(folder, now)
         if before.is_resting:

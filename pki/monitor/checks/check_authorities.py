@@ -37,7 +37,7 @@ ASK = "./run invoke ceremony.request, and docs/ceremony.md"
 def roots(view: View) -> Iterator[Finding]:
     """Every root that pki.yaml names, or that `build/` shows, is in `ca/`."""
     try:
-        view.project.insist_on_roots()
+        view.project.check_roots()
     except PkiError as error:
         yield Finding("authority:root", Level.CRITICAL, error.message, error.hint)
 
@@ -97,7 +97,7 @@ def keys(view: View) -> Iterator[Finding]:
         found = project.issuing(authority)
         if (
             found
-            and not project.passphrases.is_asked_for(found.name)
+            and not project.passphrases.is_interactive(found.name)
             and (view.thorough or _has_changed(project, found))
         ):
             with suppress(PkiError):  # kept by the project
@@ -105,7 +105,7 @@ def keys(view: View) -> Iterator[Finding]:
                 project.cache.remember(_key_id(found), found.fingerprint, _key_files(project, found), "", by_state=True)
                 opened.append(found.name)
     told = {project.store.shown(path) for path in check_machine.secrets(view)}
-    for name, error in {**project.keys.closed, **project.key_faults()}.items():
+    for name, error in {**project.keys.open_faults, **project.key_faults()}.items():
         if error.code is ErrorCode.EXPOSED and error.about in told:
             continue
         text = f"nothing can be renewed or revoked with it: {error.message}"
@@ -224,7 +224,7 @@ def _series(view: View, root: str) -> Iterator[Finding]:
         lasts = last.next_update_utc if last is not None else None
         until = lasts if lasts and lasts > view.now else None
         when = f" from {until:%Y-%m-%d} on, when the one that they have ends" if until else ""
-        text = f"{issued_crls.no_presigned(project, root)}; every server refuses every client{when}"
+        text = f"{issued_crls.no_presigned_reason(project, root)}; every server refuses every client{when}"
         remedy = f"{_back(root)}; or: {_new_crls(project, root)}"
         yield Finding(subject, Level.CRITICAL, text, remedy, until=until)
         return

@@ -71,7 +71,7 @@ def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Finding]:
     reasons = certificates.stale_reasons(project, leaf)
     if not reasons and (issuer := project.issuing(leaf.authority)) and (blocked := view.failure_of_key(issuer.name)):
         found = certificates.examine(project, leaf)
-        due = renewal.unsigned(project, leaf, found) if isinstance(found, Current) else []
+        due = renewal.unsigned_reasons(project, leaf, found) if isinstance(found, Current) else []
         reasons, failure = due, blocked
     if not reasons:
         return

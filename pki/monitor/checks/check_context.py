@@ -16,7 +16,7 @@ from pki.deploy.receipt import moment
 from pki.monitor.alerts.notification_history import Record
 from pki.monitor.check_result import Finding
 from pki.monitor.probes import Probed
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.layout import Store
 from pki.project.project import Project
@@ -90,7 +90,7 @@ class View:
     project: Project
     plan: Plan
     run: LastRun
-    notes: Sequence[Note]
+    notes: Sequence[Notice]
     record: Record
     probes: Sequence[Probed]
     thorough: bool
@@ -101,7 +101,7 @@ class View:
 
     def failure_of_key(self, generation: str) -> Failure | None:
         """Why a generation cannot sign; None where it can, as far as that was seen."""
-        error = self.project.seen_key_faults.get(generation)
+        error = self.project.cached_key_faults.get(generation)
         return Failure(error.message, error.hint, error.code) if error else None
 
 

@@ -156,7 +156,7 @@ def _below(folder: Path, *, thorough: bool) -> Iterator[Path]:
 
 def project(view: View) -> Iterator[Finding]:
     """Nobody but its owner decides what the project says; one that every user can write is not read at all."""
-    for path, text, remedy in safe_directories.loose(view.project.store.home):
+    for path, text, remedy in safe_directories.writable_by_others(view.project.store.home):
         yield Finding(f"project:{path}", Level.WARNING, text, remedy)
 
 

@@ -16,7 +16,7 @@ from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks import check_certificates, check_hosts, shared_causes
 from pki.monitor.checks.check_context import View
 from pki.monitor.probes import Fault, Probed
-from pki.pipeline.delivery_targets import jump_way
+from pki.pipeline.delivery_targets import jump_transport
 
 CRITICAL = {Fault.ENTRY, Fault.UNVERIFIED}
 NAMED = 5  # services that one check names
@@ -81,7 +81,7 @@ def _unasked(view: View) -> Iterator[Finding]:
 
 def _login(view: View, one: Probed) -> str:
     """Return how a person logs in to the jump host before a service, as our tunnel does."""
-    jump = jump_way(view.project, view.project.inventory.hosts[one.host])
+    jump = jump_transport(view.project, view.project.inventory.hosts[one.host])
     return shlex.join(jump.login_command) if jump else f"ssh {shlex.quote(one.via)}"
 
 

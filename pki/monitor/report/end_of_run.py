@@ -27,7 +27,7 @@ from pki.monitor.report import health_report
 from pki.monitor.report.health_report import BROKEN
 from pki.monitor.status_page import update_page
 from pki.monitor.status_page.update_page import StatusPage
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.pipeline.reporter import Findings
 from pki.project import layout
@@ -49,7 +49,7 @@ class RunMonitor:
         self._unmeasured: Exception | None = None
         self._page = StatusPage()
 
-    def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
+    def look(self, report: Mapping[str, Any], notes: Sequence[Notice]) -> None:
         """Look at the project as this run leaves it."""
         project, run = self._project(), LastRun.of(report)
         broken: Sequence[Finding] = ()
@@ -170,7 +170,7 @@ def nothing_was_run(
     if is_read:
         return []
     unsaid = _unwritten(place, now)
-    to = Addresses.of(said) if said else Record.load(place.told, now).addresses
+    to = Addresses.of(said) if said else Record.load(place.notification_folder, now).addresses
     if to is None or not to.are_there:
         return unsaid
     ends = [

@@ -22,7 +22,7 @@ from pki.monitor.checks import (
 )
 from pki.monitor.checks.check_context import LastRun, View
 from pki.monitor.probes import Probed
-from pki.pipeline.desired_state import Note
+from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
@@ -56,7 +56,7 @@ def checks(
     project: Project,
     plan: Plan,
     run: LastRun,
-    notes: Sequence[Note] | None = None,
+    notes: Sequence[Notice] | None = None,
     probes: Sequence[Probed] = (),
     broken: Sequence[Finding] = (),
     *,

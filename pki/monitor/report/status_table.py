@@ -173,7 +173,7 @@ def _series_row(project: Project, name: str, root: str, end: datetime, reasons: 
 
 def _leaf_row(project: Project, leaf: Leaf) -> Row:
     name, held = leaf.artifact, certificates.examine(project, leaf)
-    if stopped := certificates.replacement_stopped(project, name):
+    if stopped := certificates.stopped_reasons(project, name):
         return Row(name, "withheld", "", joined(stopped), "a person")
     if isinstance(held, list):
         missing = held == [Why.NO_CERTIFICATE()]
@@ -182,7 +182,7 @@ def _leaf_row(project: Project, leaf: Leaf) -> Row:
     if waits := certificates.blocked_by(project, leaf):
         return Row(name, "waits", left, str(waits), "ceremony")
     reasons = certificates.stale_reasons(project, leaf)
-    if not reasons and (due := renewal.unsigned(project, leaf, held)):
+    if not reasons and (due := renewal.unsigned_reasons(project, leaf, held)):
         faults = project.key_faults().items()
         why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
         text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])

@@ -114,7 +114,7 @@ def _certificates(context: CheckContext) -> Iterator[tuple[Certificate, str]]:
 def _withheld(project: Project) -> Iterable[str]:
     """Artifacts that nothing replaces; none, where the ledger that would know is damaged, as other looks tell."""
     try:
-        return project.withheld
+        return project.replacement_stopped
     except PkiError:
         return ()
 

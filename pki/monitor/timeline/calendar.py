@@ -45,7 +45,9 @@ def write(project: Project, plan: Plan) -> list[str]:
     path = project.store.build / "report" / "pki.ics"
     names = (f"client-{name}" for name in project.inventory.clients)
     clients = [
-        plan.leaves[name] for name in names if name in plan.leaves and ArtifactId("cert", name) not in project.withheld
+        plan.leaves[name]
+        for name in names
+        if name in plan.leaves and ArtifactId("cert", name) not in project.replacement_stopped
     ]
     known, files = _known(project, clients), [*_sources(project, clients), str(path)]
     if project.cache.recall("calendar", known):
@@ -152,7 +154,7 @@ def _installs(project: Project, clients: Iterable[Leaf], found: Any) -> Iterator
     from pki.monitor.timeline.renewals import renewals  # noqa: PLC0415 - as above
 
     for leaf in clients:
-        held = certificates.current(project, leaf)
+        held = certificates.current_certificate(project, leaf)
         coming = renewals(leaf, held, found.turns[leaf.authority], found.runs, project.now + SOON)
         before = held.not_after if held else None
         for at, end in coming.issued:

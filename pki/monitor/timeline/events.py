@@ -103,9 +103,9 @@ def _renewals(project: Project, plan: Plan, found: Authorities) -> dict[str, Ren
     known: dict[tuple[object, ...], Renewals] = {}
     leaves: dict[str, Renewals] = {}
     for leaf in plan.leaves.values():
-        if leaf.artifact in project.withheld:
+        if leaf.artifact in project.replacement_stopped:
             continue  # whoever withholds its replacement is reminded by `plan`, and nothing is foreseen for it
-        now = certificates.current(project, leaf)
+        now = certificates.current_certificate(project, leaf)
         dates = (now.not_before, now.not_after) if now else None
         kind = (leaf.authority, leaf.lifetime, leaf.renew_before, dates)
         if kind not in known:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from pki.backup import archive_format
-from pki.backup.archive_format import Kept
+from pki.backup.archive_format import BackupFile
 from pki.ceremony import request_response, words
 from pki.common import age
 from pki.common.errors import PkiError
@@ -73,7 +73,7 @@ class Trial:
         self.place, self.figures = place / "desk", figures
         self.target: Target | None = None
         self.project, self.days = "", 0.0
-        self.changed: dict[Path, Kept] = {}
+        self.changed: dict[Path, BackupFile] = {}
         self.has_new_state = False  # whether a command may have changed what is due
         self.has_other_rows = False  # whether a ledger was changed in what it records
 
@@ -106,7 +106,7 @@ class Trial:
         else:
             new = mutations.ALL[mutation](data, place, other, value)
         if new != data:
-            self.changed.setdefault(path, Kept(data, path.stat().st_mode & 0o7777))
+            self.changed.setdefault(path, BackupFile(data, path.stat().st_mode & 0o7777))
             path.write_bytes(new)
             for side in ("-wal", "-shm"):
                 path.with_name(path.name + side).unlink(missing_ok=True)
@@ -122,7 +122,7 @@ class Trial:
             return data
         files, about = dict(kept.files), {key: one for key, one in kept.about.items() if key not in {"files", "format"}}
         name = sorted(files)[number // 7 % len(files)]
-        new = Kept(mutations.ALL[mutation](files[name].data, place, other, value), files[name].mode)
+        new = BackupFile(mutations.ALL[mutation](files[name].data, place, other, value), files[name].mode)
         if other % 5 == 0:
             files[str(value).replace("\x00", "") or "x"] = files.pop(name)
         else:
@@ -138,7 +138,7 @@ class Trial:
         files = self.target.files(self.place)
         if files:
             path = files[number % len(files)]
-            self.changed.setdefault(path, Kept(path.read_bytes(), path.stat().st_mode & 0o7777))
+            self.changed.setdefault(path, BackupFile(path.read_bytes(), path.stat().st_mode & 0o7777))
             path.unlink()
             ODD[kind][0](path)
             self.figures["files replaced by what is none"] += 1
