@@ -75,7 +75,7 @@ def test_a_renewal_that_fails_is_a_warning_and_in_its_last_week_critical(home: H
     assert level_of(home, "cert:media", 82) == "warning"
     assert level_of(home, "cert:media", 83) == "critical"
     assert level_of(home, "cert:media", 95) == "critical"
-    assert "ended on 2027-02-21" in checked(home, 95)["cert:media"].message
+    assert "expired on 2027-02-21" in checked(home, 95)["cert:media"].message
 
 
 def test_a_renewal_that_is_due_is_left_to_the_next_run_for_two_days(home: Home) -> None:
@@ -497,7 +497,7 @@ def test_a_look_that_breaks_is_exit_status_one(home: Home, invoke: Invoke, monke
     monkeypatch.setattr(check_machine, "MEGABYTE", 0)
     said = invoke(home, "health")
     assert said.status == 1
-    assert "warning  disk                     could not check disk: ZeroDivisionError(" in said.out
+    assert "warning   disk                     could not check disk: ZeroDivisionError(" in said.out
 
 
 SILENT = "cannot be reached: Connection refused"
@@ -550,7 +550,7 @@ def test_a_project_that_cannot_be_written_is_looked_at_all_the_same(
         "notice",
         f"mount it read-write: findmnt -T {path.parent}",
     )
-    assert kept["message"].startswith("what this look saw of services is not kept for the commands that follow: ")
+    assert kept["message"].startswith("the results for services cannot be cached for later commands: ")
     assert kept["message"].endswith(": Read-only file system")
     assert found.keys() >= {"authorities", "keys", "crls", "certificates", "hosts"}
     assert path.read_text() == "of an earlier look"

@@ -170,7 +170,7 @@ def test_secrets_are_seen_by_one_person_and_the_others_are_told_when_to_look_aga
         item = first.items[number]
         labels = [label for label, _ in item.parts]
         assert labels.index("AWAY") < len(labels) - 1 - labels[::-1].index("ANSWER"), number
-        assert "check it" in item.of("SAY")[-1], number
+        assert "look again" in item.of("SAY")[-1], number
     assert "CUSTODIANS" in " ".join(first.lines)
 
 
