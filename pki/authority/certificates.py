@@ -1,4 +1,4 @@
-"""Leaf certificates: why one is out of date, and how it is issued.
+"""Why a leaf certificate is out of date, and how it is issued.
 
 A certificate is recorded in the ledger before it is in any file, and the PEM bundle is written before the files that
 are split from it. A run that is killed at any point therefore leaves nothing that misleads the next run.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -33,8 +33,6 @@ from pki.x509.certificate_signing import subject_name
 from pki.x509.device_requests import read_device_key, read_unverified_key
 from pki.x509.keys import key_kind, public_der
 from pki.x509.weak_keys import find_weakness
-
-DAY = timedelta(days=1)
 
 
 def stale_reasons(project: Project, leaf: Leaf) -> list[Reason]:

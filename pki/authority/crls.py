@@ -1,4 +1,4 @@
-"""CRLs: why one is out of date, and how it is issued or published.
+"""Why a CRL is out of date, and how it is issued or published.
 
 A CRL is recorded in the ledger before it is in any file.
 """
@@ -153,9 +153,9 @@ def due_presigned(project: Project, root: str) -> x509.CertificateRevocationList
     An older pre-signed CRL is never taken: if it lacked a revocation it would undo it, because servers follow the
     newest thisUpdate and not the CRL number.
     """
-    if not (begun := _begun(project, root)):
+    if not (valid_now := _presigned_valid_now(project, root)):
         return None
-    newest = begun[-1]
+    newest = valid_now[-1]
     name, key = f"pre-signed CRL:{root}", digest_of(newest.crl.fingerprint(hashes.SHA256()))
     if project.ledger_is_settled and project.cache.recall(name, key):
         return newest.crl
@@ -165,7 +165,7 @@ def due_presigned(project: Project, root: str) -> x509.CertificateRevocationList
     return newest.crl
 
 
-def _begun(project: Project, root: str) -> list[PresignedCrl]:
+def _presigned_valid_now(project: Project, root: str) -> list[PresignedCrl]:
     """Return the pre-signed CRLs that are valid now, lowest number first.
 
     Where the file of a pre-signed CRL is damaged, the published CRL counts too, so that no older one replaces it.
@@ -182,7 +182,7 @@ def _begun(project: Project, root: str) -> list[PresignedCrl]:
     return [
         presigned_crl
         for presigned_crl in presigned_crls
-        if presigned_crl.crl.last_update_utc <= project.now < _end(presigned_crl.crl)
+        if presigned_crl.crl.last_update_utc <= project.now < _next_update(presigned_crl.crl)
     ]
 
 
@@ -196,7 +196,7 @@ def missing_serials(project: Project, root: str, presigned_crl: PresignedCrl) ->
     return [f"{serial:x}" for serial in serials if serial not in presigned_crl.serials]
 
 
-def _end(crl: x509.CertificateRevocationList) -> datetime:
+def _next_update(crl: x509.CertificateRevocationList) -> datetime:
     assert crl.next_update_utc is not None
     return crl.next_update_utc
 
@@ -222,10 +222,10 @@ def stale_root_reasons(project: Project, root: str) -> list[Reason]:
 
 def no_presigned_reason(project: Project, root: str) -> Reason:
     """Return why no pre-signed CRL of a root can be published."""
-    begun = _begun(project, root)
-    missing = missing_serials(project, root, begun[-1]) if begun else []
+    valid_now = _presigned_valid_now(project, root)
+    missing = missing_serials(project, root, valid_now[-1]) if valid_now else []
     if missing:
-        return Why.PRESIGNED_LACKS(number=begun[-1].number, serials=", ".join(missing))
+        return Why.PRESIGNED_LACKS(number=valid_now[-1].number, serials=", ".join(missing))
     return Why.NO_PRESIGNED()
 
 

@@ -1,4 +1,4 @@
-"""Revocations that the ledger lost, recovered from CRLs and from older ledgers: a revocation is never undone."""
+"""Recover revocations that the ledger lost, from CRLs and from older ledgers. A revocation is never undone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Restore a project from a backup.
 
-Everything is checked before anything is written, then all files are placed or none.
+The whole backup is checked before anything is written; then all of its files are placed, or none.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Restore:
     def nothing_lost(self) -> str:
         """Return a phrase where the restore would replace files although nothing is lost.
 
-        "" where something is lost.
+        Returns "" where something is lost.
         """
         ledger = self.target / LEDGER
         with suppress(PkiError):  # pki.yaml is invalid; ca/ is checked below

@@ -1,6 +1,6 @@
-"""Write a backup.
+"""Write a backup of everything that cannot be created again, as one encrypted file.
 
-Everything that cannot be created again, in one encrypted file, which is read back before it gets its name.
+The file is read back before it gets its name.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ PLACEHOLDERS = {
     "sheet": "FILE",
     "to": "PATH",
     "vault": "DIR",
+    "ansible_vault_password_file": "FILE",
     "again": "REASON",
     "despite": "REASON",
     "passphrase_to": "FILE",

@@ -90,7 +90,7 @@ class Daemon:
 
 
 @dataclass
-class Machine:
+class NamespaceMachine:
     """One machine of a lab. `holder` is its first process; all others end with it."""
 
     name: str

@@ -248,9 +248,9 @@ class DesiredState:
         return sorted(services, key=lambda view: _breadth(view["names"]))
 
     def release_sources(self, name: str) -> tuple[str, ...]:
-        """Return the files that a host's release depends on.
+        """Return the paths of the files that a host's release depends on.
 
-        Its managed files and those of the artifacts that they name.
+        Those are its managed files and the files of the artifacts that they name.
         """
         host = self.hosts.get(name)
         selection = self.library.for_host(name, host)
@@ -317,7 +317,7 @@ class DesiredState:
 def _with_lost_templates(project: Project, library: Library) -> Library:
     """Return the library with a fault where templates/ is missing although releases exist.
 
-    Nothing must be removed then.
+    Then templates/ was lost, and no deployed file may be removed.
     """
     if project.store.templates.is_dir() or not (project.store.build / "release").is_dir():
         return library

@@ -21,7 +21,7 @@ from pki.x509 import canonical
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class View:
+class ConfigView:
     """A part of pki.yaml as templates see it: its fields and properties, without its methods."""
 
     _part: StrictModel
@@ -39,7 +39,7 @@ class View:
 
 def _viewed(value: object) -> object:
     if isinstance(value, StrictModel):
-        return View(value)
+        return ConfigView(value)
     if isinstance(value, dict):
         return {key: _viewed(part) for key, part in value.items()}
     return tuple(map(_viewed, value)) if isinstance(value, tuple) else value
@@ -51,7 +51,7 @@ class InventoryView(SharedValue):
     def __init__(self, config: Inventory) -> None:
         super().__init__()
         self._config = config
-        self._view = View(config)
+        self._view = ConfigView(config)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._view, name)

@@ -56,9 +56,9 @@ class KeyRing:
             raise
 
     def fault(self, name: str) -> PkiError | None:
-        """Return what is wrong with the key of an intermediate, as far as that shows without its passphrase.
+        """Return what is wrong with the key of an intermediate, or None.
 
-        Else None.
+        Only what shows without its passphrase is checked.
         """
         if self.store.authority_file(name, "key.uri").exists():
             return None
@@ -149,9 +149,9 @@ class KeyRing:
 
 
 def _key_file_state(data: bytes | None) -> str:
-    """Return the state of a file that should be an encrypted key: missing, not encrypted or damaged.
+    """Return why a file is not an encrypted key: missing, not encrypted or damaged.
 
-    "" if it looks intact.
+    Returns "" if it looks intact; only its passphrase can show more.
     """
     if data is None:
         return "missing"

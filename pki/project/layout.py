@@ -98,7 +98,7 @@ class Store:
     def bundle(self, leaf: Leaf) -> Path:
         """Return the file from which a leaf's other files are split.
 
-        Tls.pem, or fullchain.pem where the key is elsewhere.
+        It is tls.pem, or fullchain.pem where the private key is not here.
         """
         return Path(self.leaf_file(leaf, "fullchain.pem" if leaf.request else "tls.pem"))
 

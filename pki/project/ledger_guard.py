@@ -40,9 +40,9 @@ from pki.x509.certificate_signing import ca_public_key
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The ledger and what it is compared with.
+    """The ledger, and everything that it is compared with.
 
-    Heads that were `seen_heads`, the `authorities` that sign, the CRLs in `build/`.
+    Those are the heads that were seen before, the authorities that sign, and the CRLs in `build/`.
     """
 
     store: Store

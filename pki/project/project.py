@@ -109,7 +109,7 @@ class Project(LedgerView):
         return fingerprints
 
     def check_roots(self) -> None:
-        """Raise PkiError where a root is missing, or where a sandbox project contains a root in production."""
+        """Raise PkiError where a root is missing, or a sandbox project contains a root that is not a sandbox root."""
         if self.missing_roots:
             raise refusal(self.missing_roots, self.inventory, self.store)
         for name in self.store.generations("root") if self.inventory.sandbox else ():
@@ -205,9 +205,9 @@ class Project(LedgerView):
         return cert, data
 
     def _recorded(self, name: str, data: bytes) -> bytes | None:
-        """Return the PEM of the one certificate in the ledger of which `data` is a damaged copy.
+        """Return the PEM of the certificate in the ledger of which `data` is a damaged copy.
 
-        None where there is not one.
+        Returns None where no certificate, or more than one, is similar enough.
         """
         if not (self.store.ca / last_seen.PROJECT_ID).exists():  # opening the ledger might create the file
             return None

@@ -1,6 +1,7 @@
-"""Passphrases of keys.
+"""Read and store the passphrases of keys.
 
-From the sources that pki.yaml names, else from the secrets file, which stores generated ones.
+Each comes from the source that pki.yaml names for it; without a source it is in the secrets file, where generated ones
+are stored.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Passphrases:
     def candidates(self, name: str) -> list[Passphrase]:
         """Return the passphrases that may decrypt the key called `name`, the likely one first.
 
-        Empty when none is stored.
+        Returns an empty list when none is stored.
         """
         source = self._config.source(name)
         if source:
@@ -303,8 +304,8 @@ def _output(source: SecretSource, home: Path) -> bytes:
                 ) from None
             raise
     if process.returncode:
-        words_config = " ".join(errors.decode(errors="replace").split())[-300:]
-        detail = f": {''.join(c for c in words_config if c.isprintable())}" if words_config else ""
+        message = " ".join(errors.decode(errors="replace").split())[-300:]
+        detail = f": {''.join(c for c in message if c.isprintable())}" if message else ""
         raise PkiError(
             f"{source.description}: failed with exit status {process.returncode}{detail}",
             "type the command yourself to see why",
