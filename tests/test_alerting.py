@@ -240,7 +240,11 @@ def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -
 
 @pytest.mark.parametrize(
     ("proxy", "said"),
-    [("caddy", "until it ends"), ("apache", "until apache2 is restarted"), ("traefik", "until their certificates end")],
+    [
+        ("caddy", "until they end"),
+        ("apache", "until apache2 is restarted"),
+        ("traefik", "until their certificates expire"),
+    ],
 )
 def test_a_row_names_a_proxy_that_lets_a_revoked_client_go_on(home: Home, proxy: str, said: str) -> None:
     home.edit("proxy: haproxy", f"proxy: {proxy}")
@@ -254,7 +258,7 @@ def test_a_row_names_a_proxy_that_lets_a_revoked_client_go_on(home: Home, proxy:
 def test_hosts_on_which_a_revocation_has_no_effect_are_named_with_the_days_that_clients_have_left(home: Home) -> None:
     home.edit("proxy: haproxy", "proxy: traefik")
     home.doit()
-    text = "revoked clients get in until their certificates end, within {} days: traefik reads no CRLs"
+    text = "revoked clients are accepted until their certificates expire, within {} days: traefik reads no CRLs"
     assert notes(home)["deploy:forge"][0] == text.format(180)
     assert notes(home, 100)["deploy:forge"][0] == text.format(80)
     assert text.format(80) in rows(home, 100)["deploy:forge"].next
@@ -276,9 +280,9 @@ def test_a_host_whose_proxy_cannot_remove_every_forged_header_is_named(home: Hom
 @pytest.mark.parametrize(
     ("proxy", "until"),
     [
-        ("haproxy", "its CRLs end, within 21 days"),
-        ("caddy", "their certificates end, within 180 days"),
-        ("traefik", "their certificates end, within 180 days"),
+        ("haproxy", "its CRLs expire, within 21 days"),
+        ("caddy", "their certificates expire, within 180 days"),
+        ("traefik", "their certificates expire, within 180 days"),
     ],
 )
 def test_hosts_that_are_not_up_to_date_are_named_with_the_days_that_what_they_know_lasts(
@@ -289,7 +293,7 @@ def test_hosts_that_are_not_up_to_date_are_named_with_the_days_that_what_they_kn
     disk = home.project().store
     for host in ("forge", "media"):
         Contact().failed(home.moment(2), PkiError("unreachable")).save(disk.contact(host))
-    said = f"not up to date since 2026-11-25: clients revoked since then get in until {until}"
+    said = f"not up to date since 2026-11-25: clients revoked since then are accepted until {until}"
     found = [note for note in forecast.notes(home.project(), home.plan()) if note.text == said]
     assert [note.subject for note in found] == ["deploy:forge"]
     assert said in rows(home)["deploy:forge"].next
