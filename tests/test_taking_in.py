@@ -600,7 +600,7 @@ def test_passphrase_may_come_from_a_source_of_its_own(
     ("spoil", "why"),
     [
         (lambda folder: (folder / "key.pem").unlink(), "ca/legacy/key.pem: the key of legacy is missing"),
-        (lambda folder: (folder / "key.pem").chmod(0o640), "ca/legacy/key.pem: others can read it → chmod 600"),
+        (lambda folder: (folder / "key.pem").chmod(0o640), "ca/legacy/key.pem: can be read by other users → chmod 600"),
         (
             lambda folder: (
                 OldCa().keep(folder.parent / "x") and (folder.parent / "x/key.pem").rename(folder / "key.pem")

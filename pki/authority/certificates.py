@@ -19,7 +19,7 @@ from pki.authority.ca_state import check_begun
 from pki.authority.leaf_bundle import Bundle, is_pair, parse_bundle
 from pki.authority.renewal import Current, dated_reasons, gains_time
 from pki.common import filesystem
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.common.durations import in_words
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined, joined_past
@@ -264,7 +264,7 @@ def file_names(project: Project, leaf: Leaf) -> list[str]:
 def _leaf_token(project: Project, leaf: Leaf, issuer: Generation | None) -> str:
     config = project.inventory
     request = filesystem.read(project.store.home / leaf.request) if leaf.request else None
-    return token(
+    return digest_of(
         *(leaf.common_name, leaf.dns, leaf.addresses, leaf.emails, leaf.key, request),
         *(issuer.chain_digest if issuer else "", config.organisation, config.publish.url),
     )
@@ -324,7 +324,7 @@ def issue_if_due(project: Project, leaf: Leaf) -> Outcome:
         issue(project, leaf, reasons)
         return Outcome(_verb(reasons), tuple(reasons))
     bundle = filesystem.read(project.store.bundle(leaf)) or b""
-    filesystem.write_all(filesystem.differing(_files_from(project, leaf, bundle)))
+    filesystem.write_all(filesystem.changed_files(_files_from(project, leaf, bundle)))
     return Outcome(Verb.UPDATED)
 
 
@@ -366,7 +366,7 @@ def issue(project: Project, leaf: Leaf, reasons: Iterable[Reason]) -> None:
     )
     bundle = (keys.private_pem(key) if key else b"") + pem_encoding.pem_of([cert]) + generation.chain
     mode = filesystem.SECRET if key else filesystem.PUBLIC
-    with filesystem.Beside(
+    with filesystem.StagedFiles(
         {project.store.bundle(leaf): (bundle, mode), **_files_from(project, leaf, bundle)}
     ) as waiting:
         waiting.flush_meanwhile()

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from pki.authority import recover_revocations
 from pki.authority.ca_state import check_begun
 from pki.common import filesystem
-from pki.common.cache import token
-from pki.common.durations import backdate, compared
+from pki.common.cache import digest_of
+from pki.common.durations import backdate, in_common_unit
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined_past
 from pki.config.identifiers import ArtifactId, GenerationName
@@ -53,7 +53,7 @@ def stale_reasons(project: Project, generation: str, *, missing: int | None = No
         files = [str(project.store.crl(generation, form)) for form in ("crl", "pem")]
         number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         finding = [*(int(at.timestamp()) for at in dates), number]
-        project.cache.remember(ArtifactId("crl", generation), token(issuer.fingerprint), files, finding)
+        project.cache.remember(ArtifactId("crl", generation), digest_of(issuer.fingerprint), files, finding)
     return reasons
 
 
@@ -62,7 +62,7 @@ def _cached(project: Project, generation: str, issuer: Generation | None) -> Any
 
     Times are seconds since 1970.
     """
-    return project.cache.recall(ArtifactId("crl", generation), token(issuer.fingerprint)) if issuer else None
+    return project.cache.recall(ArtifactId("crl", generation), digest_of(issuer.fingerprint)) if issuer else None
 
 
 def stale_external_reasons(project: Project, name: str) -> list[Reason]:
@@ -101,7 +101,7 @@ def _date_reasons(project: Project, generation: str, start: datetime, end: datet
         return [Why.NOT_YET_VALID(time=f"{start:%Y-%m-%d %H:%M}")]
     if age < refresh or not project.can_sign(generation):
         return []  # without the key it stays in use until it expires
-    (old, every), unit = compared(age, refresh)
+    (old, every), unit = in_common_unit(age, refresh)
     return [Why.CRL_AGE(age=f"{old} {unit}".rstrip(), every=every)]
 
 
@@ -156,7 +156,7 @@ def due_presigned(project: Project, root: str) -> x509.CertificateRevocationList
     if not (valid_now := _presigned_valid_now(project, root)):
         return None
     newest = valid_now[-1]
-    name, key = f"pre-signed CRL:{root}", token(newest.crl.fingerprint(hashes.SHA256()))
+    name, key = f"pre-signed CRL:{root}", digest_of(newest.crl.fingerprint(hashes.SHA256()))
     if project.ledger_is_settled and project.cache.recall(name, key):
         return newest.crl
     if missing_serials(project, root, newest):
@@ -191,7 +191,7 @@ def missing_serials(project: Project, root: str, presigned_crl: PresignedCrl) ->
 
     Those are what the ledger records as revoked under the root, and what the published CRL lists.
     """
-    revoked = project.ledger.revoked(root, presigned_crl.crl.last_update_utc) if project.has_ledger else []
+    revoked = project.ledger.revoked_entries(root, presigned_crl.crl.last_update_utc) if project.has_ledger else []
     serials = dict.fromkeys([*(entry.serial for entry in revoked), *sorted(unrecorded(project, root))])
     return [f"{serial:x}" for serial in serials if serial not in presigned_crl.serials]
 
@@ -274,7 +274,7 @@ def _entries(project: Project, generation: str) -> tuple[list[CrlEntry], list[x5
     earlier = signed_crl(project, generation, filesystem.read(project.store.crl(generation)) or b"")
     listed = {entry.serial_number: entry for entry in earlier or () if entry.revocation_date_utc <= project.now}
     revoked = project.ledger.revoked_serials(ended, issuer=generation)
-    new = project.ledger.revoked(generation, ended, only=revoked - listed.keys())
+    new = project.ledger.revoked_entries(generation, ended, only=revoked - listed.keys())
     dated = [entry._replace(revoked_at=min(entry.revoked_at, project.now)) for entry in new]
     return dated, [entry for serial, entry in listed.items() if serial in revoked]
 

@@ -76,7 +76,7 @@ class Restore:
         `sealed` are the bytes of the file, `name` its name in messages.
         """
         check_target(target)
-        archive = unpack(age.unseal(sealed, passphrase, name), name)
+        archive = unpack(age.decrypt(sealed, passphrase, name), name)
         if ledger := archive.files.get(LEDGER):
             head = ledger_head(ledger.data, f"{name}: its ledger")
             if head != archive.about["ledger"]:
@@ -219,7 +219,7 @@ class Restore:
         files = {path: file for path, file in self.archive.files.items() if _is_below(path, placed)}
         contents = {path: (file.data, _mode(self.archive, path, file)) for path, file in files.items()}
         note = {"at": self.at, "file": self.name, "ledger": self.ledger}
-        return {**contents, f"ca/{LAST_BACKUP}": (sealed_records.sealed(note), filesystem.SECRET)}
+        return {**contents, f"ca/{LAST_BACKUP}": (sealed_records.encode_sealed(note), filesystem.SECRET)}
 
     def _complete_ledger(self, folder: Path) -> tuple[list[int], list[PkiError]]:
         """Record in the ledger of the stage the revocations of older ledgers, and the restore."""

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.authority import crl_size
 from pki.common import filesystem
-from pki.common.cache import signature, token
+from pki.common.cache import digest_of, signature
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory, StrictModel
@@ -121,7 +121,7 @@ class Revoked(SharedValue):
         files = self._files()
         digest = self._project.cache.recall("revoked.client", section)
         if digest is None:
-            digest = token(self.client)
+            digest = digest_of(self.client)
             self._project.cache.remember("revoked.client", section, files, digest)
         return str(digest)
 
@@ -159,7 +159,7 @@ class TooLarge(SharedValue):
 
     def digest(self, _section: str) -> str:
         """Return the digest, never from the cache: a CRL may grow within a run."""
-        return token(self.crls)
+        return digest_of(self.crls)
 
     def content(self, _section: str) -> object:
         """Return the generations, for the digest."""

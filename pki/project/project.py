@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 
 from pki.common import filesystem
 from pki.common.cache import Cache, signature
-from pki.common.child_processes import LIBPQ_PASSWORD, withhold
+from pki.common.child_processes import LIBPQ_PASSWORD, remove_from_environment
 from pki.common.errors import LedgerError, PkiError
 from pki.common.remedies import RESTORE, run_for
 from pki.config import loader
@@ -69,7 +69,7 @@ class Project(LedgerView):
             cache.remember("pki.yaml", digest, [], tree)
         store = Store(home)
         if config.ledger.startswith("postgresql"):
-            withhold([LIBPQ_PASSWORD])
+            remove_from_environment([LIBPQ_PASSWORD])
         return cls(config, store, now, cache, Passphrases(store, config.secrets), evidence)
 
     # -- missing roots --

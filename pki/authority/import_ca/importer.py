@@ -67,7 +67,7 @@ def read(project: Project, name: str, folder: Path, shown: str) -> ImportResult:
     recorded = project.ledger.certificates(issuer=name) if project.has_ledger else []
     _check_same_ca(ca, recorded)
     new = list(_certificates(ca, sorted_files, recorded))
-    revoked = project.ledger.revoked(name, NEVER) if project.has_ledger else []
+    revoked = project.ledger.revoked_entries(name, NEVER) if project.has_ledger else []
     revocations, unchanged = import_ca_revocations.compare(
         sorted_files.rows, sorted_files.crls, [*recorded, *new], {revocation.serial for revocation in revoked}, ca
     )
