@@ -497,7 +497,7 @@ def test_a_look_that_breaks_is_exit_status_one(home: Home, invoke: Invoke, monke
     monkeypatch.setattr(check_machine, "MEGABYTE", 0)
     said = invoke(home, "health")
     assert said.status == 1
-    assert "warning  disk                     could not check disk: ZeroDivisionError(" in said.out
+    assert "warning   disk                     could not check disk: ZeroDivisionError(" in said.out
 
 
 SILENT = "cannot be reached: Connection refused"

@@ -450,7 +450,7 @@ def test_each_mistake_has_a_line_of_its_own_on_the_screen(broken: Home, capsys: 
     capsys.readouterr()
     broken.doit()
     lines = capsys.readouterr().out.splitlines()
-    first = next(number for number, line in enumerate(lines) if line.startswith("failed release:media"))
+    first = next(number for number, line in enumerate(lines) if line.startswith("failed    release:media"))
     assert lines[first + 1].strip() == "templates/one.conf:4: there is no filter 'lowre' (did you mean lower?)"
     assert lines[first + 2].strip() == "→ fix the template, then: ./run doit"
 
