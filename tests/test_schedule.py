@@ -173,7 +173,7 @@ def test_service_may_write_its_metrics_where_node_exporter_reads_them(fresh: Hom
     fresh.edit("ledger: sqlite", "ledger: sqlite\nmetrics: {textfile: /var/lib/node/pki.prom}")
     assert setting(unit(fresh), "ReadWritePaths") == [str(fresh.path), "-/var/lib/node"]
     fresh.edit("/var/lib/node/", "/var/lib/it's/")
-    with pytest.raises(PkiError, match="it's: has a quote"):
+    with pytest.raises(PkiError, match="it's: contains a quote"):
         errand(fresh).check()
 
 
