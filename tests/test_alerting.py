@@ -31,12 +31,12 @@ from tests.typed import typed
 
 PASSPHRASE = "tuna-river-cabin-moss-kettle-orbit"
 REASONS = """\
-  key-compromise          somebody else has the key, or may have: a lost device, a stolen backup
-  affiliation-changed     its person or machine has another name or place now
-  superseded              another certificate took its place, and nothing is wrong with its key
-  cessation-of-operation  what it was for is gone: a service shut down, a device given back
-  privilege-withdrawn     its person may no longer do what it permits
-  unspecified             none of these, or nobody's business: the CRL says no reason
+  key-compromise          another person has the key, or may have it: a lost device, a stolen backup
+  affiliation-changed     the person or machine has another name or affiliation now
+  superseded              another certificate replaces it, and its key is not compromised
+  cessation-of-operation  it is no longer used: a service was shut down, a device was returned
+  privilege-withdrawn     the person may no longer do what it permits
+  unspecified             none of these, or not to be published: the CRL contains no reason
 """
 LOST = "there is no {0} authority in ca/{0}/"
 CEREMONY = "./run invoke ceremony.request"

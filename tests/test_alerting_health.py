@@ -550,7 +550,7 @@ def test_a_project_that_cannot_be_written_is_looked_at_all_the_same(
         "notice",
         f"mount it read-write: findmnt -T {path.parent}",
     )
-    assert kept["message"].startswith("what this look saw of services is not kept for the commands that follow: ")
+    assert kept["message"].startswith("the results for services cannot be cached for later commands: ")
     assert kept["message"].endswith(": Read-only file system")
     assert found.keys() >= {"authorities", "keys", "crls", "certificates", "hosts"}
     assert path.read_text() == "of an earlier look"

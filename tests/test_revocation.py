@@ -388,7 +388,7 @@ def test_a_renewed_identity_is_reminded_of_until_it_is_installed_and_only_once_i
     assert "install the newer one" in invoke("client.list", days=151).out
     assert "ended on 2027-05-22" in notes(home, 185)["cert:client-admin"][0]
     said = invoke("client.installed", "admin", days=152)
-    assert "is valid too, until 2027-05-22; to end it:" in said.out
+    assert "is valid too, until 2027-05-22; to revoke it:" in said.out
     assert notes(home, 152) == {}
     assert "2027-04-24" in invoke("client.list", days=152).out
 
