@@ -123,7 +123,7 @@ class LedgerBehaviour:
     def test_another_project_on_the_same_database_is_refused(self, site: Site) -> None:
         events = site.base.query("select count(*) from events")
         project = "0" * 32
-        site.home.write("ca/project-id", f"{project} {sealed_records.check_of({'project': project})}\n")
+        site.home.write("ca/project-id", f"{project} {sealed_records.short_digest({'project': project})}\n")
         site.forget("build/.seen.json")
         for arguments in (("ledger.list",), ("ledger.verify",), ("renew", "media")):
             said = site.invoke(*arguments)

@@ -17,11 +17,11 @@ from cryptography import x509
 
 from pki.authority import crls
 from pki.ceremony import request_response, words
-from pki.common.errors import PkiError, of_system
+from pki.common.errors import PkiError, from_os_error
 from pki.common.templating import FIX_OR_RAW
 from pki.common.terminal import Screen
 from pki.deploy.contact import Contact
-from pki.ledger.types import PUT_BACK
+from pki.ledger.types import RESTORE_FILE
 from pki.monitor import forecast
 from pki.monitor.report import status_table
 from pki.monitor.report.run import Run
@@ -683,7 +683,7 @@ def test_status_says_why_the_last_run_could_not_do_what_is_due(home: Home) -> No
     lose_passphrase(home, "server-1")
     home.doit(days=61)
     found, why = rows(home, 61), "its key is encrypted and secrets.yaml holds no passphrase for it"
-    assert (found["cert:media"].state, found["cert:media"].by) == ("due", "a person")
+    assert (found["cert:media"].state, found["cert:media"].by) == ("due", "you")
     assert found["cert:media"].next.endswith(f"; cannot be renewed: ca/server/server-1/key.pem: {why}")
     assert found["crl:client-1"].by == "doit"
 
@@ -738,7 +738,7 @@ def test_ledger_verify_finds_a_changed_row(home: Home, invoke: Invoke) -> None:
     said = invoke(home, "ledger.verify")
     assert said.status == 1
     assert re.search(r"failed +ledger +event \d+: its certificate of cert:media was changed", said.out)
-    assert PUT_BACK in said.out
+    assert RESTORE_FILE in said.out
 
 
 def test_the_schema_goes_to_standard_output_or_into_a_file(home: Home, invoke: Invoke, tmp_path: Path) -> None:
@@ -906,19 +906,19 @@ def test_a_narrow_terminal_keeps_columns_and_breaks_nothing_that_is_to_be_typed(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
-    Screen().check("warning", "crl:root-1", "none of its pre-signed CRLs is valid now; " * 3, "", PUT_BACK)
+    Screen().check("warning", "crl:root-1", "none of its pre-signed CRLs is valid now; " * 3, "", RESTORE_FILE)
     first, *rest, typed = capsys.readouterr().out.splitlines()
     assert first.startswith("warning   crl:root-1               none of its pre-signed CRLs is valid now")
     assert rest
     assert all(line.startswith(" " * 35) and line[35] != " " for line in rest)
-    assert typed == f"{'':35}→ {PUT_BACK}"
+    assert typed == f"{'':35}→ {RESTORE_FILE}"
 
 
 @pytest.mark.parametrize(
     ("number", "hint"), [(errno.ENOSPC, "make room: df -h /srv"), (errno.EROFS, "mount it read-write: findmnt -T /srv")]
 )
 def test_what_a_full_disk_wants_can_be_typed_where_the_file_is_not_there_yet(number: int, hint: str) -> None:
-    assert of_system(OSError(number, "no"), "/srv/status.html").hint == hint
+    assert from_os_error(OSError(number, "no"), "/srv/status.html").hint == hint
 
 
 def test_a_run_that_nobody_hears_does_all_and_leaves_its_report(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

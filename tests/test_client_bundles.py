@@ -469,7 +469,7 @@ REFUSED: dict[str, tuple[Prepare, list[str], str]] = {
     "into a folder that cannot be": (
         lambda desk: (desk.here / "file").write_text("mine"),
         ["admin", "--format", "pem", "--yes", "--output", "file/admin"],
-        "file/admin: cannot be made: Not a directory",
+        "file/admin: cannot be created: Not a directory",
     ),
     "over a policy": (
         lambda desk: (desk.here / "example-lab-chrome.json").write_text("mine"),

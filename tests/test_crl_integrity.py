@@ -19,7 +19,7 @@ from pki.authority import crls, recover_revocations
 from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import LedgerError
 from pki.ledger import ledger
-from pki.ledger.types import BEGIN_AGAIN, GONE, Issued, Recovered
+from pki.ledger.types import FILE_MISSING, RESTORE_OR_ACCEPT_LOSS, Issued, Recovered
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.revocation import REASONS, CrlEntry
 from tests import judges
@@ -180,7 +180,7 @@ def test_lost_build_folder_lets_no_number_fall(home: Home) -> None:
 
 def test_ledger_takes_no_crl_with_a_number_that_was_used(home: Home) -> None:
     project, crl = home.project(), crl_of(home, "client-1")
-    with pytest.raises(LedgerError, match=f"number {EPOCH} is not above the last one, {EPOCH}"):
+    with pytest.raises(LedgerError, match=f"number {EPOCH} is not above the last number {EPOCH}"):
         project.ledger.record_crl(crl, issuer="client-1", reason="again", at=START)
     assert project.ledger.last_crl("client-1") == (EPOCH, START - HOUR)
     assert project.ledger.verify() == []
@@ -357,8 +357,8 @@ def test_recovered_revocation_of_a_known_certificate_ends_with_it(home: Home) ->
     )
     assert project.ledger.revoked_serials(issued.not_after, issuer="client-1") == {issued.serial}
     assert project.ledger.revoked_serials(issued.not_after + DAY) == frozenset()
-    assert issued.serial in project.ledger.ended_serials(issued.not_after + DAY)
-    assert issued.serial not in project.ledger.ended_serials(issued.not_after)
+    assert issued.serial in project.ledger.expired_serials(issued.not_after + DAY)
+    assert issued.serial not in project.ledger.expired_serials(issued.not_after)
 
 
 def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoked(real: RealHome) -> None:
@@ -391,11 +391,11 @@ def test_entries_that_the_last_crl_has_are_taken_over_as_they_are(home: Home) ->
     assert [entry.serial_number for entry in grown] == list(range(6, 40))
 
 
-@pytest.mark.parametrize("limit", [0, ledger.ASKED_ONE_BY_ONE])
+@pytest.mark.parametrize("limit", [0, ledger.MOST_SELECTED_SERIALS])
 def test_entries_leave_with_their_certificates_and_only_new_ones_are_read(
     home: Home, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(ledger, "ASKED_ONE_BY_ONE", limit)
+    monkeypatch.setattr(ledger, "MOST_SELECTED_SERIALS", limit)
     project = home.project(days=1)
     (admin,) = project.ledger.certificates(artifact="cert:client-admin")
     ended, lasting = (replace(admin, serial=number) for number in (5, 6))
@@ -624,7 +624,9 @@ def test_ledger_that_is_gone_is_never_begun_anew_by_itself(after_revocation: Hom
     before = home.read("build/crl/client-1.crl")
     lose_ledger(home)
     report = home.doit(days=61)
-    assert {report.failed.get(name) for name in ("cert:media", "crl:client-1", "ledger")} == {f"{GONE} → {BEGIN_AGAIN}"}
+    assert {report.failed.get(name) for name in ("cert:media", "crl:client-1", "ledger")} == {
+        f"{FILE_MISSING} → {RESTORE_OR_ACCEPT_LOSS}"
+    }
     assert report.status == 1
     assert listed
     assert home.read("build/crl/client-1.crl") == before
@@ -637,7 +639,7 @@ def test_ledger_that_is_gone_for_good_is_begun_again_by_a_command_and_takes_back
     home, listed = after_revocation, serials(after_revocation)
     lose_ledger(home)
     said = said_by(capsys, "ledger.verify", pki_home=str(home.path), pki_now=home.moment(7))
-    assert (said.status, said.error) == (1, f"{GONE}\n→ {BEGIN_AGAIN}\n")
+    assert (said.status, said.error) == (1, f"{FILE_MISSING}\n→ {RESTORE_OR_ACCEPT_LOSS}\n")
     said = said_by(capsys, "ledger.accept-loss", "--yes", pki_home=str(home.path), pki_now=home.moment(7))
     assert said.status == 0, said.error
     assert home.doit(days=7).status == 0
@@ -647,7 +649,7 @@ def test_ledger_that_is_gone_for_good_is_begun_again_by_a_command_and_takes_back
 
 def test_certificate_is_revoked_once(home: Home) -> None:
     revoke(home)
-    with pytest.raises(LedgerError, match="is revoked already"):
+    with pytest.raises(LedgerError, match="is already revoked"):
         revoke(home)
     assert faults(home) == []
 
@@ -705,7 +707,7 @@ def test_last_rows_that_were_deleted_with_their_events_are_missed(home: Home) ->
     query(home, "delete from events where seq = (select max(seq) from events)")
     query(home, "delete from revocations")
     assert faults(home) == [
-        f"the newest events are missing: the head says {last[0]}, the log ends at {int(str(last[0])) - 1}"
+        f"the newest events are missing: the head is event {last[0]}, the log ends at {int(str(last[0])) - 1}"
     ]
 
 
@@ -724,7 +726,7 @@ def test_forged_row_with_an_event_to_match_no_longer_fits_the_next_event(home: H
         event["row"] = sealed(row)
         db.execute("update certificates set names = ? where seq = ?", (row["names"], row["seq"]))
         db.execute("update events set row = ?, hash = ? where seq = ?", (event["row"], sealed(event), row["seq"]))
-    assert faults(home) == [f"event {row['seq'] + 1} does not follow the one before it"]
+    assert faults(home) == [f"event {row['seq'] + 1} does not follow the previous one"]
 
 
 def test_two_events_that_changed_places_are_noticed(home: Home) -> None:

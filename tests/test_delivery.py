@@ -681,8 +681,8 @@ PEM = "/etc/doit-pki/media.pem"
         (PEM, unreadable_certificate, 0, "a certificate in"),
         (PEM, lambda _: lambda content: content, 91, "is valid from 2026-11-23 to 2027-02-21 only"),
         (PEM, lambda _: lambda content: content, -2, "is valid from"),
-        ("/etc/client-crl.pem", lambda _: lambda content: content, -2, "is from the future"),
-        ("/etc/client-crl.pem", lambda _: lambda content: content, 22, "has run out"),
+        ("/etc/client-crl.pem", lambda _: lambda content: content, -2, "thisUpdate in the future"),
+        ("/etc/client-crl.pem", lambda _: lambda content: content, 22, "has expired"),
         (
             PEM,
             lambda live: lambda _: live.home.read("build/certs/forge-mtls/tls.pem"),
@@ -800,7 +800,7 @@ def test_recovered_revocation_says_where_it_comes_from_and_keeps_date_and_reason
     live, serial = restored
     assert invoke("ledger.recover", "media", home=live.home.path, days=90).status == 0
     project = live.home.project(90)
-    (entry,) = project.ledger.revoked("client-1", project.now)
+    (entry,) = project.ledger.revoked_entries("client-1", project.now)
     assert (entry.serial, entry.revoked_at, entry.reason) == (serial, live.home.moment(1), "keyCompromise")
     subjects = [event.subject for event in project.ledger.events()]
     assert "cert:client-admin, recovered from media" in subjects
@@ -880,7 +880,7 @@ def test_a_crl_in_place_that_cannot_be_read_is_not_replaced(restored: tuple[Live
     live, serial = restored
     live.on(CRL_THERE).rename(live.on("/elsewhere"))
     live.on(CRL_THERE).symlink_to(live.on("/elsewhere"))
-    assert "may revoke more than ours → look at it there" in live.because(live.doit(days=90))
+    assert "may revoke more than ours → check it on the host" in live.because(live.doit(days=90))
     assert on_crl(live) == {serial}
 
 
@@ -1112,7 +1112,7 @@ LIES = {
     "nonsense": ("echo Welcome to media; cat >/dev/null", f"{WELCOME}'Welcome to media'"),
     "another shape": ("echo '[1,2]'; cat >/dev/null", f"{WELCOME}'[1,2]'"),
     "deep": ('awk \'BEGIN { while (i++ < 9999) printf "["; print "" }\'; cat >/dev/null', f"{WELCOME}'[["),
-    "a list for a number": (f'{HELLO}; echo \'{{"n":[1],"is":"same"}}\'; cat >/dev/null', "answers what"),
+    "a list for a number": (f'{HELLO}; echo \'{{"n":[1],"is":"same"}}\'; cat >/dev/null', "invalid answer"),
     "an unknown file": (
         f'{HELLO}; echo \'{{"n":1,"is":"same","sha256":"","path":"/etc/shadow"}}\'; cat >/dev/null',
         "invalid answer, not from pki-apply",
@@ -1244,7 +1244,7 @@ def test_the_script_that_is_shown_is_all_that_is_shown(delivered: Live, invoke: 
 
 def test_two_commands_never_share_a_name_on_a_host(delivered: Live) -> None:
     assert "run nginx-t nginx -t" in permissions(delivered, "nginx -t", "nginx -T -q")
-    with pytest.raises(PkiError, match="'nginx t' and 'nginx -t' have the name 'nginx-t' there"):
+    with pytest.raises(PkiError, match="'nginx t' and 'nginx -t' have the name 'nginx-t' on the host"):
         permissions(delivered, "nginx -t", "nginx t")
     with pytest.raises(PkiError, match=r"'\./\$' has the name '-' there"):
         permissions(delivered, "./$")

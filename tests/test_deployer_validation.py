@@ -129,11 +129,11 @@ TLS_MEDIA = "# deploy-artifact: tls:media"
     [
         (
             [TARGET, MEDIA, "# deploy-mod: 0600", "x"],
-            f"{FILE}:3: deploy-mod: no such header; expected one of {KNOWN}",
+            f"{FILE}:3: deploy-mod: unknown header; expected one of {KNOWN}",
         ),
-        ([TARGET, MEDIA, "# deploy-target: /etc/y.conf", "x"], f"{FILE}:3: deploy-target: stands twice"),
+        ([TARGET, MEDIA, "# deploy-target: /etc/y.conf", "x"], f"{FILE}:3: deploy-target: duplicate header"),
         (["# deploy-target:", MEDIA, "x"], f"{FILE}:1: deploy-target: is empty"),
-        ([MEDIA, "# deploy-mode: 0644", "x"], f"{FILE}:1: there is no deploy-target"),
+        ([MEDIA, "# deploy-mode: 0644", "x"], f"{FILE}:1: deploy-target is missing"),
     ],
     ids=["unknown", "twice", "empty", "no target"],
 )

@@ -196,7 +196,7 @@ def test_the_key_of_an_authority_that_others_can_read_is_reported_and_not_used(
         fault = project.key_faults().get("server-1")
         assert (fault is not None) is is_open
         if fault:
-            assert fault.message == "ca/server/server-1/key.pem: others can read it"
+            assert fault.message == "ca/server/server-1/key.pem: can be read by other users"
             assert fault.hint == "chmod 600 ca/server/server-1/key.pem"
 
 

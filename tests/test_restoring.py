@@ -247,7 +247,7 @@ def test_revocations_of_the_ledger_that_was_there_are_recovered(
     assert real.doit(days=2).status == 0
     crls = [judges.crls(real.read(f"build/crl/{name}.pem"))[0] for name in ("server-1", "client-1")]
     assert serial in {entry.serial_number for crl in crls for entry in crl}
-    reasons = {one.reason for one in real.project(2).ledger.revoked("client-1", START)}
+    reasons = {one.reason for one in real.project(2).ledger.revoked_entries("client-1", START)}
     assert "keyCompromise" in reasons
 
 
@@ -263,7 +263,7 @@ def test_a_backup_with_a_damaged_certificate_of_a_ca_is_restored_and_says_so(
     assert invoke("revoke", "media", "--reason", "superseded", "--yes", home=real.path).status in {0, 2}
     serials = revoked(real, 1)
     said = invoke("restore", "damaged.age", "--passphrase-file", "words", "--yes", home=real.path)
-    assert "this is a fault of doit-pki" not in said.error
+    assert "this is a bug in doit-pki" not in said.error
     assert "ca/client/client-1/cert.pem: is damaged in this backup; no revocation is recovered from it" in said.out
     path.write_bytes(before)
     assert revoked(real, 1) == serials

@@ -457,15 +457,15 @@ def test_a_crl_that_its_publisher_is_too_small_for_is_left_out_and_said(home: Ho
     assert checks_of(home)["crl:client-1"] == []
     revoke_unknown(home, 225)
     assert home.doit().status == 0
-    near = "has 12 kB, and haproxy at forge serves files of at most 15 kB: beyond that it is published there no more"
+    near = "has 12 kB, and haproxy at forge serves files of at most 15 kB: beyond that it is no longer published there"
     assert checks_of(home)["crl:client-1"] == [(Level.NOTICE, near, crl_size.REMEDY)]
     assert "/crl/client-1.crl" in home.read(CONFIGURATION).decode()
     revoke_unknown(home, 320)
     assert home.doit().status == 0
-    beyond = "has 17 kB, and haproxy at forge serves files of at most 15 kB: it is published there no more"
+    beyond = "has 17 kB, and haproxy at forge serves files of at most 15 kB: it is no longer published there"
     assert checks_of(home)["crl:client-1"] == [(Level.WARNING, beyond, crl_size.REMEDY)]
     assert f"{beyond}\n" in invoke("plan").out
-    assert "it is published there no more" in " ".join(invoke("status").out.split())
+    assert "it is no longer published there" in " ".join(invoke("status").out.split())
     served = home.read(CONFIGURATION).decode()
     assert "/crl/client-1.crl" not in served
     assert "/crl/server-1.crl" in served

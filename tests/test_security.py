@@ -504,7 +504,7 @@ def test_command_that_fails_is_asked_once_in_a_run(asking: Home) -> None:
             "`credential: pki`: CREDENTIALS_DIRECTORY is not set → start the command from a systemd unit with",
         ),
         ("{file: gone.txt}", "gone.txt: is missing, and pki.yaml names it for the passphrase of server-1"),
-        ("{file: open.txt}", "open.txt: others can read it → chmod 600 open.txt"),
+        ("{file: open.txt}", "open.txt: can be read by other users → chmod 600 open.txt"),
         ("{file: empty.txt}", "`file: empty.txt`: holds no passphrase for server-1"),
         ("{file: latin.txt}", "`file: latin.txt`: is not UTF-8 text"),
         ("{file: wrong.txt}", "the passphrase from `file: wrong.txt` is wrong, or the file is damaged"),

@@ -18,7 +18,7 @@ from pki.cli import launch, option_help
 from pki.cli.decorator import command
 from pki.cli.program import Program
 from pki.common import locks
-from pki.common.errors import of_system
+from pki.common.errors import from_os_error
 from pki.common.terminal import Screen
 from pki.monitor.report.run import Run
 from pki.pipeline import doit_command_line
@@ -162,9 +162,9 @@ def test_a_project_that_is_read_only_is_named_in_a_sentence(
     home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> int:
-        raise of_system(OSError(errno.EROFS, os.strerror(errno.EROFS)), path, "cannot be written")
+        raise from_os_error(OSError(errno.EROFS, os.strerror(errno.EROFS)), path, "cannot be written")
 
-    monkeypatch.setattr(locks, "_opened", refuse)
+    monkeypatch.setattr(locks, "_open", refuse)
     monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
     assert Run(home.path, START).main([]) == 3

@@ -161,7 +161,7 @@ def _new_passphrase(context: Context, project: Project, file: str) -> str:
     )
     if not source:
         source, text = "the passphrase", _typed_twice()
-    if fault := passphrase_strength.fault(text):
+    if fault := passphrase_strength.find_weakness(text):
         raise PkiError(f"{source}: {fault}", passphrase_strength.REMEDY)
     return text
 

@@ -29,7 +29,7 @@ from pki.cli.custodians import Custody
 from pki.cli.decorator import command, command_with, now_of, path_of
 from pki.cli.prompt import ask_first_words, ask_watch_time
 from pki.common import filesystem
-from pki.common.errors import PkiError, SlipError, StoppedError
+from pki.common.errors import CancelledError, InputError, PkiError
 from pki.common.program_files import PROGRAM
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
@@ -317,7 +317,7 @@ def _reason(folder_as_vault: str) -> str:
 def _with_way_out(error: PkiError, held: Ceremony, line: str) -> PkiError:
     """An error about a passphrase, with what helps where its paper is lost and the root signed nothing yet."""
     unused = steps.unused_roots(held)
-    if not unused or not (isinstance(error, SlipError | StoppedError)):
+    if not unused or not (isinstance(error, InputError | CancelledError)):
         return error
     rule = key_storage.rule_of(held.vault, unused[0])
     kept = f" --shares {rule[0]}of{rule[1]}" if rule else ""

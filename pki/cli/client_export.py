@@ -243,7 +243,7 @@ def _confirm(client: str, target: Path, *, yes: bool) -> None:
 def _write(project: Project, identity: Identity, kind: str, files: Files) -> None:
     """Write the files of an identity under the project's lock; the export is recorded before the files appear."""
     artifact, serial = client_artifact(identity.name), identity.certificate.serial_number
-    with filesystem.Beside(files) as waiting:
+    with filesystem.StagedFiles(files) as waiting:
         waiting.flush()
         project.ledger.record_decision(artifact, "exported", f"{serial:x} {kind}", project.now)
         waiting.place()

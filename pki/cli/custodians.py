@@ -17,7 +17,7 @@ from pki.ceremony.vault import Vault
 from pki.cli.decorator import now_of, passphrase_in, path_of
 from pki.cli.prompt import STOPPED, ask, ask_hidden, ask_to_repeat, without_echo
 from pki.common import filesystem, passphrase_strength
-from pki.common.errors import PkiError, SlipError, StoppedError
+from pki.common.errors import CancelledError, InputError, PkiError
 from pki.common.terminal import Screen
 from pki.x509 import keys, pkcs11
 from pki.x509.keys import PrivateKey
@@ -89,8 +89,8 @@ def _chosen(wanted: Custody, name: str) -> str:
 
 def _strong(source: str, given: str) -> str:
     """A passphrase that a person chose, as `_asked` will take it."""
-    if fault := passphrase_strength.fault(words.passphrase(given)):
-        raise SlipError(f"{source}: {fault}", "six random words, or let it be generated")
+    if fault := passphrase_strength.find_weakness(words.passphrase(given)):
+        raise InputError(f"{source}: {fault}", "six random words, or let it be generated")
     return words.passphrase(given)
 
 
@@ -99,7 +99,7 @@ def _generated(name: str) -> str:
     passphrase = words.new_passphrase()
     question = f"the passphrase of {name} is going to be shown: paper and pen at hand, nobody behind you? [yes] "
     if ask(question).strip() not in {"", "yes", "y"}:
-        raise StoppedError(STOPPED, "start again when you are ready")
+        raise CancelledError(STOPPED, "start again when you are ready")
     _show(passphrase.replace("-", " "))
     ask_to_repeat(
         "type it back from the paper (nothing is shown; Enter alone shows it again): ",
@@ -206,7 +206,7 @@ def _combined(vault: Vault, root: str, k: int) -> str:
                 )
             try:
                 return _tried(vault, root, shares.combine(given))
-            except SlipError:
+            except InputError:
                 Screen().line(
                     f"these shares do not open {root}; compare the root and the date on the cards (Ctrl-C stops)"
                 )
@@ -215,7 +215,7 @@ def _combined(vault: Vault, root: str, k: int) -> str:
 def _tried(vault: Vault, root: str, text: str) -> str:
     passphrase = words.passphrase(text)
     if fault := key_storage.slip(vault, root, passphrase):
-        raise SlipError(f"the passphrase of {root} is wrong: {fault}", "look at its paper, and type all of it again")
+        raise InputError(f"the passphrase of {root} is wrong: {fault}", "look at its paper, and type all of it again")
     vault.open_key(root, passphrase, "the operator")
     return passphrase
 
@@ -225,7 +225,7 @@ def _checked(given: list[str], place: int, share: str) -> str:
         shares.check(place, share, given)
     except PkiError as error:
         # A card has a number of its own, which is another one than its place.
-        raise SlipError(error.what, error.hint, lead=_card(place) if error.lead else "") from None
+        raise InputError(error.what, error.hint, lead=_card(place) if error.lead else "") from None
     return share
 
 

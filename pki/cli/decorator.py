@@ -19,7 +19,7 @@ from invoke.tasks import task
 
 from pki.cli import argument_parser, option_help
 from pki.common import filesystem
-from pki.common.errors import InventoryError, PkiError, of_bug, of_system
+from pki.common.errors import InventoryError, PkiError, from_bug, from_os_error
 from pki.common.terminal import say_nothing_more
 from pki.project.clock_guard import Evidence
 from pki.project.project import Project
@@ -48,14 +48,14 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
             raise Exit(code=1) from None
         except OSError as error:
             if error.errno not in UNWRITABLE or error.filename:
-                raise _exit(of_system(error)) from None
+                raise _exit(from_os_error(error)) from None
             say_nothing_more()
             hint = "make room: df -h" if error.errno == errno.ENOSPC else "redirect it elsewhere"
             raise Exit(f"the output cannot be written: {error.strerror}\n→ {hint}", code=1) from None
         except Exit:
             raise
         except Exception as error:  # noqa: BLE001 - users get a sentence, never a traceback
-            raise _exit(of_bug(error)) from None
+            raise _exit(from_bug(error)) from None
 
     names = list(inspect.signature(function).parameters)[1:]
     called = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"

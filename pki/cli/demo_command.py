@@ -14,7 +14,7 @@ from pki.cli.decorator import command
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.demo import vlans as vlan_demo
-from pki.demo.namespace_machine import Machine
+from pki.demo.namespace_machine import NamespaceMachine
 
 
 @command
@@ -37,7 +37,7 @@ def vlans(context: Context, keep: bool = False) -> None:
     screen.line(f"all {len(responses)} results are as expected; the machines were removed")
 
 
-def _shell(screen: Screen, machine: Machine) -> None:
+def _shell(screen: Screen, machine: NamespaceMachine) -> None:
     screen.line(f"a shell on {machine.name}; try:  {' '.join(vlan_demo.EXAMPLE)}")
     screen.line("exit ends it and removes the machines")
     env = {"TERM": os.environ.get("TERM", "dumb"), "PS1": f"{machine.name}# "}

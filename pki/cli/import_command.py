@@ -32,7 +32,7 @@ def import_records(
             raise PkiError(f"{folder}: is not a folder", "name the folder with its index.txt or its certificates")
         records = importer.read(project, name, path, folder.rstrip("/"))
         if not dry_run:
-            project.ledger.take_in(records.issuance_records, at=project.now)
+            project.ledger.record_issuance_records(records.issuance_records, at=project.now)
     output = _counts(project, name, records, is_dry=dry_run)
     output.show() if json else _print(output)
 

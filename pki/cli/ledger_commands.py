@@ -46,7 +46,7 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy import crl_files
 from pki.deploy.delivery import Delivery
 from pki.deploy.installed_crls import InstalledCrl
-from pki.ledger.types import PUT_BACK, Issued, Recovered
+from pki.ledger.types import RESTORE_FILE, Issued, Recovered
 from pki.monitor.report.run import Run
 from pki.pipeline import plan
 from pki.project.project import Project
@@ -152,7 +152,7 @@ def verify(context: Context, json: bool = False) -> None:
     if json:
         lost, events = project.ledger_fault, project.ledger.events() if not faults else []
         messages = [*faults, *([lost.evidence] if lost and not faults else [])]
-        remedy = str(PUT_BACK if faults else lost.remedy if lost else "")
+        remedy = str(RESTORE_FILE if faults else lost.remedy if lost else "")
         head = events[-1].hash if events else ""
         LedgerVerifyOutput(
             at=project.now, intact=not messages, events=len(events), head=head, faults=messages, remedy=remedy
@@ -161,7 +161,7 @@ def verify(context: Context, json: bool = False) -> None:
             raise Exit(code=1)
         return
     for fault in faults:
-        screen.failed("ledger", fault, PUT_BACK if fault == faults[-1] else "")
+        screen.failed("ledger", fault, RESTORE_FILE if fault == faults[-1] else "")
     if not faults and (lost := project.ledger_fault):
         screen.failed("ledger", lost.evidence, lost.remedy)
     if faults or project.ledger_fault:

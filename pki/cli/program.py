@@ -14,7 +14,7 @@ from invoke.program import Program as InvokeProgram
 
 from pki import __version__
 from pki.cli import option_help
-from pki.common.child_processes import STOPPED, hear_interrupts
+from pki.common.child_processes import STOPPED, enable_interrupts
 from pki.common.program_files import PROGRAM
 
 TYPED = "./run invoke"
@@ -48,6 +48,7 @@ PLACEHOLDERS = {
     "sheet": "FILE",
     "to": "PATH",
     "vault": "DIR",
+    "ansible_vault_password_file": "FILE",
     "again": "REASON",
     "despite": "REASON",
     "passphrase_to": "FILE",
@@ -81,7 +82,7 @@ class Program(InvokeProgram):
 
     def execute(self) -> None:
         """Run the command. Raises Exit with status 130 after Ctrl-C."""
-        hear_interrupts()
+        enable_interrupts()
         try:
             super().execute()
         except KeyboardInterrupt:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from pki.ceremony import words
 from pki.ceremony.offline import machine_check
-from pki.common.errors import PkiError, SlipError, StoppedError
+from pki.common.errors import CancelledError, InputError, PkiError
 from pki.common.terminal import Screen
 
 TRIES = 3
@@ -64,7 +64,7 @@ def _answer(question: str, *, hidden: bool) -> str:
             return input(question)
         return _Quiet.now.line(question) if _Quiet.now else getpass(question)
     except (EOFError, KeyboardInterrupt):
-        raise StoppedError(STOPPED) from None
+        raise CancelledError(STOPPED) from None
     finally:
         _Quiet.question = before
 
@@ -80,7 +80,7 @@ def ask_hidden(question: str, taken: Callable[[str], str], count: int = 0) -> st
             given = _gathered(question, count) if count else ask(question, hidden=True)
             try:
                 return taken(given)
-            except SlipError as error:
+            except InputError as error:
                 Screen().line(f"{error.message}; check it again (Ctrl-C stops)")
 
 
@@ -216,7 +216,7 @@ def without_echo() -> Iterator[None]:
         quiet.begin()
         yield
     except KeyboardInterrupt:
-        raise StoppedError(STOPPED) from None
+        raise CancelledError(STOPPED) from None
     finally:
         quiet.end()
 

@@ -12,7 +12,7 @@ from invoke.exceptions import Exit
 
 from pki.cli.decorator import command_with, project_as_it_is
 from pki.cli.json_output import EventRow, RhythmRow, TimelineOutput
-from pki.common.durations import DAY, compared, in_words
+from pki.common.durations import DAY, in_common_unit, in_words
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.config.fields import format_duration
@@ -93,7 +93,7 @@ def _rhythms(timeline: Timeline) -> Iterator[tuple[str, str]]:
         first, last = min(one.next for one in alike), max(one.next for one in alike)
         when = _day(first) if first.date() == last.date() else f"from {_day(first)} to {_day(last)}"
         least, most = min(one.every for one in alike), max(one.every for one in alike)
-        (shortest, longest), unit = compared(least, most)
+        (shortest, longest), unit = in_common_unit(least, most)
         span = f"{shortest} to {longest} {unit}".rstrip() if least < most else in_words(most)
         yield f"{len(alike)} {kind}", f"every {span}, next {when}"
 

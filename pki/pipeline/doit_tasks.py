@@ -25,7 +25,7 @@ from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidDodoFile
 from doit.task import Task
 
-from pki.common.errors import InventoryError, PkiError, of_any
+from pki.common.errors import InventoryError, PkiError, as_pki_error
 from pki.common.reasons import UNCHANGED, Outcome, Reason, joined
 from pki.config.model import Inventory
 from pki.pipeline import clock_confirmation, delivery_targets, plan
@@ -160,7 +160,7 @@ class DoitRun:
         except InventoryError as error:
             raise self._nothing_was_done(error, f"pki.yaml is invalid; nothing was done:\n{error}") from None
         except Exception as error:  # noqa: BLE001 - a bug in planning is reported like any other error
-            planning_error = of_any(error)
+            planning_error = as_pki_error(error)
             raise self._nothing_was_done(planning_error, _refusal(planning_error)) from None
         tasks = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
         for artifact in artifacts:
@@ -287,7 +287,7 @@ class ArtifactAction:
         try:
             outcome = self._artifact.make()
         except Exception as error:  # noqa: BLE001 - fails this task and those that depend on it
-            return Failed.of(of_any(error))
+            return Failed.of(as_pki_error(error))
         remaining = self._artifact.reasons()
         if remaining:
             return Failed(f"still out of date after it was made: {remaining[0]}")

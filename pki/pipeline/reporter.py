@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pki.common import filesystem, sealed_records
-from pki.common.errors import PkiError, of_any
+from pki.common.errors import PkiError, as_pki_error
 from pki.common.reasons import UNCHANGED, Outcome
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
@@ -220,7 +220,7 @@ class Reporter:
             self._findings = self._monitor.findings(self._report(project))
         with self._step("report"):
             filesystem.write(
-                project.store.report("status.json"), sealed_records.sealed(self._report(project), indent=1)
+                project.store.report("status.json"), sealed_records.encode_sealed(self._report(project), indent=1)
             )
         self.report = self._report(project)
         self._stack.close()
@@ -253,7 +253,7 @@ class Reporter:
             yield
         except Exception as error:  # noqa: BLE001 - a bug in one step must not prevent the others
             self._faults.append(error)
-            self._fail(name, of_any(error))
+            self._fail(name, as_pki_error(error))
 
     # -- the summary and the report --
 

@@ -50,8 +50,8 @@ def quick() -> Iterator[None]:
     with hasty(), keys_opened_once(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(metadata, "entry_points", cache(metadata.entry_points))
         patch.setattr(ctypes.pythonapi, "Py_IncRef", lambda _: None)  # a run's tasks are held to the end of its process
-        patch.setattr(age, "seal", lambda data, _: age.MARKS[0] + data)
-        patch.setattr(age, "unseal", lambda data, _passphrase, _name: data[len(age.MARKS[0]) :])
+        patch.setattr(age, "encrypt", lambda data, _: age.MARKS[0] + data)
+        patch.setattr(age, "decrypt", lambda data, _passphrase, _name: data[len(age.MARKS[0]) :])
         yield
 
 

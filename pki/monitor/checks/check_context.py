@@ -64,7 +64,7 @@ class LastRun:
         """Return what the last run's report tells; of a damaged one, that it is damaged."""
         path = place.report("status.json")
         try:
-            return cls.of(sealed_records.unsealed(filesystem.read_if_possible(path)) or {})
+            return cls.of(sealed_records.decode_sealed(filesystem.read_if_possible(path)) or {})
         except (ValueError, KeyError, TypeError, AttributeError):
             return cls(is_damaged=os.path.lexists(path))
 

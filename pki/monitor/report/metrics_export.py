@@ -19,9 +19,9 @@ from prometheus_client.registry import Collector
 
 from pki import __version__
 from pki.common import filesystem
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.common.errors import PkiError
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import moment
 from pki.monitor.alerts.notification_history import Record
@@ -102,7 +102,7 @@ def looked(context: CheckContext) -> Blocks:
     """What a run knows of the project. The certificates' lines, which are most of them, are remembered as text."""
     found, cache = metrics_collect.certificates(context), context.project.cache
     home = context.project.store.home
-    known = token(KNOWN, str(home), found)
+    known = digest_of(KNOWN, str(home), found)
     text = cache.recall("metrics certificates", known)
     if text is None:
         text = render(home, found)
@@ -218,7 +218,7 @@ class _Samples(Collector):
 def render(home: Path, samples: Samples) -> str:
     """Samples in Prometheus' text format. Each names its project: one node_exporter may read what several left."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Samples(plain(str(home)), samples))
+    registry.register(_Samples(visible_line(str(home)), samples))
     return generate_latest(registry).decode()
 
 

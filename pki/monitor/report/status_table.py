@@ -13,7 +13,7 @@ from pki.authority import certificates, crl_size, renewal
 from pki.ceremony.online import needs
 from pki.common import filesystem
 from pki.common.durations import in_brief
-from pki.common.errors import RETRIED, of_any
+from pki.common.errors import RETRIED, as_pki_error
 from pki.common.reasons import Reason, Why, joined
 from pki.common.remedies import RESTORE
 from pki.common.visible import shorten
@@ -82,7 +82,7 @@ def _held(name: str, rows: Callable[[], Row | Iterable[Row]]) -> list[Row]:
         found = rows()
         return [found] if isinstance(found, Row) else list(found)
     except Exception as error:  # noqa: BLE001 - a bug in one row must not hide the others
-        told = of_any(error)
+        told = as_pki_error(error)
         return [Row(name, "missing", "", f"could not be looked at: {told.message}", "you")]
 
 

@@ -20,7 +20,7 @@ from tests.judges import Identity
 HANGS = {-signal.SIGXCPU, -signal.SIGALRM, -signal.SIGKILL}
 SHOWN = 3000  # characters of output in a message
 STATUSES = {0, 1, 2, 3, 4}
-OURS = "this is a fault of doit-pki"  # what is said of an exception that nobody expected
+OURS = "this is a bug in doit-pki"  # what is said of an exception that nobody expected
 PLACE = re.compile(r"at (pki/[\w/]+\.py):\d+")
 FRAME = re.compile(r'File "[^"]*?/((?:pki|tests|site-packages)/[\w/.-]+\.py)", line (\d+)')
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]")
