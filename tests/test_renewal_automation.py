@@ -321,7 +321,7 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
     project, plan = home.project(701), home.plan(701)
     said = {note.subject: note for note in forecast.notes(project, plan)}
     assert said["cert:media"].text == (
-        "28 days left, and a renewal would gain nothing: server-1 itself ends on 2028-11-22; "
+        "28 days left, and a renewal would not extend it: server-1 expires on 2028-11-22; "
         "needs a ceremony: a new generation of server"
     )
     assert said["cert:media"].remedy == "./run invoke ceremony.request, for a new server authority"

@@ -134,7 +134,7 @@ def test_a_proxy_that_cannot_refuse_is_named_before_and_after(home: Home, invoke
     said = invoke("revoke", "admin", "--reason", "superseded", "--yes")
     assert "let in by    forgejo on forge (traefik), until it ends: traefik reads no CRLs" in said.out
     assert re.search(
-        r"^folder forge +delivered into a folder, not verified; lets it in until it ends on 2027-05-22",
+        r"^folder +forge +delivered into a folder, not verified; lets it in until it ends on 2027-05-22",
         said.out,
         re.MULTILINE,
     )
@@ -385,10 +385,10 @@ def test_a_renewed_identity_is_reminded_of_until_it_is_installed_and_only_once_i
     assert notes(home, 151) == {
         "cert:client-admin": (text, "install it on its device, then: ./run invoke client.installed admin")
     }
-    assert "a newer one is to be installed" in invoke("client.list", days=151).out
+    assert "install the newer one" in invoke("client.list", days=151).out
     assert "ended on 2027-05-22" in notes(home, 185)["cert:client-admin"][0]
     said = invoke("client.installed", "admin", days=152)
-    assert "is valid too, until 2027-05-22; to end it:" in said.out
+    assert "is valid too, until 2027-05-22; to revoke it:" in said.out
     assert notes(home, 152) == {}
     assert "2027-04-24" in invoke("client.list", days=152).out
 

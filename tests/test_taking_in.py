@@ -191,7 +191,7 @@ def test_row_without_its_certificate_is_recorded_by_what_it_says(adopted: Home, 
     assert found["legacy:alice"].revoked == "keyCompromise"
     assert invoke("revoke", "01", "--reason", "superseded", "--yes").status == 0
     assert set(entries(adopted)) == {1, 2}
-    assert "its certificate was not there" in invoke("ledger.show", "01").out
+    assert "its certificate was not available" in invoke("ledger.show", "01").out
 
 
 def test_certificates_of_another_ca_are_told_and_left_out(adopted: Home, invoke: Invoke) -> None:
@@ -203,10 +203,7 @@ def test_certificates_of_another_ca_are_told_and_left_out(adopted: Home, invoke:
     assert (
         "left out: issuance_records/newcerts/guest.pem: CN=guest was signed by CN=Other CA, not by legacy" in said.out
     )
-    assert (
-        "left out: issuance_records/newcerts/false.crt: CN=false bears the name of legacy as its issuer, and not"
-        in said.out
-    )
+    assert "left out: issuance_records/newcerts/false.crt: CN=false names legacy as its issuer, but is not" in said.out
     assert "left out: issuance_records/crl.pem: legacy did not sign this CRL" in said.out
     assert sorted(recorded(adopted)) == ["legacy:alice", "legacy:bob", "legacy:web"]
     adopted.doit()
@@ -219,7 +216,7 @@ def test_row_of_a_certificate_that_another_ca_signed_goes_with_it(adopted: Home,
     write(adopted.path.parent / "issuance_records/newcerts/09.pem", pem(before.issue("early", 9)))
     old.row("early", 9, START + 400 * DAY, utc(REVOKED))
     write(adopted.path.parent / "issuance_records/index.txt", "".join(f"{row}\n" for row in old.rows).encode())
-    assert "CN=early bears the name" in invoke("ledger.import", "issuance_records").out
+    assert "CN=early names legacy" in invoke("ledger.import", "issuance_records").out
     adopted.doit()
     assert set(entries(adopted)) == {2}
 
@@ -287,7 +284,7 @@ def test_every_fault_is_told_at_once_and_nothing_is_taken_in(adopted: Home, old:
 def test_dry_run_shows_what_it_found_and_records_nothing(adopted: Home, invoke: Invoke) -> None:
     events = len(adopted.project().ledger.events())
     said = invoke("ledger.import", "issuance_records", "--dry-run")
-    assert "to do  ledger" in said.out
+    assert "to do     ledger" in said.out
     assert "3 certificates of legacy: 1 valid, 1 expired; 1 revocations" in said.out
     assert len(adopted.project().ledger.events()) == events
 
