@@ -254,7 +254,9 @@ def test_certificates_of_an_upstream_are_those_of_others(pki: Pki) -> None:
     assert pki.look({"/tls.pem": pki.bundle, "/upstream.pem": theirs}, upstream="/upstream.pem").leaves == {
         NAME: pki.leaf
     }
-    assert "not signed by an authority of this project" in pki.refusal({"/tls.pem": pki.bundle, "/upstream.pem": theirs})
+    assert "not signed by an authority of this project" in pki.refusal(
+        {"/tls.pem": pki.bundle, "/upstream.pem": theirs}
+    )
     payload = given({"/tls.pem": pki.bundle, "/upstream.pem": theirs}, upstream="/upstream.pem")
     assert preflight.read_release(payload).leaves == {NAME: pki.leaf}
     assert not preflight.has_unknown_ca(payload, pki.trust)

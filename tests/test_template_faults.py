@@ -174,7 +174,7 @@ def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
     body = "echo ${#list}\necho lost\necho ${x#}\n"
     home.write("templates/hook", SCRIPT + body)
     assert [(note.subject, note.text) for note in home.plan().actions_required] == [
-        ("templates/hook", "line 4 to 6: {# begins a comment of the template: all up to #} is left out")
+        ("templates/hook", "line 4 to 6: {# begins a template comment: everything up to #} is left out")
     ]
     home.write("templates/hook", f"{SCRIPT}{{% raw %}}{body}{{% endraw %}}\n")
     assert list(home.plan().actions_required) == []
