@@ -161,7 +161,9 @@ def alerts(home: RealHome) -> tuple[Path, Read]:
 def last_backup(home: RealHome) -> tuple[Path, Read]:
     path = home.path / "ca" / last_seen.LAST_BACKUP
     head = {"events": 7, "head": hashlib.sha256(b"x").hexdigest()}
-    filesystem.write(path, sealed_records.sealed({"at": "2026-11-20T06:00:00Z", "file": "b.age", "ledger": head}))
+    filesystem.write(
+        path, sealed_records.encode_sealed({"at": "2026-11-20T06:00:00Z", "file": "b.age", "ledger": head})
+    )
     return path, lambda: check_machine.last_backup(path)
 
 

@@ -25,7 +25,7 @@ from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.ssh import UnreachableError
 from pki.deploy.verification import VERIFIED, Verdict, Verification
-from pki.ledger.types import BEGIN_AGAIN, GONE, IS_EMPTY, PUT_BACK
+from pki.ledger.types import FILE_MISSING, IS_EMPTY, RESTORE_FILE, RESTORE_OR_ACCEPT_LOSS
 from pki.monitor import probes
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks import check_authorities, check_machine
@@ -75,7 +75,7 @@ def test_a_renewal_that_fails_is_a_warning_and_in_its_last_week_critical(home: H
     assert level_of(home, "cert:media", 82) == "warning"
     assert level_of(home, "cert:media", 83) == "critical"
     assert level_of(home, "cert:media", 95) == "critical"
-    assert "ended on 2027-02-21" in checked(home, 95)["cert:media"].message
+    assert "expired on 2027-02-21" in checked(home, 95)["cert:media"].message
 
 
 def test_a_renewal_that_is_due_is_left_to_the_next_run_for_two_days(home: Home) -> None:
@@ -349,15 +349,15 @@ def test_a_ledger_that_is_gone_is_critical(home: Home) -> None:
     (home.path / "ca/ledger.db").unlink()
     report = home.doit(days=1)  # nothing is due, and nothing asks for the ledger
     found = checked(home, 1)["ledger"]
-    assert (found.level, found.message, found.remedy) == (Level.CRITICAL, GONE, BEGIN_AGAIN)
-    assert (report.status, report.failed) == (1, {"ledger": f"{GONE} → {BEGIN_AGAIN}"})
+    assert (found.level, found.message, found.remedy) == (Level.CRITICAL, FILE_MISSING, RESTORE_OR_ACCEPT_LOSS)
+    assert (report.status, report.failed) == (1, {"ledger": f"{FILE_MISSING} → {RESTORE_OR_ACCEPT_LOSS}"})
 
 
 def test_a_ledger_that_was_emptied_is_critical_and_no_crl_is_made(home: Home) -> None:
     os.truncate(home.path / "ca/ledger.db", 0)
     assert "crl:client-1" in home.doit(days=8).failed
     found = checked(home, 8)["ledger"]
-    assert (found.level, found.remedy) == (Level.CRITICAL, BEGIN_AGAIN)
+    assert (found.level, found.remedy) == (Level.CRITICAL, RESTORE_OR_ACCEPT_LOSS)
     assert found.message == f"nothing can be issued or revoked: ca/ledger.db: {IS_EMPTY}"
 
 
@@ -377,7 +377,7 @@ def test_a_ledger_that_lost_its_newest_event_is_found_by_a_mere_run(home: Home) 
     found = checked(home)["ledger"]
     assert found.level is Level.CRITICAL
     assert found.message == "nothing can be issued or revoked: ca/ledger.db: its newest events are missing"
-    assert found.remedy == PUT_BACK
+    assert found.remedy == RESTORE_FILE
 
 
 def test_a_ledger_that_cannot_be_read_is_critical_and_says_what_to_type(home: Home, invoke: Invoke) -> None:
@@ -386,8 +386,8 @@ def test_a_ledger_that_cannot_be_read_is_critical_and_says_what_to_type(home: Ho
     found = checked(home, 1)["ledger"]
     assert found.level is Level.CRITICAL
     assert found.message == "nothing can be issued or revoked: ca/ledger.db: file is not a database"
-    assert found.remedy == PUT_BACK
-    assert PUT_BACK in invoke(home, "ledger.verify").error
+    assert found.remedy == RESTORE_FILE
+    assert RESTORE_FILE in invoke(home, "ledger.verify").error
 
 
 @pytest.mark.parametrize(
@@ -415,7 +415,7 @@ def test_a_disk_that_cannot_be_written_is_critical(home: Home, monkeypatch: pyte
 
 def test_a_backup_that_was_never_made_or_is_old_is_told(real: Home) -> None:
     assert checked(real)["backup"].message.startswith("there never was one")
-    newest = real.project().ledger.newest()
+    newest = real.project().ledger.newest_event()
     assert newest is not None
     record = {"at": instant(START), "file": "x", "ledger": {"events": newest.seq, "head": newest.hash}}
     real.write("ca/.last-backup.json", json.dumps(record))
@@ -497,7 +497,7 @@ def test_a_look_that_breaks_is_exit_status_one(home: Home, invoke: Invoke, monke
     monkeypatch.setattr(check_machine, "MEGABYTE", 0)
     said = invoke(home, "health")
     assert said.status == 1
-    assert "warning  disk                     could not check disk: ZeroDivisionError(" in said.out
+    assert "warning   disk                     could not check disk: ZeroDivisionError(" in said.out
 
 
 SILENT = "cannot be reached: Connection refused"
@@ -550,7 +550,7 @@ def test_a_project_that_cannot_be_written_is_looked_at_all_the_same(
         "notice",
         f"mount it read-write: findmnt -T {path.parent}",
     )
-    assert kept["message"].startswith("what this look saw of services is not kept for the commands that follow: ")
+    assert kept["message"].startswith("the results for services cannot be cached for later commands: ")
     assert kept["message"].endswith(": Read-only file system")
     assert found.keys() >= {"authorities", "keys", "crls", "certificates", "hosts"}
     assert path.read_text() == "of an earlier look"

@@ -98,7 +98,7 @@ def test_a_settled_ledger_is_not_asked_about_it_until_it_is_replaced(
         patch.setattr(Database, "_open", lambda _: pytest.fail("was opened"))
         assert made(kept, 149).made == {}
     report = made(kept, 150)
-    assert report.made["crl:client-1"] == "lacks 1 revoked certificate"
+    assert report.made["crl:client-1"] == "1 new revocation"
     assert {CERT, "bundle:client", "release:forge"} <= report.made.keys()
     assert shown(kept) in listed(kept)
 

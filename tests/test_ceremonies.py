@@ -221,7 +221,7 @@ def test_an_old_generation_serves_until_its_end_beside_the_new_one(real: RealHom
     assert_sound(real)
     report = real.doit(days=500)
     assert report.status == 0, report.failed
-    assert report.made["cert:media"] == "is not issued by server-2, which issues now"
+    assert report.made["cert:media"] == "is not issued by server-2, the current issuer"
     root, two = real.certificate("root-1"), real.certificate("server-2")
     judges.assert_is_ca(two, root, "server", url=URL, domains=["lab.internal"], networks=NETWORKS)
     judges.assert_is_leaf(
@@ -767,7 +767,7 @@ def test_a_ceremony_is_held_from_the_command_line_and_each_step_names_the_next(t
     assert re.findall(r"\d+ ([a-z]+)", told[-1].rpartition("SHA-256")[2])[:8] == spoken.split()
     status, said = typist("ceremony.accept", "out/response-0001", "--words", spoken)
     assert (status, f"ceremony 1 is accepted; now: PKI_HOME={typist.home.path} ./run doit" in said) == (0, True), said
-    assert "root-1 is new; this project is going to believe it: SHA-256" in said
+    assert "new root certificate root-1; it will be trusted from now on: SHA-256" in said
     for folder in ((), ("vault",)):
         status, said = typist("ceremony.verify", *folder)
         assert (status, "all is as it was made" in said) == (0, True), said
@@ -818,7 +818,7 @@ REQUEST = ("out/request-0001.yaml", "--vault", "vault")
         (("request", "--output", "nowhere"), "nowhere: is not a folder"),
         (("request", "--revoke", "client-1"), "why is it to be revoked?"),
         (("request", "--reason", "superseded"), "--reason belongs to --revoke"),
-        (("request", "--revoke", "client-1", "--reason", "bored"), "bored: no such reason"),
+        (("request", "--revoke", "client-1", "--reason", "bored"), "unknown reason 'bored'"),
         (("request", "--revoke", "../x-1", "--reason", "superseded"), "../x-1: is not an intermediate"),
         (("request", "--revoke", "root-1", "--reason", "superseded"), "root-1: is not an intermediate"),
         (("request", "--new", "frontend"), "frontend: no such authority"),
@@ -832,7 +832,7 @@ REQUEST = ("out/request-0001.yaml", "--vault", "vault")
         (("root", *REQUEST, "--cards", "."), "--cards belongs to --shares"),
         (("root", *REQUEST, "--shares", "1of3"), "one share alone would open the key"),
         (("root", *REQUEST, "--words", "acid"), "this is not the request that was printed: word 1"),
-        (("root", *REQUEST), "nobody is there to be asked: first 8 words of the request"),
+        (("root", *REQUEST), "there is no terminal to ask: first 8 words of the request"),
         (("change-passphrase", "--vault", "nowhere"), "nowhere: is not a folder"),
         (("change-passphrase", "--vault", "vault"), "vault: is empty: is this the vault?"),
     ],

@@ -361,7 +361,7 @@ def test_the_outcome_of_a_delivery_names_what_became_of_the_host(delivered: Live
     receipt = delivered.delivery().receipt
     assert receipt is not None
     delivered.home.edit("auto_https off", "auto_https off # second", "templates/caddy/Caddyfile")
-    made = {one["name"]: one["verb"] for one in delivered.doit(days=1).data["made"]}
+    made = {one["name"]: one["verb"] for one in delivered.doit(days=1).data["changed"]}
     assert made["deploy:media"] == "deployed"
     project = delivered.home.project(1)
     project.ledger.record_decision(ArtifactId("deploy", "media"), "pinned", receipt.release, project.now)
@@ -478,7 +478,7 @@ def test_drift_diff_and_doit_name_a_target_that_is_a_link(delivered: Live, invok
     path.symlink_to("../../srv/Caddyfile")
     for name in ("roots.pem", "media.pem"):  # so many that they are not all named
         delivered.on(f"/etc/doit-pki/{name}").write_text("x")
-    said = f"{path} is a link to ../../srv/Caddyfile, and becomes a file"
+    said = f"{path} is a link to ../../srv/Caddyfile, and is replaced by a file"
     drift = invoke("deploy.drift", "media", home=delivered.home.path)
     assert (drift.status, said in drift.out) == (2, True)
     assert f"--- {path}: {said}\n" in invoke("deploy.diff", "media", home=delivered.home.path).out
@@ -491,7 +491,7 @@ def test_a_link_in_the_folder_of_a_host_is_named_and_becomes_a_file(home: Home) 
     path = home.path / "build/hosts/media/etc/caddy/Caddyfile"
     path.rename(other := home.path / "Caddyfile")
     path.symlink_to(other)
-    content, said = other.read_bytes(), f"/etc/caddy/Caddyfile is a link to {other}, and becomes a file"
+    content, said = other.read_bytes(), f"/etc/caddy/Caddyfile is a link to {other}, and is replaced by a file"
     assert home.doit().made == {"deploy:media": said}
     assert (path.is_symlink(), path.read_bytes(), other.read_bytes()) == (False, content, content)
     assert home.doit().made == {}
@@ -800,7 +800,7 @@ def test_recovered_revocation_says_where_it_comes_from_and_keeps_date_and_reason
     live, serial = restored
     assert invoke("ledger.recover", "media", home=live.home.path, days=90).status == 0
     project = live.home.project(90)
-    (entry,) = project.ledger.revoked("client-1", project.now)
+    (entry,) = project.ledger.revoked_entries("client-1", project.now)
     assert (entry.serial, entry.revoked_at, entry.reason) == (serial, live.home.moment(1), "keyCompromise")
     subjects = [event.subject for event in project.ledger.events()]
     assert "cert:client-admin, recovered from media" in subjects
@@ -852,7 +852,7 @@ def test_what_no_authority_of_ours_signed_holds_up_nobody_and_is_told(delivered:
         delivered.on(CRL_THERE).write_bytes(content)
         report = delivered.doit(days=7)
         assert report.status == 0, report.failed
-        assert "client-crl.pem was no CRL of this project" in report.made["deploy:media"]
+        assert "client-crl.pem was not a CRL of this project" in report.made["deploy:media"]
         assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
         shutil.rmtree(delivered.home.path / "build/contacts")
 
@@ -960,7 +960,7 @@ def test_a_crl_without_an_end_is_read_in_linear_time_and_replaced(delivered: Liv
     place.write_bytes(b"-----BEGIN X509 CRL-----\n" * (900_000 // 25))
     report = delivered.doit(days=0.6)
     assert report.status == 0, report.failed
-    assert f"{CRL_THERE} was no CRL of this project" in report.made["deploy:media"]
+    assert f"{CRL_THERE} was not a CRL of this project" in report.made["deploy:media"]
     assert place.read_bytes() == delivered.home.read("build/crl/client-1.pem")
 
 

@@ -425,7 +425,7 @@ def test_a_managed_file_that_goes_takes_along_what_it_had_delivered(home: Home) 
     path.unlink()
     made = home.doit().made
     assert set(made) == only("monitoring")
-    assert made["deploy:monitoring"] == "/etc/nginx/conf.d/status.conf is no longer wanted"
+    assert made["deploy:monitoring"] == "/etc/nginx/conf.d/status.conf is no longer needed"
     assert tree(root(home, "monitoring")) == before
     assert tree(home.path / "build/release/monitoring/files") == before
 
@@ -497,7 +497,7 @@ def test_a_host_of_deliver_none_can_be_delivered_to_again(home: Home) -> None:
     home.doit()
     home.edit("    deliver: none\n", "")
     made = home.doit().made
-    assert made == {"release:media": "has no release yet", "deploy:media": "was never delivered to"}
+    assert made == {"release:media": "did not exist", "deploy:media": "first deployment"}
     assert tree(root(home, "media")) == before
 
 
@@ -523,7 +523,7 @@ def test_a_broken_template_fails_only_the_releases_that_use_it(home: Home) -> No
     assert report.status in {1, 2}
     assert set(report.failed) == {"release:media"}
     assert report.failed["release:media"].startswith("templates/caddy/Caddyfile:")
-    assert [entry["name"] for entry in report.data["not_reached"]] == ["deploy:media"]
+    assert [entry["name"] for entry in report.data["blocked"]] == ["deploy:media"]
     assert {"cert:media", "deploy:monitoring", "deploy:forge"} <= report.made.keys()
     assert tree(root(home, "media")) == before
 

@@ -60,7 +60,7 @@ def test_the_last_line_counts_what_was_found_and_names_health(
     see(DEAD)
     status, line = said(home, capsys)
     assert status == 0
-    assert re.search(r"22 fresh \(.*\); 1 warning: PKI_HOME=\S+ ./run invoke health$", line)
+    assert re.search(r"22 tasks up to date \(.*\); 1 warning: see PKI_HOME=\S+ ./run invoke health$", line)
     assert "nothing to do" not in line
     see(FOREIGN)
     status, line = said(home, capsys)
@@ -105,7 +105,7 @@ def test_every_command_knows_what_the_last_one_saw(home: Home, see: See, invoke:
     assert re.search(
         rf"^critical +{SUBJECT} +serves a certificate that does not verify: .*\(seen {when}\)$", plan.out, re.MULTILINE
     )
-    assert plan.out.splitlines()[-1].startswith("22 fresh; 1 critical: ")
+    assert plan.out.splitlines()[-1].startswith("22 tasks up to date; 1 critical: ")
     see(WELL)
     home.doit()
     assert re.search(rf"^{SUBJECT} +ok +answers as deployed, seen {when}", invoke(home, "status").out, re.MULTILINE)

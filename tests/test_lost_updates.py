@@ -165,7 +165,7 @@ def test_what_is_exported_is_what_the_client_has_when_it_is_recorded(
     (tmp_path / "words").unlink(missing_ok=True)
     meanwhile(lambda: invoke(*REVOKE_ADMIN))
     said = invoke(*given, str(tmp_path / "again"))
-    assert (said.status, "admin: no such client" in said.error) == (1, True)
+    assert (said.status, "unknown client 'admin'" in said.error) == (1, True)
     assert not (tmp_path / "again").exists()
     assert not (tmp_path / "words").exists()
 

@@ -101,7 +101,7 @@ def test_a_name_that_stands_for_two_certificates_is_asked_about(home: Home, invo
     said = invoke("renew", "wiki")
     assert said.status == 1
     assert said.error == (
-        "wiki: stands for cert:forge, cert:media\n→ say which: ./run invoke renew forge or ./run invoke renew media\n"
+        "wiki: means cert:forge, cert:media\n→ name one of them: ./run invoke renew forge or ./run invoke renew media\n"
     )
 
 

@@ -136,7 +136,7 @@ def test_tasks_are_counted_by_group_and_by_what_became_of_them(home: Home) -> No
     break_template(home)
     assert home.doit(days=61).status
     tasks = left(home)["last_run_tasks"]
-    results = ("made", "failed", "not_reached", "fresh")
+    results = ("changed", "failed", "blocked", "up_to_date")
     assert [tasks["cert", result] for result in results] == [3, 0, 0, 1]
     assert [tasks["release", result] for result in results] == [2, 1, 0, 0]
     assert [tasks["deploy", result] for result in results] == [2, 0, 1, 0]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pki.common.errors import PkiError, of_any
+from pki.common.errors import PkiError, as_pki_error
 from pki.config import openssl_cnf
 from pki.monitor.report import metrics_export, status_table
 from pki.pipeline import plan
@@ -15,9 +15,9 @@ from tests.conftest import Home, Report
 
 
 def test_any_error_can_be_told() -> None:
-    refused = of_any(PermissionError(13, "Permission denied", "/x/y"))
+    refused = as_pki_error(PermissionError(13, "Permission denied", "/x/y"))
     assert refused.message == "/x/y: cannot be used: Permission denied"
-    assert of_any(PkiError("a")).message == "a"
+    assert as_pki_error(PkiError("a")).message == "a"
 
 
 def test_a_bug_in_one_look_or_one_act_is_a_sentence_and_stops_that_artifact_alone(
@@ -48,7 +48,7 @@ def test_a_bug_in_planning_is_a_sentence(
     report = Report(home.doit().status, {})
     said = capsys.readouterr().err
     assert report.status == 3
-    assert "nothing was run: unexpected KeyError ('an oversight')" in said
+    assert "nothing was done: unexpected KeyError ('an oversight')" in said
     assert "Traceback" not in said
 
 

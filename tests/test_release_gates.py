@@ -518,7 +518,7 @@ def test_a_contact_record_is_read_as_it_was_written_and_a_damaged_one_is_none(tm
     assert Contact.load(path) == kept
     path.write_bytes(path.read_bytes()[:-1])
     assert Contact.load(path) == Contact() == Contact.load(tmp_path / "none")
-    path.write_bytes(sealed_records.sealed({"checked_at": "", "surplus": 1}))
+    path.write_bytes(sealed_records.encode_sealed({"checked_at": "", "surplus": 1}))
     assert Contact.load(path) == Contact()
 
 

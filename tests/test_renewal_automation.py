@@ -117,7 +117,7 @@ def test_on_day_six_nothing_is_due(home: Home) -> None:
 def test_crls_are_refreshed_after_a_week_and_reach_exactly_the_hosts_that_use_them(home: Home) -> None:
     made = home.doit(days=7).made
     assert set(made) == CRLS | MTLS_HOSTS | {"page:trust"}
-    assert made["crl:client-1"] == "is 7 days old, a new one comes every 7"
+    assert made["crl:client-1"] == "is 7 days old; refreshed every 7"
 
 
 def test_on_day_twenty_nine_only_crls_are_due(home: Home) -> None:
@@ -275,7 +275,7 @@ def test_rekey_keep_holds_the_key_through_a_renewal(home: Home, old: str, new: s
 def test_rekey_keep_does_not_hold_a_key_of_another_kind(home: Home) -> None:
     home.edit("network: av\n", "network: av\n    rekey: keep\n    key: ec-p384\n")
     made = home.doit().made
-    assert made["cert:media"] == "has a key of kind ec-p256, pki.yaml says ec-p384"
+    assert made["cert:media"] == "its key is of kind ec-p256, pki.yaml specifies ec-p384"
     assert set(made) == {"cert:media"} | AV
     assert keys.key_kind(certificate(home, "media").public_key()) == "ec-p384"
 
@@ -287,7 +287,7 @@ def test_rekey_keep_does_not_hold_a_revoked_key(home: Home) -> None:
     [issued] = project.ledger.certificates(artifact="cert:media")
     project.ledger.record_revocation(issued, reason="keyCompromise", at=START)
     project.ledger.close()
-    assert home.doit().made["cert:media"] == "is revoked"
+    assert home.doit().made["cert:media"] == "was revoked"
     assert public_key(home, "media") != before
 
 
@@ -302,8 +302,8 @@ def test_a_renewal_by_hand_is_delivered_by_the_next_run(home: Home) -> None:
     assert set(home.doit(days=5).made) == AV
     assert home.read("build/hosts/media/etc/doit-pki/media.pem") == after["tls"]
     assert [one.reason for one in home.project().ledger.certificates(artifact="cert:media")] == [
-        "has no certificate yet",
-        "renewed by hand",
+        "did not exist",
+        "requested with invoke renew",
     ]
 
 
@@ -327,7 +327,7 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
     assert said["cert:media"].remedy == "./run invoke ceremony.request, for a new server authority"
     assert {"cert:forge-mtls", "cert:monitoring-mtls", "cert:client-admin"} <= said.keys()
     rows = {row.name: row for row in status_table.rows(project, plan)}
-    assert (rows["cert:media"].state, rows["cert:media"].by) == ("waits", "ceremony")
+    assert (rows["cert:media"].state, rows["cert:media"].by) == ("blocked", "ceremony")
 
 
 def test_leaves_are_not_asked_again_and_again_while_a_ceremony_is_awaited(real: Home) -> None:
@@ -352,8 +352,8 @@ def test_a_new_generation_re_issues_the_leaves_of_its_authority_and_no_other(hom
     report = home.doit(days=3)
     assert report.status == 0
     assert certificates_made(report.made) == SERVERS
-    assert report.made["cert:media"] == "is not issued by server-2, which issues now"
-    assert report.made["crl:server-2"] == "has no CRL yet"
+    assert report.made["cert:media"] == "is not issued by server-2, the current issuer"
+    assert report.made["crl:server-2"] == "did not exist"
     assert_whole(home, "media")
     assert certificate(home, "media").issuer.rfc4514_string().startswith("CN=Example Lab SANDBOX Server CA 2")
     assert home.doit(days=3).made == {}
@@ -403,7 +403,7 @@ def test_a_lost_certificate_is_issued_again_and_delivered_alone(home: Home) -> N
     shutil.rmtree(home.path / "build/certs/media")
     made = home.doit().made
     assert set(made) == {"cert:media"} | AV
-    assert made["cert:media"] == "has no certificate yet"
+    assert made["cert:media"] == "did not exist"
     assert_whole(home, "media")
 
 
@@ -517,7 +517,7 @@ def test_a_truth_with_a_foreign_key_is_issued_again(home: Home) -> None:
     path = home.path / folder("media") / "tls.pem"
     own = home.read(f"{folder('media')}/key.pem")
     path.write_bytes(path.read_bytes().replace(own, home.read(f"{folder('forge-mtls')}/key.pem")))
-    assert home.doit().made["cert:media"] == "its key does not belong to its certificate"
+    assert home.doit().made["cert:media"] == "its key and its certificate do not match"
     assert_whole(home, "media")
 
 
@@ -526,7 +526,7 @@ def test_a_truth_with_a_foreign_chain_is_issued_again(home: Home) -> None:
     path.write_bytes(
         path.read_bytes().replace(home.read("ca/server/server-1/cert.pem"), home.read("ca/client/client-1/cert.pem"))
     )
-    assert home.doit().made["cert:media"] == "is not issued by server-1, which issues now"
+    assert home.doit().made["cert:media"] == "is not issued by server-1, the current issuer"
     assert_whole(home, "media")
 
 

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from pki.common.errors import PkiError
-from pki.common.file_headers import taken_in
+from pki.common.file_headers import included_files
 from pki.config import openssl_cnf, openssl_cnf_syntax
 from tests.conftest import Home, Report
 from tests.opensslfiles import BOX
@@ -20,7 +20,7 @@ HEADER = "# deploy-target: /opt/cnf/{name}\n"
 
 def reading(text: str, folder: Path = Path("/nowhere")) -> openssl_cnf.RequestReading:
     """What a file in a folder declares; without one, nothing is looked at beside it."""
-    parsed = openssl_cnf_syntax.parse(text, "box.cnf", partial(taken_in, folder, "box.cnf"))
+    parsed = openssl_cnf_syntax.parse(text, "box.cnf", partial(included_files, folder, "box.cnf"))
     return openssl_cnf.read_request(parsed, "box.cnf", folder if folder.is_dir() else None)
 
 
@@ -318,10 +318,10 @@ def test_an_included_file_is_read(folder: Path, line: str) -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("../outside.inc", "lies outside templates/"),
-        ("link.inc", "lies outside templates/"),
-        ("/etc/hostname", "lies outside templates/"),
-        ("gone.inc", "there is no such file beside this one"),
+        ("../outside.inc", "is outside templates/"),
+        ("link.inc", "is outside templates/"),
+        ("/etc/hostname", "is outside templates/"),
+        ("gone.inc", "does not exist relative to this file"),
         ("itself.inc", "templates/itself.inc includes itself"),
     ],
 )

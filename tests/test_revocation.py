@@ -70,7 +70,7 @@ def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
 def test_before_the_first_run_there_is_nothing_to_revoke(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
     typed = ("revoke", "media", "--reason", "superseded")
     said = said_by(capsys, *typed, pki_home=str(fresh.path), pki_now=fresh.moment())
-    assert said.error == "media: the ledger knows no certificate that is valid\n→ ./run doit\n"
+    assert said.error == "media: the ledger contains no valid certificate\n→ ./run doit\n"
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_before_the_first_run_there_is_nothing_to_revoke(fresh: Home, capsys: py
         ("revok admin", "No idea what 'revok' is!\n→ did you mean revoke?"),
         ("ledger", "No idea what 'ledger' is!\n→ ./run invoke --list ledger"),
         ("revoke", "positional arguments: 'name'\n→ ./run invoke revoke --help"),
-        ("revoke admin --reason", "--reason wants a value\n→ ./run invoke revoke --help"),
+        ("revoke admin --reason", "--reason needs a value\n→ ./run invoke revoke --help"),
         ("revoke admin --raison x", "No idea what '--raison' is!\n→ ./run invoke revoke --help"),
-        ("ledger.recover --host", "--host wants a value\n→ ./run invoke ledger.recover --help"),
-        ("ledger.recover --host nobody", "nobody: no such host\n→ there are: forge, media, monitoring"),
-        ("deploy.drift nobody", "nobody: no such host\n→ there are: forge, media, monitoring"),
+        ("ledger.recover --host", "--host needs a value\n→ ./run invoke ledger.recover --help"),
+        ("ledger.recover --host nobody", "unknown host 'nobody'\n→ defined: forge, media, monitoring"),
+        ("deploy.drift nobody", "unknown host 'nobody'\n→ defined: forge, media, monitoring"),
     ],
 )
 def test_whoever_mistypes_a_command_is_told_what_to_type(invoke: Invoke, typed: str, said: str) -> None:
@@ -121,7 +121,7 @@ def test_at_a_terminal_the_reason_and_a_yes_are_asked_for(
     serial = certificate(home).serial_number
     types(monkeypatch, "superseded", "perhaps")
     said = invoke("revoke", "admin")
-    assert (said.status, said.error) == (1, "nothing was changed: that was no yes\n")
+    assert (said.status, said.error) == (1, "cancelled; nothing was changed\n")
     assert listed(home) == set()
     types(monkeypatch, "superseded", "yes")
     assert invoke("revoke", "admin").status == 2
@@ -148,15 +148,15 @@ DOWN = {"deploy:media": ErrorCode.UNREACHABLE}
 @pytest.mark.parametrize(
     ("findings", "failures", "expected"),
     [
-        ([], {}, (0, "revoked and published; there is nothing here to prove it at")),
+        ([], {}, (0, "revoked and published; there is no service to verify it at")),
         (PLACES[:1], {}, (0, "revoked, published, and verified at forge/forgejo")),
         (PLACES, {}, (2, "revoked and published; verified at forge/forgejo; not verified: media;")),
         (PLACES[1:], {}, (2, "revoked and published; not verified: media;")),
         ([*PLACES, OPEN], {}, (2, "revoked and published; not verified: media/films, media;")),
         ([*PLACES, OPEN], DOWN, (2, "revoked and published; not verified: media/films, media;")),
         (PLACES, DOWN, (2, "revoked and published; not verified: deploy:media, media;")),
-        ([*PLACES, FAILED], {}, (1, "revoked, and STILL LET IN: media/films;")),
-        ([*PLACES, FAILED, OPEN], DOWN, (1, "revoked, and STILL LET IN: media/films;")),
+        ([*PLACES, FAILED], {}, (1, "revoked, but STILL ACCEPTED by media/films;")),
+        ([*PLACES, FAILED, OPEN], DOWN, (1, "revoked, but STILL ACCEPTED by media/films;")),
         (PLACES, {"crl:client-1": ErrorCode.OTHER}, (1, "revoked; failed: crl:client-1;")),
         (PLACES, {"doit": ErrorCode.OTHER}, (1, "revoked; failed: doit;")),
     ],
@@ -244,10 +244,10 @@ def test_a_withheld_certificate_is_issued_by_no_run_before_somebody_renews_it(wi
     for days in (0, 1):
         assert "cert:client-admin" not in withheld.doit(days=days).made
     assert listed(withheld) == {old}
-    text = "was revoked, and its replacement is withheld since 2026-11-23"
+    text = "was revoked; replacement stopped since 2026-11-23"
     assert notes(withheld)["cert:client-admin"] == (text, "./run invoke renew client-admin")
     [row] = [row for row in status_table.rows(withheld.project(), withheld.plan()) if row.name == "cert:client-admin"]
-    assert (row.state, row.next) == ("withheld", text)
+    assert (row.state, row.next) == ("stopped", text)
     assert "cert:client-admin" not in withheld.doit(days=200).made, "nor after it ended"
     assert invoke("renew", "admin", days=200).status == 0
     assert certificate(withheld).serial_number != old
@@ -267,9 +267,9 @@ def test_a_withheld_server_certificate_that_was_lost_stops_its_host_alone(home: 
     shutil.rmtree(home.path / "build")
     report = home.doit()
     assert report.failed == {
-        "cert:media": "was revoked, and its replacement is withheld since 2026-11-23 → ./run invoke renew media"
+        "cert:media": "was revoked; replacement stopped since 2026-11-23 → ./run invoke renew media"
     }
-    assert [one["name"] for one in report.data["not_reached"]] == ["release:media", "deploy:media"]
+    assert [one["name"] for one in report.data["blocked"]] == ["release:media", "deploy:media"]
     assert "deploy:forge" in report.made
     assert invoke("renew", "media").status == 0
 
@@ -457,15 +457,15 @@ def test_a_crl_that_its_publisher_is_too_small_for_is_left_out_and_said(home: Ho
     assert checks_of(home)["crl:client-1"] == []
     revoke_unknown(home, 225)
     assert home.doit().status == 0
-    near = "has 12 kB, and haproxy at forge serves files of at most 15 kB: beyond that it is published there no more"
+    near = "has 12 kB, and haproxy at forge serves files of at most 15 kB: beyond that it is no longer published there"
     assert checks_of(home)["crl:client-1"] == [(Level.NOTICE, near, crl_size.REMEDY)]
     assert "/crl/client-1.crl" in home.read(CONFIGURATION).decode()
     revoke_unknown(home, 320)
     assert home.doit().status == 0
-    beyond = "has 17 kB, and haproxy at forge serves files of at most 15 kB: it is published there no more"
+    beyond = "has 17 kB, and haproxy at forge serves files of at most 15 kB: it is no longer published there"
     assert checks_of(home)["crl:client-1"] == [(Level.WARNING, beyond, crl_size.REMEDY)]
     assert f"{beyond}\n" in invoke("plan").out
-    assert "it is published there no more" in " ".join(invoke("status").out.split())
+    assert "it is no longer published there" in " ".join(invoke("status").out.split())
     served = home.read(CONFIGURATION).decode()
     assert "/crl/client-1.crl" not in served
     assert "/crl/server-1.crl" in served

@@ -117,7 +117,7 @@ def test_doit_reads_and_writes_nothing_of_another_account_and_tells_nobody(
     os.chown(home.path / "templates", NOBODY, NOBODY)
     before = list(seen(home.path))
     assert Run(home.path, home.moment(200)).main(arguments) == 3
-    assert "nothing was run: the project of another account is not read" in capsys.readouterr().err
+    assert "nothing was done: the project of another account is not read" in capsys.readouterr().err
     assert list(seen(home.path)) == before
 
 

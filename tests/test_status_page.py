@@ -67,11 +67,11 @@ def test_it_shows_every_authority_certificate_crl_and_host(home: Home) -> None:
 
 
 def test_it_says_what_the_last_run_that_made_something_made_and_why(home: Home) -> None:
-    assert "cert:media, cert:client-admin has no certificate yet" in shown(home).text
+    assert "cert:media, cert:client-admin did not exist" in shown(home).text
     home.doit(days=1)
     text = shown(home).text
     assert "Made on 2026-11-23; nothing since" in text
-    assert "cert:media, cert:client-admin has no certificate yet" in text
+    assert "cert:media, cert:client-admin did not exist" in text
 
 
 def test_it_tells_what_is_foreseen(home: Home) -> None:
@@ -196,7 +196,7 @@ def test_a_run_with_nothing_to_do_leaves_it_as_it_is_all_day_long(home: Home) ->
     home.doit()  # in the project's new place
     before = written(home)
     for days in (0.1, 0.5, 0.7):
-        assert home.doit(days=days).data["made"] == []
+        assert home.doit(days=days).data["changed"] == []
     assert written(home) == before
 
 
@@ -244,7 +244,7 @@ def test_what_somebody_made_is_on_it_at_once(home: Home) -> None:
     home.edit("clients:\n", "clients:\n  guest: {email: guest@lab.internal}\n")
     home.doit(days=0.2)
     assert "client-guest 2026-11-23 2027-05-22" in shown(home).text
-    assert "cert:client-guest has no certificate yet" in shown(home).text
+    assert "cert:client-guest did not exist" in shown(home).text
 
 
 def test_mail_that_could_not_be_sent_is_on_it_and_solved_when_it_is_sent(home: Home) -> None:
@@ -264,7 +264,7 @@ def test_what_broke_after_the_look_is_on_it(home: Home, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("pki.common.cache.Cache.save", full)
     assert home.doit(days=1).status == 1
-    assert "warning what was found sound build/.seen.json: cannot be written" in shown(home).text
+    assert "warning cache build/.seen.json: cannot be written" in shown(home).text
 
 
 def test_a_page_that_cannot_be_made_says_that_it_is_old(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

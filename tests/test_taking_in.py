@@ -1,4 +1,4 @@
-"""Taking in what exists: an old CA's books come into the ledger whole, and its CRL goes on without losing an entry."""
+"""Taking in what exists: the records of an old CA are imported whole, and its CRL goes on without losing an entry."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def old() -> OldCa:
 
 @pytest.fixture
 def adopted(home: Home, old: OldCa) -> Home:
-    """The example, which has adopted the old CA; its books are in `books/`, beside the project."""
+    """The example, which has adopted the old CA; its records are in `issuance_records/`, beside the project."""
     adopt(home)
     old.keep(home.path / "ca/legacy")
     old.openssl_ca(home.path.parent / "issuance_records")
@@ -96,7 +96,7 @@ def recorded(home: Home, name: str = "legacy") -> dict[str, Issued]:
 
 
 @pytest.mark.parametrize("layout", ["openssl", "easy-rsa", "files"])
-def test_books_come_in_whole_whoever_kept_them(adopted: Home, old: OldCa, invoke: Invoke, layout: str) -> None:
+def test_records_are_imported_whole_whatever_wrote_them(adopted: Home, old: OldCa, invoke: Invoke, layout: str) -> None:
     issuance_records = adopted.path.parent / "issuance_records"
     if layout == "easy-rsa":
         issuance_records = old.easy_rsa(adopted.path.parent / "pki")
@@ -121,13 +121,13 @@ def test_books_come_in_whole_whoever_kept_them(adopted: Home, old: OldCa, invoke
     }
     said = invoke("ledger.import", str(issuance_records))
     assert said.status == 0, said.error
-    assert "3 certificates of legacy: 1 valid, 1 ended; 1 revocations" in said.out
+    assert "3 certificates of legacy: 1 valid, 1 expired; 1 revocations" in said.out
     found = recorded(adopted)
     assert sorted(found) == ["legacy:alice", "legacy:bob", "legacy:web"]
     assert [found[name].profile for name in sorted(found)] == ["client", "client", "server"]
     assert found["legacy:web"].names == ("web.old.example",)
     assert x509.load_pem_x509_certificate(found["legacy:bob"].pem.encode()) == old.issued[3]
-    assert adopted.doit().made == {"crl:legacy": "has no CRL yet"}
+    assert adopted.doit().made == {"crl:legacy": "did not exist"}
     crl = crl_of(adopted)
     assert crl.is_signature_valid(old.certificate.public_key())  # type: ignore[arg-type]
     assert crl.issuer == old.certificate.subject
@@ -163,7 +163,9 @@ def test_every_way_in_which_openssl_writes_a_reason_shows_on_the_crl(
 
 
 def test_what_the_old_crl_lists_and_the_index_does_not_stays_revoked(adopted: Home, old: OldCa, invoke: Invoke) -> None:
-    write(adopted.path.parent / "books/crl.pem", pem(old.crl({2: "", 1: "superseded", 77: "certificateHold"})))
+    write(
+        adopted.path.parent / "issuance_records/crl.pem", pem(old.crl({2: "", 1: "superseded", 77: "certificateHold"}))
+    )
     assert "3 revocations" in invoke("ledger.import", "issuance_records").out
     adopted.doit()
     day = START - 50 * DAY
@@ -181,8 +183,8 @@ def test_what_ended_long_ago_stays_on_the_crl_as_openssl_keeps_it(adopted: Home,
 
 
 def test_row_without_its_certificate_is_recorded_by_what_it_says(adopted: Home, invoke: Invoke) -> None:
-    (adopted.path.parent / "books/newcerts/01.pem").unlink()
-    (adopted.path.parent / "books/newcerts/02.pem").unlink()
+    (adopted.path.parent / "issuance_records/newcerts/01.pem").unlink()
+    (adopted.path.parent / "issuance_records/newcerts/02.pem").unlink()
     assert "2 from index.txt alone" in invoke("ledger.import", "issuance_records").out
     found = recorded(adopted)
     assert (found["legacy:web"].pem, found["legacy:web"].not_after) == ("", START + 400 * DAY)
@@ -194,13 +196,18 @@ def test_row_without_its_certificate_is_recorded_by_what_it_says(adopted: Home, 
 
 def test_certificates_of_another_ca_are_told_and_left_out(adopted: Home, invoke: Invoke) -> None:
     other, namesake = OldCa("Other CA"), OldCa("Old CA")
-    write(adopted.path.parent / "books/newcerts/guest.pem", pem(other.issue("guest", 9)))
-    write(adopted.path.parent / "books/newcerts/false.crt", pem(namesake.issue("false", 10)))
-    write(adopted.path.parent / "books/crl.pem", pem(other.crl({1: ""})))
+    write(adopted.path.parent / "issuance_records/newcerts/guest.pem", pem(other.issue("guest", 9)))
+    write(adopted.path.parent / "issuance_records/newcerts/false.crt", pem(namesake.issue("false", 10)))
+    write(adopted.path.parent / "issuance_records/crl.pem", pem(other.crl({1: ""})))
     said = invoke("ledger.import", "issuance_records")
-    assert "left out: books/newcerts/guest.pem: CN=guest was signed by CN=Other CA, not by legacy" in said.out
-    assert "left out: books/newcerts/false.crt: CN=false bears the name of legacy as its issuer, and not" in said.out
-    assert "left out: books/crl.pem: legacy did not sign this CRL" in said.out
+    assert (
+        "left out: issuance_records/newcerts/guest.pem: CN=guest was signed by CN=Other CA, not by legacy" in said.out
+    )
+    assert (
+        "left out: issuance_records/newcerts/false.crt: CN=false bears the name of legacy as its issuer, and not"
+        in said.out
+    )
+    assert "left out: issuance_records/crl.pem: legacy did not sign this CRL" in said.out
     assert sorted(recorded(adopted)) == ["legacy:alice", "legacy:bob", "legacy:web"]
     adopted.doit()
     assert set(entries(adopted)) == {2}
@@ -209,9 +216,9 @@ def test_certificates_of_another_ca_are_told_and_left_out(adopted: Home, invoke:
 def test_row_of_a_certificate_that_another_ca_signed_goes_with_it(adopted: Home, old: OldCa, invoke: Invoke) -> None:
     """A CA that got a new key keeps its index: what the old key signed cannot be revoked by the new one."""
     before = OldCa("Old CA")
-    write(adopted.path.parent / "books/newcerts/09.pem", pem(before.issue("early", 9)))
+    write(adopted.path.parent / "issuance_records/newcerts/09.pem", pem(before.issue("early", 9)))
     old.row("early", 9, START + 400 * DAY, utc(REVOKED))
-    write(adopted.path.parent / "books/index.txt", "".join(f"{row}\n" for row in old.rows).encode())
+    write(adopted.path.parent / "issuance_records/index.txt", "".join(f"{row}\n" for row in old.rows).encode())
     assert "CN=early bears the name" in invoke("ledger.import", "issuance_records").out
     adopted.doit()
     assert set(entries(adopted)) == {2}
@@ -260,19 +267,19 @@ def test_every_fault_is_told_at_once_and_nothing_is_taken_in(adopted: Home, old:
     said = invoke("ledger.import", "issuance_records")
     assert said.status == 1
     assert said.error.splitlines()[1:-1] == [
-        "books/broken.der: contains a certificate that cannot be read",
-        "books/newcerts/AA.pem: contains a certificate that cannot be read",
-        "books/newcerts/AB.pem: contains a truncated certificate",
-        "books/index.txt:4: expected 6 fields between tabs, got 5",
-        "books/index.txt:5: expected V, R or E, got 'X'",
-        "books/index.txt:6: expected a date such as 270228130208Z, got '271301000000Z'",
-        "books/index.txt:7: is revoked without a date",
-        "books/index.txt:8: 'boredom' is not a revocation reason",
-        "books/index.txt:9: is revoked with removeFromCRL, which undoes a revocation; write V, or another reason",
-        "books/index.txt:10: expected a serial number in hexadecimal, got 'zz'",
-        "books/index.txt:11: serial 01 is on line 1 too",
-        "books/crlnumber:1: expected a number in hexadecimal, got 'soon'",
-        "books/newcerts/twin.pem: serial 01 also belongs to another certificate, in books/newcerts/01.pem",
+        "issuance_records/broken.der: contains a certificate that cannot be read",
+        "issuance_records/newcerts/AA.pem: contains a certificate that cannot be read",
+        "issuance_records/newcerts/AB.pem: contains a truncated certificate",
+        "issuance_records/index.txt:4: expected 6 fields between tabs, got 5",
+        "issuance_records/index.txt:5: expected V, R or E, got 'X'",
+        "issuance_records/index.txt:6: expected a date such as 270228130208Z, got '271301000000Z'",
+        "issuance_records/index.txt:7: is revoked without a date",
+        "issuance_records/index.txt:8: 'boredom' is not a revocation reason",
+        "issuance_records/index.txt:9: is revoked with removeFromCRL, which undoes a revocation; write V, or another reason",
+        "issuance_records/index.txt:10: expected a serial number in hexadecimal, got 'zz'",
+        "issuance_records/index.txt:11: serial 01 is on line 1 too",
+        "issuance_records/crlnumber:1: expected a number in hexadecimal, got 'soon'",
+        "issuance_records/newcerts/twin.pem: serial 01 also belongs to another certificate, in issuance_records/newcerts/01.pem",
     ]
     assert len(adopted.project().ledger.events()) == events
 
@@ -281,20 +288,22 @@ def test_dry_run_shows_what_it_found_and_records_nothing(adopted: Home, invoke: 
     events = len(adopted.project().ledger.events())
     said = invoke("ledger.import", "issuance_records", "--dry-run")
     assert "to do  ledger" in said.out
-    assert "3 certificates of legacy: 1 valid, 1 ended; 1 revocations" in said.out
+    assert "3 certificates of legacy: 1 valid, 1 expired; 1 revocations" in said.out
     assert len(adopted.project().ledger.events()) == events
 
 
 def test_second_import_takes_in_only_what_is_new(adopted: Home, old: OldCa, invoke: Invoke) -> None:
     invoke("ledger.import", "issuance_records")
     events = len(adopted.project().ledger.events())
-    assert "nothing new: the ledger holds 3 certificates of legacy" in invoke("ledger.import", "issuance_records").out
+    assert (
+        "nothing new: the ledger contains 3 certificates of legacy" in invoke("ledger.import", "issuance_records").out
+    )
     assert len(adopted.project().ledger.events()) == events
     old.issue("carol", 4)
     old.revoke(1, "superseded")
     old.openssl_ca(adopted.path.parent / "issuance_records")
     said = invoke("ledger.import", "issuance_records")
-    assert "1 certificates of legacy: 1 valid, 0 ended; 1 revocations; 3 were known" in said.out
+    assert "1 certificates of legacy: 1 valid, 0 expired; 1 revocations; 3 already in the ledger" in said.out
     assert len(adopted.project().ledger.events()) == events + 2
     adopted.doit()
     assert set(entries(adopted)) == {1, 2}
@@ -415,14 +424,14 @@ def test_crl_follows_the_last_one_of_the_old_ca(
 
 
 def test_number_of_a_crl_that_was_never_seen_is_known_from_crlnumber(adopted: Home, invoke: Invoke) -> None:
-    write(adopted.path.parent / "books/crlnumber", f"{1 << 41:X}".encode())
+    write(adopted.path.parent / "issuance_records/crlnumber", f"{1 << 41:X}".encode())
     invoke("ledger.import", "issuance_records")
     adopted.doit()
     assert judges.number(crl_of(adopted)) == 1 << 41
 
 
 def test_number_that_no_ledger_can_count_is_refused(adopted: Home, old: OldCa, invoke: Invoke) -> None:
-    write(adopted.path.parent / "books/crl.pem", pem(old.crl({}, number=1 << 150)))
+    write(adopted.path.parent / "issuance_records/crl.pem", pem(old.crl({}, number=1 << 150)))
     said = invoke("ledger.import", "issuance_records")
     assert (said.status, "is larger than the ledger can store" in said.error) == (1, True)
 
@@ -434,7 +443,7 @@ def test_crl_comes_anew_by_its_own_rule(adopted: Home, invoke: Invoke) -> None:
     first = crl_of(adopted)
     assert first.next_update_utc == first.last_update_utc + 90 * DAY
     assert "crl:legacy" not in adopted.doit(days=29).made
-    assert adopted.doit(days=31).made["crl:legacy"] == "is 31 days old, a new one comes every 30"
+    assert adopted.doit(days=31).made["crl:legacy"] == "is 31 days old; refreshed every 30"
     assert judges.number(crl_of(adopted)) > judges.number(first)
 
 
@@ -591,7 +600,7 @@ def test_passphrase_may_come_from_a_source_of_its_own(
     ("spoil", "why"),
     [
         (lambda folder: (folder / "key.pem").unlink(), "ca/legacy/key.pem: the key of legacy is missing"),
-        (lambda folder: (folder / "key.pem").chmod(0o640), "ca/legacy/key.pem: others can read it → chmod 600"),
+        (lambda folder: (folder / "key.pem").chmod(0o640), "ca/legacy/key.pem: can be read by other users → chmod 600"),
         (
             lambda folder: (
                 OldCa().keep(folder.parent / "x") and (folder.parent / "x/key.pem").rename(folder / "key.pem")
@@ -798,7 +807,7 @@ def test_authority_that_left_pki_yaml_takes_its_crl_with_it(adopted: Home, invok
     invoke("ledger.import", "issuance_records")
     adopted.doit()
     adopted.edit("  legacy: {adopt: ca/legacy}\n", "")
-    assert "build/crl/legacy.crl is no longer wanted" in adopted.doit().made["cleanup:build"]
+    assert "build/crl/legacy.crl is no longer needed" in adopted.doit().made["cleanup:build"]
     assert not (adopted.path / "build/crl/legacy.crl").exists()
     assert invoke("plan").status == 0
 
@@ -838,7 +847,7 @@ def test_backup_says_when_an_adopted_folder_is_not_in_it(
 def test_import_names_what_is_missing(home: Home, old: OldCa, invoke: Invoke) -> None:
     assert "pki.yaml adopts no authority" in invoke("ledger.import", "issuance_records").error
     adopt(home)
-    assert "books: is not a folder" in invoke("ledger.import", "issuance_records").error
+    assert "issuance_records: is not a folder" in invoke("ledger.import", "issuance_records").error
     old.openssl_ca(home.path.parent / "issuance_records")
     assert "ca/legacy: contains no CA certificate" in invoke("ledger.import", "issuance_records").error
     old.keep(home.path / "ca/legacy")

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from pki.ceremony import request_response, root_key_file
 from pki.ceremony.request_response import Request, Response
 from pki.common import filesystem
-from pki.common.errors import ErrorCode, PkiError, SlipError, of_system
+from pki.common.errors import ErrorCode, InputError, PkiError, from_os_error
 from pki.config.identifiers import GenerationName
 from pki.x509 import keys, pem_encoding, pkcs11
 from pki.x509.keys import PrivateKey
@@ -78,7 +78,7 @@ class Vault:
             filesystem.write_all({beside / name: file for name, file in files.items()})
             beside.rename(target)
         except OSError as error:
-            raise of_system(error, target, "cannot be written") from None
+            raise from_os_error(error, target, "cannot be written") from None
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
@@ -159,9 +159,9 @@ def _opened(data: bytes, passphrase: str, path: Path, source: str) -> PrivateKey
         if error.code is not ErrorCode.KEY_NOT_OPENED:
             raise
         if whole is None:  # of an earlier version: the file does not tell
-            raise SlipError(error.message, error.hint) from None
+            raise InputError(error.message, error.hint) from None
         text = f"{path}: its key cannot be opened: the passphrase from {source} is wrong; the file is whole"
-        raise SlipError(text, "look at the paper of this root, and type it again") from None
+        raise InputError(text, "look at the paper of this root, and type it again") from None
 
 
 def probe(folder: Path) -> None:
@@ -186,7 +186,7 @@ def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
         filesystem.write_all({beside / name: (content, filesystem.PUBLIC) for name, content in files.items()})
         beside.rename(target)
     except OSError as error:
-        raise of_system(error, target, "cannot be written") from None
+        raise from_os_error(error, target, "cannot be written") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -9,10 +9,10 @@ from typing import Any
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki.cli.daily_commands import known
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, held_project_of, path_of, project_of
 from pki.common.errors import PkiError
-from pki.common.reasons import UNCHANGED, joined
+from pki.common.reasons import Verb, joined
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
 from pki.deploy.ansible import fleet, playbooks, runner
@@ -71,12 +71,12 @@ def collect(context: Context, events: str) -> None:
         deliveries = _ssh(project)
         for host, result in results.items():
             try:
-                done = fleet.collect(deliveries[known(host, deliveries, "ssh host")], result, project.now)
+                done = fleet.collect(deliveries[require_one_of(host, deliveries, "ssh host")], result, project.now)
             except PkiError as error:
                 failed += 1
                 screen.failed(ArtifactId("deploy", host), error.message, error.hint)
             else:
-                screen.made(ArtifactId("deploy", host), joined(done) or str(UNCHANGED))
+                screen.done(Verb.DEPLOYED if done else Verb.UNCHANGED, ArtifactId("deploy", host), joined(done))
     screen.line(f"{len(results) - failed} of {len(deliveries)} hosts have their release")
     if failed or invalid:
         raise Exit(code=1)

@@ -27,9 +27,9 @@ from pki.ceremony.vault import Vault
 from pki.cli import custodians, open_vault
 from pki.cli.custodians import Custody
 from pki.cli.decorator import command, command_with, now_of, path_of
-from pki.cli.prompt import first_words, watch
+from pki.cli.prompt import ask_first_words, ask_watch_time
 from pki.common import filesystem
-from pki.common.errors import PkiError, SlipError, StoppedError
+from pki.common.errors import CancelledError, InputError, PkiError
 from pki.common.program_files import PROGRAM
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
@@ -74,7 +74,7 @@ def root(
     except PkiError as error:
         raise _with_last_response(error, held, "DIR", folder_as_vault) from None
     for name in names:
-        screen.made(ArtifactId("authority", name), f"its key is in {held.vault.folder / name}")
+        screen.done("created", ArtifactId("authority", name), f"its key is in {held.vault.folder / name}")
     screen.line(f"go on: sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
 
 
@@ -154,7 +154,7 @@ def change_passphrase(
         _clock(now_of(context)),
         kept.begin_with,
     )
-    screen.made(ArtifactId("authority", root), f"its key has a new passphrase, in {target.folder / root}")
+    screen.done("changed", ArtifactId("authority", root), f"its key has a new passphrase, in {target.folder / root}")
     if to:
         screen.line(f"try the new drive, then destroy the old one: {place.folder}")
 
@@ -281,11 +281,11 @@ def _confirm(context: Context, held: Ceremony, lines: list[str], given: str) -> 
         screen.line(f"  {line}")
     screen.line("")
     others = _other_digests(held)
-    asked = given or first_words("request", "the online machine", held.digest, others)
+    asked = given or ask_first_words("request", "the online machine", held.digest, others)
     session.confirmed(held, lines, asked, others)
     if not given:
         clock = _clock(now_of(context))
-        session.clocks(held, *watch(clock))
+        session.clocks(held, *ask_watch_time(clock))
 
 
 def _other_digests(held: Ceremony) -> dict[str, str]:
@@ -317,7 +317,7 @@ def _reason(folder_as_vault: str) -> str:
 def _with_way_out(error: PkiError, held: Ceremony, line: str) -> PkiError:
     """An error about a passphrase, with what helps where its paper is lost and the root signed nothing yet."""
     unused = steps.unused_roots(held)
-    if not unused or not (isinstance(error, SlipError | StoppedError)):
+    if not unused or not (isinstance(error, InputError | CancelledError)):
         return error
     rule = key_storage.rule_of(held.vault, unused[0])
     kept = f" --shares {rule[0]}of{rule[1]}" if rule else ""

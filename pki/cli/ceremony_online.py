@@ -26,9 +26,9 @@ from pki.ceremony.online.make_request import RequestOptions
 from pki.ceremony.policy import Known
 from pki.ceremony.script import script
 from pki.ceremony.vault import Past
-from pki.cli.daily_commands import known
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, command_with, held_project_of, path_of, project_as_it_is, project_of
-from pki.cli.prompt import first_words
+from pki.cli.prompt import ask_first_words
 from pki.cli.revoke_command import PLAIN_REASONS
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -87,7 +87,7 @@ def _options(new: list[str], revoke: list[str], destroy: list[str], reason: str,
         raise PkiError("why is it to be revoked?", "--reason key-compromise, superseded or cessation-of-operation")
     if reason and not revoke:
         raise PkiError("--reason belongs to --revoke", "name the intermediate: --revoke server-1")
-    plain = PLAIN_REASONS[known(reason, PLAIN_REASONS, "reason")] if reason else ""
+    plain = PLAIN_REASONS[require_one_of(reason, PLAIN_REASONS, "reason")] if reason else ""
     return RequestOptions(tuple(new), tuple((name, plain) for name in revoke), tuple(destroy), crls)
 
 
@@ -177,7 +177,7 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
             asked.request, asked.digest, _known(project), str(machine), hsm=hsm, project=home
         )
     digest, count = kits.write(target, PROGRAM, machine, files, hsm=hsm)
-    screen.made("kit", f"{target}, for {machine}")
+    screen.done("created", "kit", f"{target}, for {machine}")
     screen.line(
         f"print CEREMONY.txt in it: request {asked.request.number}"
         if waiting
@@ -211,13 +211,13 @@ def accept(context: Context, response: str, words: str = "") -> None:
     with project.store.lock():
         found = accept_response.brought(project, folder)
         for name, sha256 in found.roots.items():
-            screen.line(f"{name} is new; this project is going to believe it: SHA-256 {sha256}")
+            screen.line(f"new root certificate {name}; it will be trusted from now on: SHA-256 {sha256}")
         if found.is_lost:
             numbers = ", ".join(str(held.request.number) for held in found.series)
             screen.line(f"ca/ knows nothing of ceremony {numbers}: accepted again")
         digest = request_response.digest(found.answer.data)
         accept_response.confirm(
-            found, words or first_words("response", "the ceremony", digest, accept_response.other_digests(found))
+            found, words or ask_first_words("response", "the ceremony", digest, accept_response.other_digests(found))
         )
         if found.is_lost and not project.store.generations("root") and project.ledger_fault:
             lost_ledger.accept(project, f"ca/ was lost; accepted again with ceremony {found.request.number}")
@@ -226,7 +226,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
             restore.recover_from_published_crls(project)
         project.ledger.close()
     for name, issuer in (pair for held in found.series for pair in held.answer.certificates):
-        screen.made(ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
+        screen.done("accepted", ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
     for line in old:
         screen.note(
             "destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki.cli.daily_commands import known
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import (
     command,
     command_with,
@@ -26,7 +26,7 @@ from pki.cli.decorator import (
     project_of,
 )
 from pki.cli.json_output import DeliveryRow, DriftOutput, DriftRow, HistoryOutput, ReasonOutput
-from pki.cli.revoke_command import consent
+from pki.cli.revoke_command import confirm
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.terminal import Screen
@@ -90,7 +90,7 @@ def bootstrap(
     if (last_receipt := delivery.receipt) and last_receipt.held:
         receipts.save(project.store.receipt(host), replace(last_receipt, held={}))  # the next run deploys these files
     level = "these files and no others" if scope == "certificates" else "their folders: as much as root on that host"
-    Screen().made(ArtifactId("deploy", host), f"{output}; it permits {level}")
+    Screen().done("prepared", ArtifactId("deploy", host), f"{output}; it permits {level}")
 
 
 def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_config: bool) -> None:
@@ -121,7 +121,7 @@ def drift(context: Context, host: str | None = None, json: bool = False) -> None
     """
     project, screen = project_as_it_is(context), Screen()
     deliveries = _deliveries(project)
-    chosen = [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
+    chosen = [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
     with ThreadPoolExecutor(WIDTH) as pool:
         drifts_found = pool.map(lambda delivery: _drift(delivery, project), chosen)
         results = dict(zip((delivery.host for delivery in chosen), drifts_found, strict=True))
@@ -200,7 +200,7 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
     earlier, previous_pin = delivery.history.find_release(host, to, receipt.release).release.digest, delivery.pinned()
     if not yes:
         same_command = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
-        consent(f"put {host} back to release {earlier[:12]}, and pin it there until deploy.push?", same_command)
+        confirm(f"put {host} back to release {earlier[:12]}, and pin it there until deploy.push?", same_command)
     _decide(project, host, "pinned", earlier)
     try:
         _deliver(context, delivery)
@@ -306,7 +306,7 @@ def _deliveries(project: Project) -> dict[str, Delivery]:
 def _delivery(context: Context, project: Project, host: str) -> Delivery:
     """Return the delivery of a host with `deliver: ssh` or `deliver: local`. Raises PkiError for another one."""
     deliveries = _deliveries(project)
-    delivery = deliveries[known(host, deliveries, "host with deployments")]
+    delivery = deliveries[require_one_of(host, deliveries, "host with deployments")]
     if not delivery.is_remote:
         lines = "deploy: `ca: local`" if host == "ca" else f"hosts.{host}: `deliver: ssh` or `deliver: local`"
         raise PkiError(f"{host} is deployed into a folder", f"in pki.yaml, under {lines}")
@@ -330,7 +330,7 @@ def _make(context: Context, name: str) -> bool:
     run = Run(home_of(context), now_of(context), evidence_of(context), is_part=True)
     if code := run.main([name]):
         raise Exit(code=code)
-    return bool(run.report.get("made"))
+    return bool(run.report.get("changed"))
 
 
 def _deliver(context: Context, delivery: Delivery) -> None:
@@ -338,7 +338,7 @@ def _deliver(context: Context, delivery: Delivery) -> None:
     _make(context, ArtifactId("release", delivery.host))
     with held_project_of(context) as project, _naming(delivery.host):
         outcome = _deliveries(project)[delivery.host].deliver(project.now)
-    Screen().made(ArtifactId("deploy", delivery.host), str(outcome))
+    Screen().done(outcome.verb, ArtifactId("deploy", delivery.host), str(outcome))
 
 
 class _DriftResult(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Self
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Remedy
-from pki.common.visible import line_fault, plain
+from pki.common.visible import line_fault, visible_line
 from pki.deploy import host_output
 from pki.deploy.host_output import Answer, Refusal
 from pki.deploy.payload import Payload
@@ -118,7 +118,7 @@ class FileState:
 
 def link_target_text(target: str) -> str:
     """Return the target of a link for a message. A delivery replaces the link and does not touch its target."""
-    return plain(target) or "nothing"
+    return visible_line(target) or "nothing"
 
 
 def command_name(command: str) -> str:
@@ -306,7 +306,9 @@ class Session:
             raise self._transport.limit_error(f"sent more than {host_output.max_answers(len(self._rows))} answers")
         if "error" in answer:
             host = self._transport.host
-            raise PkiError(plain(answer["error"]), f"./run invoke deploy.bootstrap {host}", ErrorCode.NEEDS_BOOTSTRAP)
+            raise PkiError(
+                visible_line(answer["error"]), f"./run invoke deploy.bootstrap {host}", ErrorCode.NEEDS_BOOTSTRAP
+            )
         return answer
 
 
@@ -345,7 +347,7 @@ def surplus_files(host: str, answers: Iterable[Answer]) -> list[dict[str, str]]:
     for entry in " ".join(answer[host_output.MORE] for answer in answers if host_output.MORE in answer).split():
         fields = entry.split("|")
         if len(fields) != 5 or not re.fullmatch(r"0[0-7]{3}", fields[0]) or not PATH.fullmatch(fields[4]):
-            raise invalid_answer(host, plain(entry))
+            raise invalid_answer(host, visible_line(entry))
         mode, owner, set_folder, reload, path = (part if part != "-" else "" for part in fields)
         files.append({"path": path, "mode": mode, "owner": owner, "set": set_folder, "reload": reload})
     return files
@@ -355,7 +357,7 @@ def writable_folders(answers: Iterable[Answer]) -> tuple[Reason, ...]:
     """Return the folders above deployed files that users other than root can write, and pki-apply.conf does not trust."""
     reasons = list[Reason]()
     for answer in (one for one in answers if host_output.WRITABLE in one):
-        folder, sort, who = plain(answer[host_output.WRITABLE]), answer["sort"], plain(answer["who"])
+        folder, sort, who = visible_line(answer[host_output.WRITABLE]), answer["sort"], visible_line(answer["who"])
         is_link = sort == "link"
         reasons.append(
             Why.FOLDER_LINK(folder=folder) if is_link else Why.FOLDER_WRITABLE(folder=folder, who=who, sort=sort)
@@ -379,7 +381,7 @@ def _file_state(host: str, row: Row, answer: Answer) -> FileState:
 
 def invalid_answer(host: str, answer: object) -> PkiError:
     """Return the error for an answer that pki-apply cannot have sent."""
-    shown = plain(f"'{answer}'" if isinstance(answer, str) else repr(answer), SHOWN)
+    shown = visible_line(f"'{answer}'" if isinstance(answer, str) else repr(answer), SHOWN)
     return PkiError(
         f"invalid answer, not from pki-apply: {shown}",
         f"if another program starts in its place: ./run invoke deploy.bootstrap {host}",

@@ -45,7 +45,7 @@ class Receipt:
 def load(path: Path) -> Receipt | None:
     """Return the receipt at `path`, None if there is none or it was changed since it was written."""
     try:
-        data = sealed_records.unsealed(filesystem.read_if_possible(path)) or {}
+        data = sealed_records.decode_sealed(filesystem.read_if_possible(path)) or {}
         version, verification = data.pop("format", None), data.get("verification")
         if version not in {FORMAT, OLD_FORMAT}:
             return None
@@ -81,7 +81,7 @@ def save(path: Path, receipt: Receipt) -> None:
     """Write a receipt, sealed with a digest."""
     record = {field.name: getattr(receipt, field.name) for field in fields(receipt)}
     record["verification"] = None if receipt.verification is None else as_json(receipt.verification)
-    filesystem.write(path, sealed_records.sealed({"format": FORMAT, **record}))
+    filesystem.write(path, sealed_records.encode_sealed({"format": FORMAT, **record}))
 
 
 def file_record(file: File) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.common.durations import backdate
 from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Decision, Issued
@@ -75,7 +75,7 @@ def identities(project: Project, *, in_use: bool = False) -> Iterator[Identity]:
 def reminders(project: Project, plan: Plan) -> Iterator[Notice]:
     """What people have to install: known without a look into a ledger that is as it was."""
     clients = [name for name, leaf in plan.leaves.items() if leaf.client]
-    known = token(sorted(clients))
+    known = digest_of(sorted(clients))
     kept = project.recall_from_ledger("installed", known)
     if kept is None:
         kept = [

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from pki.authority import ca_state, certificate_holders, certificates, crl_size
 from pki.ceremony.online import needs
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.common.durations import in_words
 from pki.common.reasons import Reason, Why, joined
 from pki.config.identifiers import AUTHORITIES, ArtifactId
@@ -120,9 +120,9 @@ def _profiles(project: Project, plan: Plan) -> Iterator[Notice]:
 
 def _dates(project: Project, leaf: Leaf) -> tuple[datetime, datetime] | None:
     """The dates of a certificate, which is looked at now where it was not yet; None where it is not as it should be."""
-    if project.cache.seen(leaf.artifact) is None:
+    if project.cache.recalled(leaf.artifact) is None:
         certificates.stale_reasons(project, leaf)
-    kept = project.cache.seen(leaf.artifact)
+    kept = project.cache.recalled(leaf.artifact)
     return (datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC)) if kept else None
 
 
@@ -155,7 +155,7 @@ def _ceremony(project: Project) -> Iterator[Notice]:
 
 def _left(project: Project, plan: Plan) -> list[tuple[ArtifactId, datetime]]:
     """Certificates that no artifact stands for any more, with the end of the last valid one of each name."""
-    known = token(sorted(plan.leaves), sorted(plan.waiting), sorted(plan.refused))
+    known = digest_of(sorted(plan.leaves), sorted(plan.waiting), sorted(plan.refused))
     kept = project.recall_from_ledger("left", known)
     if kept is None:
         wanted = {ArtifactId("cert", name) for name in (*plan.leaves, *plan.refused)} | plan.waiting

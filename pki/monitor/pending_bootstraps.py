@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.config.identifiers import GenerationName
 from pki.deploy.delivery import Delivery
 from pki.deploy.release_roots import is_trust_store_path
@@ -85,7 +85,7 @@ def _asked(project: Project, plan: Plan) -> Iterator[Asked]:
     exact = [one for one in remote if said[one.host].scope == "certificates"]
     if not exact:
         return
-    known = token([one.host for one in exact])
+    known = digest_of([one.host for one in exact])
     found = project.cache.recall("hosts asked for roots", known)
     if found is None:
         found = [_read(one) for one in exact]

@@ -17,7 +17,7 @@ from typing import Any
 from cryptography import x509
 
 from pki.common import filesystem, sealed_records
-from pki.common.errors import of_system
+from pki.common.errors import from_os_error
 from pki.config.identifiers import ArtifactId
 from pki.deploy import tls_client, verification
 from pki.deploy.receipt import instant, moment
@@ -288,18 +288,18 @@ def keep(place: Store, found: Iterable[Probed], now: datetime) -> None:
     path, entries = place.report(FILE), [_as_json(one) for one in found]
     if entries:
         data = {"format": FORMAT, "at": instant(now), "probes": entries}
-        filesystem.write(path, sealed_records.sealed(data, indent=1))
+        filesystem.write(path, sealed_records.encode_sealed(data, indent=1))
     elif path.exists():
         try:
             path.unlink()
         except OSError as error:
-            raise of_system(error, path, "cannot be removed") from None
+            raise from_os_error(error, path, "cannot be removed") from None
 
 
 def load(project: Project) -> Sequence[Probed]:
     """What the last sweep saw of the services that pki.yaml still knows; nothing when there was none."""
     try:
-        data = sealed_records.unsealed(filesystem.read_if_possible(project.store.report(FILE))) or {}
+        data = sealed_records.decode_sealed(filesystem.read_if_possible(project.store.report(FILE))) or {}
         found = [_of(one) for one in data["probes"]] if data["format"] == FORMAT else []
     except (ValueError, KeyError, TypeError):
         return ()

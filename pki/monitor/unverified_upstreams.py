@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 
 from pki.common import filesystem
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.common.errors import PkiError
 from pki.common.remedies import in_project
 from pki.config import upstreams
@@ -68,7 +68,7 @@ def _ending(project: Project) -> Iterator[Notice]:
 
 def _ends(project: Project, files: list[str]) -> dict[str, int]:
     """When the first certificate of each file ends; remembered as long as no file changed."""
-    paths, known = [str(project.store.home / file) for file in files], token(files)
+    paths, known = [str(project.store.home / file) for file in files], digest_of(files)
     kept: dict[str, int] | None = project.cache.recall("upstreams", known) if files else {}
     if kept is None:
         kept = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.deploy.delivery import Delivery
 from pki.deploy.new_root import COMMAND, NewRoot
 from pki.monitor.check_result import named
@@ -19,7 +19,7 @@ def waiting(project: Project, plan: Plan) -> list[Delivery]:
     root = remote[0].root() if remote else None
     if root is None or not root.fingerprint:
         return []
-    known = token(root.fingerprint, sorted(root.connected), [one.host for one in remote])
+    known = digest_of(root.fingerprint, sorted(root.connected), [one.host for one in remote])
     names = project.cache.recall("hosts with another root", known)
     if names is None:
         names = [one.host for one in remote if one.has_another_root]

@@ -278,7 +278,7 @@ def test_what_goes_wrong_with_mail_fails_no_renewal_and_is_sent_by_the_next_run(
         assert "STARTTLS" in said(mailing)[1]
         assert plain.taken == []
     (mailing.path / "mail-password").chmod(0o644)
-    assert said(mailing)[1] == "mail-password: others can read it"
+    assert said(mailing)[1] == "mail-password: can be read by other users"
     (mailing.path / "mail-password").chmod(0o600)
     with serving(certificate(mailing), refuses="b@lab.internal") as server:
         address(mailing, f"smtp://127.0.0.1:{server.port}", "[a@lab.internal, b@lab.internal]")

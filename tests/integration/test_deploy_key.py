@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pki.demo.lab import Lab
-from pki.demo.namespace_machine import Machine, check_programs
+from pki.demo.namespace_machine import NamespaceMachine, check_programs
 from tests.conftest import PROJECT
 from tests.hosts import Row, whole
 
@@ -52,9 +52,9 @@ ROOT = """\
 class Keyed:
     """A machine with the key, and a host for each kind of account."""
 
-    ca: Machine
+    ca: NamespaceMachine
     home: Path
-    hosts: dict[str, Machine]
+    hosts: dict[str, NamespaceMachine]
 
     def ssh(self, account: str, *words: str, options: tuple[str, ...] = (), stdin: str = "") -> tuple[int, str]:
         """What the key gets; the exit status and everything that is said."""

@@ -63,7 +63,7 @@ def test_a_second_run_has_nothing_to_do_and_a_look_touches_nothing(four: Fleet) 
     assert is_idle(four.program("doit"))
     before = {kind: (four.reloads(kind), four.hosts[kind].run("ls", "-lic", "/etc/doit-pki").stdout) for kind in KINDS}
     for kind in KINDS:
-        assert "was as it should be" in four.program("invoke", "deploy.push", kind)
+        assert "unchanged" in four.program("invoke", "deploy.push", kind)
     assert {k: (four.reloads(k), four.hosts[k].run("ls", "-lic", "/etc/doit-pki").stdout) for k in KINDS} == before
 
 
@@ -110,7 +110,7 @@ def test_a_reload_that_does_nothing_leaves_the_revoked_in_and_is_found_out(four:
     said = four.program("invoke", "revoke", "other", "--reason", "key-compromise", "--yes", status=frozenset({1}))
     host.write("/etc/pki-apply.conf", conf)
     assert seen_at(said, "haproxy").startswith("failed haproxy/haproxy-admin    lets it in with 200")
-    assert "STILL LET IN: haproxy/haproxy-admin" in said.splitlines()[-1]
+    assert "STILL ACCEPTED by haproxy/haproxy-admin" in said.splitlines()[-1]
     assert seen_at(said, "nginx").startswith("verified")
     host.run("systemctl", "reload", "haproxy")
     everything_serves(four, "haproxy")
@@ -278,7 +278,7 @@ def test_a_restored_old_backup_lets_no_revoked_client_in(four: Fleet) -> None:
         assert f"{kind} has newer CRLs than this project (was it restored from a backup?)" in said
         assert f"./run invoke ledger.recover {kind}" in said
     assert nobody_gets_in()
-    assert "1 revocations came back" in four.program("invoke", "ledger.recover", "--all")
+    assert "1 revocations recovered" in four.program("invoke", "ledger.recover", "--all")
     assert nobody_gets_in()
     four.program("doit")
     assert nobody_gets_in()
@@ -307,12 +307,12 @@ def test_drift_is_told_and_repaired(four: Fleet) -> None:
     )
     said = four.program("invoke", "deploy.drift", status=TOLD)
     assert "/etc/apache2/conf-enabled/pki-services.conf differs" in said
-    assert "/etc/doit-pki/apache.pem has another mode than 0600" in said
+    assert "the mode of /etc/doit-pki/apache.pem is not 0600" in said
     shown = four.program("invoke", "deploy.diff", "apache")
     assert "-# edited" in shown
     assert "PRIVATE KEY" not in shown
     said = four.program("doit")  # though it looked at the host a moment ago
-    assert re.search(r"made +deploy:apache +/etc/.* differs; /etc/doit-pki/apache.pem has another mode", said), said
+    assert re.search(r"deployed +deploy:apache +/etc/.* differs; the mode of /etc/doit-pki/apache.pem", said), said
     assert "without drift" in four.program("invoke", "deploy.drift")
 
 

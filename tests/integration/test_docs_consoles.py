@@ -19,7 +19,7 @@ from pki.common.terminal import Screen
 from pki.config import loader
 from pki.demo import vlans
 from pki.demo.lab import Lab
-from pki.demo.namespace_machine import PATH, Machine
+from pki.demo.namespace_machine import PATH, NamespaceMachine
 from pki.demo.vlans import Demo
 from tests import consoles
 from tests.conftest import PROJECT
@@ -133,7 +133,7 @@ def test_a_target_that_is_a_mount_point_is_refused_with_what_to_type(hosts: Host
 class Own:
     """A machine with the example: a desk of its owner, the account `pki`, which may use sudo, and one of root."""
 
-    machine: Machine
+    machine: NamespaceMachine
     folder: Path
     project: Path
     desk: Desk

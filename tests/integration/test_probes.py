@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pki.demo.namespace_machine import Machine
+from pki.demo.namespace_machine import NamespaceMachine
 from pki.monitor.check_result import Level
 from tests import leavings
 from tests.integration.fleet import UNITS, Fleet, fleet
@@ -50,7 +50,7 @@ def unwell(found: Checks) -> dict[str, tuple[str, str]]:
 
 
 @contextmanager
-def changed(host: Machine, path: str, old: str, new: str, unit: str) -> Iterator[None]:
+def changed(host: NamespaceMachine, path: str, old: str, new: str, unit: str) -> Iterator[None]:
     """A file of the host as somebody else wrote it, taken over by its service."""
     before = host.read(path)
     assert old in before
@@ -173,7 +173,7 @@ def test_old_versions_of_tls_are_a_notice(four: Fleet) -> None:
 
 
 @pytest.fixture
-def bastion(four: Fleet) -> Iterator[Machine]:
+def bastion(four: Fleet) -> Iterator[NamespaceMachine]:
     """A machine through which alone the services of `nginx` and `caddy` can be reached; its sshd lets our key forward."""
     host = four.lab.machines.get("bastion") or four.lab.machine("bastion")
     host.serve("ssh")
@@ -195,7 +195,7 @@ def bastion(four: Fleet) -> Iterator[Machine]:
         four.hosts[kind].run("nft", "delete", "table", "inet", "closed")
 
 
-def admit(four: Fleet, host: Machine, options: str) -> None:
+def admit(four: Fleet, host: NamespaceMachine, options: str) -> None:
     key = (four.home / "ca/deploy/id_ed25519.pub").read_text()
     host.write("/root/.ssh/authorized_keys", f"{options} {key}", 0o600)
 
@@ -214,7 +214,9 @@ def test_services_behind_a_jump_host_are_seen_through_it(four: Fleet) -> None:
     assert said == {"service:caddy": ("warning", text)}
 
 
-def test_a_jump_host_that_forwards_nothing_is_told_once_with_the_words_of_ssh(four: Fleet, bastion: Machine) -> None:
+def test_a_jump_host_that_forwards_nothing_is_told_once_with_the_words_of_ssh(
+    four: Fleet, bastion: NamespaceMachine
+) -> None:
     admit(four, bastion, "restrict")
     assert jump_said(four) == "it does not permit this key to forward ports"
     bastion.write("/root/.ssh/authorized_keys", "", 0o600)

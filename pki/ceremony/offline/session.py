@@ -19,7 +19,7 @@ from pki.ceremony.policy import Known
 from pki.ceremony.request_response import Request
 from pki.ceremony.transcript import Transcript, versions
 from pki.ceremony.vault import Past, Vault, probe
-from pki.common.errors import PkiError, StoppedError
+from pki.common.errors import CancelledError, PkiError
 
 SEARCHABLE = 12  # characters
 
@@ -56,11 +56,11 @@ class Ceremony:
         """Put into the transcript why a step was refused."""
         try:
             yield
-        except StoppedError as error:
+        except CancelledError as error:
             if not self.transcript.is_settled:
                 raise
             _refused(self.transcript, error, self.earlier)
-            raise StoppedError("stopped; what was done before stands in the transcript", error.hint) from None
+            raise CancelledError("stopped; what was done before stands in the transcript", error.hint) from None
         except PkiError as error:
             _refused(self.transcript, error, self.earlier)
             raise

@@ -53,7 +53,7 @@ def _last_number(project: Project, root: str) -> int:
 
 def _revoked(project: Project, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[Revocation]:
     """What a root's CRLs must list: what the ledger knows, and what is wished."""
-    for entry in project.ledger.revoked(root, project.now - BACKDATED):  # when the first pre-signed CRL begins
+    for entry in project.ledger.revoked_entries(root, project.now - BACKDATED):  # when the first pre-signed CRL begins
         issued = next(iter(project.ledger.certificates(serial=entry.serial)), None)
         if issued is None:
             raise PkiError(

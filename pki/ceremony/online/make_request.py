@@ -107,7 +107,11 @@ def prepare(project: Project, options: RequestOptions = RequestOptions(), *, dro
 
 def _requested(project: Project, request: Request) -> RequestOptions:
     """What a person wished in a request that was not answered yet."""
-    done = {entry.serial for series in request.crl_series for entry in project.ledger.revoked(series.root, project.now)}
+    done = {
+        entry.serial
+        for series in request.crl_series
+        for entry in project.ledger.revoked_entries(series.root, project.now)
+    }
     listed = [one for series in request.crl_series for one in series.revoked]
     return RequestOptions(
         generations=tuple(one for one in AUTHORITIES if REQUESTED.format(one) in request.because),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pki.common.durations import in_words
 from pki.common.templating import Pages
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.config.fields import SANDBOX
 from pki.monitor.alerts.decisions import Decision
 from pki.monitor.check_result import Finding, alike, counted, named, remedy_of
@@ -111,7 +111,7 @@ def _subject(decision: Decision, problems: Sequence[Finding], solved: Sequence[F
         before = f"solved: {', '.join(one.subject for one in solved)}; " if solved else ""
         what = f"{before}still {first.level.word}: {first.subject} {first.message}"
     mark = f"{SANDBOX} " if facts.is_sandbox else ""
-    return plain(_cut(f"{mark}[{facts.organisation}] {what}", SUBJECT + len(facts.name) + 15))
+    return visible_line(_cut(f"{mark}[{facts.organisation}] {what}", SUBJECT + len(facts.name) + 15))
 
 
 def _cut(text: str, length: int) -> str:
@@ -140,7 +140,7 @@ def _item(group: Sequence[Finding], kind: str, since: datetime | None, now: date
         first.level.word,
         named([one.subject for one in group]),
         kind,
-        plain(first.message),
+        visible_line(first.message),
         ", ".join(when),
         remedy_of(group),
         len(group),
@@ -167,7 +167,7 @@ def _text(
     if solved:
         yield "SOLVED"
         for one in solved[:MANY]:
-            yield from _wrapped(f"{one.subject}: {plain(one.message)}")
+            yield from _wrapped(f"{one.subject}: {visible_line(one.message)}")
         if len(solved) > MANY:
             yield f"    and {len(solved) - MANY} more"
         yield ""
@@ -175,7 +175,7 @@ def _text(
         yield "WELL"
         for one in well:
             yield from textwrap.wrap(
-                f"{one.subject + ':':<16} {plain(one.message)}",
+                f"{one.subject + ':':<16} {visible_line(one.message)}",
                 WIDTH,
                 initial_indent="    ",
                 subsequent_indent=" " * 21,
@@ -197,7 +197,7 @@ def _wrapped(text: str) -> list[str]:
 def _remedy(text: str) -> Iterator[str]:
     """What to type stays on one line, to be copied."""
     for number, line in enumerate(text.splitlines()):
-        yield f"    {'→' if number == 0 else ' '} {plain(line)}"
+        yield f"    {'→' if number == 0 else ' '} {visible_line(line)}"
 
 
 def _brief(solved: Sequence[Finding], items: Sequence[Item], decision: Decision) -> Iterator[str]:

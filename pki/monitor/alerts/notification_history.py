@@ -16,7 +16,7 @@ from typing import Any
 
 from pki.common import filesystem, sealed_records
 from pki.common.errors import PkiError
-from pki.common.filesystem import leave_to_owner
+from pki.common.filesystem import give_to_folder_owner
 from pki.config.model import Alerts, Inventory, Secrets
 from pki.deploy.receipt import instant, moment
 from pki.monitor.alerts.decisions import AGAIN, Past, Told
@@ -86,7 +86,7 @@ class Record:
     def load(cls, ca: Path, now: datetime) -> Record:
         path = ca / layout.ALERTS
         try:
-            data = sealed_records.unsealed(filesystem.read_if_possible(path)) or {}
+            data = sealed_records.decode_sealed(filesystem.read_if_possible(path)) or {}
             if data["format"] != FORMAT:
                 return cls()
             addresses = Addresses.from_json(data["addresses"])
@@ -104,11 +104,11 @@ class Record:
             "channels": {name: _as_json(one) for name, one in self.channels.items()},
         }
         try:
-            filesystem.write(path, sealed_records.sealed(data, indent=1), filesystem.SECRET)
+            filesystem.write(path, sealed_records.encode_sealed(data, indent=1), filesystem.SECRET)
         except PkiError:
             with suppress(OSError):
                 with os.fdopen(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_NONBLOCK, SENT_UNKEPT)) as file:
-                    leave_to_owner(file.fileno(), ca)
+                    give_to_folder_owner(file.fileno(), ca)
                 path.chmod(SENT_UNKEPT)
                 os.utime(path, (now.timestamp(), now.timestamp()))
             raise

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.config.model import EmailAlert
 from pki.monitor.alerts.mail_text import MailText
 
@@ -45,7 +45,7 @@ def put(made: EmailMessage, outbox: Path, now: datetime) -> Path:
 
     Removes what a killed run began there, and the oldest messages beyond KEPT.
     """
-    for begun in outbox.glob(filesystem.beside(outbox / "*.eml").name):
+    for begun in outbox.glob(filesystem.temporary_path(outbox / "*.eml").name):
         begun.unlink(missing_ok=True)
     names = (f"{now:%Y%m%dT%H%M%SZ}{more}.eml" for more in ("", *(f"-{number}" for number in range(2, 1000))))
     path = next(found for name in names if not (found := outbox / name).exists())
@@ -76,20 +76,22 @@ def send(made: EmailMessage, said: EmailAlert, password: str | None, roots: byte
             f"{server}: refuses {said.user}: {_said(error)}", "correct the secret smtp: docs/watching.md"
         ) from None
     except smtplib.SMTPNotSupportedError as error:
-        raise PkiError(f"{server}: {plain(str(error))}", f"{address.scheme}: docs/watching.md") from None
+        raise PkiError(f"{server}: {visible_line(str(error))}", f"{address.scheme}: docs/watching.md") from None
     except smtplib.SMTPRecipientsRefused as error:
         raise _refusal(server, error.recipients) from None
     except smtplib.SMTPResponseException as error:
         raise PkiError(f"{server}: does not take the message: {_said(error)}", "ask who runs that server") from None
     except (OSError, smtplib.SMTPException, ValueError) as error:
         what = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise PkiError(f"{server}: cannot be reached: {plain(what)}", "look at alerts.email.smtp in pki.yaml") from None
+        raise PkiError(
+            f"{server}: cannot be reached: {visible_line(what)}", "look at alerts.email.smtp in pki.yaml"
+        ) from None
     return _refusal(server, refused) if refused else None
 
 
 def _refusal(server: str, refused: Mapping[str, tuple[int, bytes]]) -> PkiError:
     to, (code, text) = next(iter(refused.items()))
-    said = plain(text.decode(errors="replace"))
+    said = visible_line(text.decode(errors="replace"))
     return PkiError(f"{server}: takes no mail for {to}: {code} {said}", "correct alerts.email.to in pki.yaml")
 
 
@@ -117,4 +119,4 @@ def _context(roots: bytes) -> ssl.SSLContext:
 
 def _said(error: smtplib.SMTPResponseException) -> str:
     text = error.smtp_error.decode(errors="replace") if isinstance(error.smtp_error, bytes) else str(error.smtp_error)
-    return f"{error.smtp_code} {re.sub(r' +', ' ', plain(text))}"[:300]
+    return f"{error.smtp_code} {re.sub(r' +', ' ', visible_line(text))}"[:300]

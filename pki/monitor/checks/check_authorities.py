@@ -13,7 +13,7 @@ from pki.authority import ca_state, crl_size
 from pki.authority import crls as issued_crls
 from pki.ceremony.online import needs
 from pki.common import filesystem
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.common.durations import in_words
 from pki.common.errors import SET_CLOCK, ErrorCode, PkiError
 from pki.common.reasons import joined
@@ -187,7 +187,7 @@ def _end(view: View, name: str) -> datetime | None:
     if GenerationName.parse(name).is_root:
         present = issued_crls.due_presigned(view.project, name)
         return None if present is None else present.next_update_utc  # an empty CRL is false
-    if seen := view.project.cache.seen(ArtifactId("crl", name)):
+    if seen := view.project.cache.recalled(ArtifactId("crl", name)):
         return datetime.fromtimestamp(seen[1], UTC)
     there = published(view.project, name)
     return None if there is None else there.next_update_utc
@@ -268,7 +268,7 @@ def _unheld(view: View, root: str) -> int:
     """The number of the newest CRL that the ledger knows of a root, if its file is gone; else 0."""
     project = view.project
     numbers = [presigned_crl.number for presigned_crl in project.presigned_crls(root)]
-    known = token(numbers)
+    known = digest_of(numbers)
     missing = project.recall_from_ledger(f"pre-signed CRLs {root}", known)
     if missing is None:
         last = project.ledger.last_crl(root) if project.has_ledger else None

@@ -31,11 +31,11 @@ def leaves(view: View) -> Iterator[Finding]:
     first = ends = 0
     for name, leaf in view.plan.leaves.items():
         artifact = ArtifactId("cert", name)
-        kept = project.cache.seen(artifact)
+        kept = project.cache.recalled(artifact)
         if kept is None or artifact in troubled or kept[1] - leaf.renew_before.total_seconds() <= now:
             told = list(_leaf(view, artifact, leaf))
             yield from told
-            kept = project.cache.seen(artifact)
+            kept = project.cache.recalled(artifact)
             if not (kept or told) and (view.thorough or run.covers(artifact)):
                 yield _left_out(view, artifact, leaf)
         if kept:

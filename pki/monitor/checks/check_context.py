@@ -54,9 +54,9 @@ class LastRun:
                 one["name"]: Failure(joined_lines(one["message"]), one["hint"], ErrorCode(one["code"]), one["about"])
                 for one in report["failed"]
             },
-            unmet={one["name"]: one["needs"] for one in report["not_reached"]},
-            made={one["name"]: Outcome.from_json(one) for one in report["made"]},
-            asked=frozenset(report["asked"]),
+            unmet={one["name"]: one["by"] for one in report["blocked"]},
+            made={one["name"]: Outcome.from_json(one) for one in report["changed"]},
+            asked=frozenset(report["requested"]),
         )
 
     @classmethod
@@ -64,7 +64,7 @@ class LastRun:
         """Return what the last run's report tells; of a damaged one, that it is damaged."""
         path = place.report("status.json")
         try:
-            return cls.of(sealed_records.unsealed(filesystem.read_if_possible(path)) or {})
+            return cls.of(sealed_records.decode_sealed(filesystem.read_if_possible(path)) or {})
         except (ValueError, KeyError, TypeError, AttributeError):
             return cls(is_damaged=os.path.lexists(path))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.common.errors import RETRIED
 from pki.common.reasons import Reason, joined
 from pki.config.identifiers import ArtifactId
@@ -150,7 +150,7 @@ def _states(view: View) -> Sequence[State]:
     remote = [one for one in view.plan.deliveries.values() if one.is_remote]
     if not remote:
         return []
-    known = token([one.host for one in remote], sorted((project.pins or {}).items()))
+    known = digest_of([one.host for one in remote], sorted((project.pins or {}).items()))
     found = project.cache.recall("unwell hosts", known)
     if found is None:
         found = [state for one in remote if any((state := _state(one))[i] for i in (1, 4, 5, 6, 7))]

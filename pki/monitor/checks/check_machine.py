@@ -18,7 +18,7 @@ from pki.deploy.receipt import moment
 from pki.deploy.ssh import deploy_key_path
 from pki.ledger import last_seen
 from pki.ledger.last_seen import LAST_BACKUP
-from pki.ledger.types import PASSING, PUT_BACK
+from pki.ledger.types import RESTORE_FILE, TRANSIENT
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import View
 from pki.project import safe_directories
@@ -36,7 +36,7 @@ def ledger(view: View) -> Iterator[Finding]:
     """It is there, is ours, lacks nothing that was seen, and knows the authorities; thoroughly, its whole chain holds."""
     project = view.project
     if fault := project.ledger_fault:
-        if fault.kind == PASSING:
+        if fault.kind == TRANSIENT:
             raise LedgerError.of(fault)  # whatever comes and goes, as on a full disk, has a look of its own
         yield Finding("ledger", Level.CRITICAL, fault.consequence, fault.remedy)
         return
@@ -45,7 +45,7 @@ def ledger(view: View) -> Iterator[Finding]:
     newest = _newest(project)
     if faults := project.ledger.verify() if view.thorough else []:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-        remedy = f"./run invoke ledger.verify says all; {PUT_BACK}"
+        remedy = f"./run invoke ledger.verify says all; {RESTORE_FILE}"
         yield Finding("ledger", Level.CRITICAL, f"somebody or something changed it: {faults[0]}{more}", remedy)
     elif newest:
         yield Finding("ledger", Level.OK, f"{newest[0]} events, head {newest[1][:16]}")
@@ -66,7 +66,7 @@ def _newest(project: Project) -> tuple[int, str] | None:
     """Number and hash of the ledger's newest event, which no run with nothing to do opens it for."""
     kept = project.recall_from_ledger("newest", "")
     if kept is None:
-        found = project.ledger.newest()
+        found = project.ledger.newest_event()
         kept = [found.seq, found.hash] if found else []
         project.remember_from_ledger("newest", "", kept)
     return (kept[0], kept[1]) if kept else None
@@ -218,7 +218,7 @@ def last_backup(path: Path) -> dict[str, Any] | None:
     """What is known of the last backup: nothing where there was none, None where the record of it is damaged."""
     if not os.path.lexists(path):
         return {}
-    return sealed_records.record(filesystem.read_if_possible(path), last_seen.HEAD_KEYS[LAST_BACKUP])
+    return sealed_records.decode_record(filesystem.read_if_possible(path), last_seen.HEAD_KEYS[LAST_BACKUP])
 
 
 def backup(view: View) -> Iterator[Finding]:

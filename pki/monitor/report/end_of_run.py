@@ -217,7 +217,7 @@ def _entry(telling: Telling) -> dict[str, str]:
 
 
 def _summary(report: Mapping[str, Any]) -> str:
-    counts = [(len(report[key]), word) for key, word in (("made", "made"), ("failed", "failed"))]
-    counts += [(len(report["not_reached"]), "not reached"), (report["fresh"], "fresh")]
+    counts = [(len(report[key]), key) for key in ("changed", "failed", "blocked")]
+    counts += [(report["up_to_date"], "up to date")]
     said = ", ".join(f"{count} {word}" for count, word in counts if count)
     return f"The run of {moment(report['at']):%Y-%m-%d %H:%M} UTC: {said}."

@@ -15,7 +15,7 @@ from cryptography import x509
 from pki.authority import crls
 from pki.ceremony.online import needs
 from pki.common.errors import PkiError
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.config.fields import Access
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.config.leaf_certificates import leaf_name
@@ -43,7 +43,7 @@ def certificates(context: CheckContext) -> Samples:
 
 
 def _dates(project: Project, leaf: Leaf) -> tuple[float, float] | None:
-    if kept := project.cache.seen(leaf.artifact):
+    if kept := project.cache.recalled(leaf.artifact):
         return kept[0], kept[1]
     found = check_certificates.certificate(project, leaf)
     return (found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()) if found else None
@@ -116,7 +116,7 @@ def _crls(context: CheckContext) -> Samples:
 
 
 def _crl(project: Project, name: str) -> tuple[float, float, float] | None:
-    if kept := project.cache.seen(ArtifactId("crl", name)):
+    if kept := project.cache.recalled(ArtifactId("crl", name)):
         return kept[0], kept[1], kept[2]
     found = check_authorities.published(project, name)
     if found is None:
@@ -191,7 +191,7 @@ def _probes(context: CheckContext) -> Samples:
             labels: one.not_after.timestamp() for labels, one in there if one.not_after
         },
         "probe_tls_info": {(*labels, one.version): 1 for labels, one in there if one.version},
-        "probe_wrong_info": {(*labels, one.fault, plain(one.phrase)): 1 for labels, one in probes if one.wrong},
+        "probe_wrong_info": {(*labels, one.fault, visible_line(one.phrase)): 1 for labels, one in probes if one.wrong},
     }
 
 
@@ -210,7 +210,7 @@ def _checks(context: CheckContext) -> Samples:
     found = dict[Labels, float]()
     for one in context.checks:
         if one.level:
-            labels = (plain(one.subject), one.topic, plain(str(one.remedy)))
+            labels = (visible_line(one.subject), one.topic, visible_line(str(one.remedy)))
             found[labels] = max(one.level, found.get(labels, 0))
     return {"checks": {(level.word,): levels[level] for level in Level}, "check_level": found}
 

@@ -19,9 +19,9 @@ from prometheus_client.registry import Collector
 
 from pki import __version__
 from pki.common import filesystem
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.common.errors import PkiError
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import moment
 from pki.monitor.alerts.notification_history import Record
@@ -51,12 +51,14 @@ SERVICE = ("host", "service", "name")
 KNOWN: dict[str, Known] = {
     "build_info": Known(("version",), "The version of doit-pki that wrote this."),
     "metrics_timestamp_seconds": Known((), "When the run began that wrote this, whatever it was asked for."),
-    "inventory_valid": Known((), "Whether pki.yaml could be used when doit was last started; if not, nothing was run."),
+    "inventory_valid": Known(
+        (), "Whether pki.yaml could be used when doit was last started; if not, nothing was done."
+    ),
     "last_run_timestamp_seconds": Known((), "When the last run began that was asked for everything."),
     "last_success_timestamp_seconds": Known((), "When the last such run began in which nothing failed."),
     "last_run_success": Known((), "Whether nothing failed in the last run that was asked for everything."),
     "last_run_duration_seconds": Known((), "How long it took."),
-    "last_run_tasks": Known(("group", "result"), "Its tasks: made, failed, not_reached or fresh."),
+    "last_run_tasks": Known(("group", "result"), "Its tasks: changed, failed, blocked or up_to_date."),
     "certificate_not_before_timestamp_seconds": Known(LEAF, "From when a certificate is valid."),
     "certificate_not_after_timestamp_seconds": Known(LEAF, "Until when a certificate is valid."),
     "profile_renew_before_seconds": Known(("profile",), "How long before its end a certificate is renewed."),
@@ -100,7 +102,7 @@ def looked(context: CheckContext) -> Blocks:
     """What a run knows of the project. The certificates' lines, which are most of them, are remembered as text."""
     found, cache = metrics_collect.certificates(context), context.project.cache
     home = context.project.store.home
-    known = token(KNOWN, str(home), found)
+    known = digest_of(KNOWN, str(home), found)
     text = cache.recall("metrics certificates", known)
     if text is None:
         text = render(home, found)
@@ -154,7 +156,7 @@ def _of_run(plan: Plan, report: Mapping[str, Any]) -> Samples:
     """What the run says of itself; of one that was asked for some tasks only, no more than when it was."""
     at = moment(report["at"]).timestamp()
     found: Samples = {"metrics_timestamp_seconds": {(): at}, "inventory_valid": {(): 1}}
-    if report["asked"]:
+    if report["requested"]:
         return found
     is_well = report["result"] == "ok"
     return {
@@ -171,17 +173,17 @@ def _tasks(plan: Plan, report: Mapping[str, Any]) -> dict[Labels, float]:
     """How many tasks of each group came to which end; what failed besides the tasks counts as the group `run`."""
     groups = Counter(artifact.id.kind for artifact in plan.artifacts)
     found = dict[Labels, float]()
-    for result in ("made", "failed", "not_reached"):
+    for result in ("changed", "failed", "blocked"):
         ended = Counter(ArtifactId.parse(one["name"]).kind or one["name"] for one in report[result])
         found |= {(group, result): ended[group] for group in groups}
         if result == "failed":
             found["run", "failed"] = sum(ended.values()) - sum(ended[group] for group in groups)
-    fresh = {
-        group: there - sum(found[group, result] for result in ("made", "failed", "not_reached"))
+    up_to_date = {
+        group: there - sum(found[group, result] for result in ("changed", "failed", "blocked"))
         for group, there in groups.items()
     }
     if report["result"] != "interrupted":
-        found |= {(group, "fresh"): there for group, there in fresh.items()}
+        found |= {(group, "up_to_date"): there for group, there in up_to_date.items()}
     return found
 
 
@@ -216,7 +218,7 @@ class _Samples(Collector):
 def render(home: Path, samples: Samples) -> str:
     """Samples in Prometheus' text format. Each names its project: one node_exporter may read what several left."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Samples(plain(str(home)), samples))
+    registry.register(_Samples(visible_line(str(home)), samples))
     return generate_latest(registry).decode()
 
 

@@ -13,7 +13,7 @@ from pki.authority import certificates, crl_size, renewal
 from pki.ceremony.online import needs
 from pki.common import filesystem
 from pki.common.durations import in_brief
-from pki.common.errors import RETRIED, of_any
+from pki.common.errors import RETRIED, as_pki_error
 from pki.common.reasons import Reason, Why, joined
 from pki.common.remedies import RESTORE
 from pki.common.visible import shorten
@@ -33,7 +33,7 @@ WIDEST = 120  # characters of a cell
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`state` is one of ok, due, waits, withheld, revoked, expired, missing, failing, unseen; `left` days as text; `next` what comes, `by` through whom."""
+    """`state` is one of ok, due, blocked, stopped, revoked, expired, missing, failing, unseen; `left` days as text; `next` what comes, `by` through whom."""
 
     name: str
     state: str
@@ -57,7 +57,7 @@ def _told(row: Row, run: LastRun) -> Row:
     failure = run.failure(row.name)
     if failure is None or row.state == "ok" or row.by != "doit" or failure.code in RETRIED:
         return row
-    return replace(row, state="failing", next=f"{row.next}; the last run failed: {failure.message}", by="a person")
+    return replace(row, state="failing", next=f"{row.next}; the last run failed: {failure.message}", by="you")
 
 
 def _rows(project: Project, plan: Plan) -> Iterator[Row]:
@@ -82,8 +82,8 @@ def _held(name: str, rows: Callable[[], Row | Iterable[Row]]) -> list[Row]:
         found = rows()
         return [found] if isinstance(found, Row) else list(found)
     except Exception as error:  # noqa: BLE001 - a bug in one row must not hide the others
-        told = of_any(error)
-        return [Row(name, "missing", "", f"could not be looked at: {told.message}", "a person")]
+        told = as_pki_error(error)
+        return [Row(name, "missing", "", f"could not be looked at: {told.message}", "you")]
 
 
 def _crl_rows(project: Project, artifacts: Iterable[Artifact]) -> Iterator[Row]:
@@ -174,19 +174,19 @@ def _series_row(project: Project, name: str, root: str, end: datetime, reasons: 
 def _leaf_row(project: Project, leaf: Leaf) -> Row:
     name, held = leaf.artifact, certificates.examine(project, leaf)
     if stopped := certificates.stopped_reasons(project, name):
-        return Row(name, "withheld", "", joined(stopped), "a person")
+        return Row(name, "stopped", "", joined(stopped), "you")
     if isinstance(held, list):
-        missing = held == [Why.NO_CERTIFICATE()]
+        missing = held == [Why.NOT_CREATED()]
         return Row(name, "missing" if missing else "due", "", joined(held), "doit")
     left = _left(project, held.not_after)
     if waits := certificates.blocked_by(project, leaf):
-        return Row(name, "waits", left, str(waits), "ceremony")
+        return Row(name, "blocked", left, str(waits), "ceremony")
     reasons = certificates.stale_reasons(project, leaf)
     if not reasons and (due := renewal.unsigned_reasons(project, leaf, held)):
         faults = project.key_faults().items()
         why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
         text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
-        return Row(name, "due", left, text, "a person")
+        return Row(name, "due", left, text, "you")
     text = joined(reasons) or f"renewal from {held.not_after - leaf.renew_before:%Y-%m-%d}"
     text += "; revoked, as it should be" if leaf.is_revoked else ""
     return Row(name, _state(project, held.not_after, reasons), left, text, "doit")
@@ -222,7 +222,7 @@ def _service_rows(project: Project) -> Iterator[Row]:
             left = _left(project, one.not_after) if one.not_after else ""
             well = "answers as deployed" if one.is_compared else "answers, and was not compared with what was deployed"
             text = f"{one.phrase or well}, seen {one.at:%Y-%m-%d %H:%M}"
-            yield Row(subject, "failing" if one.wrong else "ok", left, text, "a person" if one.wrong else "doit")
+            yield Row(subject, "failing" if one.wrong else "ok", left, text, "you" if one.wrong else "doit")
 
 
 def _state(project: Project, end: datetime, reasons: list[Reason]) -> str:

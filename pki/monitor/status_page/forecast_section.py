@@ -8,7 +8,7 @@ from datetime import date
 from itertools import groupby
 from typing import Any
 
-from pki.common.cache import signature, token
+from pki.common.cache import digest_of, signature
 from pki.common.errors import PkiError
 from pki.monitor.checks.check_context import CheckContext
 from pki.monitor.timeline.calendar import authority_files
@@ -75,7 +75,7 @@ def files(context: CheckContext) -> list[str]:
 
 def _known(context: CheckContext) -> str:
     """Anew each month, as the years in it move on."""
-    return token(f"{context.project.now:%Y-%m}", signature(files(context)))
+    return digest_of(f"{context.project.now:%Y-%m}", signature(files(context)))
 
 
 def _planned(context: CheckContext) -> list[Any]:

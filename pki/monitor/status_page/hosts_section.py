@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.config.identifiers import ArtifactId
 from pki.deploy.delivery import Delivery
 from pki.monitor.check_result import Finding, Level
@@ -86,7 +86,7 @@ def folders(context: CheckContext) -> list[str]:
 
 
 def _known(context: CheckContext) -> str:
-    return token([(one.host, one.transport) for one in context.plan.deliveries.values()], folders(context))
+    return digest_of([(one.host, one.transport) for one in context.plan.deliveries.values()], folders(context))
 
 
 def _taken(one: Delivery) -> list[Any]:

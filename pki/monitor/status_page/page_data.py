@@ -89,7 +89,7 @@ def _certificates(context: CheckContext) -> Iterator[tuple[Certificate, str]]:
     issuers = {name: found.name if (found := project.issuing(name)) else "" for name in ("server", "client")}
     for name, leaf in context.plan.leaves.items():
         artifact = ArtifactId("cert", name)
-        seen = project.cache.seen(artifact)
+        seen = project.cache.recalled(artifact)
         issuer, start, end = issuers[leaf.authority], None, None
         if seen:
             start, end = (datetime.fromtimestamp(at, UTC) for at in seen[:2])

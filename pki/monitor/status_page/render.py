@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pki.common.templating import Pages
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.config.identifiers import GenerationName
 from pki.monitor.check_result import Finding, Level, alike, counted, named, remedy_of
 from pki.monitor.probes import Probed
@@ -119,9 +119,9 @@ def _item(group: Sequence[Finding], today: date) -> Item:
     return Item(
         level=first.level.word,
         subject=named([one.subject for one in group]),
-        message=plain(first.message),
+        message=visible_line(first.message),
         when="; ".join(when),
-        remedy=tuple(pieces(plain(remedy_of(group)))),
+        remedy=tuple(pieces(visible_line(remedy_of(group)))),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from pki.common.reasons import joined
 from pki.config.identifiers import ArtifactId
 from pki.monitor.check_result import Finding
 from pki.monitor.checks.check_context import CheckContext, LastRun
@@ -58,7 +57,7 @@ def made(context: CheckContext) -> MadeOn:
     if context.run.made:
         groups: dict[tuple[str, str], list[str]] = {}
         for name, outcome in context.run.made.items():
-            groups.setdefault((ArtifactId.parse(name).kind, joined(outcome.reasons)), []).append(name)
+            groups.setdefault((ArtifactId.parse(name).kind, str(outcome)), []).append(name)
         kept = [[why, len(names), names[:NAMED]] for (_, why), names in list(groups.items())[:KINDS]]
         rest = list(groups.values())[KINDS:]
         kept += [["for other reasons", sum(map(len, rest)), []]] if rest else []

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pki.common import filesystem
-from pki.common.cache import code_digest, signature, token
+from pki.common.cache import code_digest, digest_of, signature
 from pki.common.errors import PkiError
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.config.identifiers import ArtifactId
 from pki.monitor.check_result import Finding
 from pki.monitor.checks.check_context import CheckContext, LastRun
@@ -56,7 +56,7 @@ class StatusPage:
                 self._facts = _gathered(context)
             except Exception:  # noqa: BLE001 - what is wrong with the page is said when it is written
                 return
-            digest = token(self._facts)
+            digest = digest_of(self._facts)
             cache.remember("page", known, [], digest)
         self._digest = str(digest)
 
@@ -67,7 +67,7 @@ class StatusPage:
             _put_banner(path, "The last run could not look at the project:", _first(report), "./run invoke health")
             return
         done, solved = RunsSection.of(LastRun.of(report), self._made), _solved(self._context.checks, report)
-        state = token(code_digest(), self._digest, done, late, sorted(solved))
+        state = digest_of(code_digest(), self._digest, done, late, sorted(solved))
         if state_of(path) == state:
             return
         try:
@@ -84,7 +84,7 @@ class StatusPage:
 
 def state_of(path: Path) -> str:
     """What a page says that it follows from; empty when there is none, or a banner stands on it."""
-    filesystem.insist_on_file(path)
+    filesystem.require_file(path)
     try:
         with path.open("rb") as page:
             found = STATE.search(page.read(HEAD))
@@ -106,9 +106,9 @@ def _put_banner(path: Path, title: str, message: str, remedy: str, bare: bytes |
     data = filesystem.read(path) or bare
     if data is None:
         return
-    lines = "<br>".join(f"<code>{escape(plain(line))}</code>" for line in remedy.splitlines())
+    lines = "<br>".join(f"<code>{escape(visible_line(line))}</code>" for line in remedy.splitlines())
     said = (
-        f'<!--banner--><div class="banner" role="alert"><p><strong>{escape(title)}</strong> {escape(plain(message))}</p>'
+        f'<!--banner--><div class="banner" role="alert"><p><strong>{escape(title)}</strong> {escape(visible_line(message))}</p>'
         f"<p>{lines}</p><p>All below is as it was before.</p></div><!--/banner-->"
     ).encode()
     marked = TITLE.sub(b"<title>Stopped; before: ", STATE.sub(rb"\1\3", data, count=1), count=1)
@@ -149,6 +149,6 @@ def _known(context: CheckContext) -> str:
     seen = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in context.probes]
     today = context.project.now.date()
     said = [calm(one, today) for one in context.checks if one.level]
-    return token(
+    return digest_of(
         today, code_digest(), [signature([file]) for file in files], seen, said, sorted(context.run.unmet), context.head
     )

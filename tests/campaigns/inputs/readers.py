@@ -263,4 +263,4 @@ def _told(name: str, error: BaseException) -> tuple[str, str]:
 
 def let_bugs_out() -> None:
     """Let what the program would tell as a fault of its own be raised."""
-    errors.of_bug = _bug
+    errors.from_bug = _bug
