@@ -433,7 +433,7 @@ REFUSED: dict[str, tuple[Prepare, list[str], str]] = {
     "passphrase and bundle in one file": (
         lambda _: None,
         ["admin", "--format", "p12", "--yes", "--sheet", "x", "--output", "x"],
-        "go into different files",
+        "cannot be in the same file",
     ),
     "a passphrase for what has none": (
         lambda _: None,

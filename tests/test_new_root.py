@@ -129,9 +129,9 @@ def test_hosts_are_named_one_by_one_and_others_are_told_apart(
     home = out_of_the_sandbox(tried.home)
     home.doit()
     said = invoke("deploy.accept-root", "nobody", "--yes", home=home.path)
-    assert (said.status, "unknown host 'nobody'" in said.error) == (1, True)
+    assert (said.status, "unknown remote host 'nobody'" in said.error) == (1, True)
     said = invoke("deploy.accept-root", "forge", "--yes", home=home.path)
-    assert (said.status, "unknown host 'forge'" in said.error) == (1, True)
+    assert (said.status, "unknown remote host 'forge'" in said.error) == (1, True)
     with monkeypatch.context() as patch:
         lock = Store.lock
 
@@ -141,7 +141,7 @@ def test_hosts_are_named_one_by_one_and_others_are_told_apart(
 
         patch.setattr(Store, "lock", waited)
         said = invoke("deploy.accept-root", "media", "--yes", home=home.path)
-    what = f"no longer those that were shown; nothing was accepted\n→ {ACCEPT} media"
+    what = f"changed meanwhile; nothing was accepted\n→ {ACCEPT} media"
     assert (said.status, what in said.error) == (1, True), "somebody else changed pki.yaml while it waited"
     assert home.project().ledger.decisions() == []
     home.edit("    deliver: folder\n", "    deliver: ssh\n")

@@ -81,10 +81,12 @@ class RestrictedEnvironment(ImmutableSandboxedEnvironment):
     """
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Return whether a template may read this attribute; methods only of values in CALLABLE."""
         is_callable = not isinstance(value, Undefined) and callable(value)
         return super().is_safe_attribute(obj, attr, value) and (not is_callable or isinstance(obj, CALLABLE))
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        """Return the undefined value whose use raises SecurityError with an explanation."""
         what = f"a template may not use {attribute!r} of {_kind(obj)}"
         if modifies_known_mutable(obj, attribute):
             what = f"a template may not change {_kind(obj)} by {attribute!r}; use namespace(): {IN_NAMESPACE}"
@@ -100,6 +102,7 @@ class TemplateLoader(FileSystemLoader):
     """Loads the files of one folder that templates may use."""
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        """Return the text of a template. Raises PkiError for a file that must not be used."""
         if fault := usage_fault(Path(self.searchpath[0]), template):
             raise fault
         return super().get_source(environment, template)
@@ -354,7 +357,7 @@ def _variables(tree: nodes.Template) -> set[str]:
 
 
 def _artifacts(tree: nodes.Template) -> set[str]:
-    """The constant names in `artifact("trust:roots")`."""
+    """Return the constant arguments of `artifact(…)`, such as `trust:roots`."""
     return {
         call.args[0].value
         for call in tree.find_all(nodes.Call)

@@ -34,6 +34,7 @@ class _StrictLoader(Loader):
         self.repeated: list[tuple[int, str]] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Return the mapping, and add its duplicate keys to `repeated`."""
         mapping = super().construct_mapping(node, deep=deep)
         if len(mapping) != len(node.value):
             keys: set[str] = set()
