@@ -134,11 +134,7 @@ def test_a_proxy_that_cannot_refuse_is_named_before_and_after(home: Home, invoke
     said = invoke("revoke", "admin", "--reason", "superseded", "--yes")
     assert "accepted by  forgejo on forge (traefik), until it expires: traefik reads no CRLs" in said.out
     assert re.search(
-<<<<<<< HEAD
-        r"^folder +forge +delivered into a folder, not verified; lets it in until it ends on 2027-05-22",
-=======
         r"^folder +forge +written to a folder, not verified; accepts it until it expires on 2027-05-22",
->>>>>>> 777a707d1e20151d91d3c94d0f3b62c91f0fa6f2
         said.out,
         re.MULTILINE,
     )
@@ -390,11 +386,7 @@ def test_a_renewed_identity_is_reminded_of_until_it_is_installed_and_only_once_i
         "cert:client-admin": (text, "install it on its device, then: ./run invoke client.installed admin")
     }
     assert "install the newer one" in invoke("client.list", days=151).out
-<<<<<<< HEAD
-    assert "ended on 2027-05-22" in notes(home, 185)["cert:client-admin"][0]
-=======
     assert "expired on 2027-05-22" in notes(home, 185)["cert:client-admin"][0]
->>>>>>> 777a707d1e20151d91d3c94d0f3b62c91f0fa6f2
     said = invoke("client.installed", "admin", days=152)
     assert "is valid too, until 2027-05-22; to revoke it:" in said.out
     assert notes(home, 152) == {}

@@ -129,11 +129,7 @@ def test_a_host_whose_certificate_is_withheld_keeps_it_and_takes_its_lists(four:
     said = four.program(
         *("invoke", "revoke", "nginx", "--reason", "superseded", "--no-replace", "--yes"), status=frozenset({2})
     )
-<<<<<<< HEAD
-    assert "open      nginx/nginx-open         goes on serving it: nothing replaces it" in said
-=======
     assert "open   nginx/nginx-open         still serves it: nothing replaces it" in said
->>>>>>> 777a707d1e20151d91d3c94d0f3b62c91f0fa6f2
     four.program("invoke", "revoke", "other", "--reason", "superseded", "--yes")
     assert four.served("nginx") == before
     assert "withheld since" in four.program("invoke", "status")
