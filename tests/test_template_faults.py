@@ -541,9 +541,9 @@ def test_errors_travel_from_the_process_with_all_their_lines() -> None:
 
 def test_looks_at_a_broken_home_raise_nothing(broken: Home) -> None:
     project, plan = broken.project(), broken.plan()
-    assert [artifact.name for artifact, _ in forecast.forecast(plan)][:2] == [
+    assert [artifact.name for artifact, _ in forecast.due_artifacts(plan)][:2] == [
         "template:nginx/extra.conf",
         "release:media",
     ]
     assert list(status_table.rows(project, plan))
-    assert health_report.checks(project, plan, LastRun(), (), (), (), thorough=True)
+    assert health_report.run_checks(project, plan, LastRun(), (), (), (), thorough=True)
