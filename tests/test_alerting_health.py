@@ -75,7 +75,7 @@ def test_a_renewal_that_fails_is_a_warning_and_in_its_last_week_critical(home: H
     assert level_of(home, "cert:media", 82) == "warning"
     assert level_of(home, "cert:media", 83) == "critical"
     assert level_of(home, "cert:media", 95) == "critical"
-    assert "ended on 2027-02-21" in checked(home, 95)["cert:media"].message
+    assert "expired on 2027-02-21" in checked(home, 95)["cert:media"].message
 
 
 def test_a_renewal_that_is_due_is_left_to_the_next_run_for_two_days(home: Home) -> None:
