@@ -185,7 +185,7 @@ def test_a_header_that_cannot_be_read_is_said_with_file_and_line(home: Home, lin
             ["# deploy-target: /etc/caddy/Caddyfile", MEDIA, "x"],
             f"{FILE}:1: deploy-target: /etc/caddy/Caddyfile is already the target of templates/caddy/Caddyfile",
         ),
-        (["# deploy-target: /etc/caddy//Caddyfile", MEDIA, "x"], "claimed by templates/caddy/Caddyfile too"),
+        (["# deploy-target: /etc/caddy//Caddyfile", MEDIA, "x"], "is already the target of templates/caddy/Caddyfile"),
         (["# deploy-target: /etc/caddy/Caddyfile/x", MEDIA, "x"], "is below the path of another file"),
         ([TARGET, MEDIA, "{{ nothing }}"], f"{FILE}:3: 'nothing' is undefined{FIX_OR_RAW}"),
         ([TARGET, MEDIA, "", "{{ host.nothing }}"], f"{FILE}:4: 'dict object' has no attribute 'nothing'{FIX_OR_RAW}"),

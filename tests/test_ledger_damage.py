@@ -154,7 +154,7 @@ def test_a_schema_that_is_damaged_names_restore_and_not_the_disk(ledger: Path) -
 
 
 def test_a_ledger_that_is_locked_is_not_called_damaged(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pki.ledger.database.PATIENCE", 0.1)
+    monkeypatch.setattr("pki.ledger.database.LOCK_TIMEOUT", 0.1)
     with closing(sqlite3.connect(ledger, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(LedgerError) as raised, closing(opened(ledger)) as waiting:

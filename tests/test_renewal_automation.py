@@ -177,7 +177,8 @@ def test_nothing_is_issued_while_the_clock_stands_before_the_authority_and_the_c
     assert (home.read("build/certs/media/tls.pem"), len(home.project().ledger.certificates())) == before
     project, plan = home.project(-1), home.plan(-1)
     said = {
-        check.subject: str(check.remedy) for check in health_report.checks(project, plan, LastRun.load(project.store))
+        check.subject: str(check.remedy)
+        for check in health_report.run_checks(project, plan, LastRun.load(project.store))
     }
     assert {said[name] for name in ("cert:media", "crl:root-1")} == {SET_CLOCK}
     assert home.doit().status == 0
@@ -319,7 +320,7 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
     assert (report.status, report.failed) == (1, {}), "the ceremony is overdue: critical"
     assert not certificates_made(report.made)
     project, plan = home.project(701), home.plan(701)
-    said = {note.subject: note for note in forecast.notes(project, plan)}
+    said = {note.subject: note for note in forecast.required_actions(project, plan)}
     assert said["cert:media"].text == (
         "28 days left, and a renewal would not extend it: server-1 expires on 2028-11-22; "
         "needs a ceremony: a new generation of server"
@@ -334,7 +335,7 @@ def test_leaves_are_not_asked_again_and_again_while_a_ceremony_is_awaited(real: 
     home = real
     home.doit(days=645)
     project, plan = home.project(701), home.plan(701)
-    assert not {a.name for a, _ in forecast.forecast(plan) if a.name.startswith("cert:")}
+    assert not {a.name for a, _ in forecast.due_artifacts(plan) if a.name.startswith("cert:")}
     assert len(project.ledger.certificates(artifact="cert:media")) == 2
 
 
@@ -565,7 +566,7 @@ def test_a_damaged_bundle_is_written_again_and_goes_no_further_when_its_content_
 
 def test_a_new_service_rebuilds_its_certificate_release_and_delivery_as_forecast(home: Home) -> None:
     add_last_service(home, WIKI)
-    foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.forecast(home.plan())}
+    foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan())}
     made = home.doit().made
     assert set(made) == {"cert:monitoring-mtls", "release:monitoring", "deploy:monitoring"}
     assert set(foretold) == set(made)

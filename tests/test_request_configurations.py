@@ -442,8 +442,8 @@ def test_plan_notes_what_declares_no_certificate_until_the_header_says_whether_i
     put(home, "stock.cnf", edited(("[ dn ]", "x509_extensions = v3_ca\n[ dn ]")) + ca)
     assert home.doit().failed == {}
     assert notes() == {
-        "templates/san.conf": "has a section [ req ], and declares no certificate",
-        "templates/OPENSSL.CFG": "has a section [ req ], and declares no certificate",
+        "templates/san.conf": "has a section [ req ], but declares no certificate",
+        "templates/OPENSSL.CFG": "has a section [ req ], but declares no certificate",
         "templates/ca.cnf": "templates/ca.cnf:11: CA:TRUE requests a CA: this file declares no certificate",
         "templates/stock.cnf": "templates/stock.cnf:6: x509_extensions = v3_ca describes a CA, and is not in the request",
     }

@@ -393,7 +393,7 @@ def test_no_crl_is_made_before_the_old_revocations_are_known(adopted: Home, invo
         "./run invoke ledger.import DIR --authority legacy, where DIR holds its index.txt or its certificates"
     }
     assert not (adopted.path / "build/crl/legacy.crl").exists()
-    assert "what it issued is not in the ledger yet" in invoke("status").out
+    assert "its issuance records are not imported yet" in invoke("status").out
 
 
 @pytest.mark.parametrize(
@@ -450,8 +450,8 @@ def test_run_with_nothing_to_do_opens_no_ledger(adopted: Home, invoke: Invoke) -
     assert adopted.doit().made == {}
     project = adopted.project()
     plan = adopted.plan()
-    assert [one.name for one, _ in forecast.forecast(plan)] == []
-    list(forecast.notes(project, plan))
+    assert [one.name for one, _ in forecast.due_artifacts(plan)] == []
+    list(forecast.required_actions(project, plan))
     assert "ledger" not in project.__dict__
 
 
@@ -509,8 +509,8 @@ def test_ca_that_ended_makes_no_more_crls_and_a_person_is_told(home: Home, invok
     before = home.read("build/crl/legacy.crl")
     assert "crl:legacy" not in home.doit(days=40).made
     assert home.read("build/crl/legacy.crl") == before
-    notes = {one.subject: one.text for one in forecast.notes(home.project(40), home.plan(40))}
-    assert notes["authority:legacy"] == "ended on 2026-12-03, and its CRL is not made any more"
+    notes = {one.subject: one.text for one in forecast.required_actions(home.project(40), home.plan(40))}
+    assert notes["authority:legacy"] == "expired on 2026-12-03; its CRL is no longer issued"
 
 
 NAMELESS = {
@@ -703,16 +703,24 @@ def test_status_sums_up_and_plan_does_not_flood(adopted: Home, old: OldCa, invok
     invoke("ledger.import", "issuance_records")
     adopted.doit()
     said = invoke("status").out
-    assert "adopted: signs CRLs only; 41 certificates valid, next ends on 2027-02-01 (device-10)" in said
+    assert "adopted: signs CRLs only; 41 certificates valid, the next expires on 2027-02-01 (device-10)" in said
     assert "device-11" not in said
     assert "legacy" not in invoke("plan").out
-    notes = [one for one in forecast.notes(adopted.project(44), adopted.plan(44)) if one.subject == "authority:legacy"]
+    notes = [
+        one
+        for one in forecast.required_actions(adopted.project(44), adopted.plan(44))
+        if one.subject == "authority:legacy"
+    ]
     ends = [(f"legacy:device-{day}", f"2027-02-0{day - 9}") for day in (10, 11, 12, 13)]
     text = ", ".join(f"{name} on {end}" for name, end in ends)
-    assert [one.text for one in notes] == [f"of its certificates end soon: {text}"]
-    notes = [one for one in forecast.notes(adopted.project(60), adopted.plan(60)) if one.subject == "authority:legacy"]
+    assert [one.text for one in notes] == [f"certificates of this CA expire soon: {text}"]
+    notes = [
+        one
+        for one in forecast.required_actions(adopted.project(60), adopted.plan(60))
+        if one.subject == "authority:legacy"
+    ]
     assert "legacy:device-14 on 2027-02-05 and 15 more" in notes[0].text
-    assert notes[0].remedy.startswith("move what it serves into pki.yaml (docs/adopt.md)")
+    assert notes[0].remedy.startswith("declare the service that uses it in pki.yaml (docs/adopt.md)")
 
 
 def test_what_was_renewed_or_moved_over_is_not_noted_when_it_ends(adopted: Home, old: OldCa, invoke: Invoke) -> None:
@@ -722,8 +730,10 @@ def test_what_was_renewed_or_moved_over_is_not_noted_when_it_ends(adopted: Home,
     old.issue("forgotten", 13, days=20, names=("forgotten.lab.internal",))
     old.openssl_ca(adopted.path.parent / "issuance_records")
     invoke("ledger.import", "issuance_records")
-    [note] = [one for one in forecast.notes(adopted.project(), adopted.plan()) if one.subject == "authority:legacy"]
-    assert note.text == "of its certificates end soon: legacy:forgotten on 2026-12-13"
+    [note] = [
+        one for one in forecast.required_actions(adopted.project(), adopted.plan()) if one.subject == "authority:legacy"
+    ]
+    assert note.text == "certificates of this CA expire soon: legacy:forgotten on 2026-12-13"
 
 
 @pytest.mark.parametrize("named", ["web", "legacy:web", "01", "1"])

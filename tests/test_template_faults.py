@@ -151,7 +151,7 @@ def test_marks_of_another_language_are_named_with_what_to_write(home: Home, body
     home.write("templates/hook", SCRIPT + body)
     message, _, hint = release_fault(home).partition(" → ")
     assert message == said
-    assert hint.endswith(f"where {{{{, {{% or {{# is the file's own text: {RAW}")
+    assert hint.endswith(f"if {{{{, {{% or {{# is text of the file itself: {RAW}")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
     body = "echo ${#list}\necho lost\necho ${x#}\n"
     home.write("templates/hook", SCRIPT + body)
     assert [(note.subject, note.text) for note in home.plan().actions_required] == [
-        ("templates/hook", "line 4 to 6: {# begins a comment of the template: all up to #} is left out")
+        ("templates/hook", "line 4 to 6: {# begins a template comment: everything up to #} is left out")
     ]
     home.write("templates/hook", f"{SCRIPT}{{% raw %}}{body}{{% endraw %}}\n")
     assert list(home.plan().actions_required) == []
@@ -398,7 +398,7 @@ def test_a_certificate_stays_while_the_file_that_declares_it_cannot_be_read(home
 def test_declarations_that_expand_without_end_are_refused(home: Home) -> None:
     doubling = "a = xx\n" + "a = $a$a\n" * 60
     home.write("templates/printer.cnf", CNF.replace("[ req ]", f"[ req ]\n{doubling}"))
-    assert "grows beyond 65536 characters" in fault_of(home, "printer.cnf")
+    assert "the expanded value exceeds 65536 characters" in fault_of(home, "printer.cnf")
     home.write("templates/blank.cnf", CNF.replace("[ req ]", "\n" * 200_000 + "[ req ]"))
     started = time.process_time()
     library(home)
@@ -507,9 +507,9 @@ def test_what_fails_beside_the_work_is_said_and_the_next_piece_gets_another_proc
 def test_a_process_needs_no_standard_input_and_is_content_with_a_lower_limit_of_memory() -> None:
     """Nothing of the process that forks it is closed either: a question to a person may follow."""
     code = (
-        "import resource, sys; from tests.test_template_faults import Confined, confined, work; sys.stdin = object()\n"
-        "most = confined._size() + confined.MEMORY // 2; resource.setrlimit(resource.RLIMIT_AS, (most, most))\n"
-        "print(Confined(work).ask('a'))"
+        "import resource, sys; from tests.test_template_faults import LimitedProcess, limited_process, work; sys.stdin = object()\n"
+        "most = limited_process._size() + limited_process.MEMORY // 2; resource.setrlimit(resource.RLIMIT_AS, (most, most))\n"
+        "print(LimitedProcess(work).ask('a'))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=PROJECT, check=False, capture_output=True, text=True, timeout=60
@@ -541,9 +541,9 @@ def test_errors_travel_from_the_process_with_all_their_lines() -> None:
 
 def test_looks_at_a_broken_home_raise_nothing(broken: Home) -> None:
     project, plan = broken.project(), broken.plan()
-    assert [artifact.name for artifact, _ in forecast.forecast(plan)][:2] == [
+    assert [artifact.name for artifact, _ in forecast.due_artifacts(plan)][:2] == [
         "template:nginx/extra.conf",
         "release:media",
     ]
     assert list(status_table.rows(project, plan))
-    assert health_report.checks(project, plan, LastRun(), (), (), (), thorough=True)
+    assert health_report.run_checks(project, plan, LastRun(), (), (), (), thorough=True)

@@ -161,7 +161,7 @@ def _rows(project: Project) -> Iterator[tuple[str, ...]]:
 
 
 def _not_installed(project: Project, identity: Identity) -> str:
-    if not identity.waits:
+    if not identity.has_newer:
         return ""
     old = identity.device
     state = "unknown" if old is None else "revoked" if old.revoked else f"valid until {old.not_after:%Y-%m-%d}"

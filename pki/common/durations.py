@@ -31,8 +31,8 @@ def is_usable(lifetime: timedelta, renew_before: timedelta) -> bool:
 
 def longest_pause(times: Iterable[str]) -> timedelta:
     """Return the longest time between two of the daily `times` (`04:00`), or zero without times."""
-    minutes = sorted({60 * int(one[:2]) + int(one[3:]) for one in times})
-    following = [*minutes[1:], *(one + 24 * 60 for one in minutes[:1])]
+    minutes = sorted({60 * int(clock_time[:2]) + int(clock_time[3:]) for clock_time in times})
+    following = [*minutes[1:], *(minute + 24 * 60 for minute in minutes[:1])]
     return max(
         (MINUTE * (after - before) for before, after in zip(minutes, following, strict=True)), default=timedelta()
     )

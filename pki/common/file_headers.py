@@ -68,9 +68,8 @@ def file_names(folder: Path) -> list[str]:
 def read(path: Path, shown: str) -> bytes:
     """Return the content of a regular file, truncated after `LARGEST`. Raises PkiError, with `shown` as its name."""
     try:
-        handle = os.open(
-            path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        )  # without O_NONBLOCK, a FIFO without a writer blocks
+        # O_NONBLOCK: opening a FIFO without a writer would block
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise PkiError(f"{shown}: is not a regular file", f"rm {in_project(shown)}, or move it away")
@@ -119,7 +118,7 @@ def link_fault(folder: Path, name: str) -> PkiError | None:
     place = in_project(shown)
     copy = f"cp --remove-destination {shlex.quote(real)} {place}"
     if not os.path.islink(path):
-        link = next(one for one in reversed(Path(name).parents) if os.path.islink(f"{folder}/{one}"))
+        link = next(parent for parent in reversed(Path(name).parents) if os.path.islink(f"{folder}/{parent}"))
         return PkiError(
             f"{shown}: templates/{link} is a link to {real}, outside templates/",
             f"rm {in_project(f'templates/{link}')}, and copy the folder itself there",
@@ -145,13 +144,13 @@ def included_files(folder: Path, name: str, path: str) -> list[tuple[str, str]]:
         raise PkiError("does not exist relative to this file", hint)
     paths = [real]
     if os.path.isdir(real):
-        paths = sorted(f"{real}/{one}" for one in os.listdir(real) if one.endswith((".cnf", ".conf")))
+        paths = sorted(f"{real}/{entry}" for entry in os.listdir(real) if entry.endswith((".cnf", ".conf")))
     files = list[tuple[str, str]]()
-    for one in paths:
-        if os.path.commonpath((os.path.realpath(one), base)) != base:
+    for file in paths:
+        if os.path.commonpath((os.path.realpath(file), base)) != base:
             raise PkiError("is outside templates/", hint)
-        shown = f"templates/{os.path.relpath(one, base)}"
-        content = read(Path(one), shown)
+        shown = f"templates/{os.path.relpath(file, base)}"
+        content = read(Path(file), shown)
         if len(content) > LARGEST:
             raise PkiError(f"{shown}: is larger than {LARGEST >> 20} MB", "include less")
         files.append((content.decode("utf-8", errors="surrogateescape"), shown))

@@ -81,10 +81,12 @@ class RestrictedEnvironment(ImmutableSandboxedEnvironment):
     """
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Return whether a template may read this attribute; methods only of values in CALLABLE."""
         is_callable = not isinstance(value, Undefined) and callable(value)
         return super().is_safe_attribute(obj, attr, value) and (not is_callable or isinstance(obj, CALLABLE))
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        """Return the undefined value whose use raises SecurityError with an explanation."""
         what = f"a template may not use {attribute!r} of {_kind(obj)}"
         if modifies_known_mutable(obj, attribute):
             what = f"a template may not change {_kind(obj)} by {attribute!r}; use namespace(): {IN_NAMESPACE}"
@@ -100,6 +102,7 @@ class TemplateLoader(FileSystemLoader):
     """Loads the files of one folder that templates may use."""
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        """Return the text of a template. Raises PkiError for a file that must not be used."""
         if fault := usage_fault(Path(self.searchpath[0]), template):
             raise fault
         return super().get_source(environment, template)
@@ -113,9 +116,8 @@ class Templates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._environment = _environment(
-            RestrictedEnvironment, TemplateLoader(folder), autoescape=False
-        )  # configuration files, not HTML
+        # no escaping: these are configuration files, not HTML
+        self._environment = _environment(RestrictedEnvironment, TemplateLoader(folder), autoescape=False)
         self._environment.optimized = False  # the optimizer computes constants when a template is compiled
         self._environment.finalize = _unchanged
         self._environment.globals["range"] = range  # the limits of the rendering process replace that of Jinja2's range
@@ -354,7 +356,7 @@ def _variables(tree: nodes.Template) -> set[str]:
 
 
 def _artifacts(tree: nodes.Template) -> set[str]:
-    """The constant names in `artifact("trust:roots")`."""
+    """Return the constant arguments of `artifact(…)`, such as `trust:roots`."""
     return {
         call.args[0].value
         for call in tree.find_all(nodes.Call)

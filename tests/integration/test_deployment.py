@@ -93,7 +93,7 @@ def test_a_revocation_says_where_it_is_not_proven_and_until_when_the_old_list_ho
     said = four.program("invoke", "revoke", "other", "--reason", "superseded", "--yes", status=TOLD)
     four.lab.plug(apache)
     assert seen_at(said, "apache").startswith("open")
-    assert "the old CRL holds there, at the latest until 2" in seen_at(said, "apache")
+    assert "the old CRL is valid there until 2" in seen_at(said, "apache")
     assert said.splitlines()[-1].startswith("revoked and published; not verified: apache/apache-admin;")
     for kind in set(KINDS) - {"apache"}:
         assert seen_at(said, kind).startswith("verified"), said
@@ -129,7 +129,7 @@ def test_a_host_whose_certificate_is_withheld_keeps_it_and_takes_its_lists(four:
     said = four.program(
         *("invoke", "revoke", "nginx", "--reason", "superseded", "--no-replace", "--yes"), status=frozenset({2})
     )
-    assert "open      nginx/nginx-open         goes on serving it: nothing replaces it" in said
+    assert "open      nginx/nginx-open         still serves it: nothing replaces it" in said
     four.program("invoke", "revoke", "other", "--reason", "superseded", "--yes")
     assert four.served("nginx") == before
     assert "withheld since" in four.program("invoke", "status")

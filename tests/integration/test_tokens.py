@@ -294,7 +294,7 @@ def test_missing_pin_is_said_before_the_token_is_asked(softhsm: SoftHsm) -> None
     )
 
 
-def test_missing_token_is_said_with_those_that_are_there(softhsm: SoftHsm) -> None:
+def test_missing_token_is_said_with_those_that_any_configured(softhsm: SoftHsm) -> None:
     said = refused(softhsm, softhsm.uri("ec-p256", label="nowhere"))
     assert re.fullmatch(r"no token nowhere is there \(there is doit-pki \(serial [0-9a-f]{16}\)\)", said)
 
@@ -311,7 +311,7 @@ def test_tokens_of_one_name_are_told_apart_by_their_serials(softhsm: SoftHsm) ->
         shutil.rmtree(folder)
 
 
-def test_missing_key_is_said_with_those_that_are_there(softhsm: SoftHsm, made: dict[str, str]) -> None:
+def test_missing_key_is_said_with_those_that_any_configured(softhsm: SoftHsm, made: dict[str, str]) -> None:
     said = refused(softhsm, softhsm.uri("server-2"))
     assert said.startswith("token doit-pki: no private key server-2 (it has ")
     assert set(made) <= set(re.findall(r"[\w-]+", said))
