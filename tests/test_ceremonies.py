@@ -418,7 +418,7 @@ def test_old_rungs_alone_are_never_published_and_the_run_says_why(
     for path in held_once.project().store.presigned_crls("root-1"):
         (folder / path.name).write_bytes(path.read_bytes())
     report = revoked.doit(days=days)
-    assert "lacks the revoked" in report.failed["crl:root-1"]
+    assert "does not list the revoked" in report.failed["crl:root-1"]
     assert "never published" in report.failed["crl:root-1"]
     assert serials(revoked.published()) == {revoked.certificate("client-1").serial_number}
 

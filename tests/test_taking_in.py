@@ -645,7 +645,7 @@ def test_two_adopted_cas_may_both_count_from_one(adopted: Home, invoke: Invoke) 
     assert recorded(adopted, "vpn")["vpn:laptop"].revoked == ""
     assert invoke("ledger.show", "02").out.count("serial ") == 2
     said = invoke("revoke", "2", "--reason", "superseded", "--yes")
-    assert (said.status, "2: is legacy:alice and vpn:laptop" in said.error) == (1, True)
+    assert (said.status, "2: means legacy:alice and vpn:laptop" in said.error) == (1, True)
     assert invoke("revoke", "vpn:laptop", "--reason", "superseded", "--yes").status == 0
     assert (set(entries(adopted)), set(entries(adopted, "vpn"))) == ({2}, {1, 2})
 
