@@ -286,7 +286,7 @@ def test_the_last_step_names_the_project_as_the_shell_reads_it(first: Printed) -
     assert shlex.split(accept)[:4] == [f"PKI_HOME={PROJECT_FOLDER}", "./run", "invoke", "ceremony.accept"]
 
 
-def test_alternatives_and_what_is_only_for_a_token_any_configured_when_they_are_wanted(tmp_path: Path) -> None:
+def test_alternatives_and_what_is_only_for_a_token_are_there_when_they_are_wanted(tmp_path: Path) -> None:
     without, _ = printed(real_home(tmp_path), RequestOptions(), 0, hsm=False)
     for what in ("--token", "PIN"):
         assert what not in without.text

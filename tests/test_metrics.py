@@ -489,7 +489,7 @@ def test_every_alert_says_how_bad_it_is_and_what_to_type(home: Home) -> None:
         assert re.search(r"\./run (doit|invoke)|\$labels\.remedy", rule["annotations"]["description"]), rule["alert"]
 
 
-def test_commands_in_rules_any_configured(home: Home) -> None:
+def test_commands_in_rules_are_there(home: Home) -> None:
     text = "".join(rule["annotations"]["description"] for rule in rules(home))
     typed = set(re.findall(r"\./run invoke ([a-z.]+[a-z])", text))
     assert typed

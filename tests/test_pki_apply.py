@@ -421,7 +421,7 @@ def test_a_release_that_is_there_is_not_touched(host: FolderHost) -> None:
     assert (host.touched(), ran(host)) == (before, commands)
 
 
-def test_each_command_is_run_once_after_all_files_any_configured(host: FolderHost) -> None:
+def test_each_command_is_run_once_after_all_files_are_there(host: FolderHost) -> None:
     rows = [row(host, name, reload="note", check="ok") for name in ("a", "b", "c")]
     answers = host.speak(whole(rows))
     assert [answer["ran"] for answer in answers if "ran" in answer] == ["ok", "note"]

@@ -186,7 +186,7 @@ def test_a_run_that_breaks_off_is_no_evidence_that_anything_was_published(
     said = invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
     assert said.status == 1
     assert said.out.splitlines()[-1].startswith("revoked; failed: crl:client-1, doit; ")
-    assert "delivered into a folder" not in said.out
+    assert "written to a folder" not in said.out
     assert "not deployed: its folder has the old files" in said.out
 
 
@@ -207,7 +207,7 @@ def test_only_a_host_that_took_the_new_list_counts_as_delivered_to(
     said = invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
     assert listed(home) == {serial}
     assert said.status == 2
-    assert "delivered into a folder" not in said.out
+    assert "written to a folder" not in said.out
     assert said.out.splitlines()[-1].startswith("revoked and published; not verified: monitoring, forge;")
 
 

@@ -260,7 +260,7 @@ def test_committed_example_is_accepted(kind: str, shown: LiveHome, tmp_path: Pat
     proxy.check()
 
 
-def test_issuer_pins_any_configured_after_the_first_run_whatever_the_headers_use(
+def test_issuer_pins_are_there_after_the_first_run_whatever_the_headers_use(
     new_project: LiveHome, tmp_path: Path
 ) -> None:
     """A header with variables is rendered while doit plans, when a new project has no authority yet."""
