@@ -101,7 +101,7 @@ def refused_by_vault(typist: Typist, *asked: str) -> str:
 
 def accept(typist: Typist, said: str) -> tuple[int, str]:
     """Type the line that the vault printed, with the words that it showed."""
-    spoken = " ".join(re.findall(r"\b\d+ ([a-z]+)", said.rpartition("SHA-256 ")[2])[: words.ASKED])
+    spoken = " ".join(re.findall(r"\b\d+ ([a-z]+)", said.rpartition("SHA-256 ")[2])[: words.WORDS_TO_TYPE])
     command, folder = typed(said, "ceremony.accept")
     return typist(command, f"out/{folder}", "--words", spoken, days=LATER)
 

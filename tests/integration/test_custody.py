@@ -30,13 +30,13 @@ class Kept(RealHome):
     def new_key(self, name: str, kind: str) -> NewKey:
         if self.way == "token":
             self.secrets[name] = self.hsm.pin
-            return key_storage.in_token(name, kind, self.hsm.uri(), self.hsm.pin, "a test")
+            return key_storage.generate_in_token(name, kind, self.hsm.uri(), self.hsm.pin, "a test")
         if self.way == "shares":
             passphrase, parts = shares.split(2, 3)
             self.secrets[name] = parts
-            return key_storage.in_file(keys.new_key(kind), passphrase, "2of3")
+            return key_storage.store_in_file(keys.new_key(kind), passphrase, "2of3")
         self.secrets[name] = SECRET
-        return key_storage.in_file(keys.new_key(kind), SECRET)
+        return key_storage.store_in_file(keys.new_key(kind), SECRET)
 
     def secret_of(self, name: str) -> str:
         kept = self.secrets[name]
@@ -44,7 +44,7 @@ class Kept(RealHome):
 
     def answer(self, path: Path, days: float = 0, secret: str = "") -> Path:  # noqa: ARG002 - overrides
         held = self.open(path, days)
-        session.confirmed(held, [], words.first(held.digest))
+        session.confirm_request(held, [], words.first(held.digest))
         if any(root.name not in held.known.roots for root in held.request.roots):
             steps.make_roots(held, self.new_key)
         return steps.sign(held, self.secret_of, self.out)
