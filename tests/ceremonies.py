@@ -62,7 +62,7 @@ class RealHome(Home):
         """Make the roots that a request asks for, and sign it; returns the folder of the response."""
         held = self.open(path, days)
         session.confirm_request(held, [], words.first(held.digest))
-        if any(root.name not in held.known.roots for root in held.request.roots):
+        if any(root.name not in held.contents.roots for root in held.request.roots):
             steps.make_roots(held, lambda _, kind: key_storage.store_in_file(keys.new_key(kind), secret))
         return steps.sign(held, lambda _: secret, self.out)
 

@@ -772,7 +772,7 @@ def test_a_ceremony_is_held_from_the_command_line_and_each_step_names_the_next(t
     assert re.findall(r"\d+ ([a-z]+)", told[-1].rpartition("SHA-256")[2])[:8] == spoken.split()
     status, said = typist("ceremony.accept", "out/response-0001", "--words", spoken)
     assert (status, f"ceremony 1 is accepted; now: PKI_HOME={typist.home.path} ./run doit" in said) == (0, True), said
-    assert "root-1 is new; this project is going to believe it: SHA-256" in said
+    assert "new root certificate root-1; it will be trusted from now on: SHA-256" in said
     for folder in ((), ("vault",)):
         status, said = typist("ceremony.verify", *folder)
         assert (status, "all is as it was made" in said) == (0, True), said
@@ -828,7 +828,7 @@ REQUEST = ("out/request-0001.yaml", "--vault", "vault")
         (("request", "--revoke", "root-1", "--reason", "superseded"), "root-1: is not an intermediate"),
         (("request", "--new", "frontend"), "frontend: unknown authority"),
         (("request", "--destroy", "root-4"), "root-4: is not a root"),
-        (("root", "nothing.yaml", "--vault", "vault"), "nothing.yaml: is not there"),
+        (("root", "nothing.yaml", "--vault", "vault"), "nothing.yaml: does not exist"),
         (("root", "secret", "--vault", "vault"), "secret: is not a ceremony request"),
         (("root", "out/request-0001.yaml", "--vault", "nowhere"), "nowhere: is not a folder"),
         (("root", *REQUEST, "--own", "--shares", "2of3"), "exclude each other"),

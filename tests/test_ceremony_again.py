@@ -110,7 +110,7 @@ def test_same_line_records_nothing_for_the_page_with_the_head_is_signed(typist: 
     (out / "transcript.html").unlink()
     (out / "response.yaml").write_text("of somebody else\n")
     status, said = sign(typist)
-    assert (status, f"{out}: is there already" in said) == (1, True)
+    assert (status, f"{out}: exists already" in said) == (1, True)
     shutil.rmtree(out)
     (vault / "ceremonies/0001/transcript.html").unlink()
     assert sign(typist, "--despite", "nobody asks")[0] == 0
@@ -139,7 +139,7 @@ def test_paper_that_is_lost_before_anything_is_signed_costs_a_new_root_and_no_ne
         1,
         True,
     )
-    line = re.findall(r'is made again: sh run invoke (.+ --again "the paper is lost")', said)
+    line = re.findall(r'can be created again: sh run invoke (.+ --again "the paper is lost")', said)
     assert line == ['ceremony.root out/request-0001.yaml --vault vault --again "the paper is lost"'], said
     status, said = root(typist)
     assert status == 1
@@ -171,7 +171,7 @@ def test_shared_root_is_made_anew_by_the_line_that_is_told_and_kept_by_who_stops
     at_terminal()
     status, said = typist("ceremony.sign", *order, "--output", "out")
     assert status == 1
-    told = re.findall(r"is made again: sh run invoke (ceremony.root .+)", said)
+    told = re.findall(r"can be created again: sh run invoke (ceremony.root .+)", said)
     assert told == ['ceremony.root out/request-0001.yaml --vault vault --shares 2of3 --again "the paper is lost"'], said
     for answers in ((), typed_back[:1], typed_back[:-1]):
         at_terminal(spoken(typist), "", *answers)
@@ -233,7 +233,7 @@ def test_root_line_after_the_signatures_says_at_once_what_comes_next(
     status, said = typist("ceremony.root", *REQUEST, *more)
     assert status == 1
     assert "the request is signed already, in ceremony 1" in said
-    assert f"go on: sh run invoke ceremony.copy --vault {typist.desk}/vault --to {typist.desk}/copy" in said
+    assert f"continue: sh run invoke ceremony.copy --vault {typist.desk}/vault --to {typist.desk}/copy" in said
     assert "sh run invoke ceremony.sign out/request-0001.yaml --vault vault --output" in said
     assert "about to be done" not in said
     assert (typist.desk / "vault/transcript.jsonl").read_bytes() == before
@@ -362,7 +362,7 @@ def test_response_from_the_future_is_told_with_both_clocks_and_never_to_be_copie
     assert f"the clock of this machine says {HERE}" in said
     assert "in UTC: date -u" in said
     assert "copy" not in said
-    told = re.findall(r"the same line works after (\S+ \S+) UTC", said)
+    told = re.findall(r"the command works after (\S+ \S+) UTC", said)
     after = datetime.strptime(told[0], "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
     assert timedelta(0) <= after - (signed - timedelta(hours=1)) < timedelta(minutes=1)
     if hours < 24:

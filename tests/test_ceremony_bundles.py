@@ -647,7 +647,7 @@ def test_folder_that_holds_something_else_is_never_written_to(answered: RealHome
     folder.mkdir()
     (folder / name).write_bytes(data.replace(b"root-1", b"root-7", 1))
     path = answered.path / "ca/ceremonies/0003/request.yaml"
-    assert f"{folder}: is there already" in refused(answered, lambda: answered.answer(path, TODAY))
+    assert f"{folder}: exists already" in refused(answered, lambda: answered.answer(path, TODAY))
     assert [one.name for one in folder.iterdir()] == [name]
 
 

@@ -93,7 +93,7 @@ def fault_of(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tabl
         (LAPTOP + "2 1 0:40 / VAULT rw - btrfs /dev/sdb1 rw\n", ""),
         (
             LIVE,
-            "no drive is mounted there: files would stay on this machine, and is lost when it is switched",
+            "no drive is mounted there: files would stay on this machine, and be lost when it is switched",
         ),
         (LAPTOP, "no drive is mounted there: files would stay on this machine"),
         (LIVE + "2 1 0:31 / VAULT rw - tmpfs tmpfs rw\n", "is in the memory of this machine (tmpfs), not on a drive"),
@@ -499,7 +499,7 @@ def test_drives_with_records_of_their_own_are_made_equal_by_the_line_that_is_tol
     for pair in (("vault", "medium"), ("medium", "vault")):
         said = refused(copied(twins, *pair))
         assert "both drives have records of their own" in said
-        assert f"believe {twins.desk}/{pair[0]}, on neither a key was used: " in said
+        assert f"use {twins.desk}/{pair[0]}, on neither a key was used: " in said
     said = refused(copied(twins, "vault", "medium"))
     lost = transcript_chain.load((twins.desk / "medium/transcript.jsonl").read_bytes(), "medium")[-1].hash[:16]
     status, said = twins(*told_line(said))
@@ -524,7 +524,7 @@ def test_drive_on_which_a_key_was_used_is_believed_and_never_overwritten(twins: 
     twins.home.ceremony(RequestOptions(crls=True), days=1)
     before = files_of(twins.desk / "vault")
     said = refused(copied(twins, "medium", "vault", "--despite", "a test"))
-    assert f"believe {twins.desk}/vault, where a key was used" in said
+    assert f"use {twins.desk}/vault, where a key was used" in said
     assert files_of(twins.desk / "vault") == before
     status, said = twins(*told_line(said))
     assert status == 0, said
@@ -577,7 +577,7 @@ def test_vault_that_is_damaged_is_not_copied_over_a_good_drive(held: Typist) -> 
     before = files_of(held.desk / "medium")
     response = held.desk / "vault/ceremonies/0001/response.yaml"
     response.write_bytes(response.read_bytes().replace(b"root-1", b"root-7", 1))
-    assert "vault: is not sound" in refused(held("ceremony.copy", "--vault", "vault", "--to", "medium"))
+    assert "vault: has a fault" in refused(held("ceremony.copy", "--vault", "vault", "--to", "medium"))
     assert files_of(held.desk / "medium") == before
 
 

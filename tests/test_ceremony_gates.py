@@ -139,7 +139,7 @@ def test_a_root_and_a_cross_certificate_are_linted_and_signed(root: Issuer, othe
 
 def test_a_draft_that_the_linter_finds_faulty_is_not_signed_even_with_a_throw_away_key(root: Issuer) -> None:
     said = refusal(lambda: checked_signing.lint_draft(weakened(drafted(root)), root.key))
-    assert said.startswith("server-1: would not be sound: ")
+    assert said.startswith("server-1: would have faults: ")
 
 
 def test_a_draft_is_compared_with_what_becomes_of_it(root: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -510,7 +510,7 @@ def test_the_crl_of_a_root_lists_what_this_root_signed_and_nothing_else(case: Ca
     own, foreign = (revoked(name, certificate_of(case, name)) for name in ("server-1", "client-1"))
     assert case.one("crl_series", revoked=(own,)).faults(made=False) == []
     assert case.one("crl_series", revoked=(foreign,)).faults(made=False) == [
-        f"the series of pre-signed CRLs of root-1: client-1 with the serial {foreign.serial:x} was never signed by root-1"
+        f"the series of pre-signed CRLs of root-1: client-1 with the serial number {foreign.serial:x} was never signed by root-1"
     ]
 
 
@@ -526,7 +526,9 @@ def test_a_request_follows_the_last_of_several_ceremonies(case: Case) -> None:
     series = tuple(
         one.model_copy(update={"presigned_crls": presigned_crls(9, START, 4)}) for one in first.request.crl_series
     )
-    second = replace(first, number=2, digest="e" * 64, request=first.request.model_copy(update={"crl_series": series}))
+    second = replace(
+        first, number=2, response_digest="e" * 64, request=first.request.model_copy(update={"crl_series": series})
+    )
     later = replace(case, known=replace(case.known, history=[first, second])).with_(number=3, previous="e" * 64)
     found = later.faults(made=False)
     assert "does not follow" not in "".join(found)
@@ -705,7 +707,7 @@ def test_a_revocation_leaves_the_series_only_after_its_certificate_ended(case: C
         case.known, history=[replace(past, request=past.request.model_copy(update={"crl_series": crl_series}))]
     )
     asked = replace(case, known=known)
-    fault = f"the series of pre-signed CRLs of root-1: server-1 (serial {listed.serial:x}) was revoked in an earlier ceremony and is not listed"
+    fault = f"the series of pre-signed CRLs of root-1: server-1 (serial number {listed.serial:x}) was revoked in an earlier ceremony and is not listed"
     assert asked.faults(made=False) == [fault]
     assert asked.one("crl_series", revoked=(listed,)).faults(made=False) == []
     end = certificate_of(case, "server-1").not_valid_after_utc
@@ -747,12 +749,12 @@ def test_a_revoked_certificate_that_the_vault_does_not_know_stays_listed(case: C
         (lambda c: c.one("intermediates", issuer="root-9"), "root-9 is needed, and neither in the vault nor requested"),
         (lambda c: c.one("roots", name="root-2"), "root-2 is requested and exists already"),
         (lambda c: c.one("roots", common_name="Other"), "root-3: would be called 'Other'"),
-        (lambda c: c.one("intermediates", name="server-1"), "server-1: was made in an earlier ceremony"),
-        (lambda c: c.with_(intermediates=c.request.intermediates * 2), "server-2: was made in an earlier ceremony"),
+        (lambda c: c.one("intermediates", name="server-1"), "server-1: was created in an earlier ceremony"),
+        (lambda c: c.with_(intermediates=c.request.intermediates * 2), "server-2: was created in an earlier ceremony"),
         (lambda c: c.one("intermediates", request=csr(keys.new_key("rsa-2048"))), "server-2: a key of kind rsa-2048"),
         (lambda c: c.one("intermediates", request="hello"), "server-2: the request of server-2: not a PEM"),
         (lambda c: c.one("cross_certificates", issuer="root-3"), "root-3 cannot certify itself"),
-        (lambda c: c.one("cross_certificates", name="root-2", issuer="root-1"), "root-2 is not a root that is made"),
+        (lambda c: c.one("cross_certificates", name="root-2", issuer="root-1"), "root-2 is not a root that this ceremony creates"),
         (lambda c: c.with_(destroy=("root-9",)), "root-9 is to be destroyed and is not in this vault"),
     ],
 )  # fmt: skip

@@ -137,7 +137,7 @@ def test_wrong_word_of_a_passphrase_is_told_by_its_place_and_the_right_one_is_no
     typing(slipped(made, place), made)
     assert secret(vault) == made
     said = capsys.readouterr().out
-    assert f"the passphrase of root-1 is wrong: word {place} is another one" in said
+    assert f"the passphrase of root-1 is wrong: word {place} is wrong" in said
     assert made.split("-")[place - 1] not in said
 
 
@@ -303,7 +303,7 @@ def test_nobody_is_asked_to_open_a_key_that_is_not_there(tmp_path: Path, typing:
     (vault.folder / "root-1/key.pem").unlink()
     asked = typing()
     assert not secret(vault)
-    with pytest.raises(PkiError, match="is not there"):
+    with pytest.raises(PkiError, match="is missing"):
         vault.open_key("root-1", "", "the operator")
     with pytest.raises(PkiError, match="root-2 is not in this vault"):
         root_passphrase.check_has_passphrase(vault, "root-2")

@@ -95,7 +95,7 @@ def test_same_program_and_request_give_the_same_kit(program: Path, tmp_path: Pat
 
 def test_kit_is_never_overwritten(program: Path, tmp_path: Path) -> None:
     kit.write_kit(kit.check_place(tmp_path), program, HERE, {}, hsm=False)
-    with pytest.raises(PkiError, match="is there already"):
+    with pytest.raises(PkiError, match="exists already"):
         kit.check_place(tmp_path)
 
 

@@ -261,7 +261,7 @@ def test_shares_that_only_look_alike_do_not_give_a_wrong_passphrase(two_of_three
 
 def test_a_share_of_a_wallet_with_groups_is_refused() -> None:
     [wallet, _] = generate_mnemonics(2, [(2, 3), (2, 3)], b"\0" * 16)
-    assert "share 1: was not made here" in refusal(shares.combine, wallet[:2]).message
+    assert "share 1: belongs to a group of shares" in refusal(shares.combine, wallet[:2]).message
 
 
 @pytest.mark.parametrize(
@@ -457,11 +457,11 @@ def test_the_sealed_record_of_these_tests_is_sound() -> None:
     ("data", "said"),
     [
         (b"", "t: has no record"),
-        (b"hello\n", "t:1: is not JSON of the project's kind"),
+        (b"hello\n", "t:1: is not valid JSON"),
         (b"[]\n", "t:1: is not a record"),
-        (b"[" * 100_000 + b"\n", "t:1: is not JSON of the project's kind"),
-        (b"\xff\n", "t:1: is not JSON of the project's kind"),
-        (b"\n", "t:1: is not JSON of the project's kind"),
+        (b"[" * 100_000 + b"\n", "t:1: is not valid JSON"),
+        (b"\xff\n", "t:1: is not valid JSON"),
+        (b"\n", "t:1: is not valid JSON"),
         (sealed(colour="red"), "t:1: unknown key 'colour'"),
         (sealed().replace(b'"facts":{},', b""), "t:1: lacks the key 'facts'"),
         (sealed(n=2), "t:1: has the number 2, where 1 comes next"),
@@ -469,19 +469,19 @@ def test_the_sealed_record_of_these_tests_is_sound() -> None:
         (sealed(n="1"), "t:1: n: expected a number"),
         (sealed(previous="1" * 64), "t:1: the chain is broken at record 1"),
         (sealed(facts=[]), "t:1: facts: expected"),
-        (sealed(facts={"days": 1.5}), "t:1: is not JSON of the project's kind"),
-        (sealed(facts={"days": float("nan")}), "t:1: is not JSON of the project's kind"),
+        (sealed(facts={"days": 1.5}), "t:1: is not valid JSON"),
+        (sealed(facts={"days": float("nan")}), "t:1: is not valid JSON"),
         (sealed(step="Opened!"), "t:1: step: expected"),
         (sealed(at="2026-11-23T06:00:00+00:00"), "t:1: at: expected a moment"),
         (sealed(at="2026-11-3T06:00:00Z"), "t:1: at: expected a moment"),
         (sealed(at=1), "t:1: at: expected a moment"),
-        (sealed().replace(b'"n":1', b'"n": 1'), "t:1: was written by something else"),
-        (sealed().replace(b'"n":1', b'"n":1,"n":1'), "t:1: was written by something else"),
-        (sealed().replace(b"opened", b"\\u006fpened"), "t:1: was written by something else"),
+        (sealed().replace(b'"n":1', b'"n": 1'), "t:1: was changed: its JSON"),
+        (sealed().replace(b'"n":1', b'"n":1,"n":1'), "t:1: was changed: its JSON"),
+        (sealed().replace(b"opened", b"\\u006fpened"), "t:1: was changed: its JSON"),
         (sealed().replace(b"opened", b"closed"), "t:1: the chain is broken at record 1: its hash"),
         (sealed() + b"x", "t:2: is incomplete"),
         (sealed()[:-1], "t:1: is incomplete"),
-        (b"\xef\xbb\xbf" + sealed(), "t:1: is not JSON of the project's kind"),
+        (b"\xef\xbb\xbf" + sealed(), "t:1: is not valid JSON"),
     ],
 )
 def test_each_fault_of_a_transcript_is_named_with_its_line(data: bytes, said: str) -> None:
@@ -576,7 +576,7 @@ def test_a_write_that_fails_leaves_the_transcript_as_it_was(file: Path, monkeypa
 def test_two_ceremonies_cannot_write_one_transcript(file: Path) -> None:
     one, other = begin(file), begin(file)
     one.record("signed")
-    assert "was changed by somebody else" in refusal(other.record, "signed").message
+    assert "was changed by another process" in refusal(other.record, "signed").message
     assert [record.n for record in transcript.load(file.read_bytes(), "t")] == [1, 2, 3, 4]
 
 

@@ -45,7 +45,7 @@ class Kept(RealHome):
     def answer(self, path: Path, days: float = 0, secret: str = "") -> Path:  # noqa: ARG002 - overrides
         held = self.open(path, days)
         session.confirm_request(held, [], words.first(held.digest))
-        if any(root.name not in held.known.roots for root in held.request.roots):
+        if any(root.name not in held.contents.roots for root in held.request.roots):
             steps.make_roots(held, self.new_key)
         return steps.sign(held, self.secret_of, self.out)
 
@@ -69,7 +69,7 @@ def test_every_kind_of_ceremony_is_held_under_this_custody(way: str, tmp_path: P
         for place in (home.path / "ca", home.vault.folder):
             assert audit.verify(place).faults == []
     assert home.vault.open_key("root-2", home.secret_of("root-2"), "a test")
-    with pytest.raises(PkiError, match="the key of root-1 is not there"):
+    with pytest.raises(PkiError, match="the key of root-1 is missing"):
         home.vault.open_key("root-1", home.secret_of("root-1"), "a test")
     for root in ("root-1", "root-2"):
         judges.assert_is_root(judges.certificate(home.path / f"ca/root/{root}/cert.pem"))
