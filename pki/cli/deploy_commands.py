@@ -306,7 +306,7 @@ def _deliveries(project: Project) -> dict[str, Delivery]:
 def _delivery(context: Context, project: Project, host: str) -> Delivery:
     """Return the delivery of a host with `deliver: ssh` or `deliver: local`. Raises PkiError for another one."""
     deliveries = _deliveries(project)
-    delivery = deliveries[require_one_of(host, deliveries, "host with deployments")]
+    delivery = deliveries[require_one_of(host, deliveries, "host")]
     if not delivery.is_remote:
         lines = "deploy: `ca: local`" if host == "ca" else f"hosts.{host}: `deliver: ssh` or `deliver: local`"
         raise PkiError(f"{host} is deployed into a folder", f"in pki.yaml, under {lines}")
