@@ -74,7 +74,7 @@ class Site:
     def check(self, days: float = 0) -> Finding:
         """What health says of the ledger."""
         project = self.home.project(days)
-        found = health_report.checks(project, self.home.plan(days), LastRun(), thorough=False)
+        found = health_report.run_checks(project, self.home.plan(days), LastRun(), thorough=False)
         project.ledger.close()
         return next(one for one in found if one.subject == "ledger")
 

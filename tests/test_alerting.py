@@ -65,12 +65,12 @@ def digest(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def foretold(home: Home, days: float = 0) -> dict[str, str]:
-    return {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.forecast(home.plan(days))}
+    return {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan(days))}
 
 
 def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
     project = home.project(days)
-    return {note.subject: (note.text, note.remedy) for note in forecast.notes(project, home.plan(days))}
+    return {note.subject: (note.text, note.remedy) for note in forecast.required_actions(project, home.plan(days))}
 
 
 def rows(home: Home, days: float = 0) -> dict[str, status_table.Row]:
@@ -157,7 +157,7 @@ def test_a_leaf_that_left_is_noted_until_it_is_retired(home: Home, invoke: Invok
     remove_media(home)
     assert notes(home) == {
         "cert:media": (
-            "left pki.yaml, and its certificate is valid until 2027-02-21",
+            "no longer in pki.yaml; its certificate is valid until 2027-02-21",
             "./run invoke retire media",
         )
     }
@@ -217,24 +217,24 @@ def test_a_leaf_that_left_stands_in_the_report_too(home: Home) -> None:
 def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -> None:
     found, by = rows(home), "doit (sandbox)"
     assert {name: row.cells()[1:] for name, row in found.items()} == {
-        "authority:root-1": ("ok", "3649", "usable until 2034-05-25, then a ceremony by 2034-11-21", by),
-        "authority:server-1": ("ok", "729", "usable until 2028-06-25, then a ceremony by 2028-08-24", by),
-        "authority:client-1": ("ok", "729", "usable until 2028-03-27, then a ceremony by 2028-05-26", by),
+        "authority:root-1": ("ok", "3649", "signs until 2034-05-25, then a ceremony by 2034-11-21", by),
+        "authority:server-1": ("ok", "729", "signs until 2028-06-25, then a ceremony by 2028-08-24", by),
+        "authority:client-1": ("ok", "729", "signs until 2028-03-27, then a ceremony by 2028-05-26", by),
         "crl:root-1": (
             "ok",
             "389",
-            "next pre-signed CRL on 2027-11-18, series of pre-signed CRLs ends on 2028-12-12",
+            "next pre-signed CRL on 2027-11-18, the last one expires on 2028-12-12",
             "doit",
         ),
-        "crl:server-1": ("ok", "20", "a new one on 2026-11-30", "doit"),
-        "crl:client-1": ("ok", "20", "a new one on 2026-11-30", "doit"),
+        "crl:server-1": ("ok", "20", "next CRL on 2026-11-30", "doit"),
+        "crl:client-1": ("ok", "20", "next CRL on 2026-11-30", "doit"),
         "cert:monitoring-mtls": ("ok", "89", "renewal from 2027-01-22", "doit"),
         "cert:forge-mtls": ("ok", "89", "renewal from 2027-01-22", "doit"),
         "cert:media": ("ok", "89", "renewal from 2027-01-22", "doit"),
         "cert:client-admin": ("ok", "179", "renewal from 2027-04-22", "doit"),
-        "deploy:monitoring": ("ok", "", "delivered 2026-11-23, 22 files (folder)", "doit"),
-        "deploy:forge": ("ok", "", "delivered 2026-11-23, 7 files (folder)", "doit"),
-        "deploy:media": ("ok", "", "delivered 2026-11-23, 5 files (folder)", "doit"),
+        "deploy:monitoring": ("ok", "", "deployed 2026-11-23, 22 files (folder)", "doit"),
+        "deploy:forge": ("ok", "", "deployed 2026-11-23, 7 files (folder)", "doit"),
+        "deploy:media": ("ok", "", "deployed 2026-11-23, 5 files (folder)", "doit"),
     }
 
 
@@ -272,7 +272,7 @@ def test_hosts_on_which_a_revocation_has_no_effect_are_named_with_the_days_that_
 def test_a_host_whose_proxy_cannot_remove_every_forged_header_is_named(home: Home, proxy: str) -> None:
     home.edit("proxy: haproxy", f"proxy: {proxy}")
     home.edit("proxy: caddy\n", f"proxy: {proxy}\n    deliver: none\n")
-    named = [note for note in forecast.notes(home.project(), home.plan()) if "forged headers" in note.text]
+    named = [note for note in forecast.required_actions(home.project(), home.plan()) if "forged headers" in note.text]
     assert [note.subject for note in named] == ["host:forge"] * (proxy == "traefik")
     assert all("the upstreams of forgejo" in note.text and "docs/proxies.md" in note.remedy for note in named)
 
@@ -294,7 +294,7 @@ def test_hosts_that_are_not_up_to_date_are_named_with_the_days_that_what_they_kn
     for host in ("forge", "media"):
         Contact().failed(home.moment(2), PkiError("unreachable")).save(disk.contact(host))
     said = f"not up to date since 2026-11-25: clients revoked since then are accepted until {until}"
-    found = [note for note in forecast.notes(home.project(), home.plan()) if note.text == said]
+    found = [note for note in forecast.required_actions(home.project(), home.plan()) if note.text == said]
     assert [note.subject for note in found] == ["deploy:forge"]
     assert said in rows(home)["deploy:forge"].next
     assert "revoked" not in rows(home)["deploy:media"].next  # which has no service behind mTLS
@@ -519,7 +519,9 @@ def test_the_plan_of_a_project_with_only_notes_says_zero(home: Home, invoke: Inv
     home.doit()
     said = invoke(home, "plan")
     assert said.status == 0
-    assert re.search(r"^action +cert:media +left pki.yaml, and its certificate is valid until", said.out, re.MULTILINE)
+    assert re.search(
+        r"^action +cert:media +no longer in pki.yaml; its certificate is valid until", said.out, re.MULTILINE
+    )
     assert "→ ./run invoke retire media" in said.out
 
 
@@ -598,14 +600,14 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["renew", "meida"], "meida: not declared here: not seen\n→ did you mean media?\n"),
+        (["renew", "meida"], "meida: none declared in pki.yaml\n→ did you mean media?\n"),
         (
             ["renew", "zzz"],
-            "zzz: not declared here: not seen\n→ declared here: admin, client-admin, forge-mtls, media, monitoring-mtls\n",
+            "zzz: none declared in pki.yaml\n→ declared here: admin, client-admin, forge-mtls, media, monitoring-mtls\n",
         ),
         (
             ["revoke", "meida", "--reason", "superseded", "--yes"],
-            "meida: not declared here: not seen\n→ did you mean media?\n",
+            "meida: none declared in pki.yaml\n→ did you mean media?\n",
         ),
         (
             ["revoke", "media", "--reason", "compromise", "--yes"],
@@ -615,7 +617,7 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
             ["retire", "media"],
             "media is still in pki.yaml\n→ take it out first, or: ./run invoke revoke media --reason …\n",
         ),
-        (["retire", "meida"], "meida: not declared here: not seen\n→ did you mean media?\n"),
+        (["retire", "meida"], "meida: none declared in pki.yaml\n→ did you mean media?\n"),
         (["ledger.show", "xyz"], "xyz: expected a serial number in hexadecimal\n→ ./run invoke ledger.list\n"),
         (["ledger.show", "1f"], "1f: no certificate with this serial number\n→ ./run invoke ledger.list\n"),
     ],

@@ -205,7 +205,7 @@ def test_doit_asks_for_the_next_generation_in_time_and_says_who_holds_it_by_when
     assert "ceremony:request" not in real.doit(days=489).made
     made = real.doit(days=490).made["ceremony:request"]
     assert made.startswith("client-2 is needed: client-1 can issue certificates of full length until 2028-05-26")
-    (note,) = [one for one in forecast.notes(real.project(490), real.plan(490)) if one.subject == "ceremony"]
+    (note,) = [one for one in forecast.required_actions(real.project(490), real.plan(490)) if one.subject == "ceremony"]
     assert note.text.startswith("a root ceremony is due by 2028-05-26, for the root's owner and a witness: client-2")
     (waiting,) = ceremony_archive.open_requests(real.project(490))
     assert {one.name for one in waiting.request.intermediates} == {"client-2", "server-2"}
@@ -261,7 +261,7 @@ def test_a_service_under_a_new_domain_waits_for_wider_name_constraints_and_is_th
     report = real.doit(days=30)
     assert report.status == 0, report.failed
     assert "server-2 is needed: server-1 does not permit new.internal" in report.made["ceremony:request"]
-    texts = [note.text for note in forecast.notes(real.project(30), real.plan(30))]
+    texts = [note.text for note in forecast.required_actions(real.project(30), real.plan(30))]
     assert "loki.new.internal waits: server-1 does not permit it; needs a ceremony" in texts
     (waiting,) = ceremony_archive.open_requests(real.project(30))
     assert {one.name: one.domains for one in waiting.request.intermediates} == {
@@ -275,7 +275,7 @@ def test_a_service_under_a_new_domain_waits_for_wider_name_constraints_and_is_th
     judges.assert_is_ca(server, real.certificate("root-1"), "server", url=URL, domains=domains, networks=NETWORKS)
     host = x509.DNSName("loki.new.internal")
     assert judges.x509_verification_fault(leaf, [real.certificate("root-1")], at(30), host) == ""
-    assert not [note for note in forecast.notes(real.project(30), real.plan(30)) if "waits" in note.text]
+    assert not [note for note in forecast.required_actions(real.project(30), real.plan(30)) if "waits" in note.text]
     assert_sound(real)
 
 
@@ -418,7 +418,7 @@ def test_old_rungs_alone_are_never_published_and_the_run_says_why(
     for path in held_once.project().store.presigned_crls("root-1"):
         (folder / path.name).write_bytes(path.read_bytes())
     report = revoked.doit(days=days)
-    assert "lacks the revoked" in report.failed["crl:root-1"]
+    assert "does not list the revoked" in report.failed["crl:root-1"]
     assert "never published" in report.failed["crl:root-1"]
     assert serials(revoked.published()) == {revoked.certificate("client-1").serial_number}
 

@@ -176,7 +176,7 @@ def test_a_revoked_certificate_that_nothing_replaces_is_split_again(home: Home, 
     assert home.read("build/certs/media/cert.pem") == before
     damage(home.path / "build/certs/media/tls.pem")
     report = home.doit()
-    assert "tls.pem is damaged; was revoked, and its replacement is withheld" in report.failed["cert:media"]
+    assert "tls.pem is damaged; was revoked; replacement stopped" in report.failed["cert:media"]
 
 
 # -- the cache --------------------------------------------------------------------------------------------------------
@@ -327,6 +327,6 @@ def test_a_receipt_of_another_shape_is_none(home: Home) -> None:
 def test_a_folder_host_whose_receipt_and_list_are_damaged_says_what_nobody_knows(home: Home) -> None:
     damage(home.path / "build/receipts/media.json")
     damage(home.path / "build/hosts/.media.files")
-    assert "may be there still" in home.doit().made["deploy:media"]
+    assert "may remain" in home.doit().made["deploy:media"]
     assert plan.plan(home.project()) is not None
     assert home.doit().made == {}

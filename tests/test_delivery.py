@@ -449,7 +449,7 @@ def test_a_folder_that_others_can_write_on_a_host_is_told_until_it_is_closed(
     """Nothing that is placed changes it, so no run tries to: the next look finds it closed."""
     folder, home = delivered.on("/etc/caddy"), delivered.home
     folder.chmod(0o777)
-    monkeypatch.setattr(probes, "sweep", lambda *_: ())
+    monkeypatch.setattr(probes, "probe_services", lambda *_: ())
     said = f"{folder} can be written by users other than root (everybody)"
     close = f"on media: chmod go-w {folder}; then: ./run invoke deploy.drift media"
     drift = invoke("deploy.drift", "media", home=home.path)
@@ -466,7 +466,9 @@ def test_a_folder_that_others_can_write_on_a_host_is_told_until_it_is_closed(
 
 
 def _drifts(home: Home) -> list[Finding]:
-    return [one for one in health_report.checks(home.project(), home.plan(), LastRun()) if one.subject == "drift:media"]
+    return [
+        one for one in health_report.run_checks(home.project(), home.plan(), LastRun()) if one.subject == "drift:media"
+    ]
 
 
 def test_drift_diff_and_doit_name_a_target_that_is_a_link(delivered: Live, invoke: Invoke) -> None:
@@ -790,7 +792,7 @@ def test_a_restored_backup_takes_no_revocation_back_and_recover_mends_it(
     assert serial in on_crl(live)
     assert live.home.project(90).ledger.verify() == []
     again = invoke("ledger.recover", "media", home=home, days=90)
-    assert (again.status, "the ledger knew all of it" in again.out) == (0, True), again
+    assert (again.status, "the ledger contained all of it already" in again.out) == (0, True), again
     assert live.doit(days=90).made == {}
 
 

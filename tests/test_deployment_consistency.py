@@ -410,7 +410,7 @@ def test_a_stray_file_in_a_release_is_swept_when_it_is_next_built(home: Home) ->
 
 def test_a_new_managed_file_is_delivered_without_any_other_change(home: Home) -> None:
     home.write("templates/nginx/status.conf", STATUS_CONF)
-    foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.forecast(home.plan())}
+    foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan())}
     made = home.doit().made
     assert set(made) == set(foretold) == only("monitoring")
     assert made["deploy:monitoring"] == "/etc/nginx/conf.d/status.conf is new"
@@ -475,7 +475,7 @@ def test_a_removed_host_is_withdrawn_and_its_certificate_is_left_to_a_person(hom
     assert not root(home, "media").exists()
     for left in ("release/media", "receipts/media.json", "certs/media"):
         assert not (home.path / "build" / left).exists()
-    [note] = forecast.notes(home.project(), home.plan())
+    [note] = forecast.required_actions(home.project(), home.plan())
     assert (note.subject, note.remedy) == ("cert:media", "./run invoke retire media")
     assert home.doit().made == {}
 
@@ -814,6 +814,6 @@ def test_a_page_that_was_edited_is_written_again(home: Home) -> None:
 
 def test_a_plan_over_a_damaged_revocation_list_ends_in_a_sentence(home: Home) -> None:
     (home.path / "build/crl/server-1.crl").write_bytes(b"damaged")
-    due = {artifact.name: reasons for artifact, reasons in forecast.forecast(home.plan())}
+    due = {artifact.name: reasons for artifact, reasons in forecast.due_artifacts(home.plan())}
     assert [str(reason) for reason in due["page:trust"]] == ["the CRL of server-1 is damaged"]
     assert home.doit().status == 0

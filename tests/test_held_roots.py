@@ -68,7 +68,7 @@ def store_files(live: Live) -> dict[str, bytes]:
 def test_a_host_that_was_bootstrapped_by_an_earlier_version_is_named_until_it_is_bootstrapped_again(
     live: Live, invoke: Call
 ) -> None:
-    text = "media was not bootstrapped for certificates only by this version: who has its key can put any root there"
+    text = "media was not bootstrapped for certificates only by this version: whoever holds its deployment key can install any root there"
     everywhere(invoke, text)
     assert invoke("deploy.bootstrap", "media").status == 0
     for command in ("plan", "status", "health"):
@@ -134,7 +134,9 @@ def test_a_host_that_accepts_a_root_that_has_left_is_named_until_it_is_bootstrap
     accepted = f"{project.existing('root-1').fingerprint} {'0' * 64}"
     project.ledger.record_decision("deploy:media", "roots-permitted", accepted, project.now)
     project.ledger.close()
-    everywhere(invoke, "media still accepts a root that has left: who has its key can put it there again")
+    everywhere(
+        invoke, "media still accepts a root that was removed: whoever holds its deployment key can install it again"
+    )
     assert invoke("deploy.bootstrap", "media").status == 0
     assert "bootstrap" not in invoke("plan").out
 

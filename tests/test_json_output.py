@@ -28,7 +28,7 @@ def invoke(home: Home, capsys: pytest.CaptureFixture[str]) -> Invoke:
 
 @pytest.fixture(autouse=True)
 def _no_services(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "sweep", lambda *_: ())
+    monkeypatch.setattr(probes, "probe_services", lambda *_: ())
 
 
 def assert_described(invoke: Invoke, name: str, said: Said) -> Any:

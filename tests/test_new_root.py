@@ -129,9 +129,9 @@ def test_hosts_are_named_one_by_one_and_others_are_told_apart(
     home = out_of_the_sandbox(tried.home)
     home.doit()
     said = invoke("deploy.accept-root", "nobody", "--yes", home=home.path)
-    assert (said.status, "unknown host 'nobody'" in said.error) == (1, True)
+    assert (said.status, "unknown remote host 'nobody'" in said.error) == (1, True)
     said = invoke("deploy.accept-root", "forge", "--yes", home=home.path)
-    assert (said.status, "unknown host 'forge'" in said.error) == (1, True)
+    assert (said.status, "unknown remote host 'forge'" in said.error) == (1, True)
     with monkeypatch.context() as patch:
         lock = Store.lock
 

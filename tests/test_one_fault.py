@@ -66,8 +66,7 @@ def test_a_bug_in_one_row_of_status_leaves_the_others(
     said = said_by(capsys, "status", pki_home=str(home.path), pki_now=home.moment())
     assert said.status == 0
     assert (
-        "could not be looked at: unexpected KeyError ('an oversight') at pki/monitor/report/status_table.py:"
-        in said.out
+        "could not be checked: unexpected KeyError ('an oversight') at pki/monitor/report/status_table.py:" in said.out
     )
     assert {"cert:forge-mtls", "crl:client-1", "deploy:media"} <= {
         line.split()[0] for line in said.out.splitlines() if line
@@ -80,12 +79,12 @@ def test_a_bug_in_the_metrics_leaves_the_status_page_and_the_alerts(
     def fall(*_: object) -> dict[str, str]:
         raise KeyError("an oversight")
 
-    monkeypatch.setattr(metrics_export, "looked", fall)
+    monkeypatch.setattr(metrics_export, "collect", fall)
     report = home.doit(days=61)
     assert report.status != 0
     assert report.failed["metrics"].startswith("unexpected KeyError")
     assert "deploy:media" in report.made
-    assert "could not look at the project" not in home.read("build/report/status.html").decode()
+    assert "could not check the project" not in home.read("build/report/status.html").decode()
     assert "metrics" in home.read("build/report/status.html").decode()
 
 

@@ -123,7 +123,7 @@ def test_crls_are_refreshed_after_a_week_and_reach_exactly_the_hosts_that_use_th
 def test_on_day_twenty_nine_only_crls_are_due(home: Home) -> None:
     made = home.doit(days=29).made
     assert set(made) == CRLS | MTLS_HOSTS | {"page:trust"}
-    assert made["crl:server-1"] == "ended on 2026-12-14"
+    assert made["crl:server-1"] == "expired on 2026-12-14"
 
 
 def test_server_certificates_are_renewed_on_day_sixty_and_client_certificates_are_not(home: Home) -> None:
@@ -149,7 +149,7 @@ def test_a_project_that_nobody_ran_for_three_weeks_is_well_after_one_run(home: H
 def test_a_project_that_nobody_ran_for_a_hundred_days_is_well_after_one_run(home: Home) -> None:
     report = home.doit(days=100)
     assert report.status == 0
-    assert report.made["cert:media"] == "ended on 2027-02-21"
+    assert report.made["cert:media"] == "expired on 2027-02-21"
     assert {row.state for row in status_table.rows(home.project(100), home.plan(100))} == {"ok"}
     assert home.doit(days=100).made == {}
 
@@ -177,7 +177,8 @@ def test_nothing_is_issued_while_the_clock_stands_before_the_authority_and_the_c
     assert (home.read("build/certs/media/tls.pem"), len(home.project().ledger.certificates())) == before
     project, plan = home.project(-1), home.plan(-1)
     said = {
-        check.subject: str(check.remedy) for check in health_report.checks(project, plan, LastRun.load(project.store))
+        check.subject: str(check.remedy)
+        for check in health_report.run_checks(project, plan, LastRun.load(project.store))
     }
     assert {said[name] for name in ("cert:media", "crl:root-1")} == {SET_CLOCK}
     assert home.doit().status == 0
@@ -319,9 +320,9 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
     assert (report.status, report.failed) == (1, {}), "the ceremony is overdue: critical"
     assert not certificates_made(report.made)
     project, plan = home.project(701), home.plan(701)
-    said = {note.subject: note for note in forecast.notes(project, plan)}
+    said = {note.subject: note for note in forecast.required_actions(project, plan)}
     assert said["cert:media"].text == (
-        "28 days left, and a renewal would gain nothing: server-1 itself ends on 2028-11-22; "
+        "28 days left, and a renewal would not extend it: server-1 expires on 2028-11-22; "
         "needs a ceremony: a new generation of server"
     )
     assert said["cert:media"].remedy == "./run invoke ceremony.request, for a new server authority"
@@ -334,7 +335,7 @@ def test_leaves_are_not_asked_again_and_again_while_a_ceremony_is_awaited(real: 
     home = real
     home.doit(days=645)
     project, plan = home.project(701), home.plan(701)
-    assert not {a.name for a, _ in forecast.forecast(plan) if a.name.startswith("cert:")}
+    assert not {a.name for a, _ in forecast.due_artifacts(plan) if a.name.startswith("cert:")}
     assert len(project.ledger.certificates(artifact="cert:media")) == 2
 
 
@@ -343,7 +344,7 @@ def test_an_ended_intermediate_fails_its_own_tasks_and_says_ceremony(real: Home)
     home.doit(days=645)
     report = home.doit(days=731)
     assert report.status in {1, 2}
-    assert "server-1 ended on 2028-11-22; needs a ceremony" in report.failed["authority:server"]
+    assert "server-1 expired on 2028-11-22; needs a ceremony" in report.failed["authority:server"]
     assert "crl:root-1" not in report.failed
 
 
@@ -565,7 +566,7 @@ def test_a_damaged_bundle_is_written_again_and_goes_no_further_when_its_content_
 
 def test_a_new_service_rebuilds_its_certificate_release_and_delivery_as_forecast(home: Home) -> None:
     add_last_service(home, WIKI)
-    foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.forecast(home.plan())}
+    foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan())}
     made = home.doit().made
     assert set(made) == {"cert:monitoring-mtls", "release:monitoring", "deploy:monitoring"}
     assert set(foretold) == set(made)

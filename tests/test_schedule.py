@@ -237,7 +237,7 @@ def test_source_that_needs_somebody_is_named(fresh: Home, machine: Machine, invo
     fresh.edit("secrets: secrets.yaml", f"secrets: {{client: {source}, backup: prompt}}")
     said = invoke(fresh, "--cron").out
     assert machine.told == []
-    assert "action secrets.client" in said
+    assert "action    secrets.client" in said
     assert "is not available in a scheduled run" in said
     assert "secrets.backup" not in said
 

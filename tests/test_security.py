@@ -589,7 +589,7 @@ def test_what_can_be_read_once_is_refused_where_several_processes_would_read_it(
     with descriptor(asking.path / "server.txt", pipe=True) as number:
         source(asking, f"{{server: {{fd: {number}}}}}")
         report = asking.doit("-n", "2")
-    assert "doit -n works in several processes → run doit without -n" in report.failed["cert:forge-mtls"]
+    assert "doit -n uses several processes → run doit without -n" in report.failed["cert:forge-mtls"]
 
 
 def test_new_key_takes_the_passphrase_of_its_source_and_writes_none(

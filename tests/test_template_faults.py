@@ -507,8 +507,8 @@ def test_what_fails_beside_the_work_is_said_and_the_next_piece_gets_another_proc
 def test_a_process_needs_no_standard_input_and_is_content_with_a_lower_limit_of_memory() -> None:
     """Nothing of the process that forks it is closed either: a question to a person may follow."""
     code = (
-        "import resource, sys; from tests.test_template_faults import LimitedProcess, confined, work; sys.stdin = object()\n"
-        "most = confined._size() + confined.MEMORY // 2; resource.setrlimit(resource.RLIMIT_AS, (most, most))\n"
+        "import resource, sys; from tests.test_template_faults import LimitedProcess, limited_process, work; sys.stdin = object()\n"
+        "most = limited_process._size() + limited_process.MEMORY // 2; resource.setrlimit(resource.RLIMIT_AS, (most, most))\n"
         "print(LimitedProcess(work).ask('a'))"
     )
     ended = subprocess.run(
@@ -541,9 +541,9 @@ def test_errors_travel_from_the_process_with_all_their_lines() -> None:
 
 def test_looks_at_a_broken_home_raise_nothing(broken: Home) -> None:
     project, plan = broken.project(), broken.plan()
-    assert [artifact.name for artifact, _ in forecast.forecast(plan)][:2] == [
+    assert [artifact.name for artifact, _ in forecast.due_artifacts(plan)][:2] == [
         "template:nginx/extra.conf",
         "release:media",
     ]
     assert list(status_table.rows(project, plan))
-    assert health_report.checks(project, plan, LastRun(), (), (), (), thorough=True)
+    assert health_report.run_checks(project, plan, LastRun(), (), (), (), thorough=True)

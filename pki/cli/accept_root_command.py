@@ -25,7 +25,7 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     project, screen = project_of(context), Screen()
     plan = pipeline_plan.plan(project)
     remote = [name for name, delivery in plan.deliveries.items() if delivery.is_remote]
-    chosen = {require_one_of(name, remote, "host") for name in hosts}
+    chosen = {require_one_of(name, remote, "remote host") for name in hosts}
     waiting = [delivery for delivery in waiting_roots.waiting(project, plan) if not chosen or delivery.host in chosen]
     for name in sorted(chosen - {delivery.host for delivery in waiting}):
         screen.line(f"{name} waits for no new root")

@@ -62,7 +62,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
     For people who left and devices that are gone: unlike with `invoke revoke`, no certificate replaces it.
     """
     project = project_of(context)
-    require_one_of(name, project.inventory.clients, "client in pki.yaml")
+    require_one_of(name, project.inventory.clients, "client")
     edit = editing.remove_client(home_of(context) / "pki.yaml", name)  # raises PkiError before anything is revoked
     if not _valid(project, name):
         project.close_ledger()
@@ -114,7 +114,7 @@ def installed(context: Context, name: str, serial: str = "") -> None:
     """Record that the device has the newest certificate of an identity (or --serial) now, which ends the reminders."""
     with held_project_of(context) as project:
         by_name = {identity.name: identity for identity in identities(project)}
-        identity = by_name[require_one_of(name, by_name, "client in pki.yaml")]
+        identity = by_name[require_one_of(name, by_name, "client")]
         issued = {f"{cert.serial:x}": cert for cert in project.ledger.certificates(artifact=client_artifact(name))}
         if serial and serial.lower().lstrip("0") not in issued:
             raise PkiError(f"{serial}: {name} has no certificate with this serial number", "./run invoke ledger.list")
@@ -161,7 +161,7 @@ def _rows(project: Project) -> Iterator[tuple[str, ...]]:
 
 
 def _not_installed(project: Project, identity: Identity) -> str:
-    if not identity.waits:
+    if not identity.has_newer:
         return ""
     old = identity.device
     state = "unknown" if old is None else "revoked" if old.revoked else f"valid until {old.not_after:%Y-%m-%d}"

@@ -31,10 +31,10 @@ from pki.common.terminal import Screen
 from pki.config import loader
 from pki.config.identifiers import ArtifactId
 from pki.monitor import forecast, probes
-from pki.monitor.alerts.notification_history import Record
-from pki.monitor.check_result import Finding, counted
+from pki.monitor.alerts.notification_history import NotificationHistory
+from pki.monitor.check_result import Finding, count_by_level
 from pki.monitor.checks import check_services
-from pki.monitor.checks.check_context import LastRun, View
+from pki.monitor.checks.check_context import CheckContext, LastRun
 from pki.monitor.report import status_table
 from pki.monitor.report.run import Run
 from pki.pipeline import plan as pipeline_plan
@@ -57,13 +57,13 @@ def plan(context: Context, json: bool = False) -> None:
     if project.missing_roots:
         _print_missing_roots(project, plan, screen)
         raise Exit(code=2)
-    to_do = list(forecast.forecast(plan))
+    to_do = list(forecast.due_artifacts(plan))
     faults = project.key_faults()
     for name, error in faults.items():
         screen.failed(ArtifactId("key", name), error.message, error.hint)
     for artifact, reasons in to_do:
         screen.due(artifact.name, joined(reasons))
-    for note in forecast.notes(project, plan):
+    for note in forecast.required_actions(project, plan):
         screen.note(note.subject, note.text, note.remedy)
     for note in plan.notices():
         screen.remark(note.subject, note.text, note.remedy)
@@ -76,7 +76,7 @@ def plan(context: Context, json: bool = False) -> None:
             screen.line(finding.message)
     up_to_date = len(plan.artifacts) - len(to_do)
     counts = f"{len(to_do)} to do, {up_to_date} up to date" if to_do else f"{up_to_date} tasks up to date"
-    more = f"; {counted(findings)}: see {run_for(project.store.home)} invoke health" if findings else ""
+    more = f"; {count_by_level(findings)}: see {run_for(project.store.home)} invoke health" if findings else ""
     screen.line(f"{counts}{more}")
     if to_do or faults or project.ledger_fault:
         raise Exit(code=2)
@@ -84,9 +84,9 @@ def plan(context: Context, json: bool = False) -> None:
 
 def _services(project: Project, plan: Plan) -> Iterable[Finding]:
     """Return the result of the last check of each service, with its time."""
-    record = Record.load(project.store.ca, project.now)
-    return check_services.last_seen(
-        View(project, plan, LastRun.load(project.store), (), record, probes.load(project), thorough=False)
+    record = NotificationHistory.load(project.store.ca, project.now)
+    return check_services.check_last_probes(
+        CheckContext(project, plan, LastRun.load(project.store), (), record, probes.load(project), thorough=False)
     )
 
 
@@ -100,7 +100,7 @@ def _print_plan(project: Project, plan: Plan) -> None:
 def _plan_output(project: Project, plan: Plan) -> PlanOutput:
     """Return the plan as JSON data. While a root is missing, only that is planned."""
     is_missing = bool(project.missing_roots)
-    to_do = [] if is_missing else list(forecast.forecast(plan))
+    to_do = [] if is_missing else list(forecast.due_artifacts(plan))
     faults = [("templates", fault) for fault in plan.template_faults()] if is_missing else []
     faults += [] if is_missing else [(ArtifactId("key", name), error) for name, error in project.key_faults().items()]
     return PlanOutput(
@@ -111,7 +111,7 @@ def _plan_output(project: Project, plan: Plan) -> PlanOutput:
         ],
         up_to_date=0 if is_missing else len(plan.artifacts) - len(to_do),
         failed=[Remark(subject=name, text=error.message, remedy=error.hint) for name, error in faults],
-        actions_required=_remarks(forecast.notes(project, plan)),
+        actions_required=_remarks(forecast.required_actions(project, plan)),
         remarks=[] if is_missing else _remarks(plan.notices()),
         services=[
             Observed(
@@ -130,7 +130,7 @@ def _print_missing_roots(project: Project, plan: Plan, screen: Screen) -> None:
     """Print the faults of all templates, then the missing root. Until it is restored, nothing else can be planned."""
     for fault in plan.template_faults():
         screen.failed("templates", fault.message, fault.hint)
-    for note in forecast.notes(project, plan):
+    for note in forecast.required_actions(project, plan):
         screen.failed(note.subject, note.text, note.remedy)
 
 
@@ -152,13 +152,13 @@ def show_status(context: Context, json: bool = False) -> None:
             organisation=config.organisation,
             sandbox=config.sandbox,
             rows=rows,
-            actions_required=_remarks(forecast.notes(project, plan)),
+            actions_required=_remarks(forecast.required_actions(project, plan)),
         ).show()
         return
     title = f"{config.organisation}{' (sandbox)' if config.sandbox else ''}, {project.now:%Y-%m-%d %H:%M} UTC"
     columns = ("name", "state", "days left", "next", "by")
     screen.table(title, columns, [row.cells() for row in status_table.rows(project, plan)])
-    for note in forecast.notes(project, plan):
+    for note in forecast.required_actions(project, plan):
         screen.note(note.subject, note.text, note.remedy)
 
 

@@ -46,16 +46,16 @@ def _explanation(project: Project, plan: Plan, name: str, say: Callable[[str], N
     if bare in AUTHORITIES and (issuing := project.issuing(bare)):
         bare = issuing.name
     if bare in generations:
-        return ArtifactId("authority", bare), explanation.authority(project, project.existing(bare))
+        return ArtifactId("authority", bare), explanation.explain_authority(project, project.existing(bare))
     if bare in {*AUTHORITIES, *(root.name for root in project.missing_roots if root.name)}:
-        return ArtifactId("authority", bare), explanation.missing(project, bare)
+        return ArtifactId("authority", bare), explanation.explain_missing_authority(project, bare)
     if artifact.kind == "crl":
         of = (
             project.live(artifact.name)[-1]
             if artifact.name in AUTHORITIES
             else require_one_of(artifact.name, generations, "authority")
         )
-        return ArtifactId("crl", of), explanation.crl(project, plan, of)
+        return ArtifactId("crl", of), explanation.explain_crl(project, plan, of)
     if declared := _declared(project, plan, name, say):
         return declared
     return _recorded(project, plan, name, generations)
@@ -66,7 +66,7 @@ def _declared(project: Project, plan: Plan, name: str, say: Callable[[str], None
     names = Names(project.inventory, plan.leaves, say=say)
     if names.find(name):
         leaf = plan.leaves[names.leaf(name, "explain")]
-        return leaf.artifact, explanation.leaf(project, plan, leaf)
+        return leaf.artifact, explanation.explain_leaf(project, plan, leaf)
     short = ArtifactId.parse(name).short
     notes = (
         note for note in plan.actions_required if note.subject in {ArtifactId("cert", short), client_artifact(short)}
@@ -81,12 +81,12 @@ def _recorded(project: Project, plan: Plan, name: str, generations: list[Generat
     serial = name.lower().lstrip("0")
     for generation in map(project.existing, generations):
         if f"{generation.certificate.serial_number:x}" == serial:
-            return ArtifactId("authority", generation.name), explanation.authority(project, generation)
+            return ArtifactId("authority", generation.name), explanation.explain_authority(project, generation)
     newest_first = project.ledger.certificates()[::-1] if project.has_ledger else []
     for issued in newest_first:
         if name in {issued.artifact, issued.artifact.name} or f"{issued.serial:x}" == serial:
-            return f"{issued.artifact}, serial {issued.serial:x}", explanation.issued(project, plan, issued)
+            return f"{issued.artifact}, serial {issued.serial:x}", explanation.explain_issued(project, plan, issued)
     for issued in (issued for issued in newest_first if is_among(name, issued.names)):
         title = f"{name} is a name in {issued.artifact}, serial {issued.serial:x}"
-        return title, explanation.issued(project, plan, issued)
+        return title, explanation.explain_issued(project, plan, issued)
     raise not_declared(name, {*plan.leaves, *project.inventory.clients, *AUTHORITIES})

@@ -13,9 +13,9 @@ from pki.cli.json_output import Check, HealthOutput
 from pki.common.errors import InventoryError, PkiError
 from pki.common.terminal import Screen
 from pki.monitor import probes as probing
-from pki.monitor.check_result import Finding, Level, worst
+from pki.monitor.check_result import Finding, Level, worst_level
 from pki.monitor.checks.check_context import LastRun
-from pki.monitor.probes import Probed
+from pki.monitor.probes import ProbeResult
 from pki.monitor.report import health_report
 from pki.pipeline import plan as pipeline_plan
 from pki.project.project import Project
@@ -35,16 +35,16 @@ def show_health(context: Context, json: bool = False) -> None:
         project = project_as_it_is(context)
         project.cache.read_all()
         plan = pipeline_plan.plan(project)
-        probes, broken = health_report.sweep(project, plan)
+        probes, broken = health_report.probe_all(project, plan)
         if not broken:
             broken = _cache_probes(project, probes)
-        findings = health_report.checks(project, plan, LastRun.load(project.store), probes=probes, broken=broken)
+        findings = health_report.run_checks(project, plan, LastRun.load(project.store), probes=probes, broken=broken)
     except PkiError as error:
         if json:
-            _print_json(now_of(context), [health_report.unusable(error)])
+            _print_json(now_of(context), [health_report.unusable_project(error)])
             raise Exit(code=1) from None
         if isinstance(error, InventoryError):
-            remedy = str(health_report.unusable(error).remedy)
+            remedy = str(health_report.unusable_project(error).remedy)
             raise PkiError(str(error), remedy) from None  # 1, because 3 is a warning here
         raise
     if "ledger" in vars(project):
@@ -57,10 +57,10 @@ def show_health(context: Context, json: bool = False) -> None:
         raise Exit(code=status)
 
 
-def _cache_probes(project: Project, probes: Sequence[Probed]) -> Sequence[Finding]:
+def _cache_probes(project: Project, probes: Sequence[ProbeResult]) -> Sequence[Finding]:
     """Cache the results for services; return a finding if they cannot be written."""
     try:
-        probing.keep(project.store, probes, project.now)
+        probing.save(project.store, probes, project.now)
     except PkiError as error:
         text = f"the results for services cannot be cached for later commands: {error.message}"
         return (Finding("build/report", Level.NOTICE, text, error.hint, topic="services"),)
@@ -69,12 +69,12 @@ def _cache_probes(project: Project, probes: Sequence[Probed]) -> Sequence[Findin
 
 def _status(findings: list[Finding]) -> int:
     is_incomplete = any(finding.topic == health_report.BROKEN for finding in findings)
-    return 1 if is_incomplete and worst(findings) < Level.CRITICAL else STATUS[worst(findings)]
+    return 1 if is_incomplete and worst_level(findings) < Level.CRITICAL else STATUS[worst_level(findings)]
 
 
 def _print_json(now: datetime, findings: list[Finding]) -> None:
     checks = [Check(**finding.as_json()) for finding in findings]
-    HealthOutput(at=now, worst=worst(findings).word, checks=checks).show()
+    HealthOutput(at=now, worst=worst_level(findings).word, checks=checks).show()
 
 
 def _print(findings: list[Finding]) -> None:

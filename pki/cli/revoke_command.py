@@ -23,7 +23,7 @@ from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Issued
 from pki.monitor import dependents, revocation_publication
 from pki.monitor.report.run import Run
-from pki.monitor.revocation_check import Observation, Witness
+from pki.monitor.revocation_check import Observation, RevocationCheck
 from pki.monitor.revocation_impact import consequences
 from pki.monitor.revocation_publication import Published
 from pki.pipeline import plan as pipeline_plan
@@ -199,12 +199,12 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
     if not yes:
         confirm("revoke it?", order.again)
     with TemporaryDirectory(prefix="doit-pki-") as folder:
-        witness = Witness(project, plan, certificates, Path(folder))
-        witness.look_before()
+        revocation_check = RevocationCheck(project, plan, certificates, Path(folder))
+        revocation_check.probe_before()
         project.close_ledger()  # `_record` opens it again under the lock
         is_in_use = _record(context, order, certificates)
         published = _publish(context, plan, certificates)
-        findings = witness.look_after(published.delivered, kept=is_in_use)
+        findings = revocation_check.probe_after(published.delivered, is_kept=is_in_use)
     for observation in findings:
         screen.observed(observation.verdict, observation.place, observation.text)
     code, text = verdict(findings, published.failures)
@@ -258,7 +258,9 @@ def _unreplaced(project: Project, order: Order, certificates: Sequence[Issued]) 
     for of_leaf in _by_artifact(certificates) if order.follows == "nothing" else ():
         newest = of_leaf[-1]
         leaf = leaves.get(newest.artifact.short)
-        if leaf is not None and dependents.present(project, leaf, of_leaf):  # an older one must not stop the renewal
+        if leaf is not None and dependents.current_bundle(
+            project, leaf, of_leaf
+        ):  # an older one must not stop the renewal
             unreplaced[newest.artifact] = f"{newest.serial:x}"
     return unreplaced
 

@@ -27,10 +27,8 @@ from pki.common.program_files import PACKAGE
 FORMAT = 3
 CODE = (".py", ".html", ".css", ".js")
 OBSERVED = "seen "  # prefix of observations, which stay valid when the code changes
-SHORTEST_INTERVAL, LONGEST_INTERVAL = (
-    10 * 3600,
-    20 * 3600,
-)  # seconds until files are read again: a daily run reads all
+# seconds until the files of a finding are read again; a daily run reads all of them
+SHORTEST_INTERVAL, LONGEST_INTERVAL = 10 * 3600, 20 * 3600
 
 
 class Cache:
@@ -76,11 +74,8 @@ class Cache:
 
     def _until(self, name: str) -> int:
         """Return when the files of a finding are read again, in seconds since 1970; spread by name over 10 hours."""
-        return (
-            self._now
-            + SHORTEST_INTERVAL
-            + zlib.crc32(name.encode(errors="surrogateescape")) % (LONGEST_INTERVAL - SHORTEST_INTERVAL)
-        )
+        offset = zlib.crc32(name.encode(errors="surrogateescape")) % (LONGEST_INTERVAL - SHORTEST_INTERVAL)
+        return self._now + SHORTEST_INTERVAL + offset
 
     def recalled(self, name: str) -> Any:
         """Return the finding that this run recalled or stored, without checking its files again, or None."""

@@ -68,9 +68,8 @@ def file_names(folder: Path) -> list[str]:
 def read(path: Path, shown: str) -> bytes:
     """Return the content of a regular file, truncated after `LARGEST`. Raises PkiError, with `shown` as its name."""
     try:
-        handle = os.open(
-            path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        )  # without O_NONBLOCK, a FIFO without a writer blocks
+        # O_NONBLOCK: opening a FIFO without a writer would block
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise PkiError(f"{shown}: is not a regular file", f"rm {in_project(shown)}, or move it away")

@@ -116,9 +116,8 @@ class Templates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._environment = _environment(
-            RestrictedEnvironment, TemplateLoader(folder), autoescape=False
-        )  # configuration files, not HTML
+        # no escaping: these are configuration files, not HTML
+        self._environment = _environment(RestrictedEnvironment, TemplateLoader(folder), autoescape=False)
         self._environment.optimized = False  # the optimizer computes constants when a template is compiled
         self._environment.finalize = _unchanged
         self._environment.globals["range"] = range  # the limits of the rendering process replace that of Jinja2's range

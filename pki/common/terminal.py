@@ -206,5 +206,5 @@ STATES = {
     "revoked": "red",
     "missing": "red",
     "failing": "bold red",
-    "unseen": "yellow",
+    "unknown": "yellow",
 }

@@ -81,10 +81,8 @@ def _require_size(text: str, name: str, deepest: int) -> None:
 
     libyaml's composer recurses for each level and would crash the process; functions that read the tree recurse too.
     """
-    open_nodes, sizes = (
-        [("", 0)],
-        dict[str, int](),
-    )  # anchor and size of each collection that contains the current event
+    # anchor and size of each collection that contains the current event
+    open_nodes, sizes = [("", 0)], dict[str, int]()
     for event in yaml.parse(text, Loader=Loader):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.CollectionStartEvent):
@@ -120,9 +118,8 @@ def _text(dumper: _Dumper, value: str) -> yaml.Node:
 
 
 _Dumper.add_representer(str, _text)
-_Dumper.add_multi_representer(
-    str, lambda dumper, value: _text(dumper, str(value))
-)  # subclasses of str, such as ArtifactId
+# for subclasses of str, such as ArtifactId
+_Dumper.add_multi_representer(str, lambda dumper, value: _text(dumper, str(value)))
 
 
 def dump(data: dict[str, Any]) -> str:

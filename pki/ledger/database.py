@@ -130,10 +130,10 @@ class Database:
             raise LedgerError(f"{self.place}: is damaged: {error}", RESTORE_FILE) from None
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
-            is_passing = self.is_sqlite and getattr(cause, "sqlite_errorcode", 0) & 0xFF in TRANSIENT_CODES
-            hint = CHECK_DISK if is_passing else RESTORE_FILE if self.is_sqlite else CHECK_DATABASE
+            is_transient = self.is_sqlite and getattr(cause, "sqlite_errorcode", 0) & 0xFF in TRANSIENT_CODES
+            hint = CHECK_DISK if is_transient else RESTORE_FILE if self.is_sqlite else CHECK_DATABASE
             text = f"{self.place}: {in_one_line(str(cause))}"
-            raise LedgerError(text, hint, TRANSIENT if is_passing else "") from None
+            raise LedgerError(text, hint, TRANSIENT if is_transient else "") from None
 
     def _open(self) -> Engine:
         if self._engine is None or self._process != os.getpid():

@@ -51,13 +51,13 @@ class Monitor(Protocol):
     The reporter calls the methods in this order, each with the run's report up to then.
     """
 
-    def look(self, report: Mapping[str, Any], notes: Sequence[Notice]) -> None:
+    def check(self, report: Mapping[str, Any], notes: Sequence[Notice]) -> None:
         """Check the project, while its ledger and cache are open."""
 
-    def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
+    def send_alerts(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
         """Send the messages that are due; return the channel, subject, error and hint of each for the report."""
 
-    def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
+    def writers(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
         """Return what is written last (page, metrics, …): each function under the name that its failure is reported by."""
 
     def findings(self, report: Mapping[str, Any]) -> Findings:
@@ -202,7 +202,7 @@ class Reporter:
             with self._step("calendar"):
                 self._calendar()
         with self._step("checks"):
-            self._monitor.look(self._report(project), self._actions)
+            self._monitor.check(self._report(project), self._actions)
         self._check_keys(project)
         with self._step("ledger"):
             project.check_ledger()
@@ -210,10 +210,10 @@ class Reporter:
         with self._step("cache"):
             project.cache.save(whole=self._is_full)
         with self._step("alerts"):
-            self._messages = self._monitor.tell(self._report(project))
+            self._messages = self._monitor.send_alerts(self._report(project))
         for message in self._unsent():
             self._screen.failed(ArtifactId("alerts", message["channel"]), message["error"], message["hint"])
-        for name, write in self._monitor.leavings().items():
+        for name, write in self._monitor.writers().items():
             with self._step(name):
                 write(self._report(project))
         with self._step("findings"):

@@ -226,7 +226,7 @@ def test_an_unknown_or_changed_host_key_is_refused_with_what_to_type(keyed: Keye
         known.write_text(text)
         status, said = keyed.program("invoke", "deploy.drift")
         assert status == 1
-        assert f"failed deploy:root              {said_of_it}" in said
+        assert f"failed    deploy:root              {said_of_it}" in said
         assert " -l root root true" in said or "ssh-keygen -R root" in said
         assert known.read_text() == text, "nothing is learnt by itself"
     known.write_text(good)

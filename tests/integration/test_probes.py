@@ -84,7 +84,7 @@ def test_every_service_of_every_proxy_is_seen_as_it_was_deployed(four: Fleet) ->
         assert one["fingerprint"] == issued
     said = health(four)
     assert unwell(said) == {}
-    assert said["services"]["message"] == "8 services answer as deployed"
+    assert said["services"]["message"] == "8 services serve what was deployed"
 
 
 def test_a_proxy_that_serves_an_old_certificate_is_found_though_its_files_are_right(four: Fleet) -> None:
@@ -100,7 +100,7 @@ def test_a_proxy_that_serves_an_old_certificate_is_found_though_its_files_are_ri
     assert said.startswith("serves another certificate (SHA-256 ")
     remedy = health(four)[subject]["remedy"]
     typed = f"PKI_HOME={four.home} ./run invoke deploy.push nginx"
-    assert remedy == f"on nginx: systemctl reload nginx; if that is not it: {typed}"
+    assert remedy == f"on nginx: systemctl reload nginx; if that does not help: {typed}"
     four.program("doit")
     assert kept(four)["nginx/nginx-open"]["wrong"] == said
     told(four, subject, said, remedy)
@@ -120,7 +120,7 @@ def test_a_proxy_that_is_down_is_told_once_and_the_others_are_seen(four: Fleet) 
             "none of its 2 services can be reached: does not answer: Connection refused",
         )
     }
-    assert said["services"]["message"] == "6 services answer as deployed"
+    assert said["services"]["message"] == "6 services serve what was deployed"
     assert {name for name, one in kept(four).items() if not one["reached"]} == {
         "haproxy/haproxy-admin",
         "haproxy/haproxy-open",
@@ -136,7 +136,7 @@ def test_a_host_that_deliveries_do_not_reach_is_told_by_them_alone(four: Fleet) 
     four.program("doit", status=ANY)
     four.lab.plug(four.hosts["apache"])
     assert unwell(said) == {}
-    assert said["services"]["message"] == "6 services answer as deployed"
+    assert said["services"]["message"] == "6 services serve what was deployed"
     assert not kept(four)["apache/apache-open"]["reached"]
     four.program("doit")
     assert unwell(health(four)) == {}
@@ -166,7 +166,7 @@ def test_old_versions_of_tls_are_a_notice(four: Fleet) -> None:
         changed(four.hosts["nginx"], NGINX, ciphers, "ssl_ciphers ALL:@SECLEVEL=0;", "nginx"),
     ):
         said = unwell(health(four))
-    assert said == {f"service:nginx/nginx-{level}": ("notice", "still speaks TLS 1.1") for level in ("admin", "open")}
+    assert said == {f"service:nginx/nginx-{level}": ("notice", "still accepts TLS 1.1") for level in ("admin", "open")}
 
 
 # -- behind a jump host -----------------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_a_jump_host_that_forwards_nothing_is_told_once_with_the_words_of_ssh(
 def jump_said(four: Fleet) -> str:
     """Why nothing was seen behind the jump host, which is all that is wrong."""
     found = health(four)
-    assert found["services"]["message"] == "4 services answer as deployed"
+    assert found["services"]["message"] == "4 services serve what was deployed"
     [(subject, (level, said))] = unwell(found).items()
     assert (subject, level) == ("jump:bastion", "warning")
     assert "caddy/caddy-admin, caddy/caddy-open, nginx/nginx-admin, nginx/nginx-open" in said

@@ -66,7 +66,7 @@ def _planned(home: Home, _path: Path) -> None:
 def _healthy(home: Home, _path: Path) -> None:
     project = Project.open(home.path, home.moment())
     try:
-        health_report.checks(project, plan.plan(project), LastRun.load(project.store), probes=probes.load(project))
+        health_report.run_checks(project, plan.plan(project), LastRun.load(project.store), probes=probes.load(project))
     finally:
         project.close(settled=False)
 
