@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pki.config.openssl_cnf import Request
+from pki.config.openssl_cnf import CnfRequest
 
 PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIENT_AUTH: "client"}
 
@@ -70,7 +70,7 @@ def _read(request: x509.CertificateSigningRequest) -> Made:
     )
 
 
-def difference(asked: Request | None, made: Made | None) -> str:
+def difference(asked: CnfRequest | None, made: Made | None) -> str:
     """What differs between a request as it is read here (None: of a CA) and as OpenSSL makes it; empty when nothing."""
     if made == UNUSED:
         return ""

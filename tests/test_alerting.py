@@ -73,7 +73,7 @@ def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
     return {note.subject: (note.text, note.remedy) for note in forecast.required_actions(project, home.plan(days))}
 
 
-def rows(home: Home, days: float = 0) -> dict[str, status_table.Row]:
+def rows(home: Home, days: float = 0) -> dict[str, status_table.TableRow]:
     return {row.name: row for row in status_table.rows(home.project(days), home.plan(days))}
 
 

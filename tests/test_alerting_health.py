@@ -30,7 +30,7 @@ from pki.monitor import probes
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks import check_authorities, check_machine
 from pki.monitor.checks.check_context import LastRun
-from pki.monitor.probes import Fault, ProbeResult
+from pki.monitor.probes import ProbeFault, ProbeResult
 from pki.monitor.report import health_report
 from pki.pipeline import plan
 from pki.project.clock_guard import Evidence
@@ -519,7 +519,7 @@ FAILED = 'deployment failed: "systemctl reload caddy" failed with exit status 1;
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        (Fault.SILENT, {"deploy:media": FAILED, "service:media/jellyfin": SILENT}),
+        (ProbeFault.SILENT, {"deploy:media": FAILED, "service:media/jellyfin": SILENT}),
         ("", {"deploy:media": FAILED, "verification:media": "jellyfin not verified: both get 403"}),
     ],
 )

@@ -513,7 +513,7 @@ def test_a_new_medium_never_holds_the_key_under_its_old_passphrase(
     fresh, copied = Vault(real.path.parent / "fresh"), list[Path]()
     fresh.folder.mkdir()
 
-    def looked(folder: Path) -> audit.Verdict:
+    def looked(folder: Path) -> audit.AuditResult:
         copied.extend(folder.rglob("*.pem"))
         return audit.verify(folder)
 

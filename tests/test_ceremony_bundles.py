@@ -20,7 +20,7 @@ from pki.ceremony import audit, request_response, second_opinion, shares, transc
 from pki.ceremony.offline import key_storage, machine_check, session, steps
 from pki.ceremony.online import accept_response
 from pki.ceremony.online.make_request import RequestOptions
-from pki.ceremony.request_response import Request, RequestedCrossCertificate, RequestedRoot, Response, Revocation
+from pki.ceremony.request_response import Request, RequestedCrossCertificate, RequestedRoot, Response, RevokedCa
 from pki.common.errors import PkiError
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding
 from tests.ceremonies import SECRET, RealHome, real_home
@@ -343,7 +343,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
             "crl_series",
             revoked=(
                 *r.crl_series[0].revoked,
-                Revocation(generation="server-1", serial=0xDEADBEEF, reason="keyCompromise", at=r.prepared),
+                RevokedCa(generation="server-1", serial=0xDEADBEEF, reason="keyCompromise", at=r.prepared),
             ),
         ),
         "the series of pre-signed CRLs of root-1: server-1 with the serial number deadbeef was never signed by root-1",
@@ -354,7 +354,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
             "crl_series",
             revoked=(
                 *r.crl_series[0].revoked,
-                Revocation(
+                RevokedCa(
                     generation="client-2",
                     serial=h.certificate("server-1").serial_number,
                     reason="keyCompromise",

@@ -31,7 +31,7 @@ from pki.ceremony.request_response import (
     RequestedRoot,
     RequestedSeries,
     Response,
-    Revocation,
+    RevokedCa,
     SignedCertificate,
     SignedCrl,
 )
@@ -498,8 +498,8 @@ def test_the_request_that_the_others_were_made_from_has_no_fault(case: Case) -> 
     assert case.faults() == ["root-3 is not on this drive; is this the vault on which ceremony.root made it?"]
 
 
-def revoked(generation: str, certificate: x509.Certificate) -> Revocation:
-    return Revocation(generation=generation, serial=certificate.serial_number, reason="keyCompromise", at=START)
+def revoked(generation: str, certificate: x509.Certificate) -> RevokedCa:
+    return RevokedCa(generation=generation, serial=certificate.serial_number, reason="keyCompromise", at=START)
 
 
 def certificate_of(case: Case, name: str) -> x509.Certificate:
@@ -724,7 +724,7 @@ def test_a_revocation_leaves_the_series_only_after_its_certificate_ended(case: C
 
 
 def test_a_revoked_certificate_that_the_vault_does_not_know_stays_listed(case: Case) -> None:
-    unknown = Revocation(generation="server-1", serial=77, reason="keyCompromise", at=START)
+    unknown = RevokedCa(generation="server-1", serial=77, reason="keyCompromise", at=START)
     past = case.known.history[0]
     crl_series = (past.request.crl_series[0].model_copy(update={"revoked": (unknown,)}),)
     known = replace(
@@ -810,6 +810,6 @@ def test_a_rehearsal_may_number_and_revoke_as_it_likes(case: Case) -> None:
     asked = replace(case, known=known).with_(number=1, previous="none").presigned_crl(0, number=far)
     asked = asked.presigned_crl(1, number=far + 1).presigned_crl(2, number=far + 2)
     listed = asked.one(
-        "crl_series", revoked=(Revocation(generation="client-1", serial=5, reason="keyCompromise", at=START),)
+        "crl_series", revoked=(RevokedCa(generation="client-1", serial=5, reason="keyCompromise", at=START),)
     )
     assert listed.faults(made=False) == []

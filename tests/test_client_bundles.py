@@ -23,7 +23,7 @@ from pki.cli.program import Program
 from pki.common.errors import LedgerError
 from pki.ledger.ledger import SqlLedger
 from pki.x509.export import chrome_policy, mobileconfig, passphrase_sheet
-from pki.x509.export.client_identity import Identity
+from pki.x509.export.client_identity import ClientIdentity
 from pki.x509.export.generated_passphrase import ALPHABET, new_passphrase
 from tests import judges
 from tests.ceremonies import RealHome
@@ -96,9 +96,9 @@ def payloads(profile: bytes) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def identity(home: Home, name: str = "admin") -> Identity:
+def identity(home: Home, name: str = "admin") -> ClientIdentity:
     bundle, roots = home.read("ca/clients/admin/tls.pem"), home.read("build/trust/roots.pem")
-    return Identity.read(name, "Example Lab", bundle, roots)
+    return ClientIdentity.read(name, "Example Lab", bundle, roots)
 
 
 def mode(path: Path) -> int:
@@ -134,7 +134,7 @@ def test_each_format_is_encrypted_as_its_systems_can_read_it(desk: Desk) -> None
 
 def test_a_label_beyond_ascii_arrives_whole(home: Home) -> None:
     one = identity(home)
-    foreign = Identity(one.name, "Müller 電子", one.key, one.certificate, one.chain, one.roots)
+    foreign = ClientIdentity(one.name, "Müller 電子", one.key, one.certificate, one.chain, one.roots)
     data = mobileconfig.with_identity(foreign, "lab.internal", "abcd")
     (inner,) = payloads(data)["pkcs12"]
     cert = opened(inner["PayloadContent"], "abcd").cert

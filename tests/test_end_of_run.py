@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from pki.monitor import probes
-from pki.monitor.probes import Fault, ProbeResult
+from pki.monitor.probes import ProbeFault, ProbeResult
 from tests.commands import Invoke
 from tests.conftest import START, Home
 from tests.test_alerting import invoke
@@ -19,9 +19,9 @@ __all__ = ["invoke"]
 See = Callable[..., None]
 WELL = ProbeResult("monitoring", "grafana", "grafana.lab.internal", 443, "mtls", at=START)
 FOREIGN = replace(
-    WELL, fault=str(Fault.UNVERIFIED), wrong="serves a certificate that does not verify: self-signed certificate"
+    WELL, fault=str(ProbeFault.UNVERIFIED), wrong="serves a certificate that does not verify: self-signed certificate"
 )
-DEAD = replace(WELL, fault=str(Fault.SILENT), wrong="does not answer: Connection refused", reached=False)
+DEAD = replace(WELL, fault=str(ProbeFault.SILENT), wrong="does not answer: Connection refused", reached=False)
 SUBJECT = "service:monitoring/grafana"
 
 
@@ -88,7 +88,7 @@ def test_a_run_for_one_host_looks_at_its_services_and_keeps_what_is_known_of_oth
     home.doit("deploy:monitoring")
     assert [(one.service, one.fault) for one in probes.load(home.project())] == [
         ("grafana", ""),
-        ("loki", Fault.UNVERIFIED),
+        ("loki", ProbeFault.UNVERIFIED),
     ]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from pki.monitor import probes
 from pki.monitor.check_result import Level
-from pki.monitor.probes import Fault, ProbeResult
+from pki.monitor.probes import ProbeFault, ProbeResult
 from tests import leavings
 from tests.commands import Invoke
 from tests.conftest import START, Home, Report
@@ -25,7 +25,7 @@ __all__ = ["delivered", "delivered_once", "invoke", "kind"]
 
 Levels = dict[str, str]
 DEAD = ProbeResult(
-    "media", "jellyfin", "jellyfin.lab.internal", 443, "tls", "does not answer: refused", False, fault=Fault.SILENT
+    "media", "jellyfin", "jellyfin.lab.internal", 443, "tls", "does not answer: refused", False, fault=ProbeFault.SILENT
 )
 
 

@@ -57,7 +57,7 @@ def test_a_bug_in_one_row_of_status_leaves_the_others(
 ) -> None:
     row = status_table._leaf_row  # noqa: SLF001 - what is made to fail
 
-    def fall(project: object, leaf: object) -> status_table.Row:
+    def fall(project: object, leaf: object) -> status_table.TableRow:
         if getattr(leaf, "name", "") == "media":
             raise KeyError("an oversight")
         return row(project, leaf)  # type: ignore[arg-type]
@@ -91,7 +91,7 @@ def test_a_bug_in_the_metrics_leaves_the_status_page_and_the_alerts(
 def test_a_bug_in_reading_one_file_below_templates_stops_its_releases_alone(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fall(*_: object) -> openssl_cnf.Request:
+    def fall(*_: object) -> openssl_cnf.CnfRequest:
         raise KeyError("an oversight")
 
     home.write("templates/x.cnf", "# deploy-target: /etc/x\n# deploy-hosts: media\n[ req ]\n")

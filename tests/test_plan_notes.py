@@ -13,7 +13,7 @@ from pki.monitor import forecast
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.report import status_table
 from pki.monitor.report.health_report import run_checks
-from pki.monitor.report.status_table import CELL_WIDTH, Row
+from pki.monitor.report.status_table import CELL_WIDTH, TableRow
 from tests.commands import Invoke
 from tests.conftest import START, Home
 from tests.test_alerting import invoke, notes
@@ -70,7 +70,7 @@ def test_what_failed_is_called_failing_and_no_cell_is_wider_than_a_line(home: Ho
     assert home.doit().status
     found = {row.name: row for row in status_table.rows(home.project(), home.plan())}
     assert found["deploy:media"].state == "failing"
-    assert len(Row("x", "ok", "", "y" * 345, "doit").cells()[3]) == CELL_WIDTH
+    assert len(TableRow("x", "ok", "", "y" * 345, "doit").cells()[3]) == CELL_WIDTH
     assert {len(cell) <= CELL_WIDTH for row in found.values() for cell in row.cells()} == {True}
 
 

@@ -32,7 +32,7 @@ from pki.monitor import probes
 from pki.monitor.alerts import channels
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import LastRun
-from pki.monitor.probes import Fault, ProbeResult
+from pki.monitor.probes import ProbeFault, ProbeResult
 from pki.monitor.report import health_report
 from pki.pipeline.delivery_targets import ProbeTarget
 from pki.x509 import certificate_signing, keys, pem_encoding, profiles
@@ -170,7 +170,7 @@ def test_a_service_that_is_well_is_described(paper: Paper) -> None:
 
 def test_another_certificate_than_the_deployed_one_is_told_with_both_digests(paper: Paper) -> None:
     found = seen(paper, says("200 OK"), pair=paper.old)
-    assert (found.fault, found.fingerprint, found.reached) == (Fault.OTHER, paper.old_digest, True)
+    assert (found.fault, found.fingerprint, found.reached) == (ProbeFault.OTHER, paper.old_digest, True)
     assert found.wrong == (
         f"serves another certificate (SHA-256 {paper.old_digest[:16]}…) than the deployed one ({paper.new_digest[:16]}…)"
     )
@@ -179,7 +179,7 @@ def test_another_certificate_than_the_deployed_one_is_told_with_both_digests(pap
 def test_a_certificate_that_ended_is_told_with_its_date(paper: Paper) -> None:
     found = seen(paper, says("200 OK"), pair=paper.ended)
     assert (found.fault, found.wrong) == (
-        Fault.UNVERIFIED,
+        ProbeFault.UNVERIFIED,
         "serves a certificate that does not verify: certificate has expired",
     )
     assert found.not_after
@@ -195,7 +195,7 @@ def test_versions_that_nobody_should_speak_are_seen_though_newer_ones_are_spoken
 @pytest.mark.parametrize("status", ["200 OK", "502 Bad Gateway"])
 def test_who_has_no_certificate_and_the_canary_must_be_refused(paper: Paper, status: str) -> None:
     found = seen(paper, says(status), access="mtls", revokes=True)
-    assert found.fault == Fault.ENTRY
+    assert found.fault == ProbeFault.ENTRY
     number = status[:3]
     assert found.wrong == (
         f"answers {number} to a client without a certificate; lets the revoked canary in with {number}"
@@ -209,7 +209,7 @@ def test_the_canary_is_not_held_against_a_service_that_was_told_nothing_of_it(pa
 
 def test_the_probe_must_be_let_in(paper: Paper) -> None:
     found = seen(paper, trusts(str(paper.pairs.stranger)), access="mtls")
-    assert (found.fault, found.reached) == (Fault.REFUSAL, True)
+    assert (found.fault, found.reached) == (ProbeFault.REFUSAL, True)
     assert found.wrong.startswith("refuses our own client certificate: ")
     assert found.fingerprint == paper.new_digest
     assert seen(paper, says("400 No"), access="mtls").wrong == "refuses our own client certificate with 400"
@@ -224,14 +224,14 @@ def test_the_probe_must_be_let_in(paper: Paper) -> None:
 )
 def test_what_is_no_http_server_behind_tls_is_broken(paper: Paper, behaviour: Behaviour, said: str) -> None:
     found = seen(paper, behaviour, access="mtls")
-    assert (found.fault, found.reached) == (Fault.BROKEN, True)
+    assert (found.fault, found.reached) == (ProbeFault.BROKEN, True)
     assert found.wrong.startswith(said)
 
 
 def test_an_open_service_that_demands_a_certificate_is_found_by_a_request(paper: Paper) -> None:
     """In TLS 1.3 the handshake of a client without a certificate ends well."""
     found = seen(paper, trusts(str(paper.pairs.root)))
-    assert (found.fault, found.wrong) == (Fault.REFUSAL, verification.DEMANDS_CERTIFICATE)
+    assert (found.fault, found.wrong) == (ProbeFault.REFUSAL, verification.DEMANDS_CERTIFICATE)
     assert (found.fingerprint, found.version) == (paper.new_digest, "TLSv1.3")
 
 
@@ -252,7 +252,7 @@ def asks(paper: Paper, bare: str, known: str) -> Behaviour:
 def test_an_open_service_that_refuses_within_tls_is_found_by_two_requests(paper: Paper) -> None:
     found = seen(paper, asks(paper, "403 Forbidden", "200 OK"))
     assert (found.fault, found.wrong) == (
-        Fault.REFUSAL,
+        ProbeFault.REFUSAL,
         f"{verification.DEMANDS_CERTIFICATE}: answers 403 without one, and 200 to the probe",
     )
     assert seen(paper, asks(paper, "401 Log In", "401 Log In")).wrong == "", "its own login is its own business"
@@ -268,7 +268,7 @@ def test_an_open_service_whose_answers_change_by_themselves_demands_nothing(pape
 def test_a_proxy_whose_upstream_does_not_answer_is_told_as_that(paper: Paper, status: str) -> None:
     text = f"answers {status[:3]}: its upstream does not answer the proxy"
     found = seen(paper, says(status))
-    assert (found.fault, found.wrong, found.reached) == (Fault.UPSTREAM, text, True)
+    assert (found.fault, found.wrong, found.reached) == (ProbeFault.UPSTREAM, text, True)
     assert seen(paper, lets_only_the_probe_in(paper, status), access="mtls").wrong == text
 
 
@@ -276,9 +276,9 @@ def test_an_open_service_that_speaks_no_http_or_never_answers_is_told(
     paper: Paper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = seen(paper, hangs_up)
-    assert (found.fault, found.wrong) == (Fault.BROKEN, "does not answer as an HTTP server")
+    assert (found.fault, found.wrong) == (ProbeFault.BROKEN, "does not answer as an HTTP server")
     monkeypatch.setattr(tls_client, "TIMEOUT", 0.3)
-    assert seen(paper, is_silent_within_tls).fault == Fault.UPSTREAM
+    assert seen(paper, is_silent_within_tls).fault == ProbeFault.UPSTREAM
 
 
 def test_of_a_service_without_a_promise_only_what_it_serves_is_told(paper: Paper) -> None:
@@ -330,10 +330,10 @@ def test_those_that_do_not_answer_are_waited_for_together_and_hold_up_nobody(
             paper.expectation(),
         )
     assert [(one.fault, one.wrong) for one in found] == [
-        (Fault.SILENT, "does not answer: timed out"),
-        (Fault.SILENT, "does not answer: timed out"),
+        (ProbeFault.SILENT, "does not answer: timed out"),
+        (ProbeFault.SILENT, "does not answer: timed out"),
         ("", ""),
-        (Fault.SILENT, "does not answer: Connection refused"),
+        (ProbeFault.SILENT, "does not answer: Connection refused"),
     ]
     assert [one.reached for one in found] == [False, False, True, False]
     assert len(asked) == 2, "each was asked once"
@@ -343,7 +343,7 @@ def test_what_keeps_us_from_looking_is_told_and_no_service_is_to_blame(paper: Pa
     blind = replace(paper, prober=Prober(paper.pairs.root, tmp_path / "probe.pem"))
     end = Endpoint("grafana", NAME, "127.0.0.1", 1, "tls")
     [found] = swept(blind, [end], paper.expectation())
-    assert found.fault == Fault.UNSEEN
+    assert found.fault == ProbeFault.UNSEEN
     assert found.wrong == f"could not be probed: {tmp_path}/probe.pem: No such file or directory"
 
 
@@ -524,16 +524,16 @@ def test_services_that_were_compared_with_nothing_are_not_counted_as_well(home: 
 @pytest.mark.parametrize(
     ("fault", "level"),
     [
-        (Fault.ENTRY, Level.CRITICAL),
-        (Fault.UNVERIFIED, Level.CRITICAL),
-        (Fault.REFUSAL, Level.WARNING),
-        (Fault.BROKEN, Level.WARNING),
-        (Fault.OTHER, Level.WARNING),
-        (Fault.SILENT, Level.WARNING),
-        (Fault.UPSTREAM, Level.WARNING),
+        (ProbeFault.ENTRY, Level.CRITICAL),
+        (ProbeFault.UNVERIFIED, Level.CRITICAL),
+        (ProbeFault.REFUSAL, Level.WARNING),
+        (ProbeFault.BROKEN, Level.WARNING),
+        (ProbeFault.OTHER, Level.WARNING),
+        (ProbeFault.SILENT, Level.WARNING),
+        (ProbeFault.UPSTREAM, Level.WARNING),
     ],
 )
-def test_who_gets_in_is_critical_and_who_does_not_answer_never_is(home: Home, fault: Fault, level: Level) -> None:
+def test_who_gets_in_is_critical_and_who_does_not_answer_never_is(home: Home, fault: ProbeFault, level: Level) -> None:
     found = checked(home, of("grafana", fault=fault, wrong="is odd"), of("loki"))
     assert (found["service:monitoring/grafana"].level, found["service:monitoring/grafana"].message) == (level, "is odd")
     assert found["service:monitoring/grafana"].remedy
@@ -541,7 +541,7 @@ def test_who_gets_in_is_critical_and_who_does_not_answer_never_is(home: Home, fa
 
 
 def test_a_host_whose_services_are_all_silent_is_told_once(home: Home) -> None:
-    silent = [of(one, fault=Fault.SILENT, wrong="does not answer: timed out") for one in ("grafana", "loki")]
+    silent = [of(one, fault=ProbeFault.SILENT, wrong="does not answer: timed out") for one in ("grafana", "loki")]
     found = checked(home, *silent)
     assert found.keys() == {"service:monitoring"}
     text = "none of its 2 services can be reached: does not answer: timed out"
@@ -557,9 +557,9 @@ def test_a_host_whose_services_are_all_silent_is_told_once(home: Home) -> None:
 )
 def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, error: PkiError) -> None:
     Contact().failed(START, error).save(remote.project().store.contact("media"))
-    silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
+    silent = of("jellyfin", "media", fault=ProbeFault.SILENT, wrong="does not answer: timed out")
     assert checked(remote, silent).keys() == {"deploy:media"}
-    entry = of("jellyfin", "media", fault=Fault.ENTRY, wrong="lets the canary in")
+    entry = of("jellyfin", "media", fault=ProbeFault.ENTRY, wrong="lets the canary in")
     assert checked(remote, entry).keys() == {"deploy:media", "service:media/jellyfin"}
 
 
@@ -567,7 +567,7 @@ def test_a_host_that_fails_for_another_reason_hides_no_silent_service(remote: Ho
     Contact().failed(START, HostRefusal("nginx-t failed with exit status 1")).save(
         remote.project().store.contact("media")
     )
-    silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
+    silent = of("jellyfin", "media", fault=ProbeFault.SILENT, wrong="does not answer: timed out")
     assert checked(remote, silent).keys() == {"deploy:media", "service:media/jellyfin"}
 
 
@@ -595,7 +595,7 @@ def test_a_certificate_that_is_served_to_its_end_though_there_is_a_newer_one_is_
     found = checked(home, near)["service:media/jellyfin"]
     assert (found.level, found.until) == (Level.WARNING, near.not_after)
     assert found.message == "the certificate that it serves expires on 2026-12-13"
-    nearer = replace(near, not_after=START + timedelta(days=6), fault=Fault.OTHER, wrong="serves another one")
+    nearer = replace(near, not_after=START + timedelta(days=6), fault=ProbeFault.OTHER, wrong="serves another one")
     found = checked(home, nearer)["service:media/jellyfin"]
     assert (found.level, found.message) == (
         Level.CRITICAL,
@@ -609,7 +609,7 @@ def test_the_end_of_the_newest_certificate_is_told_by_the_look_at_certificates(h
 
 def test_a_jump_host_is_told_once_for_all_that_lies_behind_it(home: Home) -> None:
     wrong = "permission denied: the host does not accept the deployment key"
-    behind = [of(one, fault=Fault.JUMP, wrong=wrong, reached=False, via="bastion") for one in ("grafana", "loki")]
+    behind = [of(one, fault=ProbeFault.JUMP, wrong=wrong, reached=False, via="bastion") for one in ("grafana", "loki")]
     found = checked(home, *behind, of("jellyfin", "media"))
     assert found.keys() == {"jump:bastion", "services"}
     assert found["jump:bastion"].message == (
@@ -654,11 +654,11 @@ def test_only_a_whole_run_looks_and_only_it_can_say_that_something_is_over(
     watched: tuple[Home, Callable[..., None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, sees = watched
-    sees(of("grafana", fault=Fault.OTHER, wrong="serves another one"), of("loki"))
+    sees(of("grafana", fault=ProbeFault.OTHER, wrong="serves another one"), of("loki"))
     assert told(home, monkeypatch, days=0.1) == [("new", "service:monitoring/grafana")]
     sees(of("grafana"), of("loki"))
     assert told(home, monkeypatch, "crl", days=0.2) == []
-    silent = {"fault": Fault.SILENT, "wrong": "does not answer: timed out"}
+    silent = {"fault": ProbeFault.SILENT, "wrong": "does not answer: timed out"}
     sees(of("grafana", **silent), of("loki", **silent))
     assert told(home, monkeypatch, days=1.5) == [("new", "service:monitoring")]
     sees(of("grafana"), of("loki"))
@@ -674,7 +674,12 @@ def test_what_the_last_sweep_saw_is_kept_until_the_next_one(
     home, sees = watched
     found = [
         of(
-            "grafana", fault=Fault.OTHER, wrong="serves another one", fingerprint="ab", version="TLSv1.3", seconds=0.012
+            "grafana",
+            fault=ProbeFault.OTHER,
+            wrong="serves another one",
+            fingerprint="ab",
+            version="TLSv1.3",
+            seconds=0.012,
         ),
         replace(of("loki", reached=False), not_after=None),
     ]
@@ -697,7 +702,7 @@ def test_what_the_last_sweep_saw_is_kept_until_the_next_one(
 
 def test_health_looks_anew(watched: tuple[Home, Callable[..., None]], invoke: Invoke) -> None:
     home, sees = watched
-    sees(of("grafana", fault=Fault.ENTRY, wrong="lets the revoked canary in with 200"))
+    sees(of("grafana", fault=ProbeFault.ENTRY, wrong="lets the revoked canary in with 200"))
     said = invoke(home, "health")
     assert said.status == 4
     assert "service:monitoring/grafana" in said.out
@@ -709,7 +714,7 @@ def test_a_sweep_that_breaks_hides_nothing_else_and_calls_nothing_solved(
     watched: tuple[Home, Callable[..., None]], monkeypatch: pytest.MonkeyPatch, invoke: Invoke
 ) -> None:
     home, sees = watched
-    sees(of("grafana", fault=Fault.OTHER, wrong="serves another one"))
+    sees(of("grafana", fault=ProbeFault.OTHER, wrong="serves another one"))
     assert told(home, monkeypatch, days=0.1) == [("new", "service:monitoring/grafana")]
     monkeypatch.setattr(probes, "probe_services", lambda *_: 1 / 0)
     assert told(home, monkeypatch, days=2) == [("new", "services")]

@@ -24,7 +24,7 @@ def reading(text: str, folder: Path = Path("/nowhere")) -> openssl_cnf.RequestRe
     return openssl_cnf.read_request(parsed, "box.cnf", folder if folder.is_dir() else None)
 
 
-def asked(text: str, folder: Path = Path("/nowhere")) -> openssl_cnf.Request:
+def asked(text: str, folder: Path = Path("/nowhere")) -> openssl_cnf.CnfRequest:
     request = reading(text, folder).request
     assert request is not None
     return request

@@ -26,7 +26,7 @@ CrlPaths = dict[tuple[str, int], list[Path]]  # paths of the CRLs by root and nu
 
 
 @dataclass
-class Verdict:
+class AuditResult:
     """The result of an audit: a line for each ceremony, all faults, and the roots that have signed nothing yet."""
 
     lines: list[str] = field(default_factory=list)
@@ -45,7 +45,7 @@ class _Created:
     presigned_crls: dict[str, dict[int, str]] = field(default_factory=dict)  # the newest series of each root
 
 
-def verify(folder: Path) -> Verdict:
+def verify(folder: Path) -> AuditResult:
     """Verify a vault or `ca/`: both have `transcript.jsonl` and `ceremonies/`. Changes nothing.
 
     Raises PkiError when there is no valid transcript.
@@ -60,7 +60,7 @@ def verify(folder: Path) -> Verdict:
     return verdict
 
 
-def verify_records(folder: Path) -> Verdict:
+def verify_records(folder: Path) -> AuditResult:
     """Verify only the records of all ceremonies: `transcript.jsonl` and the files in `ceremonies/`."""
     return _audited(folder, {})[0]
 
@@ -91,7 +91,7 @@ def unsigned_roots_error(folder: Path, waiting: list[str]) -> PkiError:
     return PkiError(f"{folder}: {', '.join(waiting)} was created and has signed nothing yet", f"go on: {filled}")
 
 
-def _audited(folder: Path, places: CrlPaths) -> tuple[Verdict, _Created]:
+def _audited(folder: Path, places: CrlPaths) -> tuple[AuditResult, _Created]:
     path = folder / "transcript.jsonl"
     data = filesystem.read(path)
     if data is None:
@@ -99,7 +99,7 @@ def _audited(folder: Path, places: CrlPaths) -> tuple[Verdict, _Created]:
             f"{path}: does not exist",
             "name a vault, or a project in which a ceremony was accepted; is its drive mounted? findmnt",
         )
-    records, verdict, created = transcript_chain.load(data, str(path)), Verdict(), _Created()
+    records, verdict, created = transcript_chain.load(data, str(path)), AuditResult(), _Created()
     created.opened |= {str(one.facts["name"]): str(one.facts["sha256"]) for one in records if one.step == "opened-key"}
     verdict.lines.append(f"transcript: {len(records)} records, one chain, head {records[-1].hash[:16]}")
     for ceremony in sorted((folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):

@@ -94,7 +94,7 @@ class LedgerHead(StrictModel):
     head: Digest
 
 
-class Revocation(StrictModel):
+class RevokedCa(StrictModel):
     """A revoked certificate that the CRLs of its root must list."""
 
     generation: Generation
@@ -157,7 +157,7 @@ class RequestedSeries(StrictModel):
     """All pre-signed CRLs of a root from now on, with their entries; they replace every earlier one."""
 
     root: RootName
-    revoked: tuple[Revocation, ...]
+    revoked: tuple[RevokedCa, ...]
     presigned_crls: Annotated[tuple[RequestedCrl, ...], Field(min_length=1)]
 
 

@@ -69,7 +69,7 @@ class Detail:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TranscriptEntry:
     """One record as the page shows it."""
 
     n: int
@@ -107,7 +107,7 @@ def render_page(
     return pages.render("transcript.html", context).encode()
 
 
-def page_entries(records: Iterable[Record]) -> list[Entry]:
+def page_entries(records: Iterable[Record]) -> list[TranscriptEntry]:
     """Return each record with its sentence and the facts that the sentence does not contain."""
     return [_entry(record) for record in records]
 
@@ -132,7 +132,7 @@ def _heading(records: Sequence[Record], title: str, organisation: str, number: i
     }
 
 
-def _entry(record: Record) -> Entry:
+def _entry(record: Record) -> TranscriptEntry:
     facts = {name: str(value) for name, value in record.facts.items() if _is_short(value)}
     for sentence in SENTENCES.get(record.step, ()):
         fields = {field for _, field, _, _ in Formatter().parse(sentence) if field}
@@ -140,7 +140,7 @@ def _entry(record: Record) -> Entry:
             break
     else:
         sentence, fields = record.step.replace("-", " ").capitalize() + ".", set()
-    return Entry(
+    return TranscriptEntry(
         record.n,
         f"{record.at:%Y-%m-%d}",
         f"{record.at:%H:%M:%S}",

@@ -262,7 +262,7 @@ def verify(context: Context, folder: str | None = None) -> None:
     screen.line("all is as it was made" + (", so far" if verdict.waiting else ""))
 
 
-def _add_drive(place: Path, verdict: audit.Verdict) -> None:
+def _add_drive(place: Path, verdict: audit.AuditResult) -> None:
     """Add the drive of a vault to the verdict; a vault that is not on a drive is a fault, unless a deviation is recorded."""
     identity, fault = vault_identity.read_identity(place), drives.vault_fault(place)
     number = f"vault {identity.vault}" if identity else "a vault without a number"

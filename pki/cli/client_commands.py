@@ -20,7 +20,7 @@ from pki.common.terminal import Screen
 from pki.config import editing
 from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Issued
-from pki.monitor.client_identities import Identity, identities
+from pki.monitor.client_identities import IdentityState, identities
 from pki.pipeline import plan
 from pki.project.project import Project
 
@@ -160,7 +160,7 @@ def _rows(project: Project) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _not_installed(project: Project, identity: Identity) -> str:
+def _not_installed(project: Project, identity: IdentityState) -> str:
     if not identity.has_newer:
         return ""
     old = identity.device

@@ -26,12 +26,12 @@ from pki.pipeline.desired_state import domain_of_clients
 from pki.project.generations import Generation
 from pki.project.project import Project
 from pki.x509.export import chrome_policy, firefox_policy, mobileconfig, pem_files, pkcs12
-from pki.x509.export.client_identity import Identity, file_name
+from pki.x509.export.client_identity import ClientIdentity, file_name
 from pki.x509.export.generated_passphrase import new_passphrase
 from pki.x509.export.passphrase_sheet import Sheet
 from pki.x509.keys import key_kind
 
-Sealed = Callable[[Project, Identity, str], bytes]
+Sealed = Callable[[Project, ClientIdentity, str], bytes]
 Files = dict[Path, tuple[bytes, int]]
 
 SEALED: dict[str, tuple[str, Sealed]] = {
@@ -100,7 +100,7 @@ def export(
 # -- what is exported -------------------------------------------------------------------------------------------------
 
 
-def _identity(project: Project, client: str) -> Identity:
+def _identity(project: Project, client: str) -> ClientIdentity:
     """Return the current identity of a client. Raises PkiError if there is no valid one with its key in this project."""
     leaf = client_leaf(project.inventory, client, project.inventory.clients[client], domain_of_clients(project))
     if leaf.request is not None:
@@ -112,7 +112,7 @@ def _identity(project: Project, client: str) -> Identity:
     _check(project, leaf)
     roots = b"".join(root.pem for root in _generations(project, "root"))
     bundle = filesystem.read(project.store.bundle(leaf)) or b""
-    return Identity.read(client, project.inventory.organisation, bundle, roots)
+    return ClientIdentity.read(client, project.inventory.organisation, bundle, roots)
 
 
 def _check(project: Project, leaf: Leaf) -> None:
@@ -126,7 +126,7 @@ def _check(project: Project, leaf: Leaf) -> None:
 
 
 def _export_sealed(
-    project: Project, identity: Identity, kind: str, target: Path, beside: Path | None, *, as_page: bool
+    project: Project, identity: ClientIdentity, kind: str, target: Path, beside: Path | None, *, as_page: bool
 ) -> None:
     screen, passphrase = Screen(), new_passphrase()
     data = SEALED[kind][1](project, identity, passphrase)
@@ -154,7 +154,7 @@ def _export_sealed(
     _then(screen, identity)
 
 
-def _export_pem(project: Project, identity: Identity, folder: Path) -> None:
+def _export_pem(project: Project, identity: ClientIdentity, folder: Path) -> None:
     filesystem.make_folder(folder, 0o700)
     try:
         files = {folder / name: (data, filesystem.SECRET) for name, data in pem_files.files(identity).items()}
@@ -240,7 +240,7 @@ def _confirm(client: str, target: Path, *, yes: bool) -> None:
         raise PkiError("cancelled; nothing was written")
 
 
-def _write(project: Project, identity: Identity, kind: str, files: Files) -> None:
+def _write(project: Project, identity: ClientIdentity, kind: str, files: Files) -> None:
     """Write the files of an identity under the project's lock; the export is recorded before the files appear."""
     artifact, serial = client_artifact(identity.name), identity.certificate.serial_number
     with filesystem.StagedFiles(files) as waiting:
@@ -249,9 +249,9 @@ def _write(project: Project, identity: Identity, kind: str, files: Files) -> Non
         waiting.place()
 
 
-def _end(identity: Identity) -> str:
+def _end(identity: ClientIdentity) -> str:
     return f"{identity.certificate.not_valid_after_utc:%Y-%m-%d}"
 
 
-def _then(screen: Screen, identity: Identity) -> None:
+def _then(screen: Screen, identity: ClientIdentity) -> None:
     screen.line(f"once it is installed on the device: ./run invoke client.installed {identity.name}")

@@ -25,7 +25,7 @@ from pki.monitor import dependents, revocation_publication
 from pki.monitor.report.run import Run
 from pki.monitor.revocation_check import Observation, RevocationCheck
 from pki.monitor.revocation_impact import consequences
-from pki.monitor.revocation_publication import Published
+from pki.monitor.revocation_publication import PublicationResult
 from pki.pipeline import plan as pipeline_plan
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
@@ -265,7 +265,7 @@ def _unreplaced(project: Project, order: Order, certificates: Sequence[Issued]) 
     return unreplaced
 
 
-def _publish(context: Context, plan: Plan, certificates: Sequence[Issued]) -> Published:
+def _publish(context: Context, plan: Plan, certificates: Sequence[Issued]) -> PublicationResult:
     """Run doit, which issues and deploys the CRLs, and check what was published and deployed."""
     hosts = sum(1 for one in plan.deliveries.values() if one.transport == "ssh" and not one.engine)
     home, now = home_of(context), now_of(context)

@@ -17,7 +17,7 @@ from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.config.fields import format_duration
 from pki.monitor.timeline import events as ahead
-from pki.monitor.timeline.events import Event, Rhythm, Timeline
+from pki.monitor.timeline.events import Rhythm, Timeline, TimelineEvent
 from pki.pipeline import plan
 
 LONGEST = 40
@@ -73,13 +73,13 @@ def _show(screen: Screen, timeline: Timeline, title: str) -> None:
     screen.line(f"{wrong} {'things go' if wrong > 1 else 'thing goes'} wrong" if wrong else "nothing goes wrong")
 
 
-def _grouped(events: Iterable[Event]) -> Iterator[Event]:
+def _grouped(events: Iterable[TimelineEvent]) -> Iterator[TimelineEvent]:
     """Combine events of one day with the same text into one."""
     for _, group in groupby(events, key=lambda event: (event.at, event.what, event.text)):
         same = list(group)
         first = same[0]
         names = ", ".join(one.subject for one in same) if len(same) < 3 else f"{first.subject} and {len(same) - 1} more"
-        yield Event(first.at, first.what, names, first.text, first.is_wrong)
+        yield TimelineEvent(first.at, first.what, names, first.text, first.is_wrong)
 
 
 def _rhythms(timeline: Timeline) -> Iterator[tuple[str, str]]:

@@ -176,7 +176,7 @@ class InventoryError(PkiError):
         self.faults = faults
 
 
-class Fault(Protocol):
+class RecordingFault(Protocol):
     """Why nothing may be signed or recorded: see `LedgerFault` in `ledger/types.py`."""
 
     @property
@@ -197,6 +197,6 @@ class LedgerError(PkiError):
         self.kind = kind
 
     @classmethod
-    def of(cls, fault: Fault) -> LedgerError:
+    def of(cls, fault: RecordingFault) -> LedgerError:
         """Return the error for a fault of the ledger."""
         return cls(fault.evidence, fault.remedy, fault.kind)

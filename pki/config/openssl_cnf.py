@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CnfRequest:
     """The certificate that a request configuration requests.
 
     `key` is "" if the profile decides. `places` maps the CN and each alternative name to its file and line.
@@ -62,7 +62,7 @@ class CnfRemark(NamedTuple):
 class RequestReading(NamedTuple):
     """The result of reading a file; `request` is None if the file describes a CA."""
 
-    request: Request | None
+    request: CnfRequest | None
     remarks: tuple[CnfRemark, ...] = ()
 
 
@@ -123,7 +123,7 @@ def read_request(configuration: Configuration, name: str, folder: Path | None = 
     dns, addresses, emails = (
         tuple(text for kind, text, _ in names if kind == name_kind) for name_kind in ("DNS", "IP", "email")
     )
-    return RequestReading(Request(common_name, dns, addresses, emails, key, profile, places), tuple(remarks))
+    return RequestReading(CnfRequest(common_name, dns, addresses, emails, key, profile, places), tuple(remarks))
 
 
 def _collect_fault(faults: list[PkiError], part: Callable[[], T], otherwise: T) -> T:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pki.common.errors import PkiError
-from pki.config.openssl_cnf_names import ATTRIBUTES, CLIENT, HINT, SERVER, Configuration, Value
+from pki.config.openssl_cnf_names import ATTRIBUTES, CLIENT, HINT, SERVER, ParsedFile, ParsedValue
 
 NUMBERS = re.compile(r"(?:[01]\.[0-3]?[0-9]|2\.[0-9]+)(?:\.[0-9]+)*")  # an object identifier (X.660 §7.6)
 BUILT_IN_NAMES = ATTRIBUTES | SERVER | CLIENT
@@ -15,7 +15,7 @@ OPTIONS = {"fips_mode", "default_properties"}  # keys of alg_section
 TRUE = {"yes", "true", "on", "1", "y", "Yes", "True", "TRUE", "YES", "Y", "ON", "On"}
 
 
-def find_faults(configuration: Configuration, folder: Path | None) -> Iterator[PkiError]:
+def find_faults(configuration: ParsedFile, folder: Path | None) -> Iterator[PkiError]:
     """Yield what OpenSSL 3.0 cannot load; `folder` is the folder of the file, to which paths are relative."""
     if (
         (value := _if_readable(configuration.get("req", "RANDFILE")))
@@ -32,7 +32,7 @@ def find_faults(configuration: Configuration, folder: Path | None) -> Iterator[P
             yield from _check_module(configuration, name, module)
 
 
-def _check_module(configuration: Configuration, name: str, value: Value) -> Iterator[PkiError]:
+def _check_module(configuration: ParsedFile, name: str, value: ParsedValue) -> Iterator[PkiError]:
     check = MODULES.get(name.partition(".")[0])
     if value.fault:
         return
@@ -42,10 +42,10 @@ def _check_module(configuration: Configuration, name: str, value: Value) -> Iter
         yield from _check_section(configuration, name, value, check)
 
 
-SectionCheck = Callable[[Configuration, Mapping[str, Value]], Iterator[PkiError]]
+SectionCheck = Callable[[ParsedFile, Mapping[str, ParsedValue]], Iterator[PkiError]]
 
 
-def _check_section(configuration: Configuration, name: str, value: Value, check: SectionCheck) -> Iterator[PkiError]:
+def _check_section(configuration: ParsedFile, name: str, value: ParsedValue, check: SectionCheck) -> Iterator[PkiError]:
     """Yield the faults of a section that a value names."""
     section = configuration.sections.get(value.raw)
     if section is None:
@@ -54,7 +54,7 @@ def _check_section(configuration: Configuration, name: str, value: Value, check:
         yield from check(configuration, section)
 
 
-def _check_identifiers(_configuration: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
+def _check_identifiers(_configuration: ParsedFile, section: Mapping[str, ParsedValue]) -> Iterator[PkiError]:
     for name, value in section.items():
         if value.fault:
             continue
@@ -64,20 +64,20 @@ def _check_identifiers(_configuration: Configuration, section: Mapping[str, Valu
             yield _refusal(name, value, "it is a name or number of OpenSSL itself")
 
 
-def _check_engines(configuration: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
+def _check_engines(configuration: ParsedFile, section: Mapping[str, ParsedValue]) -> Iterator[PkiError]:
     for name, value in section.items():
         yield from _check_section(configuration, name, value, _check_engine)
 
 
-def _check_engine(_configuration: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
+def _check_engine(_configuration: ParsedFile, section: Mapping[str, ParsedValue]) -> Iterator[PkiError]:
     value = _if_readable(section.get("dynamic_path"))
     if value and not Path(value.raw).exists():
         yield _refusal("dynamic_path", value, "there is no such file")
 
 
-def _check_providers(configuration: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
+def _check_providers(configuration: ParsedFile, section: Mapping[str, ParsedValue]) -> Iterator[PkiError]:
     """Yield a fault if other providers are activated without `default`. Before 3.2 any value of `activate` activates."""
-    active = dict[str, Value]()
+    active = dict[str, ParsedValue]()
     for name, value in section.items():
         yield from _check_section(configuration, name, value, _check_nothing)
         settings = configuration.sections.get(value.raw, {})
@@ -89,7 +89,7 @@ def _check_providers(configuration: Configuration, section: Mapping[str, Value])
         yield _refusal("activate", value, "the provider default is not activated too, so no key can be generated")
 
 
-def _check_algorithms(_configuration: Configuration, section: Mapping[str, Value]) -> Iterator[PkiError]:
+def _check_algorithms(_configuration: ParsedFile, section: Mapping[str, ParsedValue]) -> Iterator[PkiError]:
     for name, value in section.items():
         if name not in OPTIONS:
             yield _refusal(name, value, f"expected {' or '.join(sorted(OPTIONS))}")
@@ -97,7 +97,7 @@ def _check_algorithms(_configuration: Configuration, section: Mapping[str, Value
             yield _refusal(name, value, "requires the provider fips")
 
 
-def _check_nothing(_configuration: Configuration, _section: Mapping[str, Value]) -> Iterator[PkiError]:
+def _check_nothing(_configuration: ParsedFile, _section: Mapping[str, ParsedValue]) -> Iterator[PkiError]:
     return iter(())
 
 
@@ -120,9 +120,9 @@ def _random_file_fault(folder: Path, name: str) -> str:
     return "" if path.parent.is_dir() else f"there is no folder {path.parent}"
 
 
-def _if_readable(value: Value | None) -> Value | None:
+def _if_readable(value: ParsedValue | None) -> ParsedValue | None:
     return value if value and not value.fault else None
 
 
-def _refusal(name: str, value: Value, why: str) -> PkiError:
+def _refusal(name: str, value: ParsedValue, why: str) -> PkiError:
     return PkiError(f"{value.place}: {name} = {value.raw}: {why}", HINT)

@@ -51,7 +51,7 @@ LIKE_A_NAME = re.compile(r"[A-Za-z0-9*._@-]+")
 HINT = "OpenSSL refuses it too: correct it, or remove the line"
 
 
-class Value(Protocol):
+class ParsedValue(Protocol):
     """One value of a file; see `openssl_cnf_syntax.Value`."""
 
     @property
@@ -62,9 +62,9 @@ class Value(Protocol):
     def fault(self) -> Exception | None: ...
 
 
-class Configuration(Protocol):
+class ParsedFile(Protocol):
     """A parsed file; see `openssl_cnf_syntax.Configuration`."""
 
     @property
-    def sections(self) -> Mapping[str, Mapping[str, Value]]: ...
-    def get(self, section: str, key: str) -> Value | None: ...
+    def sections(self) -> Mapping[str, Mapping[str, ParsedValue]]: ...
+    def get(self, section: str, key: str) -> ParsedValue | None: ...

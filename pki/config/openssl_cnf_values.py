@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from pki.common.errors import PkiError
-from pki.config.openssl_cnf_names import HINT, Configuration, Value
+from pki.config.openssl_cnf_names import HINT, ParsedFile, ParsedValue
 
 DIGESTS = frozenset(
     [
@@ -75,7 +75,7 @@ TYPES = frozenset(
 BIT_NAMES: Mapping[str, frozenset[str]] = {"keyUsage": KEY_USES, "nsCertType": TYPES}
 
 
-def find_faults(configuration: Configuration, extensions: Mapping[str, Value]) -> Iterator[PkiError]:
+def find_faults(configuration: ParsedFile, extensions: Mapping[str, ParsedValue]) -> Iterator[PkiError]:
     """Yield the values that make OpenSSL refuse the request, even those that this program does not use."""
     for key, value in configuration.sections.get("req", {}).items():
         if not value.fault and value.raw and (fault := _setting_fault(key, value.raw)):
@@ -97,7 +97,7 @@ def _setting_fault(key: str, text: str) -> str:
     return ""
 
 
-def _part_fault(configuration: Configuration, key: str, part: str) -> str:
+def _part_fault(configuration: ParsedFile, key: str, part: str) -> str:
     """Return the fault of one part of an extension, such as a missing section or an unknown name, or ""."""
     bit_names = BIT_NAMES.get(key)
     if part.startswith("@"):
@@ -115,7 +115,7 @@ def _part_fault(configuration: Configuration, key: str, part: str) -> str:
     return f"{part!a} is none of {', '.join(sorted(name for name in bit_names if ' ' not in name))}"
 
 
-def attribute_fault(kind: str, value: Value) -> PkiError | None:
+def attribute_fault(kind: str, value: ParsedValue) -> PkiError | None:
     """Return the error if OpenSSL refuses the length of a subject attribute (RFC 5280, appendix A.1), or None."""
     least, most = LENGTHS.get(kind, ANY_LENGTH)
     if value.fault or least <= len(value.raw) <= most:
@@ -124,7 +124,7 @@ def attribute_fault(kind: str, value: Value) -> PkiError | None:
     return PkiError(f"{value.place}: {kind} = {value.raw}: {expected}", HINT)
 
 
-def require_length(configuration: Configuration, section: str, key: str, given: Value | None) -> None:
+def require_length(configuration: ParsedFile, section: str, key: str, given: ParsedValue | None) -> None:
     """Raise PkiError for a default that violates the `_min` or `_max` of the file."""
     if given is None or given.fault or not given.raw:
         return

@@ -25,7 +25,7 @@ from pki.deploy.folder import FolderTransport
 from pki.deploy.installed_crls import InstalledCrl
 from pki.deploy.new_root import COMMAND, NO_ROOT, TASK, NewRoot
 from pki.deploy.payload import Payload
-from pki.deploy.preflight import Findings, Trust
+from pki.deploy.preflight import ReleaseContents, Trust
 from pki.deploy.receipt import Receipt, file_record, instant, moment
 from pki.deploy.ssh import UnreachableError
 from pki.deploy.transaction import Change, Destination, HostOutcome
@@ -311,7 +311,7 @@ class Delivery:
         self.history.record_installed_crls(one.content for one in crls)
         return crls
 
-    def check(self, change: Change) -> Findings:
+    def check(self, change: Change) -> ReleaseContents:
         """Check a release before it leaves, also against what the host has by our own records."""
         return change.check(self.delivered_payload)
 

@@ -78,7 +78,7 @@ class ManagedFile:
     selectors: tuple[str, ...] = ()
     reads: frozenset[str] = frozenset()
     artifacts: frozenset[str] = frozenset()
-    request: openssl_cnf.Request | None = None
+    request: openssl_cnf.CnfRequest | None = None
     remarks: tuple[openssl_cnf.CnfRemark, ...] = ()
     fault: PkiError | None = None
 

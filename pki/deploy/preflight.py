@@ -97,7 +97,7 @@ def _by_subject(text: bytes) -> dict[bytes, list[x509.Certificate]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ReleaseContents:
     """The contents of a checked release; `leaves` by the names in them, `ends` is when the first object expires."""
 
     leaves: dict[str, x509.Certificate]
@@ -131,7 +131,7 @@ class FileContent:
         return [certificate for certificate in self.certificates if not _is_ca(certificate)]
 
 
-def read_release(payload: Payload) -> Findings:
+def read_release(payload: Payload) -> ReleaseContents:
     """Return what a release contains, without any check of signatures, keys or dates."""
     contents = [(file, payload.content(file)) for file in payload.release.files]
     certificates = [
@@ -142,7 +142,7 @@ def read_release(payload: Payload) -> Findings:
     ]
     leaves = {name: one for one in certificates if not _is_ca(one) for name in _names(one)}
     crls = [one.crl for file, content in contents for one in _crls_of_file(file, content)]
-    return Findings(leaves, None, tuple(crls))
+    return ReleaseContents(leaves, None, tuple(crls))
 
 
 def reload_commands(payload: Payload, name: str) -> set[str]:
@@ -183,7 +183,7 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(SHA256()).hex()
 
 
-def check_release(payload: Payload, trust: Trust, names: Sequence[str], now: datetime) -> Findings:
+def check_release(payload: Payload, trust: Trust, names: Sequence[str], now: datetime) -> ReleaseContents:
     """Check a release and return what it contains.
 
     One of its certificates must be valid for each of `names`, unless it has none at all. Raises PkiError with all
@@ -208,7 +208,9 @@ def check_release(payload: Payload, trust: Trust, names: Sequence[str], now: dat
         )
     ends = [leaf.not_valid_after_utc for content in contents for leaf in content.leaves]
     ends += [end for content in contents for one in content.crls if (end := one.crl.next_update_utc)]
-    return Findings(leaves, min(ends, default=None), tuple(one.crl for content in contents for one in content.crls))
+    return ReleaseContents(
+        leaves, min(ends, default=None), tuple(one.crl for content in contents for one in content.crls)
+    )
 
 
 def _files_with_invalid_paths(payload: Payload) -> list[File]:

@@ -64,7 +64,7 @@ class ServiceRefusal(HostRefusal):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ManifestRow:
     """One line of the manifest; `number` names the file in the tar stream; `gone`: the file is to be removed."""
 
     number: int
@@ -91,7 +91,7 @@ class FileState:
     `state` is one of `host_output.CHECKS`, or "link" with its `link_target`; `sha256` is "" for a missing file.
     """
 
-    row: Row
+    row: ManifestRow
     state: str
     sha256: str
     link_target: str = ""
@@ -126,26 +126,26 @@ def command_name(command: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", command.lower()).strip("-") or "-"
 
 
-def command_lines(rows: Iterable[Row]) -> dict[str, str]:
+def command_lines(rows: Iterable[ManifestRow]) -> dict[str, str]:
     """Return the command lines of some rows by their names in pki-apply.conf."""
     return {command_name(line): line for row in rows for line in (row.file.validate, row.file.reload) if line}
 
 
-def refusal_error(refusal: Refusal, rows: Iterable[Row]) -> HostRefusal:
+def refusal_error(refusal: Refusal, rows: Iterable[ManifestRow]) -> HostRefusal:
     """Return the refusal of a manifest with `rows` as an error, with the step at which the host stopped."""
     is_check = any(command_name(row.file.validate) == refusal.ran for row in rows)
     step = Step.PLACE if not refusal.ran else Step.CHECK if is_check else Step.RELOAD
     return HostRefusal(refusal.why, refusal.said, step=step, command=refusal.ran)
 
 
-def manifest_rows(payload: Payload, obsolete: Sequence[Mapping[str, str]]) -> list[Row]:
+def manifest_rows(payload: Payload, obsolete: Sequence[Mapping[str, str]]) -> list[ManifestRow]:
     """Return the rows of a manifest: the files of a release, then the files of a receipt that must be removed."""
-    rows = [Row(number, file) for number, file in enumerate(payload.release.files, 1)]
+    rows = [ManifestRow(number, file) for number, file in enumerate(payload.release.files, 1)]
     removed = [
         File(old["path"], old["mode"], old["owner"], "0", "", "", old.get("reload", ""), old.get("set", ""))
         for old in obsolete
     ]
-    return rows + [Row(number, file, gone=True) for number, file in enumerate(removed, len(rows) + 1)]
+    return rows + [ManifestRow(number, file, gone=True) for number, file in enumerate(removed, len(rows) + 1)]
 
 
 class Session:
@@ -157,7 +157,7 @@ class Session:
     where only the connection failed.
     """
 
-    def __init__(self, transport: Transport, rows: Sequence[Row], *, as_root: bool) -> None:
+    def __init__(self, transport: Transport, rows: Sequence[ManifestRow], *, as_root: bool) -> None:
         self._transport = transport
         self._rows = {row.number: row for row in rows}
         self._as_root = as_root
@@ -230,7 +230,7 @@ class Session:
             )
         return self._receive(lambda: self._process.read_exactly(size))
 
-    def place(self, rows: Sequence[Row], payload: Payload, *, settle: bool = False) -> None:
+    def place(self, rows: Sequence[ManifestRow], payload: Payload, *, settle: bool = False) -> None:
         """Send files and let the host place, validate and reload them.
 
         With `settle`, the files (CRLs) stay even if a command fails. Raises HostRefusal when the change was undone.
@@ -315,13 +315,13 @@ class Session:
 # -- messages and answers, for the dialogue and for Ansible ------------------------------------------------------------
 
 
-def opening_message(host: str, rows: Iterable[Row]) -> bytes:
+def opening_message(host: str, rows: Iterable[ManifestRow]) -> bytes:
     """Return the first message of a dialogue: the name of the host, and the manifest."""
     lines = [row.line() for row in rows]
     return "\n".join([f"doit-pki 1 {host}", *lines, f"end {len(lines)}", ""]).encode()
 
 
-def batch_stream(host: str, rows: Sequence[Row], payload: Payload) -> bytes:
+def batch_stream(host: str, rows: Sequence[ManifestRow], payload: Payload) -> bytes:
     """Return a whole dialogue in one stream (for Ansible): the host keeps the files that it needs, CRLs first."""
     parts = [opening_message(host, rows)]
     crls = [row for row in rows if row.file.crl and not row.gone]
@@ -334,7 +334,7 @@ def batch_stream(host: str, rows: Sequence[Row], payload: Payload) -> bytes:
     return b"".join([*parts, b"keep\nend\n"])
 
 
-def file_states(host: str, rows: Sequence[Row], answers: Sequence[Answer]) -> list[FileState]:
+def file_states(host: str, rows: Sequence[ManifestRow], answers: Sequence[Answer]) -> list[FileState]:
     """Return the state of every file from the answers of a host. Raises PkiError when they do not match `rows`."""
     if len(answers) != len(rows):
         raise invalid_answer(host, {"looked": len(answers)})
@@ -365,7 +365,7 @@ def writable_folders(answers: Iterable[Answer]) -> tuple[Reason, ...]:
     return tuple(reasons)
 
 
-def _file_state(host: str, row: Row, answer: Answer) -> FileState:
+def _file_state(host: str, row: ManifestRow, answer: Answer) -> FileState:
     is_other = (answer.get("n"), answer.get("path")) != (row.number, row.file.path)
     if is_other or (answer["is"] == "held" and row.gone):
         raise invalid_answer(host, answer)
@@ -389,7 +389,7 @@ def invalid_answer(host: str, answer: object) -> PkiError:
     )
 
 
-def tar_stream(rows: Sequence[Row], payload: Payload) -> bytes:
+def tar_stream(rows: Sequence[ManifestRow], payload: Payload) -> bytes:
     """Return the files of some rows as a ustar archive of regular files, named by their numbers."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:

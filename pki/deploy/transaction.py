@@ -17,8 +17,8 @@ from pki.config.leaf_certificates import PROBE
 from pki.deploy import drift, host_clocks, host_output, installed_crls, preflight, verification
 from pki.deploy.installed_crls import InstalledCrl
 from pki.deploy.payload import Payload
-from pki.deploy.preflight import Findings, Trust
-from pki.deploy.protocol import FileState, HostRefusal, Row, ServiceRefusal, Session, manifest_rows
+from pki.deploy.preflight import ReleaseContents, Trust
+from pki.deploy.protocol import FileState, HostRefusal, ManifestRow, ServiceRefusal, Session, manifest_rows
 from pki.deploy.receipt import Receipt, file_record, instant, moment
 from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint, Prober, fingerprint
@@ -126,7 +126,7 @@ class Change:
         """Return a dialogue with the host, to be opened with `with`."""
         return Session(self.destination.transport, self.rows, as_root=self.destination.as_root)
 
-    def check(self, delivered: Payload | None) -> Findings:
+    def check(self, delivered: Payload | None) -> ReleaseContents:
         """Check the release before it leaves; `delivered` is what the host has by our own records. Raises PkiError."""
         names = [] if self._pinned else [endpoint.name for endpoint in self.destination.endpoints]
         findings = preflight.check_release(self.payload, self.destination.trust, names, self._now)
@@ -183,7 +183,7 @@ class Change:
         destination, payload = self.destination, self.payload
         return Change(destination, payload, None, self._now, pinned=self._pinned, recall=self._recall, surplus=surplus)
 
-    def _check_services(self, findings: Findings | None, delivered: Payload | None) -> HostOutcome:
+    def _check_services(self, findings: ReleaseContents | None, delivered: Payload | None) -> HostOutcome:
         """Verify the services of a host that holds its release already."""
         destination = self.destination
         if not destination.endpoints:
@@ -230,7 +230,7 @@ class Change:
         return previous is not None and (previous.files, dict(previous.held)) == (self.files, self._held_back)
 
     def outcome(
-        self, findings: Findings, states: Sequence[FileState], verifications: Mapping[str, Verification] | None
+        self, findings: ReleaseContents, states: Sequence[FileState], verifications: Mapping[str, Verification] | None
     ) -> HostOutcome:
         """Return the outcome for a host on which `states` differed; its receipt stays when nothing did."""
         if self.is_already_deployed and not states:
@@ -243,7 +243,9 @@ class Change:
         """Return whether only the host itself knows which files it has from earlier releases."""
         return self._previous is None and self._surplus is None
 
-    def _change(self, session: Session, states: Sequence[FileState], findings: Findings) -> Mapping[str, Verification]:
+    def _change(
+        self, session: Session, states: Sequence[FileState], findings: ReleaseContents
+    ) -> Mapping[str, Verification]:
         """Place what differs, CRLs first, and verify the services. Raises HostRefusal."""
         crls = [state.row for state in states if state.row.file.crl and not state.row.gone]
         other_rows = [state.row for state in states if state.row not in crls]
@@ -260,7 +262,7 @@ class Change:
             raise second_refusal
         return verifications
 
-    def _settle(self, session: Session, rows: Sequence[Row]) -> HostRefusal | None:
+    def _settle(self, session: Session, rows: Sequence[ManifestRow]) -> HostRefusal | None:
         """Place CRLs, which stay. Returns a refusal: a service may reject them until the other files are fixed."""
         try:
             if rows:
@@ -269,7 +271,9 @@ class Change:
             return refusal
         return None
 
-    def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, Verification]:
+    def _replace(
+        self, session: Session, rows: Sequence[ManifestRow], findings: ReleaseContents
+    ) -> Mapping[str, Verification]:
         """Place the other files and verify the services; rolls back when one fails."""
         destination = self.destination
         before = verification.check_before(destination.endpoints, destination.prober)
@@ -287,7 +291,7 @@ class Change:
             session.keep()
         return verifications
 
-    def expectations(self, findings: Findings) -> dict[str, Expectation]:
+    def expectations(self, findings: ReleaseContents) -> dict[str, Expectation]:
         """Return what a release promises for some endpoints, by name; `findings` are those of the release.
 
         A configuration that names the probe promises to answer it itself.
@@ -298,7 +302,7 @@ class Change:
         for path in self._held_back:
             yield Why.HELD_BACK(file=path, host=self.payload.release.host)
 
-    def _receipt(self, findings: Findings, verifications: Mapping[str, Verification] | None) -> Receipt:
+    def _receipt(self, findings: ReleaseContents, verifications: Mapping[str, Verification] | None) -> Receipt:
         return Receipt(
             host=self.payload.release.host,
             release=self.payload.release.digest,
@@ -314,7 +318,7 @@ class Change:
 
 
 def expectations(
-    payload: Payload, findings: Findings, endpoints: Iterable[Endpoint], canary: int
+    payload: Payload, findings: ReleaseContents, endpoints: Iterable[Endpoint], canary: int
 ) -> dict[str, Expectation]:
     """Return what a release promises about some endpoints, by name; `findings` are those of the release.
 

@@ -136,7 +136,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Revocation:
+class AdoptedRevocation:
     """One revocation in the records of an adopted CA; its certificate may be lost."""
 
     serial: int
@@ -164,7 +164,7 @@ class IssuanceRecords:
 
     issuer: str
     certificates: tuple[Issued, ...]
-    revocations: tuple[Revocation, ...]
+    revocations: tuple[AdoptedRevocation, ...]
     last_crl: LastCrl | None
 
 

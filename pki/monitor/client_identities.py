@@ -20,7 +20,7 @@ from pki.project.project import Project
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class IdentityState:
     """A client in pki.yaml: its newest valid certificate, and when one was last exported and installed.
 
     `given` is the serial number of the certificate on its device as far as recorded: the last one installed, else the
@@ -46,7 +46,7 @@ def _serial_of(decision: Decision) -> int:
     return int(first, 16) if first and set(first) <= set("0123456789abcdef") else 0
 
 
-def identities(project: Project, *, in_use: bool = False) -> Iterator[Identity]:
+def identities(project: Project, *, in_use: bool = False) -> Iterator[IdentityState]:
     """Yield every client in pki.yaml with its certificates in the ledger, or only those in use."""
     decisions = project.ledger.decisions() if project.has_ledger else []
     in_use_artifacts = {decision.artifact for decision in decisions if decision.decision in {"exported", "installed"}}
@@ -64,7 +64,7 @@ def identities(project: Project, *, in_use: bool = False) -> Iterator[Identity]:
         )
         handed_over = installs[-1:] or exports[:1]
         given = _serial_of(handed_over[0]) if handed_over else 0
-        yield Identity(
+        yield IdentityState(
             name,
             valid[-1] if valid else None,
             exports[-1] if exports else None,

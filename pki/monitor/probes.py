@@ -35,7 +35,7 @@ MOMENTS = ("not_after", "at")
 FILE = "probes.json"
 
 
-class Fault(StrEnum):
+class ProbeFault(StrEnum):
     """The fault of a service, worst first."""
 
     ENTRY = "entry"  # a client that must be refused is accepted
@@ -90,7 +90,7 @@ class ProbeResult:
     @property
     def phrase(self) -> str:
         """Return the faults as a phrase after the name of the service."""
-        return f"is behind {self.via}: {self.wrong}" if self.fault == Fault.JUMP else self.wrong
+        return f"is behind {self.via}: {self.wrong}" if self.fault == ProbeFault.JUMP else self.wrong
 
     @property
     def is_well(self) -> bool:
@@ -185,7 +185,7 @@ def _exchange(target: Target) -> ProbeResult:
         return _unanswered(target, error)
     result = replace(_served(blank, certificate, version), outdated=tls_client.legacy_version(endpoint, prober))
     if mismatch := verification.certificate_mismatch(certificate, expectation):
-        result = _add_fault(result, Fault.OTHER, mismatch)
+        result = _add_fault(result, ProbeFault.OTHER, mismatch)
     return (
         _check_access(result, target, expectation, status)
         if endpoint.access == "mtls"
@@ -195,18 +195,18 @@ def _exchange(target: Target) -> ProbeResult:
 
 def _unanswered(target: Target, error: Exception) -> ProbeResult:
     """Return the result for a service that does not answer the probe identity, with the cause."""
-    fault, wrong = Fault.BROKEN, str(error)
+    fault, wrong = ProbeFault.BROKEN, str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
-        fault, wrong = Fault.UNVERIFIED, f"serves a certificate that does not verify: {error.verify_message}"
+        fault, wrong = ProbeFault.UNVERIFIED, f"serves a certificate that does not verify: {error.verify_message}"
     elif isinstance(error, ssl.SSLEOFError | ConnectionError) and target.endpoint.tunnel:
-        fault, wrong = Fault.SILENT, "does not answer its jump host"
+        fault, wrong = ProbeFault.SILENT, "does not answer its jump host"
     elif isinstance(error, ssl.SSLError) and tls_client.is_refusal(error):
-        fault, wrong = Fault.REFUSAL, f"refuses our own client certificate: {error.reason}"
+        fault, wrong = ProbeFault.REFUSAL, f"refuses our own client certificate: {error.reason}"
     elif isinstance(error, ssl.SSLError):
         wrong = f"aborts the handshake: {error.reason or error}"
     elif isinstance(error, OSError):
-        fault, wrong = Fault.SILENT, f"does not answer: {tls_client.error_text(error)}"
-    if fault is Fault.SILENT:
+        fault, wrong = ProbeFault.SILENT, f"does not answer: {tls_client.error_text(error)}"
+    if fault is ProbeFault.SILENT:
         return _add_fault(_blank(target), fault, wrong, reached=False)
     return _add_fault(_served_unverified(target), fault, wrong)
 
@@ -223,13 +223,13 @@ def _check_access(
         try:
             attempt()
         except WronglyAdmitted as entry:
-            result = _add_fault(result, Fault.ENTRY, str(entry))
+            result = _add_fault(result, ProbeFault.ENTRY, str(entry))
         except NotVerified as refusal:
-            result = _add_fault(result, Fault.REFUSAL, str(refusal))
+            result = _add_fault(result, ProbeFault.REFUSAL, str(refusal))
         except Unreached as why:
-            result = _add_fault(result, Fault.BROKEN, str(why))
+            result = _add_fault(result, ProbeFault.BROKEN, str(why))
         except OSError as error:
-            result = _add_fault(result, Fault.BROKEN, f"stops answering: {tls_client.error_text(error)}")
+            result = _add_fault(result, ProbeFault.BROKEN, f"stops answering: {tls_client.error_text(error)}")
     return _upstream(result, status)
 
 
@@ -238,21 +238,21 @@ def _check_open_access(result: ProbeResult, target: Target) -> ProbeResult:
     try:
         status = verification.public_status(target.endpoint, target.probe_target.prober)
     except NotVerified as demand:
-        return _add_fault(result, Fault.REFUSAL, str(demand))
+        return _add_fault(result, ProbeFault.REFUSAL, str(demand))
     except TimeoutError:
         return _add_fault(
-            result, Fault.UPSTREAM, "completes the handshake but answers no request: its upstream does not answer"
+            result, ProbeFault.UPSTREAM, "completes the handshake but answers no request: its upstream does not answer"
         )
     except OSError as error:
-        return _add_fault(result, Fault.BROKEN, f"stops answering: {tls_client.error_text(error)}")
-    return _upstream(result, status) if status else _add_fault(result, Fault.BROKEN, verification.NO_HTTP)
+        return _add_fault(result, ProbeFault.BROKEN, f"stops answering: {tls_client.error_text(error)}")
+    return _upstream(result, status) if status else _add_fault(result, ProbeFault.BROKEN, verification.NO_HTTP)
 
 
 def _upstream(result: ProbeResult, status: int) -> ProbeResult:
     """Add to the result that the upstream does not answer, if the status is 502, 503 or 504."""
     if status not in NO_UPSTREAM or result.wrong:
         return result
-    return _add_fault(result, Fault.UPSTREAM, f"answers {status}: its upstream does not answer the proxy")
+    return _add_fault(result, ProbeFault.UPSTREAM, f"answers {status}: its upstream does not answer the proxy")
 
 
 def _blank(target: Target) -> ProbeResult:
@@ -285,20 +285,20 @@ def _served(result: ProbeResult, certificate: bytes, version: str) -> ProbeResul
     return replace(result, not_after=end, fingerprint=tls_client.fingerprint(certificate), version=version)
 
 
-def _add_fault(result: ProbeResult, fault: Fault, wrong: str, *, reached: bool = True) -> ProbeResult:
+def _add_fault(result: ProbeResult, fault: ProbeFault, wrong: str, *, reached: bool = True) -> ProbeResult:
     """Add a fault to a result."""
-    order = list(Fault)
-    worst = min(fault, Fault(result.fault or fault), key=order.index)
+    order = list(ProbeFault)
+    worst = min(fault, ProbeFault(result.fault or fault), key=order.index)
     text = f"{result.wrong}; {wrong}" if result.wrong else wrong
     return replace(result, fault=str(worst), wrong=text, reached=reached)
 
 
 def _not_forwarded(result: ProbeResult, wrong: str) -> ProbeResult:
-    return replace(result, fault=str(Fault.JUMP), wrong=wrong, reached=False)
+    return replace(result, fault=str(ProbeFault.JUMP), wrong=wrong, reached=False)
 
 
 def _not_probed(target: Target, why: str) -> ProbeResult:
-    return _add_fault(_blank(target), Fault.UNSEEN, f"could not be probed: {why}", reached=False)
+    return _add_fault(_blank(target), ProbeFault.UNSEEN, f"could not be probed: {why}", reached=False)
 
 
 # -- the stored results ------------------------------------------------------------------------------------------

@@ -17,14 +17,14 @@ from pki.project.project import Project
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublicationResult:
     """`failures` are artifacts that failed, each with its code; `delivered` are the hosts with their newest release."""
 
     failures: Mapping[str, ErrorCode]
     delivered: frozenset[str]
 
 
-def check(project: Project, revoked: Sequence[Issued], failures: Mapping[str, ErrorCode]) -> Published:
+def check(project: Project, revoked: Sequence[Issued], failures: Mapping[str, ErrorCode]) -> PublicationResult:
     """Read back what a run left in `build/` after a revocation.
 
     `failures` are those that the run reported; `project` was opened after it. A run that was aborted reports nothing, so
@@ -34,8 +34,10 @@ def check(project: Project, revoked: Sequence[Issued], failures: Mapping[str, Er
     try:
         plan = pipeline_plan.plan(project)
     except PkiError as error:
-        return Published({**unlisted, **failures, "doit": error.code}, frozenset())
-    return Published({**unlisted, **failures}, frozenset() if unlisted else frozenset(_delivered(project, plan)))
+        return PublicationResult({**unlisted, **failures, "doit": error.code}, frozenset())
+    return PublicationResult(
+        {**unlisted, **failures}, frozenset() if unlisted else frozenset(_delivered(project, plan))
+    )
 
 
 def _unlisted(project: Project, revoked: Sequence[Issued]) -> Iterator[ArtifactId]:

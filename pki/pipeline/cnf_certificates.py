@@ -159,7 +159,7 @@ def _place(place: Place, line: Callable[[Place], str] = lambda _: "") -> str:
 # -- the declaration in one file -----------------------------------------------------------------------------------------------
 
 
-def _declaration(config: Inventory, file: ManagedFile, request: openssl_cnf.Request) -> _Declaration:
+def _declaration(config: Inventory, file: ManagedFile, request: openssl_cnf.CnfRequest) -> _Declaration:
     """Return the declaration of a file. Raises PkiError with everything that is wrong in the file itself."""
     profile = cast("ProfileName", request.profile)
     try:
@@ -194,7 +194,7 @@ def _declaration(config: Inventory, file: ManagedFile, request: openssl_cnf.Requ
     return _Declaration(file, leaf, tuple(_claims(config, file, request, leaf)))
 
 
-def _is_description(cn: str, request: openssl_cnf.Request) -> bool:
+def _is_description(cn: str, request: openssl_cnf.CnfRequest) -> bool:
     """Return whether the CN of a server is a description or one of its names already, so that it adds no name."""
     names = {name.lower() for name in (*request.dns, *request.addresses)}
     if cn.lower() in names or not names:
@@ -205,7 +205,7 @@ def _is_description(cn: str, request: openssl_cnf.Request) -> bool:
     return bool(request.dns) if is_label else re.fullmatch(r"[A-Za-z0-9._*-]+", cn) is None
 
 
-def _claims(config: Inventory, file: ManagedFile, request: openssl_cnf.Request, leaf: Leaf) -> Iterator[Claim]:
+def _claims(config: Inventory, file: ManagedFile, request: openssl_cnf.CnfRequest, leaf: Leaf) -> Iterator[Claim]:
     """Yield the names of a leaf, for the one host that its file is for, else for the file itself."""
     place = f"templates/{file.name}"
     host = config.hosts.get(file.selectors[0]) if len(file.selectors) == 1 else None

@@ -26,7 +26,7 @@ key never reaches the machine that runs doit: see ./run invoke init and docs/cer
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class FindingCounts:
     """The number of findings at the end of a run.
 
     `is_failure`: a critical finding concerns what the run was requested to do, so its exit status is 1.
@@ -60,7 +60,7 @@ class Monitor(Protocol):
     def writers(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
         """Return what is written last (page, metrics, …): each function under the name that its failure is reported by."""
 
-    def findings(self, report: Mapping[str, Any]) -> Findings:
+    def findings(self, report: Mapping[str, Any]) -> FindingCounts:
         """Return the number of findings."""
 
 
@@ -93,7 +93,7 @@ class Reporter:
         self._messages: list[dict[str, str]] = []
         self._faults: list[Exception] = []  # exceptions of the steps at the end of the run
         self._actions: list[Notice] = []
-        self._findings = Findings()
+        self._findings = FindingCounts()
         self._stack = ExitStack()
         self._changed: list[dict[str, Any]] = []
         self._failed: list[dict[str, str]] = []

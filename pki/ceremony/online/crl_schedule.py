@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from pki.ceremony.online import ceremony_archive
 from pki.ceremony.online.needs import CRL_OVERLAP, series_end
-from pki.ceremony.request_response import RequestedCrl, RequestedRoot, RequestedSeries, Revocation
+from pki.ceremony.request_response import RequestedCrl, RequestedRoot, RequestedSeries, RevokedCa
 from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
@@ -54,7 +54,7 @@ def _last_number(project: Project, root: str) -> int:
     return last[0] if last else 0
 
 
-def _revoked(project: Project, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[Revocation]:
+def _revoked(project: Project, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[RevokedCa]:
     """Yield the entries of a root's CRLs: revocations in the ledger, and the requested ones."""
     for entry in project.ledger.revoked_entries(root, project.now - BACKDATED):  # the first pre-signed CRL begins then
         issued = next(iter(project.ledger.certificates(serial=entry.serial)), None)
@@ -64,13 +64,13 @@ def _revoked(project: Project, revoke: tuple[tuple[str, str], ...], root: str) -
                 "it was signed after the backup that this project was restored from: restore a newer one",
             )
         revoked = GenerationName(issued.artifact.name, int(ceremony_archive.NUMBER.findall(issued.subject)[-1]))
-        yield Revocation(generation=revoked, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
+        yield RevokedCa(generation=revoked, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
     for name, reason in revoke:
         generation = project.existing(name)
         issuer = project.root_of(generation.certificate)
         if issuer and issuer.name == root:
             serial = generation.certificate.serial_number
-            yield Revocation(generation=name, serial=serial, reason=reason, at=project.now)
+            yield RevokedCa(generation=name, serial=serial, reason=reason, at=project.now)
 
 
 def plan_presigned_crls(

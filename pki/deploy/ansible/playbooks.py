@@ -18,7 +18,7 @@ from typing import Any
 from pki.common import filesystem, visible
 from pki.config.model import Ansible
 from pki.deploy import access, host_output, tls_client, verification
-from pki.deploy.preflight import Findings
+from pki.deploy.preflight import ReleaseContents
 from pki.deploy.protocol import batch_stream
 from pki.deploy.ssh import CONNECT_TIMEOUT, NO_FORWARDING, PROGRAM, Transport
 from pki.deploy.transaction import Change
@@ -81,7 +81,7 @@ class HostPayload:
     """One checked release on its way to one host; `replaceable_crls` are the SHA-256 of CRL files that it may replace."""
 
     change: Change
-    findings: Findings
+    findings: ReleaseContents
     replaceable_crls: tuple[str, ...] = ()
 
     @property

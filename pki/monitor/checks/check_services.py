@@ -15,10 +15,10 @@ from pki.config.proxies import PROGRAMS
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks import check_certificates, check_hosts, shared_causes
 from pki.monitor.checks.check_context import CheckContext
-from pki.monitor.probes import Fault, ProbeResult
+from pki.monitor.probes import ProbeFault, ProbeResult
 from pki.pipeline.delivery_targets import jump_transport
 
-CRITICAL = {Fault.ENTRY, Fault.UNVERIFIED}
+CRITICAL = {ProbeFault.ENTRY, ProbeFault.UNVERIFIED}
 NAMED = 5  # services that one finding lists
 NEWER = "docs/proxies.md: configure it to allow only TLS 1.2 and 1.3"
 
@@ -33,12 +33,14 @@ def check_services(context: CheckContext) -> Iterator[Finding]:
         silent = [
             result
             for result in results
-            if result.fault == Fault.SILENT and not shared_causes.is_explained_by_delivery(context, result)
+            if result.fault == ProbeFault.SILENT and not shared_causes.is_explained_by_delivery(context, result)
         ]
         if silent and not shared_causes.is_unreachable(context, host):
             yield from _silent(context, host, silent, is_all=len(silent) == len(results))
         for result in results:
-            if result.fault not in {Fault.SILENT, Fault.JUMP, Fault.UNSEEN} and (check := _answering(context, result)):
+            if result.fault not in {ProbeFault.SILENT, ProbeFault.JUMP, ProbeFault.UNSEEN} and (
+                check := _answering(context, result)
+            ):
                 yield check
     if not_compared := [result for result in context.probes if not (result.wrong or result.is_compared)]:
         text = f"{_listed(not_compared)} answers; not compared, because no deployment to it is recorded"
@@ -70,20 +72,20 @@ def failing_subjects(probes: Sequence[ProbeResult]) -> frozenset[str]:
     """Return the subjects of findings that are not solved, because a service that they are about still fails."""
     wrong = [result for result in probes if result.wrong]
     names = {name for result in wrong for name in (result.subject, ArtifactId("service", result.host))}
-    names |= {ArtifactId("jump", result.via) for result in wrong if result.fault == Fault.JUMP}
-    return frozenset(names | ({"services"} if any(result.fault == Fault.UNSEEN for result in wrong) else set()))
+    names |= {ArtifactId("jump", result.via) for result in wrong if result.fault == ProbeFault.JUMP}
+    return frozenset(names | ({"services"} if any(result.fault == ProbeFault.UNSEEN for result in wrong) else set()))
 
 
 def _unprobed(context: CheckContext) -> Iterator[Finding]:
     """Report jump hosts that do not forward, and services that could not be probed."""
     probes = context.probes
-    for via in sorted({result.via for result in probes if result.fault == Fault.JUMP}):
-        behind = [result for result in probes if result.via == via and result.fault == Fault.JUMP]
+    for via in sorted({result.via for result in probes if result.fault == ProbeFault.JUMP}):
+        behind = [result for result in probes if result.via == via and result.fault == ProbeFault.JUMP]
         text = f"the services behind it cannot be probed ({_listed(behind)}): {behind[0].wrong}"
         login = _login(context, behind[0])
         after = ", as the account that runs doit; docs/watching.md#behind-a-jump-host"
         yield Finding(ArtifactId("jump", via), Level.WARNING, text, Remedy(f"{login} true", after=after))
-    if unseen := [result for result in probes if result.fault == Fault.UNSEEN]:
+    if unseen := [result for result in probes if result.fault == ProbeFault.UNSEEN]:
         yield Finding("services", Level.WARNING, f"{_listed(unseen)} {unseen[0].wrong}", "./run doit")
 
 
@@ -152,12 +154,12 @@ def _remedy(context: CheckContext, result: ProbeResult) -> Remedy | str:
     program = PROGRAMS[host.proxy] if host.proxy else None
     is_ours = host.deliver in {"ssh", "local"}
     push = here("invoke", "deploy.push", result.host) if is_ours else f"copy the release of {result.host} to it"
-    if result.fault == Fault.SILENT:
+    if result.fault == ProbeFault.SILENT:
         port = f"check that this machine can reach port {result.port}; if it never can: probe: none in pki.yaml"
         if not program or not program.unit:
             return f"on {result.host}: {port}"
         return at(Place.HOST, f"systemctl status {program.unit}", result.host, after=f"; {port}")
-    if result.fault == Fault.UPSTREAM:
+    if result.fault == ProbeFault.UPSTREAM:
         return f"check the upstream of {result.host}: {host.services[result.service].upstream}"
     if not program or not program.reload:
         return push

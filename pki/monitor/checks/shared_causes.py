@@ -8,7 +8,7 @@ from pki.deploy import preflight
 from pki.deploy.contact import Contact
 from pki.deploy.protocol import Step, command_name
 from pki.monitor.checks.check_context import CheckContext
-from pki.monitor.probes import Fault, ProbeResult
+from pki.monitor.probes import ProbeFault, ProbeResult
 
 
 def is_explained_by_delivery(context: CheckContext, result: ProbeResult) -> bool:
@@ -27,7 +27,7 @@ def services_explained_by_delivery(context: CheckContext, host: str) -> list[Pro
     return [
         result
         for result in context.probes
-        if result.host == host and result.fault == Fault.SILENT and is_explained_by_delivery(context, result)
+        if result.host == host and result.fault == ProbeFault.SILENT and is_explained_by_delivery(context, result)
     ]
 
 

@@ -29,7 +29,7 @@ from pki.monitor.status_page import update_page
 from pki.monitor.status_page.update_page import StatusPage
 from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
-from pki.pipeline.reporter import Findings
+from pki.pipeline.reporter import FindingCounts
 from pki.project import layout
 from pki.project.layout import Store
 from pki.project.project import Project
@@ -117,13 +117,13 @@ class RunMonitor:
         findings = RunFindings([*self._findings, *self._late(run)], is_checked, _summary(report), self._head)
         return [_entry(message) for message in channels.send_alerts(project.store, addresses, findings, project.now)]
 
-    def findings(self, report: Mapping[str, Any]) -> Findings:
+    def findings(self, report: Mapping[str, Any]) -> FindingCounts:
         """Count critical findings and warnings, and tell whether a critical one concerns a requested task."""
         run = LastRun.of(report)
         findings = [*self._findings, *self._late(run), *self._unsent(report)]
         critical = [finding for finding in findings if finding.level is Level.CRITICAL]
         warnings = {finding.key for finding in findings if finding.level is Level.WARNING}
-        return Findings(len(critical), len(warnings), any(run.covers(finding.artifact) for finding in critical))
+        return FindingCounts(len(critical), len(warnings), any(run.covers(finding.artifact) for finding in critical))
 
     def _late(self, run: LastRun) -> list[Finding]:
         """Return findings for failures that came after the checks, such as a page that could not be written."""

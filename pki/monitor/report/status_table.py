@@ -32,7 +32,7 @@ CELL_WIDTH = 120  # characters
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One row: name, state, time left, next event, and who acts.
 
     `state` is ok, due, blocked, stopped (replacement stopped), revoked, expired, missing, failing or unknown; `left` is
@@ -50,13 +50,13 @@ class Row:
         return (self.name, self.state, self.left, shorten(self.next, CELL_WIDTH), self.by)
 
 
-def rows(project: Project, plan: Plan) -> Iterator[Row]:
+def rows(project: Project, plan: Plan) -> Iterator[TableRow]:
     """Yield a row for everything that expires or drifts, in the order in which doit makes it."""
     run = LastRun.load(project.store)
     return (_with_failure(row, run) for row in _rows(project, plan))
 
 
-def _with_failure(row: Row, run: LastRun) -> Row:
+def _with_failure(row: TableRow, run: LastRun) -> TableRow:
     """Add why the last run failed to a row that is due, unless the next run retries it anyway."""
     failure = run.failure(row.name)
     if failure is None or row.state == "ok" or row.by != "doit" or failure.code in RETRIED:
@@ -64,7 +64,7 @@ def _with_failure(row: Row, run: LastRun) -> Row:
     return replace(row, state="failing", next=f"{row.next}; the last run failed: {failure.message}", by="you")
 
 
-def _rows(project: Project, plan: Plan) -> Iterator[Row]:
+def _rows(project: Project, plan: Plan) -> Iterator[TableRow]:
     artifacts = {artifact.id: artifact for artifact in plan.artifacts}
     for authority in AUTHORITIES:
         yield from _guarded(ArtifactId("authority", authority), partial(_authority_rows, project, authority))
@@ -80,17 +80,17 @@ def _rows(project: Project, plan: Plan) -> Iterator[Row]:
     yield from _guarded("services", partial(_service_rows, project))
 
 
-def _guarded(name: str, rows: Callable[[], Row | Iterable[Row]]) -> list[Row]:
+def _guarded(name: str, rows: Callable[[], TableRow | Iterable[TableRow]]) -> list[TableRow]:
     """Return the rows of one subject; if that fails, one row with the error, so that the other rows are still shown."""
     try:
         result = rows()
-        return [result] if isinstance(result, Row) else list(result)
+        return [result] if isinstance(result, TableRow) else list(result)
     except Exception as error:  # noqa: BLE001 - a bug in one row must not hide the others
         fault = as_pki_error(error)
-        return [Row(name, "missing", "", f"could not be checked: {fault.message}", "you")]
+        return [TableRow(name, "missing", "", f"could not be checked: {fault.message}", "you")]
 
 
-def _crl_rows(project: Project, artifacts: Iterable[Artifact]) -> Iterator[Row]:
+def _crl_rows(project: Project, artifacts: Iterable[Artifact]) -> Iterator[TableRow]:
     sizes = {crl.generation: crl.complaint for crl in crl_size.sizes(project)}
     for artifact in artifacts:
         if artifact.id.kind == "crl":
@@ -98,12 +98,12 @@ def _crl_rows(project: Project, artifacts: Iterable[Artifact]) -> Iterator[Row]:
             yield from _guarded(artifact.name, partial(_crl_row, project, artifact, size))
 
 
-def _authority_rows(project: Project, authority: str) -> Iterator[Row]:
+def _authority_rows(project: Project, authority: str) -> Iterator[TableRow]:
     names = project.store.generations(authority)
     if not names and project.missing_roots:
-        yield Row(ArtifactId("authority", authority), "missing", "", f"restore it with {RESTORE}", "you")
+        yield TableRow(ArtifactId("authority", authority), "missing", "", f"restore it with {RESTORE}", "you")
     elif not names:
-        yield Row(ArtifactId("authority", authority), "missing", "", "a root ceremony", _ceremony(project))
+        yield TableRow(ArtifactId("authority", authority), "missing", "", "a root ceremony", _ceremony(project))
     for name in names:
         generation = project.generation(name)
         if generation is None:
@@ -119,16 +119,16 @@ def _authority_rows(project: Project, authority: str) -> Iterator[Row]:
             text = f"signs until {signs_until:%Y-%m-%d}, then a ceremony by {needs.full_length_until(project, generation):%Y-%m-%d}"
         else:
             state, text = "ok", f"trusted until it expires; {names[-1]} signs now"
-        yield Row(ArtifactId("authority", name), state, _left(project, end), text, _ceremony(project))
+        yield TableRow(ArtifactId("authority", name), state, _left(project, end), text, _ceremony(project))
 
 
-def _adopted_rows(project: Project) -> Iterator[Row]:
+def _adopted_rows(project: Project) -> Iterator[TableRow]:
     for name in project.inventory.authorities.adopted:
         end, text = external_cas.end_of(project, name), external_cas.summary(project, name)
         if end is None:
-            yield Row(ArtifactId("authority", name), "missing", "", f"{text}; its folder is invalid", "you")
+            yield TableRow(ArtifactId("authority", name), "missing", "", f"{text}; its folder is invalid", "you")
         else:
-            yield Row(
+            yield TableRow(
                 ArtifactId("authority", name),
                 "expired" if end < project.now else "ok",
                 _left(project, end),
@@ -137,7 +137,7 @@ def _adopted_rows(project: Project) -> Iterator[Row]:
             )
 
 
-def _needed_rows(project: Project) -> Iterator[Row]:
+def _needed_rows(project: Project) -> Iterator[TableRow]:
     """Yield what existing authorities need from a ceremony, and by when."""
     for need in (
         requirement
@@ -145,27 +145,27 @@ def _needed_rows(project: Project) -> Iterator[Row]:
         if project.store.generations(requirement.authority)
     ):
         left = _left(project, need.by) if need.by > project.now else "0"
-        yield Row(need.artifact, "due", left, need.why, _ceremony(project))
+        yield TableRow(need.artifact, "due", left, need.why, _ceremony(project))
 
 
-def _crl_row(project: Project, artifact: Artifact, size: str) -> Row:
+def _crl_row(project: Project, artifact: Artifact, size: str) -> TableRow:
     generation = artifact.id.name
     reasons = artifact.reasons()
     data = filesystem.read(project.store.crl(generation))
     crl = canonical.read_crl(data, Encoding.DER) if data else None
     end = crl.next_update_utc if crl is not None else None
     if end is None:
-        return Row(artifact.name, "missing", "", joined(reasons), "doit")
+        return TableRow(artifact.name, "missing", "", joined(reasons), "doit")
     if GenerationName.parse(generation).is_root:
         return _series_row(project, artifact.name, generation, end, reasons)
     rule = project.crl_rule(generation)
     refresh = end - rule.lifetime + rule.refresh
     text = joined(reasons) or f"next CRL on {refresh:%Y-%m-%d}"
     text = f"{text}; {size}" if size else text
-    return Row(artifact.name, _state(project, end, reasons), _left(project, end), text, "doit")
+    return TableRow(artifact.name, _state(project, end, reasons), _left(project, end), text, "doit")
 
 
-def _series_row(project: Project, name: str, root: str, end: datetime, reasons: list[Reason]) -> Row:
+def _series_row(project: Project, name: str, root: str, end: datetime, reasons: list[Reason]) -> TableRow:
     presigned_crls = [presigned_crl.crl for presigned_crl in project.presigned_crls(root)]
     later = [
         presigned_crl.last_update_utc for presigned_crl in presigned_crls if presigned_crl.last_update_utc > project.now
@@ -176,36 +176,36 @@ def _series_row(project: Project, name: str, root: str, end: datetime, reasons: 
         if later
         else f"this is the last pre-signed CRL; new ones are needed by {end:%Y-%m-%d}"
     )
-    return Row(name, _state(project, end, reasons), _left(project, end), text, "doit" if later else "ceremony")
+    return TableRow(name, _state(project, end, reasons), _left(project, end), text, "doit" if later else "ceremony")
 
 
-def _leaf_row(project: Project, leaf: Leaf) -> Row:
+def _leaf_row(project: Project, leaf: Leaf) -> TableRow:
     name, current = leaf.artifact, certificates.examine(project, leaf)
     if stopped := certificates.stopped_reasons(project, name):
-        return Row(name, "stopped", "", joined(stopped), "you")
+        return TableRow(name, "stopped", "", joined(stopped), "you")
     if isinstance(current, list):
         missing = current == [Why.NOT_CREATED()]
-        return Row(name, "missing" if missing else "due", "", joined(current), "doit")
+        return TableRow(name, "missing" if missing else "due", "", joined(current), "doit")
     left = _left(project, current.not_after)
     if blocker := certificates.blocked_by(project, leaf):
-        return Row(name, "blocked", left, str(blocker), "ceremony")
+        return TableRow(name, "blocked", left, str(blocker), "ceremony")
     reasons = certificates.stale_reasons(project, leaf)
     if not reasons and (due := renewal.unsigned_reasons(project, leaf, current)):
         faults = project.key_faults().items()
         why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
         text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
-        return Row(name, "due", left, text, "you")
+        return TableRow(name, "due", left, text, "you")
     text = joined(reasons) or f"renewal from {current.not_after - leaf.renew_before:%Y-%m-%d}"
     text += "; revoked on purpose" if leaf.is_revoked else ""
-    return Row(name, _state(project, current.not_after, reasons), left, text, "doit")
+    return TableRow(name, _state(project, current.not_after, reasons), left, text, "doit")
 
 
-def _host_row(project: Project, delivery: Delivery, deploy: Artifact, release: Artifact) -> Row:
+def _host_row(project: Project, delivery: Delivery, deploy: Artifact, release: Artifact) -> TableRow:
     name = deploy.id.name
     reasons = [*release.reasons(), *deploy.reasons()]
     deployed = receipt.load(project.store.receipt(name))
     if deployed is None:
-        return Row(deploy.name, "missing", "", joined(reasons), "doit")
+        return TableRow(deploy.name, "missing", "", joined(reasons), "doit")
     text = (
         joined(reasons) or f"deployed {deployed.delivered_at[:10]}, {len(deployed.files)} files ({deployed.transport})"
     )
@@ -216,10 +216,10 @@ def _host_row(project: Project, delivery: Delivery, deploy: Artifact, release: A
         text = f"{state}; {text}"
     left = _left(project, receipt.moment(deployed.ends)) if deployed.ends else ""
     is_failing = delivery.is_remote and delivery.contact.failing_since
-    return Row(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
+    return TableRow(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
 
-def _service_rows(project: Project) -> Iterator[Row]:
+def _service_rows(project: Project) -> Iterator[TableRow]:
     """Yield the cached probe result of each probed service, with its time; open no connection."""
     results = {result.subject: result for result in probes.load(project)}
     for name, host in project.inventory.hosts.items():
@@ -227,14 +227,14 @@ def _service_rows(project: Project) -> Iterator[Row]:
             subject = probes.service_id(name, service)
             result = results.get(subject)
             if result is None or result.at is None:
-                yield Row(subject, "unknown", "", "not probed yet", "doit")
+                yield TableRow(subject, "unknown", "", "not probed yet", "doit")
                 continue
             left = _left(project, result.not_after) if result.not_after else ""
             text_if_well = (
                 "serves what was deployed" if result.is_compared else "answers; not compared with what was deployed"
             )
             text = f"{result.phrase or text_if_well}, probed {result.at:%Y-%m-%d %H:%M}"
-            yield Row(subject, "failing" if result.wrong else "ok", left, text, "you" if result.wrong else "doit")
+            yield TableRow(subject, "failing" if result.wrong else "ok", left, text, "you" if result.wrong else "doit")
 
 
 def _state(project: Project, end: datetime, reasons: list[Reason]) -> str:

@@ -22,7 +22,7 @@ from pki.x509.certificate_signing import SECOND
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PlannedPublication:
     """A root CRL that doit publishes at `at`, good until `end`."""
 
     root: str
@@ -32,7 +32,7 @@ class Published:
 
 
 @dataclass
-class Authorities:
+class CaRollovers:
     """Everything up to `until` that does not depend on leaves. `closed` are times without a valid root CRL."""
 
     hierarchy: PlannedHierarchy
@@ -40,11 +40,11 @@ class Authorities:
     until: datetime
     ceremonies: list[Ceremony] = field(default_factory=list)
     turns: dict[str, list[Turn]] = field(default_factory=dict)
-    presigned_crls: list[Published] = field(default_factory=list)
+    presigned_crls: list[PlannedPublication] = field(default_factory=list)
     closed: list[tuple[str, datetime, datetime | None]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, real: Project, runs: Runs, until: datetime, *, held: bool = True) -> Authorities:
+    def of(cls, real: Project, runs: Runs, until: datetime, *, held: bool = True) -> CaRollovers:
         """Play ceremonies forward; without `held`, the first one that is asked for is never held."""
         found = cls(PlannedHierarchy.of(real), runs, until)
         for authority in INTERMEDIATES:
@@ -93,7 +93,9 @@ class Authorities:
             later = [one for one in found if since < one.this_update and self.runs.at(one.this_update) < before]
             for presigned_crl in [*here[-1:], *later]:
                 at = max(since, self.runs.at(presigned_crl.this_update))
-                self.presigned_crls.append(Published(root, at, presigned_crl.next_update, presigned_crl.number))
+                self.presigned_crls.append(
+                    PlannedPublication(root, at, presigned_crl.next_update, presigned_crl.number)
+                )
 
     def _close(self) -> None:
         """Times in which a root that is trusted has no CRL that is good: no client gets in anywhere then."""

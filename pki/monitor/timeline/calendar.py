@@ -30,7 +30,7 @@ STAMP = re.compile(rb"DTSTAMP:[^\r]*\r\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CalendarEntry:
     """One day in the calendar; `alarms` are days before it."""
 
     key: str
@@ -102,13 +102,13 @@ def _folders(project: Project) -> list[str]:
 # -- what people must do ----------------------------------------------------------------------------------------------
 
 
-def entries(project: Project, clients: Iterable[Leaf]) -> list[Entry]:
+def entries(project: Project, clients: Iterable[Leaf]) -> list[CalendarEntry]:
     """Everything that needs a person, by day."""
-    from pki.monitor.timeline import ca_rollovers, runs  # noqa: PLC0415 - what asks for ceremonies takes long to import
+    from pki.monitor.timeline import ca_rollovers, runs
 
     evening = project.now.replace(hour=23, minute=59, second=59)  # whenever of a day it is looked at, it says the same
     clock = runs.Runs.of(project.inventory, evening)
-    found = ca_rollovers.Authorities.of(project, clock, project.now + YEARS * timedelta(days=365))
+    found = ca_rollovers.CaRollovers.of(project, clock, project.now + YEARS * timedelta(days=365))
     listed = [
         *_ceremonies(found.ceremonies, project.now),
         *_ends(found.generations(), project.now),
@@ -117,13 +117,13 @@ def entries(project: Project, clients: Iterable[Leaf]) -> list[Entry]:
     return sorted(listed, key=lambda entry: (entry.day, entry.key))
 
 
-def _ceremonies(found: Iterable[Any], now: datetime) -> Iterator[Entry]:
+def _ceremonies(found: Iterable[Any], now: datetime) -> Iterator[CalendarEntry]:
     for one in found:
         if one.by_doit:
             continue
         made = one.generations
         key = made[0] if made else f"{one.needs[0].artifact.name}-{one.by:%Y-%m}"
-        yield Entry(
+        yield CalendarEntry(
             f"ceremony-{key}",
             _settled(one, now),
             f"root ceremony: {', '.join(one.brings)}",
@@ -141,17 +141,17 @@ def _settled(one: Any, now: datetime) -> date:
     return later[0] if later else days[2]
 
 
-def _ends(generations: Sequence[Ca], now: datetime) -> Iterator[Entry]:
+def _ends(generations: Sequence[Ca], now: datetime) -> Iterator[CalendarEntry]:
     for one in generations:
         end = one.not_after
         if one.authority == "root" and now < end <= now + YEARS * timedelta(days=365):
             newest = [ca.name for ca in generations if ca.name.is_root][-1]
             then = f"every machine that trusts it must trust {newest} by then: build/trust/roots.pem"
             text = "and nothing follows it: found a new project" if newest == one.name else then
-            yield Entry(f"end-{one.name}", end.date(), f"{one.name} ends", text, (180, 30))
+            yield CalendarEntry(f"end-{one.name}", end.date(), f"{one.name} ends", text, (180, 30))
 
 
-def _installs(project: Project, clients: Iterable[Leaf], found: Any) -> Iterator[Entry]:
+def _installs(project: Project, clients: Iterable[Leaf], found: Any) -> Iterator[CalendarEntry]:
     """The identity that each client has now, if it is a recent one, and those of the next year."""
     from pki.monitor.timeline.renewals import renewals  # noqa: PLC0415 - as above
 
@@ -166,17 +166,17 @@ def _installs(project: Project, clients: Iterable[Leaf], found: Any) -> Iterator
             yield _install(leaf, held.not_before, held.not_after, None)
 
 
-def _install(leaf: Leaf, at: datetime, end: datetime, before: datetime | None) -> Entry:
+def _install(leaf: Leaf, at: datetime, end: datetime, before: datetime | None) -> CalendarEntry:
     client = leaf.client
     text = f"the new one lies in ca/clients/{client}/ and is good until {end:%Y-%m-%d}"
     text += f"; the one before it ends on {before:%Y-%m-%d}" if before else ""
-    return Entry(f"{leaf.name}-{at:%Y%m%d}", at.date(), f"{client}: install the new identity", text)
+    return CalendarEntry(f"{leaf.name}-{at:%Y%m%d}", at.date(), f"{client}: install the new identity", text)
 
 
 # -- RFC 5545 ---------------------------------------------------------------------------------------------------------
 
 
-def rendered(found: Iterable[Entry], project: Project) -> bytes:
+def rendered(found: Iterable[CalendarEntry], project: Project) -> bytes:
     """A calendar file: lines end with CRLF, and go on in the next one after 75 bytes."""
     said = project.inventory
     lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//doit-pki//pki.ics//EN", "CALSCALE:GREGORIAN"]

@@ -18,7 +18,7 @@ from pki.common import filesystem
 from pki.common.durations import in_common_unit, rounded
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
-from pki.monitor.timeline.ca_rollovers import Authorities, crl_rhythm
+from pki.monitor.timeline.ca_rollovers import CaRollovers, crl_rhythm
 from pki.monitor.timeline.planned_ceremonies import Ceremony
 from pki.monitor.timeline.planned_hierarchy import PlannedCa
 from pki.monitor.timeline.renewals import Renewals, renewals
@@ -30,7 +30,7 @@ YEAR = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class TimelineEvent:
     """Something that happens once. `is_wrong` says that it should not."""
 
     at: datetime
@@ -60,12 +60,12 @@ class Timeline:
     start: datetime
     end: datetime
     rhythms: tuple[Rhythm, ...]
-    events: tuple[Event, ...]
+    events: tuple[TimelineEvent, ...]
     renewals: dict[str, Renewals]
     ceremonies: tuple[Ceremony, ...]
 
     @property
-    def wrong(self) -> tuple[Event, ...]:
+    def wrong(self) -> tuple[TimelineEvent, ...]:
         return tuple(event for event in self.events if event.is_wrong)
 
     def busiest(self) -> tuple[datetime, int, int] | None:
@@ -80,7 +80,7 @@ class Timeline:
 def timeline(project: Project, plan: Plan, years: int, *, held: bool = True) -> Timeline:
     """The next `years`; without `held`, nobody ever holds the ceremony that doit asks for next."""
     runs, until = Runs.of(project.inventory, project.now), project.now + years * YEAR
-    found = Authorities.of(project, runs, until, held=held)
+    found = CaRollovers.of(project, runs, until, held=held)
     leaves = _renewals(project, plan, found)
     rhythms = [*_leaf_rhythms(plan, leaves), *_crl_rhythms(project, found)]
     events = [
@@ -98,7 +98,7 @@ def timeline(project: Project, plan: Plan, years: int, *, held: bool = True) -> 
 # -- leaves -----------------------------------------------------------------------------------------------------------
 
 
-def _renewals(project: Project, plan: Plan, found: Authorities) -> dict[str, Renewals]:
+def _renewals(project: Project, plan: Plan, found: CaRollovers) -> dict[str, Renewals]:
     """What becomes of every leaf; leaves of one kind that were issued together go together."""
     known: dict[tuple[object, ...], Renewals] = {}
     leaves: dict[str, Renewals] = {}
@@ -131,7 +131,7 @@ def _usual(moments: list[datetime]) -> timedelta:
 # -- CRLs -------------------------------------------------------------------------------------------------------------
 
 
-def _crl_rhythms(project: Project, found: Authorities) -> Iterator[Rhythm]:
+def _crl_rhythms(project: Project, found: CaRollovers) -> Iterator[Rhythm]:
     for generation in found.generations():
         if generation.authority in INTERMEDIATES and generation.not_after > found.runs.now:
             made = _crls(project, found, generation)
@@ -140,20 +140,20 @@ def _crl_rhythms(project: Project, found: Authorities) -> Iterator[Rhythm]:
                 yield Rhythm(ArtifactId("crl", generation.name), "CRLs", every, made[0][0], len(made), made[0][1])
 
 
-def _crls(project: Project, found: Authorities, generation: PlannedCa) -> list[tuple[datetime, datetime]]:
+def _crls(project: Project, found: CaRollovers, generation: PlannedCa) -> list[tuple[datetime, datetime]]:
     born = next((one.held for one in found.ceremonies if generation.name in one.generations), found.runs.first)
     end = min(generation.not_after, found.until)
     moments = crl_rhythm(project, generation.name, found.runs, born)
     return list(takewhile(lambda made: made[0] < end, moments))
 
 
-def _presigned_events(project: Project, found: Authorities) -> Iterator[Event]:
+def _presigned_events(project: Project, found: CaRollovers) -> Iterator[TimelineEvent]:
     brought = {one.held for one in found.ceremonies}
     for presigned_crl in found.presigned_crls:
         path = filesystem.read(project.store.crl(presigned_crl.root))
         if presigned_crl.at in brought or (presigned_crl.at == found.runs.first and path is not None):
             continue  # it comes with all the rest of a ceremony, or is what is published already
-        yield Event(
+        yield TimelineEvent(
             presigned_crl.at,
             "presigned_crl",
             ArtifactId("crl", presigned_crl.root),
@@ -161,7 +161,7 @@ def _presigned_events(project: Project, found: Authorities) -> Iterator[Event]:
         )
     for root, since, until in found.closed:
         again = f"until {until:%Y-%m-%d}" if until else "and nothing is foreseen that ends this"
-        yield Event(
+        yield TimelineEvent(
             since, "gap", ArtifactId("crl", root), f"no valid CRL, {again}: every client is refused", is_wrong=True
         )
 
@@ -169,20 +169,20 @@ def _presigned_events(project: Project, found: Authorities) -> Iterator[Event]:
 # -- ceremonies and ends ----------------------------------------------------------------------------------------------
 
 
-def _ceremony_events(found: Authorities, *, held: bool) -> Iterator[Event]:
+def _ceremony_events(found: CaRollovers, *, held: bool) -> Iterator[TimelineEvent]:
     for one in found.ceremonies:
         brings = ", ".join(one.brings)
         if not one.by_doit:
             text = f"doit prepares the request: {brings}; to be held by {one.by:%Y-%m-%d}"
-            yield Event(max(one.asked, found.runs.now), "request", "ceremony", text)
+            yield TimelineEvent(max(one.asked, found.runs.now), "request", "ceremony", text)
         if held:
             who = "held by doit itself (sandbox)" if one.by_doit else "supposed on this day"
-            yield Event(one.held, "ceremony", "ceremony", f"brings {brings}; {who}")
+            yield TimelineEvent(one.held, "ceremony", "ceremony", f"brings {brings}; {who}")
         if one.remark:
-            yield Event(one.held, "holiday", "ceremony", one.remark, is_wrong=True)
+            yield TimelineEvent(one.held, "holiday", "ceremony", one.remark, is_wrong=True)
 
 
-def _takeover_events(plan: Plan, found: Authorities) -> Iterator[Event]:
+def _takeover_events(plan: Plan, found: CaRollovers) -> Iterator[TimelineEvent]:
     """Each turn of an authority's leaves to another generation, or to a shorter chain."""
     for authority, turns in found.turns.items():
         mine = [leaf for leaf in plan.leaves.values() if leaf.authority == authority]
@@ -194,7 +194,7 @@ def _takeover_events(plan: Plan, found: Authorities) -> Iterator[Event]:
             count = f"{len(mine)} {authority} certificate{'s' if len(mine) > 1 else ''}"
             install = f"; to be installed: {_people(mine)}" if any(_is_persons(leaf) for leaf in mine) else ""
             text = f"{why}: {count} issued again{install}"
-            yield Event(found.runs.at(turn.at), "turn", turn.generation, text)
+            yield TimelineEvent(found.runs.at(turn.at), "turn", turn.generation, text)
 
 
 def _people(leaves: Iterable[Leaf]) -> str:
@@ -207,7 +207,7 @@ def _is_persons(leaf: Leaf) -> bool:
     return leaf.declared.startswith("clients.")
 
 
-def _end_events(found: Authorities) -> Iterator[Event]:
+def _end_events(found: CaRollovers) -> Iterator[TimelineEvent]:
     for generation in found.generations():
         end = generation.not_after
         if end > found.runs.now:
@@ -217,28 +217,28 @@ def _end_events(found: Authorities) -> Iterator[Event]:
                 else "its CRL goes with it"
             )
             later = [one for one in found.generations() if one.authority == generation.authority][-1] is not generation
-            yield Event(end, "end", generation.name, f"the end; {gone}", is_wrong=not later)
+            yield TimelineEvent(end, "end", generation.name, f"the end; {gone}", is_wrong=not later)
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------
 
 
-def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[Event]:
+def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[TimelineEvent]:
     for name, found in leaves.items():
         for at, end in found.short:
             (good, life), unit = in_common_unit(end - at, plan.leaves[name].lifetime)
             text = f"cut short by its authority: good for {f'{good} of {life} {unit}'.rstrip()}, until {end:%Y-%m-%d}"
-            yield Event(at, "short", ArtifactId("cert", name), text, is_wrong=True)
+            yield TimelineEvent(at, "short", ArtifactId("cert", name), text, is_wrong=True)
         for since, until in found.gaps:
             again = f"until {until:%Y-%m-%d}" if until else "and nothing is foreseen that ends this"
-            yield Event(since, "gap", ArtifactId("cert", name), f"no valid certificate, {again}", is_wrong=True)
+            yield TimelineEvent(since, "gap", ArtifactId("cert", name), f"no valid certificate, {again}", is_wrong=True)
 
 
-def _outlived(project: Project, found: Authorities) -> Iterator[Event]:
+def _outlived(project: Project, found: CaRollovers) -> Iterator[TimelineEvent]:
     """Client certificates, also those that were replaced and are still in browsers, that end after their authority."""
     ends = {one.name: one.not_after for one in found.generations()}
     for issued in project.unexpired():
         end = ends.get(issued.issuer)
         if issued.profile == "client" and not issued.revoked and end is not None and end < issued.not_after:
             text = f"is valid until {issued.not_after:%Y-%m-%d}, and {issued.issuer}, which issued it, only until then"
-            yield Event(end, "gap", issued.artifact, text, is_wrong=True)
+            yield TimelineEvent(end, "gap", issued.artifact, text, is_wrong=True)

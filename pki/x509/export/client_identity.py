@@ -14,7 +14,7 @@ from pki.x509.keys import PrivateKey, key_kind
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ClientIdentity:
     """The key and certificates of one client.
 
     `chain` are the intermediates between the certificate and a root; `roots` are the trust anchors, newest first.
@@ -28,7 +28,7 @@ class Identity:
     roots: tuple[x509.Certificate, ...]
 
     @classmethod
-    def read(cls, name: str, organisation: str, bundle: bytes, roots: bytes) -> Identity:
+    def read(cls, name: str, organisation: str, bundle: bytes, roots: bytes) -> ClientIdentity:
         """Read an identity from tls.pem of a leaf and the PEM of the roots. Raises PkiError if one is damaged."""
         try:
             certificate, *chain = x509.load_pem_x509_certificates(bundle)

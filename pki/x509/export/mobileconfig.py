@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.x509.export import pkcs12
-from pki.x509.export.client_identity import Identity, common_name, file_name
+from pki.x509.export.client_identity import ClientIdentity, common_name, file_name
 
 
-def with_identity(identity: Identity, domain: str, passphrase: str) -> bytes:
+def with_identity(identity: ClientIdentity, domain: str, passphrase: str) -> bytes:
     """Return a profile with the roots and one client's identity. The device asks for the passphrase.
 
     `domain` is the first domain of the project, the prefix of the profile's identifiers.

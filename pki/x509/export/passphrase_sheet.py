@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pki.common.templating import Pages
 from pki.x509.export import install_guides
-from pki.x509.export.client_identity import Identity
+from pki.x509.export.client_identity import ClientIdentity
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -20,7 +20,7 @@ class Sheet:
     `example` is the DNS name of a service to try afterwards, or "".
     """
 
-    identity: Identity
+    identity: ClientIdentity
     format: str
     file: str
     digest: str
