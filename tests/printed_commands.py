@@ -17,8 +17,26 @@ COMMAND = re.compile(r"(?:\./run|X) (?=(?:invoke|doit|pip|badkeys)\b)|\./run (?=
 MARKS = ";,:.)'\"`"  # that end a command
 # A word of prose that follows a command without a comma. A name of a host or a file never stands there.
 PROSE = {
-    *("a", "and", "at", "brings", "delivers", "for", "here", "in", "is", "issues", "it", "makes", "on", "onto", "or"),
-    *("puts", "say", "says", "see", "shows", "then", "tries", "what", "when", "with", "wrote", "writes"),
+    *(
+        "a",
+        "and",
+        "at",
+        "brings",
+        "creates",
+        "delivers",
+        "deploys",
+        "for",
+        "here",
+        "in",
+        "is",
+        "issues",
+        "it",
+        "makes",
+        "on",
+        "onto",
+        "or",
+    ),
+    *("puts", "restores", "say", "says", "see", "shows", "then", "tries", "what", "when", "with", "wrote", "writes"),
 }
 
 

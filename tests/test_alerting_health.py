@@ -502,7 +502,7 @@ def test_the_exit_status_says_how_bad_it_is(
     change(home)
     said: Said = invoke(home, "health")
     assert said.status == status, said.out
-    assert said.out.endswith("all is well\n") == (status == 0)
+    assert said.out.endswith("all OK\n") == (status == 0)
 
 
 def test_a_look_that_breaks_is_exit_status_one(home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:

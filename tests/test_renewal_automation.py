@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from pki.authority import certificates
 from pki.common import filesystem
 from pki.common.errors import SET_CLOCK, PkiError
-from pki.common.reasons import Why
+from pki.common.reasons import Verb, Why
 from pki.config.leaf_certificates import permitted_addresses, probe_leaf, renew_before
 from pki.config.model import ServerRule
 from pki.monitor import forecast
@@ -707,7 +707,7 @@ def run_doit(home: Home, *arguments: str) -> subprocess.Popen[str]:
 
 
 def names_of(output: str) -> set[str]:
-    return {line.split()[1] for line in output.splitlines() if line.startswith("made ")}
+    return {line.split()[1] for line in output.splitlines() if line.partition(" ")[0] in {*Verb}}
 
 
 def test_four_processes_make_the_same_as_one(fresh: Home, built_once: Path) -> None:

@@ -512,7 +512,7 @@ def test_command_that_fails_is_asked_once_in_a_run(asking: Home) -> None:
         ("{command: no-such-program}", "`command: no-such-program`: cannot be started: No such file or directory"),
         (
             "{command: sh fails.sh}",
-            "`command: sh fails.sh`: failed with exit status 3: the store is locked → type the command",
+            "`command: sh fails.sh`: failed with exit status 3: the store is locked → type the command yourself",
         ),
         ("{command: cat wrong.txt}", "the passphrase from `command: cat wrong.txt` is wrong, or the file is damaged"),
         ("{command: 'true'}", "`command: true`: holds no passphrase for server-1"),

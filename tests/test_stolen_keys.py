@@ -266,7 +266,7 @@ def test_it_can_run_the_commands_that_are_named_and_no_other(either: Stolen) -> 
 
 @pytest.mark.parametrize("mode", ["4755", "2755", "04755", "1777"])
 def test_it_can_set_no_mode_that_runs_as_another_account(either: Stolen, mode: str) -> None:
-    assert "of mode" in either.place(LEAF, b"x\n", mode=mode)
+    assert "or mode" in either.place(LEAF, b"x\n", mode=mode)
 
 
 def test_it_can_replace_client_authorities_and_put_an_old_crl_in_place(either: Stolen) -> None:

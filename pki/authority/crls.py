@@ -116,26 +116,26 @@ def _ledger_differences(
     if last is not None and number < last[0]:
         return [Why.CRL_NUMBER(number=number, last=last[0])]
     if missing is not None:
-        return [Why.CRL_LACKS(count=_new(missing))] if missing else []
+        return [Why.CRL_LACKS(count=_new_revocations(missing))] if missing else []
     listed = {entry.serial_number for entry in crl}
     revoked = project.ledger.revoked_serials(project.now, issuer=generation)
     if missing := len(revoked - listed):
-        return [Why.CRL_LACKS(count=_new(missing))]
+        return [Why.CRL_LACKS(count=_new_revocations(missing))]
     return unrecorded_reason(project, generation, listed - revoked)
 
 
-def _counted(number: int) -> str:
+def _revoked_certificates(number: int) -> str:
     return f"{number} revoked certificate{'s' if number > 1 else ''}"
 
 
-def _new(number: int) -> str:
+def _new_revocations(number: int) -> str:
     return f"{number} new revocation{'s' if number > 1 else ''}"
 
 
 def unrecorded_reason(project: Project, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
     """Return as a reason that `serials`, which a CRL lists, include some that the ledger does not record as revoked."""
     unrecorded = len(serials - project.ledger.revoked_serials(NEVER, issuer=generation)) if serials else 0
-    return [Why.CRL_UNRECORDED(count=_counted(unrecorded))] if unrecorded else []
+    return [Why.CRL_UNRECORDED(count=_revoked_certificates(unrecorded))] if unrecorded else []
 
 
 def unrecorded(project: Project, generation: str) -> frozenset[int]:
@@ -320,11 +320,11 @@ def publish_root_crl(project: Project, root: str) -> Outcome:
         project.clock.check()
         if ca := project.generation(root):
             check_begun(project, ca)
-        from pki.ceremony.online.ceremony_archive import new_crls  # noqa: PLC0415 - slow to import, and only needed for this message
+        from pki.ceremony.online.ceremony_archive import new_crls_remedy  # noqa: PLC0415 - which a run with nothing to tell needs not
 
         raise PkiError(
             f"{no_presigned_reason(project, root)}; every client will be refused once the present one ends",
-            f"{new_crls(project, root)}; if you restored ca/ from a backup, look into its crl/ folder",
+            f"{new_crls_remedy(project, root)}; if you restored ca/ from a backup, look into its crl/ folder",
         )
     der = presigned_crl.public_bytes(serialization.Encoding.DER)
     if der != filesystem.read(project.store.crl(root)):

@@ -29,7 +29,7 @@ def show_health(context: Context, json: bool = False) -> None:
 
     The results for services are cached, and shown by plan and status. --json is for programs.
 
-    Exit status 0: all is well, 1: something could not be checked, 2: notice, 3: warning, 4: critical.
+    Exit status 0: all OK, 1: something could not be checked, 2: notice, 3: warning, 4: critical.
     """
     try:
         project = project_as_it_is(context)
@@ -84,6 +84,4 @@ def _print(findings: list[Finding]) -> None:
         when += [f"until {finding.until:%Y-%m-%d}"] if finding.until else []
         screen.check(finding.level.word, finding.subject, finding.message, ", ".join(when), str(finding.remedy))
     count = sum(1 for finding in findings if finding.level)
-    screen.line(
-        f"{count} {'findings require' if count > 1 else 'finding requires'} attention" if count else "all is well"
-    )
+    screen.line(f"{count} {'findings require' if count > 1 else 'finding requires'} attention" if count else "all OK")

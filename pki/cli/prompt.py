@@ -29,12 +29,12 @@ def ask_first_words(of: str, paper: str, hex_digest: str, others: Mapping[str, s
     `others` are digests with their names: their words are recognised if they are typed by mistake.
     """
     for _ in range(TRIES - 1):
-        given = ask(f"first {words.ASKED} words of the {of}, from the paper of {paper}: ")
-        if not (wrong := words.fault(given, hex_digest)):
+        given = ask(f"first {words.WORDS_TO_TYPE} words of the {of}, from the paper of {paper}: ")
+        if not (wrong := words.mismatch(given, hex_digest)):
             return given
-        name = words.named(given, {f"the {of}": hex_digest} | dict(others or {}), f"the {of}")
-        print(f"these are {name}; type the words of the {of}" if name else f"{wrong}; check it again")
-    return ask(f"first {words.ASKED} words of the {of}: ")
+        name = words.name_of_typed(given, {f"the {of}": hex_digest} | dict(others or {}), f"the {of}")
+        print(f"these are {name}; type the words of the {of}" if name else f"{wrong}; look again")
+    return ask(f"first {words.WORDS_TO_TYPE} words of the {of}: ")
 
 
 def ask_watch_time(clock: Callable[[], datetime]) -> tuple[datetime, str]:
@@ -70,7 +70,7 @@ def _answer(question: str, *, hidden: bool) -> str:
 
 
 def ask_hidden(question: str, taken: Callable[[str], str], count: int = 0) -> str:
-    """Return what was typed without echo, converted by `taken`; ask again after each SlipError of it.
+    """Return what was typed without echo, converted by `taken`; ask again after each InputError of it.
 
     `count`: that number of words, in one line or several. A mistake does not end the command, because the rest would be
     typed into a terminal that shows it; Ctrl-C does.
@@ -93,7 +93,7 @@ def _gathered(question: str, count: int) -> str:
     while True:
         line = words.split(ask(question, hidden=True))
         given = line if len(line) >= count or not line else [*given, *line]
-        unlisted = next((place for place, word in enumerate(given, 1) if not words.whole(word)), 0)
+        unlisted = next((place for place, word in enumerate(given, 1) if not words.complete(word)), 0)
         if len(given) >= count:
             return " ".join(given)
         if unlisted:
@@ -122,7 +122,7 @@ def ask_to_repeat(question: str, right: str, show: Callable[[], None] | None = N
                 screen.line(f"{wrong}; check it, and type all words again (Ctrl-C stops)")
                 given = []
             else:
-                given = [words.whole(word) for word in given]
+                given = [words.complete(word) for word in given]
                 if given and given != expected:
                     screen.line(
                         f"{len(given)} of {len(expected)} words are right so far; continue with word {len(given) + 1}"

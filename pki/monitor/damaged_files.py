@@ -40,7 +40,7 @@ def _ceremony_faults(project: Project) -> list[str]:
         try:
             from pki.ceremony import audit  # noqa: PLC0415 - needed only after a file changed
 
-            problems = audit.records(ca).faults
+            problems = audit.verify_records(ca).faults
         except PkiError as error:
             problems = [error.message]
         faults = [str(problem).replace(f"{project.store.home}/", "") for problem in problems]

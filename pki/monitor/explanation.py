@@ -86,10 +86,10 @@ def explain_authority(project: Project, generation: Generation) -> Iterator[Line
     if project.is_revoked_by_root(generation):
         yield "state", "revoked: its root's CRL lists it"
     else:
-        deadline = needs.full_until(project, generation)
+        deadline = needs.full_length_until(project, generation)
         yield (
             "successor",
-            f"requested from {needs.usable_until(project, generation):%Y-%m-%d} on, needed by {deadline:%Y-%m-%d}",
+            f"requested from {needs.signs_until(project, generation):%Y-%m-%d} on, needed by {deadline:%Y-%m-%d}",
         )
     below = [
         certificate

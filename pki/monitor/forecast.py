@@ -142,7 +142,7 @@ def _unnamed(project: Project) -> Iterator[Notice]:
 
 def _ceremony(project: Project) -> Iterator[Notice]:
     """Yield the notice that a root ceremony is due, by when, and for what."""
-    needed = [need for need in needs.needs(project) if not (project.inventory.sandbox and need.is_growth)]
+    needed = [need for need in needs.find_requirements(project) if not (project.inventory.sandbox and need.is_growth)]
     if needed and not project.inventory.sandbox:
         by = min(need.by for need in needed)
         when = f"by {by:%Y-%m-%d}" if by > project.now else "now"

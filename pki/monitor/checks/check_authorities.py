@@ -57,8 +57,8 @@ def check_authorities(context: CheckContext) -> Iterator[Finding]:
         yield Finding(ArtifactId("authority", root.name), level, f"the root {_ends(context, end)}", remedy, until=end)
     signing = [generation for name in AUTHORITIES if (generation := project.issuing(name))]
     if signing:
-        first = min(signing, key=lambda generation: needs.usable_until(project, generation))
-        until = needs.usable_until(project, first)
+        first = min(signing, key=lambda generation: needs.signs_until(project, generation))
+        until = needs.signs_until(project, first)
         text = f"{', '.join(generation.name for generation in signing)}; {first.name} signs until {until:%Y-%m-%d}"
         yield Finding("authorities", Level.OK, text)
 
@@ -80,7 +80,7 @@ def check_ceremonies(context: CheckContext) -> Iterator[Finding]:
     if not notes:
         yield Finding("ceremony", Level.OK, "none due")
         return
-    ends = [need.by for need in needs.needs(context.project) if not need.is_growth]
+    ends = [need.by for need in needs.find_requirements(context.project) if not need.is_growth]
     until = min(ends, default=None)
     level = level_by_time_left(until - context.now, CEREMONY_SOON, CEREMONY_NOW) if until else Level.NOTICE
     yield Finding("ceremony", level, notes[0].text, notes[0].remedy, until=until)
@@ -272,9 +272,9 @@ def _restore_remedy(root: str) -> str:
 
 
 def _new_crls(project: Project, root: str) -> Remedy:
-    from pki.ceremony.online.ceremony_archive import new_crls  # noqa: PLC0415 - slow to import, rarely needed
+    from pki.ceremony.online.ceremony_archive import new_crls_remedy  # noqa: PLC0415 - slow to import, rarely needed
 
-    return new_crls(project, root)
+    return new_crls_remedy(project, root)
 
 
 def _missing_number(context: CheckContext, root: str) -> int:

@@ -80,12 +80,12 @@ def _authorities(checked: CheckedProject) -> Samples:
                 begins[name, authority] = generation.certificate.not_valid_before_utc.timestamp()
                 ends[name, authority] = generation.certificate.not_valid_after_utc.timestamp()
         if signing:
-            signs_until[signing.name, authority] = needs.usable_until(project, signing).timestamp()
+            signs_until[signing.name, authority] = needs.signs_until(project, signing).timestamp()
     for name in map(GenerationName, project.inventory.authorities.adopted):
         if end := external_cas.end_of(project, name):
             ends[name, "adopted"] = end.timestamp()
     due: dict[Labels, float] = {
-        (need.what,): need.by.timestamp() for need in needs.needs(project) if not need.is_growth
+        (need.what,): need.by.timestamp() for need in needs.find_requirements(project) if not need.is_growth
     }
     return {
         "authority_not_before_timestamp_seconds": begins,

@@ -108,7 +108,7 @@ def _authority_rows(project: Project, authority: str) -> Iterator[Row]:
         generation = project.generation(name)
         if generation is None:
             continue
-        end, signs_until = generation.certificate.not_valid_after_utc, needs.usable_until(project, generation)
+        end, signs_until = generation.certificate.not_valid_after_utc, needs.signs_until(project, generation)
         is_last = name == names[-1]
         if end < project.now:
             state, text = "expired", f"expired on {end:%Y-%m-%d}"
@@ -116,7 +116,7 @@ def _authority_rows(project: Project, authority: str) -> Iterator[Row]:
             state, text = "revoked", "its root's CRL lists it"
         elif is_last:
             state = "due" if signs_until <= project.now else "ok"
-            text = f"signs until {signs_until:%Y-%m-%d}, then a ceremony by {needs.full_until(project, generation):%Y-%m-%d}"
+            text = f"signs until {signs_until:%Y-%m-%d}, then a ceremony by {needs.full_length_until(project, generation):%Y-%m-%d}"
         else:
             state, text = "ok", f"trusted until it expires; {names[-1]} signs now"
         yield Row(ArtifactId("authority", name), state, _left(project, end), text, _ceremony(project))
@@ -140,7 +140,9 @@ def _adopted_rows(project: Project) -> Iterator[Row]:
 def _needed_rows(project: Project) -> Iterator[Row]:
     """Yield what existing authorities need from a ceremony, and by when."""
     for need in (
-        requirement for requirement in needs.needs(project) if project.store.generations(requirement.authority)
+        requirement
+        for requirement in needs.find_requirements(project)
+        if project.store.generations(requirement.authority)
     ):
         left = _left(project, need.by) if need.by > project.now else "0"
         yield Row(need.artifact, "due", left, need.why, _ceremony(project))

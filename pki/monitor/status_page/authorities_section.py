@@ -85,7 +85,7 @@ def _state(project: Project, generation: Generation) -> str:
     newest = project.issuing(generation.authority)
     if newest and newest.name != generation.name:
         return f"trusted until it expires; {newest.name} signs now"
-    signs_until = needs.usable_until(project, generation)
+    signs_until = needs.signs_until(project, generation)
     return f"signs until {signs_until:%Y-%m-%d}" if signs_until > project.now else "signs still; its successor is due"
 
 
