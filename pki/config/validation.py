@@ -88,7 +88,7 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
             profile.renew_spread
             and profile.lifetime - profile.renew_before - profile.renew_spread < profile.lifetime / MINIMUM_USE
         ):
-            yield ("profiles", name, "renew_spread"), _spread_too_wide(profile)
+            yield ("profiles", name, "renew_spread"), _renews_too_early(profile)
         if fault := _crl_fault(authority.crl):
             yield ("authorities", name, "crl", "refresh"), fault
     if inventory.profiles.server.lifetime > APPLE_LIMIT:
@@ -121,7 +121,7 @@ def _schedule_faults(inventory: Inventory) -> Iterator[Fault]:
             yield ("authorities", name, "crl", "lifetime"), f"{remaining}, which {reason}"
 
 
-def _spread_too_wide(profile: ServerRule) -> str:
+def _renews_too_early(profile: ServerRule) -> str:
     """Return the message for a `renew_spread` that renews some certificates too early."""
     minimum = profile.lifetime / MINIMUM_USE
     longest = (profile.lifetime - profile.renew_before - minimum) // timedelta(days=1)
