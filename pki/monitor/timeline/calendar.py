@@ -104,7 +104,7 @@ def _folders(project: Project) -> list[str]:
 
 def entries(project: Project, clients: Iterable[Leaf]) -> list[CalendarEntry]:
     """Everything that needs a person, by day."""
-    from pki.monitor.timeline import ca_rollovers, runs
+    from pki.monitor.timeline import ca_rollovers, runs  # noqa: PLC0415 - what asks for ceremonies takes long to import
 
     evening = project.now.replace(hour=23, minute=59, second=59)  # whenever of a day it is looked at, it says the same
     clock = runs.Runs.of(project.inventory, evening)
