@@ -13,10 +13,11 @@ from cryptography import x509
 import tasks
 from pki.ceremony import drives, request_response, transcript_chain, words
 from pki.ceremony.offline import key_storage, machine_check, response_export, session, steps
-from pki.ceremony.offline.session import Ceremony
+from pki.ceremony.offline.session import CeremonySession
 from pki.ceremony.online import accept_response, make_request
-from pki.ceremony.online.make_request import Open, RequestOptions
-from pki.ceremony.policy import Known
+from pki.ceremony.online.ceremony_archive import OpenRequest
+from pki.ceremony.online.make_request import RequestOptions
+from pki.ceremony.policy import VaultContents
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
 from pki.cli.program import Program
@@ -45,35 +46,35 @@ class RealHome(Home):
         copy_project(self.path.parent, path)
         return RealHome(path / self.path.name)
 
-    def ask(self, options: RequestOptions = NOTHING_MORE, days: float = 0) -> Open:
+    def ask(self, options: RequestOptions = NOTHING_MORE, days: float = 0) -> OpenRequest:
         """The request for the next ceremony, as `invoke ceremony.request` prepares it."""
         project = self.project(days)
-        asked = make_request.prepare(project, options)
+        asked = make_request.prepare_request(project, options)
         project.close(settled=False)
         return asked
 
-    def open(self, path: Path, days: float = 0) -> Ceremony:
+    def open(self, path: Path, days: float = 0) -> CeremonySession:
         """A sitting at the offline machine over a request."""
         now = self.moment(days)
-        return session.opened(self.vault, path.read_bytes(), str(path), lambda: now)
+        return session.open_session(self.vault, path.read_bytes(), str(path), lambda: now)
 
     def answer(self, path: Path, days: float = 0, secret: str = SECRET) -> Path:
         """Make the roots that a request asks for, and sign it; returns the folder of the response."""
         held = self.open(path, days)
-        session.confirmed(held, [], words.first(held.digest))
-        if any(root.name not in held.known.roots for root in held.request.roots):
-            steps.make_roots(held, lambda _, kind: key_storage.in_file(keys.new_key(kind), secret))
+        session.confirm_request(held, [], words.first(held.digest))
+        if any(root.name not in held.contents.roots for root in held.request.roots):
+            steps.make_roots(held, lambda _, kind: key_storage.store_in_file(keys.new_key(kind), secret))
         return steps.sign(held, lambda _: secret, self.out)
 
     def vault_is_ahead_of(self, path: Path) -> bool:
         """Whether the vault knows of ceremonies that the project of a request does not."""
         asked = request_response.load(path.read_bytes(), str(path), request_response.Request)
-        return Known(self.vault.roots(), self.vault.history()).is_ahead_of(asked)
+        return VaultContents(self.vault.roots(), self.vault.history()).is_ahead_of(asked)
 
     def answer_again(self, days: float = 0) -> Path:
         """The response of the last ceremony once more; returns its folder."""
         now, data = self.moment(days), (self.vault.history()[-1].folder / "request.yaml").read_bytes()
-        folder = response_export.hand_out_again(
+        folder = response_export.write_response_again(
             self.vault, data, self.out, lambda: Transcript(self.vault.transcript, lambda: now)
         )
         assert folder
@@ -83,7 +84,7 @@ class RealHome(Home):
         """Take a response in, its digest confirmed; returns the CRLs that are to be destroyed."""
         project = self.project(days)
         try:
-            return accept_response.file(project, accept_response.brought(project, folder))
+            return accept_response.file_response(project, accept_response.read_and_verify(project, folder))
         finally:
             project.close(settled=False)
 
@@ -169,8 +170,8 @@ def fit_typist(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
 
     `vault`, `medium` and `out` are drives of their own.
     """
-    fit = partial(machine_check.findings, swaps=Path("/nowhere"), interfaces=list)
-    monkeypatch.setattr(machine_check, "findings", fit)
+    fit = partial(machine_check.check_machine, swaps=Path("/nowhere"), interfaces=list)
+    monkeypatch.setattr(machine_check, "check_machine", fit)
     home = real_home(tmp_path / "desk")
     drives_at({"sda": home.vault.folder, "sdb": home.out, "sdc": home.path.parent / "medium"}, tmp_path / "mounts")
     monkeypatch.setattr(drives, "MOUNTS", tmp_path / "mounts")

@@ -852,7 +852,7 @@ def test_the_ceremony_refuses_a_vault_in_the_project(real: Home, invoke: Invoke,
     for folder in (real.path / inside, link):
         said = invoke(real, "ceremony.root", f"{real.path}/ca/ceremonies/0001/request.yaml", "--vault", str(folder))
         assert said.status == 1
-        assert "lies in the project itself, where a root's key must never be" in said.error
+        assert "is in the project folder, where a root's key must never be" in said.error
     assert digest(real.path) == before
 
 
@@ -869,7 +869,7 @@ def test_a_root_key_is_not_moved_into_the_project(real: Home, invoke: Invoke, me
         real, "ceremony.change-passphrase", "--vault", str(medium), "--to", f"{real.path}/offline", *secret, *new
     )
     assert said.status == 1
-    assert "lies in the project itself, where a root's key must never be" in said.error
+    assert "is in the project folder, where a root's key must never be" in said.error
     assert list((real.path / "offline").iterdir()) == []
 
 

@@ -310,9 +310,9 @@ def test_no_pre_signed_crl_is_asked_for_that_begins_after_its_root_has_ended(tmp
     home.ceremony()
     end = home.certificate("root-1").not_valid_after_utc
     for days in (100, 130):  # new intermediates; then a new root too, whose CRLs begin before its end
-        assert make_request.uncovered(home.project(days), needs.needs(home.project(days)))
+        assert make_request.outdated_reasons(home.project(days), needs.find_requirements(home.project(days)))
         asked = home.ask(RequestOptions(crls=True), days)
-        assert make_request.uncovered(home.project(days), needs.needs(home.project(days))) == []
+        assert make_request.outdated_reasons(home.project(days), needs.find_requirements(home.project(days))) == []
         home.accept(home.answer(asked.path, days), days)
         starts = [crl.last_update_utc for crl in home.series()]
         assert starts[-1] < end <= max(crl.next_update_utc for crl in home.series() if crl.next_update_utc)
@@ -323,7 +323,7 @@ def test_in_every_month_of_several_ladders_the_published_crl_is_newer_than_the_o
     real.edit("root:   {lifetime: 10y,", "root:   {lifetime: 20y,")
     last = 0, START - 2 * DAY
     for day in range(0, 1500, 30):
-        if needs.needs(real.project(day)):
+        if needs.find_requirements(real.project(day)):
             real.ceremony(days=day)
         project = real.project(day)
         crl = crls.due_presigned(project, "root-1")
@@ -468,7 +468,12 @@ def steps(home: RealHome) -> list[str]:
 
 def change_passphrase(home: RealHome, target: Vault, secret: str, days: float = 1) -> None:
     root_passphrase.change_passphrase(
-        home.vault, target, "root-1", lambda _: SECRET, lambda key: key_storage.in_file(key, secret), lambda: at(days)
+        home.vault,
+        target,
+        "root-1",
+        lambda _: SECRET,
+        lambda key: key_storage.store_in_file(key, secret),
+        lambda: at(days),
     )
 
 
@@ -488,14 +493,14 @@ def test_a_new_medium_goes_on_and_the_old_one_then_refuses(real: RealHome) -> No
     assert audit.verify(medium.folder).faults == []
     old = {path: path.read_bytes() for path in real.vault.folder.rglob("*") if path.is_file()}
     asked = real.ask(RequestOptions(crls=True), 2)
-    held = session.opened(medium, asked.path.read_bytes(), str(asked.path), lambda: at(2))
+    held = session.open_session(medium, asked.path.read_bytes(), str(asked.path), lambda: at(2))
     folder = ceremony_steps.sign(held, lambda _: "another-very-long-passphrase", real.out)
     real.accept(folder, 2)
     assert {path: path.read_bytes() for path in old} == old
     asked = real.ask(RequestOptions(crls=True), 3)
     with pytest.raises(PkiError, match="it does not follow the ceremony 1, which is the last one here"):
         real.answer(asked.path, 3)
-    held = session.opened(medium, asked.path.read_bytes(), str(asked.path), lambda: at(3))
+    held = session.open_session(medium, asked.path.read_bytes(), str(asked.path), lambda: at(3))
     real.accept(ceremony_steps.sign(held, lambda _: "another-very-long-passphrase", real.out), 3)
     assert audit.verify(medium.folder).faults == []
     assert audit.verify(real.path / "ca").faults == []
@@ -544,10 +549,10 @@ def test_shares_hold_the_root_key_and_too_few_do_not_open_it(real: RealHome) -> 
         real.vault,
         "root-1",
         lambda _: SECRET,
-        lambda key: key_storage.in_file(key, passphrase, "2of3"),
+        lambda key: key_storage.store_in_file(key, passphrase, "2of3"),
         lambda: START,
     )
-    assert key_storage.rule_of(real.vault, "root-1") == (2, 3)
+    assert key_storage.share_rule(real.vault, "root-1") == (2, 3)
     real.accept(real.answer(real.ask(RequestOptions(crls=True), 2).path, 2, secret=shares.combine(parts[1:])), 2)
     with pytest.raises(PkiError, match="1 of 2 shares given"):
         shares.combine(parts[:1])
@@ -683,13 +688,13 @@ def test_a_root_that_handed_over_can_be_destroyed_and_nothing_is_asked_of_it_aga
 
 
 def test_the_only_root_is_never_destroyed(real: RealHome) -> None:
-    with pytest.raises(PkiError, match="root-1: is the root that signs, and after it nothing could be signed"):
+    with pytest.raises(PkiError, match="root-1: is the only root that can sign"):
         real.ask(RequestOptions(destroy=("root-1",)), days=30)
     asked = real.ask(RequestOptions(crls=True), days=30)
     forged = asked.request.model_copy(update={"destroy": ("root-1",)})
     asked.path.write_bytes(request_response.dump(forged))
     with pytest.raises(
-        PkiError, match="root-1 is the root that signs; there must be another one before it is destroyed"
+        PkiError, match="root-1 is the root that signs; there must be another one before its key is destroyed"
     ):
         real.answer(asked.path, days=30)
     assert real.vault.has_key("root-1")
@@ -697,7 +702,7 @@ def test_the_only_root_is_never_destroyed(real: RealHome) -> None:
 
 def test_a_third_root_is_not_made_while_the_first_vouches_for_the_second(real: RealHome) -> None:
     real.ceremony(RequestOptions(generations=("root",)), days=30)
-    with pytest.raises(PkiError, match="root-1 still vouches for root-2, until 2036-11-20"):
+    with pytest.raises(PkiError, match="root-1 certifies root-2 until 2036-11-20"):
         real.ask(RequestOptions(generations=("root",)), days=60)
 
 
@@ -714,7 +719,7 @@ def test_what_was_wished_is_wished_again_when_something_else_is_needed_before_th
 def test_a_wish_is_taken_back_by_asking_anew(real: RealHome) -> None:
     real.ask(RequestOptions(revoke=(("server-1", "keyCompromise"),)), days=30)
     project = real.project(30)
-    newest = make_request.prepare(project, RequestOptions(crls=True), drop_earlier=True).request
+    newest = make_request.prepare_request(project, RequestOptions(crls=True), drop_earlier=True).request
     project.close(settled=False)
     assert newest.because == ("new CRLs are requested",)
     assert newest.crl_series[0].revoked == ()
@@ -749,7 +754,7 @@ def test_a_ceremony_is_held_from_the_command_line_and_each_step_names_the_next(t
     status, said = typist("ceremony.request", "--output", "out")
     assert status == 0, said
     assert "make root-1, “Example Lab Root CA 1”: a new ec-p384 key" in said
-    assert "to be held now, by the root's owner and a witness" in said
+    assert "to be performed now, by the operator and a witness" in said
     spoken = typist.words_of("out/request-0001.yaml")
     assert re.findall(r"\d+ ([a-z]+)", said.rpartition("SHA-256")[2])[:8] == spoken.split()
     assert "./run invoke ceremony.root REQUEST --vault DIR" in said
@@ -757,7 +762,7 @@ def test_a_ceremony_is_held_from_the_command_line_and_each_step_names_the_next(t
     asked = ("out/request-0001.yaml", "--vault", "vault", "--words", spoken, "--passphrase-file", "secret")
     told = [said]
     for command, expected in (
-        (("ceremony.root", *asked), "go on: sh run invoke ceremony.sign out/request-0001.yaml --vault vault"),
+        (("ceremony.root", *asked), "continue: sh run invoke ceremony.sign out/request-0001.yaml --vault vault"),
         (("ceremony.sign", *asked, "--output", "out"), "./run invoke ceremony.accept response-0001"),
     ):
         status, said = typist(*command)
@@ -767,7 +772,7 @@ def test_a_ceremony_is_held_from_the_command_line_and_each_step_names_the_next(t
     assert re.findall(r"\d+ ([a-z]+)", told[-1].rpartition("SHA-256")[2])[:8] == spoken.split()
     status, said = typist("ceremony.accept", "out/response-0001", "--words", spoken)
     assert (status, f"ceremony 1 is accepted; now: PKI_HOME={typist.home.path} ./run doit" in said) == (0, True), said
-    assert "root-1 is new; this project is going to believe it: SHA-256" in said
+    assert "new root certificate root-1; it will be trusted from now on: SHA-256" in said
     for folder in ((), ("vault",)):
         status, said = typist("ceremony.verify", *folder)
         assert (status, "all is as it was made" in said) == (0, True), said
@@ -780,7 +785,7 @@ def test_a_rehearsal_of_the_same_request_gives_the_same_texts(typist: Typist) ->
     texts = []
     for days in (0, 1):
         status, said = typist("ceremony.rehearse", "--output", f"rehearsal-{days}", days=days)
-        assert (status, "request 1 can be held: every check passed with throw-away keys" in said) == (0, True)
+        assert (status, "request 1 can be performed: every check passed with throw-away keys" in said) == (0, True)
         texts.append({path.name: path.read_bytes() for path in (typist.desk / f"rehearsal-{days}").iterdir()})
     assert texts[0] == texts[1]
     assert {"plan.txt", "root-1.txt", "server-1.txt", "client-1.txt"} < texts[0].keys()
@@ -812,25 +817,25 @@ REQUEST = ("out/request-0001.yaml", "--vault", "vault")
     ("command", "expected"),
     [
         (("rehearse",), "there is no open request to rehearse"),
-        (("verify",), "ca/transcript.jsonl: there is no transcript"),
-        (("verify", "nowhere"), "nowhere/transcript.jsonl: there is no transcript"),
-        (("accept", "nowhere"), "nowhere: holds no response.yaml"),
+        (("verify",), "ca/transcript.jsonl: does not exist"),
+        (("verify", "nowhere"), "nowhere/transcript.jsonl: does not exist"),
+        (("accept", "nowhere"), "nowhere: has no response.yaml"),
         (("request", "--output", "nowhere"), "nowhere: is not a folder"),
-        (("request", "--revoke", "client-1"), "why is it to be revoked?"),
-        (("request", "--reason", "superseded"), "--reason belongs to --revoke"),
+        (("request", "--revoke", "client-1"), "--revoke needs a reason"),
+        (("request", "--reason", "superseded"), "--reason is only valid with --revoke"),
         (("request", "--revoke", "client-1", "--reason", "bored"), "bored: no such reason"),
         (("request", "--revoke", "../x-1", "--reason", "superseded"), "../x-1: is not an intermediate"),
         (("request", "--revoke", "root-1", "--reason", "superseded"), "root-1: is not an intermediate"),
-        (("request", "--new", "frontend"), "frontend: no such authority"),
+        (("request", "--new", "frontend"), "frontend: unknown authority"),
         (("request", "--destroy", "root-4"), "root-4: is not a root"),
-        (("root", "nothing.yaml", "--vault", "vault"), "nothing.yaml: is not there"),
+        (("root", "nothing.yaml", "--vault", "vault"), "nothing.yaml: does not exist"),
         (("root", "secret", "--vault", "vault"), "secret: is not a ceremony request"),
         (("root", "out/request-0001.yaml", "--vault", "nowhere"), "nowhere: is not a folder"),
         (("root", *REQUEST, "--own", "--shares", "2of3"), "exclude each other"),
         (("root", *REQUEST, "--own", "--passphrase-file", "secret"), "exclude each other"),
         (("root", *REQUEST, "--shares", "2of3", "--passphrase-file", "secret"), "exclude each other"),
-        (("root", *REQUEST, "--cards", "."), "--cards belongs to --shares"),
-        (("root", *REQUEST, "--shares", "1of3"), "one share alone would open the key"),
+        (("root", *REQUEST, "--cards", "."), "--cards is only valid with --shares"),
+        (("root", *REQUEST, "--shares", "1of3"), "a single share would open the key"),
         (("root", *REQUEST, "--words", "acid"), "this is not the request that was printed: word 1"),
         (("root", *REQUEST), "nobody is there to be asked: first 8 words of the request"),
         (("change-passphrase", "--vault", "nowhere"), "nowhere: is not a folder"),
@@ -932,7 +937,9 @@ def test_shares_are_written_as_cards_typed_back_and_read_from_files(
 def test_an_unfit_machine_is_refused_with_what_to_type_or_goes_on_record(
     typist: Typist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine_check, "findings", partial(machine_check.findings, interfaces=lambda: ["eth0"]))
+    monkeypatch.setattr(
+        machine_check, "check_machine", partial(machine_check.check_machine, interfaces=lambda: ["eth0"])
+    )
     typist("ceremony.request", "--output", "out")
     order = (
         "ceremony.root",
@@ -959,7 +966,7 @@ def test_rewrapping_from_the_command_line_changes_the_passphrase(
     (typist.desk / "secret").write_text(f"{SECRET}\n")
     (typist.desk / "new").write_text("another-very-long-passphrase-of-words\n")
     order = ("ceremony.change-passphrase", "--vault", "vault", "--passphrase-file")
-    assert "this is the passphrase that it has" in typist(*order, "secret", "--new-passphrase-file", "secret")[1]
+    assert "the new passphrase is the old one" in typist(*order, "secret", "--new-passphrase-file", "secret")[1]
     status, said = typist(*order, "secret", "--new-passphrase-file", "new")
     assert (status, "its key has a new passphrase" in said) == (0, True), said
     status, said = typist(*order, "secret", "--new-passphrase-file", "new")
@@ -976,7 +983,7 @@ def test_verify_fails_over_a_changed_file(real: RealHome, typist: Typist) -> Non
     path = real.path / "ca/server/server-1/cert.pem"
     path.write_bytes(real.read("ca/client/client-1/cert.pem"))
     status, said = typist("ceremony.verify")
-    assert (status, f"{path}: was made in no ceremony" in said) == (1, True), said
+    assert (status, f"{path}: is from no recorded ceremony" in said) == (1, True), said
     assert "all is as it was made" not in said
 
 

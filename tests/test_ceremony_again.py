@@ -110,7 +110,7 @@ def test_same_line_records_nothing_for_the_page_with_the_head_is_signed(typist: 
     (out / "transcript.html").unlink()
     (out / "response.yaml").write_text("of somebody else\n")
     status, said = sign(typist)
-    assert (status, f"{out}: is there already" in said) == (1, True)
+    assert (status, f"{out}: exists already" in said) == (1, True)
     shutil.rmtree(out)
     (vault / "ceremonies/0001/transcript.html").unlink()
     assert sign(typist, "--despite", "nobody asks")[0] == 0
@@ -135,13 +135,16 @@ def test_paper_that_is_lost_before_anything_is_signed_costs_a_new_root_and_no_ne
     before = (typist.desk / "vault/root-1/cert.pem").read_bytes()
     (typist.desk / "secret").write_text("another-very-long-passphrase-of-words\n")
     status, said = sign(typist)
-    assert (status, "the passphrase from secret is wrong" in said or "is wrong; the file is whole" in said) == (1, True)
-    line = re.findall(r'is made again: sh run invoke (.+ --again "the paper is lost")', said)
+    assert (status, "the passphrase from secret is wrong" in said or "is wrong; the file is intact" in said) == (
+        1,
+        True,
+    )
+    line = re.findall(r'can be created again: sh run invoke (.+ --again "the paper is lost")', said)
     assert line == ['ceremony.root out/request-0001.yaml --vault vault --again "the paper is lost"'], said
     status, said = root(typist)
     assert status == 1
-    assert "root-1 was made here already, for this request" in said
-    assert 'the same line with --again "the paper is lost"' in said
+    assert "root-1 was created already, for this request" in said
+    assert 'the same command with --again "the paper is lost"' in said
     status, said = root(typist, "--again", "the paper is lost")
     assert status == 0, said
     assert "DESTROY the key of root-1 on this drive, which signed nothing: the paper is lost" in said
@@ -168,7 +171,7 @@ def test_shared_root_is_made_anew_by_the_line_that_is_told_and_kept_by_who_stops
     at_terminal()
     status, said = typist("ceremony.sign", *order, "--output", "out")
     assert status == 1
-    told = re.findall(r"is made again: sh run invoke (ceremony.root .+)", said)
+    told = re.findall(r"can be created again: sh run invoke (ceremony.root .+)", said)
     assert told == ['ceremony.root out/request-0001.yaml --vault vault --shares 2of3 --again "the paper is lost"'], said
     for answers in ((), typed_back[:1], typed_back[:-1]):
         at_terminal(spoken(typist), "", *answers)
@@ -200,7 +203,7 @@ def test_again_where_there_is_nothing_to_destroy_is_told_before_anything_is_aske
     asked = at_terminal()
     status, said = typist("ceremony.root", "out/request-0001.yaml", "--vault", "vault", "--again", "a test")
     assert (status, asked) == (1, [])
-    assert "leave --again out" in said
+    assert "omit --again" in said
     assert "about to be done" not in said
 
 
@@ -210,7 +213,7 @@ def test_root_that_has_signed_is_never_made_again(typist: Typist) -> None:
     before = (typist.desk / "vault/root-1/key.pem").read_bytes()
     status, said = root(typist, "--again", "the paper is lost")
     assert status == 1
-    assert "its roots have signed, and are not made again" in said
+    assert "its roots exist and are not replaced" in said
     assert (typist.desk / "vault/root-1/key.pem").read_bytes() == before
 
 
@@ -224,13 +227,13 @@ def test_root_line_after_the_signatures_says_at_once_what_comes_next(
     status, said = typist("ceremony.root", *REQUEST, *more)
     assert (status, asked) == (1, []) if not more else status == 1, said
     if not more:
-        assert "root-1 was made here already, for this request" in said
+        assert "root-1 was created already, for this request" in said
     sign(typist)
     before = (typist.desk / "vault/transcript.jsonl").read_bytes()
     status, said = typist("ceremony.root", *REQUEST, *more)
     assert status == 1
     assert "the request is signed already, in ceremony 1" in said
-    assert f"go on: sh run invoke ceremony.copy --vault {typist.desk}/vault --to {typist.desk}/copy" in said
+    assert f"continue: sh run invoke ceremony.copy --vault {typist.desk}/vault --to {typist.desk}/copy" in said
     assert "sh run invoke ceremony.sign out/request-0001.yaml --vault vault --output" in said
     assert "about to be done" not in said
     assert (typist.desk / "vault/transcript.jsonl").read_bytes() == before
@@ -249,12 +252,12 @@ def test_paper_of_a_second_root_is_lost_and_the_first_root_stays(tmp_path: Path)
     home.accept(home.answer(asked.path, 1), 1)
     assert (home.vault.folder / "root-1/key.pem").read_bytes() == key
     held = home.open(home.ask(RequestOptions(crls=True), 2).path, 2)
-    with pytest.raises(PkiError, match="there is no root on this drive that the request asks for"):
+    with pytest.raises(PkiError, match="this drive has no root that the request asks for"):
         steps.discard_roots(held, lambda _: "", "a test")
 
 
 def new_key(kind: str, secret: str) -> steps.NewKey:
-    return key_storage.in_file(keys.new_key(kind), secret)
+    return key_storage.store_in_file(keys.new_key(kind), secret)
 
 
 # -- killed -----------------------------------------------------------------------------------------------------------
@@ -359,7 +362,7 @@ def test_response_from_the_future_is_told_with_both_clocks_and_never_to_be_copie
     assert f"the clock of this machine says {HERE}" in said
     assert "in UTC: date -u" in said
     assert "copy" not in said
-    told = re.findall(r"the same line works after (\S+ \S+) UTC", said)
+    told = re.findall(r"the command works after (\S+ \S+) UTC", said)
     after = datetime.strptime(told[0], "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
     assert timedelta(0) <= after - (signed - timedelta(hours=1)) < timedelta(minutes=1)
     if hours < 24:
@@ -373,7 +376,7 @@ def test_response_from_before_its_request_is_told_with_both_clocks(typist: Typis
     status, said = typist("ceremony.accept", "out/response-0001", "--words", words_of_it)
     assert status == 1
     assert "was signed before the request was prepared, 2026-11-23 06:00 UTC" in said
-    assert "the offline machine's clock was behind: hold the ceremony again" in said
+    assert "the offline machine's clock was behind: perform the ceremony again" in said
     assert "copy" not in said
 
 
@@ -382,14 +385,14 @@ def test_response_from_before_its_request_is_told_with_both_clocks(typist: Typis
 
 def differing(typed: str, others: dict[str, str]) -> str:
     digest = "ab" * 32
-    return session.words_differ(typed, digest, others).message
+    return session.wrong_words_error(typed, digest, others).message
 
 
 def test_words_and_digits_of_something_else_are_called_by_its_name() -> None:
     kit_digest, request = "cd" * 32, "ab" * 32
     others = {"the kit": kit_digest}
     for typed, said in (
-        (words.first(kit_digest), "these are the words of the kit, and the words of the request are asked for"),
+        (words.first(kit_digest), "these are the words of the kit; expected the words of the request"),
         (" ".join(words.of_digest(kit_digest)[:3]), "these are the words of the kit"),
         (kit_digest, "these are the digits of the kit"),
         (kit_digest[:16].upper(), "these are the digits of the kit"),
@@ -408,8 +411,8 @@ def test_words_of_the_kit_that_are_typed_for_the_request_are_told(
     typed = words.first(request_response.digest(b"the list of a kit\n"))
     status, said = typist("ceremony.root", *REQUEST, "--words", typed)
     assert status == 1
-    assert "these are the words of the kit, and the words of the request are asked for" in said
-    assert "from the paper of ceremony.request" in said
+    assert "these are the words of the kit; expected the words of the request" in said
+    assert "from the printed output of ceremony.request" in said
 
 
 def test_words_of_the_request_that_are_typed_for_the_response_are_told(typist: Typist) -> None:
@@ -417,7 +420,7 @@ def test_words_of_the_request_that_are_typed_for_the_response_are_told(typist: T
     sign(typist)
     status, said = typist("ceremony.accept", "out/response-0001", "--words", spoken(typist))
     assert status == 1
-    assert "these are the words of request 1, and the words of the response are asked for" in said
+    assert "these are the words of request 1; expected the words of the response" in said
 
 
 @pytest.mark.parametrize("with_kit", [True, False])
@@ -435,7 +438,7 @@ def test_response_of_another_project_is_told_with_the_line_to_type(
         (other.desk / "out" / kit.NAME / kit.PROJECT).write_text(f"{typist.home.path}\n")
     status, said = other("ceremony.accept", "out/response-0001", "--words", "acid")
     assert status == 1
-    assert f"than one of the project {other.home.path}, which waits for no answer" in said
+    assert f"than one of the project {other.home.path}, which waits for no response" in said
     project = str(typist.home.path) if with_kit else "DIR"
     response = f"'{other.desk}/out/response-0001'"
     assert f"PKI_HOME={project} ./run invoke ceremony.accept {response}" in said
@@ -446,10 +449,10 @@ def test_wrong_passphrase_and_damaged_key_are_told_apart_at_the_command_line(typ
     (typist.desk / "other").write_text("another-very-long-passphrase-of-words\n")
     order = [word if word != "secret" else "other" for word in REQUEST]
     status, said = typist("ceremony.sign", *order, "--output", "out", "--words", spoken(typist))
-    assert (status, "is wrong; the file is whole" in said, "damaged" in said) == (1, True, False), said
+    assert (status, "is wrong; the file is intact" in said, "damaged" in said) == (1, True, False), said
     path = typist.desk / "vault/root-1/key.pem"
     path.write_bytes(path.read_bytes()[:-80])
     status, said = sign(typist)
-    assert (status, "is damaged: it is not as it was written" in said) == (1, True), said
+    assert (status, "is damaged: its digest does not match" in said) == (1, True), said
     assert "passphrase" not in said.rpartition("root-1/key.pem")[2].partition("→")[0]
     assert SECRET not in said

@@ -20,7 +20,7 @@ from pki.ceremony import audit, request_response, second_opinion, shares, transc
 from pki.ceremony.offline import key_storage, machine_check, session, steps
 from pki.ceremony.online import accept_response
 from pki.ceremony.online.make_request import RequestOptions
-from pki.ceremony.request_response import AskedCross, AskedRoot, Request, Response, Revocation
+from pki.ceremony.request_response import Request, RequestedCrossCertificate, RequestedRoot, Response, Revocation
 from pki.common.errors import PkiError
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding
 from tests.ceremonies import SECRET, RealHome, real_home
@@ -185,7 +185,7 @@ def test_a_request_with_any_byte_changed_is_not_the_one_that_was_printed(real: R
         path = written(real, data[:place] + bytes([data[place] ^ 1 << chance.randrange(8)]) + data[place + 1 :])
 
         def attempt(path: Path = path) -> None:
-            session.confirmed(real.open(path, TODAY), [], printed)
+            session.confirm_request(real.open(path, TODAY), [], printed)
 
         assert refused(real, attempt)
 
@@ -194,7 +194,7 @@ def test_wrong_words_are_refused(real: RealHome) -> None:
     asked = real.ask(RequestOptions(crls=True), TODAY)
     given = words.first(request_response.digest(b"another one"))
     assert "this is not the request that was printed: word 1" in refused(
-        real, lambda: session.confirmed(real.open(asked.path, TODAY), [], given)
+        real, lambda: session.confirm_request(real.open(asked.path, TODAY), [], given)
     )
 
 
@@ -216,7 +216,7 @@ def test_a_request_that_does_not_follow_the_last_ceremony_is_refused(answered: R
 def test_an_older_request_is_not_answered_again_once_another_ceremony_was_held(real: RealHome) -> None:
     shutil.rmtree(real.out / "response-0001")
     path = real.path / "ca/ceremonies/0001/request.yaml"
-    assert "ceremony 2 was held since" in refused(real, lambda: real.answer(path, TODAY))
+    assert "ceremony 2 was performed since" in refused(real, lambda: real.answer(path, TODAY))
 
 
 # -- requests for what is never right ---------------------------------------------------------------------------------
@@ -248,21 +248,21 @@ def moved(request: Request, index: int, **changes: Any) -> Request:
     return edited(request, "crl_series", presigned_crls=tuple(presigned_crls))
 
 
-def of_present_root(**changes: Any) -> AskedRoot:
+def of_present_root(**changes: Any) -> RequestedRoot:
     now = START + TODAY * DAY
     values = {"name": "root-1", "common_name": "Example Lab Root CA 1", "key": "ec-p384"}
-    return AskedRoot.model_validate({**values, "not_before": now, "not_after": now + 3650 * DAY, **changes})
+    return RequestedRoot.model_validate({**values, "not_before": now, "not_after": now + 3650 * DAY, **changes})
 
 
-def cross(name: str, issuer: str) -> AskedCross:
+def cross(name: str, issuer: str) -> RequestedCrossCertificate:
     now = START + TODAY * DAY
-    return AskedCross(name=name, issuer=issuer, not_before=now, not_after=now + 90 * DAY)
+    return RequestedCrossCertificate(name=name, issuer=issuer, not_before=now, not_after=now + 90 * DAY)
 
 
 FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     "an intermediate that outlives the root": (
         lambda r, h: edited(r, "intermediates", not_after=h.certificate("root-1").not_valid_after_utc + SECOND),
-        "server-2: would be valid outside the life of root-1",
+        "server-2: would be valid outside the lifetime of root-1",
     ),
     "an intermediate that begins elsewhen": (
         lambda r, _: edited(r, "intermediates", not_before=r.prepared + 3 * DAY),
@@ -278,7 +278,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     ),
     "a generation that exists": (
         lambda r, _: edited(r, "intermediates", name="server-1", common_name="Example Lab Server CA 1"),
-        "server-1: was made in an earlier ceremony; every generation has a name of its own",
+        "server-1: was created in an earlier ceremony; every generation needs a new name",
     ),
     "one name twice": (
         lambda r, _: r.model_copy(update={"intermediates": r.intermediates * 2}),
@@ -295,11 +295,11 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
                 )
             }
         ),
-        "client-3: its key is that of server-2",
+        "client-3: its key is also that of server-2",
     ),
     "the key of an earlier generation": (
         lambda r, h: edited(r, "intermediates", request=h.read("ca/client/client-1/request.pem").decode()),
-        "server-2: its key is that of an earlier certificate; a new generation has a new key",
+        "server-2: its key is that of an earlier certificate; a new generation needs a new key",
     ),
     "a certificate request that nobody signed": (
         lambda r, _: edited(r, "intermediates", request=forged_request()),
@@ -327,11 +327,11 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     ),
     "an issuer that nobody knows": (
         lambda r, _: edited(r, "intermediates", issuer="root-7"),
-        "root-7 is needed, and neither in the vault nor asked for",
+        "root-7 is needed, and neither in the vault nor requested",
     ),
     "a series of pre-signed CRLs of a root that nobody knows": (
         lambda r, _: edited(r, "crl_series", root="root-7"),
-        "root-7 is needed, and neither in the vault nor asked for",
+        "root-7 is needed, and neither in the vault nor requested",
     ),
     "a revoked intermediate left out": (
         lambda r, _: edited(r, "crl_series", revoked=()),
@@ -346,7 +346,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
                 Revocation(generation="server-1", serial=0xDEADBEEF, reason="keyCompromise", at=r.prepared),
             ),
         ),
-        "the series of pre-signed CRLs of root-1: server-1 with the serial deadbeef was never signed by root-1",
+        "the series of pre-signed CRLs of root-1: server-1 with the serial number deadbeef was never signed by root-1",
     ),
     "a revocation under the name of another": (
         lambda r, h: edited(
@@ -382,11 +382,11 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     ),
     "a pre-signed CRL that does not replace an old one": (
         lambda r, _: moved(r, 0, this_update=r.prepared - 60 * DAY),
-        "nothing replaces the CRL",
+        "nothing replaces CRL",
     ),
     "a pre-signed CRL that replaces an old one days too late": (
         lambda r, _: moved(r, 1, this_update=r.crl_series[0].presigned_crls[1].this_update + 2 * DAY),
-        "nothing replaces the CRL",
+        "nothing replaces CRL",
     ),
     "a series of pre-signed CRLs that ends before the one that it replaces": (
         lambda r, _: edited(
@@ -404,11 +404,11 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     ),
     "a pre-signed CRL for four years": (
         lambda r, _: moved(r, 1, next_update=r.crl_series[0].presigned_crls[1].this_update + 4 * 366 * DAY),
-        "would live from",
+        "would be valid from",
     ),
     "a pre-signed CRL that ends before it begins": (
         lambda r, _: moved(r, 1, next_update=r.crl_series[0].presigned_crls[1].this_update - SECOND),
-        "would live from",
+        "would be valid from",
     ),
     "two series of pre-signed CRLs for one root": (
         lambda r, _: r.model_copy(update={"crl_series": r.crl_series * 2}),
@@ -416,7 +416,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     ),
     "the end of the only root": (
         lambda r, _: r.model_copy(update={"destroy": ("root-1",)}),
-        "root-1 is the root that signs; there must be another one before it is destroyed",
+        "root-1 is the root that signs; there must be another one before its key is destroyed",
     ),
     "the end of a root that nobody knows": (
         lambda r, _: r.model_copy(update={"destroy": ("root-7",)}),
@@ -424,11 +424,11 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     ),
     "a root that exists": (
         lambda r, _: r.model_copy(update={"roots": (of_present_root(),)}),
-        "root-1 is asked for and exists already",
+        "root-1 is requested and exists already",
     ),
     "a cross-certificate for a root that nobody knows": (
         lambda r, _: r.model_copy(update={"cross_certificates": (cross("root-7", "root-1"),)}),
-        "root-7 is not a root that is made in this ceremony",
+        "root-7 is not a root that this ceremony creates",
     ),
     "a root that certifies itself": (
         lambda r, _: r.model_copy(update={"cross_certificates": (cross("root-1", "root-1"),)}),
@@ -456,7 +456,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     ),
     "another root of the same name": (
         lambda r, _: r.model_copy(update={"pinned": {"root-1": "0" * 64}}),
-        "root-1 in this vault is not the root-1 that the request means",
+        "root-1 in this vault is not the root-1 of the request",
     ),
     "a root more than the vault has": (
         lambda r, _: r.model_copy(update={"pinned": {**r.pinned, "root-2": "0" * 64}}),
@@ -464,7 +464,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     ),
     "a root fewer than the vault has": (
         lambda r, _: r.model_copy(update={"pinned": {}}),
-        "the vault holds root-1, which the request does not know",
+        "the vault has root-1, which the request does not mention",
     ),
 }
 
@@ -499,8 +499,8 @@ def test_nothing_is_handed_out_unless_openssl_accepts_it_and_refuses_what_is_rev
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"not_after": START + 26 * 365 * DAY}, "root-1 would live from 2026-11-23 to 2052-"),
-        ({"not_after": START - DAY}, "root-1 would live from"),
+        ({"not_after": START + 26 * 365 * DAY}, "root-1 would be valid from 2026-11-23 to 2052-"),
+        ({"not_after": START - DAY}, "root-1 would be valid from"),
         ({"not_before": START + 3 * DAY}, "root-1 would begin on 2026-11-26, far from the day of the request"),
         ({"common_name": "Example Lab Root CA 2"}, "root-1: would be called 'Example Lab Root CA 2'"),
     ],
@@ -534,7 +534,7 @@ def test_nothing_is_signed_before_its_root_was_made(tmp_path: Path) -> None:
 def test_a_root_in_the_vault_that_was_made_for_another_request_is_not_used(tmp_path: Path) -> None:
     home = real_home(tmp_path / "new")
     asked = home.ask()
-    steps.make_roots(home.open(asked.path), lambda _, kind: key_storage.in_file(keys.new_key(kind), SECRET))
+    steps.make_roots(home.open(asked.path), lambda _, kind: key_storage.store_in_file(keys.new_key(kind), SECRET))
     other = edited(asked.request, "roots", not_after=asked.request.roots[0].not_after - DAY)
     assert "root-1 in the vault was made for another request: its dates are" in refusal_of(
         home, request_response.dump(other), 0
@@ -555,13 +555,13 @@ def test_a_root_in_the_vault_that_was_made_for_another_request_is_not_used(tmp_p
 def test_a_clock_that_cannot_be_right_is_refused_or_recorded(real: RealHome, now: timedelta, expected: str) -> None:
     asked = real.ask(RequestOptions(crls=True), TODAY)
     held = real.open(asked.path, now / DAY)
-    found = machine_check.findings(
+    found = machine_check.check_machine(
         START + now, held.request.prepared, held.last_moment, swaps=Path("/nowhere"), interfaces=list
     )
-    said = refused(real, lambda: session.environment(held, found, ""))
+    said = refused(real, lambda: session.check_machine_is_fit(held, found, ""))
     assert "this machine is not fit for a ceremony" in said
     assert expected in said
-    session.environment(held, found, "its battery is flat")
+    session.check_machine_is_fit(held, found, "its battery is flat")
     told = records(real)[-1]
     assert (told.step, told.facts["reason"]) == ("deviation", "its battery is flat")
     assert expected in told.facts["text"]
@@ -647,7 +647,7 @@ def test_folder_that_holds_something_else_is_never_written_to(answered: RealHome
     folder.mkdir()
     (folder / name).write_bytes(data.replace(b"root-1", b"root-7", 1))
     path = answered.path / "ca/ceremonies/0003/request.yaml"
-    assert f"{folder}: is there already" in refused(answered, lambda: answered.answer(path, TODAY))
+    assert f"{folder}: exists already" in refused(answered, lambda: answered.answer(path, TODAY))
     assert [one.name for one in folder.iterdir()] == [name]
 
 
@@ -761,9 +761,9 @@ def accept(home: RealHome, folder: Path, spoken: str, days: float = TODAY) -> No
     """As `ceremony.accept` does it, with the words that the operator reads from the paper."""
     project = home.project(days)
     try:
-        found = accept_response.brought(project, folder)
-        accept_response.confirm(found, words.first(spoken))
-        accept_response.file(project, found)
+        found = accept_response.read_and_verify(project, folder)
+        accept_response.confirm_words(found, words.first(spoken))
+        accept_response.file_response(project, found)
     finally:
         project.close(settled=False)
 
@@ -848,7 +848,7 @@ def forge(folder: Path, change: Callable[[Response], Response]) -> str:
         path.name: request_response.digest(path.read_bytes()) for path in folder.iterdir() if path.suffix == ".pem"
     }
     facts = {**last.facts, "sha256": request_response.digest(data), "files": members}
-    forged = transcript_chain.following(before[-1], last.at, last.step, facts)
+    forged = transcript_chain.next_record(before[-1], last.at, last.step, facts)
     (folder / "transcript.jsonl").write_bytes(b"".join(record.line for record in (*before, forged)))
     return request_response.digest(data)
 
@@ -994,8 +994,8 @@ def test_no_crl_is_accepted_but_the_one_that_the_root_signed_for_this_request(an
     [
         ({"number": 4}, "its number is 4, that of the request 3"),
         ({"request": "0" * 64}, "answers another request"),
-        ({"destroyed": ("root-1",)}, "it speaks of other roots to be destroyed than the request"),
-        ({"transcript": "0" * 64}, "does not tell of the response 3"),
+        ({"destroyed": ("root-1",)}, "its destroyed roots are not those of the request"),
+        ({"transcript": "0" * 64}, "has no record of response 3"),
         ({"signed": START}, "before the request was prepared"),
         ({"signed": START + 200 * DAY}, "was signed in the future"),
     ],
@@ -1045,7 +1045,7 @@ def test_of_two_open_requests_either_may_be_answered_and_the_other_is_then_close
         real, folder, request_response.digest((folder / "response.yaml").read_bytes()), TODAY + 2
     )
     assert "answers another request" in said
-    assert "this project waits for no answer" not in said or real.certificate("server-2")
+    assert "this project waits for no response" not in said or real.certificate("server-2")
     assert audit.verify(real.path / "ca").faults == []
 
 
@@ -1058,11 +1058,11 @@ def test_the_transcript_of_another_vault_or_a_shorter_one_is_not_accepted(answer
     lines = whole.splitlines(keepends=True)
     for data, expected in {
         foreign: "does not continue that of the last ceremony",
-        b"".join(lines[:-1]): "does not tell of the response 3",
+        b"".join(lines[:-1]): "has no record of response 3",
         b"".join(lines[:10]): "does not continue that of the last ceremony",
         b"".join(lines[1:]): "transcript.jsonl:1",
         whole + lines[-1]: f"transcript.jsonl:{len(lines) + 1}",
-        b"": "holds no record",
+        b"": "has no record",
     }.items():
         path.write_bytes(data)
         assert expected in assert_not_accepted(answered, folder, digest)
@@ -1158,6 +1158,6 @@ def test_neither_words_of_shares_nor_passphrases_can_be_written_into_a_transcrip
     passphrase, parts = shares.split(2, 3)
     held = real.open(real.ask(RequestOptions(crls=True), TODAY).path, TODAY)
     held.forbid(passphrase)
-    with pytest.raises(ValueError, match="holds a secret"):
+    with pytest.raises(ValueError, match="contains a secret"):
         held.transcript.record("written", text=f"by {passphrase.replace('-', ' ').upper()}")
     assert parts[0] not in real.vault.transcript.read_text()

@@ -93,14 +93,14 @@ def fault_of(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tabl
         (LAPTOP + "2 1 0:40 / VAULT rw - btrfs /dev/sdb1 rw\n", ""),
         (
             LIVE,
-            "no drive is mounted there: what is written there stays in this machine, and is lost when it is switched",
+            "no drive is mounted there: files would stay on this machine, and be lost when it is switched",
         ),
-        (LAPTOP, "no drive is mounted there: what is written there stays in this machine"),
+        (LAPTOP, "no drive is mounted there: files would stay on this machine"),
         (LIVE + "2 1 0:31 / VAULT rw - tmpfs tmpfs rw\n", "is in the memory of this machine (tmpfs), not on a drive"),
         (LIVE + "2 1 0:31 / VAULT rw - ramfs none rw\n", "is in the memory of this machine (ramfs), not on a drive"),
         (LIVE + "2 1 0:21 / VAULT rw - overlay overlay rw\n", "is in the memory of this machine (overlay)"),
         (LAPTOP + "2 1 254:0 /srv VAULT rw - ext4 /dev/nvme0n1p2 rw\n", "is on the file system that this machine runs"),
-        (LAPTOP + "2 1 8:17 / VAULT rw - vfat /dev/sdb1 rw\n", "is vfat, which keeps no secret from other users"),
+        (LAPTOP + "2 1 8:17 / VAULT rw - vfat /dev/sdb1 rw\n", "is vfat, which has no file permissions"),
         (LAPTOP + "2 1 8:17 / VAULT rw - ext4 /dev/sdb1 rw\n3 2 0:9 / VAULT rw - tmpfs x rw\n", "is in the memory of"),
     ],
 )
@@ -233,7 +233,7 @@ def test_first_ceremony_writes_an_identity_and_every_later_step_says_it(typist: 
     status, said = root(typist)
     assert status == 0, said
     number = re.findall(rf"^vault ([0-9a-f]{{8}}) on {typist.desk}/vault: /dev/sda1, ext4$", said, re.MULTILINE)
-    found = vault_identity.read(typist.desk / "vault")
+    found = vault_identity.read_identity(typist.desk / "vault")
     assert found is not None
     assert number == [found.vault]
     status, said = sign(typist)
@@ -242,7 +242,7 @@ def test_first_ceremony_writes_an_identity_and_every_later_step_says_it(typist: 
     assert {record.facts["vault"] for record in opened} == {found.vault}
     assert {record.facts["drive"] for record in opened} == {f"/dev/sda1, ext4, on {typist.desk}/vault"}
     (typist.desk / "vault/vault.yaml").write_text((typist.desk / "vault/vault.yaml").read_text() + "\n")
-    assert "vault.yaml: is not as it was written" in refused(sign(typist))
+    assert "vault.yaml: is damaged" in refused(sign(typist))
 
 
 def interrupted(
@@ -315,7 +315,7 @@ def test_root_that_has_signed_nothing_yet_is_no_damage_and_what_comes_next_is_to
     said = refused(typist("ceremony.copy", "--vault", "vault", "--to", "medium"))
     status, verified = typist("ceremony.verify", "vault")
     for told in (said, verified):
-        assert f"{desk}/vault: root-1 was made and nothing is signed with it yet" in told
+        assert f"{desk}/vault: root-1 was created and has signed nothing yet" in told
         assert f"→ go on: sh run invoke {line if mounted else form}" in told
         assert "sound" not in told
     assert (status, "failed" in verified) == (0, False)
@@ -327,7 +327,7 @@ def test_root_that_has_signed_nothing_yet_is_no_damage_and_what_comes_next_is_to
     (desk / "vault/root-1").rename(desk / "vault/root-2")
     (desk / "vault/root-2/cert.pem").write_bytes(other)
     status, verified = typist("ceremony.verify", "vault")
-    assert (status, "root-2/cert.pem: was made in no ceremony" in verified) == (1, True), verified
+    assert (status, "root-2/cert.pem: is from no recorded ceremony" in verified) == (1, True), verified
 
 
 # -- signing ----------------------------------------------------------------------------------------------------------
@@ -362,7 +362,7 @@ def test_response_is_never_written_to_the_vault(typist: Typist, place: str) -> N
     (typist.desk / place).mkdir(exist_ok=True)
     order = ("ceremony.sign", *REQUEST, "--words", words, "--output", place)
     said = refused(typist(*order))
-    assert "is on the drive of the vault, which holds the root key and nothing else" in said
+    assert "is on the drive of the vault, which is only for the root key" in said
     assert "--output /mnt/exchange" in said
     assert files_of(typist.desk / "vault") == before
     said = refused(typist(*order, "--folder-as-vault", "a test"))
@@ -378,7 +378,7 @@ def test_response_is_never_written_to_the_second_drive_of_a_vault(held: Typist, 
     order = ("out/response-0001/request.yaml", "--vault", "vault", "--words", words, "--output", place)
     for more in ((), ("--folder-as-vault", "a test")):
         said = refused(held("ceremony.sign", *order, *more))
-        assert f"--output {held.desk}/{place}: is on the drive of a vault, which holds the root key" in said
+        assert f"--output {held.desk}/{place}: is on the drive of a vault, which is only for the root key" in said
         assert "--output /mnt/exchange" in said
     assert (files_of(held.desk / "medium"), files_of(held.desk / "vault")) == before
 
@@ -423,9 +423,9 @@ def test_second_drive_is_equal_and_recognised_by_the_same_number(held: Typist) -
         (held.desk / "medium" / name).mkdir()
     status, said = held("ceremony.copy", "--vault", "vault", "--to", "medium")
     assert status == 0, said
-    found = vault_identity.read(held.desk / "medium")
+    found = vault_identity.read_identity(held.desk / "medium")
     assert found is not None
-    assert found == vault_identity.read(held.desk / "vault")
+    assert found == vault_identity.read_identity(held.desk / "vault")
     assert f"vault {found.vault} on {held.desk}/medium: /dev/sdc1, ext4" in said
     head = re.findall(r"both drives are equal; head ([0-9a-f]{16})$", said, re.MULTILINE)
     assert files_of(held.desk / "medium") == files_of(held.desk / "vault")
@@ -452,7 +452,7 @@ def test_newer_drive_is_never_overwritten_with_the_older_one(held: Typist) -> No
     held.home.ceremony(RequestOptions(crls=True), days=1)
     before = files_of(held.desk / "vault")
     said = refused(held("ceremony.copy", "--vault", "medium", "--to", "vault", days=1))
-    assert "the two drives are taken for each other" in said
+    assert "the two drives are swapped" in said
     assert f"--vault {held.desk}/vault --to {held.desk}/medium" in said
     assert files_of(held.desk / "vault") == before
 
@@ -499,7 +499,7 @@ def test_drives_with_records_of_their_own_are_made_equal_by_the_line_that_is_tol
     for pair in (("vault", "medium"), ("medium", "vault")):
         said = refused(copied(twins, *pair))
         assert "both drives have records of their own" in said
-        assert f"believe {twins.desk}/{pair[0]}, on neither a key was used: " in said
+        assert f"use {twins.desk}/{pair[0]}, on neither a key was used: " in said
     said = refused(copied(twins, "vault", "medium"))
     lost = transcript_chain.load((twins.desk / "medium/transcript.jsonl").read_bytes(), "medium")[-1].hash[:16]
     status, said = twins(*told_line(said))
@@ -524,7 +524,7 @@ def test_drive_on_which_a_key_was_used_is_believed_and_never_overwritten(twins: 
     twins.home.ceremony(RequestOptions(crls=True), days=1)
     before = files_of(twins.desk / "vault")
     said = refused(copied(twins, "medium", "vault", "--despite", "a test"))
-    assert f"believe {twins.desk}/vault, where a key was used" in said
+    assert f"use {twins.desk}/vault, where a key was used" in said
     assert files_of(twins.desk / "vault") == before
     status, said = twins(*told_line(said))
     assert status == 0, said
@@ -560,7 +560,7 @@ def test_copy_goes_to_no_drive_but_an_empty_one_or_its_own(held: Typist, target:
     other = None
     if target == "another vault":
         other = vault_identity.recognise(Vault(held.desk / "medium"), held.home.moment(0), may_begin=True)
-        vault_identity.keep(Vault(held.desk / "medium"), other)
+        vault_identity.write_identity(Vault(held.desk / "medium"), other)
     before = files_of(held.desk)
     said = refused(held("ceremony.copy", "--vault", "vault", "--to", "medium" if "another" in target else target))
     expected = {
@@ -577,7 +577,7 @@ def test_vault_that_is_damaged_is_not_copied_over_a_good_drive(held: Typist) -> 
     before = files_of(held.desk / "medium")
     response = held.desk / "vault/ceremonies/0001/response.yaml"
     response.write_bytes(response.read_bytes().replace(b"root-1", b"root-7", 1))
-    assert "vault: is not sound" in refused(held("ceremony.copy", "--vault", "vault", "--to", "medium"))
+    assert "vault: has a fault" in refused(held("ceremony.copy", "--vault", "vault", "--to", "medium"))
     assert files_of(held.desk / "medium") == before
 
 
@@ -617,7 +617,7 @@ def test_response_with_private_keys_beside_it_is_not_accepted(typist: Typist, na
     path.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n")
     spoken = typist.words_of("out/response-0001/response.yaml")
     said = refused(typist("ceremony.accept", "out/response-0001", "--words", spoken))
-    assert f"private keys are next to the response, in a machine with a network: {path}" in said
+    assert f"private keys are next to the response, on a machine with a network: {path}" in said
     assert f"shred -u {path}" in said
     assert not (typist.home.path / "ca/root/root-1/cert.pem").exists()
     path.unlink()
@@ -628,10 +628,10 @@ def test_response_with_private_keys_beside_it_is_not_accepted(typist: Typist, na
 def test_the_program_of_a_kit_is_not_taken_for_keys(tmp_path: Path) -> None:
     """Its own files name the marks of private keys, and the kit lies on the drive that brings the response."""
     shutil.copytree(PROJECT / "pki", tmp_path / "exchange/doit-pki-kit/pki")
-    misplaced_keys.insist_on_no_keys(tmp_path / "exchange", tmp_path / "offline")
+    misplaced_keys.check_no_keys(tmp_path / "exchange", tmp_path / "offline")
     (tmp_path / "exchange/key").write_text("x\n-----BEGIN EC PRIVATE KEY-----\r\nMIIB\r\n")
     with pytest.raises(PkiError, match="private keys are next to the response"):
-        misplaced_keys.insist_on_no_keys(tmp_path / "exchange", tmp_path / "offline")
+        misplaced_keys.check_no_keys(tmp_path / "exchange", tmp_path / "offline")
 
 
 def test_vault_is_refused_where_the_online_machine_would_write_to_it(typist: Typist) -> None:
@@ -648,7 +648,7 @@ def test_identity_of_a_vault_is_the_only_file_that_the_vault_adds(held_once: Rea
     before = files_of(vault.folder)
     found = vault_identity.recognise(vault, held_once.moment(0), may_begin=False)
     assert files_of(vault.folder) == before
-    vault_identity.keep(vault, found)
+    vault_identity.write_identity(vault, found)
     assert files_of(vault.folder).keys() - before.keys() == {"vault.yaml"}
     assert vault_identity.recognise(vault, held_once.moment(9), may_begin=True) == found
     assert audit.verify(vault.folder).faults == []
@@ -658,5 +658,5 @@ def test_identity_of_a_vault_is_the_only_file_that_the_vault_adds(held_once: Rea
 @pytest.mark.parametrize("data", [b"", b"\xff", b"vault: x\n", b"format: doit-pki vault 1\nvault: 0badcafe\n"])
 def test_identity_that_is_not_as_it_was_written_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "vault.yaml").write_bytes(data)
-    with pytest.raises(PkiError, match=r"vault\.yaml: is not as it was written"):
-        vault_identity.read(tmp_path)
+    with pytest.raises(PkiError, match=r"vault\.yaml: is damaged"):
+        vault_identity.read_identity(tmp_path)

@@ -21,21 +21,21 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from pki.ceremony import checked_signing, drafts, lint, policy, second_opinion
 from pki.ceremony.drafts import CertificateDraft, CrlDraft
 from pki.ceremony.offline import negative_tests
-from pki.ceremony.policy import LEAP, Known
+from pki.ceremony.policy import MAX_NUMBER_GAP, VaultContents
 from pki.ceremony.request_response import (
-    AskedCross,
-    AskedIntermediate,
-    AskedRoot,
     LedgerHead,
     Request,
     RequestedCrl,
+    RequestedCrossCertificate,
+    RequestedIntermediate,
+    RequestedRoot,
     RequestedSeries,
     Response,
     Revocation,
     SignedCertificate,
     SignedCrl,
 )
-from pki.ceremony.vault import Past, fingerprint
+from pki.ceremony.vault import PastCeremony, fingerprint
 from pki.common.errors import PkiError
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
@@ -129,8 +129,8 @@ def test_a_root_and_a_cross_certificate_are_linted_and_signed(root: Issuer, othe
     subject = certificate_signing.subject_name("Example Lab", "Example Lab Root CA 9")
     own = drafted(root, subject=subject, key=root.key.public_key(), extensions=profiles.root_extensions(), issuer=None)
     assert checked_signing.sign(checked_signing.lint_draft(own, root.key), root.key).issuer == subject  # type: ignore[union-attr]
-    asked = AskedCross(name="root-2", issuer="root-1", not_before=START, not_after=START + YEAR)
-    crossed = drafts.cross(request_of(1, START), asked, other.certificate, root.certificate)
+    asked = RequestedCrossCertificate(name="root-2", issuer="root-1", not_before=START, not_after=START + YEAR)
+    crossed = drafts.draft_cross_certificate(request_of(1, START), asked, other.certificate, root.certificate)
     signed = checked_signing.sign(checked_signing.lint_draft(crossed, root.key), root)
     assert isinstance(signed, x509.Certificate)
     assert signed.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 1
@@ -139,7 +139,7 @@ def test_a_root_and_a_cross_certificate_are_linted_and_signed(root: Issuer, othe
 
 def test_a_draft_that_the_linter_finds_faulty_is_not_signed_even_with_a_throw_away_key(root: Issuer) -> None:
     said = refusal(lambda: checked_signing.lint_draft(weakened(drafted(root)), root.key))
-    assert said.startswith("server-1: would not be sound: ")
+    assert said.startswith("server-1: would have faults: ")
 
 
 def test_a_draft_is_compared_with_what_becomes_of_it(root: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,9 +192,7 @@ def test_a_signed_crl_is_compared_with_what_was_asked_for(root: Issuer) -> None:
     assert checked_signing.check(asked, signed_by(asked, root.key), root.certificate) == []
     for entries in ((), (CrlEntry(6, START, "keyCompromise"),), (CrlEntry(5, START, "superseded"),)):
         signed = signed_by(replace(asked, entries=entries), root.key)
-        assert checked_signing.check(asked, signed, root.certificate) == [
-            "its entries are not those that were asked for"
-        ]
+        assert checked_signing.check(asked, signed, root.certificate) == ["its entries are not the requested ones"]
     for presigned_crl in ({"number": 8}, {"this_update": START - SECOND}, {"next_update": START + DAY}):
         signed = signed_by(replace(asked, presigned_crl=asked.presigned_crl.model_copy(update=presigned_crl)), root.key)
         assert len(checked_signing.check(asked, signed, root.certificate)) == 1
@@ -202,8 +200,8 @@ def test_a_signed_crl_is_compared_with_what_was_asked_for(root: Issuer) -> None:
 
 def test_a_certificate_is_no_crl_and_a_crl_is_no_certificate(root: Issuer) -> None:
     certificate, crl = signed_by(drafted(root), root.key), signed_by(crl_draft(root), root.key)
-    assert "it is no certificate" in checked_signing.check(drafted(root), crl, root.certificate)
-    assert "it is no CRL" in checked_signing.check(crl_draft(root), certificate, root.certificate)
+    assert "it is not a certificate" in checked_signing.check(drafted(root), crl, root.certificate)
+    assert "it is not a CRL" in checked_signing.check(crl_draft(root), certificate, root.certificate)
 
 
 def test_what_was_signed_is_linted_again(root: Issuer) -> None:
@@ -244,7 +242,7 @@ def test_an_entry_with_more_than_a_reason_is_not_what_was_asked_for(root: Issuer
     entry = entry.add_extension(x509.InvalidityDate(START.replace(tzinfo=None)), critical=False)
     builder = crl_signing.draft_crl(root.certificate, 7, START, START + 90 * DAY, [])
     crl = builder.add_revoked_certificate(entry.build()).sign(root.key, hashes.SHA384())
-    assert [*asked.differences(crl)] == ["its entries are not those that were asked for"]
+    assert [*asked.differences(crl)] == ["its entries are not the requested ones"]
 
 
 # -- the second implementation ----------------------------------------------------------------------------------------
@@ -254,7 +252,7 @@ def test_an_algorithm_that_no_root_signs_with_is_refused_by_the_second_implement
     for draft in (drafted(root), crl_draft(root)):
         found = checked_signing.check(draft, signed_by(draft, root.key, hashes.SHA512()), root.certificate)
         assert [
-            one for one in found if one.startswith("a second implementation finds: its algorithm 1.2.840.10045.4.3.4")
+            one for one in found if one.startswith("a second implementation reports: its algorithm 1.2.840.10045.4.3.4")
         ]
 
 
@@ -263,7 +261,7 @@ def test_two_statements_of_the_algorithm_that_differ_are_refused(root: Issuer) -
     place = der.rindex(bytes.fromhex("06082a8648ce3d040303")) + 9
     der[place] = 2  # the outer one says ecdsa-with-SHA256
     fault = second_opinion.signature_fault(x509.load_der_x509_certificate(bytes(der)), root.certificate)
-    assert fault == "its two statements of the algorithm differ"
+    assert fault == "its two signature algorithm fields differ"
 
 
 @pytest.mark.parametrize("kind", ["ec-p256", "ec-p384", "rsa-3072"])
@@ -299,8 +297,8 @@ def test_openssl_is_asked_with_crls_and_at_the_time_of_the_request(root: Issuer,
 
 def tried(
     draft: CertificateDraft, authority: str, addresses: tuple[IPv4Network, ...] = ()
-) -> list[negative_tests.Trial]:
-    return negative_tests.trials(draft, authority, (DOMAIN,), addresses)
+) -> list[negative_tests.NegativeTest]:
+    return negative_tests.run_negative_tests(draft, authority, (DOMAIN,), addresses)
 
 
 @pytest.mark.parametrize("authority", ["server", "client"])
@@ -319,7 +317,7 @@ def test_an_intermediate_without_name_constraints_is_refused_on_the_spot(root: I
 
 
 def test_names_are_tried_below_the_first_domain(root: Issuer) -> None:
-    found = negative_tests.trials(drafted(root), "server", (DOMAIN, "other.internal"), ())
+    found = negative_tests.run_negative_tests(drafted(root), "server", (DOMAIN, "other.internal"), ())
     assert found[0].what == f"a server certificate for trial.{DOMAIN}"
 
 
@@ -347,8 +345,8 @@ def test_a_trial_passes_only_if_both_verifiers_say_so(
     answers: tuple[str, str], ok_if_it_must_fail: bool, ok_if_it_must_not: bool
 ) -> None:
     said = dict(zip(("cryptography", "OpenSSL"), answers, strict=True))
-    assert negative_tests.Trial("x", True, said).ok is ok_if_it_must_fail
-    assert negative_tests.Trial("x", False, said).ok is ok_if_it_must_not
+    assert negative_tests.NegativeTest("x", True, said).ok is ok_if_it_must_fail
+    assert negative_tests.NegativeTest("x", False, said).ok is ok_if_it_must_not
 
 
 def test_what_a_request_permits_is_not_tried_as_foreign() -> None:
@@ -375,7 +373,7 @@ class Case:
     """A request and what the vault knows."""
 
     request: Request
-    known: Known
+    known: VaultContents
 
     def with_(self, **changes: Any) -> Case:
         return replace(self, request=self.request.model_copy(update=changes))
@@ -416,8 +414,8 @@ def request_of(number: int, prepared: datetime, **changes: Any) -> Request:
     return Request.model_construct(**{**values, **changes})
 
 
-def intermediate_of(name: str, issuer: str, since: datetime, end: datetime) -> AskedIntermediate:
-    return AskedIntermediate(
+def intermediate_of(name: str, issuer: str, since: datetime, end: datetime) -> RequestedIntermediate:
+    return RequestedIntermediate(
         name=name, issuer=issuer, common_name=policy.common_name("Example Lab", name, sandbox=False),
         not_before=since, not_after=end, domains=(DOMAIN,), addresses=(), request=csr(keys.new_key("ec-p384")),
     )  # fmt: skip
@@ -455,8 +453,8 @@ def case_once() -> Case:
         ),
     )
     now = START + 30 * DAY
-    past = Past(1, Path("/nowhere"), first, response, "a" * 64, "d" * 64)
-    known = Known({"root-1": old.certificate, "root-2": new.certificate}, [past])
+    past = PastCeremony(1, Path("/nowhere"), first, response, "a" * 64, "d" * 64)
+    known = VaultContents({"root-1": old.certificate, "root-2": new.certificate}, [past])
     series = (
         RequestedCrl(number=3, this_update=now, next_update=now + 120 * DAY),
         RequestedCrl(number=4, this_update=START + 100 * DAY + HOUR, next_update=START + 211 * DAY),
@@ -469,7 +467,7 @@ def case_once() -> Case:
             previous="d" * 64,
             pinned={name: fingerprint(cert) for name, cert in known.roots.items()},
             roots=(
-                AskedRoot(
+                RequestedRoot(
                     name="root-3",
                     common_name="Example Lab Root CA 3",
                     key="ec-p384",
@@ -478,7 +476,9 @@ def case_once() -> Case:
                 ),
             ),
             intermediates=(intermediate_of("server-2", "root-2", now, now + YEAR),),
-            cross_certificates=(AskedCross(name="root-3", issuer="root-2", not_before=now, not_after=now + YEAR),),
+            cross_certificates=(
+                RequestedCrossCertificate(name="root-3", issuer="root-2", not_before=now, not_after=now + YEAR),
+            ),
             crl_series=(
                 RequestedSeries(root="root-1", revoked=(), presigned_crls=series),
                 RequestedSeries(root="root-3", revoked=(), presigned_crls=presigned_crls(1, now)),
@@ -510,7 +510,7 @@ def test_the_crl_of_a_root_lists_what_this_root_signed_and_nothing_else(case: Ca
     own, foreign = (revoked(name, certificate_of(case, name)) for name in ("server-1", "client-1"))
     assert case.one("crl_series", revoked=(own,)).faults(made=False) == []
     assert case.one("crl_series", revoked=(foreign,)).faults(made=False) == [
-        f"the series of pre-signed CRLs of root-1: client-1 with the serial {foreign.serial:x} was never signed by root-1"
+        f"the series of pre-signed CRLs of root-1: client-1 with the serial number {foreign.serial:x} was never signed by root-1"
     ]
 
 
@@ -526,23 +526,25 @@ def test_a_request_follows_the_last_of_several_ceremonies(case: Case) -> None:
     series = tuple(
         one.model_copy(update={"presigned_crls": presigned_crls(9, START, 4)}) for one in first.request.crl_series
     )
-    second = replace(first, number=2, digest="e" * 64, request=first.request.model_copy(update={"crl_series": series}))
+    second = replace(
+        first, number=2, response_digest="e" * 64, request=first.request.model_copy(update={"crl_series": series})
+    )
     later = replace(case, known=replace(case.known, history=[first, second])).with_(number=3, previous="e" * 64)
     found = later.faults(made=False)
     assert "does not follow" not in "".join(found)
-    assert [one for one in found if "nothing replaces the CRL 11 of an earlier ceremony" in one]
+    assert [one for one in found if "nothing replaces CRL 11 of an earlier ceremony" in one]
     assert "it does not follow the ceremony 2" in later.with_(previous="d" * 64).faults()[0]
 
 
 def test_the_old_root_is_destroyed_in_the_ceremony_that_makes_its_successor(case: Case) -> None:
     found = case.with_(destroy=("root-2",)).faults(made=False)
     assert len(found) == 1
-    assert found[0].startswith("root-2 must first sign CRLs until client-1 ends")
+    assert found[0].startswith("root-2 must first sign CRLs until client-1 expires")
 
 
 def test_a_root_is_destroyed_only_after_crls_until_its_last_certificate_ends(case: Case) -> None:
     end = certificate_of(case, "server-1").not_valid_after_utc
-    fault = f"root-1 must first sign CRLs until server-1 ends on {end:%Y-%m-%d}"
+    fault = f"root-1 must first sign CRLs until server-1 expires on {end:%Y-%m-%d}"
     asked = case.with_(destroy=("root-1",))
 
     def lasting(until: datetime) -> Case:
@@ -561,7 +563,7 @@ def test_the_root_that_signs_is_never_destroyed(case: Case) -> None:
     newest = case.with_(destroy=("root-3",)).faults(made=False)
     assert newest == ["root-3 is to be destroyed and is not in this vault"]
     alone = case.with_(roots=(), cross_certificates=(), crl_series=case.request.crl_series[:1], destroy=("root-2",))
-    assert "root-2 is the root that signs; there must be another one before it is destroyed" in alone.faults()
+    assert "root-2 is the root that signs; there must be another one before its key is destroyed" in alone.faults()
 
 
 def test_a_certificate_that_has_ended_keeps_no_root_alive(case: Case) -> None:
@@ -578,12 +580,12 @@ BOUNDS: dict[str, tuple[Callable[[Case], Case], Callable[[Case], Case], str]] = 
     "how long a root lives": (
         lambda c: c.one("roots", not_after=c.request.prepared + ROOT_LIMIT),
         lambda c: c.one("roots", not_after=c.request.prepared + ROOT_LIMIT + SECOND),
-        "root-3 would live from",
+        "root-3 would be valid from",
     ),
     "that a root lives at all": (
         lambda c: c,
         lambda c: c.one("roots", not_after=c.request.prepared),
-        "root-3 would live from",
+        "root-3 would be valid from",
     ),
     "when a root begins": (
         lambda c: c.one("roots", not_before=c.request.prepared - 2 * DAY),
@@ -598,17 +600,17 @@ BOUNDS: dict[str, tuple[Callable[[Case], Case], Callable[[Case], Case], str]] = 
     "how long an intermediate lives": (
         lambda c: c.one("intermediates", not_after=c.known.roots["root-2"].not_valid_after_utc),
         lambda c: c.one("intermediates", not_after=c.known.roots["root-2"].not_valid_after_utc + SECOND),
-        "server-2: would be valid outside the life of root-2",
+        "server-2: would be valid outside the lifetime of root-2",
     ),
     "how long a certificate under a new root lives": (
         lambda c: c.one("intermediates", issuer="root-3", not_after=c.request.roots[0].not_after),
         lambda c: c.one("intermediates", issuer="root-3", not_after=c.request.roots[0].not_after + SECOND),
-        "server-2: would be valid outside the life of root-3",
+        "server-2: would be valid outside the lifetime of root-3",
     ),
     "when a certificate under a new root begins": (
         lambda c: c.one("intermediates", issuer="root-3", not_before=c.request.roots[0].not_before),
         lambda c: c.one("intermediates", issuer="root-3", not_before=c.request.roots[0].not_before - SECOND),
-        "server-2: would be valid outside the life of root-3",
+        "server-2: would be valid outside the lifetime of root-3",
     ),
     "that an intermediate lives at all": (
         lambda c: c.one("intermediates", not_after=c.request.prepared + SECOND),
@@ -618,22 +620,22 @@ BOUNDS: dict[str, tuple[Callable[[Case], Case], Callable[[Case], Case], str]] = 
     "how long a cross-certificate lives": (
         lambda c: c.one("cross_certificates", not_after=c.known.roots["root-2"].not_valid_after_utc),
         lambda c: c.one("cross_certificates", not_after=c.known.roots["root-2"].not_valid_after_utc + SECOND),
-        "root-3 by root-2: would be valid outside the life of root-2",
+        "root-3 by root-2: would be valid outside the lifetime of root-2",
     ),
     "how long a CRL lives": (
         lambda c: c.presigned_crl(1, next_update=c.request.crl_series[0].presigned_crls[1].this_update + PRESIGNED_CRL_LIMIT),
         lambda c: c.presigned_crl(1, next_update=c.request.crl_series[0].presigned_crls[1].this_update + PRESIGNED_CRL_LIMIT + SECOND),
-        "the series of pre-signed CRLs of root-1: CRL 4 would live from",
+        "the series of pre-signed CRLs of root-1: CRL 4 would be valid from",
     ),
     "that a CRL lives at all": (
         lambda c: c,
         lambda c: c.presigned_crl(1, next_update=c.request.crl_series[0].presigned_crls[1].this_update),
-        "the series of pre-signed CRLs of root-1: CRL 4 would live from",
+        "the series of pre-signed CRLs of root-1: CRL 4 would be valid from",
     ),
     "that no CRL begins after its root ended": (
         lambda c: c.one("roots", not_after=c.request.crl_series[1].presigned_crls[1].this_update + SECOND),
         lambda c: c.one("roots", not_after=c.request.crl_series[1].presigned_crls[1].this_update),
-        "the series of pre-signed CRLs of root-3: CRL 2 would live from",
+        "the series of pre-signed CRLs of root-3: CRL 2 would be valid from",
     ),
     "that there is no gap between two CRLs": (
         lambda c: c.presigned_crl(0, next_update=c.request.crl_series[0].presigned_crls[1].this_update),
@@ -658,7 +660,7 @@ BOUNDS: dict[str, tuple[Callable[[Case], Case], Callable[[Case], Case], str]] = 
     "how far numbers leap": (
         lambda c: c.presigned_crl(2, number=int(c.request.crl_series[0].presigned_crls[2].this_update.timestamp())),
         lambda c: c.presigned_crl(2, number=int(c.request.crl_series[0].presigned_crls[2].this_update.timestamp()) + 1),
-        "leaps far ahead of 4",
+        "is far above 4",
     ),
     "that a series lasts as long as the one before": (
         lambda c: c.presigned_crl(2, next_update=START + 220 * DAY),
@@ -668,16 +670,16 @@ BOUNDS: dict[str, tuple[Callable[[Case], Case], Callable[[Case], Case], str]] = 
     "that an earlier CRL is replaced soon enough": (
         lambda c: c.presigned_crl(1, this_update=START + 100 * DAY + HOUR),
         lambda c: c.presigned_crl(1, this_update=START + 100 * DAY + HOUR + SECOND),
-        "the series of pre-signed CRLs of root-1: nothing replaces the CRL 2 of an earlier ceremony",
+        "the series of pre-signed CRLs of root-1: nothing replaces CRL 2 of an earlier ceremony",
     ),
     "that an earlier CRL is not believed more": (
         lambda c: c.presigned_crl(1, this_update=START + 100 * DAY + SECOND),
         lambda c: c.presigned_crl(1, this_update=START + 100 * DAY),
-        "the series of pre-signed CRLs of root-1: nothing replaces the CRL 2 of an earlier ceremony",
+        "the series of pre-signed CRLs of root-1: nothing replaces CRL 2 of an earlier ceremony",
     ),
     "how far the number of a ceremony leaps": (
-        lambda c: c.with_(number=1 + LEAP),
-        lambda c: c.with_(number=2 + LEAP),
+        lambda c: c.with_(number=1 + MAX_NUMBER_GAP),
+        lambda c: c.with_(number=2 + MAX_NUMBER_GAP),
         "its number 102 leaps far ahead of the last ceremony, 1",
     ),
     "that the number of a ceremony rises": (
@@ -705,7 +707,7 @@ def test_a_revocation_leaves_the_series_only_after_its_certificate_ended(case: C
         case.known, history=[replace(past, request=past.request.model_copy(update={"crl_series": crl_series}))]
     )
     asked = replace(case, known=known)
-    fault = f"the series of pre-signed CRLs of root-1: server-1 (serial {listed.serial:x}) was revoked in an earlier ceremony and is not listed"
+    fault = f"the series of pre-signed CRLs of root-1: server-1 (serial number {listed.serial:x}) was revoked in an earlier ceremony and is not listed"
     assert asked.faults(made=False) == [fault]
     assert asked.one("crl_series", revoked=(listed,)).faults(made=False) == []
     end = certificate_of(case, "server-1").not_valid_after_utc
@@ -728,7 +730,7 @@ def test_a_revoked_certificate_that_the_vault_does_not_know_stays_listed(case: C
     known = replace(
         case.known, history=[replace(past, request=past.request.model_copy(update={"crl_series": crl_series}))]
     )
-    assert "server-1 (serial 4d) was revoked in an earlier ceremony and is not listed" in "".join(
+    assert "server-1 (serial number 4d) was revoked in an earlier ceremony and is not listed" in "".join(
         replace(case, known=known).faults(made=False)
     )
 
@@ -742,17 +744,17 @@ def test_a_revoked_certificate_that_the_vault_does_not_know_stays_listed(case: C
         (lambda c: c.with_(crl_series=c.request.crl_series * 2), "root-1 would have two series of pre-signed CRLs"),
         (lambda c: c.with_(pinned={**c.request.pinned, "root-3": "0" * 64}), "root-3 is not in this vault"),
         (lambda c: c.with_(pinned={**c.request.pinned, "root-1": "0" * 64}), "root-1 in this vault is not the root-1"),
-        (lambda c: c.with_(pinned={"root-1": c.request.pinned["root-1"]}), "the vault holds root-2"),
+        (lambda c: c.with_(pinned={"root-1": c.request.pinned["root-1"]}), "the vault has root-2"),
         (lambda c: c.with_(crl_series=c.request.crl_series[:1]), "root-3 would have no CRL"),
-        (lambda c: c.one("intermediates", issuer="root-9"), "root-9 is needed, and neither in the vault nor asked for"),
-        (lambda c: c.one("roots", name="root-2"), "root-2 is asked for and exists already"),
+        (lambda c: c.one("intermediates", issuer="root-9"), "root-9 is needed, and neither in the vault nor requested"),
+        (lambda c: c.one("roots", name="root-2"), "root-2 is requested and exists already"),
         (lambda c: c.one("roots", common_name="Other"), "root-3: would be called 'Other'"),
-        (lambda c: c.one("intermediates", name="server-1"), "server-1: was made in an earlier ceremony"),
-        (lambda c: c.with_(intermediates=c.request.intermediates * 2), "server-2: was made in an earlier ceremony"),
+        (lambda c: c.one("intermediates", name="server-1"), "server-1: was created in an earlier ceremony"),
+        (lambda c: c.with_(intermediates=c.request.intermediates * 2), "server-2: was created in an earlier ceremony"),
         (lambda c: c.one("intermediates", request=csr(keys.new_key("rsa-2048"))), "server-2: a key of kind rsa-2048"),
         (lambda c: c.one("intermediates", request="hello"), "server-2: the request of server-2: not a PEM"),
         (lambda c: c.one("cross_certificates", issuer="root-3"), "root-3 cannot certify itself"),
-        (lambda c: c.one("cross_certificates", name="root-2", issuer="root-1"), "root-2 is not a root that is made"),
+        (lambda c: c.one("cross_certificates", name="root-2", issuer="root-1"), "root-2 is not a root that this ceremony creates"),
         (lambda c: c.with_(destroy=("root-9",)), "root-9 is to be destroyed and is not in this vault"),
     ],
 )  # fmt: skip
@@ -770,18 +772,18 @@ def test_no_key_is_certified_twice(case: Case) -> None:
         for name in ("server-2", "client-2")
     )  # fmt: skip
     assert case.with_(intermediates=pair).faults(made=False) == [
-        "server-2: its key is that of client-2; every generation has a key of its own",
-        "client-2: its key is that of server-2; every generation has a key of its own",
+        "server-2: its key is also that of client-2; every generation needs its own key",
+        "client-2: its key is also that of server-2; every generation needs its own key",
     ]
 
 
 def test_the_first_ceremony_follows_none(case: Case) -> None:
-    asked = replace(case, known=Known({}, []))
+    asked = replace(case, known=VaultContents({}, []))
     assert asked.with_(pinned={}).faults(made=False)[0].startswith("it does not follow no ceremony: none was held here")
     first = request_of(1, START, roots=case.request.roots, crl_series=case.request.crl_series[1:])
     early = [one.model_copy(update={"not_before": START}) for one in first.roots]
     begun = first.crl_series[0].model_copy(update={"presigned_crls": presigned_crls(1, START)})
-    known = Known({}, [])
+    known = VaultContents({}, [])
     assert (
         policy.faults(
             first.model_copy(update={"roots": tuple(early), "crl_series": (begun,)}), known, roots_are_made=False
@@ -797,13 +799,13 @@ def test_a_root_that_was_made_for_another_request_is_not_used(case: Case) -> Non
     other = replace(case, known=known).one("roots", not_after=case.request.roots[0].not_after - DAY)
     assert other.faults()[0].startswith("root-3 in the vault was made for another request: its dates are")
     assert replace(case, known=known).with_(roots=(), cross_certificates=()).faults()[0] == (
-        "the vault holds root-3, which the request does not know"
+        "the vault has root-3, which the request does not mention"
     )
 
 
 def test_a_rehearsal_may_number_and_revoke_as_it_likes(case: Case) -> None:
     """A rehearsal's roots are pinned and have no history: their CRLs continue those of the real ones."""
-    known = Known(case.known.roots, [])
+    known = VaultContents(case.known.roots, [])
     far = int(START.timestamp()) * 2
     asked = replace(case, known=known).with_(number=1, previous="none").presigned_crl(0, number=far)
     asked = asked.presigned_crl(1, number=far + 1).presigned_crl(2, number=far + 2)

@@ -92,12 +92,12 @@ def test_passphrase_of_ones_own_is_taken_as_it_is(own: str) -> None:
 def vault_with(tmp_path: Path, passphrase: str, rule: str = "") -> Vault:
     home = real_home(tmp_path)
     held = home.open(home.ask().path)
-    steps.make_roots(held, lambda _, kind: key_storage.in_file(keys.new_key(kind), passphrase, rule))
+    steps.make_roots(held, lambda _, kind: key_storage.store_in_file(keys.new_key(kind), passphrase, rule))
     return home.vault
 
 
 def secret(vault: Vault) -> str:
-    return custodians.opening(Context(), vault, "", [])("root-1")
+    return custodians.secret_reader(Context(), vault, "", [])("root-1")
 
 
 def test_mistyped_passphrase_is_asked_for_again(tmp_path: Path, typing: Typing, capsys: Any) -> None:
@@ -137,7 +137,7 @@ def test_wrong_word_of_a_passphrase_is_told_by_its_place_and_the_right_one_is_no
     typing(slipped(made, place), made)
     assert secret(vault) == made
     said = capsys.readouterr().out
-    assert f"the passphrase of root-1 is wrong: word {place} is another one" in said
+    assert f"the passphrase of root-1 is wrong: word {place} is wrong" in said
     assert made.split("-")[place - 1] not in said
 
 
@@ -150,7 +150,7 @@ def test_words_of_a_passphrase_that_changed_places_are_told(tmp_path: Path, typi
     given[3], given[4] = given[4], given[3]
     typing(" ".join(given), made)
     assert secret(vault) == made
-    assert "words 4 and 5 have changed places" in capsys.readouterr().out
+    assert "words 4 and 5 are in the wrong order" in capsys.readouterr().out
 
 
 def test_word_of_a_passphrase_that_is_not_in_the_list_is_told_with_its_neighbour(
@@ -192,7 +192,7 @@ def test_wrong_passphrase_of_ones_own_is_never_shown(tmp_path: Path, typing: Typ
     typing("acid beam cage dance eagle fact game hair idea jump kidney lair madam", "six random words of my own choice")
     assert secret(vault) == "six random words of my own choice"
     said = capsys.readouterr().out
-    assert "the passphrase from the operator is wrong; the file is whole" in said
+    assert "the passphrase from the operator is wrong; the file is intact" in said
     assert "acid" not in said
 
 
@@ -206,7 +206,7 @@ def test_damaged_key_file_is_told_from_a_wrong_passphrase_and_nobody_is_asked_ag
     place = data.index(b"\n", data.index(b"-----BEGIN")) + 300
     path.write_bytes(data[:place] + (b"A" if data[place : place + 1] != b"A" else b"B") + data[place + 1 :])
     asked = typing(made)
-    with pytest.raises(PkiError, match=r"key\.pem: is damaged: it is not as it was written"):
+    with pytest.raises(PkiError, match=r"key\.pem: is damaged: its digest does not match"):
         secret(vault)
     assert len(asked) == 1
 
@@ -233,7 +233,7 @@ def test_share_that_does_not_go_with_the_others_costs_that_share_and_no_other(
     assert secret(vault) == passphrase
     assert [question[:7] for question in asked] == ["share 1", "share 2", "share 2", "share 2"]
     said = capsys.readouterr().out
-    assert "share 2 is share 1 once more" in said
+    assert "share 2 is the same as share 1" in said
     assert "shares 1 and 2 are of different ceremonies" in said
 
 
@@ -264,10 +264,10 @@ def test_every_custodian_types_the_card_back_and_the_third_too(
     )
     custody_of = custodians.Custody(Context(), "", own=False, shares="2of3", cards="", token="")
     key = keys.new_key("ec-p256")
-    assert custodians.wrapped(custody_of, "root-1", key).passphrase == passphrase
+    assert custodians.encrypt_again(custody_of, "root-1", key).passphrase == passphrase
     assert len([question for question in asked if "typed back" in question]) == 7
     said = capsys.readouterr().out
-    assert "word 5 is another one; look again" in said
+    assert "word 5 is wrong; look again" in said
     assert "10 of 20 words are right so far; go on with word 11" in said
     assert said.count(f"20 {third[19]}") == 2, "shown once more after Enter alone"
 
@@ -281,8 +281,8 @@ def test_enter_alone_points_to_the_card_where_there_is_one(
     context = Context()
     context.config.update(pki_called_from=str(tmp_path), pki_now=START)
     custody_of = custodians.Custody(context, "", own=False, shares="2of3", cards="cards", token="")
-    assert custodians.wrapped(custody_of, "root-1", keys.new_key("ec-p256")).passphrase == passphrase
-    assert capsys.readouterr().out.count("share 1 of 3 stands on its card: type it from there") == 1
+    assert custodians.encrypt_again(custody_of, "root-1", keys.new_key("ec-p256")).passphrase == passphrase
+    assert capsys.readouterr().out.count("share 1 of 3 is on its card: type it from there") == 1
 
 
 def test_generated_passphrase_is_asked_for_until_it_is_typed_back(
@@ -293,9 +293,9 @@ def test_generated_passphrase_is_asked_for_until_it_is_typed_back(
     rows = [" ".join(made.split("-")[start : start + 5]) for start in (0, 5, 10)]
     asked = typing("yes", "", *[slipped(made, 2)] * 4, *rows)
     custody_of = custodians.Custody(Context(), "", own=False, shares="", cards="", token="")
-    assert custodians.wrapped(custody_of, "root-1", keys.new_key("ec-p256")).passphrase == made
+    assert custodians.encrypt_again(custody_of, "root-1", keys.new_key("ec-p256")).passphrase == made
     assert len(asked) == 9
-    assert capsys.readouterr().out.count("word 2 is another one; look again") == 4
+    assert capsys.readouterr().out.count("word 2 is wrong; look again") == 4
 
 
 def test_nobody_is_asked_to_open_a_key_that_is_not_there(tmp_path: Path, typing: Typing) -> None:
@@ -303,10 +303,10 @@ def test_nobody_is_asked_to_open_a_key_that_is_not_there(tmp_path: Path, typing:
     (vault.folder / "root-1/key.pem").unlink()
     asked = typing()
     assert not secret(vault)
-    with pytest.raises(PkiError, match="is not there"):
+    with pytest.raises(PkiError, match="is missing"):
         vault.open_key("root-1", "", "the operator")
     with pytest.raises(PkiError, match="root-2 is not in this vault"):
-        root_passphrase.check(vault, "root-2")
+        root_passphrase.check_has_passphrase(vault, "root-2")
     assert not asked
 
 

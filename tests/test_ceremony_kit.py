@@ -27,7 +27,7 @@ def program(tmp_path: Path) -> Path:
     """A checkout in which somebody lives: with a project, keys, an environment and what runs leave behind."""
     folder = tmp_path / "checkout"
     (folder / "pki/__pycache__").mkdir(parents=True)
-    for name in (*kit.SINGLE, *kit.LOCKS):
+    for name in (*kit.PROGRAM_FILES, *kit.LOCKS):
         shutil.copy(PROJECT / name, folder)
     for name in ("docs/a.md", "templates/nginx/site.conf", "pki/x509/certificate_signing.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         wheel.write_bytes(b"wheel")
         return [wheel]
 
-    monkeypatch.setattr(kit, "download", downloaded)
+    monkeypatch.setattr(kit, "download_wheels", downloaded)
 
 
 def files_of(folder: Path) -> set[str]:
@@ -58,9 +58,9 @@ def files_of(folder: Path) -> set[str]:
 
 def test_kit_holds_the_program_and_nothing_of_the_project(program: Path, tmp_path: Path) -> None:
     target = kit.check_place(tmp_path)
-    kit.write(target, program, HERE, {"request-0001.yaml": b"asked"}, hsm=False)
+    kit.write_kit(target, program, HERE, {"request-0001.yaml": b"asked"}, hsm=False)
     assert files_of(target) == {
-        *kit.SINGLE,
+        *kit.PROGRAM_FILES,
         *kit.LOCKS,
         "docs/a.md",
         "templates/nginx/site.conf",
@@ -75,7 +75,7 @@ def test_kit_holds_the_program_and_nothing_of_the_project(program: Path, tmp_pat
 
 def test_kit_lists_the_digest_of_every_file_and_is_named_by_that_of_the_list(program: Path, tmp_path: Path) -> None:
     target = kit.check_place(tmp_path)
-    digest, count = kit.write(target, program, HERE, {}, hsm=True)
+    digest, count = kit.write_kit(target, program, HERE, {}, hsm=True)
     said = (target / "SHA256SUMS").read_bytes()
     assert hashlib.sha256(said).hexdigest() == digest
     listed = dict(reversed(line.split("  ", 1)) for line in said.decode().splitlines())
@@ -89,13 +89,13 @@ def test_same_program_and_request_give_the_same_kit(program: Path, tmp_path: Pat
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         target = kit.check_place(tmp_path / name)
-        digests.add(kit.write(target, program, HERE, {"request-0001.yaml": b"asked"}, hsm=False))
+        digests.add(kit.write_kit(target, program, HERE, {"request-0001.yaml": b"asked"}, hsm=False))
     assert len(digests) == 1
 
 
 def test_kit_is_never_overwritten(program: Path, tmp_path: Path) -> None:
-    kit.write(kit.check_place(tmp_path), program, HERE, {}, hsm=False)
-    with pytest.raises(PkiError, match="is there already"):
+    kit.write_kit(kit.check_place(tmp_path), program, HERE, {}, hsm=False)
+    with pytest.raises(PkiError, match="exists already"):
         kit.check_place(tmp_path)
 
 
@@ -104,7 +104,7 @@ def test_kit_that_cannot_be_written_leaves_nothing_behind(program: Path, tmp_pat
     medium.mkdir()
     (program / "run").unlink()
     with pytest.raises(PkiError, match="cannot be written"):
-        kit.write(kit.check_place(medium), program, HERE, {}, hsm=False)
+        kit.write_kit(kit.check_place(medium), program, HERE, {}, hsm=False)
     assert not list(medium.iterdir())
 
 
@@ -136,7 +136,9 @@ class Drive:
         self.exchange, self.home, self.tools = folder / "exchange", folder / "home", folder / "tools"
         for place in (self.exchange, self.home, self.tools):
             place.mkdir()
-        self.digest, self.count = kit.write(kit.check_place(self.exchange), program, HERE, {"a b.txt": b"x"}, hsm=False)
+        self.digest, self.count = kit.write_kit(
+            kit.check_place(self.exchange), program, HERE, {"a b.txt": b"x"}, hsm=False
+        )
         self.kit = self.exchange / kit.NAME
 
     def swap_after_each_program(self, change: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pki.ceremony.online import ceremony_archive
 from pki.ceremony.online import kit as kits
 from pki.ceremony.online.make_request import RequestOptions
-from pki.ceremony.online.request_changes import changed
+from pki.ceremony.online.request_changes import changed_settings
 from pki.common.remedies import PROGRAM, run_for
 from tests.ceremonies import Typist, drives_at, fit_typist
 
@@ -105,7 +105,7 @@ def test_folder_beside_the_response_is_told_with_the_line_that_names_the_respons
     (signed.desk / "mnt/exchange/doit-pki-kit").mkdir()
     status, said = accept(signed, named)
     assert status == 1
-    assert f"{named}: holds no response.yaml; there is {signed.desk}/mnt/exchange/response-0001, " in said
+    assert f"{named}: has no response.yaml; found {signed.desk}/mnt/exchange/response-0001, " in said
     command, folder = typed(signed, said)
     assert (command, folder) == ("ceremony.accept", f"{signed.desk}/mnt/exchange/response-0001")
     assert accept(signed, folder)[0] == 0
@@ -121,7 +121,7 @@ def test_folder_without_a_drive_is_told_with_the_line_that_mounts_it(
     status, said = signed("ceremony.accept", named)
     place = signed.desk / named.removesuffix("/response-0001")
     assert status == 1
-    assert f"{signed.desk}/{named}: holds no response.yaml: no drive is mounted there" in said
+    assert f"{signed.desk}/{named}: has no response.yaml: no drive is mounted there" in said
     assert f"mkdir -p {place} && mount LABEL=exchange {place}" in said
     assert typed(signed, said) == ["ceremony.accept", f"{place}/response-0001"]
 
@@ -140,8 +140,8 @@ def test_response_that_was_accepted_names_the_one_that_is_waited_for(signed: Typ
     assert (status, f"nothing is left to do: PKI_HOME={signed.home.path} ./run doit" in said) == (1, True), said
     assert signed("ceremony.request", "--crls")[0] == 0
     status, said = accept(signed, "mnt/exchange/response-0001")
-    assert (status, "request 2 waits for its answer, response-0002" in said) == (1, True), said
-    assert "hold its ceremony" in said
+    assert (status, "request 2 waits for its response, response-0002" in said) == (1, True), said
+    assert "perform its ceremony" in said
     assert typed(signed, said) == ["ceremony.accept", f"{signed.desk}/mnt/exchange/response-0002"]
 
 
@@ -177,13 +177,13 @@ def test_request_is_made_anew_after_what_it_says_was_changed_in_pki_yaml(
     assert typist("ceremony.request")[0] == 0
     typist.home.edit(*CHANGES[key])
     (typist.desk / "drive").mkdir()
-    monkeypatch.setattr(kits, "write", lambda *_, **__: pytest.fail("a kit was made"))
+    monkeypatch.setattr(kits, "write_kit", lambda *_, **__: pytest.fail("a kit was made"))
     for command in (("ceremony.kit", "drive"), ("ceremony.rehearse",)):
         status, said = typist(*command)
         assert (status, f"request 1 is not what is asked for now: {key}" in said) == (1, True), said
         assert typed(typist, said) == ["ceremony.request"]
     status, said = typist("ceremony.request", days=0.5)
-    assert (status, f"in place of request 1, whose paper and kit are void: {key}" in said) == (0, True), said
+    assert (status, f"replaces request 1, whose printed page and kit are void: {key}" in said) == (0, True), said
     status, said = typist("ceremony.request", days=1)
     assert (status, "request 2, prepared" in said, "in place of" in said) == (0, True, False), said
 
@@ -225,4 +225,4 @@ def test_request_stays_as_long_as_pki_yaml_does(signed: Typist, options: Request
     asked = home.ask(options, days=40.123456789)
     [read] = ceremony_archive.open_requests(home.project(41))
     assert read.digest == asked.digest
-    assert changed(home.project(41), read.request) == []
+    assert changed_settings(home.project(41), read.request) == []

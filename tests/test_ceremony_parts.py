@@ -89,19 +89,19 @@ def test_what_is_not_a_sha_256_has_no_words(text: str) -> None:
 def test_words_agree_however_they_are_typed(separator: str, shape) -> None:
     for count in (8, 9, 26):
         typed = separator.join(shape(word) for word in words.of_digest(DIGEST)[:count])
-        assert words.agree(typed, DIGEST), typed
-        assert not words.agree(typed, OTHER)
+        assert words.matches(typed, DIGEST), typed
+        assert not words.matches(typed, OTHER)
 
 
 def test_words_agree_with_the_numbers_that_are_printed_before_them() -> None:
-    assert words.agree(" ".join(words.shown(DIGEST)[:2]), DIGEST)
-    assert words.agree("\n".join(words.shown(DIGEST)), DIGEST)
+    assert words.matches(" ".join(words.numbered_lines(DIGEST)[:2]), DIGEST)
+    assert words.matches("\n".join(words.numbered_lines(DIGEST)), DIGEST)
 
 
 def test_fewer_words_than_asked_do_not_agree() -> None:
     spoken = words.of_digest(DIGEST)
-    assert not words.agree("", DIGEST)
-    assert [words.fault(" ".join(spoken[:count]), DIGEST) for count in (0, 7, 8)] == [
+    assert not words.matches("", DIGEST)
+    assert [words.mismatch(" ".join(spoken[:count]), DIGEST) for count in (0, 7, 8)] == [
         "8 more words are needed: the first 8 at least",
         "1 more word is needed: the first 8 at least",
         "",
@@ -112,46 +112,48 @@ def test_fewer_words_than_asked_do_not_agree() -> None:
 def test_one_wrong_word_is_named_and_the_right_one_is_not_given(place: int) -> None:
     typed = list(words.of_digest(DIGEST)[:6])
     right, typed[place] = typed[place], words.of_digest(OTHER)[place]
-    said = words.fault(" ".join(typed), DIGEST)
+    said = words.mismatch(" ".join(typed), DIGEST)
     assert said == f"word {place + 1}, '{typed[place]}', is not word {place + 1} of this digest"
     assert right not in said
-    assert not words.agree(" ".join(typed), DIGEST)
+    assert not words.matches(" ".join(typed), DIGEST)
 
 
 def test_words_in_another_order_do_not_agree() -> None:
     a, b, *rest = words.of_digest(DIGEST)[:5]
-    assert words.fault(" ".join([b, a, *rest]), DIGEST).startswith("word 1,")
+    assert words.mismatch(" ".join([b, a, *rest]), DIGEST).startswith("word 1,")
 
 
 @pytest.mark.parametrize(
     ("typed", "meant"), [("academc", "academic"), ("academy", "academic"), ("aca", "academic"), ("zreo", "zero")]
 )
 def test_a_word_that_is_not_in_the_list_is_named_with_its_neighbour(typed: str, meant: str) -> None:
-    assert words.fault(f"{typed} acid", DIGEST) == f"word 1, '{typed}', is not in the list (did you mean {meant}?)"
+    assert words.mismatch(f"{typed} acid", DIGEST) == f"word 1, '{typed}', is not in the list (did you mean {meant}?)"
 
 
 def test_letters_that_are_not_ascii_are_letters_of_a_wrong_word() -> None:
-    assert "'académic', is not in the list" in words.fault("académic acid", "0" * 64)
+    assert "'académic', is not in the list" in words.mismatch("académic acid", "0" * 64)
 
 
 def test_more_words_than_a_digest_has_do_not_agree() -> None:
-    assert words.fault(" ".join([*words.of_digest(DIGEST), "acid"]), DIGEST) == "27 words are too many, a digest has 26"
+    assert (
+        words.mismatch(" ".join([*words.of_digest(DIGEST), "acid"]), DIGEST) == "27 words are too many, a digest has 26"
+    )
 
 
 def test_shown_words_are_numbered_and_fit_a_terminal() -> None:
-    lines = words.shown(DIGEST)
+    lines = words.numbered_lines(DIGEST)
     assert re.findall(r"(\d+) ([a-z]+)", " ".join(lines)) == [
         (str(place), word) for place, word in enumerate(words.of_digest(DIGEST), 1)
     ]
     assert len(lines) == 7
     assert max(map(len, lines)) <= 80
-    assert len(words.shown(DIGEST, columns=1)) == 26
+    assert len(words.numbered_lines(DIGEST, columns=1)) == 26
 
 
 def test_passphrases_are_thirteen_words_and_never_the_same() -> None:
     made = {words.new_passphrase() for _ in range(50)}
     assert len(made) == 50
-    assert all(len(one.split("-")) == 13 and all(map(words.whole, one.split("-"))) for one in made)
+    assert all(len(one.split("-")) == 13 and all(map(words.complete, one.split("-"))) for one in made)
 
 
 # -- shares -----------------------------------------------------------------------------------------------------------
@@ -237,7 +239,7 @@ def test_a_share_with_a_missing_word_is_counted(two_of_three) -> None:
 
 def test_the_same_share_twice_is_refused(two_of_three) -> None:
     made = two_of_three[1]
-    assert refusal(shares.combine, [made[2], made[2].upper()]).message == "share 2 is share 1 once more"
+    assert refusal(shares.combine, [made[2], made[2].upper()]).message == "share 2 is the same as share 1"
 
 
 def test_shares_of_different_ceremonies_are_told_apart(two_of_three) -> None:
@@ -259,7 +261,7 @@ def test_shares_that_only_look_alike_do_not_give_a_wrong_passphrase(two_of_three
 
 def test_a_share_of_a_wallet_with_groups_is_refused() -> None:
     [wallet, _] = generate_mnemonics(2, [(2, 3), (2, 3)], b"\0" * 16)
-    assert "share 1: was not made here" in refusal(shares.combine, wallet[:2]).message
+    assert "share 1: belongs to a group of shares" in refusal(shares.combine, wallet[:2]).message
 
 
 @pytest.mark.parametrize(
@@ -272,14 +274,14 @@ def test_rules_are_read(text: str, rule: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("1of3", "one share alone would open the key"),
-        ("0of3", "one share alone would open the key"),
-        ("4of3", "4 shares of 3 can never come together"),
-        ("2of17", "16 shares at most"),
-        ("two of three", "does not say how many"),
-        ("2", "does not say how many"),
-        ("", "does not say how many"),
-        ("-2of3", "does not say how many"),
+        ("1of3", "a single share would open the key"),
+        ("0of3", "a single share would open the key"),
+        ("4of3", "there are only 3 shares"),
+        ("2of17", "at most 16 shares"),
+        ("two of three", "is not a share rule"),
+        ("2", "is not a share rule"),
+        ("", "is not a share rule"),
+        ("-2of3", "is not a share rule"),
     ],
 )
 def test_rules_that_protect_nothing_or_cannot_be_kept_are_refused(text: str, said: str) -> None:
@@ -331,7 +333,7 @@ def assert_stands_alone(page: Page) -> None:
 
 def test_cards_say_what_a_custodian_needs(two_of_three) -> None:
     made = two_of_three[1]
-    cards = shares.cards(made, 2, "Example Lab Root CA 1", "Example Lab", START)
+    cards = shares.render_cards(made, 2, "Example Lab Root CA 1", "Example Lab", START)
     assert list(cards) == ["share-1-of-3.html", "share-2-of-3.html", "share-3-of-3.html"]
     for number, (share, card) in enumerate(zip(made, cards.values(), strict=True), 1):
         page = Page(card)
@@ -345,7 +347,7 @@ def test_cards_say_what_a_custodian_needs(two_of_three) -> None:
 
 def test_a_card_holds_one_share_and_not_the_passphrase(two_of_three) -> None:
     passphrase, made = two_of_three
-    cards = list(shares.cards(made, 2, "root", "lab", START).values())
+    cards = list(shares.render_cards(made, 2, "root", "lab", START).values())
     for own, other in ((0, 1), (1, 2), (2, 0)):
         rest = " ".join(made[other].split()[4:])
         assert rest not in Page(cards[own]).text
@@ -354,7 +356,7 @@ def test_a_card_holds_one_share_and_not_the_passphrase(two_of_three) -> None:
 
 def test_names_on_a_page_are_text_and_never_markup(two_of_three) -> None:
     name = "<b2 onload=x>&amp;\"'"
-    for card in shares.cards(two_of_three[1], 2, name, name, START).values():
+    for card in shares.render_cards(two_of_three[1], 2, name, name, START).values():
         page = Page(card)
         assert_stands_alone(page)
         assert page.text.count(name) >= 2
@@ -454,12 +456,12 @@ def test_the_sealed_record_of_these_tests_is_sound() -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "t: holds no record"),
-        (b"hello\n", "t:1: is not JSON of the project's kind"),
+        (b"", "t: has no record"),
+        (b"hello\n", "t:1: is not valid JSON"),
         (b"[]\n", "t:1: is not a record"),
-        (b"[" * 100_000 + b"\n", "t:1: is not JSON of the project's kind"),
-        (b"\xff\n", "t:1: is not JSON of the project's kind"),
-        (b"\n", "t:1: is not JSON of the project's kind"),
+        (b"[" * 100_000 + b"\n", "t:1: is not valid JSON"),
+        (b"\xff\n", "t:1: is not valid JSON"),
+        (b"\n", "t:1: is not valid JSON"),
         (sealed(colour="red"), "t:1: unknown key 'colour'"),
         (sealed().replace(b'"facts":{},', b""), "t:1: lacks the key 'facts'"),
         (sealed(n=2), "t:1: has the number 2, where 1 comes next"),
@@ -467,19 +469,19 @@ def test_the_sealed_record_of_these_tests_is_sound() -> None:
         (sealed(n="1"), "t:1: n: expected a number"),
         (sealed(previous="1" * 64), "t:1: the chain is broken at record 1"),
         (sealed(facts=[]), "t:1: facts: expected"),
-        (sealed(facts={"days": 1.5}), "t:1: is not JSON of the project's kind"),
-        (sealed(facts={"days": float("nan")}), "t:1: is not JSON of the project's kind"),
+        (sealed(facts={"days": 1.5}), "t:1: is not valid JSON"),
+        (sealed(facts={"days": float("nan")}), "t:1: is not valid JSON"),
         (sealed(step="Opened!"), "t:1: step: expected"),
         (sealed(at="2026-11-23T06:00:00+00:00"), "t:1: at: expected a moment"),
         (sealed(at="2026-11-3T06:00:00Z"), "t:1: at: expected a moment"),
         (sealed(at=1), "t:1: at: expected a moment"),
-        (sealed().replace(b'"n":1', b'"n": 1'), "t:1: was written by something else"),
-        (sealed().replace(b'"n":1', b'"n":1,"n":1'), "t:1: was written by something else"),
-        (sealed().replace(b"opened", b"\\u006fpened"), "t:1: was written by something else"),
+        (sealed().replace(b'"n":1', b'"n": 1'), "t:1: was changed: its JSON"),
+        (sealed().replace(b'"n":1', b'"n":1,"n":1'), "t:1: was changed: its JSON"),
+        (sealed().replace(b"opened", b"\\u006fpened"), "t:1: was changed: its JSON"),
         (sealed().replace(b"opened", b"closed"), "t:1: the chain is broken at record 1: its hash"),
-        (sealed() + b"x", "t:2: is not whole"),
-        (sealed()[:-1], "t:1: is not whole"),
-        (b"\xef\xbb\xbf" + sealed(), "t:1: is not JSON of the project's kind"),
+        (sealed() + b"x", "t:2: is incomplete"),
+        (sealed()[:-1], "t:1: is incomplete"),
+        (b"\xef\xbb\xbf" + sealed(), "t:1: is not valid JSON"),
     ],
 )
 def test_each_fault_of_a_transcript_is_named_with_its_line(data: bytes, said: str) -> None:
@@ -574,7 +576,7 @@ def test_a_write_that_fails_leaves_the_transcript_as_it_was(file: Path, monkeypa
 def test_two_ceremonies_cannot_write_one_transcript(file: Path) -> None:
     one, other = begin(file), begin(file)
     one.record("signed")
-    assert "was changed by somebody else" in refusal(other.record, "signed").message
+    assert "was changed by another process" in refusal(other.record, "signed").message
     assert [record.n for record in transcript.load(file.read_bytes(), "t")] == [1, 2, 3, 4]
 
 
@@ -609,7 +611,7 @@ def test_a_secret_never_gets_in(file: Path, facts: dict[str, object]) -> None:
     running, before = begin(file), file.read_bytes()
     running.forbid("zero-yoga-acid-crush")
     running.forbid("86420")
-    with pytest.raises(ValueError, match="'signed' holds a secret") as caught:
+    with pytest.raises(ValueError, match="'signed' contains a secret") as caught:
         running.record("signed", **facts)
     assert "zero" not in str(caught.value).lower()
     assert file.read_bytes() == before
@@ -661,7 +663,7 @@ def eventful(tmp_path: Path) -> Transcript:
 
 
 def test_the_page_tells_the_whole_run(eventful: Transcript) -> None:
-    raw = transcript.page(
+    raw = transcript.render_page(
         eventful.records, "Root ceremony", organisation="Example Lab", number=7, request=DIGEST, response=OTHER
     )
     page = Page(raw)
@@ -689,17 +691,17 @@ def test_the_page_tells_the_whole_run(eventful: Transcript) -> None:
 
 
 def test_the_page_can_be_printed_and_follows_a_dark_screen(eventful: Transcript) -> None:
-    raw = transcript.page(eventful.records, "t", organisation="o").decode()
+    raw = transcript.render_page(eventful.records, "t", organisation="o").decode()
     for rule in ("@media print", "prefers-color-scheme: dark", 'name="viewport"'):
         assert rule in raw
     assert raw.startswith("<!DOCTYPE html>")
 
 
 def test_only_what_went_wrong_stands_out(eventful: Transcript) -> None:
-    raw = transcript.page(eventful.records, "t", organisation="o").decode()
+    raw = transcript.render_page(eventful.records, "t", organisation="o").decode()
     assert raw.count('<li class="grave">') == 1
     assert raw.count('<tr class="bad">') == 1
-    calm = transcript.page(eventful.records[:1], "t", organisation="o").decode()
+    calm = transcript.render_page(eventful.records[:1], "t", organisation="o").decode()
     assert 'class="grave"' not in calm
     assert "Deviations from the script none" in Page(calm.encode()).text
 
@@ -713,7 +715,9 @@ def test_signatures_are_on_the_page_that_says_what_was_made_before_the_technical
     for number in (1, 2):
         running.record("crl", number=number, issuer="root-1", valid="2026-11-23 to 2027-12-18")
     running.record("destroyed", name="root-0/key.pem", reason="its paper is lost")
-    signed, record = Page(transcript.page(running.records, "t", organisation="o")).text.split("Technical record 1")
+    signed, record = Page(transcript.render_page(running.records, "t", organisation="o")).text.split(
+        "Technical record 1"
+    )
     for said in (
         "Vault number 1a2b3c4d",
         "The key of root-1 was made, encrypted on the drive.",
@@ -732,12 +736,12 @@ def test_what_was_typed_wrong_and_refused_is_no_deviation(tmp_path: Path) -> Non
     running = begin(tmp_path / "t")
     running.record("opened")
     running.record("refused", message="word 3, 'acid', is not word 3 of this digest", hint="")
-    raw = transcript.page(running.records, "t", organisation="o")
+    raw = transcript.render_page(running.records, "t", organisation="o")
     assert "Deviations from the script none" in Page(raw).text
     assert "did nothing, at record 2." in Page(raw).text
     assert b'class="grave"' not in raw
     running.record("continued", after=2, lost_bytes=3, lost_sha256=OTHER)
-    said = Page(transcript.page(running.records, "t", organisation="o")).text
+    said = Page(transcript.render_page(running.records, "t", organisation="o")).text
     assert "record 3: a write was interrupted after record 2, and the ceremony went on" in said
 
 
@@ -746,7 +750,7 @@ def test_every_step_has_a_sentence_of_its_own_even_without_facts(tmp_path: Path,
     assert step in SENTENCES
     running = begin(tmp_path / "t")
     running.record(step)
-    page = Page(transcript.page(running.records, "t", organisation="o"))
+    page = Page(transcript.render_page(running.records, "t", organisation="o"))
     assert re.search(r"06:00:00 [A-Z][a-zA-Z ,'-]+\. Times are UTC", page.text)
     assert "{" not in page.text
 
@@ -754,7 +758,7 @@ def test_every_step_has_a_sentence_of_its_own_even_without_facts(tmp_path: Path,
 def test_a_step_that_nobody_foresaw_is_told_by_its_name(tmp_path: Path) -> None:
     running = begin(tmp_path / "t")
     running.record("coffee-break", minutes=15, ok=True, left=None)
-    page = Page(transcript.page(running.records, "t", organisation="o"))
+    page = Page(transcript.render_page(running.records, "t", organisation="o"))
     assert "Coffee break. left none minutes 15 ok yes" in page.text
 
 
@@ -770,7 +774,7 @@ def look(tmp_path: Path):
 
     def looked(*, now=START, last=None, swaps=HEADER, up=()) -> list[machine_check.MachineCheck]:
         (tmp_path / "swaps").write_text(swaps)
-        return machine_check.findings(now, PREPARED, last, swaps=tmp_path / "swaps", interfaces=lambda: list(up))
+        return machine_check.check_machine(now, PREPARED, last, swaps=tmp_path / "swaps", interfaces=lambda: list(up))
 
     return looked
 
@@ -802,7 +806,7 @@ def test_swap_is_found(look) -> None:
 
 
 def test_a_kernel_without_swap_has_it_off(tmp_path: Path) -> None:
-    found = machine_check.findings(START, PREPARED, None, swaps=tmp_path / "none", interfaces=list)
+    found = machine_check.check_machine(START, PREPARED, None, swaps=tmp_path / "none", interfaces=list)
     assert wrong(found) == []
 
 

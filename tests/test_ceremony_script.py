@@ -12,8 +12,8 @@ import pytest
 import tasks
 from pki.ceremony import printing, words
 from pki.ceremony.online.make_request import RequestOptions
-from pki.ceremony.policy import Known
-from pki.ceremony.script import script
+from pki.ceremony.policy import VaultContents
+from pki.ceremony.script import render_script
 from pki.common import passphrase_strength
 from tests.ceremonies import RealHome, real_home
 from tests.conftest import PROJECT
@@ -52,8 +52,8 @@ def printed_by_kind(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple
 
 def printed(home: RealHome, options: RequestOptions, days: float, *, hsm: bool) -> tuple[Printed, str]:
     asked = home.ask(options, days)
-    known = Known(home.vault.roots(), home.vault.history())
-    text = script(asked.request, asked.digest, known, "Python 3.11 on x86_64", hsm=hsm, project=PROJECT_FOLDER)
+    known = VaultContents(home.vault.roots(), home.vault.history())
+    text = render_script(asked.request, asked.digest, known, "Python 3.11 on x86_64", hsm=hsm, project=PROJECT_FOLDER)
     return Printed(text.decode()), asked.digest
 
 
@@ -96,7 +96,7 @@ def test_a_step_is_on_one_page_unless_it_is_longer_than_one() -> None:
 
 @pytest.mark.parametrize("line", ["x" * 200, "word " * 40, "  two " + "y" * 90, "", "é" * 79])
 def test_a_line_that_is_too_long_for_paper_is_broken_and_keeps_its_text(line: str) -> None:
-    broken = printing.wrapped(line, "    ")
+    broken = printing.wrap_line(line, "    ")
     assert all(len(part) <= printing.COLUMNS for part in broken)
     assert re.sub(r"\s", "", "".join(broken)) == re.sub(r"\s", "", line)
 
@@ -115,7 +115,7 @@ def test_the_page_names_the_request_by_digest_and_words_and_says_what_it_asks(
 ) -> None:
     page, digest = printed_by_kind["first"]
     assert digest in re.sub(r"\s", "", page.text)
-    assert all(line in page.text for line in words.shown(digest))
+    assert all(line in page.text for line in words.numbered_lines(digest))
     assert page.text.count("make root-1, “Example Lab Root CA 1”") == 2, "on the first page, and at its step"
 
 
@@ -153,7 +153,7 @@ def test_one_thing_has_one_name(printed_by_kind: dict[str, tuple[Printed, str]],
     """The words of a digest may be any."""
     page, digest = printed_by_kind[kind]
     found = {word.lower() for word in re.findall(NO_LONGER, page.text, flags=re.IGNORECASE)}
-    assert not found - set(re.findall("[a-z]+", str(words.shown(digest))))
+    assert not found - set(re.findall("[a-z]+", str(words.numbered_lines(digest))))
 
 
 def test_there_is_room_for_all_that_is_to_be_written_down(page: Printed) -> None:
@@ -206,7 +206,11 @@ def test_trouble_of_making_a_root_is_on_the_page_only_where_one_is_made(
         "--cards /dev/shm",
     )
     assert [what in page.text for what in making] == [kind == "first"] * len(making)
-    for what in ("IN STEP 7, THE SIGNATURES", "`no drive is mounted there`", "THE WORDS OF THE REQUEST ARE NOT TAKEN"):
+    for what in (
+        "IN STEP 7, THE SIGNATURES",
+        "`no drive is mounted there`",
+        "THE WORDS OF THE REQUEST ARE NOT ACCEPTED",
+    ):
         assert page.text.count(what) == 1, what
 
 
@@ -214,8 +218,8 @@ def test_trouble_of_drives_folders_and_repeated_lines_leads_on(page: Printed) ->
     at = page.lines.index("TROUBLE, SORTED BY STEP")
     text = " ".join(line.strip() for line in page.lines[at:])
     for what in (
-        *("SHOWS NOTHING AT ALL cd ~/kit", "`Input/output error`", "`knows more than`", ": is there already`"),
-        *("Step 8 again, all of it", "`holds no response.yaml`"),
+        *("SHOWS NOTHING AT ALL cd ~/kit", "`Input/output error`", "`is newer than`", ": exists already`"),
+        *("Step 8 again, all of it", "`has no response.yaml`"),
     ):
         assert what in text, what
 

@@ -101,7 +101,7 @@ def refused_by_vault(typist: Typist, *asked: str) -> str:
 
 def accept(typist: Typist, said: str) -> tuple[int, str]:
     """Type the line that the vault printed, with the words that it showed."""
-    spoken = " ".join(re.findall(r"\b\d+ ([a-z]+)", said.rpartition("SHA-256 ")[2])[: words.ASKED])
+    spoken = " ".join(re.findall(r"\b\d+ ([a-z]+)", said.rpartition("SHA-256 ")[2])[: words.WORDS_TO_TYPE])
     command, folder = typed(said, "ceremony.accept")
     return typist(command, f"out/{folder}", "--words", spoken, days=LATER)
 
@@ -277,7 +277,7 @@ def test_request_that_follows_a_ceremony_the_vault_does_not_know_is_told_so(typi
     shutil.rmtree(typist.desk / "vault")
     (typist.desk / "older").rename(typist.desk / "vault")
     said = refused_by_vault(typist, "--crls")
-    assert "its response once more" not in said
+    assert "to write the last response again" not in said
     assert typed(said, "ceremony.copy") == ["ceremony.copy", "--vault", "DIR", "--to", str(typist.home.vault.folder)]
 
 
@@ -286,6 +286,6 @@ def test_request_of_an_earlier_ceremony_is_answered_with_the_line_for_the_last_o
     line = ("vault/ceremonies/0001/request.yaml", "--vault", "vault", "--output", "out", "--passphrase-file", "secret")
     spoken = typist.words_of("vault/ceremonies/0001/request.yaml")
     status, said = typist("ceremony.sign", *line, "--words", spoken, days=LATER)
-    assert (status, "ceremony 2 was held since" in said) == (1, True), said
+    assert (status, "ceremony 2 was performed since" in said) == (1, True), said
     status, said = typist(*typed(said, "ceremony.sign"), days=LATER)
-    assert (status, "this request was answered here" in said) == (0, True), said
+    assert (status, "this request was answered already" in said) == (0, True), said

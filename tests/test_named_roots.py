@@ -167,7 +167,7 @@ def test_nothing_is_filed_where_pki_yaml_cannot_be_written(tmp_path: Path, monke
 
 
 def named(folder: Path) -> str:
-    return accept_response.fingerprint(verify_response.read(folder).certificates["root-1", "root-1"])
+    return accept_response.fingerprint(verify_response.read_response(folder).certificates["root-1", "root-1"])
 
 
 STEPS: dict[str, Callable[[Path], bool]] = {

@@ -488,5 +488,5 @@ def test_a_response_is_looked_for_in_the_project_and_its_own_keys_are_not_to_be_
     outside.home.write("others/legacy/ca.key", outside.home.read("build/certs/media/key.pem").decode())
     for folder in (outside.home.path / "ca", outside.home.path / "build", adopted):
         said = outside.invoke("ceremony.accept", str(folder))
-        assert f"{folder}: holds no response.yaml" in said.error
+        assert f"{folder}: has no response.yaml" in said.error
         assert "shred" not in said.error

@@ -316,11 +316,11 @@ def publish_root_crl(project: Project, root: str) -> Outcome:
         project.clock.check()
         if ca := project.generation(root):
             check_begun(project, ca)
-        from pki.ceremony.online.ceremony_archive import new_crls  # noqa: PLC0415 - slow to import, and only needed for this message
+        from pki.ceremony.online.ceremony_archive import new_crls_remedy  # noqa: PLC0415 - which a run with nothing to tell needs not
 
         raise PkiError(
             f"{no_presigned_reason(project, root)}; every client will be refused once the present one ends",
-            f"{new_crls(project, root)}; if you restored ca/ from a backup, look into its crl/ folder",
+            f"{new_crls_remedy(project, root)}; if you restored ca/ from a backup, look into its crl/ folder",
         )
     der = presigned_crl.public_bytes(serialization.Encoding.DER)
     if der != filesystem.read(project.store.crl(root)):

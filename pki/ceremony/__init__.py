@@ -1,1 +1,1 @@
-"""The offline root: what a person does rarely, at a machine of its own, with files as the only bridge."""
+"""Root ceremonies: requests, responses, signing and the transcript, on both sides of the air gap."""

@@ -1,4 +1,4 @@
-"""Years later: every hash, digest and signature of every ceremony computed again, from a vault or from `ca/`."""
+"""Verify all past ceremonies again, with every hash, digest and signature, from a vault or from `ca/`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 from cryptography import x509
 
 from pki.ceremony import drives, request_response, transcript_chain, verify_response
-from pki.ceremony.request_response import GENERATION, NOTHING, Request
+from pki.ceremony.request_response import GENERATION, NO_RESPONSE, Request
 from pki.ceremony.transcript_chain import Record
 from pki.ceremony.vault import fingerprint
-from pki.ceremony.verify_response import Answer
+from pki.ceremony.verify_response import ParsedResponse
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
 
 PRESIGNED = re.compile(r"(root-[0-9]+)(?:-crl-|/crl/)([0-9]+)\.pem")
-CLIENTS = "clients"  # whose names may be those of generations
-Places = dict[tuple[str, int], list[Path]]  # where the CRLs of each root lie, by their numbers
+CLIENTS_FOLDER = "clients"  # client names may look like names of generations
+CrlPaths = dict[tuple[str, int], list[Path]]  # paths of the CRLs by root and number
 
 
 @dataclass
 class Verdict:
-    """What was found: a line for each ceremony, everything that is wrong, and the roots that have signed nothing yet."""
+    """The result of an audit: a line for each ceremony, all faults, and the roots that have signed nothing yet."""
 
     lines: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -35,48 +35,52 @@ class Verdict:
 
 
 @dataclass
-class _Seen:
-    """What the ceremonies so far have made, and the newest root of each name that the transcript tells of."""
+class _Created:
+    """What the ceremonies so far created, and the newest root of each name in the transcript."""
 
-    opened: dict[str, str] = field(default_factory=dict)  # its SHA-256
-    previous: str = NOTHING
+    opened: dict[str, str] = field(default_factory=dict)  # SHA-256 of the root certificate by name
+    previous: str = NO_RESPONSE
     roots: dict[str, x509.Certificate] = field(default_factory=dict)
     certificates: dict[tuple[str, str], str] = field(default_factory=dict)
-    presigned_crls: dict[str, dict[int, str]] = field(
-        default_factory=dict
-    )  # of the newest series of pre-signed CRLs of each root
+    presigned_crls: dict[str, dict[int, str]] = field(default_factory=dict)  # the newest series of each root
 
 
 def verify(folder: Path) -> Verdict:
-    """Look at a vault or at `ca/`: both hold `transcript.jsonl` and `ceremonies/`. Changes nothing."""
-    places: Places = {}
+    """Verify a vault or `ca/`: both have `transcript.jsonl` and `ceremonies/`. Changes nothing.
+
+    Raises PkiError when there is no valid transcript.
+    """
+    places: CrlPaths = {}
     for path in sorted(folder.rglob("*.pem")):
-        if found := PRESIGNED.search("/".join(path.parts[-3:])):
-            places.setdefault((found[1], int(found[2])), []).append(path)
-    verdict, seen = _looked_at(folder, places)
-    verdict.waiting = _waiting(folder, seen)
-    verdict.faults += _strangers(folder, places, seen, verdict.waiting)
+        if match := PRESIGNED.search("/".join(path.parts[-3:])):
+            places.setdefault((match[1], int(match[2])), []).append(path)
+    verdict, created = _audited(folder, places)
+    verdict.waiting = _waiting(folder, created)
+    verdict.faults += _file_faults(folder, places, created, verdict.waiting)
     return verdict
 
 
-def records(folder: Path) -> Verdict:
-    """Look at the records of all ceremonies alone: `transcript.jsonl`, and what is in `ceremonies/`."""
-    return _looked_at(folder, {})[0]
+def verify_records(folder: Path) -> Verdict:
+    """Verify only the records of all ceremonies: `transcript.jsonl` and the files in `ceremonies/`."""
+    return _audited(folder, {})[0]
 
 
 def may_lack_drive(folder: Path) -> bool:
-    """Whether a transcript tells that a vault was used that is not on a drive of its own, and why."""
+    """Return whether the transcript records a deviation for a vault that is not on a drive of its own."""
     records = transcript_chain.load(filesystem.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
     return any(one.step == "deviation" and one.facts.get("on_drive") is False for one in records)
 
 
-def unsigned(folder: Path, waiting: list[str]) -> PkiError:
-    """What is to be done at a vault with roots that have signed nothing; the request is looked for on what is mounted."""
+def unsigned_roots_error(folder: Path, waiting: list[str]) -> PkiError:
+    """Return an error for a vault with roots that have signed nothing; its hint is the complete command.
+
+    The request is searched for on the mounted drives.
+    """
     records = transcript_chain.load(filesystem.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
     opened = next((one.facts for one in reversed(records) if one.step == "opened" and "file" in one.facts), {})
     name, line = str(opened.get("file", "REQUEST")), "sh run invoke ceremony.sign {} --vault {} --output {}"
-    there = ((mount.point, filesystem.read_if_possible(mount.point / name)) for mount in drives.mounts())
-    for place, data in there:
+    copies = ((mount.point, filesystem.read_if_possible(mount.point / name)) for mount in drives.mounts())
+    for place, data in copies:
         if data is not None and request_response.digest(data) == opened.get("sha256"):
             filled = line.format(*(shlex.quote(str(one)) for one in (place / name, folder, place)))
             break
@@ -84,84 +88,93 @@ def unsigned(folder: Path, waiting: list[str]) -> PkiError:
         filled = (
             f"{line.format('REQUEST', shlex.quote(str(folder)), 'DIR')}, where REQUEST is {name} on the exchange drive"
         )
-    return PkiError(f"{folder}: {', '.join(waiting)} was made and nothing is signed with it yet", f"go on: {filled}")
+    return PkiError(f"{folder}: {', '.join(waiting)} was created and has signed nothing yet", f"go on: {filled}")
 
 
-def _looked_at(folder: Path, places: Places) -> tuple[Verdict, _Seen]:
+def _audited(folder: Path, places: CrlPaths) -> tuple[Verdict, _Created]:
     path = folder / "transcript.jsonl"
     data = filesystem.read(path)
     if data is None:
         raise PkiError(
-            f"{path}: there is no transcript",
+            f"{path}: does not exist",
             "name a vault, or a project in which a ceremony was accepted; is its drive mounted? findmnt",
         )
-    records, verdict, seen = transcript_chain.load(data, str(path)), Verdict(), _Seen()
-    seen.opened |= {str(one.facts["name"]): str(one.facts["sha256"]) for one in records if one.step == "opened-key"}
+    records, verdict, created = transcript_chain.load(data, str(path)), Verdict(), _Created()
+    created.opened |= {str(one.facts["name"]): str(one.facts["sha256"]) for one in records if one.step == "opened-key"}
     verdict.lines.append(f"transcript: {len(records)} records, one chain, head {records[-1].hash[:16]}")
-    for held in sorted((folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):
-        if (held / "response.yaml").exists():
+    for ceremony in sorted((folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):
+        if (ceremony / "response.yaml").exists():
             try:
-                verdict.faults += _ceremony_faults(held, records, places, seen, verdict.lines)
+                verdict.faults += _ceremony_faults(ceremony, records, places, created, verdict.lines)
             except PkiError as error:
                 verdict.faults.append(error.message)
-    return verdict, seen
+    return verdict, created
 
 
 def _ceremony_faults(
-    folder: Path, records: list[Record], places: Places, seen: _Seen, lines: list[str]
+    folder: Path, records: list[Record], places: CrlPaths, created: _Created, lines: list[str]
 ) -> Iterator[str]:
-    asked = filesystem.read(folder / "request.yaml")
-    if asked is None:
-        raise PkiError(f"{folder}/request.yaml: is missing", "put it back from a backup, or from the other vault")
-    name, request = f"ceremony {int(folder.name)}", request_response.load(asked, f"{folder}/request.yaml", Request)
+    request_data = filesystem.read(folder / "request.yaml")
+    if request_data is None:
+        raise PkiError(
+            f"{folder}/request.yaml: is missing", "restore it from a backup, or from the other drive of the vault"
+        )
+    name, request = (
+        f"ceremony {int(folder.name)}",
+        request_response.load(request_data, f"{folder}/request.yaml", Request),
+    )
     response = request_response.load(
         filesystem.read(folder / "response.yaml") or b"", f"{folder}/response.yaml", request_response.Response
     )
-    there = {r.file: places[r.root, r.number][0] for r in response.presigned_crls if (r.root, r.number) in places}
-    answer = verify_response.read(folder, presigned_crls=there)
-    if answer.response.request != request_response.digest(asked):
+    paths = {r.file: places[r.root, r.number][0] for r in response.presigned_crls if (r.root, r.number) in places}
+    parsed = verify_response.read_response(folder, presigned_crls=paths)
+    if parsed.response.request != request_response.digest(request_data):
         yield f"{name}: the response answers another request"
-    if request.previous != seen.previous:
+    if request.previous != created.previous:
         yield f"{name}: does not follow the ceremony before it"
-    if fault := verify_response.untold(answer, records):
+    if fault := verify_response.transcript_fault(parsed, records):
         yield f"{name}: the transcript {fault}"
-    for fault in verify_response.faults(answer, request, seen.roots):
+    for fault in verify_response.faults(parsed, request, created.roots):
         yield f"{name}: {fault}"
-    _remember(answer, seen)
-    gone = len(answer.response.presigned_crls) - len(answer.presigned_crls)
+    _add_results(parsed, created)
+    gone = len(parsed.response.presigned_crls) - len(parsed.presigned_crls)
     lines.append(
-        f"{name}, {answer.response.signed:%Y-%m-%d}: {len(answer.certificates)} certificates, {len(answer.presigned_crls)} CRLs"
+        f"{name}, {parsed.response.signed:%Y-%m-%d}: {len(parsed.certificates)} certificates, {len(parsed.presigned_crls)} CRLs"
         + (f" ({gone} destroyed since)" if gone else "")
     )
 
 
-def _remember(answer: Answer, seen: _Seen) -> None:
-    seen.previous = request_response.digest(answer.data)
-    seen.roots |= {name: cert for (name, issuer), cert in answer.certificates.items() if name == issuer}
-    seen.certificates |= {(one.name, one.issuer): one.pem for one in answer.response.certificates}
-    for root in {presigned_crl.root for presigned_crl in answer.response.presigned_crls}:
-        seen.presigned_crls[root] = {
+def _add_results(parsed: ParsedResponse, created: _Created) -> None:
+    created.previous = request_response.digest(parsed.data)
+    created.roots |= {
+        name: certificate for (name, issuer), certificate in parsed.certificates.items() if name == issuer
+    }
+    created.certificates |= {(one.name, one.issuer): one.pem for one in parsed.response.certificates}
+    for root in {presigned_crl.root for presigned_crl in parsed.response.presigned_crls}:
+        created.presigned_crls[root] = {
             presigned_crl.number: presigned_crl.sha256
-            for presigned_crl in answer.response.presigned_crls
+            for presigned_crl in parsed.response.presigned_crls
             if presigned_crl.root == root
         }
 
 
-def _waiting(folder: Path, seen: _Seen) -> list[str]:
-    """The roots of a vault that were made, as its transcript tells, and are in no response yet."""
-    found = []
+def _waiting(folder: Path, created: _Created) -> list[str]:
+    """Return the roots of a vault that its transcript records and that are in no response yet."""
+    names = []
     for path in sorted(folder.glob("root-*/cert.pem")):
         name, data = path.parent.name, filesystem.read(path) or b""
         with suppress(ValueError):
-            if name not in seen.roots and fingerprint(x509.load_pem_x509_certificate(data)) == seen.opened.get(name):
-                found.append(name)
-    return found
+            if name not in created.roots and fingerprint(x509.load_pem_x509_certificate(data)) == created.opened.get(
+                name
+            ):
+                names.append(name)
+    return names
 
 
-def _strangers(folder: Path, places: Places, seen: _Seen, waiting: list[str]) -> Iterator[str]:
-    """Certificates and CRLs that lie there and that no ceremony made, or a later one replaced; and what is gone."""
-    made = {name: pem for (name, issuer), pem in seen.certificates.items() if name == issuer or "root" not in name}
-    own = [path for path in sorted(folder.rglob("cert.pem")) if CLIENTS not in path.relative_to(folder).parts]
+def _file_faults(folder: Path, places: CrlPaths, created: _Created, waiting: list[str]) -> Iterator[str]:
+    """Yield certificates and CRLs that no ceremony created or a later one replaced, and certificates that are missing."""
+    made = {name: pem for (name, issuer), pem in created.certificates.items() if name == issuer or "root" not in name}
+    own = [path for path in sorted(folder.rglob("cert.pem")) if CLIENTS_FOLDER not in path.relative_to(folder).parts]
     for path in own:
         name = path.parent.name
         if (
@@ -169,16 +182,18 @@ def _strangers(folder: Path, places: Places, seen: _Seen, waiting: list[str]) ->
             and name not in waiting
             and filesystem.read(path) != made.get(name, "").encode()
         ):
-            yield f"{path}: was made in no ceremony that is recorded here"
-    is_project = (folder / "root").is_dir()  # a vault holds roots alone
+            yield f"{path}: is from no recorded ceremony"
+    is_project = (folder / "root").is_dir()  # a vault has only roots
     for name in sorted(made.keys() - {path.parent.name for path in own}):
         if is_project or GenerationName.parse(name).is_root:
             yield f"{folder}: the certificate of {name} is missing"
     for path in sorted(folder.rglob("cross-root-*.pem")):
         key = path.parent.name, path.stem.removeprefix("cross-")
-        if filesystem.read(path) != seen.certificates.get(key, "").encode():
-            yield f"{path}: was made in no ceremony that is recorded here"
+        if filesystem.read(path) != created.certificates.get(key, "").encode():
+            yield f"{path}: is from no recorded ceremony"
     for (root, number), paths in sorted(places.items()):
         for path in paths:
-            if request_response.digest(filesystem.read(path) or b"") != seen.presigned_crls.get(root, {}).get(number):
+            if request_response.digest(filesystem.read(path) or b"") != created.presigned_crls.get(root, {}).get(
+                number
+            ):
                 yield f"{path}: is not a CRL of the newest series of pre-signed CRLs of {root}; destroy it"

@@ -1,6 +1,6 @@
-"""Signing so that nothing is signed unseen: with a throw-away key first, then lint, then the same bytes for real.
+"""Sign certificates and CRLs after a lint: first with a throw-away key, then the same bytes with the real key.
 
-What the linter passed is an argument of signing, so the order is held by the types.
+`sign` takes what `lint_draft` returns, so the types enforce the order.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from pki.x509.keys import PrivateKey
 
 Builder = x509.CertificateBuilder | x509.CertificateRevocationListBuilder
 
-# pkilint tells a root by its signature, which is not yet its own: RFC 5280, 4.2.1.1 lets only a self-signed one go without
+# RFC 5280 §4.2.1.1 permits only a self-signed certificate without this extension; under the throw-away key a root is not
+# self-signed yet
 NOT_SELF_SIGNED = "pkix.authority_key_identifier_extension_absent"
 
 
 @dataclass(frozen=True, slots=True)
 class Linted:
-    """A draft that a linter and the policy passed: its builder, and the bytes that are to be signed."""
+    """A draft that passed the linter, with its builder and the DER bytes to sign."""
 
     draft: Draft
     builder: Builder
@@ -36,24 +37,24 @@ class Linted:
 
 
 def lint_draft(draft: Draft, like: PrivateKey) -> Linted:
-    """Sign a draft with a throw-away key of the same kind as `like`, and look at the result.
+    """Sign a draft with a throw-away key of the same kind as `like`, and check the result.
 
-    Raises PkiError with everything that the linter or the comparison with the request finds.
+    Raises PkiError that lists all findings of the linter and all differences from the request.
     """
     builder = draft.builder()
     throw_away = _signed(builder, keys.new_key(keys.key_kind(like)))
     is_root = isinstance(draft, CertificateDraft) and draft.issuer is None
-    found = lint.findings(throw_away, permitted=NOT_SELF_SIGNED if is_root else "")
-    faults = [*_differences(draft, throw_away), *found]
+    findings = lint.findings(throw_away, permitted=NOT_SELF_SIGNED if is_root else "")
+    faults = [*_differences(draft, throw_away), *findings]
     if faults:
-        raise PkiError(f"{draft.what}: would not be sound: {'; '.join(faults)}", "nothing was signed; correct pki.yaml")
+        raise PkiError(f"{draft.what}: would have faults: {'; '.join(faults)}", "nothing was signed; correct pki.yaml")
     return Linted(draft, builder, _to_be_signed(throw_away), throw_away)
 
 
 def sign(linted: Linted, issuer: Issuer | PrivateKey) -> Signed:
-    """Sign for real exactly the bytes that were linted; then verify with a second implementation and lint again.
+    """Sign exactly the linted bytes with the real key, verify with a second implementation, and lint again.
 
-    `issuer` is a root, or the key of a root that signs itself.
+    `issuer` is a root with its key, or only the key of a root that signs itself. Raises PkiError when a check fails.
     """
     what, key = linted.draft.what, issuer.key if isinstance(issuer, Issuer) else issuer
     signed = _signed(linted.builder, key)
@@ -67,9 +68,9 @@ def sign(linted: Linted, issuer: Issuer | PrivateKey) -> Signed:
 
 
 def check(draft: Draft, signed: Signed, issuer: x509.Certificate) -> list[str]:
-    """Everything that is wrong with a signed certificate or CRL, held against what was asked for.
+    """Return all faults of a signed certificate or CRL, compared with its draft; empty when there is none.
 
-    What does not bear its issuer's signature is not looked at any further: it may hold anything.
+    The signature is verified first: without a valid signature nothing else is parsed, because the content is untrusted.
     """
     try:
         if isinstance(signed, x509.Certificate):
@@ -83,15 +84,15 @@ def check(draft: Draft, signed: Signed, issuer: x509.Certificate) -> list[str]:
     except ValueError as error:
         return [f"it cannot be read: {error}"]
     if fault := second_opinion.signature_fault(signed, issuer):
-        faults.append(f"a second implementation finds: {fault}")
+        faults.append(f"a second implementation reports: {fault}")
     return faults + lint.findings(signed)
 
 
 def _differences(draft: Draft, signed: Signed) -> Sequence[str]:
     if isinstance(draft, CertificateDraft):
-        return list(draft.differences(signed)) if isinstance(signed, x509.Certificate) else ["it is no certificate"]
+        return list(draft.differences(signed)) if isinstance(signed, x509.Certificate) else ["it is not a certificate"]
     assert isinstance(draft, CrlDraft)
-    return list(draft.differences(signed)) if not isinstance(signed, x509.Certificate) else ["it is no CRL"]
+    return list(draft.differences(signed)) if not isinstance(signed, x509.Certificate) else ["it is not a CRL"]
 
 
 def _signed(builder: Builder, key: PrivateKey) -> Signed:

@@ -1,6 +1,6 @@
-"""What a request asks for, as drafts to be signed; and what a signed certificate or CRL differs from it in.
+"""Drafts of the certificates and CRLs that a request asks for, and the comparison of signed ones with them.
 
-Both sides of the air gap use this: the offline one to make, the online one to check what was made.
+The offline side signs the drafts; the online side compares the signed certificates and CRLs with them.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from pki.ceremony.request_response import (
-    AskedCross,
-    AskedIntermediate,
-    AskedRoot,
     Request,
     RequestedCrl,
+    RequestedCrossCertificate,
+    RequestedIntermediate,
+    RequestedRoot,
     RequestedSeries,
 )
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.profiles import Extensions
 from pki.x509.revocation import CrlEntry
 
-SERIAL_BITS = 64  # CA/Browser Forum baseline requirements, 7.1: at least so many from a random generator
+SERIAL_BITS = 64  # CA/B BR 7.1: at least 64 bits from a random generator
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateDraft:
-    """A certificate before its signature: everything that the request determines, and the key that it is for."""
+    """A certificate before its signature: the content that the request determines, and the subject's public key."""
 
     what: str
     subject: x509.Name
@@ -39,10 +39,11 @@ class CertificateDraft:
     issuer: x509.Certificate | None  # None: signed by its own key
 
     def builder(self) -> x509.CertificateBuilder:
+        """Return a builder with the content of the certificate."""
         return certificate_signing.draft_certificate(self.subject, self.key, self.dates, self.extensions, self.issuer)
 
-    def differences(self, cert: x509.Certificate) -> Iterator[str]:
-        """In what a signed certificate is not what was asked for; nothing means that it is."""
+    def differences(self, certificate: x509.Certificate) -> Iterator[str]:
+        """Yield each difference of a signed certificate from this draft, in a sentence."""
         expected: dict[x509.ObjectIdentifier, tuple[x509.ExtensionType, bool]] = {
             value.oid: (value, critical) for value, critical in self.extensions
         }
@@ -51,21 +52,21 @@ class CertificateDraft:
         if self.issuer is not None:
             above = certificate_signing.authority_key_identifier(self.issuer)
             expected[above.oid] = (above, False)
-        if cert.subject != self.subject:
-            yield f"its subject is {cert.subject.rfc4514_string()}, asked for {self.subject.rfc4514_string()}"
-        if cert.issuer != (self.issuer.subject if self.issuer else self.subject):
-            yield f"its issuer is {cert.issuer.rfc4514_string()}"
-        if keys.public_der(cert.public_key()) != keys.public_der(self.key):
+        if certificate.subject != self.subject:
+            yield f"its subject is {certificate.subject.rfc4514_string()}, requested {self.subject.rfc4514_string()}"
+        if certificate.issuer != (self.issuer.subject if self.issuer else self.subject):
+            yield f"its issuer is {certificate.issuer.rfc4514_string()}"
+        if keys.public_der(certificate.public_key()) != keys.public_der(self.key):
             yield "it is for another key than the one in the request"
-        if (cert.not_valid_before_utc, cert.not_valid_after_utc) != self.dates:
-            yield f"its dates are {cert.not_valid_before_utc:%Y-%m-%d} to {cert.not_valid_after_utc:%Y-%m-%d}"
-        found = {extension.oid: (extension.value, extension.critical) for extension in cert.extensions}
-        if found != expected:
-            names = sorted(oid._name for oid in found.keys() ^ expected.keys())  # noqa: SLF001 - for the message only
-            names += sorted(oid._name for oid in found.keys() & expected.keys() if found[oid] != expected[oid])  # noqa: SLF001
+        if (certificate.not_valid_before_utc, certificate.not_valid_after_utc) != self.dates:
+            yield f"its dates are {certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"
+        actual = {extension.oid: (extension.value, extension.critical) for extension in certificate.extensions}
+        if actual != expected:
+            names = sorted(oid._name for oid in actual.keys() ^ expected.keys())  # noqa: SLF001 - for the message only
+            names += sorted(oid._name for oid in actual.keys() & expected.keys() if actual[oid] != expected[oid])  # noqa: SLF001
             yield f"its extensions are not those of the profile: {', '.join(names)}"
-        if cert.serial_number.bit_length() < SERIAL_BITS:
-            yield f"its serial number has {cert.serial_number.bit_length()} bits, expected at least {SERIAL_BITS}"
+        if certificate.serial_number.bit_length() < SERIAL_BITS:
+            yield f"its serial number has {certificate.serial_number.bit_length()} bits, expected at least {SERIAL_BITS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,28 +79,29 @@ class CrlDraft:
     issuer: x509.Certificate
 
     def builder(self) -> x509.CertificateRevocationListBuilder:
+        """Return a builder with the content of the CRL."""
         presigned_crl = self.presigned_crl
         return crl_signing.draft_crl(
             self.issuer, presigned_crl.number, presigned_crl.this_update, presigned_crl.next_update, self.entries
         )
 
     def differences(self, crl: x509.CertificateRevocationList) -> Iterator[str]:
-        """In what a signed CRL is not what was asked for."""
+        """Yield each difference of a signed CRL from this draft, in a sentence."""
         if crl.issuer != self.issuer.subject:
             yield f"its issuer is {crl.issuer.rfc4514_string()}"
         if (crl.last_update_utc, crl.next_update_utc) != (
             self.presigned_crl.this_update,
             self.presigned_crl.next_update,
         ):
-            yield "its dates are not those that were asked for"
+            yield "its dates are not the requested ones"
         expected = {
             x509.CRLNumber.oid: (x509.CRLNumber(self.presigned_crl.number), False),
             x509.AuthorityKeyIdentifier.oid: (certificate_signing.authority_key_identifier(self.issuer), False),
         }
         if {extension.oid: (extension.value, extension.critical) for extension in crl.extensions} != expected:
-            yield "its number or extensions are not those that were asked for"
+            yield "its number or extensions are not the requested ones"
         if sorted(_entries(crl), key=str) != sorted(self.entries, key=str):
-            yield "its entries are not those that were asked for"
+            yield "its entries are not the requested ones"
 
 
 Draft = CertificateDraft | CrlDraft
@@ -113,44 +115,52 @@ def _entries(crl: x509.CertificateRevocationList) -> Iterator[CrlEntry]:
         yield CrlEntry(revoked.serial_number, revoked.revocation_date_utc, reason)
 
 
-def root(request: Request, asked: AskedRoot, key: CertificatePublicKeyTypes) -> CertificateDraft:
+def draft_root(request: Request, requested: RequestedRoot, key: CertificatePublicKeyTypes) -> CertificateDraft:
+    """Return the draft of a new root certificate for `key`."""
     return CertificateDraft(
-        what=asked.name,
-        subject=certificate_signing.subject_name(request.organisation, asked.common_name),
+        what=requested.name,
+        subject=certificate_signing.subject_name(request.organisation, requested.common_name),
         key=key,
-        dates=(asked.not_before, asked.not_after),
+        dates=(requested.not_before, requested.not_after),
         extensions=profiles.root_extensions(),
         issuer=None,
     )
 
 
-def intermediate(request: Request, asked: AskedIntermediate, issuer: x509.Certificate) -> CertificateDraft:
+def draft_intermediate(
+    request: Request, requested: RequestedIntermediate, issuer: x509.Certificate
+) -> CertificateDraft:
+    """Return the draft of an intermediate certificate. Raises PkiError when its request has no usable key."""
     return CertificateDraft(
-        what=asked.name,
-        subject=certificate_signing.subject_name(request.organisation, asked.common_name),
-        key=keys.read_request_key(asked.request.encode(), f"the request of {asked.name}"),
-        dates=(asked.not_before, asked.not_after),
-        extensions=profiles.intermediate_extensions(asked.authority, asked.domains, asked.addresses)
-        + profiles.publication_extensions(request.publish, asked.issuer),
+        what=requested.name,
+        subject=certificate_signing.subject_name(request.organisation, requested.common_name),
+        key=keys.read_request_key(requested.request.encode(), f"the request of {requested.name}"),
+        dates=(requested.not_before, requested.not_after),
+        extensions=profiles.intermediate_extensions(requested.authority, requested.domains, requested.addresses)
+        + profiles.publication_extensions(request.publish, requested.issuer),
         issuer=issuer,
     )
 
 
-def cross(request: Request, asked: AskedCross, new: x509.Certificate, issuer: x509.Certificate) -> CertificateDraft:
+def draft_cross_certificate(
+    request: Request, requested: RequestedCrossCertificate, new: x509.Certificate, issuer: x509.Certificate
+) -> CertificateDraft:
+    """Return the draft of the certificate by which `issuer` certifies the key of the root `new`."""
     return CertificateDraft(
-        what=f"{asked.name} by {asked.issuer}",
+        what=f"{requested.name} by {requested.issuer}",
         subject=new.subject,
         key=new.public_key(),
-        dates=(asked.not_before, asked.not_after),
+        dates=(requested.not_before, requested.not_after),
         extensions=profiles.cross_certificate_extensions()
-        + profiles.publication_extensions(request.publish, asked.issuer),
+        + profiles.publication_extensions(request.publish, requested.issuer),
         issuer=issuer,
     )
 
 
-def series(asked: RequestedSeries, root: x509.Certificate) -> list[CrlDraft]:
-    entries = tuple(revocation.entry for revocation in asked.revoked)
+def draft_crl_series(requested: RequestedSeries, root: x509.Certificate) -> list[CrlDraft]:
+    """Return the drafts of all pre-signed CRLs of a root, in the order of the request."""
+    entries = tuple(revocation.entry for revocation in requested.revoked)
     return [
-        CrlDraft(f"CRL {presigned_crl.number} of {asked.root}", presigned_crl, entries, root)
-        for presigned_crl in asked.presigned_crls
+        CrlDraft(f"CRL {presigned_crl.number} of {requested.root}", presigned_crl, entries, root)
+        for presigned_crl in requested.presigned_crls
     ]

@@ -1,4 +1,7 @@
-"""Which drive a folder is on, as the kernel says: a vault is a drive of its own, and never the memory of a live system."""
+"""Find the drive of a folder, from the kernel's lists of mounts and block devices.
+
+A vault must be a mounted drive, and never the memory of a live system.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ from pki.common.errors import PkiError
 MOUNTS = Path("/proc/self/mountinfo")  # proc_pid_mountinfo(5)
 BLOCKS = Path("/sys/dev/block")
 IN_RAM = frozenset({"tmpfs", "ramfs", "rootfs", "devtmpfs", "hugetlbfs"})
-LAYERED = frozenset({"overlay", "aufs", "unionfs", "squashfs", "iso9660", "erofs"})  # of live systems and containers
+LAYERED = frozenset({"overlay", "aufs", "unionfs", "squashfs", "iso9660", "erofs"})  # live systems and containers
 WITHOUT_MODES = frozenset({"vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk"})
 RAM_DISKS = re.compile(r"z?ram[0-9]+")
-LOST_AND_FOUND = re.compile(r"lost\+found|System Volume Information|\.Trash-[0-9]+|\.room|\.vault\.yaml\.new")
-OF_EXCHANGE = re.compile(r"\.?doit-pki-kit(\.new)?|request-[0-9]{4}\.yaml|\.?response-[0-9]{4}(\.new)?")
-WHICH = "look which drive is which: lsblk -o NAME,SIZE,LABEL,FSTYPE,MOUNTPOINTS"
-DEEPEST = 8  # devices below devices, and files below those
+IGNORED_FILES = re.compile(r"lost\+found|System Volume Information|\.Trash-[0-9]+|\.room|\.vault\.yaml\.new")
+EXCHANGE_FILES = re.compile(r"\.?doit-pki-kit(\.new)?|request-[0-9]{4}\.yaml|\.?response-[0-9]{4}(\.new)?")
+WHICH_DRIVE = "find the right drive: lsblk -o NAME,SIZE,LABEL,FSTYPE,MOUNTPOINTS"
+MAX_DEPTH = 8  # levels of devices and of loop files
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mounted file system: `device` as the kernel numbers it (8:17), `kind` such as ext4, `source` such as /dev/sdb1."""
+    """A mounted file system: `device` is the kernel's number (8:17), `kind` such as ext4, `source` such as /dev/sdb1."""
 
     point: Path
     device: str
@@ -38,17 +41,17 @@ class Mount:
 
 
 def mount_of(folder: Path) -> Mount:
-    """The file system that a folder is on; of two that are mounted on one folder, the later one is seen."""
+    """Return the mount of a folder; when two are mounted on one folder, the later one. Raises PkiError without /proc."""
     place = Path(os.path.realpath(folder))
     above = [mount for mount in mounts() if place.is_relative_to(mount.point)]
     if not above:
-        raise PkiError(f"{folder}: {MOUNTS} does not say what it is on", "mount -t proc proc /proc")
+        raise PkiError(f"{folder}: {MOUNTS} does not list its file system", "mount -t proc proc /proc")
     longest = max(len(mount.point.parts) for mount in above)
     return [mount for mount in above if len(mount.point.parts) == longest][-1]
 
 
 def mounts() -> Iterator[Mount]:
-    """Everything that is mounted, in the order of the kernel."""
+    """Yield all mounts in the order of the kernel."""
     with suppress(OSError):
         for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
             before, _, after = line.partition(" - ")
@@ -58,12 +61,12 @@ def mounts() -> Iterator[Mount]:
 
 
 def vault_fault(folder: Path) -> PkiError | None:
-    """Why a folder cannot be a vault, with what to type; None when it is a drive of its own."""
+    """Return why a folder cannot be a vault, with a hint; None when it is a mounted drive."""
     mount, place = mount_of(folder), Path(os.path.realpath(folder))
-    again = mounting(folder)
+    again = mount_hint(folder)
     if place != mount.point and (mount.point == Path("/") or is_in_ram(mount)):
-        text = f"{folder}: no drive is mounted there: what is written there stays in this machine"
-        return PkiError(f"{text}, and is lost when it is switched off" if is_in_ram(mount) else text, again)
+        text = f"{folder}: no drive is mounted there: files would stay on this machine"
+        return PkiError(f"{text}, and be lost when it is switched off" if is_in_ram(mount) else text, again)
     if place != mount.point:
         return PkiError(f"{folder}: is a folder on the drive {mount.point}, not a drive", f"--vault {mount.point}")
     if is_in_ram(mount):
@@ -71,48 +74,50 @@ def vault_fault(folder: Path) -> PkiError | None:
     if mount.device == mount_of(Path("/")).device:
         return PkiError(f"{folder}: is on the file system that this machine runs from, not on a drive", again)
     if mount.kind in WITHOUT_MODES:
-        hint = f"format a fresh drive, which destroys what is on it: mkfs.ext4 -L vault {mount.source}"
-        return PkiError(f"{folder}: is {mount.kind}, which keeps no secret from other users", hint)
+        hint = f"format an empty drive (all data on it is lost): mkfs.ext4 -L vault {mount.source}"
+        return PkiError(
+            f"{folder}: is {mount.kind}, which has no file permissions: other users could read the key", hint
+        )
     return exchange_fault(folder)
 
 
-def mounting(folder: Path) -> str:
-    """What to type where a drive is to be mounted at a folder; the page labels each drive as its folder is called."""
-    return f"{WHICH}\nthen, for example: mount LABEL={shlex.quote(folder.name)} {shlex.quote(str(folder))}\nand the same line again"
+def mount_hint(folder: Path) -> str:
+    """Return the hint how to mount a drive at a folder; the printed script gives a drive the label of its folder."""
+    return f"{WHICH_DRIVE}\nthen, for example: mount LABEL={shlex.quote(folder.name)} {shlex.quote(str(folder))}\nand repeat the command"
 
 
 def exchange_fault(folder: Path) -> PkiError | None:
-    """Why a folder is on the exchange drive; None when it is not: neither it nor another partition of its drive."""
+    """Return an error when a folder is on the exchange drive or another partition of that drive, else None."""
     for mount in mounts():
-        if together(mount_of(folder), mount) and (names := exchange_names(mount.point)):
+        if is_same_drive(mount_of(folder), mount) and (names := exchange_names(mount.point)):
             where = "" if mount.point == Path(os.path.realpath(folder)) else f", as {mount.point} is"
             return PkiError(
                 f"{folder}: is the exchange drive{where}: {', '.join(names)}",
-                f"{WHICH}\numount {folder}, and mount the drive that is to be named",
+                f"{WHICH_DRIVE}\numount {folder}, and mount the right drive",
             )
     return None
 
 
 def exchange_names(folder: Path) -> list[str]:
-    """What shows that a folder belongs to the exchange drive."""
+    """Return the file names that identify a folder as the exchange drive."""
     with suppress(OSError):
-        return sorted(name for name in os.listdir(folder) if OF_EXCHANGE.fullmatch(name))
+        return sorted(name for name in os.listdir(folder) if EXCHANGE_FILES.fullmatch(name))
     return []
 
 
 def contents(folder: Path) -> list[str]:
-    """What is on a drive, without what a file system or a desktop puts on an empty one."""
-    return sorted(name for name in os.listdir(folder) if not LOST_AND_FOUND.fullmatch(name))
+    """Return the file names on a drive, without those that file systems and desktops create on an empty one."""
+    return sorted(name for name in os.listdir(folder) if not IGNORED_FILES.fullmatch(name))
 
 
-def together(one: Mount, other: Mount) -> bool:
-    """Whether two file systems are on one drive, be it in two partitions or through layers such as LUKS."""
+def is_same_drive(one: Mount, other: Mount) -> bool:
+    """Return whether two file systems are on the same drive, also in two partitions or through layers such as LUKS."""
     return one.device == other.device or not _disks(one).isdisjoint(_disks(other))
 
 
 def is_in_ram(mount: Mount, depth: int = 0) -> bool:
-    """Whether what is written to a file system is lost without power, or may be: so it is with every layered one."""
-    if mount.kind in IN_RAM | LAYERED or depth > DEEPEST:
+    """Return whether files on a file system are or may be lost without power; layered ones count as such."""
+    if mount.kind in IN_RAM | LAYERED or depth > MAX_DEPTH:
         return True
     for disk in _disks(mount):
         with suppress(OSError):
@@ -125,21 +130,22 @@ def is_in_ram(mount: Mount, depth: int = 0) -> bool:
 
 
 def _disks(mount: Mount) -> frozenset[str]:
-    """The numbers of the whole drives below a file system; its own where nothing is known of it."""
+    """Return the device numbers of the drives below a file system; its own number when the kernel lists none."""
     device = mount.device
     if device.startswith("0:") and mount.source.startswith("/dev/"):  # btrfs numbers its file systems itself
         with suppress(OSError):
             number = os.stat(mount.source).st_rdev
             device = f"{os.major(number)}:{os.minor(number)}"
-    return frozenset(_whole(device))
+    return frozenset(_whole_disks(device))
 
 
-def _whole(device: str, depth: int = 0) -> Iterator[str]:
+def _whole_disks(device: str, depth: int = 0) -> Iterator[str]:
+    """Yield the numbers of the drives that a partition or layered device is on."""
     place = Path(os.path.realpath(BLOCKS / device))
     below = list(place.glob("slaves/*/dev"))
-    if below and depth < DEEPEST:
+    if below and depth < MAX_DEPTH:
         for path in below:
-            yield from _whole(path.read_text().strip(), depth + 1)
+            yield from _whole_disks(path.read_text().strip(), depth + 1)
     elif (place / "partition").exists():
         yield (place.parent / "dev").read_text().strip()
     else:
@@ -147,5 +153,5 @@ def _whole(device: str, depth: int = 0) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """A field of mountinfo without its octal escapes."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+    """Return a field of mountinfo with its octal escapes decoded (proc_pid_mountinfo(5))."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

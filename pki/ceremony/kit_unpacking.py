@@ -1,7 +1,7 @@
-"""How a kit is taken from the exchange drive: what is typed before anything of it is believed.
+"""The shell commands that copy a kit from the exchange drive and verify it before it is used.
 
-Each byte is read from the drive once, for a drive may give other bytes the second time. The list is copied first and the
-copy compared with the paper; then only what it names is copied, each as a plain file, and the copies are checked.
+Each byte is read from the drive once, because a manipulated drive may return other bytes the second time. The list is
+copied first and compared with the paper; then only the files in the list are copied, as plain files, and verified.
 """
 
 LIST = (

@@ -1,4 +1,4 @@
-"""What an independent linter says of a certificate or CRL."""
+"""Lint certificates and CRLs with pkilint, which is independent of the library that signs them."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ Signed = x509.Certificate | x509.CertificateRevocationList
 
 
 def findings(signed: Signed, permitted: str = "") -> list[str]:
-    """Warnings and worse, as `code: text`, but for the code that is `permitted`; none means that pkilint finds nothing."""
-    from pkilint.validation import ValidationFindingSeverity  # noqa: PLC0415 - 0.2 s, which only a ceremony spends
+    """Return warnings and more severe findings as `code: text`, except those with the code `permitted`."""
+    from pkilint.validation import ValidationFindingSeverity  # noqa: PLC0415 - takes 0.2 s to import
 
     container, document = _prepared(signed)
-    spared = _spared(signed) | {permitted}
+    ignored = _ignored_codes(signed) | {permitted}
     return [
-        f"{found.finding.code}: {found.message}" if found.message else str(found.finding.code)
+        f"{description.finding.code}: {description.message}" if description.message else str(description.finding.code)
         for result in container.validate(document.root)
-        for found in result.finding_descriptions
-        if found.finding.severity <= ValidationFindingSeverity.WARNING  # FATAL is 0
-        and found.finding.code not in spared
+        for description in result.finding_descriptions
+        if description.finding.severity <= ValidationFindingSeverity.WARNING  # FATAL is 0
+        and description.finding.code not in ignored
     ]
 
 
-def _spared(signed: Signed) -> set[str]:
-    """The findings of pkilint that do not count, for it wants host names of two labels, the last one without digits.
+def _ignored_codes(signed: Signed) -> set[str]:
+    """Return the finding codes that do not apply, because every name has a valid syntax.
 
-    RFC 5280 §4.2.1.6 and §4.2.1.10, OpenSSL, Go and NSS take `lan` and `corp.lan3`: networks at home have such names.
+    pkilint requires two labels and a last label without digits. RFC 5280 §4.2.1.6 and §4.2.1.10, OpenSSL, Go and NSS
+    accept `lan` and `corp.lan3`, which private networks use.
     """
-    found = set[str]()
-    if all(map(_is_host, _domains(signed))):
-        found.add(DOMAIN_SYNTAX)
-    if all(_is_host(urlsplit(uri).hostname or "") for uri in _addresses(signed)):
-        found.add(URI_SYNTAX)
-    return found
+    codes = set[str]()
+    if all(map(_is_host_name, _domains(signed))):
+        codes.add(DOMAIN_SYNTAX)
+    if all(_is_host_name(urlsplit(uri).hostname or "") for uri in _uris(signed)):
+        codes.add(URI_SYNTAX)
+    return codes
 
 
-def _is_host(text: str) -> bool:
+def _is_host_name(text: str) -> bool:
     try:
         return dns_name(text) == text
     except ValueError:
@@ -51,27 +52,27 @@ def _is_host(text: str) -> bool:
 
 
 def _domains(signed: Signed) -> Iterator[str]:
-    """The DNS names that a certificate permits or excludes."""
+    """Yield the DNS names in the name constraints of a certificate."""
     for extension in signed.extensions:
-        if isinstance(found := extension.value, x509.NameConstraints):
-            for one in (*(found.permitted_subtrees or ()), *(found.excluded_subtrees or ())):
-                if isinstance(one, x509.DNSName):
-                    yield one.value
+        if isinstance(constraints := extension.value, x509.NameConstraints):
+            for name in (*(constraints.permitted_subtrees or ()), *(constraints.excluded_subtrees or ())):
+                if isinstance(name, x509.DNSName):
+                    yield name.value
 
 
-def _addresses(signed: Signed) -> Iterator[str]:
-    """The addresses of CRLs and CA certificates in a certificate."""
+def _uris(signed: Signed) -> Iterator[str]:
+    """Yield the URIs of CRLs and CA certificates in a certificate."""
     for extension in signed.extensions:
-        places: list[x509.GeneralName] = []
-        if isinstance(found := extension.value, x509.CRLDistributionPoints):
-            places = [place for point in found for place in point.full_name or ()]
-        elif isinstance(found, x509.AuthorityInformationAccess):
-            places = [one.access_location for one in found]
-        yield from (place.value for place in places if isinstance(place, x509.UniformResourceIdentifier))
+        locations: list[x509.GeneralName] = []
+        if isinstance(value := extension.value, x509.CRLDistributionPoints):
+            locations = [location for point in value for location in point.full_name or ()]
+        elif isinstance(value, x509.AuthorityInformationAccess):
+            locations = [description.access_location for description in value]
+        yield from (location.value for location in locations if isinstance(location, x509.UniformResourceIdentifier))
 
 
 def _prepared(signed: Signed) -> tuple[Any, Any]:
-    """The validators for a certificate or a CRL, and the document that they look at."""
+    """Return the validators for a certificate or a CRL, and the document that they check."""
     from pkilint import loader, pkix  # noqa: PLC0415 - as above
     from pkilint.pkix import certificate, crl, extension, name  # noqa: PLC0415
 

@@ -1,43 +1,44 @@
-"""A request in plain words: what an operator reads aloud before confirming it."""
+"""Describe a request in plain words, for the operator to read aloud before confirming it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pki.ceremony.policy import Known
-from pki.ceremony.request_response import AskedIntermediate, Request, RequestedSeries
+from pki.ceremony.policy import VaultContents
+from pki.ceremony.request_response import Request, RequestedIntermediate, RequestedSeries
 from pki.x509 import keys
 
 PURPOSES = {"server": "certificates of servers", "client": "certificates of clients"}
 
 
-def roots(request: Request) -> Iterator[str]:
-    """What `ceremony.root` will do."""
+def root_lines(request: Request) -> Iterator[str]:
+    """Yield what `ceremony.root` will do."""
     for root in request.roots:
         yield f"make {root.name}, “{root.common_name}”: a new {root.key} key and a certificate for it"
         yield f"  valid {root.not_before:%Y-%m-%d} to {root.not_after:%Y-%m-%d}"
 
 
-def signatures(request: Request, known: Known) -> Iterator[str]:
-    """What `ceremony.sign` will do."""
+def signature_lines(request: Request, contents: VaultContents) -> Iterator[str]:
+    """Yield what `ceremony.sign` will do."""
     for one in request.intermediates:
-        yield from _intermediate(request, one, known)
+        yield from _intermediate(request, one, contents)
     for cross in request.cross_certificates:
         yield f"certify the key of {cross.name} with {cross.issuer}, for those who trust only {cross.issuer}"
         yield f"  valid {cross.not_before:%Y-%m-%d} to {cross.not_after:%Y-%m-%d}"
     for series in request.crl_series:
-        yield from _series(series, known)
+        yield from _series(series, contents)
     for name in request.destroy:
         yield f"DESTROY the key of {name}, here and for ever; its certificate stays"
 
 
-def _intermediate(request: Request, one: AskedIntermediate, known: Known) -> Iterator[str]:
+def _intermediate(request: Request, one: RequestedIntermediate, contents: VaultContents) -> Iterator[str]:
+    """Describe an intermediate, and how its permitted names differ from those of the generation before."""
     yield f"certify {one.name}, “{one.common_name}”, with {one.issuer}: it may sign {PURPOSES[one.authority]}"
     yield f"  valid {one.not_before:%Y-%m-%d} to {one.not_after:%Y-%m-%d}"
     yield f"  for names under {', '.join(one.domains)}; for addresses in {', '.join(map(str, one.addresses)) or 'none'}"
     yield f"  CRLs and certificates are published at {request.publish}"
     yield f"  its key: SHA-256 {keys.key_fingerprint(keys.read_request_key(one.request.encode(), one.name))}"
-    before = _before(one, known)
+    before = _before(one, contents)
     if before is None:
         return
     for what, old, new in (("names", before.domains, one.domains), ("addresses", before.addresses, one.addresses)):
@@ -49,17 +50,18 @@ def _intermediate(request: Request, one: AskedIntermediate, known: Known) -> Ite
             yield f"  against {before.name}: {'; '.join(parts)}"
 
 
-def _before(one: AskedIntermediate, known: Known) -> AskedIntermediate | None:
-    """The generation before, as it was asked for."""
-    earlier = [asked for past in known.history for asked in past.request.intermediates]
-    return next((asked for asked in reversed(earlier) if asked.authority == one.authority), None)
+def _before(one: RequestedIntermediate, contents: VaultContents) -> RequestedIntermediate | None:
+    """Return the previous generation as it was requested, or None."""
+    earlier = [intermediate for past in contents.history for intermediate in past.request.intermediates]
+    return next((intermediate for intermediate in reversed(earlier) if intermediate.authority == one.authority), None)
 
 
-def _series(series: RequestedSeries, known: Known) -> Iterator[str]:
+def _series(series: RequestedSeries, contents: VaultContents) -> Iterator[str]:
+    """Describe the CRLs of a root, with new revocations in capitals."""
     first, last = series.presigned_crls[0], series.presigned_crls[-1]
     count = f"{len(series.presigned_crls)} CRLs" if len(series.presigned_crls) > 1 else "one CRL"
     yield f"sign {count} of {series.root}, good from {first.this_update:%Y-%m-%d} to {last.next_update:%Y-%m-%d}"
-    earlier = known.last_series(series.root)
+    earlier = contents.last_series(series.root)
     listed = {one.serial for one in earlier.revoked} if earlier else set[int]()
     for one in series.revoked:
         new = "" if one.serial in listed else "REVOKE "

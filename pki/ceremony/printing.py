@@ -1,4 +1,4 @@
-"""Text for paper: wrapped lines, and pages that have a number each."""
+"""Format text for paper: wrapped lines and numbered pages."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import textwrap
 from collections.abc import Iterator
 
 COLUMNS = 78
-ROWS = 58  # A4 and Letter have more at 6 lines to the inch, also with margins
-SECTION = "%%"  # a line of its own in a template: what follows stays on one page where that is possible
+ROWS = 58  # lines; A4 and Letter have more at 6 lines to the inch, also with margins
+SECTION = "%%"  # a line of its own in a template: the text after it stays on one page if possible
 NEW_PAGE = "%%%"  # begins a page
 FORM_FEED = "\f"
 HEAD = 3  # title with page number, rule, blank line
 
 
-def wrapped(line: str, indent: str = "", width: int = COLUMNS) -> list[str]:
-    """Break one line so that it fits; its own indentation is kept, and what follows is indented further."""
+def wrap_line(line: str, indent: str = "", width: int = COLUMNS) -> list[str]:
+    """Wrap a line at `width` columns. It keeps its indentation; further lines are indented by four more."""
     bare = line.lstrip(" ")
     first = indent + " " * (len(line) - len(bare))
     return textwrap.wrap(
@@ -23,10 +23,10 @@ def wrapped(line: str, indent: str = "", width: int = COLUMNS) -> list[str]:
 
 
 def paginate(text: str, title: str) -> str:
-    """Return the text in numbered pages of ROWS lines, each of which but the last ends in a form feed.
+    """Return the text in numbered pages of ROWS lines, separated by form feeds.
 
-    A section that does not fit on the rest of a page begins a new one. One that is longer than a page is continued at
-    a blank line.
+    A section that does not fit on the rest of a page begins a new page. A section longer than a page is split at a
+    blank line.
     """
     pages = list(_pages(text))
     return FORM_FEED.join(
@@ -42,7 +42,7 @@ def _head(title: str, number: int, count: int) -> list[str]:
 
 
 def _pages(text: str) -> Iterator[list[str]]:
-    """The lines of each page, without its head."""
+    """Yield the lines of each page, without its head."""
     page: list[str] = []
     for is_new_page, section in _sections(text):
         for place, block in enumerate(_fitting(section)):
@@ -55,6 +55,7 @@ def _pages(text: str) -> Iterator[list[str]]:
 
 
 def _sections(text: str) -> Iterator[tuple[bool, list[str]]]:
+    """Yield each section, and whether it begins a new page."""
     is_new_page, lines = False, list[str]()
     for line in [*text.splitlines(), SECTION]:
         if line not in {SECTION, NEW_PAGE}:
@@ -67,12 +68,12 @@ def _sections(text: str) -> Iterator[tuple[bool, list[str]]]:
 
 
 def _stripped(lines: list[str]) -> list[str]:
-    """Lines without blank ones at both ends."""
+    """Return the lines without blank ones at both ends."""
     return "\n".join(lines).strip("\n").splitlines()
 
 
 def _fitting(section: list[str]) -> Iterator[list[str]]:
-    """A section in parts of a page at most, broken at blank lines where there are any."""
+    """Yield a section in parts of at most a page, split at blank lines if there are any."""
     rest = section
     while len(rest) > ROWS - HEAD:
         blank = [place for place in range(1, ROWS - HEAD + 1) if not rest[place]]

@@ -1,7 +1,7 @@
-"""Request and response: what crosses the air gap, as strict YAML that a person can read, one file with one digest.
+"""Request and response: the two YAML files that cross the air gap, their models, reader and writer.
 
-Every date is absolute and every value is said, so that what will be made can be reviewed before the day. A document is
-taken only in the very form in which it was written: not a byte in it is without meaning.
+All dates are absolute and there are no defaults, so everything that a ceremony signs can be reviewed beforehand. The
+reader accepts only the exact bytes that the writer produces, so one SHA-256 identifies one content.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from pki.config.identifiers import GenerationName
 from pki.config.model import StrictModel
 from pki.x509.revocation import REASONS, CrlEntry
 
-INSTANT = "%Y-%m-%dT%H:%M:%SZ"
+INSTANT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 GENERATION = r"(root|server|client)-[1-9][0-9]{0,3}"
 ROOT = r"root-[1-9][0-9]{0,3}"
 DIGEST = r"[0-9a-f]{64}"
-NOTHING = "none"
-SLACK = timedelta(hours=1)  # between the clocks of two machines
-YEARS = range(2000, 2200)  # X.509 begins in 1950, and sums of dates must stay within what a calendar knows
-SERIAL_BITS = 159  # RFC 5280, 4.1.2.2: 20 octets, and the first bit is the sign
-DEEPEST = 8  # levels: the CRLs of each series have six
-LARGEST = 1 << 20  # bytes of a bundle: ten times what a ceremony with everything in it takes
+NO_RESPONSE = "none"
+CLOCK_TOLERANCE = timedelta(hours=1)  # difference between the clocks of two machines
+YEARS = range(2000, 2200)  # X.509 dates begin in 1950 (RFC 5280 §4.1.2.5), and date arithmetic must not overflow
+SERIAL_BITS = 159  # RFC 5280 §4.1.2.2: at most 20 octets, and the first bit is the sign
+MAX_DEPTH = 8  # levels of nesting: the CRLs of each series have six
+MAX_BYTES = 1 << 20  # bytes of a document: ten times the largest realistic one
 
 HEADER = {
     "request": "# What this asks a root ceremony to do. Its SHA-256 is confirmed there: do not change a byte.\n",
@@ -44,7 +44,7 @@ def _instant(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        at = datetime.strptime(value, INSTANT).replace(tzinfo=UTC)
+        at = datetime.strptime(value, INSTANT_FORMAT).replace(tzinfo=UTC)
     except ValueError:
         raise ValueError("expected a date and time such as 2026-11-23T06:00:00Z") from None
     if at.year not in YEARS:
@@ -76,26 +76,26 @@ def _printable(value: str) -> str:
     return value
 
 
-Instant = Annotated[datetime, BeforeValidator(_instant), PlainSerializer(lambda at: at.strftime(INSTANT))]
+Instant = Annotated[datetime, BeforeValidator(_instant), PlainSerializer(lambda at: at.strftime(INSTANT_FORMAT))]
 Serial = Annotated[int, BeforeValidator(_serial), PlainSerializer(lambda serial: f"{serial:x}")]
 Digest = Annotated[str, Field(pattern=rf"^{DIGEST}$")]
 Generation = Annotated[str, Field(pattern=rf"^{GENERATION}$")]
 RootName = Annotated[str, Field(pattern=rf"^{ROOT}$")]
 Count = Annotated[int, Field(ge=0, lt=1 << 63), PlainSerializer(str)]
-Number = Annotated[int, Field(ge=1, le=9999), PlainSerializer(str)]  # of a ceremony: four digits name its folder
+Number = Annotated[int, Field(ge=1, le=9999), PlainSerializer(str)]  # of a ceremony: its folder has four digits
 Line = Annotated[str, AfterValidator(_printable)]
 Network = Annotated[IPv4Network, PlainSerializer(str)]
 
 
 class LedgerHead(StrictModel):
-    """Where the ledger stood when the request was prepared."""
+    """The number of ledger events and the hash of the last one, when the request was prepared."""
 
     events: Count
     head: Digest
 
 
 class Revocation(StrictModel):
-    """A certificate of a root that its CRLs must list."""
+    """A revoked certificate that the CRLs of its root must list."""
 
     generation: Generation
     serial: Serial
@@ -104,11 +104,12 @@ class Revocation(StrictModel):
 
     @property
     def entry(self) -> CrlEntry:
+        """Return the CRL entry for this certificate."""
         return CrlEntry(self.serial, self.at, self.reason)
 
 
-class AskedRoot(StrictModel):
-    """A root to be made."""
+class RequestedRoot(StrictModel):
+    """A root certificate to create."""
 
     name: RootName
     common_name: Line
@@ -117,8 +118,8 @@ class AskedRoot(StrictModel):
     not_after: Instant
 
 
-class AskedIntermediate(StrictModel):
-    """An intermediate to be signed; of its request, only the public key is taken."""
+class RequestedIntermediate(StrictModel):
+    """An intermediate certificate to sign; only the public key of its certificate request (PEM) is used."""
 
     name: Annotated[str, Field(pattern=r"^(server|client)-[1-9][0-9]{0,3}$")]
     issuer: RootName
@@ -131,11 +132,12 @@ class AskedIntermediate(StrictModel):
 
     @property
     def authority(self) -> str:
+        """Return `server` or `client`."""
         return GenerationName.parse(self.name).authority
 
 
-class AskedCross(StrictModel):
-    """A new root's key, certified by the old root, for those who trust only the old one."""
+class RequestedCrossCertificate(StrictModel):
+    """A certificate for a new root's key by the old root, for clients that trust only the old one."""
 
     name: RootName
     issuer: RootName
@@ -152,7 +154,7 @@ class RequestedCrl(StrictModel):
 
 
 class RequestedSeries(StrictModel):
-    """All root CRLs from now on, with everything that they must list; they replace every earlier one."""
+    """All pre-signed CRLs of a root from now on, with their entries; they replace every earlier one."""
 
     root: RootName
     revoked: tuple[Revocation, ...]
@@ -160,7 +162,7 @@ class RequestedSeries(StrictModel):
 
 
 class Request(StrictModel):
-    """What the online side asks for: one ceremony."""
+    """Everything that one ceremony is requested to do."""
 
     format: Literal["doit-pki ceremony request 1"]
     number: Number
@@ -169,24 +171,24 @@ class Request(StrictModel):
     publish: PublishUrl
     sandbox: bool
     because: tuple[Line, ...]
-    previous: Annotated[str, Field(pattern=rf"^({DIGEST}|{NOTHING})$")]  # the response that was accepted last
+    previous: Annotated[str, Field(pattern=rf"^({DIGEST}|{NO_RESPONSE})$")]  # SHA-256 of the last accepted response
     ledger: LedgerHead
-    pinned: dict[RootName, Digest]  # roots that exist, by the SHA-256 of their certificates
-    roots: tuple[AskedRoot, ...]
-    intermediates: tuple[AskedIntermediate, ...]
-    cross_certificates: tuple[AskedCross, ...]
+    pinned: dict[RootName, Digest]  # existing roots with the SHA-256 of their certificates
+    roots: tuple[RequestedRoot, ...]
+    intermediates: tuple[RequestedIntermediate, ...]
+    cross_certificates: tuple[RequestedCrossCertificate, ...]
     crl_series: tuple[RequestedSeries, ...]
     destroy: tuple[RootName, ...]
 
     @property
     def root_names(self) -> tuple[str, ...]:
-        """Every root whose key this needs, made before the day or on it."""
-        signing = [asked.issuer for asked in self.intermediates] + [asked.issuer for asked in self.cross_certificates]
+        """Return the roots that sign something, including those that this request creates."""
+        signing = [one.issuer for one in self.intermediates] + [one.issuer for one in self.cross_certificates]
         return tuple(dict.fromkeys([*signing, *(series.root for series in self.crl_series)]))
 
 
 class SignedCertificate(StrictModel):
-    """A certificate that was made; a cross-certificate has another root's name as its issuer."""
+    """A signed certificate; the issuer of a cross-certificate is another root."""
 
     name: Generation
     issuer: RootName
@@ -194,11 +196,12 @@ class SignedCertificate(StrictModel):
 
     @property
     def certificate(self) -> x509.Certificate:
+        """Return the parsed certificate. Raises ValueError when the PEM text is damaged."""
         return x509.load_pem_x509_certificate(self.pem.encode())
 
 
 class SignedCrl(StrictModel):
-    """A root CRL that was made, in a file of its own beside the response: it may have to be destroyed one day."""
+    """A signed root CRL. It has a file of its own beside the response, because a later ceremony may require to destroy it."""
 
     root: RootName
     number: Count
@@ -207,18 +210,19 @@ class SignedCrl(StrictModel):
 
 
 class Response(StrictModel):
-    """What a ceremony made; it answers exactly one request."""
+    """The result of a ceremony: the answer to exactly one request."""
 
     format: Literal["doit-pki ceremony response 1"]
     number: Number
     request: Digest
     signed: Instant
-    transcript: Digest  # the head of the transcript before this response was written
+    transcript: Digest  # hash of the last transcript record before this response was written
     certificates: tuple[SignedCertificate, ...]
     presigned_crls: tuple[SignedCrl, ...]
     destroyed: tuple[RootName, ...]
 
     def find(self, name: str, issuer: str) -> SignedCertificate | None:
+        """Return the certificate of `name` that `issuer` signed, or None."""
         return next((one for one in self.certificates if (one.name, one.issuer) == (name, issuer)), None)
 
 
@@ -226,40 +230,41 @@ Document = TypeVar("Document", Request, Response)
 
 
 def digest(data: bytes) -> str:
+    """Return the SHA-256 of `data` in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def dump(document: Request | Response) -> bytes:
-    """The one form in which a document is written."""
+    """Return the only valid encoding of a document: UTF-8 YAML with a header comment."""
     tree = document.model_dump(mode="json", by_alias=True)
     return (HEADER[_kind(type(document))] + yaml_text.dump(_as_text(tree))).encode()
 
 
 def load(data: bytes, name: str, kind: type[Document]) -> Document:
-    """Read a document; `name` is what messages call the file. Raises PkiError with every fault in it."""
+    """Parse a document; messages call the file `name`. Raises PkiError that lists every fault."""
     what = f"a ceremony {_kind(kind)}"
-    if len(data) > LARGEST:
-        raise PkiError(f"{name}: is too large to be {what}", "copy it again from where it was written")
+    if len(data) > MAX_BYTES:
+        raise PkiError(f"{name}: is too large for {what}", "copy it again from where it was written")
     try:
         text = data.decode()
     except UnicodeDecodeError:
         raise PkiError(f"{name}: is not {what}: not text", "copy it again from where it was written") from None
     try:
-        found = kind.model_validate(_tree(text, name, what))
+        document = kind.model_validate(_tree(text, name, what))
     except ValidationError as error:
         raise PkiError("\n".join(_faults(error, text, name, kind)), "copy it again from where it was written") from None
     except PkiError as error:
         raise PkiError(error.message, f"this is not {what}, or it was damaged: copy it again") from None
-    if dump(found) != data:
+    if dump(document) != data:
         raise PkiError(
-            f"{name}: is not as it was written: somebody changed its form", "copy it again from where it was written"
+            f"{name}: was changed after it was written: its form differs", "copy it again from where it was written"
         )
-    return found
+    return document
 
 
 def _tree(text: str, name: str, what: str) -> Any:
-    """A document before its fields are looked at. What is none may be a file of passphrases: nothing of it is said."""
-    tree = yaml_text.load(text, name, DEEPEST)
+    """Return the parsed YAML. The error quotes nothing: the file could be a file with passphrases that was named by mistake."""
+    tree = yaml_text.load(text, name, MAX_DEPTH)
     if not isinstance(tree, dict) or "format" not in tree:
         raise PkiError(f"{name}: is not {what}")
     return tree
@@ -276,7 +281,7 @@ def _kind(kind: type[StrictModel]) -> Literal["request", "response"]:
 
 
 def _as_text(value: Any) -> Any:
-    """Scalars as text, because that is how documents are read."""
+    """Return the tree with all scalars as text, because the reader reads them as text."""
     if isinstance(value, dict):
         return {key: _as_text(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The printed script of one ceremony: what to type, in which order, with a box to tick at each step."""
+"""Render the printed script of one ceremony: the commands in their order, with a box to tick at each step."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from pki.ceremony import kit_unpacking, plan_text, printing, words
-from pki.ceremony.policy import Known
+from pki.ceremony.policy import VaultContents
 from pki.ceremony.request_response import Request
 from pki.common.program_files import PROGRAM
 from pki.common.remedies import run_for
 from pki.common.templating import Pages
 
-GROUP = 8  # digits of a digest that are read at once
+GROUP = 8  # digits of a digest that are printed without a space
 
 
-def script(request: Request, digest: str, known: Known, machine: str, *, hsm: bool, project: str = "") -> bytes:
+def render_script(
+    request: Request, digest: str, contents: VaultContents, machine: str, *, hsm: bool, project: str = ""
+) -> bytes:
     """Return CEREMONY.txt for a request: numbered pages for paper, with a form feed between them.
 
-    `machine` says what the kit runs on: "Python 3.11 on x86_64". `project` is the folder of the project on the online
-    machine, which the last step names.
+    `machine` describes the offline machine, such as "Python 3.11 on x86_64". `project` is the folder of the project on
+    the online machine, which the last step names.
     """
     pages = Pages(Path(__file__).parent / "pages")
-    held = known.last
-    roots, signatures = list(plan_text.roots(request)), list(plan_text.signatures(request, known))
+    last = contents.last
+    roots, signatures = list(plan_text.root_lines(request)), list(plan_text.signature_lines(request, contents))
     run = run_for(project) if project else "./run"
     context: dict[str, Any] = {
         "request": request,
@@ -36,18 +38,18 @@ def script(request: Request, digest: str, known: Known, machine: str, *, hsm: bo
         "unpack": {"list": kit_unpacking.LIST, "files": kit_unpacking.FILES, "checks": kit_unpacking.CHECKS},
         "hsm": hsm,
         "digest": " ".join(digest[start : start + GROUP] for start in range(0, len(digest), GROUP)),
-        "words": words.shown(digest),
+        "words": words.numbered_lines(digest),
         "plan": _indented([*roots, *signatures]),
         "roots": _indented(roots),
         "signatures": _indented(signatures),
         "names": ", ".join(root.name for root in request.roots),
         "clock": f"{request.prepared:%Y-%m-%d %H:%M}",
-        "last": held.number if held else 0,
-        "replaced": [series.root for series in request.crl_series if known.last_series(series.root)],
+        "last": last.number if last else 0,
+        "replaced": [series.root for series in request.crl_series if contents.last_series(series.root)],
     }
     text = pages.render("ceremony.txt", context)
     return printing.paginate(text, f"ROOT CEREMONY {request.number} OF {request.organisation}").encode()
 
 
 def _indented(lines: Iterable[str]) -> list[str]:
-    return [broken for line in lines for broken in printing.wrapped(line, "    ")]
+    return [broken for line in lines for broken in printing.wrap_line(line, "    ")]

@@ -1,6 +1,6 @@
-"""A second opinion on what was signed: other programs' DER, other programs' arithmetic, other programs' paths.
+"""Verify signatures and certificate paths with implementations other than the one that signed.
 
-Signatures are checked by pyasn1 and PyCryptodome, which share no line with the library that made them; paths by OpenSSL
+Signatures are verified by pyasn1 and PyCryptodome, which share no code with the signing library; paths by OpenSSL
 (through pyOpenSSL, with CRLs) and by the verifier of `cryptography`, which is written in Rust.
 """
 
@@ -27,8 +27,8 @@ HASHES = {
 
 
 def signature_fault(signed: Signed, issuer: x509.Certificate) -> str:
-    """What PyCryptodome has against the signature of a certificate or CRL; empty means nothing."""
-    from pyasn1.codec.der import decoder, encoder  # noqa: PLC0415 - 0.1 s, which only a ceremony spends
+    """Return why PyCryptodome refuses the signature of a certificate or CRL, or "" when it accepts it."""
+    from pyasn1.codec.der import decoder, encoder  # noqa: PLC0415 - takes 0.1 s to import
     from pyasn1_alt_modules import rfc5280  # noqa: PLC0415
 
     is_certificate = isinstance(signed, x509.Certificate)
@@ -37,7 +37,7 @@ def signature_fault(signed: Signed, issuer: x509.Certificate) -> str:
     inner = tree["tbsCertificate" if is_certificate else "tbsCertList"]
     outer_algorithm, inner_algorithm = tree["signatureAlgorithm"], inner["signature"]
     if rest or encoder.encode(outer_algorithm) != encoder.encode(inner_algorithm):
-        return "its two statements of the algorithm differ"
+        return "its two signature algorithm fields differ"  # RFC 5280 §4.1.1.2
     algorithm = str(outer_algorithm["algorithm"])
     if algorithm not in HASHES:
         return f"its algorithm {algorithm} is not one that this project signs with"
@@ -70,10 +70,10 @@ def openssl_fault(
     crls: Sequence[x509.CertificateRevocationList],
     at: datetime,
 ) -> str:
-    """What OpenSSL has against a chain, leaf first, under X509_STRICT and, where there are CRLs, CRL_CHECK_ALL."""
+    """Return why OpenSSL refuses a chain (leaf first) at a time, or "". Uses X509_STRICT and, with CRLs, CRL_CHECK_ALL."""
     from OpenSSL import crypto  # noqa: PLC0415 - as above
 
-    leaf, *between = (crypto.X509.from_cryptography(cert) for cert in chain)
+    leaf, *between = (crypto.X509.from_cryptography(certificate) for certificate in chain)
     try:
         crypto.X509StoreContext(_trust(crypto.X509Store(), roots, crls, at), leaf, between).verify_certificate()
     except crypto.X509StoreContextError as error:
@@ -84,18 +84,21 @@ def openssl_fault(
 def handshake_fault(
     chain: Sequence[x509.Certificate], key: PrivateKey, roots: Sequence[x509.Certificate], at: datetime, purpose: str
 ) -> str:
-    """What ends a TLS handshake in memory in which OpenSSL is shown a chain by a `server` or a `client`."""
+    """Return why OpenSSL refuses a chain in a TLS handshake in memory, or "".
+
+    `purpose` (server or client) is the side that presents the chain; the other side verifies it.
+    """
     from OpenSSL import SSL  # noqa: PLC0415 - as above
 
-    shows, looks = SSL.Context(SSL.TLS_METHOD), SSL.Context(SSL.TLS_METHOD)
-    for context in (shows, looks):  # a server must show something, even one whose certificate nobody looks at
+    presenter, verifier = SSL.Context(SSL.TLS_METHOD), SSL.Context(SSL.TLS_METHOD)
+    for context in (presenter, verifier):  # a server needs a certificate even when the client presents the chain
         context.use_certificate(chain[0])
         context.use_privatekey(key)
-        for cert in chain[1:]:
-            context.add_extra_chain_cert(cert)
-    looks.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *found: found[-1] == 1)
-    _trust(looks.get_cert_store(), roots, [], at)
-    first, second = SSL.Connection(shows), SSL.Connection(looks)
+        for certificate in chain[1:]:
+            context.add_extra_chain_cert(certificate)
+    verifier.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *arguments: arguments[-1] == 1)
+    _trust(verifier.get_cert_store(), roots, [], at)
+    first, second = SSL.Connection(presenter), SSL.Connection(verifier)
     server, client = (first, second) if purpose == "server" else (second, first)
     server.set_accept_state()
     client.set_connect_state()
@@ -130,7 +133,7 @@ def _trust(
 def verifier_fault(
     chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], at: datetime, host: x509.GeneralName | None
 ) -> str:
-    """What the verifier of `cryptography` has against a server chain (for `host`) or a client chain (None)."""
+    """Return why the verifier of `cryptography` refuses a server chain (for `host`) or client chain (None), or ""."""
     builder = verification.PolicyBuilder().time(at).store(verification.Store(list(roots)))
     try:
         if host is None:

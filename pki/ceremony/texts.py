@@ -1,4 +1,4 @@
-"""Certificates and CRLs as text, for people who review them."""
+"""Certificates and CRLs as readable text for review."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 
-def of_certificate(cert: x509.Certificate) -> str:
-    """A certificate as `openssl x509 -text` prints it."""
-    from OpenSSL import crypto  # noqa: PLC0415 - 0.1 s, which only a ceremony spends
+def certificate_text(certificate: x509.Certificate) -> str:
+    """Return a certificate in the format of `openssl x509 -text`."""
+    from OpenSSL import crypto  # noqa: PLC0415 - takes 0.1 s to import
 
-    text: bytes = crypto.dump_certificate(crypto.FILETYPE_TEXT, crypto.X509.from_cryptography(cert))
+    text: bytes = crypto.dump_certificate(crypto.FILETYPE_TEXT, crypto.X509.from_cryptography(certificate))
     return text.decode()
 
 
-def of_crl(crl: x509.CertificateRevocationList) -> str:
-    """A CRL with everything that it says."""
+def crl_text(crl: x509.CertificateRevocationList) -> str:
+    """Return a CRL with its issuer, number, dates, SHA-256 and entries."""
     assert crl.next_update_utc is not None
     number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     lines = [
@@ -27,5 +27,7 @@ def of_crl(crl: x509.CertificateRevocationList) -> str:
         f"    SHA-256: {crl.fingerprint(hashes.SHA256()).hex()}",
         "    Revoked:" if len(crl) else "    Revoked: none",
     ]
-    lines += [f"        {one.serial_number:x} since {one.revocation_date_utc:%Y-%m-%d %H:%M:%S} UTC" for one in crl]
+    lines += [
+        f"        {entry.serial_number:x} since {entry.revocation_date_utc:%Y-%m-%d %H:%M:%S} UTC" for entry in crl
+    ]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""The transcript of a ceremony: every step is on disk before the next one begins, and no secret ever is."""
+"""Write the transcript of a ceremony: each step is on disk before the next one begins, and never a secret."""
 
 from __future__ import annotations
 
@@ -16,101 +16,100 @@ from typing import Any
 import cryptography
 from cryptography.hazmat.backends.openssl.backend import backend
 
-from pki.ceremony.transcript_chain import START, Record, following, load
-from pki.ceremony.transcript_page import page
+from pki.ceremony.transcript_chain import START_HASH, Record, load, next_record
+from pki.ceremony.transcript_page import render_page
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.filesystem import leave_to_owner
 
-__all__ = ["Record", "Transcript", "load", "page", "versions"]
+__all__ = ["Record", "Transcript", "load", "render_page", "versions"]
 
-MARKS = ("PRIVATE KEY", "AGE-SECRET-KEY")
+PRIVATE_KEY_MARKS = ("PRIVATE KEY", "AGE-SECRET-KEY")
 BETWEEN = re.compile(r"[\W_]+")
-LONG = 12
-BEFORE = frozenset(  # a key is touched
+MIN_SECRET_LENGTH = 12
+STEPS_BEFORE_KEYS = frozenset(  # steps that are recorded before a key is used
     {"opened", "continued", "environment", "deviation", "plan", "confirmed", "clocks", "refused"}
 )
-OPENING = b'{"at":"'
+RECORD_START = b'{"at":"'
 
 
 class Transcript:
-    """A transcript that grows; one that is there already is checked and continued.
+    """A transcript to append to; an existing one is verified and continued.
 
-    With `begin`, nothing is written before a step that touches a key, or `settle`: a command that is stopped before
-    leaves the drive as it was. `begin` is called then, before the first write. `interrupted` says in one sentence that
-    a killed write was found, and is empty otherwise. Raises PkiError when the file is not a sound transcript, or cannot
-    be written.
+    With `begin`, nothing is written before the first step that uses a key, or `settle`, so that a command that is stopped
+    before leaves the drive unchanged; `begin` is called before the first write. `interrupted` is a sentence when an
+    interrupted write was repaired, else "". Raises PkiError when the file is not a valid transcript, or cannot be written.
     """
 
     def __init__(self, path: Path, now: Callable[[], datetime], begin: Callable[[], None] | None = None) -> None:
         self._path, self._now, self._begin = path, now, begin
-        self._waiting: list[bytes] = []
+        self._pending: list[bytes] = []
         self._forbidden: list[str] = []
         self.interrupted = ""
         data = filesystem.read(path) or b""
-        whole = data[: data.rfind(b"\n") + 1]
-        self._records = load(whole, str(path)) if whole else []
-        self._size, self._torn = len(whole), len(data) - len(whole)
-        if lost := data[len(whole) :]:
-            self._cut_off(lost)
+        complete = data[: data.rfind(b"\n") + 1]
+        self._records = load(complete, str(path)) if complete else []
+        self._size, self._torn = len(complete), len(data) - len(complete)
+        if lost := data[len(complete) :]:
+            self._drop_incomplete(lost)
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """The records so far."""
+        """Return the records so far."""
         return tuple(self._records)
 
     @property
     def is_settled(self) -> bool:
-        """Whether each record is on disk."""
+        """Return whether all records are on disk."""
         return self._begin is None
 
     @property
     def head(self) -> str:
-        """The hash of the last record, on which all of them depend."""
-        return self._records[-1].hash if self._records else START
+        """Return the hash of the last record, which covers all records."""
+        return self._records[-1].hash if self._records else START_HASH
 
     def forbid(self, secret: str) -> None:
-        """Let no record hold this text, however its words are separated."""
+        """Refuse any record that contains this text, however its words are separated."""
         if not secret.strip():
-            raise ValueError("an empty secret stands in every text")
+            raise ValueError("an empty secret is part of every text")
         self._forbidden.append(secret)
 
     def record(self, step: str, /, **facts: Any) -> None:
-        """Write down a step; returns when it is on disk, or is one that may wait.
+        """Record a step. Returns when it is on disk, or may be written later (see `begin`).
 
-        A secret or a value that is not JSON is a ValueError.
+        Raises ValueError for a secret, and for a fact that is not a JSON value.
         """
-        record = following(self._records[-1] if self._records else None, self._now(), step, facts)
+        record = next_record(self._records[-1] if self._records else None, self._now(), step, facts)
         self._refuse_secrets(record)
         if self._begin is None:
             self._append(record.line)
             self._records.append(record)
             return
-        self._waiting.append(record.line)
+        self._pending.append(record.line)
         self._records.append(record)
-        if step not in BEFORE:
+        if step not in STEPS_BEFORE_KEYS:
             self.settle()
 
     def settle(self) -> None:
-        """Write down what waits, and from now on each step at once."""
+        """Write the pending records, and from now on each record at once."""
         if self._begin is None:
             return
         self._begin()
-        if self._waiting:
-            self._append(b"".join(self._waiting))
-        self._begin, self._waiting = None, []
+        if self._pending:
+            self._append(b"".join(self._pending))
+        self._begin, self._pending = None, []
 
     def _refuse_secrets(self, record: Record) -> None:
         texts = [record.step, *_texts(record.facts)]
         run_together = _bare("".join(texts))
-        for secret in (*MARKS, *self._forbidden):
+        for secret in (*PRIVATE_KEY_MARKS, *self._forbidden):
             bare = _bare(secret)
-            if any(secret in text for text in texts) or (len(bare) >= LONG and bare in run_together):
-                raise ValueError(f"a fact of the step '{record.step}' holds a secret")
+            if any(secret in text for text in texts) or (len(bare) >= MIN_SECRET_LENGTH and bare in run_together):
+                raise ValueError(f"a fact of the step '{record.step}' contains a secret")
 
-    def _cut_off(self, lost: bytes) -> None:
-        """Take a line that a killed write left unfinished away, and write down that it was there."""
-        if not self._records and not (lost.startswith(OPENING) or OPENING.startswith(lost)):
+    def _drop_incomplete(self, lost: bytes) -> None:
+        """Drop an incomplete last line, which an interrupted write left, and record that."""
+        if not self._records and not (lost.startswith(RECORD_START) or RECORD_START.startswith(lost)):
             raise PkiError(f"{self._path}: is not a transcript", "name another file")
         number = len(self._records)
         goes_on = f"goes on after record {number}" if number else "begins again"
@@ -118,7 +117,7 @@ class Transcript:
         self.record("continued", after=number, lost_bytes=len(lost), lost_sha256=hashlib.sha256(lost).hexdigest())
 
     def _append(self, lines: bytes) -> None:
-        """Put lines at the end, on disk, in place of what a killed write left; when that fails only whole lines stay."""
+        """Append lines durably, after removing an incomplete last line. On failure only complete lines remain."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         filesystem.make_folder(self._path.parent)
         try:
@@ -127,7 +126,7 @@ class Transcript:
             raise _unwritable(self._path, error) from None
         try:
             if os.fstat(handle).st_size != self._size + self._torn:
-                raise PkiError(f"{self._path}: was changed by somebody else meanwhile", "hold one ceremony at a time")
+                raise PkiError(f"{self._path}: was changed by another process", "run one ceremony command at a time")
             if self._torn:
                 os.ftruncate(handle, self._size)
                 self._torn = 0
@@ -143,7 +142,7 @@ class Transcript:
     def _write_out(self, handle: int, lines: bytes) -> None:
         if self._size == 0:
             leave_to_owner(handle, self._path.parent)
-            with suppress(PermissionError):  # FAT, which most sticks are, has no modes
+            with suppress(PermissionError):  # FAT, which many USB drives have, has no modes
                 os.fchmod(handle, filesystem.PUBLIC)
         view = memoryview(lines)
         while view:
@@ -154,7 +153,7 @@ class Transcript:
 
 
 def versions() -> dict[str, str]:
-    """What a ceremony runs on, each with its version."""
+    """Return the versions of the software that a ceremony runs on."""
     return {
         "doit-pki": version("doit-pki"),
         "python": platform.python_version(),
@@ -165,7 +164,7 @@ def versions() -> dict[str, str]:
 
 
 def _flush_folder(path: Path) -> None:
-    """A new file is durable when its folder is."""
+    """Flush a folder, so that a new file in it is durable."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -190,4 +189,6 @@ def _bare(text: str) -> str:
 
 
 def _unwritable(path: Path, error: OSError) -> PkiError:
-    return PkiError(f"{path}: cannot be written: {error.strerror}", "make room, or name another place; then go on")
+    return PkiError(
+        f"{path}: cannot be written: {error.strerror}", "free space, or name another folder; then repeat the command"
+    )

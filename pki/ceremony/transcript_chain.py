@@ -1,7 +1,7 @@
-"""The records of a transcript: one line of JSON each, and each names the hash of the one before it.
+"""The records of a transcript: one line of JSON each, with the hash of the record before it.
 
-Every line stands in its canonical form to the byte, so any byte that was changed is found. What was cut off at the end
-is found by the head alone, which stands on paper.
+Every line must be in canonical form, so any changed byte is detected. Records that are missing at the end are detected
+only by the head, which is written on paper.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 
 from pki.common.errors import PkiError
 
-START = "0" * 64
+START_HASH = "0" * 64
 KEYS = ("n", "at", "step", "facts", "previous", "hash")
-MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 STEP = re.compile(r"[a-z]+(-[a-z]+)*")
-FIX = "a transcript is never edited: take the copy on the other drive"
+HINT = "a transcript is never edited: use the copy on the other drive"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One step of a ceremony; `facts` are JSON values without fractions."""
+    """One step of a ceremony; `facts` are JSON values, without floating-point numbers."""
 
     n: int
     at: datetime
@@ -35,41 +35,41 @@ class Record:
 
     @property
     def line(self) -> bytes:
-        """The record as it stands in the file."""
+        """Return the record as its line in the file."""
         return canonical({**self._content(), "hash": self.hash}) + b"\n"
 
     def _content(self) -> dict[str, Any]:
-        return _content(self.n, f"{self.at:{MOMENT}}", self.step, self.facts, self.previous)
+        return _content(self.n, f"{self.at:{TIME_FORMAT}}", self.step, self.facts, self.previous)
 
 
-def following(last: Record | None, at: datetime, step: str, facts: dict[str, Any]) -> Record:
-    """The record that comes after `last`. Raises ValueError for what a transcript cannot hold."""
+def next_record(last: Record | None, at: datetime, step: str, facts: dict[str, Any]) -> Record:
+    """Return the record after `last`. Raises ValueError for a step or fact that a transcript cannot store."""
     if not STEP.fullmatch(step):
         raise ValueError(f"{step!r} is not the name of a step")
-    n, previous = (last.n + 1, last.hash) if last else (1, START)
+    n, previous = (last.n + 1, last.hash) if last else (1, START_HASH)
     moment = at.astimezone(UTC).replace(microsecond=0)
-    content = canonical(_content(n, f"{moment:{MOMENT}}", step, facts, previous))
+    content = canonical(_content(n, f"{moment:{TIME_FORMAT}}", step, facts, previous))
     return Record(n, moment, step, _parse(content)["facts"], previous, _hash(content))
 
 
 def load(data: bytes, name: str) -> list[Record]:
-    """The records of a whole transcript. Raises PkiError that names the line and what is wrong with it."""
+    """Parse a complete transcript. Raises PkiError that names the first faulty line."""
     *lines, rest = data.split(b"\n")
     records: list[Record] = []
     for number, line in enumerate(lines, 1):
         fault, record = _read(line, records[-1] if records else None)
         if record is None:
-            raise PkiError(f"{name}:{number}: {fault}", FIX)
+            raise PkiError(f"{name}:{number}: {fault}", HINT)
         records.append(record)
     if rest:
-        raise PkiError(f"{name}:{len(records) + 1}: is not whole: a write was interrupted, or something follows", FIX)
+        raise PkiError(f"{name}:{len(records) + 1}: is incomplete: a write was interrupted, or something follows", HINT)
     if not records:
-        raise PkiError(f"{name}: holds no record", FIX)
+        raise PkiError(f"{name}: has no record", HINT)
     return records
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys and nothing between the values. Raises ValueError for what JSON does not know."""
+    """Return `value` as canonical JSON: sorted keys, no spaces. Raises ValueError when it is not a JSON value."""
     try:
         return json.dumps(
             value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=True
@@ -87,26 +87,26 @@ def _hash(content: bytes) -> str:
 
 
 def _read(line: bytes, last: Record | None) -> tuple[str, Record | None]:
-    """The record on a line that follows `last`, or what is wrong with it."""
+    """Return a fault, or "" and the record on a line that follows `last`."""
     try:
         tree = _parse(line)
         is_canonical = canonical(tree) == line
     except (ValueError, RecursionError) as error:
-        return f"is not JSON of the project's kind: {error}", None
+        return f"is not valid JSON: {error}", None
     fault = _fault_of_shape(tree)
     if not fault and not is_canonical:
-        fault = "was written by something else: its JSON is not in the canonical form"
+        fault = "was changed: its JSON is not in the canonical form"
     if fault:
         return fault, None
     given = tree.pop("hash")
-    wanted, previous = (last.n + 1, last.hash) if last else (1, START)
-    if tree["n"] != wanted:
-        return f"has the number {tree['n']}, where {wanted} comes next", None
+    expected, previous = (last.n + 1, last.hash) if last else (1, START_HASH)
+    if tree["n"] != expected:
+        return f"has the number {tree['n']}, where {expected} comes next", None
     if tree["previous"] != previous:
-        return f"the chain is broken at record {wanted}: it does not follow from the one before it", None
+        return f"the chain is broken at record {expected}: it does not follow from the one before it", None
     if given != _hash(canonical(tree)):
-        return f"the chain is broken at record {wanted}: its hash is not that of its content", None
-    return "", Record(wanted, _moment(tree["at"]), tree["step"], tree["facts"], previous, given)
+        return f"the chain is broken at record {expected}: its hash is not that of its content", None
+    return "", Record(expected, _moment(tree["at"]), tree["step"], tree["facts"], previous, given)
 
 
 def _fault_of_shape(tree: Any) -> str:
@@ -119,7 +119,7 @@ def _fault_of_shape(tree: Any) -> str:
     expected = {
         "n: expected a number": type(tree["n"]) is int,
         "facts: expected names with values": isinstance(tree["facts"], dict),
-        "step: expected small letters and hyphens": isinstance(tree["step"], str) and STEP.fullmatch(tree["step"]),
+        "step: expected lower-case letters and hyphens": isinstance(tree["step"], str) and STEP.fullmatch(tree["step"]),
         "at: expected a moment such as 2026-11-23T06:00:00Z": _is_moment(tree["at"]),
     }
     return next((fault for fault, is_so in expected.items() if not is_so), "")
@@ -127,13 +127,13 @@ def _fault_of_shape(tree: Any) -> str:
 
 def _is_moment(text: Any) -> bool:
     try:
-        return str(text) == f"{_moment(text):{MOMENT}}"
+        return str(text) == f"{_moment(text):{TIME_FORMAT}}"
     except (TypeError, ValueError):
         return False
 
 
 def _moment(text: str) -> datetime:
-    return datetime.strptime(text, MOMENT).replace(tzinfo=UTC)
+    return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
 
 
 def _parse(line: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""A transcript as people read it: a page to sign, then each record as a technical record."""
+"""Render a transcript as HTML: a page to sign, then every record."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from string import Formatter
 from typing import Any
 
 from pki.ceremony import transcript_summary, words
-from pki.ceremony.transcript_chain import START, Record, canonical
+from pki.ceremony.transcript_chain import START_HASH, Record, canonical
 from pki.common.templating import Pages
 
-# Of each step the sentences that can be said of it: the first whose facts are all there. The facts that it does not
-# name stand below it. A step that is not in here is said by its name.
+# Sentences for each step: the first whose facts are all in the record is used. The other facts are listed below it.
+# A step that is not listed here is shown by its name.
 SENTENCES: dict[str, tuple[str, ...]] = {
     "opened": ("The ceremony was opened by {operator}, before {witness}.", "The ceremony was opened."),
     "continued": (
@@ -58,7 +58,7 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One fact below a sentence. `kind`: line, code, text, list or table, and the field of that name is filled."""
+    """One fact below a sentence; `kind` is line, code, text, list or table."""
 
     name: str
     kind: str
@@ -70,7 +70,7 @@ class Detail:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record as it is told."""
+    """One record as the page shows it."""
 
     n: int
     day: str
@@ -80,7 +80,7 @@ class Entry:
     is_grave: bool
 
 
-def page(
+def render_page(
     records: Sequence[Record],
     title: str,
     *,
@@ -89,31 +89,31 @@ def page(
     request: str = "",
     response: str = "",
 ) -> bytes:
-    """Return one HTML file without anything from outside: the page that is signed, and the technical record after it.
+    """Return one self-contained HTML file: the page to sign, and the technical record after it.
 
-    `request` and `response` are the SHA-256 of the bundles, if known.
+    `request` and `response` are the SHA-256 of the documents, if known.
     """
     pages = Pages(Path(__file__).parent / "pages")
     digests = {"Request": request, "Response": response}
     context = _heading(records, title, organisation, number) | {
-        "entries": told(records),
+        "entries": page_entries(records),
         "digests": [
             (name, hex_digest, words.of_digest(hex_digest)) for name, hex_digest in digests.items() if hex_digest
         ],
-        "asked": words.ASKED,
+        "asked": words.WORDS_TO_TYPE,
         "head_words": words.of_digest(_head(records)),
         "signers": ("Operator", "Witness"),
     }
     return pages.render("transcript.html", context).encode()
 
 
-def told(records: Iterable[Record]) -> list[Entry]:
-    """Each record with its sentence and the facts that the sentence does not name."""
+def page_entries(records: Iterable[Record]) -> list[Entry]:
+    """Return each record with its sentence and the facts that the sentence does not contain."""
     return [_entry(record) for record in records]
 
 
 def _head(records: Sequence[Record]) -> str:
-    return records[-1].hash if records else START
+    return records[-1].hash if records else START_HASH
 
 
 def _heading(records: Sequence[Record], title: str, organisation: str, number: int | str) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _heading(records: Sequence[Record], title: str, organisation: str, number: i
         "number": str(number),
         "period": transcript_summary.period(records),
         "vault": transcript_summary.vault(records),
-        "made": transcript_summary.made(records),
+        "made": transcript_summary.summary_lines(records),
         "deviations": transcript_summary.deviations(records),
         "refusals": transcript_summary.refusals(records),
         "head": head,
@@ -133,19 +133,19 @@ def _heading(records: Sequence[Record], title: str, organisation: str, number: i
 
 
 def _entry(record: Record) -> Entry:
-    said = {name: str(value) for name, value in record.facts.items() if _is_short(value)}
+    facts = {name: str(value) for name, value in record.facts.items() if _is_short(value)}
     for sentence in SENTENCES.get(record.step, ()):
-        named = {field for _, field, _, _ in Formatter().parse(sentence) if field}
-        if named <= said.keys():
+        fields = {field for _, field, _, _ in Formatter().parse(sentence) if field}
+        if fields <= facts.keys():
             break
     else:
-        sentence, named = record.step.replace("-", " ").capitalize() + ".", set()
+        sentence, fields = record.step.replace("-", " ").capitalize() + ".", set()
     return Entry(
         record.n,
         f"{record.at:%Y-%m-%d}",
         f"{record.at:%H:%M:%S}",
-        sentence.format_map(said),
-        tuple(_detail(name, value) for name, value in record.facts.items() if name not in named),
+        sentence.format_map(facts),
+        tuple(_detail(name, value) for name, value in record.facts.items() if name not in fields),
         record.step in transcript_summary.DEVIATIONS,
     )
 
@@ -172,7 +172,7 @@ def _detail(name: str, value: Any) -> Detail:
 
 
 def _place(column: str) -> tuple[int, str]:
-    """Columns that are known in the order in which they read well, the others after them."""
+    """Return the sort key of a column: known columns in the order of COLUMNS, then the others."""
     return (COLUMNS.index(column) if column in COLUMNS else len(COLUMNS), column)
 
 

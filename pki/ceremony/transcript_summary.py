@@ -1,4 +1,4 @@
-"""The page of a transcript that people sign: what was made, what differed from the script, and what names it."""
+"""Summarise a transcript for the page that operator and witness sign."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ COMMON_NAME = re.compile(r"^CN=((?:[^,\\]|\\.)+).*$")
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """One thing that the ceremony made or destroyed, in plain words; `sha256` of a certificate or CRL."""
+class SummaryLine:
+    """One thing that the ceremony created or destroyed, in a sentence; with the SHA-256 of a certificate."""
 
     text: str
     sha256: str = ""
 
 
-def made(records: Sequence[Record]) -> list[Made]:
-    """Return what the records say was made or destroyed, in their order; the CRLs of a root are one line."""
+def summary_lines(records: Sequence[Record]) -> list[SummaryLine]:
+    """Return what was created or destroyed, in the order of the records; the CRLs of a root are one line."""
     crls: dict[str, list[Record]] = {}
     for record in records:
         if record.step == "crl":
             crls.setdefault(str(record.facts.get("issuer", "")), []).append(record)
     others = [one for record in records for one in _made(record)]
-    return [*others, *(_crls(root, found) for root, found in crls.items())]
+    return [*others, *(_crls(root, of_root) for root, of_root in crls.items())]
 
 
 def deviations(records: Sequence[Record]) -> list[str]:
-    """Return a sentence for each deviation from the procedure; what was typed wrong and refused is none."""
+    """Return a sentence for each deviation from the procedure. Refused input is not a deviation."""
     return [f"record {record.n}: {_deviation(record)}" for record in records if record.step in DEVIATIONS]
 
 
 def refusals(records: Sequence[Record]) -> str:
-    """Return the numbers of the records at which the program refused to go on, empty when there are none."""
+    """Return the numbers of the records in which the program refused to go on, or ""."""
     return ", ".join(str(record.n) for record in records if record.step == "refused")
 
 
@@ -51,29 +51,29 @@ def period(records: Sequence[Record]) -> str:
 
 
 def vault(records: Sequence[Record]) -> str:
-    """Return the number of the vault that was used last, empty when no record names one."""
+    """Return the number of the vault that was used last, or "" when no record has one."""
     return next((str(record.facts["vault"]) for record in reversed(records) if record.facts.get("vault")), "")
 
 
-def _made(record: Record) -> Iterator[Made]:
+def _made(record: Record) -> Iterator[SummaryLine]:
     facts = {name: str(value) for name, value in record.facts.items()}
     name, valid = facts.get("name", ""), _valid(facts)
     if record.step == "key" and name:
-        kept = f", {facts['kept']}" if "kept" in facts else ""
-        yield Made(f"The key of {name} was made{kept}.")
+        storage = f", {facts['kept']}" if "kept" in facts else ""
+        yield SummaryLine(f"The key of {name} was made{storage}.")
     elif record.step == "signed" and name:
         issuer = COMMON_NAME.sub(r"\1", facts.get("issuer", "a root"))
-        yield Made(f"The certificate of {name}{valid} was signed by {issuer}.", facts.get("sha256", ""))
+        yield SummaryLine(f"The certificate of {name}{valid} was signed by {issuer}.", facts.get("sha256", ""))
     elif record.step == "destroyed" and name:
         reason = f", because: {facts['reason']}" if "reason" in facts else ""
-        yield Made(f"{name} was destroyed{reason}.")
+        yield SummaryLine(f"{name} was destroyed{reason}.")
 
 
-def _crls(root: str, records: Sequence[Record]) -> Made:
+def _crls(root: str, records: Sequence[Record]) -> SummaryLine:
     numbers = [str(record.facts.get("number", "")) for record in records]
     what = f"{len(numbers)} CRLs of {root} were signed" if len(numbers) > 1 else f"One CRL of {root} was signed"
     named = [f"number {number}{_valid(one.facts)}" for number, one in zip(numbers, records, strict=True)]
-    return Made(f"{what}: {'; '.join(named).replace(',;', ';').rstrip(',')}.")
+    return SummaryLine(f"{what}: {'; '.join(named).replace(',;', ';').rstrip(',')}.")
 
 
 def _valid(facts: Mapping[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""The identity of a vault: a number in `vault.yaml`, the same on both drives, by which a drive is recognised."""
+"""The identity of a vault: the number in `vault.yaml`, which is the same on both drives."""
 
 from __future__ import annotations
 
@@ -22,82 +22,85 @@ HEADER = (
 )
 
 
-class Identity(StrictModel):
-    """What a drive says of itself; `vault` is the number that stands on its envelope too."""
+class VaultIdentity(StrictModel):
+    """The content of `vault.yaml`; the number `vault` is also written on the envelope."""
 
     format: Literal["doit-pki vault 1"]
     vault: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
     made: Instant
 
 
-def read(folder: Path) -> Identity | None:
-    """The identity of a drive, None when it has none. Raises PkiError when it is not as it was written."""
+def read_identity(folder: Path) -> VaultIdentity | None:
+    """Return the identity of a drive, or None when it has none. Raises PkiError when the file is damaged."""
     path = folder / FILE
     data = filesystem.read(path)
     if data is None:
         return None
     try:
-        found = Identity.model_validate(yaml_text.load(data.decode(), FILE))
+        identity = VaultIdentity.model_validate(yaml_text.load(data.decode(), FILE))
     except (UnicodeDecodeError, ValidationError, PkiError):
         raise _damaged(path) from None
-    if _content(found) != data:
+    if _content(identity) != data:
         raise _damaged(path)
-    return found
+    return identity
 
 
-def recognise(vault: Vault, at: datetime, *, may_begin: bool) -> Identity:
-    """The identity of a vault, or what an empty drive is given by `keep` when it `may_begin`. Writes nothing.
+def recognise(vault: Vault, at: datetime, *, may_begin: bool) -> VaultIdentity:
+    """Return the identity of a vault, or a new one for an empty drive when it `may_begin`. Writes nothing.
 
-    A vault of an earlier version, which has a transcript and no identity, is given one too. Raises PkiError for any
-    other drive.
+    A vault of an earlier version, which has a transcript and no identity, gets a new identity too. Raises PkiError for
+    any other drive.
     """
     path = vault.folder / FILE
-    found = read(vault.folder)
-    if found is None:
+    identity = read_identity(vault.folder)
+    if identity is None:
         _refuse(vault, may_begin=may_begin)
-        return Identity(format="doit-pki vault 1", vault=secrets.token_hex(4), made=at)
-    if (said := _recorded(vault)) and said != found.vault:
-        raise PkiError(f"{path}: says vault {found.vault}, the transcript says {said}", "take the other drive")
-    return found
+        return VaultIdentity(format="doit-pki vault 1", vault=secrets.token_hex(4), made=at)
+    if (recorded := _recorded_number(vault)) and recorded != identity.vault:
+        raise PkiError(
+            f"{path}: has the vault number {identity.vault}, the transcript has {recorded}", "use the other drive"
+        )
+    return identity
 
 
-def keep(vault: Vault, identity: Identity) -> None:
-    """Write the identity of a vault to its drive, unless it is there."""
-    if read(vault.folder) is None:
+def write_identity(vault: Vault, identity: VaultIdentity) -> None:
+    """Write the identity of a vault to its drive, unless it has one."""
+    if read_identity(vault.folder) is None:
         filesystem.write(vault.folder / FILE, _content(identity))
 
 
 def is_vault(folder: Path) -> bool:
-    """Whether a vault, or what was one, is on a drive."""
+    """Return whether a drive is a vault, or has a root key."""
     return (folder / FILE).exists() or bool(list(folder.glob("root-*/key.*")))
 
 
 def _refuse(vault: Vault, *, may_begin: bool) -> None:
-    folder, there = vault.folder, drives.contents(vault.folder)
-    if not there and not may_begin:
+    """Raise PkiError for a drive without an identity that cannot become a vault."""
+    folder, files = vault.folder, drives.contents(vault.folder)
+    if not files and not may_begin:
         raise PkiError(
             f"{folder}: is empty: is this the vault? the root key is on another drive, or that drive is not mounted",
-            f"{drives.WHICH}\nthen: umount {folder}; mount LABEL=vault {folder}\nand the same line again",
+            f"{drives.WHICH_DRIVE}\nthen: umount {folder}; mount LABEL=vault {folder}\nand repeat the command",
         )
-    if there and not vault.transcript.exists():
-        shown = ", ".join(there[:4]) + (f" and {len(there) - 4} more" if len(there) > 4 else "")
+    if files and not vault.transcript.exists():
+        shown = ", ".join(files[:4]) + (f" and {len(files) - 4} more" if len(files) > 4 else "")
         raise PkiError(
             f"{folder}: is not a vault, and not empty: {shown}",
-            f"{drives.WHICH}\nthe vault of the first ceremony is an empty drive, later ones have {FILE}",
+            f"{drives.WHICH_DRIVE}\nthe vault of the first ceremony is an empty drive, later ones have {FILE}",
         )
 
 
-def _recorded(vault: Vault) -> str:
-    """The number of the vault in its transcript, empty where none is recorded."""
+def _recorded_number(vault: Vault) -> str:
+    """Return the vault number in the transcript, or "" when there is none."""
     data = filesystem.read(vault.transcript) or b""
-    whole = data[: data.rfind(b"\n") + 1]
-    records = transcript_chain.load(whole, str(vault.transcript)) if whole else []
+    complete = data[: data.rfind(b"\n") + 1]  # without a record whose write was interrupted
+    records = transcript_chain.load(complete, str(vault.transcript)) if complete else []
     return next((str(one.facts["vault"]) for one in reversed(records) if "vault" in one.facts), "")
 
 
-def _content(identity: Identity) -> bytes:
+def _content(identity: VaultIdentity) -> bytes:
     return (HEADER + yaml_text.dump(identity.model_dump(mode="json"))).encode()
 
 
 def _damaged(path: Path) -> PkiError:
-    return PkiError(f"{path}: is not as it was written", "take the other drive: it has the same vault")
+    return PkiError(f"{path}: is damaged", "use the other drive: it has the same content")

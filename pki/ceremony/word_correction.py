@@ -1,6 +1,6 @@
-"""Which of many words is wrong, found by a checksum of them: the Reed-Solomon code of SLIP-39, over ten bits a word.
+"""Locate a wrong word in a passphrase or share by its checksum: the Reed-Solomon code of SLIP-39, 10 bits a word.
 
-Two check words locate one wrong word, and tell which two neighbours changed places, without saying what would be right.
+Two check words locate one wrong word, or two neighbours in the wrong order, without revealing the right word.
 """
 
 from __future__ import annotations
@@ -10,39 +10,40 @@ from collections.abc import Callable, Sequence
 from pki.ceremony import words
 
 BITS = 10
-CHECKS = 2  # words of a passphrase's checksum: 20 of its 130 bits are told to whoever holds the key file
+CHECK_WORDS = 2  # words of a passphrase's checksum: the key file reveals 20 of its 130 bits
 PURPOSE = b"doit-pki"
-SHARE_CHECKS = 3  # SLIP-39: the last words of a share
+SHARE_CHECK_WORDS = 3  # SLIP-39: the last words of a share
 EXTENDABLE = 0x10  # SLIP-39: the flag in the second word of a share
 
-Residue = Callable[[Sequence[int]], int]  # 0 where the words agree with their checksum; affine over GF(2)
+Residue = Callable[[Sequence[int]], int]  # 0 when the words match their checksum; affine over GF(2)
 
 
-def check_of(passphrase: str) -> str:
-    """The check words of a generated passphrase, empty for any other; they stand in the key file."""
+def check_words(passphrase: str) -> str:
+    """Return the check words of a generated passphrase, "" for any other; they are stored in the key file."""
     given = words.split(passphrase)
-    if len(given) != words.PASSPHRASE_WORDS or not all(words.whole(word) == word for word in given):
+    if len(given) != words.PASSPHRASE_WORDS or not all(words.complete(word) == word for word in given):
         return ""
-    return " ".join(words.listed(number) for number in _checksum(words.numbers(given), PURPOSE)[:CHECKS])
+    return " ".join(words.word_at(number) for number in _checksum(words.numbers(given), PURPOSE)[:CHECK_WORDS])
 
 
-def in_passphrase(given: Sequence[str], check: str) -> str:
-    """What is wrong with a passphrase of the right number of words, as a phrase; empty when it agrees with its check."""
-    told = _packed(words.numbers(words.split(check)))
-    return _told(given, lambda numbers: _packed(_checksum(numbers, PURPOSE)[:CHECKS]) ^ told)
+def passphrase_fault(given: Sequence[str], check: str) -> str:
+    """Return what is wrong with a passphrase of PASSPHRASE_WORDS words, or "" when it matches its check words."""
+    expected = _packed(words.numbers(words.split(check)))
+    return _fault(given, lambda numbers: _packed(_checksum(numbers, PURPOSE)[:CHECK_WORDS]) ^ expected)
 
 
-def in_share(given: Sequence[str]) -> str:
-    """What is wrong with the words of a share, as a phrase; empty when it agrees with its own checksum."""
-    return _told(given, _share_residue)
+def share_fault(given: Sequence[str]) -> str:
+    """Return what is wrong with the words of a share, or "" when they match the checksum in the share."""
+    return _fault(given, _share_residue)
 
 
 def _share_residue(numbers: Sequence[int]) -> int:
     purpose = b"shamir_extendable" if numbers[1] & EXTENDABLE else b"shamir"
-    return _packed(_checksum(numbers[:-SHARE_CHECKS], purpose)) ^ _packed(numbers[-SHARE_CHECKS:])
+    return _packed(_checksum(numbers[:-SHARE_CHECK_WORDS], purpose)) ^ _packed(numbers[-SHARE_CHECK_WORDS:])
 
 
-def _told(given: Sequence[str], residue: Residue) -> str:
+def _fault(given: Sequence[str], residue: Residue) -> str:
+    """Return where the words do not match their checksum, as a phrase."""
     numbers = words.numbers(given)
     wrong = residue(numbers)
     if not wrong:
@@ -50,13 +51,13 @@ def _told(given: Sequence[str], residue: Residue) -> str:
     for place in range(1, len(numbers)):
         swapped = [*numbers[: place - 1], numbers[place], numbers[place - 1], *numbers[place + 1 :]]
         if not residue(swapped):
-            return f"words {place} and {place + 1} have changed places"
+            return f"words {place} and {place + 1} are in the wrong order"
     places = [place for place in range(len(numbers)) if _can_be_fixed(numbers, place, residue, wrong)]
-    return f"word {places[0] + 1} is another one" if len(places) == 1 else "more than one word is another one"
+    return f"word {places[0] + 1} is wrong" if len(places) == 1 else "more than one word is wrong"
 
 
 def _can_be_fixed(numbers: Sequence[int], place: int, residue: Residue, wrong: int) -> bool:
-    """Whether some other word at this place would make the words agree with their checksum."""
+    """Return whether another word at `place` makes the words match their checksum."""
 
     def changed(by: int) -> int:
         return residue([*numbers[:place], numbers[place] ^ by, *numbers[place + 1 :]]) ^ wrong
@@ -69,7 +70,7 @@ def _can_be_fixed(numbers: Sequence[int], place: int, residue: Residue, wrong: i
 
 
 def _checksum(numbers: Sequence[int], purpose: bytes) -> list[int]:
-    from shamir_mnemonic.rs1024 import create_checksum  # noqa: PLC0415 - not for a run with nothing to do
+    from shamir_mnemonic.rs1024 import create_checksum  # noqa: PLC0415 - not needed by a run with nothing to do
 
     checksum: list[int] = create_checksum(numbers, purpose)
     return checksum

@@ -1,4 +1,4 @@
-"""Root ceremonies, the offline side: these run on a machine without a network, with the vault's medium in place."""
+"""Commands for root ceremonies on the offline machine: root, sign, change-passphrase and copy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pki.ceremony.offline import (
     session,
     steps,
 )
-from pki.ceremony.offline.session import Ceremony
+from pki.ceremony.offline.session import CeremonySession
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
 from pki.cli import custodians, open_vault
@@ -50,32 +50,33 @@ def root(
     again: str = "",
     folder_as_vault: str = "",
 ) -> None:
-    """Make the roots that REQUEST asks for, on the drive --vault DIR. Offline.
+    """Create the roots that REQUEST asks for, on the drive --vault DIR. Offline.
 
-    The passphrase is generated, shown once and typed back. Instead: --own (you choose it), --passphrase-file FILE (of
-    your choice, in a file), --shares 2of3 (split among custodians; --cards DIR writes cards to print instead of showing
-    them), or --token pkcs11:token=NAME?module-path=FILE (made in a token; --passphrase-file holds its PIN). --words are
-    the first words of the request's SHA-256; --despite "reason" goes on although the machine is not fit, on record.
-    --again "reason" destroys a root that signed nothing, whose paper is lost, and makes another one. The drive is
-    mounted at DIR and empty; --folder-as-vault "reason" takes any folder, on record: for virtual machines.
+    The passphrase is generated, shown once and typed back. Instead: --own (you choose it), --passphrase-file FILE (you
+    choose it, in a file), --shares 2of3 (split among custodians; --cards DIR writes cards to print instead of showing
+    them), or --token pkcs11:token=NAME?module-path=FILE (created in a token; --passphrase-file has its PIN). --words are
+    the first words of the request's SHA-256; --despite "reason" continues although a check of the machine failed.
+    --again "reason" destroys a root that signed nothing, whose paper is lost, and creates another one. The drive is
+    mounted at DIR and empty; --folder-as-vault "reason" permits any folder, for virtual machines. The transcript records
+    each reason.
     """
     screen = Screen()
-    wanted = Custody(context, passphrase_file, own=own, shares=shares, cards=cards, token=token)
+    custody = Custody(context, passphrase_file, own=own, shares=shares, cards=cards, token=token)
     apart = {"--cards": path_of(context, cards)} if cards else {}
-    held = _open(context, request, vault, folder_as_vault, apart, may_begin=True)
-    _insist_on_unsigned(held, f"sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
-    lost = steps.lost_roots(held) if again else []
+    ceremony = _open(context, request, vault, folder_as_vault, apart, may_begin=True)
+    _check_unsigned(ceremony, f"sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
+    lost = steps.replaceable_roots(ceremony) if again else []
     if not again:
-        steps.insist_on_missing(held)
-    _look(held, now_of(context), despite)
-    _confirm(context, held, [*_destroyed(lost, again), *plan_text.roots(held.request)], words)
+        steps.check_roots_to_make(ceremony)
+    _check_machine(ceremony, now_of(context), despite)
+    _confirm(context, ceremony, [*_destruction_lines(lost, again), *plan_text.root_lines(ceremony.request)], words)
     try:
-        names = steps.make_roots(held, _again(wanted, held, lost, again), lost)
+        names = steps.make_roots(ceremony, _key_creator(custody, ceremony, lost, again), lost)
     except PkiError as error:
-        raise _with_last_response(error, held, "DIR", folder_as_vault) from None
+        raise _with_last_response(error, ceremony, "DIR", folder_as_vault) from None
     for name in names:
-        screen.made(ArtifactId("authority", name), f"its key is in {held.vault.folder / name}")
-    screen.line(f"go on: sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
+        screen.made(ArtifactId("authority", name), f"its key is in {ceremony.vault.folder / name}")
+    screen.line(f"continue: sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
 
 
 @command_with(many=("passphrase_file", "share_file"))
@@ -92,31 +93,33 @@ def sign(
 ) -> None:
     """Sign what REQUEST asks for with the roots on --vault DIR; the response goes to --output DIR. Offline.
 
-    The passphrase (or the shares, or a token's PIN) is asked for; --passphrase-file FILE and --share-file FILE (once
-    for each) read it instead; root-2=FILE is for that root alone. --words, --despite and --folder-as-vault as for
-    ceremony.root. The same line once more shows the response and its words again; nothing is signed twice.
+    It prompts for the passphrase (or the shares, or a token's PIN); --passphrase-file FILE and --share-file FILE (once
+    for each) read it instead; root-2=FILE is for that root only. --words, --despite and --folder-as-vault as for
+    ceremony.root. The same command again shows the response and its words again; nothing is signed twice.
     """
     screen, out = Screen(), path_of(context, output)
     path, data = _request(context, request)
-    kept = open_vault.on_drive(context, vault, folder_as_vault, {"--output": out})
-    open_vault.insist_on_output(out, folder_as_vault)
-    if folder := response_export.hand_out_again(kept.vault, data, out, lambda: _transcript(context, kept)):
-        screen.line("this request was answered here: its response once more; nothing is signed again")
-        return _say_response(
-            screen, kept.vault, request_response.load(data, str(path), request_response.Request).destroy, folder
+    opened_vault = open_vault.open_vault(context, vault, folder_as_vault, {"--output": out})
+    open_vault.check_output_folder(out, folder_as_vault)
+    if folder := response_export.write_response_again(
+        opened_vault.vault, data, out, lambda: _transcript(context, opened_vault)
+    ):
+        screen.line("this request was answered already: its response is shown again; nothing is signed again")
+        return _show_response(
+            screen, opened_vault.vault, request_response.load(data, str(path), request_response.Request).destroy, folder
         )
-    held = _begin(context, kept, path, data)
-    _look(held, now_of(context), despite)
-    again = ["show the response to this request once more; nothing is signed again"] if held.answered else []
-    _confirm(context, held, again or [*plan_text.signatures(held.request, held.known)], words)
-    secret_of = custodians.opening(context, held.vault, passphrase_file, share_file)
+    ceremony = _begin(context, opened_vault, path, data)
+    _check_machine(ceremony, now_of(context), despite)
+    again = ["show the response to this request once more; nothing is signed again"] if ceremony.answered else []
+    _confirm(context, ceremony, again or [*plan_text.signature_lines(ceremony.request, ceremony.contents)], words)
+    secret_of = custodians.secret_reader(context, ceremony.vault, passphrase_file, share_file)
     try:
-        folder = steps.sign(held, secret_of, out)
+        folder = steps.sign(ceremony, secret_of, out)
     except PkiError as error:
         line = f"sh run invoke ceremony.root {shlex.quote(request)} --vault {shlex.quote(vault)}"
-        error = _with_way_out(error, held, f"{line}{_reason(folder_as_vault)}")
-        raise _with_last_response(error, held, shlex.quote(output), folder_as_vault) from None
-    return _say_response(screen, held.vault, held.request.destroy, folder)
+        error = _with_hint_for_lost_paper(error, ceremony, f"{line}{_reason(folder_as_vault)}")
+        raise _with_last_response(error, ceremony, shlex.quote(output), folder_as_vault) from None
+    return _show_response(screen, ceremony.vault, ceremony.request.destroy, folder)
 
 
 @command_with(many=("share_file",))
@@ -135,24 +138,24 @@ def change_passphrase(
 ) -> None:
     """Give a root's key on --vault DIR a new passphrase (or new shares); with --to DIR, on a new drive. Offline.
 
-    How the new passphrase comes about: as for ceremony.root, with --new-passphrase-file. With --to the whole vault is
-    copied, verified, and the old drive is left as it is: destroy it when the new one was tried. --folder-as-vault as
-    for ceremony.root.
+    The new passphrase is generated or chosen as for ceremony.root, with --new-passphrase-file. With --to, the whole vault
+    is copied and verified, and the old drive is unchanged: destroy it after you have tried the new one. --folder-as-vault
+    as for ceremony.root.
     """
     apart = {option: path_of(context, folder) for option, folder in {"--cards": cards, "--to": to}.items() if folder}
-    kept = open_vault.on_drive(context, vault, folder_as_vault, apart)
-    screen, place = Screen(), kept.vault
-    target = open_vault.place(context, to, folder_as_vault)[0] if to else place
-    wanted = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
-    secret_of = custodians.opening(context, place, [passphrase_file] if passphrase_file else [], share_file)
+    opened_vault = open_vault.open_vault(context, vault, folder_as_vault, apart)
+    screen, place = Screen(), opened_vault.vault
+    target = open_vault.vault_folder(context, to, folder_as_vault)[0] if to else place
+    custody = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
+    secret_of = custodians.secret_reader(context, place, [passphrase_file] if passphrase_file else [], share_file)
     root_passphrase.change_passphrase(
         place,
         target,
         root,
         secret_of,
-        lambda key: custodians.wrapped(wanted, root, key),
+        lambda key: custodians.encrypt_again(custody, root, key),
         _clock(now_of(context)),
-        kept.begin_with,
+        opened_vault.begin_with,
     )
     screen.made(ArtifactId("authority", root), f"its key has a new passphrase, in {target.folder / root}")
     if to:
@@ -164,78 +167,83 @@ def copy(context: Context, vault: str, to: str, despite: str = "", folder_as_vau
     """Make the second drive --to DIR equal to the one at --vault DIR: written, read back, verified. Offline.
 
     The second drive is empty, or an earlier copy of the same vault. CRLs that were replaced and keys that were destroyed
-    are destroyed there too. --despite "reason" gives up records that the second drive alone has, of commands that made
-    nothing; the transcript says so. --folder-as-vault as for ceremony.root.
+    are destroyed there too. --despite "reason" gives up records that only the second drive has, of commands that created
+    nothing; the transcript records the reason. --folder-as-vault as for ceremony.root.
     """
-    kept = open_vault.on_drive(context, vault, folder_as_vault, {"--to": path_of(context, to)})
-    target, _ = open_vault.place(context, to, folder_as_vault)
-    kept.begin()
+    opened_vault = open_vault.open_vault(context, vault, folder_as_vault, {"--to": path_of(context, to)})
+    target, _ = open_vault.vault_folder(context, to, folder_as_vault)
+    opened_vault.begin()
     screen = Screen()
-    head, given_up = drive_copy.copy(kept.vault, target, _clock(now_of(context)), despite)
+    head, given_up = drive_copy.copy_vault(opened_vault.vault, target, _clock(now_of(context)), despite)
     if given_up:
-        screen.line(f"{given_up}; the line of ceremony.sign once more writes that into the response, then copy again")
-    screen.line(f"vault {kept.number} on {target.folder}: {drives.mount_of(target.folder)}")
+        screen.line(f"{given_up}; repeat ceremony.sign, which writes that into the response, then copy again")
+    screen.line(f"vault {opened_vault.number} on {target.folder}: {drives.mount_of(target.folder)}")
     screen.line(f"both drives are equal; head {head[:16]}")
 
 
-# -- what they share --------------------------------------------------------------------------------------------------
+# -- shared parts -----------------------------------------------------------------------------------------------------
 
 
 def _open(
     context: Context, request: str, vault: str, reason: str, apart: dict[str, Path], *, may_begin: bool = False
-) -> Ceremony:
-    """A request at its vault. Nothing is written before the drive is known to be the vault, or to be fit to become it."""
+) -> CeremonySession:
+    """Open a session for a request. Nothing is written before the drive is known to be a vault, or fit to become one."""
     path, data = _request(context, request)
-    return _begin(context, open_vault.on_drive(context, vault, reason, apart, may_begin=may_begin), path, data)
+    return _begin(context, open_vault.open_vault(context, vault, reason, apart, may_begin=may_begin), path, data)
 
 
 def _request(context: Context, request: str) -> tuple[Path, bytes]:
     path = path_of(context, request)
     data = filesystem.read(path)
     if data is None:
-        raise PkiError(f"{path}: is not there", "name the request-NNNN.yaml that the online machine wrote")
+        raise PkiError(f"{path}: does not exist", "name the request-NNNN.yaml that the online machine wrote")
     return path, data
 
 
-def _begin(context: Context, kept: open_vault.OnDrive, path: Path, data: bytes) -> Ceremony:
-    held = session.opened(kept.vault, data, str(path), _clock(now_of(context)), kept.facts, kept.begin)
-    kept.admit(held.transcript)
-    if held.transcript.interrupted:
-        Screen().line(held.transcript.interrupted)
-    return held
+def _begin(context: Context, opened_vault: open_vault.MountedVault, path: Path, data: bytes) -> CeremonySession:
+    ceremony = session.open_session(
+        opened_vault.vault, data, str(path), _clock(now_of(context)), opened_vault.facts, opened_vault.begin
+    )
+    opened_vault.admit(ceremony.transcript)
+    if ceremony.transcript.interrupted:
+        Screen().line(ceremony.transcript.interrupted)
+    return ceremony
 
 
-def _transcript(context: Context, kept: open_vault.OnDrive) -> Transcript:
-    """The transcript of a vault, to be continued."""
-    found = Transcript(kept.vault.transcript, _clock(now_of(context)))
-    kept.begin_with(found)
-    return found
+def _transcript(context: Context, opened_vault: open_vault.MountedVault) -> Transcript:
+    """Return the transcript of a vault, to be continued."""
+    transcript = Transcript(opened_vault.vault.transcript, _clock(now_of(context)))
+    opened_vault.begin_with(transcript)
+    return transcript
 
 
-def _insist_on_unsigned(held: Ceremony, line: str) -> None:
-    """Raise PkiError, before anything is asked, where the request is answered: its roots are made and have signed."""
-    if past := held.answered:
+def _check_unsigned(ceremony: CeremonySession, line: str) -> None:
+    """Raise PkiError, before any prompt, when the request is answered: its roots exist and have signed."""
+    if past := ceremony.answered:
         raise PkiError(
-            f"the request is signed already, in ceremony {past.number}: its roots have signed, and are not made again",
-            f"go on: {_copy_line(held.vault.folder)}\nthe response and its words once more: {line}",
+            f"the request is signed already, in ceremony {past.number}: its roots exist and are not replaced",
+            f"continue: {_copy_line(ceremony.vault.folder)}\nto show the response and its words again: {line}",
         )
 
 
 def _copy_line(folder: Path) -> str:
-    """What makes the second drive; the page mounts it as `copy` beside `vault`."""
+    """Return the command for the second drive; the printed script mounts it as `copy` beside `vault`."""
     to = shlex.quote(str(folder.with_name("copy"))) if folder.name == "vault" else "DIR"
     return f"sh run invoke ceremony.copy --vault {shlex.quote(str(folder))} --to {to}"
 
 
-def _destroyed(lost: list[str], again: str) -> list[str]:
-    """What --again is going to do, for the plan."""
+def _destruction_lines(lost: list[str], again: str) -> list[str]:
+    """Return the plan's lines for --again."""
     return [f"DESTROY the key of {name} on this drive, which signed nothing: {again}" for name in lost]
 
 
-def _again(wanted: Custody, held: Ceremony, lost: list[str], again: str) -> Callable[[str, str], steps.NewKey]:
-    """What makes new keys, and destroys those that are lost as soon as nothing more is asked: who stops loses nothing.
+def _key_creator(
+    custody: Custody, ceremony: CeremonySession, lost: list[str], again: str
+) -> Callable[[str, str], steps.NewKey]:
+    """Return a function that creates a key, and destroys the `lost` ones after the last prompt.
 
-    A token has no room for two keys of one name, so there the old one goes first.
+    An operator who stops at a prompt loses nothing. A token cannot have two keys of one name, so the old one is
+    destroyed first there.
     """
     left = bool(lost)
 
@@ -243,15 +251,15 @@ def _again(wanted: Custody, held: Ceremony, lost: list[str], again: str) -> Call
         nonlocal left
         if left:
             left = False
-            files = [wanted.passphrase_file] if wanted.token else []
-            secret_of = custodians.opening(wanted.context, held.vault, files, [])
-            for name in steps.discard_roots(held, secret_of, again):
+            files = [custody.passphrase_file] if custody.token else []
+            secret_of = custodians.secret_reader(custody.context, ceremony.vault, files, [])
+            for name in steps.discard_roots(ceremony, secret_of, again):
                 Screen().line(f"the key of {name} that signed nothing is destroyed")
 
     def new_key(name: str, kind: str) -> steps.NewKey:
-        if wanted.token:
+        if custody.token:
             discard()
-        made = custodians.new_key(wanted, held, name, kind)
+        made = custodians.make_new_key(custody, ceremony, name, kind)
         discard()
         return made
 
@@ -259,85 +267,91 @@ def _again(wanted: Custody, held: Ceremony, lost: list[str], again: str) -> Call
 
 
 def _clock(start: datetime) -> machine_check.Clock:
-    """The time at each step of a ceremony, from the one look at the clock that the door took."""
+    """Return a clock that continues from `start`, the time at which the command began."""
     began = time.monotonic()
     return lambda: start + timedelta(seconds=int(time.monotonic() - began))
 
 
-def _look(held: Ceremony, now: datetime, despite: str) -> None:
-    """Look whether this machine is fit, and say so."""
-    screen, findings = Screen(), machine_check.findings(now, held.request.prepared, held.last_moment)
+def _check_machine(ceremony: CeremonySession, now: datetime, despite: str) -> None:
+    """Check this machine, show the results, and stop when it is not fit."""
+    screen, findings = Screen(), machine_check.check_machine(now, ceremony.request.prepared, ceremony.last_moment)
     for one in findings:
         screen.line(f"{'fit    ' if one.ok else 'NOT FIT'} {one.check}: {one.text}")
-    session.environment(held, findings, despite)
+    session.check_machine_is_fit(ceremony, findings, despite)
 
 
-def _confirm(context: Context, held: Ceremony, lines: list[str], given: str) -> None:
-    """Show the plan in plain words, and ask for the first words of the request's digest and for the witness's watch."""
+def _confirm(context: Context, ceremony: CeremonySession, lines: list[str], given: str) -> None:
+    """Show the plan, and prompt for the first words of the request's digest and for the time on the witness's watch."""
     screen = Screen()
     screen.line("")
-    screen.line(f"{held.request.organisation}, ceremony {held.request.number}; this is about to be done:")
+    screen.line(f"{ceremony.request.organisation}, ceremony {ceremony.request.number}; about to be done:")
     for line in lines or ["nothing"]:
         screen.line(f"  {line}")
     screen.line("")
-    others = _other_digests(held)
-    asked = given or first_words("request", "the online machine", held.digest, others)
-    session.confirmed(held, lines, asked, others)
+    others = _other_digests(ceremony)
+    typed_words = given or first_words("request", "the online machine", ceremony.digest, others)
+    session.confirm_request(ceremony, lines, typed_words, others)
     if not given:
         clock = _clock(now_of(context))
-        session.clocks(held, *watch(clock))
+        session.compare_clocks(ceremony, *watch(clock))
 
 
-def _other_digests(held: Ceremony) -> dict[str, str]:
-    """Digests whose words could be typed for those of the request."""
+def _other_digests(ceremony: CeremonySession) -> dict[str, str]:
+    """Return digests that could be mistaken for that of the request, by name."""
     kit = filesystem.read(PROGRAM / "SHA256SUMS")
     others = {"the kit": request_response.digest(kit)} if kit is not None else {}
-    for past in held.known.history:
-        others |= {f"request {past.number}": past.asked, f"the response of ceremony {past.number}": past.digest}
-    return {name: digest for name, digest in others.items() if digest != held.digest}
+    for past in ceremony.contents.history:
+        others |= {
+            f"request {past.number}": past.request_digest,
+            f"the response of ceremony {past.number}": past.response_digest,
+        }
+    return {name: digest for name, digest in others.items() if digest != ceremony.digest}
 
 
-def _with_last_response(error: PkiError, held: Ceremony, out: str, reason: str) -> PkiError:
-    """An error about a request of a project that lost the last ceremonies, with the line that hands them out again."""
-    if held.known.is_behind(held.request):
-        copy = f"sh run invoke ceremony.copy --vault DIR --to {shlex.quote(str(held.vault.folder))}{_reason(reason)}"
+def _with_last_response(error: PkiError, ceremony: CeremonySession, out: str, reason: str) -> PkiError:
+    """Return the error, with a hint when the project lost the last ceremonies, or the vault is an older drive."""
+    if ceremony.contents.is_behind(ceremony.request):
+        copy = (
+            f"sh run invoke ceremony.copy --vault DIR --to {shlex.quote(str(ceremony.vault.folder))}{_reason(reason)}"
+        )
         return PkiError(
             error.message, f"nothing was signed; make this drive equal to that of the last ceremony: {copy}"
         )
-    if not held.known.is_ahead_of(held.request):
+    if not ceremony.contents.is_ahead_of(ceremony.request):
         return error
-    line = f"{response_export.line_of_last(held.vault, out)}{_reason(reason)}"
-    return PkiError(error.message, f"nothing was signed; its response once more: {line}")
+    line = f"{response_export.last_response_command(ceremony.vault, out)}{_reason(reason)}"
+    return PkiError(error.message, f"nothing was signed; to write the last response again: {line}")
 
 
 def _reason(folder_as_vault: str) -> str:
+    """Return the option --folder-as-vault for a command in a hint."""
     return f" --folder-as-vault {shlex.quote(folder_as_vault)}" if folder_as_vault else ""
 
 
-def _with_way_out(error: PkiError, held: Ceremony, line: str) -> PkiError:
-    """An error about a passphrase, with what helps where its paper is lost and the root signed nothing yet."""
-    unused = steps.unused_roots(held)
+def _with_hint_for_lost_paper(error: PkiError, ceremony: CeremonySession, line: str) -> PkiError:
+    """Return an error about a passphrase, with a hint for the case that its paper is lost and the root signed nothing."""
+    unused = steps.unused_roots(ceremony)
     if not unused or not (isinstance(error, SlipError | StoppedError)):
         return error
-    rule = key_storage.rule_of(held.vault, unused[0])
-    kept = f" --shares {rule[0]}of{rule[1]}" if rule else ""
-    line = f'{line}{kept} --again "the paper is lost"'
-    lost = f"is the paper lost? {', '.join(unused)} signed nothing yet, and is made again: {line}"
+    rule = key_storage.share_rule(ceremony.vault, unused[0])
+    option = f" --shares {rule[0]}of{rule[1]}" if rule else ""
+    line = f'{line}{option} --again "the paper is lost"'
+    lost = f"is the paper lost? {', '.join(unused)} signed nothing yet and can be created again: {line}"
     return PkiError(error.message, f"{error.hint}\n{lost}" if error.hint else lost)
 
 
-def _say_response(screen: Screen, vault: Vault, destroyed: Sequence[str], folder: Path) -> None:
+def _show_response(screen: Screen, vault: Vault, destroyed: Sequence[str], folder: Path) -> None:
     digest = request_response.digest(filesystem.read(folder / "response.yaml") or b"")
     screen.line("")
     screen.line(f"the response is in {folder}; write its first words down, and sign the printed transcript.html")
     screen.line(f"SHA-256 {digest}")
-    for line in words.shown(digest):
+    for line in words.numbered_lines(digest):
         screen.line(line)
     screen.line("")
     screen.line(f"make the second drive equal: {_copy_line(vault.folder)}")
-    project = (filesystem.read(PROGRAM / "project") or b"").decode(errors="replace").strip()  # in a kit
+    project = (filesystem.read(PROGRAM / "project") or b"").decode(errors="replace").strip()  # only in a kit
     line = f"{f'PKI_HOME={shlex.quote(project)} ' if project else ''}./run invoke ceremony.accept {folder.name}"
-    screen.line(f"then lock both away; at the online machine: {line}")
+    screen.line(f"then lock both away; on the online machine: {line}")
     for root in destroyed:
         screen.line(f"the key of {root} was destroyed on this drive; destroy every other copy of it now")
 

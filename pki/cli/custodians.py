@@ -1,4 +1,4 @@
-"""Where an operator's secrets come from at a ceremony: generated and typed back, chosen, split into shares, a token's PIN."""
+"""Prompts for the secrets of a ceremony: generated or chosen passphrases, shares of custodians, PINs of tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from invoke.context import Context
 
 from pki.ceremony import shares, words
 from pki.ceremony.offline import key_storage
-from pki.ceremony.offline.session import Ceremony
+from pki.ceremony.offline.session import CeremonySession
 from pki.ceremony.offline.steps import NewKey
 from pki.ceremony.vault import Vault
 from pki.cli.decorator import now_of, passphrase_in, path_of
@@ -25,7 +25,7 @@ from pki.x509.keys import PrivateKey
 
 @dataclass(frozen=True, slots=True)
 class Custody:
-    """How a new root's key is to be kept, as the options of a command say it."""
+    """The options of a command for the storage of a new root's key. Raises PkiError for options that exclude each other."""
 
     context: Context
     passphrase_file: str
@@ -39,7 +39,7 @@ class Custody:
         if sum(ways) > 1:
             raise PkiError("--own, --shares, --token and --passphrase-file exclude each other", "choose one of them")
         if self.cards and not self.shares:
-            raise PkiError("--cards belongs to --shares", "--shares 2of3 --cards DIR")
+            raise PkiError("--cards is only valid with --shares", "--shares 2of3 --cards DIR")
         if self.shares:
             shares.parse_rule(self.shares)
         if self.token:
@@ -49,36 +49,37 @@ class Custody:
 # -- new keys ---------------------------------------------------------------------------------------------------------
 
 
-def new_key(wanted: Custody, held: Ceremony, name: str, kind: str) -> NewKey:
-    """A new root's key, kept as wanted."""
-    if wanted.token:
-        pin = passphrase_in(wanted.context, wanted.passphrase_file) or typed("PIN of the token: ", hidden=True)
-        source = wanted.passphrase_file or "what you typed"
-        held.transcript.settle()  # a token keeps the key that it makes, whatever happens afterwards
-        return key_storage.in_token(name, kind, pkcs11.parse(wanted.token), pin, source)
-    passphrase, rule = _new_passphrase(wanted, name, held.request.organisation)
-    return key_storage.in_file(keys.new_key(kind), passphrase, rule)
+def make_new_key(custody: Custody, ceremony: CeremonySession, name: str, kind: str) -> NewKey:
+    """Create a root's key with the storage that the options ask for."""
+    if custody.token:
+        pin = passphrase_in(custody.context, custody.passphrase_file) or typed("PIN of the token: ", hidden=True)
+        source = custody.passphrase_file or "what you typed"
+        ceremony.transcript.settle()  # the token has the key from now on, whatever happens afterwards
+        return key_storage.generate_in_token(name, kind, pkcs11.parse(custody.token), pin, source)
+    passphrase, rule = _new_passphrase(custody, name, ceremony.request.organisation)
+    return key_storage.store_in_file(keys.new_key(kind), passphrase, rule)
 
 
-def wrapped(wanted: Custody, name: str, key: PrivateKey) -> NewKey:
-    """A key that is there already, under a new passphrase."""
-    passphrase, rule = _new_passphrase(wanted, name, "")
-    return key_storage.in_file(key, passphrase, rule)
+def encrypt_again(custody: Custody, name: str, key: PrivateKey) -> NewKey:
+    """Return an existing key, encrypted under a new passphrase."""
+    passphrase, rule = _new_passphrase(custody, name, "")
+    return key_storage.store_in_file(key, passphrase, rule)
 
 
-def _new_passphrase(wanted: Custody, name: str, organisation: str) -> tuple[str, str]:
-    """A new passphrase, and the rule of its shares when it is split."""
-    if wanted.shares:
-        return _split(wanted, name, organisation), wanted.shares
-    if wanted.passphrase_file or wanted.own:
-        return _chosen(wanted, name), ""
+def _new_passphrase(custody: Custody, name: str, organisation: str) -> tuple[str, str]:
+    """Return a new passphrase, and the share rule when it is split."""
+    if custody.shares:
+        return _split(custody, name, organisation), custody.shares
+    if custody.passphrase_file or custody.own:
+        return _chosen(custody, name), ""
     return _generated(name), ""
 
 
-def _chosen(wanted: Custody, name: str) -> str:
-    given = passphrase_in(wanted.context, wanted.passphrase_file)
+def _chosen(custody: Custody, name: str) -> str:
+    """Return the passphrase from a file, or typed twice."""
+    given = passphrase_in(custody.context, custody.passphrase_file)
     if given is not None:
-        return _strong(wanted.passphrase_file, given)
+        return _strong(custody.passphrase_file, given)
     with unseen():
         while True:
             given = hidden(f"passphrase for {name}: ", partial(_strong, "the passphrase"))
@@ -88,16 +89,16 @@ def _chosen(wanted: Custody, name: str) -> str:
 
 
 def _strong(source: str, given: str) -> str:
-    """A passphrase that a person chose, as `_asked` will take it."""
+    """Return a chosen passphrase in the form that `_secret` returns. Raises SlipError when it is weak."""
     if fault := passphrase_strength.fault(words.passphrase(given)):
         raise SlipError(f"{source}: {fault}", "six random words, or let it be generated")
     return words.passphrase(given)
 
 
 def _generated(name: str) -> str:
-    """A passphrase that counts only once it was typed back from paper."""
+    """Return a new generated passphrase, after the operator typed it back from paper."""
     passphrase = words.new_passphrase()
-    question = f"the passphrase of {name} is going to be shown: paper and pen at hand, nobody behind you? [yes] "
+    question = f"the passphrase of {name} will be shown: paper and pen ready, nobody else looking? [yes] "
     if typed(question).strip() not in {"", "yes", "y"}:
         raise StoppedError(STOPPED, "start again when you are ready")
     _show(passphrase.replace("-", " "))
@@ -109,20 +110,20 @@ def _generated(name: str) -> str:
     return passphrase
 
 
-def _split(wanted: Custody, name: str, organisation: str) -> str:
-    """A new passphrase that nobody sees: each custodian gets a share, on a card or on the screen, and types it back."""
-    k, n = shares.parse_rule(wanted.shares)
+def _split(custody: Custody, name: str, organisation: str) -> str:
+    """Return a new passphrase that nobody sees: each custodian gets a share, on a card or on the screen, and types it back."""
+    k, n = shares.parse_rule(custody.shares)
     passphrase, parts = shares.split(k, n)
     screen = Screen()
-    if wanted.cards:
-        folder = path_of(wanted.context, wanted.cards)
-        pages = shares.cards(parts, k, name, organisation, now_of(wanted.context))
+    if custody.cards:
+        folder = path_of(custody.context, custody.cards)
+        pages = shares.render_cards(parts, k, name, organisation, now_of(custody.context))
         filesystem.write_all({folder / page: (content, filesystem.SECRET) for page, content in pages.items()})
         screen.line(f"{n} cards are in {folder}: print them here, hand them out, and destroy the files")
     for number, part in enumerate(parts, 1):
-        show = partial(_point_to, number, n) if wanted.cards else partial(_show, part)
+        show = partial(_point_to, number, n) if custody.cards else partial(_show, part)
         typed(f"share {number} of {n}: only its custodian looks now; press Enter ")
-        if not wanted.cards:
+        if not custody.cards:
             show()
         typed_back(f"share {number} of {n}, typed back from the card (nothing is shown): ", part, show)
         screen.line(f"share {number} of {n} is right")
@@ -130,7 +131,7 @@ def _split(wanted: Custody, name: str, organisation: str) -> str:
 
 
 def _point_to(number: int, n: int) -> None:
-    Screen().line(f"share {number} of {n} stands on its card: type it from there")
+    Screen().line(f"share {number} of {n} is on its card: type it from there")
 
 
 def _show(text: str) -> None:
@@ -144,45 +145,46 @@ def _show(text: str) -> None:
 
 
 def _grid(text: str) -> list[str]:
-    """Words in numbered lines, to be written down."""
+    """Return words in numbered columns, to be written down."""
     cells = [f"{place:>2} {word:<9}" for place, word in enumerate(text.split(), 1)]
     return ["  ".join(cells[start : start + 5]).rstrip() for start in range(0, len(cells), 5)]
 
 
-# -- keys that are there ----------------------------------------------------------------------------------------------
+# -- existing keys ----------------------------------------------------------------------------------------------------
 
 
-def opening(
+def secret_reader(
     context: Context, vault: Vault, passphrase_files: list[str], share_files: list[str]
 ) -> Callable[[str], str]:
-    """What asks for a root's passphrase, shares or PIN; each is asked for once.
+    """Return a function that reads or prompts for the passphrase, shares or PIN of a root, once for each root.
 
-    A file named as `root-2=FILE` is for that root alone.
+    A file named as `root-2=FILE` is for that root only.
     """
-    kept: dict[str, str] = {}
+    secrets: dict[str, str] = {}
 
     def secret_of(root: str) -> str:
-        if root not in kept:
+        if root not in secrets:
             passphrase_file = (_for(root, passphrase_files) or [""])[0]
-            kept[root] = _asked(context, vault, root, passphrase_file, _for(root, share_files))
-        return kept[root]
+            secrets[root] = _secret(context, vault, root, passphrase_file, _for(root, share_files))
+        return secrets[root]
 
     return secret_of
 
 
 def _for(root: str, files: list[str]) -> list[str]:
-    """The files that are named for a root, or for any root when none is named for it."""
+    """Return the files that are named for a root, or those for any root when there is none."""
     own = [file.removeprefix(f"{root}=") for file in files if file.startswith(f"{root}=")]
     return own or [file for file in files if not re.match(r"root-[0-9]+=", file)]
 
 
-def _asked(context: Context, vault: Vault, root: str, passphrase_file: str, share_files: list[str]) -> str:
+def _secret(context: Context, vault: Vault, root: str, passphrase_file: str, share_files: list[str]) -> str:
+    """Return the passphrase or PIN of a root, from files or prompts."""
     if not vault.has_key(root):
-        return ""  # nothing could open it, and whoever wants to says so
-    rule = key_storage.rule_of(vault, root)
+        return ""  # opening the key reports that it is missing
+    rule = key_storage.share_rule(vault, root)
     if rule is None or passphrase_file:
         given = passphrase_in(context, passphrase_file)
-        if vault.token_of(root):  # a wrong PIN is never tried twice: the token would lock itself
+        if vault.token_of(root):  # a PIN is tried once only: repeated wrong PINs lock the token
             return given if given is not None else typed(f"PIN of the token that holds {root}: ", hidden=True)
         if given is not None:
             return words.passphrase(given)
@@ -194,7 +196,7 @@ def _asked(context: Context, vault: Vault, root: str, passphrase_file: str, shar
 
 
 def _combined(vault: Vault, root: str, k: int) -> str:
-    """The passphrase that the shares of k custodians give; shares of another root are told, and asked for again."""
+    """Prompt for the shares of k custodians and return the passphrase; repeat when the shares are of another root."""
     with unseen():
         while True:
             given: list[str] = []
@@ -211,22 +213,26 @@ def _combined(vault: Vault, root: str, k: int) -> str:
 
 
 def _tried(vault: Vault, root: str, text: str) -> str:
+    """Return the passphrase in its stored form, after it opened the key. Raises SlipError."""
     passphrase = words.passphrase(text)
-    if fault := key_storage.slip(vault, root, passphrase):
-        raise SlipError(f"the passphrase of {root} is wrong: {fault}", "look at its paper, and type all of it again")
+    if fault := key_storage.passphrase_fault(vault, root, passphrase):
+        raise SlipError(
+            f"the passphrase of {root} is wrong: {fault}", "compare it with its paper, and type all of it again"
+        )
     vault.open_key(root, passphrase, "the operator")
     return passphrase
 
 
 def _checked(given: list[str], place: int, share: str) -> str:
+    """Return a typed share. Raises SlipError when it is wrong or does not belong to the earlier ones."""
     try:
-        shares.check(place, share, given)
+        shares.check_share(place, share, given)
     except PkiError as error:
-        # A card has a number of its own, which is another one than its place.
+        # The number on a card differs from the order in which cards are typed.
         raise SlipError(error.what, error.hint, lead=_card(place) if error.lead else "") from None
     return share
 
 
 def _card(place: int) -> str:
-    """A card by when it was typed."""
+    """Return the name of a card by the order in which it was typed."""
     return f"{('first', 'second', 'third')[place - 1]} card" if place <= 3 else f"card that was typed as number {place}"

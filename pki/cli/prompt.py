@@ -29,12 +29,12 @@ def first_words(of: str, paper: str, hex_digest: str, others: Mapping[str, str] 
     `others` are digests whose words could be taken for them, by their names.
     """
     for _ in range(TRIES - 1):
-        given = typed(f"first {words.ASKED} words of the {of}, from the paper of {paper}: ")
-        if not (wrong := words.fault(given, hex_digest)):
+        given = typed(f"first {words.WORDS_TO_TYPE} words of the {of}, from the paper of {paper}: ")
+        if not (wrong := words.mismatch(given, hex_digest)):
             return given
-        name = words.named(given, {f"the {of}": hex_digest} | dict(others or {}), f"the {of}")
+        name = words.name_of_typed(given, {f"the {of}": hex_digest} | dict(others or {}), f"the {of}")
         print(f"these are {name}; type the words of the {of}" if name else f"{wrong}; look again")
-    return typed(f"first {words.ASKED} words of the {of}: ")
+    return typed(f"first {words.WORDS_TO_TYPE} words of the {of}: ")
 
 
 def watch(clock: Callable[[], datetime]) -> tuple[datetime, str]:
@@ -93,7 +93,7 @@ def _gathered(question: str, count: int) -> str:
     while True:
         line = words.split(typed(question, hidden=True))
         given = line if len(line) >= count or not line else [*given, *line]
-        unlisted = next((place for place, word in enumerate(given, 1) if not words.whole(word)), 0)
+        unlisted = next((place for place, word in enumerate(given, 1) if not words.complete(word)), 0)
         if len(given) >= count:
             return " ".join(given)
         if unlisted:
@@ -121,7 +121,7 @@ def typed_back(question: str, right: str, show: Callable[[], None] | None = None
                 screen.line(f"{wrong}; look again, and type all of them (Ctrl-C stops)")
                 given = []
             else:
-                given = [words.whole(word) for word in given]
+                given = [words.complete(word) for word in given]
                 if given and given != wanted:
                     screen.line(
                         f"{len(given)} of {len(wanted)} words are right so far; go on with word {len(given) + 1}"

@@ -40,7 +40,7 @@ def _ceremony_faults(project: Project) -> list[str]:
         try:
             from pki.ceremony import audit  # noqa: PLC0415 - needed where a file is damaged
 
-            faults = audit.records(ca).faults
+            faults = audit.verify_records(ca).faults
         except PkiError as error:
             faults = [error.message]
         found = [str(fault).replace(f"{project.store.home}/", "") for fault in faults]

@@ -86,8 +86,8 @@ def authority(project: Project, found: Generation) -> Iterator[Line]:
     if project.is_revoked_by_root(found):
         yield "state", "revoked: its root's CRL lists it"
     else:
-        full = needs.full_until(project, found)
-        yield "successor", f"asked for from {needs.usable_until(project, found):%Y-%m-%d} on, needed by {full:%Y-%m-%d}"
+        full = needs.full_length_until(project, found)
+        yield "successor", f"asked for from {needs.signs_until(project, found):%Y-%m-%d} on, needed by {full:%Y-%m-%d}"
     below = [one for one in project.unexpired() if one.issuer == found.name and not one.revoked]
     signed = f"{len(below)} certificate{'s that are' if len(below) != 1 else ' that is'} valid now"
     yield "signed", project.ledger_fault.evidence if project.ledger_fault else signed

@@ -144,7 +144,7 @@ def _unnamed(project: Project) -> Iterator[Notice]:
 
 def _ceremony(project: Project) -> Iterator[Notice]:
     """Who must hold a ceremony, by when, and why."""
-    found = [need for need in needs.needs(project) if not (project.inventory.sandbox and need.is_growth)]
+    found = [need for need in needs.find_requirements(project) if not (project.inventory.sandbox and need.is_growth)]
     if found and not project.inventory.sandbox:
         by = min(need.by for need in found)
         when = f"by {by:%Y-%m-%d}" if by > project.now else "now"

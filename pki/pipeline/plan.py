@@ -83,7 +83,7 @@ def _planned_generations(project: Project) -> tuple[GenerationName, ...]:
 
     What depends on them is planned in the same run.
     """
-    ceremony_needs = needs.needs(project)
+    ceremony_needs = needs.find_requirements(project)
     if all(need.is_growth for need in ceremony_needs):
         return ()
     return tuple(needs.new_generations(ceremony_needs))
@@ -133,11 +133,11 @@ def _authority_stale(project: Project, name: str) -> list[Reason]:
 
 def _sandbox_reasons(project: Project, name: str) -> list[Reason]:
     """Return why an authority of the sandbox needs a ceremony."""
-    if name == "root" and needs.is_cut_short(project):
+    if name == "root" and needs.is_ceremony_unfinished(project):
         return [Why.CEREMONY_INTERRUPTED()]
     due = [
         Why.CEREMONY_DUE(why=need.why, what=need.what)
-        for need in needs.needs(project)
+        for need in needs.find_requirements(project)
         if need.authority == name and not need.is_growth
     ]
     return ca_state.stale_reasons(project, name) or due
@@ -168,7 +168,7 @@ def _make_authority(project: Project, name: str) -> Outcome:
     if project.inventory.sandbox:
         from pki.ceremony.online import sandbox_ceremony  # noqa: PLC0415 - takes long, and most runs need none
 
-        sandbox_ceremony.ceremony(project)
+        sandbox_ceremony.perform_ceremony(project)
         reasons = ca_state.stale_reasons(project, name)
     if reasons and (issuing := project.issuing(name)) is None:
         raise project.missing_authority(name)
@@ -199,16 +199,16 @@ def _requests(project: Project) -> Iterator[Artifact]:
 def _make_request(project: Project) -> Outcome:
     from pki.ceremony.online import make_request  # noqa: PLC0415 - takes long, and most runs need none
 
-    if needs.needs(project):
-        make_request.prepare(project)
+    if needs.find_requirements(project):
+        make_request.prepare_request(project)
     return Outcome(Verb.CREATED)
 
 
 def _request_stale(project: Project) -> list[Reason]:
     from pki.ceremony.online import make_request  # noqa: PLC0415 - takes long, and most runs need none
 
-    needed = needs.needs(project)
-    return make_request.uncovered(project, needed) if needed else []
+    needed = needs.find_requirements(project)
+    return make_request.outdated_reasons(project, needed) if needed else []
 
 
 def _certificate_path(project: Project, authority: str) -> str:

@@ -49,7 +49,7 @@ class Gap:
         assert "ceremony.request" in said
         said = self.online.invoke("ceremony.request", "--output", self.stick)
         self.words = air_gap.words_in(said)
-        assert "can be held" in self.online.invoke("ceremony.rehearse")
+        assert "can be performed" in self.online.invoke("ceremony.rehearse")
 
     def hold(self, offline: Machine, root: tuple[str | Path, ...], sign: tuple[str | Path, ...]) -> str:
         """Root and response on the offline machine, whose checks find nothing; returns the response's words."""
@@ -212,7 +212,7 @@ def test_kit_needs_no_ensurepip_and_stays_quiet_once_it_is_installed(kit: Machin
     )
     lacking.chmod(0o755)
     machine = Machine(kit.folder, kit.program, more={"PYTHON": str(lacking)})
-    assert "no transcript" in machine.invoke("ceremony.verify", "nowhere", ok=False)
+    assert "does not exist" in machine.invoke("ceremony.verify", "nowhere", ok=False)
     assert machine.run("sh", "-c", "echo here") == "here\n"
 
 
@@ -241,4 +241,4 @@ def test_kit_on_a_medium_that_is_full_leaves_nothing_on_it(packed: tuple[Gap, st
     inside = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-Urm")
     said = run(*inside, "sh", "-c", script, medium, *command, env=offline, timeout=air_gap.PATIENCE)
     assert "No space left on device" in said
-    assert said.endswith("take another one, or make room\n"), "something was left on the medium"
+    assert said.endswith("use another one, or free space\n"), "something was left on the medium"

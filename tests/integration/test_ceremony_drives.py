@@ -179,7 +179,7 @@ def test_ceremony_on_three_drives_with_each_taken_for_another(drives: Drives, se
     shutil.copytree(drives.at("vault") / "root-1", exchange / "root-1")
     accept = ("ceremony.accept", exchange / "response-0001", "--words", spoken)
     said = online.invoke(*accept, ok=False)
-    assert f"private keys are next to the response, in a machine with a network: {exchange}/root-1/key.pem" in said
+    assert f"private keys are next to the response, on a machine with a network: {exchange}/root-1/key.pem" in said
     run(*re.findall(r"destroy them: (shred -u \S+)", said)[0].split())
     copied = session.gap.project.path.parent / "project"
     shutil.copytree(session.gap.project.path, copied)
@@ -233,7 +233,7 @@ def until_the_passphrase(session: Sitting) -> tuple[air_gap.Terminal, str]:
     """ceremony.root at a terminal, up to where its passphrase is typed back; and the passphrase that was shown."""
     line = [part for part in session.line("root") if part not in session.secret]
     person = session.offline.at_terminal(*line)
-    person.see("paper and pen at hand, nobody behind you? [yes] ")
+    person.see("paper and pen ready, nobody else looking? [yes] ")
     person.type("yes")
     shown = person.see("press Enter when it is written down")
     written = re.findall(r"\b\d+ ([a-z]+)", shown)
@@ -259,11 +259,11 @@ def test_no_slip_ends_the_command_and_nothing_that_is_typed_is_shown(session: Si
         if start < 10:
             person.see("words are right so far")
             person.see("type it back from the paper")
-    person.see("go on: sh run invoke ceremony.sign")
+    person.see("continue: sh run invoke ceremony.sign")
     assert person.end() == 0
     assert person.echoes
     since = person.shown[before:]
-    assert "word 7 is another one" in since
+    assert "word 7 is wrong" in since
     assert not any(" ".join(right[start : start + 3]) in since for start in range(11))
     person.close()
 

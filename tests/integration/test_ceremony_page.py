@@ -90,7 +90,7 @@ class Ceremony:
             r"first 8 words of the request[^\n]*: ": lambda _: self.paper.request,
             r"first 8 words of the response[^\n]*: ": lambda _: self.paper.response,
             r"in UTC, as HH:MM: ": lambda _: f"{datetime.now(UTC):%H:%M}",
-            r"nobody behind you\? \[yes\] ": lambda _: "yes",
+            r"nobody else looking\? \[yes\] ": lambda _: "yes",
             r"only its custodian looks now; press Enter ": lambda _: "",
             r"press Enter when it is written down; the screen is cleared then ": self._write_down,
             r"type it back[^\n]*: ": lambda _: self.paper.passphrase,

@@ -30,13 +30,13 @@ class Kept(RealHome):
     def new_key(self, name: str, kind: str) -> NewKey:
         if self.way == "token":
             self.secrets[name] = self.hsm.pin
-            return key_storage.in_token(name, kind, self.hsm.uri(), self.hsm.pin, "a test")
+            return key_storage.generate_in_token(name, kind, self.hsm.uri(), self.hsm.pin, "a test")
         if self.way == "shares":
             passphrase, parts = shares.split(2, 3)
             self.secrets[name] = parts
-            return key_storage.in_file(keys.new_key(kind), passphrase, "2of3")
+            return key_storage.store_in_file(keys.new_key(kind), passphrase, "2of3")
         self.secrets[name] = SECRET
-        return key_storage.in_file(keys.new_key(kind), SECRET)
+        return key_storage.store_in_file(keys.new_key(kind), SECRET)
 
     def secret_of(self, name: str) -> str:
         kept = self.secrets[name]
@@ -44,8 +44,8 @@ class Kept(RealHome):
 
     def answer(self, path: Path, days: float = 0, secret: str = "") -> Path:  # noqa: ARG002 - overrides
         held = self.open(path, days)
-        session.confirmed(held, [], words.first(held.digest))
-        if any(root.name not in held.known.roots for root in held.request.roots):
+        session.confirm_request(held, [], words.first(held.digest))
+        if any(root.name not in held.contents.roots for root in held.request.roots):
             steps.make_roots(held, self.new_key)
         return steps.sign(held, self.secret_of, self.out)
 
@@ -69,7 +69,7 @@ def test_every_kind_of_ceremony_is_held_under_this_custody(way: str, tmp_path: P
         for place in (home.path / "ca", home.vault.folder):
             assert audit.verify(place).faults == []
     assert home.vault.open_key("root-2", home.secret_of("root-2"), "a test")
-    with pytest.raises(PkiError, match="the key of root-1 is not there"):
+    with pytest.raises(PkiError, match="the key of root-1 is missing"):
         home.vault.open_key("root-1", home.secret_of("root-1"), "a test")
     for root in ("root-1", "root-2"):
         judges.assert_is_root(judges.certificate(home.path / f"ca/root/{root}/cert.pem"))

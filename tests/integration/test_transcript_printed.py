@@ -15,7 +15,7 @@ def test_first_sheet_says_what_was_made_and_has_the_signatures_and_every_sheet_h
     asked = home.ask()
     swap = machine_check.MachineCheck("swap", "swap is on", ok=False, remedy="swapoff -a")
     ceremony = home.open(asked.path)
-    session.environment(ceremony, [swap], "the disk is destroyed afterwards")
+    session.check_machine_is_fit(ceremony, [swap], "the disk is destroyed afterwards")
     ceremony.transcript.settle()
     page = home.answer(asked.path) / "transcript.html"
     printed = tmp_path / "transcript.pdf"

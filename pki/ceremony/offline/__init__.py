@@ -1,1 +1,1 @@
-"""The offline machine: what is done there, with the vault. It knows no project and no ledger."""
+"""The offline side of a ceremony: commands on the machine with the vault. Uses no project and no ledger."""

@@ -1,4 +1,4 @@
-"""The second drive of a vault: made equal to the first, flushed, read back from the drive and verified."""
+"""Copy a vault to its second drive: write, flush, read back from the drive and verify."""
 
 from __future__ import annotations
 
@@ -10,158 +10,161 @@ from datetime import datetime
 from pathlib import Path
 
 from pki.ceremony import drives, transcript_chain, vault_identity
-from pki.ceremony.audit import unsigned, verify
-from pki.ceremony.transcript import BEFORE, Transcript
+from pki.ceremony.audit import unsigned_roots_error, verify
+from pki.ceremony.transcript import STEPS_BEFORE_KEYS, Transcript
 from pki.ceremony.transcript_chain import Record
-from pki.ceremony.vault import Vault, overwrite, probe
+from pki.ceremony.vault import Vault, check_writable, overwrite
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
 
-REASON = "its records are of commands that made nothing"
+REASON = "its records are of commands that created nothing"
 KEYS = ("key.pem", "key.uri")
 
 
-def copy(vault: Vault, target: Vault, clock: Callable[[], datetime], despite: str = "") -> tuple[str, str]:
-    """Make a second drive equal to a vault; returns the head of their transcript, and what was given up for it.
+def copy_vault(vault: Vault, target: Vault, clock: Callable[[], datetime], despite: str = "") -> tuple[str, str]:
+    """Make a second drive equal to a vault. Return the head of their transcript, and which records were given up.
 
     The target is empty, or an earlier copy of the same vault. What was destroyed in the vault is destroyed there too.
-    Records that the target alone has, of commands that made nothing, are given up `despite` them, on record.
-    Raises PkiError with the target as it was when the vault is not sound, or the two are taken for each other.
+    Records that only the target has, of commands that created nothing, are given up when `despite` gives a reason; this
+    is recorded. Raises PkiError, and leaves the target unchanged, when the vault has faults or the drives are swapped.
     """
     verdict = verify(vault.folder)
     if verdict.faults:
         raise PkiError(
-            f"{vault.folder}: is not sound: {verdict.faults[0]}",
-            "nothing was copied; take the other drive as the vault",
+            f"{vault.folder}: has a fault: {verdict.faults[0]}",
+            "nothing was copied; use the other drive as the vault",
         )
     if verdict.waiting:
-        raise unsigned(vault.folder, verdict.waiting)
-    _insist_on_target(vault, target)
+        raise unsigned_roots_error(vault.folder, verdict.waiting)
+    _check_target(vault, target)
     given_up = _given_up(vault, target, despite)
-    probe(target.folder)
+    check_writable(target.folder)
     if given_up:
         Transcript(vault.transcript, clock).record("deviation", text=given_up, reason=despite)
     files = _files(vault.folder)
     _write(target.folder, files)
-    there = _files(target.folder, from_drive=True)
-    if there != files:
-        names = sorted(name for name in files.keys() | there.keys() if files.get(name) != there.get(name))
-        raise PkiError(f"{target.folder}: {names[0]} is not what was written to it", "take another drive")
+    written = _files(target.folder, from_drive=True)
+    if written != files:
+        names = sorted(name for name in files.keys() | written.keys() if files.get(name) != written.get(name))
+        raise PkiError(f"{target.folder}: {names[0]} is not what was written to it", "use another drive")
     if faults := verify(target.folder).faults:
-        raise PkiError(f"{target.folder}: was not copied well: {faults[0]}", "take another drive")
+        raise PkiError(f"{target.folder}: was not copied well: {faults[0]}", "use another drive")
     return transcript_chain.load(files["transcript.jsonl"], str(target.transcript))[-1].hash, given_up
 
 
-def _insist_on_target(vault: Vault, target: Vault) -> None:
-    """The target is empty, or an earlier state of the same vault."""
-    own, other = vault_identity.read(vault.folder), vault_identity.read(target.folder)
-    if other is None and (there := drives.contents(target.folder)):
+def _check_target(vault: Vault, target: Vault) -> None:
+    """Raise PkiError unless the target is empty, or a copy of the same vault."""
+    own, other = vault_identity.read_identity(vault.folder), vault_identity.read_identity(target.folder)
+    if other is None and (present := drives.contents(target.folder)):
         raise PkiError(
-            f"{target.folder}: is not empty, and not a copy of this vault: {', '.join(there[:4])}", drives.WHICH
+            f"{target.folder}: is not empty, and not a copy of this vault: {', '.join(present[:4])}", drives.WHICH_DRIVE
         )
     if other is not None and (own is None or other.vault != own.vault):
-        raise PkiError(f"{target.folder}: is vault {other.vault}, another one", drives.WHICH)
+        raise PkiError(f"{target.folder}: is vault {other.vault}, another one", drives.WHICH_DRIVE)
 
 
 def _given_up(vault: Vault, target: Vault, despite: str) -> str:
-    """What is lost with the records that the target alone has, empty where it has none.
+    """Return which records of the target are given up, or "" when the vault has all of them.
 
-    Raises PkiError that names the drive to believe where they are not to be lost, or not without a reason.
+    Raises PkiError that names the right drive when they must not be lost, or `despite` gives no reason.
     """
-    kept, carried = _records(vault), _records(target)
-    common = sum(one.hash == other.hash for one, other in zip(kept, carried, strict=False))
-    here, there = kept[common:], carried[common:]
-    if not there:
+    vault_records, target_records = _records(vault), _records(target)
+    common = sum(one.hash == other.hash for one, other in zip(vault_records, target_records, strict=False))
+    only_in_vault, only_in_target = vault_records[common:], target_records[common:]
+    if not only_in_target:
         return ""
-    forth, back = (_line(*pair) for pair in ((vault, target), (target, vault)))
-    if not here:
+    forth, back = (_copy_command(*pair) for pair in ((vault, target), (target, vault)))
+    if not only_in_vault:
         raise PkiError(
-            f"{target.folder}: knows more than {vault.folder}: the two drives are taken for each other",
+            f"{target.folder}: is newer than {vault.folder}: the two drives are swapped",
             f"the newer one is the vault: {back}",
         )
-    has_made, has_made_there = (_has_made(own, kept[:common]) for own in (here, there))
-    both = f"both drives have records of their own: {vault.folder} {_told(here)}; {target.folder} {_told(there)}"
-    if has_made and has_made_there:
-        hint = f"believe the drive whose response went to the online machine; seal the other, and mount a new drive there\n{vault.folder} is right: {forth}\n{target.folder} is right: {back}"
+    vault_used_key, target_used_key = (
+        _has_used_key(own, vault_records[:common]) for own in (only_in_vault, only_in_target)
+    )
+    both = f"both drives have records of their own: {vault.folder} {_summary(only_in_vault)}; {target.folder} {_summary(only_in_target)}"
+    if vault_used_key and target_used_key:
+        hint = f"use the drive whose response went to the online machine; seal the other, and mount a new drive there\n{vault.folder} is right: {forth}\n{target.folder} is right: {back}"
         raise PkiError(f"{both}; on both a key was used", hint)
-    if has_made_there:
-        raise PkiError(both, f'believe {target.folder}, where a key was used: {back} --despite "{REASON}"')
+    if target_used_key:
+        raise PkiError(both, f'use {target.folder}, where a key was used: {back} --despite "{REASON}"')
     if not despite:
-        where = "where a key was used" if has_made else "on neither a key was used"
-        raise PkiError(both, f'believe {vault.folder}, {where}: {forth} --despite "{REASON}"')
-    return f"{_told(there)} of the second drive alone were given up, head {there[-1].hash[:16]}"
+        where = "where a key was used" if vault_used_key else "on neither a key was used"
+        raise PkiError(both, f'use {vault.folder}, {where}: {forth} --despite "{REASON}"')
+    return f"{_summary(only_in_target)} only on the second drive were given up, head {only_in_target[-1].hash[:16]}"
 
 
 def _records(vault: Vault) -> list[Record]:
     data = filesystem.read(vault.transcript) or b""
-    whole = data[: data.rfind(b"\n") + 1]
-    return transcript_chain.load(whole, str(vault.transcript)) if whole else []
+    complete = data[: data.rfind(b"\n") + 1]
+    return transcript_chain.load(complete, str(vault.transcript)) if complete else []
 
 
-def _has_made(own: list[Record], before: list[Record]) -> bool:
-    """Whether records tell of a key that was touched, or of a response that was not handed out `before`."""
-    known = {one.facts.get("sha256") for one in before if one.step == "exported"}
+def _has_used_key(own: list[Record], before: list[Record]) -> bool:
+    """Return whether a key was used in the records `own`, or a response was written that is not in the records `before`."""
+    exported = {one.facts.get("sha256") for one in before if one.step == "exported"}
     return any(
-        one.step not in BEFORE and not (one.step == "exported" and one.facts.get("sha256") in known) for one in own
+        one.step not in STEPS_BEFORE_KEYS and not (one.step == "exported" and one.facts.get("sha256") in exported)
+        for one in own
     )
 
 
-def _told(records: list[Record]) -> str:
+def _summary(records: list[Record]) -> str:
     steps = ", ".join(dict.fromkeys(one.step for one in records))
     return f"{len(records)} record{'s' if len(records) > 1 else ''} ({steps})"
 
 
-def _line(vault: Vault, target: Vault) -> str:
+def _copy_command(vault: Vault, target: Vault) -> str:
     folders = (shlex.quote(str(one.folder)) for one in (vault, target))
     return "sh run invoke ceremony.copy --vault {} --to {}".format(*folders)
 
 
 def _files(folder: Path, *, from_drive: bool = False) -> dict[str, bytes]:
-    """Everything of a vault by its path; `from_drive` reads past what the kernel remembers."""
-    found = {}
+    """Return the content of a vault's files by path; with `from_drive`, without the kernel's cache."""
+    contents = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not path.is_symlink() and _is_ours(name):
+        if path.is_file() and not path.is_symlink() and _is_vault_file(name):
             if from_drive:
-                _forget(path)
-            found[name] = path.read_bytes()
-    return found
+                _drop_from_cache(path)
+            contents[name] = path.read_bytes()
+    return contents
 
 
-def _is_ours(name: str) -> bool:
+def _is_vault_file(name: str) -> bool:
     top, _, rest = name.partition("/")
     is_hidden = any(part.startswith(".") for part in name.split("/"))
-    return not is_hidden and (name in {vault_identity.FILE, "transcript.jsonl"} or bool(rest and _is_folder(top)))
+    return not is_hidden and (name in {vault_identity.FILE, "transcript.jsonl"} or bool(rest and _is_vault_folder(top)))
 
 
-def _is_folder(name: str) -> bool:
+def _is_vault_folder(name: str) -> bool:
     return name == "ceremonies" or GenerationName.parse(name).is_root
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
-    """Write what differs, the transcript last; destroy what the vault does not have any more."""
-    there = _files(folder)
+    """Write the files that differ, the transcript last; overwrite and delete those that are not in `files`."""
+    present = _files(folder)
     try:
-        for name in sorted(there.keys() - files.keys()):
+        for name in sorted(present.keys() - files.keys()):
             overwrite(folder / name)
-        for name in sorted(there.keys() & files.keys()):
-            if name.endswith(KEYS) and there[name] != files[name]:
+        for name in sorted(present.keys() & files.keys()):
+            if name.endswith(KEYS) and present[name] != files[name]:
                 overwrite(folder / name)
         for name in sorted(files, key=lambda name: (name == "transcript.jsonl", name != vault_identity.FILE, name)):
             mode = filesystem.SECRET if name.endswith(KEYS) else filesystem.PUBLIC
             filesystem.write(folder / name, files[name], mode)
         for place in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
-            if _is_folder(place.relative_to(folder).parts[0]):
-                with suppress(OSError):  # the folders that are needed are not empty
+            if _is_vault_folder(place.relative_to(folder).parts[0]):
+                with suppress(OSError):  # a folder with files
                     place.rmdir()
     except OSError as error:
-        raise PkiError(f"{folder}: cannot be written: {error.strerror}", "take another drive, or make room") from None
+        raise PkiError(f"{folder}: cannot be written: {error.strerror}", "use another drive, or free space") from None
     os.sync()
 
 
-def _forget(path: Path) -> None:
-    """Have the kernel forget what it remembers of a file, so that the next read asks the drive."""
+def _drop_from_cache(path: Path) -> None:
+    """Drop a file from the kernel's cache, so that the next read is from the drive."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

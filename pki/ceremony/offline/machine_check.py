@@ -1,4 +1,4 @@
-"""Whether this machine is fit for a ceremony: no network, no swap, and a clock that can be right."""
+"""Check the offline machine before a ceremony: no network, no swap, and a plausible clock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pki.common import filesystem
 SWAPS = Path("/proc/swaps")
 EARLY = timedelta(hours=1)
 LATE = timedelta(days=90)
-APART, HALF_A_DAY = 10, 720  # minutes: how far a watch may be from the clock
+APART, HALF_A_DAY = 10, 720  # minutes; APART: the largest difference between watch and clock
 SET_CLOCK = 'set it to the true time, in UTC and not in local time, from a watch: date -u -s "YYYY-MM-DD HH:MM"'
 SIOCGIFFLAGS = 0x8913  # <linux/sockios.h>
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8  # <linux/if.h>
@@ -28,7 +28,7 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class MachineCheck:
-    """One thing that was looked at; `remedy` is what to type when it is not `ok`, empty otherwise."""
+    """One check; `remedy` is the command to type when it is not `ok`, else ""."""
 
     check: str
     text: str
@@ -37,16 +37,16 @@ class MachineCheck:
 
 
 def interfaces_up() -> list[str]:
-    """The network interfaces that are up, loopback aside, in the network namespace of this process.
+    """Return the network interfaces that are up, except loopback, in the network namespace of this process.
 
-    Asked of the kernel by socket: /sys may still be mounted from another namespace (network_namespaces(7)).
+    Uses a socket and not /sys, which may be mounted from another namespace (network_namespaces(7)).
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        flags = {name: _flags(asker, name) for _, name in socket.if_nameindex()}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
+        flags = {name: _flags(connection, name) for _, name in socket.if_nameindex()}
     return sorted(name for name, bits in flags.items() if bits & IFF_UP and not bits & IFF_LOOPBACK)
 
 
-def findings(
+def check_machine(
     now: datetime,
     prepared: datetime,
     last: datetime | None,
@@ -54,17 +54,17 @@ def findings(
     swaps: Path = SWAPS,
     interfaces: Callable[[], Sequence[str]] = interfaces_up,
 ) -> list[MachineCheck]:
-    """Everything that was looked at, fit or not.
+    """Return all checks of this machine, passed or not.
 
-    `prepared` is when the request was, `last` the newest moment that the vault knows, None when it knows none.
+    `prepared` is the time of the request, `last` the time of the newest record in the vault (None without records).
     """
     return [*_network(interfaces()), _swap(swaps), *_clock(now, prepared, last)]
 
 
-def _flags(asker: socket.socket, name: str) -> int:
+def _flags(connection: socket.socket, name: str) -> int:
     try:
-        answer = fcntl.ioctl(asker, SIOCGIFFLAGS, struct.pack(REQUEST, name.encode(), 0))
-    except OSError:  # it went away since it was listed
+        answer = fcntl.ioctl(connection, SIOCGIFFLAGS, struct.pack(REQUEST, name.encode(), 0))
+    except OSError:  # it disappeared after it was listed
         return 0
     return int(struct.unpack(REQUEST, answer)[1])
 
@@ -100,16 +100,16 @@ def _clock(now: datetime, prepared: datetime, last: datetime | None) -> Iterator
 
 
 def watch_fault(at: datetime, watch: str) -> str:
-    """Why a watch, read as HH:MM in UTC, and the clock of the machine do not agree; empty when they do."""
-    read = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", watch)
-    if not read:
+    """Return how a watch (HH:MM in UTC) and the machine's clock differ, or "" when they agree within APART minutes."""
+    match = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", watch)
+    if not match:
         return f"'{watch}' is not a time as HH:MM"
-    apart = (int(read[1]) * 60 + int(read[2]) - at.hour * 60 - at.minute + HALF_A_DAY) % (2 * HALF_A_DAY) - HALF_A_DAY
+    apart = (int(match[1]) * 60 + int(match[2]) - at.hour * 60 - at.minute + HALF_A_DAY) % (2 * HALF_A_DAY) - HALF_A_DAY
     if abs(apart) <= APART:
         return ""
-    said = f"the clock of this machine says {at:%H:%M} UTC and the watch {watch}: {_duration(abs(apart))} apart"
+    text = f"the clock of this machine says {at:%H:%M} UTC and the watch {watch}: {_duration(abs(apart))} apart"
     of_zone = min(abs(apart) % 30, -abs(apart) % 30) <= APART
-    return f"{said}; is one of the two local time, not UTC?" if of_zone else said
+    return f"{text}; is one of the two local time, not UTC?" if of_zone else text
 
 
 def _duration(minutes: int) -> str:

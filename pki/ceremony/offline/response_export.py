@@ -1,4 +1,4 @@
-"""The response of a ceremony: searched for private material, kept in the vault, handed out; and what is destroyed."""
+"""Write the response of a ceremony, after a search for secrets, and destroy replaced CRLs and keys."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from pki.ceremony import request_response, words
-from pki.ceremony.offline.session import Ceremony
+from pki.ceremony.offline.session import CeremonySession
 from pki.ceremony.request_response import Request, Response, SignedCertificate, SignedCrl
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.transcript_chain import Record, load
-from pki.ceremony.transcript_page import page
-from pki.ceremony.vault import Vault, probe, write_folder
+from pki.ceremony.transcript_page import render_page
+from pki.ceremony.vault import Vault, check_writable, write_folder
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.x509 import pem_encoding
 from pki.x509.keys import PrivateKey
 
-EARLIER = "earlier"  # the folder, beside a response, of the ceremonies before it
+EARLIER = "earlier"  # the folder in a response with the files of earlier ceremonies
 
 
-def response(
-    ceremony: Ceremony,
+def response_files(
+    ceremony: CeremonySession,
     certificates: list[SignedCertificate],
     presigned_crls: list[tuple[SignedCrl, x509.CertificateRevocationList]],
 ) -> dict[str, bytes]:
-    """The files of a response: the request as it was, the response, and each pre-signed CRL in a file of its own."""
+    """Return the files of a response: the request, the response, and each pre-signed CRL in its own file."""
     request = ceremony.request
     made = Response(
         format="doit-pki ceremony response 1",
@@ -47,7 +47,7 @@ def response(
 
 
 def private_forms(keys: Iterable[PrivateKey]) -> list[bytes]:
-    """How private keys could appear in an export; those that live in a token cannot."""
+    """Return the DER forms in which private keys could appear in a response; keys in a token have none."""
     forms = []
     for key in keys:
         with suppress(PkiError):
@@ -59,83 +59,87 @@ def private_forms(keys: Iterable[PrivateKey]) -> list[bytes]:
     return forms
 
 
-def search(files: Mapping[str, bytes], forbidden: Iterable[bytes]) -> None:
-    """Refuse an export with anything private in it."""
+def check_no_secrets(files: Mapping[str, bytes], forbidden: Iterable[bytes]) -> None:
+    """Raise PkiError when a file contains a private key or a forbidden secret."""
     for name, content in files.items():
         if any(secret in content for secret in (b"PRIVATE KEY", *forbidden)):
-            raise PkiError(f"{name}: private material is in what would be exported", "this is a bug: stop the ceremony")
+            raise PkiError(f"{name}: the response would contain a secret", "this is a bug: stop the ceremony")
 
 
-def insist_on_place(ceremony: Ceremony, target: Path) -> None:
-    """Raise PkiError when another response than that of this request is where it is to be written."""
-    answered = _kept(ceremony.vault, ceremony.request.number)["response.yaml"] if ceremony.answered else None
-    _insist_on_place(target, answered)
+def check_free_place(ceremony: CeremonySession, target: Path) -> None:
+    """Raise PkiError when the target folder has a response to another request."""
+    response = _vault_files(ceremony.vault, ceremony.request.number)["response.yaml"] if ceremony.answered else None
+    _check_free_place(target, response)
 
 
-def _insist_on_place(target: Path, answered: bytes | None) -> None:
-    if target.exists() and (answered is None or filesystem.read(target / "response.yaml") != answered):
-        raise PkiError(f"{target}: is there already", "nothing is ever overwritten; name another folder")
+def _check_free_place(target: Path, response: bytes | None) -> None:
+    if target.exists() and (response is None or filesystem.read(target / "response.yaml") != response):
+        raise PkiError(f"{target}: exists already", "nothing is overwritten; name another folder")
 
 
-def hand_out(ceremony: Ceremony, target: Path) -> Path:
-    """Write the response, as it lies in the vault, with the transcript up to here; the same one is completed in place."""
-    return _recorded(ceremony.vault, ceremony.request, ceremony.transcript, target)
+def write_response(ceremony: CeremonySession, target: Path) -> Path:
+    """Write the response from the vault to `target`, with the transcript up to now. An identical response is completed."""
+    return _record_and_write(ceremony.vault, ceremony.request, ceremony.transcript, target)
 
 
-def hand_out_again(vault: Vault, data: bytes, out: Path, transcript: Callable[[], Transcript]) -> Path | None:
-    """The response of the last ceremony once more, below `out`.
+def write_response_again(vault: Vault, data: bytes, out: Path, transcript: Callable[[], Transcript]) -> Path | None:
+    """Write the response of the last ceremony once more, in `out`, and return its folder.
 
-    Nothing is recorded, for the page with its head is signed; but where `transcript` went on since, it ends with the
-    response again, as it must to be accepted. `data` is the request. Returns None where this is another request, or where
-    its ceremony was not finished.
+    Nothing is recorded, because the printed transcript with its head may be signed already; only when the transcript has
+    later records is the export recorded again in `transcript()`, because it must end with the response. Returns None when
+    the request in `data` is not that of the last ceremony, or that ceremony is not finished.
     """
-    told = filesystem.read(vault.transcript) or b""
+    transcript_data = filesystem.read(vault.transcript) or b""
     if (
-        not told.endswith(b"\n")
+        not transcript_data.endswith(b"\n")
         or not (history := vault.history())
-        or history[-1].asked != request_response.digest(data)
+        or history[-1].request_digest != request_response.digest(data)
     ):
         return None
-    past, records = history[-1], load(told, str(vault.transcript))
-    if not any(one.step == "exported" and one.facts.get("sha256") == past.digest for one in records):
+    past, records = history[-1], load(transcript_data, str(vault.transcript))
+    if not any(one.step == "exported" and one.facts.get("sha256") == past.response_digest for one in records):
         return None
-    probe(out)
-    files, target = _kept(vault, past.number), out / f"response-{past.number:04}"
-    _insist_on_place(target, files["response.yaml"])
-    if records[-1].facts.get("sha256") == past.digest:
-        return _written(vault, past.request, files, records, target)
-    return _recorded(vault, past.request, transcript(), target)
+    check_writable(out)
+    files, target = _vault_files(vault, past.number), out / f"response-{past.number:04}"
+    _check_free_place(target, files["response.yaml"])
+    if records[-1].facts.get("sha256") == past.response_digest:
+        return _write(vault, past.request, files, records, target)
+    return _record_and_write(vault, past.request, transcript(), target)
 
 
-def line_of_last(vault: Vault, out: str) -> str:
-    """What to type to have the response of the last ceremony once more."""
+def last_response_command(vault: Vault, out: str) -> str:
+    """Return the command that writes the response of the last ceremony again."""
     request = shlex.quote(str(vault.history()[-1].folder / "request.yaml"))
     return f"sh run invoke ceremony.sign {request} --vault {shlex.quote(str(vault.folder))} --output {out}"
 
 
-def _recorded(vault: Vault, request: Request, transcript: Transcript, target: Path) -> Path:
-    """Write the response as the vault has it, with the transcript, which tells of it."""
-    files = _kept(vault, request.number)
+def _record_and_write(vault: Vault, request: Request, transcript: Transcript, target: Path) -> Path:
+    """Record the export of a response in the transcript, and write both."""
+    files = _vault_files(vault, request.number)
     digest = request_response.digest(files["response.yaml"])
     members = {name: request_response.digest(content) for name, content in files.items()}
     transcript.record("exported", sha256=digest, words=words.first(digest), files=members)
-    return _written(vault, request, files, transcript.records, target)
+    return _write(vault, request, files, transcript.records, target)
 
 
-def _earlier(vault: Vault, number: int) -> dict[str, bytes]:
-    """What the vault has of the ceremonies before one: a project that lost them accepts them with it."""
+def _earlier_files(vault: Vault, number: int) -> dict[str, bytes]:
+    """Return the files of the ceremonies before `number`; a project that lost them accepts them with the response."""
     numbers = [past.number for past in vault.history() if past.number < number]
-    kept = {one: _kept(vault, one) for one in numbers}
-    return {f"{EARLIER}/{one:04}/{name}": content for one, files in kept.items() for name, content in files.items()}
+    by_number = {one: _vault_files(vault, one) for one in numbers}
+    return {
+        f"{EARLIER}/{one:04}/{name}": content for one, files in by_number.items() for name, content in files.items()
+    }
 
 
-def _written(vault: Vault, request: Request, files: dict[str, bytes], records: Sequence[Record], target: Path) -> Path:
-    """Put what was kept of a ceremony, its page and the transcript where they are handed out."""
-    asked, answered = (request_response.digest(files[f"{name}.yaml"]) for name in ("request", "response"))
-    page_of_day = printed(records, request, asked, answered)
-    filesystem.write(vault.ceremony(request.number) / "transcript.html", page_of_day)
-    files |= {"transcript.html": page_of_day, "transcript.jsonl": filesystem.read(vault.transcript) or b""}
-    files |= _earlier(vault, request.number)
+def _write(vault: Vault, request: Request, files: dict[str, bytes], records: Sequence[Record], target: Path) -> Path:
+    """Write the files of a ceremony, its transcript page and the transcript to `target`."""
+    request_digest, response_digest = (
+        request_response.digest(files[f"{name}.yaml"]) for name in ("request", "response")
+    )
+    transcript_page = render_transcript(records, request, request_digest, response_digest)
+    filesystem.write(vault.ceremony(request.number) / "transcript.html", transcript_page)
+    files |= {"transcript.html": transcript_page, "transcript.jsonl": filesystem.read(vault.transcript) or b""}
+    files |= _earlier_files(vault, request.number)
     if target.exists():
         filesystem.write_all({target / name: (content, filesystem.PUBLIC) for name, content in files.items()})
     else:
@@ -143,29 +147,36 @@ def _written(vault: Vault, request: Request, files: dict[str, bytes], records: S
     return target
 
 
-def _kept(vault: Vault, number: int) -> dict[str, bytes]:
-    """Request, response and CRLs of a ceremony, as they lie in the vault."""
+def _vault_files(vault: Vault, number: int) -> dict[str, bytes]:
+    """Return the request, response and CRLs of a ceremony in the vault."""
     folder = vault.ceremony(number)
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in {".yaml", ".pem"}}
 
 
-def printed(records: Sequence[Record], request: Request, asked: str, answered: str) -> bytes:
-    """The page of one ceremony: its part of the transcript, from when its request was first opened."""
-    began = next((one.n for one in records if one.step == "opened" and one.facts.get("sha256") == asked), 1)
-    ended = next((one.n for one in records if one.step == "exported" and one.facts.get("sha256") == answered), None)
+def render_transcript(records: Sequence[Record], request: Request, request_digest: str, response_digest: str) -> bytes:
+    """Return the transcript page of one ceremony: the records from the first opening of its request to the export.
+
+    `request_digest` and `response_digest` are the SHA-256 of request and response.
+    """
+    began = next((one.n for one in records if one.step == "opened" and one.facts.get("sha256") == request_digest), 1)
+    ended = next(
+        (one.n for one in records if one.step == "exported" and one.facts.get("sha256") == response_digest), None
+    )
     own = [one for one in records if began <= one.n and (ended is None or one.n <= ended)]
     title, organisation = f"Root ceremony {request.number}", request.organisation
-    return page(own, title, organisation=organisation, number=request.number, request=asked, response=answered)
+    return render_page(
+        own, title, organisation=organisation, number=request.number, request=request_digest, response=response_digest
+    )
 
 
-def destroy_superseded(ceremony: Ceremony) -> None:
-    """Remove, from earlier ceremonies in the vault, CRLs that the new series of pre-signed CRLs replace: they must never be published.
+def destroy_superseded(ceremony: CeremonySession) -> None:
+    """Delete CRLs of earlier ceremonies that the new series replace: they must never be published.
 
-    What a killed ceremony left of them goes too.
+    Repeating this after an interruption completes it.
     """
     roots = {series.root for series in ceremony.request.crl_series}
-    for past in ceremony.known.history:
-        if past.number >= ceremony.request.number:  # this ceremony itself, when it is resumed
+    for past in ceremony.contents.history:
+        if past.number >= ceremony.request.number:  # this ceremony, when it is resumed
             continue
         for presigned_crl in past.response.presigned_crls:
             path = past.folder / presigned_crl.file
@@ -176,8 +187,8 @@ def destroy_superseded(ceremony: Ceremony) -> None:
                 path.unlink()
 
 
-def destroy_keys(ceremony: Ceremony, secret_of: Callable[[str], str]) -> None:
-    """Destroy the keys that the request says; what a killed ceremony left of them too."""
+def destroy_keys(ceremony: CeremonySession, secret_of: Callable[[str], str]) -> None:
+    """Destroy the root keys that the request names. Repeating this after an interruption completes it."""
     vault = ceremony.vault
     for root in ceremony.request.destroy:
         pin = secret_of(root) if vault.token_of(root) else ""

@@ -1,7 +1,7 @@
-"""One sitting at the offline machine: what is read, looked at and confirmed before a key is touched.
+"""A ceremony session: the vault, the request and the transcript of one offline command, and its checks before a key is used.
 
-Whatever refuses to go on says so in the transcript too, and leaves nothing else behind. A drive that is no vault yet is
-left as it was until a key is made; so is any vault by a command that a person stops before a key is touched.
+A refusal is recorded in the transcript and changes nothing else. A drive that is not a vault yet is unchanged until a
+key is created; so is a vault when the operator stops the command before a key is used.
 """
 
 from __future__ import annotations
@@ -15,76 +15,78 @@ from pathlib import Path
 from pki.ceremony import request_response, words
 from pki.ceremony.offline import machine_check
 from pki.ceremony.offline.machine_check import MachineCheck
-from pki.ceremony.policy import Known
+from pki.ceremony.policy import VaultContents
 from pki.ceremony.request_response import Request
 from pki.ceremony.transcript import Transcript, versions
-from pki.ceremony.vault import Past, Vault, probe
+from pki.ceremony.vault import PastCeremony, Vault, check_writable
 from pki.common.errors import PkiError, StoppedError
 
-SEARCHABLE = 12  # characters
+MIN_SECRET_LENGTH = 12  # characters; a shorter text, such as a PIN, would be found in any number
 
 
 @dataclass
-class Ceremony:
-    """One sitting at the offline machine: a vault, a request, and the transcript that every step goes into."""
+class CeremonySession:
+    """One offline command: a vault with its contents, a request, and the transcript that records every step."""
 
     vault: Vault
     request: Request
     data: bytes
-    known: Known
+    contents: VaultContents
     transcript: Transcript
-    earlier: int  # how many records the transcript had before this sitting
-    forbidden: list[bytes] = field(default_factory=list)  # what must never be in an export
+    earlier: int  # number of transcript records before this session
+    forbidden: list[bytes] = field(default_factory=list)  # secrets that must never be in a response
 
     @property
     def digest(self) -> str:
+        """Return the SHA-256 of the request."""
         return request_response.digest(self.data)
 
     @property
-    def answered(self) -> Past | None:
-        """The ceremony in which this very request was answered here."""
-        return next((past for past in self.known.history if past.asked == self.digest), None)
+    def answered(self) -> PastCeremony | None:
+        """Return the past ceremony that answered this request, or None."""
+        return next((past for past in self.contents.history if past.request_digest == self.digest), None)
 
     @property
     def last_moment(self) -> datetime | None:
-        """The newest moment that the vault knows from before this sitting."""
+        """Return the time of the newest record before this session, or None."""
         before = [one.at for one in self.transcript.records[: self.earlier]]
         return max(before, default=None)
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
-        """Put into the transcript why a step was refused."""
+        """Record in the transcript why a step was refused."""
         try:
             yield
         except StoppedError as error:
             if not self.transcript.is_settled:
                 raise
             _refused(self.transcript, error, self.earlier)
-            raise StoppedError("stopped; what was done before stands in the transcript", error.hint) from None
+            raise StoppedError("stopped; the steps before are in the transcript", error.hint) from None
         except PkiError as error:
             _refused(self.transcript, error, self.earlier)
             raise
 
     def forbid(self, secret: str) -> None:
-        """Never let `secret` into the transcript or an export; a token's short PIN would be found in any number."""
-        if len(secret) >= SEARCHABLE:
+        """Keep `secret` out of the transcript and the response, unless it is shorter than MIN_SECRET_LENGTH."""
+        if len(secret) >= MIN_SECRET_LENGTH:
             self.transcript.forbid(secret)
             self.forbidden.append(secret.encode())
 
 
-def opened(
+def open_session(
     vault: Vault,
     data: bytes,
     name: str,
     clock: Callable[[], datetime],
     drive: Mapping[str, str] | None = None,
     begin: Callable[[], None] = lambda: None,
-) -> Ceremony:
-    """Read a request at the vault. Raises PkiError, after writing it into the transcript, for one that is damaged.
+) -> CeremonySession:
+    """Open a session for the request in `data`. Raises PkiError, and records it, when the request is damaged.
 
-    `drive` says which drive the vault is, for the transcript; `begin` makes it one, before anything is written to it.
+    Messages call the request `name`. `drive` describes the drive for the transcript; `begin` is called before the first
+    write and turns an empty drive into a vault.
     """
-    probe(vault.folder)
+    check_writable(vault.folder)
     transcript = Transcript(vault.transcript, clock, begin)
     earlier = len(transcript.records)
     transcript.record(
@@ -92,22 +94,22 @@ def opened(
     )
     try:
         request = request_response.load(data, name, Request)
-        known = Known(vault.roots(), vault.history())
+        contents = VaultContents(vault.roots(), vault.history())
     except PkiError as error:
         _refused(transcript, error, earlier)
         raise
-    return Ceremony(vault, request, data, known, transcript, earlier)
+    return CeremonySession(vault, request, data, contents, transcript, earlier)
 
 
 def _refused(transcript: Transcript, error: PkiError, earlier: int) -> None:
-    """Record a refusal, at once where the drive was a vault before."""
+    """Record a refusal; it is written at once when the drive was a vault before."""
     transcript.record("refused", message=error.message, hint=error.hint)
     if earlier:
         transcript.settle()
 
 
-def environment(ceremony: Ceremony, findings: list[MachineCheck], despite: str) -> None:
-    """Record what was found of the machine; go on only when it is fit, or `despite` gives a reason that is recorded."""
+def check_machine_is_fit(ceremony: CeremonySession, findings: list[MachineCheck], despite: str) -> None:
+    """Record the machine checks. Raises PkiError when one failed, unless `despite` gives a reason, which is recorded."""
     ceremony.transcript.record(
         "environment", findings=[f"{one.check}: {one.text}{'' if one.ok else ' (NOT FIT)'}" for one in findings]
     )
@@ -116,41 +118,51 @@ def environment(ceremony: Ceremony, findings: list[MachineCheck], despite: str) 
         with ceremony.refusing():
             raise PkiError(
                 "\n".join(f"this machine is not fit for a ceremony: {one.text}" for one in unfit),
-                "\n".join([*(one.remedy for one in unfit), 'or go on and have it recorded: --despite "the reason"']),
+                "\n".join(
+                    [
+                        *(one.remedy for one in unfit),
+                        'or continue, with the reason in the transcript: --despite "the reason"',
+                    ]
+                ),
             )
     if unfit:
         ceremony.transcript.record("deviation", text="; ".join(one.text for one in unfit), reason=despite)
 
 
-def confirmed(ceremony: Ceremony, lines: list[str], typed: str, others: Mapping[str, str] | None = None) -> None:
-    """Go on only when the first words of the request's digest were typed as the online side printed them.
+def confirm_request(
+    ceremony: CeremonySession, lines: list[str], typed: str, others: Mapping[str, str] | None = None
+) -> None:
+    """Record the plan. Raises PkiError unless the typed words are the first ones of the request's digest.
 
-    `others` are digests whose words could be taken for them, by their names.
+    `others` are digests that could be mistaken for it, by name.
     """
     ceremony.transcript.record("plan", lines=lines)
     with ceremony.refusing():
-        if not words.agree(typed, ceremony.digest):
-            raise words_differ(typed, ceremony.digest, others or {})
+        if not words.matches(typed, ceremony.digest):
+            raise wrong_words_error(typed, ceremony.digest, others or {})
     ceremony.transcript.record("confirmed", words=words.first(ceremony.digest))
 
 
-def words_differ(typed: str, digest: str, others: Mapping[str, str]) -> PkiError:
-    """Why the words of a request that were typed are not taken."""
-    if name := words.named(typed, {"the request": digest} | dict(others), "the request"):
+def wrong_words_error(typed: str, digest: str, others: Mapping[str, str]) -> PkiError:
+    """Return the error for typed words that do not match the request."""
+    if name := words.name_of_typed(typed, {"the request": digest} | dict(others), "the request"):
         return PkiError(
-            f"these are {name}, and the words of the request are asked for",
-            f"type the first {words.ASKED} words of the request, from the paper of ceremony.request",
+            f"these are {name}; expected the words of the request",
+            f"type the first {words.WORDS_TO_TYPE} words of the request, from the printed output of ceremony.request",
         )
     return PkiError(
-        f"this is not the request that was printed: {words.fault(typed, digest)}",
-        "type the first words from the paper of the online machine, or copy the request again",
+        f"this is not the request that was printed: {words.mismatch(typed, digest)}",
+        "type the first words from the printed page of the online machine, or copy the request again",
     )
 
 
-def clocks(ceremony: Ceremony, at: datetime, watch: str) -> None:
-    """Record the clock of the machine and the witness's watch side by side; empty where no watch was compared."""
-    said = f"{at:%Y-%m-%d %H:%M} UTC"
-    ceremony.transcript.record("clocks", machine=said, watch=f"{watch} UTC" if watch else "not compared")
+def compare_clocks(ceremony: CeremonySession, at: datetime, watch: str) -> None:
+    """Record the machine's clock and the witness's watch (HH:MM in UTC, "" when not compared).
+
+    Raises PkiError when they differ.
+    """
+    clock = f"{at:%Y-%m-%d %H:%M} UTC"
+    ceremony.transcript.record("clocks", machine=clock, watch=f"{watch} UTC" if watch else "not compared")
     if watch and (fault := machine_check.watch_fault(at, watch)):
         with ceremony.refusing():
             raise PkiError(fault, machine_check.SET_CLOCK)

@@ -1,1 +1,1 @@
-"""The online side of a ceremony: what is needed, asked for, and taken in."""
+"""The online side of a ceremony: requirements, request, kit, rehearsal and acceptance of the response."""

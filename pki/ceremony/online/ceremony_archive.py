@@ -1,4 +1,4 @@
-"""What `ca/ceremonies/` keeps: requests that wait for an answer, and the answers that were accepted."""
+"""The archive in `ca/ceremonies/`: open requests and accepted responses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pki.ceremony import request_response
-from pki.ceremony.request_response import NOTHING, Request, Response
+from pki.ceremony.request_response import NO_RESPONSE, Request, Response
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import Remedy, here
@@ -15,79 +15,83 @@ from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.project.generations import PUT_BACK
 from pki.project.project import Project
 
-NUMBER = re.compile(r" CA ([0-9]+)")  # the last part of every CA's name
+NUMBER = re.compile(r" CA ([0-9]+)")  # end of every CA's common name
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """A request that was written and not answered yet."""
+class OpenRequest:
+    """A request without an accepted response, with its SHA-256."""
 
     path: Path
     request: Request
     digest: str
 
 
-def open_requests(project: Project) -> list[Open]:
-    """Requests without a response that follow the ceremony that was held last, oldest first."""
-    found, last = [], last_response(project)
+def open_requests(project: Project) -> list[OpenRequest]:
+    """Return the requests without a response that follow the last ceremony, the oldest first."""
+    requests, last = [], last_response_digest(project)
     for folder in project.store.ceremonies():
         data = filesystem.read(folder / "request.yaml")
         if data is None or (folder / "response.yaml").exists():
             continue
         request = request_response.load(data, project.store.shown(folder / "request.yaml"), Request)
         if request.previous == last:
-            found.append(Open(folder / "request.yaml", request, request_response.digest(data)))
-    return found
+            requests.append(OpenRequest(folder / "request.yaml", request, request_response.digest(data)))
+    return requests
 
 
-def new_crls(project: Project, root: str) -> Remedy:
-    """Return what to type for new pre-signed CRLs of a root: the answer to a request that asks for them, else the request."""
+def new_crls_remedy(project: Project, root: str) -> Remedy:
+    """Return the command for new pre-signed CRLs of a root: accept the response to an open request, or make a request."""
     for one in open_requests(project):
         if root in {series.root for series in one.request.crl_series}:
-            number, answer = one.request.number, f"DIR/response-{one.request.number:04}"
-            before = f"hold the ceremony of request {number}, which asks for them, then: "
-            words = ("invoke", "ceremony.accept", answer)
-            return here(*words, home=project.store.home, placeholders=[answer], before=before)
+            number, folder = one.request.number, f"DIR/response-{one.request.number:04}"
+            before = f"perform the ceremony of request {number}, which asks for them, then: "
+            words = ("invoke", "ceremony.accept", folder)
+            return here(*words, home=project.store.home, placeholders=[folder], before=before)
     return here("invoke", "ceremony.request", "--crls", home=project.store.home)
 
 
-def last_response(project: Project) -> str:
-    """The digest of the response that was accepted last."""
-    found = _responses(project)
-    return request_response.digest(found[-1][1]) if found else NOTHING
+def last_response_digest(project: Project) -> str:
+    """Return the SHA-256 of the last accepted response, or NO_RESPONSE."""
+    responses = _responses(project)
+    return request_response.digest(responses[-1][1]) if responses else NO_RESPONSE
 
 
-def last_head(project: Project) -> str:
-    """The head of the transcript that the response names which was accepted last; empty before the first one."""
-    found = _responses(project)
-    return _read(*found[-1]).transcript if found else ""
+def last_transcript_head(project: Project) -> str:
+    """Return the transcript head in the last accepted response, or "" before the first one."""
+    responses = _responses(project)
+    return _read(*responses[-1]).transcript if responses else ""
 
 
 def _responses(project: Project) -> list[tuple[str, bytes]]:
-    """Path and content of every response that was accepted, the oldest first."""
+    """Return the path and content of every accepted response, the oldest first."""
     paths = [folder / "response.yaml" for folder in project.store.ceremonies()]
     return [(project.store.shown(path), data) for path in paths if (data := filesystem.read(path)) is not None]
 
 
 def _read(shown: str, data: bytes) -> Response:
-    """Raises PkiError where it is damaged: the drive that it came on may be far away by now, a backup is not."""
+    """Return a parsed response. Raises PkiError when it is damaged; the hint is to restore a backup, not the old drive."""
     try:
         return request_response.load(data, shown, Response)
     except PkiError as error:
         raise PkiError(error.message, PUT_BACK) from None
 
 
-def certified(project: Project) -> set[str]:
-    """Generations that a ceremony certified, whatever `ca/` contains of them."""
-    said = (_read(*one) for one in _responses(project))
-    names = {one.name for response in said for one in response.certificates}
+def certified_generations(project: Project) -> set[str]:
+    """Return the generations that a ceremony certified, also those that are missing in `ca/`."""
+    responses = (_read(*one) for one in _responses(project))
+    names = {one.name for response in responses for one in response.certificates}
     for authority in AUTHORITIES if project.has_ledger else ():
-        known = project.ledger.certificates(artifact=ArtifactId("authority", authority))
-        names |= {GenerationName(authority, int(found[-1])) for one in known if (found := NUMBER.findall(one.subject))}
+        certificates = project.ledger.certificates(artifact=ArtifactId("authority", authority))
+        names |= {
+            GenerationName(authority, int(numbers[-1]))
+            for one in certificates
+            if (numbers := NUMBER.findall(one.subject))
+        }
     return names
 
 
 def destroyed_roots(project: Project) -> set[str]:
-    """Roots whose keys are no more."""
-    said = (_read(*one) for one in _responses(project))
-    return {name for response in said for name in response.destroyed}
+    """Return the roots whose keys were destroyed."""
+    responses = (_read(*one) for one in _responses(project))
+    return {name for response in responses for name in response.destroyed}

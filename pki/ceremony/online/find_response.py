@@ -1,4 +1,4 @@
-"""Which response is meant, where the folder that was named holds none, or not the one that a request waits for."""
+"""Find the expected response when the named folder has none, or another one."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from pki.project.project import Project
 NAME = re.compile(r"response-[0-9]{4}")
 
 
-def line(project: Project, folder: Path) -> str:
-    """What to type to have a response accepted."""
+def accept_command(project: Project, folder: Path) -> str:
+    """Return the command that accepts a response."""
     return f"{run_for(project.store.home)} invoke ceremony.accept {shlex.quote(str(folder))}"
 
 
-def insist_on_response(project: Project, folder: Path) -> None:
-    """Raise PkiError where `folder` holds no response: which ones are near it, or that no drive is mounted there."""
+def check_has_response(project: Project, folder: Path) -> None:
+    """Raise PkiError when `folder` has no response; its hint names a response nearby, or mounts the drive."""
     if (folder / "response.yaml").exists():
         return
     place = folder.parent if NAME.fullmatch(folder.name) else folder
-    if there := list(_responses(place)) or list(_responses(place.parent)):
+    if responses := list(_responses(place)) or list(_responses(place.parent)):
         raise PkiError(
-            f"{folder}: holds no response.yaml; there is {', '.join(map(str, there))}",
-            line(project, fitting(project, there[-1].parent) or there[-1]),
+            f"{folder}: has no response.yaml; found {', '.join(map(str, responses))}",
+            accept_command(project, response_to_open_request(project, responses[-1].parent) or responses[-1]),
         )
     waiting = ceremony_archive.open_requests(project)[-1:]
-    awaited = place / (f"response-{waiting[0].request.number:04}" if waiting else "response-NNNN")
+    expected = place / (f"response-{waiting[0].request.number:04}" if waiting else "response-NNNN")
     if _is_unmounted(place):
         quoted = shlex.quote(str(place))
         raise PkiError(
-            f"{folder}: holds no response.yaml: no drive is mounted there",
-            f"{drives.WHICH}\nthen: mkdir -p {quoted} && mount LABEL=exchange {quoted}\nand: {line(project, awaited)}",
+            f"{folder}: has no response.yaml: no drive is mounted there",
+            f"{drives.WHICH_DRIVE}\nthen: mkdir -p {quoted} && mount LABEL=exchange {quoted}\nand: {accept_command(project, expected)}",
         )
     raise PkiError(
-        f"{folder}: holds no response.yaml",
-        f"name the folder that invoke ceremony.sign wrote: {line(project, awaited)}",
+        f"{folder}: has no response.yaml",
+        f"name the folder that invoke ceremony.sign wrote: {accept_command(project, expected)}",
     )
 
 
-def fitting(project: Project, place: Path) -> Path | None:
-    """The response in `place` that answers an open request; None where there is none."""
+def response_to_open_request(project: Project, place: Path) -> Path | None:
+    """Return the newest response in `place` that answers an open request, or None."""
     waiting = [one.digest for one in ceremony_archive.open_requests(project)]
     for folder in reversed(list(_responses(place))):
         with suppress(PkiError):
@@ -65,7 +65,7 @@ def _responses(place: Path) -> Iterator[Path]:
 
 
 def _is_unmounted(place: Path) -> bool:
-    """Whether a folder is missing or empty, and on no drive of its own."""
+    """Return whether a folder is missing or empty, and not on a drive of its own."""
     if place.is_dir() and any(place.iterdir()):
         return False
     return drives.mount_of(place).device == drives.mount_of(Path("/")).device

@@ -1,4 +1,4 @@
-"""The key of a generation that is yet to be certified: made here, kept encrypted, shown to the root as a request."""
+"""Create the key and the certificate request of an intermediate that a ceremony is to certify."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.ceremony.online import ceremony_archive
-from pki.ceremony.request_response import AskedIntermediate, Request
+from pki.ceremony.request_response import Request, RequestedIntermediate
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE, in_project, run_for
@@ -17,20 +17,20 @@ from pki.project.project import Project
 from pki.x509 import certificate_signing, keys, pkcs11
 
 
-def requested(project: Project, name: str, common_name: str) -> bytes:
-    """The certificate request of a coming generation, in PEM; its key is made when there never was one.
+def prepare_certificate_request(project: Project, name: str, common_name: str) -> bytes:
+    """Return the certificate request (PEM) of a planned generation; its key is created when there never was one.
 
-    Raises PkiError where the key is missing or damaged, or the generation was certified before: nothing that is lost is
-    replaced by something new.
+    Raises PkiError when the key is missing or damaged, or the generation was certified before: a lost key is never
+    replaced silently.
     """
     path = project.store.authority_file(name, "request.pem")
     present = filesystem.read(path)
     has_key = any(project.store.authority_file(name, file).exists() for file in ("key.pem", "key.uri"))
     if present is not None and (fault := project.keys.fault(name)):
-        raise PkiError(fault.message, again(project, name, fault.hint))
+        raise PkiError(fault.message, lost_key_hint(project, name, fault.hint))
     if present is not None and has_key and _is_for(present, common_name):
         return present
-    key = _kept_key(project, name) if has_key else _new_key(project, name)
+    key = _existing_key(project, name) if has_key else _new_key(project, name)
     builder = x509.CertificateSigningRequestBuilder().subject_name(
         certificate_signing.subject_name(project.inventory.organisation, common_name)
     )
@@ -39,25 +39,25 @@ def requested(project: Project, name: str, common_name: str) -> bytes:
     return request
 
 
-def again(project: Project, name: str, hint: str) -> str:
-    """What helps where the key of a generation that is not certified yet is lost."""
+def lost_key_hint(project: Project, name: str, hint: str) -> str:
+    """Return the hint for a lost key of a generation that is not certified yet."""
     folder = in_project(project.store.shown(project.store.authority_file(name, "key.pem").parent))
     return f"{hint}; without a backup: mv {folder} {folder}.lost, then: {run_for(project.store.home)} invoke ceremony.request --drop-earlier"
 
 
-def is_asked(project: Project, asked: AskedIntermediate) -> bool:
-    """Whether the key in `ca/` is the one that a request asks to certify."""
-    present = filesystem.read(project.store.authority_file(asked.name, "request.pem"))
-    return present is not None and _public(present) == _public(asked.request.encode())
+def has_requested_key(project: Project, requested: RequestedIntermediate) -> bool:
+    """Return whether the key in `ca/` is the one that a request asks to certify."""
+    present = filesystem.read(project.store.authority_file(requested.name, "request.pem"))
+    return present is not None and _public(present) == _public(requested.request.encode())
 
 
 def faults(project: Project, request: Request) -> Iterator[str]:
-    """Why the keys that a request asks to certify are not those in `ca/`."""
-    for asked in request.intermediates:
-        if fault := project.keys.fault(asked.name):
-            yield f"{fault.message} ({again(project, asked.name, fault.hint)})"
-        elif not is_asked(project, asked):
-            yield f"{asked.name}: ca/ contains another key than the one that was certified ({RESTORE})"
+    """Yield where the keys in a request are not those in `ca/`."""
+    for requested in request.intermediates:
+        if fault := project.keys.fault(requested.name):
+            yield f"{fault.message} ({lost_key_hint(project, requested.name, fault.hint)})"
+        elif not has_requested_key(project, requested):
+            yield f"{requested.name}: the key in ca/ is not the certified one ({RESTORE})"
 
 
 def _public(request: bytes) -> bytes:
@@ -69,18 +69,18 @@ def _public(request: bytes) -> bytes:
 
 def _is_for(request: bytes, common_name: str) -> bool:
     try:
-        found = x509.load_pem_x509_csr(request)
+        parsed = x509.load_pem_x509_csr(request)
     except ValueError:
         return False
-    return any(attribute.value == common_name for attribute in found.subject)
+    return any(attribute.value == common_name for attribute in parsed.subject)
 
 
-def _kept_key(project: Project, name: str) -> keys.PrivateKey:
-    """The key of a run that was killed before the request was written, or whose request is for another name."""
-    _insist_on_uncertified(project, name)
+def _existing_key(project: Project, name: str) -> keys.PrivateKey:
+    """Return the key of an interrupted run that wrote no request, or whose request has another name."""
+    _check_uncertified(project, name)
     uri = filesystem.read(project.store.authority_file(name, "key.uri"))
     if uri is not None:
-        return _in_token(
+        return _key_in_token(
             project,
             name,
             uri.decode().strip(),
@@ -90,37 +90,37 @@ def _kept_key(project: Project, name: str) -> keys.PrivateKey:
     try:
         return project.keys.from_pem(name, filesystem.read(path) or b"", project.store.shown(path))
     except PkiError as error:
-        raise PkiError(error.message, again(project, name, error.hint)) from None
+        raise PkiError(error.message, lost_key_hint(project, name, error.hint)) from None
 
 
-def _insist_on_uncertified(project: Project, name: str) -> None:
-    """Raise PkiError for a generation that was certified: its key is in use, or lost."""
+def _check_uncertified(project: Project, name: str) -> None:
+    """Raise PkiError for a generation that was certified before: its key is in use, or lost."""
     if project.store.authority_file(name, "cert.pem").exists():
         raise PkiError(f"{name}: has a certificate already", "./run invoke status")
-    if name in ceremony_archive.certified(project):
+    if name in ceremony_archive.certified_generations(project):
         raise PkiError(
             f"ca/{GenerationName.parse(name).authority}/{name}/: is missing, and {name} was certified", RESTORE
         )
 
 
 def _new_key(project: Project, name: str) -> keys.PrivateKey:
-    """A new key: in a token, or in a file under a passphrase of its own that is opened again before it is believed."""
-    _insist_on_uncertified(project, name)
+    """Create a key in a token, or in a file under a new passphrase; the file is opened again to verify it."""
+    _check_uncertified(project, name)
     rule = project.inventory.authorities.intermediate(GenerationName.parse(name).authority)
     if rule.token:
-        return _in_token(project, name, rule.token, rule.key)
+        return _key_in_token(project, name, rule.token, rule.key)
     path = project.store.authority_file(name, "key.pem")
     passphrase = project.passphrases.new(name)
     filesystem.write(path, keys.encrypted_pem(keys.new_key(rule.key), passphrase), filesystem.SECRET)
     return project.keys.from_pem(name, filesystem.read(path) or b"", project.store.shown(path))
 
 
-def _in_token(project: Project, name: str, address: str, kind: str) -> keys.PrivateKey:
-    """A key that is made in a token and never leaves it; `key.uri` says where."""
+def _key_in_token(project: Project, name: str, address: str, kind: str) -> keys.PrivateKey:
+    """Return a key in a token, created if missing; `key.uri` gets its address."""
     uri = pkcs11.parse(address).with_object(name)
     pin = project.keys.pin(name)
     filesystem.write(project.store.authority_file(name, "key.uri"), f"{uri}\n".encode())
     try:
-        return pkcs11.open_key(uri, pin.value, pin.source)  # of a run that was killed before the request was written
+        return pkcs11.open_key(uri, pin.value, pin.source)  # of an interrupted run
     except PkiError:
         return pkcs11.generate(uri, pin.value, kind, pin.source)

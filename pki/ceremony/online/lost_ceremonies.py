@@ -1,7 +1,7 @@
-"""Ceremonies that the vault and the response tell of and this project does not, as after an older `ca/` was put back.
+"""Find ceremonies that the vault has and this project lost, for example after an older `ca/` was restored.
 
-A response names the SHA-256 of its request, and a request that of the response before it. So the words of the newest
-response, which a person confirms, confirm all of them; the first one follows what the project accepted last.
+A response has the SHA-256 of its request, and a request that of the response before it. So the words of the newest
+response, which the operator confirms, confirm all of them; the first one follows the last accepted response.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from cryptography import x509
 from pki.ceremony import request_response, verify_response
 from pki.ceremony.offline.response_export import EARLIER
 from pki.ceremony.online import ceremony_archive, intermediate_keys
-from pki.ceremony.request_response import NOTHING, Request
+from pki.ceremony.request_response import NO_RESPONSE, Request
 from pki.ceremony.vault import fingerprint
-from pki.ceremony.verify_response import Answer
+from pki.ceremony.verify_response import ParsedResponse
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import run_for
@@ -26,110 +26,118 @@ from pki.project.project import Project
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A ceremony that was held: an answer, and the request that it answers."""
+class CeremonyResult:
+    """A response and the request that it answers."""
 
-    answer: Answer
+    parsed: ParsedResponse
     request: Request
 
     @property
     def roots(self) -> dict[str, x509.Certificate]:
-        """The roots that were made in it."""
-        return {root.name: self.answer.certificates[root.name, root.name] for root in self.request.roots}
+        """Return the certificates of the roots that the ceremony created, by name."""
+        return {root.name: self.parsed.certificates[root.name, root.name] for root in self.request.roots}
 
 
-def series(project: Project, answer: Answer) -> list[Held]:
-    """Return the ceremonies that the project lost, up to the one of `answer`, oldest first.
+def find_lost(project: Project, parsed: ParsedResponse) -> list[CeremonyResult]:
+    """Return the ceremonies that the project lost, up to the one of this response, the oldest first.
 
-    Empty where they do not follow the last ceremony of the project: the response is another project's.
+    Empty when they do not follow the last ceremony of this project: the response is of another project.
     """
-    last, found = (
-        ceremony_archive.last_response(project),
-        list(_back(answer, ceremony_archive.last_response(project)))[::-1],
+    last, results = (
+        ceremony_archive.last_response_digest(project),
+        list(_back(parsed, ceremony_archive.last_response_digest(project)))[::-1],
     )
-    if not found or found[0].request.previous != last or found[0].request.sandbox != project.inventory.sandbox:
+    if not results or results[0].request.previous != last or results[0].request.sandbox != project.inventory.sandbox:
         return []
-    return [] if last == NOTHING and unnamed_roots(project, found) else found
+    return [] if last == NO_RESPONSE and unnamed_roots(project, results) else results
 
 
-def unnamed_roots(project: Project, found: Sequence[Held]) -> list[str]:
-    """Return the SHA-256 of roots of the ceremonies that neither pki.yaml names nor `build/` shows."""
-    made = [fingerprint(cert) for held in found for cert in held.roots.values()]
-    ours = {*project.inventory.roots, *(one.fingerprint for one in project.missing_roots)}
-    return [one for one in made if one not in ours]
+def unnamed_roots(project: Project, results: Sequence[CeremonyResult]) -> list[str]:
+    """Return the SHA-256 of new roots that are neither in pki.yaml nor in `build/`."""
+    new_roots = [fingerprint(certificate) for result in results for certificate in result.roots.values()]
+    known_roots = {*project.inventory.roots, *(one.fingerprint for one in project.missing_roots)}
+    return [one for one in new_roots if one not in known_roots]
 
 
-def roots_to_name(project: Project, answer: Answer) -> list[str]:
-    """Return the SHA-256 of the roots that pki.yaml must name before the project, which has none, accepts a response."""
-    found = list(_back(answer, NOTHING))
-    is_whole = bool(found) and found[-1].request.previous == NOTHING
-    inventory, first = project.inventory, found[-1].request if is_whole else None
-    is_alike = first and (first.organisation, first.sandbox) == (inventory.organisation, inventory.sandbox)
-    return unnamed_roots(project, found) if is_alike and ceremony_archive.last_response(project) == NOTHING else []
+def roots_to_name(project: Project, parsed: ParsedResponse) -> list[str]:
+    """Return the SHA-256 of the roots that pki.yaml must list before a project without roots accepts this response."""
+    results = list(_back(parsed, NO_RESPONSE))
+    is_complete = bool(results) and results[-1].request.previous == NO_RESPONSE
+    inventory, first = project.inventory, results[-1].request if is_complete else None
+    is_same_project = first and (first.organisation, first.sandbox) == (inventory.organisation, inventory.sandbox)
+    return (
+        unnamed_roots(project, results)
+        if is_same_project and ceremony_archive.last_response_digest(project) == NO_RESPONSE
+        else []
+    )
 
 
-def faults(found: Sequence[Held]) -> Iterator[str]:
-    """CRLs that are missing beside an earlier response and that no later one replaces."""
-    for place, held in enumerate(found):
-        for crl in held.answer.response.presigned_crls:
-            if (crl.root, crl.number) not in held.answer.presigned_crls and crl.root not in replaced(
-                found[place + 1 :]
+def faults(results: Sequence[CeremonyResult]) -> Iterator[str]:
+    """Yield the CRLs of earlier responses that are missing and that no later ceremony replaced."""
+    for place, result in enumerate(results):
+        for crl in result.parsed.response.presigned_crls:
+            if (crl.root, crl.number) not in result.parsed.presigned_crls and crl.root not in replaced_roots(
+                results[place + 1 :]
             ):
-                yield f"{held.answer.name}: CRL {crl.number} of {crl.root} is missing"
+                yield f"{result.parsed.name}: CRL {crl.number} of {crl.root} is missing"
 
 
-def replaced(later: Sequence[Held]) -> set[str]:
+def replaced_roots(later: Sequence[CeremonyResult]) -> set[str]:
     """Return the roots whose pre-signed CRLs were signed again in later ceremonies."""
-    return {crls.root for held in later for crls in held.request.crl_series}
+    return {crls.root for result in later for crls in result.request.crl_series}
 
 
-def lacking_keys(project: Project, found: Sequence[Held]) -> list[str]:
-    """Return the intermediates that these ceremonies certified, that none of them revoked, and whose key is lost."""
-    revoked = {one.generation for held in found for crls in held.request.crl_series for one in crls.revoked}
-    names = [asked.name for held in found for asked in held.request.intermediates]
+def find_lost_keys(project: Project, results: Sequence[CeremonyResult]) -> list[str]:
+    """Return the intermediates that these ceremonies certified and did not revoke, and whose key is lost."""
+    revoked = {one.generation for result in results for crls in result.request.crl_series for one in crls.revoked}
+    names = [intermediate.name for result in results for intermediate in result.request.intermediates]
     return [name for name in names if name not in revoked and project.keys.fault(name)]
 
 
-def new_generations(project: Project, names: Sequence[str]) -> str:
-    """Return what to type where the keys of intermediates are lost: successors, and nobody can use the keys any more."""
+def successors_command(project: Project, names: Sequence[str]) -> str:
+    """Return the command that revokes intermediates with lost keys and requests their successors."""
     run = run_for(project.store.home)
     return f"{run} invoke ceremony.request {' '.join(f'--revoke {name}' for name in names)} --reason superseded"
 
 
 def set_keys_aside(project: Project, request: Request) -> None:
-    """Rename the folders of keys that were made since for names that a ceremony had certified: no certificate has them."""
-    for asked in request.intermediates:
-        folder = project.store.authority_file(asked.name, "request.pem").parent
+    """Rename the folders of newer keys that have the name of a generation that a lost ceremony certified.
+
+    No certificate has these keys.
+    """
+    for intermediate in request.intermediates:
+        folder = project.store.authority_file(intermediate.name, "request.pem").parent
         is_prepared = (folder / "request.pem").exists() and not (folder / "cert.pem").exists()
-        if is_prepared and not intermediate_keys.is_asked(project, asked):
+        if is_prepared and not intermediate_keys.has_requested_key(project, intermediate):
             free = (folder.with_name(f"{folder.name}.unused-{number}") for number in range(1, 1000))
             folder.rename(next(place for place in free if not place.exists()))
 
 
-def _back(answer: Answer, last: str) -> Iterator[Held]:
-    """The ceremony of an answer, and those before it as they are beside it, until one follows `last`."""
-    there: dict[str, Path] = {}
-    for path in sorted((answer.folder / EARLIER).glob("[0-9][0-9][0-9][0-9]/response.yaml")):
+def _back(parsed: ParsedResponse, last: str) -> Iterator[CeremonyResult]:
+    """Yield the ceremony of a response, then the earlier ones in it, until one follows the response `last`."""
+    folders: dict[str, Path] = {}
+    for path in sorted((parsed.folder / EARLIER).glob("[0-9][0-9][0-9][0-9]/response.yaml")):
         if data := filesystem.read_if_possible(path):
-            there[request_response.digest(data)] = path.parent
-    held = _held(answer)
-    while held:
-        yield held
-        folder = there.pop(held.request.previous, None) if held.request.previous != last else None
-        held = _held(_earlier(folder)) if folder else None
+            folders[request_response.digest(data)] = path.parent
+    result = _result(parsed)
+    while result:
+        yield result
+        folder = folders.pop(result.request.previous, None) if result.request.previous != last else None
+        result = _result(_earlier(folder)) if folder else None
 
 
-def _held(answer: Answer) -> Held | None:
-    path = answer.folder / "request.yaml"
+def _result(parsed: ParsedResponse) -> CeremonyResult | None:
+    """Return a response with its request, or None when that is missing or another one."""
+    path = parsed.folder / "request.yaml"
     data = filesystem.read_if_possible(path)
-    if data is None or request_response.digest(data) != answer.response.request:
+    if data is None or request_response.digest(data) != parsed.response.request:
         return None
-    return Held(answer, request_response.load(data, f"{answer.folder.name}/request.yaml", Request))
+    return CeremonyResult(parsed, request_response.load(data, f"{parsed.folder.name}/request.yaml", Request))
 
 
-def _earlier(folder: Path) -> Answer:
-    """An earlier response: those of its CRLs are there that nothing replaced when it was handed out."""
+def _earlier(folder: Path) -> ParsedResponse:
+    """Read an earlier response, with those of its CRLs that were not replaced when it was written."""
     with suppress(OSError):
-        there = {path.name: path for path in folder.iterdir() if path.suffix == ".pem"}
-        return verify_response.read(folder, presigned_crls=there)
-    raise PkiError(f"{folder}: cannot be read", verify_response.AGAIN)
+        crls = {path.name: path for path in folder.iterdir() if path.suffix == ".pem"}
+        return verify_response.read_response(folder, presigned_crls=crls)
+    raise PkiError(f"{folder}: cannot be read", verify_response.COPY_AGAIN)

@@ -1,4 +1,4 @@
-"""The request for a ceremony: collected from what is needed and what a person wishes, kept in `ca/ceremonies/`."""
+"""Prepare the request for a ceremony from the requirements and the operator's options, in `ca/ceremonies/`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from cryptography import x509
 from pki.ceremony import request_response
 from pki.ceremony.online import ceremony_archive
 from pki.ceremony.online import needs as needed
-from pki.ceremony.online.ceremony_archive import Open
-from pki.ceremony.online.crl_schedule import crl_series
-from pki.ceremony.online.intermediate_keys import requested
-from pki.ceremony.online.needs import INTERMEDIATES, Need
-from pki.ceremony.online.request_changes import changed
+from pki.ceremony.online.ceremony_archive import OpenRequest
+from pki.ceremony.online.crl_schedule import plan_crl_series
+from pki.ceremony.online.intermediate_keys import prepare_certificate_request
+from pki.ceremony.online.needs import INTERMEDIATES, Requirement
+from pki.ceremony.online.request_changes import changed_settings
 from pki.ceremony.policy import common_name
-from pki.ceremony.request_response import AskedCross, AskedIntermediate, AskedRoot, LedgerHead, Request
+from pki.ceremony.request_response import (
+    LedgerHead,
+    Request,
+    RequestedCrossCertificate,
+    RequestedIntermediate,
+    RequestedRoot,
+)
 from pki.common import filesystem
 from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
@@ -30,83 +36,89 @@ from pki.project.project import Project
 from pki.x509 import certificate_signing
 
 REQUESTED, REQUESTED_CRLS = "a new generation of {} is requested", "new CRLs are requested"
-REFRESH = timedelta(days=30)  # a request this old is made again, so that its dates stay near the day of the ceremony
+REQUEST_MAX_AGE = timedelta(days=30)  # an older request is replaced, so that its dates are near the day of the ceremony
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """What a person asks for beyond what is needed."""
+    """What the operator requests in addition to the requirements."""
 
-    generations: tuple[str, ...] = ()  # authorities that are to have a new generation
+    generations: tuple[str, ...] = ()  # authorities for which a new generation is requested
     revoke: tuple[tuple[str, str], ...] = ()  # generations to revoke, with the reason
-    destroy: tuple[str, ...] = ()  # roots whose key is to be destroyed
-    crls: bool = False  # new CRLs, although nothing else is needed
+    destroy: tuple[str, ...] = ()  # roots whose keys are to be destroyed
+    crls: bool = False  # new CRLs, even when nothing else is required
 
 
-def _covers(request: Request, need: Need) -> bool:
-    """Return whether a request asks for what is needed."""
-    if need.is_crls:
-        return need.generation in {series.root for series in request.crl_series}
-    return need.generation in {root.name for root in request.roots} | {one.name for one in request.intermediates}
+def _covers(request: Request, requirement: Requirement) -> bool:
+    """Return whether a request meets a requirement."""
+    if requirement.is_crls:
+        return requirement.generation in {series.root for series in request.crl_series}
+    return requirement.generation in {root.name for root in request.roots} | {one.name for one in request.intermediates}
 
 
-def uncovered(project: Project, found: list[Need]) -> list[Reason]:
-    """Why the newest open request does not ask for what is needed, as pki.yaml has it; empty when it does.
+def outdated_reasons(project: Project, requirements: list[Requirement]) -> list[Reason]:
+    """Return why the newest open request must be replaced; empty when it meets all requirements and fits pki.yaml.
 
-    Where nothing is needed, there may be no request, or one of any age that asks for what is wished.
+    Without requirements, there may be no open request, or one of any age with the operator's options.
     """
     waiting = ceremony_archive.open_requests(project)
     if not waiting:
-        return [Why.NEEDED(what=need.what, why=need.why) for need in found]
+        return [Why.NEEDED(what=requirement.what, why=requirement.why) for requirement in requirements]
     newest = waiting[-1].request
-    if not found:
-        return changed(project, newest)
-    lacking = [Why.NEEDED(what=need.what, why=need.why) for need in found if not _covers(newest, need)]
-    lacking += changed(project, newest)
-    if newest.prepared > project.now + request_response.SLACK:
-        lacking.append(Why.REQUEST_FUTURE(number=newest.number))
-    if project.now - newest.prepared > REFRESH:
-        lacking.append(Why.REQUEST_AGE(number=newest.number, days=(project.now - newest.prepared).days))
-    return lacking
+    if not requirements:
+        return changed_settings(project, newest)
+    reasons = [
+        Why.NEEDED(what=requirement.what, why=requirement.why)
+        for requirement in requirements
+        if not _covers(newest, requirement)
+    ]
+    reasons += changed_settings(project, newest)
+    if newest.prepared > project.now + request_response.CLOCK_TOLERANCE:
+        reasons.append(Why.REQUEST_FUTURE(number=newest.number))
+    if project.now - newest.prepared > REQUEST_MAX_AGE:
+        reasons.append(Why.REQUEST_AGE(number=newest.number, days=(project.now - newest.prepared).days))
+    return reasons
 
 
-def insist_on_current(project: Project, asked: Open) -> None:
-    """Raise PkiError for an open request that is to be made again: nothing is to be printed or signed for it."""
-    if reasons := uncovered(project, needed.needs(project)):
+def check_current(project: Project, open_request: OpenRequest) -> None:
+    """Raise PkiError for an open request that must be replaced."""
+    if reasons := outdated_reasons(project, needed.find_requirements(project)):
         raise PkiError(
-            f"request {asked.request.number} is not what is asked for now: {joined(reasons)}",
-            here("invoke", "ceremony.request", home=project.store.home, before="make it again: "),
+            f"request {open_request.request.number} is out of date: {joined(reasons)}",
+            here("invoke", "ceremony.request", home=project.store.home, before="replace it: "),
         )
 
 
 # -- collecting -------------------------------------------------------------------------------------------------------
 
 
-def prepare(project: Project, options: RequestOptions = RequestOptions(), *, drop_earlier: bool = False) -> Open:
-    """Write a request for everything that is needed or wished; an open one that asks for exactly that is kept.
+def prepare_request(
+    project: Project, options: RequestOptions = RequestOptions(), *, drop_earlier: bool = False
+) -> OpenRequest:
+    """Write a request for all requirements and options; an open request with exactly that content is returned.
 
-    What the newest open request wishes is wished again, unless earlier requests are dropped. Raises PkiError when there is
-    nothing to ask for, a wish cannot be granted, or the ledger lacks what its CRLs would have to list.
+    The options of the newest open request are carried over, unless `drop_earlier`. Raises PkiError when there is nothing
+    to request, an option is impossible, or the ledger lacks a certificate that the CRLs must list.
     """
     project.check_ledger()
-    found = needed.needs(project)
+    requirements = needed.find_requirements(project)
     waiting = ceremony_archive.open_requests(project)
-    if options == RequestOptions() and waiting and not uncovered(project, found) and not drop_earlier:
+    if options == RequestOptions() and waiting and not outdated_reasons(project, requirements) and not drop_earlier:
         return waiting[-1]
-    options = _with(
-        options, _requested(project, waiting[-1].request) if waiting and not drop_earlier else RequestOptions()
+    options = _combine(
+        options, _options_of(project, waiting[-1].request) if waiting and not drop_earlier else RequestOptions()
     )
-    _check(project, options, found, _wanted(project, options, found))
+    _check_options(project, options, requirements, _new_generations(project, options, requirements))
     project.clock.check()
-    request = _collected(project, options, found)
+    request = _collect(project, options, requirements)
     data = request_response.dump(request)
     path = project.store.ceremony(request.number) / "request.yaml"
     filesystem.write(path, data)
-    return Open(path, request, request_response.digest(data))
+    return OpenRequest(path, request, request_response.digest(data))
 
 
-def _requested(project: Project, request: Request) -> RequestOptions:
-    """What a person wished in a request that was not answered yet."""
+def _options_of(project: Project, request: Request) -> RequestOptions:
+    """Return the options of an open request."""
     done = {entry.serial for series in request.crl_series for entry in project.ledger.revoked(series.root, project.now)}
     listed = [one for series in request.crl_series for one in series.revoked]
     return RequestOptions(
@@ -117,8 +129,8 @@ def _requested(project: Project, request: Request) -> RequestOptions:
     )
 
 
-def _with(options: RequestOptions, other: RequestOptions) -> RequestOptions:
-    """Both wishes in one; of two reasons for one revocation, the first counts."""
+def _combine(options: RequestOptions, other: RequestOptions) -> RequestOptions:
+    """Return both options combined; for two reasons of one revocation, the first counts."""
     return RequestOptions(
         generations=tuple(dict.fromkeys(options.generations + other.generations)),
         revoke=tuple({**dict(other.revoke), **dict(options.revoke)}.items()),
@@ -127,28 +139,31 @@ def _with(options: RequestOptions, other: RequestOptions) -> RequestOptions:
     )
 
 
-def _check(project: Project, options: RequestOptions, found: list[Need], wanted: list[GenerationName]) -> None:
-    if not found and options == RequestOptions():
+def _check_options(
+    project: Project, options: RequestOptions, requirements: list[Requirement], new_generations: list[GenerationName]
+) -> None:
+    """Raise PkiError when there is nothing to request, or an option is impossible."""
+    if not requirements and options == RequestOptions():
         raise PkiError(
             "no ceremony is needed now",
-            "to hold one all the same: --new server, --revoke server-1, --crls, --destroy root-1",
+            "to request one anyway: --new server, --revoke server-1, --crls, --destroy root-1",
         )
     for name, _ in options.revoke:
         generation = project.generation(name) if "-" in name else None
         if generation is None or generation.authority == "root":
-            raise PkiError(f"{name}: is not an intermediate", f"there are: {', '.join(_intermediates(project))}")
+            raise PkiError(f"{name}: is not an intermediate", f"intermediates: {', '.join(_intermediates(project))}")
         if project.is_revoked_by_root(generation):
             raise PkiError(f"{name}: is revoked already", "./run invoke status")
         issuer = project.root_of(generation.certificate)
         if issuer is None or issuer.name in ceremony_archive.destroyed_roots(project):
             raise PkiError(
-                f"{name}: the key of the root that signed it was destroyed, so nobody can revoke it",
-                "if its key is exposed, found a new project: docs/ceremony.md",
+                f"{name}: the key of the root that signed it was destroyed, so it cannot be revoked",
+                "if its key is exposed, start a new project: docs/ceremony.md",
             )
     for name in options.generations:
         if name not in AUTHORITIES:
-            raise PkiError(f"{name}: no such authority", "expected root, server or client")
-    makes_root = any(name.is_root for name in wanted)
+            raise PkiError(f"{name}: unknown authority", "expected root, server or client")
+    makes_root = any(name.is_root for name in new_generations)
     if "root" in options.generations:
         _check_rollover(project)
     for name in options.destroy:
@@ -156,28 +171,29 @@ def _check(project: Project, options: RequestOptions, found: list[Need], wanted:
 
 
 def _check_rollover(project: Project) -> None:
-    """A cross-certificate has path length 1: who trusts only the first of three roots would find no chain."""
+    """Raise PkiError while two roots are valid: with path length 1, clients that trust only the first of three find no chain."""
     roots = [root for name in project.store.generations("root") if (root := project.generation(name))]
     live = [root for root in roots if project.is_live(root)]
     if len(live) > 1:
         end = live[0].certificate.not_valid_after_utc
         raise PkiError(
-            f"{live[0].name} still vouches for {live[-1].name}, until {end:%Y-%m-%d}: who trusts only {live[0].name} "
+            f"{live[0].name} certifies {live[-1].name} until {end:%Y-%m-%d}: clients that trust only {live[0].name} "
             "would find no chain to a third root",
-            f"wait until then; if {live[-1].name} is exposed, found a new project: docs/ceremony.md",
+            f"wait until then; if {live[-1].name} is exposed, start a new project: docs/ceremony.md",
         )
 
 
 def _check_destruction(project: Project, name: str, *, makes_root: bool) -> None:
+    """Raise PkiError when the key of a root cannot be destroyed."""
     roots = project.store.generations("root")
     if name not in roots:
-        raise PkiError(f"{name}: is not a root", f"there are: {', '.join(roots)}")
+        raise PkiError(f"{name}: is not a root", f"roots: {', '.join(roots)}")
     if name in ceremony_archive.destroyed_roots(project):
         raise PkiError(f"{name}: its key was destroyed already", "./run invoke ceremony.verify")
     if name == roots[-1] and not makes_root:
         raise PkiError(
-            f"{name}: is the root that signs, and after it nothing could be signed",
-            f"make its successor in the same ceremony: --new root --destroy {name}",
+            f"{name}: is the only root that can sign",
+            f"create its successor in the same ceremony: --new root --destroy {name}",
         )
 
 
@@ -185,9 +201,11 @@ def _intermediates(project: Project) -> list[GenerationName]:
     return [name for authority in INTERMEDIATES for name in project.store.generations(authority)]
 
 
-def _wanted(project: Project, options: RequestOptions, found: list[Need]) -> list[GenerationName]:
-    """Names of the generations to be made: needed, wished, or in place of one that is to be revoked."""
-    names = needed.new_generations(found)
+def _new_generations(
+    project: Project, options: RequestOptions, requirements: list[Requirement]
+) -> list[GenerationName]:
+    """Return the names of the new generations: required, requested, or replacing one that is to be revoked."""
+    names = needed.new_generations(requirements)
     authorities = [*options.generations]
     if "root" in authorities:
         authorities += INTERMEDIATES
@@ -196,40 +214,44 @@ def _wanted(project: Project, options: RequestOptions, found: list[Need]) -> lis
         issuing = project.issuing(authority)
         if issuing and issuing.name in revoked:
             authorities.append(authority)
-    names += [needed.next_name(project, authority) for authority in authorities]
+    names += [needed.next_generation(project, authority) for authority in authorities]
     return list(dict.fromkeys(names))
 
 
-def _collected(project: Project, options: RequestOptions, found: list[Need]) -> Request:
-    said, wanted = project.inventory, _wanted(project, options, found)
-    roots = tuple(_asked_root(project, name) for name in wanted if name.is_root)
+def _collect(project: Project, options: RequestOptions, requirements: list[Requirement]) -> Request:
+    """Return the request for all requirements and options."""
+    config, names = project.inventory, _new_generations(project, options, requirements)
+    roots = tuple(_root_to_create(project, name) for name in names if name.is_root)
     present = project.issuing("root")
     can_sign = present is not None and present.certificate.not_valid_after_utc > project.now
     signing = roots[0].name if roots else present.name if present else ""
-    intermediates = tuple(_asked_intermediate(project, name, signing, roots) for name in wanted if not name.is_root)
+    intermediates = tuple(_intermediate_to_sign(project, name, signing, roots) for name in names if not name.is_root)
     events = project.ledger.events(last=1)
     return Request(
         format="doit-pki ceremony request 1",
         number=max((int(folder.name) for folder in project.store.ceremonies()), default=0) + 1,
         prepared=project.now,
-        organisation=said.organisation,
-        publish=said.publish.url,
-        sandbox=said.sandbox,
-        because=tuple(_reasons(options, found)),
-        previous=ceremony_archive.last_response(project),
+        organisation=config.organisation,
+        publish=config.publish.url,
+        sandbox=config.sandbox,
+        because=tuple(_reasons(options, requirements)),
+        previous=ceremony_archive.last_response_digest(project),
         ledger=LedgerHead(events=events[-1].seq if events else 0, head=events[-1].hash if events else "0" * 64),
         pinned={name: project.existing(name).fingerprint for name in project.store.generations("root")},
         roots=roots,
         intermediates=intermediates,
-        cross_certificates=tuple(_asked_cross(project, root, present) for root in roots if present and can_sign),
-        crl_series=tuple(crl_series(project, roots, present, options.revoke, options.destroy)),
+        cross_certificates=tuple(
+            _cross_certificate_to_sign(project, root, present) for root in roots if present and can_sign
+        ),
+        crl_series=tuple(plan_crl_series(project, roots, present, options.revoke, options.destroy)),
         destroy=options.destroy,
     )
 
 
-def _reasons(options: RequestOptions, found: list[Need]) -> Iterator[str]:
-    for need in found:
-        yield f"{need.what}: {need.why}"
+def _reasons(options: RequestOptions, requirements: list[Requirement]) -> Iterator[str]:
+    """Yield the reasons of a ceremony, for the request and the operator."""
+    for requirement in requirements:
+        yield f"{requirement.what}: {requirement.why}"
     for authority in options.generations:
         yield REQUESTED.format(authority)
     for name, reason in options.revoke:
@@ -240,38 +262,42 @@ def _reasons(options: RequestOptions, found: list[Need]) -> Iterator[str]:
         yield REQUESTED_CRLS
 
 
-def _asked_root(project: Project, name: str) -> AskedRoot:
+def _root_to_create(project: Project, name: str) -> RequestedRoot:
     rule = project.inventory.authorities.root
     start, end = certificate_signing.validity_dates(project.now, rule.lifetime, None)
     cn = common_name(project.inventory.organisation, name, sandbox=project.inventory.sandbox)
-    return AskedRoot(name=name, common_name=cn, key=rule.key, not_before=start, not_after=end)
+    return RequestedRoot(name=name, common_name=cn, key=rule.key, not_before=start, not_after=end)
 
 
-def _asked_intermediate(project: Project, name: str, root: str, made: tuple[AskedRoot, ...]) -> AskedIntermediate:
-    said, authority = project.inventory, GenerationName.parse(name).authority
+def _intermediate_to_sign(
+    project: Project, name: str, root: str, requested_roots: tuple[RequestedRoot, ...]
+) -> RequestedIntermediate:
+    config, authority = project.inventory, GenerationName.parse(name).authority
     start, end = certificate_signing.validity_dates(
-        project.now, said.authorities.intermediate(authority).lifetime, None
+        project.now, config.authorities.intermediate(authority).lifetime, None
     )
-    known = {asked.name: (asked.not_before, asked.not_after) for asked in made}
-    first, last = known.get(root) or _life(project.existing(root).certificate)
-    cn = common_name(said.organisation, name, sandbox=said.sandbox)
-    return AskedIntermediate(
+    new_roots = {requested.name: (requested.not_before, requested.not_after) for requested in requested_roots}
+    first, last = new_roots.get(root) or _dates(project.existing(root).certificate)
+    cn = common_name(config.organisation, name, sandbox=config.sandbox)
+    return RequestedIntermediate(
         name=name,
         issuer=root,
         common_name=cn,
         not_before=max(start, first),
         not_after=min(end, last),
-        domains=said.domains,
-        addresses=permitted_addresses(said),
-        request=requested(project, name, cn).decode(),
+        domains=config.domains,
+        addresses=permitted_addresses(config),
+        request=prepare_certificate_request(project, name, cn).decode(),
     )
 
 
-def _life(cert: x509.Certificate) -> tuple[datetime, datetime]:
-    return cert.not_valid_before_utc, cert.not_valid_after_utc
+def _dates(certificate: x509.Certificate) -> tuple[datetime, datetime]:
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
-def _asked_cross(project: Project, root: AskedRoot, present: Generation) -> AskedCross:
-    _, end = _life(present.certificate)
+def _cross_certificate_to_sign(project: Project, root: RequestedRoot, present: Generation) -> RequestedCrossCertificate:
+    _, end = _dates(present.certificate)
     start = max(project.now - BACKDATED, root.not_before)
-    return AskedCross(name=root.name, issuer=present.name, not_before=start, not_after=min(end, root.not_after))
+    return RequestedCrossCertificate(
+        name=root.name, issuer=present.name, not_before=start, not_after=min(end, root.not_after)
+    )

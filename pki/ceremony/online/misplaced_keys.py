@@ -1,4 +1,4 @@
-"""Private keys that came with a response: whoever finds them beside it had the exchange drive for the vault, or cards on it."""
+"""Find private keys next to a response: the exchange drive was used as the vault, or has custodians' cards on it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from pathlib import Path
 from pki.ceremony import drives
 from pki.common.errors import PkiError
 
-OF_KEYS = ("root-*/key.*", ".root-*.new/key.*", "share-*-of-*.html")
+KEY_PATTERNS = ("root-*/key.*", ".root-*.new/key.*", "share-*-of-*.html")
 KEY = re.compile(
     rb"^-----BEGIN ([A-Z0-9]+ )?PRIVATE KEY-----\r?\n[A-Za-z0-9]", re.MULTILINE
-)  # not where a program names it
-LARGEST = 1 << 20  # bytes: a key has a few thousand
+)  # with content: a program may contain the first line only
+LARGEST = 1 << 20  # bytes: a key file has a few thousand
 SHOWN = 6
 
 
-def insist_on_no_keys(folder: Path, *own: Path) -> None:
-    """Raise PkiError, naming what to destroy, where private keys or cards are next to a response.
+def check_no_keys(folder: Path, *own: Path) -> None:
+    """Raise PkiError with the files to destroy when private keys or cards are next to a response.
 
-    `own` are the folders of this project that have keys of their own, as the offline folder of the sandbox.
+    `own` are folders of this project that may have keys, such as the offline folder of the sandbox.
     """
-    ours = [one.resolve() for one in own]
-    found = sorted({path for path in _private(folder) if not any(map(path.is_relative_to, ours))})
-    if found:
-        shown = ", ".join(map(str, found[:SHOWN])) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
-        line = " ".join(shlex.quote(str(path)) for path in found[:SHOWN])
+    own_folders = [folder.resolve() for folder in own]
+    files = sorted({path for path in _private(folder) if not any(map(path.is_relative_to, own_folders))})
+    if files:
+        shown = ", ".join(map(str, files[:SHOWN])) + (f" and {len(files) - SHOWN} more" if len(files) > SHOWN else "")
+        line = " ".join(shlex.quote(str(path)) for path in files[:SHOWN])
         raise PkiError(
-            f"private keys are next to the response, in a machine with a network: {shown}",
-            f"nothing was filed; destroy them: shred -u {line}\n"
-            "if this drive was the vault, its root must not be trusted: hold the ceremony again, with an empty drive as the vault",
+            f"private keys are next to the response, on a machine with a network: {shown}",
+            f"nothing was accepted; destroy them: shred -u {line}\n"
+            "if this drive was the vault, its root must not be trusted: perform the ceremony again, with an empty drive as the vault",
         )
 
 
@@ -45,7 +45,7 @@ def _private(folder: Path) -> Iterator[Path]:
                 yield path
     around = {place, place.parent, drives.mount_of(place).point}
     for outer in around - {Path("/")}:
-        for pattern in OF_KEYS:
+        for pattern in KEY_PATTERNS:
             with suppress(OSError):
                 yield from outer.glob(pattern)
                 yield from outer.glob(f"*/{pattern}")

@@ -1,7 +1,7 @@
-"""What only a root ceremony can bring, why, and by when: looked at in every run, so it is quick.
+"""Requirements: what only a root ceremony can create, why, and by when. Computed in every run, so it is fast.
 
-A CA can issue certificates of full length until its end minus the longest life below it. Its *usable life* is shorter by
-its `overlap`: the time in which a ceremony is to be held.
+A CA can issue certificates of full length until its expiry minus the longest lifetime that it issues. Its signing
+period (SP 800-57: originator-usage period) ends `overlap` earlier; the ceremony is performed in between.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pki.config.leaf_certificates import permitted_addresses
 from pki.project.hierarchy import Ca, Hierarchy
 from pki.project.project import Project
 
-SERIES_ALARM = timedelta(days=183)
-OVERLAP = timedelta(days=30)  # of two pre-signed CRLs
-TOGETHER = timedelta(days=183)
+MAX_LEAD_TIME = timedelta(days=183)  # before the last pre-signed CRL expires
+CRL_OVERLAP = timedelta(days=30)  # of two successive pre-signed CRLs
+COMPANION_PERIOD = timedelta(days=183)  # requirements of this period are met by the same ceremony
 INTERMEDIATES = ("server", "client")
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """One thing that a ceremony must bring: a generation (`server-2`), or with `is_crls` its new CRLs (`root-1 CRLs`).
+class Requirement:
+    """One thing that a ceremony must create: a generation (`server-2`), or with `is_crls` its new CRLs (`root-1 CRLs`).
 
-    `by` is the last day on which it does no harm that it is missing. `is_growth` says that pki.yaml outgrew what there
-    is, and nothing comes to its end.
+    `by` is the latest time at which it is not yet missed. With `is_growth`, nothing expires: pki.yaml has names or
+    networks that the present generation does not permit.
     """
 
     generation: GenerationName
@@ -37,133 +37,150 @@ class Need:
 
     @property
     def what(self) -> str:
+        """Return the name for messages: `server-2` or `root-1 CRLs`."""
         return f"{self.generation} CRLs" if self.is_crls else self.generation
 
     @property
     def artifact(self) -> ArtifactId:
-        """What status calls it: `ceremony:root-1-crls`."""
+        """Return the artifact in status and JSON, such as `ceremony:root-1-crls`."""
         return ArtifactId("ceremony", f"{self.generation}-crls" if self.is_crls else self.generation)
 
     @property
     def authority(self) -> str:
+        """Return `root`, `server` or `client`."""
         return self.generation.authority
 
 
-def longest_below(project: Hierarchy, authority: str) -> timedelta:
-    """The longest life of a certificate that an authority signs."""
-    said = project.inventory
+def longest_lifetime_below(project: Hierarchy, authority: str) -> timedelta:
+    """Return the longest lifetime of a certificate that an authority signs."""
+    config = project.inventory
     if authority == "root":
-        return max(said.authorities.server.lifetime, said.authorities.client.lifetime)
-    return said.profiles.server.lifetime if authority == "server" else said.profiles.client.lifetime
+        return max(config.authorities.server.lifetime, config.authorities.client.lifetime)
+    return config.profiles.server.lifetime if authority == "server" else config.profiles.client.lifetime
 
 
-def full_until(project: Hierarchy, found: Ca) -> datetime:
-    """Until when a generation can issue certificates of full length."""
-    return found.not_after - longest_below(project, found.authority)
+def full_length_until(project: Hierarchy, generation: Ca) -> datetime:
+    """Return until when a generation can issue certificates of full length."""
+    return generation.not_after - longest_lifetime_below(project, generation.authority)
 
 
-def usable_until(project: Hierarchy, found: Ca) -> datetime:
-    """The end of a generation's usable life: the day on which its successor is asked for."""
+def signs_until(project: Hierarchy, generation: Ca) -> datetime:
+    """Return the end of a generation's signing period, when its successor is requested."""
     authorities = project.inventory.authorities
-    rule = authorities.root if found.authority == "root" else authorities.intermediate(found.authority)
-    return full_until(project, found) - rule.overlap
+    rule = authorities.root if generation.authority == "root" else authorities.intermediate(generation.authority)
+    return full_length_until(project, generation) - rule.overlap
 
 
-def new_generations(found: Iterable[Need]) -> list[GenerationName]:
-    """The generations among what a ceremony must bring."""
-    return [need.generation for need in found if not need.is_crls]
+def new_generations(requirements: Iterable[Requirement]) -> list[GenerationName]:
+    """Return the generations among the requirements, without those for CRLs."""
+    return [requirement.generation for requirement in requirements if not requirement.is_crls]
 
 
-def next_name(project: Hierarchy, authority: str) -> GenerationName:
-    """The name of the generation after the newest one that has a certificate."""
+def next_generation(project: Hierarchy, authority: str) -> GenerationName:
+    """Return the name of the generation after the newest one."""
     names = project.generations(authority)
     return names[-1].following if names else GenerationName(authority, 1)
 
 
-def needs(project: Hierarchy) -> list[Need]:
-    """What a ceremony must bring now; empty for most of the time."""
+def find_requirements(project: Hierarchy) -> list[Requirement]:
+    """Return what a ceremony must create now; usually nothing."""
     root = project.issuing("root")
-    found = list(_root_needs(project, root))
-    moves = [need for need in found if need.generation.is_root and not need.is_crls]
+    requirements = list(_root_requirements(project, root))
+    moves = [requirement for requirement in requirements if requirement.generation.is_root and not requirement.is_crls]
     for authority in INTERMEDIATES:
         if moves and root is not None:
-            found.append(Need(next_name(project, authority), f"{moves[0].what} takes over", moves[0].by))
+            requirements.append(
+                Requirement(next_generation(project, authority), f"{moves[0].what} takes over", moves[0].by)
+            )
         else:
-            found += _intermediate_needs(project, authority)
-    return found + _companions(project, found) if found else []
+            requirements += _intermediate_requirements(project, authority)
+    return requirements + _companions(project, requirements) if requirements else []
 
 
-def _companions(project: Hierarchy, found: list[Need]) -> list[Need]:
-    """What would be needed within half a year: a ceremony that is held anyway spares the next one."""
-    asked = {need.authority for need in found}
-    there = (project.issuing(authority) for authority in INTERMEDIATES if authority not in asked)
+def _companions(project: Hierarchy, requirements: list[Requirement]) -> list[Requirement]:
+    """Return what will be required within COMPANION_PERIOD, so that one ceremony serves for both."""
+    requested = {requirement.authority for requirement in requirements}
+    others = (project.issuing(authority) for authority in INTERMEDIATES if authority not in requested)
     return [
-        Need(next_name(project, one.authority), f"{one.name} would follow within half a year", full_until(project, one))
-        for one in there
-        if one is not None and usable_until(project, one) - TOGETHER <= project.now
+        Requirement(
+            next_generation(project, one.authority),
+            f"{one.name} would follow within half a year",
+            full_length_until(project, one),
+        )
+        for one in others
+        if one is not None and signs_until(project, one) - COMPANION_PERIOD <= project.now
     ]
 
 
-def _root_needs(project: Hierarchy, root: Ca | None) -> Iterator[Need]:
+def _root_requirements(project: Hierarchy, root: Ca | None) -> Iterator[Requirement]:
+    """Yield a root that is missing or whose signing period ended, and CRLs that end soon or begin too late."""
     if root is None:
-        yield Need(GenerationName("root", 1), "there is no root yet", project.now)
+        yield Requirement(GenerationName("root", 1), "there is no root yet", project.now)
         return
-    end = usable_until(project, root)
+    end = signs_until(project, root)
     if end <= project.now:
-        why = f"{root.name} can certify intermediates of full length until {full_until(project, root):%Y-%m-%d}"
-        yield Need(next_name(project, "root"), why, full_until(project, root))
+        why = f"{root.name} can certify intermediates of full length until {full_length_until(project, root):%Y-%m-%d}"
+        yield Requirement(next_generation(project, "root"), why, full_length_until(project, root))
     for name in project.generations("root"):
         last = series_end(project, name)
-        found = project.generation(name)
-        if found is None or last is None or found.not_after <= project.now:
+        generation = project.generation(name)
+        if generation is None or last is None or generation.not_after <= project.now:
             continue
         presigned_crls = project.presigned_crls(name)
         if (
             not project.has_lost_crls(name)
             and min(presigned_crl.this_update for presigned_crl in presigned_crls) > project.now
-            and found.not_before <= project.now
+            and generation.not_before <= project.now
         ):
-            yield Need(name, f"every CRL of {name} begins in the future", project.now, is_crls=True)
-        elif last - series_alarm(project) <= project.now and last < found.not_after:
-            yield Need(name, f"the last CRL of {name} ends on {last:%Y-%m-%d}", last, is_crls=True)
+            yield Requirement(name, f"every CRL of {name} begins in the future", project.now, is_crls=True)
+        elif last - crl_series_lead_time(project) <= project.now and last < generation.not_after:
+            yield Requirement(name, f"the last CRL of {name} ends on {last:%Y-%m-%d}", last, is_crls=True)
 
 
-def series_alarm(project: Hierarchy) -> timedelta:
-    """How long before the last pre-signed CRL's end new ones are asked for: half a year, or half of a series of pre-signed CRLs that is shorter."""
+def crl_series_lead_time(project: Hierarchy) -> timedelta:
+    """Return how long before the last pre-signed CRL expires new ones are requested: half a year, or half of a shorter series."""
     rule = project.inventory.authorities.root.crl
-    return min(SERIES_ALARM, rule.presigned * (rule.lifetime - OVERLAP) / 2)
+    return min(MAX_LEAD_TIME, rule.presigned * (rule.lifetime - CRL_OVERLAP) / 2)
 
 
 def series_end(project: Hierarchy, root: str) -> datetime | None:
-    """When the last pre-signed CRL of a root ends."""
+    """Return when the last pre-signed CRL of a root expires, or None without one."""
     return max((crl.next_update for crl in project.presigned_crls(root)), default=None)
 
 
-def _intermediate_needs(project: Hierarchy, authority: str) -> Iterator[Need]:
-    found, following = project.issuing(authority), next_name(project, authority)
-    if found is None:
+def _intermediate_requirements(project: Hierarchy, authority: str) -> Iterator[Requirement]:
+    """Yield the next intermediate when the present one is missing, ends its signing period, or permits too little."""
+    present, following = project.issuing(authority), next_generation(project, authority)
+    if present is None:
         names = project.generations(authority)
-        yield Need(
+        yield Requirement(
             following, f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet", project.now
         )
         return
-    last = full_until(project, found)
-    if usable_until(project, found) <= project.now:
-        yield Need(following, f"{found.name} can issue certificates of full length until {last:%Y-%m-%d}", last)
-    elif refused := _refused(project, found):
-        yield Need(following, f"{found.name} does not permit {', '.join(refused)}", project.now, is_growth=True)
+    last = full_length_until(project, present)
+    if signs_until(project, present) <= project.now:
+        yield Requirement(
+            following, f"{present.name} can issue certificates of full length until {last:%Y-%m-%d}", last
+        )
+    elif lacking := _not_permitted(project, present):
+        yield Requirement(
+            following, f"{present.name} does not permit {', '.join(lacking)}", project.now, is_growth=True
+        )
 
 
-def _refused(project: Hierarchy, found: Ca) -> list[str]:
-    """Domains and networks that pki.yaml permits and the present intermediate does not."""
-    permitted = found.permitted
+def _not_permitted(project: Hierarchy, generation: Ca) -> list[str]:
+    """Return domains and networks that pki.yaml permits and the present intermediate does not."""
+    permitted = generation.permitted
     domains = [domain for domain in project.inventory.domains if f".{domain}" not in permitted.domains]
-    wanted = permitted_addresses(project.inventory)
-    blocks = [block for block in wanted if not any(block.subnet_of(allowed) for allowed in permitted.networks)]
+    blocks = [
+        block
+        for block in permitted_addresses(project.inventory)
+        if not any(block.subnet_of(allowed) for allowed in permitted.networks)
+    ]
     outside = [domain for domain in domains if not permitted.permits(domain)]
     return outside + [str(block) for block in blocks]
 
 
-def is_cut_short(project: Project) -> bool:
-    """Whether the last ceremony was begun and not ended: in the sandbox, which holds them in one go, a run was killed."""
+def is_ceremony_unfinished(project: Project) -> bool:
+    """Return whether the last request has no response yet; in the sandbox, this means that a run was interrupted."""
     return any(not (folder / "response.yaml").exists() for folder in project.store.ceremonies()[-1:])

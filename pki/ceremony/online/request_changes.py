@@ -1,41 +1,42 @@
-"""What of an open request is no longer as pki.yaml has it: such a request is made again, and not held."""
+"""Find settings of pki.yaml that changed since an open request was prepared; such a request is replaced."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from pki.ceremony.online.crl_schedule import presigned_crls
-from pki.ceremony.online.needs import OVERLAP
-from pki.ceremony.request_response import AskedIntermediate, Request, RequestedSeries
+from pki.ceremony.online.crl_schedule import plan_presigned_crls
+from pki.ceremony.online.needs import CRL_OVERLAP
+from pki.ceremony.request_response import Request, RequestedIntermediate, RequestedSeries
 from pki.common.reasons import Reason, Why
 from pki.config.leaf_certificates import permitted_addresses
 from pki.project.project import Project
 from pki.x509 import certificate_signing
 
-ROUNDING = timedelta(seconds=2)  # a request has whole seconds
+ROUNDING = timedelta(seconds=2)  # a request has dates in whole seconds
 
 
-def changed(project: Project, request: Request) -> list[Reason]:
-    """Return each change of pki.yaml since a request was prepared that its content depends on, by key."""
-    said = project.inventory
-    found = [
+def changed_settings(project: Project, request: Request) -> list[Reason]:
+    """Return a reason for each changed key of pki.yaml that the content of a request depends on."""
+    config = project.inventory
+    reasons = [
         Why.REQUEST_CHANGED(field=key, before=was, after=now)
         for key, was, now in (
-            ("organisation", request.organisation, said.organisation),
-            ("publish.url", request.publish, said.publish.url),
-            ("sandbox", str(request.sandbox).lower(), str(said.sandbox).lower()),
+            ("organisation", request.organisation, config.organisation),
+            ("publish.url", request.publish, config.publish.url),
+            ("sandbox", str(request.sandbox).lower(), str(config.sandbox).lower()),
         )
         if was != now
     ]
-    permitted = tuple(said.domains), tuple(permitted_addresses(said))
+    permitted = tuple(config.domains), tuple(permitted_addresses(config))
     if any((one.domains, one.addresses) != permitted for one in request.intermediates):
-        found.append(Why.REQUEST_PERMITTED())
+        reasons.append(Why.REQUEST_PERMITTED())
     keys = [*_roots(project, request), *_intermediates(project, request), *_crl_series(project, request)]
-    return found + [Why.REQUEST_SETTING(field=f"authorities.{key}") for key in dict.fromkeys(keys)]
+    return reasons + [Why.REQUEST_SETTING(field=f"authorities.{key}") for key in dict.fromkeys(keys)]
 
 
 def _roots(project: Project, request: Request) -> Iterator[str]:
+    """Yield changed keys of the new roots."""
     rule = project.inventory.authorities.root
     for root in request.roots:
         if root.key != rule.key:
@@ -47,25 +48,26 @@ def _roots(project: Project, request: Request) -> Iterator[str]:
 
 
 def _intermediates(project: Project, request: Request) -> Iterator[str]:
-    """Keys of pki.yaml; a life that is cut to that of the issuer is no change."""
+    """Yield changed keys of the intermediates; a lifetime that ends with the issuer's is not a change."""
     for one in request.intermediates:
         start, end = certificate_signing.validity_dates(
             request.prepared, project.inventory.authorities.intermediate(one.authority).lifetime, None
         )
-        first, last = _life(project, request, one)
+        first, last = _issuer_lifetime(project, request, one)
         if not _agree((one.not_before, one.not_after), (max(start, first), min(end, last))):
             yield f"{one.authority}.lifetime"
 
 
-def _life(project: Project, request: Request, one: AskedIntermediate) -> tuple[datetime, datetime]:
-    made = {root.name: (root.not_before, root.not_after) for root in request.roots}
-    if one.issuer in made:
-        return made[one.issuer]
-    cert = project.existing(one.issuer).certificate
-    return cert.not_valid_before_utc, cert.not_valid_after_utc
+def _issuer_lifetime(project: Project, request: Request, one: RequestedIntermediate) -> tuple[datetime, datetime]:
+    new_roots = {root.name: (root.not_before, root.not_after) for root in request.roots}
+    if one.issuer in new_roots:
+        return new_roots[one.issuer]
+    certificate = project.existing(one.issuer).certificate
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
 def _crl_series(project: Project, request: Request) -> Iterator[str]:
+    """Yield changed keys of the root CRLs."""
     rule, new_roots = project.inventory.authorities.root.crl, {root.name: root.not_after for root in request.roots}
     for series in request.crl_series:
         if any(
@@ -75,7 +77,7 @@ def _crl_series(project: Project, request: Request) -> Iterator[str]:
             yield "root.crl.lifetime"
         elif series.root in new_roots:
             if len(series.presigned_crls) != len(
-                list(presigned_crls(project, series.root, None, 0, new_roots[series.root]))
+                list(plan_presigned_crls(project, series.root, None, 0, new_roots[series.root]))
             ):
                 yield "root.crl.pre-signed CRLs"
         elif not new_roots and _is_short(project, request, series):
@@ -83,13 +85,16 @@ def _crl_series(project: Project, request: Request) -> Iterator[str]:
 
 
 def _is_short(project: Project, request: Request, series: RequestedSeries) -> bool:
-    """Whether the CRLs of the root that goes on end before their goal; those that follow earlier ones may be more."""
+    """Return whether the CRLs of the signing root end before the configured period; more of them are fine."""
     rule, present = project.inventory.authorities.root.crl, project.issuing("root")
     if present is None or present.name != series.root or series.root in request.destroy:
         return False
-    goal = min(request.prepared + rule.presigned * (rule.lifetime - OVERLAP), present.certificate.not_valid_after_utc)
+    goal = min(
+        request.prepared + rule.presigned * (rule.lifetime - CRL_OVERLAP), present.certificate.not_valid_after_utc
+    )
     return series.presigned_crls[-1].next_update + ROUNDING < goal
 
 
 def _agree(dates: tuple[datetime, ...], others: tuple[datetime, ...]) -> bool:
+    """Return whether all dates agree within ROUNDING."""
     return all(abs(one - other) <= ROUNDING for one, other in zip(dates, others, strict=True))

@@ -59,8 +59,8 @@ def authorities(view: View) -> Iterator[Finding]:
         )
     there = [found for name in AUTHORITIES if (found := project.issuing(name))]
     if there:
-        first = min(there, key=lambda found: needs.usable_until(project, found))
-        text = f"{', '.join(found.name for found in there)}; {first.name} is usable until {needs.usable_until(project, first):%Y-%m-%d}"
+        first = min(there, key=lambda found: needs.signs_until(project, found))
+        text = f"{', '.join(found.name for found in there)}; {first.name} is usable until {needs.signs_until(project, first):%Y-%m-%d}"
         yield Finding("authorities", Level.OK, text)
 
 
@@ -78,7 +78,7 @@ def ceremonies(view: View) -> Iterator[Finding]:
     if not found:
         yield Finding("ceremony", Level.OK, "none is due")
         return
-    ends = [need.by for need in needs.needs(view.project) if not need.is_growth]
+    ends = [need.by for need in needs.find_requirements(view.project) if not need.is_growth]
     until = min(ends, default=None)
     level = by_time_left(until - view.now, CEREMONY_SOON, CEREMONY_NOW) if until else Level.NOTICE
     yield Finding("ceremony", level, found[0].text, found[0].remedy, until=until)
@@ -259,9 +259,9 @@ def _back(root: str) -> str:
 
 
 def _new_crls(project: Project, root: str) -> Remedy:
-    from pki.ceremony.online.ceremony_archive import new_crls  # noqa: PLC0415 - which a run with nothing to tell needs not
+    from pki.ceremony.online.ceremony_archive import new_crls_remedy  # noqa: PLC0415 - which a run with nothing to tell needs not
 
-    return new_crls(project, root)
+    return new_crls_remedy(project, root)
 
 
 def _unheld(view: View, root: str) -> int:

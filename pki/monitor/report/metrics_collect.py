@@ -71,11 +71,13 @@ def _authorities(context: CheckContext) -> Samples:
                 begins[name, authority] = found.certificate.not_valid_before_utc.timestamp()
                 ends[name, authority] = found.certificate.not_valid_after_utc.timestamp()
         if signs:
-            usable[signs.name, authority] = needs.usable_until(project, signs).timestamp()
+            usable[signs.name, authority] = needs.signs_until(project, signs).timestamp()
     for name in map(GenerationName, project.inventory.authorities.adopted):
         if end := external_cas.end_of(project, name):
             ends[name, "adopted"] = end.timestamp()
-    due: dict[Labels, float] = {(one.what,): one.by.timestamp() for one in needs.needs(project) if not one.is_growth}
+    due: dict[Labels, float] = {
+        (one.what,): one.by.timestamp() for one in needs.find_requirements(project) if not one.is_growth
+    }
     return {
         "authority_not_before_timestamp_seconds": begins,
         "authority_not_after_timestamp_seconds": ends,

@@ -104,7 +104,7 @@ def _authority_rows(project: Project, authority: str) -> Iterator[Row]:
         found = project.generation(name)
         if found is None:
             continue
-        end, usable = found.certificate.not_valid_after_utc, needs.usable_until(project, found)
+        end, usable = found.certificate.not_valid_after_utc, needs.signs_until(project, found)
         is_last = name == names[-1]
         if end < project.now:
             state, text = "expired", f"ended on {end:%Y-%m-%d}"
@@ -112,7 +112,9 @@ def _authority_rows(project: Project, authority: str) -> Iterator[Row]:
             state, text = "revoked", "is on its root's CRL"
         elif is_last:
             state = "due" if usable <= project.now else "ok"
-            text = f"usable until {usable:%Y-%m-%d}, then a ceremony by {needs.full_until(project, found):%Y-%m-%d}"
+            text = (
+                f"usable until {usable:%Y-%m-%d}, then a ceremony by {needs.full_length_until(project, found):%Y-%m-%d}"
+            )
         else:
             state, text = "ok", f"trusted until its end, issues nothing: {names[-1]} does"
         yield Row(ArtifactId("authority", name), state, _left(project, end), text, _ceremony(project))
@@ -135,7 +137,7 @@ def _adopted_rows(project: Project) -> Iterator[Row]:
 
 def _needed_rows(project: Project) -> Iterator[Row]:
     """What a ceremony must bring to authorities that are there, by when."""
-    for need in (one for one in needs.needs(project) if project.store.generations(one.authority)):
+    for need in (one for one in needs.find_requirements(project) if project.store.generations(one.authority)):
         left = _left(project, need.by) if need.by > project.now else "0"
         yield Row(need.artifact, "due", left, need.why, _ceremony(project))
 

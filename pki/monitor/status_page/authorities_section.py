@@ -83,7 +83,7 @@ def _standing(project: Project, found: Generation) -> str:
     newest = project.issuing(found.authority)
     if newest and newest.name != found.name:
         return f"trusted until its end; {newest.name} issues now"
-    usable = needs.usable_until(project, found)
+    usable = needs.signs_until(project, found)
     return f"issues now; usable until {usable:%Y-%m-%d}" if usable > project.now else "issues now; its successor is due"
 
 

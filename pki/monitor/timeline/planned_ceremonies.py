@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from pki.ceremony.online import ceremony_archive, make_request, needs
-from pki.ceremony.online.needs import TOGETHER, Need
+from pki.ceremony.online.needs import COMPANION_PERIOD, Requirement
 from pki.config.fields import holiday_dates
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.monitor.timeline.planned_hierarchy import PlannedHierarchy
@@ -26,7 +26,7 @@ class Ceremony:
     asked: datetime
     by: datetime
     held: datetime
-    needs: tuple[Need, ...]
+    needs: tuple[Requirement, ...]
     remark: str
     by_doit: bool
 
@@ -53,17 +53,17 @@ def ceremonies(
         prepared = held = asked
         remark = ""
         if not hierarchy.inventory.sandbox:
-            by = _by(needs.needs(hierarchy))
+            by = _by(needs.find_requirements(hierarchy))
             asked = (_waiting(project, hierarchy) if asked == runs.first else None) or asked
             held, remark = _planned_day(hierarchy, runs, asked, by)
             prepared = _prepared(hierarchy, runs, asked, held)
-        needed = needs.needs(hierarchy.at(max(prepared, runs.now)))
+        needed = needs.find_requirements(hierarchy.at(max(prepared, runs.now)))
         ceremony = Ceremony(asked, _by(needed), held, tuple(needed), remark, hierarchy.inventory.sandbox)
         hierarchy = hierarchy.after_ceremony(needs.new_generations(needed), prepared, held)
         yield ceremony, hierarchy
 
 
-def _by(found: list[Need]) -> datetime:
+def _by(found: list[Requirement]) -> datetime:
     return min(need.by for need in found)
 
 
@@ -79,33 +79,37 @@ def _next(hierarchy: PlannedHierarchy, runs: Runs, until: datetime) -> datetime 
 
 def _is_asked(hierarchy: PlannedHierarchy) -> bool:
     """The sandbox holds no ceremony for what merely grew."""
-    return any(not (need.is_growth and hierarchy.inventory.sandbox) for need in needs.needs(hierarchy))
+    return any(not (need.is_growth and hierarchy.inventory.sandbox) for need in needs.find_requirements(hierarchy))
 
 
 def _thresholds(hierarchy: PlannedHierarchy) -> Iterator[datetime]:
     """Moments at which something may begin to be needed."""
     for authority in AUTHORITIES:
         if found := hierarchy.issuing(authority):
-            yield needs.usable_until(hierarchy, found)
-            yield needs.usable_until(hierarchy, found) - TOGETHER
+            yield needs.signs_until(hierarchy, found)
+            yield needs.signs_until(hierarchy, found) - COMPANION_PERIOD
     for root in hierarchy.generations("root"):
         if end := needs.series_end(hierarchy, root):
-            yield end - needs.series_alarm(hierarchy)
+            yield end - needs.crl_series_lead_time(hierarchy)
 
 
 def _waiting(project: Project, hierarchy: PlannedHierarchy) -> datetime | None:
     """When the request was prepared that waits on disk, if doit will leave it as it is."""
     found = ceremony_archive.open_requests(project)
-    return found[-1].request.prepared if found and not make_request.uncovered(project, needs.needs(hierarchy)) else None
+    return (
+        found[-1].request.prepared
+        if found and not make_request.outdated_reasons(project, needs.find_requirements(hierarchy))
+        else None
+    )
 
 
 def _prepared(hierarchy: PlannedHierarchy, runs: Runs, asked: datetime, held: datetime) -> datetime:
     """The moment whose dates the request bears that is answered: it is made again when it is old, or more is needed."""
     prepared, names = asked, _names(hierarchy.at(max(asked, runs.now)))
     while True:
-        moments = {runs.at(at) for at in (*_thresholds(hierarchy), prepared + make_request.REFRESH + SECOND)}
+        moments = {runs.at(at) for at in (*_thresholds(hierarchy), prepared + make_request.REQUEST_MAX_AGE + SECOND)}
         for moment in sorted(one for one in moments if max(prepared, runs.now) < one < held):
-            if moment - prepared > make_request.REFRESH or _names(hierarchy.at(moment)) - names:
+            if moment - prepared > make_request.REQUEST_MAX_AGE or _names(hierarchy.at(moment)) - names:
                 prepared, names = moment, _names(hierarchy.at(moment))
                 break
         else:
@@ -113,7 +117,7 @@ def _prepared(hierarchy: PlannedHierarchy, runs: Runs, asked: datetime, held: da
 
 
 def _names(hierarchy: PlannedHierarchy) -> set[str]:
-    return {need.what for need in needs.needs(hierarchy)}
+    return {need.what for need in needs.find_requirements(hierarchy)}
 
 
 # -- the day ----------------------------------------------------------------------------------------------------------

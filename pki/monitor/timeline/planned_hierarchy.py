@@ -9,7 +9,7 @@ from itertools import chain
 from types import MappingProxyType
 
 from pki.ceremony.online import ceremony_archive
-from pki.ceremony.online.crl_schedule import presigned_crls
+from pki.ceremony.online.crl_schedule import plan_presigned_crls
 from pki.ceremony.request_response import RequestedCrl
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -133,7 +133,7 @@ class PlannedHierarchy:
         for name in ordered:
             after = _with_ca(after, name, old_root)
         if new_root:
-            requested[new_root] = list(presigned_crls(after, new_root, None, 0))
+            requested[new_root] = list(plan_presigned_crls(after, new_root, None, 0))
         signed = {name: tuple(_signed(before, name, crls)) for name, crls in requested.items()}
         return replace(after, now=performed, crls={**after.crls, **signed})
 
@@ -153,7 +153,7 @@ def _series(
     ca = hierarchy.existing(root)
     until = ca.not_after if new_root or ca != present else None
     last = max((crl.number for crl in hierarchy.presigned_crls(root)), default=0)
-    return list(presigned_crls(hierarchy, root, until, last))
+    return list(plan_presigned_crls(hierarchy, root, until, last))
 
 
 def _signed(hierarchy: PlannedHierarchy, root: str, requested: Iterable[RequestedCrl]) -> Iterable[PlannedCrl]:

@@ -120,7 +120,7 @@ def quickly() -> None:
     age.unseal = _opened(cache(age.unseal))
     lint.findings = _asked_once(lint.findings)
     second_opinion.signature_fault = _asked_once(second_opinion.signature_fault)
-    machine_check.findings = lambda *_: []  # type: ignore[assignment] # the machine is fit for a ceremony
+    machine_check.check_machine = lambda *_: []  # type: ignore[assignment] # the machine is fit for a ceremony
 
 
 def _opened(unseal: Callable[[bytes, str, str], bytes]) -> Callable[[bytes, str, str], bytes]:

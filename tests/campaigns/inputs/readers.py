@@ -108,7 +108,7 @@ def _collected(home: Home, _path: Path) -> None:
 def _brought(home: Home, _path: Path) -> None:
     project = home.project()
     try:
-        accept_response.brought(project, home.path.parent / "out/response-0002")
+        accept_response.read_and_verify(project, home.path.parent / "out/response-0002")
     finally:
         project.close(settled=False)
 
@@ -159,7 +159,7 @@ READERS: dict[str, Reader] = {
         "offline",
         ("out/response-0002/*", "out/response-0002/*/*"),
         ("yaml", "json", "pem", "text", "bytes"),
-        lambda _, path: verify_response.read(path.parent if path.suffix == ".yaml" else path.parents[0]),
+        lambda _, path: verify_response.read_response(path.parent if path.suffix == ".yaml" else path.parents[0]),
     ),
     "response before it is accepted": Reader(
         "offline", ("out/response-0002/*", "out/response-0002/*/*"), ("yaml", "json", "pem", "bytes"), _brought
