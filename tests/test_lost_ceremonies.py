@@ -179,7 +179,7 @@ def test_three_lost_ceremonies_come_back_with_one_response_and_a_revocation_is_n
     accept_loss(typist)
     said = answer_again(typist, "--crls")
     with monkeypatch.context() as patched:
-        patched.setattr(accept_response, "printed", Mock(side_effect=[b"of the first", KeyboardInterrupt]))
+        patched.setattr(accept_response, "render_transcript", Mock(side_effect=[b"of the first", KeyboardInterrupt]))
         with suppress(KeyboardInterrupt):
             accept(typist, said)
     assert [path.parent.name for path in typist.home.path.glob("ca/ceremonies/*/response.yaml")] == ["0001", "0002"]
