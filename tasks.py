@@ -1,4 +1,4 @@
-"""The door to invoke: take the clock, gather the collections."""
+"""Entry point of invoke: read the clock, and collect the commands by group."""
 
 import os
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ for name, function in {
     "init": init_command.init,
     "plan": daily_commands.plan,
     "status": daily_commands.show_status,
-    "health": health_command.check,
+    "health": health_command.show_health,
     "renew": daily_commands.renew,
     "revoke": revoke_command.revoke,
     "retire": revoke_command.retire,
@@ -50,7 +50,7 @@ for name, function in {
     ns.add_task(function, name)
 
 for title, tasks in {
-    "ledger": {**ledger_commands.TASKS, "import": import_command.take_in},
+    "ledger": {**ledger_commands.TASKS, "import": import_command.import_records},
     "ca": {"change-passphrase": ca_commands.change_passphrase},
     "client": {**client_commands.TASKS, "export": client_export.export},
     "deploy": {**deploy_commands.TASKS, **ansible_commands.TASKS, "accept-root": accept_root_command.accept_root},

@@ -32,7 +32,7 @@ from tests.copies import copy_project
 
 PROJECT = Path(__file__).parent.parent
 START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
-ROUNDS, SYNCHRONOUS, SEAL = pkcs8.ROUNDS, database.SYNCHRONOUS, age.seal  # as they are for users
+ROUNDS, SYNCHRONOUS, SEAL = pkcs8.ROUNDS, database.SYNCHRONOUS, age.encrypt  # as they are for users
 
 Ask = Callable[[Project], Evidence]
 
@@ -52,7 +52,7 @@ class Report:
     @property
     def made(self) -> dict[str, str]:
         """Artifact → why it was made."""
-        return {entry["name"]: "; ".join(entry["reasons"]) for entry in self.data["made"]}
+        return {entry["name"]: "; ".join(entry["reasons"]) for entry in self.data["changed"]}
 
     @property
     def failed(self) -> dict[str, str]:
@@ -74,7 +74,7 @@ class Home:
         """Run doit in this process, as `dodo.py` does."""
         status = Run(self.path, self.moment(days), evidence).main(list(arguments))
         report = self.path / "build" / "report" / "status.json"
-        data = sealed_records.unsealed(report.read_bytes())
+        data = sealed_records.decode_sealed(report.read_bytes())
         assert data is not None, "the report is not as it was written"
         return Report(status, data)
 
@@ -136,7 +136,7 @@ def tidied() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _nothing_withheld(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test took out of the environment is unknown to the next one."""
-    monkeypatch.setattr(child_processes, "_withheld", {})
+    monkeypatch.setattr(child_processes, "_removed", {})
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def hasty() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pkcs8, "ROUNDS", 1000)
         patch.setattr(pkcs12, "ROUNDS", 1000)
-        patch.setattr(age, "seal", _sealed_quickly)
+        patch.setattr(age, "encrypt", _sealed_quickly)
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(database, "SYNCHRONOUS", "OFF")
         patch.setattr(plugin, "entry_points", cache(plugin.entry_points))
@@ -182,7 +182,7 @@ def haste() -> Iterator[None]:
 def _sealed_quickly(data: bytes, passphrase: str) -> bytes:
     """An age file that is opened as any other, whose key took two rounds and not a second."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(age, "WORK", 1)
+        patch.setattr(age, "WORK_FACTOR", 1)
         return SEAL(data, passphrase)
 
 

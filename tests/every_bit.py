@@ -17,7 +17,7 @@ from pki.deploy.delivery_history import History
 from pki.deploy.folder import FolderTransport
 from pki.ledger import last_seen
 from pki.monitor import probes
-from pki.monitor.alerts.notification_history import Addresses, Channel, Record
+from pki.monitor.alerts.notification_history import Addresses, Channel, NotificationHistory
 from pki.monitor.checks import check_machine
 from pki.monitor.checks.check_context import LastRun
 from pki.project import layout
@@ -153,16 +153,18 @@ def history(home: RealHome) -> tuple[Path, Read]:
 def alerts(home: RealHome) -> tuple[Path, Read]:
     ca = home.path / "ca"
     channels = {"email": Channel(failing_since="2026-11-20T06:00:00Z", message="refused")}
-    Record(Addresses.of(home.project().inventory), channels).save(ca, START)
+    NotificationHistory(Addresses.of(home.project().inventory), channels).save(ca, START)
     path = ca / layout.ALERTS
-    return path, lambda: Record.load(ca, START).channels or None
+    return path, lambda: NotificationHistory.load(ca, START).channels or None
 
 
 def last_backup(home: RealHome) -> tuple[Path, Read]:
     path = home.path / "ca" / last_seen.LAST_BACKUP
     head = {"events": 7, "head": hashlib.sha256(b"x").hexdigest()}
-    filesystem.write(path, sealed_records.sealed({"at": "2026-11-20T06:00:00Z", "file": "b.age", "ledger": head}))
-    return path, lambda: check_machine.last_backup(path)
+    filesystem.write(
+        path, sealed_records.encode_sealed({"at": "2026-11-20T06:00:00Z", "file": "b.age", "ledger": head})
+    )
+    return path, lambda: check_machine.read_last_backup(path)
 
 
 def report(home: RealHome) -> tuple[Path, Read]:
@@ -173,8 +175,8 @@ def report(home: RealHome) -> tuple[Path, Read]:
 def probed(home: RealHome) -> tuple[Path, Read]:
     project = home.project()
     service = next(iter(project.inventory.hosts["media"].services))
-    one = probes.Probed("media", service, "jellyfin.lab.internal", 443, "tls")
-    probes.keep(project.store, [one], START)
+    one = probes.ProbeResult("media", service, "jellyfin.lab.internal", 443, "tls")
+    probes.save(project.store, [one], START)
     return project.store.report(probes.FILE), lambda: probes.load(project) or None
 
 

@@ -74,7 +74,7 @@ class Site:
     def check(self, days: float = 0) -> Finding:
         """What health says of the ledger."""
         project = self.home.project(days)
-        found = health_report.checks(project, self.home.plan(days), LastRun(), thorough=False)
+        found = health_report.run_checks(project, self.home.plan(days), LastRun(), thorough=False)
         project.ledger.close()
         return next(one for one in found if one.subject == "ledger")
 
@@ -123,7 +123,7 @@ class LedgerBehaviour:
     def test_another_project_on_the_same_database_is_refused(self, site: Site) -> None:
         events = site.base.query("select count(*) from events")
         project = "0" * 32
-        site.home.write("ca/project-id", f"{project} {sealed_records.check_of({'project': project})}\n")
+        site.home.write("ca/project-id", f"{project} {sealed_records.short_digest({'project': project})}\n")
         site.forget("build/.seen.json")
         for arguments in (("ledger.list",), ("ledger.verify",), ("renew", "media")):
             said = site.invoke(*arguments)
@@ -223,7 +223,7 @@ class LedgerBehaviour:
         serial = site.revoke()
         site.base.empty() if how == "empty" else site.base.put_back(before)
         refused = site.invoke("ledger.accept-loss", days=8)
-        assert (refused.status, "nobody is there to be asked" in refused.error) == (1, True)
+        assert (refused.status, "there is no terminal to ask" in refused.error) == (1, True)
         said = site.invoke("ledger.accept-loss", "--yes", days=8)
         assert said.status == 0, said
         assert serial in site.recorded()
@@ -294,10 +294,10 @@ class LedgerBehaviour:
         self._delete_revocation(site)
         assert site.recorded() == set()
         due = site.invoke("plan", days=1)
-        assert "lists 1 revoked certificate that the ledger lacks" in due.out
+        assert "lists 1 revoked certificate that the ledger does not contain" in due.out
         report = site.home.doit(days=1)
         assert report.status == 0, report.failed
-        assert report.made["crl:client-1"] == "lists 1 revoked certificate that the ledger lacks"
+        assert report.made["crl:client-1"] == "lists 1 revoked certificate that the ledger does not contain"
         assert (site.recorded(), site.listed()) == ({serial}, {serial})
         subjects = [event.subject for event in site.home.project().ledger.events()]
         assert "cert:client-admin, recovered from build/crl/client-1.crl" in subjects

@@ -17,11 +17,11 @@ from cryptography import x509
 
 from pki.authority import crls
 from pki.ceremony import request_response, words
-from pki.common.errors import PkiError, of_system
+from pki.common.errors import PkiError, from_os_error
 from pki.common.templating import FIX_OR_RAW
 from pki.common.terminal import Screen
 from pki.deploy.contact import Contact
-from pki.ledger.types import PUT_BACK
+from pki.ledger.types import RESTORE_FILE
 from pki.monitor import forecast
 from pki.monitor.report import status_table
 from pki.monitor.report.run import Run
@@ -31,12 +31,12 @@ from tests.typed import typed
 
 PASSPHRASE = "tuna-river-cabin-moss-kettle-orbit"
 REASONS = """\
-  key-compromise          somebody else has the key, or may have: a lost device, a stolen backup
-  affiliation-changed     its person or machine has another name or place now
-  superseded              another certificate took its place, and nothing is wrong with its key
-  cessation-of-operation  what it was for is gone: a service shut down, a device given back
-  privilege-withdrawn     its person may no longer do what it permits
-  unspecified             none of these, or nobody's business: the CRL says no reason
+  key-compromise          another person has the key, or may have it: a lost device, a stolen backup
+  affiliation-changed     the person or machine has another name or affiliation now
+  superseded              another certificate replaces it, and its key is not compromised
+  cessation-of-operation  it is no longer used: a service was shut down, a device was returned
+  privilege-withdrawn     the person may no longer do what it permits
+  unspecified             none of these, or not to be published: the CRL contains no reason
 """
 LOST = "there is no {0} authority in ca/{0}/"
 CEREMONY = "./run invoke ceremony.request"
@@ -65,12 +65,12 @@ def digest(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def foretold(home: Home, days: float = 0) -> dict[str, str]:
-    return {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.forecast(home.plan(days))}
+    return {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan(days))}
 
 
 def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
     project = home.project(days)
-    return {note.subject: (note.text, note.remedy) for note in forecast.notes(project, home.plan(days))}
+    return {note.subject: (note.text, note.remedy) for note in forecast.required_actions(project, home.plan(days))}
 
 
 def rows(home: Home, days: float = 0) -> dict[str, status_table.Row]:
@@ -103,8 +103,8 @@ def lose_passphrase(home: Home, name: str) -> None:
 
 def test_a_fresh_project_has_everything_to_do(fresh: Home) -> None:
     due = foretold(fresh)
-    assert due["authority:root"] == "does not exist yet"
-    assert due["cert:media"] == "has no certificate yet"
+    assert due["authority:root"] == "does not exist"
+    assert due["cert:media"] == "does not exist"
     assert due.keys() == fresh.doit().made.keys()
 
 
@@ -143,7 +143,7 @@ def test_the_forecast_of_a_change_is_what_the_next_run_does(home: Home, change: 
 
 def test_what_follows_names_what_it_follows_from(home: Home) -> None:
     due = foretold(home, 7)
-    assert due["crl:client-1"] == "is 7 days old, a new one comes every 7"
+    assert due["crl:client-1"] == "is 7 days old; refreshed every 7"
     assert due["bundle:client"] == "follows crl:client-1"
     assert due["release:forge"] == "follows bundle:client"
     assert due["deploy:forge"] == "follows release:forge"
@@ -157,7 +157,7 @@ def test_a_leaf_that_left_is_noted_until_it_is_retired(home: Home, invoke: Invok
     remove_media(home)
     assert notes(home) == {
         "cert:media": (
-            "left pki.yaml, and its certificate is valid until 2027-02-21",
+            "no longer in pki.yaml; its certificate is valid until 2027-02-21",
             "./run invoke retire media",
         )
     }
@@ -202,7 +202,7 @@ def test_notes_stand_in_the_report_and_in_the_summary(home: Home, capsys: pytest
             "remedy": "./run invoke ceremony.request, for a new generation of server with wider name constraints",
         }
     ]
-    assert capsys.readouterr().out.endswith(f"; 1 thing needs a person: PKI_HOME={home.path} ./run invoke plan\n")
+    assert capsys.readouterr().out.endswith(f"; 1 action required: see PKI_HOME={home.path} ./run invoke plan\n")
 
 
 def test_a_leaf_that_left_stands_in_the_report_too(home: Home) -> None:
@@ -217,30 +217,34 @@ def test_a_leaf_that_left_stands_in_the_report_too(home: Home) -> None:
 def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -> None:
     found, by = rows(home), "doit (sandbox)"
     assert {name: row.cells()[1:] for name, row in found.items()} == {
-        "authority:root-1": ("ok", "3649", "usable until 2034-05-25, then a ceremony by 2034-11-21", by),
-        "authority:server-1": ("ok", "729", "usable until 2028-06-25, then a ceremony by 2028-08-24", by),
-        "authority:client-1": ("ok", "729", "usable until 2028-03-27, then a ceremony by 2028-05-26", by),
+        "authority:root-1": ("ok", "3649", "signs until 2034-05-25, then a ceremony by 2034-11-21", by),
+        "authority:server-1": ("ok", "729", "signs until 2028-06-25, then a ceremony by 2028-08-24", by),
+        "authority:client-1": ("ok", "729", "signs until 2028-03-27, then a ceremony by 2028-05-26", by),
         "crl:root-1": (
             "ok",
             "389",
-            "next pre-signed CRL on 2027-11-18, series of pre-signed CRLs ends on 2028-12-12",
+            "next pre-signed CRL on 2027-11-18, the last one expires on 2028-12-12",
             "doit",
         ),
-        "crl:server-1": ("ok", "20", "a new one on 2026-11-30", "doit"),
-        "crl:client-1": ("ok", "20", "a new one on 2026-11-30", "doit"),
+        "crl:server-1": ("ok", "20", "next CRL on 2026-11-30", "doit"),
+        "crl:client-1": ("ok", "20", "next CRL on 2026-11-30", "doit"),
         "cert:monitoring-mtls": ("ok", "89", "renewal from 2027-01-22", "doit"),
         "cert:forge-mtls": ("ok", "89", "renewal from 2027-01-22", "doit"),
         "cert:media": ("ok", "89", "renewal from 2027-01-22", "doit"),
         "cert:client-admin": ("ok", "179", "renewal from 2027-04-22", "doit"),
-        "deploy:monitoring": ("ok", "", "delivered 2026-11-23, 22 files (folder)", "doit"),
-        "deploy:forge": ("ok", "", "delivered 2026-11-23, 7 files (folder)", "doit"),
-        "deploy:media": ("ok", "", "delivered 2026-11-23, 5 files (folder)", "doit"),
+        "deploy:monitoring": ("ok", "", "deployed 2026-11-23, 22 files (folder)", "doit"),
+        "deploy:forge": ("ok", "", "deployed 2026-11-23, 7 files (folder)", "doit"),
+        "deploy:media": ("ok", "", "deployed 2026-11-23, 5 files (folder)", "doit"),
     }
 
 
 @pytest.mark.parametrize(
     ("proxy", "said"),
-    [("caddy", "until it ends"), ("apache", "until apache2 is restarted"), ("traefik", "until their certificates end")],
+    [
+        ("caddy", "until they end"),
+        ("apache", "until apache2 is restarted"),
+        ("traefik", "until their certificates expire"),
+    ],
 )
 def test_a_row_names_a_proxy_that_lets_a_revoked_client_go_on(home: Home, proxy: str, said: str) -> None:
     home.edit("proxy: haproxy", f"proxy: {proxy}")
@@ -254,7 +258,7 @@ def test_a_row_names_a_proxy_that_lets_a_revoked_client_go_on(home: Home, proxy:
 def test_hosts_on_which_a_revocation_has_no_effect_are_named_with_the_days_that_clients_have_left(home: Home) -> None:
     home.edit("proxy: haproxy", "proxy: traefik")
     home.doit()
-    text = "revoked clients get in until their certificates end, within {} days: traefik reads no CRLs"
+    text = "revoked clients are accepted until their certificates expire, within {} days: traefik reads no CRLs"
     assert notes(home)["deploy:forge"][0] == text.format(180)
     assert notes(home, 100)["deploy:forge"][0] == text.format(80)
     assert text.format(80) in rows(home, 100)["deploy:forge"].next
@@ -268,7 +272,7 @@ def test_hosts_on_which_a_revocation_has_no_effect_are_named_with_the_days_that_
 def test_a_host_whose_proxy_cannot_remove_every_forged_header_is_named(home: Home, proxy: str) -> None:
     home.edit("proxy: haproxy", f"proxy: {proxy}")
     home.edit("proxy: caddy\n", f"proxy: {proxy}\n    deliver: none\n")
-    named = [note for note in forecast.notes(home.project(), home.plan()) if "forged headers" in note.text]
+    named = [note for note in forecast.required_actions(home.project(), home.plan()) if "forged headers" in note.text]
     assert [note.subject for note in named] == ["host:forge"] * (proxy == "traefik")
     assert all("the upstreams of forgejo" in note.text and "docs/proxies.md" in note.remedy for note in named)
 
@@ -276,9 +280,9 @@ def test_a_host_whose_proxy_cannot_remove_every_forged_header_is_named(home: Hom
 @pytest.mark.parametrize(
     ("proxy", "until"),
     [
-        ("haproxy", "its CRLs end, within 21 days"),
-        ("caddy", "their certificates end, within 180 days"),
-        ("traefik", "their certificates end, within 180 days"),
+        ("haproxy", "its CRLs expire, within 21 days"),
+        ("caddy", "their certificates expire, within 180 days"),
+        ("traefik", "their certificates expire, within 180 days"),
     ],
 )
 def test_hosts_that_are_not_up_to_date_are_named_with_the_days_that_what_they_know_lasts(
@@ -289,8 +293,8 @@ def test_hosts_that_are_not_up_to_date_are_named_with_the_days_that_what_they_kn
     disk = home.project().store
     for host in ("forge", "media"):
         Contact().failed(home.moment(2), PkiError("unreachable")).save(disk.contact(host))
-    said = f"not up to date since 2026-11-25: clients revoked since then get in until {until}"
-    found = [note for note in forecast.notes(home.project(), home.plan()) if note.text == said]
+    said = f"not up to date since 2026-11-25: clients revoked since then are accepted until {until}"
+    found = [note for note in forecast.required_actions(home.project(), home.plan()) if note.text == said]
     assert [note.subject for note in found] == ["deploy:forge"]
     assert said in rows(home)["deploy:forge"].next
     assert "revoked" not in rows(home)["deploy:media"].next  # which has no service behind mTLS
@@ -364,7 +368,7 @@ def test_a_run_with_nothing_to_do_says_one_line_to_a_terminal_and_nothing_to_cro
     monkeypatch.setattr(Screen, "is_terminal", True)
     home.doit()
     out = capsys.readouterr().out
-    assert re.fullmatch(r"SANDBOX  nothing to do: 20 fresh \(\d\.\d s\)\n", out)
+    assert re.fullmatch(r"SANDBOX  20 tasks up to date \(\d\.\d s\)\n", out)
 
 
 def test_a_run_says_one_line_for_each_thing_made(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
@@ -372,11 +376,11 @@ def test_a_run_says_one_line_for_each_thing_made(home: Home, capsys: pytest.Capt
     home.doit()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[:-1]] == [
-        ["made", "cert:monitoring-mtls"],
-        ["made", "release:monitoring"],
-        ["made", "deploy:monitoring"],
+        ["reissued", "cert:monitoring-mtls"],
+        ["updated", "release:monitoring"],
+        ["deployed", "deploy:monitoring"],
     ]
-    assert re.fullmatch(r"SANDBOX  3 made, 17 fresh \(\d\.\d s\)", lines[-1])
+    assert re.fullmatch(r"SANDBOX  3 changed, 17 up to date \(\d\.\d s\)", lines[-1])
 
 
 def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
@@ -387,17 +391,17 @@ def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split(maxsplit=2) == ["failed", "release:media", broken]
     assert lines[1].strip() == f"→ {FIX_OR_RAW}"
-    assert re.fullmatch(r"waits +deploy:media +needs release:media", lines[2])
+    assert re.fullmatch(r"blocked +deploy:media +by release:media", lines[2])
     assert re.fullmatch(
-        r"SANDBOX  1 failed, 1 not reached, 18 fresh \(\d\.\d s\); 1 warning: .*/run invoke health", lines[-1]
+        r"SANDBOX  1 failed, 1 blocked, 18 up to date \(\d\.\d s\); 1 warning: see .*/run invoke health", lines[-1]
     )
 
 
 def test_the_first_run_of_a_sandbox_says_that_it_is_one(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
     fresh.doit()
-    assert capsys.readouterr().out.startswith("SANDBOX: a try-out. The root key is made here")
+    assert capsys.readouterr().out.startswith("SANDBOX: a trial project. Its root key is created")
     fresh.doit()
-    assert "try-out" not in capsys.readouterr().out
+    assert "trial project" not in capsys.readouterr().out
 
 
 # -- the report that a run leaves -------------------------------------------------------------------------------------
@@ -409,11 +413,11 @@ def test_the_report_of_a_quiet_run(home: Home) -> None:
     assert report == {
         "at": "2026-11-23T06:00:00Z",
         "result": "ok",
-        "asked": [],
-        "made": [],
+        "requested": [],
+        "changed": [],
         "failed": [],
-        "not_reached": [],
-        "fresh": 20,
+        "blocked": [],
+        "up_to_date": 20,
         "critical": 0,
         "warnings": 0,
         "notes": [],
@@ -438,9 +442,9 @@ def test_the_report_names_what_was_made_what_failed_and_what_was_not_reached(
             "about": "",
         }
     ]
-    assert report.data["not_reached"] == [{"name": "deploy:media", "needs": "release:media"}]
+    assert report.data["blocked"] == [{"name": "deploy:media", "by": "release:media"}]
     assert report.made["cert:media"] == "28 of 90 days left, renewal starts at 30"
-    assert len(report.made) + report.data["fresh"] + 2 == len(home.plan(61).artifacts)
+    assert len(report.made) + report.data["up_to_date"] + 2 == len(home.plan(61).artifacts)
 
 
 def test_the_report_is_the_same_under_four_processes(home: Home, tmp_path: Path, built_once: Path) -> None:
@@ -448,8 +452,8 @@ def test_the_report_is_the_same_under_four_processes(home: Home, tmp_path: Path,
     alone, four = home.doit(days=61).data, Home(tmp_path / "twin").doit("-n", "4", days=61).data
     for report in (alone, four):
         report.pop("seconds")
-        report["made"].sort(key=lambda entry: entry["name"])
-        for entry in report["made"]:
+        report["changed"].sort(key=lambda entry: entry["name"])
+        for entry in report["changed"]:
             entry["reasons"].sort()
     assert alone == four
 
@@ -486,8 +490,8 @@ def test_the_plan_of_a_fresh_project_says_two_and_touches_nothing(fresh: Home) -
     before = digest(fresh.path)
     said = typed(fresh, "invoke", "plan")
     assert said.returncode == 2
-    assert re.search(r"^to do +authority:root +does not exist yet$", said.stdout, re.MULTILINE)
-    assert said.stdout.endswith("17 to do, 3 fresh\n")
+    assert re.search(r"^to do +authority:root +does not exist$", said.stdout, re.MULTILINE)
+    assert said.stdout.endswith("17 to do, 3 up to date\n")
     assert said.stderr == ""
     assert digest(fresh.path) == before
 
@@ -496,7 +500,7 @@ def test_the_plan_after_a_run_says_zero(fresh: Home) -> None:
     assert typed(fresh, "doit").returncode == 0
     before = digest(fresh.path)
     said = typed(fresh, "invoke", "plan")
-    assert (said.returncode, said.stdout) == (0, "nothing to do: 20 fresh\n")
+    assert (said.returncode, said.stdout) == (0, "20 tasks up to date\n")
     assert digest(fresh.path) == before
 
 
@@ -515,7 +519,9 @@ def test_the_plan_of_a_project_with_only_notes_says_zero(home: Home, invoke: Inv
     home.doit()
     said = invoke(home, "plan")
     assert said.status == 0
-    assert re.search(r"^person +cert:media +left pki.yaml, and its certificate is valid until", said.out, re.MULTILINE)
+    assert re.search(
+        r"^action +cert:media +no longer in pki.yaml; its certificate is valid until", said.out, re.MULTILINE
+    )
     assert "→ ./run invoke retire media" in said.out
 
 
@@ -578,7 +584,7 @@ def test_renew_issues_and_delivers(home: Home, invoke: Invoke, name: str) -> Non
     before = serial(home)
     said = invoke(home, "renew", name)
     assert (said.status, said.error) == (0, "")
-    assert re.match(r"made +cert:media +renewed by hand\n", said.out)
+    assert re.match(r"renewed +cert:media +requested with invoke renew\n", said.out)
     assert serial(home) != before
     assert home.read("build/hosts/media/etc/doit-pki/media.pem") == home.read("build/certs/media/tls.pem")
     assert home.doit().made == {}
@@ -594,24 +600,24 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["renew", "meida"], "meida: not declared here: not seen\n→ did you mean media?\n"),
+        (["renew", "meida"], "meida: none declared in pki.yaml\n→ did you mean media?\n"),
         (
             ["renew", "zzz"],
-            "zzz: not declared here: not seen\n→ declared here: admin, client-admin, forge-mtls, media, monitoring-mtls\n",
+            "zzz: none declared in pki.yaml\n→ declared here: admin, client-admin, forge-mtls, media, monitoring-mtls\n",
         ),
         (
             ["revoke", "meida", "--reason", "superseded", "--yes"],
-            "meida: not declared here: not seen\n→ did you mean media?\n",
+            "meida: none declared in pki.yaml\n→ did you mean media?\n",
         ),
         (
             ["revoke", "media", "--reason", "compromise", "--yes"],
-            f"compromise: no such reason\n→ --reason is one of\n{REASONS}",
+            f"unknown reason 'compromise'\n→ --reason is one of\n{REASONS}",
         ),
         (
             ["retire", "media"],
             "media is still in pki.yaml\n→ take it out first, or: ./run invoke revoke media --reason …\n",
         ),
-        (["retire", "meida"], "meida: not declared here: not seen\n→ did you mean media?\n"),
+        (["retire", "meida"], "meida: none declared in pki.yaml\n→ did you mean media?\n"),
         (["ledger.show", "xyz"], "xyz: expected a serial number in hexadecimal\n→ ./run invoke ledger.list\n"),
         (["ledger.show", "1f"], "1f: no certificate with this serial number\n→ ./run invoke ledger.list\n"),
     ],
@@ -630,7 +636,7 @@ def test_revoke_puts_the_serial_on_the_crl_and_issues_a_new_certificate(home: Ho
     before = serial(home)
     said = invoke(home, "revoke", "media", "--reason", "key-compromise", "--yes")
     assert (said.status, said.error) == (2, ""), "nobody has seen it refused"
-    assert f"serial {before:x} revoked: key-compromise" in said.out
+    assert f"serial {before:x}: key-compromise" in said.out
     crl = x509.load_der_x509_crl(home.read("build/hosts/monitoring/var/www/pki/crl/server-1.crl"))
     entry = crl.get_revoked_certificate_by_serial_number(before)
     assert entry is not None
@@ -683,7 +689,7 @@ def test_status_says_why_the_last_run_could_not_do_what_is_due(home: Home) -> No
     lose_passphrase(home, "server-1")
     home.doit(days=61)
     found, why = rows(home, 61), "its key is encrypted and secrets.yaml holds no passphrase for it"
-    assert (found["cert:media"].state, found["cert:media"].by) == ("due", "a person")
+    assert (found["cert:media"].state, found["cert:media"].by) == ("due", "you")
     assert found["cert:media"].next.endswith(f"; cannot be renewed: ca/server/server-1/key.pem: {why}")
     assert found["crl:client-1"].by == "doit"
 
@@ -710,8 +716,8 @@ def test_ledger_list_shows_every_certificate_with_its_state(home: Home, invoke: 
     assert len(said.out.splitlines()) == 1 + len(home.project().ledger.certificates())
     named = invoke(home, "ledger.list", "--name", "media").out.splitlines()
     assert len(named) == 3
-    assert re.match(rf"{old:x} +cert:media +2026-11-23 +2027-02-21 +revoked: superseded +has no cert", named[1])
-    assert re.match(r"[0-9a-f]+ +cert:media +2026-11-23 +2027-02-21 +valid +is revoked", named[2])
+    assert re.match(rf"{old:x} +cert:media +2026-11-23 +2027-02-21 +revoked: superseded +did not exist", named[1])
+    assert re.match(r"[0-9a-f]+ +cert:media +2026-11-23 +2027-02-21 +valid +was revoked", named[2])
     assert " expired " in invoke(home, "ledger.list", "--name", "client-admin", days=200).out
 
 
@@ -728,7 +734,7 @@ def test_ledger_verify_says_that_the_ledger_is_whole(home: Home, invoke: Invoke)
     said = invoke(home, "ledger.verify")
     assert said.status == 0
     count = len(home.project().ledger.events())
-    assert re.fullmatch(rf"ledger is whole: {count} events, head [0-9a-f]{{16}}\n", said.out)
+    assert re.fullmatch(rf"ledger intact \({count} events, head [0-9a-f]{{16}}\)\n", said.out)
 
 
 def test_ledger_verify_finds_a_changed_row(home: Home, invoke: Invoke) -> None:
@@ -738,7 +744,7 @@ def test_ledger_verify_finds_a_changed_row(home: Home, invoke: Invoke) -> None:
     said = invoke(home, "ledger.verify")
     assert said.status == 1
     assert re.search(r"failed +ledger +event \d+: its certificate of cert:media was changed", said.out)
-    assert PUT_BACK in said.out
+    assert RESTORE_FILE in said.out
 
 
 def test_the_schema_goes_to_standard_output_or_into_a_file(home: Home, invoke: Invoke, tmp_path: Path) -> None:
@@ -769,7 +775,7 @@ def test_a_schema_replaces_no_file_that_this_program_did_not_write(
     path.write_bytes(content)
     said = invoke(home, "schema", "--output", str(path))
     assert (said.status, path.read_bytes()) == (1, content)
-    assert "theirs.json: is there already, and is no JSON Schema that this program wrote" in said.error
+    assert "theirs.json: exists already, and is not a JSON Schema of this program" in said.error
 
 
 # -- authorities ------------------------------------------------------------------------------------------------------
@@ -815,7 +821,7 @@ def test_a_sandbox_authority_is_refused_outside_the_sandbox(home: Home, invoke: 
 
 
 def but_metrics(home: Home) -> dict[str, tuple[int, int, str]]:
-    """What lies in `build/`, the metrics aside, which say that nothing was run."""
+    """What lies in `build/`, the metrics aside, which say that nothing was done."""
     return {name: found for name, found in digest(home.path / "build").items() if name != "report/pki.prom"}
 
 
@@ -897,7 +903,7 @@ def test_a_run_whose_last_words_could_not_be_said_does_not_end_well(
     report.unlink()
     report.mkdir()
     assert Run(home.path, home.moment()).main([]) == 1
-    assert "the run's report" in capsys.readouterr().out
+    assert "report" in capsys.readouterr().out
 
 
 def test_a_narrow_terminal_keeps_columns_and_breaks_nothing_that_is_to_be_typed(
@@ -906,19 +912,19 @@ def test_a_narrow_terminal_keeps_columns_and_breaks_nothing_that_is_to_be_typed(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
-    Screen().check("warning", "crl:root-1", "none of its pre-signed CRLs is valid now; " * 3, "", PUT_BACK)
+    Screen().check("warning", "crl:root-1", "none of its pre-signed CRLs is valid now; " * 3, "", RESTORE_FILE)
     first, *rest, typed = capsys.readouterr().out.splitlines()
-    assert first.startswith("warning  crl:root-1               no pre-signed CRL of its series of pre-signed CRLs")
+    assert first.startswith("warning   crl:root-1               none of its pre-signed CRLs is valid now")
     assert rest
-    assert all(line.startswith(" " * 34) and line[34] != " " for line in rest)
-    assert typed == f"{'':34}→ {PUT_BACK}"
+    assert all(line.startswith(" " * 35) and line[35] != " " for line in rest)
+    assert typed == f"{'':35}→ {RESTORE_FILE}"
 
 
 @pytest.mark.parametrize(
     ("number", "hint"), [(errno.ENOSPC, "make room: df -h /srv"), (errno.EROFS, "mount it read-write: findmnt -T /srv")]
 )
 def test_what_a_full_disk_wants_can_be_typed_where_the_file_is_not_there_yet(number: int, hint: str) -> None:
-    assert of_system(OSError(number, "no"), "/srv/status.html").hint == hint
+    assert from_os_error(OSError(number, "no"), "/srv/status.html").hint == hint
 
 
 def test_a_run_that_nobody_hears_does_all_and_leaves_its_report(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -929,10 +935,10 @@ def test_a_run_that_nobody_hears_does_all_and_leaves_its_report(home: Home, monk
         assert Run(home.path, home.moment(61)).main([]) in {1, 2}
     report = json.loads((home.path / "build/report/status.json").read_text())
     assert [one["name"] for one in report["failed"]] == ["release:media"]
-    assert {one["name"] for one in report["made"]} >= {"cert:media", "deploy:forge"}
+    assert {one["name"] for one in report["changed"]} >= {"cert:media", "deploy:forge"}
 
 
 def test_a_command_whose_words_cannot_be_written_says_so_elsewhere(home: Home) -> None:
     done = typed(home, "invoke", "status", out="/dev/full")
     assert done.returncode == 1
-    assert done.stderr == "what this command says cannot be written: No space left on device\n→ make room: df -h\n"
+    assert done.stderr == "the output cannot be written: No space left on device\n→ make room: df -h\n"

@@ -25,12 +25,12 @@ from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.ssh import UnreachableError
 from pki.deploy.verification import VERIFIED, Verdict, Verification
-from pki.ledger.types import BEGIN_AGAIN, GONE, IS_EMPTY, PUT_BACK
+from pki.ledger.types import FILE_MISSING, IS_EMPTY, RESTORE_FILE, RESTORE_OR_ACCEPT_LOSS
 from pki.monitor import probes
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks import check_authorities, check_machine
 from pki.monitor.checks.check_context import LastRun
-from pki.monitor.probes import Fault, Probed
+from pki.monitor.probes import Fault, ProbeResult
 from pki.monitor.report import health_report
 from pki.pipeline import plan
 from pki.project.clock_guard import Evidence
@@ -46,7 +46,7 @@ BACK = "put ca/root/root-1/crl/ back from a backup (./run invoke restore FILE --
 def checked(home: Home, days: float = 0, *, thorough: bool = False) -> dict[str, Finding]:
     """What is not well, by subject; keys are opened and the ledger read only when `thorough`."""
     project = home.project(days)
-    found = health_report.checks(project, home.plan(days), LastRun.load(project.store), thorough=thorough)
+    found = health_report.run_checks(project, home.plan(days), LastRun.load(project.store), thorough=thorough)
     assert [one.level for one in found] == sorted((one.level for one in found), reverse=True)
     return {one.subject: one for one in found if one.level}
 
@@ -75,7 +75,7 @@ def test_a_renewal_that_fails_is_a_warning_and_in_its_last_week_critical(home: H
     assert level_of(home, "cert:media", 82) == "warning"
     assert level_of(home, "cert:media", 83) == "critical"
     assert level_of(home, "cert:media", 95) == "critical"
-    assert "ended on 2027-02-21" in checked(home, 95)["cert:media"].message
+    assert "expired on 2027-02-21" in checked(home, 95)["cert:media"].message
 
 
 def test_a_renewal_that_is_due_is_left_to_the_next_run_for_two_days(home: Home) -> None:
@@ -91,7 +91,7 @@ def test_what_is_lost_or_damaged_in_build_is_a_notice_until_the_next_run(home: H
     assert {name: (one.level, str(one.remedy)) for name, one in found.items()} == {
         name: (Level.NOTICE, f"./run doit {name}") for name in ("cert:media", "crl:server-1", "page:trust")
     }
-    assert found["cert:media"].message == "tls.pem is damaged: the next run makes it again"
+    assert found["cert:media"].message == "tls.pem is damaged; the next run makes it again"
     home.doit()
     assert checked(home, thorough=True) == {}
 
@@ -121,13 +121,15 @@ def test_a_crl_that_cannot_be_renewed_is_a_warning_and_in_its_last_days_critical
     home.doit("crl", days=8)
     found = checked(home, 8)["crl:client-1"]
     assert found.level is Level.WARNING
-    assert found.message.startswith("ends in 12 days, on 2026-12-14, and cannot be renewed: ca/client/client-1/key.pem")
+    assert found.message.startswith(
+        "expires in 12 days, on 2026-12-14, and cannot be renewed: ca/client/client-1/key.pem"
+    )
     assert [level_of(home, "crl:client-1", days) for days in (17, 18, 22)] == ["warning", "critical", "critical"]
 
 
 def test_a_crl_that_no_run_renewed_is_told_two_days_late(home: Home) -> None:
     assert [level_of(home, "crl:client-1", days) for days in (8, 9)] == ["ok", "warning"]
-    assert checked(home, 9)["crl:client-1"].message == "ends in 11 days, on 2026-12-14, and was not renewed"
+    assert checked(home, 9)["crl:client-1"].message == "expires in 11 days, on 2026-12-14, and was not renewed"
 
 
 def presigned_crls(home: Home) -> list[Any]:
@@ -162,7 +164,7 @@ def test_without_a_valid_rung_every_server_refuses_every_client_when_the_last_on
     found = checked(home)["crl:root-1"]
     said = "none of its pre-signed CRLs is valid now; needs a ceremony; every server refuses every client"
     assert (found.level, found.until) == (Level.CRITICAL, home.moment(390) - timedelta(hours=1))
-    assert found.message == f"{said} from 2027-12-18 on, when the one that they have ends"
+    assert found.message == f"{said} from 2027-12-18 on, when the CRL that they have expires"
     assert found.remedy == f"{BACK}; or: PKI_HOME={home.path} ./run invoke ceremony.request --crls"
     assert checked(home, 391)["crl:root-1"].message == said
 
@@ -190,7 +192,7 @@ def test_a_project_without_authorities_is_critical_and_says_what_to_type(fresh: 
     assert found["authority:server"].remedy == "./run doit"
     fresh.edit("sandbox: true", "sandbox: false")
     found = checked(fresh)
-    assert found["authority:server"].remedy == "./run invoke ceremony.request, and docs/ceremony.md"
+    assert found["authority:server"].remedy == "./run invoke ceremony.request; see docs/ceremony.md"
     assert found["ceremony"].level is Level.CRITICAL
 
 
@@ -212,7 +214,7 @@ def test_a_ceremony_gets_more_urgent_as_its_day_comes(real: Home) -> None:
     levels = [level_of(real, "ceremony", days) for days in (489, 490, 521, 544)]
     assert levels == ["ok", "notice", "warning", "critical"]
     found = checked(real, 521)["ceremony"]
-    assert found.remedy == "./run invoke ceremony.request, and docs/ceremony.md"
+    assert found.remedy == "./run invoke ceremony.request; see docs/ceremony.md"
     assert found.until is not None
 
 
@@ -243,18 +245,18 @@ def test_a_host_that_does_not_answer_is_told_since_when_and_how_long_there_is_ti
     Contact().failed(START, UnreachableError("cannot be reached: no route")).save(project.store.contact("media"))
     found = checked(remote, 3)["deploy:media"]
     assert (found.level, found.since, found.until) == (Level.WARNING, START, ends)
-    assert found.message == "could not be brought up to date: cannot be reached: no route"
+    assert found.message == "deployment failed: cannot be reached: no route"
     assert found.remedy == "./run invoke deploy.run media"
     assert level_of(remote, "deploy:media", 34) == "critical"
 
 
 def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) -> None:
     home.project().store.receipt("media").unlink()
-    found = health_report.checks(home.project(), home.plan(), LastRun(), thorough=True)
+    found = health_report.run_checks(home.project(), home.plan(), LastRun(), thorough=True)
     said = [(one.level, one.message) for one in found if one.subject == "hosts"]
     assert said == [
-        (Level.NOTICE, "never delivered to: media; the next run does it"),
-        (Level.OK, "2 of 3 as pki.yaml says"),
+        (Level.NOTICE, "not deployed yet: media; the next run deploys them"),
+        (Level.OK, "2 of 3 as declared in pki.yaml"),
     ]
 
 
@@ -281,15 +283,21 @@ def test_what_receipts_say_is_read_once_and_again_when_one_is_written(
 ) -> None:
     project, plan = remote.project(), remote.plan()
     assert not [
-        one for one in health_report.checks(project, plan, LastRun(), thorough=False) if one.subject == "deploy:media"
+        one
+        for one in health_report.run_checks(project, plan, LastRun(), thorough=False)
+        if one.subject == "deploy:media"
     ]
     Contact().failed(START, PkiError("down")).save(project.store.contact("media"))
     assert [
-        one for one in health_report.checks(project, plan, LastRun(), thorough=False) if one.subject == "deploy:media"
+        one
+        for one in health_report.run_checks(project, plan, LastRun(), thorough=False)
+        if one.subject == "deploy:media"
     ]
     monkeypatch.setattr("pki.monitor.checks.check_hosts._state", None)
     assert [
-        one for one in health_report.checks(project, plan, LastRun(), thorough=False) if one.subject == "deploy:media"
+        one
+        for one in health_report.run_checks(project, plan, LastRun(), thorough=False)
+        if one.subject == "deploy:media"
     ]
 
 
@@ -297,7 +305,7 @@ def test_drift_in_a_folder_is_found_before_the_run_that_repairs_it(home: Home) -
     (home.path / "build/hosts/media/etc/caddy/Caddyfile").write_text("x")
     found = checked(home, thorough=True)["drift:media"]
     assert (found.level, found.message) == (Level.NOTICE, "was changed: /etc/caddy/Caddyfile was edited")
-    assert found.remedy.startswith("./run doit puts it right")
+    assert found.remedy.startswith("./run doit restores it")
 
 
 # -- the machine ------------------------------------------------------------------------------------------------------
@@ -322,7 +330,9 @@ def test_a_secret_that_others_can_read_is_critical(home: Home, path: str, mode: 
 @pytest.mark.parametrize(("days", "far"), [(-1, "1 day before"), (181, "181 days after")])
 def test_a_clock_that_nobody_confirms_is_critical(home: Home, days: float, far: str) -> None:
     project = home.project(days, lambda _: Evidence())
-    (found,) = (one for one in health_report.checks(project, plan.plan(project), LastRun()) if one.subject == "clock")
+    (found,) = (
+        one for one in health_report.run_checks(project, plan.plan(project), LastRun()) if one.subject == "clock"
+    )
     assert found.level is Level.CRITICAL
     assert f", {far} the last event in the ledger, 2026-11-23 06:00; nothing is signed: " in found.message
     assert found.remedy.endswith("./run doit --clock-is-right")
@@ -331,16 +341,18 @@ def test_a_clock_that_nobody_confirms_is_critical(home: Home, days: float, far: 
 @pytest.mark.parametrize("days", [-1, 181])
 def test_a_clock_that_others_confirm_is_well(home: Home, days: float) -> None:
     (found,) = (
-        one for one in health_report.checks(home.project(days), home.plan(days), LastRun()) if one.subject == "clock"
+        one
+        for one in health_report.run_checks(home.project(days), home.plan(days), LastRun())
+        if one.subject == "clock"
     )
-    assert (found.level, found.message.endswith("; it is right: forge and media agree")) == (Level.OK, True)
+    assert (found.level, found.message.endswith("; confirmed: forge and media agree")) == (Level.OK, True)
 
 
 def test_a_clock_near_the_last_event_asks_nobody(home: Home) -> None:
     for days in (-0.08, 0, 120, 180):
         project = home.project(days, lambda _: pytest.fail("somebody was asked"))
         (found,) = (
-            one for one in health_report.checks(project, plan.plan(project), LastRun()) if one.subject == "clock"
+            one for one in health_report.run_checks(project, plan.plan(project), LastRun()) if one.subject == "clock"
         )
         assert (found.level, found.message) == (Level.OK, "agrees with the last event in the ledger")
 
@@ -349,15 +361,15 @@ def test_a_ledger_that_is_gone_is_critical(home: Home) -> None:
     (home.path / "ca/ledger.db").unlink()
     report = home.doit(days=1)  # nothing is due, and nothing asks for the ledger
     found = checked(home, 1)["ledger"]
-    assert (found.level, found.message, found.remedy) == (Level.CRITICAL, GONE, BEGIN_AGAIN)
-    assert (report.status, report.failed) == (1, {"ledger": f"{GONE} → {BEGIN_AGAIN}"})
+    assert (found.level, found.message, found.remedy) == (Level.CRITICAL, FILE_MISSING, RESTORE_OR_ACCEPT_LOSS)
+    assert (report.status, report.failed) == (1, {"ledger": f"{FILE_MISSING} → {RESTORE_OR_ACCEPT_LOSS}"})
 
 
 def test_a_ledger_that_was_emptied_is_critical_and_no_crl_is_made(home: Home) -> None:
     os.truncate(home.path / "ca/ledger.db", 0)
     assert "crl:client-1" in home.doit(days=8).failed
     found = checked(home, 8)["ledger"]
-    assert (found.level, found.remedy) == (Level.CRITICAL, BEGIN_AGAIN)
+    assert (found.level, found.remedy) == (Level.CRITICAL, RESTORE_OR_ACCEPT_LOSS)
     assert found.message == f"nothing can be issued or revoked: ca/ledger.db: {IS_EMPTY}"
 
 
@@ -377,7 +389,7 @@ def test_a_ledger_that_lost_its_newest_event_is_found_by_a_mere_run(home: Home) 
     found = checked(home)["ledger"]
     assert found.level is Level.CRITICAL
     assert found.message == "nothing can be issued or revoked: ca/ledger.db: its newest events are missing"
-    assert found.remedy == PUT_BACK
+    assert found.remedy == RESTORE_FILE
 
 
 def test_a_ledger_that_cannot_be_read_is_critical_and_says_what_to_type(home: Home, invoke: Invoke) -> None:
@@ -386,8 +398,8 @@ def test_a_ledger_that_cannot_be_read_is_critical_and_says_what_to_type(home: Ho
     found = checked(home, 1)["ledger"]
     assert found.level is Level.CRITICAL
     assert found.message == "nothing can be issued or revoked: ca/ledger.db: file is not a database"
-    assert found.remedy == PUT_BACK
-    assert PUT_BACK in invoke(home, "ledger.verify").error
+    assert found.remedy == RESTORE_FILE
+    assert RESTORE_FILE in invoke(home, "ledger.verify").error
 
 
 @pytest.mark.parametrize(
@@ -401,7 +413,7 @@ def test_a_disk_that_fills_is_told(
     monkeypatch.setattr(os, "statvfs", lambda _path: disk)
     found = {one.subject: one for one in checked(home).values()}.get(f"disk:{home.path}")
     assert (found.level.word if found else "ok") == level
-    assert found is None or found.remedy.startswith(f"make room: df -h {home.path}")
+    assert found is None or found.remedy.startswith(f"free some space: df -h {home.path}")
 
 
 def test_a_disk_that_cannot_be_written_is_critical(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,13 +421,13 @@ def test_a_disk_that_cannot_be_written_is_critical(home: Home, monkeypatch: pyte
     disk = {"f_bavail": 10**6, "f_frsize": 1 << 20, "f_blocks": 10**6, "f_files": 10**6, "f_favail": 10**6}
     monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(**disk, f_flag=os.ST_RDONLY))
     found = checked(home)[f"disk:{home.path}"]
-    assert (found.level, found.message) == (Level.CRITICAL, "is mounted read-only: nothing can be renewed or recorded")
-    assert found.remedy == f"sudo mount -o remount,rw $(findmnt -nro TARGET -T {home.path}); why it was: sudo dmesg"
+    assert (found.level, found.message) == (Level.CRITICAL, "mounted read-only: nothing can be renewed or recorded")
+    assert found.remedy == f"sudo mount -o remount,rw $(findmnt -nro TARGET -T {home.path}); for the cause: sudo dmesg"
 
 
 def test_a_backup_that_was_never_made_or_is_old_is_told(real: Home) -> None:
-    assert checked(real)["backup"].message.startswith("there never was one")
-    newest = real.project().ledger.newest()
+    assert checked(real)["backup"].message.startswith("no backup was ever made")
+    newest = real.project().ledger.newest_event()
     assert newest is not None
     record = {"at": instant(START), "file": "x", "ledger": {"events": newest.seq, "head": newest.hash}}
     real.write("ca/.last-backup.json", json.dumps(record))
@@ -497,11 +509,11 @@ def test_a_look_that_breaks_is_exit_status_one(home: Home, invoke: Invoke, monke
     monkeypatch.setattr(check_machine, "MEGABYTE", 0)
     said = invoke(home, "health")
     assert said.status == 1
-    assert "warning  disk                     could not check disk: ZeroDivisionError(" in said.out
+    assert "warning   disk                     could not check disk: ZeroDivisionError(" in said.out
 
 
 SILENT = "cannot be reached: Connection refused"
-FAILED = 'could not be brought up to date: "systemctl reload caddy" failed with exit status 1; rolled back'
+FAILED = 'deployment failed: "systemctl reload caddy" failed with exit status 1; rolled back'
 
 
 @pytest.mark.parametrize(
@@ -522,15 +534,15 @@ def test_what_a_delivery_saw_of_a_service_is_not_told_beside_what_is_wrong_now(
     refusal = HostRefusal('"systemctl reload caddy" failed with exit status 1; rolled back', "job failed")
     Contact().failed(START, refusal).save(store.contact("media"))
     wrong = SILENT if fault else ""
-    probe = Probed("media", "jellyfin", "jellyfin.lab.internal", 443, "tls", wrong=wrong, fault=fault)
+    probe = ProbeResult("media", "jellyfin", "jellyfin.lab.internal", 443, "tls", wrong=wrong, fault=fault)
     view = (remote.project(), remote.plan(), LastRun())
-    found = {one.subject: one for one in health_report.checks(*view, probes=[probe], thorough=False) if one.level}
+    found = {one.subject: one for one in health_report.run_checks(*view, probes=[probe], thorough=False) if one.level}
     assert {name: one.message for name, one in found.items()} == told
 
 
-@pytest.mark.parametrize("services", [(), (Probed("media", "jellyfin", "jellyfin.lab.internal", 443, "tls"),)])
+@pytest.mark.parametrize("services", [(), (ProbeResult("media", "jellyfin", "jellyfin.lab.internal", 443, "tls"),)])
 def test_a_project_that_cannot_be_written_is_looked_at_all_the_same(
-    home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, services: tuple[Probed, ...]
+    home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, services: tuple[ProbeResult, ...]
 ) -> None:
     """The other looks say what they find, and one line says that what was seen of services is not kept."""
     path = home.path / "build/report/probes.json"
@@ -539,7 +551,7 @@ def test_a_project_that_cannot_be_written_is_looked_at_all_the_same(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(probes, "sweep", lambda *_: services)
+    monkeypatch.setattr(probes, "probe_services", lambda *_: services)
     monkeypatch.setattr(Path, "unlink", refuse)
     monkeypatch.setattr(os, "open", _closed_for_writing(os.open))
     said = invoke(home, "health", "--json")
@@ -550,7 +562,7 @@ def test_a_project_that_cannot_be_written_is_looked_at_all_the_same(
         "notice",
         f"mount it read-write: findmnt -T {path.parent}",
     )
-    assert kept["message"].startswith("what this look saw of services is not kept for the commands that follow: ")
+    assert kept["message"].startswith("the results for services cannot be cached for later commands: ")
     assert kept["message"].endswith(": Read-only file system")
     assert found.keys() >= {"authorities", "keys", "crls", "certificates", "hosts"}
     assert path.read_text() == "of an earlier look"
@@ -591,7 +603,7 @@ def test_json_says_too_what_keeps_health_from_looking(home: Home, invoke: Invoke
     [check] = found["checks"]
     assert (check["subject"], check["remedy"]) == ("pki.yaml", "fix pki.yaml, then: ./run invoke plan")
     assert check["message"].startswith(
-        "is wrong, and nothing is run or renewed: pki.yaml:40: hosts.media.proxy: expected"
+        "is invalid; nothing is run or renewed: pki.yaml:40: hosts.media.proxy: expected"
     )
     plain = invoke(home, "health")
     assert (plain.status, plain.error.splitlines()[-1]) == (1, "→ fix pki.yaml, then: ./run invoke plan")

@@ -19,8 +19,8 @@ from pki.common.errors import PkiError
 from pki.common.templating import FIX_OR_RAW
 from pki.deploy.receipt import instant
 from pki.monitor.alerts import mail_text, smtp
-from pki.monitor.alerts.decisions import Past, decide
-from pki.monitor.alerts.notification_history import Record
+from pki.monitor.alerts.decisions import ChannelHistory, decide
+from pki.monitor.alerts.notification_history import NotificationHistory
 from pki.monitor.check_result import Finding, Level, rerun
 from pki.monitor.report import end_of_run
 from pki.monitor.report.run import Run
@@ -39,12 +39,12 @@ def told(
     found: Callable[[datetime], list[Finding]], moments: list[datetime], looked_at: Callable[[str], bool] = everything
 ) -> list[tuple[int, list[str], bool]]:
     """What one channel hears in runs at some moments: the day of each message, its news, whether it is the weekly one."""
-    past, heard = Past(), []
+    past, heard = ChannelHistory(), []
     for now in moments:
         decision = decide(past, found(now), looked_at, now)
         past = decision.after
-        if decision.is_worth_it:
-            news = [f"{one.kind} {one.check.subject}" for one in decision.news]
+        if decision.is_worth_sending:
+            news = [f"{one.kind} {one.finding.subject}" for one in decision.notifications]
             heard.append(((now - START) // DAY, news, decision.is_digest))
     return heard
 
@@ -110,27 +110,29 @@ def test_a_level_that_comes_and_goes_every_hour_is_told_at_most_once_a_day() -> 
 
 
 def test_what_happened_once_is_told_once_and_never_solved() -> None:
-    drift = Finding("drift:media", Level.NOTICE, "was edited", topic="hosts", passing=True)
+    drift = Finding("drift:media", Level.NOTICE, "was edited", topic="hosts", is_over=True)
     heard = told(lambda now: [drift] if now == START + DAY else [], daily(5))
     assert [(day, news) for day, news, _ in heard if news] == [(1, ["new drift:media"])]
 
 
 def test_what_was_not_looked_at_is_not_solved() -> None:
-    past = decide(Past(), [DOWN], everything, START).after
+    past = decide(ChannelHistory(), [DOWN], everything, START).after
     later = decide(past, [], lambda _key: False, START + DAY)
-    assert (later.news, later.after.told) == ((), past.told)
+    assert (later.notifications, later.after.notified) == ((), past.notified)
 
 
 def test_a_clock_that_was_set_back_silences_nobody() -> None:
-    past = decide(Past(), [DOWN], everything, START + 365 * DAY).after
+    past = decide(ChannelHistory(), [DOWN], everything, START + 365 * DAY).after
     before = decide(past, [], everything, START)
-    assert [one.kind for one in before.news] == ["solved"]
+    assert [one.kind for one in before.notifications] == ["solved"]
     assert before.is_digest
 
 
-def letter_of(found: list[Finding], past: Past | None = None) -> mail_text.MailText:
-    decision = decide(past or Past(), found, everything, START)
-    return mail_text.write(decision, found, mail_text.Facts("Example Lab", "ca, in /srv/pki", "", "", START), "")
+def letter_of(found: list[Finding], past: ChannelHistory | None = None) -> mail_text.MailText:
+    decision = decide(past or ChannelHistory(), found, everything, START)
+    return mail_text.render_mail(
+        decision, found, mail_text.MailFacts("Example Lab", "ca, in /srv/pki", "", "", START), ""
+    )
 
 
 def test_what_a_host_says_is_text_in_every_form_of_a_letter() -> None:
@@ -155,7 +157,7 @@ def test_the_worst_stands_in_the_subject_and_first_and_a_thousand_problems_are_n
     assert "and 971 more: ./run invoke health" in said.text
     assert "and 971 more" in said.html
     assert len(said.brief) < 5000
-    solved = letter_of([], decide(Past(), found, everything, START - DAY).after)
+    solved = letter_of([], decide(ChannelHistory(), found, everything, START - DAY).after)
     assert solved.subject.startswith("[Example Lab] solved: clock, deploy:h0")
     assert len(solved.subject) < 160
     assert "and 971 more" in solved.text
@@ -164,7 +166,7 @@ def test_the_worst_stands_in_the_subject_and_first_and_a_thousand_problems_are_n
 def test_what_several_things_have_in_common_is_said_once() -> None:
     """One wrong passphrase is one thing to fix, however many certificates wait for it."""
     old = Finding("cert:old", Level.WARNING, "cannot be renewed", rerun("cert:old"), topic="certificates")
-    past = decide(Past(), [old], everything, START - DAY).after
+    past = decide(ChannelHistory(), [old], everything, START - DAY).after
     names = [f"cert:c{n}" for n in range(8)]
     new = [Finding(name, Level.WARNING, "cannot be renewed", rerun(name), topic="certificates") for name in names]
     said = letter_of([old, *new], past)
@@ -220,14 +222,14 @@ def break_template(home: Home) -> None:
 def test_the_first_run_says_that_messages_arrive(built_once: Path) -> None:
     [path] = built_once.glob("build/report/outbox/*.eml")
     message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-    assert message["Subject"] == "SANDBOX [Example Lab] all is well"
+    assert message["Subject"] == "SANDBOX [Example Lab] all OK"
     assert (message["To"], message["From"]) == ("admin@lab.internal", "pki@lab.internal")
 
 
 def test_the_outbox_keeps_the_newest_messages_and_no_file_of_others(tmp_path: Path) -> None:
     written, note = EmailMessage(), tmp_path / "note.txt"
     note.write_text("mine")
-    days = [START + timedelta(days=number) for number in range(smtp.KEPT + 2)]
+    days = [START + timedelta(days=number) for number in range(smtp.OUTBOX_SIZE + 2)]
     paths = [smtp.put(written, tmp_path, day) for day in [*days, days[5]]]  # the last one by a clock that was set back
     assert sorted(tmp_path.iterdir()) == sorted([*paths[3:], note])
 
@@ -239,7 +241,7 @@ def test_a_quiet_week_sends_nothing_and_then_one_message_with_the_ledgers_head(h
     home.doit(days=7)
     [weekly] = outbox()
     newest = home.project().ledger.events(last=1)[0]
-    assert weekly["Subject"] == "SANDBOX [Example Lab] all is well"
+    assert weekly["Subject"] == "SANDBOX [Example Lab] all OK"
     assert newest.hash in re.sub(r"\s", "", text_of(weekly))
     assert newest.hash in text_of(weekly, "html")
 
@@ -257,7 +259,7 @@ def test_a_failure_is_told_once_with_what_to_type_and_once_when_it_is_solved(hom
     home.write("templates/caddy/Caddyfile", good)
     home.doit(days=3)
     [message] = outbox()
-    assert message["Subject"] == "SANDBOX [Example Lab] solved: release:media; all is well"
+    assert message["Subject"] == "SANDBOX [Example Lab] solved: release:media; all OK"
     assert "since" not in text_of(message)
 
 
@@ -332,7 +334,7 @@ def test_a_wrong_inventory_is_told_to_whom_was_told_last(home: Home, outbox: Out
     assert Run(home.path, home.moment(1)).main([]) == 3
     [message] = outbox()
     assert message["Subject"].startswith(
-        "SANDBOX [Example Lab] CRITICAL: pki.yaml is wrong, and nothing is run or renewed: pki.yaml:40"
+        "SANDBOX [Example Lab] CRITICAL: pki.yaml is invalid; nothing is run or renewed: pki.yaml:40"
     )
     assert "pki.yaml:40: hosts.media.proxy: expected nginx" in " ".join(text_of(message).split())
     assert "until 2026-12-14 (19 days)" in text_of(message)  # when the first CRL ends
@@ -345,7 +347,7 @@ def test_a_wrong_inventory_is_told_to_whom_was_told_last(home: Home, outbox: Out
     home.edit("proxy: cady", "proxy: caddy")
     home.doit(days=8)
     [message] = outbox()
-    assert message["Subject"] == "SANDBOX [Example Lab] solved: pki.yaml; all is well"
+    assert message["Subject"] == "SANDBOX [Example Lab] solved: pki.yaml; all OK"
 
 
 def test_an_authority_that_cannot_be_read_is_told_as_what_it_is(home: Home, outbox: Outbox) -> None:
@@ -354,12 +356,12 @@ def test_an_authority_that_cannot_be_read_is_told_as_what_it_is(home: Home, outb
     home.write("ca/server/server-1/cert.pem", "x")
     assert Run(home.path, home.moment(1)).main([]) == 3
     [message] = outbox()
-    said = "doit cannot run, and nothing is renewed: ca/server/server-1/cert.pem: is not a certificate"
+    said = "doit cannot run; nothing is renewed: ca/server/server-1/cert.pem: is not a certificate"
     assert message["Subject"] == f"SANDBOX [Example Lab] CRITICAL: {said}"
     home.write("ca/server/server-1/cert.pem", right.decode())
     home.doit(days=2)
     [message] = outbox()
-    assert message["Subject"] == "SANDBOX [Example Lab] solved: doit; all is well"
+    assert message["Subject"] == "SANDBOX [Example Lab] solved: doit; all OK"
 
 
 def test_a_wrong_inventory_at_a_terminal_is_said_there_alone(
@@ -389,7 +391,7 @@ def test_what_could_not_be_sent_is_said_and_sent_by_the_next_run(
     report = home.doit(days=1)
     assert (report.status, report.data["result"]) == (0, "ok")
     assert "cannot be written" in report.data["alerts"][0]["error"]
-    assert capsys.readouterr().out.endswith("; 1 message could not be sent, and will be tried again\n")
+    assert capsys.readouterr().out.endswith("; 1 message could not be sent; the next run tries again\n")
     place.unlink()
     (home.path / "aside").rename(place)
     home.doit(days=2)
@@ -406,8 +408,10 @@ def test_one_channel_is_told_of_another_that_fails(home: Home, outbox: Outbox) -
     assert outbox() == []
     home.doit(days=2)
     [message] = outbox()
-    assert "alerts:notify-nowhere messages cannot be sent: secrets.yaml: holds no notify-nowhere" in message["Subject"]
-    assert "→ put it there, as notify-nowhere: …; every run tries again" in text_of(message)
+    assert (
+        "alerts:notify-nowhere messages cannot be sent: secrets.yaml: has no entry notify-nowhere" in message["Subject"]
+    )
+    assert "→ add it there: notify-nowhere: …; every run retries" in text_of(message)
 
 
 def test_a_record_that_no_disk_has_room_for_repeats_nothing_within_the_day(
@@ -436,4 +440,4 @@ def test_a_record_that_somebody_damaged_costs_one_message(home: Home, outbox: Ou
         home.write("ca/.alerts.json", text)
         home.doit()
         assert len(outbox()) == 1
-        assert Record.load(home.path / "ca", START).addresses is not None
+        assert NotificationHistory.load(home.path / "ca", START).addresses is not None

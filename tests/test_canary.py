@@ -72,9 +72,9 @@ def test_that_it_is_revoked_is_no_reason_to_do_anything(kept: Home) -> None:
     (kept.path / "build/.seen.json").unlink()
     assert made(kept).made == {}
     plan = kept.plan()
-    assert not [name for name, _ in forecast.forecast(plan) if name == CERT]
+    assert not [name for name, _ in forecast.due_artifacts(plan) if name == CERT]
     [row] = [row for row in status_table.rows(kept.project(), plan) if row.name == CERT]
-    assert (row.state, row.next) == ("ok", "renewal from 2027-04-22; revoked, as it should be")
+    assert (row.state, row.next) == ("ok", "renewal from 2027-04-22; revoked on purpose")
 
 
 def test_it_is_replaced_a_month_before_its_end_and_both_stay_on_the_crl(kept: Home) -> None:
@@ -98,7 +98,7 @@ def test_a_settled_ledger_is_not_asked_about_it_until_it_is_replaced(
         patch.setattr(Database, "_open", lambda _: pytest.fail("was opened"))
         assert made(kept, 149).made == {}
     report = made(kept, 150)
-    assert report.made["crl:client-1"] == "lacks 1 revoked certificate"
+    assert report.made["crl:client-1"] == "1 new revocation"
     assert {CERT, "bundle:client", "release:forge"} <= report.made.keys()
     assert shown(kept) in listed(kept)
 

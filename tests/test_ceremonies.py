@@ -205,7 +205,7 @@ def test_doit_asks_for_the_next_generation_in_time_and_says_who_holds_it_by_when
     assert "ceremony:request" not in real.doit(days=489).made
     made = real.doit(days=490).made["ceremony:request"]
     assert made.startswith("client-2 is needed: client-1 can issue certificates of full length until 2028-05-26")
-    (note,) = [one for one in forecast.notes(real.project(490), real.plan(490)) if one.subject == "ceremony"]
+    (note,) = [one for one in forecast.required_actions(real.project(490), real.plan(490)) if one.subject == "ceremony"]
     assert note.text.startswith("a root ceremony is due by 2028-05-26, for the root's owner and a witness: client-2")
     (waiting,) = ceremony_archive.open_requests(real.project(490))
     assert {one.name for one in waiting.request.intermediates} == {"client-2", "server-2"}
@@ -221,7 +221,7 @@ def test_an_old_generation_serves_until_its_end_beside_the_new_one(real: RealHom
     assert_sound(real)
     report = real.doit(days=500)
     assert report.status == 0, report.failed
-    assert report.made["cert:media"] == "is not issued by server-2, which issues now"
+    assert report.made["cert:media"] == "is not issued by server-2, the current issuer"
     root, two = real.certificate("root-1"), real.certificate("server-2")
     judges.assert_is_ca(two, root, "server", url=URL, domains=["lab.internal"], networks=NETWORKS)
     judges.assert_is_leaf(
@@ -261,7 +261,7 @@ def test_a_service_under_a_new_domain_waits_for_wider_name_constraints_and_is_th
     report = real.doit(days=30)
     assert report.status == 0, report.failed
     assert "server-2 is needed: server-1 does not permit new.internal" in report.made["ceremony:request"]
-    texts = [note.text for note in forecast.notes(real.project(30), real.plan(30))]
+    texts = [note.text for note in forecast.required_actions(real.project(30), real.plan(30))]
     assert "loki.new.internal waits: server-1 does not permit it; needs a ceremony" in texts
     (waiting,) = ceremony_archive.open_requests(real.project(30))
     assert {one.name: one.domains for one in waiting.request.intermediates} == {
@@ -275,7 +275,7 @@ def test_a_service_under_a_new_domain_waits_for_wider_name_constraints_and_is_th
     judges.assert_is_ca(server, real.certificate("root-1"), "server", url=URL, domains=domains, networks=NETWORKS)
     host = x509.DNSName("loki.new.internal")
     assert judges.x509_verification_fault(leaf, [real.certificate("root-1")], at(30), host) == ""
-    assert not [note for note in forecast.notes(real.project(30), real.plan(30)) if "waits" in note.text]
+    assert not [note for note in forecast.required_actions(real.project(30), real.plan(30)) if "waits" in note.text]
     assert_sound(real)
 
 
@@ -418,7 +418,7 @@ def test_old_rungs_alone_are_never_published_and_the_run_says_why(
     for path in held_once.project().store.presigned_crls("root-1"):
         (folder / path.name).write_bytes(path.read_bytes())
     report = revoked.doit(days=days)
-    assert "lacks the revoked" in report.failed["crl:root-1"]
+    assert "does not list the revoked" in report.failed["crl:root-1"]
     assert "never published" in report.failed["crl:root-1"]
     assert serials(revoked.published()) == {revoked.certificate("client-1").serial_number}
 
@@ -535,7 +535,7 @@ def test_a_wrong_passphrase_or_a_used_medium_leaves_both_vaults_as_they_were(rea
         root_passphrase.change_passphrase(
             real.vault, real.vault, "root-1", lambda _: "wrong", lambda _: pytest.fail("asked"), lambda: START
         )
-    with pytest.raises(PkiError, match="there are: root-1"):
+    with pytest.raises(PkiError, match="its roots: root-1"):
         root_passphrase.change_passphrase(
             real.vault, real.vault, "root-2", lambda _: SECRET, lambda _: pytest.fail("asked"), lambda: START
         )
@@ -823,7 +823,7 @@ REQUEST = ("out/request-0001.yaml", "--vault", "vault")
         (("request", "--output", "nowhere"), "nowhere: is not a folder"),
         (("request", "--revoke", "client-1"), "--revoke needs a reason"),
         (("request", "--reason", "superseded"), "--reason is only valid with --revoke"),
-        (("request", "--revoke", "client-1", "--reason", "bored"), "bored: no such reason"),
+        (("request", "--revoke", "client-1", "--reason", "bored"), "unknown reason 'bored'"),
         (("request", "--revoke", "../x-1", "--reason", "superseded"), "../x-1: is not an intermediate"),
         (("request", "--revoke", "root-1", "--reason", "superseded"), "root-1: is not an intermediate"),
         (("request", "--new", "frontend"), "frontend: unknown authority"),
@@ -837,7 +837,7 @@ REQUEST = ("out/request-0001.yaml", "--vault", "vault")
         (("root", *REQUEST, "--cards", "."), "--cards is only valid with --shares"),
         (("root", *REQUEST, "--shares", "1of3"), "a single share would open the key"),
         (("root", *REQUEST, "--words", "acid"), "this is not the request that was printed: word 1"),
-        (("root", *REQUEST), "nobody is there to be asked: first 8 words of the request"),
+        (("root", *REQUEST), "there is no terminal to ask: first 8 words of the request"),
         (("change-passphrase", "--vault", "nowhere"), "nowhere: is not a folder"),
         (("change-passphrase", "--vault", "vault"), "vault: is empty: is this the vault?"),
     ],

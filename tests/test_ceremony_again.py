@@ -321,7 +321,7 @@ def test_clock_and_watch_are_recorded_side_by_side(typist: Typist, at_terminal: 
     assert [question for question in asked if "watch" in question] == [
         "time on the witness's watch, in UTC, as HH:MM: "
     ] * 2
-    assert "2 hours apart; is one of the two local time, not UTC?; look again" in said
+    assert "2 hours apart; is one of the two local time, not UTC?; check it again" in said
     [record] = [record for record in typist.records() if record.step == "clocks"]
     assert record.facts == {"machine": HERE, "watch": "06:03 UTC"}
 

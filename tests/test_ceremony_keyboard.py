@@ -51,7 +51,7 @@ def typing(monkeypatch: pytest.MonkeyPatch) -> Typing:
 
 
 def first_words() -> str:
-    return prompt.first_words("request", "the online side", DIGEST)
+    return prompt.ask_first_words("request", "the online side", DIGEST)
 
 
 def test_slip_in_the_words_of_a_digest_is_said_and_mended(typing: Typing, capsys: Any) -> None:
@@ -69,8 +69,8 @@ def test_third_attempt_is_the_last_and_is_judged_by_the_ceremony(typing: Typing)
 
 
 def test_nobody_at_the_terminal_is_said_with_the_question() -> None:
-    with pytest.raises(PkiError, match="nobody is there to be asked: PIN of the token"):
-        prompt.typed("PIN of the token: ")
+    with pytest.raises(PkiError, match="there is no terminal to ask: PIN of the token"):
+        prompt.ask("PIN of the token: ")
 
 
 @pytest.mark.parametrize("spelt", ["{0}", "  {1} ", "{2}", "{3}"])
@@ -107,7 +107,7 @@ def test_mistyped_passphrase_is_asked_for_again(tmp_path: Path, typing: Typing, 
     assert secret(vault) == made
     assert len(asked) == 2
     said = capsys.readouterr().out
-    assert "look again" in said
+    assert "check it" in said
     assert "mistaken" not in said
     assert made not in said
 
@@ -164,8 +164,10 @@ def test_word_of_a_passphrase_that_is_not_in_the_list_is_told_with_its_neighbour
     assert secret(vault) == made
     said = capsys.readouterr().out
     assert "word 6, 'acidd', is not in the list (did you mean acid?)" in said
-    assert "12 of 13 words; go on with word 13, or begin again with Enter alone" not in said, "one of them is misspelt"
-    assert "word 6 is not in the list; look again, and type all of them" in said
+    assert "12 of 13 words; continue with word 13, or begin again with an empty line" not in said, (
+        "one of them is misspelt"
+    )
+    assert "word 6 is not in the list; check it, and type all words again" in said
 
 
 def test_words_of_a_passphrase_and_of_a_share_may_come_in_several_lines(
@@ -178,8 +180,8 @@ def test_words_of_a_passphrase_and_of_a_share_may_come_in_several_lines(
     assert secret(vault) == made
     assert len(asked) == 5
     said = capsys.readouterr().out
-    assert "1 of 13 words; go on with word 2, or begin again with Enter alone" in said
-    assert "10 of 13 words; go on with word 11" in said
+    assert "1 of 13 words; continue with word 2, or begin again with an empty line" in said
+    assert "10 of 13 words; continue with word 11" in said
     passphrase, parts = shares.split(2, 3)
     vault = vault_with(tmp_path / "two", passphrase, "2of3")
     rows = [" ".join(parts[0].split()[start : start + 10]) for start in (0, 10)]
@@ -267,8 +269,8 @@ def test_every_custodian_types_the_card_back_and_the_third_too(
     assert custodians.encrypt_again(custody_of, "root-1", key).passphrase == passphrase
     assert len([question for question in asked if "typed back" in question]) == 7
     said = capsys.readouterr().out
-    assert "word 5 is wrong; look again" in said
-    assert "10 of 20 words are right so far; go on with word 11" in said
+    assert "word 5 is wrong; check it" in said
+    assert "10 of 20 words are right so far; continue with word 11" in said
     assert said.count(f"20 {third[19]}") == 2, "shown once more after Enter alone"
 
 
@@ -295,7 +297,7 @@ def test_generated_passphrase_is_asked_for_until_it_is_typed_back(
     custody_of = custodians.Custody(Context(), "", own=False, shares="", cards="", token="")
     assert custodians.encrypt_again(custody_of, "root-1", keys.new_key("ec-p256")).passphrase == made
     assert len(asked) == 9
-    assert capsys.readouterr().out.count("word 2 is wrong; look again") == 4
+    assert capsys.readouterr().out.count("word 2 is wrong; check it") == 4
 
 
 def test_nobody_is_asked_to_open_a_key_that_is_not_there(tmp_path: Path, typing: Typing) -> None:
@@ -352,10 +354,10 @@ def seen_until(keyboard: int, text: str) -> str:
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda: prompt.typed("PIN: ", hidden=True),
-        lambda: prompt.hidden("PIN: ", str),
-        lambda: nested(lambda: prompt.hidden("PIN: ", str)),
-        lambda: beside(lambda: prompt.hidden("PIN: ", str)),
+        lambda: prompt.ask("PIN: ", hidden=True),
+        lambda: prompt.ask_hidden("PIN: ", str),
+        lambda: nested(lambda: prompt.ask_hidden("PIN: ", str)),
+        lambda: beside(lambda: prompt.ask_hidden("PIN: ", str)),
     ],
     ids=["typed", "hidden", "nested", "beside"],
 )
@@ -393,7 +395,7 @@ def test_question_is_shown_again_and_its_answer_unseen_after_the_command_was_sto
 
 
 def nested(ask: Callable[[], str]) -> str:
-    with prompt.unseen():
+    with prompt.without_echo():
         return ask()
 
 

@@ -582,7 +582,7 @@ def test_two_ceremonies_cannot_write_one_transcript(file: Path) -> None:
 
 def test_a_transcript_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
-    assert refusal(begin, tmp_path / "t").message == f"{tmp_path}/t: is a folder, and no file"
+    assert refusal(begin, tmp_path / "t").message == f"{tmp_path}/t: is a folder, not a file"
 
 
 def test_moments_are_written_in_utc_and_whole_seconds(tmp_path: Path) -> None:

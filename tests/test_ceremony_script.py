@@ -240,7 +240,7 @@ def test_passphrase_of_the_backup_comes_from_a_line_whose_output_is_strong_enoug
     line = answer.splitlines()[-1]
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, timeout=30)
     assert re.fullmatch(r"[A-Z2-7]{24}\n", done.stdout)
-    assert passphrase_strength.fault(done.stdout.strip()) == ""
+    assert passphrase_strength.find_weakness(done.stdout.strip()) == ""
 
 
 def test_trouble_is_sorted_by_step_and_names_what_goes_wrong(first: Printed) -> None:

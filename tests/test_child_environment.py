@@ -132,7 +132,7 @@ def test_password_that_libpq_would_take_from_the_environment_is_handed_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, given: dict[str, object]
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", "words of a database")
-    child_processes.withhold([child_processes.LIBPQ_PASSWORD])
+    child_processes.remove_from_environment([child_processes.LIBPQ_PASSWORD])
     found: list[object] = []
 
     class StopError(Exception):

@@ -351,7 +351,7 @@ def test_a_key_that_browsers_do_not_take_is_told(desk: Desk) -> None:
     desk.home.edit("  admin: {", "  admin: {key: ed25519, ")
     desk.home.doit()
     code, said = desk.export("admin", "--format", "p12", "--yes", "--passphrase-to", "pw")
-    assert (code, "take no Ed25519 key" in said) == (0, True)
+    assert (code, "do not accept Ed25519 keys" in said) == (0, True)
 
 
 # -- the ledger -------------------------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ def test_somebody_is_asked_and_may_say_no(
     monkeypatch.setattr("builtins.input", typing)
     desk.export("admin", "--format", "p12", "--passphrase-to", "pw")
     assert desk.there == files
-    assert asked == [f"hand the private key of admin out, as {desk.here}/admin.p12? (yes/no) "]
+    assert asked == [f"export the private key of admin as {desk.here}/admin.p12? (yes/no) "]
 
 
 Prepare = Callable[[Desk], object]
@@ -412,28 +412,28 @@ def revoke(desk: Desk) -> None:
 
 
 REFUSED: dict[str, tuple[Prepare, list[str], str]] = {
-    "without a format": (lambda _: None, ["admin"], "in which --format?"),
+    "without a format": (lambda _: None, ["admin"], "--format is missing"),
     "in an unknown format": (lambda _: None, ["admin", "--format", "p12-old"], "did you mean p12"),
     "an unknown client": (lambda _: None, ["amdin", "--format", "pem"], "did you mean admin"),
     "without a terminal to ask at": (
         lambda _: None,
         ["admin", "--format", "pem"],
-        "nobody is there to be asked",
+        "there is no terminal to ask",
     ),
     "without a way for the passphrase": (
         lambda _: None,
         ["admin", "--format", "p12", "--yes"],
-        "no terminal to show the passphrase at",
+        "no terminal to show the passphrase",
     ),
     "with two ways for the passphrase": (
         lambda _: None,
         ["admin", "--format", "p12", "--yes", "--sheet", "a", "--passphrase-to", "b"],
-        "expected one of them",
+        "exclude each other",
     ),
     "passphrase and bundle in one file": (
         lambda _: None,
         ["admin", "--format", "p12", "--yes", "--sheet", "x", "--output", "x"],
-        "go into different files",
+        "cannot be in the same file",
     ),
     "a passphrase for what has none": (
         lambda _: None,
@@ -443,12 +443,12 @@ REFUSED: dict[str, tuple[Prepare, list[str], str]] = {
     "a client whose key is elsewhere": (
         lambda desk: desk.home.edit("  admin: {", "  admin: {request: requests/admin.csr, "),
         ["admin", "--format", "p12", "--yes", "--sheet", "s"],
-        "its key never was here",
+        "its key is not in this project",
     ),
     "a client that doit has not seen": (
         lambda _: None,
         ["admin@laptop", "--format", "pem", "--yes"],
-        "has no certificate yet",
+        "does not exist",
     ),
     "a revoked client": (revoke, ["admin", "--format", "pem", "--yes"], "is revoked"),
     "a damaged identity": (
@@ -459,27 +459,27 @@ REFUSED: dict[str, tuple[Prepare, list[str], str]] = {
     "over a bundle": (
         lambda desk: (desk.here / "admin.p12").write_text("mine"),
         ["admin", "--format", "p12", "--yes", "--sheet", "s"],
-        "is there already, and is not overwritten",
+        "exists already, and is not overwritten",
     ),
     "over a sheet": (
         lambda desk: (desk.here / "s").write_text("mine"),
         ["admin", "--format", "p12", "--yes", "--sheet", "s"],
-        "is there already, and is not overwritten",
+        "exists already, and is not overwritten",
     ),
     "into a folder that cannot be": (
         lambda desk: (desk.here / "file").write_text("mine"),
         ["admin", "--format", "pem", "--yes", "--output", "file/admin"],
-        "file/admin: cannot be made: Not a directory",
+        "file/admin: cannot be created: Not a directory",
     ),
     "over a policy": (
         lambda desk: (desk.here / "example-lab-chrome.json").write_text("mine"),
         ["admin", "--format", "chrome-policy"],
-        "is there already, and is not overwritten",
+        "exists already, and is not overwritten",
     ),
     "into a folder that others may write to": (
         lambda desk: desk.here.chmod(0o777),
         ["admin", "--format", "pem", "--yes"],
-        "others may write to this folder",
+        "can be written by other users",
     ),
 }
 

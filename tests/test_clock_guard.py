@@ -12,7 +12,7 @@ import pytest
 from pki.common.errors import PkiError
 from pki.ledger.types import Event
 from pki.monitor.report.run import Run
-from pki.project.clock_guard import CONFIRM, Evidence, HostClock, Verdict, doubt
+from pki.project.clock_guard import CONFIRM, ClockVerdict, Evidence, HostClock, doubt
 from pki.project.project import Project
 from tests.ceremonies import RealHome
 from tests.commands import said_by
@@ -76,19 +76,19 @@ def test_two_hosts_or_a_synchronised_kernel_clock_confirm_a_clock_to_within_five
     evidence: Evidence, is_enough: bool
 ) -> None:
     assert evidence.is_enough is is_enough
-    assert Verdict(START, START - 400 * DAY, evidence).may_sign is is_enough
-    assert Verdict(START, START, evidence).may_sign
-    assert Verdict(START, None, evidence).may_sign
+    assert ClockVerdict(START, START - 400 * DAY, evidence).may_sign is is_enough
+    assert ClockVerdict(START, START, evidence).may_sign
+    assert ClockVerdict(START, None, evidence).may_sign
 
 
 def test_a_refusal_says_what_clock_ledger_hosts_and_kernel_say_and_what_to_type() -> None:
-    refusal = Verdict(START, START - 400 * DAY, hosts(-400 * DAY, None, kernel=None)).refusal
+    refusal = ClockVerdict(START, START - 400 * DAY, hosts(-400 * DAY, None, kernel=None)).refusal
     assert refusal.message == (
         "the clock says 2026-11-23 06:00 UTC, 400 days after the last event in the ledger, 2025-10-19 06:00; "
         "nothing is signed: host-0 says 2025-10-19 06:00; host-1 does not answer; the kernel clock is not synchronised"
     )
     assert refusal.hint.endswith(": ./run doit --clock-is-right")
-    alone = Verdict(START, START - 400 * DAY, Evidence(kernel=HOUR)).refusal
+    alone = ClockVerdict(START, START - 400 * DAY, Evidence(kernel=HOUR)).refusal
     assert alone.message.endswith(
         "nothing is signed: there is no host to ask over ssh; the synchronised kernel clock says 2026-11-23 07:00"
     )

@@ -81,11 +81,11 @@ def test_an_event_that_is_none_is_named(fleet: Home, capsys: pytest.CaptureFixtu
     (fleet.path.parent / "events/4-event.json").write_text(content)
     said = collect(fleet, capsys)
     assert (said.status, is_filed(fleet)) == (1, True)
-    assert "4-event.json is no event, and is left out" in said.out
+    assert "4-event.json is not an event, and is ignored" in said.out
 
 
 def test_events_that_tell_of_no_delivery_are_named(fleet: Home, capsys: pytest.CaptureFixture[str]) -> None:
     event(fleet).unlink()
     said = collect(fleet, capsys)
     assert said.status == 1
-    assert said.error.startswith("events: tells of no delivery by doit.pki.deliver\n→ ")
+    assert said.error.startswith("events: contains no delivery by doit.pki.deliver\n→ ")

@@ -19,7 +19,7 @@ from pki.authority import crls, recover_revocations
 from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import LedgerError
 from pki.ledger import ledger
-from pki.ledger.types import BEGIN_AGAIN, GONE, Issued, Recovered
+from pki.ledger.types import FILE_MISSING, RESTORE_OR_ACCEPT_LOSS, Issued, Recovered
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.revocation import REASONS, CrlEntry
 from tests import judges
@@ -180,7 +180,7 @@ def test_lost_build_folder_lets_no_number_fall(home: Home) -> None:
 
 def test_ledger_takes_no_crl_with_a_number_that_was_used(home: Home) -> None:
     project, crl = home.project(), crl_of(home, "client-1")
-    with pytest.raises(LedgerError, match=f"number {EPOCH} is not above the last one, {EPOCH}"):
+    with pytest.raises(LedgerError, match=f"number {EPOCH} is not above the last number {EPOCH}"):
         project.ledger.record_crl(crl, issuer="client-1", reason="again", at=START)
     assert project.ledger.last_crl("client-1") == (EPOCH, START - HOUR)
     assert project.ledger.verify() == []
@@ -190,7 +190,7 @@ def test_crls_are_made_anew_every_week_and_not_before(home: Home) -> None:
     assert not {name for name in home.doit(days=6).made if name.startswith("crl:")}
     made = home.doit(days=7).made
     assert {name for name in made if name.startswith("crl:")} == {"crl:server-1", "crl:client-1"}
-    assert made["crl:client-1"] == "is 7 days old, a new one comes every 7"
+    assert made["crl:client-1"] == "is 7 days old; refreshed every 7"
     assert not {name for name in home.doit(days=13).made if name.startswith("crl:")}
 
 
@@ -208,7 +208,7 @@ def test_crl_is_current_at_every_moment_between_weekly_runs(home: Home) -> None:
 def test_revocation_shows_on_the_next_run_and_in_the_bundle(home: Home) -> None:
     serial = revoke(home)
     report = home.doit()
-    assert report.made["crl:client-1"] == "lacks 1 revoked certificate"
+    assert report.made["crl:client-1"] == "1 new revocation"
     assert {"crl:server-1", "crl:root-1"}.isdisjoint(report.made)
     assert serials(home) == {serial}
     bundled = judges.crls(home.read("build/crl/bundle-client.pem"))[0]
@@ -325,7 +325,11 @@ def test_number_and_date_of_a_recovered_crl_are_passed(home: Home) -> None:
         "client-1", EPOCH + 10**6, (), is_newer=True
     )
     project.ledger.close()
-    assert home.doit("crl", days=1).made["crl:client-1"].startswith(f"has number {EPOCH}, and the last one had")
+    assert (
+        home.doit("crl", days=1)
+        .made["crl:client-1"]
+        .startswith(f"has number {EPOCH}, but the last CRL in the ledger has")
+    )
     made = crl_of(home, "client-1")
     assert judges.number(made) == EPOCH + 10**6 + 1
     assert made.last_update_utc > found.last_update_utc
@@ -353,8 +357,8 @@ def test_recovered_revocation_of_a_known_certificate_ends_with_it(home: Home) ->
     )
     assert project.ledger.revoked_serials(issued.not_after, issuer="client-1") == {issued.serial}
     assert project.ledger.revoked_serials(issued.not_after + DAY) == frozenset()
-    assert issued.serial in project.ledger.ended_serials(issued.not_after + DAY)
-    assert issued.serial not in project.ledger.ended_serials(issued.not_after)
+    assert issued.serial in project.ledger.expired_serials(issued.not_after + DAY)
+    assert issued.serial not in project.ledger.expired_serials(issued.not_after)
 
 
 def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoked(real: RealHome) -> None:
@@ -387,21 +391,21 @@ def test_entries_that_the_last_crl_has_are_taken_over_as_they_are(home: Home) ->
     assert [entry.serial_number for entry in grown] == list(range(6, 40))
 
 
-@pytest.mark.parametrize("limit", [0, ledger.ASKED_ONE_BY_ONE])
+@pytest.mark.parametrize("limit", [0, ledger.MOST_SELECTED_SERIALS])
 def test_entries_leave_with_their_certificates_and_only_new_ones_are_read(
     home: Home, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(ledger, "ASKED_ONE_BY_ONE", limit)
+    monkeypatch.setattr(ledger, "MOST_SELECTED_SERIALS", limit)
     project = home.project(days=1)
     (admin,) = project.ledger.certificates(artifact="cert:client-admin")
     ended, lasting = (replace(admin, serial=number) for number in (5, 6))
     project.ledger.record_revocation(replace(ended, not_after=home.moment(days=2)), reason="superseded", at=project.now)
     project.ledger.record_revocation(lasting, reason="superseded", at=project.now)
     project.ledger.close()
-    assert home.doit(days=1).made["crl:client-1"] == "lacks 2 revoked certificates"
+    assert home.doit(days=1).made["crl:client-1"] == "2 new revocations"
     assert serials(home) == {5, 6}
     home.project(days=1).ledger.record_revocation(replace(lasting, serial=7), reason="keyCompromise", at=project.now)
-    assert home.doit(days=3).made["crl:client-1"] == "lacks 1 revoked certificate"
+    assert home.doit(days=3).made["crl:client-1"] == "1 new revocation"
     assert serials(home) == {5, 6, 7}, "an entry stays on one CRL after its certificate has ended"
     home.doit(days=11)
     assert serials(home) == {6, 7}
@@ -493,7 +497,7 @@ def test_revoked_certificate_that_is_put_back_is_issued_anew(home: Home) -> None
     shutil.rmtree(folder)
     (home.path / "backup").rename(folder)
     assert judges.certificate(folder / "cert.pem").serial_number == serial
-    assert home.doit().made["cert:media"] == "is revoked"
+    assert home.doit().made["cert:media"] == "was revoked"
     assert judges.certificate(folder / "cert.pem").serial_number != serial
 
 
@@ -620,7 +624,9 @@ def test_ledger_that_is_gone_is_never_begun_anew_by_itself(after_revocation: Hom
     before = home.read("build/crl/client-1.crl")
     lose_ledger(home)
     report = home.doit(days=61)
-    assert {report.failed.get(name) for name in ("cert:media", "crl:client-1", "ledger")} == {f"{GONE} → {BEGIN_AGAIN}"}
+    assert {report.failed.get(name) for name in ("cert:media", "crl:client-1", "ledger")} == {
+        f"{FILE_MISSING} → {RESTORE_OR_ACCEPT_LOSS}"
+    }
     assert report.status == 1
     assert listed
     assert home.read("build/crl/client-1.crl") == before
@@ -633,7 +639,7 @@ def test_ledger_that_is_gone_for_good_is_begun_again_by_a_command_and_takes_back
     home, listed = after_revocation, serials(after_revocation)
     lose_ledger(home)
     said = said_by(capsys, "ledger.verify", pki_home=str(home.path), pki_now=home.moment(7))
-    assert (said.status, said.error) == (1, f"{GONE}\n→ {BEGIN_AGAIN}\n")
+    assert (said.status, said.error) == (1, f"{FILE_MISSING}\n→ {RESTORE_OR_ACCEPT_LOSS}\n")
     said = said_by(capsys, "ledger.accept-loss", "--yes", pki_home=str(home.path), pki_now=home.moment(7))
     assert said.status == 0, said.error
     assert home.doit(days=7).status == 0
@@ -643,7 +649,7 @@ def test_ledger_that_is_gone_for_good_is_begun_again_by_a_command_and_takes_back
 
 def test_certificate_is_revoked_once(home: Home) -> None:
     revoke(home)
-    with pytest.raises(LedgerError, match="is revoked already"):
+    with pytest.raises(LedgerError, match="is already revoked"):
         revoke(home)
     assert faults(home) == []
 
@@ -701,7 +707,7 @@ def test_last_rows_that_were_deleted_with_their_events_are_missed(home: Home) ->
     query(home, "delete from events where seq = (select max(seq) from events)")
     query(home, "delete from revocations")
     assert faults(home) == [
-        f"the newest events are missing: the head says {last[0]}, the log ends at {int(str(last[0])) - 1}"
+        f"the newest events are missing: the head is event {last[0]}, the log ends at {int(str(last[0])) - 1}"
     ]
 
 
@@ -720,7 +726,7 @@ def test_forged_row_with_an_event_to_match_no_longer_fits_the_next_event(home: H
         event["row"] = sealed(row)
         db.execute("update certificates set names = ? where seq = ?", (row["names"], row["seq"]))
         db.execute("update events set row = ?, hash = ? where seq = ?", (event["row"], sealed(event), row["seq"]))
-    assert faults(home) == [f"event {row['seq'] + 1} does not follow the one before it"]
+    assert faults(home) == [f"event {row['seq'] + 1} does not follow the previous one"]
 
 
 def test_two_events_that_changed_places_are_noticed(home: Home) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pki.common import cache, filesystem, sealed_records
-from pki.common.cache import LONGEST, Cache
+from pki.common.cache import LONGEST_INTERVAL, Cache
 from pki.common.errors import PkiError
 from pki.deploy import receipt
 from pki.pipeline import plan
@@ -56,7 +56,7 @@ def test_a_damaged_certificate_of_an_authority_comes_back_from_the_ledger(real: 
     report = real.doit()
     assert report.status == 0, report.failed
     assert path.read_bytes() == before
-    what = f"ca/{name}/{generation}/cert.pem is damaged: the ledger's copy takes its place"
+    what = f"ca/{name}/{generation}/cert.pem is damaged: restored from the ledger's copy"
     assert report.made == {f"authority:{name}": what}
     assert real.doit().made == {}
 
@@ -122,7 +122,7 @@ def test_a_response_that_cannot_be_read_any_more_is_named_with_the_backup_that_h
     (real.path / "build/report/pki.ics").unlink()
     report = real.doit(days=7)
     assert report.failed == {
-        "the calendar": "ca/ceremonies/0001/response.yaml: is not a ceremony response: not text"
+        "calendar": "ca/ceremonies/0001/response.yaml: is not a ceremony response: not text"
         " → restore it from a backup: ./run invoke restore FILE"
     }
     assert {"crl:server-1", "crl:client-1"} <= report.made.keys()
@@ -176,7 +176,7 @@ def test_a_revoked_certificate_that_nothing_replaces_is_split_again(home: Home, 
     assert home.read("build/certs/media/cert.pem") == before
     damage(home.path / "build/certs/media/tls.pem")
     report = home.doit()
-    assert "tls.pem is damaged; was revoked, and its replacement is withheld" in report.failed["cert:media"]
+    assert "tls.pem is damaged; was revoked; replacement stopped" in report.failed["cert:media"]
 
 
 # -- the cache --------------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_damage_that_changes_no_time_of_a_file_is_found_within_a_day(
     assert home.doit().status == 0
     before = unnoticed(home.path / name, monkeypatch)
     assert home.doit(days=1 * HOUR).made == {}, "until then the state of a file is enough"
-    report = home.doit(days=LONGEST / 86400 + 1 * HOUR)
+    report = home.doit(days=LONGEST_INTERVAL / 86400 + 1 * HOUR)
     assert report.status == 0, report.failed
     assert report.made
     now = home.read(name)
@@ -233,7 +233,7 @@ def test_files_are_not_read_again_at_one_moment(home: Home) -> None:
     assert home.doit().status == 0
     ends = {entry[5] for entry in cache.load(home.path / "build/.seen.json")[1].values()}
     assert len(ends) > 8
-    assert max(ends) <= START.timestamp() + LONGEST
+    assert max(ends) <= START.timestamp() + LONGEST_INTERVAL
 
 
 def test_a_damaged_file_goes_into_no_release_whatever_is_remembered(
@@ -261,7 +261,7 @@ def test_a_damaged_file_goes_into_no_release_whatever_is_remembered(
 
 def test_a_damaged_record_of_the_last_backup_is_no_backup(real: RealHome, invoke: Invoke) -> None:
     path = real.path / "ca/.last-backup.json"
-    filesystem.write(path, sealed_records.sealed({"at": "2026-11-22T06:00:00Z", "file": "x", "ledger": None}))
+    filesystem.write(path, sealed_records.encode_sealed({"at": "2026-11-22T06:00:00Z", "file": "x", "ledger": None}))
     assert "of 2026-11-22" in invoke("health", home=real.path).out
     damage(path)
     assert "ca/.last-backup.json is damaged" in invoke("health", home=real.path).out
@@ -303,7 +303,7 @@ def test_a_folder_host_gives_back_what_left_the_release_though_its_receipt_is_da
 def test_a_receipt_of_another_shape_is_none(home: Home) -> None:
     """Its digest is right: another version of this program may have written it."""
     path = home.path / "build/receipts/media.json"
-    whole = sealed_records.unsealed(path.read_bytes())
+    whole = sealed_records.decode_sealed(path.read_bytes())
     assert whole is not None
     assert receipt.load(path) is not None
     files = whole["files"]
@@ -319,7 +319,7 @@ def test_a_receipt_of_another_shape_is_none(home: Home) -> None:
     }
     for name, contents in others.items():
         for content in contents:
-            filesystem.write(path, sealed_records.sealed({**whole, name: content}))
+            filesystem.write(path, sealed_records.encode_sealed({**whole, name: content}))
             assert receipt.load(path) is None, (name, content)
     assert home.doit().status == 0
 
@@ -327,6 +327,6 @@ def test_a_receipt_of_another_shape_is_none(home: Home) -> None:
 def test_a_folder_host_whose_receipt_and_list_are_damaged_says_what_nobody_knows(home: Home) -> None:
     damage(home.path / "build/receipts/media.json")
     damage(home.path / "build/hosts/.media.files")
-    assert "may be there still" in home.doit().made["deploy:media"]
+    assert "may remain" in home.doit().made["deploy:media"]
     assert plan.plan(home.project()) is not None
     assert home.doit().made == {}

@@ -361,7 +361,7 @@ def test_the_outcome_of_a_delivery_names_what_became_of_the_host(delivered: Live
     receipt = delivered.delivery().receipt
     assert receipt is not None
     delivered.home.edit("auto_https off", "auto_https off # second", "templates/caddy/Caddyfile")
-    made = {one["name"]: one["verb"] for one in delivered.doit(days=1).data["made"]}
+    made = {one["name"]: one["verb"] for one in delivered.doit(days=1).data["changed"]}
     assert made["deploy:media"] == "deployed"
     project = delivered.home.project(1)
     project.ledger.record_decision(ArtifactId("deploy", "media"), "pinned", receipt.release, project.now)
@@ -449,7 +449,7 @@ def test_a_folder_that_others_can_write_on_a_host_is_told_until_it_is_closed(
     """Nothing that is placed changes it, so no run tries to: the next look finds it closed."""
     folder, home = delivered.on("/etc/caddy"), delivered.home
     folder.chmod(0o777)
-    monkeypatch.setattr(probes, "sweep", lambda *_: ())
+    monkeypatch.setattr(probes, "probe_services", lambda *_: ())
     said = f"{folder} can be written by users other than root (everybody)"
     close = f"on media: chmod go-w {folder}; then: ./run invoke deploy.drift media"
     drift = invoke("deploy.drift", "media", home=home.path)
@@ -466,7 +466,9 @@ def test_a_folder_that_others_can_write_on_a_host_is_told_until_it_is_closed(
 
 
 def _drifts(home: Home) -> list[Finding]:
-    return [one for one in health_report.checks(home.project(), home.plan(), LastRun()) if one.subject == "drift:media"]
+    return [
+        one for one in health_report.run_checks(home.project(), home.plan(), LastRun()) if one.subject == "drift:media"
+    ]
 
 
 def test_drift_diff_and_doit_name_a_target_that_is_a_link(delivered: Live, invoke: Invoke) -> None:
@@ -478,7 +480,7 @@ def test_drift_diff_and_doit_name_a_target_that_is_a_link(delivered: Live, invok
     path.symlink_to("../../srv/Caddyfile")
     for name in ("roots.pem", "media.pem"):  # so many that they are not all named
         delivered.on(f"/etc/doit-pki/{name}").write_text("x")
-    said = f"{path} is a link to ../../srv/Caddyfile, and becomes a file"
+    said = f"{path} is a link to ../../srv/Caddyfile, and is replaced by a file"
     drift = invoke("deploy.drift", "media", home=delivered.home.path)
     assert (drift.status, said in drift.out) == (2, True)
     assert f"--- {path}: {said}\n" in invoke("deploy.diff", "media", home=delivered.home.path).out
@@ -491,7 +493,7 @@ def test_a_link_in_the_folder_of_a_host_is_named_and_becomes_a_file(home: Home) 
     path = home.path / "build/hosts/media/etc/caddy/Caddyfile"
     path.rename(other := home.path / "Caddyfile")
     path.symlink_to(other)
-    content, said = other.read_bytes(), f"/etc/caddy/Caddyfile is a link to {other}, and becomes a file"
+    content, said = other.read_bytes(), f"/etc/caddy/Caddyfile is a link to {other}, and is replaced by a file"
     assert home.doit().made == {"deploy:media": said}
     assert (path.is_symlink(), path.read_bytes(), other.read_bytes()) == (False, content, content)
     assert home.doit().made == {}
@@ -681,8 +683,8 @@ PEM = "/etc/doit-pki/media.pem"
         (PEM, unreadable_certificate, 0, "a certificate in"),
         (PEM, lambda _: lambda content: content, 91, "is valid from 2026-11-23 to 2027-02-21 only"),
         (PEM, lambda _: lambda content: content, -2, "is valid from"),
-        ("/etc/client-crl.pem", lambda _: lambda content: content, -2, "is from the future"),
-        ("/etc/client-crl.pem", lambda _: lambda content: content, 22, "has run out"),
+        ("/etc/client-crl.pem", lambda _: lambda content: content, -2, "thisUpdate in the future"),
+        ("/etc/client-crl.pem", lambda _: lambda content: content, 22, "has expired"),
         (
             PEM,
             lambda live: lambda _: live.home.read("build/certs/forge-mtls/tls.pem"),
@@ -790,7 +792,7 @@ def test_a_restored_backup_takes_no_revocation_back_and_recover_mends_it(
     assert serial in on_crl(live)
     assert live.home.project(90).ledger.verify() == []
     again = invoke("ledger.recover", "media", home=home, days=90)
-    assert (again.status, "the ledger knew all of it" in again.out) == (0, True), again
+    assert (again.status, "the ledger contained all of it already" in again.out) == (0, True), again
     assert live.doit(days=90).made == {}
 
 
@@ -800,7 +802,7 @@ def test_recovered_revocation_says_where_it_comes_from_and_keeps_date_and_reason
     live, serial = restored
     assert invoke("ledger.recover", "media", home=live.home.path, days=90).status == 0
     project = live.home.project(90)
-    (entry,) = project.ledger.revoked("client-1", project.now)
+    (entry,) = project.ledger.revoked_entries("client-1", project.now)
     assert (entry.serial, entry.revoked_at, entry.reason) == (serial, live.home.moment(1), "keyCompromise")
     subjects = [event.subject for event in project.ledger.events()]
     assert "cert:client-admin, recovered from media" in subjects
@@ -852,7 +854,7 @@ def test_what_no_authority_of_ours_signed_holds_up_nobody_and_is_told(delivered:
         delivered.on(CRL_THERE).write_bytes(content)
         report = delivered.doit(days=7)
         assert report.status == 0, report.failed
-        assert "client-crl.pem was no CRL of this project" in report.made["deploy:media"]
+        assert "client-crl.pem was not a CRL of this project" in report.made["deploy:media"]
         assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
         shutil.rmtree(delivered.home.path / "build/contacts")
 
@@ -880,7 +882,7 @@ def test_a_crl_in_place_that_cannot_be_read_is_not_replaced(restored: tuple[Live
     live, serial = restored
     live.on(CRL_THERE).rename(live.on("/elsewhere"))
     live.on(CRL_THERE).symlink_to(live.on("/elsewhere"))
-    assert "may revoke more than ours → look at it there" in live.because(live.doit(days=90))
+    assert "may revoke more than ours → check it on the host" in live.because(live.doit(days=90))
     assert on_crl(live) == {serial}
 
 
@@ -942,9 +944,9 @@ def test_an_undo_that_is_stuck_is_told_and_the_crls_are_placed_all_the_same(deli
     lying(delivered, f"else {back}", f'else [ "$path" != {path} ] && {back}')
     change_something(delivered)
     (delivered.host.root / "broken").touch()
-    assert f"{path} could not be put back" in delivered.because(delivered.doit())
+    assert f"{path} could not be restored" in delivered.because(delivered.doit())
     (delivered.host.root / "broken").unlink()
-    told = f"an earlier change cannot be undone: {path} could not be put back; until then only CRLs are delivered"
+    told = f"an earlier change cannot be undone: {path} could not be restored; until then only CRLs are delivered"
     assert delivered.because(delivered.doit(days=7)) == f"{told} → on media: ls -ld {path}"
     assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
     lying(delivered, f'else [ "$path" != {path} ] && {back}', f"else {back}")
@@ -960,7 +962,7 @@ def test_a_crl_without_an_end_is_read_in_linear_time_and_replaced(delivered: Liv
     place.write_bytes(b"-----BEGIN X509 CRL-----\n" * (900_000 // 25))
     report = delivered.doit(days=0.6)
     assert report.status == 0, report.failed
-    assert f"{CRL_THERE} was no CRL of this project" in report.made["deploy:media"]
+    assert f"{CRL_THERE} was not a CRL of this project" in report.made["deploy:media"]
     assert place.read_bytes() == delivered.home.read("build/crl/client-1.pem")
 
 
@@ -1112,7 +1114,7 @@ LIES = {
     "nonsense": ("echo Welcome to media; cat >/dev/null", f"{WELCOME}'Welcome to media'"),
     "another shape": ("echo '[1,2]'; cat >/dev/null", f"{WELCOME}'[1,2]'"),
     "deep": ('awk \'BEGIN { while (i++ < 9999) printf "["; print "" }\'; cat >/dev/null', f"{WELCOME}'[["),
-    "a list for a number": (f'{HELLO}; echo \'{{"n":[1],"is":"same"}}\'; cat >/dev/null', "answers what"),
+    "a list for a number": (f'{HELLO}; echo \'{{"n":[1],"is":"same"}}\'; cat >/dev/null', "invalid answer"),
     "an unknown file": (
         f'{HELLO}; echo \'{{"n":1,"is":"same","sha256":"","path":"/etc/shadow"}}\'; cat >/dev/null',
         "invalid answer, not from pki-apply",
@@ -1177,7 +1179,7 @@ def lying(live: Live, old: str, new: str) -> None:
         ('state = "edited"', 'state = "edited"', ""),
         ('sum[$9] != $5 ? "edited" :', '0 ? "" :', "is up to date, with another digest"),
         ('{"state":"placed"}', '{"state":"kept"}', "invalid answer, not from pki-apply: {'state': 'kept'}"),
-        ("keep) keep keep ;;", 'keep) say "{\\"state\\":\\"done\\"}" ;;', "invalid answer, not from pki-apply"),
+        ("keep) keep keep ;;", 'keep) send "{\\"state\\":\\"done\\"}" ;;', "invalid answer, not from pki-apply"),
         ("keep) keep keep ;;", "keep) exit 0 ;;", "the host rolled the change back by itself"),
     ],
     ids=["the PEM bundle", "same", "kept", "undone", "gone"],
@@ -1239,12 +1241,12 @@ def test_the_script_that_is_shown_is_all_that_is_shown(delivered: Live, invoke: 
     said = invoke("deploy.bootstrap", "media", "--show", home=delivered.home.path)
     assert said.status == 0, said
     assert said.out.startswith("#!/bin/sh\n")
-    assert said.out.endswith("printf 'pki-apply is in place\\n'\n")
+    assert said.out.endswith("printf 'pki-apply is installed\\n'\n")
 
 
 def test_two_commands_never_share_a_name_on_a_host(delivered: Live) -> None:
     assert "run nginx-t nginx -t" in permissions(delivered, "nginx -t", "nginx -T -q")
-    with pytest.raises(PkiError, match="'nginx t' and 'nginx -t' have the name 'nginx-t' there"):
+    with pytest.raises(PkiError, match="'nginx t' and 'nginx -t' have the name 'nginx-t' on the host"):
         permissions(delivered, "nginx -t", "nginx t")
     with pytest.raises(PkiError, match=r"'\./\$' has the name '-' there"):
         permissions(delivered, "./$")

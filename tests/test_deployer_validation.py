@@ -129,11 +129,11 @@ TLS_MEDIA = "# deploy-artifact: tls:media"
     [
         (
             [TARGET, MEDIA, "# deploy-mod: 0600", "x"],
-            f"{FILE}:3: deploy-mod: no such header; expected one of {KNOWN}",
+            f"{FILE}:3: deploy-mod: unknown header; expected one of {KNOWN}",
         ),
-        ([TARGET, MEDIA, "# deploy-target: /etc/y.conf", "x"], f"{FILE}:3: deploy-target: stands twice"),
+        ([TARGET, MEDIA, "# deploy-target: /etc/y.conf", "x"], f"{FILE}:3: deploy-target: duplicate header"),
         (["# deploy-target:", MEDIA, "x"], f"{FILE}:1: deploy-target: is empty"),
-        ([MEDIA, "# deploy-mode: 0644", "x"], f"{FILE}:1: there is no deploy-target"),
+        ([MEDIA, "# deploy-mode: 0644", "x"], f"{FILE}:1: deploy-target is missing"),
     ],
     ids=["unknown", "twice", "empty", "no target"],
 )
@@ -185,7 +185,7 @@ def test_a_header_that_cannot_be_read_is_said_with_file_and_line(home: Home, lin
             ["# deploy-target: /etc/caddy/Caddyfile", MEDIA, "x"],
             f"{FILE}:1: deploy-target: /etc/caddy/Caddyfile is already the target of templates/caddy/Caddyfile",
         ),
-        (["# deploy-target: /etc/caddy//Caddyfile", MEDIA, "x"], "claimed by templates/caddy/Caddyfile too"),
+        (["# deploy-target: /etc/caddy//Caddyfile", MEDIA, "x"], "is already the target of templates/caddy/Caddyfile"),
         (["# deploy-target: /etc/caddy/Caddyfile/x", MEDIA, "x"], "is below the path of another file"),
         ([TARGET, MEDIA, "{{ nothing }}"], f"{FILE}:3: 'nothing' is undefined{FIX_OR_RAW}"),
         ([TARGET, MEDIA, "", "{{ host.nothing }}"], f"{FILE}:4: 'dict object' has no attribute 'nothing'{FIX_OR_RAW}"),
@@ -699,7 +699,7 @@ def test_a_declared_name_that_the_intermediate_does_not_permit_waits_for_a_cerem
     home.edit("domains: [lab.internal]", "domains: [lab.internal, new.internal]")
     report = declare(home, SWITCH.replace("core.${domain}", "core.new.internal"))
     assert report.status == 0
-    [note] = home.plan().notes
+    [note] = home.plan().actions_required
     assert (note.subject, note.text) == (
         "cert:switch",
         "core.new.internal waits: server-1 does not permit it; needs a ceremony",

@@ -410,7 +410,7 @@ def test_a_stray_file_in_a_release_is_swept_when_it_is_next_built(home: Home) ->
 
 def test_a_new_managed_file_is_delivered_without_any_other_change(home: Home) -> None:
     home.write("templates/nginx/status.conf", STATUS_CONF)
-    foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.forecast(home.plan())}
+    foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan())}
     made = home.doit().made
     assert set(made) == set(foretold) == only("monitoring")
     assert made["deploy:monitoring"] == "/etc/nginx/conf.d/status.conf is new"
@@ -425,7 +425,7 @@ def test_a_managed_file_that_goes_takes_along_what_it_had_delivered(home: Home) 
     path.unlink()
     made = home.doit().made
     assert set(made) == only("monitoring")
-    assert made["deploy:monitoring"] == "/etc/nginx/conf.d/status.conf is no longer wanted"
+    assert made["deploy:monitoring"] == "/etc/nginx/conf.d/status.conf is no longer needed"
     assert tree(root(home, "monitoring")) == before
     assert tree(home.path / "build/release/monitoring/files") == before
 
@@ -475,7 +475,7 @@ def test_a_removed_host_is_withdrawn_and_its_certificate_is_left_to_a_person(hom
     assert not root(home, "media").exists()
     for left in ("release/media", "receipts/media.json", "certs/media"):
         assert not (home.path / "build" / left).exists()
-    [note] = forecast.notes(home.project(), home.plan())
+    [note] = forecast.required_actions(home.project(), home.plan())
     assert (note.subject, note.remedy) == ("cert:media", "./run invoke retire media")
     assert home.doit().made == {}
 
@@ -497,7 +497,7 @@ def test_a_host_of_deliver_none_can_be_delivered_to_again(home: Home) -> None:
     home.doit()
     home.edit("    deliver: none\n", "")
     made = home.doit().made
-    assert made == {"release:media": "has no release yet", "deploy:media": "was never delivered to"}
+    assert made == {"release:media": "did not exist", "deploy:media": "first deployment"}
     assert tree(root(home, "media")) == before
 
 
@@ -523,7 +523,7 @@ def test_a_broken_template_fails_only_the_releases_that_use_it(home: Home) -> No
     assert report.status in {1, 2}
     assert set(report.failed) == {"release:media"}
     assert report.failed["release:media"].startswith("templates/caddy/Caddyfile:")
-    assert [entry["name"] for entry in report.data["not_reached"]] == ["deploy:media"]
+    assert [entry["name"] for entry in report.data["blocked"]] == ["deploy:media"]
     assert {"cert:media", "deploy:monitoring", "deploy:forge"} <= report.made.keys()
     assert tree(root(home, "media")) == before
 
@@ -567,7 +567,7 @@ def add_outside_service(home: Home) -> None:
 
 def test_a_name_that_the_intermediate_does_not_permit_waits_alone(home: Home) -> None:
     add_outside_service(home)
-    assert [(note.subject, note.text) for note in home.plan().notes] == [
+    assert [(note.subject, note.text) for note in home.plan().actions_required] == [
         ("host:monitoring", "wiki.new.internal waits: server-1 does not permit it; needs a ceremony")
     ]
     report = home.doit()
@@ -591,7 +591,7 @@ def test_the_name_enters_when_the_ceremony_has_been_held(home: Home) -> None:
     new_generation(home, "server")
     report = home.doit()
     assert report.status == 0
-    assert home.plan().notes == ()
+    assert home.plan().actions_required == ()
     assert b"wiki.new.internal" in on(home, "monitoring", "/etc/nginx/conf.d/pki-services.conf").read_bytes()
     assert "wiki.new.internal" in home.plan().leaves["monitoring-mtls"].dns
 
@@ -603,7 +603,7 @@ def test_a_host_whose_every_name_waits_is_no_failure(home: Home) -> None:
         "hosts:\n  shop:\n    network: dev\n    proxy: nginx\n    services:\n"
         '      shop: {upstream: "http://127.0.0.1:1", access: mtls, names: [shop.new.internal]}\n',
     )
-    [note] = home.plan().notes
+    [note] = home.plan().actions_required
     assert note.subject == "host:shop"
     assert "cert:shop-mtls" not in {artifact.name for artifact in home.plan().artifacts}
     assert home.doit().status == 0
@@ -613,7 +613,7 @@ def test_a_host_whose_every_name_waits_is_no_failure(home: Home) -> None:
 def test_an_address_outside_what_is_permitted_waits_as_well(home: Home) -> None:
     home.edit("permit_addresses: [10.0.0.0/8]", "permit_addresses: [10.0.0.0/8, 192.168.0.0/16]")
     home.edit("network: av\n", "network: av\n    names: [192.168.3.4]\n")
-    [note] = home.plan().notes
+    [note] = home.plan().actions_required
     assert note.text == "192.168.3.4 waits: server-1 does not permit it; needs a ceremony"
     report = home.doit()
     assert report.status == 0
@@ -622,7 +622,7 @@ def test_an_address_outside_what_is_permitted_waits_as_well(home: Home) -> None:
 
 def test_before_the_first_ceremony_nothing_is_said_to_wait(fresh: Home) -> None:
     add_outside_service(fresh)
-    assert plan.plan(fresh.project()).notes == ()
+    assert plan.plan(fresh.project()).actions_required == ()
 
 
 # -- a fleet ----------------------------------------------------------------------------------------------------------
@@ -814,6 +814,6 @@ def test_a_page_that_was_edited_is_written_again(home: Home) -> None:
 
 def test_a_plan_over_a_damaged_revocation_list_ends_in_a_sentence(home: Home) -> None:
     (home.path / "build/crl/server-1.crl").write_bytes(b"damaged")
-    due = {artifact.name: reasons for artifact, reasons in forecast.forecast(home.plan())}
+    due = {artifact.name: reasons for artifact, reasons in forecast.due_artifacts(home.plan())}
     assert [str(reason) for reason in due["page:trust"]] == ["the CRL of server-1 is damaged"]
     assert home.doit().status == 0

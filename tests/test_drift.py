@@ -25,12 +25,12 @@ __all__ = ["invoke", "remote"]
 
 @pytest.fixture(autouse=True)
 def _no_services(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "sweep", lambda *_: ())
+    monkeypatch.setattr(probes, "probe_services", lambda *_: ())
 
 
 def hosts(home: Home, *, thorough: bool = True) -> dict[str, Finding]:
     run = LastRun.load(home.project().store)
-    return {one.subject: one for one in health_report.checks(home.project(), home.plan(), run, thorough=thorough)}
+    return {one.subject: one for one in health_report.run_checks(home.project(), home.plan(), run, thorough=thorough)}
 
 
 def seen(file: File, state: str, sha256: str = "") -> FileState:
@@ -92,7 +92,7 @@ def test_a_folder_that_others_can_write_is_drift_and_is_closed(home: Home, invok
     assert report.made == {"deploy:media": "/etc/caddy can be written by others: it has mode 0777"}
     assert folder.stat().st_mode & 0o777 == 0o755
     found = hosts(home)["drift:media"]
-    assert (found.level, found.passing) == (Level.NOTICE, True)
+    assert (found.level, found.is_over) == (Level.NOTICE, True)
     assert home.doit().made == {}
     assert "drift:media" not in hosts(home)
 
@@ -103,6 +103,6 @@ def test_health_finds_a_folder_of_secrets_that_others_can_write(home: Home, plac
     found = hosts(home)[place]
     assert (found.level, found.message) == (
         Level.CRITICAL,
-        "others can replace what lies in it: it has mode 0777",
+        "others can replace files in it: it has mode 0777",
     )
     assert str(found.remedy) == f"chmod go-w {place}"

@@ -17,7 +17,7 @@ import pytest
 
 from pki.common import filesystem, locks, sealed_records
 from pki.common.errors import PkiError
-from pki.common.filesystem import Beside
+from pki.common.filesystem import StagedFiles
 from pki.config.identifiers import GenerationName
 from pki.config.model import Leaf
 from pki.ledger import last_seen, upgrade
@@ -45,7 +45,7 @@ def test_a_file_that_is_flushed_meanwhile_and_does_not_reach_the_disk_replaces_n
     path = tmp_path / "tls.pem"
     path.write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", full)
-    with Beside({path: (b"new", filesystem.SECRET)}) as waiting:
+    with StagedFiles({path: (b"new", filesystem.SECRET)}) as waiting:
         waiting.flush_meanwhile()
         assert "tls.pem: cannot be written: No space left on device" in refusal(waiting.place).message
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"tls.pem": b"old"}
@@ -56,7 +56,7 @@ def test_a_file_is_placed_only_after_it_was_flushed_meanwhile(tmp_path: Path, mo
     replace = os.replace
     monkeypatch.setattr(os, "fsync", lambda _: (time.sleep(0.01), done.append("flushed")))
     monkeypatch.setattr(os, "replace", lambda *names: (done.append("placed"), replace(*names)))
-    with Beside({path: (b"new", filesystem.SECRET), tmp_path / "crl": (b"x", filesystem.PUBLIC)}) as waiting:
+    with StagedFiles({path: (b"new", filesystem.SECRET), tmp_path / "crl": (b"x", filesystem.PUBLIC)}) as waiting:
         waiting.flush_meanwhile()
         waiting.place()
     assert done == ["flushed", "flushed", "placed", "placed"]
@@ -64,7 +64,7 @@ def test_a_file_is_placed_only_after_it_was_flushed_meanwhile(tmp_path: Path, mo
 
 
 def test_what_was_written_beside_and_not_placed_is_gone(tmp_path: Path) -> None:
-    with Beside({tmp_path / "x": (b"new", filesystem.PUBLIC)}) as waiting:
+    with StagedFiles({tmp_path / "x": (b"new", filesystem.PUBLIC)}) as waiting:
         waiting.flush_meanwhile()
         assert (tmp_path / ".x.new").exists()
     assert list(tmp_path.iterdir()) == []
@@ -107,7 +107,7 @@ def test_a_line_is_added_to_a_log_and_one_that_was_cut_short_is_ended_first(tmp_
         filesystem.append(log, line)
     assert log.read_bytes() == b"one\ntwo\nthree\n"
     (tmp_path / "folder").mkdir()
-    assert "is a folder, and no file" in refusal(lambda: filesystem.append(tmp_path / "folder", b"x")).message
+    assert "is a folder, not a file" in refusal(lambda: filesystem.append(tmp_path / "folder", b"x")).message
     assert "cannot be written" in refusal(lambda: filesystem.append(tmp_path / "none/log", b"x")).message
 
 
@@ -124,8 +124,8 @@ def test_folders_that_are_missing_are_made_with_their_mode_whatever_the_umask(tm
     (tmp_path / "file").write_bytes(b"")
     filesystem.make_folder(tmp_path / "file")
     os.mkfifo(tmp_path / "pipe")
-    assert "is a named pipe, and no folder" in refusal(lambda: filesystem.make_folder(tmp_path / "pipe")).message
-    assert "cannot be made" in refusal(lambda: filesystem.make_folder(tmp_path / "file/below")).message
+    assert "is a named pipe, not a folder" in refusal(lambda: filesystem.make_folder(tmp_path / "pipe")).message
+    assert "cannot be created" in refusal(lambda: filesystem.make_folder(tmp_path / "file/below")).message
 
 
 def test_files_that_differ_in_content_or_mode_are_named(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_files_that_differ_in_content_or_mode_are_named(tmp_path: Path) -> None:
         filesystem.write(tmp_path / name, b"x")
     (tmp_path / "edited").write_bytes(b"y")
     (tmp_path / "open").chmod(0o600)
-    assert [path.name for path in filesystem.differing(wanted)] == ["edited", "open", "gone"]
+    assert [path.name for path in filesystem.changed_files(wanted)] == ["edited", "open", "gone"]
     assert (filesystem.mode_of(tmp_path / "gone"), filesystem.size_of(tmp_path / "gone")) == (None, 0)
     assert filesystem.size_of(tmp_path / "same") == 1
 
@@ -143,9 +143,9 @@ def test_a_file_that_is_distrusted_has_another_time(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"")
     os.utime(path, (1, 1))
-    filesystem.distrust(path)
+    filesystem.invalidate_cached(path)
     assert path.stat().st_mtime > 1
-    filesystem.distrust(tmp_path / "none")
+    filesystem.invalidate_cached(tmp_path / "none")
 
 
 # -- reading without waiting ------------------------------------------------------------------------------------------
@@ -173,18 +173,18 @@ def odd(folder: Path) -> dict[str, Path]:
 
 
 WORDS = {
-    "folder": "is a folder, and no file",
-    "pipe": "is a named pipe, and no file",
-    "socket": "is a socket, and no file",
-    "device": "is a device, and no file",
-    "lost": "is a link to /nowhere/at all, which is not there, and no file",
-    "circle": "is a link to itself, and no file",
+    "folder": "is a folder, not a file",
+    "pipe": "is a named pipe, not a file",
+    "socket": "is a socket, not a file",
+    "device": "is a device, not a file",
+    "lost": "is a link to /nowhere/at all, which does not exist, not a file",
+    "circle": "is a link to itself, not a file",
 }
 
 
 def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
     for name, path in odd(tmp_path).items():
-        for attempt in (lambda path=path: filesystem.read(path), lambda path=path: filesystem.insist_on_file(path)):
+        for attempt in (lambda path=path: filesystem.read(path), lambda path=path: filesystem.require_file(path)):
             fault = refusal(attempt)
             assert fault.message == f"{path}: {WORDS[name]}"
             assert fault.hint.startswith("ls -ld ")
@@ -196,17 +196,17 @@ def test_what_is_not_there_is_none_and_a_link_to_a_file_is_that_file(tmp_path: P
     (tmp_path / "link").symlink_to("x")
     assert filesystem.read(tmp_path / "link") == b"here"
     assert filesystem.read(tmp_path / "none") is None is filesystem.read(tmp_path / "x/below")
-    filesystem.insist_on_file(tmp_path / "none")
-    filesystem.insist_on_file(tmp_path / "link")
+    filesystem.require_file(tmp_path / "none")
+    filesystem.require_file(tmp_path / "link")
 
 
 def test_a_folder_that_is_no_folder_is_named(tmp_path: Path) -> None:
     found = odd(tmp_path)
-    filesystem.insist_on_folder(found["folder"])
+    filesystem.require_folder(found["folder"])
     (tmp_path / "file").write_bytes(b"")
-    filesystem.insist_on_folder(tmp_path / "file")  # what is to be made below it says so
+    filesystem.require_folder(tmp_path / "file")  # what is to be made below it says so
     for name in ("pipe", "socket", "lost", "circle"):
-        assert refusal(lambda name=name: filesystem.insist_on_folder(found[name])).message.endswith("and no folder")
+        assert refusal(lambda name=name: filesystem.require_folder(found[name])).message.endswith("not a folder")
 
 
 def test_a_file_that_the_disk_does_not_give_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,8 +236,8 @@ def test_what_root_makes_is_left_to_the_owner_of_its_folder(
     monkeypatch.setattr(os, "stat", lambda _: owned)
     monkeypatch.setattr(os, "fchown", lambda *what: given.append(what))
     monkeypatch.setattr(os, "chown", lambda *what, follow_symlinks: given.append((*what, follow_symlinks)))
-    filesystem.leave_to_owner(7, tmp_path)
-    filesystem.leave_to_owner(tmp_path / "x", tmp_path)
+    filesystem.give_to_folder_owner(7, tmp_path)
+    filesystem.give_to_folder_owner(tmp_path / "x", tmp_path)
     assert given == ([(7, owner, owner + 1), (tmp_path / "x", owner, owner + 1, False)] if is_given else [])
 
 
@@ -247,12 +247,12 @@ def test_everything_below_a_folder_is_left_to_its_owner_by_root_alone(
     (tmp_path / "made/below").mkdir(parents=True)
     (tmp_path / "made/below/x").write_bytes(b"")
     given: list[tuple[Path, Path]] = []
-    monkeypatch.setattr(filesystem, "leave_to_owner", lambda file, folder: given.append((file, folder)))
+    monkeypatch.setattr(filesystem, "give_to_folder_owner", lambda file, folder: given.append((file, folder)))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    filesystem.leave_all_to_owner(tmp_path / "made")
+    filesystem.give_all_to_folder_owner(tmp_path / "made")
     assert given == []
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    filesystem.leave_all_to_owner(tmp_path / "made")
+    filesystem.give_all_to_folder_owner(tmp_path / "made")
     made = tmp_path / "made"
     assert given == [(made, tmp_path), (made / "below", made), (made / "below/x", made)]
 
@@ -264,9 +264,9 @@ def test_every_file_of_a_change_is_flushed_before_the_first_is_placed(
     names = {tmp_path / f"{number}.pem" for number in range(count)}
     flushed = list[str]()
     monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.readlink(f"/proc/self/fd/{handle}")))
-    with Beside(dict.fromkeys(names, (b"x", filesystem.PUBLIC))) as waiting:
+    with StagedFiles(dict.fromkeys(names, (b"x", filesystem.PUBLIC))) as waiting:
         waiting.flush()
-        assert sorted(flushed) == sorted(str(filesystem.beside(path)) for path in names)
+        assert sorted(flushed) == sorted(str(filesystem.temporary_path(path)) for path in names)
         waiting.place()
 
 
@@ -283,7 +283,7 @@ def test_files_are_flushed_where_no_thread_can_be_started(
     monkeypatch.setattr(threading.Thread, "start", start)
     monkeypatch.setattr(os, "fsync", flushed.append)
     files = {tmp_path / name: (name.encode(), filesystem.PUBLIC) for name in "abc"}
-    with Beside(files) as waiting:
+    with StagedFiles(files) as waiting:
         (waiting.flush_meanwhile if is_meanwhile else waiting.flush)()
         waiting.place()
     assert len(set(flushed)) == 3
@@ -302,16 +302,16 @@ def test_the_first_file_that_did_not_reach_the_disk_is_named(tmp_path: Path, mon
 
 def test_a_lock_keeps_other_processes_out_until_it_is_let_go(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    with locks.held(path):
+    with locks.exclusive(path):
         assert path.read_text() == f"{os.getpid()}\n"
-        assert not locks.share(path)
-    assert locks.share(path)
+        assert not locks.hold_shared(path)
+    assert locks.hold_shared(path)
 
 
 def test_a_forked_process_holds_no_lock_of_the_one_that_forked_it(tmp_path: Path) -> None:
     """flock(2): a lock is held until the last copy of its descriptor is closed, and workers live on for a while."""
     begun, go = os.pipe(), os.pipe()
-    with locks.held(tmp_path / "lock"):
+    with locks.exclusive(tmp_path / "lock"):
         child = os.fork()
         if not child:
             os.write(begun[1], b"x")
@@ -319,7 +319,7 @@ def test_a_forked_process_holds_no_lock_of_the_one_that_forked_it(tmp_path: Path
             os._exit(0)
     try:
         assert os.read(begun[0], 1) == b"x"
-        assert locks.share(tmp_path / "lock")
+        assert locks.hold_shared(tmp_path / "lock")
     finally:
         os.write(go[1], b"x")
         os.waitpid(child, 0)
@@ -329,7 +329,7 @@ def test_whoever_waits_for_a_lock_is_told_for_whom(tmp_path: Path, capsys: pytes
     held, go = os.pipe(), os.pipe()
     child = os.fork()
     if not child:
-        with locks.held(tmp_path / "lock"):
+        with locks.exclusive(tmp_path / "lock"):
             os.write(held[1], b"x")
             os.read(go[0], 1)
         os._exit(0)
@@ -339,7 +339,7 @@ def test_whoever_waits_for_a_lock_is_told_for_whom(tmp_path: Path, capsys: pytes
         os.write(go[1], b"x")
         return f"waiting for {holder}"
 
-    with locks.held(tmp_path / "lock", waiting):
+    with locks.exclusive(tmp_path / "lock", waiting):
         pass
     os.waitpid(child, 0)
     assert capsys.readouterr().err == f"waiting for {child}\n"
@@ -347,8 +347,8 @@ def test_whoever_waits_for_a_lock_is_told_for_whom(tmp_path: Path, capsys: pytes
 
 def test_a_lock_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / ".run.lock").mkdir()
-    assert ".run.lock: is a folder, and no file" in refusal(lambda: locks.insist(tmp_path / ".run.lock")).message
-    assert "cannot be written" in refusal(lambda: locks.insist(tmp_path / "none/lock")).message
+    assert ".run.lock: is a folder, not a file" in refusal(lambda: locks.require_usable(tmp_path / ".run.lock")).message
+    assert "cannot be written" in refusal(lambda: locks.require_usable(tmp_path / "none/lock")).message
     place = Store(tmp_path)
     place.check_locks()  # there is no ca/ yet
     (tmp_path / "ca/.run.lock").mkdir(parents=True)
@@ -359,7 +359,7 @@ def test_a_run_waits_for_workers_of_the_run_before(tmp_path: Path) -> None:
     place = Store(tmp_path)
     with place.lock():
         assert {path.name for path in place.ca.iterdir()} == {".run.lock", ".workers.lock"}
-        assert not locks.share(place.ca / ".run.lock")
+        assert not locks.hold_shared(place.ca / ".run.lock")
     with place.turn("workers.lock"):
         assert not place.join_run(), "the next run began: this worker belongs to none"
     (place.ca / ".workers.lock").unlink()
@@ -367,7 +367,7 @@ def test_a_run_waits_for_workers_of_the_run_before(tmp_path: Path) -> None:
     place.ca.rmdir()
     assert place.join_run()
     assert filesystem.mode_of(place.ca) == 0o700
-    assert locks.share(place.ca / ".run.lock")
+    assert locks.hold_shared(place.ca / ".run.lock")
     assert filesystem.mode_of(place.ca) == 0o700
 
 
@@ -478,16 +478,16 @@ SOUND = {"events": 5, "head": HASH, "revocations": 2}
 
 def noted(place: Store, name: str, said: object, *, sealed: bool = True) -> None:
     place.ca.mkdir(exist_ok=True)
-    data = sealed_records.sealed(said) if sealed else json.dumps(said).encode()  # type: ignore[arg-type]
+    data = sealed_records.encode_sealed(said) if sealed else json.dumps(said).encode()  # type: ignore[arg-type]
     (place.ca / name).write_bytes(data)
 
 
 def test_how_far_the_ledger_was_seen_is_read_from_both_notes(tmp_path: Path) -> None:
     place = Store(tmp_path)
-    assert last_seen.seen_heads(place.ca) == []
+    assert last_seen.observed_heads(place.ca) == []
     noted(place, last_seen.LEDGER_HEAD, SOUND)
     noted(place, last_seen.LAST_BACKUP, {"at": "x", "file": "y", "ledger": {"events": 4, "head": HASH}})
-    assert last_seen.seen_heads(place.ca) == [
+    assert last_seen.observed_heads(place.ca) == [
         Head(5, HASH, "ca/.ledger-head.json", 2),
         Head(4, HASH, "ca/.last-backup.json", None),
     ]
@@ -507,20 +507,20 @@ def test_how_far_the_ledger_was_seen_is_read_from_both_notes(tmp_path: Path) -> 
 def test_a_note_that_says_nothing_sensible_counts_as_missing(tmp_path: Path, said: dict[str, object]) -> None:
     place = Store(tmp_path)
     noted(place, last_seen.LEDGER_HEAD, said)
-    assert last_seen.seen_heads(place.ca) == []
+    assert last_seen.observed_heads(place.ca) == []
     noted(place, last_seen.LAST_BACKUP, {"at": "x", "file": "y", "ledger": said})
-    assert last_seen.seen_heads(place.ca) == []
+    assert last_seen.observed_heads(place.ca) == []
 
 
 def test_a_note_of_one_event_counts_and_one_of_an_earlier_program_has_no_digest(tmp_path: Path) -> None:
     place = Store(tmp_path)
     noted(place, last_seen.LEDGER_HEAD, {**SOUND, "events": 1}, sealed=False)
-    assert [head.seq for head in last_seen.seen_heads(place.ca)] == [1]
+    assert [head.seq for head in last_seen.observed_heads(place.ca)] == [1]
     for said, is_sealed in (({**SOUND, "surplus": 1}, False), ({**SOUND, "revocations": "2"}, True)):
         noted(place, last_seen.LEDGER_HEAD, said, sealed=is_sealed)
-        assert last_seen.seen_heads(place.ca) == []
+        assert last_seen.observed_heads(place.ca) == []
     noted(place, last_seen.LAST_BACKUP, {"at": "x", "file": "y", "ledger": 7})
-    assert last_seen.seen_heads(place.ca) == []
+    assert last_seen.observed_heads(place.ca) == []
 
 
 def test_the_identity_of_a_project_is_believed_only_as_it_was_written(tmp_path: Path) -> None:
@@ -528,16 +528,16 @@ def test_the_identity_of_a_project_is_believed_only_as_it_was_written(tmp_path: 
     place.ca.mkdir()
     path = place.ca / last_seen.PROJECT_ID
     assert last_seen.project_id(place.ca) == ""
-    path.write_text(f"abc {sealed_records.check_of({'project': 'abc'})}\n")
+    path.write_text(f"abc {sealed_records.short_digest({'project': 'abc'})}\n")
     assert last_seen.project_id(place.ca) == "abc"
-    for text in (f"abd {sealed_records.check_of({'project': 'abc'})}", "abc", "", "a b c"):
+    for text in (f"abd {sealed_records.short_digest({'project': 'abc'})}", "abc", "", "a b c"):
         path.write_text(text)
         assert last_seen.project_id(place.ca) == ""
-    assert len(sealed_records.check_of({"a": 1})) == 16
+    assert len(sealed_records.short_digest({"a": 1})) == 16
     assert (
-        sealed_records.check_of({"a": 1, "b": 2})
-        == sealed_records.check_of({"b": 2, "a": 1})
-        != sealed_records.check_of({"a": 2, "b": 1})
+        sealed_records.short_digest({"a": 1, "b": 2})
+        == sealed_records.short_digest({"b": 2, "a": 1})
+        != sealed_records.short_digest({"a": 2, "b": 1})
     )
 
 
@@ -571,8 +571,11 @@ def test_a_lock_whose_file_is_another_one_each_time_is_refused_and_not_waited_fo
 ) -> None:
     """As on a file system in a network that gives out inode numbers again."""
     monkeypatch.setattr(os.path, "samestat", lambda *_: False)
-    with pytest.raises(PkiError, match="is another file each time that it is opened"), locks.held(tmp_path / "lock"):
+    with (
+        pytest.raises(PkiError, match="is a different file each time it is opened"),
+        locks.exclusive(tmp_path / "lock"),
+    ):
         pass
     monkeypatch.undo()
-    with locks.held(tmp_path / "lock"):
+    with locks.exclusive(tmp_path / "lock"):
         pass

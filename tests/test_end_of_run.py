@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from pki.monitor import probes
-from pki.monitor.probes import Fault, Probed
+from pki.monitor.probes import Fault, ProbeResult
 from tests.commands import Invoke
 from tests.conftest import START, Home
 from tests.test_alerting import invoke
@@ -17,7 +17,7 @@ from tests.test_alerting import invoke
 __all__ = ["invoke"]
 
 See = Callable[..., None]
-WELL = Probed("monitoring", "grafana", "grafana.lab.internal", 443, "mtls", at=START)
+WELL = ProbeResult("monitoring", "grafana", "grafana.lab.internal", 443, "mtls", at=START)
 FOREIGN = replace(
     WELL, fault=str(Fault.UNVERIFIED), wrong="serves a certificate that does not verify: self-signed certificate"
 )
@@ -30,8 +30,8 @@ def see(home: Home, monkeypatch: pytest.MonkeyPatch) -> See:
     """Say what every look at the services of monitoring sees from now on."""
     home.edit("    proxy: nginx\n", "    proxy: nginx\n    probe: direct\n")
 
-    def see(*found: Probed) -> None:
-        monkeypatch.setattr(probes, "sweep", lambda *_: found)
+    def see(*found: ProbeResult) -> None:
+        monkeypatch.setattr(probes, "probe_services", lambda *_: found)
 
     see(WELL)
     home.doit()
@@ -60,7 +60,7 @@ def test_the_last_line_counts_what_was_found_and_names_health(
     see(DEAD)
     status, line = said(home, capsys)
     assert status == 0
-    assert re.search(r"22 fresh \(.*\); 1 warning: PKI_HOME=\S+ ./run invoke health$", line)
+    assert re.search(r"22 tasks up to date \(.*\); 1 warning: see PKI_HOME=\S+ ./run invoke health$", line)
     assert "nothing to do" not in line
     see(FOREIGN)
     status, line = said(home, capsys)
@@ -100,22 +100,24 @@ def test_every_command_knows_what_the_last_one_saw(home: Home, see: See, invoke:
     status, plan = invoke(home, "status"), invoke(home, "plan")
     when = "2026-11-23 06:00"
     assert re.search(
-        rf"^{SUBJECT} +failing +serves a certificate that does not verify: .*, seen {when}", status.out, re.MULTILINE
+        rf"^{SUBJECT} +failing +serves a certificate that does not verify: .*, probed {when}", status.out, re.MULTILINE
     )
     assert re.search(
-        rf"^critical +{SUBJECT} +serves a certificate that does not verify: .*\(seen {when}\)$", plan.out, re.MULTILINE
+        rf"^critical +{SUBJECT} +serves a certificate that does not verify: .*\(probed {when}\)$",
+        plan.out,
+        re.MULTILINE,
     )
-    assert plan.out.splitlines()[-1].startswith("22 fresh; 1 critical: ")
+    assert plan.out.splitlines()[-1].startswith("22 tasks up to date; 1 critical: ")
     see(WELL)
     home.doit()
-    assert re.search(rf"^{SUBJECT} +ok +answers as deployed, seen {when}", invoke(home, "status").out, re.MULTILINE)
-    assert f"1 service answers as deployed (seen {when})" in invoke(home, "plan").out
+    assert re.search(
+        rf"^{SUBJECT} +ok +serves what was deployed, probed {when}", invoke(home, "status").out, re.MULTILINE
+    )
+    assert f"1 service serves what was deployed (probed {when})" in invoke(home, "plan").out
 
 
 def test_status_says_which_services_nobody_looked_at(home: Home, see: See, invoke: Invoke) -> None:
     see(WELL)
     home.doit()
     home.add_service("new")
-    assert re.search(
-        r"^service:monitoring/new +unseen +was not looked at yet", invoke(home, "status").out, re.MULTILINE
-    )
+    assert re.search(r"^service:monitoring/new +unknown +not probed yet", invoke(home, "status").out, re.MULTILINE)

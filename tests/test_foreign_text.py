@@ -20,7 +20,7 @@ from pki.authority.import_ca import scan
 from pki.common import pem
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.common.visible import plain, visible
+from pki.common.visible import visible, visible_line
 from pki.deploy import crl_files, preflight
 from pki.deploy.preflight import Trust
 from pki.monitor.alerts import notify
@@ -38,7 +38,7 @@ def test_a_control_character_is_shown_as_an_escape(character: str) -> None:
     shown = visible(f"a{character}b")
     assert re.fullmatch(r"a\\[a-zA-Z0-9]+b", shown)
     assert shown.encode("ascii").decode("unicode_escape") == f"a{character}b"
-    assert plain(f"a{character}b") == shown
+    assert visible_line(f"a{character}b") == shown
 
 
 @pytest.mark.parametrize("text", ["", "plain", "Größe 5 µm", "日本語 עברית العربية", "→ …", "👍", "a\nb"])
@@ -47,10 +47,10 @@ def test_text_that_people_write_stays_as_it_is(text: str) -> None:
 
 
 def test_foreign_text_is_one_line_and_never_longer_than_a_sentence() -> None:
-    assert plain("one\ntwo") == "one two"
-    assert len(plain("x" * 1_000_000)) == len(plain("\x1b" * 1_000_000)) == 400
-    assert plain("x" * 400) == "x" * 400
-    assert plain("x" * 401).endswith("x…")
+    assert visible_line("one\ntwo") == "one two"
+    assert len(visible_line("x" * 1_000_000)) == len(visible_line("\x1b" * 1_000_000)) == 400
+    assert visible_line("x" * 400) == "x" * 400
+    assert visible_line("x" * 401).endswith("x…")
 
 
 def test_an_error_names_what_was_supplied_and_shows_it() -> None:
@@ -63,14 +63,14 @@ def test_an_error_names_what_was_supplied_and_shows_it() -> None:
     "show",
     [
         lambda screen, text: screen.line(text),
-        lambda screen, text: screen.made(text, text),
+        lambda screen, text: screen.done("issued", text, text),
         lambda screen, text: screen.failed(text, text, text),
         lambda screen, text: screen.due(text, text),
         lambda screen, text: screen.note(text, text, text),
         lambda screen, text: screen.check("ok", text, text, "", text),
-        lambda screen, text: screen.unmet(text, text),
+        lambda screen, text: screen.blocked(text, text),
         lambda screen, text: screen.dated("2026-01-01", text, text),
-        lambda screen, text: screen.seen("verified", text, text),
+        lambda screen, text: screen.observed("verified", text, text),
         lambda screen, text: screen.table("title", ("a", "b"), [(text, text)]),
     ],
 )

@@ -39,7 +39,7 @@ def install(live: Live) -> str:
     user, group = ME.split(":")
     said = bootstrap.permissions_text("media", payload, live.delivery().receipt, exact=True)
     live.host.conf.write_text(f"{said}trust {user}\ntrust {group}\n")
-    return "pki-apply is in place"
+    return "pki-apply is installed"
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def store_files(live: Live) -> dict[str, bytes]:
 def test_a_host_that_was_bootstrapped_by_an_earlier_version_is_named_until_it_is_bootstrapped_again(
     live: Live, invoke: Call
 ) -> None:
-    text = "media was not bootstrapped for certificates only by this version: who has its key can put any root there"
+    text = "media was not bootstrapped for certificates only by this version: whoever holds its deployment key can install any root there"
     everywhere(invoke, text)
     assert invoke("deploy.bootstrap", "media").status == 0
     for command in ("plan", "status", "health"):
@@ -95,7 +95,7 @@ def test_a_new_root_is_held_back_alone_and_named_with_its_date_until_the_host_is
 
     report = home.doit(days=1)
     assert report.status == 0, report.failed
-    assert any("root-2.crt is held back" in one for one in report.made["deploy:media"].split("; ")), report.made
+    assert any("root-2.crt is not deployed" in one for one in report.made["deploy:media"].split("; ")), report.made
     assert store_files(live).keys() == {"doit-pki-root-1.crt"}
     held = json.loads(home.read("build/receipts/media.json"))["held"]
     assert [Path(path).name for path in held] == ["doit-pki-root-2.crt"] or len(held) == 2
@@ -134,7 +134,9 @@ def test_a_host_that_accepts_a_root_that_has_left_is_named_until_it_is_bootstrap
     accepted = f"{project.existing('root-1').fingerprint} {'0' * 64}"
     project.ledger.record_decision("deploy:media", "roots-permitted", accepted, project.now)
     project.ledger.close()
-    everywhere(invoke, "media still accepts a root that has left: who has its key can put it there again")
+    everywhere(
+        invoke, "media still accepts a root that was removed: whoever holds its deployment key can install it again"
+    )
     assert invoke("deploy.bootstrap", "media").status == 0
     assert "bootstrap" not in invoke("plan").out
 

@@ -94,7 +94,7 @@ def test_hosts_tell_their_date_before_anything_else(fleet: Fleet) -> None:
         """echo '{"pki-apply":1,"date":true}'""",
         """echo '{"pki-apply":1,"date":-1}'""",
         """echo '{"pki-apply":1,"date":99999999999999999999}'""",
-        """echo '{"error":"another pki-apply is at work here"}'""",
+        """echo '{"error":"another pki-apply is running"}'""",
     ],
 )
 def test_a_host_that_answers_anything_else_neither_confirms_nor_blocks(

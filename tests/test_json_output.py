@@ -28,7 +28,7 @@ def invoke(home: Home, capsys: pytest.CaptureFixture[str]) -> Invoke:
 
 @pytest.fixture(autouse=True)
 def _no_services(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "sweep", lambda *_: ())
+    monkeypatch.setattr(probes, "probe_services", lambda *_: ())
 
 
 def assert_described(invoke: Invoke, name: str, said: Said) -> Any:
@@ -93,7 +93,9 @@ def test_what_a_ledger_lost_and_learnt_again_is_said_for_programs(home: Home, in
     (home.path / "ca/ledger.db").rename(lost)
     refused = invoke("ledger.accept-loss", "--json")
     assert (refused.status, refused.out) == (1, "")
-    assert "--json asks nothing; nothing was written\n→ ./run invoke ledger.accept-loss --json --yes" in refused.error
+    assert (
+        "--json does not prompt; nothing was written\n→ ./run invoke ledger.accept-loss --json --yes" in refused.error
+    )
     content = assert_described(invoke, "ledger.accept-loss", invoke("ledger.accept-loss", "--json", "--yes"))
     assert {"client-1", "root-1", "server-1"} <= set(content["authorities"])
     assert {one["source"] for one in content["crls"]} == {"forge", "monitoring"}, "media has no CRL"
@@ -116,7 +118,7 @@ def test_a_damaged_ledger_is_said_with_what_is_wrong(invoke: Invoke, monkeypatch
 
 def test_a_schema_that_there_is_not_is_refused_with_those_that_there_are(invoke: Invoke) -> None:
     said = invoke("schema", "statsu")
-    assert (said.status, said.error) == (1, "statsu: no such output\n→ did you mean status?\n")
+    assert (said.status, said.error) == (1, "unknown output 'statsu'\n→ did you mean status?\n")
 
 
 def test_a_schema_replaces_no_file_that_is_none(home: Home, invoke: Invoke) -> None:
@@ -124,8 +126,8 @@ def test_a_schema_replaces_no_file_that_is_none(home: Home, invoke: Invoke) -> N
         path = home.write("mine", content)
         said = invoke("schema", "--output", str(path))
         assert (said.status, path.read_text()) == (1, content)
-        hint = "take it away, or name another file: --output"
-        assert said.error == f"{path}: is there already, and is no JSON Schema\n→ {hint}\n"
+        hint = "remove it, or name another file: --output"
+        assert said.error == f"{path}: exists already, and is not a JSON Schema of this program\n→ {hint}\n"
 
 
 def test_a_schema_replaces_an_older_one(home: Home, invoke: Invoke) -> None:

@@ -156,12 +156,12 @@ def test_options_say_what_the_project_should_be(tmp_path: Path, invoke: Invoke) 
         (["--network", "lan=192.168.1.0/33"], ["networks.lan: expected an IPv4 network"]),
         (["--host", "web,colour=red"], ["hosts.web.colour: unknown key"]),
         (["--host", "web,address=10.9.9.9"], ["hosts.web.address: 10.9.9.9 is outside network lan (192.168.1.0/24)"]),
-        (["--service", "web/wiki=http://x:1"], ["there is no host 'web'", "→ name it too: --host web"]),
+        (["--service", "web/wiki=http://x:1"], ["unknown host 'web'", "→ add --host web"]),
         (["--service", "pki/wiki=ftp://x"], ["hosts.pki.services.wiki.upstream: expected an address such as"]),
         (["--client", "ann=ann"], ["clients.ann.email: expected an e-mail address"]),
         (
             ["--publish", "https://pki.lab.internal=gone"],
-            ["publish.url: expected plain http", "'gone' is not one of the"],
+            ["publish.url: expected plain http", "unknown host 'gone'"],
         ),
     ],
 )
@@ -356,7 +356,7 @@ def words(tmp_path: Path) -> str:
 
 
 def packed(path: Path) -> archive_format.Archive:
-    return archive_format.unpack(age.unseal(path.read_bytes(), WORDS, path.name), path.name)
+    return archive_format.unpack(age.decrypt(path.read_bytes(), WORDS, path.name), path.name)
 
 
 def settle(home: Home, backup: Path, invoke: Invoke, words: str) -> Said:
@@ -391,16 +391,16 @@ def test_a_sealed_file_takes_the_same_memory_whatever_machine_sealed_it(sealed: 
 def test_a_file_that_asks_for_more_memory_than_ours_is_refused_before_any_work(sealed: bytes, work: int) -> None:
     started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(
-        PkiError, match=r"^x\.age: opening it takes more than 256 MB of memory .*age -d x\.age \| age -p"
+        PkiError, match=r"^x\.age: opening it needs more than 256 MB of memory .*age -d x\.age \| age -p"
     ):
-        age.unseal(_asking(sealed, work), WORDS, "x.age")
+        age.decrypt(_asking(sealed, work), WORDS, "x.age")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - started < 100_000
 
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 131072])
 def test_what_is_sealed_here_opens_with_the_age_library(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(age, "WORK", 10)
-    assert pyrage.passphrase.decrypt(age.seal(b"y" * size, WORDS), WORDS) == b"y" * size
+    monkeypatch.setattr(age, "WORK_FACTOR", 10)
+    assert pyrage.passphrase.decrypt(age.encrypt(b"y" * size, WORDS), WORDS) == b"y" * size
 
 
 def test_an_armored_file_opens_and_is_held_to_the_same_work(sealed: bytes) -> None:
@@ -409,23 +409,23 @@ def test_an_armored_file_opens_and_is_held_to_the_same_work(sealed: bytes) -> No
         lines = b"\n".join(text[at : at + 64] for at in range(0, len(text), 64))
         return b"-----BEGIN AGE ENCRYPTED FILE-----\n" + lines + b"\n-----END AGE ENCRYPTED FILE-----\n"
 
-    assert age.unseal(armored(sealed), WORDS, "x.age") == b"x" * 100_000
-    with pytest.raises(PkiError, match="opening it takes more than 256 MB"):
-        age.unseal(armored(_asking(sealed, 21)), WORDS, "x.age")
+    assert age.decrypt(armored(sealed), WORDS, "x.age") == b"x" * 100_000
+    with pytest.raises(PkiError, match="opening it needs more than 256 MB"):
+        age.decrypt(armored(_asking(sealed, 21)), WORDS, "x.age")
 
 
 def test_sealed_file_opens_with_its_passphrase_alone(sealed: bytes) -> None:
-    assert age.unseal(sealed, WORDS, "x.age") == b"x" * 100_000
+    assert age.decrypt(sealed, WORDS, "x.age") == b"x" * 100_000
     with pytest.raises(PkiError, match=r"^x\.age: the passphrase is wrong "):
-        age.unseal(sealed, WORDS + "s", "x.age")
+        age.decrypt(sealed, WORDS + "s", "x.age")
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda data: data[:-1], "is cut short or was altered"),
-        (lambda data: data[:60], "is cut short or was altered"),
-        (lambda data: altered(data, -1000), "is cut short or was altered"),
+        (lambda data: data[:-1], "is truncated or was changed"),
+        (lambda data: data[:60], "is truncated or was changed"),
+        (lambda data: altered(data, -1000), "is truncated or was changed"),
         (lambda data: data[:10], "is not an age file"),
         (lambda _: b"", "is not an age file"),
         (lambda _: b"PK\x03\x04", "is not an age file"),
@@ -435,7 +435,7 @@ def test_file_that_is_cut_short_altered_or_something_else_is_told_apart(
     sealed: bytes, spoil: Callable[[bytes], bytes], said: str
 ) -> None:
     with pytest.raises(PkiError, match=rf"^x\.age: {said} "):
-        age.unseal(spoil(sealed), WORDS, "x.age")
+        age.decrypt(spoil(sealed), WORDS, "x.age")
 
 
 def test_backup_holds_what_cannot_be_made_again_and_nothing_else(
@@ -518,8 +518,8 @@ def locked(home: Home) -> bool:
 def test_backup_that_does_not_read_back_gets_no_name(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unseal = age.unseal
-    monkeypatch.setattr(age, "unseal", lambda *given: altered(unseal(*given), -50_000))
+    unseal = age.decrypt
+    monkeypatch.setattr(age, "decrypt", lambda *given: altered(unseal(*given), -50_000))
     with pytest.raises(PkiError, match=r"x\.age"):
         backing_up.backup(home.project(), tmp_path / "x.age", WORDS)
     assert {path.name for path in tmp_path.iterdir()} == {"home"}
@@ -565,11 +565,11 @@ def test_database_of_its_own_is_said_not_to_be_in_the_backup(
     home.edit("ledger: sqlite ", f"ledger: sqlite:///{tmp_path}/elsewhere.db ")
     said = invoke("backup", "--passphrase-file", words, home=home.path)
     assert said.status == 0, said.error
-    assert "NOT in this file: dump it with that database's own tool" in said.out
+    assert "NOT in this file: dump it with the tools of that database" in said.out
     found = packed(tmp_path / NAME)
     assert found.about["ledger"] is None
     assert "ca/ledger.db" not in found.files
-    assert "the backup holds no ledger" in invoke("restore", NAME, "--to", "new", "--passphrase-file", words).out
+    assert "the backup contains no ledger" in invoke("restore", NAME, "--to", "new", "--passphrase-file", words).out
 
 
 @pytest.mark.parametrize(
@@ -627,8 +627,8 @@ def test_passphrase_is_typed_twice_or_comes_from_its_source(
     [
         ((WORDS, WORDS + "s"), "the two passphrases differ → type it again"),
         (("hunter2hunter2",) * 2, "the passphrase: can be guessed in 10^"),
-        (("", ""), "the passphrase: is empty → take six random words"),
-        ((None,), "there is no terminal to ask for the passphrase at → name a file that holds it"),
+        (("", ""), "the passphrase: is empty → use six random words"),
+        ((None,), "there is no terminal to ask for the passphrase → name a file that contains it"),
     ],
 )
 def test_passphrase_that_will_not_do_is_refused_and_not_shown(
@@ -643,14 +643,14 @@ def test_passphrase_that_will_not_do_is_refused_and_not_shown(
 
 @pytest.mark.parametrize("text", [WORDS, "3f786850e387550fdab836ed7e6dc881de23001b9a7c5b1e" * 2, "x7#Kq9!vTz2m@W4pLr8"])
 def test_strong_passphrase_is_strong_whatever_its_length(text: str) -> None:
-    assert passphrase_strength.fault(text) == ""
+    assert passphrase_strength.find_weakness(text) == ""
 
 
 @pytest.mark.parametrize(
     "text", ["password", "correct horse", "aaaaaaaaaaaaaaaaaaaaaaaaaaaa", "a" * 500, " ", "1234567890" * 9]
 )
 def test_weak_passphrase_is_said_to_be_with_what_to_do_and_never_quoted(text: str) -> None:
-    said = passphrase_strength.fault(text)
+    said = passphrase_strength.find_weakness(text)
     assert said
     assert text == " " or text not in said
 
@@ -662,7 +662,7 @@ def test_project_that_lost_its_authorities_has_nothing_to_do_after_a_restore(
     home: Home, tmp_path: Path, invoke: Invoke, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the real sealing: the whole way."""
-    monkeypatch.setattr(age, "seal", SEAL)
+    monkeypatch.setattr(age, "encrypt", SEAL)
     assert invoke("backup", "--passphrase-file", words, home=home.path).status == 0
     before = {path: path.read_bytes() for path in (home.path / "ca").rglob("*.pem")}
     shutil.rmtree(home.path / "ca")
@@ -684,7 +684,7 @@ def test_restored_secrets_are_their_owners_alone(backup: Path, tmp_path: Path, i
     loose = packed(backup)
     files = {name: archive_format.BackupFile(kept.data, 0o666) for name, kept in loose.files.items()}
     about = {key: value for key, value in loose.about.items() if key not in {"files", "format"}}
-    backup.write_bytes(age.seal(archive_format.pack(files, about, START), WORDS))
+    backup.write_bytes(age.encrypt(archive_format.pack(files, about, START), WORDS))
     assert invoke("restore", str(backup), "--to", "a/new", "--passphrase-file", words).status == 0
     new = tmp_path / "a/new"
     assert mode(new / "ca") == 0o700
@@ -703,7 +703,7 @@ def test_what_is_there_already_stays_and_differences_are_named(
     home.write("templates/mine.conf", "# deploy-target: /etc/mine\n# deploy-hosts: forge\nmine\n")
     kept = home.read("pki.yaml")
     said = settle(home, backup, invoke, words)
-    assert "kept as they are here, and different in the backup: pki.yaml\n" in said.out
+    assert "not replaced, although different in the backup: pki.yaml\n" in said.out
     assert home.read("pki.yaml") == kept
     assert (home.path / "templates/mine.conf").exists()
 
@@ -804,7 +804,7 @@ def test_archive_with_something_that_no_project_holds_is_refused(hostile: tarfil
     buffer = io.BytesIO(archive_format.pack({"pki.yaml": archive_format.BackupFile(b"", 0o644)}, {}, START))
     with tarfile.open(fileobj=buffer, mode="a") as tar:
         tar.addfile(hostile)
-    with pytest.raises(PkiError, match=r"x\.age: holds "):
+    with pytest.raises(PkiError, match=r"x\.age: contains "):
         archive_format.unpack(buffer.getvalue(), "x.age")
 
 
@@ -839,7 +839,7 @@ def test_what_happened_after_the_backup_is_said_and_no_revocation_is_lost(
     shutil.rmtree(home.path / "ca")
     said = invoke("restore", str(backup), "--passphrase-file", words, home=home.path, days=4)
     assert said.status == 0, said.error
-    assert "build/ holds newer CRLs than the restored ledger (server-1, client-1)" in said.out
+    assert "build/ contains newer CRLs than the restored ledger (server-1, client-1)" in said.out
     assert "./run invoke renew media" in said.out
     assert "./run invoke renew forge-mtls" in said.out
     assert "renew monitoring-mtls" not in said.out

@@ -99,7 +99,7 @@ def test_a_service_with_an_ed25519_key_is_noted(home: Home) -> None:
         (
             "cert:media",
             "Chrome, Firefox and Safari refuse the ed25519 key of media",
-            "key: ec-p256 under hosts.media; where no browser visits them it may stay",
+            "key: ec-p256 under hosts.media; it may stay if no browser connects to them",
         )
     ]
     assert "Chrome, Firefox and Safari refuse" in str(home.doit().data["notes"])

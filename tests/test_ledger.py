@@ -195,7 +195,7 @@ def test_hosts_that_files_pinned_are_pinned_by_the_upgraded_ledger(second: Home)
 def test_a_ledger_of_before_with_another_projects_authorities_is_not_taken_over(second: Home) -> None:
     Sqlite(second.path / "ca").query("update certificates set serial = '77' || seq")
     before = content(second)
-    with pytest.raises(LedgerError, match="authorities of another project"):
+    with pytest.raises(LedgerError, match="CAs of another project"):
         ledger(second).events()
     assert content(second) == before
     assert not (second.path / "ca/project-id").exists()
@@ -208,7 +208,7 @@ def test_a_ledger_that_a_crl_was_recorded_in_before_knows_it_again(second: Home)
 
 
 def test_a_new_project_notes_how_far_its_ledger_is(home: Home) -> None:
-    noted = last_seen.seen_head(home.project().store.ca, ".ledger-head.json")
+    noted = last_seen.observed_head(home.project().store.ca, ".ledger-head.json")
     assert noted is not None
     assert [[str(noted.seq), noted.hash]] == Sqlite(home.path / "ca").query("select seq, hash from head")
 
@@ -225,13 +225,13 @@ def test_a_note_that_cannot_be_read_counts_as_missing(home: Home, text: str) -> 
 def test_a_note_with_any_bit_flipped_counts_as_missing_or_says_the_same(home: Home, name: str) -> None:
     path, store = home.path / "ca" / name, home.project().store
     data = path.read_bytes()
-    sound = (last_seen.seen_head(store.ca, ".ledger-head.json"), last_seen.project_id(store.ca))
+    sound = (last_seen.observed_head(store.ca, ".ledger-head.json"), last_seen.project_id(store.ca))
     for bit in range(len(data) * 8):
         path.write_bytes(data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :])
-        found = (last_seen.seen_head(store.ca, ".ledger-head.json"), last_seen.project_id(store.ca))
+        found = (last_seen.observed_head(store.ca, ".ledger-head.json"), last_seen.project_id(store.ca))
         assert all(one in {there, None, ""} for one, there in zip(found, sound, strict=True)), bit
     path.write_bytes(data)
-    assert (last_seen.seen_head(store.ca, ".ledger-head.json"), last_seen.project_id(store.ca)) == sound
+    assert (last_seen.observed_head(store.ca, ".ledger-head.json"), last_seen.project_id(store.ca)) == sound
 
 
 def test_a_sandbox_that_was_deleted_starts_again_without_a_message(home: Home) -> None:
@@ -246,20 +246,20 @@ def test_a_sandbox_that_was_deleted_starts_again_without_a_message(home: Home) -
 
 
 def test_a_backup_notes_the_head_and_a_damaged_note_counts_as_missing(home: Home) -> None:
-    head = last_seen.seen_head(home.project().store.ca, ".ledger-head.json")
+    head = last_seen.observed_head(home.project().store.ca, ".ledger-head.json")
     assert head is not None
     record = {"at": "x", "file": "y", "ledger": {"events": head.seq, "head": head.hash}, "revocations": 0}
-    note = sealed_records.sealed(record)
+    note = sealed_records.encode_sealed(record)
     for text, seq in (
         (note, head.seq),
-        (sealed_records.sealed({**record, "ledger": None}), 0),
+        (sealed_records.encode_sealed({**record, "ledger": None}), 0),
         (note.replace(b'"revocations": 0', b'"revocations": 1'), 0),
         (note.replace(b"x", b"z", 1), 0),
         (note[:-2], 0),
     ):
         assert text == note or seq == 0
         (home.path / "ca/.last-backup.json").write_bytes(text)
-        found = last_seen.seen_head(home.project().store.ca, ".last-backup.json")
+        found = last_seen.observed_head(home.project().store.ca, ".last-backup.json")
         assert (found.seq if found else 0) == seq
 
 

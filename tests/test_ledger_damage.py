@@ -13,7 +13,7 @@ import pytest
 
 from pki.common.errors import LedgerError
 from pki.ledger.ledger import SqlLedger
-from pki.ledger.types import LOOK_AT_DISK, PUT_BACK
+from pki.ledger.types import CHECK_DISK, RESTORE_FILE
 from tests.ceremonies import RealHome
 from tests.commands import said_by
 from tests.conftest import START, Home
@@ -25,14 +25,14 @@ READERS: dict[str, Read] = {
     "certificates": lambda ledger: ledger.certificates(),
     "decisions": lambda ledger: ledger.decisions(),
     "events": lambda ledger: ledger.events(),
-    "newest": lambda ledger: ledger.newest(),
+    "newest": lambda ledger: ledger.newest_event(),
     "head": lambda ledger: ledger.head(),
     "counts": lambda ledger: ledger.counts(),
     "revoked serials": lambda ledger: ledger.revoked_serials(START),
-    "ended serials": lambda ledger: ledger.ended_serials(START),
-    "revoked": lambda ledger: ledger.revoked("client-1", START),
+    "ended serials": lambda ledger: ledger.expired_serials(START),
+    "revoked": lambda ledger: ledger.revoked_entries("client-1", START),
     "last CRL": lambda ledger: ledger.last_crl("client-1"),
-    "lacks": lambda ledger: ledger.lacks([ledger.head()]),
+    "lacks": lambda ledger: ledger.missing_heads([ledger.head()]),
     "recorded": lambda ledger: ledger.has_recorded("client-1", b"0"),
 }
 
@@ -150,16 +150,16 @@ def test_a_schema_that_is_damaged_names_restore_and_not_the_disk(ledger: Path) -
             with pytest.raises(LedgerError) as raised, closing(opened(ledger)) as damaged:  # noqa: PT012
                 damaged.verify()
                 damaged.certificates()
-            assert raised.value.hint == PUT_BACK, raised.value
+            assert raised.value.hint == RESTORE_FILE, raised.value
 
 
 def test_a_ledger_that_is_locked_is_not_called_damaged(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pki.ledger.database.PATIENCE", 0.1)
+    monkeypatch.setattr("pki.ledger.database.LOCK_TIMEOUT", 0.1)
     with closing(sqlite3.connect(ledger, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(LedgerError) as raised, closing(opened(ledger)) as waiting:
             waiting.verify()
-    assert raised.value.hint == LOOK_AT_DISK
+    assert raised.value.hint == CHECK_DISK
 
 
 # -- a ledger, or passphrases, that are lost ---------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_a_command_that_needs_a_lost_ledger_says_that_it_is_lost_and_writes_noth
         path.unlink()
     said = said_by(capsys, *words, pki_home=str(real.path), pki_now=real.moment(), pki_called_from=str(tmp_path))
     assert said.status == 1, said
-    assert "ca/ledger.db: is gone" in said.error
+    assert "ca/ledger.db: is missing" in said.error
     assert "./run invoke restore FILE" in said.error
     assert not (tmp_path / "x.age").exists()
     assert real.read("ca/.last-backup.json") == b"noted"
@@ -197,7 +197,7 @@ def test_explain_counts_no_certificates_of_a_ledger_that_is_lost(
 ) -> None:
     (real.path / "ca/ledger.db").unlink()
     said = said_by(capsys, "explain", "server", pki_home=str(real.path), pki_now=real.moment())
-    assert "ca/ledger.db: is gone" in said.out
+    assert "ca/ledger.db: is missing" in said.out
     assert "0 certificates" not in said.out
 
 
@@ -214,7 +214,7 @@ def test_a_backup_of_what_lacks_a_key_or_passphrase_says_so(
     assert said.status == 1, said
     assert (tmp_path / "x.age").exists()
     assert "key:server-1" in said.out
-    assert "it is so in this backup too" in said.out
+    assert "this backup has the same fault" in said.out
     assert "./run invoke restore FILE" in said.out
 
 
@@ -231,4 +231,4 @@ def test_a_backup_with_a_damaged_certificate_of_an_authority_says_so(
     assert said.status == 1, said
     assert (tmp_path / "x.age").exists()
     assert "ca/server/server-1/cert.pem: is damaged" in said.error
-    assert "it is so in this backup too" in said.error
+    assert "this backup has the same fault" in said.error

@@ -138,7 +138,7 @@ def test_a_certificate_that_waited_to_be_renewed_is_not_renewed_once_it_left(
     meanwhile(lambda: invoke(*REVOKE_ADMIN))
     said = invoke("renew", "admin")
     assert said.status == 1
-    assert "admin: not declared here: not seen" in said.error
+    assert "admin: none declared in pki.yaml" in said.error
     assert [one.artifact for one in home.project().unexpired() if one.common_name == "admin" and not one.revoked] == []
 
 
@@ -165,7 +165,7 @@ def test_what_is_exported_is_what_the_client_has_when_it_is_recorded(
     (tmp_path / "words").unlink(missing_ok=True)
     meanwhile(lambda: invoke(*REVOKE_ADMIN))
     said = invoke(*given, str(tmp_path / "again"))
-    assert (said.status, "admin: no such client" in said.error) == (1, True)
+    assert (said.status, "unknown client 'admin'" in said.error) == (1, True)
     assert not (tmp_path / "again").exists()
     assert not (tmp_path / "words").exists()
 

@@ -101,7 +101,7 @@ def test_a_name_that_stands_for_two_certificates_is_asked_about(home: Home, invo
     said = invoke("renew", "wiki")
     assert said.status == 1
     assert said.error == (
-        "wiki: stands for cert:forge, cert:media\n→ say which: ./run invoke renew forge or ./run invoke renew media\n"
+        "wiki: means cert:forge, cert:media\n→ name one of them: ./run invoke renew forge or ./run invoke renew media\n"
     )
 
 
@@ -113,7 +113,7 @@ def test_what_is_declared_nowhere_is_said_to_be_unseen_and_not_to_be_absent(
 ) -> None:
     said = invoke(line[0], "zzz.example", *line[1:])
     assert (said.status, said.out) == (1, "")
-    assert said.error.startswith("zzz.example: not declared here: not seen\n→ ")
+    assert said.error.startswith("zzz.example: none declared in pki.yaml\n→ ")
     assert "none" not in said.error
 
 
@@ -125,5 +125,5 @@ def test_a_certificate_that_no_declared_service_serves_may_be_served_elsewhere(h
         "extendedKeyUsage = serverAuth\n",
     )
     assert home.doit().status == 0
-    assert "served by   not declared here: not seen" in invoke("explain", "printer").out
-    assert "served by    not declared here: not seen" in invoke("revoke", "printer", "--reason", "superseded").out
+    assert "served by   none declared in pki.yaml" in invoke("explain", "printer").out
+    assert "served by    none declared in pki.yaml" in invoke("revoke", "printer", "--reason", "superseded").out

@@ -29,7 +29,7 @@ from pki.monitor import probes
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks import check_certificates, check_machine
 from pki.monitor.checks.check_context import LastRun
-from pki.monitor.probes import Probed
+from pki.monitor.probes import ProbeResult
 from pki.monitor.report import health_report, metrics_export
 from pki.monitor.report.run import Run
 from tests.conftest import PROJECT, START, Home
@@ -53,7 +53,7 @@ def parsed(text: str) -> dict[str, Values]:
         name = family.name + ("_total" if family.type == "counter" else "")
         values = found[name.removeprefix("doit_pki_")] = {}
         for sample in family.samples:
-            labels = metrics_export.KNOWN[name.removeprefix("doit_pki_")].labels
+            labels = metrics_export.METRICS[name.removeprefix("doit_pki_")].labels
             assert sample.labels.keys() == {"project", *labels}, sample
             key = tuple(sample.labels[label] for label in labels)
             assert key not in values, f"{name}{key} stands twice"
@@ -83,7 +83,7 @@ def test_two_projects_of_one_machine_are_told_apart(home: Home) -> None:
 
 
 def test_a_run_leaves_every_metric_and_no_other(home: Home) -> None:
-    assert list(left(home)) == list(metrics_export.KNOWN)
+    assert list(left(home)) == list(metrics_export.METRICS)
 
 
 def test_certificates_are_named_with_profile_and_host(home: Home) -> None:
@@ -121,7 +121,7 @@ def test_authorities_crls_and_the_ladder_are_what_the_files_say(home: Home) -> N
     end = server.not_valid_after_utc
     assert found["authority_not_after_timestamp_seconds"]["server-1", "server"] == end.timestamp()
     usable = end - timedelta(days=90 + 60)  # less the life of a leaf, and the overlap
-    assert found["authority_usable_until_timestamp_seconds"]["server-1", "server"] == usable.timestamp()
+    assert found["authority_signs_until_timestamp_seconds"]["server-1", "server"] == usable.timestamp()
 
 
 def test_the_ledger_is_counted(home: Home) -> None:
@@ -136,7 +136,7 @@ def test_tasks_are_counted_by_group_and_by_what_became_of_them(home: Home) -> No
     break_template(home)
     assert home.doit(days=61).status
     tasks = left(home)["last_run_tasks"]
-    results = ("made", "failed", "not_reached", "fresh")
+    results = ("changed", "failed", "blocked", "up_to_date")
     assert [tasks["cert", result] for result in results] == [3, 0, 0, 1]
     assert [tasks["release", result] for result in results] == [2, 1, 0, 0]
     assert [tasks["deploy", result] for result in results] == [2, 0, 1, 0]
@@ -153,7 +153,7 @@ def test_what_is_not_well_stands_there_with_what_to_type(home: Home) -> None:
 
 
 def _remedy(home: Home, days: float) -> str:
-    checks = health_report.checks(
+    checks = health_report.run_checks(
         home.project(days), home.plan(days), LastRun.load(home.project().store), thorough=False
     )
     return next(str(one.remedy) for one in checks if one.subject == "cert:media")
@@ -204,7 +204,7 @@ def test_a_host_that_does_not_answer_is_named_with_its_dates(remote: Home) -> No
     assert {state for host, state in found["deployment_state"]} >= {"failing", "unreachable"}
     assert {host for host, _ in found["deployment_state"]} == {"media"}
     assert found["deployment_failing_since_timestamp_seconds"] == {("media",): START.timestamp()}
-    assert found["deployment_runs_out_timestamp_seconds"] == {("media",): ends.timestamp()}
+    assert found["deployment_expires_timestamp_seconds"] == {("media",): ends.timestamp()}
     assert found["deployments"]["well",] == 2
 
 
@@ -239,11 +239,11 @@ def test_drift_that_was_put_right_is_named_until_the_next_run(home: Home) -> Non
 
 
 SEEN = (
-    Probed("media", "jellyfin", "jellyfin.lab.internal", 443, "tls", "", True, START, "ab", "TLSv1.3", 0.25),
-    Probed(
+    ProbeResult("media", "jellyfin", "jellyfin.lab.internal", 443, "tls", "", True, START, "ab", "TLSv1.3", 0.25),
+    ProbeResult(
         "forge", "forgejo", "forgejo.lab.internal", 443, "mtls", "lets the canary in", version="TLSv1.2", fault="entry"
     ),
-    Probed(
+    ProbeResult(
         "monitoring",
         "loki",
         "loki.lab.internal",
@@ -259,7 +259,7 @@ JELLYFIN, FORGEJO, LOKI = ((found.host, found.service, found.name) for found in 
 
 
 def test_services_are_told_as_they_were_seen(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "sweep", lambda *_: SEEN)
+    monkeypatch.setattr(probes, "probe_services", lambda *_: SEEN)
     home.doit()
     found = left(home)
     assert found["probe_success"] == {JELLYFIN: 1, FORGEJO: 0, LOKI: 0}
@@ -277,10 +277,10 @@ def test_services_are_told_as_they_were_seen(home: Home, monkeypatch: pytest.Mon
 
 
 def test_a_run_of_some_tasks_resets_nothing_that_whole_runs_know(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "sweep", lambda *_: SEEN)
+    monkeypatch.setattr(probes, "probe_services", lambda *_: SEEN)
     home.doit()
     before = left(home)
-    monkeypatch.setattr(probes, "sweep", None)
+    monkeypatch.setattr(probes, "probe_services", None)
     home.doit("crl", days=8)
     after = left(home)
     assert after["metrics_timestamp_seconds"] == {(): home.moment(8).timestamp()}
@@ -312,7 +312,7 @@ def test_a_project_that_cannot_be_looked_at_leaves_what_was_known(home: Home, mo
     def bug(*_: object, **__: object) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(health_report, "checks", bug)
+    monkeypatch.setattr(health_report, "run_checks", bug)
     with pytest.raises(ZeroDivisionError):
         Run(home.path, home.moment(1)).config["reporter"].complete_run()
     after = left(home)
@@ -376,7 +376,7 @@ def test_a_folder_that_is_not_there_fails_that_and_nothing_else(home: Home, tmp_
     home.edit("ledger: sqlite", f"ledger: sqlite\nmetrics: {{textfile: {there}}}")
     report = home.doit(days=8)
     assert report.status
-    what, remedy = f"{there}: there is no folder {there.parent}", f"sudo install -d -o $(id -un) {there.parent}"
+    what, remedy = f"{there}: folder {there.parent} does not exist", f"sudo install -d -o $(id -un) {there.parent}"
     assert report.failed.keys() == {"metrics"}
     assert report.failed["metrics"].startswith(f"{what} → {remedy}")
     assert "crl:client-1" in report.made
@@ -395,16 +395,16 @@ def test_a_place_that_cannot_be_written_is_told_before_anybody_tries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = tmp_path / "pki.prom"
-    assert check_machine.complaint_of(str(there)) is None
+    assert check_machine.textfile_fault(str(there)) is None
     there.mkdir()
-    assert check_machine.complaint_of(str(there)) == (f"{there}: is a folder", remedy_for(tmp_path))
+    assert check_machine.textfile_fault(str(there)) == (f"{there}: is a folder", remedy_for(tmp_path))
     monkeypatch.setattr("os.access", lambda *_: False)
-    what = f"{there}: cannot be written: {tmp_path} is closed to this account"
-    assert check_machine.complaint_of(str(there)) == (what, remedy_for(tmp_path))
+    what = f"{there}: this account cannot write to {tmp_path}"
+    assert check_machine.textfile_fault(str(there)) == (what, remedy_for(tmp_path))
 
 
 def remedy_for(folder: Path) -> str:
-    timer = "where systemd runs doit also: sudo ./run invoke schedule --install"
+    timer = "if systemd runs doit, also: sudo ./run invoke schedule --install"
     return f"sudo install -d -o $(id -un) {folder}; {timer}"
 
 
@@ -430,7 +430,7 @@ def test_a_run_with_nothing_to_do_reads_no_certificate_and_renders_none(
     assert home.doit().status == 0
     rendered = list[str]()
     render = metrics_export.render
-    monkeypatch.setattr(check_certificates, "certificate", None)
+    monkeypatch.setattr(check_certificates, "read_current_certificate", None)
     monkeypatch.setattr(metrics_export, "render", lambda home, found: rendered.extend(found) or render(home, found))
     assert home.doit(days=1).status == 0
     assert "last_run_timestamp_seconds" in rendered
@@ -470,7 +470,7 @@ def test_rules_and_dashboard_ask_for_nothing_that_no_run_leaves(home: Home) -> N
 def test_every_label_in_rules_is_one_of_its_metrics(home: Home) -> None:
     for rule in rules(home):
         names = NAME.findall(rule["expr"])
-        there = {label for name in names for label in metrics_export.KNOWN[name.removeprefix("doit_pki_")].labels} | {
+        there = {label for name in names for label in metrics_export.METRICS[name.removeprefix("doit_pki_")].labels} | {
             "instance",
             "project",
         }
@@ -555,6 +555,6 @@ def test_docs_name_every_metric_and_every_alert(home: Home) -> None:
     rows = text.partition("| metric `doit_pki_…`")[2].partition("\n\n")[0]
     table = re.findall(r"^\| `(\w+)` \| (.*?) ?\|", rows, re.MULTILINE)
     labels = {name: tuple(re.findall(r"`(\w+)`", cell)) for name, cell in table}
-    assert labels == {name: known.labels for name, known in metrics_export.KNOWN.items()}
+    assert labels == {name: known.labels for name, known in metrics_export.METRICS.items()}
     alerts = {rule["alert"] for rule in rules(home)}
     assert set(re.findall(r"`(DoitPki\w+)`", text)) == alerts

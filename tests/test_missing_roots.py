@@ -200,7 +200,7 @@ def test_explain_says_of_an_authority_that_is_to_come_what_is_to_be_done(
 
 def test_status_asks_for_no_ceremony_where_a_root_is_missing(lost: Home, invoke: Invoke) -> None:
     said = invoke("status", home=lost.path)
-    assert re.search(r"authority:root +missing +comes back with \./run invoke restore FILE", said.out), said.out
+    assert re.search(r"authority:root +missing +restore it with \./run invoke restore FILE", said.out), said.out
     assert "ceremony" not in said.out
 
 

@@ -129,9 +129,9 @@ def test_hosts_are_named_one_by_one_and_others_are_told_apart(
     home = out_of_the_sandbox(tried.home)
     home.doit()
     said = invoke("deploy.accept-root", "nobody", "--yes", home=home.path)
-    assert (said.status, "nobody: no such host" in said.error) == (1, True)
+    assert (said.status, "unknown remote host 'nobody'" in said.error) == (1, True)
     said = invoke("deploy.accept-root", "forge", "--yes", home=home.path)
-    assert (said.status, "forge: no such host" in said.error) == (1, True)
+    assert (said.status, "unknown remote host 'forge'" in said.error) == (1, True)
     with monkeypatch.context() as patch:
         lock = Store.lock
 
@@ -141,7 +141,7 @@ def test_hosts_are_named_one_by_one_and_others_are_told_apart(
 
         patch.setattr(Store, "lock", waited)
         said = invoke("deploy.accept-root", "media", "--yes", home=home.path)
-    what = f"no longer those that were shown; nothing was accepted\n→ {ACCEPT} media"
+    what = f"changed meanwhile; nothing was accepted\n→ {ACCEPT} media"
     assert (said.status, what in said.error) == (1, True), "somebody else changed pki.yaml while it waited"
     assert home.project().ledger.decisions() == []
     home.edit("    deliver: folder\n", "    deliver: ssh\n")
@@ -152,11 +152,11 @@ def test_hosts_are_named_one_by_one_and_others_are_told_apart(
 
 def test_a_receipt_that_names_no_root_is_judged_by_what_was_delivered(tried: Live) -> None:
     path = tried.home.path / "build/receipts/media.json"
-    receipt = sealed_records.unsealed(path.read_bytes())
+    receipt = sealed_records.decode_sealed(path.read_bytes())
     assert receipt
     del receipt["roots"]
     path.unlink()
-    path.write_bytes(sealed_records.sealed(receipt))
+    path.write_bytes(sealed_records.encode_sealed(receipt))
     home = out_of_the_sandbox(tried.home)
     assert "deploy:media" not in home.doit().made
     assert tried.delivery().waits_for_root

@@ -50,12 +50,12 @@ def device(path: Path) -> None:
 
 NOBODY = 65534
 ODD: dict[str, tuple[Callable[[Path], None], str]] = {
-    "a pipe": (fifo, "is a named pipe, and no file"),
-    "a folder": (folder, "is a folder, and no file"),
-    "a dangling link": (dangling, "is a link to nowhere, which is not there, and no file"),
-    "a link to itself": (loop, "is a link to itself, and no file"),
-    "a socket": (listening, "is a socket, and no file"),
-    "a device": (device, "is a device, and no file"),
+    "a pipe": (fifo, "is a named pipe, not a file"),
+    "a folder": (folder, "is a folder, not a file"),
+    "a dangling link": (dangling, "is a link to nowhere, which does not exist, not a file"),
+    "a link to itself": (loop, "is a link to itself, not a file"),
+    "a socket": (listening, "is a socket, not a file"),
+    "a device": (device, "is a device, not a file"),
 }
 
 IN_PLACE_OF = {  # file → whether a run can do without it
@@ -116,7 +116,7 @@ def test_health_names_what_stands_in_place_of_the_secrets(home: Home) -> None:
     fifo(home.path / "secrets.yaml")
     done = typed(home, "invoke", "health")
     assert done.returncode == 4
-    assert "secrets.yaml: is a named pipe, and no file" in done.stdout
+    assert "secrets.yaml: is a named pipe, not a file" in done.stdout
 
 
 def test_a_file_behind_a_link_is_read(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from pki.monitor import probes
 from pki.monitor.check_result import Level
-from pki.monitor.probes import Fault, Probed
+from pki.monitor.probes import Fault, ProbeResult
 from tests import leavings
 from tests.commands import Invoke
 from tests.conftest import START, Home, Report
@@ -24,7 +24,7 @@ from tests.test_delivery import Live, delivered, delivered_once, kind
 __all__ = ["delivered", "delivered_once", "invoke", "kind"]
 
 Levels = dict[str, str]
-DEAD = Probed(
+DEAD = ProbeResult(
     "media", "jellyfin", "jellyfin.lab.internal", 443, "tls", "does not answer: refused", False, fault=Fault.SILENT
 )
 
@@ -111,7 +111,7 @@ def test_a_proxy_that_is_dead_when_it_is_to_be_reloaded_is_one_finding_everywher
     """The delivery that failed for it tells of the services that answer nobody; another dead service is its own."""
     home = delivered.home
     home.edit("    proxy: caddy\n", "    proxy: caddy\n    probe: direct\n")
-    monkeypatch.setattr(probes, "sweep", lambda *_: (replace(DEAD, at=START),))
+    monkeypatch.setattr(probes, "probe_services", lambda *_: (replace(DEAD, at=START),))
     (delivered.host.root / "reload").write_text("echo caddy.service is not active; exit 5\n")
     home.edit("auto_https off", "auto_https off # still", "templates/caddy/Caddyfile")
     for _ in range(2):
@@ -140,7 +140,7 @@ def test_a_failed_test_of_the_files_hides_no_dead_service(
 ) -> None:
     home = delivered.home
     home.edit("    proxy: caddy\n", "    proxy: caddy\n    probe: direct\n")
-    monkeypatch.setattr(probes, "sweep", lambda *_: (replace(DEAD, at=START),))
+    monkeypatch.setattr(probes, "probe_services", lambda *_: (replace(DEAD, at=START),))
     (delivered.host.root / "broken").touch()
     home.edit("auto_https off", "auto_https off # still", "templates/caddy/Caddyfile")
     home.doit()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pki.common.errors import PkiError, of_any
+from pki.common.errors import PkiError, as_pki_error
 from pki.config import openssl_cnf
 from pki.monitor.report import metrics_export, status_table
 from pki.pipeline import plan
@@ -15,9 +15,9 @@ from tests.conftest import Home, Report
 
 
 def test_any_error_can_be_told() -> None:
-    refused = of_any(PermissionError(13, "Permission denied", "/x/y"))
+    refused = as_pki_error(PermissionError(13, "Permission denied", "/x/y"))
     assert refused.message == "/x/y: cannot be used: Permission denied"
-    assert of_any(PkiError("a")).message == "a"
+    assert as_pki_error(PkiError("a")).message == "a"
 
 
 def test_a_bug_in_one_look_or_one_act_is_a_sentence_and_stops_that_artifact_alone(
@@ -48,7 +48,7 @@ def test_a_bug_in_planning_is_a_sentence(
     report = Report(home.doit().status, {})
     said = capsys.readouterr().err
     assert report.status == 3
-    assert "nothing was run: unexpected KeyError ('an oversight')" in said
+    assert "nothing was done: unexpected KeyError ('an oversight')" in said
     assert "Traceback" not in said
 
 
@@ -66,8 +66,7 @@ def test_a_bug_in_one_row_of_status_leaves_the_others(
     said = said_by(capsys, "status", pki_home=str(home.path), pki_now=home.moment())
     assert said.status == 0
     assert (
-        "could not be looked at: unexpected KeyError ('an oversight') at pki/monitor/report/status_table.py:"
-        in said.out
+        "could not be checked: unexpected KeyError ('an oversight') at pki/monitor/report/status_table.py:" in said.out
     )
     assert {"cert:forge-mtls", "crl:client-1", "deploy:media"} <= {
         line.split()[0] for line in said.out.splitlines() if line
@@ -80,12 +79,12 @@ def test_a_bug_in_the_metrics_leaves_the_status_page_and_the_alerts(
     def fall(*_: object) -> dict[str, str]:
         raise KeyError("an oversight")
 
-    monkeypatch.setattr(metrics_export, "looked", fall)
+    monkeypatch.setattr(metrics_export, "collect", fall)
     report = home.doit(days=61)
     assert report.status != 0
     assert report.failed["metrics"].startswith("unexpected KeyError")
     assert "deploy:media" in report.made
-    assert "could not look at the project" not in home.read("build/report/status.html").decode()
+    assert "could not check the project" not in home.read("build/report/status.html").decode()
     assert "metrics" in home.read("build/report/status.html").decode()
 
 

@@ -154,6 +154,55 @@ def test_no_module_of_ours_is_imported_by_a_text() -> None:
     assert [name for name, path in modules(PACKAGE).items() if by_text.search(path.read_text())] == []
 
 
+def folder(module: str) -> str:
+    """`pki.monitor.alerts.smtp` is in the folder `monitor/alerts`, `pki.monitor.probes` in `monitor`."""
+    parts = module.split(".")[1:]
+    is_folder = (PACKAGE / "/".join(parts)).is_dir()
+    return "/".join(parts if is_folder else parts[:-1])
+
+
+def test_the_folders_of_a_package_import_one_another_in_one_direction() -> None:
+    arrows = {
+        (folder(module), folder(other))
+        for module, others in graph(PACKAGE).items()
+        for other in others
+        if package(module) == package(other) and folder(module) != folder(other)
+    }
+    assert [arrow for arrow in sorted(arrows) if arrow[::-1] in arrows] == []
+
+
+def test_only_the_online_part_of_a_ceremony_knows_projects_and_the_ledger() -> None:
+    """The offline machine has no project: what it runs must not need one."""
+    known = graph(PACKAGE)
+    apart = {name: others for name, others in known.items() if folder(name) in {"ceremony", "ceremony/offline"}}
+    assert len(apart) > 20
+    assert {
+        f"{name} imports {other}"
+        for name, others in apart.items()
+        for other in others
+        if package(other) in {"project", "ledger"} or other == "pki.config.loader" or folder(other) == "ceremony/online"
+    } == set()
+
+
+def test_x509_works_on_values_in_memory() -> None:
+    """Four modules need the operating system: for a page, a token's library, random bytes, and the list of weak keys."""
+    known = modules(PACKAGE)
+    users = {
+        name
+        for name, path in known.items()
+        if package(name) == "x509" and {"os", "io", "pathlib", "pki.common.filesystem"} & set(imports(path, set(known)))
+    }
+    assert {name.removeprefix("pki.x509.") for name in users} == {
+        *("export.passphrase_sheet", "pkcs11.sessions", "pkcs8", "weak_keys"),
+    }
+
+
+def test_only_the_entry_points_import_the_commands() -> None:
+    assert [
+        name for name, others in graph(PACKAGE).items() if package(name) != "cli" and "cli" in map(package, others)
+    ] == []
+
+
 def test_nothing_is_imported_for_the_type_checker_alone() -> None:
     assert [str(path) for path in modules(PACKAGE).values() if "TYPE_CHECKING" in path.read_text()] == []
 

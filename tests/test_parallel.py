@@ -16,7 +16,7 @@ import pytest
 
 from pki.authority import certificates
 from pki.common import child_processes
-from pki.common.child_processes import last_words
+from pki.common.child_processes import exit_description
 from pki.common.reasons import Outcome
 from pki.config.model import Leaf
 from pki.deploy import process
@@ -51,9 +51,9 @@ def forked(work: Callable[[], object]) -> Iterator[int]:
 
 def test_a_parallel_run_does_what_a_sequential_one_does(fresh: Home) -> None:
     report = fresh.doit("-n", "3")
-    assert (report.status, report.data["fresh"], len(report.made)) == (0, 3, 17)
+    assert (report.status, report.data["up_to_date"], len(report.made)) == (0, 3, 17)
     again = fresh.doit("-n", "3")
-    assert (again.status, again.made, again.data["fresh"]) == (0, {}, 20)
+    assert (again.status, again.made, again.data["up_to_date"]) == (0, {}, 20)
 
 
 def test_a_parallel_run_needs_no_semaphores_and_so_no_dev_shm(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,8 +88,8 @@ def test_a_worker_that_is_killed_fails_its_own_task_and_what_needs_it(
     report = home.doit("-n", "2", days=61)
     assert report.status in {1, 2}
     assert set(report.failed) == {"cert:media"}
-    assert "was ended by SIGKILL, as the system does when memory runs out → ./run doit" in report.failed["cert:media"]
-    assert {one["name"] for one in report.data["not_reached"]} == {"release:media", "deploy:media"}
+    assert "was ended by SIGKILL, as the system does without free memory → ./run doit" in report.failed["cert:media"]
+    assert {one["name"] for one in report.data["blocked"]} == {"release:media", "deploy:media"}
     assert {"cert:forge-mtls", "deploy:forge", "deploy:monitoring"} <= report.made.keys()
 
 
@@ -158,7 +158,7 @@ def test_a_worker_does_nothing_once_the_next_run_has_begun(tmp_path: Path) -> No
 def test_a_process_whose_parent_is_gone_ends_at_once() -> None:
     child = os.fork()
     if not child:
-        child_processes.end_with(1 if os.getppid() != 1 else 2)
+        child_processes.end_with_parent(1 if os.getppid() != 1 else 2)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 
@@ -179,13 +179,13 @@ def test_a_program_is_spoken_with_beyond_the_thousandth_descriptor() -> None:
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (-9, "was ended by SIGKILL, as the system does when memory runs out"),
+        (-9, "was ended by SIGKILL, as the system does without free memory"),
         (-15, "was ended by SIGTERM"),
         (7, "ended with exit status 7"),
     ],
 )
 def test_how_a_process_ended_is_said_in_a_phrase(status: int, said: str) -> None:
-    assert last_words(status) == said
+    assert exit_description(status) == said
 
 
 def test_the_report_of_a_run_is_empty_until_it_has_come_to_its_end(home: Home) -> None:

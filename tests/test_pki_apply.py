@@ -157,7 +157,7 @@ HOSTILE: dict[str, Callable[[FolderHost], bytes]] = {
     "a set above": lambda h: column(h, path=h.path("a/b/c"), set=h.path("a")),
     "the permitted folder as a set": lambda h: column(h, set=str(h.etc)),
     "a set of dots": lambda h: column(h, path=h.path("a/x"), set=h.path("b/../a")),
-    "a set that is a folder here": lambda h: whole([row(h, "folder/x", set=h.path("folder"))]),
+    "a set that is a folder on the host": lambda h: whole([row(h, "folder/x", set=h.path("folder"))]),
     "a set of CRLs": lambda h: manifest([row(h, "s/x", set=h.path("s"))]) + placing([row(h, "s/x")], "settle"),
     "a target that is a folder": lambda h: whole([row(h, "folder")]),
     "a target that is a link to a folder": lambda h: whole([row(h, "link")]),
@@ -323,7 +323,7 @@ def test_a_disk_that_does_not_take_a_release_changes_nothing(host: FolderHost, f
     if why:
         assert (last["state"], last["why"]) == ("refused", why)
     else:
-        assert last == {"error": "the change could not be begun"}
+        assert last == {"error": "the change could not be started"}
     assert Path(host.path("good.pem")).read_bytes() == b"old"
     host.speak(b"", "recover")
     assert host.litter() == []
@@ -384,7 +384,7 @@ def test_a_folder_that_others_may_write_to_is_refused_unless_it_is_trusted(
         [] if is_taken else [(folder, "everybody" if mode == 0o777 else "group")]
     ), "a look tells of it, before anything is placed"
     if not is_taken:
-        assert "others than root may exchange what lies in" in answers[-1]["why"]
+        assert "can be written by users other than root" in answers[-1]["why"]
 
 
 def test_a_look_names_each_folder_and_link_that_others_can_change(host: FolderHost) -> None:
@@ -449,7 +449,7 @@ def test_drift_is_named_and_repaired(host: FolderHost) -> None:
 def test_accounts_with_capitals_and_dots_are_looked_up_like_any_other(host: FolderHost) -> None:
     for owner in ("Debian-exim:Debian-exim", "root:First.Last", "nosuch:Nobody_here"):
         [*_, answer] = host.speak(whole([row(host, owner=owner)]))
-        assert answer["why"] == f"{host.path('good.pem')} could not be given to {owner}"
+        assert answer["why"] == f"{host.path('good.pem')} could not be given the owner {owner}"
 
 
 LINKS = {
@@ -485,7 +485,7 @@ def test_a_link_to_a_folder_is_refused_and_a_link_that_is_to_go_goes(host: Folde
     Path(host.path("folder")).mkdir()
     Path(host.path("link")).symlink_to("folder")
     [*_, answer] = host.speak(whole([row(host, "link")]))
-    assert answer["why"] == f"{host.path('link')} is a folder here"
+    assert answer["why"] == f"{host.path('link')} is a folder on the host"
     Path(host.path("old")).symlink_to(host.etc / "folder" / "kept")
     (host.etc / "folder" / "kept").write_text("kept\n")
     host.deliver([row(host, "old", None)])
@@ -526,7 +526,7 @@ def test_crls_stay_whatever_services_say_and_the_others_are_told(host: FolderHos
     answers = host.speak(manifest(crls) + placing(crls, "settle") + b"undo\nback\nend\n")
     assert [answer["ran"] for answer in answers if "ran" in answer] == ["fails", "ok", "note"]
     assert {"state": "kept"} in answers
-    assert answers[-1] == {"error": "there is nothing to put back"}
+    assert answers[-1] == {"error": "there is no change to undo"}
     assert host.holds().keys() == {"a.crl", "b.crl"}
     assert host.litter() == []
 
@@ -543,7 +543,7 @@ def test_undo_puts_back_everything_but_crls(host: FolderHost) -> None:
     assert host.speak(b"", "undo")[-1] == {"state": "undone"}
     assert host.holds() == {**before, "client.crl": host.holds()["client.crl"]}
     assert contents(host) == wanted(host, old)
-    assert host.speak(b"", "undo") == [{"error": "there is nothing to put back"}]
+    assert host.speak(b"", "undo") == [{"error": "there is no change to undo"}]
 
 
 def test_a_contact_can_put_back_what_the_one_before_kept(host: FolderHost) -> None:
@@ -718,7 +718,7 @@ def test_only_one_contact_at_a_time(placed: tuple[FolderHost, Dialogue]) -> None
     host, dialogue = placed
     host.adapt("flock -w 30 9", "flock -w 0 9") if "busybox" not in host.program.read_text() else None
     for arguments in ((), ("recover",), ("undo",)):
-        assert host.speak(b"", *arguments) == [{"error": "another pki-apply is at work here"}]
+        assert host.speak(b"", *arguments) == [{"error": "another pki-apply is running"}]
     dialogue.say(b"keep\nend\n")
     assert dialogue.until("state") == {"state": "kept"}
 
@@ -753,7 +753,7 @@ def test_crls_that_were_about_to_be_placed_when_it_was_killed_are_placed_at_boot
 
 def test_a_release_that_was_kept_when_it_was_killed_stays(host: FolderHost) -> None:
     host.deliver([row(host, content=b"old")])
-    host.adapt('finish "$1"; say', 'kill -9 $$; finish "$1"; say')
+    host.adapt('finish "$1"; send', 'kill -9 $$; finish "$1"; send')
     host.speak(whole([row(host, content=b"new")]))
     host.adapt("kill -9 $$; finish", "finish")
     assert host.speak(b"", "recover") == []
@@ -806,7 +806,7 @@ def test_an_undo_that_is_stuck_waits_and_holds_back_no_crl(host: FolderHost) -> 
     host.adapt('else mv -fT "$old"', f'else [ "$path" != {host.path("b")} ] && mv -fT "$old"')
     blocked(host, "c")
     new = [row(host, "a", b"new"), row(host, "b", b"new", reload="fails")]
-    told = {"stuck": host.path("b"), "why": "could not be put back", "said": f"on media: ls -ld {host.path('b')}"}
+    told = {"stuck": host.path("b"), "why": "could not be restored", "said": f"on media: ls -ld {host.path('b')}"}
     assert host.speak(whole(new))[-2:] == [told, {"state": "stuck"}]
     assert [Path(host.path(name)).read_bytes() for name in "ab"] == [b"old", b"new"]
     every = [row(host, "x.crl", b"1", reload="note"), *new]
@@ -828,7 +828,7 @@ def test_permissions_with_control_characters_permit_nothing(host: FolderHost, od
         conf.write(b"run odd true" + odd + b"\n")
     row = Row(host.path("x"), b"x")
     [answer] = host.speak(manifest([row]) + b"end\n")
-    assert answer["error"].endswith("pki-apply.conf holds control characters: prepare this host again")
+    assert answer["error"].endswith("pki-apply.conf contains control characters: bootstrap this host again")
     assert not Path(host.path("x")).exists()
 
 

@@ -12,8 +12,8 @@ from pki.ledger.types import Pin
 from pki.monitor import forecast
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.report import status_table
-from pki.monitor.report.health_report import checks
-from pki.monitor.report.status_table import WIDEST, Row
+from pki.monitor.report.health_report import run_checks
+from pki.monitor.report.status_table import CELL_WIDTH, Row
 from tests.commands import Invoke
 from tests.conftest import START, Home
 from tests.test_alerting import invoke, notes
@@ -55,7 +55,7 @@ def test_a_changed_lifetime_is_told_until_everything_was_renewed(home: Home) -> 
         "lifetime 2 days takes effect at the next renewal: 3 certificates issued before that, "
         "the last is renewed on 2027-02-20"
     )
-    assert note["remedy"] == "./run invoke renew NAME, for each that is to change now"
+    assert note["remedy"] == "./run invoke renew NAME, for each that should change now"
     assert len(home.doit(days=89.5).made) >= 3
     assert "profile:server" not in {one["subject"] for one in home.doit(days=89.5).data["notes"]}
 
@@ -70,8 +70,8 @@ def test_what_failed_is_called_failing_and_no_cell_is_wider_than_a_line(home: Ho
     assert home.doit().status
     found = {row.name: row for row in status_table.rows(home.project(), home.plan())}
     assert found["deploy:media"].state == "failing"
-    assert len(Row("x", "ok", "", "y" * 345, "doit").cells()[3]) == WIDEST
-    assert {len(cell) <= WIDEST for row in found.values() for cell in row.cells()} == {True}
+    assert len(Row("x", "ok", "", "y" * 345, "doit").cells()[3]) == CELL_WIDTH
+    assert {len(cell) <= CELL_WIDTH for row in found.values() for cell in row.cells()} == {True}
 
 
 def test_a_damaged_certificate_is_told_and_missed_in_the_count(home: Home) -> None:
@@ -80,7 +80,7 @@ def test_a_damaged_certificate_is_told_and_missed_in_the_count(home: Home) -> No
         data = (home.path / path).read_bytes()
         (home.path / path).write_bytes(data[:100])
     for thorough in (True, False):
-        found = checks(home.project(), home.plan(), LastRun(), thorough=thorough)
+        found = run_checks(home.project(), home.plan(), LastRun(), thorough=thorough)
         said = {one.subject: one.message for one in found}
         assert said["certificates"].startswith("3 of 4; ")
         assert said["crls"].startswith("2 of 3; ")

@@ -32,7 +32,7 @@ from pki.monitor import probes
 from pki.monitor.alerts import channels
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import LastRun
-from pki.monitor.probes import Fault, Probed
+from pki.monitor.probes import Fault, ProbeResult
 from pki.monitor.report import health_report
 from pki.pipeline.delivery_targets import ProbeTarget
 from pki.x509 import certificate_signing, keys, pem_encoding, profiles
@@ -136,18 +136,18 @@ def speaks_old_tls(status: str) -> Behaviour:
     return behave
 
 
-def swept(paper: Paper, ends: Sequence[Endpoint], expectation: Expectation | None) -> Sequence[Probed]:
+def swept(paper: Paper, ends: Sequence[Endpoint], expectation: Expectation | None) -> Sequence[ProbeResult]:
     expectations = {NAME: expectation} if expectation else {}
     plan: Any = SimpleNamespace(
         probe_targets=lambda: iter([ProbeTarget("monitoring", tuple(ends), expectations, paper.prober, None)])
     )
     project: Any = SimpleNamespace(now=START, store=SimpleNamespace(shown=lambda path: path))
-    return probes.sweep(project, plan)
+    return probes.probe_services(project, plan)
 
 
 def seen(
     paper: Paper, *behaviours: Behaviour, access: str = "tls", pair: Path | None = None, revokes: bool = False
-) -> Probed:
+) -> ProbeResult:
     """What is seen of one server that behaves so; `pair` is what it serves instead of the deployed one."""
     pairs = replace(paper.pairs, server=pair or paper.pairs.server)
     with serving(pairs, *behaviours) as end:
@@ -266,7 +266,7 @@ def test_an_open_service_whose_answers_change_by_themselves_demands_nothing(pape
 
 @pytest.mark.parametrize("status", ["502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"])
 def test_a_proxy_whose_upstream_does_not_answer_is_told_as_that(paper: Paper, status: str) -> None:
-    text = f"answers {status[:3]}: the proxy answers, and what is behind it does not"
+    text = f"answers {status[:3]}: its upstream does not answer the proxy"
     found = seen(paper, says(status))
     assert (found.fault, found.wrong, found.reached) == (Fault.UPSTREAM, text, True)
     assert seen(paper, lets_only_the_probe_in(paper, status), access="mtls").wrong == text
@@ -344,7 +344,7 @@ def test_what_keeps_us_from_looking_is_told_and_no_service_is_to_blame(paper: Pa
     end = Endpoint("grafana", NAME, "127.0.0.1", 1, "tls")
     [found] = swept(blind, [end], paper.expectation())
     assert found.fault == Fault.UNSEEN
-    assert found.wrong == f"could not be looked at: {tmp_path}/probe.pem: No such file or directory"
+    assert found.wrong == f"could not be probed: {tmp_path}/probe.pem: No such file or directory"
 
 
 def test_a_project_without_such_services_opens_and_keeps_nothing(home: Home) -> None:
@@ -494,30 +494,30 @@ def test_there_must_be_a_service_to_look_at(home: Home, invoke: Invoke) -> None:
 # -- what health says -------------------------------------------------------------------------------------------------
 
 
-def of(service: str, host: str = "monitoring", **more: Any) -> Probed:
+def of(service: str, host: str = "monitoring", **more: Any) -> ProbeResult:
     access = "tls" if host == "media" else "mtls"
-    return Probed(host, service, f"{service}.lab.internal", 443, access, not_after=END, **more)
+    return ProbeResult(host, service, f"{service}.lab.internal", 443, access, not_after=END, **more)
 
 
-def checked(home: Home, *found: Probed, run: LastRun | None = None, days: float = 0) -> dict[str, Finding]:
-    said = health_report.checks(home.project(days), home.plan(days), run or LastRun(), probes=found, thorough=False)
+def checked(home: Home, *found: ProbeResult, run: LastRun | None = None, days: float = 0) -> dict[str, Finding]:
+    said = health_report.run_checks(home.project(days), home.plan(days), run or LastRun(), probes=found, thorough=False)
     return {one.subject: one for one in said if one.topic in {"services", "hosts"} and one.subject != "hosts"}
 
 
 def test_services_that_are_well_are_counted(home: Home) -> None:
     assert checked(home) == {}
-    assert checked(home, of("grafana"))["services"].message == "1 service answers as deployed"
+    assert checked(home, of("grafana"))["services"].message == "1 service serves what was deployed"
     found = checked(home, of("grafana"), of("loki"))
-    assert [(one.level, one.message) for one in found.values()] == [(Level.OK, "2 services answer as deployed")]
+    assert [(one.level, one.message) for one in found.values()] == [(Level.OK, "2 services serve what was deployed")]
 
 
 def test_services_that_were_compared_with_nothing_are_not_counted_as_well(home: Home) -> None:
-    found = health_report.checks(
+    found = health_report.run_checks(
         home.project(), home.plan(), LastRun(), probes=[of("grafana"), of("loki", is_compared=False)], thorough=False
     )
     assert [(one.level, one.message) for one in found if one.subject == "services"] == [
-        (Level.NOTICE, "monitoring/loki answers, and was not compared: nobody knows here what was deployed there"),
-        (Level.OK, "1 service answers as deployed"),
+        (Level.NOTICE, "monitoring/loki answers; not compared, because no deployment to it is recorded"),
+        (Level.OK, "1 service serves what was deployed"),
     ]
 
 
@@ -537,7 +537,7 @@ def test_who_gets_in_is_critical_and_who_does_not_answer_never_is(home: Home, fa
     found = checked(home, of("grafana", fault=fault, wrong="is odd"), of("loki"))
     assert (found["service:monitoring/grafana"].level, found["service:monitoring/grafana"].message) == (level, "is odd")
     assert found["service:monitoring/grafana"].remedy
-    assert found["services"].message == "1 service answers as deployed"
+    assert found["services"].message == "1 service serves what was deployed"
 
 
 def test_a_host_whose_services_are_all_silent_is_told_once(home: Home) -> None:
@@ -547,7 +547,7 @@ def test_a_host_whose_services_are_all_silent_is_told_once(home: Home) -> None:
     text = "none of its 2 services can be reached: does not answer: timed out"
     assert found["service:monitoring"].message == text
     assert str(found["service:monitoring"].remedy) == (
-        "on monitoring: systemctl status nginx, and whether port 443 is open to this machine; else probe: in pki.yaml"
+        "on monitoring: systemctl status nginx; check that this machine can reach port 443; if it never can: probe: none in pki.yaml"
     )
 
 
@@ -586,7 +586,7 @@ def test_what_a_sweep_saw_goes_before_what_a_delivery_could_not_reach(remote: Ho
 
 def test_old_versions_of_tls_are_a_notice_that_says_where_to_look(home: Home) -> None:
     found = checked(home, of("grafana", outdated="TLSv1.1"))["service:monitoring/grafana"]
-    assert (found.level, found.message) == (Level.NOTICE, "still speaks TLS 1.1")
+    assert (found.level, found.message) == (Level.NOTICE, "still accepts TLS 1.1")
     assert found.remedy.startswith("docs/proxies.md")
 
 
@@ -594,12 +594,12 @@ def test_a_certificate_that_is_served_to_its_end_though_there_is_a_newer_one_is_
     near = replace(of("jellyfin", "media"), not_after=START + timedelta(days=20))
     found = checked(home, near)["service:media/jellyfin"]
     assert (found.level, found.until) == (Level.WARNING, near.not_after)
-    assert found.message == "the certificate that it serves ends on 2026-12-13"
+    assert found.message == "the certificate that it serves expires on 2026-12-13"
     nearer = replace(near, not_after=START + timedelta(days=6), fault=Fault.OTHER, wrong="serves another one")
     found = checked(home, nearer)["service:media/jellyfin"]
     assert (found.level, found.message) == (
         Level.CRITICAL,
-        "serves another one; the certificate that it serves ends on 2026-11-29",
+        "serves another one; the certificate that it serves expires on 2026-11-29",
     )
 
 
@@ -613,7 +613,7 @@ def test_a_jump_host_is_told_once_for_all_that_lies_behind_it(home: Home) -> Non
     found = checked(home, *behind, of("jellyfin", "media"))
     assert found.keys() == {"jump:bastion", "services"}
     assert found["jump:bastion"].message == (
-        "nothing is seen of what lies behind it (monitoring/grafana, monitoring/loki): permission denied: the host does not accept the deployment key"
+        "the services behind it cannot be probed (monitoring/grafana, monitoring/loki): permission denied: the host does not accept the deployment key"
     )
     assert found["jump:bastion"].level is Level.WARNING
     assert str(found["jump:bastion"].remedy).startswith("ssh ")
@@ -625,12 +625,12 @@ def test_a_jump_host_is_told_once_for_all_that_lies_behind_it(home: Home) -> Non
 @pytest.fixture
 def watched(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Home, Callable[..., None]]]:
     """A project that mails, and a way to say what its next sweeps see."""
-    seen_next = list[Probed]()
+    seen_next = list[ProbeResult]()
 
-    def sees(*found: Probed) -> None:
+    def sees(*found: ProbeResult) -> None:
         seen_next[:] = found
 
-    monkeypatch.setattr(probes, "sweep", lambda *_: tuple(seen_next))
+    monkeypatch.setattr(probes, "probe_services", lambda *_: tuple(seen_next))
     return home, sees
 
 
@@ -641,7 +641,7 @@ def told(home: Home, monkeypatch: pytest.MonkeyPatch, *tasks: str, days: float) 
 
     def listening(*arguments: Any) -> Any:
         made = decide(*arguments)
-        heard.extend((one.kind, one.check.subject) for one in made.news)
+        heard.extend((one.kind, one.finding.subject) for one in made.notifications)
         return made
 
     with monkeypatch.context() as patch:
@@ -702,7 +702,7 @@ def test_health_looks_anew(watched: tuple[Home, Callable[..., None]], invoke: In
     assert said.status == 4
     assert "service:monitoring/grafana" in said.out
     sees(of("grafana"))
-    assert "1 service answers as deployed" in invoke(home, "health").out
+    assert "1 service serves what was deployed" in invoke(home, "health").out
 
 
 def test_a_sweep_that_breaks_hides_nothing_else_and_calls_nothing_solved(
@@ -711,7 +711,7 @@ def test_a_sweep_that_breaks_hides_nothing_else_and_calls_nothing_solved(
     home, sees = watched
     sees(of("grafana", fault=Fault.OTHER, wrong="serves another one"))
     assert told(home, monkeypatch, days=0.1) == [("new", "service:monitoring/grafana")]
-    monkeypatch.setattr(probes, "sweep", lambda *_: 1 / 0)
+    monkeypatch.setattr(probes, "probe_services", lambda *_: 1 / 0)
     assert told(home, monkeypatch, days=2) == [("new", "services")]
     assert probes.load(home.project())
     said = invoke(home, "health", days=2)

@@ -254,7 +254,9 @@ def test_certificates_of_an_upstream_are_those_of_others(pki: Pki) -> None:
     assert pki.look({"/tls.pem": pki.bundle, "/upstream.pem": theirs}, upstream="/upstream.pem").leaves == {
         NAME: pki.leaf
     }
-    assert "no authority of this project" in pki.refusal({"/tls.pem": pki.bundle, "/upstream.pem": theirs})
+    assert "not signed by an authority of this project" in pki.refusal(
+        {"/tls.pem": pki.bundle, "/upstream.pem": theirs}
+    )
     payload = given({"/tls.pem": pki.bundle, "/upstream.pem": theirs}, upstream="/upstream.pem")
     assert preflight.read_release(payload).leaves == {NAME: pki.leaf}
     assert not preflight.has_unknown_ca(payload, pki.trust)
@@ -307,10 +309,10 @@ def test_a_crl_of_nobody_of_ours_never_leaves(pki: Pki) -> None:
 @pytest.mark.parametrize(
     ("at", "said"),
     [
-        (START - HOUR - SECOND, "is from the future"),
+        (START - HOUR - SECOND, "thisUpdate in the future"),
         (START - HOUR, ""),
         (START - HOUR + 21 * DAY - SECOND, ""),
-        (START - HOUR + 21 * DAY, "has run out"),
+        (START - HOUR + 21 * DAY, "has expired"),
     ],
 )
 def test_a_crl_leaves_only_while_servers_can_use_it(pki: Pki, at: datetime, said: str) -> None:
@@ -516,7 +518,7 @@ def test_a_contact_record_is_read_as_it_was_written_and_a_damaged_one_is_none(tm
     assert Contact.load(path) == kept
     path.write_bytes(path.read_bytes()[:-1])
     assert Contact.load(path) == Contact() == Contact.load(tmp_path / "none")
-    path.write_bytes(sealed_records.sealed({"checked_at": "", "surplus": 1}))
+    path.write_bytes(sealed_records.encode_sealed({"checked_at": "", "surplus": 1}))
     assert Contact.load(path) == Contact()
 
 

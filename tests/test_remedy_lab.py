@@ -100,8 +100,8 @@ def seated(home: Home, folder: Path, patch: pytest.MonkeyPatch, capsys: pytest.C
         print(f"{question}{answer}")
         return answer
 
-    patch.setattr(age, "seal", lambda data, _: MARK + data)  # scrypt takes seconds
-    patch.setattr(age, "unseal", lambda data, *_: data.removeprefix(MARK))
+    patch.setattr(age, "encrypt", lambda data, _: MARK + data)  # scrypt takes seconds
+    patch.setattr(age, "decrypt", lambda data, *_: data.removeprefix(MARK))
     patch.setattr(backup_commands, "ask_secretly", lambda _question: WORDS)
     patch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     patch.setattr("builtins.input", answered)

@@ -117,13 +117,13 @@ def test_on_day_six_nothing_is_due(home: Home) -> None:
 def test_crls_are_refreshed_after_a_week_and_reach_exactly_the_hosts_that_use_them(home: Home) -> None:
     made = home.doit(days=7).made
     assert set(made) == CRLS | MTLS_HOSTS | {"page:trust"}
-    assert made["crl:client-1"] == "is 7 days old, a new one comes every 7"
+    assert made["crl:client-1"] == "is 7 days old; refreshed every 7"
 
 
 def test_on_day_twenty_nine_only_crls_are_due(home: Home) -> None:
     made = home.doit(days=29).made
     assert set(made) == CRLS | MTLS_HOSTS | {"page:trust"}
-    assert made["crl:server-1"] == "ended on 2026-12-14"
+    assert made["crl:server-1"] == "expired on 2026-12-14"
 
 
 def test_server_certificates_are_renewed_on_day_sixty_and_client_certificates_are_not(home: Home) -> None:
@@ -149,7 +149,7 @@ def test_a_project_that_nobody_ran_for_three_weeks_is_well_after_one_run(home: H
 def test_a_project_that_nobody_ran_for_a_hundred_days_is_well_after_one_run(home: Home) -> None:
     report = home.doit(days=100)
     assert report.status == 0
-    assert report.made["cert:media"] == "ended on 2027-02-21"
+    assert report.made["cert:media"] == "expired on 2027-02-21"
     assert {row.state for row in status_table.rows(home.project(100), home.plan(100))} == {"ok"}
     assert home.doit(days=100).made == {}
 
@@ -177,7 +177,8 @@ def test_nothing_is_issued_while_the_clock_stands_before_the_authority_and_the_c
     assert (home.read("build/certs/media/tls.pem"), len(home.project().ledger.certificates())) == before
     project, plan = home.project(-1), home.plan(-1)
     said = {
-        check.subject: str(check.remedy) for check in health_report.checks(project, plan, LastRun.load(project.store))
+        check.subject: str(check.remedy)
+        for check in health_report.run_checks(project, plan, LastRun.load(project.store))
     }
     assert {said[name] for name in ("cert:media", "crl:root-1")} == {SET_CLOCK}
     assert home.doit().status == 0
@@ -275,7 +276,7 @@ def test_rekey_keep_holds_the_key_through_a_renewal(home: Home, old: str, new: s
 def test_rekey_keep_does_not_hold_a_key_of_another_kind(home: Home) -> None:
     home.edit("network: av\n", "network: av\n    rekey: keep\n    key: ec-p384\n")
     made = home.doit().made
-    assert made["cert:media"] == "has a key of kind ec-p256, pki.yaml says ec-p384"
+    assert made["cert:media"] == "its key is of kind ec-p256, pki.yaml specifies ec-p384"
     assert set(made) == {"cert:media"} | AV
     assert keys.key_kind(certificate(home, "media").public_key()) == "ec-p384"
 
@@ -287,7 +288,7 @@ def test_rekey_keep_does_not_hold_a_revoked_key(home: Home) -> None:
     [issued] = project.ledger.certificates(artifact="cert:media")
     project.ledger.record_revocation(issued, reason="keyCompromise", at=START)
     project.ledger.close()
-    assert home.doit().made["cert:media"] == "is revoked"
+    assert home.doit().made["cert:media"] == "was revoked"
     assert public_key(home, "media") != before
 
 
@@ -302,8 +303,8 @@ def test_a_renewal_by_hand_is_delivered_by_the_next_run(home: Home) -> None:
     assert set(home.doit(days=5).made) == AV
     assert home.read("build/hosts/media/etc/doit-pki/media.pem") == after["tls"]
     assert [one.reason for one in home.project().ledger.certificates(artifact="cert:media")] == [
-        "has no certificate yet",
-        "renewed by hand",
+        "did not exist",
+        "requested with invoke renew",
     ]
 
 
@@ -319,22 +320,22 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
     assert (report.status, report.failed) == (1, {}), "the ceremony is overdue: critical"
     assert not certificates_made(report.made)
     project, plan = home.project(701), home.plan(701)
-    said = {note.subject: note for note in forecast.notes(project, plan)}
+    said = {note.subject: note for note in forecast.required_actions(project, plan)}
     assert said["cert:media"].text == (
-        "28 days left, and a renewal would gain nothing: server-1 itself ends on 2028-11-22; "
+        "28 days left, and a renewal would not extend it: server-1 expires on 2028-11-22; "
         "needs a ceremony: a new generation of server"
     )
     assert said["cert:media"].remedy == "./run invoke ceremony.request, for a new server authority"
     assert {"cert:forge-mtls", "cert:monitoring-mtls", "cert:client-admin"} <= said.keys()
     rows = {row.name: row for row in status_table.rows(project, plan)}
-    assert (rows["cert:media"].state, rows["cert:media"].by) == ("waits", "ceremony")
+    assert (rows["cert:media"].state, rows["cert:media"].by) == ("blocked", "ceremony")
 
 
 def test_leaves_are_not_asked_again_and_again_while_a_ceremony_is_awaited(real: Home) -> None:
     home = real
     home.doit(days=645)
     project, plan = home.project(701), home.plan(701)
-    assert not {a.name for a, _ in forecast.forecast(plan) if a.name.startswith("cert:")}
+    assert not {a.name for a, _ in forecast.due_artifacts(plan) if a.name.startswith("cert:")}
     assert len(project.ledger.certificates(artifact="cert:media")) == 2
 
 
@@ -343,7 +344,7 @@ def test_an_ended_intermediate_fails_its_own_tasks_and_says_ceremony(real: Home)
     home.doit(days=645)
     report = home.doit(days=731)
     assert report.status in {1, 2}
-    assert "server-1 ended on 2028-11-22; needs a ceremony" in report.failed["authority:server"]
+    assert "server-1 expired on 2028-11-22; needs a ceremony" in report.failed["authority:server"]
     assert "crl:root-1" not in report.failed
 
 
@@ -352,8 +353,8 @@ def test_a_new_generation_re_issues_the_leaves_of_its_authority_and_no_other(hom
     report = home.doit(days=3)
     assert report.status == 0
     assert certificates_made(report.made) == SERVERS
-    assert report.made["cert:media"] == "is not issued by server-2, which issues now"
-    assert report.made["crl:server-2"] == "has no CRL yet"
+    assert report.made["cert:media"] == "is not issued by server-2, the current issuer"
+    assert report.made["crl:server-2"] == "did not exist"
     assert_whole(home, "media")
     assert certificate(home, "media").issuer.rfc4514_string().startswith("CN=Example Lab SANDBOX Server CA 2")
     assert home.doit(days=3).made == {}
@@ -403,7 +404,7 @@ def test_a_lost_certificate_is_issued_again_and_delivered_alone(home: Home) -> N
     shutil.rmtree(home.path / "build/certs/media")
     made = home.doit().made
     assert set(made) == {"cert:media"} | AV
-    assert made["cert:media"] == "has no certificate yet"
+    assert made["cert:media"] == "did not exist"
     assert_whole(home, "media")
 
 
@@ -517,7 +518,7 @@ def test_a_truth_with_a_foreign_key_is_issued_again(home: Home) -> None:
     path = home.path / folder("media") / "tls.pem"
     own = home.read(f"{folder('media')}/key.pem")
     path.write_bytes(path.read_bytes().replace(own, home.read(f"{folder('forge-mtls')}/key.pem")))
-    assert home.doit().made["cert:media"] == "its key does not belong to its certificate"
+    assert home.doit().made["cert:media"] == "its key and its certificate do not match"
     assert_whole(home, "media")
 
 
@@ -526,7 +527,7 @@ def test_a_truth_with_a_foreign_chain_is_issued_again(home: Home) -> None:
     path.write_bytes(
         path.read_bytes().replace(home.read("ca/server/server-1/cert.pem"), home.read("ca/client/client-1/cert.pem"))
     )
-    assert home.doit().made["cert:media"] == "is not issued by server-1, which issues now"
+    assert home.doit().made["cert:media"] == "is not issued by server-1, the current issuer"
     assert_whole(home, "media")
 
 
@@ -565,7 +566,7 @@ def test_a_damaged_bundle_is_written_again_and_goes_no_further_when_its_content_
 
 def test_a_new_service_rebuilds_its_certificate_release_and_delivery_as_forecast(home: Home) -> None:
     add_last_service(home, WIKI)
-    foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.forecast(home.plan())}
+    foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan())}
     made = home.doit().made
     assert set(made) == {"cert:monitoring-mtls", "release:monitoring", "deploy:monitoring"}
     assert set(foretold) == set(made)

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from pki.common.errors import PkiError
-from pki.common.file_headers import taken_in
+from pki.common.file_headers import included_files
 from pki.config import openssl_cnf, openssl_cnf_syntax
 from tests.conftest import Home, Report
 from tests.opensslfiles import BOX
@@ -20,7 +20,7 @@ HEADER = "# deploy-target: /opt/cnf/{name}\n"
 
 def reading(text: str, folder: Path = Path("/nowhere")) -> openssl_cnf.RequestReading:
     """What a file in a folder declares; without one, nothing is looked at beside it."""
-    parsed = openssl_cnf_syntax.parse(text, "box.cnf", partial(taken_in, folder, "box.cnf"))
+    parsed = openssl_cnf_syntax.parse(text, "box.cnf", partial(included_files, folder, "box.cnf"))
     return openssl_cnf.read_request(parsed, "box.cnf", folder if folder.is_dir() else None)
 
 
@@ -318,10 +318,10 @@ def test_an_included_file_is_read(folder: Path, line: str) -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("../outside.inc", "lies outside templates/"),
-        ("link.inc", "lies outside templates/"),
-        ("/etc/hostname", "lies outside templates/"),
-        ("gone.inc", "there is no such file beside this one"),
+        ("../outside.inc", "is outside templates/"),
+        ("link.inc", "is outside templates/"),
+        ("/etc/hostname", "is outside templates/"),
+        ("gone.inc", "does not exist relative to this file"),
         ("itself.inc", "templates/itself.inc includes itself"),
     ],
 )
@@ -430,7 +430,7 @@ def test_all_faulty_files_are_told_in_one_run(home: Home) -> None:
 
 def test_plan_notes_what_declares_no_certificate_until_the_header_says_whether_it_should(home: Home) -> None:
     def notes() -> dict[str, str]:
-        return {note.subject: note.text for note in home.plan().notes}
+        return {note.subject: note.text for note in home.plan().actions_required}
 
     ca = "[ v3_ca ]\nbasicConstraints = critical, CA:TRUE\n"
     put(home, "san.conf", BOX)
@@ -442,8 +442,8 @@ def test_plan_notes_what_declares_no_certificate_until_the_header_says_whether_i
     put(home, "stock.cnf", edited(("[ dn ]", "x509_extensions = v3_ca\n[ dn ]")) + ca)
     assert home.doit().failed == {}
     assert notes() == {
-        "templates/san.conf": "has a section [ req ], and declares no certificate",
-        "templates/OPENSSL.CFG": "has a section [ req ], and declares no certificate",
+        "templates/san.conf": "has a section [ req ], but declares no certificate",
+        "templates/OPENSSL.CFG": "has a section [ req ], but declares no certificate",
         "templates/ca.cnf": "templates/ca.cnf:11: CA:TRUE requests a CA: this file declares no certificate",
         "templates/stock.cnf": "templates/stock.cnf:6: x509_extensions = v3_ca describes a CA, and is not in the request",
     }

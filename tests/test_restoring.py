@@ -95,7 +95,7 @@ def test_after_every_loss_nothing_new_is_made_restore_is_named_and_then_nothing_
         (real.path / "build/report/status.json").unlink(missing_ok=True)
         assert status_of_run(real) != 0
         report = real.path / "build/report/status.json"
-        made = [one["name"] for one in json.loads(report.read_text())["made"]] if report.exists() else []
+        made = [one["name"] for one in json.loads(report.read_text())["changed"]] if report.exists() else []
         told = capsys.readouterr()
         assert "./run invoke restore FILE" in told.out + told.err
         signed = ("deploy:", "cert:", "crl:server", "crl:client", "authority:", "ceremony:")
@@ -141,8 +141,8 @@ def test_what_is_in_the_way_is_moved_aside_named_and_kept_out_of_git(real: RealH
     lose(real, "ca/root")
     before = everything(real.path / "ca")
     said = restore(invoke, real.path)
-    assert f"was in the way, and is now in {real.path}/{ASIDE}: ca, secrets.yaml\n" in said.out
-    assert f"revoked since: PKI_HOME={real.path} ./run invoke ledger.recover --all\n" in said.out
+    assert f"moved to {real.path}/{ASIDE}: ca, secrets.yaml\n" in said.out
+    assert f"from the hosts: PKI_HOME={real.path} ./run invoke ledger.recover --all\n" in said.out
     assert everything(real.path / ASIDE / "ca") == before
     assert (real.path / ASIDE / "secrets.yaml").read_text() == "server-1: something-else\n"
     assert (real.path / ASIDE / ".gitignore").read_text().splitlines()[-1] == "*"
@@ -188,7 +188,7 @@ def test_a_sandbox_that_was_set_after_the_loss_is_moved_aside(real: RealHome, in
     real.write("pki.yaml", (text[:start] + text[end:]).replace("sandbox: false", "sandbox: true"))
     assert real.doit(days=1).status == 0
     said = restore(invoke, real.path)
-    assert "pki.yaml" in said.out.partition("was in the way")[2].splitlines()[0]
+    assert "pki.yaml" in said.out.partition("moved to")[2].splitlines()[0]
     assert real.read("pki.yaml").decode() == text
     report = real.doit(days=1)
     assert report.status == 0, report.failed
@@ -247,7 +247,7 @@ def test_revocations_of_the_ledger_that_was_there_are_recovered(
     assert real.doit(days=2).status == 0
     crls = [judges.crls(real.read(f"build/crl/{name}.pem"))[0] for name in ("server-1", "client-1")]
     assert serial in {entry.serial_number for crl in crls for entry in crl}
-    reasons = {one.reason for one in real.project(2).ledger.revoked("client-1", START)}
+    reasons = {one.reason for one in real.project(2).ledger.revoked_entries("client-1", START)}
     assert "keyCompromise" in reasons
 
 
@@ -263,7 +263,7 @@ def test_a_backup_with_a_damaged_certificate_of_a_ca_is_restored_and_says_so(
     assert invoke("revoke", "media", "--reason", "superseded", "--yes", home=real.path).status in {0, 2}
     serials = revoked(real, 1)
     said = invoke("restore", "damaged.age", "--passphrase-file", "words", "--yes", home=real.path)
-    assert "this is a fault of doit-pki" not in said.error
+    assert "this is a bug in doit-pki" not in said.error
     assert "ca/client/client-1/cert.pem: is damaged in this backup; no revocation is recovered from it" in said.out
     path.write_bytes(before)
     assert revoked(real, 1) == serials

@@ -61,7 +61,7 @@ def listed(home: Home) -> set[int]:
 
 def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
     project, plan = home.project(days), home.plan(days)
-    return {note.subject: (note.text, note.remedy) for note in forecast.notes(project, plan)}
+    return {note.subject: (note.text, note.remedy) for note in forecast.required_actions(project, plan)}
 
 
 # -- what is asked and said before ------------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
 def test_before_the_first_run_there_is_nothing_to_revoke(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
     typed = ("revoke", "media", "--reason", "superseded")
     said = said_by(capsys, *typed, pki_home=str(fresh.path), pki_now=fresh.moment())
-    assert said.error == "media: the ledger knows no certificate that is valid\n→ ./run doit\n"
+    assert said.error == "media: the ledger contains no valid certificate\n→ ./run doit\n"
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_before_the_first_run_there_is_nothing_to_revoke(fresh: Home, capsys: py
         ("revok admin", "No idea what 'revok' is!\n→ did you mean revoke?"),
         ("ledger", "No idea what 'ledger' is!\n→ ./run invoke --list ledger"),
         ("revoke", "positional arguments: 'name'\n→ ./run invoke revoke --help"),
-        ("revoke admin --reason", "--reason wants a value\n→ ./run invoke revoke --help"),
+        ("revoke admin --reason", "--reason needs a value\n→ ./run invoke revoke --help"),
         ("revoke admin --raison x", "No idea what '--raison' is!\n→ ./run invoke revoke --help"),
-        ("ledger.recover --host", "--host wants a value\n→ ./run invoke ledger.recover --help"),
-        ("ledger.recover --host nobody", "nobody: no such host\n→ there are: forge, media, monitoring"),
-        ("deploy.drift nobody", "nobody: no such host\n→ there are: forge, media, monitoring"),
+        ("ledger.recover --host", "--host needs a value\n→ ./run invoke ledger.recover --help"),
+        ("ledger.recover --host nobody", "unknown host 'nobody'\n→ defined: forge, media, monitoring"),
+        ("deploy.drift nobody", "unknown host 'nobody'\n→ defined: forge, media, monitoring"),
     ],
 )
 def test_whoever_mistypes_a_command_is_told_what_to_type(invoke: Invoke, typed: str, said: str) -> None:
@@ -121,7 +121,7 @@ def test_at_a_terminal_the_reason_and_a_yes_are_asked_for(
     serial = certificate(home).serial_number
     types(monkeypatch, "superseded", "perhaps")
     said = invoke("revoke", "admin")
-    assert (said.status, said.error) == (1, "nothing was changed: that was no yes\n")
+    assert (said.status, said.error) == (1, "cancelled; nothing was changed\n")
     assert listed(home) == set()
     types(monkeypatch, "superseded", "yes")
     assert invoke("revoke", "admin").status == 2
@@ -132,9 +132,9 @@ def test_a_proxy_that_cannot_refuse_is_named_before_and_after(home: Home, invoke
     home.edit("    proxy: haproxy\n", "    proxy: traefik\n")
     home.doit()
     said = invoke("revoke", "admin", "--reason", "superseded", "--yes")
-    assert "let in by    forgejo on forge (traefik), until it ends: traefik reads no CRLs" in said.out
+    assert "accepted by  forgejo on forge (traefik), until it expires: traefik reads no CRLs" in said.out
     assert re.search(
-        r"^folder forge +delivered into a folder, not verified; lets it in until it ends on 2027-05-22",
+        r"^folder +forge +written to a folder, not verified; accepts it until it expires on 2027-05-22",
         said.out,
         re.MULTILINE,
     )
@@ -148,15 +148,15 @@ DOWN = {"deploy:media": ErrorCode.UNREACHABLE}
 @pytest.mark.parametrize(
     ("findings", "failures", "expected"),
     [
-        ([], {}, (0, "revoked and published; there is nothing here to prove it at")),
+        ([], {}, (0, "revoked and published; there is no service to verify it at")),
         (PLACES[:1], {}, (0, "revoked, published, and verified at forge/forgejo")),
         (PLACES, {}, (2, "revoked and published; verified at forge/forgejo; not verified: media;")),
         (PLACES[1:], {}, (2, "revoked and published; not verified: media;")),
         ([*PLACES, OPEN], {}, (2, "revoked and published; not verified: media/films, media;")),
         ([*PLACES, OPEN], DOWN, (2, "revoked and published; not verified: media/films, media;")),
         (PLACES, DOWN, (2, "revoked and published; not verified: deploy:media, media;")),
-        ([*PLACES, FAILED], {}, (1, "revoked, and STILL LET IN: media/films;")),
-        ([*PLACES, FAILED, OPEN], DOWN, (1, "revoked, and STILL LET IN: media/films;")),
+        ([*PLACES, FAILED], {}, (1, "revoked, but STILL ACCEPTED by media/films;")),
+        ([*PLACES, FAILED, OPEN], DOWN, (1, "revoked, but STILL ACCEPTED by media/films;")),
         (PLACES, {"crl:client-1": ErrorCode.OTHER}, (1, "revoked; failed: crl:client-1;")),
         (PLACES, {"doit": ErrorCode.OTHER}, (1, "revoked; failed: doit;")),
     ],
@@ -186,8 +186,8 @@ def test_a_run_that_breaks_off_is_no_evidence_that_anything_was_published(
     said = invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
     assert said.status == 1
     assert said.out.splitlines()[-1].startswith("revoked; failed: crl:client-1, doit; ")
-    assert "delivered into a folder" not in said.out
-    assert "not delivered: its folder has the old files" in said.out
+    assert "written to a folder" not in said.out
+    assert "not deployed: its folder has the old files" in said.out
 
 
 def test_a_run_that_ends_badly_without_a_word_is_a_failure(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_only_a_host_that_took_the_new_list_counts_as_delivered_to(
     said = invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
     assert listed(home) == {serial}
     assert said.status == 2
-    assert "delivered into a folder" not in said.out
+    assert "written to a folder" not in said.out
     assert said.out.splitlines()[-1].startswith("revoked and published; not verified: monitoring, forge;")
 
 
@@ -235,7 +235,7 @@ def test_a_list_that_was_lost_again_is_not_said_to_be_published(
 def withheld(home: Home, invoke: Invoke) -> Home:
     said = invoke("revoke", "admin", "--reason", "key-compromise", "--no-replace", "--yes")
     assert said.status == 2, said.error
-    assert "then         nothing replaces it before: ./run invoke renew client-admin" in said.out
+    assert "then         nothing replaces it until: ./run invoke renew client-admin" in said.out
     return home
 
 
@@ -244,10 +244,10 @@ def test_a_withheld_certificate_is_issued_by_no_run_before_somebody_renews_it(wi
     for days in (0, 1):
         assert "cert:client-admin" not in withheld.doit(days=days).made
     assert listed(withheld) == {old}
-    text = "was revoked, and its replacement is withheld since 2026-11-23"
+    text = "was revoked; replacement stopped since 2026-11-23"
     assert notes(withheld)["cert:client-admin"] == (text, "./run invoke renew client-admin")
     [row] = [row for row in status_table.rows(withheld.project(), withheld.plan()) if row.name == "cert:client-admin"]
-    assert (row.state, row.next) == ("withheld", text)
+    assert (row.state, row.next) == ("stopped", text)
     assert "cert:client-admin" not in withheld.doit(days=200).made, "nor after it ended"
     assert invoke("renew", "admin", days=200).status == 0
     assert certificate(withheld).serial_number != old
@@ -267,9 +267,9 @@ def test_a_withheld_server_certificate_that_was_lost_stops_its_host_alone(home: 
     shutil.rmtree(home.path / "build")
     report = home.doit()
     assert report.failed == {
-        "cert:media": "was revoked, and its replacement is withheld since 2026-11-23 → ./run invoke renew media"
+        "cert:media": "was revoked; replacement stopped since 2026-11-23 → ./run invoke renew media"
     }
-    assert [one["name"] for one in report.data["not_reached"]] == ["release:media", "deploy:media"]
+    assert [one["name"] for one in report.data["blocked"]] == ["release:media", "deploy:media"]
     assert "deploy:forge" in report.made
     assert invoke("renew", "media").status == 0
 
@@ -279,7 +279,7 @@ def test_an_older_certificate_of_a_name_is_revoked_and_the_present_one_stays(hom
     invoke("renew", "admin")
     new = certificate(home).serial_number
     said = invoke("revoke", f"{old:x}", "--reason", "superseded", "--no-replace", "--yes")
-    assert "then         the present certificate of this name stays as it is" in said.out
+    assert "then         the present certificate of this name is not affected" in said.out
     assert (listed(home), certificate(home).serial_number) == ({old}, new)
     assert home.project().replacement_stopped == {}
 
@@ -315,7 +315,7 @@ def test_one_identity_for_each_device_has_a_key_of_its_own_and_is_revoked_alone(
     assert names.get_values_for_type(x509.RFC822Name) == ["admin@lab.internal"]
     said = invoke("client.revoke", "admin@laptop", "--reason", "key-compromise", "--yes")
     assert said.status == 2, said.error
-    assert "then         it leaves pki.yaml, and nothing replaces it" in said.out
+    assert "then         it is removed from pki.yaml, and nothing replaces it" in said.out
     assert listed(home) == {laptop.serial_number}
     assert certificate(home) == admin
     assert home.read("pki.yaml").decode() == text
@@ -381,14 +381,14 @@ def test_a_renewed_identity_is_reminded_of_until_it_is_installed_and_only_once_i
     assert "cert:client-admin" not in notes(home, 140)
     assert invoke("client.installed", "admin", days=140).status == 0
     assert "cert:client-admin" in home.doit(days=151).made
-    text = "was renewed on 2027-04-23 and is not installed yet; the old one ends on 2027-05-22"
+    text = "was renewed on 2027-04-23 and is not installed yet; the old one expires on 2027-05-22"
     assert notes(home, 151) == {
         "cert:client-admin": (text, "install it on its device, then: ./run invoke client.installed admin")
     }
-    assert "a newer one is to be installed" in invoke("client.list", days=151).out
-    assert "ended on 2027-05-22" in notes(home, 185)["cert:client-admin"][0]
+    assert "install the newer one" in invoke("client.list", days=151).out
+    assert "expired on 2027-05-22" in notes(home, 185)["cert:client-admin"][0]
     said = invoke("client.installed", "admin", days=152)
-    assert "is valid too, until 2027-05-22; to end it:" in said.out
+    assert "is valid too, until 2027-05-22; to revoke it:" in said.out
     assert notes(home, 152) == {}
     assert "2027-04-24" in invoke("client.list", days=152).out
 
@@ -403,9 +403,9 @@ def test_an_identity_that_was_handed_out_is_in_use_whether_or_not_anybody_said_t
     export("first", 1)
     assert notes(home, 1) == {}
     home.doit(days=151)
-    text = "was renewed on 2027-04-23 and is not installed yet; the old one ends on 2027-05-22"
+    text = "was renewed on 2027-04-23 and is not installed yet; the old one expires on 2027-05-22"
     assert notes(home, 151)["cert:client-admin"][0] == text
-    assert "a newer one waits to be installed" in invoke("explain", "admin", days=151).out
+    assert "a newer one is not installed yet" in invoke("explain", "admin", days=151).out
     export("second", 152)
     assert notes(home, 152)["cert:client-admin"][0] == text
     assert invoke("client.installed", "admin", days=153).status == 0
@@ -442,7 +442,7 @@ def test_a_thing_is_explained_in_plain_words(invoke: Invoke, name: str, expected
 def test_a_serial_number_is_explained_with_what_became_of_it(home: Home, invoke: Invoke) -> None:
     serial = certificate(home).serial_number
     invoke("renew", "admin")
-    assert "valid, and was replaced by a newer one" in invoke("explain", f"{serial:x}").out
+    assert "valid, replaced by a newer one" in invoke("explain", f"{serial:x}").out
     invoke("revoke", f"{serial:x}", "--reason", "superseded", "--yes")
     assert "revoked: superseded" in invoke("explain", f"{serial:x}").out
     unknown = invoke("explain", "admn")
@@ -457,15 +457,15 @@ def test_a_crl_that_its_publisher_is_too_small_for_is_left_out_and_said(home: Ho
     assert checks_of(home)["crl:client-1"] == []
     revoke_unknown(home, 225)
     assert home.doit().status == 0
-    near = "has 12 kB, and haproxy at forge serves files of at most 15 kB: beyond that it is published there no more"
+    near = "has 12 kB, and haproxy at forge serves files of at most 15 kB: beyond that it is no longer published there"
     assert checks_of(home)["crl:client-1"] == [(Level.NOTICE, near, crl_size.REMEDY)]
     assert "/crl/client-1.crl" in home.read(CONFIGURATION).decode()
     revoke_unknown(home, 320)
     assert home.doit().status == 0
-    beyond = "has 17 kB, and haproxy at forge serves files of at most 15 kB: it is published there no more"
+    beyond = "has 17 kB, and haproxy at forge serves files of at most 15 kB: it is no longer published there"
     assert checks_of(home)["crl:client-1"] == [(Level.WARNING, beyond, crl_size.REMEDY)]
     assert f"{beyond}\n" in invoke("plan").out
-    assert "it is published there no more" in " ".join(invoke("status").out.split())
+    assert "it is no longer published there" in " ".join(invoke("status").out.split())
     served = home.read(CONFIGURATION).decode()
     assert "/crl/client-1.crl" not in served
     assert "/crl/server-1.crl" in served
@@ -491,7 +491,7 @@ def revoke_unknown(home: Home, count: int) -> None:
 def checks_of(home: Home) -> dict[str, list[tuple[Level, str, str]]]:
     project = home.project()
     found = defaultdict(list)
-    for one in health_report.checks(project, home.plan(), LastRun.load(project.store), thorough=False):
+    for one in health_report.run_checks(project, home.plan(), LastRun.load(project.store), thorough=False):
         if one.level:
             found[one.subject].append((one.level, one.message, str(one.remedy)))
     return found

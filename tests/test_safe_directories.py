@@ -117,7 +117,7 @@ def test_doit_reads_and_writes_nothing_of_another_account_and_tells_nobody(
     os.chown(home.path / "templates", NOBODY, NOBODY)
     before = list(seen(home.path))
     assert Run(home.path, home.moment(200)).main(arguments) == 3
-    assert "nothing was run: the project of another account is not read" in capsys.readouterr().err
+    assert "nothing was done: the project of another account is not read" in capsys.readouterr().err
     assert list(seen(home.path)) == before
 
 
@@ -347,7 +347,7 @@ def test_what_a_group_can_write_is_a_warning_of_health_and_no_refusal(
         (home.path / one).chmod((home.path / one).stat().st_mode & ~0o022)
     (home.path / part).chmod((home.path / part).stat().st_mode | 0o020)
     project = home.project()
-    found = health_report.checks(project, home.plan(), LastRun.load(project.store))
+    found = health_report.run_checks(project, home.plan(), LastRun.load(project.store))
     [told] = [one for one in found if one.topic == "project"]
     assert (told.level, told.message) == (Level.WARNING, "can be written by the group staff")
     subprocess.run(["sh", "-c", told.remedy], check=True)

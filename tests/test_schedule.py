@@ -173,7 +173,7 @@ def test_service_may_write_its_metrics_where_node_exporter_reads_them(fresh: Hom
     fresh.edit("ledger: sqlite", "ledger: sqlite\nmetrics: {textfile: /var/lib/node/pki.prom}")
     assert setting(unit(fresh), "ReadWritePaths") == [str(fresh.path), "-/var/lib/node"]
     fresh.edit("/var/lib/node/", "/var/lib/it's/")
-    with pytest.raises(PkiError, match="it's: has a quote"):
+    with pytest.raises(PkiError, match="it's: contains a quote"):
         errand(fresh).check()
 
 
@@ -237,7 +237,7 @@ def test_source_that_needs_somebody_is_named(fresh: Home, machine: Machine, invo
     fresh.edit("secrets: secrets.yaml", f"secrets: {{client: {source}, backup: prompt}}")
     said = invoke(fresh, "--cron").out
     assert machine.told == []
-    assert "person secrets.client" in said
+    assert "action    secrets.client" in said
     assert "is not available in a scheduled run" in said
     assert "secrets.backup" not in said
 
@@ -271,7 +271,7 @@ def test_units_are_written_enabled_and_taken_away_again(fresh: Home, machine: Ma
     assert invoke(fresh, "--remove", "--yes").status == 0
     assert list(machine.units.iterdir()) == []
     assert machine.told[4:] == [f"systemctl disable --now {name}.timer", "systemctl daemon-reload"]
-    assert invoke(fresh, "--remove", "--yes").out == "nothing on this machine runs doit for this project\n"
+    assert invoke(fresh, "--remove", "--yes").out == "neither systemd nor cron runs doit for this project\n"
 
 
 def test_nothing_is_written_without_consent(fresh: Home, machine: Machine, invoke: Invoke) -> None:
@@ -279,7 +279,7 @@ def test_nothing_is_written_without_consent(fresh: Home, machine: Machine, invok
         said = invoke(fresh, "--install", way)
         assert (said.status, said.error.splitlines()[0]) == (
             1,
-            "nobody is there to be asked: write this? yes or no (--yes answers)",
+            "there is no terminal to ask: write this? (yes or no)",
         )
     assert list(machine.units.iterdir()) == []
     assert not machine.crontab.exists()
@@ -292,7 +292,7 @@ def test_units_are_roots_to_write(
     said = invoke(fresh, "--install", "--systemd", "--yes")
     assert (said.status, said.error.splitlines()) == (
         1,
-        ["units of systemd are root's to write", "→ sudo ./run invoke schedule --install, or --cron"],
+        ["only root can write units of systemd", "→ sudo ./run invoke schedule --install, or --cron"],
     )
     assert list(machine.units.iterdir()) == []
 

@@ -389,7 +389,7 @@ def test_passphrase_that_is_wrong_or_gone_fails_only_what_it_would_sign(home: Ho
     assert set(report.failed) == {"cert:forge-mtls"}
     assert report.failed["cert:forge-mtls"].startswith("ca/server/server-1/key.pem: ")
     assert said in report.failed["cert:forge-mtls"]
-    assert {each["name"] for each in report.data["not_reached"]} == {"release:forge", "deploy:forge"}
+    assert {each["name"] for each in report.data["blocked"]} == {"release:forge", "deploy:forge"}
     assert "cert:client-other" in report.made
     assert report.status != 0
     assert snapshot(home, "build/certs", "build/release/forge") == before
@@ -504,7 +504,7 @@ def test_command_that_fails_is_asked_once_in_a_run(asking: Home) -> None:
             "`credential: pki`: CREDENTIALS_DIRECTORY is not set → start the command from a systemd unit with",
         ),
         ("{file: gone.txt}", "gone.txt: is missing, and pki.yaml names it for the passphrase of server-1"),
-        ("{file: open.txt}", "open.txt: others can read it → chmod 600 open.txt"),
+        ("{file: open.txt}", "open.txt: can be read by other users → chmod 600 open.txt"),
         ("{file: empty.txt}", "`file: empty.txt`: holds no passphrase for server-1"),
         ("{file: latin.txt}", "`file: latin.txt`: is not UTF-8 text"),
         ("{file: wrong.txt}", "the passphrase from `file: wrong.txt` is wrong, or the file is damaged"),
@@ -551,7 +551,7 @@ def terminal(found: Any, *, there: bool) -> Any:
 
 
 def test_command_that_hangs_is_ended_with_all_that_it_started(asking: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "PATIENCE", 2)
+    monkeypatch.setattr(sources, "COMMAND_TIMEOUT", 2)
     asking.write("hangs.sh", "sh -c 'echo $$ > child; sleep 300' &\nwait\n")
     source(asking, "{server: {command: sh hangs.sh}}")
     assert "`command: sh hangs.sh`: did not answer within 2 seconds" in failure(asking)
@@ -589,7 +589,7 @@ def test_what_can_be_read_once_is_refused_where_several_processes_would_read_it(
     with descriptor(asking.path / "server.txt", pipe=True) as number:
         source(asking, f"{{server: {{fd: {number}}}}}")
         report = asking.doit("-n", "2")
-    assert "doit -n works in several processes → run doit without -n" in report.failed["cert:forge-mtls"]
+    assert "doit -n uses several processes → run doit without -n" in report.failed["cert:forge-mtls"]
 
 
 def test_new_key_takes_the_passphrase_of_its_source_and_writes_none(
@@ -774,7 +774,7 @@ def test_secrets_that_are_read_as_inventory_are_not_quoted(home: Home, capsys: p
     (home.path / "pki.yaml").write_bytes(home.read("secrets.yaml"))
     assert run(home, []) == 3
     shown = capsys.readouterr()
-    assert "nothing was run" in shown.err
+    assert "nothing was done" in shown.err
     assert not [secret for secret in kept if secret in (shown.out + shown.err).encode()]
 
 

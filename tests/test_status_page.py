@@ -14,7 +14,7 @@ import pytest
 from pki.common.errors import PkiError
 from pki.deploy.contact import Contact
 from pki.monitor.check_result import Finding, Level, rerun
-from pki.monitor.probes import Probed
+from pki.monitor.probes import ProbeResult
 from pki.monitor.report.run import Run
 from pki.monitor.status_page import charts, page_data, render, update_page
 from pki.project.layout import Store
@@ -50,10 +50,10 @@ def title(html: str) -> str:
 def test_a_project_in_which_all_is_well_says_so_first(home: Home) -> None:
     found = shown(home)
     assert found.faults == []
-    assert title(found.html) == "SANDBOX All is well: Example Lab"
-    assert found.headings[0][1].strip() == "All is well"
-    assert "The last run, on Monday, 2026-11-23 , ended well." in found.text
-    assert "Nothing. doit does the rest by itself." in found.text
+    assert title(found.html) == "SANDBOX All OK: Example Lab"
+    assert found.headings[0][1].strip() == "All OK"
+    assert "The last run, on Monday, 2026-11-23 , succeeded." in found.text
+    assert "None. doit does everything else by itself." in found.text
 
 
 def test_it_shows_every_authority_certificate_crl_and_host(home: Home) -> None:
@@ -67,11 +67,11 @@ def test_it_shows_every_authority_certificate_crl_and_host(home: Home) -> None:
 
 
 def test_it_says_what_the_last_run_that_made_something_made_and_why(home: Home) -> None:
-    assert "cert:media, cert:client-admin has no certificate yet" in shown(home).text
+    assert "cert:media, cert:client-admin did not exist" in shown(home).text
     home.doit(days=1)
     text = shown(home).text
-    assert "Made on 2026-11-23; nothing since" in text
-    assert "cert:media, cert:client-admin has no certificate yet" in text
+    assert "Changed on 2026-11-23; nothing since" in text
+    assert "cert:media, cert:client-admin did not exist" in text
 
 
 def test_it_tells_what_is_foreseen(home: Home) -> None:
@@ -99,7 +99,7 @@ def test_problems_that_say_the_same_stand_together(home: Home) -> None:
     today = START.date()
     checks = [Finding(f"cert:{n}", Level.WARNING, "x", rerun(f"cert:{n}")) for n in range(9)]
     text = Page(statuspages.page(statuspages.facts(1, today), *checks)).text
-    assert "cert:4, cert:5 and 3 more x ./run doit Commands" in text
+    assert "cert:4, cert:5 and 3 more x ./run doit Run the commands" in text
     assert text.startswith("9 warnings")
 
 
@@ -107,10 +107,10 @@ def test_what_was_not_reached_says_so(home: Home) -> None:
     lose_passphrase(home, "server-1")
     home.doit(days=61)
     text = shown(home).text
-    assert "monitoring not reached: what it needs failed folder 2026-11-23" in text
+    assert "monitoring not deployed: an artifact that it needs failed folder 2026-11-23" in text
     assert "media folder 2026-11-23" in text
     assert "forge folder 2027-01-23" in text
-    assert "hosts 3 1 not reached" in text
+    assert "hosts 3 1 not deployed" in text
 
 
 def test_a_host_that_does_not_answer_is_first_among_the_hosts(home: Home) -> None:
@@ -118,7 +118,7 @@ def test_a_host_that_does_not_answer_is_first_among_the_hosts(home: Home) -> Non
     Contact("2026-11-20T05:00:00Z", "2026-11-21T05:00:00Z", "timed out").save(home.project().store.contact("media"))
     home.doit("cert", days=1)
     text = shown(home).text
-    assert "It was asked for cert alone." in text
+    assert "Only cert was requested." in text
     assert "media warning failing since 2026-11-21 ssh 2026-11-23 2026-11-20" in text
 
 
@@ -128,8 +128,8 @@ def test_a_project_before_its_first_ceremony_has_a_page(tmp_path: Path) -> None:
     found = shown(project)
     assert found.faults == []
     assert "ceremony a root ceremony is due now" in found.text
-    assert "Authorities There is none yet." in found.text
-    assert "Revocation lists None is published yet." in found.text
+    assert "Authorities None yet." in found.text
+    assert "Certificate revocation lists (CRLs) None published yet." in found.text
 
 
 def test_an_adopted_authority_is_shown_where_its_folder_is_as_it_should_be(home: Home) -> None:
@@ -146,12 +146,14 @@ def test_an_adopted_authority_is_shown_where_its_folder_is_as_it_should_be(home:
 def test_services_are_shown_as_they_were_seen() -> None:
     found = statuspages.facts(3, START.date())
     text = Page(statuspages.page(found)).text
-    assert "app-1 on web-001, mtls app-1.lab.internal:443 as it should be TLSv1.3 2027-01-02" in text
-    assert "Services, seen" not in Page(statuspages.page(facts_without_services(found))).text
+    assert "app-1 on web-001, mtls app-1.lab.internal:443 OK TLSv1.3 2027-01-02" in text
+    assert "Services, as clients" not in Page(statuspages.page(facts_without_services(found))).text
 
 
-def facts_without_services(found: page_data.Facts) -> page_data.Facts:
-    return page_data.Facts(**{name: getattr(found, name) for name in page_data.Facts.__slots__} | {"services": ()})
+def facts_without_services(found: page_data.PageData) -> page_data.PageData:
+    return page_data.PageData(
+        **{name: getattr(found, name) for name in page_data.PageData.__slots__} | {"services": ()}
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,10 +169,10 @@ def facts_without_services(found: page_data.Facts) -> page_data.Facts:
                 ("or wait", False),
             ],
         ),
-        ("./run doit puts it right", [("./run doit", True), ("puts it right", False)]),
+        ("./run doit restores it", [("./run doit", True), ("restores it", False)]),
         (
-            "look at the host, then: ./run invoke deploy.run web --dry-run",
-            [("look at the host, then:", False), ("./run invoke deploy.run web --dry-run", True)],
+            "check the host, then: ./run invoke deploy.run web --dry-run",
+            [("check the host, then:", False), ("./run invoke deploy.run web --dry-run", True)],
         ),
         (
             "put it back (./run invoke restore FILE --to DIR); or: ./run invoke ceremony.request --crls",
@@ -196,7 +198,7 @@ def test_a_run_with_nothing_to_do_leaves_it_as_it_is_all_day_long(home: Home) ->
     home.doit()  # in the project's new place
     before = written(home)
     for days in (0.1, 0.5, 0.7):
-        assert home.doit(days=days).data["made"] == []
+        assert home.doit(days=days).data["changed"] == []
     assert written(home) == before
 
 
@@ -244,7 +246,7 @@ def test_what_somebody_made_is_on_it_at_once(home: Home) -> None:
     home.edit("clients:\n", "clients:\n  guest: {email: guest@lab.internal}\n")
     home.doit(days=0.2)
     assert "client-guest 2026-11-23 2027-05-22" in shown(home).text
-    assert "cert:client-guest has no certificate yet" in shown(home).text
+    assert "cert:client-guest did not exist" in shown(home).text
 
 
 def test_mail_that_could_not_be_sent_is_on_it_and_solved_when_it_is_sent(home: Home) -> None:
@@ -264,7 +266,7 @@ def test_what_broke_after_the_look_is_on_it(home: Home, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("pki.common.cache.Cache.save", full)
     assert home.doit(days=1).status == 1
-    assert "warning what was found sound build/.seen.json: cannot be written" in shown(home).text
+    assert "warning cache build/.seen.json: cannot be written" in shown(home).text
 
 
 def test_a_page_that_cannot_be_made_says_that_it_is_old(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,17 +276,17 @@ def test_a_page_that_cannot_be_made_says_that_it_is_old(home: Home, monkeypatch:
     monkeypatch.setattr(render, "page", broken)
     report = home.doit(days=1)
     assert "the status page" in report.failed
-    assert "This page could not be made again" in shown(home).text
+    assert "This page could not be updated" in shown(home).text
     monkeypatch.undo()
     home.doit(days=1)
-    assert "could not be made again" not in shown(home).text
+    assert "could not be updated" not in shown(home).text
 
 
 def test_a_project_whose_ledger_is_damaged_has_a_page(home: Home) -> None:
     home.write("ca/ledger.db", "no database")
     assert home.doit(days=1).status
     text = shown(home).text
-    assert "could not be made again" not in text
+    assert "could not be updated" not in text
     assert "The last run, on Tuesday, 2026-11-24" in text
     assert "nothing can be issued or revoked: ca/ledger.db: file is not a database" in text
     assert "1 critical" in title(home.read(PATH).decode())
@@ -305,9 +307,9 @@ def test_a_wrong_inventory_is_told_at_its_top_until_it_is_mended(
     assert Run(home.path, home.moment(0.2)).main([]) == 3
     found = shown(home)
     assert found.faults == []
-    assert title(found.html) == "Stopped; before: SANDBOX All is well: Example Lab"
+    assert title(found.html) == "Stopped; before: SANDBOX All OK: Example Lab"
     assert found.html.count('<div class="banner"') == 1
-    assert "nothing renewed. What the run of 2026-11-23 found: pki.yaml:40: hosts.media.proxy:" in found.text
+    assert "The run of 2026-11-23 reported: pki.yaml:40: hosts.media.proxy:" in found.text
     assert found.html.index('class="banner"') < found.html.index("<header>")
     home.edit("proxy: cady", "proxy: caddy")
     home.doit(days=0.3)
@@ -331,11 +333,11 @@ def test_a_banner_escapes_what_it_says(home: Home) -> None:
 def test_whatever_a_name_or_a_message_holds_is_text() -> None:
     found = statuspages.facts(3, START.date(), troubled=True)
     nasty = Finding(NASTY, Level.CRITICAL, NASTY, NASTY, topic="run")
-    leaf = page_data.Certificate(NASTY, NASTY, START.date(), START.date() + DAY, START.date(), NASTY, Level.OK)
-    service = Probed(host=NASTY, service=NASTY, name=NASTY, port=443, access=NASTY, wrong=NASTY, version=NASTY)
-    values = {name: getattr(found, name) for name in page_data.Facts.__slots__}
+    leaf = page_data.CertificateRow(NASTY, NASTY, START.date(), START.date() + DAY, START.date(), NASTY, Level.OK)
+    service = ProbeResult(host=NASTY, service=NASTY, name=NASTY, port=443, access=NASTY, wrong=NASTY, version=NASTY)
+    values = {name: getattr(found, name) for name in page_data.PageData.__slots__}
     values |= {"organisation": NASTY, "place": NASTY, "certificates": (leaf,), "services": (service,), "head": NASTY}
-    html = statuspages.page(page_data.Facts(**values), nasty)
+    html = statuspages.page(page_data.PageData(**values), nasty)
     assert html.count("<script>") == 1
     assert Page(html).faults == []
     assert Page(html).text.count(NASTY) >= 10
@@ -401,10 +403,10 @@ def test_bars_lie_where_their_days_are() -> None:
 def test_renewals_are_counted_by_week() -> None:
     today = START.date()
     leaves = [
-        page_data.Certificate(str(n), "", today, today + 90 * DAY, today + n * DAY, "", Level.OK)
+        page_data.CertificateRow(str(n), "", today, today + 90 * DAY, today + n * DAY, "", Level.OK)
         for n in (-3, 2, 8, 9, 12)
     ]
-    found = charts.weeks(leaves, today)
+    found = charts.renewals_chart(leaves, today)
     assert found
     assert (found.total, found.most, found.busiest) == (5, 3, today + 7 * DAY)
     assert [bar.text for bar in found.bars] == ["2", "3"]

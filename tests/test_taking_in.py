@@ -1,4 +1,4 @@
-"""Taking in what exists: an old CA's books come into the ledger whole, and its CRL goes on without losing an entry."""
+"""Taking in what exists: the records of an old CA are imported whole, and its CRL goes on without losing an entry."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def old() -> OldCa:
 
 @pytest.fixture
 def adopted(home: Home, old: OldCa) -> Home:
-    """The example, which has adopted the old CA; its books are in `books/`, beside the project."""
+    """The example, which has adopted the old CA; its records are in `issuance_records/`, beside the project."""
     adopt(home)
     old.keep(home.path / "ca/legacy")
     old.openssl_ca(home.path.parent / "issuance_records")
@@ -96,7 +96,7 @@ def recorded(home: Home, name: str = "legacy") -> dict[str, Issued]:
 
 
 @pytest.mark.parametrize("layout", ["openssl", "easy-rsa", "files"])
-def test_books_come_in_whole_whoever_kept_them(adopted: Home, old: OldCa, invoke: Invoke, layout: str) -> None:
+def test_records_are_imported_whole_whatever_wrote_them(adopted: Home, old: OldCa, invoke: Invoke, layout: str) -> None:
     issuance_records = adopted.path.parent / "issuance_records"
     if layout == "easy-rsa":
         issuance_records = old.easy_rsa(adopted.path.parent / "pki")
@@ -121,13 +121,13 @@ def test_books_come_in_whole_whoever_kept_them(adopted: Home, old: OldCa, invoke
     }
     said = invoke("ledger.import", str(issuance_records))
     assert said.status == 0, said.error
-    assert "3 certificates of legacy: 1 valid, 1 ended; 1 revocations" in said.out
+    assert "3 certificates of legacy: 1 valid, 1 expired; 1 revocations" in said.out
     found = recorded(adopted)
     assert sorted(found) == ["legacy:alice", "legacy:bob", "legacy:web"]
     assert [found[name].profile for name in sorted(found)] == ["client", "client", "server"]
     assert found["legacy:web"].names == ("web.old.example",)
     assert x509.load_pem_x509_certificate(found["legacy:bob"].pem.encode()) == old.issued[3]
-    assert adopted.doit().made == {"crl:legacy": "has no CRL yet"}
+    assert adopted.doit().made == {"crl:legacy": "did not exist"}
     crl = crl_of(adopted)
     assert crl.is_signature_valid(old.certificate.public_key())  # type: ignore[arg-type]
     assert crl.issuer == old.certificate.subject
@@ -163,7 +163,9 @@ def test_every_way_in_which_openssl_writes_a_reason_shows_on_the_crl(
 
 
 def test_what_the_old_crl_lists_and_the_index_does_not_stays_revoked(adopted: Home, old: OldCa, invoke: Invoke) -> None:
-    write(adopted.path.parent / "books/crl.pem", pem(old.crl({2: "", 1: "superseded", 77: "certificateHold"})))
+    write(
+        adopted.path.parent / "issuance_records/crl.pem", pem(old.crl({2: "", 1: "superseded", 77: "certificateHold"}))
+    )
     assert "3 revocations" in invoke("ledger.import", "issuance_records").out
     adopted.doit()
     day = START - 50 * DAY
@@ -181,26 +183,28 @@ def test_what_ended_long_ago_stays_on_the_crl_as_openssl_keeps_it(adopted: Home,
 
 
 def test_row_without_its_certificate_is_recorded_by_what_it_says(adopted: Home, invoke: Invoke) -> None:
-    (adopted.path.parent / "books/newcerts/01.pem").unlink()
-    (adopted.path.parent / "books/newcerts/02.pem").unlink()
+    (adopted.path.parent / "issuance_records/newcerts/01.pem").unlink()
+    (adopted.path.parent / "issuance_records/newcerts/02.pem").unlink()
     assert "2 from index.txt alone" in invoke("ledger.import", "issuance_records").out
     found = recorded(adopted)
     assert (found["legacy:web"].pem, found["legacy:web"].not_after) == ("", START + 400 * DAY)
     assert found["legacy:alice"].revoked == "keyCompromise"
     assert invoke("revoke", "01", "--reason", "superseded", "--yes").status == 0
     assert set(entries(adopted)) == {1, 2}
-    assert "its certificate was not there" in invoke("ledger.show", "01").out
+    assert "its certificate was not available" in invoke("ledger.show", "01").out
 
 
 def test_certificates_of_another_ca_are_told_and_left_out(adopted: Home, invoke: Invoke) -> None:
     other, namesake = OldCa("Other CA"), OldCa("Old CA")
-    write(adopted.path.parent / "books/newcerts/guest.pem", pem(other.issue("guest", 9)))
-    write(adopted.path.parent / "books/newcerts/false.crt", pem(namesake.issue("false", 10)))
-    write(adopted.path.parent / "books/crl.pem", pem(other.crl({1: ""})))
+    write(adopted.path.parent / "issuance_records/newcerts/guest.pem", pem(other.issue("guest", 9)))
+    write(adopted.path.parent / "issuance_records/newcerts/false.crt", pem(namesake.issue("false", 10)))
+    write(adopted.path.parent / "issuance_records/crl.pem", pem(other.crl({1: ""})))
     said = invoke("ledger.import", "issuance_records")
-    assert "left out: books/newcerts/guest.pem: CN=guest was signed by CN=Other CA, not by legacy" in said.out
-    assert "left out: books/newcerts/false.crt: CN=false bears the name of legacy as its issuer, and not" in said.out
-    assert "left out: books/crl.pem: legacy did not sign this CRL" in said.out
+    assert (
+        "left out: issuance_records/newcerts/guest.pem: CN=guest was signed by CN=Other CA, not by legacy" in said.out
+    )
+    assert "left out: issuance_records/newcerts/false.crt: CN=false names legacy as its issuer, but is not" in said.out
+    assert "left out: issuance_records/crl.pem: legacy did not sign this CRL" in said.out
     assert sorted(recorded(adopted)) == ["legacy:alice", "legacy:bob", "legacy:web"]
     adopted.doit()
     assert set(entries(adopted)) == {2}
@@ -209,10 +213,10 @@ def test_certificates_of_another_ca_are_told_and_left_out(adopted: Home, invoke:
 def test_row_of_a_certificate_that_another_ca_signed_goes_with_it(adopted: Home, old: OldCa, invoke: Invoke) -> None:
     """A CA that got a new key keeps its index: what the old key signed cannot be revoked by the new one."""
     before = OldCa("Old CA")
-    write(adopted.path.parent / "books/newcerts/09.pem", pem(before.issue("early", 9)))
+    write(adopted.path.parent / "issuance_records/newcerts/09.pem", pem(before.issue("early", 9)))
     old.row("early", 9, START + 400 * DAY, utc(REVOKED))
-    write(adopted.path.parent / "books/index.txt", "".join(f"{row}\n" for row in old.rows).encode())
-    assert "CN=early bears the name" in invoke("ledger.import", "issuance_records").out
+    write(adopted.path.parent / "issuance_records/index.txt", "".join(f"{row}\n" for row in old.rows).encode())
+    assert "CN=early names legacy" in invoke("ledger.import", "issuance_records").out
     adopted.doit()
     assert set(entries(adopted)) == {2}
 
@@ -260,19 +264,19 @@ def test_every_fault_is_told_at_once_and_nothing_is_taken_in(adopted: Home, old:
     said = invoke("ledger.import", "issuance_records")
     assert said.status == 1
     assert said.error.splitlines()[1:-1] == [
-        "books/broken.der: contains a certificate that cannot be read",
-        "books/newcerts/AA.pem: contains a certificate that cannot be read",
-        "books/newcerts/AB.pem: contains a truncated certificate",
-        "books/index.txt:4: expected 6 fields between tabs, got 5",
-        "books/index.txt:5: expected V, R or E, got 'X'",
-        "books/index.txt:6: expected a date such as 270228130208Z, got '271301000000Z'",
-        "books/index.txt:7: is revoked without a date",
-        "books/index.txt:8: 'boredom' is not a revocation reason",
-        "books/index.txt:9: is revoked with removeFromCRL, which undoes a revocation; write V, or another reason",
-        "books/index.txt:10: expected a serial number in hexadecimal, got 'zz'",
-        "books/index.txt:11: serial 01 is on line 1 too",
-        "books/crlnumber:1: expected a number in hexadecimal, got 'soon'",
-        "books/newcerts/twin.pem: serial 01 also belongs to another certificate, in books/newcerts/01.pem",
+        "issuance_records/broken.der: contains a certificate that cannot be read",
+        "issuance_records/newcerts/AA.pem: contains a certificate that cannot be read",
+        "issuance_records/newcerts/AB.pem: contains a truncated certificate",
+        "issuance_records/index.txt:4: expected 6 fields between tabs, got 5",
+        "issuance_records/index.txt:5: expected V, R or E, got 'X'",
+        "issuance_records/index.txt:6: expected a date such as 270228130208Z, got '271301000000Z'",
+        "issuance_records/index.txt:7: is revoked without a date",
+        "issuance_records/index.txt:8: 'boredom' is not a revocation reason",
+        "issuance_records/index.txt:9: is revoked with removeFromCRL, which undoes a revocation; write V, or another reason",
+        "issuance_records/index.txt:10: expected a serial number in hexadecimal, got 'zz'",
+        "issuance_records/index.txt:11: serial 01 is on line 1 too",
+        "issuance_records/crlnumber:1: expected a number in hexadecimal, got 'soon'",
+        "issuance_records/newcerts/twin.pem: serial 01 also belongs to another certificate, in issuance_records/newcerts/01.pem",
     ]
     assert len(adopted.project().ledger.events()) == events
 
@@ -280,21 +284,23 @@ def test_every_fault_is_told_at_once_and_nothing_is_taken_in(adopted: Home, old:
 def test_dry_run_shows_what_it_found_and_records_nothing(adopted: Home, invoke: Invoke) -> None:
     events = len(adopted.project().ledger.events())
     said = invoke("ledger.import", "issuance_records", "--dry-run")
-    assert "to do  ledger" in said.out
-    assert "3 certificates of legacy: 1 valid, 1 ended; 1 revocations" in said.out
+    assert "to do     ledger" in said.out
+    assert "3 certificates of legacy: 1 valid, 1 expired; 1 revocations" in said.out
     assert len(adopted.project().ledger.events()) == events
 
 
 def test_second_import_takes_in_only_what_is_new(adopted: Home, old: OldCa, invoke: Invoke) -> None:
     invoke("ledger.import", "issuance_records")
     events = len(adopted.project().ledger.events())
-    assert "nothing new: the ledger holds 3 certificates of legacy" in invoke("ledger.import", "issuance_records").out
+    assert (
+        "nothing new: the ledger contains 3 certificates of legacy" in invoke("ledger.import", "issuance_records").out
+    )
     assert len(adopted.project().ledger.events()) == events
     old.issue("carol", 4)
     old.revoke(1, "superseded")
     old.openssl_ca(adopted.path.parent / "issuance_records")
     said = invoke("ledger.import", "issuance_records")
-    assert "1 certificates of legacy: 1 valid, 0 ended; 1 revocations; 3 were known" in said.out
+    assert "1 certificates of legacy: 1 valid, 0 expired; 1 revocations; 3 already in the ledger" in said.out
     assert len(adopted.project().ledger.events()) == events + 2
     adopted.doit()
     assert set(entries(adopted)) == {1, 2}
@@ -387,7 +393,7 @@ def test_no_crl_is_made_before_the_old_revocations_are_known(adopted: Home, invo
         "./run invoke ledger.import DIR --authority legacy, where DIR holds its index.txt or its certificates"
     }
     assert not (adopted.path / "build/crl/legacy.crl").exists()
-    assert "what it issued is not in the ledger yet" in invoke("status").out
+    assert "its issuance records are not imported yet" in invoke("status").out
 
 
 @pytest.mark.parametrize(
@@ -415,14 +421,14 @@ def test_crl_follows_the_last_one_of_the_old_ca(
 
 
 def test_number_of_a_crl_that_was_never_seen_is_known_from_crlnumber(adopted: Home, invoke: Invoke) -> None:
-    write(adopted.path.parent / "books/crlnumber", f"{1 << 41:X}".encode())
+    write(adopted.path.parent / "issuance_records/crlnumber", f"{1 << 41:X}".encode())
     invoke("ledger.import", "issuance_records")
     adopted.doit()
     assert judges.number(crl_of(adopted)) == 1 << 41
 
 
 def test_number_that_no_ledger_can_count_is_refused(adopted: Home, old: OldCa, invoke: Invoke) -> None:
-    write(adopted.path.parent / "books/crl.pem", pem(old.crl({}, number=1 << 150)))
+    write(adopted.path.parent / "issuance_records/crl.pem", pem(old.crl({}, number=1 << 150)))
     said = invoke("ledger.import", "issuance_records")
     assert (said.status, "is larger than the ledger can store" in said.error) == (1, True)
 
@@ -434,7 +440,7 @@ def test_crl_comes_anew_by_its_own_rule(adopted: Home, invoke: Invoke) -> None:
     first = crl_of(adopted)
     assert first.next_update_utc == first.last_update_utc + 90 * DAY
     assert "crl:legacy" not in adopted.doit(days=29).made
-    assert adopted.doit(days=31).made["crl:legacy"] == "is 31 days old, a new one comes every 30"
+    assert adopted.doit(days=31).made["crl:legacy"] == "is 31 days old; refreshed every 30"
     assert judges.number(crl_of(adopted)) > judges.number(first)
 
 
@@ -444,8 +450,8 @@ def test_run_with_nothing_to_do_opens_no_ledger(adopted: Home, invoke: Invoke) -
     assert adopted.doit().made == {}
     project = adopted.project()
     plan = adopted.plan()
-    assert [one.name for one, _ in forecast.forecast(plan)] == []
-    list(forecast.notes(project, plan))
+    assert [one.name for one, _ in forecast.due_artifacts(plan)] == []
+    list(forecast.required_actions(project, plan))
     assert "ledger" not in project.__dict__
 
 
@@ -503,8 +509,8 @@ def test_ca_that_ended_makes_no_more_crls_and_a_person_is_told(home: Home, invok
     before = home.read("build/crl/legacy.crl")
     assert "crl:legacy" not in home.doit(days=40).made
     assert home.read("build/crl/legacy.crl") == before
-    notes = {one.subject: one.text for one in forecast.notes(home.project(40), home.plan(40))}
-    assert notes["authority:legacy"] == "ended on 2026-12-03, and its CRL is not made any more"
+    notes = {one.subject: one.text for one in forecast.required_actions(home.project(40), home.plan(40))}
+    assert notes["authority:legacy"] == "expired on 2026-12-03; its CRL is no longer issued"
 
 
 NAMELESS = {
@@ -591,7 +597,7 @@ def test_passphrase_may_come_from_a_source_of_its_own(
     ("spoil", "why"),
     [
         (lambda folder: (folder / "key.pem").unlink(), "ca/legacy/key.pem: the key of legacy is missing"),
-        (lambda folder: (folder / "key.pem").chmod(0o640), "ca/legacy/key.pem: others can read it → chmod 600"),
+        (lambda folder: (folder / "key.pem").chmod(0o640), "ca/legacy/key.pem: can be read by other users → chmod 600"),
         (
             lambda folder: (
                 OldCa().keep(folder.parent / "x") and (folder.parent / "x/key.pem").rename(folder / "key.pem")
@@ -639,7 +645,7 @@ def test_two_adopted_cas_may_both_count_from_one(adopted: Home, invoke: Invoke) 
     assert recorded(adopted, "vpn")["vpn:laptop"].revoked == ""
     assert invoke("ledger.show", "02").out.count("serial ") == 2
     said = invoke("revoke", "2", "--reason", "superseded", "--yes")
-    assert (said.status, "2: is legacy:alice and vpn:laptop" in said.error) == (1, True)
+    assert (said.status, "2: means legacy:alice and vpn:laptop" in said.error) == (1, True)
     assert invoke("revoke", "vpn:laptop", "--reason", "superseded", "--yes").status == 0
     assert (set(entries(adopted)), set(entries(adopted, "vpn"))) == ({2}, {1, 2})
 
@@ -697,16 +703,24 @@ def test_status_sums_up_and_plan_does_not_flood(adopted: Home, old: OldCa, invok
     invoke("ledger.import", "issuance_records")
     adopted.doit()
     said = invoke("status").out
-    assert "adopted: signs CRLs only; 41 certificates valid, next ends on 2027-02-01 (device-10)" in said
+    assert "adopted: signs CRLs only; 41 certificates valid, the next expires on 2027-02-01 (device-10)" in said
     assert "device-11" not in said
     assert "legacy" not in invoke("plan").out
-    notes = [one for one in forecast.notes(adopted.project(44), adopted.plan(44)) if one.subject == "authority:legacy"]
+    notes = [
+        one
+        for one in forecast.required_actions(adopted.project(44), adopted.plan(44))
+        if one.subject == "authority:legacy"
+    ]
     ends = [(f"legacy:device-{day}", f"2027-02-0{day - 9}") for day in (10, 11, 12, 13)]
     text = ", ".join(f"{name} on {end}" for name, end in ends)
-    assert [one.text for one in notes] == [f"of its certificates end soon: {text}"]
-    notes = [one for one in forecast.notes(adopted.project(60), adopted.plan(60)) if one.subject == "authority:legacy"]
+    assert [one.text for one in notes] == [f"certificates of this CA expire soon: {text}"]
+    notes = [
+        one
+        for one in forecast.required_actions(adopted.project(60), adopted.plan(60))
+        if one.subject == "authority:legacy"
+    ]
     assert "legacy:device-14 on 2027-02-05 and 15 more" in notes[0].text
-    assert notes[0].remedy.startswith("move what it serves into pki.yaml (docs/adopt.md)")
+    assert notes[0].remedy.startswith("declare the service that uses it in pki.yaml (docs/adopt.md)")
 
 
 def test_what_was_renewed_or_moved_over_is_not_noted_when_it_ends(adopted: Home, old: OldCa, invoke: Invoke) -> None:
@@ -716,8 +730,10 @@ def test_what_was_renewed_or_moved_over_is_not_noted_when_it_ends(adopted: Home,
     old.issue("forgotten", 13, days=20, names=("forgotten.lab.internal",))
     old.openssl_ca(adopted.path.parent / "issuance_records")
     invoke("ledger.import", "issuance_records")
-    [note] = [one for one in forecast.notes(adopted.project(), adopted.plan()) if one.subject == "authority:legacy"]
-    assert note.text == "of its certificates end soon: legacy:forgotten on 2026-12-13"
+    [note] = [
+        one for one in forecast.required_actions(adopted.project(), adopted.plan()) if one.subject == "authority:legacy"
+    ]
+    assert note.text == "certificates of this CA expire soon: legacy:forgotten on 2026-12-13"
 
 
 @pytest.mark.parametrize("named", ["web", "legacy:web", "01", "1"])
@@ -798,7 +814,7 @@ def test_authority_that_left_pki_yaml_takes_its_crl_with_it(adopted: Home, invok
     invoke("ledger.import", "issuance_records")
     adopted.doit()
     adopted.edit("  legacy: {adopt: ca/legacy}\n", "")
-    assert "build/crl/legacy.crl is no longer wanted" in adopted.doit().made["cleanup:build"]
+    assert "build/crl/legacy.crl is no longer needed" in adopted.doit().made["cleanup:build"]
     assert not (adopted.path / "build/crl/legacy.crl").exists()
     assert invoke("plan").status == 0
 
@@ -838,7 +854,7 @@ def test_backup_says_when_an_adopted_folder_is_not_in_it(
 def test_import_names_what_is_missing(home: Home, old: OldCa, invoke: Invoke) -> None:
     assert "pki.yaml adopts no authority" in invoke("ledger.import", "issuance_records").error
     adopt(home)
-    assert "books: is not a folder" in invoke("ledger.import", "issuance_records").error
+    assert "issuance_records: is not a folder" in invoke("ledger.import", "issuance_records").error
     old.openssl_ca(home.path.parent / "issuance_records")
     assert "ca/legacy: contains no CA certificate" in invoke("ledger.import", "issuance_records").error
     old.keep(home.path / "ca/legacy")

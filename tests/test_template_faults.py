@@ -15,7 +15,7 @@ import pytest
 from pki.common import limited_process, template_delimiters
 from pki.common.errors import FaultsError, PkiError
 from pki.common.file_headers import LARGEST
-from pki.common.limited_process import Begin, Confined, ExceededError
+from pki.common.limited_process import Begin, LimitedProcess, LimitExceededError
 from pki.common.templating import Templates
 from pki.deploy.managed_files import Library
 from pki.monitor import forecast
@@ -77,16 +77,19 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("\n{{ host.name | uper }}\n", "templates/one.conf:4: there is no filter 'uper' (did you mean upper?)"),
-        ("{% if host is nowhere %}x{% endif %}", "templates/one.conf:3: there is no test 'nowhere'"),
+        ("\n{{ host.name | uper }}\n", "templates/one.conf:4: unknown filter 'uper' (did you mean upper?)"),
+        ("{% if host is nowhere %}x{% endif %}", "templates/one.conf:3: unknown test 'nowhere'"),
         (
             "{% block a %}{% endblock %}\n{% block a %}{% endblock %}",
             "templates/one.conf:4: block 'a' is defined twice",
         ),
-        ("{% include 'none.conf' %}", "templates/one.conf:3: there is no templates/none.conf"),
-        ("\n{% extends 'none.conf' %}", "templates/one.conf:4: there is no templates/none.conf"),
+        ("{% include 'none.conf' %}", "templates/one.conf:3: templates/none.conf does not exist"),
+        ("\n{% extends 'none.conf' %}", "templates/one.conf:4: templates/none.conf does not exist"),
         ("{% if %}", "templates/one.conf:3: Expected an expression, got 'end of statement block'"),
-        ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "templates/one.conf:3: nests, calls or includes without end"),
+        (
+            "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+            "templates/one.conf:3: nests, calls or includes itself without end",
+        ),
     ],
     ids=["filter", "test", "block", "include", "extends", "syntax", "depth"],
 )
@@ -99,9 +102,9 @@ def test_all_mistakes_of_a_template_and_of_what_it_takes_in_are_said_at_once(hom
     add(home, "{{ host.name | uper }}\n{{ host.name | lowre }}\n{% include 'part' %}")
     home.write("templates/part", "{{ 1 | nothing_like_it }}")
     assert fault_of(home).splitlines() == [
-        "templates/one.conf:3: there is no filter 'uper' (did you mean upper?)",
-        "templates/one.conf:4: there is no filter 'lowre' (did you mean lower?)",
-        "templates/part:1: there is no filter 'nothing_like_it'",
+        "templates/one.conf:3: unknown filter 'uper' (did you mean upper?)",
+        "templates/one.conf:4: unknown filter 'lowre' (did you mean lower?)",
+        "templates/part:1: unknown filter 'nothing_like_it'",
     ]
 
 
@@ -130,14 +133,14 @@ def test_nothing_of_a_template_is_computed_while_it_is_read(home: Home) -> None:
 # -- text of other languages in which Jinja2 finds its own marks --------------------------------------------------------
 
 SCRIPT = "#!/bin/sh\n# deploy-target: /usr/local/bin/hook\n# deploy-hosts: media\n"
-RAW = "{% raw %} before it, {% endraw %} behind it"
+RAW = "{% raw %} before it, {% endraw %} after it"
 
 
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("echo ${#list}\n", "templates/hook:4: {# begins a comment of the template, and no #} ends it"),
-        ("awk '{# count\nn++ }'\n", "templates/hook:4: {# begins a comment of the template, and no #} ends it"),
+        ("echo ${#list}\n", "templates/hook:4: {# begins a comment of the template, but no #} ends it"),
+        ("awk '{# count\nn++ }'\n", "templates/hook:4: {# begins a comment of the template, but no #} ends it"),
         ("\nprintf '{%s}' x\n", "templates/hook:5: Encountered unknown tag 's'."),
         ("docker ps --format '{{.Names}}'\n", "templates/hook:4: unexpected '.'"),
         ("x='{% raw %}'\n", "templates/hook:4: Missing end of raw directive"),
@@ -148,7 +151,7 @@ def test_marks_of_another_language_are_named_with_what_to_write(home: Home, body
     home.write("templates/hook", SCRIPT + body)
     message, _, hint = release_fault(home).partition(" → ")
     assert message == said
-    assert hint.endswith(f"where {{{{, {{% or {{# is the file's own text: {RAW}")
+    assert hint.endswith(f"if {{{{, {{% or {{# is text of the file itself: {RAW}")
 
 
 @pytest.mark.parametrize(
@@ -167,17 +170,17 @@ def test_marks_of_another_language_are_named_with_what_to_write(home: Home, body
     ],
 )
 def test_lines_that_a_comment_takes_out_by_mistake_are_found(text: str, lines: list[str]) -> None:
-    assert list(template_delimiters.cut_out(text, Templates(Path("/nowhere")).lex)) == lines
+    assert list(template_delimiters.find_swallowed_lines(text, Templates(Path("/nowhere")).lex)) == lines
 
 
 def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
     body = "echo ${#list}\necho lost\necho ${x#}\n"
     home.write("templates/hook", SCRIPT + body)
-    assert [(note.subject, note.text) for note in home.plan().notes] == [
-        ("templates/hook", "line 4 to 6: {# begins a comment of the template: all up to #} is left out")
+    assert [(note.subject, note.text) for note in home.plan().actions_required] == [
+        ("templates/hook", "line 4 to 6: {# begins a template comment: everything up to #} is left out")
     ]
     home.write("templates/hook", f"{SCRIPT}{{% raw %}}{body}{{% endraw %}}\n")
-    assert list(home.plan().notes) == []
+    assert list(home.plan().actions_required) == []
     assert home.doit("release:media").failed == {}
     assert home.read("build/release/media/files/usr/local/bin/hook").decode() == SCRIPT + body
 
@@ -194,10 +197,10 @@ def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
         ("{{ 1 / 0 }}", "templates/one.conf:3: division by zero (ZeroDivisionError)"),
         ("{{ {}['a'] }}", "templates/one.conf:3: 'dict object' has no attribute 'a'"),
         ("{{ inventory.nothing }}", "templates/one.conf:3: 'Inventory' object has no attribute 'nothing'"),
-        ("\n{% include 'one.conf' %}", "templates/one.conf:4: nests, calls or includes without end"),
+        ("\n{% include 'one.conf' %}", "templates/one.conf:4: nests, calls or includes itself without end"),
         (
             "{% macro m() %}{{ m() }}{% endmacro %}\n{{ m() }}",
-            "templates/one.conf:3: nests, calls or includes without end",
+            "templates/one.conf:3: nests, calls or includes itself without end",
         ),
         ("{{ 'a' * 10 ** 11 }}", f"templates/one.conf:3: {limited_process.TOO_LARGE}"),
         ("\n{{ 'a' | center(99999999999) }}", f"templates/one.conf:4: {limited_process.TOO_LARGE}"),
@@ -266,12 +269,12 @@ def test_a_loop_in_deploy_hosts_is_rendered_once_for_each_pki_yaml(home: Home, m
     add(home, "x", head=f"# deploy-target: /etc/x\n# deploy-hosts: {hosts}\n")
     report = home.doit()
     assert {"deploy:media", "deploy:forge", "deploy:monitoring"} <= report.made.keys()
-    monkeypatch.setattr(Confined, "ask", lambda *_: pytest.fail("something was rendered"))
+    monkeypatch.setattr(LimitedProcess, "ask", lambda *_: pytest.fail("something was rendered"))
     assert home.doit().made == {}
 
 
 def test_a_run_with_nothing_to_do_renders_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Confined, "ask", lambda *_: pytest.fail("something was rendered"))
+    monkeypatch.setattr(LimitedProcess, "ask", lambda *_: pytest.fail("something was rendered"))
     assert home.doit().made == {}
 
 
@@ -289,7 +292,7 @@ def put_link(path: Path) -> None:
         (os.mkfifo, "templates/one.conf: is not a regular file"),
         (lambda path: path.symlink_to("/tmp"), "templates/one.conf: is a link to a folder, which is not followed"),  # noqa: S108
         (lambda path: path.symlink_to("one.conf"), "templates/one.conf: is a link to one.conf: Too many levels of"),
-        (lambda path: path.write_text("# deploy-hosts: medai\nx"), "templates/one.conf:1: there is no deploy-target\n"),
+        (lambda path: path.write_text("# deploy-hosts: medai\nx"), "templates/one.conf:1: deploy-target is missing\n"),
         (
             lambda path: path.write_text("# deploy-target: /x\n# deploy-hosts: ,"),
             "templates/one.conf:2: deploy-hosts: names",
@@ -395,7 +398,7 @@ def test_a_certificate_stays_while_the_file_that_declares_it_cannot_be_read(home
 def test_declarations_that_expand_without_end_are_refused(home: Home) -> None:
     doubling = "a = xx\n" + "a = $a$a\n" * 60
     home.write("templates/printer.cnf", CNF.replace("[ req ]", f"[ req ]\n{doubling}"))
-    assert "grows beyond 65536 characters" in fault_of(home, "printer.cnf")
+    assert "the expanded value exceeds 65536 characters" in fault_of(home, "printer.cnf")
     home.write("templates/blank.cnf", CNF.replace("[ req ]", "\n" * 200_000 + "[ req ]"))
     started = time.process_time()
     library(home)
@@ -407,7 +410,7 @@ def test_what_is_wrong_with_a_file_that_no_host_uses_is_a_note(home: Home) -> No
     report = home.doit()
     assert report.status == 0
     assert [(note["subject"], note["text"]) for note in report.data["notes"]] == [
-        ("templates/one.conf", "templates/one.conf:3: there is no filter 'uper' (did you mean upper?)")
+        ("templates/one.conf", "templates/one.conf:3: unknown filter 'uper' (did you mean upper?)")
     ]
 
 
@@ -425,11 +428,11 @@ def broken(home: Home) -> Home:
 def test_a_run_renews_publishes_and_delivers_all_that_does_not_depend_on_it(broken: Home) -> None:
     report = broken.doit(days=61)
     assert set(report.failed) == {"release:media", "template:nginx/extra.conf"}
-    assert [one["name"] for one in report.data["not_reached"]] == ["deploy:media"]
+    assert [one["name"] for one in report.data["blocked"]] == ["deploy:media"]
     assert {"cert:media", "crl:client-1", "crl:server-1", "deploy:forge", "deploy:monitoring"} <= report.made.keys()
     page = broken.read("build/report/status.html").decode()
     assert "templates/nginx/extra.conf: is a link to /nonexistent" in page
-    assert "there is no filter &#39;lowre&#39;" in page or "there is no filter 'lowre'" in page
+    assert "unknown filter &#39;lowre&#39;" in page or "unknown filter 'lowre'" in page
 
 
 @pytest.mark.parametrize("command", ["plan", "status", "health", "explain media"])
@@ -440,8 +443,8 @@ def test_every_command_that_looks_works_and_tells_it(
     said = said_by(capsys, *command.split(), pki_home=str(broken.path), pki_now=broken.moment())
     assert said.error == "" or command == "health"
     if command != "explain media":
-        assert "templates/one.conf:3: there is no filter 'uper'" in said.out
-        assert "templates/one.conf:4: there is no filter 'lowre'" in said.out
+        assert "templates/one.conf:3: unknown filter 'uper'" in said.out
+        assert "templates/one.conf:4: unknown filter 'lowre'" in said.out
     if command in {"plan", "health"}:
         assert "templates/nginx/extra.conf: is a link to /nonexistent" in said.out
 
@@ -450,8 +453,8 @@ def test_each_mistake_has_a_line_of_its_own_on_the_screen(broken: Home, capsys: 
     capsys.readouterr()
     broken.doit()
     lines = capsys.readouterr().out.splitlines()
-    first = next(number for number, line in enumerate(lines) if line.startswith("failed release:media"))
-    assert lines[first + 1].strip() == "templates/one.conf:4: there is no filter 'lowre' (did you mean lower?)"
+    first = next(number for number, line in enumerate(lines) if line.startswith("failed    release:media"))
+    assert lines[first + 1].strip() == "templates/one.conf:4: unknown filter 'lowre' (did you mean lower?)"
     assert lines[first + 2].strip() == "→ fix the template, then: ./run doit"
 
 
@@ -472,16 +475,16 @@ def work(what: str, begin: Begin) -> int:
 
 @pytest.mark.usefixtures("quickly")
 def test_a_process_that_exceeded_its_limits_is_replaced() -> None:
-    process = Confined(work)
+    process = LimitedProcess(work)
     first = process.ask("a")
     assert first == process.ask("b") != os.getpid()
-    with pytest.raises(ExceededError, match="piece loop: takes more than 10 s") as caught:
+    with pytest.raises(LimitExceededError, match="piece loop: takes more than 10 s") as caught:
         process.ask("loop")
     assert caught.value.frames[0][0] == __file__
     assert process.ask("c") != first
     with pytest.raises(PkiError, match="wrong"):
         process.ask("raise")
-    with pytest.raises(ExceededError, match="its process ended with exit status 3"):
+    with pytest.raises(LimitExceededError, match="its process ended with exit status 3"):
         process.ask("exit")
     process.end()
 
@@ -489,10 +492,10 @@ def test_a_process_that_exceeded_its_limits_is_replaced() -> None:
 def test_what_fails_beside_the_work_is_said_and_the_next_piece_gets_another_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lost = Confined(lambda _what, _begin: threading.Lock())
+    lost = LimitedProcess(lambda _what, _begin: threading.Lock())
     with pytest.raises(RuntimeError, match="TypeError: cannot pickle"):
         lost.ask("")
-    process = Confined(work)
+    process = LimitedProcess(work)
     with monkeypatch.context() as patch:
         patch.setattr("resource.setrlimit", lambda *_: int("many"))
         with pytest.raises(RuntimeError, match="ValueError: invalid literal"):
@@ -504,9 +507,9 @@ def test_what_fails_beside_the_work_is_said_and_the_next_piece_gets_another_proc
 def test_a_process_needs_no_standard_input_and_is_content_with_a_lower_limit_of_memory() -> None:
     """Nothing of the process that forks it is closed either: a question to a person may follow."""
     code = (
-        "import resource, sys; from tests.test_template_faults import Confined, confined, work; sys.stdin = object()\n"
-        "most = confined._size() + confined.MEMORY // 2; resource.setrlimit(resource.RLIMIT_AS, (most, most))\n"
-        "print(Confined(work).ask('a'))"
+        "import resource, sys; from tests.test_template_faults import LimitedProcess, limited_process, work; sys.stdin = object()\n"
+        "most = limited_process._size() + limited_process.MEMORY // 2; resource.setrlimit(resource.RLIMIT_AS, (most, most))\n"
+        "print(LimitedProcess(work).ask('a'))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=PROJECT, check=False, capture_output=True, text=True, timeout=60
@@ -516,7 +519,7 @@ def test_a_process_needs_no_standard_input_and_is_content_with_a_lower_limit_of_
 
 def test_a_process_and_its_descriptors_end_with_what_they_belong_to() -> None:
     def asked() -> int:
-        return Confined(work).ask("a")
+        return LimitedProcess(work).ask("a")
 
     asked()
     before = len(os.listdir("/proc/self/fd"))
@@ -529,7 +532,7 @@ def test_errors_travel_from_the_process_with_all_their_lines() -> None:
     def fail(_what: str, _begin: Begin) -> str:
         raise FaultsError.of([PkiError("a", "x"), PkiError("b", "x"), PkiError("a", "x"), PkiError("c")])
 
-    process = Confined(fail)
+    process = LimitedProcess(fail)
     with pytest.raises(FaultsError) as caught:
         process.ask("")
     assert (caught.value.message, caught.value.hint) == ("a\nb\nc", "x")
@@ -538,9 +541,9 @@ def test_errors_travel_from_the_process_with_all_their_lines() -> None:
 
 def test_looks_at_a_broken_home_raise_nothing(broken: Home) -> None:
     project, plan = broken.project(), broken.plan()
-    assert [artifact.name for artifact, _ in forecast.forecast(plan)][:2] == [
+    assert [artifact.name for artifact, _ in forecast.due_artifacts(plan)][:2] == [
         "template:nginx/extra.conf",
         "release:media",
     ]
     assert list(status_table.rows(project, plan))
-    assert health_report.checks(project, plan, LastRun(), (), (), (), thorough=True)
+    assert health_report.run_checks(project, plan, LastRun(), (), (), (), thorough=True)

@@ -54,7 +54,7 @@ def test_a_ledger_that_somebody_wrote_again_from_its_beginning_is_whole(home: Ho
     engine = sql.create_engine(f"sqlite:///{home.path / 'ca/ledger.db'}")
     with engine.begin() as db:
         db.execute(sql.text("UPDATE events SET actor = 'somebody else' WHERE seq = 2"))
-        assert list(chain.faults(db)) != []
+        assert list(chain.find_faults(db)) != []
         previous = chain.NO_HASH
         for event in db.execute(sql.select(events).order_by(events.c.seq)).mappings().all():
             values = {**event, "previous": previous}
@@ -63,7 +63,7 @@ def test_a_ledger_that_somebody_wrote_again_from_its_beginning_is_whole(home: Ho
             row = events.update().where(events.c.seq == event["seq"])
             db.execute(row.values(previous=values["previous"], hash=previous))
         db.execute(head.update().values(hash=previous))
-        assert list(chain.faults(db)) == []
+        assert list(chain.find_faults(db)) == []
     engine.dispose()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import re
 from pathlib import Path
@@ -17,7 +18,7 @@ from pki.cli import launch, option_help
 from pki.cli.decorator import command
 from pki.cli.program import Program
 from pki.common import locks
-from pki.common.errors import of_system
+from pki.common.errors import from_os_error
 from pki.common.terminal import Screen
 from pki.monitor.report.run import Run
 from pki.pipeline import doit_command_line
@@ -66,6 +67,16 @@ def test_an_option_without_a_meaning_is_an_error_of_ours() -> None:
     assert all(option_help.MEANINGS.values())
 
 
+def test_each_special_help_text_belongs_to_a_parameter_of_a_command() -> None:
+    """It is found by the names of module and function, which a renaming changes."""
+    bodies = [tasks.ns[name].body for name in NAMES]
+    parameters = {
+        f"{body.__module__.rpartition('.')[2]}.{body.__name__}": {*inspect.signature(body).parameters}
+        for body in bodies
+    }
+    assert {name for name, texts in option_help.SPECIAL.items() if not texts.keys() <= parameters[name]} == set()
+
+
 @pytest.mark.parametrize("option", ["--dry", "--echo", "--hide=out", "--config=x"])
 def test_an_option_of_invoke_that_no_command_heeds_is_refused(
     home: Home, capsys: pytest.CaptureFixture[str], option: str
@@ -105,7 +116,7 @@ def test_what_was_meant_is_said_with_the_line_to_type(
     capsys: pytest.CaptureFixture[str], typed: tuple[str, ...], meant: str
 ) -> None:
     assert launch.run(typed[0], list(typed[1:])) == 2
-    assert capsys.readouterr().err == f"run: there is no program {typed[0]!r}\n→ {meant}\n"
+    assert capsys.readouterr().err == f"run: unknown command {typed[0]!r}\n→ {meant}\n"
 
 
 def test_run_knows_each_command_that_may_be_a_program_of_the_system() -> None:
@@ -127,7 +138,7 @@ def test_an_old_key_never_stays_beside_the_new_one(
     said_by(capsys, "renew", "admin", pki_home=str(home.path), pki_now=START)
     said = export(folder)
     assert said.status == 1
-    assert said.error.startswith(f"{folder}: holds an older export; the new key would lie beside key.pem")
+    assert said.error.startswith(f"{folder}: contains an older export with its key in key.pem")
     assert [path.name for path in folder.iterdir() if path.is_dir()] == []
     assert (folder / "key.pem").read_bytes() == key
     assert export(tmp_path / "new").status == 0
@@ -141,24 +152,24 @@ def test_a_run_that_is_part_of_a_command_says_nothing_where_there_was_nothing_to
     for is_part in (False, True):
         capsys.readouterr()
         assert Run(home.path, START, is_part=is_part).main(["release:media"]) == 0
-        assert ("nothing to do" in capsys.readouterr().out) is not is_part
+        assert ("up to date" in capsys.readouterr().out) is not is_part
     home.edit("jellyfin:", "films:")
     assert Run(home.path, START, is_part=True).main(["release:media"]) == 0
-    assert "made" in capsys.readouterr().out
+    assert "2 changed" in capsys.readouterr().out
 
 
 def test_a_project_that_is_read_only_is_named_in_a_sentence(
     home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> int:
-        raise of_system(OSError(errno.EROFS, os.strerror(errno.EROFS)), path, "cannot be written")
+        raise from_os_error(OSError(errno.EROFS, os.strerror(errno.EROFS)), path, "cannot be written")
 
-    monkeypatch.setattr(locks, "_opened", refuse)
+    monkeypatch.setattr(locks, "_open", refuse)
     monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
     assert Run(home.path, START).main([]) == 3
     said = capsys.readouterr().err
-    assert "nothing was run: " in said
+    assert "nothing was done: " in said
     assert f"Read-only file system\n→ mount it read-write: findmnt -T {home.path}/ca" in said
     assert "Traceback" not in said
     said = said_by(capsys, "ledger.list", pki_home=str(home.path), pki_now=START).error

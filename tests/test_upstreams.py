@@ -179,7 +179,7 @@ def test_plan_and_status_say_what_is_not_verified(home: Home) -> None:
     assert (note.subject, note.text) == (
         "upstreams",
         (
-            "not verified (verify: none), so whoever is between proxy and upstream reads and changes everything: "
+            "not verified (verify: none): whoever is between proxy and upstream can read and change everything: "
             "jellyfin on media (https://10.30.0.5:8006)"
         ),
     )
@@ -190,7 +190,7 @@ def test_plan_and_status_say_what_is_not_verified(home: Home) -> None:
     assert "upstreams" not in rows["deploy:forge"]
 
 
-@pytest.mark.parametrize(("days", "said"), [(20, "ends on"), (0, "ended on"), (100, "")])
+@pytest.mark.parametrize(("days", "said"), [(20, "expires on"), (0, "expired on"), (100, "")])
 def test_plan_says_that_a_certificate_of_an_upstream_ends(home: Home, days: int, said: str) -> None:
     put(home, pem(box(days=days)[1]))
     say(home, f'{{url: "https://10.30.0.5:8006", ca: {FILE}, name: box.local}}')

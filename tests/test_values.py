@@ -46,7 +46,7 @@ def test_every_reason_has_one_text_and_survives_a_report(why: Why) -> None:
 
 
 def test_an_outcome_takes_the_reasons_of_its_run_only_where_it_has_none() -> None:
-    due, edited = Why.NO_CRL(), Why.EDITED(file="/etc/x")
+    due, edited = Why.NOT_CREATED(), Why.EDITED(file="/etc/x")
     assert Outcome(Verb.ISSUED).because([due]).reasons == (due,)
     assert Outcome(Verb.DEPLOYED, (edited,)).because([due]).reasons == (edited,)
     assert UNCHANGED.because([due]) == UNCHANGED
@@ -83,19 +83,19 @@ def test_a_remedy_says_where_it_is_typed() -> None:
 
 
 def test_an_error_keeps_its_code_between_processes() -> None:
-    error = PkiError(Why.NO_CRL(), here("invoke", "plan", home=PROJECT), ErrorCode.UNREACHABLE)
+    error = PkiError(Why.NOT_CREATED(), here("invoke", "plan", home=PROJECT), ErrorCode.UNREACHABLE)
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - as doit -n does
-    assert (again.message, again.hint, again.code) == ("has no CRL yet", "./run invoke plan", ErrorCode.UNREACHABLE)
+    assert (again.message, again.hint, again.code) == ("does not exist", "./run invoke plan", ErrorCode.UNREACHABLE)
 
 
 def test_a_run_reports_what_became_of_each_artifact(home: Home) -> None:
     """The verb is a field of the report, beside the codes of the reasons."""
     (home.path / "build/certs/media/cert.pem").unlink()
-    made = {one["name"]: one for one in home.doit("cert:media").data["made"]}
+    made = {one["name"]: one for one in home.doit("cert:media").data["changed"]}
     assert (made["cert:media"]["verb"], [one["code"] for one in made["cert:media"]["codes"]]) == (
         "updated",
         ["NOT_FROM_PEM"],
     )
     home.add_service("extra", "media", access="tls")
-    renewed = {one["name"]: one["verb"] for one in home.doit("cert:media", "cert:forge-mtls", days=80).data["made"]}
+    renewed = {one["name"]: one["verb"] for one in home.doit("cert:media", "cert:forge-mtls", days=80).data["changed"]}
     assert (renewed["cert:media"], renewed["cert:forge-mtls"]) == ("reissued", "renewed")

@@ -16,7 +16,7 @@ def stale_reasons(project: Project, name: str) -> list[Reason]:
     """
     issuing = project.issuing(name)
     if issuing is None:
-        return [Why.NO_AUTHORITY()]
+        return [Why.NOT_CREATED()]
     if issuing.certificate.not_valid_after_utc < project.now:
         return [
             Why.AUTHORITY_EXPIRED(generation=issuing.name, date=f"{issuing.certificate.not_valid_after_utc:%Y-%m-%d}")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pki.authority import certificates
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.config.model import Leaf
 from pki.config.name_claims import Key, comparison_key
 from pki.ledger.types import Issued
@@ -53,11 +53,11 @@ def certificates_of_client(issued: Collection[Issued], common_name: str) -> list
 
 def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
     """Return the names that the next run moves from one leaf to another."""
-    uncached = (leaf for leaf in leaves.values() if project.cache.seen(leaf.artifact) is None)
+    uncached = (leaf for leaf in leaves.values() if project.cache.recalled(leaf.artifact) is None)
     changed = [leaf for leaf in uncached if not certificates.is_cached(project, leaf)]
     if not changed or not project.has_ledger:
         return []
-    key = token([(leaf.name, _requested(leaf)) for leaf in changed], sorted(leaves))
+    key = digest_of([(leaf.name, _requested(leaf)) for leaf in changed], sorted(leaves))
     cached = project.recall_from_ledger("moves", key)
     if cached is None:
         cached = [[*move[:3], int(move.end.timestamp())] for move in _moves(project, leaves, changed)]

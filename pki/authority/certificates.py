@@ -1,4 +1,4 @@
-"""Leaf certificates: why one is out of date, and how it is issued.
+"""Why a leaf certificate is out of date, and how it is issued.
 
 A certificate is recorded in the ledger before it is in any file, and the PEM bundle is written before the files that
 are split from it. A run that is killed at any point therefore leaves nothing that misleads the next run.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -19,10 +19,10 @@ from pki.authority.ca_state import check_begun
 from pki.authority.leaf_bundle import Bundle, is_pair, parse_bundle
 from pki.authority.renewal import Current, dated_reasons, gains_time
 from pki.common import filesystem
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.common.durations import in_words
 from pki.common.errors import PkiError
-from pki.common.reasons import Outcome, Reason, Verb, Why, joined
+from pki.common.reasons import Outcome, Reason, Verb, Why, joined, joined_past
 from pki.common.remedies import here
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
@@ -33,8 +33,6 @@ from pki.x509.certificate_signing import subject_name
 from pki.x509.device_requests import read_device_key, read_unverified_key
 from pki.x509.keys import key_kind, public_der
 from pki.x509.weak_keys import find_weakness
-
-DAY = timedelta(days=1)
 
 
 def stale_reasons(project: Project, leaf: Leaf) -> list[Reason]:
@@ -181,7 +179,7 @@ def examine(project: Project, leaf: Leaf) -> Current | list[Reason]:
     path = project.store.bundle(leaf)
     data = filesystem.read(path)
     if data is None:
-        return [Why.NO_CERTIFICATE()]
+        return [Why.NOT_CREATED()]
     bundle = parse_bundle(data, project.verified)
     if bundle is None:
         return [Why.DAMAGED(file=path.name)]
@@ -216,7 +214,7 @@ def _key_faults(project: Project, leaf: Leaf, bundle: Bundle) -> Iterator[Reason
     if not (bundle.verified or is_pair(bundle)):
         yield Why.OTHER_PAIR()
     if key_kind(bundle.public) != leaf.key:
-        yield Why.OTHER_KIND(kind=key_kind(bundle.public), wanted=leaf.key)
+        yield Why.OTHER_KIND(kind=key_kind(bundle.public), expected=leaf.key)
 
 
 def _profile_faults(
@@ -266,7 +264,7 @@ def file_names(project: Project, leaf: Leaf) -> list[str]:
 def _leaf_token(project: Project, leaf: Leaf, issuer: Generation | None) -> str:
     config = project.inventory
     request = filesystem.read(project.store.home / leaf.request) if leaf.request else None
-    return token(
+    return digest_of(
         *(leaf.common_name, leaf.dns, leaf.addresses, leaf.emails, leaf.key, request),
         *(issuer.chain_digest if issuer else "", config.organisation, config.publish.url),
     )
@@ -326,7 +324,7 @@ def issue_if_due(project: Project, leaf: Leaf) -> Outcome:
         issue(project, leaf, reasons)
         return Outcome(_verb(reasons), tuple(reasons))
     bundle = filesystem.read(project.store.bundle(leaf)) or b""
-    filesystem.write_all(filesystem.differing(_files_from(project, leaf, bundle)))
+    filesystem.write_all(filesystem.changed_files(_files_from(project, leaf, bundle)))
     return Outcome(Verb.UPDATED)
 
 
@@ -337,7 +335,7 @@ def _id(leaf: Leaf) -> ArtifactId:
 def _verb(reasons: Iterable[Reason]) -> Verb:
     """Return how an issuance is reported: a renewal has new dates and nothing else that is new."""
     codes = {reason.code for reason in reasons}
-    if Why.NO_CERTIFICATE in codes:
+    if Why.NOT_CREATED in codes:
         return Verb.ISSUED
     return Verb.RENEWED if codes <= {Why.DUE, Why.EXPIRED} else Verb.REISSUED
 
@@ -368,7 +366,7 @@ def issue(project: Project, leaf: Leaf, reasons: Iterable[Reason]) -> None:
     )
     bundle = (keys.private_pem(key) if key else b"") + pem_encoding.pem_of([cert]) + generation.chain
     mode = filesystem.SECRET if key else filesystem.PUBLIC
-    with filesystem.Beside(
+    with filesystem.StagedFiles(
         {project.store.bundle(leaf): (bundle, mode), **_files_from(project, leaf, bundle)}
     ) as waiting:
         waiting.flush_meanwhile()
@@ -377,7 +375,7 @@ def issue(project: Project, leaf: Leaf, reasons: Iterable[Reason]) -> None:
             issuer=generation.name,
             artifact=_id(leaf),
             profile=leaf.profile,
-            reason=joined(reasons),
+            reason=joined_past(reasons),
             at=project.now,
         )
         if leaf.is_revoked:

@@ -14,7 +14,7 @@ KILOBYTE = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedCrl:
     """The CRL of a generation with its `size` in bytes.
 
     `server` (`haproxy at forge`) serves at most `largest` bytes.
@@ -37,11 +37,11 @@ class Published:
             return ""
         beyond = "beyond that " if self.fits else ""
         kilobytes = f"{-(-self.size // KILOBYTE)} kB", f"{self.largest // KILOBYTE} kB"
-        text = "has {}, and {} serves files of at most {}: {}it is published there no more"
+        text = "has {}, and {} serves files of at most {}: {}it is no longer published there"
         return text.format(kilobytes[0], self.server, kilobytes[1], beyond)
 
 
-def sizes(project: Project) -> list[Published]:
+def sizes(project: Project) -> list[PublishedCrl]:
     """Return every CRL that exists; nothing where the proxy of the publishing host has no limit."""
     config = project.inventory
     if not (largest := largest_published(config)):
@@ -49,7 +49,7 @@ def sizes(project: Project) -> list[Published]:
     server = f"{config.hosts[config.publish.host].proxy} at {config.publish.host}"
     names = [name for authority in AUTHORITIES for name in project.live(authority)]
     return [
-        Published(name, size, largest, server)
+        PublishedCrl(name, size, largest, server)
         for name in names
         if (size := filesystem.size_of(project.store.crl(name)))
     ]

@@ -1,4 +1,4 @@
-"""CRLs: why one is out of date, and how it is issued or published.
+"""Why a CRL is out of date, and how it is issued or published.
 
 A CRL is recorded in the ledger before it is in any file.
 """
@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from pki.authority import recover_revocations
 from pki.authority.ca_state import check_begun
 from pki.common import filesystem
-from pki.common.cache import token
-from pki.common.durations import backdate, compared
+from pki.common.cache import digest_of
+from pki.common.durations import backdate, in_common_unit
 from pki.common.errors import PkiError
-from pki.common.reasons import Outcome, Reason, Verb, Why, joined
+from pki.common.reasons import Outcome, Reason, Verb, Why, joined_past
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.project.generations import Generation, PresignedCrl
 from pki.project.project import Project
@@ -41,7 +41,7 @@ def stale_reasons(project: Project, generation: str, *, missing: int | None = No
         return _date_reasons(project, generation, *(datetime.fromtimestamp(at, UTC) for at in cached[:2]))
     der, text = (filesystem.read(project.store.crl(generation, form)) for form in ("crl", "pem"))
     if der is None or text is None:
-        return [Why.NO_CRL()]
+        return [Why.NOT_CREATED()]
     crl = signed_crl(project, generation, der)
     if issuer is None or crl is None or crl.next_update_utc is None:
         return [Why.CRL_DAMAGED(generation=generation)]
@@ -53,7 +53,7 @@ def stale_reasons(project: Project, generation: str, *, missing: int | None = No
         files = [str(project.store.crl(generation, form)) for form in ("crl", "pem")]
         number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         finding = [*(int(at.timestamp()) for at in dates), number]
-        project.cache.remember(ArtifactId("crl", generation), token(issuer.fingerprint), files, finding)
+        project.cache.remember(ArtifactId("crl", generation), digest_of(issuer.fingerprint), files, finding)
     return reasons
 
 
@@ -62,7 +62,7 @@ def _cached(project: Project, generation: str, issuer: Generation | None) -> Any
 
     Times are seconds since 1970.
     """
-    return project.cache.recall(ArtifactId("crl", generation), token(issuer.fingerprint)) if issuer else None
+    return project.cache.recall(ArtifactId("crl", generation), digest_of(issuer.fingerprint)) if issuer else None
 
 
 def stale_external_reasons(project: Project, name: str) -> list[Reason]:
@@ -101,7 +101,7 @@ def _date_reasons(project: Project, generation: str, start: datetime, end: datet
         return [Why.NOT_YET_VALID(time=f"{start:%Y-%m-%d %H:%M}")]
     if age < refresh or not project.can_sign(generation):
         return []  # without the key it stays in use until it expires
-    (old, every), unit = compared(age, refresh)
+    (old, every), unit = in_common_unit(age, refresh)
     return [Why.CRL_AGE(age=f"{old} {unit}".rstrip(), every=every)]
 
 
@@ -116,16 +116,20 @@ def _ledger_differences(
     if last is not None and number < last[0]:
         return [Why.CRL_NUMBER(number=number, last=last[0])]
     if missing is not None:
-        return [Why.CRL_LACKS(count=_counted(missing))] if missing else []
+        return [Why.CRL_LACKS(count=_new(missing))] if missing else []
     listed = {entry.serial_number for entry in crl}
     revoked = project.ledger.revoked_serials(project.now, issuer=generation)
     if missing := len(revoked - listed):
-        return [Why.CRL_LACKS(count=_counted(missing))]
+        return [Why.CRL_LACKS(count=_new(missing))]
     return unrecorded_reason(project, generation, listed - revoked)
 
 
 def _counted(number: int) -> str:
     return f"{number} revoked certificate{'s' if number > 1 else ''}"
+
+
+def _new(number: int) -> str:
+    return f"{number} new revocation{'s' if number > 1 else ''}"
 
 
 def unrecorded_reason(project: Project, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
@@ -149,10 +153,10 @@ def due_presigned(project: Project, root: str) -> x509.CertificateRevocationList
     An older pre-signed CRL is never taken: if it lacked a revocation it would undo it, because servers follow the
     newest thisUpdate and not the CRL number.
     """
-    if not (begun := _begun(project, root)):
+    if not (valid_now := _presigned_valid_now(project, root)):
         return None
-    newest = begun[-1]
-    name, key = f"pre-signed CRL:{root}", token(newest.crl.fingerprint(hashes.SHA256()))
+    newest = valid_now[-1]
+    name, key = f"pre-signed CRL:{root}", digest_of(newest.crl.fingerprint(hashes.SHA256()))
     if project.ledger_is_settled and project.cache.recall(name, key):
         return newest.crl
     if missing_serials(project, root, newest):
@@ -161,7 +165,7 @@ def due_presigned(project: Project, root: str) -> x509.CertificateRevocationList
     return newest.crl
 
 
-def _begun(project: Project, root: str) -> list[PresignedCrl]:
+def _presigned_valid_now(project: Project, root: str) -> list[PresignedCrl]:
     """Return the pre-signed CRLs that are valid now, lowest number first.
 
     Where the file of a pre-signed CRL is damaged, the published CRL counts too, so that no older one replaces it.
@@ -178,7 +182,7 @@ def _begun(project: Project, root: str) -> list[PresignedCrl]:
     return [
         presigned_crl
         for presigned_crl in presigned_crls
-        if presigned_crl.crl.last_update_utc <= project.now < _end(presigned_crl.crl)
+        if presigned_crl.crl.last_update_utc <= project.now < _next_update(presigned_crl.crl)
     ]
 
 
@@ -187,12 +191,12 @@ def missing_serials(project: Project, root: str, presigned_crl: PresignedCrl) ->
 
     Those are what the ledger records as revoked under the root, and what the published CRL lists.
     """
-    revoked = project.ledger.revoked(root, presigned_crl.crl.last_update_utc) if project.has_ledger else []
+    revoked = project.ledger.revoked_entries(root, presigned_crl.crl.last_update_utc) if project.has_ledger else []
     serials = dict.fromkeys([*(entry.serial for entry in revoked), *sorted(unrecorded(project, root))])
     return [f"{serial:x}" for serial in serials if serial not in presigned_crl.serials]
 
 
-def _end(crl: x509.CertificateRevocationList) -> datetime:
+def _next_update(crl: x509.CertificateRevocationList) -> datetime:
     assert crl.next_update_utc is not None
     return crl.next_update_utc
 
@@ -200,13 +204,13 @@ def _end(crl: x509.CertificateRevocationList) -> datetime:
 def stale_root_reasons(project: Project, root: str) -> list[Reason]:
     """Return why the published root CRL is not the pre-signed CRL that is due."""
     if project.generation(root) is None:
-        return [Why.NO_CRL()]
+        return [Why.NOT_CREATED()]
     presigned_crl = due_presigned(project, root)
     if presigned_crl is None:
         return [no_presigned_reason(project, root)]
     published = filesystem.read(project.store.crl(root))
     if published != presigned_crl.public_bytes(serialization.Encoding.DER):
-        return [Why.NO_CRL() if published is None else Why.OTHER_PRESIGNED()]
+        return [Why.NOT_CREATED() if published is None else Why.OTHER_PRESIGNED()]
     if project.has_ledger and not project.ledger_is_settled and (serials := unrecorded(project, root)):
         return unrecorded_reason(project, root, serials)
     return (
@@ -218,10 +222,10 @@ def stale_root_reasons(project: Project, root: str) -> list[Reason]:
 
 def no_presigned_reason(project: Project, root: str) -> Reason:
     """Return why no pre-signed CRL of a root can be published."""
-    begun = _begun(project, root)
-    missing = missing_serials(project, root, begun[-1]) if begun else []
+    valid_now = _presigned_valid_now(project, root)
+    missing = missing_serials(project, root, valid_now[-1]) if valid_now else []
     if missing:
-        return Why.PRESIGNED_LACKS(number=begun[-1].number, serials=", ".join(missing))
+        return Why.PRESIGNED_LACKS(number=valid_now[-1].number, serials=", ".join(missing))
     return Why.NO_PRESIGNED()
 
 
@@ -243,7 +247,7 @@ def issue_crl(project: Project, generation: str) -> Outcome:
     last = project.ledger.last_crl(generation)
     number = max(int(project.now.timestamp()), last[0] + 1 if last else 0)
     new, unchanged = _entries(project, generation)
-    reasons = (*recovered, *stale_reasons(project, generation, missing=len(new))) or (Why.ASKED_FOR(),)
+    reasons = (*recovered, *stale_reasons(project, generation, missing=len(new))) or (Why.REQUESTED(),)
     this_update = max(
         project.now - backdate(project.crl_rule(generation).refresh),
         min(last[1] + timedelta(seconds=1), project.now) if last else NEVER,
@@ -252,7 +256,7 @@ def issue_crl(project: Project, generation: str) -> Outcome:
     crl = crl_signing.sign_crl(issuer, number, this_update, end, new, unchanged)
     der = crl.public_bytes(serialization.Encoding.DER)
     text = pem_encoding.encode_pem("X509 CRL", der)
-    project.ledger.record_crl(crl, issuer=generation, reason=joined(reasons), at=project.now, der=der)
+    project.ledger.record_crl(crl, issuer=generation, reason=joined_past(reasons), at=project.now, der=der)
     _publish_crl(project, generation, der, text)
     return Outcome(Verb.ISSUED, reasons)
 
@@ -270,7 +274,7 @@ def _entries(project: Project, generation: str) -> tuple[list[CrlEntry], list[x5
     earlier = signed_crl(project, generation, filesystem.read(project.store.crl(generation)) or b"")
     listed = {entry.serial_number: entry for entry in earlier or () if entry.revocation_date_utc <= project.now}
     revoked = project.ledger.revoked_serials(ended, issuer=generation)
-    new = project.ledger.revoked(generation, ended, only=revoked - listed.keys())
+    new = project.ledger.revoked_entries(generation, ended, only=revoked - listed.keys())
     dated = [entry._replace(revoked_at=min(entry.revoked_at, project.now)) for entry in new]
     return dated, [entry for serial, entry in listed.items() if serial in revoked]
 

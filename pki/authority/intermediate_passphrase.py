@@ -78,9 +78,9 @@ def _opened(project: Project, name: str, data: bytes, old: list[str], new: list[
 
 
 def _new_passphrase(project: Project, name: str, new: str | None) -> str:
-    """Return the passphrase to use from now on.
+    """Return the passphrase for the key from now on.
 
-    From its source in pki.yaml, else `new`, else a generated one (160 bits).
+    That is the one from its source in pki.yaml; without a source `new`, or a generated one (160 bits).
     """
     configured = project.passphrases.named(name)
     if configured and new:

@@ -1,4 +1,4 @@
-"""Revocations that the ledger lost, recovered from CRLs and from older ledgers: a revocation is never undone."""
+"""Recover revocations that the ledger lost, from CRLs and from older ledgers. A revocation is never undone."""
 
 from __future__ import annotations
 
@@ -126,9 +126,13 @@ def _revoked(path: Path, cas: Mapping[str, BackupCa], now: datetime) -> dict[str
     with copied_ledger(path) as folder:
         ledger = _open(folder, is_copy=True)
         try:
-            if ledger.newest() is None:
+            if ledger.newest_event() is None:
                 raise PkiError("the ledger is empty")
-            return {name: ledger.revoked(name, now) for name, ca in cas.items() if ca.is_in(ledger, path.parent.parent)}
+            return {
+                name: ledger.revoked_entries(name, now)
+                for name, ca in cas.items()
+                if ca.is_in(ledger, path.parent.parent)
+            }
         finally:
             ledger.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pki.common.durations import compared, least_gain
+from pki.common.durations import in_common_unit, minimum_gain
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
 from pki.project.generations import Generation
@@ -55,11 +55,11 @@ def due_reasons(project: Project, leaf: Leaf, current: Current, issuer: Generati
         current.not_after - current.not_before + timedelta(seconds=1),
         leaf.renew_before,
     )
-    (left, life, starts), unit = compared(*spans)
+    (left, life, starts), unit = in_common_unit(*spans)
     return [Why.DUE(left=left, life=f"{life} {unit}".rstrip(), starts=starts)]
 
 
 def gains_time(project: Project, leaf: Leaf, current: Current, issuer: Generation) -> bool:
     """Return whether a certificate that is issued now ends later than the present one by enough."""
     end = validity_dates(project.now, leaf.lifetime, issuer.certificate)[1]
-    return end >= current.not_after + least_gain(leaf.lifetime, leaf.renew_before)
+    return end >= current.not_after + minimum_gain(leaf.lifetime, leaf.renew_before)

@@ -45,11 +45,11 @@ def accept(project: Project, why: str) -> Accepted:
     """
     fault = acceptable(project)
     if is_new := fault.kind in {MISSING, EMPTY}:
-        project.ledger.begin_again()
+        project.ledger.create_empty()
         project.forget_ledger_state()
     lost = list(project.guard.seen_heads) if is_new else project.guard.lost_heads()
     authorities = list(_unrecorded_authorities(project))
-    project.ledger.record_known(authorities, reason=f"recorded again: {why}", at=project.now)
+    project.ledger.record_authorities(authorities, reason=f"recorded again: {why}", at=project.now)
     _, revocations = restore.recover_from_published_crls(project)
     project.ledger.record_acceptance(lost, why, at=project.now)
     project.forget_ledger_state()

@@ -87,10 +87,10 @@ class Placement:
     def _is_exchanged(self, path: str, done: list[Callable[[], object]]) -> bool:
         """Exchange a path and its successor; return False, with nothing changed, where that is not supported."""
         _rename(self.stage / path, self.aside / path, done)
-        if not filesystem.exchange(self.target / path, self.aside / path):
+        if not filesystem.exchange_names(self.target / path, self.aside / path):
             done.pop()()
             return False
-        done.append(partial(filesystem.exchange, self.target / path, self.aside / path))
+        done.append(partial(filesystem.exchange_names, self.target / path, self.aside / path))
         return True
 
     def _undo(self, done: list[Callable[[], object]]) -> None:

@@ -1,6 +1,6 @@
 """Restore a project from a backup.
 
-Everything is checked before anything is written, then all files are placed or none.
+The whole backup is checked before anything is written; then all of its files are placed, or none.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Restore:
         `sealed` are the bytes of the file, `name` its name in messages.
         """
         check_target(target)
-        archive = unpack(age.unseal(sealed, passphrase, name), name)
+        archive = unpack(age.decrypt(sealed, passphrase, name), name)
         if ledger := archive.files.get(LEDGER):
             head = ledger_head(ledger.data, f"{name}: its ledger")
             if head != archive.about["ledger"]:
@@ -120,7 +120,7 @@ class Restore:
     def nothing_lost(self) -> str:
         """Return a phrase where the restore would replace files although nothing is lost.
 
-        "" where something is lost.
+        Returns "" where something is lost.
         """
         ledger = self.target / LEDGER
         with suppress(PkiError):  # pki.yaml is invalid; ca/ is checked below
@@ -219,7 +219,7 @@ class Restore:
         files = {path: file for path, file in self.archive.files.items() if _is_below(path, placed)}
         contents = {path: (file.data, _mode(self.archive, path, file)) for path, file in files.items()}
         note = {"at": self.at, "file": self.name, "ledger": self.ledger}
-        return {**contents, f"ca/{LAST_BACKUP}": (sealed_records.sealed(note), filesystem.SECRET)}
+        return {**contents, f"ca/{LAST_BACKUP}": (sealed_records.encode_sealed(note), filesystem.SECRET)}
 
     def _complete_ledger(self, folder: Path) -> tuple[list[int], list[PkiError]]:
         """Record in the ledger of the stage the revocations of older ledgers, and the restore."""

@@ -1,6 +1,6 @@
-"""Write a backup.
+"""Write a backup of everything that cannot be created again, as one encrypted file.
 
-Everything that cannot be created again, in one encrypted file, which is read back before it gets its name.
+The file is read back before it gets its name.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def backup(project: Project, target: Path, passphrase: str) -> list[str]:
     ledger = files.get("ca/ledger.db")
     head = ledger_head(ledger.data, "ca/ledger.db") if ledger else None
     about = {"at": f"{project.now:%Y-%m-%dT%H:%M:%SZ}", "organisation": project.inventory.organisation, "ledger": head}
-    encrypted = age.seal(pack(files, {**about, "secrets": _secret_files(project)}, project.now), passphrase)
-    with filesystem.Beside({target: (encrypted, filesystem.SECRET)}) as waiting:
+    encrypted = age.encrypt(pack(files, {**about, "secrets": _secret_files(project)}, project.now), passphrase)
+    with filesystem.StagedFiles({target: (encrypted, filesystem.SECRET)}) as waiting:
         waiting.flush()
         read_back = unpack(
-            age.unseal(filesystem.read(filesystem.beside(target)) or b"", passphrase, str(target)), str(target)
+            age.decrypt(filesystem.read(filesystem.temporary_path(target)) or b"", passphrase, str(target)), str(target)
         )
         if read_back.files != files or (
             ledger and ledger_head(read_back.files["ca/ledger.db"].data, str(target)) != head
@@ -75,7 +75,7 @@ def backup(project: Project, target: Path, passphrase: str) -> list[str]:
             raise PkiError(f"{target}: exists already", "name another file; a backup is never overwritten")
         waiting.place()
     record = {"at": about["at"], "file": target.name, **_noted(project, head)}
-    filesystem.write(project.store.ca / LAST_BACKUP, sealed_records.sealed(record), filesystem.SECRET)
+    filesystem.write(project.store.ca / LAST_BACKUP, sealed_records.encode_sealed(record), filesystem.SECRET)
     return list(_notes(project, files))
 
 

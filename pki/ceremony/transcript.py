@@ -20,7 +20,7 @@ from pki.ceremony.transcript_chain import START_HASH, Record, load, next_record
 from pki.ceremony.transcript_page import render_page
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.common.filesystem import leave_to_owner
+from pki.common.filesystem import give_to_folder_owner
 
 __all__ = ["Record", "Transcript", "load", "render_page", "versions"]
 
@@ -141,7 +141,7 @@ class Transcript:
 
     def _write_out(self, handle: int, lines: bytes) -> None:
         if self._size == 0:
-            leave_to_owner(handle, self._path.parent)
+            give_to_folder_owner(handle, self._path.parent)
             with suppress(PermissionError):  # FAT, which many USB drives have, has no modes
                 os.fchmod(handle, filesystem.PUBLIC)
         view = memoryview(lines)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from pki.ceremony import request_response, root_key_file
 from pki.ceremony.request_response import Request, Response
 from pki.common import filesystem
-from pki.common.errors import ErrorCode, PkiError, SlipError, of_system
+from pki.common.errors import ErrorCode, InputError, PkiError, from_os_error
 from pki.config.identifiers import GenerationName
 from pki.x509 import keys, pem_encoding, pkcs11
 from pki.x509.keys import PrivateKey
@@ -80,7 +80,7 @@ class Vault:
             filesystem.write_all({beside / name: file for name, file in files.items()})
             beside.rename(target)
         except OSError as error:
-            raise of_system(error, target, "cannot be written") from None
+            raise from_os_error(error, target, "cannot be written") from None
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
@@ -88,7 +88,7 @@ class Vault:
         """Return the private key of a root; `passphrase` is the PIN when the key is in a token.
 
         Messages call the origin of the passphrase `source`. Raises PkiError when the key is missing, cannot be opened, or
-        is not the key of the root's certificate; SlipError when the passphrase is wrong.
+        is not the key of the root's certificate; InputError when the passphrase is wrong.
         """
         path = self.folder / root / "key.pem"
         key: PrivateKey | None = None
@@ -166,9 +166,9 @@ def _open_key(data: bytes, passphrase: str, path: Path, source: str) -> PrivateK
         if error.code is not ErrorCode.KEY_NOT_OPENED:
             raise
         if is_intact is None:  # a file of an earlier version has no digest
-            raise SlipError(error.message, error.hint) from None
+            raise InputError(error.message, error.hint) from None
         text = f"{path}: its key cannot be opened: the passphrase from {source} is wrong; the file is intact"
-        raise SlipError(text, "compare it with the paper of this root, and type it again") from None
+        raise InputError(text, "compare it with the paper of this root, and type it again") from None
 
 
 def check_writable(folder: Path) -> None:
@@ -193,7 +193,7 @@ def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
         filesystem.write_all({beside / name: (content, filesystem.PUBLIC) for name, content in files.items()})
         beside.rename(target)
     except OSError as error:
-        raise of_system(error, target, "cannot be written") from None
+        raise from_os_error(error, target, "cannot be written") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

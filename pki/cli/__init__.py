@@ -1,1 +1,1 @@
-"""What a person starts: the collections of `invoke`."""
+"""The commands of `./run invoke`: one module for each group, and the program that starts them."""

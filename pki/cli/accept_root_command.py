@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from pki.cli.daily_commands import known
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command_with, held_project_of, project_of
-from pki.cli.revoke_command import consent
+from pki.cli.revoke_command import confirm
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
@@ -25,7 +25,7 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     project, screen = project_of(context), Screen()
     plan = pipeline_plan.plan(project)
     remote = [name for name, delivery in plan.deliveries.items() if delivery.is_remote]
-    chosen = {known(name, remote, "host that is deployed by ssh or locally") for name in hosts}
+    chosen = {require_one_of(name, remote, "remote host") for name in hosts}
     waiting = [delivery for delivery in waiting_roots.waiting(project, plan) if not chosen or delivery.host in chosen]
     for name in sorted(chosen - {delivery.host for delivery in waiting}):
         screen.line(f"{name} waits for no new root")
@@ -42,7 +42,7 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     screen.line(f"new root: {root.name}, SHA-256 {root.fingerprint}")
     same_command = " ".join([COMMAND, *hosts])
     if not yes:
-        consent(f"deploy it to {', '.join(names)}?", same_command)
+        confirm(f"deploy it to {', '.join(names)}?", same_command)
     with held_project_of(context) as project:
         current = {
             delivery.host: delivery.root().fingerprint
@@ -53,5 +53,5 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
         for name in names:
             project.ledger.record_decision(ArtifactId("deploy", name), "root-accepted", root.fingerprint, project.now)
     for name in names:
-        screen.made(ArtifactId("deploy", name), f"{root.name} is accepted")
+        screen.done("accepted", ArtifactId("deploy", name), root.name)
     screen.line("next: ./run doit")

@@ -9,10 +9,10 @@ from typing import Any
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki.cli.daily_commands import known
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, held_project_of, path_of, project_of
 from pki.common.errors import PkiError
-from pki.common.reasons import UNCHANGED, joined
+from pki.common.reasons import Verb, joined
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
 from pki.deploy.ansible import fleet, playbooks, runner
@@ -22,7 +22,7 @@ from pki.project.project import Project
 
 
 @command
-def export(context: Context, folder: str, vault: str = "") -> None:
+def export(context: Context, folder: str, ansible_vault_password_file: str = "") -> None:
     """Write an Ansible project that delivers the current releases to every ssh host: for ansible-playbook, or AWX.
 
     It contains private keys. --ansible-vault-password-file FILE is a file with a password, with which ansible-vault
@@ -43,12 +43,12 @@ def export(context: Context, folder: str, vault: str = "") -> None:
             "there is nothing to export", "in pki.yaml, under a host: `deliver: ssh`; then ./run doit release"
         )
     playbooks.write(target, payloads, project.inventory.deploy.ansible, portable=True)
-    if vault:
-        _encrypt(target, path_of(context, vault), project)
+    if ansible_vault_password_file:
+        _encrypt(target, path_of(context, ansible_vault_password_file), project)
     screen.line(
         f"{len(payloads)} hosts in {folder}: ansible-playbook playbook.yaml, there; then ./run invoke deploy.collect EVENTS"
     )
-    if not vault:
+    if not ansible_vault_password_file:
         screen.line(
             "it contains private keys: protect it and delete it afterwards, or use --ansible-vault-password-file FILE"
         )
@@ -71,12 +71,12 @@ def collect(context: Context, events: str) -> None:
         deliveries = _ssh(project)
         for host, result in results.items():
             try:
-                done = fleet.collect(deliveries[known(host, deliveries, "ssh host")], result, project.now)
+                done = fleet.collect(deliveries[require_one_of(host, deliveries, "ssh host")], result, project.now)
             except PkiError as error:
                 failed += 1
                 screen.failed(ArtifactId("deploy", host), error.message, error.hint)
             else:
-                screen.made(ArtifactId("deploy", host), joined(done) or str(UNCHANGED))
+                screen.done(Verb.DEPLOYED if done else Verb.UNCHANGED, ArtifactId("deploy", host), joined(done))
     screen.line(f"{len(results) - failed} of {len(deliveries)} hosts have their release")
     if failed or invalid:
         raise Exit(code=1)

@@ -1,4 +1,4 @@
-"""What invoke's parser does not know: an argument that may be left out, --help where one is expected, what to type next."""
+"""Extensions of invoke's parser: optional positional arguments, --help after a command, and hints in errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _complete_flag, _check_ambiguity = ParseMachine.complete_flag, ParseMachine.chec
 
 
 def handle(machine: ParseMachine, token: str) -> None:
-    """`invoke renew --help` asks for help, and not for a certificate of that name."""
+    """Handle one word: `invoke renew --help` prints help, instead of renewing a certificate of that name."""
     inside = _is_inside(machine)
     if inside and token in HELP and token not in machine.context.flags and not machine.waiting_for_flag_value:
         machine.initial.flags["--help"].value = machine.context.name
@@ -32,12 +32,12 @@ def handle(machine: ParseMachine, token: str) -> None:
 
 
 def _rest(machine: ParseMachine) -> Any:
-    """The argument that takes all the words that follow; None where a command has no such argument."""
+    """Return the argument that takes all further words, if the command has one."""
     return next((one for one in machine.context.positional_args if one.kind is list and one.optional), None)
 
 
 def complete_context(machine: ParseMachine) -> None:
-    """A positional argument that is `optional` too may be left out."""
+    """Complete a command; a positional argument that is `optional` may be left out."""
     if machine.context:
         given = [one for one in machine.context.positional_args if not (one.optional and one.value is None)]
         machine.context.positional_args = given
@@ -45,24 +45,24 @@ def complete_context(machine: ParseMachine) -> None:
 
 
 def complete_flag(machine: ParseMachine) -> None:
-    """Where it is named by its flag it has a value all the same."""
+    """Complete an option. Raises ParseError if it takes a value and has none."""
     flag = machine.flag
     if _is_inside(machine) and flag and flag.takes_value and flag.raw_value is None:
-        machine.error(f"--{flag.name} wants a value")
+        machine.error(f"--{flag.name} needs a value")
     _complete_flag(machine)
 
 
 def check_ambiguity(machine: ParseMachine, value: Any) -> bool:
-    """So what follows that flag is its value, and nothing else."""
+    """Return False inside a command: the word after an option that takes a value is always its value."""
     return False if _is_inside(machine) else bool(_check_ambiguity(machine, value))
 
 
-def error(machine: ParseMachine, said: str) -> None:
-    """What is wrong, and what to type next; a kit is on a drive that may run no program, so there it is `sh run`."""
+def error(machine: ParseMachine, message: str) -> None:
+    """Raise ParseError with a message and the command to type next."""
     line = _next(machine)
-    if (PROGRAM / "wheels/made-for").exists():
+    if (PROGRAM / "wheels/made-for").exists():  # the kit is on a drive that may be mounted noexec
         line = line.replace("./run invoke", "sh run invoke")
-    raise ParseError(f"{said}\n→ {line}", machine.context)
+    raise ParseError(f"{message}\n→ {line}", machine.context)
 
 
 def _next(machine: ParseMachine) -> str:
@@ -76,11 +76,11 @@ def _next(machine: ParseMachine) -> str:
 
 
 def _is_inside(machine: ParseMachine) -> bool:
-    """Whether a command was named already."""
+    """Return whether the words before this one name a command."""
     return machine.context is not None and machine.context is not machine.initial
 
 
 def teach() -> None:
-    """Let every parser of this process know."""
+    """Replace the methods of invoke's parser in this process."""
     for function in (handle, complete_context, complete_flag, check_ambiguity, error):
         setattr(ParseMachine, function.__name__, function)

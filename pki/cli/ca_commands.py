@@ -1,4 +1,4 @@
-"""What is done to an authority that is there."""
+"""The command ca.change-passphrase."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pki.config.identifiers import ArtifactId, GenerationName
 def change_passphrase(
     context: Context, generation: str, passphrase_file: str = "", old_passphrase_file: str = ""
 ) -> None:
-    """Change the passphrase under which the key of an intermediate (server-1, …) lies in ca/.
+    """Change the passphrase that encrypts the key of an intermediate (server-1, …) in ca/.
 
-    The new one is generated, or read from --passphrase-file, or comes from the source that pki.yaml names for it: then
-    the old one is what the secrets file still holds, or in --old-passphrase-file. Older backups keep the old one.
+    The new passphrase is generated, or read from --passphrase-file or from the source that pki.yaml names for it. In the
+    last case the old one is read from the secrets file or --old-passphrase-file. Older backups contain the old one.
     """
     with held_project_of(context) as project:
         source = move_key(
@@ -26,8 +26,9 @@ def change_passphrase(
             new=passphrase_in(context, passphrase_file),
             old=passphrase_in(context, old_passphrase_file),
         )
-    Screen().made(
+    Screen().done(
+        "changed",
         ArtifactId("authority", GenerationName.parse(generation).authority),
-        f"the key of {generation} has a new passphrase, from {source}",
+        f"the passphrase of {generation}, from {source}",
     )
-    Screen().line("the last backup holds the old one; make a new one: ./run invoke backup")
+    Screen().line("the last backup contains the old one; create a new backup: ./run invoke backup")

@@ -27,9 +27,9 @@ from pki.ceremony.vault import Vault
 from pki.cli import custodians, open_vault
 from pki.cli.custodians import Custody
 from pki.cli.decorator import command, command_with, now_of, path_of
-from pki.cli.prompt import first_words, watch
+from pki.cli.prompt import ask_first_words, ask_watch_time
 from pki.common import filesystem
-from pki.common.errors import PkiError, SlipError, StoppedError
+from pki.common.errors import CancelledError, InputError, PkiError
 from pki.common.program_files import PROGRAM
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
@@ -75,7 +75,7 @@ def root(
     except PkiError as error:
         raise _with_last_response(error, ceremony, "DIR", folder_as_vault) from None
     for name in names:
-        screen.made(ArtifactId("authority", name), f"its key is in {ceremony.vault.folder / name}")
+        screen.done("created", ArtifactId("authority", name), f"its key is in {ceremony.vault.folder / name}")
     screen.line(f"continue: sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
 
 
@@ -157,7 +157,7 @@ def change_passphrase(
         _clock(now_of(context)),
         opened_vault.begin_with,
     )
-    screen.made(ArtifactId("authority", root), f"its key has a new passphrase, in {target.folder / root}")
+    screen.done("changed", ArtifactId("authority", root), f"its key has a new passphrase, in {target.folder / root}")
     if to:
         screen.line(f"try the new drive, then destroy the old one: {place.folder}")
 
@@ -289,11 +289,11 @@ def _confirm(context: Context, ceremony: CeremonySession, lines: list[str], give
         screen.line(f"  {line}")
     screen.line("")
     others = _other_digests(ceremony)
-    typed_words = given or first_words("request", "the online machine", ceremony.digest, others)
+    typed_words = given or ask_first_words("request", "the online machine", ceremony.digest, others)
     session.confirm_request(ceremony, lines, typed_words, others)
     if not given:
         clock = _clock(now_of(context))
-        session.compare_clocks(ceremony, *watch(clock))
+        session.compare_clocks(ceremony, *ask_watch_time(clock))
 
 
 def _other_digests(ceremony: CeremonySession) -> dict[str, str]:
@@ -331,7 +331,7 @@ def _reason(folder_as_vault: str) -> str:
 def _with_hint_for_lost_paper(error: PkiError, ceremony: CeremonySession, line: str) -> PkiError:
     """Return an error about a passphrase, with a hint for the case that its paper is lost and the root signed nothing."""
     unused = steps.unused_roots(ceremony)
-    if not unused or not (isinstance(error, SlipError | StoppedError)):
+    if not unused or not (isinstance(error, InputError | CancelledError)):
         return error
     rule = key_storage.share_rule(ceremony.vault, unused[0])
     option = f" --shares {rule[0]}of{rule[1]}" if rule else ""

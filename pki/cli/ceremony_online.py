@@ -26,9 +26,9 @@ from pki.ceremony.online.make_request import RequestOptions
 from pki.ceremony.policy import VaultContents
 from pki.ceremony.script import render_script
 from pki.ceremony.vault import PastCeremony
-from pki.cli.daily_commands import known
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, command_with, held_project_of, path_of, project_as_it_is, project_of
-from pki.cli.prompt import first_words
+from pki.cli.prompt import ask_first_words
 from pki.cli.revoke_command import PLAIN_REASONS
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -87,7 +87,7 @@ def _options(new: list[str], revoke: list[str], destroy: list[str], reason: str,
         raise PkiError("--revoke needs a reason", "--reason key-compromise, superseded or cessation-of-operation")
     if reason and not revoke:
         raise PkiError("--reason is only valid with --revoke", "name the intermediate: --revoke server-1")
-    plain = PLAIN_REASONS[known(reason, PLAIN_REASONS, "reason")] if reason else ""
+    plain = PLAIN_REASONS[require_one_of(reason, PLAIN_REASONS, "reason")] if reason else ""
     return RequestOptions(tuple(new), tuple((name, plain) for name in revoke), tuple(destroy), crls)
 
 
@@ -182,7 +182,7 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
             open_request.request, open_request.digest, _past_ceremonies(project), str(machine), hsm=hsm, project=home
         )
     digest, count = kits.write_kit(target, PROGRAM, machine, files, hsm=hsm)
-    screen.made("kit", f"{target}, for {machine}")
+    screen.done("created", "kit", f"{target}, for {machine}")
     screen.line(
         f"print CEREMONY.txt in it: request {open_request.request.number}"
         if waiting
@@ -222,7 +222,8 @@ def accept(context: Context, response: str, words: str = "") -> None:
             screen.line(f"ca/ has no records of ceremony {numbers}: accepted again")
         digest = request_response.digest(verified.parsed.data)
         accept_response.confirm_words(
-            verified, words or first_words("response", "the ceremony", digest, accept_response.other_digests(verified))
+            verified,
+            words or ask_first_words("response", "the ceremony", digest, accept_response.other_digests(verified)),
         )
         if verified.is_lost and not project.store.generations("root") and project.ledger_fault:
             lost_ledger.accept(project, f"ca/ was lost; accepted again with ceremony {verified.request.number}")
@@ -231,7 +232,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
             restore.recover_from_published_crls(project)
         project.ledger.close()
     for name, issuer in (pair for result in verified.results for pair in result.parsed.certificates):
-        screen.made(ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
+        screen.done("accepted", ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
     for line in old:
         screen.note(
             "destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"

@@ -1,4 +1,4 @@
-"""Which certificate is meant by a name that somebody types: its own, or that of a client, service, host or DNS name."""
+"""Find the certificate that a typed name means: a leaf, client, service, host or DNS name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Inventory, Leaf
 from pki.ledger.types import Issued
-from pki.monitor.dependents import NOT_SEEN
+from pki.monitor.dependents import NOT_DECLARED
 
-SHOWN = 20  # names, before the others are only counted
-Meaning = tuple[str, str]  # a leaf, and how it was understood: "" for its own name
+SHOWN = 20  # names in a hint; the others are only counted
+Meaning = tuple[str, str]  # a leaf, and how the name was understood: "" for its own name
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a name may stand for: leaves in pki.yaml and templates/, and the valid certificates in the ledger."""
+    """The names of leaves in pki.yaml and templates/, and of the valid certificates in the ledger."""
 
     inventory: Inventory
     leaves: Mapping[str, Leaf]
@@ -29,33 +29,34 @@ class Names:
     say: Callable[[str], None] = field(default=lambda text: Screen().line(text))
 
     def leaf(self, name: str, command: str) -> str:
-        """Return the leaf that a name stands for, and say so unless it is its own name. Raises PkiError.
+        """Return the leaf that a name means; print how it was understood, unless it is the leaf's own name.
 
-        `command` is what was typed before the name: it is named where the name stands for several.
+        `command` is the command that was typed, for the hint. Raises PkiError if the name means no leaf, or several.
         """
-        found = self.find(name)
-        leaves = dict.fromkeys(leaf for leaf, _ in found)
+        meanings = self.find(name)
+        leaves = dict.fromkeys(leaf for leaf, _ in meanings)
         if len(leaves) > 1:
-            which = " or ".join(f"./run invoke {command} {leaf}" for leaf in leaves)
+            commands = " or ".join(f"./run invoke {command} {leaf}" for leaf in leaves)
             raise PkiError(
-                f"{name}: stands for {', '.join(ArtifactId('cert', leaf) for leaf in leaves)}", f"say which: {which}"
+                f"{name}: means {', '.join(ArtifactId('cert', leaf) for leaf in leaves)}",
+                f"name one of them: {commands}",
             )
-        if not found:
-            raise not_seen(name, {*self.leaves, *self.inventory.clients})
-        leaf, how = found[0]
+        if not meanings:
+            raise not_declared(name, {*self.leaves, *self.inventory.clients})
+        leaf, how = meanings[0]
         if how:
             self.say(f"{name} is {how}: {ArtifactId('cert', leaf)}")
         return leaf
 
     def find(self, name: str) -> list[Meaning]:
-        """Return what a name may stand for; nearer meanings hide others: a leaf of that name, then a client."""
+        """Return everything that a name may mean. A leaf of that name hides all others, then a client does."""
         bare = ArtifactId.parse(name).short
-        known = {*self.leaves, *(one.artifact.short for one in self.issued)}
-        if bare in known:
+        names = {*self.leaves, *(one.artifact.short for one in self.issued)}
+        if bare in names:
             return [(bare, "")]
-        if (client := f"{CLIENT_PREFIX}{bare}") in known:
+        if (client := f"{CLIENT_PREFIX}{bare}") in names:
             return [(client, "the client")]
-        declared = [one for one in (*self._services(bare), *self._hosts(bare)) if one[0] in known]
+        declared = [one for one in (*self._services(bare), *self._hosts(bare)) if one[0] in names]
         declared += [
             (one.name, "a name in the certificate") for one in self.leaves.values() if is_among(bare, one.names)
         ]
@@ -66,9 +67,9 @@ class Names:
         return declared or list(gone)
 
     def _services(self, name: str) -> Iterator[Meaning]:
-        for host, said in self.inventory.hosts.items():
-            if name in said.services:
-                yield leaf_name(host, said.services[name].access), f"a service on {host}"
+        for host, config in self.inventory.hosts.items():
+            if name in config.services:
+                yield leaf_name(host, config.services[name].access), f"a service on {host}"
 
     def _hosts(self, name: str) -> Iterator[Meaning]:
         if name in self.inventory.hosts:
@@ -77,16 +78,16 @@ class Names:
 
 
 def is_among(name: str, names: Iterable[str]) -> bool:
-    """Whether a DNS name, address or mailbox is one of those of a certificate, or covered by a wildcard among them."""
-    wanted = name.lower().rstrip(".")
-    label, _, parent = wanted.partition(".")
-    return any(one.lower() in ({wanted, f"*.{parent}"} if label and parent else {wanted}) for one in names)
+    """Return whether a DNS name, address or mailbox is one of `names`, or is covered by a wildcard among them."""
+    lower = name.lower().rstrip(".")
+    label, _, parent = lower.partition(".")
+    return any(one.lower() in ({lower, f"*.{parent}"} if label and parent else {lower}) for one in names)
 
 
-def not_seen(name: str, names: Iterable[str]) -> PkiError:
-    """Return the error for a name that nothing here declares: which says nothing of what others have."""
-    known = sorted(names)
-    close = difflib.get_close_matches(name, known, n=1)
-    shown = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else "")
-    hint = f"did you mean {close[0]}?" if close else f"declared here: {shown}" if known else "./run doit"
-    return PkiError(f"{name}: {NOT_SEEN}", hint)
+def not_declared(name: str, names: Iterable[str]) -> PkiError:
+    """Return the error for a name that nothing in this project declares, with the closest of `names`."""
+    declared = sorted(names)
+    close = difflib.get_close_matches(name, declared, n=1)
+    shown = ", ".join(declared[:SHOWN]) + (f" and {len(declared) - SHOWN} more" if len(declared) > SHOWN else "")
+    hint = f"did you mean {close[0]}?" if close else f"declared here: {shown}" if declared else "./run doit"
+    return PkiError(f"{name}: {NOT_DECLARED}", hint)

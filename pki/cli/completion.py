@@ -1,4 +1,4 @@
-"""Completion of what is typed behind `./run`: the candidates for a word, and the scripts with which shells ask for them."""
+"""Completion in bash, zsh and fish: the scripts for the shells, and the candidates for a word."""
 
 from __future__ import annotations
 
@@ -47,30 +47,30 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 
 def script(shell: str) -> str:
-    """Return what a shell evaluates; raises PkiError for a shell that is not supported."""
+    """Return the completion script for a shell. Raises PkiError if the shell is not supported."""
     if shell not in SCRIPTS:
         raise PkiError(f"no completion for {shell!r}", "./run --completion bash, zsh or fish")
     return SCRIPTS[shell]
 
 
 def candidates(words: list[str]) -> list[str]:
-    """Return what the last of the words behind `./run` may become; options only where it begins with `-`."""
+    """Return the candidates for the last of the words after `./run`; options only if it begins with `-`."""
     *before, word = words or [""]
-    found: Iterable[str] = ()
+    choices: Iterable[str] = ()
     if not before:
-        found = ("doit", "invoke")
+        choices = ("doit", "invoke")
     elif before[0] == "doit":
-        found = ("list", "info", *_artifacts())
+        choices = ("list", "info", *_artifacts())
     elif before[0] == "invoke" and len(before) == 2 and before[1] in TAKES_CERTIFICATE and not word.startswith("-"):
         names = (name.removeprefix("cert:") for name in _artifacts() if name.startswith("cert:"))
-        found = (name.removeprefix("client-") for name in names)
+        choices = (name.removeprefix("client-") for name in names)
     elif before[0] == "invoke":
-        found = _commands([*before, word])
-    return sorted({one for one in found if one.startswith(word)})
+        choices = _commands([*before, word])
+    return sorted({choice for choice in choices if choice.startswith(word)})
 
 
 def _artifacts() -> list[str]:
-    from pki.pipeline import doit_command_line  # noqa: PLC0415 - takes long, and is needed for a few words only
+    from pki.pipeline import doit_command_line  # noqa: PLC0415 - slow, and needed for a few words only
 
     with redirect_stdout(io.StringIO()) as printed:
         doit_command_line.main(["list", "--all", "--quiet"])
@@ -87,6 +87,6 @@ def _commands(words: list[str]) -> list[str]:
 
 def write(words: list[str]) -> None:
     """Print the candidates for the last word, one on each line."""
-    for one in candidates(words):
-        print(one)
+    for candidate in candidates(words):
+        print(candidate)
     sys.stdout.flush()

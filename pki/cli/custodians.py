@@ -15,9 +15,9 @@ from pki.ceremony.offline.session import CeremonySession
 from pki.ceremony.offline.steps import NewKey
 from pki.ceremony.vault import Vault
 from pki.cli.decorator import now_of, passphrase_in, path_of
-from pki.cli.prompt import STOPPED, hidden, typed, typed_back, unseen
+from pki.cli.prompt import STOPPED, ask, ask_hidden, ask_to_repeat, without_echo
 from pki.common import filesystem, passphrase_strength
-from pki.common.errors import PkiError, SlipError, StoppedError
+from pki.common.errors import CancelledError, InputError, PkiError
 from pki.common.terminal import Screen
 from pki.x509 import keys, pkcs11
 from pki.x509.keys import PrivateKey
@@ -52,7 +52,7 @@ class Custody:
 def make_new_key(custody: Custody, ceremony: CeremonySession, name: str, kind: str) -> NewKey:
     """Create a root's key with the storage that the options ask for."""
     if custody.token:
-        pin = passphrase_in(custody.context, custody.passphrase_file) or typed("PIN of the token: ", hidden=True)
+        pin = passphrase_in(custody.context, custody.passphrase_file) or ask("PIN of the token: ", hidden=True)
         source = custody.passphrase_file or "what you typed"
         ceremony.transcript.settle()  # the token has the key from now on, whatever happens afterwards
         return key_storage.generate_in_token(name, kind, pkcs11.parse(custody.token), pin, source)
@@ -80,18 +80,18 @@ def _chosen(custody: Custody, name: str) -> str:
     given = passphrase_in(custody.context, custody.passphrase_file)
     if given is not None:
         return _strong(custody.passphrase_file, given)
-    with unseen():
+    with without_echo():
         while True:
-            given = hidden(f"passphrase for {name}: ", partial(_strong, "the passphrase"))
-            if given == words.passphrase(typed("once more: ", hidden=True)):
+            given = ask_hidden(f"passphrase for {name}: ", partial(_strong, "the passphrase"))
+            if given == words.passphrase(ask("once more: ", hidden=True)):
                 return given
             Screen().line("the two differ; type it again, twice (Ctrl-C stops)")
 
 
 def _strong(source: str, given: str) -> str:
-    """Return a chosen passphrase in the form that `_secret` returns. Raises SlipError when it is weak."""
-    if fault := passphrase_strength.fault(words.passphrase(given)):
-        raise SlipError(f"{source}: {fault}", "six random words, or let it be generated")
+    """Return a chosen passphrase in the form that `_secret` returns. Raises InputError when it is weak."""
+    if fault := passphrase_strength.find_weakness(words.passphrase(given)):
+        raise InputError(f"{source}: {fault}", "six random words, or let it be generated")
     return words.passphrase(given)
 
 
@@ -99,10 +99,10 @@ def _generated(name: str) -> str:
     """Return a new generated passphrase, after the operator typed it back from paper."""
     passphrase = words.new_passphrase()
     question = f"the passphrase of {name} will be shown: paper and pen ready, nobody else looking? [yes] "
-    if typed(question).strip() not in {"", "yes", "y"}:
-        raise StoppedError(STOPPED, "start again when you are ready")
+    if ask(question).strip() not in {"", "yes", "y"}:
+        raise CancelledError(STOPPED, "start again when you are ready")
     _show(passphrase.replace("-", " "))
-    typed_back(
+    ask_to_repeat(
         "type it back from the paper (nothing is shown; Enter alone shows it again): ",
         passphrase,
         lambda: _show(passphrase.replace("-", " ")),
@@ -122,10 +122,10 @@ def _split(custody: Custody, name: str, organisation: str) -> str:
         screen.line(f"{n} cards are in {folder}: print them here, hand them out, and destroy the files")
     for number, part in enumerate(parts, 1):
         show = partial(_point_to, number, n) if custody.cards else partial(_show, part)
-        typed(f"share {number} of {n}: only its custodian looks now; press Enter ")
+        ask(f"share {number} of {n}: only its custodian looks now; press Enter ")
         if not custody.cards:
             show()
-        typed_back(f"share {number} of {n}, typed back from the card (nothing is shown): ", part, show)
+        ask_to_repeat(f"share {number} of {n}, typed back from the card (nothing is shown): ", part, show)
         screen.line(f"share {number} of {n} is right")
     return passphrase
 
@@ -140,7 +140,7 @@ def _show(text: str) -> None:
     screen.line("")
     for line in _grid(text):
         screen.line(f"    {line}")
-    typed("\npress Enter when it is written down; the screen is cleared then ")
+    ask("\npress Enter when it is written down; the screen is cleared then ")
     screen.clear()
 
 
@@ -185,11 +185,11 @@ def _secret(context: Context, vault: Vault, root: str, passphrase_file: str, sha
     if rule is None or passphrase_file:
         given = passphrase_in(context, passphrase_file)
         if vault.token_of(root):  # a PIN is tried once only: repeated wrong PINs lock the token
-            return given if given is not None else typed(f"PIN of the token that holds {root}: ", hidden=True)
+            return given if given is not None else ask(f"PIN of the token that holds {root}: ", hidden=True)
         if given is not None:
             return words.passphrase(given)
         count = words.PASSPHRASE_WORDS if key_storage.is_generated(vault, root) else 0
-        return hidden(f"passphrase of {root}: ", lambda text: _tried(vault, root, text), count)
+        return ask_hidden(f"passphrase of {root}: ", lambda text: _tried(vault, root, text), count)
     if share_files:
         return shares.combine([passphrase_in(context, file) or "" for file in share_files])
     return _combined(vault, root, rule[0])
@@ -197,26 +197,28 @@ def _secret(context: Context, vault: Vault, root: str, passphrase_file: str, sha
 
 def _combined(vault: Vault, root: str, k: int) -> str:
     """Prompt for the shares of k custodians and return the passphrase; repeat when the shares are of another root."""
-    with unseen():
+    with without_echo():
         while True:
             given: list[str] = []
             for place in range(1, k + 1):
                 given.append(
-                    hidden(f"share {place} of {k} for {root}: ", partial(_checked, given, place), shares.SHARE_WORDS)
+                    ask_hidden(
+                        f"share {place} of {k} for {root}: ", partial(_checked, given, place), shares.SHARE_WORDS
+                    )
                 )
             try:
                 return _tried(vault, root, shares.combine(given))
-            except SlipError:
+            except InputError:
                 Screen().line(
                     f"these shares do not open {root}; compare the root and the date on the cards (Ctrl-C stops)"
                 )
 
 
 def _tried(vault: Vault, root: str, text: str) -> str:
-    """Return the passphrase in its stored form, after it opened the key. Raises SlipError."""
+    """Return the passphrase in its stored form, after it opened the key. Raises InputError."""
     passphrase = words.passphrase(text)
     if fault := key_storage.passphrase_fault(vault, root, passphrase):
-        raise SlipError(
+        raise InputError(
             f"the passphrase of {root} is wrong: {fault}", "compare it with its paper, and type all of it again"
         )
     vault.open_key(root, passphrase, "the operator")
@@ -224,12 +226,12 @@ def _tried(vault: Vault, root: str, text: str) -> str:
 
 
 def _checked(given: list[str], place: int, share: str) -> str:
-    """Return a typed share. Raises SlipError when it is wrong or does not belong to the earlier ones."""
+    """Return a typed share. Raises InputError when it is wrong or does not belong to the earlier ones."""
     try:
         shares.check_share(place, share, given)
     except PkiError as error:
         # The number on a card differs from the order in which cards are typed.
-        raise SlipError(error.what, error.hint, lead=_card(place) if error.lead else "") from None
+        raise InputError(error.what, error.hint, lead=_card(place) if error.lead else "") from None
     return share
 
 

@@ -1,4 +1,4 @@
-"""Demonstrations: what the project does, on machines that exist only while they are watched."""
+"""The command demo.vlans."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from pki.cli.decorator import command
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.demo import vlans as vlan_demo
-from pki.demo.namespace_machine import Machine
+from pki.demo.namespace_machine import NamespaceMachine
 
 
 @command
 def vlans(context: Context, keep: bool = False) -> None:
-    """Show who reaches what: VLANs, a firewall, real proxies, sshd and doit, all in namespaces that leave nothing behind.
+    """Show which client reaches which service: VLANs, a firewall, real proxies, sshd and doit, in network namespaces.
 
-    Needs root and a few Debian packages, which it names. --keep opens a shell on the admin's laptop at the end.
+    Nothing outside the namespaces is changed. Needs root, and a few Debian packages, which it names. --keep opens a shell
+    on the admin's laptop at the end.
     """
     screen = Screen()
     if keep and not sys.stdin.isatty():
-        raise PkiError("nobody is there to use a shell", "start it at a terminal, or without --keep")
+        raise PkiError("there is no terminal for the shell", "start it at a terminal, or without --keep")
     with vlan_demo.demo(screen) as demo:
         responses = demo.run()
         vlan_demo.show(screen, responses)
         if keep:
             _shell(screen, demo.admin)
-    if broken := [response for response in responses if not response.is_expected]:
-        raise Exit(f"{len(broken)} of {len(responses)} are not as expected", code=1)
-    screen.line(f"all {len(responses)} are as expected; nothing is left behind")
+    if unexpected := [response for response in responses if not response.is_expected]:
+        raise Exit(f"{len(unexpected)} of {len(responses)} results are not as expected", code=1)
+    screen.line(f"all {len(responses)} results are as expected; the machines were removed")
 
 
-def _shell(screen: Screen, machine: Machine) -> None:
+def _shell(screen: Screen, machine: NamespaceMachine) -> None:
     screen.line(f"a shell on {machine.name}; try:  {' '.join(vlan_demo.EXAMPLE)}")
-    screen.line("leave it with exit, and everything is gone")
+    screen.line("exit ends it and removes the machines")
     env = {"TERM": os.environ.get("TERM", "dumb"), "PS1": f"{machine.name}# "}
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the shell's
     try:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki.cli.daily_commands import known
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import (
     command,
     command_with,
@@ -26,7 +26,7 @@ from pki.cli.decorator import (
     project_of,
 )
 from pki.cli.json_output import DeliveryRow, DriftOutput, DriftRow, HistoryOutput, ReasonOutput
-from pki.cli.revoke_command import consent
+from pki.cli.revoke_command import confirm
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.terminal import Screen
@@ -74,16 +74,10 @@ def bootstrap(
     payload = _payload_of(delivery)
     is_local = delivery_targets.transport_of(project, host, settings).is_local
     public_key = "" if is_local else _public_key(context, project, key)
-    transport = delivery_targets.transport_of(
-        project, host, settings
-    )  # with the key that may have been created just now
+    transport = delivery_targets.transport_of(project, host, settings)  # with the key, which may be new
     account = "" if is_local else transport.user or "root"
-    prepared = bootstraps.Bootstrap(
-        host,
-        bootstraps.permissions_text(host, payload, delivery.receipt, exact=scope == "certificates"),
-        account,
-        public_key,
-    )
+    permissions = bootstraps.permissions_text(host, payload, delivery.receipt, exact=scope == "certificates")
+    prepared = bootstraps.Bootstrap(host, permissions, account, public_key)
     if show:
         _permitted(project, host, payload, scope)
         print(prepared.script(), end="")
@@ -96,7 +90,7 @@ def bootstrap(
     if (last_receipt := delivery.receipt) and last_receipt.held:
         receipts.save(project.store.receipt(host), replace(last_receipt, held={}))  # the next run deploys these files
     level = "these files and no others" if scope == "certificates" else "their folders: as much as root on that host"
-    Screen().made(ArtifactId("deploy", host), f"{output}; it permits {level}")
+    Screen().done("prepared", ArtifactId("deploy", host), f"{output}; it permits {level}")
 
 
 def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_config: bool) -> None:
@@ -105,18 +99,15 @@ def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_con
         raise PkiError("--certificates-only and --with-config exclude each other", "give one of them")
     if (certificates_only and scope != "certificates") or (with_config and scope != "config"):
         scope_option = "certificates" if certificates_only else "config"
-        raise PkiError(
-            f"pki.yaml says scope: {scope} for {host}", f"set scope: {scope_option} under hosts.{host}, then try again"
-        )
+        hint = f"set scope: {scope_option} under hosts.{host}, then try again"
+        raise PkiError(f"pki.yaml says scope: {scope} for {host}", hint)
 
 
 def _permitted(project: Project, host: str, payload: Payload, scope: str) -> None:
-    """Record which roots a host accepts from now on. A script that is run by hand takes effect later; the host then reports what it holds back."""
-    accepted = (
-        " ".join(release_roots.find_roots(payload).fingerprints) or ledger_decisions.NONE
-        if scope == "certificates"
-        else ledger_decisions.ANY
-    )
+    """Record which roots a host accepts from now on, also before a script with --show is run by hand."""
+    accepted = ledger_decisions.ANY
+    if scope == "certificates":
+        accepted = " ".join(release_roots.find_roots(payload).fingerprints) or ledger_decisions.NONE
     is_recorded = project.permitted_roots.get(host) == ([] if accepted == ledger_decisions.NONE else accepted.split())
     if not (is_recorded or (accepted == ledger_decisions.ANY and host not in project.permitted_roots)):
         _decide(project, host, "roots-permitted", accepted)
@@ -130,15 +121,10 @@ def drift(context: Context, host: str | None = None, json: bool = False) -> None
     """
     project, screen = project_as_it_is(context), Screen()
     deliveries = _deliveries(project)
-    chosen = [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
+    chosen = [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
     with ThreadPoolExecutor(WIDTH) as pool:
-        results = dict(
-            zip(
-                (delivery.host for delivery in chosen),
-                pool.map(lambda delivery: _drift(delivery, project), chosen),
-                strict=True,
-            )
-        )
+        drifts_found = pool.map(lambda delivery: _drift(delivery, project), chosen)
+        results = dict(zip((delivery.host for delivery in chosen), drifts_found, strict=True))
     for name, result in results.items():
         if not isinstance(result, PkiError):
             deliveries[name].record_drift(result.drift, result.writable)
@@ -214,7 +200,7 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
     earlier, previous_pin = delivery.history.find_release(host, to, receipt.release).release.digest, delivery.pinned()
     if not yes:
         same_command = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
-        consent(f"put {host} back to release {earlier[:12]}, and pin it there until deploy.push?", same_command)
+        confirm(f"put {host} back to release {earlier[:12]}, and pin it there until deploy.push?", same_command)
     _decide(project, host, "pinned", earlier)
     try:
         _deliver(context, delivery)
@@ -246,7 +232,7 @@ def show_history(context: Context, host: str, json: bool = False) -> None:
             str(entry["release"])[:12],
             str(entry["what"]),
             "kept" if entry["release"] in kept_names else "",
-            str(entry.get("why") or _verification_of(entry.get("verification") or {})),
+            str(entry.get("why") or ", ".join(map(" ".join, (entry.get("verification") or {}).items()))),
         )
         for entry in delivery.history.log_entries()
     ]
@@ -257,7 +243,7 @@ def show_history(context: Context, host: str, json: bool = False) -> None:
         ]
         HistoryOutput(at=project.now, host=host, deliveries=deliveries, state=delivery.state(project.now)).show()
         return
-    Screen().table(f"{host}: {len(rows)} deliveries", ("when", "release", "what", "for rollback", "seen"), rows)
+    Screen().table(f"{host}: {len(rows)} deliveries", ("when", "release", "what", "for rollback", "verification"), rows)
     if state := delivery.state(project.now):
         Screen().line(state)
 
@@ -320,12 +306,10 @@ def _deliveries(project: Project) -> dict[str, Delivery]:
 def _delivery(context: Context, project: Project, host: str) -> Delivery:
     """Return the delivery of a host with `deliver: ssh` or `deliver: local`. Raises PkiError for another one."""
     deliveries = _deliveries(project)
-    delivery = deliveries[known(host, deliveries, "host with deployments")]
+    delivery = deliveries[require_one_of(host, deliveries, "host")]
     if not delivery.is_remote:
-        where = (
-            "under deploy: `ca: local`" if host == "ca" else f"under hosts.{host}: `deliver: ssh` or `deliver: local`"
-        )
-        raise PkiError(f"{host} is deployed into a folder", f"in pki.yaml, {where}")
+        lines = "deploy: `ca: local`" if host == "ca" else f"hosts.{host}: `deliver: ssh` or `deliver: local`"
+        raise PkiError(f"{host} is deployed into a folder", f"in pki.yaml, under {lines}")
     return delivery
 
 
@@ -346,7 +330,7 @@ def _make(context: Context, name: str) -> bool:
     run = Run(home_of(context), now_of(context), evidence_of(context), is_part=True)
     if code := run.main([name]):
         raise Exit(code=code)
-    return bool(run.report.get("made"))
+    return bool(run.report.get("changed"))
 
 
 def _deliver(context: Context, delivery: Delivery) -> None:
@@ -354,7 +338,7 @@ def _deliver(context: Context, delivery: Delivery) -> None:
     _make(context, ArtifactId("release", delivery.host))
     with held_project_of(context) as project, _naming(delivery.host):
         outcome = _deliveries(project)[delivery.host].deliver(project.now)
-    Screen().made(ArtifactId("deploy", delivery.host), str(outcome))
+    Screen().done(outcome.verb, ArtifactId("deploy", delivery.host), str(outcome))
 
 
 class _DriftResult(NamedTuple):
@@ -402,10 +386,6 @@ def _public_key(context: Context, project: Project, key: str) -> str:
     if "PRIVATE KEY" in text or len(text.split()) < 2 or "\n" in text:
         raise PkiError(f"{key}: is not an OpenSSH public key", "name the .pub file beside the private key")
     return text
-
-
-def _verification_of(verification: dict[str, str]) -> str:
-    return ", ".join(f"{service} {text}" for service, text in verification.items())
 
 
 TASKS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""For those who work on doit-pki itself."""
+"""The commands for developers of doit-pki: test, integration, lint, bench, campaign, mutants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from invoke.tasks import task
 
 from pki.cli.decorator import path_of
 
-MEMORY, ROOM = "/dev/shm", 2 << 30  # noqa: S108 - pytest makes a folder of its own there
+MEMORY, ROOM = "/dev/shm", 2 << 30  # bytes # noqa: S108 - pytest creates a folder of its own there
 
 
 def _all_of(context: Context, *commands: str) -> None:
@@ -24,10 +24,10 @@ def _all_of(context: Context, *commands: str) -> None:
 
 @task(auto_shortflags=False)
 def run_tests(context: Context, args: str = "") -> None:
-    """The seven test categories: no root, no network, no Debian package. --args goes to pytest.
+    """Run the seven test categories: no root, no network, no Debian package. --args is passed to pytest.
 
-    Each process takes a block of tests and what another one has left over, so that most shared fixtures are built once.
-    Projects are copied in memory where there is room. PKI_SAMPLES makes samples larger.
+    Each process takes a block of tests, then what another one has left over, so that most shared fixtures are built once.
+    Projects are copied in memory if there is room. PKI_SAMPLES=N enlarges the samples.
     """
     if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _has_room(MEMORY):
         os.environ["PYTEST_DEBUG_TEMPROOT"] = MEMORY
@@ -35,7 +35,7 @@ def run_tests(context: Context, args: str = "") -> None:
 
 
 def _has_room(folder: str) -> bool:
-    """Whether a folder has room for the files of the tests, which run some of them."""
+    """Return whether a folder has room for the files of the tests, and permits to execute them."""
     try:
         place = os.statvfs(folder)
     except OSError:
@@ -45,10 +45,10 @@ def _has_room(folder: str) -> bool:
 
 @task(auto_shortflags=False)
 def integration(context: Context, args: str = "") -> None:
-    """The tests with programs that we did not write: openssl, NSS, Java, nginx, Apache, testssl.sh and more.
+    """Run the tests with other programs: openssl, NSS, Java, nginx, Apache, testssl.sh and more.
 
-    They wait for servers most of the time: two at once for each processor, those of a file in one process, which
-    builds its machines once. Of long lists of cases a sample is run; PKI_SAMPLES=100 runs all, with larger samples.
+    They mostly wait for servers: two processes for each processor, and each file in one process, which builds its
+    machines once. Of long lists of cases a sample is run; PKI_SAMPLES=100 runs all of them.
     """
     at_once = f"-n {2 * (os.cpu_count() or 1)} --dist loadfile --no-loadscope-reorder"
     _all_of(context, f"python -m pytest tests/integration {at_once} -o addopts='-ra --strict-markers' {args}".rstrip())
@@ -56,7 +56,7 @@ def integration(context: Context, args: str = "") -> None:
 
 @task(auto_shortflags=False)
 def lint(context: Context) -> None:
-    """Style, types and shell: ruff, mypy strict, shellcheck where it is installed."""
+    """Check style, types and shell scripts: ruff, mypy strict, and shellcheck if it is installed."""
     _all_of(
         context,
         "ruff check .",
@@ -68,23 +68,23 @@ def lint(context: Context) -> None:
 
 @task(auto_shortflags=False)
 def bench(context: Context, args: str = "") -> None:
-    """Benchmarks that print ratios against peers in the same run. --args chooses (see tests/bench/README.md)."""
+    """Run the benchmarks, which print ratios against other programs; --args chooses (tests/bench/README.md)."""
     _all_of(context, f"python -m tests.bench {args}".rstrip())
 
 
 @task(auto_shortflags=False)
 def run_campaign(context: Context, campaign: str, seed: str = "", hours: str = "", case: str = "") -> None:
-    """Look for faults with seeded trials: years, kills, inputs, together, surroundings, growth (tests/campaigns/README.md)."""
-    asked = {"--seed": seed, "--hours": hours, "--case": str(path_of(context, case)) if case else ""}
-    options = [f"{option}={value}" for option, value in asked.items() if value]
+    """Search for faults with seeded trials: years, kills, inputs, together, surroundings, growth (tests/campaigns/README.md)."""
+    values = {"--seed": seed, "--hours": hours, "--case": str(path_of(context, case)) if case else ""}
+    options = [f"{option}={value}" for option, value in values.items() if value]
     _all_of(context, shlex.join(["python", "-m", "tests.campaigns", campaign, *options]))
 
 
 @task(auto_shortflags=False, iterable=["modules"], positional=["modules"], optional=["modules"])
 def try_mutants(context: Context, modules: list[str], seed: str = "", at_most: str = "") -> None:
-    """Change the program in one place after another and name what no test notices (tests/mutants/README.md)."""
-    asked = {"--seed": seed, "--at-most": at_most}
-    options = [part for option, value in asked.items() if value for part in (option, value)]
+    """Change the program in one place at a time; list the changes that no test notices (tests/mutants/README.md)."""
+    values = {"--seed": seed, "--at-most": at_most}
+    options = [part for option, value in values.items() if value for part in (option, value)]
     _all_of(context, shlex.join(["python", "-m", "tests.mutants", *modules, *options]))
 
 

@@ -1,4 +1,4 @@
-"""Whether all is well."""
+"""The command health."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pki.cli.json_output import Check, HealthOutput
 from pki.common.errors import InventoryError, PkiError
 from pki.common.terminal import Screen
 from pki.monitor import probes as probing
-from pki.monitor.check_result import Finding, Level, worst
+from pki.monitor.check_result import Finding, Level, worst_level
 from pki.monitor.checks.check_context import LastRun
-from pki.monitor.probes import Probed
+from pki.monitor.probes import ProbeResult
 from pki.monitor.report import health_report
 from pki.pipeline import plan as pipeline_plan
 from pki.project.project import Project
@@ -24,10 +24,10 @@ STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}
 
 
 @command
-def check(context: Context, json: bool = False) -> None:
-    """Whether all is well, worst first, each with the command that fixes it. Changes nothing; --json for programs.
+def show_health(context: Context, json: bool = False) -> None:
+    """Check the whole project; show every finding, worst first, with the command that fixes it. Changes nothing.
 
-    What it sees of services is known to the commands that follow.
+    The results for services are cached, and shown by plan and status. --json is for programs.
 
     Exit status 0: all is well, 1: something could not be checked, 2: notice, 3: warning, 4: critical.
     """
@@ -35,52 +35,55 @@ def check(context: Context, json: bool = False) -> None:
         project = project_as_it_is(context)
         project.cache.read_all()
         plan = pipeline_plan.plan(project)
-        probes, broken = health_report.sweep(project, plan)
+        probes, broken = health_report.probe_all(project, plan)
         if not broken:
-            broken = _kept(project, probes)
-        found = health_report.checks(project, plan, LastRun.load(project.store), probes=probes, broken=broken)
+            broken = _cache_probes(project, probes)
+        findings = health_report.run_checks(project, plan, LastRun.load(project.store), probes=probes, broken=broken)
     except PkiError as error:
         if json:
-            _print_json(now_of(context), [health_report.unusable(error)])
+            _print_json(now_of(context), [health_report.unusable_project(error)])
             raise Exit(code=1) from None
         if isinstance(error, InventoryError):
-            remedy = str(health_report.unusable(error).remedy)
+            remedy = str(health_report.unusable_project(error).remedy)
             raise PkiError(str(error), remedy) from None  # 1, because 3 is a warning here
         raise
     if "ledger" in vars(project):
         project.ledger.close()
     if json:
-        _print_json(project.now, found)
+        _print_json(project.now, findings)
     else:
-        _print(found)
-    if status := _status(found):
+        _print(findings)
+    if status := _status(findings):
         raise Exit(code=status)
 
 
-def _kept(project: Project, probes: Sequence[Probed]) -> Sequence[Finding]:
-    """Keep what was seen of services; where nothing can be written, it is told all the same, and that it is not kept."""
+def _cache_probes(project: Project, probes: Sequence[ProbeResult]) -> Sequence[Finding]:
+    """Cache the results for services; return a finding if they cannot be written."""
     try:
-        probing.keep(project.store, probes, project.now)
+        probing.save(project.store, probes, project.now)
     except PkiError as error:
-        text = f"what this look saw of services is not kept for the commands that follow: {error.message}"
+        text = f"the results for services cannot be cached for later commands: {error.message}"
         return (Finding("build/report", Level.NOTICE, text, error.hint, topic="services"),)
     return ()
 
 
-def _status(found: list[Finding]) -> int:
-    is_broken = any(one.topic == health_report.BROKEN for one in found)
-    return 1 if is_broken and worst(found) < Level.CRITICAL else STATUS[worst(found)]
+def _status(findings: list[Finding]) -> int:
+    is_incomplete = any(finding.topic == health_report.BROKEN for finding in findings)
+    return 1 if is_incomplete and worst_level(findings) < Level.CRITICAL else STATUS[worst_level(findings)]
 
 
-def _print_json(now: datetime, found: list[Finding]) -> None:
-    HealthOutput(at=now, worst=worst(found).word, checks=[Check(**one.as_json()) for one in found]).show()
+def _print_json(now: datetime, findings: list[Finding]) -> None:
+    checks = [Check(**finding.as_json()) for finding in findings]
+    HealthOutput(at=now, worst=worst_level(findings).word, checks=checks).show()
 
 
-def _print(found: list[Finding]) -> None:
+def _print(findings: list[Finding]) -> None:
     screen = Screen()
-    for one in found:
-        when = [f"since {one.since:%Y-%m-%d}"] if one.since else []
-        when += [f"until {one.until:%Y-%m-%d}"] if one.until else []
-        screen.check(one.level.word, one.subject, one.message, ", ".join(when), str(one.remedy))
-    count = sum(1 for one in found if one.level)
-    screen.line(f"{count} {'things want' if count > 1 else 'thing wants'} attention" if count else "all is well")
+    for finding in findings:
+        when = [f"since {finding.since:%Y-%m-%d}"] if finding.since else []
+        when += [f"until {finding.until:%Y-%m-%d}"] if finding.until else []
+        screen.check(finding.level.word, finding.subject, finding.message, ", ".join(when), str(finding.remedy))
+    count = sum(1 for finding in findings if finding.level)
+    screen.line(
+        f"{count} {'findings require' if count > 1 else 'finding requires'} attention" if count else "all is well"
+    )

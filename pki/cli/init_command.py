@@ -1,4 +1,4 @@
-"""Founding a project."""
+"""The command init."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ def init(
     sandbox: bool = False,
     yes: bool = False,
 ) -> None:
-    """Found a project in FOLDER (or here): pki.yaml, templates/, a secrets file. Asks for what the options leave open.
+    """Create a project in DIR or the current folder: pki.yaml, templates/, a secrets file. Asks for what no option says.
 
     --network lan=192.168.1.0/24, --host web,network=lan,address=192.168.1.10,proxy=nginx,
     --service web/wiki=http://127.0.0.1:3000,mtls and --client admin=admin@lab.internal may be given several times;
-    --publish http://pki.lab.internal=web. --yes asks nothing; --sandbox makes a try-out, with a root of its own.
+    --publish http://pki.lab.internal=web. --yes: do not prompt, use the defaults. --sandbox creates a trial
+    project, whose root key is on this machine.
     """
     target = path_of(context, folder or ".")
     target = target.resolve()
@@ -49,20 +50,20 @@ def init(
     if not yes:
         given = (organisation, domain, network, publish, host or service, client, sandbox)
         try:
-            tree = Questions(tree, {name for name, said in zip(QUESTIONS, given, strict=True) if said}).ask_all()
+            tree = Questions(tree, {name for name, value in zip(QUESTIONS, given, strict=True) if value}).ask_all()
         except (EOFError, KeyboardInterrupt):
             print()
-            raise PkiError("stopped before the last answer; nothing was written", "--yes takes the defaults") from None
+            raise PkiError("stopped before the last answer; nothing was written", "--yes uses the defaults") from None
     if tree.get("sandbox") != "true":
         tree.pop("sandbox", None)
-    made = scaffold.create_project(target, tree, PROGRAM)
+    created = scaffold.create_project(target, tree, PROGRAM)
     screen = Screen()
-    screen.made("project", f"{target}: {', '.join(made)}")
-    _say_what_follows(screen, target, sandbox="sandbox" in tree, in_git=_put_under_git(screen, target))
+    screen.done("created", "project", f"{target}: {', '.join(created)}")
+    _print_next_steps(screen, target, sandbox="sandbox" in tree, in_git=_create_repository(screen, target))
 
 
-def _put_under_git(screen: Screen, folder: Path) -> bool:
-    """Whether the project is under git, which is started where it is installed."""
+def _create_repository(screen: Screen, folder: Path) -> bool:
+    """Create a git repository if git is installed; return whether the project is in one."""
     git = shutil.which("git")
     if not git:
         return False
@@ -77,18 +78,18 @@ def _put_under_git(screen: Screen, folder: Path) -> bool:
     if ask("rev-parse", "--is-inside-work-tree"):
         return True
     if not ask("init", "--quiet"):
-        screen.line(f"git init failed in {folder}; the project is whole without it")
+        screen.line(f"git init failed in {folder}; the project is complete without it")
         return False
-    screen.made("git", f"{folder}/.git; nothing is committed")
+    screen.done("created", "git", f"{folder}/.git; nothing is committed")
     return True
 
 
-def _say_what_follows(screen: Screen, folder: Path, *, sandbox: bool, in_git: bool) -> None:
+def _print_next_steps(screen: Screen, folder: Path, *, sandbox: bool, in_git: bool) -> None:
     here = shlex.quote(str(folder))
     first = "doit" if sandbox else "invoke ceremony.request"
     screen.line("\nnext:")
     if in_git:
-        screen.line(f"  git -C {here} add . && git -C {here} commit -m 'Found the project'")
+        screen.line(f"  git -C {here} add . && git -C {here} commit -m 'Create the project'")
     screen.line(f"  PKI_HOME={here} ./run {first}")
     if not sandbox:
-        screen.line("(to try things out first: sandbox: true in its pki.yaml, then doit)")
+        screen.line("(to try it without a ceremony: set sandbox: true in its pki.yaml, then ./run doit)")

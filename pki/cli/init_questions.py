@@ -1,4 +1,4 @@
-"""What a new project should be: asked of a person, or read from the options of `invoke init`."""
+"""The content of pki.yaml for a new project, from the options of `invoke init` and from questions at the terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def tree_of(
     services: list[str],
     clients: list[str],
 ) -> Tree:
-    """pki.yaml as the options say it, with defaults for what they leave out. Raises PkiError with every fault."""
+    """Return pki.yaml as the options specify it, with defaults for the rest. Raises PkiError with all faults."""
     tree: Tree = {"organisation": organisation or "Home Lab", "domains": _words(domains) or ["lab.internal"]}
     tree["networks"] = _networks(networks or ["lan=192.168.1.0/24"])
     network = next(iter(tree["networks"]))
@@ -58,30 +58,30 @@ def _networks(texts: list[str]) -> dict[str, str]:
 
 
 def _host(text: str, network: str) -> tuple[str, Tree]:
-    """`web,network=lan,address=192.168.1.10,proxy=nginx`."""
+    """Return the name and settings of a host: `web,network=lan,address=192.168.1.10,proxy=nginx`."""
     name, *parts = text.split(",")
-    said = dict(_pair(part, "NAME,network=…,address=…,proxy=…") for part in parts)
-    return name.strip(), {"network": network, **said}
+    settings = dict(_pair(part, "NAME,network=…,address=…,proxy=…") for part in parts)
+    return name.strip(), {"network": network, **settings}
 
 
 def _add_service(hosts: dict[str, Tree], text: str) -> None:
-    """`web/wiki=http://127.0.0.1:3000,tls`."""
-    where, said = _pair(text, f"HOST/SERVICE=UPSTREAM,tls or mtls, such as web/wiki={UPSTREAM},mtls")
-    (host, _, name), (upstream, _, access) = where.partition("/"), said.partition(",")
+    """Add a service to its host: `web/wiki=http://127.0.0.1:3000,tls`. Raises PkiError for an unknown host."""
+    where, settings = _pair(text, f"HOST/SERVICE=UPSTREAM,tls or mtls, such as web/wiki={UPSTREAM},mtls")
+    (host, _, name), (upstream, _, access) = where.partition("/"), settings.partition(",")
     if host not in hosts:
-        raise PkiError(f"{text}: there is no host {host!r}", f"name it too: --host {host}")
+        raise PkiError(f"{text}: unknown host {host!r}", f"add --host {host}")
     hosts[host].setdefault("services", {})[name] = {"upstream": upstream, "access": access or "mtls"}
 
 
 class Questions:
-    """Asks a person for what the options did not say; every answer is held against the model at once."""
+    """The questions for everything that no option specified. Each answer is validated at once."""
 
     def __init__(self, tree: Tree, answered: set[str]) -> None:
         self.tree = tree
         self._answered = answered
 
     def ask_all(self) -> Tree:
-        """The tree with the answers in it."""
+        """Ask all questions; return the content of pki.yaml. Raises EOFError and KeyboardInterrupt of `input`."""
         if "organisation" not in self._answered:
             self._ask("organisation", self.tree["organisation"], self._set("organisation"), ("organisation",))
         if "domains" not in self._answered:
@@ -100,7 +100,12 @@ class Questions:
         if "clients" not in self._answered:
             self._client()
         if "sandbox" not in self._answered:
-            self._ask("a try-out (sandbox), whose root is made here? yes or no", "no", _set_sandbox, ("sandbox",))
+            self._ask(
+                "a trial project (sandbox), whose root key is on this machine? yes or no",
+                "no",
+                _set_sandbox,
+                ("sandbox",),
+            )
         return self.tree
 
     def _hosts(self) -> None:
@@ -126,7 +131,7 @@ class Questions:
 
         def put(tree: Tree, answer: str) -> None:
             if answer in tree[section]:
-                raise PkiError(f"{answer} is there already")
+                raise PkiError(f"{answer} exists already")
             given[0] = answer
             if answer:
                 tree[section][answer] = dict(content)
@@ -140,7 +145,7 @@ class Questions:
 
         def put(tree: Tree, answer: str) -> None:
             if answer in tree["hosts"][host]["services"]:
-                raise PkiError(f"{answer} is there already")
+                raise PkiError(f"{answer} exists already")
             given[0] = answer
             if answer:
                 tree["hosts"][host]["services"][answer] = {"upstream": UPSTREAM, "access": "mtls"}
@@ -157,17 +162,17 @@ class Questions:
         self._ask(f"e-mail address of {name}", default, self._set(*place, "email"), place)
 
     def _ask(self, question: str, default: str, put: Callable[[Tree, str], None], place: Place) -> None:
-        """Ask until the answer, put into the tree, has no fault at `place`."""
+        """Ask until pki.yaml with the answer has no fault at `place`."""
         while True:
             answer = input(f"{question}{f' [{default}]' if default else ''}: ").strip() or default
-            tried = copy.deepcopy(self.tree)
+            changed = copy.deepcopy(self.tree)
             try:
-                put(tried, answer)
-                faults = [what for where, what in loader.find_faults(tried) if where[: len(place)] == place]
+                put(changed, answer)
+                faults = [what for where, what in loader.find_faults(changed) if where[: len(place)] == place]
             except PkiError as error:
                 faults = [error.message]
             if not faults:
-                self.tree = tried
+                self.tree = changed
                 return
             print(f"  {faults[0]}")
 

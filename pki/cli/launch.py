@@ -1,4 +1,4 @@
-"""What is typed behind `./run`: doit and invoke, help, the version, completion, and what else may have been meant."""
+"""The first word after `./run`: doit, invoke, --help, --version or --completion; a hint for anything else."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pki.common.terminal import say_nothing_more
 
 USAGE = """\
 Usage: ./run doit [NAME]...            bring everything up to date, or what is named: cert:media, deploy:web
-       ./run doit list                 the names; doit info NAME says what one waits for
+       ./run doit list                 the names of tasks; doit info NAME explains one of them
        ./run invoke COMMAND            plan, status, health, explain NAME, renew NAME, revoke NAME, ...
        ./run invoke --list             all commands; COMMAND -h explains one
        ./run --version
-       eval "$(./run --completion bash)"      completion of what is typed behind ./run; zsh: the same with zsh
-       ./run --completion fish | source       the same for fish
-The project is the folder with pki.yaml: PKI_HOME, or where the command is typed, or the program's own folder.
+       eval "$(./run --completion bash)"      completion of commands in bash; zsh: the same with zsh
+       ./run --completion fish | source       the same in fish
+The project is the folder with pki.yaml: PKI_HOME, or the current folder, or the folder of the program.
 """
 TEXTS = {
     **dict.fromkeys(("-h", "--help", "help"), USAGE),
@@ -29,7 +29,7 @@ TEXTS = {
 
 
 def run(program: str, arguments: list[str]) -> int:
-    """Run `doit` or `invoke`, print help, or say what may have been meant; returns the exit status."""
+    """Run `doit` or `invoke`, print help, or suggest a command; return the exit status."""
     try:
         if program == "doit":
             return _doit(arguments)
@@ -40,14 +40,14 @@ def run(program: str, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return STOPPED
-    except BrokenPipeError:  # `… | head` has seen enough
+    except BrokenPipeError:  # `… | head`
         say_nothing_more()
         return 1
     except OSError as error:
         if error.filename:
             raise
         say_nothing_more()
-        print(f"what this command says cannot be written: {error.strerror}\n→ send it elsewhere", file=sys.stderr)
+        print(f"the output cannot be written: {error.strerror}\n→ redirect it elsewhere", file=sys.stderr)
         return 1
 
 
@@ -56,7 +56,7 @@ def _doit(arguments: list[str]) -> int:
         return _other("--help", [])
     if arguments[:1] in (["-V"], ["--version"]):
         return _other("--version", [])
-    from pki.pipeline import doit_command_line  # noqa: PLC0415 - the other one is not needed, and takes long
+    from pki.pipeline import doit_command_line  # noqa: PLC0415 - slow, and not needed for invoke
 
     status = doit_command_line.main(arguments)
     sys.stdout.flush()
@@ -88,7 +88,7 @@ def _other(program: str, arguments: list[str]) -> int:
     line = f"did you mean ./run invoke {shlex.join([*close, *arguments])}" if close else "./run --help"
     if program in {name.partition(".")[0] for name in names if "." in name}:
         line = f"./run invoke --list {program}"
-    print(f"run: there is no program {program!r}\n→ {line}", file=sys.stderr)
+    print(f"run: unknown command {program!r}\n→ {line}", file=sys.stderr)
     return 2
 
 

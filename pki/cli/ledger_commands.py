@@ -1,4 +1,4 @@
-"""Looking into the ledger."""
+"""The commands ledger.list, ledger.show, ledger.verify, ledger.recover and ledger.accept-loss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from invoke.exceptions import Exit
 from pki.authority import recover_revocations
 from pki.backup import lost_ledger, restore
 from pki.backup.lost_ledger import Accepted
-from pki.cli.daily_commands import known
+from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import (
     command,
     command_with,
@@ -38,7 +38,7 @@ from pki.cli.json_output import (
     LedgerVerifyOutput,
     Remark,
 )
-from pki.cli.prompt import typed
+from pki.cli.prompt import ask
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
@@ -46,31 +46,31 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy import crl_files
 from pki.deploy.delivery import Delivery
 from pki.deploy.installed_crls import InstalledCrl
-from pki.ledger.types import PUT_BACK, Issued, Recovered
+from pki.ledger.types import RESTORE_FILE, Issued, Recovered
 from pki.monitor.report.run import Run
 from pki.pipeline import plan
 from pki.project.project import Project
 
-WIDTH = 10  # hosts that are asked at once
-FOREIGN = "was signed by no authority of this project"
+WIDTH = 10  # hosts that are contacted in parallel
+FOREIGN = "was not signed by an authority of this project"
 
 
 @command
 def show_list(context: Context, name: str = "", json: bool = False) -> None:
-    """Every certificate ever issued, oldest first; --name for those of one leaf, or of one adopted authority.
+    """List every certificate that was ever issued, oldest first; --name: those of one leaf or adopted authority.
 
     --json is for programs.
     """
     project = project_as_it_is(context)
     if project.is_adopted(name):
-        found = project.ledger.certificates(issuer=name)
+        certificates = project.ledger.certificates(issuer=name)
     else:
-        found = project.ledger.certificates(
+        certificates = project.ledger.certificates(
             artifact=(name if ":" in name else ArtifactId("cert", name)) if name else None
         )
     if json:
-        shown = [CertificateEntry(**_entry(project, one)) for one in found]
-        LedgerListOutput(at=project.now, certificates=shown).show()
+        entries = [CertificateEntry(**_entry(project, one)) for one in certificates]
+        LedgerListOutput(at=project.now, certificates=entries).show()
         return
     rows = [
         (
@@ -82,7 +82,7 @@ def show_list(context: Context, name: str = "", json: bool = False) -> None:
             one.reason,
             one.by,
         )
-        for one in found
+        for one in certificates
     ]
     Screen().table(
         f"{len(rows)} certificates", ("serial", "artifact", "from", "until", "state", "issued because", "by"), rows
@@ -91,19 +91,19 @@ def show_list(context: Context, name: str = "", json: bool = False) -> None:
 
 @command
 def show(context: Context, serial: str, json: bool = False) -> None:
-    """One certificate by serial number (hexadecimal, as ledger.list shows it), with its PEM; --json is for programs."""
+    """Show one certificate and its PEM text, by its serial number (hexadecimal, as in ledger.list); --json for programs."""
     project = project_as_it_is(context)
     try:
-        found = project.ledger.certificates(serial=int(serial, 16))
+        certificates = project.ledger.certificates(serial=int(serial, 16))
     except ValueError:
         raise PkiError(f"{serial}: expected a serial number in hexadecimal", "./run invoke ledger.list") from None
-    if not found:
+    if not certificates:
         raise PkiError(f"{serial}: no certificate with this serial number", "./run invoke ledger.list")
     if json:
-        shown = [CertificateWithPem(**_entry(project, one), pem=one.pem) for one in found]
-        LedgerShowOutput(at=project.now, certificates=shown).show()
+        entries = [CertificateWithPem(**_entry(project, one), pem=one.pem) for one in certificates]
+        LedgerShowOutput(at=project.now, certificates=entries).show()
         return
-    for one in found:  # adopted authorities may each have one
+    for one in certificates:  # several adopted authorities may have used the number
         _show(one)
 
 
@@ -119,14 +119,14 @@ def _show(one: Issued) -> None:
         ("valid", f"{one.not_before:%Y-%m-%d %H:%M:%S} to {one.not_after:%Y-%m-%d %H:%M:%S} UTC"),
         ("revoked", f"{one.revoked}{f', by {one.revoked_by}' if one.revoked_by else ''}" if one.revoked else "no"),
         ("because", one.reason),
-        ("by", one.by or "not recorded by the program of that time"),
+        ("by", one.by or "not recorded by that version"),
     ):
         screen.line(f"{key:<9} {value}")
-    screen.line(one.pem.rstrip() or "its certificate was not there when it was taken in")
+    screen.line(one.pem.rstrip() or "its certificate was not available at the import")
 
 
 def _entry(project: Project, one: Issued) -> dict[str, Any]:
-    """The fields of a CertificateEntry."""
+    """Return the fields of a CertificateEntry."""
     return {
         "serial": f"{one.serial:x}",
         **{
@@ -143,40 +143,40 @@ def _entry(project: Project, one: Issued) -> dict[str, Any]:
 
 @command
 def verify(context: Context, json: bool = False) -> None:
-    """Recompute the hash chain over every event and row; exit status 1 when anything was changed, or is lost.
+    """Recompute the hash chain over every event and row; exit status 1 if anything was changed or is lost.
 
     --json is for programs.
     """
     project, screen = project_as_it_is(context), Screen()
     faults = project.ledger.verify()
     if json:
-        lost, said = project.ledger_fault, project.ledger.events() if not faults else []
-        told = [*faults, *([lost.evidence] if lost and not faults else [])]
-        remedy = str(PUT_BACK if faults else lost.remedy if lost else "")
-        head = said[-1].hash if said else ""
+        lost, events = project.ledger_fault, project.ledger.events() if not faults else []
+        messages = [*faults, *([lost.evidence] if lost and not faults else [])]
+        remedy = str(RESTORE_FILE if faults else lost.remedy if lost else "")
+        head = events[-1].hash if events else ""
         LedgerVerifyOutput(
-            at=project.now, intact=not told, events=len(said), head=head, faults=told, remedy=remedy
+            at=project.now, intact=not messages, events=len(events), head=head, faults=messages, remedy=remedy
         ).show()
-        if told:
+        if messages:
             raise Exit(code=1)
         return
     for fault in faults:
-        screen.failed("ledger", fault, PUT_BACK if fault == faults[-1] else "")
+        screen.failed("ledger", fault, RESTORE_FILE if fault == faults[-1] else "")
     if not faults and (lost := project.ledger_fault):
         screen.failed("ledger", lost.evidence, lost.remedy)
     if faults or project.ledger_fault:
         raise Exit(code=1)
     events = project.ledger.events()
     head = f", head {events[-1].hash[:16]}" if events else ""
-    screen.line(f"ledger is whole: {len(events)} events{head}")
+    screen.line(f"ledger intact ({len(events)} events{head})")
 
 
 @command_with(may_lack="host")
 def recover(context: Context, host: str | None = None, file: str = "", all_: bool = False, json: bool = False) -> None:
-    """Take back what a restored ledger lost: revocations and CRL numbers that the CRLs in place on HOST tell.
+    """Recover revocations and CRL numbers that a restored ledger lost, from the CRLs on HOST.
 
-    Nothing is changed there. --all asks every host; --file FILE is a CRL from elsewhere, PEM or DER. Only what an
-    authority of this project signed is believed. The next doit makes CRLs that list all of it.
+    Nothing is changed on the host. --all reads every host; --file FILE is a CRL from elsewhere, PEM or DER. Only CRLs
+    that an authority of this project signed are used. The next doit issues CRLs that list all revocations.
     --json is for programs.
     """
     if (bool(host), bool(file), all_).count(True) != 1:
@@ -185,72 +185,74 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         content = filesystem.read(path_of(context, file))
         if content is None:
             raise PkiError(f"{file}: is not there", "name a CRL, such as one fetched from its published address")
-        found: dict[str, list[InstalledCrl] | PkiError] = {file: [InstalledCrl(file, content)]}
+        crls: dict[str, list[InstalledCrl] | PkiError] = {file: [InstalledCrl(file, content)]}
     else:
-        with redirect_stdout(sys.stderr) if json else nullcontext():  # what a release that is made says
-            chosen = _chosen(context, host or "")
+        with redirect_stdout(sys.stderr) if json else nullcontext():  # the lines of doit
+            deliveries = _deliveries(context, host or "")
         with ThreadPoolExecutor(WIDTH) as pool:
-            found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
-    failed = {name: error for name, error in found.items() if isinstance(error, PkiError)}
+            crls = dict(zip((one.host for one in deliveries), pool.map(_in_place, deliveries), strict=True))
+    failed = {name: error for name, error in crls.items() if isinstance(error, PkiError)}
     with held_project_of(context) as project:
-        told = [_take_in(project, name, files) for name, files in found.items() if not isinstance(files, PkiError)]
+        recorded = [_record(project, name, files) for name, files in crls.items() if not isinstance(files, PkiError)]
         if all_:
             restore.recover_from_published_crls(project)
         is_covered = all_ and not failed and lost_ledger.accept_if_covered(project)
         project.ledger.close()
     if json:
-        _recovered(project, told, failed, goes_on=is_covered).show()
+        _recover_output(project, recorded, failed, goes_on=is_covered).show()
     else:
-        _say_recovered(told, failed, goes_on=is_covered)
-    if failed or (file and not any(one.learnt for one in told)):
+        _print_recovered(recorded, failed, goes_on=is_covered)
+    if failed or (file and not any(one.learnt for one in recorded)):
         raise Exit(code=1)
 
 
-def _recovered(
-    project: Project, told: Sequence[_TakenIn], failed: Mapping[str, PkiError], *, goes_on: bool
+def _recover_output(
+    project: Project, recorded: Sequence[_Recorded], failed: Mapping[str, PkiError], *, goes_on: bool
 ) -> LedgerRecoverOutput:
     return LedgerRecoverOutput(
         at=project.now,
-        crls=[one for some in told for one in some.rows()],
-        foreign=[one for some in told for one in some.remarks()],
-        without_crl=[one.source for one in told if one.is_empty],
+        crls=[row for source in recorded for row in source.rows()],
+        foreign=[remark for source in recorded for remark in source.remarks()],
+        without_crl=[source.source for source in recorded if source.is_empty],
         failed=[Remark(subject=name, text=error.message, remedy=error.hint) for name, error in failed.items()],
         goes_on=goes_on,
     )
 
 
-def _say_recovered(told: Sequence[_TakenIn], failed: Mapping[str, PkiError], *, goes_on: bool) -> None:
+def _print_recovered(recorded: Sequence[_Recorded], failed: Mapping[str, PkiError], *, goes_on: bool) -> None:
     screen = Screen()
     for name, error in failed.items():
         screen.failed(ArtifactId("deploy", name), error.message, error.hint)
-    _say_what_came_back(screen, told)
+    _print_recorded(screen, recorded)
     if goes_on:
-        screen.made("ledger", "holds as many revocations as were seen, and goes on without the events that are lost")
+        screen.done(
+            "continued", "ledger", "without the lost events; it contains as many revocations as were seen before"
+        )
 
 
 @command_with(many=("without",))
 def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False, json: bool = False) -> None:
-    """Let a ledger go on whose newest events are lost for good: missing, empty, or older than the state that was seen.
+    """Continue with a ledger whose newest events are lost for good: it is missing, empty, or older than seen before.
 
-    First it takes back what the CRLs in build/ and on the hosts list; --without HOST for one that cannot be reached.
-    What is lost is recorded in it. Look for a newer ledger first: restore, or the database's own dumps.
-    --json is for programs, and asks nothing: with --yes.
+    Before that, revocations are recovered from the CRLs in build/ and on the hosts; --without HOST leaves out a host
+    that cannot be reached. The loss is recorded. Look for a newer ledger first: restore, or dumps of the database.
+    --json is for programs, and needs --yes: it does not prompt.
     """
     project, screen = project_as_it_is(context), Screen()
     if not project.is_older:  # the response that brings the newest root is accepted afterwards
         project.check_roots()
     fault = lost_ledger.acceptable(project)
     if json and not yes:
-        raise PkiError("--json asks nothing; nothing was written", "./run invoke ledger.accept-loss --json --yes")
+        raise PkiError("--json does not prompt; nothing was written", "./run invoke ledger.accept-loss --json --yes")
     if not json:
         screen.line(fault.evidence)
-        screen.line("certificates that it does not know any more cannot be revoked by name; decisions in it are lost")
-    if not yes and typed("no newer ledger exists, and what is lost may be lost: type LOST to go on: ") != "LOST":
+        screen.line("certificates that it no longer contains cannot be revoked by name; decisions in it are lost")
+    if not yes and ask("no newer ledger exists, and the loss is acceptable: type LOST to continue: ") != "LOST":
         raise PkiError("cancelled; nothing was written", fault.remedy)
-    found = _listed_on_hosts(project, None if json else screen, frozenset(without))
+    crls = _crls_on_hosts(project, None if json else screen, frozenset(without))
     with project.store.lock():
         accepted = lost_ledger.accept(project, f"accepted by hand: {fault.kind}")
-        told = [_take_in(project, name, files) for name, files in found.items()]
+        recorded = [_record(project, name, files) for name, files in crls.items()]
         project.ledger.close()
     if json:
         LedgerAcceptLossOutput(
@@ -258,53 +260,53 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
             lost=fault.evidence,
             authorities=accepted.authorities,
             revoked=accepted.revocations,
-            crls=[one for some in told for one in some.rows()],
-            foreign=[one for some in told for one in some.remarks()],
+            crls=[row for source in recorded for row in source.rows()],
+            foreign=[remark for source in recorded for remark in source.remarks()],
         ).show()
     else:
-        _say_accepted(screen, accepted, told)
+        _print_accepted(screen, accepted, recorded)
 
 
-def _say_accepted(screen: Screen, accepted: Accepted, told: Sequence[_TakenIn]) -> None:
+def _print_accepted(screen: Screen, accepted: Accepted, recorded: Sequence[_Recorded]) -> None:
     if accepted.authorities:
-        screen.made("ledger", f"knows {', '.join(accepted.authorities)} again")
+        screen.done("recorded", "ledger", f"the certificates of {', '.join(accepted.authorities)}")
     if accepted.revocations:
-        screen.made("ledger", f"revoked, by the CRLs in build/: {', '.join(accepted.revocations)}")
-    screen.made("ledger", "goes on without the events that are lost")
-    _say_what_came_back(screen, told)
+        screen.done("recorded", "ledger", f"revocations from the CRLs in build/: {', '.join(accepted.revocations)}")
+    screen.done("continued", "ledger", "without the lost events")
+    _print_recorded(screen, recorded)
 
 
-def _listed_on_hosts(project: Project, screen: Screen | None, without: frozenset[str]) -> dict[str, list[InstalledCrl]]:
-    """The CRLs on every host that is deployed to. Raises PkiError where one cannot be asked and is not left out."""
+def _crls_on_hosts(project: Project, screen: Screen | None, without: frozenset[str]) -> dict[str, list[InstalledCrl]]:
+    """Return the CRLs on every host. Raises PkiError if a host cannot be read and is not in `without`."""
     deliveries = dict(plan.plan(project).deliveries)
     for name in without:
-        known(name, deliveries, "host")
-    chosen = [one for name, one in deliveries.items() if name not in without and one.desired_payload() is not None]
+        require_one_of(name, deliveries, "host")
+    included = [one for name, one in deliveries.items() if name not in without and one.desired_payload() is not None]
     with ThreadPoolExecutor(WIDTH) as pool:
-        found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
-    silent = [name for name, files in found.items() if isinstance(files, PkiError)]
-    for name, files in found.items():
+        crls = dict(zip((one.host for one in included), pool.map(_in_place, included), strict=True))
+    unread = [name for name, files in crls.items() if isinstance(files, PkiError)]
+    for name, files in crls.items():
         if screen and isinstance(files, PkiError):
             screen.failed(ArtifactId("deploy", name), files.message, files.hint)
-    if silent:
+    if unread:
         raise PkiError(
-            f"{', '.join(silent)}: may list revocations that nothing else does; nothing was recorded",
-            f"./run invoke ledger.accept-loss {' '.join(f'--without {name}' for name in silent)}; their CRLs are compared before anything is deployed to them",
+            f"{', '.join(unread)}: may list revocations that are recorded nowhere else; nothing was recorded",
+            f"./run invoke ledger.accept-loss {' '.join(f'--without {name}' for name in unread)}; their CRLs are compared before anything is deployed to them",
         )
-    return {name: files for name, files in found.items() if not isinstance(files, PkiError)}
+    return {name: files for name, files in crls.items() if not isinstance(files, PkiError)}
 
 
-def _chosen(context: Context, host: str) -> list[Delivery]:
-    """A host, or all of them, each with its release: that says where its CRLs lie."""
+def _deliveries(context: Context, host: str) -> list[Delivery]:
+    """Return the delivery of one host, or of all of them (""), each with its release, which contains the paths of CRLs."""
 
-    def chosen() -> list[Delivery]:
+    def read() -> list[Delivery]:
         deliveries = dict(plan.plan(project_of(context)).deliveries)
-        return [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
+        return [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
 
-    lacking = [ArtifactId("release", one.host) for one in chosen() if one.desired_payload() is None]
+    lacking = [ArtifactId("release", one.host) for one in read() if one.desired_payload() is None]
     if lacking:
         Run(home_of(context), now_of(context), evidence_of(context)).main(lacking)
-    return chosen()
+    return read()
 
 
 def _in_place(delivery: Delivery) -> list[InstalledCrl] | PkiError:
@@ -315,8 +317,8 @@ def _in_place(delivery: Delivery) -> list[InstalledCrl] | PkiError:
 
 
 @dataclass(frozen=True, slots=True)
-class _TakenIn:
-    """What the CRLs of one source told the ledger; `foreign` are those that no authority of this project signed."""
+class _Recorded:
+    """What was recorded from the CRLs of one source; `foreign` are CRLs that no authority of this project signed."""
 
     source: str
     learnt: tuple[Recovered, ...]
@@ -324,9 +326,11 @@ class _TakenIn:
 
     @property
     def is_empty(self) -> bool:
+        """Return whether the source contained no CRL."""
         return not self.learnt and not self.foreign
 
     def rows(self) -> list[CrlRead]:
+        """Return one row of JSON for each CRL of this project."""
         return [
             CrlRead(
                 source=self.source,
@@ -339,38 +343,40 @@ class _TakenIn:
         ]
 
     def remarks(self) -> list[Remark]:
+        """Return one remark of JSON for each CRL of another CA."""
         return [Remark(subject=name, text=FOREIGN, remedy="") for name in self.foreign]
 
 
-def _take_in(project: Project, source: str, files: Iterable[InstalledCrl]) -> _TakenIn:
-    """Record what each CRL of some files lists."""
-    listed = {one.digest: (file.path, one) for file in files for one in crl_files.parse_crls(file.content)}
-    found = [
+def _record(project: Project, source: str, files: Iterable[InstalledCrl]) -> _Recorded:
+    """Record the revocations and number of each CRL in some files."""
+    crls = {one.digest: (file.path, one) for file in files for one in crl_files.parse_crls(file.content)}
+    results = [
         (one.describe(path), recover_revocations.recover_from_crl(project, one.crl, source))
-        for path, one in listed.values()
+        for path, one in crls.values()
     ]
-    learnt = tuple(told for _, told in found if told)
-    return _TakenIn(source, learnt, tuple(name for name, told in found if not told))
+    learnt = tuple(recovered for _, recovered in results if recovered)
+    return _Recorded(source, learnt, tuple(name for name, recovered in results if not recovered))
 
 
-def _say_what_came_back(screen: Screen, told: Sequence[_TakenIn]) -> None:
-    for some in told:
-        for name in some.foreign:
+def _print_recorded(screen: Screen, recorded: Sequence[_Recorded]) -> None:
+    for source in recorded:
+        for name in source.foreign:
             screen.note(name, FOREIGN, "nothing of it was recorded")
-        for one in some.learnt:
+        for one in source.learnt:
             artifact = ArtifactId("crl", one.generation)
             if one.serials:
-                screen.made(artifact, f"revoked, by number {one.number}: {crl_files.format_serials(one.serials)}")
+                text = f"revocations from number {one.number}: {crl_files.format_serials(one.serials)}"
+                screen.done("recorded", artifact, text)
             if one.is_newer:
-                screen.made(artifact, f"number {one.number} is taken: the next one is above it")
-        if some.is_empty:
-            screen.line(f"{some.source} holds no CRL")
-    learnt = [one for some in told for one in some.learnt]
+                screen.done("recorded", artifact, f"number {one.number} is already used: the next number is higher")
+        if source.is_empty:
+            screen.line(f"{source.source} contains no CRL")
+    learnt = [one for source in recorded for one in source.learnt]
     serials = {serial for one in learnt for serial in one.serials}
     if serials or any(one.is_newer for one in learnt):
-        screen.line(f"{len(serials)} revocations came back; CRLs that list them are made by ./run doit")
+        screen.line(f"{len(serials)} revocations recovered; ./run doit issues CRLs that list them")
     elif learnt:
-        screen.line("the ledger knew all of it")
+        screen.line("the ledger contained all of it already")
 
 
 TASKS = {"list": show_list, "show": show, "verify": verify, "recover": recover, "accept-loss": accept_loss}

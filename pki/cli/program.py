@@ -1,4 +1,4 @@
-"""invoke's program as it is typed here: usage with the arguments of a command, our version, and only options that work."""
+"""The subclass of invoke's Program: our usage and help, our version, and only the options that have an effect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from invoke.program import Program as InvokeProgram
 
 from pki import __version__
 from pki.cli import option_help
-from pki.common.child_processes import STOPPED, hear_interrupts
+from pki.common.child_processes import STOPPED, enable_interrupts
 from pki.common.program_files import PROGRAM
 
 TYPED = "./run invoke"
@@ -34,7 +34,7 @@ BARE = {
     "response",
     "request",
     "events",
-}  # needed, and named first
+}  # typed as a bare word where they are required
 PLACEHOLDERS = {
     "cards": "DIR",
     "client": "NAME=ADDRESS",
@@ -48,6 +48,7 @@ PLACEHOLDERS = {
     "sheet": "FILE",
     "to": "PATH",
     "vault": "DIR",
+    "ansible_vault_password_file": "FILE",
     "again": "REASON",
     "despite": "REASON",
     "passphrase_to": "FILE",
@@ -56,7 +57,7 @@ PLACEHOLDERS = {
 
 
 class Program(InvokeProgram):
-    """The commands of the program; `binary` is what is typed before one of them."""
+    """The program `./run invoke`. `dead` are the options of invoke that no command here reads."""
 
     dead: ClassVar = {"dry", "config", "warn-only", "hide", "prompt-for-sudo-password", "pty", "echo"}
 
@@ -66,28 +67,29 @@ class Program(InvokeProgram):
         )
 
     def core_args(self) -> list[Argument]:
-        """Return invoke's own options, of which no single letter is left that means something else elsewhere."""
+        """Return invoke's own options, with single letters only for help, list and version."""
         args: list[Argument] = super().core_args()
         for one in args:
             one.names = tuple(filter(None, (one.name, LETTERS.get(_name(one), ""))))
         return args
 
     def parse_core_args(self) -> None:
-        """Raise ParseError for an option of invoke that no command here heeds: `--dry` would change things all the same."""
+        """Parse the options. Raises ParseError for one in `dead`: `--dry` would change things nevertheless."""
         super().parse_core_args()
         given = [name for name in sorted(self.dead) if self.args[name].value not in {None, False}]
         if given:
             raise ParseError(f"No idea what '--{given[0]}' is!\n→ {TYPED} --help")
 
     def execute(self) -> None:
-        """Run the command. Raises Exit with a sentence after Ctrl-C."""
-        hear_interrupts()
+        """Run the command. Raises Exit with status 130 after Ctrl-C."""
+        enable_interrupts()
         try:
             super().execute()
         except KeyboardInterrupt:
             raise Exit("stopped", code=STOPPED) from None
 
     def print_help(self) -> None:
+        """Print the usage, the options and all commands."""
         print(f"Usage: {TYPED} COMMAND [ARGUMENTS]\n\nOptions:\n")
         self.print_columns([(f"--{name}, -{LETTERS[name]}", text) for name, text in SHOWN.items()])
         self.list_root, self.list_depth, self.list_format = None, 0, "flat"
@@ -95,6 +97,7 @@ class Program(InvokeProgram):
         self.list_tasks()
 
     def print_task_help(self, name: str) -> None:
+        """Print the usage of one command, its docstring, and a line for each argument and option."""
         context, task = self.parser.contexts[name], self.collection[name]
         print(f"Usage: {TYPED} {usage(name, context)}\n")
         for line in (inspect.getdoc(task) or "").splitlines():
@@ -113,7 +116,7 @@ def command_names() -> list[str]:
 
 
 def usage(name: str, context: ParserContext) -> str:
-    """Return a command with its arguments, as it is typed: those that may be left out in brackets."""
+    """Return a command with its arguments as they are typed, optional ones in brackets."""
     parts = [name]
     for one in sorted(context.args.values(), key=lambda one: not _is_needed(one) and not one.optional):
         shown, more = _shown(one), "…" if one.kind is list else ""
@@ -126,11 +129,11 @@ def _is_needed(one: Argument) -> bool:
 
 
 def _shown(one: Argument) -> str:
-    """Return how an argument is typed: by itself, or behind the option that names it, which any of them may be."""
+    """Return how an argument is typed: as a bare word, or after the option that names it."""
     name = _name(one)
-    known = PLACEHOLDERS.get(name) or PLACEHOLDERS.get(name.rpartition("_")[2], name.upper())
+    placeholder = PLACEHOLDERS.get(name) or PLACEHOLDERS.get(name.rpartition("_")[2], name.upper())
     is_bare = one.optional or (_is_needed(one) and name in BARE)
-    return known if is_bare else to_flag(name) + (f" {known}" if one.takes_value else "")
+    return placeholder if is_bare else to_flag(name) + (f" {placeholder}" if one.takes_value else "")
 
 
 def _name(one: Argument) -> str:

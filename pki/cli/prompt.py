@@ -1,4 +1,4 @@
-"""Asking a person at a terminal."""
+"""Prompts at a terminal: text, secrets without echo, and words that are typed from paper."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from pki.ceremony import words
 from pki.ceremony.offline import machine_check
-from pki.common.errors import PkiError, SlipError, StoppedError
+from pki.common.errors import CancelledError, InputError, PkiError
 from pki.common.terminal import Screen
 
 TRIES = 3
@@ -23,37 +23,37 @@ STOPPED = "stopped; nothing was written"
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
-def first_words(of: str, paper: str, hex_digest: str, others: Mapping[str, str] | None = None) -> str:
-    """The first words of a digest as a person types them from paper; a slip is said, and may be fixed twice.
+def ask_first_words(of: str, paper: str, hex_digest: str, others: Mapping[str, str] | None = None) -> str:
+    """Return the first words of a digest as they are typed from paper. After a mistake, it asks again, three times in all.
 
-    `others` are digests whose words could be taken for them, by their names.
+    `others` are digests with their names: their words are recognised if they are typed by mistake.
     """
     for _ in range(TRIES - 1):
-        given = typed(f"first {words.WORDS_TO_TYPE} words of the {of}, from the paper of {paper}: ")
+        given = ask(f"first {words.WORDS_TO_TYPE} words of the {of}, from the paper of {paper}: ")
         if not (wrong := words.mismatch(given, hex_digest)):
             return given
         name = words.name_of_typed(given, {f"the {of}": hex_digest} | dict(others or {}), f"the {of}")
-        print(f"these are {name}; type the words of the {of}" if name else f"{wrong}; look again")
-    return typed(f"first {words.WORDS_TO_TYPE} words of the {of}: ")
+        print(f"these are {name}; type the words of the {of}" if name else f"{wrong}; check it again")
+    return ask(f"first {words.WORDS_TO_TYPE} words of the {of}: ")
 
 
-def watch(clock: Callable[[], datetime]) -> tuple[datetime, str]:
-    """The clock of this machine and the witness's watch, read at one moment; a slip is said, and may be fixed twice."""
+def ask_watch_time(clock: Callable[[], datetime]) -> tuple[datetime, str]:
+    """Return the time of this machine and the typed time of the witness's watch. Asks again after a mistake, three times."""
     for _ in range(TRIES - 1):
-        given = typed("time on the witness's watch, in UTC, as HH:MM: ").strip()
+        given = ask("time on the witness's watch, in UTC, as HH:MM: ").strip()
         at = clock()
         if not given or not (wrong := machine_check.watch_fault(at, given)):
             return at, given
-        print(f"{wrong}; look again")
-    given = typed("time on the witness's watch, in UTC, as HH:MM: ").strip()
+        print(f"{wrong}; check it again")
+    given = ask("time on the witness's watch, in UTC, as HH:MM: ").strip()
     return clock(), given
 
 
-def typed(question: str, *, hidden: bool = False) -> str:
-    """What a person types. Raises PkiError where nobody can: a script names what it means as an option."""
+def ask(question: str, *, hidden: bool = False) -> str:
+    """Return the typed answer. Raises PkiError without a terminal: scripts use options instead."""
     if not sys.stdin.isatty():
-        raise PkiError(f"nobody is there to be asked: {question.strip(': ')}", "start it at a terminal, or see --help")
-    with unseen() if hidden else nullcontext():
+        raise PkiError(f"there is no terminal to ask: {question.strip(': ')}", "start it at a terminal, or see --help")
+    with without_echo() if hidden else nullcontext():
         return _answer(question, hidden=hidden)
 
 
@@ -64,75 +64,76 @@ def _answer(question: str, *, hidden: bool) -> str:
             return input(question)
         return _Quiet.now.line(question) if _Quiet.now else getpass(question)
     except (EOFError, KeyboardInterrupt):
-        raise StoppedError(STOPPED) from None
+        raise CancelledError(STOPPED) from None
     finally:
         _Quiet.question = before
 
 
-def hidden(question: str, taken: Callable[[str], str], count: int = 0) -> str:
-    """What was typed unseen, as `taken`; whatever slip it refuses is said, and it is asked again until it is right.
+def ask_hidden(question: str, taken: Callable[[str], str], count: int = 0) -> str:
+    """Return what was typed without echo, converted by `taken`; ask again after each SlipError of it.
 
-    With a `count` of words, they may come in several lines. A command never ends over a slip: who types on would type
-    into a terminal that shows it. Ctrl-C ends it.
+    `count`: that number of words, in one line or several. A mistake does not end the command, because the rest would be
+    typed into a terminal that shows it; Ctrl-C does.
     """
-    with unseen():
+    with without_echo():
         while True:
-            given = _gathered(question, count) if count else typed(question, hidden=True)
+            given = _gathered(question, count) if count else ask(question, hidden=True)
             try:
                 return taken(given)
-            except SlipError as error:
-                Screen().line(f"{error.message}; look again (Ctrl-C stops)")
+            except InputError as error:
+                Screen().line(f"{error.message}; check it again (Ctrl-C stops)")
 
 
 def _gathered(question: str, count: int) -> str:
-    """So many words, in one line or several; a line that has all of them, or none, begins again.
+    """Return `count` words, in one line or several; a line with all of them, or an empty one, begins again.
 
-    What is not in the list is not shown: it may be another secret.
+    A word that is not in the list is not shown: it may be part of another secret.
     """
     given: list[str] = []
     while True:
-        line = words.split(typed(question, hidden=True))
+        line = words.split(ask(question, hidden=True))
         given = line if len(line) >= count or not line else [*given, *line]
         unlisted = next((place for place, word in enumerate(given, 1) if not words.complete(word)), 0)
         if len(given) >= count:
             return " ".join(given)
         if unlisted:
-            Screen().line(f"word {unlisted} is not in the list; look again, and type all of them (Ctrl-C stops)")
+            Screen().line(f"word {unlisted} is not in the list; check it, and type all words again (Ctrl-C stops)")
             given = []
         elif given:
             Screen().line(
-                f"{len(given)} of {count} words; go on with word {len(given) + 1}, or begin again with Enter alone"
+                f"{len(given)} of {count} words; continue with word {len(given) + 1}, or begin again with an empty line"
             )
 
 
-def typed_back(question: str, right: str, show: Callable[[], None] | None = None) -> None:
-    """Have words typed back from paper, unseen, in one line or several; a slip is told by the number of its word.
+def ask_to_repeat(question: str, right: str, show: Callable[[], None] | None = None) -> None:
+    """Ask for the words in `right`, without echo, in one line or several, until they are right.
 
-    Enter alone calls `show`, which shows them once more. Ctrl-C ends it.
+    A mistake is reported by the number of the word. An empty line calls `show`, which shows the words again. Ctrl-C
+    ends it.
     """
-    wanted, given, screen = words.split(right), list[str](), Screen()
-    with unseen():
-        while given != wanted:
-            line = words.split(typed(question, hidden=True))
+    expected, given, screen = words.split(right), list[str](), Screen()
+    with without_echo():
+        while given != expected:
+            line = words.split(ask(question, hidden=True))
             if not line and show:
                 show()
             given = [*given, *line] if line else []
-            if wrong := words.difference(given, wanted):
-                screen.line(f"{wrong}; look again, and type all of them (Ctrl-C stops)")
+            if wrong := words.difference(given, expected):
+                screen.line(f"{wrong}; check it, and type all words again (Ctrl-C stops)")
                 given = []
             else:
                 given = [words.complete(word) for word in given]
-                if given and given != wanted:
+                if given and given != expected:
                     screen.line(
-                        f"{len(given)} of {len(wanted)} words are right so far; go on with word {len(given) + 1}"
+                        f"{len(given)} of {len(expected)} words are right so far; continue with word {len(given) + 1}"
                     )
 
 
 class _Quiet:
-    """A terminal that shows nothing that is typed, and how it was before; `now` is the one in use.
+    """A terminal with echo switched off, and its mode before; `now` is the one in use.
 
-    A shell takes the terminal as it likes while a command is stopped (Ctrl-Z): it gets it back as it was, and when the
-    command goes on, what is typed is unseen again and the question is shown once more.
+    While the command is stopped (Ctrl-Z), the terminal has its former mode, for the shell. When the command continues,
+    echo is switched off again and the question is shown again.
     """
 
     now: ClassVar[_Quiet | None] = None
@@ -150,10 +151,12 @@ class _Quiet:
         self.waker_before = signal.set_wakeup_fd(self.waker, warn_on_full_buffer=False)
 
     def begin(self) -> None:
+        """Switch echo off."""
         _Quiet.now = self
         termios.tcsetattr(self.terminal, termios.TCSADRAIN, self.mode)
 
     def end(self) -> None:
+        """Restore the terminal and the signal handlers."""
         _Quiet.now = None
         with suppress(termios.error):  # the terminal is gone
             termios.tcsetattr(self.terminal, termios.TCSAFLUSH, self.before)
@@ -164,7 +167,7 @@ class _Quiet:
         os.close(self.waker)
 
     def line(self, question: str) -> str:
-        """Return the next line that is typed; what was typed before the question is dropped, as getpass does.
+        """Return the next typed line; input before the question is dropped, as by getpass.
 
         Waits in `select` with a wakeup descriptor: Python handles a signal that arrives right before a read only when
         the read returns (PEP 475), and until then the question would not be shown again.
@@ -184,7 +187,7 @@ class _Quiet:
         termios.tcsetattr(self.terminal, termios.TCSADRAIN, self.before)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-        signal.signal(number, self._pause)  # it goes on; who reads the question may stop it again
+        signal.signal(number, self._pause)  # after SIGCONT
         self.is_pausing = False
         self._go_on(number, None)
 
@@ -197,10 +200,10 @@ class _Quiet:
 
 
 @contextmanager
-def unseen() -> Iterator[None]:
-    """Let the terminal show nothing that is typed, also between two questions, and give it back as it was.
+def without_echo() -> Iterator[None]:
+    """Switch echo off, also between two questions, and restore the terminal at the end.
 
-    What was typed ahead is dropped at the end: it would be shown, and be taken for a command.
+    Input that was typed ahead is dropped at the end: it would be shown, and be executed by the shell.
     """
     try:
         quiet = None if _Quiet.now else _Quiet(sys.stdin.fileno())
@@ -213,13 +216,13 @@ def unseen() -> Iterator[None]:
         quiet.begin()
         yield
     except KeyboardInterrupt:
-        raise StoppedError(STOPPED) from None
+        raise CancelledError(STOPPED) from None
     finally:
         quiet.end()
 
 
 def _show(text: str) -> None:
-    """Write to the terminal wherever standard output goes, or to standard error without a terminal, as getpass does."""
+    """Write to the terminal even if standard output is redirected; without a terminal to standard error, as getpass."""
     try:
         with open("/dev/tty", "wb", buffering=0) as screen:
             screen.write(text.encode())

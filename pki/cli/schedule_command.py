@@ -1,4 +1,4 @@
-"""Letting a machine's clock run doit."""
+"""The command schedule: a timer of systemd or lines of a crontab that run doit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from invoke.context import Context
 
 from pki.cli.decorator import command, project_as_it_is, project_of
-from pki.cli.prompt import typed
+from pki.cli.prompt import ask
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.program_files import PROGRAM
@@ -23,7 +23,7 @@ from pki.schedule.job import Job
 from pki.schedule.schedule_notices import notices
 
 RUN = PROGRAM / "run"
-RUNNING = Path("/run/systemd/system")  # is there when systemd is what started this machine: sd_booted(3)
+RUNNING = Path("/run/systemd/system")  # exists if systemd is the init system: sd_booted(3)
 
 
 @command
@@ -35,10 +35,10 @@ def schedule(
     cron: bool = False,
     yes: bool = False,
 ) -> None:
-    """Show what lets this machine's clock run doit at the times of pki.yaml; --install writes it, --remove takes it away.
+    """Show the timer or crontab that runs doit at the times in pki.yaml; --install writes it, --remove removes it.
 
-    --systemd is a service and a timer, --cron lines of a crontab; without either, what the machine has. What is to be
-    written is shown first, and asked about; --yes has asked already.
+    --systemd is a service and a timer, --cron lines of a crontab; the default is what the machine has. What is to be
+    written is shown first, and confirmed unless --yes is given.
     """
     job = _job(project_of(context) if install else project_as_it_is(context))
     if systemd and cron:
@@ -52,7 +52,7 @@ def schedule(
     text = _units(job) if by_systemd else _crontab(job)
     screen.line(text)
     if install:
-        _agreed("write this", yes=yes)
+        _confirm("write this", yes=yes)
         _install_units(job, screen) if by_systemd else _install_lines(job, screen)
     for note in notices(job, _present(job), by_systemd=by_systemd):
         screen.note(note.subject, note.text, note.remedy)
@@ -64,7 +64,7 @@ def _job(project: Project) -> Job:
         user = pwd.getpwuid(owner).pw_name
     except KeyError:
         raise PkiError(
-            f"{project.store.home}: belongs to {owner}, and there is no such account",
+            f"{project.store.home}: is owned by {owner}, which is not an account of this machine",
             f"chown -R ACCOUNT: {shlex.quote(str(project.store.home))}",
         ) from None
     job = Job(project.inventory, RUN, project.store.home.resolve(), user)
@@ -76,16 +76,19 @@ def _has_systemd() -> bool:
     if RUNNING.is_dir():
         return True
     if not shutil.which("crontab"):
-        raise PkiError("this machine has neither systemd nor cron", "--systemd or --cron shows what another would take")
+        raise PkiError(
+            "this machine has neither systemd nor cron", "--systemd or --cron shows the files for another machine"
+        )
     return False
 
 
-def _agreed(what: str, *, yes: bool) -> None:
-    if not yes and typed(f"{what}? yes or no (--yes answers): ").strip().lower() not in {"y", "yes"}:
-        raise PkiError("stopped; nothing was written")
+def _confirm(what: str, *, yes: bool) -> None:
+    if not yes and ask(f"{what}? (yes or no) ").strip().lower() not in {"y", "yes"}:
+        raise PkiError("cancelled; nothing was written")
 
 
 def _present(job: Job) -> dict[str, tuple[str, ...] | None]:
+    """Return the times at which systemd and cron run doit; None if they do not."""
     return {"systemd": systemd.installed(job, systemd.UNITS), "cron": cron.installed(_read_crontab(job), job)}
 
 
@@ -97,7 +100,7 @@ def _units(job: Job) -> str:
 
 
 def _install_units(job: Job, screen: Screen) -> None:
-    _as_root("units of systemd are root's to write", "sudo ./run invoke schedule --install, or --cron")
+    _as_root("only root can write units of systemd", "sudo ./run invoke schedule --install, or --cron")
     for name, text in systemd.units(job).items():
         filesystem.write(systemd.UNITS / name, text.encode())
     if RUNNING.is_dir():
@@ -105,19 +108,19 @@ def _install_units(job: Job, screen: Screen) -> None:
     _call("systemctl", "enable", f"{job.name}.timer")
     if RUNNING.is_dir():
         _call("systemctl", "restart", f"{job.name}.timer")
-    screen.made("schedule", f"{job.name}.timer runs doit as {job.user} at {', '.join(job.times)}")
+    screen.done("installed", "schedule", f"{job.name}.timer runs doit as {job.user} at {', '.join(job.times)}")
 
 
 def _remove_units(job: Job) -> list[str]:
-    found = [systemd.UNITS / name for name in systemd.units(job) if (systemd.UNITS / name).exists()]
-    if found:
-        _as_root("units of systemd are root's to take away", "sudo ./run invoke schedule --remove")
+    units = [systemd.UNITS / name for name in systemd.units(job) if (systemd.UNITS / name).exists()]
+    if units:
+        _as_root("only root can remove units of systemd", "sudo ./run invoke schedule --remove")
         _call("systemctl", "disable", *(("--now",) if RUNNING.is_dir() else ()), f"{job.name}.timer")
-        for path in found:
+        for path in units:
             path.unlink()
         if RUNNING.is_dir():
             _call("systemctl", "daemon-reload")
-    return [str(path) for path in found]
+    return [str(path) for path in units]
 
 
 def _as_root(what: str, remedy: str) -> None:
@@ -133,15 +136,15 @@ def _crontab(job: Job) -> str:
 
 
 def _read_crontab(job: Job) -> str:
-    """The crontab as it is: empty where there is none, or nobody may read it."""
+    """Return the present crontab, or "" if there is none or it cannot be read."""
     if not shutil.which("crontab"):
         return ""
-    found = subprocess.run([*_crontab_of(job), "-l"], capture_output=True, text=True, check=False)
-    return found.stdout if found.returncode == 0 else ""
+    done = subprocess.run([*_crontab_of(job), "-l"], capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""
 
 
 def _crontab_of(job: Job) -> list[str]:
-    """The program that keeps the crontab of whoever owns the project; another account's is root's to change."""
+    """Return the command for the crontab of the project's owner; only root can change that of another account."""
     if pwd.getpwuid(os.geteuid()).pw_name == job.user:
         return ["crontab"]
     return ["crontab", "-u", job.user]
@@ -149,10 +152,10 @@ def _crontab_of(job: Job) -> list[str]:
 
 def _install_lines(job: Job, screen: Screen) -> None:
     if not shutil.which("crontab"):
-        raise PkiError("there is no crontab on this machine", "install cron, or: --systemd")
+        raise PkiError("crontab is not installed on this machine", "install cron, or: --systemd")
     before = _read_crontab(job)
     _write_crontab(job, [*cron.without(before, job), *cron.lines(job)])
-    screen.made("schedule", f"cron runs doit as {job.user} at {', '.join(job.times)}")
+    screen.done("installed", "schedule", f"cron runs doit as {job.user} at {', '.join(job.times)}")
 
 
 def _write_crontab(job: Job, lines: list[str]) -> None:
@@ -160,16 +163,16 @@ def _write_crontab(job: Job, lines: list[str]) -> None:
 
 
 def _remove(job: Job, screen: Screen, *, yes: bool) -> None:
-    present = [way for way, times in _present(job).items() if times is not None]
+    present = [scheduler for scheduler, times in _present(job).items() if times is not None]
     if not present:
-        screen.line("nothing on this machine runs doit for this project")
+        screen.line("neither systemd nor cron runs doit for this project")
         return
-    _agreed(f"take away what lets {' and '.join(present)} run doit", yes=yes)
+    _confirm(f"remove doit from {' and '.join(present)}", yes=yes)
     for path in _remove_units(job):
-        screen.made("schedule", f"{path} is gone")
+        screen.done("removed", "schedule", str(path))
     if "cron" in present:
         _write_crontab(job, cron.without(_read_crontab(job), job))
-        screen.made("schedule", f"the crontab of {job.user} runs doit no more")
+        screen.done("removed", "schedule", f"the lines in the crontab of {job.user}")
 
 
 def _call(*words: str, given: str | None = None) -> None:
@@ -177,8 +180,8 @@ def _call(*words: str, given: str | None = None) -> None:
         done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise PkiError(
-            f"there is no {words[0]} on this machine", "./run invoke schedule shows what it would do"
+            f"{words[0]} is not installed on this machine", "./run invoke schedule shows what it would do"
         ) from None
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())
-        raise PkiError(f"{' '.join(words)} failed: {said}", "./run invoke schedule shows what was to be written")
+        output = " ".join((done.stderr or done.stdout).split())
+        raise PkiError(f"{' '.join(words)} failed: {output}", "./run invoke schedule shows what was to be written")

@@ -1,1 +1,1 @@
-"""What knows no PKI: errors, files, times, the terminal, YAML, templates, the cache."""
+"""Code that knows no PKI: errors, files, locks, processes, times, the terminal, YAML, templates, the cache."""

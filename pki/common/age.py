@@ -1,4 +1,4 @@
-"""Files encrypted with a passphrase, in the age format (age-encryption.org/v1): the `age` command opens them too."""
+"""Encrypt files with a passphrase in the age format (age-encryption.org/v1), which the `age` command decrypts too."""
 
 from __future__ import annotations
 
@@ -18,37 +18,39 @@ from pki.common.errors import PkiError
 VERSION = b"age-encryption.org/v1\n"
 ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
 MARKS = (VERSION, ARMOR)
-WORK = 18  # scrypt takes 2^WORK times 1 kB of memory, here and wherever a file is opened; the age command's own choice
+# scrypt needs 2^WORK_FACTOR kB of memory to encrypt and to decrypt; the same as the default of the age command
+WORK_FACTOR = 18
 CHUNK = 1 << 16  # bytes of content that are encrypted at once
 STANZA = re.compile(rb"\n-> scrypt [A-Za-z0-9+/]+ ([0-9]+)\n")
-REASONS = {
+DECRYPT_ERRORS = {
     "Decryption failed": ("the passphrase is wrong", "try again"),
     "No matching keys": ("is encrypted for a key, not with a passphrase", "open it with the age command"),
-    "Excessive work": ("asks for more work than is sensible", "it was not made by this program"),
+    "Excessive work": ("requires too much work to open", "it was not written by this program"),
 }
 
 
-def seal(data: bytes, passphrase: str) -> bytes:
-    """Return `data` as an age file; deriving its key takes 256 MB for about a second.
+def encrypt(data: bytes, passphrase: str) -> bytes:
+    """Return `data` as an age file. Deriving its key needs 256 MB of memory for about a second.
 
-    pyrage chooses the work by the speed of its machine, and one with little memory could not open what a fast one sealed.
+    The work factor is fixed, because pyrage chooses it by the speed of the machine: a machine with little memory could
+    not open the file of a fast one.
     """
     file_key, salt, nonce = os.urandom(16), os.urandom(16), os.urandom(16)
-    scrypt = Scrypt(salt=b"age-encryption.org/v1/scrypt" + salt, length=32, n=1 << WORK, r=8, p=1)
+    scrypt = Scrypt(salt=b"age-encryption.org/v1/scrypt" + salt, length=32, n=1 << WORK_FACTOR, r=8, p=1)
     wrapped = ChaCha20Poly1305(scrypt.derive(passphrase.encode())).encrypt(bytes(12), file_key, None)
-    header = b"%s-> scrypt %s %d\n%s\n---" % (VERSION, _base64(salt), WORK, _base64(wrapped))
-    mac = hmac.HMAC(_derived(file_key, b"", b"header"), hashes.SHA256())
+    header = b"%s-> scrypt %s %d\n%s\n---" % (VERSION, _base64(salt), WORK_FACTOR, _base64(wrapped))
+    mac = hmac.HMAC(_derive(file_key, b"", b"header"), hashes.SHA256())
     mac.update(header)
-    cipher = ChaCha20Poly1305(_derived(file_key, nonce, b"payload"))
-    chunks = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)] or [b""]
-    sealed = [
+    cipher = ChaCha20Poly1305(_derive(file_key, nonce, b"payload"))
+    chunks = [data[offset : offset + CHUNK] for offset in range(0, len(data), CHUNK)] or [b""]
+    encrypted_chunks = [
         cipher.encrypt(number.to_bytes(11, "big") + bytes([number == len(chunks) - 1]), chunk, None)
         for number, chunk in enumerate(chunks)
     ]
-    return b"".join((header, b" ", _base64(mac.finalize()), b"\n", nonce, *sealed))
+    return b"".join((header, b" ", _base64(mac.finalize()), b"\n", nonce, *encrypted_chunks))
 
 
-def _derived(key: bytes, salt: bytes, info: bytes) -> bytes:
+def _derive(key: bytes, salt: bytes, info: bytes) -> bytes:
     return HKDF(hashes.SHA256(), 32, salt, info).derive(key)
 
 
@@ -56,31 +58,31 @@ def _base64(data: bytes) -> bytes:
     return b64encode(data).rstrip(b"=")
 
 
-def _asks_for_too_much(data: bytes) -> bool:
-    """Return whether the header of an age file asks for more work than ours, before anything is done for it."""
+def _needs_too_much_work(data: bytes) -> bool:
+    """Return whether the header of an age file requires a higher work factor than ours. Derives no key."""
     if data.startswith(ARMOR):
         try:
             data = b64decode(b"".join(data[len(ARMOR) : 1 << 12].split(b"\n")[1:33]))  # whole lines
-        except ValueError:  # it is none, which pyrage tells
+        except ValueError:  # not an age file: pyrage reports it
             return False
-    found = STANZA.search(data[:4096])
-    return found is not None and (len(found[1]) > 2 or int(found[1]) > WORK)
+    match = STANZA.search(data[:4096])
+    return match is not None and (len(match[1]) > 2 or int(match[1]) > WORK_FACTOR)
 
 
-def unseal(data: bytes, passphrase: str, name: str) -> bytes:
-    """Return the content of an age file; `name` is what messages call it. Raises PkiError."""
+def decrypt(data: bytes, passphrase: str, name: str) -> bytes:
+    """Return the content of an age file; `name` is its name in messages. Raises PkiError."""
     if not data.startswith(MARKS):
         raise PkiError(f"{name}: is not an age file", "name a file that ./run invoke backup wrote")
-    if _asks_for_too_much(data):
+    if _needs_too_much_work(data):
         file = shlex.quote(name)
         raise PkiError(
-            f"{name}: opening it takes more than {(1 << WORK) >> 10} MB of memory",
-            f"seal it again on a machine that has it: age -d {file} | age -p -o again.age",
+            f"{name}: opening it needs more than {(1 << WORK_FACTOR) >> 10} MB of memory",
+            f"encrypt it again on a machine with more memory: age -d {file} | age -p -o again.age",
         )
     try:
         opened: bytes = pyrage.passphrase.decrypt(data, passphrase)
     except pyrage.DecryptError as error:
-        found = (said for start, said in REASONS.items() if str(error).startswith(start))
-        what, remedy = next(found, ("is cut short or was altered", "take another copy of it"))
+        explanations = (error_text for start, error_text in DECRYPT_ERRORS.items() if str(error).startswith(start))
+        what, remedy = next(explanations, ("is truncated or was changed", "use another copy of it"))
         raise PkiError(f"{name}: {what}", remedy) from None
     return opened

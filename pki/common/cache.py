@@ -1,11 +1,11 @@
-"""What was found sound, remembered by the exact state of its files: a cache, and losing it costs one slow look.
+"""A cache of findings about files, valid while the files do not change. Losing it costs one slow run.
 
-Works as git's index does: inode, size and both times of every file that was looked at. Only findings that hold for
-all time are kept (what a certificate says, that two files agree), never a decision about today. A disk can change
-the content of a file and none of these: once a day the files are read, and must be what they were.
+Like git's index, it compares inode, size, mode and both times of each file. It stores only findings that never expire
+(the content of a certificate, that two files match), never a decision that depends on the date. A failing disk can
+change content without changing these values, so the files of each finding are read and compared once a day.
 
-The first line of the cache is the digest of the rest. A cache that was damaged, that cannot be read, or that other
-code wrote is no cache.
+The first line of the cache is the digest of the rest. A cache that is damaged, unreadable, or written by other code is
+ignored.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from pki.common.program_files import PACKAGE
 
 FORMAT = 3
 CODE = (".py", ".html", ".css", ".js")
-OBSERVED = "seen "  # what these names begin with: observations, which hold whatever code is asked
-SHORTEST, LONGEST = 10 * 3600, 20 * 3600  # seconds until the files of a finding are read again: in a daily run all are
+OBSERVED = "seen "  # prefix of observations, which stay valid when the code changes
+# seconds until the files of a finding are read again; a daily run reads all of them
+SHORTEST_INTERVAL, LONGEST_INTERVAL = 10 * 3600, 20 * 3600
 
 
 class Cache:
-    """Findings by name. `known` stands for everything besides files that a finding depends on.
+    """Findings by name. The `key` of a finding identifies everything that it depends on, besides its files.
 
-    Paths are kept relative to `home`, so that a copied project never answers for its original.
+    Paths are stored relative to `home`, so that a copied project does not use findings about its original.
     """
 
     def __init__(self, home: Path, now: datetime) -> None:
@@ -43,26 +44,28 @@ class Cache:
         self._used: dict[str, list[Any]] = {}
         self._changed = False
         self._reads_all = False
-        code, kept = load(self._path)
-        self._found = {name: one for name, one in kept.items() if code == code_digest() or name.startswith(OBSERVED)}
-        self._last = kept
+        code, entries = load(self._path)
+        self._entries = {
+            name: entry for name, entry in entries.items() if code == code_digest() or name.startswith(OBSERVED)
+        }
+        self._last = entries
 
     def read_all(self) -> None:
-        """Recall no finding about files that an earlier run looked at: every file is read and judged again."""
+        """Ignore the findings of earlier runs, so that every file is read and checked again."""
         self._reads_all = True
 
-    def recall(self, name: str, known: str) -> Any:
-        """What was found under the same `known`, if every file that was looked at is as it was; None otherwise."""
-        entry = self._found.get(name)
+    def recall(self, name: str, key: str) -> Any:
+        """Return the finding under a name if its key is the same and its files are unchanged, else None."""
+        entry = self._entries.get(name)
         if entry is None:
             return None
-        told, seen, below, finding, content, until = entry
-        if told != known or (content and self._reads_all and name not in self._used):
+        cached_key, cached_signature, relative_files, finding, content, until = entry
+        if cached_key != key or (content and self._reads_all and name not in self._used):
             return None
-        files = [self._home + file for file in below]
-        if seen != signature(files):
+        files = [self._home + file for file in relative_files]
+        if cached_signature != signature(files):
             return None
-        if content and name not in self._used and not self._now < until <= self._now + LONGEST:
+        if content and name not in self._used and not self._now < until <= self._now + LONGEST_INTERVAL:
             if content != _content(files):
                 return None
             entry[5], self._changed = self._until(name), True
@@ -70,57 +73,58 @@ class Cache:
         return finding
 
     def _until(self, name: str) -> int:
-        """When the files of a finding are read again: each name has its own time, so that not all are at one moment."""
-        return self._now + SHORTEST + zlib.crc32(name.encode(errors="surrogateescape")) % (LONGEST - SHORTEST)
+        """Return when the files of a finding are read again, in seconds since 1970; spread by name over 10 hours."""
+        offset = zlib.crc32(name.encode(errors="surrogateescape")) % (LONGEST_INTERVAL - SHORTEST_INTERVAL)
+        return self._now + SHORTEST_INTERVAL + offset
 
-    def seen(self, name: str) -> Any:
-        """What this run itself recalled or remembered under a name: no further look at any file; None otherwise."""
+    def recalled(self, name: str) -> Any:
+        """Return the finding that this run recalled or stored, without checking its files again, or None."""
         entry = self._used.get(name)
         return entry[3] if entry else None
 
     def forget(self, name: str) -> None:
-        """Drop what was found under a name, because another process has written its files since."""
+        """Remove a finding, because another process wrote its files in the meantime."""
         if self._used.pop(name, None) is not None:
-            self._found.pop(name, None)
+            self._entries.pop(name, None)
             self._changed = True
 
     def findings(self, name: str) -> list[Any]:
-        """Return the last finding under a name, checked again or not: one, or none."""
-        return [entry[3] for entry in (self._found.get(name) or self._last.get(name),) if entry]
+        """Return the last finding under a name, even if its files changed, as a list of one or none."""
+        return [entry[3] for entry in (self._entries.get(name) or self._last.get(name),) if entry]
 
     def findings_of(self, kind: str) -> list[Any]:
-        """Return the last findings of all artifacts of one kind (`cert`), checked again or not."""
-        entries = {**self._last, **self._found}.items()
+        """Return the last findings of all artifacts of one kind (`cert`), even if their files changed."""
+        entries = {**self._last, **self._entries}.items()
         return [entry[3] for name, entry in entries if name.partition(":")[0] == kind]
 
-    def remember(self, name: str, known: str, files: list[str], finding: Any, *, by_state: bool = False) -> None:
-        """Keep a finding about some files. With `by_state` their content is never compared: they guard it themselves."""
-        if seen := signature(files):
-            below = [file.removeprefix(self._home) for file in files]
+    def remember(self, name: str, key: str, files: list[str], finding: Any, *, by_state: bool = False) -> None:
+        """Store a finding about some files. With `by_state` their content is never compared: it has its own checksum."""
+        if state := signature(files):
+            relative_files = [file.removeprefix(self._home) for file in files]
             content = "" if by_state or not files else _content(files)
-            self._found[name] = self._used[name] = [known, seen, below, finding, content, self._until(name)]
+            self._entries[name] = self._used[name] = [key, state, relative_files, finding, content, self._until(name)]
             self._changed = True
 
     def save(self, *, whole: bool) -> None:
-        """Keep what was found. After a `whole` run, what it did not ask for is gone."""
-        keep = self._used if whole else self._found
-        if self._changed or len(keep) != len(self._found):
+        """Write the cache. After a `whole` run, findings that it did not use are removed."""
+        keep = self._used if whole else self._entries
+        if self._changed or len(keep) != len(self._entries):
             write(self._path, code_digest(), keep)
             self._changed = False
 
 
 def load(path: Path) -> tuple[str, dict[str, list[Any]]]:
-    """The code that wrote the cache, and its entries; nothing where it is not exactly what was written."""
+    """Return the digest of the code that wrote the cache, and its entries; "" and none for a damaged cache."""
     first, _, text = (filesystem.read_if_possible(path) or b"").partition(b"\n")
     if first != _digest(text):
         return "", {}
-    kept = json.loads(text)
-    return (kept["code"], kept["found"]) if kept["format"] == FORMAT else ("", {})
+    document = json.loads(text)
+    return (document["code"], document["found"]) if document["format"] == FORMAT else ("", {})
 
 
-def write(path: Path, code: str, found: dict[str, list[Any]]) -> None:
-    """Write a cache that this code, or that of another digest, has filled: `load` reads it."""
-    text = json.dumps({"format": FORMAT, "code": code, "found": found}, separators=(",", ":")).encode()
+def write(path: Path, code: str, entries: dict[str, list[Any]]) -> None:
+    """Write a cache that code with the digest `code` filled."""
+    text = json.dumps({"format": FORMAT, "code": code, "found": entries}, separators=(",", ":")).encode()
     filesystem.write(path, _digest(text) + b"\n" + text, filesystem.SECRET)
 
 
@@ -129,7 +133,7 @@ def _digest(text: bytes) -> bytes:
 
 
 def _content(files: Iterable[str]) -> str:
-    """One text for the content of some files, whatever is wrong with one of them."""
+    """Return a digest of the content of some files; an unreadable file has its own value."""
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
         data = filesystem.read_if_possible(file)
@@ -139,7 +143,7 @@ def _content(files: Iterable[str]) -> str:
 
 @cache
 def code_digest() -> str:
-    """One text for the code and the pages of this package, which took every decision that is kept, and made every page."""
+    """Return the digest of the code and pages of this package: findings of other code are not used."""
     digest, package = hashlib.blake2b(digest_size=16), str(PACKAGE)
     paths = [f"{folder}/{name}" for folder, _, names in os.walk(package) for name in names if name.endswith(CODE)]
     for path in sorted(paths):
@@ -149,17 +153,17 @@ def code_digest() -> str:
 
 
 def signature(files: Iterable[str]) -> int:
-    """One number for the state of some files; 0 when one of them is missing."""
-    seen: list[int] = []
+    """Return a number for inode, size, times and mode of some files; 0 if one is missing."""
+    states: list[int] = []
     try:
         for file in files:
             state = stat(file)
-            seen += (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_mode)
+            states += (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_mode)
     except OSError:
         return 0
-    return hash(tuple(seen)) or 1
+    return hash(tuple(states)) or 1
 
 
-def token(*parts: object) -> str:
-    """A short text that stands for some values: their `repr`, digested."""
+def digest_of(*parts: object) -> str:
+    """Return a digest of the `repr` of some values."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()

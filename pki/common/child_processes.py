@@ -1,4 +1,4 @@
-"""Processes that a run starts: what they inherit, that each ends with the process that started it, their channels."""
+"""Child processes: their environment, their end, and waiting for their pipes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from contextlib import suppress
 STOPPED = 128 + signal.SIGINT  # exit status after Ctrl-C
 PR_SET_PDEATHSIG = 1  # prctl(2)
 LIBPQ_PASSWORD = "PGPASSWORD"  # noqa: S105 - a name: https://www.postgresql.org/docs/current/libpq-envars.html
-_withheld: dict[str, bytes] = {}  # forked processes have it too
+_removed: dict[str, bytes] = {}  # forked processes inherit it
 
 
-def withhold(names: Iterable[str]) -> None:
-    """Take secrets out of the environment, which every program inherits that is started from now on, by libraries too.
+def remove_from_environment(names: Iterable[str]) -> None:
+    """Remove secrets from the environment, so that no program that is started later inherits them.
 
-    `withheld` has their values. What `/proc/PID/environ` shows of this process was fixed when it was started.
+    `removed_variable` returns their values. `/proc/PID/environ` of this process still has them: it never changes.
     """
     for name in names:
         if (value := os.environb.pop(name.encode(), None)) is not None:
-            _withheld[name] = value
+            _removed[name] = value
 
 
-def withheld(name: str) -> bytes:
-    """The value of a variable that was taken out of the environment, empty when it was not set."""
-    return _withheld.get(name, b"")
+def removed_variable(name: str) -> bytes:
+    """Return the value of a variable that was removed from the environment, or b"" if it was not set."""
+    return _removed.get(name, b"")
 
 
-def end_with(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
-    """Let the kernel end this process when `parent`, the process that forked it, is gone; at once if it is gone already.
+def end_with_parent(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
+    """Let the kernel end this process when `parent`, which forked it, ends; at once if it has already ended.
 
-    Only Linux can. Elsewhere a process ends when it finds that its pipe was closed.
+    prctl(2) exists on Linux only. Elsewhere a process ends when it finds its pipe closed.
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(by), 0, 0, 0)
@@ -42,28 +42,28 @@ def end_with(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
         os._exit(1)
 
 
-def ready(readers: Collection[int], writers: Collection[int], seconds: float) -> set[int]:
-    """Wait for channels: return the descriptors that can be read or written, none of them when the time is over.
+def wait_ready(readers: Collection[int], writers: Collection[int], seconds: float) -> set[int]:
+    """Wait up to `seconds` and return the descriptors that can be read or written; an empty set after that time.
 
-    select(2) takes no descriptor from 1024 on.
+    Uses poll(2), because select(2) is limited to descriptors below 1024.
     """
     poll = select.poll()
-    for one in readers:
-        poll.register(one, select.POLLIN)
-    for one in writers:
-        poll.register(one, select.POLLOUT)
-    return {one for one, _ in poll.poll(math.ceil(seconds * 1000))}
+    for descriptor in readers:
+        poll.register(descriptor, select.POLLIN)
+    for descriptor in writers:
+        poll.register(descriptor, select.POLLOUT)
+    return {descriptor for descriptor, _ in poll.poll(math.ceil(seconds * 1000))}
 
 
-def last_words(exit_status: int | None) -> str:
-    """How a process ended, as a phrase: the signal, or the exit status. `exit_status` is negative for a signal."""
+def exit_description(exit_status: int | None) -> str:
+    """Return how a process ended, as a clause for messages; a negative `exit_status` is a signal."""
     if exit_status is None or exit_status >= 0:
         return f"ended with exit status {exit_status}"
     name = signal.Signals(-exit_status).name
-    return f"was ended by {name}{', as the system does when memory runs out' if name == 'SIGKILL' else ''}"
+    return f"was ended by {name}{', as the system does without free memory' if name == 'SIGKILL' else ''}"
 
 
-def hear_interrupts() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt from here on, unless it is ignored, as after nohup."""
+def enable_interrupts() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt from now on, unless SIGINT is ignored (nohup)."""
     if callable(signal.getsignal(signal.SIGINT)):
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""What can go wrong, said plainly: what is wrong, and what to type next."""
+"""Errors for users: each has a message that names the fault, and a hint with the command to type."""
 
 from __future__ import annotations
 
@@ -14,39 +14,37 @@ from pki.common.reasons import Reason
 from pki.common.remedies import Remedy, for_this_project, in_project
 from pki.common.visible import in_one_line, visible
 
-NEXT = {  # of a file that may not be there yet, and of its folder
+HINTS = {  # {0} is the file, which may not exist yet, {1} its folder
     errno.ENOSPC: "make room: df -h {1}",
     errno.EDQUOT: "make room: quota -s",
     errno.EROFS: "mount it read-write: findmnt -T {1}",
-    errno.ENOTDIR: "a file stands where a folder should be: namei -m {0}",
+    errno.ENOTDIR: "a parent of the path is a file, not a folder: namei -m {0}",
 }
-SET_CLOCK = (
-    "timedatectl status, and set the clock right; if it is, it was ahead once: docs/watching.md#a-clock-that-was-wrong"
-)
+SET_CLOCK = "timedatectl status, and correct the clock; if it is right, it was ahead earlier: docs/watching.md#a-clock-that-was-wrong"
 
 
 class ErrorCode(StrEnum):
-    """The kinds of errors on which other code acts."""
+    """The kinds of errors that other code handles."""
 
     OTHER = "other"
     UNREACHABLE = "unreachable"  # a host does not answer
-    UNDONE = "undone"  # a host put its files back for a reason of its own
-    NEEDS_BOOTSTRAP = "needs bootstrap"  # pki-apply is missing on a host, or does not start as it must
-    EXPOSED = "exposed"  # others can read a file that must be secret, and it is not used before it is closed
+    UNDONE = "undone"  # a host restored its previous files
+    NEEDS_BOOTSTRAP = "needs bootstrap"  # pki-apply is missing on a host, or does not start correctly
+    EXPOSED = "exposed"  # other users can read a secret file; it is not used until this is corrected
     KEY_NOT_OPENED = "key not opened"  # the passphrase of a private key is missing or wrong
 
 
-RETRIED = {ErrorCode.UNREACHABLE, ErrorCode.UNDONE}  # what the next run tries again, and nobody has to do anything
+RETRIED = {ErrorCode.UNREACHABLE, ErrorCode.UNDONE}  # the next run tries again without any action
 
 
 class PkiError(Exception):
-    """Something that a person can fix.
+    """An error that the user can correct.
 
-    `message` names the file, line or field; `hint` says what to do. Both are lower case without a full stop. Control
-    characters in them, which a host or a file may have supplied, are made visible.
+    `message` names the file, line or field; `hint` is what to do. Both are lower case without a full stop. Control
+    characters in them, which a host or a file may have supplied, are escaped.
 
-    Code that acts on an error reads neither of them: `code` is its kind, `about` names what it concerns, and `what` is
-    the message without `lead`, a place that other code may tell better.
+    Code that handles an error reads neither: `code` is its kind, `about` is its subject, and `what` is the message
+    without `lead`, the place.
     """
 
     code = ErrorCode.OTHER
@@ -67,27 +65,27 @@ class PkiError(Exception):
 
     @property
     def hints(self) -> list[str]:
-        """Each thing to do on its own, the first one first."""
+        """Return each hint separately, the most important first."""
         return self.hint.splitlines()
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
-class SlipError(PkiError):
-    """What a person typed is wrong, and may be typed again."""
+class InputError(PkiError):
+    """An input was wrong and may be typed again."""
 
 
-class StoppedError(PkiError):
-    """A person ended a command where it asked for something."""
+class CancelledError(PkiError):
+    """The user cancelled a command at a prompt."""
 
 
 class FaultsError(PkiError):
-    """Several things that are wrong: a line for each in `message`, and in `hint` what to do, each said once."""
+    """Several faults: `message` has a line for each, `hint` a line for each different hint."""
 
     @classmethod
     def of(cls, faults: Iterable[PkiError]) -> PkiError:
-        """One error for all of `faults`, of which there is at least one; itself where it is the only one."""
+        """Return one error for one or more `faults`, without duplicates."""
         different = list(dict.fromkeys(line for fault in faults for line in _lines(fault)))
         if len(different) == 1:
             return PkiError(*different[0])
@@ -106,25 +104,27 @@ def _lines(fault: PkiError) -> Iterable[tuple[str, str]]:
     return fault.lines if isinstance(fault, FaultsError) else ((fault.message, fault.hint),)
 
 
-def exposed(shown: str) -> PkiError:
-    """Return the error for a secret file that others can read."""
-    return PkiError(f"{shown}: others can read it", f"chmod 600 {in_project(shown)}", ErrorCode.EXPOSED, about=shown)
+def exposed_secret(shown: str) -> PkiError:
+    """Return the error for a secret file that other users can read."""
+    return PkiError(
+        f"{shown}: can be read by other users", f"chmod 600 {in_project(shown)}", ErrorCode.EXPOSED, about=shown
+    )
 
 
 def joined_lines(message: str) -> str:
-    """Return a message that names several faults, a line for each, in one line."""
+    """Return a message of several lines as one line."""
     return "; ".join(message.splitlines())
 
 
-def of_any(error: BaseException) -> PkiError:
-    """Any error as one that can be told: what the system refused, or a fault of this program."""
+def as_pki_error(error: BaseException) -> PkiError:
+    """Return any exception as a PkiError: an error of the operating system, or a bug of this program."""
     if isinstance(error, PkiError):
         return error
-    return of_system(error) if isinstance(error, OSError) else of_bug(error)
+    return from_os_error(error) if isinstance(error, OSError) else from_bug(error)
 
 
-def of_bug(error: BaseException) -> PkiError:
-    """An error that nobody expected, in a sentence: its kind, its words, and the place in this program."""
+def from_bug(error: BaseException) -> PkiError:
+    """Return the PkiError for an unexpected exception: its type, its text, and the line of this program."""
     place, trace = "", error.__traceback__
     while trace:
         file = trace.tb_frame.f_code.co_filename
@@ -134,26 +134,29 @@ def of_bug(error: BaseException) -> PkiError:
     words = in_one_line(str(error))
     return PkiError(
         f"unexpected {type(error).__name__}{f' ({words})' if words else ''}{place}",
-        "this is a fault of doit-pki: report it with this line; everything else goes on",
+        "this is a bug in doit-pki: report it with this line; everything else continues",
     )
 
 
-def of_system(error: OSError, path: str | os.PathLike[str] = "", what: str = "cannot be used") -> PkiError:
-    """What the operating system refused, with what to type where that is known; `what` reads well after the path."""
+def from_os_error(error: OSError, path: str | os.PathLike[str] = "", what: str = "cannot be used") -> PkiError:
+    """Return the PkiError for an error of the operating system, with a hint for known causes.
+
+    `what` is a clause that follows the path, such as "cannot be read".
+    """
     where = os.fspath(path) or error.filename or "."
-    said = f"{where}: {what}: {error.strerror}" if error.strerror else str(error)
+    message = f"{where}: {what}: {error.strerror}" if error.strerror else str(error)
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return PkiError(said, _give_back(where))
-    return PkiError(said, NEXT.get(error.errno or 0, "").format(where, os.path.dirname(where) or "."))
+        return PkiError(message, _ownership_hint(where))
+    return PkiError(message, HINTS.get(error.errno or 0, "").format(where, os.path.dirname(where) or "."))
 
 
-def _give_back(path: str) -> str:
-    """What to type where a file is closed to this account, which owns its folder; else who may."""
+def _ownership_hint(path: str) -> str:
+    """Return the hint for a file that this account must not use: chown if it owns the folder, else its owner."""
     folder, me = os.path.dirname(path) or ".", os.geteuid()
     try:
         if os.stat(folder).st_uid == me != os.lstat(path).st_uid:
-            return f"give it back to its owner: sudo chown -R {_account(me)} {shlex.quote(folder)}"
-    except OSError:  # it is not there, or a folder above it is closed too
+            return f"return it to its owner: sudo chown -R {_account(me)} {shlex.quote(folder)}"
+    except OSError:  # it does not exist, or a folder above it is not accessible
         pass
     return f"run it as the owner: ls -ld {shlex.quote(path)}"
 
@@ -166,7 +169,7 @@ def _account(number: int) -> str:
 
 
 class InventoryError(PkiError):
-    """pki.yaml is wrong: every fault at once, each `pki.yaml:LINE: PATH: what is wrong`."""
+    """pki.yaml is invalid: all faults, each as `pki.yaml:LINE: PATH: fault`."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
@@ -174,7 +177,7 @@ class InventoryError(PkiError):
 
 
 class Fault(Protocol):
-    """Why nothing may be signed or recorded: see `LedgerFault` in `records.py`."""
+    """Why nothing may be signed or recorded: see `LedgerFault` in `ledger/types.py`."""
 
     @property
     def kind(self) -> str: ...
@@ -187,7 +190,7 @@ class Fault(Protocol):
 
 
 class LedgerError(PkiError):
-    """The ledger is not what it should be, or cannot be opened; `kind` says why where the guard of it does."""
+    """The ledger is wrong or cannot be opened; `kind` is the kind of the LedgerFault, or "" for other causes."""
 
     def __init__(self, message: str, hint: str = "", kind: str = "") -> None:
         super().__init__(message, hint)
@@ -195,4 +198,5 @@ class LedgerError(PkiError):
 
     @classmethod
     def of(cls, fault: Fault) -> LedgerError:
+        """Return the error for a fault of the ledger."""
         return cls(fault.evidence, fault.remedy, fault.kind)

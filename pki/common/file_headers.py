@@ -1,4 +1,4 @@
-"""The files below `templates/`: found, read within bounds, and the headers in their leading comments."""
+"""Find and read the files in `templates/`, and parse the headers in their leading comments."""
 
 from __future__ import annotations
 
@@ -16,27 +16,30 @@ from pki.common.remedies import in_project
 from pki.common.visible import line_fault
 
 DEFAULTS = {"deploy-hosts": "ca", "deploy-owner": "root:root", "deploy-mode": ""}
-CERTIFICATE = "deploy-certificate"  # whether an OpenSSL request configuration declares a certificate: yes, no
+CERTIFICATE = "deploy-certificate"  # yes or no: does an OpenSSL request configuration declare a certificate
 HEADERS = {"deploy-target", "deploy-set", "deploy-artifact", "deploy-validate", "deploy-reload", CERTIFICATE, *DEFAULTS}
 HEADER = re.compile(r"(deploy-[a-z]+)\s*:\s*(.*)")
 CLOSERS = {"<!--": "-->", "{#": "#}"}
 OPENERS = ("#", ";", "//", "--", *CLOSERS)
-UTF_16 = {"UTF-16LE": (b"\xff\xfe", 1), "UTF-16BE": (b"\xfe\xff", 0)}  # its mark; which byte of "#" is 0
+UTF_16 = {"UTF-16LE": (b"\xff\xfe", 1), "UTF-16BE": (b"\xfe\xff", 0)}  # byte order mark; which byte of "#" is 0
 LARGEST = 4 << 20  # bytes of a managed file
 LONGEST = 4096  # characters of a header's value
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
+    """The value of one header, and its line."""
+
     value: str
     line: int
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """One file below `templates/`, by its name there; its text keeps bytes that are no UTF-8 (surrogateescape).
+class TemplateFile:
+    """One file in `templates/`. Its text preserves bytes that are not UTF-8 (surrogateescape).
 
-    `fault` is what is wrong with the file or its headers. A folder that cannot be read is one of these too.
+    `name` is relative to `templates/`. `fault` is the error of the file or its headers. A folder that cannot be read has
+    `is_folder` and a fault.
     """
 
     name: str
@@ -47,24 +50,26 @@ class Source:
 
     @property
     def is_managed(self) -> bool:
+        """Return whether the file has a target, or a fault that must be reported."""
         return "deploy-target" in self.headers or self.fault is not None
 
 
-def sources(folder: Path) -> Iterator[Source]:
-    """Every file below a folder in the order of its name, hidden files and backups of editors aside."""
+def template_files(folder: Path) -> Iterator[TemplateFile]:
+    """Yield the files in a folder and its subfolders, sorted by name, without hidden files and backups of editors."""
     for name, fault in _walk(folder):
-        yield Source(name, fault=fault, is_folder=True) if fault else _source(folder, name)
+        yield TemplateFile(name, fault=fault, is_folder=True) if fault else _read_template(folder, name)
 
 
-def names(folder: Path) -> list[str]:
-    """The names of all files below a folder."""
+def file_names(folder: Path) -> list[str]:
+    """Return the names of all files in a folder and its subfolders."""
     return [name for name, fault in _walk(folder) if not fault]
 
 
 def read(path: Path, shown: str) -> bytes:
-    """The content of a regular file, at most one byte more than `LARGEST`. Raises PkiError that calls it `shown`."""
+    """Return the content of a regular file, truncated after `LARGEST`. Raises PkiError, with `shown` as its name."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO nobody writes to blocks otherwise
+        # O_NONBLOCK: opening a FIFO without a writer would block
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise PkiError(f"{shown}: is not a regular file", f"rm {in_project(shown)}, or move it away")
@@ -77,7 +82,7 @@ def read(path: Path, shown: str) -> bytes:
         if path.is_symlink():
             to = os.readlink(path)
             raise PkiError(
-                f"{shown}: is a link to {to}: {error.strerror}", f"put the file there, or: rm {in_project(shown)}"
+                f"{shown}: is a link to {to}: {error.strerror}", f"create that file, or: rm {in_project(shown)}"
             ) from None
         look = f"ls -l {in_project(shown)}"
         hint = f"chown or chmod it: {look}" if isinstance(error, PermissionError) else look
@@ -85,27 +90,27 @@ def read(path: Path, shown: str) -> bytes:
     return b"".join(parts)
 
 
-def use_fault(folder: Path, name: str) -> PkiError | None:
-    """Return why a file below a folder may not be used: a link leads out of it, or every user can write it."""
-    return link_fault(folder, name) or _open_fault(folder, name)
+def usage_fault(folder: Path, name: str) -> PkiError | None:
+    """Return why a file must not be used: it is a link out of the folder, or every user can write it. Else None."""
+    return link_fault(folder, name) or _writable_fault(folder, name)
 
 
-def _open_fault(folder: Path, name: str) -> PkiError | None:
+def _writable_fault(folder: Path, name: str) -> PkiError | None:
     part = name
     while part:
-        with suppress(OSError):  # what is not there, or cannot be seen, says so when it is read
+        with suppress(OSError):  # a missing or inaccessible file is reported when it is read
             if os.stat(f"{folder}/{part}").st_mode & stat.S_IWOTH:
                 open_ = in_project(f"templates/{part}")
-                what = "can" if part == name else f"lies in templates/{part}, which can"
+                what = "can" if part == name else f"is in templates/{part}, which can"
                 return PkiError(f"templates/{name}: {what} be written by every user", f"chmod o-w {open_}")
         part = part.rpartition("/")[0]
     return None
 
 
 def link_fault(folder: Path, name: str) -> PkiError | None:
-    """Return why a file may not be used that a link leads out of its folder, whichever part of its name is the link."""
+    """Return the error of a file if any part of its path is a link out of the folder, else None."""
     if ".." in name.split("/"):
-        return None  # a name that Jinja2 itself refuses
+        return None  # Jinja2 refuses this name
     real = os.path.realpath(path := f"{folder}/{name}")
     if os.path.commonpath((real, base := os.path.realpath(folder))) == base:
         return None
@@ -113,47 +118,48 @@ def link_fault(folder: Path, name: str) -> PkiError | None:
     place = in_project(shown)
     copy = f"cp --remove-destination {shlex.quote(real)} {place}"
     if not os.path.islink(path):
-        link = next(one for one in reversed(Path(name).parents) if os.path.islink(f"{folder}/{one}"))
+        link = next(parent for parent in reversed(Path(name).parents) if os.path.islink(f"{folder}/{parent}"))
         return PkiError(
-            f"{shown}: templates/{link} is a link, and leads to {real}, outside templates/",
-            f"rm {in_project(f'templates/{link}')}, and put the folder itself there",
+            f"{shown}: templates/{link} is a link to {real}, outside templates/",
+            f"rm {in_project(f'templates/{link}')}, and copy the folder itself there",
         )
     return PkiError(
         f"{shown}: is a link to {real}, outside templates/",
-        f"rm {place}; if hosts may get its content, put a copy there: {copy}",
+        f"rm {place}; if hosts may get its content, copy it there: {copy}",
     )
 
 
-def taken_in(folder: Path, name: str, path: str) -> list[tuple[str, str]]:
-    """What the file `name` takes in by a path relative to its own folder: text and shown name of each file.
+def included_files(folder: Path, name: str, path: str) -> list[tuple[str, str]]:
+    """Return text and name of each file that the file `name` includes by a `path` relative to its own folder.
 
-    Of a folder these are its *.cnf and *.conf. Raises PkiError where a path, or a link on it, leads out of `folder`.
+    A path to a folder includes its *.cnf and *.conf files. Raises PkiError if the path, or a link on it, is outside
+    `folder`.
     """
     base = os.path.realpath(folder)
     real = os.path.realpath(os.path.join(base, os.path.dirname(name), path))
-    hint = f"put it below templates/, beside templates/{name}, or its lines into that file"
+    hint = f"move it into templates/, beside templates/{name}, or copy its lines into that file"
     if os.path.commonpath((real, base)) != base or os.path.isabs(path):
-        raise PkiError("lies outside templates/", hint)
+        raise PkiError("is outside templates/", hint)
     if not os.path.exists(real):
-        raise PkiError("there is no such file beside this one", hint)
-    inner = [real]
+        raise PkiError("does not exist relative to this file", hint)
+    paths = [real]
     if os.path.isdir(real):
-        inner = sorted(f"{real}/{one}" for one in os.listdir(real) if one.endswith((".cnf", ".conf")))
+        paths = sorted(f"{real}/{entry}" for entry in os.listdir(real) if entry.endswith((".cnf", ".conf")))
     files = list[tuple[str, str]]()
-    for one in inner:
-        if os.path.commonpath((os.path.realpath(one), base)) != base:
-            raise PkiError("lies outside templates/", hint)
-        shown = f"templates/{os.path.relpath(one, base)}"
-        content = read(Path(one), shown)
+    for file in paths:
+        if os.path.commonpath((os.path.realpath(file), base)) != base:
+            raise PkiError("is outside templates/", hint)
+        shown = f"templates/{os.path.relpath(file, base)}"
+        content = read(Path(file), shown)
         if len(content) > LARGEST:
-            raise PkiError(f"{shown}: is larger than {LARGEST >> 20} MB", "take in less")
+            raise PkiError(f"{shown}: is larger than {LARGEST >> 20} MB", "include less")
         files.append((content.decode("utf-8", errors="surrogateescape"), shown))
     return files
 
 
 def _walk(folder: Path) -> list[tuple[str, PkiError | None]]:
-    """Names of files; of a folder that cannot be looked into, its name and why."""
-    found: list[tuple[str, PkiError | None]] = []
+    """Return the names of files, and the name and error of each folder that cannot be read."""
+    results: list[tuple[str, PkiError | None]] = []
 
     def name_of(path: str | os.PathLike[str]) -> str:
         return Path(path).relative_to(folder).as_posix()
@@ -163,46 +169,46 @@ def _walk(folder: Path) -> list[tuple[str, PkiError | None]]:
         if name != "." or not isinstance(error, FileNotFoundError):
             shown = f"templates/{name}".removesuffix("/.")
             hint = f"chown or chmod it: ls -ld {in_project(shown)}"
-            found.append((name, PkiError(f"{shown}: cannot be read: {error.strerror}", hint)))
+            results.append((name, PkiError(f"{shown}: cannot be read: {error.strerror}", hint)))
 
     for root, folders, files in os.walk(folder, onerror=unreadable):
-        found += [
+        results += [
             (name_of(f"{root}/{name}"), None) for name in files if not name.startswith(".") and not name.endswith("~")
         ]
         for name in folders:
             if os.path.islink(f"{root}/{name}") and not name.startswith("."):
                 shown = f"templates/{name_of(f'{root}/{name}')}"
                 fault = PkiError(
-                    f"{shown}: is a link to a folder, which is not followed", "put the folder itself there"
+                    f"{shown}: is a link to a folder, which is not followed", "copy the folder itself there"
                 )
-                found.append((name_of(f"{root}/{name}"), fault))
-    return sorted(found, key=lambda one: Path(one[0]))
+                results.append((name_of(f"{root}/{name}"), fault))
+    return sorted(results, key=lambda one: Path(one[0]))
 
 
-def _source(folder: Path, name: str) -> Source:
+def _read_template(folder: Path, name: str) -> TemplateFile:
     shown = f"templates/{name}"
     try:
         content = read(folder / name, shown)
     except PkiError as fault:
-        return Source(name, fault=fault)
-    text, encoding = _decoded(content[:LARGEST])
-    headers, problems = _headers(text, shown)
+        return TemplateFile(name, fault=fault)
+    text, encoding = _decode(content[:LARGEST])
+    headers, problems = _parse_headers(text, shown)
     if encoding and (headers or problems):
         old, new = in_project(shown), in_project(f"{shown}.new")
         copy = f"iconv -f {encoding} -t UTF-8 {old} >{new} && mv {new} {old}"
-        problems.append(PkiError(f"{shown}: is {encoding} text, as Windows writes it; hosts get UTF-8", copy))
+        problems.append(PkiError(f"{shown}: is {encoding} text, as written by Windows; hosts need UTF-8", copy))
     is_managed = "deploy-target" in headers or problems
     if is_managed and os.path.islink(f"{folder}/{name}") and (outside := link_fault(folder, name)):
-        return Source(name, "", headers, outside)
-    if is_managed and (is_open := _open_fault(folder, name)):
+        return TemplateFile(name, "", headers, outside)
+    if is_managed and (is_open := _writable_fault(folder, name)):
         problems.append(is_open)
     if len(content) > LARGEST and (headers or problems):
         problems.append(PkiError(f"{shown}: is larger than {LARGEST >> 20} MB", "deliver less, or in parts"))
-    return Source(name, text, headers, FaultsError.of(problems) if problems else None)
+    return TemplateFile(name, text, headers, FaultsError.of(problems) if problems else None)
 
 
-def _decoded(content: bytes) -> tuple[str, str]:
-    """The text of a file without a byte order mark, and its encoding where that is not UTF-8."""
+def _decode(content: bytes) -> tuple[str, str]:
+    """Return the text without its byte order mark, and the encoding if it is not UTF-8, else ""."""
     for encoding, (mark, blank) in UTF_16.items():
         is_marked = content.startswith(mark)
         if is_marked or (content[blank : blank + 1] == b"\0" and "deploy-".encode(encoding) in content[:LONGEST]):
@@ -210,22 +216,22 @@ def _decoded(content: bytes) -> tuple[str, str]:
     return content.decode("utf-8", errors="surrogateescape").removeprefix("\ufeff"), ""
 
 
-def _headers(text: str, shown: str) -> tuple[dict[str, Header], list[PkiError]]:
-    """The headers among the leading comment lines, and all that is wrong with them; one that stands twice is none."""
+def _parse_headers(text: str, shown: str) -> tuple[dict[str, Header], list[PkiError]]:
+    """Return the headers in the leading comment lines, and all their faults; a duplicate header is omitted."""
     headers: dict[str, Header] = {}
     problems: list[PkiError] = []
-    twice: set[str] = set()
+    duplicates: set[str] = set()
     for number, comment in _leading_comments(text):
-        found = HEADER.match(comment)
-        if not found:
+        match = HEADER.match(comment)
+        if not match:
             continue
-        name, value = found[1], found[2].removesuffix("-->").removesuffix("#}").strip()
+        name, value = match[1], match[2].removesuffix("-->").removesuffix("#}").strip()
         place = f"{shown}:{number}: {name}"
         if name not in HEADERS:
-            problems.append(PkiError(f"{place}: no such header; expected one of {', '.join(sorted(HEADERS))}"))
+            problems.append(PkiError(f"{place}: unknown header; expected one of {', '.join(sorted(HEADERS))}"))
         elif name in headers:
-            problems.append(PkiError(f"{place}: stands twice"))
-            twice.add(name)
+            problems.append(PkiError(f"{place}: duplicate header"))
+            duplicates.add(name)
         elif not value:
             problems.append(PkiError(f"{place}: is empty"))
         elif name == CERTIFICATE and value not in {"yes", "no"}:
@@ -238,12 +244,12 @@ def _headers(text: str, shown: str) -> tuple[dict[str, Header], list[PkiError]]:
             headers[name] = Header(value, number)
     if headers and "deploy-target" not in headers and not problems:
         first = min(header.line for header in headers.values())
-        problems.append(PkiError(f"{shown}:{first}: there is no deploy-target"))
-    return {name: header for name, header in headers.items() if name not in twice}, problems
+        problems.append(PkiError(f"{shown}:{first}: deploy-target is missing"))
+    return {name: header for name, header in headers.items() if name not in duplicates}, problems
 
 
 def _leading_comments(text: str) -> Iterator[tuple[int, str]]:
-    """Line number and text of each comment line before the first line that is none."""
+    """Yield line number and text of each comment line before the first other line."""
     closing = ""
     for number, line in enumerate(text.splitlines(), 1):
         bare = line.strip()

@@ -1,4 +1,4 @@
-"""Files as the operating system gives them: read without waiting, and left to the owner of their folder."""
+"""Read files without blocking, write them atomically and durably, and keep their owner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from pki.common import flushing
-from pki.common.errors import PkiError, of_system
+from pki.common.errors import PkiError, from_os_error
 
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -25,69 +25,71 @@ KINDS = {
 
 
 def read(path: Path | str) -> bytes | None:
-    """Return the content of a file, None when nothing has this name. Never waits for a pipe or a device.
+    """Return the content of a file, or None if it does not exist. Never blocks on a pipe or a device.
 
-    Raises PkiError that names what is there instead of a file, or why the file cannot be read.
+    Raises PkiError if it is not a file, or cannot be read.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         if os.path.islink(path):
-            raise _no_file(path) from None
+            raise _not_a_file(path) from None
         return None
     except OSError as error:
-        raise _no_file(path) if _kind(path) else of_system(error, path, "cannot be read") from None
+        raise _not_a_file(path) if _kind(path) else from_os_error(error, path, "cannot be read") from None
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise _no_file(path)
+            raise _not_a_file(path)
         parts = [os.read(handle, 65536)]
         while len(parts[-1]) >= 65536:
             parts.append(os.read(handle, 1 << 20))
     except OSError as error:
-        raise of_system(error, path, "cannot be read") from None
+        raise from_os_error(error, path, "cannot be read") from None
     finally:
         os.close(handle)
     return b"".join(parts)
 
 
 def read_if_possible(path: Path | str) -> bytes | None:
-    """Return the content of a file that only saves time or tells of the past, None when it cannot be read."""
+    """Return the content of a file that is not essential, such as a cache, or None if it cannot be read."""
     try:
         return read(path)
     except PkiError:
         return None
 
 
-def insist_on_file(path: Path | str) -> None:
-    """Raise PkiError that names it when something other than a file has this name."""
+def require_file(path: Path | str) -> None:
+    """Raise PkiError if the path exists and is not a file."""
     if _kind(path):
-        raise _no_file(path)
+        raise _not_a_file(path)
 
 
-def insist_on_folder(path: Path) -> None:
-    """Raise PkiError that names it when something other than a folder or a file has this name.
+def require_folder(path: Path) -> None:
+    """Raise PkiError if the path is something other than a folder or a file.
 
-    A file in place of a folder is named by what is to be made below it.
+    A file instead of a folder is reported when something is created in it.
     """
     if not path.is_dir() and (what := _kind(path)):
         shown = shlex.quote(str(path))
-        raise PkiError(f"{path}: is {what}, and no folder", f"ls -ld {shown}; then: mv {shown} {shown}.odd")
+        raise PkiError(f"{path}: is {what}, not a folder", f"ls -ld {shown}; then: mv {shown} {shown}.odd")
 
 
-def _no_file(path: Path | str) -> PkiError:
+def _not_a_file(path: Path | str) -> PkiError:
     shown = shlex.quote(os.fspath(path))
-    return PkiError(f"{path}: is {_kind(path)}, and no file", f"ls -ld {shown}; then: mv {shown} {shown}.odd")
+    return PkiError(f"{path}: is {_kind(path)}, not a file", f"ls -ld {shown}; then: mv {shown} {shown}.odd")
 
 
 def _kind(path: Path | str) -> str:
-    """Return what has this name instead of a file, as a phrase; empty for a file, and where there is nothing."""
+    """Return what the path is, as a phrase, or "" for a file and for nothing."""
     try:
         return KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "")
     except OSError as error:
         if not os.path.islink(path) or isinstance(error, PermissionError):
             return ""
         target = os.readlink(path)
-        return f"a link to {target}, which is not there" if isinstance(error, FileNotFoundError) else "a link to itself"
+        return (
+            f"a link to {target}, which does not exist" if isinstance(error, FileNotFoundError) else "a link to itself"
+        )
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -95,23 +97,23 @@ def _kind(path: Path | str) -> str:
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # renameat2(2)
 
 
-def exchange(one: Path, other: Path) -> bool:
-    """Let two names change places in one step; False, and nothing is changed, where that cannot be done."""
+def exchange_names(first: Path, second: Path) -> bool:
+    """Exchange two paths atomically (renameat2(2)). Returns False, without a change, if that is not supported."""
     try:
         rename = ctypes.CDLL(None).renameat2
     except AttributeError:
         return False
-    return bool(rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)
+    return bool(rename(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE) == 0)
 
 
 # -- owners -----------------------------------------------------------------------------------------------------------
 
 
-def leave_to_owner(file: int | Path, folder: Path) -> None:
-    """Give a file or folder that root made to the owner of the folder that holds it.
+def give_to_folder_owner(file: int | Path, folder: Path) -> None:
+    """Give a file or folder that root created to the owner of its folder.
 
-    One run as root must not shut out the account that runs doit otherwise. `file` is an open descriptor, or a path
-    whose last part is no link. Where the file system knows no owners, nothing happens.
+    Otherwise one run as root would lock out the account that normally runs doit. `file` is an open descriptor, or a path
+    that is not a link. Does nothing on a file system without owners.
     """
     if os.geteuid() != 0:
         return
@@ -124,54 +126,54 @@ def leave_to_owner(file: int | Path, folder: Path) -> None:
                 os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
-def leave_all_to_owner(folder: Path) -> None:
-    """Do the same for everything below a folder that a program of others wrote as root."""
+def give_all_to_folder_owner(folder: Path) -> None:
+    """Do the same for everything in a folder that another program wrote as root."""
     if os.geteuid() != 0:
         return
-    leave_to_owner(folder, folder.parent)
+    give_to_folder_owner(folder, folder.parent)
     for root, folders, names in os.walk(folder):
         for name in (*folders, *names):
-            leave_to_owner(Path(root, name), folder)
+            give_to_folder_owner(Path(root, name), folder)
 
 
 SECRET, PUBLIC = 0o600, 0o644
 
 
 def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
-    """Put `data` at `path` atomically and durably; the mode holds from the first byte."""
+    """Write a file atomically and durably; its mode is set before the first byte is written."""
     write_all({path: (data, mode)})
 
 
 def write_all(files: Mapping[Path, tuple[bytes, int]]) -> None:
-    """Put several files in place, each with its mode: all are on disk before the first one is renamed.
+    """Write several files with their modes; all are on disk before the first one is renamed.
 
-    Raises PkiError that names the file; then none of those not yet renamed has changed.
+    Raises PkiError with the name of the file; files that are not renamed yet are unchanged then.
     """
-    with Beside(files) as waiting:
+    with StagedFiles(files) as waiting:
         waiting.flush()
         waiting.place()
 
 
 def append(path: Path, data: bytes) -> None:
-    """Add to the end of a file; a line that a killed run cut short is ended first. Raises PkiError that names it."""
-    insist_on_file(path)
-    with _said_of(path), path.open("a+b") as file:
-        leave_to_owner(file.fileno(), path.parent)
+    """Append to a file, on a new line if a killed run left an incomplete one. Raises PkiError with its name."""
+    require_file(path)
+    with _named_errors(path), path.open("a+b") as file:
+        give_to_folder_owner(file.fileno(), path.parent)
         if end := file.tell():
             file.seek(end - 1)
             data = data if file.read(1) == b"\n" else b"\n" + data
         file.write(data)
 
 
-def beside(path: Path) -> Path:
-    """Where the new content of a file waits for its name."""
+def temporary_path(path: Path) -> Path:
+    """Return the temporary path for the new content of a file, in the same folder."""
     return path.with_name(f".{path.name}.new")
 
 
-class Beside:
-    """Files written beside their places: on disk after `flush`, visible after `place`, gone again otherwise.
+class StagedFiles:
+    """Files under temporary names: on disk after `flush`, renamed by `place`, removed at the end otherwise.
 
-    `flush_meanwhile` flushes them in a thread, so that a ledger can be written at the same time; `place` waits for it.
+    `flush_meanwhile` flushes them in a thread, while the caller writes the ledger; `place` waits for it.
     """
 
     def __init__(self, files: Mapping[Path, tuple[bytes, int]]) -> None:
@@ -182,16 +184,16 @@ class Beside:
         self._fault: PkiError | None = None
 
     def __enter__(self) -> Self:
-        self._waiting = {path: beside(path) for path in self._files}
+        self._waiting = {path: temporary_path(path) for path in self._files}
         try:
             for path, (data, mode) in self._files.items():
-                with _said_of(path):
+                with _named_errors(path):
                     handle = self._handles[path] = _open_new(self._waiting[path], mode)
-                    leave_to_owner(handle, path.parent)
-                    # what is public may lie on a medium whose file system knows no modes (vfat refuses to set them)
+                    give_to_folder_owner(handle, path.parent)
+                    # a public file may be on a file system without modes: vfat refuses to set them
                     with suppress(PermissionError) if mode == PUBLIC else nullcontext():
                         os.fchmod(handle, mode)
-                    _write_out(handle, data)
+                    _write_completely(handle, data)
         except PkiError:
             self.__exit__()
             raise
@@ -207,11 +209,14 @@ class Beside:
                 waiting.unlink()
 
     def flush(self) -> None:
+        """Flush the files to disk. Raises PkiError for the first one that fails."""
         if errors := flushing.flush_all(self._handles):
             path, error = next(iter(errors.items()))
-            raise of_system(error, path, "cannot be written")
+            raise from_os_error(error, path, "cannot be written")
 
     def flush_meanwhile(self) -> None:
+        """Start to flush the files in a thread; `place` raises its error."""
+
         def flush() -> None:
             try:
                 self.flush()
@@ -221,33 +226,33 @@ class Beside:
         self._thread = flushing.begin(flush)
 
     def place(self) -> None:
-        """Rename the files to their places, in the order in which they were given."""
+        """Rename the files to their final names, in the given order."""
         if self._thread:
             self._thread.join()
         if self._fault:
             raise self._fault
         for path, waiting in list(self._waiting.items()):
-            with _said_of(path):
+            with _named_errors(path):
                 os.replace(waiting, path)
             del self._waiting[path]
 
 
 @contextmanager
-def _said_of(path: Path) -> Iterator[None]:
+def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise of_system(error, path, "cannot be written") from None
+        raise from_os_error(error, path, "cannot be written") from None
 
 
-def _write_out(handle: int, data: bytes) -> None:
+def _write_completely(handle: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]
 
 
 def _open_new(path: Path, mode: int) -> int:
-    """A new file, in folders that only their owner can write to; one that a killed run left in its place goes."""
+    """Create a file and missing folders, and return its descriptor; replaces a file that a killed run left."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
         return os.open(path, flags, mode)
@@ -259,31 +264,32 @@ def _open_new(path: Path, mode: int) -> int:
 
 
 def make_folder(path: Path, mode: int = 0o755) -> None:
-    """A folder and those above it that are missing, whatever the umask. Raises PkiError that names it."""
+    """Create a folder and its missing parents with `mode`, regardless of the umask. Raises PkiError with its name."""
     if not path.parent.is_dir():
         make_folder(path.parent)
     try:
         path.mkdir(mode)
         path.chmod(mode)
-        leave_to_owner(path, path.parent)
+        give_to_folder_owner(path, path.parent)
     except FileExistsError:
-        insist_on_folder(path)
+        require_folder(path)
     except OSError as error:
-        raise of_system(error, path, "cannot be made") from None
+        raise from_os_error(error, path, "cannot be created") from None
 
 
-def distrust(path: Path | str) -> None:
-    """Change the time of a file, so that nothing that was found of it before is believed in any process."""
+def invalidate_cached(path: Path | str) -> None:
+    """Change the modification time of a file, so that no process uses a cached finding about it."""
     with suppress(OSError):
         os.utime(path)
 
 
-def differing(files: Mapping[Path, tuple[bytes, int]]) -> dict[Path, tuple[bytes, int]]:
-    """Those of some files that are not on disk with this content and mode."""
+def changed_files(files: Mapping[Path, tuple[bytes, int]]) -> dict[Path, tuple[bytes, int]]:
+    """Return the files that are not on disk with this content and mode."""
     return {path: (data, mode) for path, (data, mode) in files.items() if read(path) != data or mode_of(path) != mode}
 
 
 def mode_of(path: Path | str) -> int | None:
+    """Return the permission bits of a file, or None if it does not exist."""
     try:
         return os.stat(path).st_mode & 0o7777
     except OSError:
@@ -291,7 +297,7 @@ def mode_of(path: Path | str) -> int | None:
 
 
 def size_of(path: Path | str) -> int:
-    """Bytes of a file, 0 where there is none."""
+    """Return the size of a file in bytes, 0 if it does not exist."""
     try:
         return os.stat(path).st_size
     except OSError:

@@ -1,4 +1,4 @@
-"""Flush files to the disk, several at the same time."""
+"""Flush several files to disk at the same time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AT_ONCE = 8
 
 
 def begin(work: Callable[[], None]) -> threading.Thread | None:
-    """Start work in a thread. Where a limit of processes or memory permits none, do the work now and return None."""
+    """Start work in a thread. If no thread can be started, do the work now and return None."""
     thread = threading.Thread(target=work)
     try:
         thread.start()
@@ -23,9 +23,9 @@ def begin(work: Callable[[], None]) -> threading.Thread | None:
 
 
 def flush_all(handles: Mapping[Path, int]) -> dict[Path, OSError]:
-    """Flush open files, and return the error of each that did not reach the disk, in the order of `handles`.
+    """Flush open files; returns the error of each file that failed, in the order of `handles`.
 
-    A journaling file system writes files that are flushed at the same time together: ten in the time of one or two.
+    A journaling file system writes them together if they are flushed at the same time: ten take as long as two.
     """
     errors: dict[Path, OSError] = {}
 

@@ -1,7 +1,7 @@
-"""Work in a process of its own, within limits of processor time and memory.
+"""Run work in a child process with limits for processor time and memory.
 
-Nothing else bounds what a template does: one operation (`10 ** 10 ** 10`) may keep the interpreter busy for ever, where
-no signal handler in Python gets its turn.
+Only a process can bound a template: one operation (`10 ** 10 ** 10`) can keep the interpreter busy for ever, and signal
+handlers in Python do not run meanwhile.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from mmap import mmap
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, Generic, NoReturn, TypeVar
 
-from pki.common.child_processes import end_with, last_words
+from pki.common.child_processes import end_with_parent, exit_description
 
-SECONDS = 10.0  # of processor time, for each piece of work
-MEMORY = 256 << 20  # bytes, beyond what the process has when it starts
+SECONDS = 10.0  # of processor time for each piece of work
+MEMORY = 256 << 20  # bytes in addition to the memory of the process at its start
 TOO_LONG = f"takes more than {SECONDS:.0f} s of processor time"
 TOO_LARGE = f"needs more than {MEMORY >> 20} MB of memory"
 LONGEST_NAME = 4096  # bytes (PATH_MAX)
-OUT_OF_MEMORY = 77  # an exit status that nothing else here has
+OUT_OF_MEMORY = 77  # an exit status that is not used otherwise
 FRAME = re.compile(r'File "(.*)", line (\d+) in')  # as faulthandler writes it, innermost first
 
 A = TypeVar("A")
 R = TypeVar("R")
-Begin = Callable[[str], None]  # starts a piece of work, by its name: its time is counted from here
+Begin = Callable[[str], None]  # starts a named piece of work, and its time limit
 
 
-class ExceededError(Exception):
-    """The process ended in the middle of a piece of work.
+class LimitExceededError(Exception):
+    """The child process ended during a piece of work.
 
-    `piece` is its name, `what` a phrase that reads well after it, `frames` are files and lines of Python code, innermost
-    first.
+    `piece` is the name of the work, `what` a clause that follows it, `frames` are files and lines of Python code,
+    innermost first.
     """
 
     def __init__(self, piece: str, what: str, frames: tuple[tuple[str, int], ...]) -> None:
@@ -51,33 +51,35 @@ class ExceededError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class ChildProcess:
+    """A forked child: its process id, its pipe, and what it writes about its end."""
+
     process: int
     pipe: Connection[Any, Any]
-    piece: mmap  # the name of the piece of work that it has begun
-    trace: int  # where its last frames can be read
+    piece: mmap  # shared memory with the name of the current piece of work
+    trace: int  # descriptor from which its last frames can be read
     owner: int
     end: weakref.finalize[..., Any]
 
 
-class Confined(Generic[A, R]):
-    """Calls `work` in a child process, which is forked at the first call and replaced when it has ended.
+class LimitedProcess(Generic[A, R]):
+    """Calls `work` in a child process, which is forked at the first call and replaced after it ended.
 
-    `work` gets an argument and `Begin`; argument and result travel pickled. What it reads from this process is as it
-    was when the child was forked.
+    `work` gets an argument and `Begin`; argument and result are pickled. The child sees the data of this process at the
+    time of the fork.
     """
 
     def __init__(self, work: Callable[[A, Begin], R]) -> None:
         self._work = work
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
 
     def ask(self, argument: A) -> R:
-        """Return the result for an argument. Raises ExceededError, and what `work` raises."""
+        """Return the result for an argument. Raises LimitExceededError, and what `work` raises."""
         if self._child is None or self._child.owner != os.getpid():
             self._child = self._start()
         child = self._child
         try:
-            with suppress(BrokenPipeError):  # one that failed before it was asked has said why
+            with suppress(BrokenPipeError):  # a child that failed earlier has already sent its error
                 child.pipe.send(argument)
             kind, result, is_last = child.pipe.recv()
         except (EOFError, OSError):
@@ -95,48 +97,52 @@ class Confined(Generic[A, R]):
             self._child.end()
             self._child = None
 
-    def _start(self) -> Child:
-        ours, theirs = Pipe()
+    def _start(self) -> ChildProcess:
+        parent_end, child_end = Pipe()
         trace, traced = os.pipe()
         piece = mmap(-1, LONGEST_NAME)
         parent, process = os.getpid(), os.fork()
         if not process:
-            _be_child(partial(_serve, self._work, theirs, piece, traced, parent), ours, theirs)
-        theirs.close()
+            _run_child(partial(_serve, self._work, child_end, piece, traced, parent), parent_end, child_end)
+        child_end.close()
         os.close(traced)
-        end = weakref.finalize(self, _end, parent, process, ours, trace)
-        return Child(process, ours, piece, trace, parent, end)
+        end = weakref.finalize(self, _end, parent, process, parent_end, trace)
+        return ChildProcess(process, parent_end, piece, trace, parent, end)
 
-    def _exceeded(self, child: Child) -> ExceededError:
+    def _exceeded(self, child: ChildProcess) -> LimitExceededError:
         child.end.detach()
         self._child = None
         status = os.waitstatus_to_exitcode(os.waitpid(child.process, 0)[1])
-        found = FRAME.findall(os.read(child.trace, 1 << 16).decode(errors="replace"))
+        frames = FRAME.findall(os.read(child.trace, 1 << 16).decode(errors="replace"))
         child.pipe.close()
         os.close(child.trace)
-        what = {-signal.SIGPROF: TOO_LONG, OUT_OF_MEMORY: TOO_LARGE}.get(status, f"its process {last_words(status)}")
+        what = {-signal.SIGPROF: TOO_LONG, OUT_OF_MEMORY: TOO_LARGE}.get(
+            status, f"its process {exit_description(status)}"
+        )
         piece = child.piece[:].rstrip(b"\0").decode(errors="surrogateescape")
-        return ExceededError(piece, what, tuple((file, int(line)) for file, line in found))
+        return LimitExceededError(piece, what, tuple((file, int(line)) for file, line in frames))
 
 
 def _end(owner: int, process: int, pipe: Connection[Any, Any], trace: int) -> None:
-    if owner == os.getpid():  # a process that was forked meanwhile has copies of the descriptors only
+    if owner == os.getpid():  # another forked process only has copies of the descriptors
         pipe.close()
         os.close(trace)
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
 
 
-def _be_child(serve: Callable[[], None], ours: Connection[Any, Any], theirs: Connection[Any, Any]) -> NoReturn:
-    """Serve and end; what fails before an argument came, or on the way of an answer, is raised on the other side."""
+def _run_child(
+    serve: Callable[[], None], parent_end: Connection[Any, Any], child_end: Connection[Any, Any]
+) -> NoReturn:
+    """Serve and exit; an error outside `work` is sent to the parent, which raises it."""
     status = 1
     try:
-        ours.close()
+        parent_end.close()
         serve()
         status = 0
-    except Exception as error:  # noqa: BLE001 - which may be one that cannot travel
+    except Exception as error:  # noqa: BLE001 - the exception may not be picklable
         with suppress(Exception):
-            theirs.send(("raise", RuntimeError(f"{type(error).__name__}: {error}"), True))
+            child_end.send(("raise", RuntimeError(f"{type(error).__name__}: {error}"), True))
     finally:
         os._exit(status)
 
@@ -148,11 +154,11 @@ def _serve(
     trace: int,
     parent: int,
 ) -> None:
-    """What the child does: answer, until the pipe is closed or it has become too large."""
-    end_with(parent)
+    """Answer requests until the pipe is closed or the process is too large."""
+    end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    faulthandler.register(signal.SIGPROF, trace, all_threads=False, chain=True)  # says where it was, and ends it
+    faulthandler.register(signal.SIGPROF, trace, all_threads=False, chain=True)  # writes its frames and ends it
     faulthandler.enable(trace, all_threads=False)
     gc.freeze()
     gc.enable()
@@ -168,7 +174,7 @@ def _serve(
             begin("")
             try:
                 kind, answer = "return", work(argument, begin)
-            except Exception as error:  # noqa: BLE001 - which is raised on the other side
+            except Exception as error:  # noqa: BLE001 - the parent raises it
                 kind, answer = "raise", error  # type: ignore[assignment]
             signal.setitimer(signal.ITIMER_PROF, 0)
             is_last = _size() > first + MEMORY // 2
@@ -179,7 +185,7 @@ def _serve(
 
 @contextmanager
 def _exit_at(error: type[BaseException]) -> Iterator[None]:
-    """The answer itself was too large for this process."""
+    """Exit with OUT_OF_MEMORY at an error: the answer itself was too large."""
     try:
         yield
     except error:
@@ -192,6 +198,6 @@ def _begin(piece: mmap, name: str) -> None:
 
 
 def _size() -> int:
-    """Bytes of address space that this process has (proc(5))."""
+    """Return the size of the address space of this process in bytes (proc(5))."""
     with open("/proc/self/statm", "rb") as statm:
         return int(statm.read().split()[0]) * resource.getpagesize()

@@ -1,4 +1,4 @@
-"""Locks between processes: files that one process holds alone (flock(2)), and that a forked process does not hold."""
+"""Locks between processes: files with flock(2). A forked process does not keep the locks of its parent."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pki.common.errors import PkiError, of_system
-from pki.common.filesystem import insist_on_file, leave_to_owner
+from pki.common.errors import PkiError, from_os_error
+from pki.common.filesystem import give_to_folder_owner, require_file
 
 TRIES = 100
 _handles: set[int] = set()  # descriptors of the locks that this process holds or waits for
 
 
-def insist(path: Path) -> None:
-    """Raise PkiError that names the file where a lock cannot be used."""
-    os.close(_opened(path))
+def require_usable(path: Path) -> None:
+    """Raise PkiError if a lock file cannot be created or opened."""
+    os.close(_open(path))
 
 
 @contextmanager
-def held(path: Path, waiting: Callable[[str], str] | None = None) -> Iterator[None]:
-    """Hold a lock alone; who has to wait is told by `waiting`, given the process id of the holder."""
-    handle = _taken(path, waiting)
+def exclusive(path: Path, waiting: Callable[[str], str] | None = None) -> Iterator[None]:
+    """Hold an exclusive lock. If it must wait, prints the text of `waiting`, called with the holder's process id."""
+    handle = _acquire(path, waiting)
     try:
-        with suppress(OSError):  # a full disk fails no run for a number that only tells who is waited for
+        with suppress(OSError):  # the process id is only information: a full disk must not fail the run
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -34,10 +34,10 @@ def held(path: Path, waiting: Callable[[str], str] | None = None) -> Iterator[No
         _release(handle)
 
 
-def _taken(path: Path, waiting: Callable[[str], str] | None) -> int:
-    """Wait for a lock. One whose file was moved aside meanwhile, with the folder that a restore replaced, is none."""
+def _acquire(path: Path, waiting: Callable[[str], str] | None) -> int:
+    """Wait for a lock and return its descriptor. Tries again if the file was replaced meanwhile, as by a restore."""
     for _ in range(TRIES):
-        handle = _opened(path)
+        handle = _open(path)
         _handles.add(handle)
         try:
             try:
@@ -54,19 +54,20 @@ def _taken(path: Path, waiting: Callable[[str], str] | None) -> int:
             raise
         _release(handle)
     raise PkiError(
-        f"{path}: is another file each time that it is opened, so it locks nothing", "move the project to a local disk"
+        f"{path}: is a different file each time it is opened, so it cannot be a lock",
+        "move the project to a local disk",
     )
 
 
 def _release(handle: int) -> None:
-    if handle in _handles:  # a forked process has closed its copies
+    if handle in _handles:  # a forked process has already closed its copies
         _handles.remove(handle)
         os.close(handle)
 
 
-def share(path: Path) -> bool:
-    """Keep whoever wants a lock alone out for as long as this process lives; False where somebody holds it alone."""
-    handle = _opened(path)
+def hold_shared(path: Path) -> bool:
+    """Hold a shared lock until this process ends. Returns False if another process holds it exclusively."""
+    handle = _open(path)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -76,21 +77,21 @@ def share(path: Path) -> bool:
     return True
 
 
-def _opened(path: Path) -> int:
-    insist_on_file(path)
+def _open(path: Path) -> int:
+    require_file(path)
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        leave_to_owner(handle, path.parent)
+        give_to_folder_owner(handle, path.parent)
     except OSError as error:
-        raise of_system(error, path, "cannot be written") from None
+        raise from_os_error(error, path, "cannot be written") from None
     return handle
 
 
-def _let_go() -> None:
-    """In a forked process: a lock is held until the last copy of its descriptor is closed (flock(2))."""
+def _close_copies() -> None:
+    """Close the locks in a forked process: flock(2) releases a lock when the last copy of its descriptor is closed."""
     for handle in _handles:
         os.close(handle)
     _handles.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_copies)

@@ -1,6 +1,6 @@
-"""PEM sections of a text that anybody may have written, found in linear time.
+"""Find PEM sections (RFC 7468) in untrusted text in linear time.
 
-A regular expression over BEGIN…END looks for the END again from every BEGIN: 768 kB without one took three minutes.
+A regular expression over BEGIN…END searches for the END again from every BEGIN: 768 kB without one took three minutes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ LONGEST_LABEL = 64  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One section: its label (`X509 CRL`), the text between its marks, and all of it with both marks."""
+    """One section: its label (`X509 CRL`), the text between its boundaries, and the whole with both boundaries."""
 
     label: str
     body: bytes
@@ -22,10 +22,10 @@ class Section:
 
 
 def sections(data: bytes, *labels: str) -> Iterator[Section]:
-    """Yield the sections that have one of some labels, in their order (RFC 7468 §2).
+    """Yield the sections with one of the labels, in their order (RFC 7468 §2).
 
-    A section ends at the first END of its own label, and none begins within another one. One without an END is none,
-    and neither is anything of the same label after it.
+    A section ends at the first END of its label, and sections do not nest. A BEGIN without an END is ignored, with
+    everything of the same label after it.
     """
     place, endless = 0, set[str]()
     while (start := data.find(BEGIN, place)) >= 0:

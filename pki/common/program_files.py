@@ -1,4 +1,4 @@
-"""Where the program is: its folder, and the package in it."""
+"""The folder of the program, and the package in it."""
 
 from __future__ import annotations
 

@@ -1,77 +1,77 @@
-"""Why something is made and what was done, as values: a code with its data. Their text is made here and nowhere else."""
+"""Reasons (a code with its data) and outcomes (a verb with its reasons) of tasks, and the text of each of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from enum import Enum, unique
+from enum import Enum, StrEnum, unique
 from typing import Any
 
 
 @unique
 class Why(Enum):
-    """The code of a reason. Its value is the text, which follows the name of an artifact and names the data in braces."""
+    """The code of a reason. Its value is the text: it follows the name of an artifact, and the data replace the braces.
 
-    STATED = "{text}"  # what another program, a file or an unexpected error states, in its own words
+    Calling a code with its data returns a Reason: `Why.DAMAGED(file="cert.pem")`.
+    """
+
+    STATED = "{text}"  # the text of another program, a file or an unexpected error
     NEEDED = "{what} is needed: {why}"
     FOLLOWS = "follows {artifacts}"
 
     # files
-    NOT_CREATED = "is not there yet"
+    NOT_CREATED = "does not exist"
     MISSING_FILE = "{file} is missing"
     NOT_FROM_SOURCES = "{file} does not follow from its sources"
     NOT_FROM_PEM = "{file} does not follow from its PEM bundle"
     DAMAGED = "{file} is damaged"
-    RESTORED = "{file} is damaged: the ledger's copy takes its place"
+    RESTORED = "{file} is damaged: restored from the ledger's copy"
     FILE_MODE = "{file} has mode {mode}, expected {expected}"
-    SURPLUS = "{file} is no longer wanted"
+    SURPLUS = "{file} is no longer needed"
 
     # certificates
-    NO_CERTIFICATE = "has no certificate yet"
     REVOKED = "is revoked"
     NOT_REVOKED = "is not revoked"
-    REPLACEMENT_STOPPED = "was revoked, and its replacement is withheld since {date}"
+    REPLACEMENT_STOPPED = "was revoked; replacement stopped since {date}"
     NOT_YET_VALID = "is not valid before {time}"
-    EXPIRED = "ended on {date}"
+    EXPIRED = "expired on {date}"
     DUE = "{left} of {life} left, renewal starts at {starts}"
-    OTHER_PAIR = "its key does not belong to its certificate"
-    OTHER_KIND = "has a key of kind {kind}, pki.yaml says {wanted}"
-    REQUEST_UNUSABLE = "{file} is not a certificate request that can be used"
-    REQUEST_KEY = "{file} holds another key"
+    OTHER_PAIR = "its key and its certificate do not match"
+    OTHER_KIND = "its key is of kind {kind}, pki.yaml specifies {expected}"
+    REQUEST_UNUSABLE = "{file} is not a usable certificate request"
+    REQUEST_KEY = "{file} contains another key"
     OTHER_NAMES = "{difference}"
-    OTHER_ISSUER = "is not issued by {issuer}, which issues now"
-    OTHER_CHAIN = "its chain is not that of {issuer} as it is now"
-    OTHER_SIGNATURE = "its signature is not that of {issuer}"
-    OTHER_SUBJECT = "its subject is not what pki.yaml says"
-    OTHER_EXTENSIONS = "its extensions are not what the profile and the publishing address say"
+    OTHER_ISSUER = "is not issued by {issuer}, the current issuer"
+    OTHER_CHAIN = "its chain is not the current chain of {issuer}"
+    OTHER_SIGNATURE = "is not signed by {issuer}"
+    OTHER_SUBJECT = "its subject differs from pki.yaml"
+    OTHER_EXTENSIONS = "its extensions differ from the profile or the publishing address"
     OTHER_COMMON_NAME = "its CN changes from {before} to {after}: allow lists of upstreams contain it"
 
     NO_GAIN = (
-        "{left} left, and a renewal would gain nothing: {issuer} itself ends on {date}; needs a ceremony: "
+        "{left} left, and a renewal would not extend it: {issuer} expires on {date}; needs a ceremony: "
         "a new generation of {authority}"
     )
 
     # authorities
-    NO_AUTHORITY = "does not exist yet"
-    AUTHORITY_EXPIRED = "{generation} ended on {date}"
+    AUTHORITY_EXPIRED = "{generation} expired on {date}"
     AUTHORITY_UNSIGNED = "{generation} is not signed by {root}"
-    CEREMONY_INTERRUPTED = "its last ceremony was cut short"
+    CEREMONY_INTERRUPTED = "its last ceremony was interrupted"
     CEREMONY_DUE = "{why}; {what} follows"
 
     # CRLs
-    NO_CRL = "has no CRL yet"
     CRL_DAMAGED = "is damaged, or not signed by {generation}"
-    CRL_FORMS = "its PEM form does not follow from the DER form"
-    CRL_NO_PEM = "its PEM form is missing"
-    CRL_AGE = "is {age} old, a new one comes every {every}"
-    CRL_NUMBER = "has number {number}, and the last one had {last}"
-    CRL_LACKS = "lacks {count}"
-    CRL_UNRECORDED = "lists {count} that the ledger lacks"
+    CRL_FORMS = "its PEM file does not match the DER file"
+    CRL_NO_PEM = "its PEM file is missing"
+    CRL_AGE = "is {age} old; refreshed every {every}"
+    CRL_NUMBER = "has number {number}, but the last CRL in the ledger has {last}"
+    CRL_LACKS = "{count}"
+    CRL_UNRECORDED = "lists {count} that the ledger does not contain"
     OTHER_PRESIGNED = "another of its pre-signed CRLs is due"
-    PRESIGNED_LACKS = "its pre-signed CRL {number} lacks the revoked {serials}, and is never published"
+    PRESIGNED_LACKS = "its pre-signed CRL {number} does not list the revoked {serials}, and is never published"
     NO_PRESIGNED = "none of its pre-signed CRLs is valid now; needs a ceremony"
-    ASKED_FOR = "asked for"
-    BY_HAND = "renewed by hand"
+    REQUESTED = "requested"
+    BY_HAND = "requested with invoke renew"
 
     # requests for ceremonies
     REQUEST_CHANGED = "{field}: was {before}, is {after}"
@@ -83,56 +83,58 @@ class Why(Enum):
     # certificates of a CA that is imported
     CA_ITSELF = "is the CA itself"
     SIGNED_ELSEWHERE = "{subject} was signed by {issuer}, not by {ca}"
-    NOT_SIGNED = "{subject} bears the name of {ca} as its issuer, and not the signature"
+    NOT_SIGNED = "{subject} names {ca} as its issuer, but is not signed by it"
     BAD_SERIAL = "{subject} has serial number {serial}, which no CRL can list"
 
     # releases
-    NO_RELEASE = "has no release yet"
     MANIFEST_DAMAGED = "its manifest is damaged"
     ADDED = "{what} is new"
     CHANGED = "{what} changed"
-    LEFT = "{what} left"
+    LEFT = "{what} was removed"
     COPY_DAMAGED = "its copy of {file} is damaged"
 
     # hosts
-    NEVER_DEPLOYED = "was never delivered to"
+    NEVER_DEPLOYED = "first deployment"
     RECEIPT_DAMAGED = "its receipt is damaged"
     RELEASE_MISSING = "its release is missing"
     FAILING = "could not be brought up to date since {date}"
-    CHECK_DUE = "was last looked at on {date}"
-    LIST_DAMAGED = "the list of its files is damaged, or not there"
-    BOTH_DAMAGED = "its receipt and the list of its files were both damaged: what it needs no more may be there still"
+    CHECK_DUE = "was last checked on {date}"
+    LIST_DAMAGED = "the list of its files is damaged or missing"
+    BOTH_DAMAGED = "its receipt and the list of its files were both damaged: files that it no longer needs may remain"
     EDITED = "{file} was edited"
     DELETED = "{file} was deleted"
-    FILE_SAME = "{file} is as it should be"
+    FILE_SAME = "{file} is up to date"
     FILE_ABSENT = "{file} is not there"
     FILE_DIFFERS = "{file} differs"
-    FILE_OTHER_MODE = "{file} has another mode than {expected}"
-    FILE_OWNER = "{file} does not belong to {owner}"
-    FILE_SPECIAL = "{file} is no regular file"
+    FILE_OTHER_MODE = "the mode of {file} is not {expected}"
+    FILE_OWNER = "{file} is not owned by {owner}"
+    FILE_SPECIAL = "{file} is not a regular file"
     FOLDER_OPEN = "{folder} can be written by others: it has mode {mode}"
     FOLDER_WRITABLE = "{folder} can be written by users other than root ({who})"
     FOLDER_LINK = "{folder} is a link that users other than root can replace"
-    FILE_LINK = "{file} is a link to {to}, and becomes a file"
-    FILE_OWED = "{file} is there, and its services were not reloaded since"
-    FILE_HELD = "{file} is held back: the host does not permit it before it is bootstrapped again"
+    FILE_LINK = "{file} is a link to {to}, and is replaced by a file"
+    FILE_OWED = "{file} is in place, but its services were not reloaded since"
+    FILE_HELD = "{file} is not deployed: the host does not permit it until it is bootstrapped again"
     FILE_DENIED = "{file} is not permitted by the pki-apply.conf of the host"
     FILE_SET = "{file} changes with the rest of {set}"
     MORE_FILES = "{count} more files"
-    MORE_LINKS = "{count} more links become files"
-    HELD_BACK = "{file} is held back: ./run invoke deploy.bootstrap {host}"
+    MORE_LINKS = "{count} more links are replaced by files"
+    HELD_BACK = "{file} is not deployed: ./run invoke deploy.bootstrap {host}"
     VERIFICATION = "{service} is {result}"
     REFUSED_BY_HOST = "{why}"  # at a `step`; `command` is the name of the one that failed there
-    FOREIGN_CRL = "{file} was no CRL of this project"
+    FOREIGN_CRL = "{file} was not a CRL of this project"
 
     def __call__(self, **data: str | int) -> Reason:
         """Return a reason with this code."""
         return Reason(self, tuple(data.items()))
 
 
+PAST = {Why.NOT_CREATED: "did not exist", Why.REVOKED: "was revoked"}
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why an artifact must be made, or what is wrong with it."""
+    """Why an artifact must be made, or what is wrong with it. `data` are the fields of the code's text, by name."""
 
     code: Why
     data: tuple[tuple[str, str | int], ...] = ()
@@ -140,70 +142,84 @@ class Reason:
     def __str__(self) -> str:
         return self.code.value.format_map(dict(self.data))
 
+    @property
+    def past(self) -> str:
+        """Return the text for the time after the artifact was made, when it exists."""
+        return PAST.get(self.code) or str(self)
+
     def as_json(self) -> dict[str, Any]:
+        """Return the code's name and the data as one JSON object."""
         return {"code": self.code.name, **dict(self.data)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Reason:
-        """Raises KeyError and ValueError for a record that this version did not write."""
+        """Return the reason that `as_json` wrote. Raises KeyError or ValueError for a code or data of another version."""
         data = dict(record)
-        made = cls(Why[data.pop("code")], tuple(data.items()))
-        str(made)
-        return made
+        reason = cls(Why[data.pop("code")], tuple(data.items()))
+        str(reason)  # raises KeyError where data are missing
+        return reason
 
 
 def stated(text: str) -> list[Reason]:
-    """Return one reason for each line of a text in the words of something else."""
+    """Return one reason (STATED) for each line of a text that has no code."""
     return [Why.STATED(text=line) for line in text.splitlines()]
 
 
 def joined(reasons: Iterable[object]) -> str:
-    """Return reasons as one phrase."""
+    """Return reasons as one phrase in the present: why an artifact must be made."""
     return "; ".join(map(str, reasons))
 
 
-class Verb(Enum):
-    """What became of an artifact."""
+def joined_past(reasons: Iterable[Reason]) -> str:
+    """Return reasons as one phrase in the past: why an artifact was made."""
+    return "; ".join(reason.past for reason in reasons)
 
-    ISSUED = "issued"
-    RENEWED = "renewed"
-    REISSUED = "reissued"
-    PUBLISHED = "published"
-    CREATED = "created"
+
+class Verb(StrEnum):
+    """What a run did with an artifact: the first word of its line on the screen, and a field of the report."""
+
+    ISSUED = "issued"  # the first certificate, or a CRL
+    RENEWED = "renewed"  # a certificate with the same names and other dates
+    REISSUED = "reissued"  # a certificate with other content, or after a revocation
+    PUBLISHED = "published"  # a pre-signed CRL
+    CREATED = "created"  # a bundle, page or release
     UPDATED = "updated"
-    DEPLOYED = "deployed"
+    DEPLOYED = "deployed"  # a host
     ROLLED_BACK = "rolled back"
-    REMOVED = "removed"
+    REMOVED = "removed"  # what is no longer in pki.yaml
     UNCHANGED = "unchanged"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a task did, and why; without reasons of its own, for those for which it was run."""
+    """What a task did, and why. Without reasons of its own, it was done for the reasons for which the task was run."""
 
     verb: Verb
     reasons: tuple[Reason, ...] = ()
 
     @property
     def is_change(self) -> bool:
+        """Return whether something was done: only these outcomes count as changed."""
         return self.verb is not Verb.UNCHANGED
 
     def __str__(self) -> str:
-        return joined(self.reasons) if self.is_change else "was as it should be"
+        return joined_past(self.reasons)
 
     def because(self, reasons: Iterable[Reason]) -> Outcome:
-        """Return the same with reasons, where it has none of its own."""
+        """Return this outcome with `reasons`, unless it has reasons of its own or is no change."""
         return self if self.reasons or not self.is_change else replace(self, reasons=tuple(reasons))
 
     def as_json(self) -> dict[str, Any]:
+        """Return the verb, and the reasons as texts and as codes, as one JSON object."""
         return {
             "verb": self.verb.value,
-            "reasons": [str(one) for one in self.reasons],
-            "codes": [one.as_json() for one in self.reasons],
+            "reasons": [reason.past for reason in self.reasons],
+            "codes": [reason.as_json() for reason in self.reasons],
         }
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Outcome:
+        """Return the outcome that `as_json` wrote. Raises KeyError or ValueError for one of another version."""
         return cls(Verb(record["verb"]), tuple(map(Reason.from_json, record["codes"])))
 
 

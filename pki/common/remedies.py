@@ -1,4 +1,4 @@
-"""What to type where something is wrong, as values: a command, where it is typed, and what the reader fills in."""
+"""Remedies as values: a command, the machine on which it is typed, and its placeholders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUN = re.compile(r"(PKI_HOME=(?:'[^']*'|\S+) )?(?<![\w./])\./run ")
 
 
 class Place(Enum):
-    """Where a command is typed; the value says so, before the command."""
+    """The machine on which a command is typed; the value is the text before the command."""
 
     HERE = ""
     HOST = "on {host}: "
@@ -26,9 +26,9 @@ class Place(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """A command that ends a fault, or shows more of it; `placeholders` are the words that the reader replaces.
+    """A command that corrects a fault or shows details of it; `placeholders` are words that the user replaces.
 
-    `before` and `after` are what is to be done beside it, in words.
+    `before` and `after` are further steps, in words.
     """
 
     command: str
@@ -43,43 +43,42 @@ class Remedy:
 
 
 def run_for(home: Path | str | None = None) -> str:
-    """Return `./run` as it is typed in the program's folder for the project in `home`.
+    """Return the `./run` command, typed in the program's folder, for the project in `home`.
 
-    It names the project with PKI_HOME, unless that is the folder of the program. Without `home` it is the project for
-    which this process was started.
+    It sets PKI_HOME unless the project is in the program's folder. The default is the project of this process.
     """
     project = Path(home or os.environ.get("PKI_HOME") or PROGRAM).resolve()
     return "./run" if project == PROGRAM else f"PKI_HOME={shlex.quote(str(project))} ./run"
 
 
 def in_project(name: str) -> str:
-    """Return a file of the project of this process as it is typed beside `./run`, quoted for a shell."""
+    """Return the path of a file of the project as typed in the program's folder, quoted for a shell."""
     project = Path(os.environ.get("PKI_HOME") or PROGRAM).resolve()
     return shlex.quote(name if project == PROGRAM else str(project / name))
 
 
 def for_this_project(text: str) -> str:
-    """Return a text in which each `./run` is typed for the project of this process; one that names a project stays."""
+    """Return a text in which each `./run` without a project names the project of this process."""
     if "./run " not in text or (run := run_for()) == "./run":
         return text
-    return RUN.sub(lambda found: found[0] if found[1] else f"{run} ", text)
+    return RUN.sub(lambda match: match[0] if match[1] else f"{run} ", text)
 
 
 def here(
     *words: str, home: Path | str | None = None, placeholders: Iterable[str] = (), before: str = "", after: str = ""
 ) -> Remedy:
-    """Return the remedy that is a command of this program, typed here: `here("invoke", "renew", name)`.
+    """Return the remedy that is a command of this program on this machine: `here("invoke", "renew", name)`.
 
-    `words` are quoted for a shell, those among `placeholders` excepted.
+    `words` are quoted for a shell, except those in `placeholders`.
     """
-    kept = tuple(placeholders)
-    typed = (word if word in kept else shlex.quote(word) for word in words)
-    return Remedy(" ".join([run_for(home), *typed]), placeholders=kept, before=before, after=after)
+    replaced = tuple(placeholders)
+    typed = (word if word in replaced else shlex.quote(word) for word in words)
+    return Remedy(" ".join([run_for(home), *typed]), placeholders=replaced, before=before, after=after)
 
 
 def at(place: Place, command: str, host: str = "", *, after: str = "") -> Remedy:
-    """Return the remedy that is a command of another program or machine: on a host, in its console, offline."""
+    """Return the remedy that is a command of another program, or on another machine."""
     return Remedy(command, place, host, after=after)
 
 
-RESTORE = here("invoke", "restore", "FILE", placeholders=["FILE"])  # where something is lost that cannot be made again
+RESTORE = here("invoke", "restore", "FILE", placeholders=["FILE"])  # for a lost file that cannot be created again

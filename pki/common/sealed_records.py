@@ -1,4 +1,4 @@
-"""Records in JSON that carry a digest of all their other bytes, so that any damage shows."""
+"""JSON records with a SHA-256 of all their other bytes, which detects any damage."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MARK = f'"{DIGEST}": "'.encode()
 BLANK = b"0" * 64
 
 
-def sealed(record: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """Return a record as JSON on which a change of any byte shows: its last member is a digest of all others."""
+def encode_sealed(record: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """Return a record as JSON; its last member is the SHA-256 of all other bytes."""
     text = json.dumps({**record, DIGEST: BLANK.decode()}, indent=indent).encode() + b"\n"
     return _with_digest(text, hashlib.sha256(text).hexdigest().encode())
 
 
-def unsealed(data: bytes | None) -> dict[str, Any] | None:
-    """Return what `sealed` encoded, None for anything else."""
+def decode_sealed(data: bytes | None) -> dict[str, Any] | None:
+    """Return the record that `encode_sealed` encoded, or None for anything else."""
     try:
         text = data or b""
         given = text[text.rindex(MARK) + len(MARK) :][: len(BLANK)]
@@ -32,10 +32,10 @@ def unsealed(data: bytes | None) -> dict[str, Any] | None:
     return record
 
 
-def record(data: bytes | None, keys: Iterable[str]) -> dict[str, Any] | None:
-    """Return a small record that was sealed, or one without a digest that has exactly these members; else None."""
-    if (found := unsealed(data)) is not None:
-        return found
+def decode_record(data: bytes | None, keys: Iterable[str]) -> dict[str, Any] | None:
+    """Return a sealed record, or a record without a digest that has exactly these `keys`, else None."""
+    if (sealed := decode_sealed(data)) is not None:
+        return sealed
     try:
         plain = json.loads(data or b"")
     except (ValueError, RecursionError):
@@ -48,6 +48,6 @@ def _with_digest(text: bytes, digest: bytes) -> bytes:
     return text[:start] + digest + text[start + len(digest) :]
 
 
-def check_of(said: Mapping[str, object]) -> str:
-    """Return what tells a note that was damaged from one that is as it was written: a short digest."""
-    return hashlib.sha256(json.dumps(dict(said), sort_keys=True).encode()).hexdigest()[:16]
+def short_digest(values: Mapping[str, object]) -> str:
+    """Return a short digest of values, which detects damage of a small file."""
+    return hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Marks of Jinja2 in text of other languages: `${#list}` of a shell, `{#IFNAME}` of Zabbix, `{{.Names}}` of Go."""
+"""Detect delimiters of Jinja2 in other languages: `${#list}` of a shell, `{#IFNAME}` of Zabbix, `{{.Names}}` of Go."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Callable, Iterable, Iterator
 
 Lexer = Callable[[str], Iterable[tuple[int, str, str]]]  # line, kind and text of each part of a template
 
-RAW = "where {{, {% or {# is the file's own text: {% raw %} before it, {% endraw %} behind it"
-MEANT = "{% raw %} before these lines, {% endraw %} behind them; where a comment is meant: a blank behind {#"
-ODD = re.compile(r"\$\{#|\{#[^\s+-]")  # comments that are meant as such have a blank behind the mark
+RAW = "if {{, {% or {# is text of the file itself: {% raw %} before it, {% endraw %} after it"
+RAW_OR_BLANK = "{% raw %} before these lines, {% endraw %} after them; if a comment is intended: a blank after {#"
+SUSPICIOUS = re.compile(r"\$\{#|\{#[^\s+-]")  # intended comments have a blank after the delimiter
 SCRIPT = "#!"
 
 
-def cut_out(text: str, lex: Lexer) -> Iterator[str]:
-    """Lines that a comment of Jinja2 takes out of a file which may have meant something else by its marks."""
+def find_swallowed_lines(text: str, lex: Lexer) -> Iterator[str]:
+    """Yield the lines that Jinja2 removes as a comment although the delimiters may be text of the file itself."""
     is_script = text.startswith(SCRIPT)
-    if "{#" not in text or not (is_script or ODD.search(text)):
+    if "{#" not in text or not (is_script or SUSPICIOUS.search(text)):
         return
-    before, first, odd = "", 0, False
+    previous, first, is_suspicious = "", 0, False
     for line, kind, part in lex(text):
         if kind == "comment_begin":
-            first, odd = line, before.endswith("$")
+            first, is_suspicious = line, previous.endswith("$")
         elif kind == "comment":
-            odd = odd or ODD.match("{#" + part) is not None or (is_script and "\n" in part)
-        elif kind == "comment_end" and odd:
+            is_suspicious = is_suspicious or SUSPICIOUS.match("{#" + part) is not None or (is_script and "\n" in part)
+        elif kind == "comment_end" and is_suspicious:
             last = line + part.rstrip("\n").count("\n")
             yield f"{first} to {last}" if last > first else str(first)
-        before = part
+        previous = part

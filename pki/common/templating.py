@@ -1,4 +1,4 @@
-"""Jinja2, and what a template depends on: which variables it reads, which other files it takes in; our own pages."""
+"""Render templates with Jinja2, and find what a template depends on: variables, artifacts, included files."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, modifies_known_mutable
 from jinja2.utils import Cycler, Joiner, Namespace
 
 from pki.common.errors import FaultsError, PkiError
-from pki.common.file_headers import use_fault
+from pki.common.file_headers import usage_fault
 from pki.common.limited_process import TOO_LARGE
 from pki.common.template_delimiters import RAW
 from pki.common.visible import in_one_line
 
-HARMLESS = (  # what cannot make much out of little: no loops, calls, arithmetic, and these filters alone
+HARMLESS = (  # nodes that cannot need much time or memory: no loops, calls or arithmetic, and only HARMLESS_FILTERS
     nodes.Template,
     nodes.Output,
     nodes.TemplateData,
@@ -61,30 +61,32 @@ HARMLESS = (  # what cannot make much out of little: no loops, calls, arithmetic
 )
 HARMLESS_FILTERS = {"default", "d", "lower", "upper", "trim", "first", "last", "string", "sha256"}
 WORDS = {
-    RecursionError: "nests, calls or includes without end",
+    RecursionError: "nests, calls or includes itself without end",
     MemoryError: TOO_LARGE,
     UnicodeDecodeError: "is not UTF-8 text",
 }
 FIX = "fix the template, then: ./run doit"
 FIX_OR_RAW = f"{FIX}; {RAW}"
-UNENDED = {"Missing end of comment tag": "{# begins a comment of the template, and no #} ends it"}
+UNENDED = {"Missing end of comment tag": "{# begins a comment of the template, but no #} ends it"}
 IN_NAMESPACE = "{% set ns = namespace(all=[]) %}, then {% set ns.all = ns.all + [one] %}"
 PLAIN = (str, bytes, int, float, tuple, list, dict, set, frozenset, date, time, timedelta, IPv4Address, IPv4Network)
 CALLABLE = (*PLAIN, BlockReference, LoopContext, Macro, TemplateModule, Cycler, Joiner, Namespace)
 
 
-class Restricted(ImmutableSandboxedEnvironment):
-    """Jinja2 for what editors of `templates/` write: it reads values, changes none, and reaches nothing else.
+class RestrictedEnvironment(ImmutableSandboxedEnvironment):
+    """Jinja2 for untrusted templates: a template reads values, but cannot change them or access anything else.
 
-    Beyond Jinja2's own rules, methods can be called of plain values and of Jinja2's own objects only, so an object of
-    this program that a template gets has none: `model.parse_raw` of pydantic, for instance, would run what it reads.
+    In addition to Jinja2's rules, only methods of plain values and of Jinja2's own objects can be called, not methods
+    of this program's objects: `model.parse_raw` of pydantic, for example, would execute its input.
     """
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Return whether a template may read this attribute; methods only of values in CALLABLE."""
         is_callable = not isinstance(value, Undefined) and callable(value)
         return super().is_safe_attribute(obj, attr, value) and (not is_callable or isinstance(obj, CALLABLE))
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        """Return the undefined value whose use raises SecurityError with an explanation."""
         what = f"a template may not use {attribute!r} of {_kind(obj)}"
         if modifies_known_mutable(obj, attribute):
             what = f"a template may not change {_kind(obj)} by {attribute!r}; use namespace(): {IN_NAMESPACE}"
@@ -96,31 +98,33 @@ def _kind(value: object) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
-class Files(FileSystemLoader):
-    """The files below one folder, by their names there, as far as they may be used."""
+class TemplateLoader(FileSystemLoader):
+    """Loads the files of one folder that templates may use."""
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
-        if fault := use_fault(Path(self.searchpath[0]), template):
+        """Return the text of a template. Raises PkiError for a file that must not be used."""
+        if fault := usage_fault(Path(self.searchpath[0]), template):
             raise fault
         return super().get_source(environment, template)
 
 
 class Templates:
-    """The Jinja2 templates below one folder: undefined names are errors, text is kept to the last byte.
+    """The Jinja2 templates of one folder. Undefined names are errors; text is preserved exactly.
 
-    Nothing is evaluated before it is rendered: `reads` and `is_harmless` are safe with any template.
+    Nothing is evaluated before it is rendered: `reads` and `is_harmless` are safe for any template.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._environment = _environment(Restricted, Files(folder), autoescape=False)  # configuration files, not HTML
-        self._environment.optimized = False  # which would compute constants when a template is compiled
-        self._environment.finalize = _as_it_is
-        self._environment.globals["range"] = range  # the process that renders is limited, and counts nested loops too
+        # no escaping: these are configuration files, not HTML
+        self._environment = _environment(RestrictedEnvironment, TemplateLoader(folder), autoescape=False)
+        self._environment.optimized = False  # the optimizer computes constants when a template is compiled
+        self._environment.finalize = _unchanged
+        self._environment.globals["range"] = range  # the limits of the rendering process replace that of Jinja2's range
         self._texts: dict[str, Template] = {}
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:
-        """Render the file `name` (relative to the folder). Raises PkiError that names file and line."""
+        """Render the file `name`, relative to the folder. Raises PkiError with file and line."""
         try:
             return self._environment.get_template(name).render(context)
         except PkiError:
@@ -129,7 +133,7 @@ class Templates:
             raise self._fault(name, error) from None
 
     def render_text(self, text: str, context: Mapping[str, Any]) -> str:
-        """Render a short text such as a header's value."""
+        """Render a short text such as the value of a header. Raises PkiError."""
         try:
             if text not in self._texts:
                 self._texts[text] = self._environment.from_string(text)
@@ -137,51 +141,53 @@ class Templates:
         except PkiError:
             raise
         except Exception as error:  # noqa: BLE001 - a template can raise anything
-            raise PkiError(_phrase(error)) from None
+            raise PkiError(_message(error)) from None
 
     def reads(self, name: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-        """The variables that a template and its includes read, the artifacts that they name, the files they take in.
+        """Return the variables, artifacts and files that a template and its included files use.
 
-        Variables are dotted for one step (`inventory.domains`), or bare where they are used whole. A file whose name
-        is computed counts as `*`: any file. Raises PkiError with all that is wrong in any of these files.
+        A variable has at most one dot (`inventory.domains`), or none if it is used whole. A file whose name is computed
+        is `*`: any file. Raises PkiError with all faults of these files.
         """
-        variables, artifacts, files, waiting = set[str](), set[str](), set[str](), [name]
+        variables, artifacts, files, pending = set[str](), set[str](), set[str](), [name]
         faults: list[PkiError] = []
-        while waiting:
-            current = waiting.pop()
+        while pending:
+            current = pending.pop()
             try:
                 tree = self._parse(current)
-                within = list(self._faults_within(current, tree))
-                variables |= set[str]() if within else _variables(tree)
+                faults_within = list(self._faults_within(current, tree))
+                variables |= set[str]() if faults_within else _variables(tree)
                 artifacts |= _artifacts(tree)
             except PkiError as fault:
                 faults.append(fault)
                 continue
-            except Exception as error:  # noqa: BLE001 - too deep for the parser, say
+            except Exception as error:  # noqa: BLE001 - such as RecursionError in the parser
                 faults.append(self._fault(current, error))
                 continue
-            faults += within
-            for found in meta.find_referenced_templates(tree):
-                if found is None:
+            faults += faults_within
+            for referenced in meta.find_referenced_templates(tree):
+                if referenced is None:
                     files.add("*")
-                elif found not in files:
-                    files.add(found)
-                    waiting += [found] if self._exists(found) and not use_fault(self._folder, found) else []
+                elif referenced not in files:
+                    files.add(referenced)
+                    pending += (
+                        [referenced] if self._exists(referenced) and not usage_fault(self._folder, referenced) else []
+                    )
         if faults:
             raise FaultsError.of(faults)
         return frozenset(variables), frozenset(artifacts), frozenset(files)
 
     def text_reads(self, text: str) -> set[str]:
-        """The variables that a short text reads, as `reads` names them."""
+        """Return the variables that a short text uses, in the form of `reads`. Raises PkiError."""
         try:
             return _variables(self._environment.parse(text))
-        except Exception as error:  # noqa: BLE001 - too deep for the parser, say
-            raise PkiError(_phrase(error)) from None
+        except Exception as error:  # noqa: BLE001 - such as RecursionError in the parser
+            raise PkiError(_message(error)) from None
 
     def is_harmless(self, text: str) -> bool:
-        """Whether a short text may be rendered without limits: it only looks values up and compares them.
+        """Return whether a short text can be rendered without limits: it only reads and compares values.
 
-        Raises PkiError when it cannot be parsed.
+        Raises PkiError if it cannot be parsed.
         """
         try:
             tree = self._environment.parse(text)
@@ -189,15 +195,15 @@ class Templates:
                 isinstance(node, HARMLESS) and (not isinstance(node, nodes.Filter) or node.name in HARMLESS_FILTERS)
                 for node in (tree, *tree.find_all(nodes.Node))
             )
-        except Exception as error:  # noqa: BLE001 - too deep for the parser, say
-            raise PkiError(_phrase(error)) from None
+        except Exception as error:  # noqa: BLE001 - such as RecursionError in the parser
+            raise PkiError(_message(error)) from None
 
     def lex(self, text: str) -> Iterator[tuple[int, str, str]]:
-        """Line, kind and text of each part of a template. Raises TemplateSyntaxError where it is none."""
+        """Yield line, kind and text of each token of a template. Raises TemplateSyntaxError."""
         return self._environment.lex(text)
 
     def place_of(self, name: str, frames: Iterable[tuple[str, int]]) -> str:
-        """`templates/a.conf:5`: where Python code, with frames innermost first, was within the template `name`."""
+        """Return the place in a template, such as `templates/a.conf:5`, for Python frames, innermost first."""
         for file, line in frames:
             if (inner := self._name_of(file)) and self._exists(inner):
                 with suppress(Exception):
@@ -211,34 +217,34 @@ class Templates:
             return self._environment.parse(source, name)
         except PkiError:
             raise
-        except Exception as error:  # noqa: BLE001 - also what the system refuses, and what is no text
+        except Exception as error:  # noqa: BLE001 - also errors of the system, and bytes that are not text
             raise self._fault(name, error) from None
 
     def _exists(self, name: str) -> bool:
         return ".." not in name.split("/") and os.path.isfile(f"{self._folder}/{name}")
 
     def _faults_within(self, name: str, tree: nodes.Template) -> Iterator[PkiError]:
-        """What the compiler or the first rendering would stop at, all of it at once."""
-        known = {nodes.Filter: ("filter", self._environment.filters), nodes.Test: ("test", self._environment.tests)}
+        """Yield all faults at which the compiler or the first rendering would stop."""
+        tables = {nodes.Filter: ("filter", self._environment.filters), nodes.Test: ("test", self._environment.tests)}
         asks_first = any(node.name in {"filter", "test"} for node in tree.find_all(nodes.Test))
         for node in () if asks_first else tree.find_all((nodes.Filter, nodes.Test)):
-            what, names = known[type(node)]
+            kind, names = tables[type(node)]
             if node.name not in names:
-                meant = _meant(node.name, names)
-                yield PkiError(f"templates/{name}:{node.lineno}: there is no {what} {node.name!r}{meant}", FIX)
+                suggestion = _did_you_mean(node.name, names)
+                yield PkiError(f"templates/{name}:{node.lineno}: unknown {kind} {node.name!r}{suggestion}", FIX)
         blocks = set[str]()
         for block in tree.find_all(nodes.Block):
             if block.name in blocks:
                 yield PkiError(f"templates/{name}:{block.lineno}: block {block.name!r} is defined twice", FIX)
             blocks.add(block.name)
-        for taken in tree.find_all((nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)):
-            wanted = getattr(taken, "template", None)
-            if isinstance(wanted, nodes.Const) and isinstance(wanted.value, str):
-                is_needed = not getattr(taken, "ignore_missing", False)
-                if is_needed and not self._exists(wanted.value):
-                    yield PkiError(f"templates/{name}:{taken.lineno}: there is no templates/{wanted.value}", FIX)
-                elif self._exists(wanted.value) and (fault := use_fault(self._folder, wanted.value)):
-                    yield PkiError(f"templates/{name}:{taken.lineno}: {fault.message}", fault.hint)
+        for statement in tree.find_all((nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)):
+            target = getattr(statement, "template", None)
+            if isinstance(target, nodes.Const) and isinstance(target.value, str):
+                is_needed = not getattr(statement, "ignore_missing", False)
+                if is_needed and not self._exists(target.value):
+                    yield PkiError(f"templates/{name}:{statement.lineno}: templates/{target.value} does not exist", FIX)
+                elif self._exists(target.value) and (fault := usage_fault(self._folder, target.value)):
+                    yield PkiError(f"templates/{name}:{statement.lineno}: {fault.message}", fault.hint)
 
     def _fault(self, name: str, error: BaseException) -> PkiError:
         if isinstance(error, TemplateSyntaxError):
@@ -246,10 +252,10 @@ class Templates:
         else:
             name, line = self._place_within(error) or (name, 0)
         hint = FIX_OR_RAW if isinstance(error, TemplateSyntaxError | UndefinedError) else FIX
-        return PkiError(f"templates/{name}{f':{line}' if line else ''}: {_phrase(error)}", hint)
+        return PkiError(f"templates/{name}{f':{line}' if line else ''}: {_message(error)}", hint)
 
     def _place_within(self, error: BaseException) -> tuple[str, int] | None:
-        """File and line at which a template stopped: the parser's, or of the frames that Jinja2 rewrites to it."""
+        """Return file and line at which a template failed, from the parser or the frames of the traceback, or None."""
         place, trace = None, error.__traceback__
         while trace:
             if inner := self._name_of(trace.tb_frame.f_code.co_filename):
@@ -265,23 +271,23 @@ class Templates:
 
 
 @pass_context
-def _as_it_is(_context: object, value: object) -> object:
-    """For `finalize`: what a template puts out waits for a context, so that nothing of it is computed beforehand."""
+def _unchanged(_context: object, value: object) -> object:
+    """Return a value unchanged. As `finalize` with a context, it prevents computing output at compile time."""
     return value
 
 
-def _meant(name: str, table: Iterable[str]) -> str:
+def _did_you_mean(name: str, table: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, table, n=1, cutoff=0.7)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _phrase(error: BaseException) -> str:
-    """What an error of a template says, in one line."""
+def _message(error: BaseException) -> str:
+    """Return the message of an error of a template, in one line."""
     if isinstance(error, TemplateNotFound):
-        return f"there is no templates/{error.name}" if error.name else "a file that it takes in is not there"
+        return f"templates/{error.name} does not exist" if error.name else "an included file does not exist"
     if isinstance(error, TemplateError):
-        said = in_one_line(error.message or str(error))
-        return UNENDED.get(said, said)
+        text = in_one_line(error.message or str(error))
+        return UNENDED.get(text, text)
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}"
     for kind, words in WORDS.items():
@@ -291,19 +297,19 @@ def _phrase(error: BaseException) -> str:
 
 
 class Pages:
-    """Our own pages below one folder: whatever is put into one of HTML is text, never markup."""
+    """The program's own pages in one folder. Values in HTML pages are escaped."""
 
     def __init__(self, folder: Path) -> None:
-        self._environment = _of_pages(folder)
+        self._environment = _page_environment(folder)
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:
-        """Render the page `name`; what is wrong with it is our own fault and ends in a traceback."""
+        """Render the page `name`; a fault in it is a bug of this program and raises any exception."""
         return self._environment.get_template(name).render(context)
 
 
 @cache
-def _of_pages(folder: Path) -> Environment:
-    """One for each folder: what a page is compiled to is kept in it."""
+def _page_environment(folder: Path) -> Environment:
+    """Return the environment of a folder, which caches its compiled pages."""
     return _environment(Environment, FileSystemLoader(folder), autoescape=select_autoescape())
 
 
@@ -323,12 +329,12 @@ def _environment(
 
 
 def _sha256(text: str) -> str:
-    """`{{ artifact("cert:media") | sha256 }}`: a file that must change whenever another one does."""
+    """Return the SHA-256 of a text. With `{{ artifact("cert:media") | sha256 }}` a file changes whenever another does."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _undeclared(tree: nodes.Template) -> set[str]:
-    """As `meta.find_undeclared_variables`, without the optimizer, which computes constants."""
+    """Return the undeclared variables, like `meta.find_undeclared_variables` without the optimizer."""
     assert tree.environment is not None
     generator = meta.TrackingCodeGenerator(tree.environment)
     generator.optimizer = None
@@ -350,7 +356,7 @@ def _variables(tree: nodes.Template) -> set[str]:
 
 
 def _artifacts(tree: nodes.Template) -> set[str]:
-    """The constant names in `artifact("trust:roots")`."""
+    """Return the constant arguments of `artifact(…)`, such as `trust:roots`."""
     return {
         call.args[0].value
         for call in tree.find_all(nodes.Call)

@@ -1,4 +1,4 @@
-"""The terminal: colour and a progress display where somebody watches, plain lines where nobody does."""
+"""Output on standard output: colour, tables and a progress display at a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any
 
 from pki.common.visible import visible
 
+WIDTH = 10  # of the column of verbs and levels
+
 
 class Screen:
-    """Where lines go. Rich is loaded only when standard output is a terminal.
+    """Prints lines in columns. Rich is loaded only when standard output is a terminal.
 
     Control characters in any text are made visible: a host, a device or a file may have supplied it.
-    One that `may_be_deaf` goes on where nothing can be written any more: to a pipe that was closed, to a full disk.
+    With `may_be_deaf`, a line that cannot be written (closed pipe, full disk) is dropped instead of raising OSError.
     """
 
     def __init__(self, *, may_be_deaf: bool = False) -> None:
@@ -25,16 +27,17 @@ class Screen:
         self._bar: Any = None
         self._job: Any = None
         if sys.stdout.isatty():
-            from rich.console import Console  # noqa: PLC0415 - costs 50 ms, which cron has no use for
+            from rich.console import Console  # noqa: PLC0415 - costs 50 ms, and cron does not need it
 
             self._console = Console(highlight=False)
 
     @property
     def is_terminal(self) -> bool:
-        """Whether standard output is a terminal."""
+        """Return whether standard output is a terminal."""
         return self._console is not None
 
     def line(self, text: str) -> None:
+        """Print a text without columns."""
         text = visible(text)
         if self._console:
             self._console.print(text, markup=False)
@@ -42,13 +45,14 @@ class Screen:
             self._print(text)
 
     def heading(self, text: str) -> None:
+        """Print a heading after an empty line."""
         if self._console:
             self._console.print(f"\n[bold]{text}[/]")
         else:
             print(f"\n{text}", flush=True)
 
     def dated(self, when: str, name: str, what: str, *, is_wrong: bool = False) -> None:
-        """One line of a calendar; what has no day of its own comes without one."""
+        """Print one line of a calendar; `when` is a date, or empty for a further event of the same day."""
         name, what = visible(name), visible(what)
         if self._console:
             from rich.table import Table  # noqa: PLC0415
@@ -63,44 +67,49 @@ class Screen:
             print(f"{when:<11}{name:<24} {what}".rstrip(), flush=True)
 
     def clear(self) -> None:
-        """Clear a terminal, and what can be scrolled back to."""
+        """Clear a terminal and its scrollback."""
         if self._console:
             print("\033[H\033[2J\033[3J", end="", flush=True)
 
-    def made(self, name: str, why: str) -> None:
-        self._entry("made", "green", name, why)
+    def done(self, verb: str, name: str, what: str = "") -> None:
+        """Print what was done with something: `issued cert:media  did not exist`."""
+        self._entry(verb, "green", name, what)
 
     def failed(self, name: str, why: str, hint: str) -> None:
+        """Print what failed and why; the hint on a line of its own."""
         self._entry("failed", "bold red", name, why)
         self._typed(hint)
 
+    def blocked(self, name: str, by: str) -> None:
+        """Print what was not made because something that it needs failed; `by` are names with a space between them."""
+        self._entry("blocked", "yellow", name, f"by {by.replace(' ', ', ')}")
+
     def due(self, name: str, why: str) -> None:
+        """Print what the next run will do, and why."""
         self._entry("to do", "yellow", name, why)
 
     def note(self, name: str, what: str, remedy: str) -> None:
-        self._entry("person", "bold cyan", name, what)
+        """Print an action that is required of the user; the remedy on a line of its own."""
+        self._entry("action", "bold cyan", name, what)
         self._typed(remedy)
 
     def remark(self, name: str, what: str, remedy: str) -> None:
-        """Something to know before it happens, which is no fault."""
+        """Print something that is no fault, and is to be known before the next run."""
         self._entry("note", "cyan", name, what)
         self._typed(remedy)
 
-    def seen(self, verdict: str, place: str, text: str) -> None:
-        """What was seen of a service or host: `verdict` is one of VERDICTS."""
+    def observed(self, verdict: str, place: str, text: str) -> None:
+        """Print what was observed at a service or host: `verdict` is one of VERDICTS."""
         self._entry(verdict, VERDICTS[verdict], place, text)
 
     def check(self, level: str, name: str, what: str, when: str, remedy: str) -> None:
-        """One finding about health; what to type on a line of its own."""
-        self._entry(level, LEVELS[level], name, f"{what} ({when})" if when else what, width=9)
-        self._typed(remedy, width=9)
-
-    def unmet(self, name: str, needs: str) -> None:
-        self._entry("waits", "yellow", name, f"needs {needs.replace(' ', ', ')}")
+        """Print one finding of health: `level` is one of LEVELS; the remedy on a line of its own."""
+        self._entry(level, LEVELS[level], name, f"{what} ({when})" if when else what)
+        self._typed(remedy)
 
     @contextmanager
     def progress(self, total: int) -> Iterator[None]:
-        """A progress display below the lines, at a terminal; nothing otherwise."""
+        """Show a progress display below the lines, at a terminal; nothing otherwise."""
         if not self._console:
             yield
             return
@@ -113,11 +122,12 @@ class Screen:
         self._bar = None
 
     def advance(self, name: str) -> None:
+        """Advance the progress display by one, to the task `name`."""
         if self._bar:
             self._bar.update(self._job, advance=1, description=name)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table; in plain form the columns are padded and never cut."""
+        """Print a table; without a terminal, columns are padded and never shortened."""
         rows = [[visible(cell) for cell in row] for row in rows]
         if not self._console:
             widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
@@ -129,34 +139,34 @@ class Screen:
 
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         for number, column in enumerate(columns):
-            table.add_column(column, no_wrap=number == 0)  # a name or serial number is there to be copied
+            table.add_column(column, no_wrap=number == 0)  # names and serial numbers are copied
         for row in rows:
             table.add_row(*(Text(cell, style=STATES.get(cell, "")) for cell in row))
         self._console.print(table)
 
-    def _entry(self, verb: str, style: str, name: str, why: str, width: int = 7) -> None:
-        """A line of three columns; at a terminal each of them keeps to itself, however much there is to say."""
+    def _entry(self, verb: str, style: str, name: str, why: str) -> None:
+        """Print a line of three columns; at a terminal, long texts wrap within their column."""
         name, why = visible(name), visible(why)
         if self._console:
             from rich.table import Table  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
 
             line = Table.grid(padding=(0, 1, 0, 0))
-            line.add_column(min_width=width - 1, no_wrap=True, style=style)
+            line.add_column(min_width=WIDTH - 1, no_wrap=True, style=style)
             line.add_column(min_width=24, style="bold")
             line.add_column()
             line.add_row(verb, Text(name), Text(why))
             self._console.print(line)
         else:
             first, *more = why.splitlines() or [""]
-            self._print(f"{verb:<{width}}{name:<24} {first}".rstrip())
+            self._print(f"{verb:<{WIDTH - 1}} {name:<24} {first}".rstrip())
             for text in more:
-                self._print(f"{'':<{width + 24}} {text}")
+                self._print(f"{'':<{WIDTH + 24}} {text}")
 
-    def _typed(self, remedy: str, width: int = 7) -> None:
-        """What to type, never broken: the terminal itself wraps it, and it can be copied as one line."""
+    def _typed(self, remedy: str) -> None:
+        """Print what to type, without line breaks of our own, so that it can be copied as one line."""
         for text in visible(remedy).splitlines():
-            line = f"{'':<{width + 24}} → {text}"
+            line = f"{'':<{WIDTH + 24}} → {text}"
             if self._console:
                 self._console.print(line, markup=False, soft_wrap=True)
             else:
@@ -172,12 +182,12 @@ class Screen:
 
 
 def say_nothing_more() -> None:
-    """Let go of a standard output that takes nothing any more: Python flushes it once more as it ends."""
+    """Redirect standard output, which cannot be written, to /dev/null: Python flushes it again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def ask_secretly(question: str) -> str | None:
-    """What somebody types without seeing it; None where there is no terminal."""
+    """Ask for a secret without echo; return None if there is no terminal."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
         return getpass.getpass(question)
@@ -190,11 +200,11 @@ LEVELS = {"ok": "green", "notice": "cyan", "warning": "yellow", "critical": "bol
 STATES = {
     "ok": "green",
     "due": "yellow",
-    "waits": "yellow",
-    "withheld": "yellow",
+    "blocked": "yellow",
+    "stopped": "yellow",
     "expired": "bold red",
     "revoked": "red",
     "missing": "red",
     "failing": "bold red",
-    "unseen": "yellow",
+    "unknown": "yellow",
 }

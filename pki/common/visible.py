@@ -1,6 +1,6 @@
-"""Foreign text made safe to show: control characters become visible escapes, and its length is bounded.
+"""Make foreign text safe to display: escape control characters and limit the length.
 
-This module imports nothing of ours: Ansible carries it along.
+This module imports nothing of this package, because it is copied to Ansible.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 
 SENTENCE = 400  # characters of foreign text within one message
-# A terminal, a mail reader or a chat takes these for commands, or shows the text in another order than it is read:
+# A terminal, a mail reader or a chat interprets these as commands, or displays the text in another order:
 # C0, DEL and C1, soft hyphen, zero-width and bidirectional marks (https://www.unicode.org/reports/tr9/), separators of
-# lines and paragraphs, byte order marks, tags, and halves of surrogate pairs. The line feed is apart: see `visible`.
+# lines and paragraphs, byte order marks, tags, and halves of surrogate pairs. Line feeds are allowed: see `visible`.
 UNSAFE = (
     "\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f"
@@ -19,35 +19,35 @@ CONTROL = re.compile(f"[{UNSAFE}]")
 
 
 def visible(text: str) -> str:
-    """Return a text whose control characters are written as escapes, as Python writes them; its line feeds stay."""
+    """Return a text with its control characters as escapes of Python; line feeds are kept."""
     return text if text.isprintable() else CONTROL.sub(_escape, text)
 
 
-def plain(text: str, longest: int = SENTENCE) -> str:
-    """Return foreign text as one visible line of at most `longest` characters; its line feeds become blanks."""
+def visible_line(text: str, longest: int = SENTENCE) -> str:
+    """Return foreign text as one line of at most `longest` characters; line feeds become blanks."""
     line = text[: longest + 1].replace("\n", " ")
     return shorten(visible(line), longest)
 
 
 def line_fault(text: str) -> str:
-    """Return why a text is not one line of printable characters; empty when it is.
+    """Return why a text is not one line of printable characters, or "".
 
-    What is written into pki-apply.conf, manifests, units, crontabs and authorized_keys must be: each line of these
-    permits or starts something of its own.
+    Required for values in pki-apply.conf, manifests, units, crontabs and authorized_keys: each line of these files
+    permits or starts something.
     """
-    odd = "" if text.isprintable() else next(letter for letter in text if not letter.isprintable())
-    return f"expected one line of printable characters, got U+{ord(odd):04X}" if odd else ""
+    unprintable = "" if text.isprintable() else next(character for character in text if not character.isprintable())
+    return f"expected one line of printable characters, got U+{ord(unprintable):04X}" if unprintable else ""
 
 
 def in_one_line(text: str) -> str:
-    """Return a text of another program with one blank in place of each of its line feeds, tabs and rows of blanks."""
+    """Return a text with one blank for each sequence of line feeds, tabs and blanks."""
     return " ".join(text.split())
 
 
 def shorten(text: str, longest: int) -> str:
-    """Return at most `longest` characters of a text, an ellipsis at its end if it was cut."""
+    """Return at most `longest` characters of a text, with an ellipsis if it was truncated."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _escape(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape", "surrogatepass").decode("ascii")
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -1,6 +1,6 @@
-"""YAML in and out: every scalar is text, a key stands once, and any path can be traced to its line.
+"""Read and write YAML: every scalar is a text, duplicate keys are errors, and each path has a line number.
 
-Reading scalars as text leaves their meaning to the model: `no` stays a name and `0644` an octal mode.
+The types of scalars are those of the model (`config/fields.py`): `no` is a name and `0644` an octal mode.
 """
 
 from __future__ import annotations
@@ -23,51 +23,52 @@ from pki.common.errors import InventoryError
 Path = tuple[str | int, ...]
 
 DEEPEST = 64  # levels; pki.yaml has seven
-LARGEST = 4_000_000  # values: a hundred thousand hosts have fewer
+LARGEST = 4_000_000  # values: a project with 100 000 hosts has fewer
 
 
 class _StrictLoader(Loader):
-    """Base loader that gathers keys which stand twice."""
+    """A loader that collects duplicate keys."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self.repeated: list[tuple[int, str]] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Return the mapping, and add its duplicate keys to `repeated`."""
         mapping = super().construct_mapping(node, deep=deep)
         if len(mapping) != len(node.value):
-            seen: set[str] = set()
+            keys: set[str] = set()
             for key, _ in node.value:
-                if key.value in seen:
+                if key.value in keys:
                     self.repeated.append((key.start_mark.line + 1, key.value))
-                seen.add(key.value)
+                keys.add(key.value)
         return mapping
 
 
 def load(text: str, name: str, deepest: int = DEEPEST) -> Any:
-    """Read one YAML document of so many levels; `name` is what faults call it.
+    """Parse one YAML document; `name` is its name in messages, `deepest` the limit of nested levels.
 
-    Returns dicts, lists and strings only. Raises InventoryError for a syntax error, a key that stands twice, and for
-    what this program would not survive: lists in lists beyond measure, and aliases that grow without end.
+    Returns dicts, lists and strings only. Raises InventoryError for a syntax error, a duplicate key, too many levels,
+    and aliases that expand to too many values.
     """
     try:
-        _insist_on_size(text, name, deepest)
+        _require_size(text, name, deepest)
         loader = _StrictLoader(text)
         tree = loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InventoryError([f"{name}:{line}: not valid YAML: {_problem(error, text, name)}"]) from None
+        raise InventoryError([f"{name}:{line}: not valid YAML: {_syntax_error(error, text, name)}"]) from None
     except yaml.reader.ReaderError as error:
         line = text.encode(errors="surrogatepass")[: error.position].count(b"\n") + 1
-        said = f"unacceptable character #x{error.character:04x}: {error.reason}"
-        raise InventoryError([f"{name}:{line}: not valid YAML: {said}"]) from None
+        reason = f"unacceptable character #x{error.character:04x}: {error.reason}"
+        raise InventoryError([f"{name}:{line}: not valid YAML: {reason}"]) from None
     if loader.repeated:
-        raise InventoryError([f"{name}:{line}: {key}: stands twice in one mapping" for line, key in loader.repeated])
+        raise InventoryError([f"{name}:{line}: {key}: duplicate key" for line, key in loader.repeated])
     return tree
 
 
-def _problem(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
-    """Return what is wrong at the place of a syntax error: often a tab, which looks like the spaces that it is not."""
+def _syntax_error(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
+    """Return the cause of a syntax error: often a tab, which looks like spaces."""
     lines, mark = text.split("\n"), error.problem_mark
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip(" \t-?:"))]:
@@ -75,12 +76,13 @@ def _problem(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
     return str(error.problem)
 
 
-def _insist_on_size(text: str, name: str, deepest: int) -> None:
-    """Raise InventoryError where a document is too deep, or too large once its aliases stand for what they name.
+def _require_size(text: str, name: str, deepest: int) -> None:
+    """Raise InventoryError if a document is nested too deep, or too large with its aliases expanded.
 
-    libyaml's composer recurses for each level, and ends the process at some depth; whoever reads the tree recurses too.
+    libyaml's composer recurses for each level and would crash the process; functions that read the tree recurse too.
     """
-    open_nodes, sizes = [("", 0)], dict[str, int]()  # anchor and size of each collection around the present event
+    # anchor and size of each collection that contains the current event
+    open_nodes, sizes = [("", 0)], dict[str, int]()
     for event in yaml.parse(text, Loader=Loader):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.CollectionStartEvent):
@@ -102,11 +104,11 @@ def _insist_on_size(text: str, name: str, deepest: int) -> None:
         around, before = open_nodes[-1]
         open_nodes[-1] = around, before + size
         if before + size > LARGEST:
-            raise InventoryError([f"{name}:{line}: its aliases stand for more than {LARGEST} values"])
+            raise InventoryError([f"{name}:{line}: its aliases expand to more than {LARGEST} values"])
 
 
 class _Dumper(Dumper):
-    """Text of several lines stands as such, behind a bar; no scalar is quoted for looking like a number."""
+    """Writes text of several lines as a block (`|`); does not quote a scalar that looks like a number."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
@@ -116,36 +118,39 @@ def _text(dumper: _Dumper, value: str) -> yaml.Node:
 
 
 _Dumper.add_representer(str, _text)
-_Dumper.add_multi_representer(str, lambda dumper, value: _text(dumper, str(value)))  # names that are values, too
+# for subclasses of str, such as ArtifactId
+_Dumper.add_multi_representer(str, lambda dumper, value: _text(dumper, str(value)))
 
 
 def dump(data: dict[str, Any]) -> str:
-    """One YAML document, always the same for the same data."""
+    """Return data as one YAML document; equal data gives equal text."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1 << 16)
 
 
 class Lines:
-    """The lines of a document: composed once, when the first one is asked for, whatever the number of faults."""
+    """The line numbers of a document, which is parsed at the first use."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._entries: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = {}  # of each mapping, by its identity
+        self._entries: dict[
+            int, dict[str, tuple[yaml.Node, yaml.Node]]
+        ] = {}  # entries of each mapping, by the id of its node
 
     @cached_property
     def _root(self) -> yaml.Node | None:
         return yaml.compose(self._text, Loader=Loader)
 
     def of(self, path: Path) -> int:
-        """Return the line on which `path` stands, or its nearest ancestor when it is not there."""
+        """Return the line of `path`, or of its nearest existing ancestor."""
         node, line = self._root, 1
         for step in path:
             if isinstance(node, yaml.MappingNode):
-                if id(node) not in self._entries:  # the first one counts where a key stands twice
+                if id(node) not in self._entries:  # of duplicate keys the first one counts
                     self._entries[id(node)] = {key.value: (key, value) for key, value in reversed(node.value)}
-                found = self._entries[id(node)].get(str(step))
-                if found is None:
+                entry = self._entries[id(node)].get(str(step))
+                if entry is None:
                     return line
-                line, node = found[0].start_mark.line + 1, found[1]
+                line, node = entry[0].start_mark.line + 1, entry[1]
             elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
                 node = node.value[step]
                 line = node.start_mark.line + 1
@@ -155,12 +160,12 @@ class Lines:
 
 
 def line_of(text: str, path: Path) -> int:
-    """Return the line on which `path` stands in one document, or its nearest ancestor when it is not there."""
+    """Return the line of `path` in a document, or of its nearest existing ancestor."""
     return Lines(text).of(path)
 
 
 class Span(NamedTuple):
-    """Where a key and its value stand: their first and last line, counted from 1, and the column of the key."""
+    """The position of a key with its value: first and last line, counted from 1, and the column of the key."""
 
     first: int
     last: int
@@ -168,33 +173,33 @@ class Span(NamedTuple):
 
 
 def span_of(text: str, path: tuple[str, ...]) -> Span | None:
-    """Where the key at the end of a path of keys stands with its value; None when it is not there."""
-    found = _entry(text, path)
-    if found is None:
+    """Return the position of the key at the end of a path of keys, or None if it does not exist."""
+    entry = _entry(text, path)
+    if entry is None:
         return None
-    key, value = found
+    key, value = entry
     return Span(key.start_mark.line + 1, max(key.end_mark.line, _last_line(value)) + 1, key.start_mark.column)
 
 
 def keys_of(text: str, path: tuple[str, ...]) -> list[str]:
-    """The keys of the mapping at a path, in their order; none when there is no mapping."""
-    found = _entry(text, path)
-    return [key.value for key, _ in found[1].value] if found and isinstance(found[1], yaml.MappingNode) else []
+    """Return the keys of the mapping at a path, in their order; an empty list if there is no mapping."""
+    entry = _entry(text, path)
+    return [key.value for key, _ in entry[1].value] if entry and isinstance(entry[1], yaml.MappingNode) else []
 
 
 def _entry(text: str, path: tuple[str, ...]) -> tuple[yaml.Node, yaml.Node] | None:
-    found, node = None, yaml.compose(text, Loader=Loader)
+    entry, node = None, yaml.compose(text, Loader=Loader)
     for step in path:
         entries = node.value if isinstance(node, yaml.MappingNode) else []
-        found = next(((key, value) for key, value in entries if key.value == step), None)
-        if found is None:
+        entry = next(((key, value) for key, value in entries if key.value == step), None)
+        if entry is None:
             return None
-        node = found[1]
-    return found
+        node = entry[1]
+    return entry
 
 
 def _last_line(node: yaml.Node) -> int:
-    """The line on which a value ends: a block ends with the last thing in it, whatever blank lines follow."""
+    """Return the line on which a value ends: a block ends with its last element, without following blank lines."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _last_line(last[1] if isinstance(last, tuple) else last)

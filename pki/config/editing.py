@@ -90,7 +90,9 @@ def prepared_write(edit: Edit) -> Iterator[Callable[[], None]]:
     Raises PkiError if it cannot be written; the function raises PkiError if the file changed since it was read.
     """
     place = edit.path.resolve()
-    with filesystem.Beside({place: (edit.text.encode(), filesystem.mode_of(place) or filesystem.PUBLIC)}) as beside:
+    with filesystem.StagedFiles(
+        {place: (edit.text.encode(), filesystem.mode_of(place) or filesystem.PUBLIC)}
+    ) as beside:
         beside.flush()
 
         def put() -> None:

@@ -220,7 +220,7 @@ def _is_upstream(inventory: Inventory) -> IsUpstream:
         if host is None or not upstream:
             return False
         own = {name for service in host.services for name in service_names(inventory, host, service)}
-        own |= {str(host.address), host_name, *host.names, *(f"{host_name}.{one}" for one in inventory.domains)}
+        own |= {str(host.address), host_name, *host.names, *(f"{host_name}.{domain}" for domain in inventory.domains)}
         return upstream in own - {claim.name, "None"}
 
     return is_upstream

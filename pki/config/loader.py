@@ -99,6 +99,7 @@ class _Schema(GenerateJsonSchema):
     """Writes default values in the form of pki.yaml."""
 
     def encode_default(self, dft: Any) -> Any:
+        """Return a default value as text or JSON."""
         if isinstance(dft, timedelta):
             return format_duration(dft)
         return dft.model_dump(mode="json", by_alias=True) if isinstance(dft, BaseModel) else super().encode_default(dft)

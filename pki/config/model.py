@@ -92,7 +92,11 @@ class RootCrlRule(StrictModel):
 
 
 class RootRule(StrictModel):
-    """The roots; `overlap` is the time before the end of the signing period in which a successor is created."""
+    """The roots.
+
+    A successor is created within `overlap`: the time from the end of a root's signing period to the last date on which
+    the root can sign an intermediate with its full lifetime.
+    """
 
     lifetime: Duration = timedelta(days=3650)
     key: AuthorityKeyKind = "ec-p384"

@@ -120,7 +120,9 @@ def read_request(configuration: Configuration, name: str, folder: Path | None = 
     common_name = subject.common_name.text if subject.common_name else ""
     if subject.common_name:
         places.setdefault(common_name, subject.common_name.place)
-    dns, addresses, emails = (tuple(text for kind, text, _ in names if kind == one) for one in ("DNS", "IP", "email"))
+    dns, addresses, emails = (
+        tuple(text for kind, text, _ in names if kind == name_kind) for name_kind in ("DNS", "IP", "email")
+    )
     return RequestReading(Request(common_name, dns, addresses, emails, key, profile, places), tuple(remarks))
 
 
@@ -215,7 +217,7 @@ def _unknown_attribute(kind: str, place: str) -> PkiError:
             f"{place}: with prompt = no OpenSSL reads this as an attribute, and there is none",
             f"write {base} = VALUE, or remove prompt = no",
         )
-    by_lower = {one.lower(): one for one in sorted(ATTRIBUTES) if one.isalpha()}
+    by_lower = {attribute.lower(): attribute for attribute in sorted(ATTRIBUTES) if attribute.isalpha()}
     similar = get_close_matches(kind.lower(), by_lower, n=1, cutoff=0.8)
     suggestion = f" (did you mean {by_lower[similar[0]]}?)" if similar else ""
     return PkiError(f"{place} is an unknown attribute of a subject{suggestion}", "correct it, or remove the line")
@@ -276,10 +278,10 @@ def _split_extension(configuration: Configuration, key: str, value: Value) -> li
     if text.startswith("@"):
         if text[1:] not in configuration.sections:
             raise PkiError(f"{value.place}: {key} names [ {text[1:]} ], which does not exist")
-        return [(kind, one.text, one.place) for kind, one in configuration.sections[text[1:]].items()]
+        return [(kind, item.text, item.place) for kind, item in configuration.sections[text[1:]].items()]
     parts = list[tuple[str, str | None, str]]()
     for part in text.split(","):
-        kind, colon, rest = (one.strip(BLANKS) for one in part.partition(":"))
+        kind, colon, rest = (piece.strip(BLANKS) for piece in part.partition(":"))
         if not kind or (colon and not rest):
             raise PkiError(f"{value.place}: {key} = {value.raw}: one part is empty", "OpenSSL refuses it too")
         parts.append((kind, rest if colon else None, value.place))
@@ -351,7 +353,7 @@ def _read_alternative_names(
         elif text is None:
             faults.append(PkiError(f"{place}: subjectAltName: {kind} has no value", f"{kind}:NAME"))
         elif kind == "email" and text in {"copy", "move"}:
-            yield from (("email", one.text, one.place) for one in subject.emails)
+            yield from (("email", email.text, email.place) for email in subject.emails)
         else:
             yield kind, text, place
     if faults:

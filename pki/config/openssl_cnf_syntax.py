@@ -213,7 +213,7 @@ def _joined_lines(text: str) -> Iterator[tuple[int, str]]:
 def _without_comment(line: str) -> str:
     """Return a line up to the first # that is neither quoted nor escaped."""
     before, mark, _ = line.partition("#")
-    if not mark or not any(one in before for one in "\"'`\\"):
+    if not mark or not any(quote in before for quote in "\"'`\\"):
         return before
     at = 0
     while match := CODE.match(line, at):

@@ -112,7 +112,7 @@ def _part_fault(configuration: Configuration, key: str, part: str) -> str:
         return "a request has no issuer"
     if bit_names is None or part in bit_names or part == "critical":
         return ""
-    return f"{part!a} is none of {', '.join(sorted(one for one in bit_names if ' ' not in one))}"
+    return f"{part!a} is none of {', '.join(sorted(name for name in bit_names if ' ' not in name))}"
 
 
 def attribute_fault(kind: str, value: Value) -> PkiError | None:

@@ -49,7 +49,7 @@ class ProxyProgram:
         """
         if self.revokes:
             return self.caveat
-        return f"revoked clients get in until their certificates end, within {in_words(certificates)}: {self.caveat}"
+        return f"revoked clients are accepted until their certificates expire, within {in_words(certificates)}: {self.caveat}"
 
     def exposure_unreached(self, crls: timedelta, certificates: timedelta) -> str:
         """Return what a client can do that was revoked after the last deployment to a host.
@@ -57,8 +57,10 @@ class ProxyProgram:
         `crls` is the lifetime of a CRL, `certificates` the longest remaining lifetime of a client certificate.
         """
         if self.is_dated:
-            return f"clients revoked since then get in until its CRLs end, within {in_words(crls)}"
-        return f"clients revoked since then get in until their certificates end, within {in_words(certificates)}"
+            return f"clients revoked since then are accepted until its CRLs expire, within {in_words(crls)}"
+        return (
+            f"clients revoked since then are accepted until their certificates expire, within {in_words(certificates)}"
+        )
 
 
 PROGRAMS: Mapping[Proxy, ProxyProgram] = {
@@ -67,10 +69,12 @@ PROGRAMS: Mapping[Proxy, ProxyProgram] = {
     "caddy": ProxyProgram(
         "caddy",
         learns="serial numbers in its configuration",
-        caveat="what a revoked client is being sent goes on until it ends, or caddy is restarted",
+        caveat="open responses to a revoked client continue until they end or caddy is restarted",
         is_dated=False,
     ),
-    "apache": ProxyProgram("apache2", caveat="open connections of a revoked client live on until apache2 is restarted"),
+    "apache": ProxyProgram(
+        "apache2", caveat="open connections of a revoked client stay open until apache2 is restarted"
+    ),
     "traefik": ProxyProgram(
         "", learns="", caveat="traefik reads no CRLs", is_dated=False, serves_files=False, has_patterns=False
     ),

@@ -17,9 +17,8 @@ from pki.config import loader
 
 TOLERATED_FILES = re.compile(r"\.git|(README|LICENSE|COPYING)(\.\w+)?", re.IGNORECASE)
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/@-]*(?<! )")
-WORDS = re.compile(
-    r"true|false|yes|no|on|off|y|n|null|[0-9._]+(e[0-9]+)?", re.IGNORECASE
-)  # which other YAML parsers do not read as text
+# scalars that other YAML parsers do not read as text
+WORDS = re.compile(r"true|false|yes|no|on|off|y|n|null|[0-9._]+(e[0-9]+)?", re.IGNORECASE)
 
 GITIGNORE = """\
 # Keys, secrets and generated files: never in git

@@ -129,12 +129,12 @@ def read_ca_certificates(data: bytes | None, file: str) -> bytes:
     if any(True for _ in sections(data, *PRIVATE_LABELS)):
         raise PkiError(f"{file}: contains a private key", f"copy the certificates alone: openssl x509 -in {file}")
     try:
-        certificates = [x509.load_pem_x509_certificate(one.whole) for one in sections(data, "CERTIFICATE")]
+        certificates = [x509.load_pem_x509_certificate(section.whole) for section in sections(data, "CERTIFICATE")]
         certificates = certificates or [x509.load_der_x509_certificate(data)]
-        has_self_signed = any(one.subject == one.issuer for one in certificates)
+        has_self_signed = any(certificate.subject == certificate.issuer for certificate in certificates)
     except UNREADABLE:
         raise PkiError(f"{file}: contains no readable certificate", hint) from None
     if not has_self_signed:
         issuer = certificates[-1].issuer.rfc4514_string()
         raise PkiError(f"{file}: contains no self-signed certificate: that of {issuer} is missing", hint)
-    return b"".join(one.public_bytes(Encoding.PEM) for one in certificates)
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)

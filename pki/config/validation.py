@@ -275,7 +275,7 @@ def _window_faults(inventory: Inventory, name: str) -> Iterator[Fault]:
             ("hosts", name, "window"),
             "needs schedule: [06:00], the times at which cron runs doit",
         )
-    elif window and not any(is_in_window(time.fromisoformat(one), window) for one in times):
+    elif window and not any(is_in_window(time.fromisoformat(run), window) for run in times):
         yield ("hosts", name, "window"), f"{window} contains no run: doit runs at {', '.join(times)} (schedule)"
 
 
@@ -302,8 +302,10 @@ def _name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
 
 def _upstream_faults(inventory: Inventory) -> Iterator[Fault]:
     for name, host in inventory.hosts.items():
-        for service, one in host.services.items():
-            for key, fault in upstreams.find_faults(one.upstream, host.proxy, service_names(inventory, host, service)):
+        for service, settings in host.services.items():
+            for key, fault in upstreams.find_faults(
+                settings.upstream, host.proxy, service_names(inventory, host, service)
+            ):
                 yield ("hosts", name, "services", service, "upstream", key), fault
 
 

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from pki.common.errors import PkiError
-from pki.demo.namespace_machine import PATH, TIMEOUT, Machine, check_programs
+from pki.demo.namespace_machine import PATH, TIMEOUT, NamespaceMachine, check_programs
 
 LAN = {"lan": "192.0.2.0/24"}  # reserved for documentation: https://www.rfc-editor.org/rfc/rfc5737
 PROGRAMS = ("ip", "nft", "nsenter", "unshare", "setpriv")
@@ -39,13 +39,13 @@ class Lab:
 
     def __init__(self, vlans: Mapping[str, str] | None = None, *, overlay: bool = True) -> None:
         self.vlans = {name: IPv4Network(network) for name, network in (vlans or LAN).items()}
-        self.machines: dict[str, Machine] = {}
+        self.machines: dict[str, NamespaceMachine] = {}
         self._names: dict[str, str] = {}
         self._ports = count()  # never reused: the kernel removes the port of a closed machine late
         self._overlay = overlay
         self._stack = ExitStack()
         self._scratch = Path()
-        self._router: Machine | None = None
+        self._router: NamespaceMachine | None = None
 
     def __enter__(self) -> Self:
         if os.geteuid():
@@ -71,7 +71,7 @@ class Lab:
 
     # -- machines -----------------------------------------------------------------------------------------------------
 
-    def machine(self, name: str, vlan: str = "", address: str = "", names: Iterable[str] = ()) -> Machine:
+    def machine(self, name: str, vlan: str = "", address: str = "", names: Iterable[str] = ()) -> NamespaceMachine:
         """Start a machine on a VLAN, by default the first one; without an address it gets the next free one.
 
         `names` are further names of its address. Raises PkiError when the address is in use or in another network.
@@ -83,7 +83,7 @@ class Lab:
         interface = IPv4Interface(f"{address}/{network.prefixlen}")
         if address in used or interface.network != network:
             raise PkiError(f"{name}: {address} is already used, or not in {network}, the network of {vlan}")
-        machine = self._boot(Machine(name, self._scratch, interface, vlan, f"port{next(self._ports)}"))
+        machine = self._boot(NamespaceMachine(name, self._scratch, interface, vlan, f"port{next(self._ports)}"))
         self.machines[name] = machine
         self.name(address, name, *names)
         self._ip(
@@ -104,7 +104,7 @@ class Lab:
         self._names |= dict.fromkeys(names, address)
         self._write_names()
 
-    def close(self, machine: Machine) -> None:
+    def close(self, machine: NamespaceMachine) -> None:
         """Remove a machine; its name and address can be used again."""
         machine.close()
         self._names = {name: address for name, address in self._names.items() if address != machine.address}
@@ -115,13 +115,13 @@ class Lab:
     # -- the router ---------------------------------------------------------------------------------------------------
 
     @property
-    def router(self) -> Machine:
+    def router(self) -> NamespaceMachine:
         """Return the router. Raises PkiError before the lab is started."""
         if self._router is None:
             raise PkiError("the lab is not started", "with Lab() as lab: …")
         return self._router
 
-    def permit(self, source: str | Machine, target: str | Machine, *ports: int) -> None:
+    def permit(self, source: str | NamespaceMachine, target: str | NamespaceMachine, *ports: int) -> None:
         """Let a VLAN or a machine open connections to another: to these TCP ports, or to all."""
         words = [
             f'iifname "{source}"' if isinstance(source, str) else f"ip saddr {source.address}",
@@ -130,18 +130,18 @@ class Lab:
         ]
         self.router.run("nft", "-f", "-", stdin=f"insert rule inet lab forward {' '.join(words)} accept\n")
 
-    def unplug(self, machine: Machine) -> None:
+    def unplug(self, machine: NamespaceMachine) -> None:
         """Disconnect a machine from its VLAN."""
         self._ip(self.router, f"link set {machine.port} down")
 
-    def plug(self, machine: Machine) -> None:
+    def plug(self, machine: NamespaceMachine) -> None:
         """Connect a machine again, and clear every neighbour cache so that it can be reached at once."""
         self._ip(self.router, f"link set {machine.port} up")
         for member in (self.router, *self.machines.values()):
             self._ip(member, "neighbour flush all")
 
     def _set_router_up(self) -> None:
-        self._router = self._boot(Machine("router", self._scratch))
+        self._router = self._boot(NamespaceMachine("router", self._scratch))
         self._ip(
             self._router,
             *(f"link add name {vlan} type bridge" for vlan in self.vlans),
@@ -156,12 +156,12 @@ class Lab:
     def _gateway(self, vlan: str) -> str:
         return str(next(self.vlans[vlan].hosts()))
 
-    def _boot(self, machine: Machine) -> Machine:
+    def _boot(self, machine: NamespaceMachine) -> NamespaceMachine:
         self._stack.callback(machine.close)
         machine.boot(self._scratch / "hosts", overlay=self._overlay)
         return machine
 
-    def _ip(self, machine: Machine, *lines: str) -> None:
+    def _ip(self, machine: NamespaceMachine, *lines: str) -> None:
         """Run lines of `ip -batch` in the network of a machine, with the process numbers of this one."""
         done = subprocess.run(
             ["nsenter", f"--net=/proc/{machine.holder}/ns/net", "ip", "-batch", "-"],

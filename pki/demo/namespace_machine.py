@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface
 from pathlib import Path
 
-from pki.common.child_processes import ready
+from pki.common.child_processes import wait_ready
 from pki.common.errors import PkiError
 
 HERE = Path(__file__).parent
@@ -90,7 +90,7 @@ class Daemon:
 
 
 @dataclass
-class Machine:
+class NamespaceMachine:
     """One machine of a lab. `holder` is its first process; all others end with it."""
 
     name: str
@@ -126,7 +126,10 @@ class Machine:
                 start_new_session=True,
             )
         assert self._process.stdout is not None
-        if not ready([self._process.stdout.fileno()], [], TIMEOUT) or self._process.stdout.readline() != b"ready\n":
+        if (
+            not wait_ready([self._process.stdout.fileno()], [], TIMEOUT)
+            or self._process.stdout.readline() != b"ready\n"
+        ):
             raise PkiError(
                 f"the machine {self.name} does not start: {log.read_text(errors='replace').strip()}",
                 "kernel and container must allow namespaces and mounts",

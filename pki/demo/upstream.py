@@ -16,10 +16,10 @@ class Application(ThreadingHTTPServer):
 
     def __init__(self, name: str, port: int) -> None:
         self.name = name
-        super().__init__(("127.0.0.1", port), Answer)
+        super().__init__(("127.0.0.1", port), AnswerHandler)
 
 
-class Answer(BaseHTTPRequestHandler):
+class AnswerHandler(BaseHTTPRequestHandler):
     """The answer: name of the application and subject of the client."""
 
     protocol_version = "HTTP/1.1"

@@ -1,4 +1,4 @@
-"""Visits: a machine requests a page with curl, and the result is compared with the expected one."""
+"""Requests: a machine requests a page with curl, and the response is compared with the expected outcome."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from pki.demo.namespace_machine import Machine
+from pki.demo.namespace_machine import NamespaceMachine
 
 ROOTS = "/root/roots.pem"
 REFUSED_STATUS = {400, 403, 421}
@@ -21,34 +21,31 @@ ANSWERED, REFUSED, NOT_REACHABLE = "answered", "refused by the proxy", "not reac
 
 
 @dataclass(frozen=True)
-class Visit:
-    """A request.
+class PageRequest:
+    """A request for a page: the visitor that sends it, its certificate (a file, or none), and the expected outcome."""
 
-    By which machine, for which URL, with which certificate (a file, or none), and its expected outcome.
-    """
-
-    visitor: Machine
+    visitor: NamespaceMachine
     url: str
     expected: str
     certificate: str = ""
 
-    def make(self) -> Response:
+    def send(self) -> PageResponse:
         """Send the request and return the response."""
         certificate = ("--cert", f"/root/{self.certificate}.pem") if self.certificate else ()
         done = self.visitor.run(*LINE, *certificate, self.url, check=False)
         body, _, status = done.stdout.rpartition("\n")
-        return Response(self, done.returncode, int(status), body, done.stderr.strip())
+        return PageResponse(self, done.returncode, int(status), body, done.stderr.strip())
 
 
 @dataclass(frozen=True)
-class Response:
+class PageResponse:
     """What curl returned: exit status, HTTP status, page, error text."""
 
-    visit: Visit
+    request: PageRequest
     code: int
     status: int
     body: str
-    complaint: str
+    error: str
 
     @property
     def outcome(self) -> str:
@@ -64,13 +61,13 @@ class Response:
     @property
     def is_expected(self) -> bool:
         """Return whether the outcome is the expected one."""
-        return self.outcome == self.visit.expected
+        return self.outcome == self.request.expected
 
     @property
     def summary(self) -> str:
         """Return the page in short, or curl's error message."""
         if self.code:
-            return ERROR_PLACES.sub("", self.complaint.splitlines()[0])
+            return ERROR_PLACES.sub("", self.error.splitlines()[0])
         if not self.body.startswith("{"):
             title = re.search("<title>(.*?)</title>", self.body)
             return f"HTTP {title[1] if title else self.status}"
@@ -80,11 +77,11 @@ class Response:
     @property
     def row(self) -> tuple[str, ...]:
         """Return the row of the result table."""
-        visit = self.visit
+        request = self.request
         return (
-            "ok" if self.is_expected else f"NOT {visit.expected}",
-            f"{visit.visitor.name} ({visit.visitor.vlan})",
-            visit.url.removesuffix("/"),
-            visit.certificate or "-",
+            "ok" if self.is_expected else f"NOT {request.expected}",
+            f"{request.visitor.name} ({request.visitor.vlan})",
+            request.url.removesuffix("/"),
+            request.certificate or "-",
             self.summary,
         )

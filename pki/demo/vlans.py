@@ -12,8 +12,8 @@ from pki.common.terminal import Screen
 from pki.config import loader
 from pki.config.model import Inventory
 from pki.demo.lab import Lab
-from pki.demo.namespace_machine import Machine, check_programs
-from pki.demo.visits import ANSWERED, NOT_REACHABLE, REFUSED, ROOTS, Response, Visit
+from pki.demo.namespace_machine import NamespaceMachine, check_programs
+from pki.demo.visits import ANSWERED, NOT_REACHABLE, REFUSED, ROOTS, PageRequest, PageResponse
 
 HERE = Path(__file__).parent
 PROGRAM = HERE.parent.parent
@@ -40,7 +40,7 @@ class Demo:
 
     # -- the network --------------------------------------------------------------------------------------------------
 
-    def _host(self, name: str) -> Machine:
+    def _host(self, name: str) -> NamespaceMachine:
         """Start a host of pki.yaml with its applications and its proxy as after their installation."""
         host_config = self.config.hosts[name]
         names = [f"{service}.{self.config.domains[0]}" for service in host_config.services]
@@ -93,7 +93,7 @@ class Demo:
         """Revoke the admin's certificate; the command then runs doit, which issues a new one and deploys the CRLs."""
         return self._program("invoke", "revoke", "admin", "--reason", "key-compromise", "--yes")
 
-    def hand_out(self, certificate: str, *visitors: Machine) -> None:
+    def hand_out(self, certificate: str, *visitors: NamespaceMachine) -> None:
         """Copy the admin's certificate and key to visitors, so that only the network can keep them out."""
         roots, pair = (
             self.ca.read(PROJECT_FOLDER / "build/trust/roots.pem"),
@@ -109,34 +109,34 @@ class Demo:
         )
         return done.stdout
 
-    # -- the visits ---------------------------------------------------------------------------------------------------
+    # -- requests ---------------------------------------------------------------------------------------------------
 
-    def visits(self) -> Iterator[Visit]:
+    def requests(self) -> Iterator[PageRequest]:
         """Yield who reaches what: Grafana only from the management VLAN, with the certificate."""
         admin, guest, tv, forge = self.admin, self.guest, self.tv, self.hosts["forge"]
         for service in ("grafana", "prometheus", "loki", "forgejo"):
-            yield Visit(admin, f"https://{service}.lab.internal/", ANSWERED, NEW)
+            yield PageRequest(admin, f"https://{service}.lab.internal/", ANSWERED, NEW)
         for service in ("grafana", "forgejo"):
-            yield Visit(admin, f"https://{service}.lab.internal/", REFUSED)
+            yield PageRequest(admin, f"https://{service}.lab.internal/", REFUSED)
         for visitor in (guest, tv, forge):
-            yield Visit(visitor, "https://grafana.lab.internal/", NOT_REACHABLE, NEW)
-        yield Visit(guest, "https://forgejo.lab.internal/", NOT_REACHABLE, NEW)
-        yield Visit(guest, "http://media:22/", NOT_REACHABLE)
+            yield PageRequest(visitor, "https://grafana.lab.internal/", NOT_REACHABLE, NEW)
+        yield PageRequest(guest, "https://forgejo.lab.internal/", NOT_REACHABLE, NEW)
+        yield PageRequest(guest, "http://media:22/", NOT_REACHABLE)
         for visitor in (tv, guest, admin):
-            yield Visit(visitor, "https://jellyfin.lab.internal/", ANSWERED)
+            yield PageRequest(visitor, "https://jellyfin.lab.internal/", ANSWERED)
         for visitor in (tv, guest, forge):
-            yield Visit(visitor, "http://pki.lab.internal/crl/client-1.crl", ANSWERED)
+            yield PageRequest(visitor, "http://pki.lab.internal/crl/client-1.crl", ANSWERED)
 
-    def visits_after(self) -> Iterator[Visit]:
+    def requests_after_revocation(self) -> Iterator[PageRequest]:
         """Yield the same requests after the revocation: the old certificate is refused, the new one accepted."""
         for service in ("grafana", "forgejo"):
-            yield Visit(self.admin, f"https://{service}.lab.internal/", REFUSED, OLD)
-        yield Visit(self.admin, "https://grafana.lab.internal/", ANSWERED, NEW)
-        yield Visit(self.tv, "https://jellyfin.lab.internal/", ANSWERED)
+            yield PageRequest(self.admin, f"https://{service}.lab.internal/", REFUSED, OLD)
+        yield PageRequest(self.admin, "https://grafana.lab.internal/", ANSWERED, NEW)
+        yield PageRequest(self.tv, "https://jellyfin.lab.internal/", ANSWERED)
 
     # -- all of it ----------------------------------------------------------------------------------------------------
 
-    def run(self) -> list[Response]:
+    def run(self) -> list[PageResponse]:
         """Run all steps in their order; return the responses."""
         screen = self.screen
         self.create_project()
@@ -148,12 +148,12 @@ class Demo:
         screen.line(f"    {_last(self.doit())}")
         self.hand_out(NEW, self.admin, self.guest, self.tv, self.hosts["forge"])
         screen.line("visitors: every machine sends requests, also with a copy of the admin's certificate")
-        responses = [visit.make() for visit in self.visits()]
+        responses = [request.send() for request in self.requests()]
         self.hand_out(OLD, self.admin)
         screen.line("ca: invoke revoke admin --reason key-compromise --yes")
         screen.line(f"    {_last(self.revoke())}")
         self.hand_out(NEW, self.admin)
-        return responses + [visit.make() for visit in self.visits_after()]
+        return responses + [request.send() for request in self.requests_after_revocation()]
 
 
 @contextmanager
@@ -174,7 +174,7 @@ def demo(screen: Screen) -> Iterator[Demo]:
         yield demo_run
 
 
-def show(screen: Screen, responses: Sequence[Response]) -> None:
+def show(screen: Screen, responses: Sequence[PageResponse]) -> None:
     """Print the table of the responses."""
     screen.table("", ("", "visitor", "asks for", "shows", "gets"), [response.row for response in responses])
 

@@ -1,4 +1,4 @@
-"""Whether a service accepts a client with a given certificate, in a new handshake and in resumed sessions.
+"""Return whether a service accepts a client with a given certificate, in a new handshake and in resumed sessions.
 
 Of our modules this one imports only `tls_client`: Ansible ships both.
 """

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from pki.common import filesystem
 from pki.common.errors import ErrorCode, PkiError
-from pki.common.filesystem import leave_all_to_owner
-from pki.common.visible import line_fault, plain
+from pki.common.filesystem import give_all_to_folder_owner
+from pki.common.visible import line_fault, visible_line
 from pki.deploy import release_roots
 from pki.deploy.host_output import STOPPED
 from pki.deploy.payload import Payload
@@ -34,7 +34,7 @@ class _SshError(PkiError):
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """What is installed on one host; `public_key` and `account` are "" for this machine itself."""
+    """The parts of the bootstrap script for one host; `public_key` and `account` are "" for this machine itself."""
 
     host: str
     permissions: str
@@ -138,7 +138,7 @@ def deploy_key(ca: Path) -> str:
         filesystem.make_folder(path.parent, 0o700)
         command = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "doit-pki", "-f", str(path))
         _run(command, "", "install the OpenSSH client")
-        leave_all_to_owner(path.parent)
+        give_all_to_folder_owner(path.parent)
     return path.with_name(f"{path.name}.pub").read_text().strip()
 
 
@@ -182,6 +182,6 @@ def _run(command: tuple[str, ...], text: str, remedy: str, limits: Limits = STAN
     except LimitError as limit:
         raise PkiError(f"{command[0]}: {STOPPED}{limit}", remedy) from None
     if status:
-        message = plain(errors or output, COMPLAINT)
+        message = visible_line(errors or output, COMPLAINT)
         raise _SshError(message, remedy, lead=str(status)) if status == SSH_FAILED else PkiError(message, remedy)
-    return plain("\n".join(output.splitlines()[-1:]))
+    return visible_line("\n".join(output.splitlines()[-1:]))

@@ -41,7 +41,7 @@ class Contact:
     def load(cls, path: Path) -> Contact:
         """Return the record at `path`; a damaged one counts as missing."""
         try:
-            data = sealed_records.unsealed(filesystem.read_if_possible(path)) or {}
+            data = sealed_records.decode_sealed(filesystem.read_if_possible(path)) or {}
             services = tuple(data.get("services", ()))
             reasons = {name: drifted(data.get(name)) for name in ("drift", "writable")}
             refusal = Reason.from_json(data["refusal"]) if data.get("refusal") else None
@@ -54,7 +54,7 @@ class Contact:
         reasons = {"drift": self.drift, "writable": self.writable}
         lists = {name: [one.as_json() for one in items] for name, items in reasons.items()}
         refusal = self.refusal.as_json() if self.refusal else None
-        filesystem.write(path, sealed_records.sealed({**asdict(self), "refusal": refusal, **lists}))
+        filesystem.write(path, sealed_records.encode_sealed({**asdict(self), "refusal": refusal, **lists}))
 
     def succeeded(self, now: datetime, writable: tuple[Reason, ...] = ()) -> Contact:
         """Return the record after a successful contact."""
@@ -62,7 +62,7 @@ class Contact:
 
     @property
     def is_unreached(self) -> bool:
-        """Whether the last contact failed because the host did not answer."""
+        """Return whether the last contact failed because the host did not answer."""
         return bool(self.failing_since) and self.code == ErrorCode.UNREACHABLE
 
     def failed_at(self, step: Step) -> str:

@@ -72,7 +72,7 @@ class Delivery:
 
     @property
     def is_remote(self) -> bool:
-        """Whether the host is reached by a dialogue with pki-apply, not by writing into a folder."""
+        """Return whether the host is reached by a dialogue with pki-apply, not by writing into a folder."""
         return self.transport != "folder"
 
     @cached_property
@@ -87,7 +87,7 @@ class Delivery:
 
     @property
     def has_lost_receipt(self) -> bool:
-        """Whether something was delivered, but its receipt is damaged."""
+        """Return whether something was delivered, but its receipt is damaged."""
         return self.receipt is None and os.path.lexists(self.store.receipt(self.host))
 
     @property
@@ -122,7 +122,7 @@ class Delivery:
     # -- whether the host must be brought up to date --
 
     def stale(self, cache: Cache, now: datetime) -> list[Reason]:
-        """Return why the host must be brought up to date: no delivery yet, another release, drift, or a check is due."""
+        """Return why the host must be brought up to date: another release, drift, or a check that is due."""
         if self.engine and (done := self.engine.unreported(self.host)):
             return done
         name = ArtifactId("deploy", self.host)
@@ -195,7 +195,7 @@ class Delivery:
         return [one for entry in entries if entry["at"] == instant(at) for one in drifted(entry.get("drift"))]
 
     def record_drift(self, drift: Sequence[Reason], writable: Sequence[Reason] = ()) -> None:
-        """Record the drift that a check found, for the next run and for health. Does nothing when it is recorded already."""
+        """Record the drift that a check found, for the next run and for health."""
         contact = replace(self.contact, drift=tuple(drift), writable=tuple(writable))
         if self.is_remote and self.contact != contact:
             with suppress(PkiError):  # on a read-only project the command still reports it
@@ -210,14 +210,14 @@ class Delivery:
     def is_behind(self, cache: Cache) -> bool:
         """Return whether the host lacks something, by our own records: it waits for its window or the next run."""
         name = ArtifactId("deploy", self.host)
-        is_cached = cache.seen(name) is not None or cache.recall(name, self._cache_key) is not None
+        is_cached = cache.recalled(name) is not None or cache.recall(name, self._cache_key) is not None
         return not is_cached and bool(self._differences()[0])
 
     # -- when the host may be changed --
 
     @property
     def has_another_root(self) -> bool:
-        """Whether the host was deployed under a root that no cross-certificate connects with the present root."""
+        """Return whether the host was deployed under a root that no cross-certificate connects with the present root."""
         root, receipt = self.root(), self.receipt
         if not self.is_remote or not root.fingerprint or self.trust is None:
             return False
@@ -227,7 +227,7 @@ class Delivery:
 
     @property
     def waits_for_root(self) -> bool:
-        """Whether nothing is delivered to the host before its new root is accepted."""
+        """Return whether nothing is delivered to the host before its new root is accepted."""
         return self.has_another_root and not self.root().is_accepted(self.host)
 
     def require_accepted_root(self) -> None:
@@ -241,7 +241,7 @@ class Delivery:
         return not self.window or is_in_window(now.astimezone().time(), self.window)
 
     def is_urgent(self, now: datetime) -> bool:
-        """Return whether the host cannot wait for its window: something expires before, or a revocation must be delivered."""
+        """Return whether the host cannot wait for its window: something expires soon, or a revocation is new."""
         receipt, payload = self.receipt, self.desired_payload()
         if (receipt is None and not self.has_lost_receipt) or payload is None:
             return False
@@ -284,11 +284,8 @@ class Delivery:
     def _deliver_to_folder(self, payload: Payload, now: datetime) -> Outcome:
         """Deliver into a folder. The outcome reports only foreign CRLs and lost records."""
         digests = {file.sha256 for file in payload.release.files}
-        installed = [
-            crl
-            for crl in installed_crls.read_from_folder(self.store.host_root(self.host), payload)
-            if crl.digest not in digests
-        ]
+        crls = installed_crls.read_from_folder(self.store.host_root(self.host), payload)
+        installed = [crl for crl in crls if crl.digest not in digests]
         assert self.trust is not None
         foreign = installed_crls.check_no_regression(payload, installed, self.trust(), now) if installed else []
         reasons = foreign
@@ -299,9 +296,8 @@ class Delivery:
         if receipt and (drift := self._folder_drift(receipt)):
             self.history.add_log_entry(now, receipt.release, "drift", drift=[reason.as_json() for reason in drift])
         new_receipt = self.folder_transport.deliver(payload, receipt, now)
-        receipts.save(
-            self.store.receipt(self.host), replace(new_receipt, roots=preflight.root_subjects(payload, self.trust()))
-        )
+        new_receipt = replace(new_receipt, roots=preflight.root_subjects(payload, self.trust()))
+        receipts.save(self.store.receipt(self.host), new_receipt)
         return Outcome(Verb.DEPLOYED, tuple(reasons))
 
     def crls_in_place(self) -> list[InstalledCrl]:
@@ -321,7 +317,7 @@ class Delivery:
 
     @property
     def delivered_payload(self) -> Payload | None:
-        """What the host has, by our own records."""
+        """Return the release that the host has by our own records, None if unknown."""
         receipt = self.receipt
         if receipt is None:
             return None
@@ -338,7 +334,7 @@ class Delivery:
         if receipt != previous:
             verifications = {name: str(seen) for name, seen in (receipt.verification or {}).items()}
             if previous and receipt == replace(previous, verification=receipt.verification):
-                self.history.add_log_entry(now, receipt.release, "looked at", verification=verifications)
+                self.history.add_log_entry(now, receipt.release, "checked", verification=verifications)
             else:
                 if any(not file.crl for file in change.payload.release.files):
                     self.history.keep_release(change.payload, pin.release if (pin := self.pinned()) else "")
@@ -363,15 +359,8 @@ class Delivery:
         if receipt and is_part:
             paths = {file.path for file in payload.release.files}
             receipt = replace(receipt, files=tuple(file for file in receipt.files if file["path"] in paths))
-        return Change(
-            self._resolve_destination(),
-            payload,
-            receipt,
-            now,
-            pinned=is_pinned,
-            recall=self.history.crl,
-            is_part=is_part,
-        )
+        destination, recall = self._resolve_destination(), self.history.crl
+        return Change(destination, payload, receipt, now, pinned=is_pinned, recall=recall, is_part=is_part)
 
     def _resolve_destination(self) -> Destination:
         assert self.destination is not None
@@ -385,8 +374,6 @@ class Delivery:
             left = math.floor((moment(receipt.ends) - now) / DAY)
             text += f"; its certificate expires in {left} days" if left >= 0 else "; its certificate has expired"
         return f"{text} ({message})"
-
-    # -- for the screen --
 
     def state(self, now: datetime) -> str:
         """Return what the operator needs to know about a remote host: pinned, failing, not verified, waiting; or ""."""

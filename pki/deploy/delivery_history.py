@@ -113,7 +113,9 @@ class History:
         filesystem.make_folder(self.folder, 0o700)
         more = {key: shorten(value, TEXT_LENGTH) if isinstance(value, str) else value for key, value in more.items()}
         path = self.folder / "log.jsonl"
-        filesystem.append(path, sealed_records.sealed({"at": instant(now), "release": release, "what": what, **more}))
+        filesystem.append(
+            path, sealed_records.encode_sealed({"at": instant(now), "release": release, "what": what, **more})
+        )
         size = filesystem.size_of(path)
         if size > LOG_BYTES or (size > LOG_LINES * MIN_LINE_BYTES and len(_lines(path)) > LOG_LINES):
             filesystem.write(path, b"".join(_last_half(_lines(path))))
@@ -121,7 +123,9 @@ class History:
     def log_entries(self) -> list[Mapping[str, Any]]:
         """Return the intact lines of the log. A killed run may leave half a line, a disk may damage one."""
         return [
-            note for line in _lines(self.folder / "log.jsonl") if (note := sealed_records.unsealed(line)) is not None
+            note
+            for line in _lines(self.folder / "log.jsonl")
+            if (note := sealed_records.decode_sealed(line)) is not None
         ]
 
 

@@ -77,7 +77,7 @@ class FolderTransport:
 
     def _listed(self) -> list[str] | None:
         """Return the paths in the list beside the folder, None if there is none or it is damaged."""
-        record = sealed_records.unsealed(filesystem.read_if_possible(self._list))
+        record = sealed_records.decode_sealed(filesystem.read_if_possible(self._list))
         return None if record is None else list(record["files"])
 
     def deliver(self, payload: Payload, previous: Receipt | None, now: datetime) -> Receipt:
@@ -85,14 +85,17 @@ class FolderTransport:
         release = payload.release
         files = {file.below(self._root): (payload.content(file), int(file.mode, 8)) for file in release.files}
         filesystem.write_all(
-            {**filesystem.differing(files), **{path: content for path, content in files.items() if path.is_symlink()}}
+            {
+                **filesystem.changed_files(files),
+                **{path: content for path, content in files.items() if path.is_symlink()},
+            }
         )
         for name, mode in self._open_folders(previous) if previous else ():
             (self._root / name.lstrip("/")).chmod(mode & ~0o022)
         paths = [file.path for file in release.files]
         for obsolete in (self.delivered(previous) or set()).difference(paths):
             self._remove(obsolete)
-        record = sealed_records.sealed({"files": paths})
+        record = sealed_records.encode_sealed({"files": paths})
         if filesystem.read_if_possible(self._list) != record:
             filesystem.write(self._list, record)
         commands = sorted({command for file in release.files for command in (file.validate, file.reload) if command})

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from pki.common.visible import plain, shorten
+from pki.common.visible import shorten, visible_line
 
 Answer = dict[str, Any]
 ENDED = {124, 137, 143}  # exit statuses of `timeout` for a command that it ended: GNU, GNU with -k, busybox
@@ -114,7 +114,7 @@ def current_answers(answers: Iterable[Answer]) -> list[Answer]:
 
 def last_lines(output: object, otherwise: str = "") -> str:
     """Return the last lines of a program's output, for a hint; `otherwise` if it printed nothing."""
-    lines = [plain(line).strip() for line in str(output or "").splitlines() if line.strip()]
+    lines = [visible_line(line).strip() for line in str(output or "").splitlines() if line.strip()]
     return "\n".join(lines[-4:]) or otherwise
 
 
@@ -143,7 +143,7 @@ def refusal(
         if STUCK in answer:
             stuck.append(answer)
         if answer.get("state") == "refused":
-            return Refusal(plain(answer["why"]), last_lines(answer["said"], f"on {host}: {PLACES}"))
+            return Refusal(visible_line(answer["why"]), last_lines(answer["said"], f"on {host}: {PLACES}"))
         if answer.get("status"):
             failed = failed or answer
         if answer.get("state") == "undone":
@@ -160,19 +160,21 @@ def _refusal_of(failed: Answer, after: str, host: str, commands: Mapping[str, st
 def _output_of(failed: Answer, host: str) -> str:
     if not failed:
         return f"on {host}: {PLACES}"
-    line = f'sh -xc "$(sed -n \'s/^run {plain(failed["ran"])} //p\' {PERMISSIONS})"; echo "exit status $?"'
+    line = f'sh -xc "$(sed -n \'s/^run {visible_line(failed["ran"])} //p\' {PERMISSIONS})"; echo "exit status $?"'
     return last_lines(failed["said"], f"it printed nothing; on {host}, as root: {line}")
 
 
 def stuck_files(stuck: Iterable[Answer]) -> tuple[str, str]:
     """Return which files of a host can be neither replaced nor restored, and the commands that change that."""
     by_path = {answer[STUCK]: answer for answer in stuck}
-    why = "; ".join(f"{path} {plain(answer['why'])}" for path, answer in by_path.items())
-    return shorten(why, 10 * WORDS), "\n".join(dict.fromkeys(plain(answer["said"]) for answer in by_path.values()))
+    why = "; ".join(f"{path} {visible_line(answer['why'])}" for path, answer in by_path.items())
+    return shorten(why, 10 * WORDS), "\n".join(
+        dict.fromkeys(visible_line(answer["said"]) for answer in by_path.values())
+    )
 
 
 def _sentence(failed: Answer, after: str, commands: Mapping[str, str]) -> str:
     if not failed:
         return f"a file could not be placed; {after}"
     how = "did not end within 60 s" if failed["status"] in ENDED else f"failed with exit status {failed['status']}"
-    return f'"{plain(commands.get(failed["ran"], failed["ran"]))}" {how}; {after}'
+    return f'"{visible_line(commands.get(failed["ran"], failed["ran"]))}" {how}; {after}'

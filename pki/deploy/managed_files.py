@@ -15,9 +15,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, get_args
 
 from pki.common import template_delimiters
-from pki.common.errors import FaultsError, PkiError, of_bug
-from pki.common.file_headers import CERTIFICATE, DEFAULTS, Header, Source, names, read, sources, taken_in
-from pki.common.limited_process import Begin, Confined, ExceededError
+from pki.common.errors import FaultsError, PkiError, from_bug
+from pki.common.file_headers import (
+    CERTIFICATE,
+    DEFAULTS,
+    Header,
+    TemplateFile,
+    file_names,
+    included_files,
+    read,
+    template_files,
+)
+from pki.common.limited_process import Begin, LimitedProcess, LimitExceededError
 from pki.common.templating import Templates
 from pki.common.visible import line_fault
 from pki.config import openssl_cnf, openssl_cnf_syntax
@@ -99,13 +108,13 @@ class ManagedFile:
 
     @property
     def is_request(self) -> bool:
-        """Whether this file declares a leaf if it is an OpenSSL request configuration."""
+        """Return whether this file declares a leaf if it is an OpenSSL request configuration."""
         header = self.headers.get(CERTIFICATE)
         return header.value == "yes" if header else self.name.endswith(".cnf")
 
     @property
     def may_declare(self) -> bool:
-        """Whether this file may declare a leaf, whatever its headers are."""
+        """Return whether this file may declare a leaf, whatever its headers are."""
         return self.is_request or self.name.lower().endswith(OTHERS)
 
     @property
@@ -201,7 +210,7 @@ def read_library(
     selectors |= {f"trust:{kind}" for kind in get_args(TrustStore)}
     reader = Reader(folder, Templates(folder), context, selectors, memory)
     files, unassigned = [], []
-    for source in sources(folder):
+    for source in template_files(folder):
         if source.is_managed:
             file = reader.read(source)
             if file.selectors:
@@ -234,13 +243,13 @@ class Reader:
         self._context = context
         self._selectors_allowed = selectors
         self._memory = memory
-        self._limited = Confined(self._render)
+        self._limited = LimitedProcess(self._render)
 
     def end(self) -> None:
         """End the process that renders untrusted text."""
         self._limited.end()
 
-    def read(self, source: Source) -> ManagedFile:
+    def read(self, source: TemplateFile) -> ManagedFile:
         """Return one managed file, with all of its faults; without selectors where its hosts cannot be determined."""
         digest = hashlib.sha256(source.text.encode("utf-8", errors="surrogateescape"))
         file = ManagedFile(source.name, source.headers, digest.hexdigest())
@@ -254,7 +263,7 @@ class Reader:
             if not source.fault:
                 reads, artifacts, files = self._references_of(file, source.text)
                 for included in sorted(files):
-                    for name in names(self._folder) if included == "*" else [included]:
+                    for name in file_names(self._folder) if included == "*" else [included]:
                         digest.update(self._content(name))
                 file = replace(file, digest=digest.hexdigest(), reads=reads, artifacts=artifacts)
                 request, remarks = self._request(file, source.text)
@@ -262,7 +271,7 @@ class Reader:
         except PkiError as fault:
             faults.append(fault)
         except Exception as error:  # noqa: BLE001 - a fault in one file must not stop the others
-            bug = of_bug(error)
+            bug = from_bug(error)
             faults.append(PkiError(f"templates/{source.name}: {bug.message}", bug.hint))
         return replace(file, fault=FaultsError.of(faults)) if faults else file
 
@@ -275,7 +284,7 @@ class Reader:
         config = openssl_cnf_syntax.Configuration()
         if openssl_cnf.is_request(text) or openssl_cnf.has_include(text):
             body = self._rendered_body(file, text) if "{{" in text or "{%" in text or "{#" in text else text
-            config = openssl_cnf_syntax.parse(body, shown, partial(taken_in, self._folder, file.name))
+            config = openssl_cnf_syntax.parse(body, shown, partial(included_files, self._folder, file.name))
         if "req" not in config.sections:
             if header:
                 raise PkiError(f"{file.place(CERTIFICATE)}: there is no section [ req ]", "remove the header")
@@ -286,10 +295,12 @@ class Reader:
     def _accidental_comments(self, file: ManagedFile, text: str) -> Iterator[openssl_cnf.CnfRemark]:
         """Yield remarks about text that the template comments out, possibly by mistake."""
         for lines in (
-            template_delimiters.cut_out(text, self.templates.lex) if "deploy-artifact" not in file.headers else ()
+            template_delimiters.find_swallowed_lines(text, self.templates.lex)
+            if "deploy-artifact" not in file.headers
+            else ()
         ):
             what = f"line {lines}: {{# begins a template comment: everything up to #}} is left out"
-            yield openssl_cnf.CnfRemark(what, template_delimiters.MEANT)
+            yield openssl_cnf.CnfRemark(what, template_delimiters.RAW_OR_BLANK)
 
     def _rendered_body(self, file: ManagedFile, text: str) -> str:
         """Return the text from which names are read: rendered with `inventory` alone, or unchanged if that fails.
@@ -335,7 +346,7 @@ class Reader:
         if (cached_text := self._memory.recall(name, key)) is None:
             try:
                 cached_text = self._limited.ask(text)
-            except ExceededError as error:
+            except LimitExceededError as error:
                 raise PkiError(error.what) from None
             self._memory.remember(name, key, [str(self._folder.parent / "pki.yaml")], cached_text)
         return str(cached_text)

@@ -1,4 +1,4 @@
-"""Whether a host may get a new root: one that its present root cross-signed, or that was accepted for it."""
+"""Return whether a host may get a new root: one that its present root cross-signed, or that was accepted for it."""
 
 from __future__ import annotations
 

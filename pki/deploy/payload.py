@@ -44,7 +44,7 @@ class Payload:
         path = file.below(self.folders[file.path] / "files")
         content = filesystem.read(path)
         if content is None or hashlib.sha256(content).hexdigest() != file.sha256:
-            filesystem.distrust(path)
+            filesystem.invalidate_cached(path)
             raise PkiError(f"the release's copy of {file.path} is damaged", "./run doit")
         return content
 

@@ -34,7 +34,7 @@ KEYS = tuple(f"{kind}PRIVATE KEY" for kind in ("", "EC ", "RSA ", "DSA ", "ENCRY
 
 @dataclass
 class Trust:
-    """What a release is checked against.
+    """The facts that a release is checked against.
 
     `roots`, `authorities` and `adopted` (CAs of which only CRLs are delivered) are PEM. `is_revoked` answers for a
     serial number. `has_ended` returns whether the certificate with a serial number is known and has expired: only such
@@ -98,7 +98,7 @@ def _by_subject(text: bytes) -> dict[bytes, list[x509.Certificate]]:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a checked release contains; `leaves` by the names in them, `ends` is when the first object expires."""
+    """The contents of a checked release; `leaves` by the names in them, `ends` is when the first object expires."""
 
     leaves: dict[str, x509.Certificate]
     ends: datetime | None

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
-from pki.common.child_processes import ready
+from pki.common.child_processes import wait_ready
 from pki.deploy.host_output import LINE
 
 READ_BYTES = 1 << 16  # that are read at once: unrequested output never uses more memory
@@ -92,7 +92,7 @@ class Process:
                 view = view[os.write(self._in, view) :]
                 deadline = self._deadline()
             except BlockingIOError:
-                ready_pipes = ready(self._channels[1:], [self._in], self._remaining(deadline))
+                ready_pipes = wait_ready(self._channels[1:], [self._in], self._remaining(deadline))
                 if self._err in ready_pipes:
                     self._read_errors()
                 if self._in not in ready_pipes and not self._remaining(deadline):
@@ -146,7 +146,7 @@ class Process:
         """Read from either pipe; output on standard error is no progress."""
         while True:
             left = self._remaining(deadline)
-            ready_pipes = ready(self._channels, [], left) if left else set()
+            ready_pipes = wait_ready(self._channels, [], left) if left else set()
             if not ready_pipes:
                 raise self._limit_error("sent no answer")
             if self._err in ready_pipes:
@@ -180,7 +180,7 @@ class Process:
         """Return the exit status of the process, which must be about to exit, and its standard error."""
         status = self._wait()
         deadline = time.monotonic() + EXIT_TIMEOUT
-        while self._err in self._channels and time.monotonic() < deadline and ready([self._err], [], 0):
+        while self._err in self._channels and time.monotonic() < deadline and wait_ready([self._err], [], 0):
             self._read_errors()
         return status, self._errors.decode(errors="replace").strip()
 

@@ -13,7 +13,7 @@ from typing import Self
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Remedy
-from pki.common.visible import line_fault, plain
+from pki.common.visible import line_fault, visible_line
 from pki.deploy import host_output
 from pki.deploy.host_output import Answer, Refusal
 from pki.deploy.payload import Payload
@@ -65,7 +65,7 @@ class ServiceRefusal(HostRefusal):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the manifest; `number` is the name of the file in the tar stream. A row that is `gone` removes its file."""
+    """One line of the manifest; `number` names the file in the tar stream; `gone`: the file is to be removed."""
 
     number: int
     file: File
@@ -75,20 +75,12 @@ class Row:
         """Return the row as one line of the manifest. Raises PkiError when a value would break the line."""
         file = self.file
         kind, digest = ("gone", "0") if self.gone else ("file", file.sha256)
-        columns = (
-            file.mode,
-            file.owner,
-            digest,
-            file.set or "-",
-            command_name(file.validate),
-            command_name(file.reload),
-            file.path,
-        )
+        commands = map(command_name, (file.validate, file.reload))
+        columns = (file.mode, file.owner, digest, file.set or "-", *commands, file.path)
         # values from a receipt were not checked as the headers of managed files are
         if fault := next(filter(None, map(line_fault, columns)), ""):
-            raise PkiError(
-                f"{file.path} in the manifest: {fault}", "prepare the host again: ./run invoke deploy.bootstrap HOST"
-            )
+            what = f"{file.path} in the manifest: {fault}"
+            raise PkiError(what, "prepare the host again: ./run invoke deploy.bootstrap HOST")
         return "\t".join((str(self.number), kind, *columns))
 
 
@@ -96,7 +88,7 @@ class Row:
 class FileState:
     """The state of one file on the host, as pki-apply reports it.
 
-    `state` is one of `host_output.CHECKS` or "link"; `sha256` is "" for a missing file; `link_target` is where a link leads.
+    `state` is one of `host_output.CHECKS`, or "link" with its `link_target`; `sha256` is "" for a missing file.
     """
 
     row: Row
@@ -126,7 +118,7 @@ class FileState:
 
 def link_target_text(target: str) -> str:
     """Return the target of a link for a message. A delivery replaces the link and does not touch its target."""
-    return plain(target) or "nothing"
+    return visible_line(target) or "nothing"
 
 
 def command_name(command: str) -> str:
@@ -159,15 +151,14 @@ def manifest_rows(payload: Payload, obsolete: Sequence[Mapping[str, str]]) -> li
 class Session:
     """A dialogue with pki-apply, open inside a `with` block.
 
-    The host itself undoes a change that was not confirmed by `keep` when the dialogue ends. After `inspect`, `surplus` lists
-    files of earlier releases that the manifest does not name, and `writable` the folders that users other than root can
-    write. `stuck` holds the answers about files that the host cannot put back.
-
-    Every method raises PkiError, UnreachableError where only the connection failed.
+    When it ends, the host undoes a change that was not confirmed by `keep`. `inspect` fills `surplus` (files of
+    earlier releases that the manifest does not name) and `writable` (folders that users other than root can write).
+    `stuck` are the answers about files that the host cannot restore. Every method raises PkiError, UnreachableError
+    where only the connection failed.
     """
 
-    def __init__(self, way: Transport, rows: Sequence[Row], *, as_root: bool) -> None:
-        self._transport = way
+    def __init__(self, transport: Transport, rows: Sequence[Row], *, as_root: bool) -> None:
+        self._transport = transport
         self._rows = {row.number: row for row in rows}
         self._as_root = as_root
         self._answer_count = 0
@@ -200,15 +191,10 @@ class Session:
         except DisconnectedError:
             pass  # an answer that was sent before the connection ended explains more
         while True:
-            line = self._receive(self._process.read_line)
-            answer = host_output.read(line)
+            answer = host_output.read(line := self._receive(self._process.read_line))
             if answer is None:
-                text = line.decode(errors="replace")
-                raise (
-                    invalid_answer(self._transport.host, text)
-                    if self._transport.is_local
-                    else self._transport.greeting_error(text)
-                )
+                text, transport = line.decode(errors="replace"), self._transport
+                raise invalid_answer(transport.host, text) if transport.is_local else transport.greeting_error(text)
             if host_output.STUCK in answer:
                 self.stuck.append(answer)
             if "pki-apply" in self._checked(answer):
@@ -232,27 +218,22 @@ class Session:
         return states
 
     def show(self, state: FileState, limit: int = MAX_FILE_BYTES) -> bytes:
-        """Return the content of a file on the host, at most `largest` bytes.
-
-        Empty when the file is not readable by everybody on the host, and no CRL.
-        """
+        """Return a file on the host of at most `limit` bytes; b"" if not every account there can read it, and no CRL."""
         self._send(f"show {state.row.number}\n".encode())
         size = self._answer().get("bytes")
         if size is None:
             raise invalid_answer(self._transport.host, {"bytes": size})
         if size > limit:
-            path = state.row.file.path
+            path, host = state.row.file.path, self._transport.host
             raise PkiError(
-                f"{path} on the host has {size} bytes, more than the limit of {limit}",
-                f"on {self._transport.host}: ls -l {path}",
+                f"{path} on the host has {size} bytes, more than the limit of {limit}", f"on {host}: ls -l {path}"
             )
         return self._receive(lambda: self._process.read_exactly(size))
 
     def place(self, rows: Sequence[Row], payload: Payload, *, settle: bool = False) -> None:
         """Send files and let the host place, validate and reload them.
 
-        With `settle`, the files (CRLs) stay, whatever the commands and services report. Raises HostRefusal when the host refused
-        or undid the change.
+        With `settle`, the files (CRLs) stay even if a command fails. Raises HostRefusal when the change was undone.
         """
         stream = tar_stream(rows, payload)
         numbers = " ".join(str(row.number) for row in rows)
@@ -267,12 +248,12 @@ class Session:
             raise invalid_answer(self._transport.host, answers[-1])
 
     def keep(self) -> None:
-        """Confirm the change: the host forgets how to undo it."""
+        """Confirm the change, so that the host does not undo it."""
         self._send(b"keep\n")
         self._wait_for_state("kept")
 
     def undo(self) -> None:
-        """Let the host put the previous files back."""
+        """Let the host restore the previous files."""
         self._send(b"undo\n")
         self._wait_for_state("undone")
 
@@ -283,8 +264,6 @@ class Session:
     def end(self) -> None:
         """End the dialogue."""
         self._send(b"end\n")
-
-    # -- lines --
 
     def _wait_for_state(self, state: str) -> None:
         while "state" not in (answer := self._answer()):
@@ -315,8 +294,7 @@ class Session:
             raise self._transport.connection_error(status, complaint or str(lost)) from None
 
     def _answer(self) -> Answer:
-        line = self._receive(self._process.read_line)
-        answer = host_output.read(line)
+        answer = host_output.read(line := self._receive(self._process.read_line))
         if answer is None:
             raise invalid_answer(self._transport.host, line.decode(errors="replace"))
         return self._checked(answer)
@@ -327,8 +305,10 @@ class Session:
         if self._answer_count > host_output.max_answers(len(self._rows)):
             raise self._transport.limit_error(f"sent more than {host_output.max_answers(len(self._rows))} answers")
         if "error" in answer:
-            hint = f"./run invoke deploy.bootstrap {self._transport.host}"
-            raise PkiError(plain(answer["error"]), hint, ErrorCode.NEEDS_BOOTSTRAP)
+            host = self._transport.host
+            raise PkiError(
+                visible_line(answer["error"]), f"./run invoke deploy.bootstrap {host}", ErrorCode.NEEDS_BOOTSTRAP
+            )
         return answer
 
 
@@ -342,10 +322,7 @@ def opening_message(host: str, rows: Iterable[Row]) -> bytes:
 
 
 def batch_stream(host: str, rows: Sequence[Row], payload: Payload) -> bytes:
-    """Return a whole dialogue in one stream, for a transport that cannot answer (Ansible).
-
-    The host takes the files that it needs, CRLs first, and keeps them.
-    """
+    """Return a whole dialogue in one stream (for Ansible): the host keeps the files that it needs, CRLs first."""
     parts = [opening_message(host, rows)]
     crls = [row for row in rows if row.file.crl and not row.gone]
     other_files = [row for row in rows if not row.file.crl or row.gone]
@@ -365,15 +342,12 @@ def file_states(host: str, rows: Sequence[Row], answers: Sequence[Answer]) -> li
 
 
 def surplus_files(host: str, answers: Iterable[Answer]) -> list[dict[str, str]]:
-    """Return the files of earlier releases that the manifest does not name, as a receipt lists them.
-
-    Raises PkiError when pki-apply cannot have sent such an answer.
-    """
+    """Return the files of earlier releases that the manifest does not name, as a receipt lists them. Raises PkiError."""
     files = []
     for entry in " ".join(answer[host_output.MORE] for answer in answers if host_output.MORE in answer).split():
         fields = entry.split("|")
         if len(fields) != 5 or not re.fullmatch(r"0[0-7]{3}", fields[0]) or not PATH.fullmatch(fields[4]):
-            raise invalid_answer(host, plain(entry))
+            raise invalid_answer(host, visible_line(entry))
         mode, owner, set_folder, reload, path = (part if part != "-" else "" for part in fields)
         files.append({"path": path, "mode": mode, "owner": owner, "set": set_folder, "reload": reload})
     return files
@@ -381,23 +355,21 @@ def surplus_files(host: str, answers: Iterable[Answer]) -> list[dict[str, str]]:
 
 def writable_folders(answers: Iterable[Answer]) -> tuple[Reason, ...]:
     """Return the folders above deployed files that users other than root can write, and pki-apply.conf does not trust."""
-    return tuple(
-        Why.FOLDER_LINK(folder=plain(answer[host_output.WRITABLE]))
-        if answer["sort"] == "link"
-        else Why.FOLDER_WRITABLE(
-            folder=plain(answer[host_output.WRITABLE]), who=plain(answer["who"]), sort=answer["sort"]
+    reasons = list[Reason]()
+    for answer in (one for one in answers if host_output.WRITABLE in one):
+        folder, sort, who = visible_line(answer[host_output.WRITABLE]), answer["sort"], visible_line(answer["who"])
+        is_link = sort == "link"
+        reasons.append(
+            Why.FOLDER_LINK(folder=folder) if is_link else Why.FOLDER_WRITABLE(folder=folder, who=who, sort=sort)
         )
-        for answer in answers
-        if host_output.WRITABLE in answer
-    )
+    return tuple(reasons)
 
 
 def _file_state(host: str, row: Row, answer: Answer) -> FileState:
-    if (answer.get("n"), answer.get("path")) != (row.number, row.file.path):
+    is_other = (answer.get("n"), answer.get("path")) != (row.number, row.file.path)
+    if is_other or (answer["is"] == "held" and row.gone):
         raise invalid_answer(host, answer)
     state = FileState(row, answer["is"], answer["sha256"], answer.get("to", ""))
-    if state.state == "held" and row.gone:
-        raise invalid_answer(host, answer)
     if state.state in {"same", "set", "owed"} and not row.gone and state.sha256 != row.file.sha256:
         raise PkiError(
             f"pki-apply reports that {row.file.path} is up to date, with another digest than that of the release",
@@ -409,7 +381,7 @@ def _file_state(host: str, row: Row, answer: Answer) -> FileState:
 
 def invalid_answer(host: str, answer: object) -> PkiError:
     """Return the error for an answer that pki-apply cannot have sent."""
-    shown = plain(f"'{answer}'" if isinstance(answer, str) else repr(answer), SHOWN)
+    shown = visible_line(f"'{answer}'" if isinstance(answer, str) else repr(answer), SHOWN)
     return PkiError(
         f"invalid answer, not from pki-apply: {shown}",
         f"if another program starts in its place: ./run invoke deploy.bootstrap {host}",

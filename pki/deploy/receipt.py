@@ -20,12 +20,13 @@ FILE_KEYS = {"path", "sha256", "mode", "owner", "reload"}  # required for each f
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a host took with a delivery.
+    """The record of one delivery to a host.
 
-    `not_done` are sentences about what the transport cannot do (owners not set, commands not run). `verification` is the
-    result for each service. `ends` is when the first certificate or CRL on the host expires, "" if there is none. `seconds`
-    is the duration of the delivery. `roots` maps the SHA-256 of each root that its certificates lead to, to its subject.
-    `held` maps files that the host does not permit before it is bootstrapped again (those with a new root) to their SHA-256.
+    `not_done` are sentences about what the transport cannot do (owners not set, commands not run). `verification` is
+    the result for each service. `ends` is when the first certificate or CRL on the host expires, "" if there is none.
+    `seconds` is the duration of the delivery. `roots` maps the SHA-256 of each root that its certificates lead to, to
+    its subject. `held` maps files that the host does not permit before it is bootstrapped again (those with a new
+    root) to their SHA-256.
     """
 
     host: str
@@ -44,7 +45,7 @@ class Receipt:
 def load(path: Path) -> Receipt | None:
     """Return the receipt at `path`, None if there is none or it was changed since it was written."""
     try:
-        data = sealed_records.unsealed(filesystem.read_if_possible(path)) or {}
+        data = sealed_records.decode_sealed(filesystem.read_if_possible(path)) or {}
         version, verification = data.pop("format", None), data.get("verification")
         if version not in {FORMAT, OLD_FORMAT}:
             return None
@@ -80,7 +81,7 @@ def save(path: Path, receipt: Receipt) -> None:
     """Write a receipt, sealed with a digest."""
     record = {field.name: getattr(receipt, field.name) for field in fields(receipt)}
     record["verification"] = None if receipt.verification is None else as_json(receipt.verification)
-    filesystem.write(path, sealed_records.sealed({"format": FORMAT, **record}))
+    filesystem.write(path, sealed_records.encode_sealed({"format": FORMAT, **record}))
 
 
 def file_record(file: File) -> dict[str, str]:

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pki.common import filesystem, sealed_records
-from pki.common.cache import Cache, token
-from pki.common.errors import FaultsError, PkiError, of_bug
+from pki.common.cache import Cache, digest_of
+from pki.common.errors import FaultsError, PkiError, from_bug
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined, stated
 from pki.common.templating import Templates
 from pki.config import upstreams
@@ -42,7 +42,7 @@ class SharedValue:
     def digest(self, section: str) -> str:
         """Return the digest of a section (`domains` of `inventory.domains`), or of the whole value for ""."""
         if section not in self._digests:
-            self._digests[section] = token(self.content(section))
+            self._digests[section] = digest_of(self.content(section))
         return self._digests[section]
 
     def content(self, section: str) -> object:
@@ -54,9 +54,9 @@ class SharedValue:
 class ReleaseSpec:
     """Everything that the release of a host is built from.
 
-    `context` are the values that templates may use. `sources` turns the name of an artifact (`tls:media`) into its files,
-    each with the generation that it belongs to ("" if none); it raises PkiError for an unknown artifact. `faults` stop the
-    release. `waiting` are artifacts that do not exist before the next ceremony.
+    `context` are the values that templates may use. `sources` turns the name of an artifact (`tls:media`) into its
+    files, each with the generation that it belongs to ("" if none); it raises PkiError for an unknown artifact.
+    `faults` stop the release. `waiting` are artifacts that do not exist before the next ceremony.
     """
 
     host: str
@@ -72,8 +72,8 @@ class ReleaseSpec:
 class File:
     """One file of a release; `path` is absolute on the host, `mode` is octal text (`0644`).
 
-    Files with the same `set` (a folder) change together. A `crl` is delivered first and never goes back to an older one.
-    An `upstream` file holds certificates of other CAs, which the proxy trusts for its upstreams.
+    Files with the same `set` (a folder) change together. A `crl` is delivered first and never goes back to an older
+    one. An `upstream` file holds certificates of other CAs, which the proxy trusts for its upstreams.
     """
 
     path: str
@@ -107,19 +107,19 @@ class Release:
     @property
     def digest(self) -> str:
         """The name of the release: a digest of its files without the CRLs, which change weekly and never go back."""
-        return token(tuple(file for file in self.files if not file.crl))
+        return digest_of(tuple(file for file in self.files if not file.crl))
 
     def manifest(self) -> bytes:
         """Return the content of manifest.json."""
         files = [{name: getattr(file, name) for name in FILE_FIELDS} for file in self.files]
         head = {"format": FORMAT, "host": self.host, "release": self.digest}
-        return sealed_records.sealed({**head, "files": files, "inputs": self.inputs, "uses": self.uses})
+        return sealed_records.encode_sealed({**head, "files": files, "inputs": self.inputs, "uses": self.uses})
 
 
 def load(folder: Path) -> Release | None:
     """Return the release in a folder, None if there is none or its manifest is damaged."""
     try:
-        data = sealed_records.unsealed(filesystem.read(folder / "manifest.json")) or {}
+        data = sealed_records.decode_sealed(filesystem.read(folder / "manifest.json")) or {}
         if data.get("format") != FORMAT:
             return None
         return Release(data["host"], tuple(File(**file) for file in data["files"]), data["inputs"], data["uses"])
@@ -136,7 +136,7 @@ def stale_reasons(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[
         return []
     release = load(Path(folder))
     if release is None:
-        return [Why.MANIFEST_DAMAGED() if os.path.lexists(f"{folder}/manifest.json") else Why.NO_RELEASE()]
+        return [Why.MANIFEST_DAMAGED() if os.path.lexists(f"{folder}/manifest.json") else Why.NOT_CREATED()]
     inputs = _inputs(release_spec)
     input_names = sorted(inputs.keys() | release.inputs.keys())
     reasons = [
@@ -198,7 +198,7 @@ def render_files(
         except PkiError as fault:
             rendered.faults[managed.name] = fault
         except Exception as error:  # noqa: BLE001 - a fault in one template must not stop the others
-            rendered.faults[managed.name] = FaultsError.of([_error_of_template(managed, of_bug(error))])
+            rendered.faults[managed.name] = FaultsError.of([_error_of_template(managed, from_bug(error))])
     return rendered
 
 
@@ -237,7 +237,7 @@ def build(
     if faults:
         raise FaultsError.of(faults)
     copies = {file.below(folder / "files"): (content, int(file.mode, 8)) for file, content in contents.values()}
-    filesystem.write_all(filesystem.differing(copies))
+    filesystem.write_all(filesystem.changed_files(copies))
     release = Release(
         release_spec.host,
         tuple(file for file, _ in contents.values()),
@@ -353,7 +353,7 @@ def _cache_key(release_spec: ReleaseSpec) -> str:
         for _, top, section in release_spec.selection.reads
         if (value := release_spec.context.get(top)) is not None
     ]
-    return token(release_spec.selection.digest, values, release_spec.waiting)
+    return digest_of(release_spec.selection.digest, values, release_spec.waiting)
 
 
 def _inputs(release_spec: ReleaseSpec) -> dict[str, str]:
@@ -362,9 +362,9 @@ def _inputs(release_spec: ReleaseSpec) -> dict[str, str]:
     for name, top, section in release_spec.selection.reads:
         if top in release_spec.context:
             value = release_spec.context[top]
-            inputs[name] = value.digest(section) if isinstance(value, SharedValue) else token(value)
+            inputs[name] = value.digest(section) if isinstance(value, SharedValue) else digest_of(value)
     if release_spec.waiting:
-        inputs["what waits for a ceremony"] = token(release_spec.waiting)
+        inputs["what waits for a ceremony"] = digest_of(release_spec.waiting)
     return inputs
 
 

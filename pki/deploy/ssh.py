@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pki.common.errors import ErrorCode, PkiError
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.deploy import host_keys
 from pki.deploy.host_output import STOPPED
 from pki.deploy.process import STANDARD, Limits
@@ -62,7 +62,7 @@ class UnreachableError(PkiError):
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """How pki-apply is reached on a host; `name` is the ssh destination, "" for this machine itself.
+    """The connection to pki-apply on a host; `name` is the ssh destination, "" for this machine itself.
 
     `config` is a file for `ssh -F`, `identity` a private key file; "" and 0 leave the choice to the ssh configuration.
     """
@@ -78,7 +78,7 @@ class Transport:
 
     @property
     def is_local(self) -> bool:
-        """Whether the host is this machine."""
+        """Return whether the host is this machine."""
         return not self.name
 
     def ssh_command(self) -> tuple[str, ...]:
@@ -146,7 +146,7 @@ class Transport:
             if pattern in complaint:
                 code = ErrorCode.NEEDS_BOOTSTRAP if remedy is BOOTSTRAP else None
                 return PkiError(message.format(name=self.name), remedy.format(**self._placeholders), code)
-        last = plain(complaint.splitlines()[-1]).strip() if complaint else f"exit status {status}"
+        last = visible_line(complaint.splitlines()[-1]).strip() if complaint else f"exit status {status}"
         if status == 255 or not complaint:
             return UnreachableError(f"cannot be reached: {last}", NEXT_RUN, last)
         return PkiError(f"pki-apply failed: {last}", BOOTSTRAP.format(host=self.host), ErrorCode.NEEDS_BOOTSTRAP)
@@ -168,7 +168,7 @@ class Transport:
         """Return the error for output before pki-apply's greeting, usually from the account's login shell."""
         return PkiError(
             f"the login shell of {self.account} on {self.host} prints text before pki-apply starts: "
-            f"'{plain(line, SHOWN)}'",
+            f"'{visible_line(line, SHOWN)}'",
             f"on {self.host}, remove it from {SHELL_FILES} of that account, or print only where PS1 is set; "
             f"if nothing prints there: ./run invoke deploy.bootstrap {self.host}",
             ErrorCode.NEEDS_BOOTSTRAP,
@@ -194,7 +194,7 @@ def tunnel_fault(transport: Transport, complaint: str) -> str:
         return "it does not permit this key to forward ports"
     login_fault = next((what for words, (what, _) in LOGIN.items() if words in complaint), "")
     last = (
-        plain(complaint.splitlines()[-1]).strip()
+        visible_line(complaint.splitlines()[-1]).strip()
         if complaint
         else f"{transport.login_command[0]} ended without a message"
     )

@@ -29,7 +29,7 @@ MAX_LINKS = 20  # that a reason names one by one
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a release goes, and how its services are verified.
+    """The destination of a release, and the means to verify its services.
 
     `canary` is the serial number of the certificate that is revoked on purpose, 0 if there is none. `group_lock` is
     held while the host changes: hosts of one group never change at the same time. `transport_name` is the transport in
@@ -113,7 +113,7 @@ class Change:
 
     @property
     def _is_checked(self) -> bool:
-        """Whether this very release was checked when it was delivered, and nothing in it has expired since.
+        """Return whether this very release was checked when it was delivered, and nothing in it has expired since.
 
         A revoked certificate leaves the release of a host, unless the host is pinned.
         """
@@ -210,7 +210,7 @@ class Change:
 
     @property
     def remedy(self) -> Remedy:
-        """What to type where the files are right and a service is not: the reload commands, then a check."""
+        """Return what to type where the files are right and a service is not: the reload commands, then a check."""
         host = self.payload.release.host
         reloads = dict.fromkeys(file.reload for file in self.payload.release.files if file.reload)
         check = (
@@ -225,7 +225,7 @@ class Change:
 
     @property
     def is_already_deployed(self) -> bool:
-        """Whether the host took exactly these files with the previous delivery."""
+        """Return whether the host took exactly these files with the previous delivery."""
         previous = self._previous
         return previous is not None and (previous.files, dict(previous.held)) == (self.files, self._held_back)
 
@@ -240,7 +240,7 @@ class Change:
 
     @property
     def needs_surplus_list(self) -> bool:
-        """Whether only the host itself knows which files it has from earlier releases."""
+        """Return whether only the host itself knows which files it has from earlier releases."""
         return self._previous is None and self._surplus is None
 
     def _change(self, session: Session, states: Sequence[FileState], findings: Findings) -> Mapping[str, Verification]:
@@ -316,9 +316,9 @@ class Change:
 def expectations(
     payload: Payload, findings: Findings, endpoints: Iterable[Endpoint], canary: int
 ) -> dict[str, Expectation]:
-    """What a release promises of each of some endpoints, by its name; `findings` are those of the release.
+    """Return what a release promises about some endpoints, by name; `findings` are those of the release.
 
-    A configuration that names the probe promises to answer it.
+    A configuration that names the probe promises that the proxy answers it.
     """
     names = {one.name for one in endpoints} & findings.leaves.keys()
     others = (file for file in payload.release.files if not file.crl)

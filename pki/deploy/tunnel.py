@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.deploy.process import DisconnectedError, LimitError, Limits, Process
 from pki.deploy.ssh import Transport, tunnel_fault
 from pki.deploy.tls_client import TIMEOUT, Endpoint
@@ -71,7 +71,7 @@ def _configured_forwards(transport: Transport) -> str:
             for _ in range(MAX_LINES):
                 keyword, _, value = process.read_line().decode(errors="replace").partition(" ")
                 if keyword in FORWARDINGS:  # `remoteforward 9000 [localhost]:22`
-                    forwards.append(f"{FORWARDINGS[keyword]} {plain(value)}")
+                    forwards.append(f"{FORWARDINGS[keyword]} {visible_line(value)}")
     except LimitError as limit:
         return tunnel_fault(transport, str(limit))
     except DisconnectedError:

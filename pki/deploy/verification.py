@@ -69,7 +69,7 @@ class Verification(NamedTuple):
 
     @property
     def is_verified(self) -> bool:
-        """Whether the proxy of the service is verified."""
+        """Return whether the proxy of the service is verified."""
         return self.verdict in {Verdict.VERIFIED, Verdict.PASSED_ON, Verdict.NO_UPSTREAM}
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a release promises about a service: the SHA-256 of its certificate, and its answers to the test identities.
+    """The promises of a release about a service: the SHA-256 of its certificate, and its answers to the test identities.
 
     `answers` is whether its proxy answers the probe itself, `revokes` whether its CRLs list the canary.
     """
@@ -114,7 +114,7 @@ class Before:
 
     @property
     def had_upstream(self) -> bool:
-        """Whether the upstream answered before the change."""
+        """Return whether the upstream answered before the change."""
         return self is not NO_CHANGE and self.status not in {0, *NO_UPSTREAM}
 
 

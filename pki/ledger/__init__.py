@@ -1,1 +1,1 @@
-"""Every certificate issued and revoked, every CRL number, what people decided: a chain of hashes in a database."""
+"""The record of every issued and revoked certificate, every CRL number and every decision: a hash chain in a database."""

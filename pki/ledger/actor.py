@@ -1,4 +1,4 @@
-"""Who records something: the account, and on whose behalf, as far as the environment tells."""
+"""The actor of an event: the account of the process, and the user on whose behalf it runs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pwd
 LONGEST = 64  # characters of each part
 
 
-def present() -> str:
-    """Return who runs this process, such as `root (sudo alice) (PKI_ACTOR nightly run)`.
+def current_actor() -> str:
+    """Return the actor of this process, such as `root (sudo alice) (PKI_ACTOR nightly run)`.
 
-    The account is that of the process. SUDO_USER and PKI_ACTOR are what the environment says: a note, and no proof. Each
-    part is cut to 64 characters; `?` replaces a character that is not printable and the brackets, so that no value can
-    pass for another part.
+    The account is that of the process. SUDO_USER and PKI_ACTOR come from the environment: information, not proof. Each
+    part has at most 64 characters; `?` replaces brackets and characters that are not printable, so that no value can
+    imitate another part.
     """
     try:
         account = pwd.getpwuid(os.geteuid()).pw_name

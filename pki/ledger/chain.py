@@ -1,4 +1,4 @@
-"""The hash chain: each row has an event, and each event holds the hash of the one before it."""
+"""The hash chain: each row has an event, and each event contains the hash of the previous event."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pki.ledger.tables import TABLES, events, head
 
 NO_HASH = "0" * 64
 
-# Statements that every addition runs, built once.
+# The statements of every addition, built once for speed.
 TAKE_TURN = sql.update(head).values(seq=head.c.seq + 1)
 READ_HEAD = sql.select(head.c.seq, head.c.hash)
 MOVE_HEAD = sql.update(head).values(hash=sql.bindparam("sealed"))
@@ -25,40 +25,40 @@ ADD_EVENT = sql.insert(events)
 
 
 def append(db: Connection, kind: str, subject: str, row: dict[str, Any], at: datetime) -> None:
-    """Add a row and the event that seals it, behind the newest event."""
+    """Append a row and its event to the chain; `at` is the time of the event (UTC)."""
     seq, previous = db.execute(READ_HEAD).one()
     digest = _digest({"seq": seq, **row})
-    event = _event(seq, at, kind, subject, digest, actor.present())
+    event = _event(seq, at, kind, subject, digest, actor.current_actor())
     sealed = _digest({**event, "previous": previous})
     db.execute(ADD_ROW[kind], {"seq": seq, **row})
     db.execute(ADD_EVENT, {**event, "previous": previous, "hash": sealed})
     db.execute(MOVE_HEAD, {"sealed": sealed})
 
 
-def append_all(db: Connection, found: Sequence[tuple[str, str, dict[str, Any]]], at: datetime) -> None:
-    """The same for many rows at once, each with its kind and subject."""
+def append_all(db: Connection, records: Sequence[tuple[str, str, dict[str, Any]]], at: datetime) -> None:
+    """Append many rows, each given as kind, subject and values, with their events."""
     seq, previous = db.execute(READ_HEAD).one()
     rows: dict[str, list[dict[str, Any]]] = {}
-    chain, by = list[dict[str, Any]](), actor.present()
-    for number, (kind, subject, values) in enumerate(found, seq):
+    chain, actor_text = list[dict[str, Any]](), actor.current_actor()
+    for number, (kind, subject, values) in enumerate(records, seq):
         row = {"seq": number, **values}
-        event = _event(number, at, kind, subject, _digest(row), by)
+        event = _event(number, at, kind, subject, _digest(row), actor_text)
         sealed = _digest({**event, "previous": previous})
         rows.setdefault(kind, []).append(row)
         chain.append({**event, "previous": previous, "hash": sealed})
         previous = sealed
-    for kind, some in rows.items():
-        db.execute(ADD_ROW[kind], some)
+    for kind, rows_of_kind in rows.items():
+        db.execute(ADD_ROW[kind], rows_of_kind)
     db.execute(ADD_EVENT, chain)
     db.execute(sql.update(head).values(seq=chain[-1]["seq"], hash=previous))
 
 
-def _event(seq: int, at: datetime, kind: str, subject: str, digest: str, by: str) -> dict[str, Any]:
-    return {"seq": seq, "at": int(at.timestamp()), "kind": kind, "subject": subject, "row": digest, "actor": by}
+def _event(seq: int, at: datetime, kind: str, subject: str, digest: str, actor_text: str) -> dict[str, Any]:
+    return {"seq": seq, "at": int(at.timestamp()), "kind": kind, "subject": subject, "row": digest, "actor": actor_text}
 
 
-def faults(db: Connection) -> Iterator[str]:
-    """What is wrong with the chain, one sentence each."""
+def find_faults(db: Connection) -> Iterator[str]:
+    """Yield the faults of the chain: missing, changed or added rows and events."""
     rows = {
         (kind, row["seq"]): _digest(row)
         for kind, table in TABLES.items()
@@ -70,26 +70,27 @@ def faults(db: Connection) -> Iterator[str]:
         if seq != expected:
             yield f"event {expected} is missing"
         if event["previous"] != previous:
-            yield f"event {seq} does not follow the one before it"
+            yield f"event {seq} does not follow the previous one"
         if _digest({k: v for k, v in event.items() if k != "hash"}) != event["hash"]:
             yield f"event {seq} ({event['kind']} {event['subject']}) was changed"
-        found = rows.pop((event["kind"], seq), None)
-        if found is None:
+        row_digest = rows.pop((event["kind"], seq), None)
+        if row_digest is None:
             yield f"event {seq}: its {event['kind']} of {event['subject']} is missing"
-        elif found != event["row"]:
+        elif row_digest != event["row"]:
             yield f"event {seq}: its {event['kind']} of {event['subject']} was changed"
         previous, expected = event["hash"], seq + 1
     for kind, seq in sorted(rows, key=str):
         yield f"{kind} {seq} has no event"
     last = db.execute(sql.select(head.c.seq, head.c.hash)).one()
     if (last.seq, last.hash) != (expected - 1, previous):
-        yield f"the newest events are missing: the head says {last.seq}, the log ends at {expected - 1}"
+        yield f"the newest events are missing: the head is event {last.seq}, the log ends at {expected - 1}"
 
 
 def _digest(row: Mapping[Any, Any]) -> str:
-    """Return the SHA-256 of a row. A column that is NULL came with a later schema than the row, and is no part of it.
+    """Return the SHA-256 of a row in hexadecimal.
 
-    What SQLite keeps and JSON does not know was never recorded: it has a digest of its own.
+    Columns with NULL are excluded: a later schema added them. A value that JSON cannot encode was never recorded, but
+    SQLite can store it: its `repr` gives the row another digest.
     """
     values = {name: value for name, value in row.items() if value is not None}
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":"), default=repr).encode()).hexdigest()

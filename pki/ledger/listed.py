@@ -1,4 +1,4 @@
-"""Which serial numbers the CRLs in the ledger list: the rows say what changed, and older ones hold the whole text."""
+"""Compute the serial numbers on the recorded CRLs: a row has the changes, an old row (schema 1 and 2) the whole CRL."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy.engine import Connection
 
 from pki.common.errors import LedgerError
-from pki.ledger.rows import parted
+from pki.ledger.rows import parse_serials
 from pki.ledger.tables import crls
 
 
-def listed(db: Connection, issuer: str) -> set[int]:
-    """Return the serial numbers on the CRL of a generation that was recorded last."""
+def listed_serials(db: Connection, issuer: str) -> set[int]:
+    """Return the serial numbers on the last recorded CRL of a generation. Raises LedgerError for a changed row."""
     whole = sql.select(sql.func.max(crls.c.seq)).where(crls.c.issuer == issuer, crls.c.pem != "")
     first = db.execute(whole).scalar() or 0
     query = sql.select(crls.c.pem, crls.c.added, crls.c.removed).where(crls.c.issuer == issuer, crls.c.seq >= first)
@@ -24,7 +24,7 @@ def listed(db: Connection, issuer: str) -> set[int]:
         try:
             if text:
                 serials = {entry.serial_number for entry in x509.load_pem_x509_crl(text.encode())}
-            serials = (serials | parted(added)) - parted(removed)
+            serials = (serials | parse_serials(added)) - parse_serials(removed)
         except (ValueError, AttributeError) as error:
             raise LedgerError(
                 f"a recorded CRL of {issuer} was changed: {error}", "./run invoke ledger.verify"
@@ -32,8 +32,8 @@ def listed(db: Connection, issuer: str) -> set[int]:
     return serials
 
 
-def is_recorded(db: Connection, issuer: str, der: bytes) -> bool:
-    """Return whether exactly this CRL of a generation was recorded."""
+def has_recorded_crl(db: Connection, issuer: str, der: bytes) -> bool:
+    """Return whether exactly this CRL (DER) of a generation was recorded."""
     query = sql.select(crls.c.seq).where(crls.c.issuer == issuer)
     if db.execute(query.where(crls.c.sha256 == hashlib.sha256(der).hexdigest())).first():
         return True

@@ -1,4 +1,4 @@
-"""Certificates, revocations and CRLs as rows, and back. Instants are whole seconds since 1970, UTC."""
+"""Convert certificates, revocations and CRLs to rows, and rows to values. Times are whole seconds since 1970, UTC."""
 
 from __future__ import annotations
 
@@ -21,26 +21,30 @@ from pki.x509.revocation import IMPORTED_REASONS
 Row = dict[str, Any]
 
 
-def certificate_row(cert: x509.Certificate, issuer: str, artifact: str, profile: str, reason: str) -> Row:
+def certificate_row(certificate: x509.Certificate, issuer: str, artifact: str, profile: str, reason: str) -> Row:
+    """Return the row of a certificate."""
     return {
-        "serial": as_hex(cert.serial_number),
+        "serial": as_hex(certificate.serial_number),
         "issuer": issuer,
         "artifact": artifact,
         "profile": profile,
-        "subject": cert.subject.rfc4514_string(),
-        "names": json.dumps(_names(cert)),
-        "key_sha256": key_fingerprint(cert.public_key()),
-        "not_before": int(cert.not_valid_before_utc.timestamp()),
-        "not_after": int(cert.not_valid_after_utc.timestamp()),
+        "subject": certificate.subject.rfc4514_string(),
+        "names": json.dumps(_names(certificate)),
+        "key_sha256": key_fingerprint(certificate.public_key()),
+        "not_before": int(certificate.not_valid_before_utc.timestamp()),
+        "not_after": int(certificate.not_valid_after_utc.timestamp()),
         "reason": reason,
-        "pem": pem_of([cert]).decode(),
+        "pem": pem_of([certificate]).decode(),
     }
 
 
 def crl_row(
     crl: x509.CertificateRevocationList, issuer: str, reason: str, before: Collection[int], der: bytes = b""
 ) -> Row:
-    """`before` are the serial numbers on the CRL that was recorded before this one."""
+    """Return the row of a CRL.
+
+    `before` are the serial numbers on the previously recorded CRL, `der` is the encoded CRL if it is available.
+    """
     next_update = crl.next_update_utc
     assert next_update is not None
     return {
@@ -50,35 +54,41 @@ def crl_row(
         "next_update": int(next_update.timestamp()),
         "entries": len(crl),
         "reason": reason,
-        **content_of(crl, before, der),
+        **crl_content(crl, before, der),
     }
 
 
-def content_of(crl: x509.CertificateRevocationList | None, before: Collection[int], der: bytes = b"") -> Row:
-    """What a row says of a CRL's content: its digest and how its entries differ from those `before`, not its text.
+def crl_content(crl: x509.CertificateRevocationList | None, before: Collection[int], der: bytes = b"") -> Row:
+    """Return the columns for the content of a CRL: its digest, and the difference of its serial numbers to `before`.
 
-    Nothing of that where the CRL itself is not known, as of an adopted CA that left only a number.
+    The columns are empty if the CRL is unknown: of an adopted CA that has only a CRL number.
     """
     if crl is None:
         return {"pem": "", "sha256": "", "added": "", "removed": ""}
-    listed, known = {entry.serial_number for entry in crl}, set(before)
+    listed, previous = {entry.serial_number for entry in crl}, set(before)
     digest = hashlib.sha256(der or crl.public_bytes(Encoding.DER)).hexdigest()
-    return {"pem": "", "sha256": digest, "added": joined(listed - known), "removed": joined(known - listed)}
+    return {
+        "pem": "",
+        "sha256": digest,
+        "added": format_serials(listed - previous),
+        "removed": format_serials(previous - listed),
+    }
 
 
-def joined(serials: Iterable[int]) -> str:
+def format_serials(serials: Iterable[int]) -> str:
+    """Return serial numbers as one text, in hexadecimal and sorted."""
     return " ".join(f"{serial:x}" for serial in sorted(serials))
 
 
-def parted(text: str | None) -> set[int]:
-    """The reverse of `joined`."""
+def parse_serials(text: str | None) -> set[int]:
+    """Parse the text of `format_serials`; None gives an empty set. Raises ValueError."""
     return {int(serial, 16) for serial in (text or "").split()}
 
 
-def rows_of(issuance_records: IssuanceRecords, listed: Collection[int]) -> Iterator[tuple[str, str, Row]]:
-    """Kind, subject and row of everything in an adopted CA's books, in the order in which it is recorded.
+def issuance_rows(issuance_records: IssuanceRecords, listed: Collection[int]) -> Iterator[tuple[str, str, Row]]:
+    """Yield kind, subject and row of all issuance records of an adopted CA, in the order of recording.
 
-    `listed` are the serial numbers on the CRL of that CA that was recorded last.
+    `listed` are the serial numbers on the last recorded CRL of that CA.
     """
     for issued in issuance_records.certificates:
         row = {
@@ -88,45 +98,45 @@ def rows_of(issuance_records: IssuanceRecords, listed: Collection[int]) -> Itera
             "profile": issued.profile,
             "subject": issued.subject,
             "names": json.dumps(list(issued.names)),
-            "key_sha256": _key_of(issued.pem),
+            "key_sha256": _key_fingerprint(issued.pem),
             "not_before": int(issued.not_before.timestamp()),
             "not_after": int(issued.not_after.timestamp()),
             "reason": issued.reason,
             "pem": issued.pem,
         }
         yield "certificate", issued.artifact, row
-    for one in issuance_records.revocations:
+    for revocation in issuance_records.revocations:
         row = {
-            "serial": as_hex(one.serial),
+            "serial": as_hex(revocation.serial),
             "issuer": issuance_records.issuer,
-            "reason": one.reason,
-            "revoked_at": int(one.revoked_at.timestamp()),
-            "not_after": int(one.not_after.timestamp()),
+            "reason": revocation.reason,
+            "revoked_at": int(revocation.revoked_at.timestamp()),
+            "not_after": int(revocation.not_after.timestamp()),
         }
-        yield "revocation", one.artifact, row
-    if last := issuance_records.last_crl:
+        yield "revocation", revocation.artifact, row
+    if last_crl := issuance_records.last_crl:
         row = {
             "issuer": issuance_records.issuer,
-            "number": last.number,
-            "this_update": int(last.this_update.timestamp()),
-            "next_update": int(last.next_update.timestamp()),
-            "entries": last.entries,
-            "reason": last.reason,
-            **content_of(x509.load_pem_x509_crl(last.pem.encode()) if last.pem else None, listed),
+            "number": last_crl.number,
+            "this_update": int(last_crl.this_update.timestamp()),
+            "next_update": int(last_crl.next_update.timestamp()),
+            "entries": last_crl.entries,
+            "reason": last_crl.reason,
+            **crl_content(x509.load_pem_x509_crl(last_crl.pem.encode()) if last_crl.pem else None, listed),
         }
         yield "crl", ArtifactId("crl", issuance_records.issuer), row
 
 
-def _key_of(pem: str) -> str:
-    """The fingerprint of a certificate's key; empty where there is no certificate, or its key is of no known kind."""
+def _key_fingerprint(pem: str) -> str:
+    """Return the fingerprint of a certificate's key, or "" without a certificate or for an unsupported key."""
     try:
         return key_fingerprint(x509.load_pem_x509_certificate(pem.encode()).public_key())
     except (ValueError, UnsupportedAlgorithm):
         return ""
 
 
-def reason_of(entry: x509.RevokedCertificate) -> str:
-    """Why a certificate is on a CRL, as far as it is a reason that the ledger knows."""
+def entry_reason(entry: x509.RevokedCertificate) -> str:
+    """Return the reason of a CRL entry, or `unspecified` if it has none that the ledger supports (RFC 5280 §5.3.1)."""
     try:
         reason = str(entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value)
     except (x509.ExtensionNotFound, ValueError):
@@ -134,61 +144,63 @@ def reason_of(entry: x509.RevokedCertificate) -> str:
     return reason if reason in IMPORTED_REASONS else "unspecified"
 
 
-def number_of(crl: x509.CertificateRevocationList) -> int:
-    """0 for a CRL of an adopted CA that counted none."""
+def crl_number(crl: x509.CertificateRevocationList) -> int:
+    """Return the CRL number (RFC 5280 §5.2.3), or 0 if an adopted CA issued the CRL without one."""
     try:
         return int(crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
     except x509.ExtensionNotFound:
         return 0
 
 
-def issued_of(row: Mapping[str, Any]) -> Issued:
+def issued_from_row(row: Mapping[str, Any]) -> Issued:
+    """Return the certificate in a row. Raises ValueError for a value that was never recorded."""
     return Issued(
         serial=int(row["serial"], 16),
-        issuer=GenerationName.parse(text_of(row["issuer"])),
-        artifact=ArtifactId.parse(text_of(row["artifact"])),
-        profile=text_of(row["profile"]),
-        subject=text_of(row["subject"]),
-        names=tuple(map(text_of, json.loads(row["names"]))),
+        issuer=GenerationName.parse(checked_text(row["issuer"])),
+        artifact=ArtifactId.parse(checked_text(row["artifact"])),
+        profile=checked_text(row["profile"]),
+        subject=checked_text(row["subject"]),
+        names=tuple(map(checked_text, json.loads(row["names"]))),
         not_before=instant(row["not_before"]),
         not_after=instant(row["not_after"]),
-        reason=text_of(row["reason"]),
-        revoked=text_of(row["revoked"] or ""),
-        pem=text_of(row["pem"]),
-        by=text_of(row["actor"] or ""),
-        revoked_by=text_of(row["revoker"] or ""),
+        reason=checked_text(row["reason"]),
+        revoked=checked_text(row["revoked"] or ""),
+        pem=checked_text(row["pem"]),
+        by=checked_text(row["actor"] or ""),
+        revoked_by=checked_text(row["revoker"] or ""),
     )
 
 
-def _names(cert: x509.Certificate) -> list[str]:
+def _names(certificate: x509.Certificate) -> list[str]:
     try:
-        found = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return []
-    return [str(name.value) for name in found]
+    return [str(name.value) for name in names]
 
 
 def as_hex(serial: int) -> str:
+    """Return a serial number as 40 hexadecimal digits (RFC 5280 §4.1.2.2: at most 20 octets)."""
     return f"{serial:040x}"
 
 
 def instant(seconds: int) -> datetime:
-    """Raises ValueError where that is no time of ours: SQLite keeps any value in any column."""
+    """Return the UTC time of seconds since 1970. Raises ValueError for another value: SQLite stores any type anywhere."""
     try:
-        return datetime.fromtimestamp(integer_of(seconds), UTC)
+        return datetime.fromtimestamp(checked_integer(seconds), UTC)
     except (OverflowError, OSError):
         raise ValueError(f"{seconds} is not a time") from None
 
 
-def text_of(value: Any) -> str:
-    """A column's text. Raises ValueError where it is something else."""
+def checked_text(value: Any) -> str:
+    """Return the text of a column. Raises ValueError if it is not a text."""
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a text")  # noqa: TRY004 - a value, not a type of ours
+        raise ValueError(f"{value!r} is not a text")  # noqa: TRY004 - the value is wrong, not the type of an argument
     return value
 
 
-def integer_of(value: Any) -> int:
-    """A column's number. Raises ValueError where it is something else."""
+def checked_integer(value: Any) -> int:
+    """Return the number of a column. Raises ValueError if it is not a number."""
     if not isinstance(value, int):
-        raise ValueError(f"{value!r} is not a number")  # noqa: TRY004 - a value, not a type of ours
+        raise ValueError(f"{value!r} is not a number")  # noqa: TRY004 - the value is wrong, not the type of an argument
     return value

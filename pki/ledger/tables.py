@@ -1,6 +1,7 @@
-"""The tables of the ledger: one for each kind of thing that is recorded, the events that seal their rows, the head.
+"""The tables of the ledger: certificates, revocations, CRLs, decisions, the events of their rows, and the head.
 
-A column that a later schema added may be NULL, and then belongs to no digest: rows and hashes of before stay as they are.
+A column that a later schema added may be NULL. Such a column is not part of the digest of a row, so older rows and
+hashes stay valid.
 """
 
 from __future__ import annotations
@@ -19,12 +20,10 @@ head = sql.Table(
     sql.Column("schema", sql.Integer, nullable=False),
     sql.Column("seq", sql.Integer, nullable=False),
     sql.Column("hash", sql.Text, nullable=False),
-    sql.Column(
-        "project", sql.Text, nullable=False, server_default=""
-    ),  # the identity of the project that it belongs to
+    sql.Column("project", sql.Text, nullable=False, server_default=""),  # the identity of the project
 )
-# Reserved for writers on several machines: who may write (`holder`) until when, and a number that rises with each
-# change of hands (`token`), so that a write of an earlier holder can be refused. Nothing reads it yet.
+# Reserved for writers on several machines: who may write (`holder`) until when, and a number that rises with each new
+# holder (`token`), so that a write of an earlier holder can be refused. Not used yet.
 lease = sql.Table(
     "lease",
     metadata,
@@ -87,7 +86,7 @@ crls = sql.Table(
         "sha256", sql.Text, index=True
     ),  # of its DER form; this and the next two are NULL where `pem` is not empty
     sql.Column("added", sql.Text),  # serial numbers, in hexadecimal, that the CRL recorded before did not list
-    sql.Column("removed", sql.Text),  # those that it listed and this one does not
+    sql.Column("removed", sql.Text),  # serial numbers that it listed and this one does not
 )
 decisions = sql.Table(
     "decisions",
@@ -102,5 +101,5 @@ TABLES = {"certificate": certificates, "revocation": revocations, "crl": crls, "
 
 
 def is_ours(table: sql.Table) -> sql.ColumnElement[bool]:
-    """Rows of what this project issued itself, not an adopted CA."""
+    """Return the condition that selects rows of the project's own CAs, without adopted CAs."""
     return sql.or_(*(table.c.issuer.startswith(f"{authority}-") for authority in AUTHORITIES))

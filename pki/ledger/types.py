@@ -1,4 +1,4 @@
-"""What the ledger knows, in plain values, and what it can be asked: the shape that the rest of the project sees."""
+"""The values in the ledger, and its interface for the other packages."""
 
 from __future__ import annotations
 
@@ -29,28 +29,29 @@ DECISIONS = (
     ACCEPTED,
 )
 
-# Why nothing may be signed or recorded, as kinds of LedgerFault.
+# Kinds of LedgerFault: reasons why nothing may be signed or recorded.
 MISSING, EMPTY, FOREIGN, OLDER = "missing", "empty", "foreign", "older"
 UNKNOWN_AUTHORITIES, NEWEST_MISSING, UNREADABLE = "unknown-authorities", "newest-missing", "unreadable"
-PASSING = "passing"  # what comes and goes, as on a full disk: it says nothing about the content of the ledger
+TRANSIENT = "passing"  # a temporary condition such as a full disk: the ledger itself may be intact
 
-PUT_BACK = (  # what helps a ledger that cannot be trusted or read any more
-    "put ca/ledger.db back from a backup (./run invoke restore FILE --to DIR), then: ./run invoke ledger.recover --all"
+RESTORE_FILE = (  # for a ledger that is unreadable or not trustworthy
+    "restore ca/ledger.db from a backup (./run invoke restore FILE --to DIR), then: ./run invoke ledger.recover --all"
 )
-PUT_BACK_DATABASE = (
-    "restore the ledger's database from its newest dump; where there is none: ./run invoke ledger.accept-loss"
+RESTORE_DATABASE = (
+    "restore the ledger's database from its newest dump; if there is none: ./run invoke ledger.accept-loss"
 )
-LOOK_AT_DISK = f"ls -l {in_project('ca/ledger.db')}* and df -h {in_project('ca')}, then: ./run invoke ledger.verify"  # of what comes and goes
-GONE = "ca/ledger.db: is gone, and with it what was issued and revoked"
-BEGIN_AGAIN = f"{PUT_BACK}; where there is no backup: ./run invoke ledger.accept-loss"
-IS_EMPTY = "is empty, and ca/ holds what only a ledger with entries goes with"
-NEWEST_IS_BACK = "put the newest ca/ledger.db back (./run invoke restore FILE --to DIR); where it is lost: ./run invoke ledger.accept-loss"
+CHECK_DISK = f"ls -l {in_project('ca/ledger.db')}* and df -h {in_project('ca')}, then: ./run invoke ledger.verify"
+FILE_MISSING = "ca/ledger.db: is missing, and with it the record of what was issued and revoked"
+RESTORE_OR_ACCEPT_LOSS = f"{RESTORE_FILE}; if there is no backup: ./run invoke ledger.accept-loss"
+IS_EMPTY = "is empty, but ca/ contains authorities, which a ledger must know"
+NEWEST_IS_BACK = "restore the newest ca/ledger.db (./run invoke restore FILE --to DIR); if it is lost: ./run invoke ledger.accept-loss"
 
 
 class Head(NamedTuple):
-    """Number and hash of an event that was once the newest one; `where` says what remembers it.
+    """The head of the ledger at one time: number and hash of the event that was the newest one then.
 
-    `revocations` is how many there were, where that was remembered too.
+    `where` names the file or host that recorded the head. `revocations` is the number of revocations at that time, if it
+    was recorded.
     """
 
     seq: int
@@ -60,7 +61,7 @@ class Head(NamedTuple):
 
 
 class Pin(NamedTuple):
-    """The release at which a host is pinned, by digest, and since when; an empty digest where only that is known."""
+    """The release at which a host is pinned, by digest ("" if unknown), and the time of pinning."""
 
     release: str
     since: datetime
@@ -68,7 +69,7 @@ class Pin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LedgerFault:
-    """Why nothing may be signed or recorded: a kind, what speaks for it, and what to type."""
+    """The reason why nothing may be signed or recorded: kind, evidence and remedy."""
 
     kind: str
     evidence: str
@@ -76,7 +77,7 @@ class LedgerFault:
 
     @property
     def consequence(self) -> str:
-        """What it means, with the evidence."""
+        """Return the consequence with the evidence, for messages."""
         if self.kind in {MISSING, UNKNOWN_AUTHORITIES}:
             return self.evidence
         return f"nothing can be issued or revoked: {self.evidence}"
@@ -84,9 +85,9 @@ class LedgerFault:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """One certificate as the ledger holds it; `revoked` is a reason or empty.
+    """One recorded certificate; `revoked` is the reason of its revocation, or "".
 
-    `by` and `revoked_by` are who recorded it and its revocation; empty where that was before schema 3.
+    `by` and `revoked_by` are the actors who recorded the certificate and the revocation; "" before schema 3.
     """
 
     serial: int
@@ -105,25 +106,27 @@ class Issued:
 
     @property
     def common_name(self) -> str:
-        """The CN of the subject; empty where there is none, or where an adopted CA wrote a subject that cannot be read."""
+        """Return the CN of the subject, or "" if it has none or an adopted CA wrote an unreadable subject."""
         try:
-            found = x509.Name.from_rfc4514_string(self.subject).get_attributes_for_oid(NameOID.COMMON_NAME)
+            names = x509.Name.from_rfc4514_string(self.subject).get_attributes_for_oid(NameOID.COMMON_NAME)
         except ValueError:
             return ""
-        return str(found[0].value) if found else ""
+        return str(names[0].value) if names else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a person decided or did about an artifact, or about the `project`; `decision` is one of DECISIONS.
+    """A decision about an artifact or about the `project`; `decision` is one of DECISIONS.
 
-    `withheld` and `released`: whether a revoked leaf is replaced. `exported` and `installed`: how far an identity got on
-    its way to a device; their `detail` begins with the serial number in hexadecimal. `pinned` and `unpinned`: whether
-    a host, as `deploy:HOST`, stays at the release whose digest is the `detail`. `ledger-accepted`: that events which
-    were seen once are lost, with the hash of each. `clock-confirmed`: the clock was right although it was far
-    from the last event; `detail` names both. `restored`: the `project` was restored from a backup. `root-accepted`: a host
-    (`deploy:NAME`) may get a new root; `detail` is its SHA-256. `roots-permitted`: a host was bootstrapped; `detail` is the SHA-256
-    of each root that it accepts, `none`, or `any`.
+    - `withheld`, `released`: the replacement of a revoked leaf is stopped, resumed.
+    - `exported`, `installed`: an identity was exported, was installed on a device; `detail` begins with the serial number
+      in hexadecimal.
+    - `pinned`, `unpinned`: a host (`deploy:HOST`) stays at the release whose digest is `detail`.
+    - `ledger-accepted`: the loss of observed events was accepted; `detail` has the hash of each.
+    - `clock-confirmed`: the clock was right although it was far from the last event; `detail` has both times.
+    - `restored`: the `project` was restored from a backup.
+    - `root-accepted`: a host (`deploy:HOST`) may get a new root; `detail` is its SHA-256.
+    - `roots-permitted`: a host was bootstrapped; `detail` is the SHA-256 of each root that it accepts, `none` or `any`.
     """
 
     artifact: ArtifactId
@@ -134,7 +137,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """One revocation that an adopted CA recorded itself; its certificate may be lost."""
+    """One revocation in the records of an adopted CA; its certificate may be lost."""
 
     serial: int
     artifact: str
@@ -145,7 +148,7 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class LastCrl:
-    """The last CRL that an adopted CA issued; `pem` is empty where only its number is known."""
+    """The last CRL of an adopted CA; `pem` is "" if only its number is known."""
 
     number: int
     this_update: datetime
@@ -157,7 +160,7 @@ class LastCrl:
 
 @dataclass(frozen=True, slots=True)
 class IssuanceRecords:
-    """What an adopted CA issued and revoked before it was adopted, as far as the ledger does not hold it yet."""
+    """What an adopted CA issued and revoked before its adoption, without what the ledger already contains."""
 
     issuer: str
     certificates: tuple[Issued, ...]
@@ -167,6 +170,8 @@ class IssuanceRecords:
 
 @dataclass(frozen=True, slots=True)
 class Event:
+    """One event of the hash chain: what was recorded (`kind`, `subject`), when, and by whom."""
+
     seq: int
     at: datetime
     kind: str
@@ -177,7 +182,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What the ledger learnt from a CRL of our own: serial numbers, and whether the CRL `is_newer` than all it knew."""
+    """The result of a recovery from a CRL: the added serial numbers; `is_newer` if its number is the highest one."""
 
     generation: GenerationName
     number: int
@@ -186,7 +191,7 @@ class Recovered:
 
 
 class Ledger(Protocol):
-    """Every certificate issued and revoked, every CRL number, every decision. See `ledger/` for what each call promises."""
+    """The interface of the ledger; `ledger.SqlLedger` documents each method."""
 
     def record_certificate(
         self, cert: x509.Certificate, *, issuer: str, artifact: str, profile: str, reason: str, at: datetime
@@ -201,14 +206,14 @@ class Ledger(Protocol):
     def record_crl(
         self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime, der: bytes = b""
     ) -> None:
-        """`der` is the CRL in that form, where it is known: to encode a large one takes as long as to sign it."""
+        """Record a CRL; `der` is its encoding if it is available: encoding a large CRL takes as long as signing it."""
         ...
 
     def record_decision(self, artifact: str, decision: str, detail: str, at: datetime) -> None: ...
 
     def decisions(self, *, artifact: str | None = None) -> list[Decision]: ...
 
-    def take_in(self, issuance_records: IssuanceRecords, *, at: datetime) -> None: ...
+    def record_issuance_records(self, issuance_records: IssuanceRecords, *, at: datetime) -> None: ...
 
     def record_recovered(
         self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
@@ -229,17 +234,17 @@ class Ledger(Protocol):
 
     def record_acceptance(self, lost: Sequence[Head], why: str, *, at: datetime) -> None: ...
 
-    def record_known(
-        self, found: Sequence[tuple[x509.Certificate, str, str]], *, reason: str, at: datetime
+    def record_authorities(
+        self, authorities: Sequence[tuple[x509.Certificate, str, str]], *, reason: str, at: datetime
     ) -> None: ...
 
-    def begin_again(self) -> None: ...
+    def create_empty(self) -> None: ...
 
     def head(self) -> Head: ...
 
-    def note(self) -> None: ...
+    def write_head(self) -> None: ...
 
-    def lacks(self, seen: Sequence[Head]) -> list[Head]: ...
+    def missing_heads(self, observed: Sequence[Head]) -> list[Head]: ...
 
     def has_recorded(self, issuer: str, der: bytes) -> bool: ...
 
@@ -247,9 +252,9 @@ class Ledger(Protocol):
 
     def revoked_serials(self, since: datetime, *, issuer: str = "") -> frozenset[int]: ...
 
-    def ended_serials(self, before: datetime) -> frozenset[int]: ...
+    def expired_serials(self, before: datetime) -> frozenset[int]: ...
 
-    def revoked(
+    def revoked_entries(
         self, issuer: str, still_valid_at: datetime, *, only: Collection[int] | None = None
     ) -> list[CrlEntry]: ...
 
@@ -259,7 +264,7 @@ class Ledger(Protocol):
 
     def events(self, last: int | None = None) -> list[Event]: ...
 
-    def newest(self) -> Event | None: ...
+    def newest_event(self) -> Event | None: ...
 
     def counts(self) -> tuple[int, int]: ...
 

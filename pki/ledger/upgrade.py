@@ -1,4 +1,4 @@
-"""Ledgers of earlier schemas brought to the present one, in one transaction. Rows, and so all hashes, stay as they are."""
+"""Upgrade a ledger to the current schema in one transaction. Rows, and therefore all hashes, do not change."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pki.ledger.tables import SCHEMA, certificates, crls, events, head, lease, r
 from pki.ledger.types import Pin
 
 
-def to_present(db: Connection, project: str, folder: Path) -> None:
-    """Bring the tables to the present schema; nothing where another process did it while this one waited."""
+def upgrade_schema(db: Connection, project: str, folder: Path) -> None:
+    """Upgrade the tables to the current schema; does nothing if another process did it in the meantime."""
     schema = db.execute(sql.select(head.c.schema)).scalar()
     if schema == 1:
         _to_schema_2(db)
@@ -26,7 +26,7 @@ def to_present(db: Connection, project: str, folder: Path) -> None:
 
 
 def _to_schema_2(db: Connection) -> None:
-    """Serial numbers are unique for each issuer, not in the whole ledger."""
+    """Upgrade from 1 to 2: serial numbers are unique for each issuer, not in the whole ledger."""
     for table in (certificates, revocations):
         fresh = table.to_metadata(sql.MetaData(), name=f"{table.name}_2")
         fresh.indexes.clear()
@@ -39,13 +39,13 @@ def _to_schema_2(db: Connection) -> None:
 
 
 def _to_schema_3(db: Connection, project: str, folder: Path) -> None:
-    """The ledger says whose it is, events say who recorded them, and CRLs are recorded without their text.
+    """Upgrade from 2 to 3: the ledger has the project's identity, events have an actor, CRLs have no text.
 
-    Hosts that were pinned are pinned by decisions, no longer by files in `build/`.
+    Pinned hosts are recorded as decisions instead of files in `build/`.
     """
     for column in (head.c.project, events.c.actor, crls.c.sha256, crls.c.added, crls.c.removed):
-        said = sql.schema.CreateColumn(column).compile(dialect=db.dialect)
-        db.execute(sql.text(f"ALTER TABLE {column.table.name} ADD COLUMN {said}"))
+        definition = sql.schema.CreateColumn(column).compile(dialect=db.dialect)
+        db.execute(sql.text(f"ALTER TABLE {column.table.name} ADD COLUMN {definition}"))
     for index in crls.indexes:
         index.create(db, checkfirst=True)
     db.execute(sql.insert(lease).values(holder="", until=0, token=0))
@@ -58,7 +58,7 @@ def _to_schema_3(db: Connection, project: str, folder: Path) -> None:
 
 
 def pins_in_files(build: Path) -> Iterator[tuple[str, Pin]]:
-    """Hosts that files in `build/` say are pinned, as programs before schema 3 of the ledger wrote them."""
+    """Yield host and pin of each file in `build/` that a program before schema 3 wrote for a pinned host."""
     for path in sorted((build / "history").glob("*/held/manifest.json")):
         try:
             release = str(json.loads(path.read_bytes())["release"])

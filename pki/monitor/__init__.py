@@ -1,1 +1,1 @@
-"""A look at the whole project that changes nothing."""
+"""Checks, probes, alerts, metrics, the status page and the timeline: what the program reports about a project."""

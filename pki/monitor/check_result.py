@@ -1,4 +1,4 @@
-"""What health says of one thing: how it is, since and until when, and the command that fixes it."""
+"""What a check reports: a finding with its level, dates and remedy; grouping and counting of findings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pki.common.remedies import Remedy, for_this_project, here
 from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import instant
 
-NAMED = 6  # things of which the same is said
+NAMES_SHOWN = 6  # of the subjects that share a finding
 
 
 class Level(IntEnum):
-    """How bad it is: `notice` wants a person some day, `warning` soon, `critical` now."""
+    """How urgent a finding is: `notice` needs action some day, `warning` soon, `critical` now."""
 
     OK = 0
     NOTICE = 1
@@ -26,15 +26,17 @@ class Level(IntEnum):
 
     @property
     def word(self) -> str:
+        """Return the level in lower case, as messages and JSON show it."""
         return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found. `topic` names the check; with the subject it tells whether it is the same as before.
+    """One result of a check.
 
-    `what` is a reason, or the words of something else; `remedy` is what to type. A `passing` one happened and is over:
-    it is told once and never solved.
+    `subject` is what it is about, `topic` the check; both together identify the finding from run to run. `what` is a
+    reason, or text from elsewhere; `remedy` is the command to type. A finding `is_over` if it reports an event that has
+    passed: it is notified once, and never as solved.
     """
 
     subject: str
@@ -44,7 +46,7 @@ class Finding:
     since: datetime | None = None
     until: datetime | None = None
     topic: str = ""
-    passing: bool = False
+    is_over: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.remedy, str):
@@ -52,28 +54,32 @@ class Finding:
 
     @property
     def about(self) -> ArtifactId:
-        """The subject by its parts: `deploy`, `media`."""
+        """Return the subject as kind and name: `deploy`, `media`."""
         return ArtifactId.parse(self.subject)
 
     @property
     def message(self) -> str:
+        """Return the finding as text."""
         return str(self.what)
 
     @property
     def code(self) -> Why:
+        """Return the code of the reason; `STATED` for plain text."""
         return self.what.code if isinstance(self.what, Reason) else Why.STATED
 
     @property
     def key(self) -> str:
+        """Return what identifies the finding from run to run."""
         return f"{self.subject} {self.topic}"
 
     @property
     def artifact(self) -> ArtifactId:
-        """The artifact that it concerns: a host's services are what its delivery has to bring about."""
+        """Return the artifact that the finding concerns: for the services of a host, its deployment."""
         kind, host = self.about.kind, self.about.name.partition("/")[0]
         return ArtifactId("deploy", host) if kind in {"service", "verification", "drift", "pinned"} else self.about
 
     def as_json(self) -> dict[str, Any]:
+        """Return the finding as `invoke health --json` prints it."""
         return {
             "subject": self.subject,
             "topic": self.topic,
@@ -87,57 +93,58 @@ class Finding:
 
 
 def rerun(artifact: str) -> Remedy:
-    """Return the remedy that is another run for one artifact."""
+    """Return the remedy to run doit again for one artifact."""
     return here("doit", artifact)
 
 
-def by_time_left(left: timedelta, warning: timedelta, critical: timedelta) -> Level:
-    """How bad it is that something ends: a notice, unless less is left than one of the two."""
+def level_by_time_left(left: timedelta, warning: timedelta, critical: timedelta) -> Level:
+    """Return the level of something that expires: a notice, or more if at most `warning` or `critical` is left."""
     if left <= critical:
         return Level.CRITICAL
     return Level.WARNING if left <= warning else Level.NOTICE
 
 
-def worst(checks: list[Finding]) -> Level:
-    return max((check.level for check in checks), default=Level.OK)
+def worst_level(findings: list[Finding]) -> Level:
+    """Return the highest level among the findings; OK without any."""
+    return max((finding.level for finding in findings), default=Level.OK)
 
 
-def counted(checks: Iterable[Finding]) -> str:
-    """`1 critical, 2 warnings`; empty when all is well."""
-    levels = [check.level for check in checks]
+def count_by_level(findings: Iterable[Finding]) -> str:
+    """Return `1 critical, 2 warnings`; empty if there is no problem."""
+    levels = [finding.level for finding in findings]
     counts = {level.word: levels.count(level) for level in sorted(Level, reverse=True) if level}
     return ", ".join(
         f"{count} {word}{'s' if count > 1 and word != 'critical' else ''}" for word, count in counts.items() if count
     )
 
 
-def levels(checks: Iterable[Finding]) -> dict[str, Level]:
-    """The worst that is said of each subject."""
-    found: dict[str, Level] = {}
-    for check in checks:
-        found[check.subject] = max(check.level, found.get(check.subject, Level.OK))
-    return found
+def worst_by_subject(findings: Iterable[Finding]) -> dict[str, Level]:
+    """Return the highest level of each subject."""
+    worst: dict[str, Level] = {}
+    for finding in findings:
+        worst[finding.subject] = max(finding.level, worst.get(finding.subject, Level.OK))
+    return worst
 
 
-def alike(checks: Iterable[Finding]) -> list[list[Finding]]:
-    """Checks that say the same of several things, and want the same, together."""
-    found: dict[tuple[object, ...], list[Finding]] = {}
-    for one in checks:
-        remedy = str(here("doit") if _is_again(one) else one.remedy)
-        found.setdefault((one.level, one.topic, one.message, one.until, remedy), []).append(one)
-    return list(found.values())
+def group_alike(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """Group findings that differ in their subject only, or in nothing but which artifact to run again."""
+    groups: dict[tuple[object, ...], list[Finding]] = {}
+    for finding in findings:
+        remedy = str(here("doit") if _is_rerun(finding) else finding.remedy)
+        groups.setdefault((finding.level, finding.topic, finding.message, finding.until, remedy), []).append(finding)
+    return list(groups.values())
 
 
-def named(names: Sequence[str]) -> str:
-    """`a, b`, or some of many."""
-    some = ", ".join(names[:NAMED])
-    return f"{some} and {len(names) - NAMED} more" if len(names) > NAMED else some
+def join_names(names: Sequence[str]) -> str:
+    """Return `a, b`, and of many names the first ones and how many more there are."""
+    some = ", ".join(names[:NAMES_SHOWN])
+    return f"{some} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else some
 
 
-def remedy_of(group: Sequence[Finding]) -> str:
-    """What to type for checks that are alike: for all of them, where each has a command of its own."""
-    return str(here("doit") if len(group) > 1 and _is_again(group[0]) else group[0].remedy)
+def shared_remedy(group: Sequence[Finding]) -> str:
+    """Return one remedy for a group of findings: plain `doit` where each has its own `doit` command."""
+    return str(here("doit") if len(group) > 1 and _is_rerun(group[0]) else group[0].remedy)
 
 
-def _is_again(check: Finding) -> bool:
-    return check.remedy == rerun(check.subject)
+def _is_rerun(finding: Finding) -> bool:
+    return finding.remedy == rerun(finding.subject)

@@ -1,7 +1,7 @@
-"""Client identities on their way to people's devices: which one was handed out, installed, and which one waits.
+"""Client identities and their devices: which certificate was exported, which is installed, and which is not yet.
 
-One is in use once any certificate of it was handed out, or recorded as installed; from then on, a newer one that is
-not installed yet is worth a reminder.
+An identity is in use once any of its certificates was exported or recorded as installed. From then on, a newer
+certificate that is not installed yet causes a reminder.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.common.durations import backdate
 from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Decision, Issued
@@ -21,10 +21,10 @@ from pki.project.project import Project
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One client by its name in pki.yaml: its newest valid certificate, and the last time it was handed out or installed.
+    """A client in pki.yaml: its newest valid certificate, and when one was last exported and installed.
 
-    `given` is the serial number of what its device has, as far as anybody said: what was installed last, else what was
-    handed out first, 0 where nothing was; `device` is that certificate, where the ledger knows it.
+    `given` is the serial number of the certificate on its device as far as recorded: the last one installed, else the
+    first one exported, else 0. `device` is that certificate, if the ledger has it.
     """
 
     name: str
@@ -35,56 +35,63 @@ class Identity:
     device: Issued | None
 
     @property
-    def waits(self) -> bool:
-        """Whether a newer certificate waits to be installed."""
+    def has_newer(self) -> bool:
+        """Return whether a newer certificate exists that is not installed yet."""
         return self.given != 0 and self.newest is not None and self.given != self.newest.serial
 
 
 def _serial_of(decision: Decision) -> int:
-    """The serial number with which the detail of an export or installation begins; 0 where it does not."""
+    """Return the serial number (hexadecimal) at the beginning of the detail of an export or installation; 0 without one."""
     first = decision.detail.partition(" ")[0]
     return int(first, 16) if first and set(first) <= set("0123456789abcdef") else 0
 
 
 def identities(project: Project, *, in_use: bool = False) -> Iterator[Identity]:
-    """Every client of pki.yaml, as the ledger knows it, or those that are in use."""
-    decided = project.ledger.decisions() if project.has_ledger else []
-    used = {one.artifact for one in decided if one.decision in {"exported", "installed"}}
+    """Yield every client in pki.yaml with its certificates in the ledger, or only those in use."""
+    decisions = project.ledger.decisions() if project.has_ledger else []
+    in_use_artifacts = {decision.artifact for decision in decisions if decision.decision in {"exported", "installed"}}
     for name in project.inventory.clients:
         artifact = client_artifact(name)
-        if in_use and artifact not in used:
+        if in_use and artifact not in in_use_artifacts:
             continue
         issued = project.ledger.certificates(artifact=artifact) if project.has_ledger else []
-        valid = [one for one in issued if one.not_after >= project.now and not one.revoked]
+        valid = [
+            certificate for certificate in issued if certificate.not_after >= project.now and not certificate.revoked
+        ]
         exports, installs = (
-            [one for one in decided if (one.artifact, one.decision) == (artifact, what)]
-            for what in ("exported", "installed")
+            [decision for decision in decisions if (decision.artifact, decision.decision) == (artifact, kind)]
+            for kind in ("exported", "installed")
         )
-        told = installs[-1:] or exports[:1]
-        given = _serial_of(told[0]) if told else 0
+        handed_over = installs[-1:] or exports[:1]
+        given = _serial_of(handed_over[0]) if handed_over else 0
         yield Identity(
             name,
             valid[-1] if valid else None,
             exports[-1] if exports else None,
             installs[-1] if installs else None,
             given,
-            next((one for one in issued if one.serial == given), None),
+            next((certificate for certificate in issued if certificate.serial == given), None),
         )
 
 
-def reminders(project: Project, plan: Plan) -> Iterator[Notice]:
-    """What people have to install: known without a look into a ledger that is as it was."""
+def notes(project: Project, plan: Plan) -> Iterator[Notice]:
+    """Yield a reminder for each client certificate that must be installed; cached while the ledger does not change."""
     clients = [name for name, leaf in plan.leaves.items() if leaf.client]
-    known = token(sorted(clients))
-    kept = project.recall_from_ledger("installed", known)
-    if kept is None:
-        kept = [
-            [one.name, _issued_at(one.newest), int(one.device.not_after.timestamp()), bool(one.device.revoked)]
-            for one in (identities(project, in_use=True) if clients else ())
-            if one.waits and one.newest and one.device
+    key = digest_of(sorted(clients))
+    rows = project.recall_from_ledger("installed", key)
+    if rows is None:
+        rows = [
+            [
+                identity.name,
+                _issued_at(identity.newest),
+                int(identity.device.not_after.timestamp()),
+                bool(identity.device.revoked),
+            ]
+            for identity in (identities(project, in_use=True) if clients else ())
+            if identity.has_newer and identity.newest and identity.device
         ]
-        project.remember_from_ledger("installed", known, kept)
-    for name, renewed, end, is_revoked in kept:
+        project.remember_from_ledger("installed", key, rows)
+    for name, renewed, end, is_revoked in rows:
         yield Notice(
             client_artifact(name),
             f"was renewed on {_day(renewed)} and is not installed yet; the old one {_end(project, end, is_revoked)}",
@@ -95,11 +102,12 @@ def reminders(project: Project, plan: Plan) -> Iterator[Notice]:
 def _end(project: Project, end: int, is_revoked: bool) -> str:
     if is_revoked:
         return "is revoked"
-    return f"{'ends' if end > project.now.timestamp() else 'ended'} on {_day(end)}"
+    return f"{'expires' if end > project.now.timestamp() else 'expired'} on {_day(end)}"
 
 
-def _issued_at(one: Issued) -> int:
-    return int((one.not_before + backdate(one.not_after - one.not_before)).timestamp())
+def _issued_at(issued: Issued) -> int:
+    """Return when a certificate was issued, in seconds since 1970: notBefore without the backdating."""
+    return int((issued.not_before + backdate(issued.not_after - issued.not_before)).timestamp())
 
 
 def _day(seconds: int) -> str:

@@ -1,4 +1,4 @@
-"""Damaged files that no run can make again: they must come back from a backup."""
+"""Damaged files that no run can make again: they must be restored from a backup."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pki.project.project import Project
 
 
 def notes(project: Project) -> Iterator[Notice]:
-    """Each damaged file of an authority or a ceremony; those that the ledger has a copy of are not among them."""
-    for generation in (one for name in identifiers.AUTHORITIES for one in project.store.generations(name)):
+    """Yield a notice for each damaged file of an authority or ceremony, except those that the ledger has a copy of."""
+    for generation in (name for name in identifiers.AUTHORITIES for name in project.store.generations(name)):
         project.generation(generation)
         if GenerationName.parse(generation).is_root:
             project.presigned_crls(generation)
-    recovered = {project.store.shown(project.store.authority_file(one, "cert.pem")) for one in project.recovered}
+    recovered = {project.store.shown(project.store.authority_file(name, "cert.pem")) for name in project.recovered}
     for shown, text in project.damaged.items():
         if shown not in recovered:
             yield Notice(shown, text, PUT_BACK)
@@ -29,20 +29,20 @@ def notes(project: Project) -> Iterator[Notice]:
 
 
 def _ceremony_faults(project: Project) -> list[str]:
-    """What is kept of ceremonies and is not as it was written; looked at once while the files are as they were."""
+    """Return the faults in the records of ceremonies; cached while the files do not change."""
     ca = project.store.ca
     if not os.path.lexists(ca / "transcript.jsonl"):
         return []
-    kept = [path for folder in project.store.ceremonies() for path in sorted(folder.iterdir()) if path.is_file()]
-    names = [str(path) for path in (ca / "transcript.jsonl", *kept)]
-    found: list[str] | None = project.cache.recall("ceremonies", "")
-    if found is None:
+    paths = [path for folder in project.store.ceremonies() for path in sorted(folder.iterdir()) if path.is_file()]
+    names = [str(path) for path in (ca / "transcript.jsonl", *paths)]
+    faults: list[str] | None = project.cache.recall("ceremonies", "")
+    if faults is None:
         try:
-            from pki.ceremony import audit  # noqa: PLC0415 - needed where a file is damaged
+            from pki.ceremony import audit  # noqa: PLC0415 - needed only after a file changed
 
-            faults = audit.verify_records(ca).faults
+            problems = audit.verify_records(ca).faults
         except PkiError as error:
-            faults = [error.message]
-        found = [str(fault).replace(f"{project.store.home}/", "") for fault in faults]
-        project.cache.remember("ceremonies", "", names, found)
-    return found
+            problems = [error.message]
+        faults = [str(problem).replace(f"{project.store.home}/", "") for problem in problems]
+        project.cache.remember("ceremonies", "", names, faults)
+    return faults

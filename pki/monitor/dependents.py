@@ -1,4 +1,4 @@
-"""What a certificate is for: who serves it, who lets its holder in, who is to install it."""
+"""What a certificate is used for: which services serve it, which accept its holder, who must install it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pki.config.proxies import PROGRAMS, ProxyProgram
 from pki.ledger.types import Issued
 from pki.project.project import Project
 
-NOT_SEEN = "not declared here: not seen"  # of what this project cannot know
+NOT_DECLARED = "none declared in pki.yaml"  # there may be others that this project does not know
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One host, and those of its services that a certificate concerns."""
+    """A host, and those of its services that use a certificate."""
 
     name: str
     host: Host
@@ -25,36 +25,47 @@ class Use:
 
     @property
     def program(self) -> ProxyProgram | None:
+        """Return the proxy of the host, if it declares one."""
         return PROGRAMS[self.host.proxy] if self.host.proxy else None
 
     def __str__(self) -> str:
         return f"{', '.join(self.services)} on {self.name}" + (f" ({self.host.proxy})" if self.host.proxy else "")
 
 
-def serving(project: Project, leaf: str) -> list[Use]:
-    """The host that serves a leaf, by pki.yaml."""
+def uses_serving(project: Project, leaf: str) -> list[Use]:
+    """Return the host whose services serve a leaf, according to pki.yaml."""
     return [
         Use(name, host, services)
         for name, host in project.inventory.hosts.items()
-        if (services := tuple(n for n, one in host.services.items() if leaf_name(name, one.access) == leaf))
+        if (
+            services := tuple(
+                service_name
+                for service_name, service in host.services.items()
+                if leaf_name(name, service.access) == leaf
+            )
+        )
     ]
 
 
-def asking(project: Project) -> list[Use]:
-    """The hosts that let nobody in without a client certificate, by pki.yaml."""
+def uses_requiring_clients(project: Project) -> list[Use]:
+    """Return the hosts with services that require a client certificate, according to pki.yaml."""
     return [
         Use(name, host, services)
         for name, host in project.inventory.hosts.items()
-        if (services := tuple(n for n, one in host.services.items() if one.access == "mtls"))
+        if (
+            services := tuple(
+                service_name for service_name, service in host.services.items() if service.access == "mtls"
+            )
+        )
     ]
 
 
-def present(project: Project, leaf: Leaf, issued: Sequence[Issued]) -> bytes:
-    """The PEM bundle of a leaf, if its certificate is one of these; else nothing."""
-    held = filesystem.read(project.store.bundle(leaf)) or b""
-    return held if any(one.pem.encode() in held for one in issued) else b""
+def current_bundle(project: Project, leaf: Leaf, issued: Sequence[Issued]) -> bytes:
+    """Return the PEM bundle of a leaf if its certificate is one of `issued`; else b""."""
+    bundle = filesystem.read(project.store.bundle(leaf)) or b""
+    return bundle if any(one.pem.encode() in bundle for one in issued) else b""
 
 
-def listed(uses: Iterable[Use], nothing: str = NOT_SEEN) -> str:
-    """Return the uses in one line; without any, that none is declared, which is not that there is none."""
+def join_uses(uses: Iterable[Use], nothing: str = NOT_DECLARED) -> str:
+    """Return the uses as one line; without any, that none is declared, which does not mean that there is none."""
     return "; ".join(map(str, uses)) or nothing

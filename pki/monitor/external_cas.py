@@ -1,4 +1,4 @@
-"""Adopted authorities: what they issued and is still valid, and what of it ends soon."""
+"""Adopted CAs: which of their certificates are still valid, and which expire soon."""
 
 from __future__ import annotations
 
@@ -15,72 +15,81 @@ from pki.project.project import Project
 
 SOON = timedelta(days=30)
 THIS_MONTH_AND_SOON = timedelta(days=31) + SOON
-NAMED = 5  # certificates that one note names
-REMEDY = "move what it serves into pki.yaml (docs/adopt.md), or: ./run invoke revoke {} --reason superseded"
+NAMED = 5  # certificates that one note lists
+REMEDY = "declare the service that uses it in pki.yaml (docs/adopt.md), or: ./run invoke revoke {} --reason superseded"
 
 
-class Ending(NamedTuple):
+class Expiring(NamedTuple):
+    """A certificate of an adopted CA that expires soon."""
+
     artifact: str
     end: datetime
     names: tuple[str, ...]
 
 
 def notes(project: Project, plan: Plan) -> Iterator[Notice]:
-    """One note for each adopted authority that ended, or of whose certificates some end soon."""
+    """Yield a notice for each adopted CA that expired, or of whose certificates some expire soon."""
     for name in project.inventory.authorities.adopted:
         end = end_of(project, name)
         if end and end < project.now:
-            remedy = "take it, and what delivers its CRL, out of pki.yaml and templates/"
+            remedy = "remove it, and the files that deploy its CRL, from pki.yaml and templates/"
             yield Notice(
-                ArtifactId("authority", name), f"ended on {end:%Y-%m-%d}, and its CRL is not made any more", remedy
+                ArtifactId("authority", name), f"expired on {end:%Y-%m-%d}; its CRL is no longer issued", remedy
             )
-        elif soon := _ending(project, name, plan):
-            shown = ", ".join(f"{one.artifact} on {one.end:%Y-%m-%d}" for one in soon[:NAMED])
+        elif soon := _expiring(project, name, plan):
+            shown = ", ".join(f"{certificate.artifact} on {certificate.end:%Y-%m-%d}" for certificate in soon[:NAMED])
             more = f" and {len(soon) - NAMED} more" if len(soon) > NAMED else ""
-            text = f"of its certificates end soon: {shown}{more}"
+            text = f"certificates of this CA expire soon: {shown}{more}"
             yield Notice(ArtifactId("authority", name), text, REMEDY.format(soon[0].artifact))
 
 
 def summary(project: Project, name: str) -> str:
-    """What is left of an adopted authority, in a phrase."""
-    found = _valid(project, name)
-    if not found:
-        taken_in = project.has_ledger and project.ledger.has_issuance_records(name)
-        left = "none of its certificates is valid any more" if taken_in else "what it issued is not in the ledger yet"
+    """Return in one phrase what is left of an adopted CA."""
+    valid = _valid(project, name)
+    if not valid:
+        is_imported = project.has_ledger and project.ledger.has_issuance_records(name)
+        left = "no certificate of it is valid any more" if is_imported else "its issuance records are not imported yet"
         return f"adopted: signs CRLs only; {left}"
-    first = f"next ends on {found[0].not_after:%Y-%m-%d} ({found[0].artifact.name})"
-    return f"adopted: signs CRLs only; {len(found)} certificates valid, {first}"
+    first = f"the next expires on {valid[0].not_after:%Y-%m-%d} ({valid[0].artifact.name})"
+    return f"adopted: signs CRLs only; {len(valid)} certificates valid, {first}"
 
 
 def end_of(project: Project, name: str) -> datetime | None:
-    """When an adopted authority itself ends; None while its folder is not as it should be."""
+    """Return when an adopted CA itself expires; None if its folder is invalid."""
     try:
-        found = project.generation(name)
-    except PkiError:  # which its CRL tells
+        generation = project.generation(name)
+    except PkiError:  # the check of its CRL reports it
         return None
-    return found.certificate.not_valid_after_utc if found else None
+    return generation.certificate.not_valid_after_utc if generation else None
 
 
 def _valid(project: Project, name: str) -> list[Issued]:
-    """What an adopted authority issued and is neither ended nor revoked, next end first."""
+    """Return the certificates of an adopted CA that are neither expired nor revoked, next expiry first."""
     issued = project.ledger.certificates(since=project.now, issuer=name) if project.has_ledger else []
-    return sorted((one for one in issued if not one.revoked), key=lambda one: (one.not_after, one.artifact))
+    return sorted(
+        (certificate for certificate in issued if not certificate.revoked),
+        key=lambda certificate: (certificate.not_after, certificate.artifact),
+    )
 
 
-def _ending(project: Project, name: str, plan: Plan) -> list[Ending]:
-    """Certificates that end soon, but for those that were renewed there, or whose names are certified here by now."""
+def _expiring(project: Project, name: str, plan: Plan) -> list[Expiring]:
+    """Return certificates that expire soon, except those that were renewed there or whose names have a leaf here by now."""
     month = f"{project.now:%Y-%m}"
-    kept = project.recall_from_ledger(f"adopted {name}", month)
-    if kept is None:
-        found = _valid(project, name)
-        last = {one.subject: one.not_after for one in found}  # the latest of each: they are in that order
-        late = [one for one in found if one.not_after == last[one.subject]]
+    rows = project.recall_from_ledger(f"adopted {name}", month)
+    if rows is None:
+        valid = _valid(project, name)
+        last = {
+            certificate.subject: certificate.not_after for certificate in valid
+        }  # the newest of each: they are sorted by expiry
+        newest = [certificate for certificate in valid if certificate.not_after == last[certificate.subject]]
         limit = project.now + THIS_MONTH_AND_SOON
-        kept = [
-            [one.artifact, int(one.not_after.timestamp()), list(one.names)] for one in late if one.not_after <= limit
+        rows = [
+            [certificate.artifact, int(certificate.not_after.timestamp()), list(certificate.names)]
+            for certificate in newest
+            if certificate.not_after <= limit
         ]
-        project.remember_from_ledger(f"adopted {name}", month, kept)
-    ending = [Ending(artifact, datetime.fromtimestamp(end, UTC), tuple(names)) for artifact, end, names in kept]
-    ours = {text for leaf in plan.leaves.values() for text in leaf.names} if ending else set()
-    soon = [one for one in ending if project.now <= one.end < project.now + SOON]
-    return [one for one in soon if not one.names or not ours.issuperset(one.names)]
+        project.remember_from_ledger(f"adopted {name}", month, rows)
+    expiring = [Expiring(artifact, datetime.fromtimestamp(end, UTC), tuple(names)) for artifact, end, names in rows]
+    ours = {text for leaf in plan.leaves.values() for text in leaf.names} if expiring else set()
+    soon = [certificate for certificate in expiring if project.now <= certificate.end < project.now + SOON]
+    return [certificate for certificate in soon if not certificate.names or not ours.issuperset(certificate.names)]

@@ -1,15 +1,15 @@
-"""Hosts for certificates only that must be bootstrapped again before they accept every root of the project."""
+"""Hosts with `scope: certificates` that must be bootstrapped again before they accept every root of the project."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.config.identifiers import GenerationName
 from pki.deploy.delivery import Delivery
 from pki.deploy.release_roots import is_trust_store_path
-from pki.monitor.check_result import named
+from pki.monitor.check_result import join_names
 from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.generations import Generation
@@ -18,59 +18,73 @@ from pki.project.project import Project
 COMMAND = "./run invoke deploy.bootstrap"
 
 
-class Asked(NamedTuple):
-    """What the receipt of a host says: whether a root is in a trust store there, and which files the host held back."""
+class HostRoots(NamedTuple):
+    """From the receipt of a host: whether a trust store with a root is deployed there, and which files it held back."""
 
     host: str
     has_root: bool
-    held: Sequence[str]
+    held_back: Sequence[str]
 
 
 def notes(project: Project, plan: Plan) -> Iterator[Notice]:
-    """What is told of them: who was bootstrapped in an earlier form, lacks a root, or accepts one that has left."""
-    asked = list(_asked(project, plan))
-    permitted = project.permitted_roots if asked else {}
-    if older := [one.host for one in asked if one.has_root and one.host not in permitted]:
+    """Yield notices for hosts that were bootstrapped by an earlier version, lack a root, or accept one that was removed."""
+    hosts_with_roots = list(_hosts_with_roots(project, plan))
+    permitted = project.permitted_roots if hosts_with_roots else {}
+    if older := [
+        host_roots.host for host_roots in hosts_with_roots if host_roots.has_root and host_roots.host not in permitted
+    ]:
         verb, their = ("was", "its") if len(older) == 1 else ("were", "their")
-        text = f"{named(older)} {verb} not bootstrapped for certificates only by this version: who has {their} key can put any root there"
+        text = f"{join_names(older)} {verb} not bootstrapped for certificates only by this version: whoever holds {their} deployment key can install any root there"
         yield Notice("hosts", text, _remedy(older))
-    live = [root for name in project.live("root") if (root := project.generation(name))] if asked else []
-    lacking: dict[tuple[GenerationName, ...], list[Asked]] = {}
-    for one in asked:
-        accepted = permitted.get(one.host)  # empty for a host that gets no roots
-        missing = tuple(root.name for root in live if accepted and root.fingerprint not in accepted)
-        if missing or (one.held and one.host in permitted):
-            lacking.setdefault(missing, []).append(one)
-    for missing, some in lacking.items():
-        hosts, new = [one.host for one in some], [root for root in live if root.name in missing]
-        yield Notice("hosts", _lack(some, missing, _when(project, new, live, permitted[hosts[0]])), _remedy(hosts))
-    named_already = {one.host for some in lacking.values() for one in some}
-    ours = {root.fingerprint for root in live}
-    more = [
-        one.host for one in asked if one.host not in named_already and not ours.issuperset(permitted.get(one.host, ()))
+    live_roots = (
+        [root for name in project.live("root") if (root := project.generation(name))] if hosts_with_roots else []
+    )
+    hosts_by_missing: dict[tuple[GenerationName, ...], list[HostRoots]] = {}
+    for host_roots in hosts_with_roots:
+        accepted = permitted.get(host_roots.host)  # empty for a host that gets no roots
+        missing = tuple(root.name for root in live_roots if accepted and root.fingerprint not in accepted)
+        if missing or (host_roots.held_back and host_roots.host in permitted):
+            hosts_by_missing.setdefault(missing, []).append(host_roots)
+    for missing, group in hosts_by_missing.items():
+        hosts, new = [host_roots.host for host_roots in group], [root for root in live_roots if root.name in missing]
+        yield Notice(
+            "hosts", _lack(group, missing, _when(project, new, live_roots, permitted[hosts[0]])), _remedy(hosts)
+        )
+    noted = {host_roots.host for group in hosts_by_missing.values() for host_roots in group}
+    fingerprints = {root.fingerprint for root in live_roots}
+    outdated = [
+        host_roots.host
+        for host_roots in hosts_with_roots
+        if host_roots.host not in noted and not fingerprints.issuperset(permitted.get(host_roots.host, ()))
     ]
-    if more:
-        verb, their = ("accepts", "its") if len(more) == 1 else ("accept", "their")
-        text = f"{named(more)} still {verb} a root that has left: who has {their} key can put it there again"
-        yield Notice("hosts", text, _remedy(more))
+    if outdated:
+        verb, their = ("accepts", "its") if len(outdated) == 1 else ("accept", "their")
+        text = f"{join_names(outdated)} still {verb} a root that was removed: whoever holds {their} deployment key can install it again"
+        yield Notice("hosts", text, _remedy(outdated))
 
 
-def _lack(some: Sequence[Asked], missing: Sequence[str], when: str) -> str:
-    hosts, files = [one.host for one in some], sorted({path for one in some for path in one.held})
+def _lack(group: Sequence[HostRoots], missing: Sequence[str], when: str) -> str:
+    """Return the text for hosts that do not accept some roots yet."""
+    hosts, files = (
+        [host_roots.host for host_roots in group],
+        sorted({path for host_roots in group for path in host_roots.held_back}),
+    )
     verb, pronoun = ("does", "it is") if len(hosts) == 1 else ("do", "they are")
-    what = f"{named(hosts)} {verb} not accept {', '.join(missing) or named(files)} before {pronoun} bootstrapped again"
-    return f"{what}; {when}; {named(files) if files else 'its file'} is held back until then, and all else is deployed"
+    text = f"{join_names(hosts)} {verb} not accept {', '.join(missing) or join_names(files)} before {pronoun} bootstrapped again"
+    return f"{text}; {when}; {join_names(files) if files else 'its file'} is held back until then; everything else is deployed"
 
 
-def _when(project: Project, new: list[Generation], live: list[Generation], accepted: Sequence[str]) -> str:
-    """By when the new roots must be accepted: as long as a cross-certificate leads to each from one that is accepted."""
-    ends = []
-    for root in new:
-        until = project.connected_roots(root)
-        ends.append(max((until[digest] for digest in accepted if digest in until), default=project.now))
-    if not new:  # the roots are the same, and a file of theirs is held back
-        ends = [root.certificate.not_valid_after_utc for root in live]
-    by = min(ends, default=project.now)
+def _when(project: Project, new_roots: list[Generation], live_roots: list[Generation], accepted: Sequence[str]) -> str:
+    """Return by when the new roots must be accepted: until then, cross-certificates lead to them from an accepted root."""
+    deadlines = []
+    for root in new_roots:
+        vouched_until = project.connected_roots(root)
+        deadlines.append(
+            max((vouched_until[digest] for digest in accepted if digest in vouched_until), default=project.now)
+        )
+    if not new_roots:  # all roots are accepted; only a file is held back
+        deadlines = [root.certificate.not_valid_after_utc for root in live_roots]
+    by = min(deadlines, default=project.now)
     return f"needed by {by:%Y-%m-%d}" if by > project.now else "needed now"
 
 
@@ -78,22 +92,23 @@ def _remedy(hosts: list[str]) -> str:
     return f"{COMMAND} {hosts[0]}" if len(hosts) == 1 else f"{COMMAND} HOST, for each of them"
 
 
-def _asked(project: Project, plan: Plan) -> Iterator[Asked]:
-    """The hosts for certificates only to which roots are deployed; receipts are read only where one of them changed."""
-    said = project.inventory.hosts
-    remote = [one for one in plan.deliveries.values() if one.is_remote and one.host in said]
-    exact = [one for one in remote if said[one.host].scope == "certificates"]
-    if not exact:
+def _hosts_with_roots(project: Project, plan: Plan) -> Iterator[HostRoots]:
+    """Yield hosts with `scope: certificates` that get roots; receipts are read only after one of them changed."""
+    hosts = project.inventory.hosts
+    remote = [delivery for delivery in plan.deliveries.values() if delivery.is_remote and delivery.host in hosts]
+    limited = [delivery for delivery in remote if hosts[delivery.host].scope == "certificates"]
+    if not limited:
         return
-    known = token([one.host for one in exact])
-    found = project.cache.recall("hosts asked for roots", known)
-    if found is None:
-        found = [_read(one) for one in exact]
-        project.cache.remember("hosts asked for roots", known, [str(project.store.receipt("x").parent)], found)
-    yield from (Asked(*one) for one in found)
+    key = digest_of([delivery.host for delivery in limited])
+    rows = project.cache.recall("hosts asked for roots", key)
+    if rows is None:
+        rows = [_read(delivery) for delivery in limited]
+        project.cache.remember("hosts asked for roots", key, [str(project.store.receipt("x").parent)], rows)
+    yield from (HostRoots(*row) for row in rows)
 
 
 def _read(delivery: Delivery) -> list[object]:
+    """Return what the receipt of a host records about roots, as the cache stores it."""
     receipt = delivery.receipt
     if receipt is None:
         return [delivery.host, False, []]

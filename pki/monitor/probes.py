@@ -1,6 +1,6 @@
-"""Every service seen from outside, all at the same time: what it serves, and whom it lets in.
+"""Probes: connect to every service as its clients do, in parallel, and record what it serves and whom it accepts.
 
-One look, and no second one: what a delivery waits for, until a service has come back, is `deploy.proof`'s business.
+Each service is probed once. Waiting until a service is back after a deployment is `deploy.verification`'s part.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from cryptography import x509
 
 from pki.common import filesystem, sealed_records
-from pki.common.errors import of_system
+from pki.common.errors import from_os_error
 from pki.config.identifiers import ArtifactId
 from pki.deploy import tls_client, verification
 from pki.deploy.receipt import instant, moment
@@ -29,39 +29,40 @@ from pki.pipeline.plan import Plan
 from pki.project.layout import Store
 from pki.project.project import Project
 
-WIDTH = 128  # services that are looked at at the same time
+PARALLEL_PROBES = 128  # services probed at the same time
 FORMAT = 2
 MOMENTS = ("not_after", "at")
 FILE = "probes.json"
 
 
 class Fault(StrEnum):
-    """What is wrong with a service, worst first."""
+    """The fault of a service, worst first."""
 
-    ENTRY = "entry"  # somebody gets in who should be refused
-    UNVERIFIED = "unverified"  # name, chain or dates of its certificate are wrong
-    REFUSAL = "refusal"  # who should get in is refused
-    BROKEN = "broken"  # it answers otherwise than an HTTP server behind TLS does
-    OTHER = "other"  # a good certificate, and not the deployed one
-    SILENT = "silent"  # nobody answers
-    UPSTREAM = "upstream"  # the proxy answers, and what is behind it does not
-    JUMP = "jump"  # its jump host forwards nothing
-    UNSEEN = "unseen"  # it could not be looked at, through no fault of its own
+    ENTRY = "entry"  # a client that must be refused is accepted
+    UNVERIFIED = "unverified"  # name, chain or dates of its certificate are invalid
+    REFUSAL = "refusal"  # a client that must be accepted is refused
+    BROKEN = "broken"  # it does not answer like an HTTP server behind TLS
+    OTHER = "other"  # it serves a valid certificate that is not the deployed one
+    SILENT = "silent"  # no answer
+    UPSTREAM = "upstream"  # the proxy answers, its upstream does not
+    JUMP = "jump"  # its jump host does not forward
+    UNSEEN = "unseen"  # the probe failed here, not at the service
 
 
 def service_id(host: str, service: str) -> ArtifactId:
-    """One service of one host, as status, health and metrics name it."""
+    """Return the name of a service in status, health and metrics: `service:HOST/SERVICE`."""
     return ArtifactId("service", f"{host}/{service}")
 
 
 @dataclass(frozen=True, slots=True)
-class Probed:
-    """What was seen of one service. `wrong` is a phrase that reads well after its name; empty when all is as it should be.
+class ProbeResult:
+    """The result of probing one service.
 
-    `fault` is the worst of what `wrong` says, empty without. `reached` is whether anything answered; `not_after`,
-    `fingerprint` (SHA-256, hexadecimal) and `version` (`TLSv1.3`) are those of the handshake, empty without one;
-    `outdated` is the version below TLS 1.2 that it still speaks, empty when it speaks none; `via` is the jump host that
-    it lies behind; `is_compared`: somebody knows what it should serve; `seconds` is what the look took, which was `at` that moment.
+    `wrong` describes all faults as a phrase after its name, "" if there are none; `fault` is the worst of them. `reached`
+    tells whether anything answered. `not_after`, `fingerprint` (SHA-256, hexadecimal) and `version` (`TLSv1.3`) are from
+    the handshake, empty without one; `outdated` is the version below TLS 1.2 that it still accepts, or "". `via` is its
+    jump host, `is_compared` whether a deployed certificate is known for it, `seconds` the duration of the probe, `at` its
+    time.
     """
 
     host: str
@@ -83,86 +84,91 @@ class Probed:
 
     @property
     def subject(self) -> ArtifactId:
+        """Return the subject of findings about this service."""
         return service_id(self.host, self.service)
 
     @property
     def phrase(self) -> str:
-        """What is wrong with it, as it reads well after its name."""
-        return f"lies behind {self.via}, and {self.wrong}" if self.fault == Fault.JUMP else self.wrong
+        """Return the faults as a phrase after the name of the service."""
+        return f"is behind {self.via}: {self.wrong}" if self.fault == Fault.JUMP else self.wrong
 
     @property
     def is_well(self) -> bool:
-        """Whether it was seen to be as it was deployed."""
+        """Return whether the service serves what was deployed, without any fault."""
         return self.reached and self.is_compared and not self.wrong
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One service, and whose it is."""
+    """One endpoint to probe, and the host that it belongs to."""
 
     probe_target: ProbeTarget
     endpoint: Endpoint
 
 
-def sweep(project: Project, plan: Plan, hosts: Container[str] | None = None) -> Sequence[Probed]:
-    """Look at every service that can be seen from here, or at those of some hosts.
-
-    One that does not answer holds up none of the others.
-    """
+def probe_services(project: Project, plan: Plan, hosts: Container[str] | None = None) -> Sequence[ProbeResult]:
+    """Probe every service that can be reached from here, or those of `hosts`; a silent one does not delay the others."""
     behind: dict[Transport | None, list[Target]] = {}
     for probe_target in plan.probe_targets():
         if hosts is not None and probe_target.host not in hosts:
             continue
-        behind.setdefault(probe_target.jump, []).extend(Target(probe_target, one) for one in probe_target.endpoints)
-    targets = [one for some in behind.values() for one in some]
+        behind.setdefault(probe_target.jump, []).extend(
+            Target(probe_target, endpoint) for endpoint in probe_target.endpoints
+        )
+    targets = [target for group in behind.values() for target in group]
     if not targets:
         return ()
     try:
         targets[0].probe_target.prober.load_contexts()
     except OSError as error:
-        what = f"{project.store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
-        return [replace(_unseen(one, what), at=project.now) for one in targets]
-    found = verification.map_parallel(lambda way: _behind(way, behind[way]), list(behind), len(behind))
-    return sorted((replace(one, at=project.now) for some in found for one in some), key=_place)
+        cause = f"{project.store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
+        return [replace(_not_probed(target, cause), at=project.now) for target in targets]
+    results = verification.map_parallel(lambda way: _probe_via(way, behind[way]), list(behind), len(behind))
+    return sorted((replace(result, at=project.now) for group in results for result in group), key=_sort_key)
 
 
-def merged(before: Iterable[Probed], now: Iterable[Probed]) -> Sequence[Probed]:
-    """What is known of all services after a look at some of them."""
-    return sorted({_place(one): one for one in (*before, *now)}.values(), key=_place)
+def merge(earlier: Iterable[ProbeResult], newer: Iterable[ProbeResult]) -> Sequence[ProbeResult]:
+    """Return all results after some services were probed again: newer ones replace older ones."""
+    return sorted({_sort_key(result): result for result in (*earlier, *newer)}.values(), key=_sort_key)
 
 
-def _place(one: Probed) -> tuple[str, str]:
-    return one.host, one.service
+def _sort_key(result: ProbeResult) -> tuple[str, str]:
+    return result.host, result.service
 
 
-def _behind(way: Transport | None, targets: Sequence[Target]) -> list[Probed]:
-    """What is seen of the services behind one jump host; without one, of those that are reached from here."""
+def _probe_via(way: Transport | None, targets: Sequence[Target]) -> list[ProbeResult]:
+    """Probe the services behind one jump host, or, with None, those that are reached directly."""
     if way is None:
-        return verification.map_parallel(_look, targets, WIDTH)
-    from pki.deploy.tunnel import Tunnel  # noqa: PLC0415 - which few projects need
+        return verification.map_parallel(_probe, targets, PARALLEL_PROBES)
+    from pki.deploy.tunnel import Tunnel  # noqa: PLC0415 - few projects need it
 
-    with Tunnel(way, [one.endpoint for one in targets]) as tunnel:
-        through = [replace(one, endpoint=end) for one, end in zip(targets, tunnel.endpoints, strict=True)]
-        found = [_blank(one) for one in targets] if tunnel.fault else verification.map_parallel(_look, through, WIDTH)
+    with Tunnel(way, [target.endpoint for target in targets]) as tunnel:
+        tunnelled = [replace(target, endpoint=local) for target, local in zip(targets, tunnel.endpoints, strict=True)]
+        results = (
+            [_blank(target) for target in targets]
+            if tunnel.fault
+            else verification.map_parallel(_probe, tunnelled, PARALLEL_PROBES)
+        )
     if tunnel.fault:
-        found = [one if one.fingerprint else _unheard(one, tunnel.fault) for one in found]
-    return found
+        results = [one if one.fingerprint else _not_forwarded(one, tunnel.fault) for one in results]
+    return results
 
 
 # -- one service ------------------------------------------------------------------------------------------------------
 
 
-def _look(target: Target) -> Probed:
+def _probe(target: Target) -> ProbeResult:
+    """Probe one service and measure the time; an unexpected error is a result too."""
     started = time.monotonic()
     try:
-        seen = _seen(target)
-    except Exception as error:  # noqa: BLE001 - what is odd about one service must not hide the others
-        seen = _unseen(target, repr(error))
-    return replace(seen, seconds=round(time.monotonic() - started, 3))
+        result = _exchange(target)
+    except Exception as error:  # noqa: BLE001 - one service must not hide the others
+        result = _not_probed(target, repr(error))
+    return replace(result, seconds=round(time.monotonic() - started, 3))
 
 
-def _seen(target: Target) -> Probed:
-    """What the service makes of the probe, and then of all the others."""
+def _exchange(target: Target) -> ProbeResult:
+    """Connect as the probe identity, then as the clients that must be refused."""
     endpoint, prober = target.endpoint, target.probe_target.prober
     blank, expectation = _blank(target), target.probe_target.expectations.get(endpoint.name)
     try:
@@ -177,14 +183,18 @@ def _seen(target: Target) -> Probed:
             status, certificate, version, _ = tls_client.request(endpoint, prober.as_probe)
     except (OSError, NotVerified) as error:
         return _unanswered(target, error)
-    seen = replace(_served(blank, certificate, version), outdated=tls_client.legacy_version(endpoint, prober))
-    if other := verification.certificate_mismatch(certificate, expectation):
-        seen = _with(seen, Fault.OTHER, other)
-    return _visited(seen, target, expectation, status) if endpoint.access == "mtls" else _asked(seen, target)
+    result = replace(_served(blank, certificate, version), outdated=tls_client.legacy_version(endpoint, prober))
+    if mismatch := verification.certificate_mismatch(certificate, expectation):
+        result = _add_fault(result, Fault.OTHER, mismatch)
+    return (
+        _check_access(result, target, expectation, status)
+        if endpoint.access == "mtls"
+        else _check_open_access(result, target)
+    )
 
 
-def _unanswered(target: Target, error: Exception) -> Probed:
-    """A service from which the probe gets no answer, and why."""
+def _unanswered(target: Target, error: Exception) -> ProbeResult:
+    """Return the result for a service that does not answer the probe identity, with the cause."""
     fault, wrong = Fault.BROKEN, str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         fault, wrong = Fault.UNVERIFIED, f"serves a certificate that does not verify: {error.verify_message}"
@@ -197,57 +207,68 @@ def _unanswered(target: Target, error: Exception) -> Probed:
     elif isinstance(error, OSError):
         fault, wrong = Fault.SILENT, f"does not answer: {tls_client.error_text(error)}"
     if fault is Fault.SILENT:
-        return _with(_blank(target), fault, wrong, reached=False)
-    return _with(_blindly(target), fault, wrong)
+        return _add_fault(_blank(target), fault, wrong, reached=False)
+    return _add_fault(_served_unverified(target), fault, wrong)
 
 
-def _visited(seen: Probed, target: Target, expectation: verification.Expectation, status: int) -> Probed:
-    """The same, and whom else it lets in; the probe got `status`."""
+def _check_access(
+    result: ProbeResult, target: Target, expectation: verification.Expectation, status: int
+) -> ProbeResult:
+    """Add to the result whom an mTLS service accepts; the probe identity got `status`."""
     endpoint, prober = target.endpoint, target.probe_target.prober
-    for visit in (
+    for attempt in (
         lambda: verification.check_without_certificate(endpoint, prober),
         lambda: verification.check_identities(endpoint, expectation, verification.NO_CHANGE, status, prober),
     ):
         try:
-            visit()
+            attempt()
         except WronglyAdmitted as entry:
-            seen = _with(seen, Fault.ENTRY, str(entry))
+            result = _add_fault(result, Fault.ENTRY, str(entry))
         except NotVerified as refusal:
-            seen = _with(seen, Fault.REFUSAL, str(refusal))
+            result = _add_fault(result, Fault.REFUSAL, str(refusal))
         except Unreached as why:
-            seen = _with(seen, Fault.BROKEN, str(why))
+            result = _add_fault(result, Fault.BROKEN, str(why))
         except OSError as error:
-            seen = _with(seen, Fault.BROKEN, f"stops answering: {tls_client.error_text(error)}")
-    return _upstream(seen, status)
+            result = _add_fault(result, Fault.BROKEN, f"stops answering: {tls_client.error_text(error)}")
+    return _upstream(result, status)
 
 
-def _asked(seen: Probed, target: Target) -> Probed:
-    """The same of a service for everybody, and what it answers to those who have no certificate."""
+def _check_open_access(result: ProbeResult, target: Target) -> ProbeResult:
+    """Add to the result what a service with `access: tls` answers to clients without a certificate."""
     try:
         status = verification.public_status(target.endpoint, target.probe_target.prober)
     except NotVerified as demand:
-        return _with(seen, Fault.REFUSAL, str(demand))
+        return _add_fault(result, Fault.REFUSAL, str(demand))
     except TimeoutError:
-        return _with(seen, Fault.UPSTREAM, "answers a handshake, and no request: the upstream does not answer")
+        return _add_fault(
+            result, Fault.UPSTREAM, "completes the handshake but answers no request: its upstream does not answer"
+        )
     except OSError as error:
-        return _with(seen, Fault.BROKEN, f"stops answering: {tls_client.error_text(error)}")
-    return _upstream(seen, status) if status else _with(seen, Fault.BROKEN, verification.NO_HTTP)
+        return _add_fault(result, Fault.BROKEN, f"stops answering: {tls_client.error_text(error)}")
+    return _upstream(result, status) if status else _add_fault(result, Fault.BROKEN, verification.NO_HTTP)
 
 
-def _upstream(seen: Probed, status: int) -> Probed:
-    """The same, and whether the answer says that the upstream does not answer."""
-    if status not in NO_UPSTREAM or seen.wrong:
-        return seen
-    return _with(seen, Fault.UPSTREAM, f"answers {status}: the proxy answers, and what is behind it does not")
+def _upstream(result: ProbeResult, status: int) -> ProbeResult:
+    """Add to the result that the upstream does not answer, if the status is 502, 503 or 504."""
+    if status not in NO_UPSTREAM or result.wrong:
+        return result
+    return _add_fault(result, Fault.UPSTREAM, f"answers {status}: its upstream does not answer the proxy")
 
 
-def _blank(target: Target) -> Probed:
-    one, jump = target.endpoint, target.probe_target.jump
-    return Probed(target.probe_target.host, one.service, one.name, one.port, one.access, via=jump.host if jump else "")
+def _blank(target: Target) -> ProbeResult:
+    endpoint, jump = target.endpoint, target.probe_target.jump
+    return ProbeResult(
+        target.probe_target.host,
+        endpoint.service,
+        endpoint.name,
+        endpoint.port,
+        endpoint.access,
+        via=jump.host if jump else "",
+    )
 
 
-def _blindly(target: Target) -> Probed:
-    """What is served to one who takes everything."""
+def _served_unverified(target: Target) -> ProbeResult:
+    """Return what is served to a client that accepts every certificate."""
     try:
         return _served(
             _blank(target), *tls_client.fetch_certificate(target.endpoint, target.probe_target.prober.unverified)
@@ -256,60 +277,60 @@ def _blindly(target: Target) -> Probed:
         return _blank(target)
 
 
-def _served(seen: Probed, certificate: bytes, version: str) -> Probed:
+def _served(result: ProbeResult, certificate: bytes, version: str) -> ProbeResult:
     try:
         end = x509.load_der_x509_certificate(certificate).not_valid_after_utc
     except ValueError:
         end = None
-    return replace(seen, not_after=end, fingerprint=tls_client.fingerprint(certificate), version=version)
+    return replace(result, not_after=end, fingerprint=tls_client.fingerprint(certificate), version=version)
 
 
-def _with(seen: Probed, fault: Fault, wrong: str, *, reached: bool = True) -> Probed:
-    """The same, and what is wrong with it besides."""
+def _add_fault(result: ProbeResult, fault: Fault, wrong: str, *, reached: bool = True) -> ProbeResult:
+    """Add a fault to a result."""
     order = list(Fault)
-    worst = min(fault, Fault(seen.fault or fault), key=order.index)
-    text = f"{seen.wrong}; {wrong}" if seen.wrong else wrong
-    return replace(seen, fault=str(worst), wrong=text, reached=reached)
+    worst = min(fault, Fault(result.fault or fault), key=order.index)
+    text = f"{result.wrong}; {wrong}" if result.wrong else wrong
+    return replace(result, fault=str(worst), wrong=text, reached=reached)
 
 
-def _unheard(seen: Probed, wrong: str) -> Probed:
-    return replace(seen, fault=str(Fault.JUMP), wrong=wrong, reached=False)
+def _not_forwarded(result: ProbeResult, wrong: str) -> ProbeResult:
+    return replace(result, fault=str(Fault.JUMP), wrong=wrong, reached=False)
 
 
-def _unseen(target: Target, why: str) -> Probed:
-    return _with(_blank(target), Fault.UNSEEN, f"could not be looked at: {why}", reached=False)
+def _not_probed(target: Target, why: str) -> ProbeResult:
+    return _add_fault(_blank(target), Fault.UNSEEN, f"could not be probed: {why}", reached=False)
 
 
-# -- what the last sweep saw ------------------------------------------------------------------------------------------
+# -- the stored results ------------------------------------------------------------------------------------------
 
 
-def keep(place: Store, found: Iterable[Probed], now: datetime) -> None:
-    """Keep what a sweep saw for those who look later; nothing where there is no service to look at. Raises PkiError."""
-    path, entries = place.report(FILE), [_as_json(one) for one in found]
+def save(store: Store, results: Iterable[ProbeResult], now: datetime) -> None:
+    """Write the results to build/report/probes.json, or remove that file if there are no services. Raises PkiError."""
+    path, entries = store.report(FILE), [_as_json(result) for result in results]
     if entries:
         data = {"format": FORMAT, "at": instant(now), "probes": entries}
-        filesystem.write(path, sealed_records.sealed(data, indent=1))
+        filesystem.write(path, sealed_records.encode_sealed(data, indent=1))
     elif path.exists():
         try:
             path.unlink()
         except OSError as error:
-            raise of_system(error, path, "cannot be removed") from None
+            raise from_os_error(error, path, "cannot be removed") from None
 
 
-def load(project: Project) -> Sequence[Probed]:
-    """What the last sweep saw of the services that pki.yaml still knows; nothing when there was none."""
+def load(project: Project) -> Sequence[ProbeResult]:
+    """Load the last results of the services that pki.yaml still declares; empty if there are none."""
     try:
-        data = sealed_records.unsealed(filesystem.read_if_possible(project.store.report(FILE))) or {}
-        found = [_of(one) for one in data["probes"]] if data["format"] == FORMAT else []
+        data = sealed_records.decode_sealed(filesystem.read_if_possible(project.store.report(FILE))) or {}
+        results = [_of(result) for result in data["probes"]] if data["format"] == FORMAT else []
     except (ValueError, KeyError, TypeError):
         return ()
     hosts = project.inventory.hosts
-    return [one for one in found if one.host in hosts and one.service in hosts[one.host].services]
+    return [result for result in results if result.host in hosts and result.service in hosts[result.host].services]
 
 
-def _as_json(one: Probed) -> dict[str, Any]:
-    return asdict(one) | {name: instant(at) if (at := getattr(one, name)) else None for name in MOMENTS}
+def _as_json(result: ProbeResult) -> dict[str, Any]:
+    return asdict(result) | {name: instant(at) if (at := getattr(result, name)) else None for name in MOMENTS}
 
 
-def _of(data: dict[str, Any]) -> Probed:
-    return Probed(**data | {name: moment(data[name]) if data[name] else None for name in MOMENTS})
+def _of(data: dict[str, Any]) -> ProbeResult:
+    return ProbeResult(**data | {name: moment(data[name]) if data[name] else None for name in MOMENTS})

@@ -1,4 +1,4 @@
-"""What became of a revocation: whether its CRL lists it, and which hosts have all that followed from it."""
+"""Whether the CRL lists a revoked certificate, and which hosts have the release that followed."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from pki.project.project import Project
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """`failures` are what went wrong: artifacts, each with a code. `delivered` are the hosts that took their newest release."""
+    """`failures` are artifacts that failed, each with its code; `delivered` are the hosts with their newest release."""
 
     failures: Mapping[str, ErrorCode]
     delivered: frozenset[str]
 
 
-def check(project: Project, going: Sequence[Issued], failures: Mapping[str, ErrorCode]) -> Published:
-    """Read back what a run left; `failures` are those that it reported, `project` was opened after it.
+def check(project: Project, revoked: Sequence[Issued], failures: Mapping[str, ErrorCode]) -> Published:
+    """Read back what a run left in `build/` after a revocation.
 
-    A run that broke off reports nothing, so silence is no evidence: CRLs, releases and receipts are.
+    `failures` are those that the run reported; `project` was opened after it. A run that was aborted reports nothing, so
+    a missing failure proves nothing: the CRLs, releases and receipts are read.
     """
-    unlisted: dict[str, ErrorCode] = dict.fromkeys(_unlisted(project, going), ErrorCode.OTHER)
+    unlisted: dict[str, ErrorCode] = dict.fromkeys(_unlisted(project, revoked), ErrorCode.OTHER)
     try:
         plan = pipeline_plan.plan(project)
     except PkiError as error:
@@ -37,21 +38,21 @@ def check(project: Project, going: Sequence[Issued], failures: Mapping[str, Erro
     return Published({**unlisted, **failures}, frozenset() if unlisted else frozenset(_delivered(project, plan)))
 
 
-def _unlisted(project: Project, going: Sequence[Issued]) -> Iterator[ArtifactId]:
-    """The CRLs that do not list what they must, or cannot be read."""
-    for issuer in sorted({one.issuer for one in going}):
+def _unlisted(project: Project, revoked: Sequence[Issued]) -> Iterator[ArtifactId]:
+    """Yield the CRLs that cannot be read, or do not list a certificate that they must list."""
+    for issuer in sorted({one.issuer for one in revoked}):
         try:
-            entries = crls.signed_crl(project, issuer, filesystem.read(project.store.crl(issuer)) or b"", again=True)
-            serials = [one.serial for one in going if one.issuer == issuer]
-            if entries is None or not all(map(entries.get_revoked_certificate_by_serial_number, serials)):
+            crl = crls.signed_crl(project, issuer, filesystem.read(project.store.crl(issuer)) or b"", again=True)
+            serials = [one.serial for one in revoked if one.issuer == issuer]
+            if crl is None or not all(map(crl.get_revoked_certificate_by_serial_number, serials)):
                 yield ArtifactId("crl", issuer)
         except (PkiError, ValueError):
             yield ArtifactId("crl", issuer)
 
 
 def _delivered(project: Project, plan: Plan) -> Iterator[str]:
-    """Hosts for whose release nothing is to be made any more, and whose receipt is of that release."""
-    due = {artifact.name for artifact, _ in forecast.forecast(plan)}
+    """Yield the hosts whose release is up to date and whose receipt is for that release."""
+    due = {artifact.name for artifact, _ in forecast.due_artifacts(plan)}
     for host, delivery in plan.deliveries.items():
         if ArtifactId("release", host) not in due and not delivery.is_behind(project.cache):
             yield host

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pki.common.errors import of_any
+from pki.common.errors import as_pki_error
 from pki.common.reasons import Outcome, Reason, stated
 from pki.config.identifiers import ArtifactId
 
@@ -36,4 +36,4 @@ class Artifact:
         try:
             return self.stale()
         except Exception as error:  # noqa: BLE001 - a bug in one check fails its task and not the run
-            return stated(of_any(error).message)
+            return stated(as_pki_error(error).message)

@@ -25,7 +25,7 @@ def confirm(project: Project) -> None:
         return
     screen.line(f"{verdict.reading}; {'; '.join(verdict.statements)}")
     if _answer(f"is it {project.now:%A}, {project.now:{MOMENT}} UTC now? (yes or no) ") not in {"yes", "y"}:
-        raise PkiError("the clock was not confirmed; nothing was run", "set it right: timedatectl status")
+        raise PkiError("the clock was not confirmed; nothing was done", "set it right: timedatectl status")
     project.clock.confirm()
     with project.store.lock():
         detail = f"{project.now:{MOMENT}} UTC, last event {verdict.last:{MOMENT}} UTC" if verdict.last else ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import NamedTuple, cast
 
-from pki.common.errors import PkiError, of_any
+from pki.common.errors import PkiError, as_pki_error
 from pki.config import openssl_cnf
 from pki.config.error_messages import dotted_path
 from pki.config.fields import (
@@ -71,7 +71,7 @@ def request_leaves(
             except PkiError as error:
                 faults[file.name] = error
             except Exception as error:  # noqa: BLE001 - an error in one declaration does not affect the others
-                fault_of_file = of_any(error)
+                fault_of_file = as_pki_error(error)
                 faults[file.name] = PkiError(f"{_shown(file.name)}: {fault_of_file.message}", fault_of_file.hint)
     names, leaves = _taken(config, declarations), dict[str, Leaf]()
     for declaration in _in_order(declarations, holders):

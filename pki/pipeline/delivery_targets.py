@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common import filesystem
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.common.errors import PkiError
 from pki.config.fields import parse_jump_host
 from pki.config.identifiers import AUTHORITIES, ArtifactId
@@ -81,7 +81,7 @@ class ReleaseChecks:
     def _ended(self) -> frozenset[int]:
         """Return the serial numbers of expired certificates in the ledger."""
         project = self.desired.project
-        return project.ledger.ended_serials(project.clock.trusted_now) if project.has_ledger else frozenset()
+        return project.ledger.expired_serials(project.clock.trusted_now) if project.has_ledger else frozenset()
 
     def has_ended(self, serial: int) -> bool:
         """Return whether the ledger records a certificate as expired. Called only for one that left a CRL."""
@@ -287,7 +287,7 @@ def _expected_by_release(
     None where it took none; empty where our copy of it is damaged.
     """
     cache, store, name = checks.desired.project.cache, delivery.store, f"promises:{delivery.host}"
-    key = token([endpoint.name for endpoint in service_endpoints], checks.canary)
+    key = digest_of([endpoint.name for endpoint in service_endpoints], checks.canary)
     cached = cache.recall(name, key)
     if cached is None:
         if delivery.receipt is None:

@@ -15,7 +15,7 @@ from typing import Any
 from pki.authority.certificate_holders import holders
 from pki.common import filesystem, yaml_text
 from pki.common.errors import PkiError
-from pki.common.limited_process import Begin, Confined, ExceededError
+from pki.common.limited_process import Begin, LimitedProcess, LimitExceededError
 from pki.common.remedies import in_project
 from pki.common.templating import FIX
 from pki.config import upstreams
@@ -107,12 +107,12 @@ class DesiredState:
         return cls(project, hosts, leaves, declared.library, frozenset(waiting), notices)
 
     @cached_property
-    def _rendering(self) -> Confined[tuple[str, tuple[str, ...]], RenderedFiles]:
-        return self.project.close_at_end(Confined(self._gather))
+    def _rendering(self) -> LimitedProcess[tuple[str, tuple[str, ...]], RenderedFiles]:
+        return self.project.close_at_end(LimitedProcess(self._gather))
 
     @cached_property
-    def _naming(self) -> Confined[tuple[str, str], str]:
-        return self.project.close_at_end(Confined(self._render_name))
+    def _naming(self) -> LimitedProcess[tuple[str, str], str]:
+        return self.project.close_at_end(LimitedProcess(self._render_name))
 
     @cached_property
     def stopped_serials(self) -> frozenset[int]:
@@ -180,7 +180,7 @@ class DesiredState:
         while True:
             try:
                 gathered = self._rendering.ask((name, tuple(self._exceeded)))
-            except ExceededError as error:
+            except LimitExceededError as error:
                 if not error.piece:
                     raise PkiError(f"release {error.what}", "./run doit") from None
                 place = self.library.templates.place_of(error.piece, error.frames)
@@ -248,9 +248,9 @@ class DesiredState:
         return sorted(services, key=lambda view: _breadth(view["names"]))
 
     def release_sources(self, name: str) -> tuple[str, ...]:
-        """Return the files that a host's release depends on.
+        """Return the paths of the files that a host's release depends on.
 
-        Its managed files and those of the artifacts that they name.
+        Those are its managed files and the files of the artifacts that they name.
         """
         host = self.hosts.get(name)
         selection = self.library.for_host(name, host)
@@ -270,7 +270,7 @@ class DesiredState:
             if templates.is_harmless(plain):
                 return templates.render_text(plain, self.context(name))
             return self._naming.ask((plain, name))
-        except (PkiError, ExceededError):
+        except (PkiError, LimitExceededError):
             return ""
 
     def _render_name(self, request: tuple[str, str], _begin: Begin) -> str:
@@ -317,7 +317,7 @@ class DesiredState:
 def _with_lost_templates(project: Project, library: Library) -> Library:
     """Return the library with a fault where templates/ is missing although releases exist.
 
-    Nothing must be removed then.
+    Then templates/ was lost, and no deployed file may be removed.
     """
     if project.store.templates.is_dir() or not (project.store.build / "release").is_dir():
         return library

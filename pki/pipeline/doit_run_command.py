@@ -11,7 +11,7 @@ from doit.control import TaskControl
 from doit.exceptions import InvalidDodoFile
 from doit.task import Stream
 
-from pki.common.child_processes import hear_interrupts
+from pki.common.child_processes import enable_interrupts
 from pki.pipeline.doit_workers import ParallelRunner
 
 CLOCK_IS_RIGHT = {
@@ -48,7 +48,7 @@ class RunCommand(Run):  # type: ignore[misc]
 
     def execute(self, params: Any, args: Any) -> Any:
         """Run the tasks under the lock of the project."""
-        hear_interrupts()
+        enable_interrupts()
         self.loader.setup(params)
         config = self.loader.load_doit_config()
         if params["clock_is_right"]:

@@ -25,7 +25,7 @@ from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidDodoFile
 from doit.task import Task
 
-from pki.common.errors import InventoryError, PkiError, of_any
+from pki.common.errors import InventoryError, PkiError, as_pki_error
 from pki.common.reasons import UNCHANGED, Outcome, Reason, joined
 from pki.config.model import Inventory
 from pki.pipeline import clock_confirmation, delivery_targets, plan
@@ -64,7 +64,7 @@ GROUPS = {
 
 
 class Refused(Protocol):
-    """A function that notifies the recipients of alerts that nothing was run.
+    """A function that notifies the recipients of alerts that nothing was done.
 
     `is_read` means that a user reads the error at a terminal. The result has `channel` and `error` for each
     notification.
@@ -80,7 +80,7 @@ class EndOfRun:
     """What happens at the end of a run. The entry points pass it in, so that the pipeline imports no pages and no mail.
 
     `notes` returns the actions that are required of the user; `calendar` writes the calendar of planned actions and
-    returns the files that it wrote; `monitor` checks the whole project; `refused` notifies that nothing was run.
+    returns the files that it wrote; `monitor` checks the whole project; `refused` notifies that nothing was done.
     """
 
     notes: Callable[[Project, Plan], Iterable[Notice]]
@@ -131,7 +131,7 @@ class DoitRun:
 
     @property
     def report(self) -> Mapping[str, Any]:
-        """Return what this run did, as in build/report/status.json; empty when nothing was run."""
+        """Return what this run did, as in build/report/status.json; empty when nothing was done."""
         return self._reporter.report
 
     @cached_property
@@ -158,10 +158,10 @@ class DoitRun:
             self.project.store.check_locks()
             artifacts = self.plan.artifacts
         except InventoryError as error:
-            raise self._nothing_was_run(error, "pki.yaml is invalid; nothing was run:\n" + str(error)) from None
+            raise self._nothing_was_done(error, f"pki.yaml is invalid; nothing was done:\n{error}") from None
         except Exception as error:  # noqa: BLE001 - a bug in planning is reported like any other error
-            planning_error = of_any(error)
-            raise self._nothing_was_run(planning_error, _refusal(planning_error)) from None
+            planning_error = as_pki_error(error)
+            raise self._nothing_was_done(planning_error, _refusal(planning_error)) from None
         tasks = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
         for artifact in artifacts:
             task = tasks[artifact.id] = _task(artifact)
@@ -199,7 +199,7 @@ class DoitRun:
                 raise InvalidDodoFile(str(error)) from None
             del self.project  # it is opened again under the lock
 
-    def _nothing_was_run(self, error: PkiError, message: str) -> InvalidDodoFile:
+    def _nothing_was_done(self, error: PkiError, message: str) -> InvalidDodoFile:
         """Return the error for doit when nothing can be run, after status page and mail have been written."""
         inventory = None
         if "project" in vars(self):
@@ -228,7 +228,7 @@ class DoitRun:
 
 
 def _refusal(error: PkiError) -> str:
-    return f"nothing was run: {error.message}" + (f"\n→ {error.hint}" if error.hint else "")
+    return f"nothing was done: {error.message}" + (f"\n→ {error.hint}" if error.hint else "")
 
 
 def _task(artifact: Artifact) -> Task:
@@ -287,7 +287,7 @@ class ArtifactAction:
         try:
             outcome = self._artifact.make()
         except Exception as error:  # noqa: BLE001 - fails this task and those that depend on it
-            return Failed.of(of_any(error))
+            return Failed.of(as_pki_error(error))
         remaining = self._artifact.reasons()
         if remaining:
             return Failed(f"still out of date after it was made: {remaining[0]}")

@@ -17,7 +17,7 @@ from typing import Any
 from doit.exceptions import TaskFailed
 from doit.runner import Runner
 
-from pki.common.child_processes import end_with, last_words
+from pki.common.child_processes import end_with_parent, exit_description
 from pki.common.errors import ErrorCode, PkiError
 
 FORK = get_context("fork")
@@ -114,7 +114,7 @@ class ParallelRunner(Runner):  # type: ignore[misc]
         except (EOFError, OSError):
             worker.pipe.close()
             worker.process.join()
-            ending = last_words(worker.process.exitcode)
+            ending = exit_description(worker.process.exitcode)
             failure = Failed(f"its worker process {ending}", "./run doit, with fewer processes (-n 2)")
         else:
             node.task.update_from_pickle(changed)
@@ -144,7 +144,7 @@ def _work(
     execute: Callable[[str], object],
 ) -> None:
     """Execute in a worker each task whose name comes through the pipe, until that is closed."""
-    end_with(parent)
+    end_with_parent(parent)
     signal.signal(signal.SIGINT, _interrupt_once)
     for other in others:
         other.close()

@@ -34,7 +34,7 @@ def faults(desired: DesiredState, artifact: str) -> list[Reason]:
         files = [str(path) for path in _damaged_files(desired, artifact)]
         reasons = [Why.DAMAGED(file=path) for path in files]
     for path in files:
-        filesystem.distrust(path)
+        filesystem.invalidate_cached(path)
     return reasons
 
 

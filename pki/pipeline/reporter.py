@@ -1,4 +1,4 @@
-"""What a run says while it runs and at its end, and the report that it leaves, whatever failed."""
+"""What doit prints for each task and at the end of a run, and the run's report, which is written whatever failed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pki.common import filesystem, sealed_records
-from pki.common.errors import PkiError, of_any
-from pki.common.reasons import UNCHANGED, Outcome, joined
+from pki.common.errors import PkiError, as_pki_error
+from pki.common.reasons import UNCHANGED, Outcome
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
 from pki.config.fields import SANDBOX
@@ -20,14 +20,17 @@ from pki.pipeline.desired_state import Notice
 from pki.project.project import Project
 
 BANNER = """\
-SANDBOX: a try-out. The root key is made here and stays on this machine, in offline/; a real one never sees the machine
-that runs doit: ./run invoke init, and docs/ceremony.md
+SANDBOX: a trial project. Its root key is created on this machine and stays here, in offline/. In production, the root
+key never reaches the machine that runs doit: see ./run invoke init and docs/ceremony.md
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """How many findings a run ends with; `is_failure`: a critical one concerns what the run was asked for."""
+    """The number of findings at the end of a run.
+
+    `is_failure`: a critical finding concerns what the run was requested to do, so its exit status is 1.
+    """
 
     critical: int = 0
     warnings: int = 0
@@ -43,28 +46,31 @@ class Findings:
 
 
 class Monitor(Protocol):
-    """Who looks at the whole project at a run's end, tells people, and leaves what can be looked at later.
+    """What checks the whole project at the end of a run, sends alerts, and writes pages and metrics.
 
-    `look` comes while project and memo are open. What became of each message is for the report. `leavings` are written
-    last, one by one, each under the name by which its failure is told.
+    The reporter calls the methods in this order, each with the run's report up to then.
     """
 
-    def look(self, report: Mapping[str, Any], notes: Sequence[Notice]) -> None: ...
+    def check(self, report: Mapping[str, Any], notes: Sequence[Notice]) -> None:
+        """Check the project, while its ledger and cache are open."""
 
-    def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]: ...
+    def send_alerts(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Send the messages that are due; return the channel, subject, error and hint of each for the report."""
 
-    def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]: ...
+    def writers(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
+        """Return what is written last (page, metrics, …): each function under the name that its failure is reported by."""
 
-    def findings(self, report: Mapping[str, Any]) -> Findings: ...
+    def findings(self, report: Mapping[str, Any]) -> Findings:
+        """Return the number of findings."""
 
 
 class Reporter:
-    """doit's reporter: one line for each thing made or failed, one summary line, one report file.
+    """doit's reporter: one line for each task that changed something or failed, one summary line, one report file.
 
-    The project's lock is held from the run's first look to its last word: two runs never look or act at once.
+    It holds the project's lock from the first check of the run to its last line: two runs never overlap.
     """
 
-    desc = "what was made and why, one line each"
+    desc = "what was done and why, one line for each task"
 
     def __init__(
         self,
@@ -76,36 +82,38 @@ class Reporter:
         *,
         is_part: bool = False,
     ) -> None:
+        """`is_held` returns whether the project's lock is held already; `is_part`: print no summary if nothing changed."""
         self._project = project
         self._notes = notes
         self._calendar = calendar
         self._monitor = monitor
         self._is_held = is_held
         self._is_part = is_part
-        self.report: Mapping[str, Any] = {}  # of a run that came to its end
-        self._told: list[dict[str, str]] = []
-        self._unsaid: list[Exception] = []  # what kept one of the last words from being said
-        self._found_notes: list[Notice] = []
+        self.report: Mapping[str, Any] = {}  # complete once the run has ended
+        self._messages: list[dict[str, str]] = []
+        self._faults: list[Exception] = []  # exceptions of the steps at the end of the run
+        self._actions: list[Notice] = []
         self._findings = Findings()
         self._stack = ExitStack()
-        self._made: list[dict[str, Any]] = []
+        self._changed: list[dict[str, Any]] = []
         self._failed: list[dict[str, str]] = []
-        self._unmet: list[dict[str, str]] = []
-        self._fresh = 0
-        self._whole = False
+        self._blocked: list[dict[str, str]] = []
+        self._up_to_date = 0
+        self._is_full = False
         self._total = 0
         self._started = time.monotonic()
-        self._screen = Screen(may_be_deaf=True)  # what it cannot say is in the report all the same
+        self._screen = Screen(may_be_deaf=True)  # the report contains everything that cannot be printed
 
-    # -- what doit calls --
+    # -- called by doit during the run --
 
     def initialize(self, tasks: dict[str, Any], selected: Sequence[str]) -> None:
+        """Lock the project and start the progress display. `selected` are the names of the requested tasks."""
         project = self._project()
-        if not self._is_held():  # it has no ca/ yet
+        if not self._is_held():  # the first run: there is no ca/ with a lock file before it
             self._stack.enter_context(project.store.lock())
         project.requested = frozenset(selected)
         self._started = time.monotonic()
-        self._whole = len(selected) == len(tasks)
+        self._is_full = len(selected) == len(tasks)
         self._total = sum(1 for task in tasks.values() if not task.has_subtask)
         if project.inventory.sandbox and project.issuing("root") is None:
             self._screen.line(BANNER)
@@ -119,42 +127,46 @@ class Reporter:
         self._project().close_ledger()
 
     def forget(self, name: str) -> None:
-        """Drop what this process found about an artifact that another one has worked on."""
+        """Drop what this process cached about an artifact that another process has worked on."""
         self._project().cache.forget(name)
 
     def join_run(self) -> bool:
-        """In a process of its own that works for this run: whether the run still goes on."""
+        """Return, in a worker process, whether the run that started it still goes on."""
         return self._project().store.join_run()
 
     def get_status(self, task: Any) -> None:
+        """Advance the progress display to a task that doit begins."""
         if not task.has_subtask:
             self._screen.advance(task.name)
 
     def execute_task(self, _task: Any) -> None:
-        """A group task has nothing to execute; an artifact's line comes when it is made."""
+        """Print nothing: the line of an artifact is printed when it is made."""
 
     def skip_uptodate(self, _task: Any) -> None:
-        self._fresh += 1
+        """Count a task that was up to date."""
+        self._up_to_date += 1
 
     def skip_ignore(self, _task: Any) -> None:
-        """Nothing is ever ignored here."""
+        """Print nothing: no task is ever ignored."""
 
     def add_success(self, task: Any) -> None:
+        """Print what a task did; one that found nothing to do counts as up to date."""
         if task.has_subtask:
             return
         outcome: Outcome = task.values.get("outcome", UNCHANGED)
         if outcome.is_change:
-            self._made.append({"name": task.name, **outcome.as_json()})
-            self._screen.made(task.name, joined(outcome.reasons))
+            self._changed.append({"name": task.name, **outcome.as_json()})
+            self._screen.done(outcome.verb, task.name, str(outcome))
         else:
-            self._fresh += 1
+            self._up_to_date += 1
 
     def add_failure(self, task: Any, fail: Any) -> None:
+        """Print why a task failed, or by which tasks it is blocked."""
         if task.has_subtask:
             return
         if type(fail).__name__ == "UnmetDependency":
-            self._unmet.append({"name": task.name, "needs": fail.get_msg().strip()})
-            self._screen.unmet(task.name, fail.get_msg().strip())
+            self._blocked.append({"name": task.name, "by": fail.get_msg().strip()})
+            self._screen.blocked(task.name, fail.get_msg().strip())
             return
         if hasattr(fail, "hint"):
             self._fail(task.name, PkiError(fail.message, fail.hint, fail.code, about=fail.about))
@@ -162,6 +174,7 @@ class Reporter:
             self._fail(task.name, PkiError(fail.get_msg().strip()))
 
     def runtime_error(self, message: str) -> None:
+        """Print an error of doit itself."""
         self._fail("doit", PkiError(message))
 
     def _fail(self, name: str, error: PkiError) -> None:
@@ -170,121 +183,128 @@ class Reporter:
         self._screen.failed(name, error.message, error.hint)
 
     def cleanup_error(self, exception: Any) -> None:
+        """Print an error of doit after the tasks."""
         self.runtime_error(exception.get_msg())
 
     def teardown_task(self, _task: Any) -> None:
-        """No task has a teardown."""
+        """Do nothing: no task has a teardown."""
 
     def complete_run(self) -> None:
-        """The run's last words: each is said even when another cannot be. Raises then, at the end.
+        """Carry out the steps at the end of a run, each of them even when another fails, and print the summary.
 
-        A bug as itself; otherwise SystemExit with 1: as on a full disk, or because a finding is critical. doit counts
-        its tasks alone.
+        Raises SystemExit with 1 if one of them failed (a full disk) or a finding is critical: doit counts only its tasks.
+        Raises an unexpected exception (a bug) unchanged.
         """
         project = self._project()
-        with self._last_word("what needs a person"):
-            self._found_notes = list(self._notes())
-        if self._whole and self._result() == "ok":
-            with self._last_word("the calendar"):
+        with self._step("actions required"):
+            self._actions = list(self._notes())
+        if self._is_full and self._result() == "ok":
+            with self._step("calendar"):
                 self._calendar()
-        with self._last_word("the look at the project"):
-            self._monitor.look(self._report(project), self._found_notes)
-        faults: dict[str, PkiError] = {}
-        with self._last_word("keys"):
-            faults = project.key_faults()
-        concerned = {one["about"] for one in self._failed}  # by what could not be signed
-        for name, fault in faults.items():
-            with self._last_word(ArtifactId("key", name)):
-                if (fault.about or name) not in concerned:
-                    raise fault
-        with self._last_word("ledger"):
+        with self._step("checks"):
+            self._monitor.check(self._report(project), self._actions)
+        self._check_keys(project)
+        with self._step("ledger"):
             project.check_ledger()
-            project.close(settled=self._whole and self._result() == "ok")
-        with self._last_word("what was found sound"):
-            project.cache.save(whole=self._whole)
-        with self._last_word("alerts"):
-            self._told = self._monitor.tell(self._report(project))
-        for told in (one for one in self._told if one["error"]):
-            self._screen.failed(ArtifactId("alerts", told["channel"]), told["error"], told["hint"])
-        for what, leave in self._monitor.leavings().items():
-            with self._last_word(what):
-                leave(self._report(project))
-        with self._last_word("what was found"):
+            project.close(settled=self._is_full and self._result() == "ok")
+        with self._step("cache"):
+            project.cache.save(whole=self._is_full)
+        with self._step("alerts"):
+            self._messages = self._monitor.send_alerts(self._report(project))
+        for message in self._unsent():
+            self._screen.failed(ArtifactId("alerts", message["channel"]), message["error"], message["hint"])
+        for name, write in self._monitor.writers().items():
+            with self._step(name):
+                write(self._report(project))
+        with self._step("findings"):
             self._findings = self._monitor.findings(self._report(project))
-        with self._last_word("the run's report"):
+        with self._step("report"):
             filesystem.write(
-                project.store.report("status.json"), sealed_records.sealed(self._report(project), indent=1)
+                project.store.report("status.json"), sealed_records.encode_sealed(self._report(project), indent=1)
             )
         self.report = self._report(project)
         self._stack.close()
-        is_idle = not self._made and self._result() == "ok"
+        is_idle = not self._changed and self._result() == "ok"
         if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
             self._screen.line(self._summary(project))
-        gc.freeze()  # nothing here is garbage: spare Python its last look through it
-        self._raise_what_counts()
+        gc.freeze()  # the process ends now: no collection at exit
+        self._raise_failure()
 
-    def _raise_what_counts(self) -> None:
-        if self._unsaid:
-            raise next((one for one in self._unsaid if not isinstance(one, PkiError | OSError)), SystemExit(1))
+    def _check_keys(self, project: Project) -> None:
+        """Report each CA key that cannot be used, unless a task failed because of it."""
+        faults: dict[str, PkiError] = {}
+        with self._step("keys"):
+            faults = project.key_faults()
+        concerned = {failure["about"] for failure in self._failed}
+        for name, fault in faults.items():
+            with self._step(ArtifactId("key", name)):
+                if (fault.about or name) not in concerned:
+                    raise fault
+
+    def _raise_failure(self) -> None:
+        if self._faults:
+            raise next((fault for fault in self._faults if not isinstance(fault, PkiError | OSError)), SystemExit(1))
         if self._findings.is_failure and self._result() == "ok":
             raise SystemExit(1)
 
     @contextmanager
-    def _last_word(self, what: str) -> Iterator[None]:
+    def _step(self, name: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - a bug in one of them must not keep the others from being said
-            said = of_any(error)
-            self._unsaid.append(error)
-            self._fail(what, said)
+        except Exception as error:  # noqa: BLE001 - a bug in one step must not prevent the others
+            self._faults.append(error)
+            self._fail(name, as_pki_error(error))
 
-    # -- the end --
+    # -- the summary and the report --
+
+    def _unsent(self) -> list[dict[str, str]]:
+        return [message for message in self._messages if message["error"]]
 
     @property
     def _has_news(self) -> bool:
-        """Whether the run changed or found anything: one that did neither writes no mail of cron's."""
-        is_unsent = any(told["error"] for told in self._told)
-        return bool(self._made or self._result() != "ok" or self._found_notes or self._findings or is_unsent)
+        """Return whether the run changed or found anything; otherwise it prints nothing, so cron sends no mail."""
+        return bool(self._changed or self._result() != "ok" or self._actions or self._findings or self._unsent())
 
     def _summary(self, project: Project) -> str:
-        seconds, typed = time.monotonic() - self._started, run_for(project.store.home)
-        parts = [f"{len(self._made)} made"] if self._made else []
-        parts += [f"{len(self._failed)} failed"] if self._failed else []
-        parts += [f"{len(self._unmet)} not reached"] if self._unmet else []
-        if self._result() == "interrupted":
-            parts.append("interrupted")
-        parts.append(f"{self._fresh} fresh")
-        idle = "" if len(parts) > 1 or self._findings else "nothing to do: "
-        mark = f"{SANDBOX}  " if project.inventory.sandbox else ""
-        more = [f"{mark}{idle}{', '.join(parts)} ({seconds:.1f} s)"]
+        command = run_for(project.store.home)
+        parts = [f"{self._counts()} ({time.monotonic() - self._started:.1f} s)"]
         if self._findings:
-            more.append(f"{self._findings}: {typed} invoke health")
-        if notes := len(self._found_notes):
-            more.append(f"{notes} {'things need' if notes > 1 else 'thing needs'} a person: {typed} invoke plan")
-        if unsent := sum(1 for told in self._told if told["error"]):
-            messages = "messages" if unsent > 1 else "message"
-            more.append(f"{unsent} {messages} could not be sent, and will be tried again")
-        return "; ".join(more)
+            parts.append(f"{self._findings}: see {command} invoke health")
+        if number := len(self._actions):
+            parts.append(f"{number} action{'s' if number > 1 else ''} required: see {command} invoke plan")
+        if number := len(self._unsent()):
+            parts.append(
+                f"{number} {'messages' if number > 1 else 'message'} could not be sent; the next run tries again"
+            )
+        mark = f"{SANDBOX}  " if project.inventory.sandbox else ""
+        return mark + "; ".join(parts)
+
+    def _counts(self) -> str:
+        parts = [f"{len(self._changed)} changed"] if self._changed else []
+        parts += [f"{len(self._failed)} failed"] if self._failed else []
+        parts += [f"{len(self._blocked)} blocked"] if self._blocked else []
+        parts += ["interrupted"] if self._result() == "interrupted" else []
+        if not parts:
+            return f"{self._up_to_date} task{'' if self._up_to_date == 1 else 's'} up to date"
+        return ", ".join([*parts, f"{self._up_to_date} up to date"])
 
     def _result(self) -> str:
-        if self._failed or self._unmet:
+        if self._failed or self._blocked:
             return "failed"
-        return "interrupted" if self._whole and len(self._made) + self._fresh < self._total else "ok"
+        return "interrupted" if self._is_full and len(self._changed) + self._up_to_date < self._total else "ok"
 
     def _report(self, project: Project) -> dict[str, Any]:
         return {
             "at": project.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "result": self._result(),
             "seconds": round(time.monotonic() - self._started, 3),
-            "asked": [] if self._whole else sorted(project.requested),
-            "made": self._made,
+            "requested": [] if self._is_full else sorted(project.requested),
+            "changed": self._changed,
             "failed": self._failed,
-            "not_reached": self._unmet,
-            "fresh": self._fresh,
+            "blocked": self._blocked,
+            "up_to_date": self._up_to_date,
             "critical": self._findings.critical,
             "warnings": self._findings.warnings,
-            "notes": [
-                {"subject": note.subject, "text": note.text, "remedy": note.remedy} for note in self._found_notes
-            ],
-            "alerts": self._told,
+            "notes": [{"subject": note.subject, "text": note.text, "remedy": note.remedy} for note in self._actions],
+            "alerts": self._messages,
         }

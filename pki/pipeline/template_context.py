@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.authority import crl_size
 from pki.common import filesystem
-from pki.common.cache import signature, token
+from pki.common.cache import digest_of, signature
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory, StrictModel
@@ -21,7 +21,7 @@ from pki.x509 import canonical
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class View:
+class ConfigView:
     """A part of pki.yaml as templates see it: its fields and properties, without its methods."""
 
     _part: StrictModel
@@ -39,7 +39,7 @@ class View:
 
 def _viewed(value: object) -> object:
     if isinstance(value, StrictModel):
-        return View(value)
+        return ConfigView(value)
     if isinstance(value, dict):
         return {key: _viewed(part) for key, part in value.items()}
     return tuple(map(_viewed, value)) if isinstance(value, tuple) else value
@@ -51,7 +51,7 @@ class InventoryView(SharedValue):
     def __init__(self, config: Inventory) -> None:
         super().__init__()
         self._config = config
-        self._view = View(config)
+        self._view = ConfigView(config)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._view, name)
@@ -121,7 +121,7 @@ class Revoked(SharedValue):
         files = self._files()
         digest = self._project.cache.recall("revoked.client", section)
         if digest is None:
-            digest = token(self.client)
+            digest = digest_of(self.client)
             self._project.cache.remember("revoked.client", section, files, digest)
         return str(digest)
 
@@ -159,7 +159,7 @@ class TooLarge(SharedValue):
 
     def digest(self, _section: str) -> str:
         """Return the digest, never from the cache: a CRL may grow within a run."""
-        return token(self.crls)
+        return digest_of(self.crls)
 
     def content(self, _section: str) -> object:
         """Return the generations, for the digest."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pki.common import filesystem
-from pki.common.errors import PkiError, exposed
+from pki.common.errors import PkiError, exposed_secret
 from pki.common.remedies import RESTORE
 from pki.config.identifiers import GenerationName
 from pki.config.model import AdoptedRule
@@ -56,9 +56,9 @@ class KeyRing:
             raise
 
     def fault(self, name: str) -> PkiError | None:
-        """Return what is wrong with the key of an intermediate, as far as that shows without its passphrase.
+        """Return what is wrong with the key of an intermediate, or None.
 
-        Else None.
+        Only what shows without its passphrase is checked.
         """
         if self.store.authority_file(name, "key.uri").exists():
             return None
@@ -70,7 +70,7 @@ class KeyRing:
         if state := _key_file_state(data):
             return PkiError(f"{shown}: the key of {name} is {state}", RESTORE)
         if (filesystem.mode_of(path) or 0) & 0o077:
-            return exposed(shown)
+            return exposed_secret(shown)
         return self.passphrases.fault([name], shown)
 
     def from_pem(self, name: str, data: bytes, shown: str) -> PrivateKey:
@@ -142,16 +142,16 @@ class KeyRing:
                 f"{shown}: the key of {generation.name} is missing", "put it there, or restore it from a backup"
             )
         if (filesystem.mode_of(path) or 0) & 0o077:
-            raise exposed(shown)
+            raise exposed_secret(shown)
         if b"ENCRYPTED" in data:  # in the label of PKCS#8, and in a header of the older format of OpenSSL
             return Issuer(generation.certificate, self._opened_adopted(generation.name, data, shown))
         return Issuer(generation.certificate, open_key(data, None, shown, ""))
 
 
 def _key_file_state(data: bytes | None) -> str:
-    """Return the state of a file that should be an encrypted key: missing, not encrypted or damaged.
+    """Return why a file is not an encrypted key: missing, not encrypted or damaged.
 
-    "" if it looks intact.
+    Returns "" if it looks intact; only its passphrase can show more.
     """
     if data is None:
         return "missing"

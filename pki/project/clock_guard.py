@@ -65,7 +65,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ClockVerdict:
     """The decision whether something may be signed at `now`.
 
     `last` is the time of the last event, None without any; `evidence` is None where none was needed.
@@ -83,9 +83,9 @@ class Verdict:
 
     @property
     def reading(self) -> str:
-        """Return the clock and its distance from the last event.
+        """Return what the clock says and how far it is from the last event, as a phrase.
 
-        `the clock says …, 400 days after the last event …`.
+        For example `the clock says 2026-11-23 06:00 UTC, 400 days after the last event in the ledger, …`.
         """
         far = doubt(self.now, self.last)
         return f"the clock says {self.now:{MOMENT}} UTC{f', {far}' if far else ''}"
@@ -115,7 +115,7 @@ class Verdict:
 def doubt(now: datetime, last: datetime | None) -> str:
     """Return how far the clock is from the last event of the ledger, as a phrase.
 
-    "" where it is near or there is none.
+    Returns "" where it is near, or where there is no event.
     """
     if last is None or -BEHIND <= now - last <= QUIET:
         return ""
@@ -165,10 +165,10 @@ class ClockGuard:
         return Evidence(kernel - self.present if kernel else None)
 
     @cached_property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ClockVerdict:
         """Return the decision for this run."""
         last = self._last_event()
-        return Verdict(self._now, last, self._evidence() if doubt(self._now, last) else None)
+        return ClockVerdict(self._now, last, self._evidence() if doubt(self._now, last) else None)
 
     @cached_property
     def _last_event_if_far(self) -> datetime | None:
@@ -206,7 +206,7 @@ class ClockGuard:
 
     def confirm(self) -> None:
         """Treat the clock as right from now on: the user confirmed it, or the ledger was restored from a backup."""
-        self.__dict__["verdict"] = Verdict(self._now, None, is_confirmed=True)
+        self.__dict__["verdict"] = ClockVerdict(self._now, None, is_confirmed=True)
         self.__dict__["_last_event_if_far"], self.__dict__["trusted_now"] = None, self._now
 
 
@@ -228,7 +228,7 @@ class _Timex(ctypes.Structure):
 def kernel_time() -> datetime | None:
     """Return the time of the kernel clock while it is synchronised (NTP, PTP).
 
-    None otherwise, as in most containers.
+    Returns None otherwise, as in most containers.
     """
     timex = _Timex()
     try:

@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import GenerationName
 from pki.x509 import canonical
@@ -66,8 +66,8 @@ class Generation:
         subject = self.certificate.subject
         for oid in NAME_ATTRIBUTES:
             if values := [attribute.value for attribute in subject.get_attributes_for_oid(oid) if attribute.value]:
-                return plain(str(values[0]))
-        return next((plain(str(attribute.value)) for attribute in subject if attribute.value), self.name)
+                return visible_line(str(values[0]))
+        return next((visible_line(str(attribute.value)) for attribute in subject if attribute.value), self.name)
 
     @property
     def subject(self) -> str:

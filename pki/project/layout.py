@@ -98,7 +98,7 @@ class Store:
     def bundle(self, leaf: Leaf) -> Path:
         """Return the file from which a leaf's other files are split.
 
-        Tls.pem, or fullchain.pem where the key is elsewhere.
+        It is tls.pem, or fullchain.pem where the private key is not here.
         """
         return Path(self.leaf_file(leaf, "fullchain.pem" if leaf.request else "tls.pem"))
 
@@ -156,7 +156,7 @@ class Store:
     def check_locks(self) -> None:
         """Raise PkiError that names the file when the lock of a run cannot be used."""
         if self.ca.is_dir():
-            locks.insist(self.ca / ".run.lock")
+            locks.require_usable(self.ca / ".run.lock")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -172,7 +172,7 @@ class Store:
         Returns False where the next run has started already, because the run of this worker was killed.
         """
         make_folder(self.ca, 0o700)
-        return locks.share(self.ca / ".workers.lock")
+        return locks.hold_shared(self.ca / ".workers.lock")
 
     @contextmanager
     def turn(
@@ -181,5 +181,5 @@ class Store:
         """Hold one of the project's locks, a file in `ca/` or in the folder `within`, as `locks.held` does."""
         folder = within or self.ca
         make_folder(folder, 0o700)
-        with locks.held(folder / f".{name}", waiting):
+        with locks.exclusive(folder / f".{name}", waiting):
             yield

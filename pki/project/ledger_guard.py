@@ -15,17 +15,17 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from pki.common import filesystem
-from pki.common.cache import signature, token
+from pki.common.cache import digest_of, signature
 from pki.common.errors import LedgerError, PkiError
-from pki.common.filesystem import insist_on_file
+from pki.common.filesystem import require_file
 from pki.ledger import last_seen
 from pki.ledger.types import (
-    BEGIN_AGAIN,
-    GONE,
+    FILE_MISSING,
     MISSING,
     NEWEST_IS_BACK,
     OLDER,
-    PUT_BACK_DATABASE,
+    RESTORE_DATABASE,
+    RESTORE_OR_ACCEPT_LOSS,
     UNKNOWN_AUTHORITIES,
     UNREADABLE,
     Head,
@@ -40,9 +40,9 @@ from pki.x509.certificate_signing import ca_public_key
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The ledger and what it is compared with.
+    """The ledger, and everything that it is compared with.
 
-    Heads that were `seen_heads`, the `authorities` that sign, the CRLs in `build/`.
+    Those are the heads that were seen before, the authorities that sign, and the CRLs in `build/`.
     """
 
     store: Store
@@ -56,7 +56,7 @@ class Guard:
     def cache_key(self) -> str:
         """Return a digest that changes with everything that the ledger is compared with."""
         paths = list(map(str, self._crls()))
-        return token(
+        return digest_of(
             [tuple(item) for item in self.seen_heads], [item.fingerprint for item in self.authorities], signature(paths)
         )
 
@@ -64,10 +64,10 @@ class Guard:
         """Return why nothing may be signed or recorded; None where the ledger can be trusted."""
         try:
             if self.is_missing:
-                insist_on_file(self.store.ca / "ledger.db")
-                is_lost = self.store.is_initialised or last_seen.seen_heads(self.store.ca)
-                return LedgerFault(MISSING, GONE, BEGIN_AGAIN) if is_lost else None
-            self.ledger().newest()
+                require_file(self.store.ca / "ledger.db")
+                is_lost = self.store.is_initialised or last_seen.observed_heads(self.store.ca)
+                return LedgerFault(MISSING, FILE_MISSING, RESTORE_OR_ACCEPT_LOSS) if is_lost else None
+            self.ledger().newest_event()
             return self._older() or self._unknown()
         except PkiError as error:
             return fault_of(error)
@@ -91,7 +91,7 @@ class Guard:
 
     def lost_heads(self) -> list[Head]:
         """Return the heads that were seen and that the ledger lacks; for one event only the first record of it."""
-        lost = {(head.seq, head.hash): head for head in reversed(self.ledger().lacks(self.seen_heads))}
+        lost = {(head.seq, head.hash): head for head in reversed(self.ledger().missing_heads(self.seen_heads))}
         return sorted(lost.values(), key=lambda head: head.seq)
 
     @property
@@ -132,7 +132,7 @@ class Guard:
 
     @property
     def _remedy(self) -> str:
-        return NEWEST_IS_BACK if self.is_sqlite else PUT_BACK_DATABASE
+        return NEWEST_IS_BACK if self.is_sqlite else RESTORE_DATABASE
 
 
 def fault_of(error: PkiError) -> LedgerFault:

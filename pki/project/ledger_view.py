@@ -163,7 +163,7 @@ class LedgerView:
         for name in identifiers.AUTHORITIES:
             with suppress(PkiError):  # reported where the authority is read
                 signing += [generation] if (generation := self.issuing(name)) else []
-        heads = last_seen.seen_heads(self.store.ca)
+        heads = last_seen.observed_heads(self.store.ca)
         match self.cache.recall(
             "seen head", last_seen.project_id(self.store.ca)
         ):  # keyed by project: the folder may have contained another one
@@ -276,9 +276,9 @@ class LedgerView:
         for name, finding in (("seen pins", pins), ("seen head", head)):
             if self.cache.recall(name, project) != finding:
                 self.cache.remember(name, project, [], finding)
-        recorded = last_seen.seen_head(self.store.ca, last_seen.LEDGER_HEAD)
+        recorded = last_seen.observed_head(self.store.ca, last_seen.LEDGER_HEAD)
         if recorded is None or list(recorded[:2]) != head[:2]:
-            self.ledger.note()
+            self.ledger.write_head()
         guard = self.guard
         if not self.recall_from_ledger("guard", guard.cache_key):
             self.remember_from_ledger("guard", guard.cache_key, guard.fault() is None)

@@ -85,7 +85,7 @@ def roots_shown_by_files(inventory: Inventory, store: Store) -> tuple[MissingRoo
 def roots_in_receipts(store: Store, *, real_hosts: bool = False) -> Iterator[MissingRoot]:
     """Yield the roots that receipts name.
 
-    Of all hosts, or of `real_hosts`, deployed by ssh, Ansible or on this machine.
+    With `real_hosts` only receipts of hosts that were deployed by ssh, by Ansible or on this machine are read.
     """
     for path in sorted((store.build / "receipts").glob("*.json")):
         with suppress(ValueError, AttributeError, TypeError, RecursionError):

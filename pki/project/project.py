@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 
 from pki.common import filesystem
 from pki.common.cache import Cache, signature
-from pki.common.child_processes import LIBPQ_PASSWORD, withhold
+from pki.common.child_processes import LIBPQ_PASSWORD, remove_from_environment
 from pki.common.errors import LedgerError, PkiError
 from pki.common.remedies import RESTORE, run_for
 from pki.config import loader
@@ -69,7 +69,7 @@ class Project(LedgerView):
             cache.remember("pki.yaml", digest, [], tree)
         store = Store(home)
         if config.ledger.startswith("postgresql"):
-            withhold([LIBPQ_PASSWORD])
+            remove_from_environment([LIBPQ_PASSWORD])
         return cls(config, store, now, cache, Passphrases(store, config.secrets), evidence)
 
     # -- missing roots --
@@ -109,7 +109,7 @@ class Project(LedgerView):
         return fingerprints
 
     def check_roots(self) -> None:
-        """Raise PkiError where a root is missing, or where a sandbox project contains a root in production."""
+        """Raise PkiError where a root is missing, or a sandbox project contains a root that is not a sandbox root."""
         if self.missing_roots:
             raise refusal(self.missing_roots, self.inventory, self.store)
         for name in self.store.generations("root") if self.inventory.sandbox else ():
@@ -205,9 +205,9 @@ class Project(LedgerView):
         return cert, data
 
     def _recorded(self, name: str, data: bytes) -> bytes | None:
-        """Return the PEM of the one certificate in the ledger of which `data` is a damaged copy.
+        """Return the PEM of the certificate in the ledger of which `data` is a damaged copy.
 
-        None where there is not one.
+        Returns None where no certificate, or more than one, is similar enough.
         """
         if not (self.store.ca / last_seen.PROJECT_ID).exists():  # opening the ledger might create the file
             return None

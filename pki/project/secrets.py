@@ -1,6 +1,7 @@
-"""Passphrases of keys.
+"""Read and store the passphrases of keys.
 
-From the sources that pki.yaml names, else from the secrets file, which stores generated ones.
+Each comes from the source that pki.yaml names for it; without a source it is in the secrets file, where generated ones
+are stored.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pki.common import filesystem, yaml_text
-from pki.common.child_processes import withheld, withhold
-from pki.common.errors import PkiError, exposed
+from pki.common.child_processes import remove_from_environment, removed_variable
+from pki.common.errors import PkiError, exposed_secret
 from pki.common.remedies import RESTORE
 from pki.common.terminal import ask_secretly
 from pki.config.model import Secrets, SecretSource
@@ -53,7 +54,7 @@ class Passphrases:
         self._fetched: dict[SecretSource, str | PkiError] = {}
         self._lock = threading.Lock()
         self._process = os.getpid()
-        withhold(source.env for source in config.named.values() if source.env)
+        remove_from_environment(source.env for source in config.named.values() if source.env)
 
     def source_of(self, name: str) -> str:
         """Return the name of the source of a passphrase in messages."""
@@ -79,7 +80,7 @@ class Passphrases:
     def candidates(self, name: str) -> list[Passphrase]:
         """Return the passphrases that may decrypt the key called `name`, the likely one first.
 
-        Empty when none is stored.
+        Returns an empty list when none is stored.
         """
         source = self._config.source(name)
         if source:
@@ -193,7 +194,7 @@ class Passphrases:
 
     def _ask(self, name: str, source: SecretSource) -> str:
         if source.env:
-            data = withheld(source.env)
+            data = removed_variable(source.env)
         elif source.credential:
             data = _credential(source)
         elif source.file:
@@ -260,7 +261,7 @@ def _private(path: Path, shown: str) -> bytes | None:
     """Return the content of a file, None when there is none. Raises PkiError when other users can read it."""
     data = filesystem.read(path)
     if (filesystem.mode_of(path) or 0) & 0o077:
-        raise exposed(shown)
+        raise exposed_secret(shown)
     return data
 
 
@@ -303,8 +304,8 @@ def _output(source: SecretSource, home: Path) -> bytes:
                 ) from None
             raise
     if process.returncode:
-        words_config = " ".join(errors.decode(errors="replace").split())[-300:]
-        detail = f": {''.join(c for c in words_config if c.isprintable())}" if words_config else ""
+        message = " ".join(errors.decode(errors="replace").split())[-300:]
+        detail = f": {''.join(c for c in message if c.isprintable())}" if message else ""
         raise PkiError(
             f"{source.description}: failed with exit status {process.returncode}{detail}",
             "type the command yourself to see why",

@@ -60,7 +60,7 @@ class Job:
     def needs_homes(self) -> bool:
         """Return whether runs read files in home folders.
 
-        The project, ssh's configuration and keys, a password manager's.
+        Those are the project, ssh's configuration and keys, or a password manager's files.
         """
         uses_ssh = any(host.deliver == "ssh" or host.jump for host in self.config.hosts.values())
         uses_files = any(source.command or source.file for source in self.config.secrets.named.values())

@@ -96,7 +96,7 @@ def _timer(job: Job) -> str:
     delay = int(job.delay.total_seconds())
     lines = [
         "[Unit]",
-        f"Description=when doit-pki runs for {_plain(job.home)}",
+        f"Description=starts doit-pki for {_plain(job.home)}",
         "",
         "[Timer]",
         *(f"OnCalendar=*-*-* {start}:00" for start in job.times),

@@ -74,7 +74,7 @@ class Rounds:
     def _check(self, delivered: int) -> None:
         """Every host must have been looked at, and as many as should be must have been changed."""
         report = json.loads((self._made.home / "build/report/status.json").read_text())
-        count, contacts = len(report["made"]), list(self._contacts())
+        count, contacts = len(report["changed"]), list(self._contacts())
         if report["failed"] or count != delivered or set(contacts) != {report["at"]}:
             raise Broken(
                 f"{count} of {delivered} delivered, {contacts.count(report['at'])} looked at: {report['failed']}"

@@ -147,7 +147,7 @@ def idle(home: RealHome, day: int) -> None:
     with person.unattended() as screen:
         report = home.doit(days=day)
     gc.unfreeze()
-    assert not report.data["made"], screen.getvalue()
+    assert not report.data["changed"], screen.getvalue()
 
 
 def health(home: RealHome, day: int) -> None:

@@ -50,8 +50,8 @@ def quick() -> Iterator[None]:
     with hasty(), keys_opened_once(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(metadata, "entry_points", cache(metadata.entry_points))
         patch.setattr(ctypes.pythonapi, "Py_IncRef", lambda _: None)  # a run's tasks are held to the end of its process
-        patch.setattr(age, "seal", lambda data, _: age.MARKS[0] + data)
-        patch.setattr(age, "unseal", lambda data, _passphrase, _name: data[len(age.MARKS[0]) :])
+        patch.setattr(age, "encrypt", lambda data, _: age.MARKS[0] + data)
+        patch.setattr(age, "decrypt", lambda data, _passphrase, _name: data[len(age.MARKS[0]) :])
         yield
 
 
@@ -188,7 +188,10 @@ class Simulation:
                 self.kill = done
             with person.unattended() as screen:
                 report = self.doit(day + ahead)
-        said, self.has_changed = screen.getvalue(), bool(report.status or report.data.get("made") or ahead or hindered)
+        said, self.has_changed = (
+            screen.getvalue(),
+            bool(report.status or report.data.get("changed") or ahead or hindered),
+        )
         if "Traceback" in said or "unexpected " in said:
             self.fail("a fault of the program", day, said)
         if ahead:
@@ -215,7 +218,7 @@ class Simulation:
             self.doit(day)
 
     def doit(self, day: int) -> Report:
-        """What a run did, as it says itself; nothing where nothing was run."""
+        """What a run did, as it says itself; nothing where nothing was done."""
         work = Run(self.home.path, self.now_of(day), self.evidence)
         return Report(work.main([]), dict(work.report))
 

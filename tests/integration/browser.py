@@ -23,7 +23,7 @@ from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver import ChromeOptions, Remote
 from selenium.webdriver.common.by import By
 
-from pki.demo.namespace_machine import Machine, wait_until
+from pki.demo.namespace_machine import NamespaceMachine, wait_until
 from tests.integration.conftest import run
 
 PROGRAMS = ("chromium", "chromedriver", "certutil", "pk12util")
@@ -60,7 +60,7 @@ class Browser:
     """A browser below the folder `work`; `arguments` are given to Chromium besides the usual ones."""
 
     work: Path
-    machine: Machine | None = None
+    machine: NamespaceMachine | None = None
     arguments: tuple[str, ...] = ()
     patience: float = PATIENCE
     _driver: Remote | None = None
@@ -185,7 +185,7 @@ class Browser:
         own = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
         return [*own, "env", f"HOME={self.home}", "sh", "-c", OWN_POLICIES, "sh", str(self.work / "etc"), *command]
 
-    def _bridge(self, machine: Machine, port: int) -> int:
+    def _bridge(self, machine: NamespaceMachine, port: int) -> int:
         """A port here that leads to one on the machine, whose loopback nobody else reaches."""
         listener = socket.create_server(("127.0.0.1", 0))
         self._listeners.append(listener)
@@ -195,7 +195,7 @@ class Browser:
 
 @contextmanager
 def browser(
-    work: Path, machine: Machine | None = None, *arguments: str, patience: float = PATIENCE
+    work: Path, machine: NamespaceMachine | None = None, *arguments: str, patience: float = PATIENCE
 ) -> Iterator[Browser]:
     """A browser that is closed at the end of the block."""
     made = Browser(work, machine, arguments, patience)

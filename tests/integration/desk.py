@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from pki.demo.namespace_machine import Machine
+from pki.demo.namespace_machine import NamespaceMachine
 from tests.consoles import Typed
 from tests.integration.terminal import PROMPT, Answer, Shell
 
@@ -63,7 +63,9 @@ class Desk:
         self.shell.leave()
 
 
-def desk_on(machine: Machine, folder: Path, answers: Mapping[str, Answer], *starter: str | Path, **more: str) -> Desk:
+def desk_on(
+    machine: NamespaceMachine, folder: Path, answers: Mapping[str, Answer], *starter: str | Path, **more: str
+) -> Desk:
     """A shell on a machine of a lab, for root or for whom `starter` makes it."""
     environment = {"PS1": PS1, "TERM": "dumb", "PYTHONDONTWRITEBYTECODE": "1", **more}
     command = machine.inside(*starter, "sh", "-i", cwd=PROJECT_FOLDER, env=environment)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pki.demo.lab import Lab
-from pki.demo.namespace_machine import Machine
+from pki.demo.namespace_machine import NamespaceMachine
 from tests.conftest import PROJECT
 from tests.integration.conftest import moved_clock
 
@@ -51,8 +51,8 @@ class Fleet:
 
     lab: Lab
     home: Path
-    ca: Machine
-    hosts: dict[str, Machine]
+    ca: NamespaceMachine
+    hosts: dict[str, NamespaceMachine]
 
     def program(self, *command: str, status: frozenset[int] = WELL, days: int = 0) -> str:
         """What doit or invoke says on the ca machine, `days` from now; its exit status must be one of these."""

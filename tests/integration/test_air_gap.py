@@ -45,7 +45,7 @@ class Gap:
         with (self.project.path / "secrets.yaml").open("a") as text:
             text.write(secrets)
         said = self.online.run("doit", ok=False)
-        assert "made   ceremony:request" in said
+        assert "created   ceremony:request" in said
         assert "ceremony.request" in said
         said = self.online.invoke("ceremony.request", "--output", self.stick)
         self.words = air_gap.words_in(said)

@@ -189,7 +189,7 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
         *(
             "WARNING   deploy:media   (new)",
             "Connection",
-            "→ look at the host, then: ./run invoke deploy.run media --dry-run",
+            "→ check the host, then: ./run invoke deploy.run media --dry-run",
         ),
     ),
     "drift": (
@@ -261,7 +261,7 @@ def test_what_goes_wrong_with_mail_fails_no_renewal_and_is_sent_by_the_next_run(
         out, error = said(mailing)
         assert error.startswith(f"{place}: refuses pki: 535 ")
         assert "→ correct the secret smtp: docs/watching.md" in out
-        assert out.splitlines()[-1].endswith("; 1 message could not be sent, and will be tried again")
+        assert out.splitlines()[-1].endswith("; 1 message could not be sent; the next run tries again")
         address(mailing, f"smtp://{NAME}:{server.port}")  # a name that is not in the certificate
         assert "its certificate does not verify: Hostname mismatch" in said(mailing)[1]
         (mailing.path / "mail-password").write_text(f"{PASSWORD}\n")
@@ -278,11 +278,11 @@ def test_what_goes_wrong_with_mail_fails_no_renewal_and_is_sent_by_the_next_run(
         assert "STARTTLS" in said(mailing)[1]
         assert plain.taken == []
     (mailing.path / "mail-password").chmod(0o644)
-    assert said(mailing)[1] == "mail-password: others can read it"
+    assert said(mailing)[1] == "mail-password: can be read by other users"
     (mailing.path / "mail-password").chmod(0o600)
     with serving(certificate(mailing), refuses="b@lab.internal") as server:
         address(mailing, f"smtp://127.0.0.1:{server.port}", "[a@lab.internal, b@lab.internal]")
-        assert said(mailing)[1].endswith("takes no mail for b@lab.internal: 550 no such mailbox")
+        assert said(mailing)[1].endswith("accepts no mail for b@lab.internal: 550 no such mailbox")
         said(mailing)
     [message] = server.taken
     assert "Earlier messages could not be sent since" in text_of(message)
@@ -310,7 +310,7 @@ def test_a_certificate_of_somebody_else_is_refused(mailing: LiveHome, tmp_path: 
 
 
 def test_a_server_that_accepts_and_says_nothing_is_given_up(mailing: LiveHome, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pki.monitor.alerts.smtp.PATIENCE", 1)
+    monkeypatch.setattr("pki.monitor.alerts.smtp.TIMEOUT", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address(mailing, f"smtp://127.0.0.1:{silent.getsockname()[1]}")
         break_template(mailing)
@@ -345,7 +345,7 @@ def test_a_web_hook_is_told_through_apprise_and_its_address_is_nowhere(mailing: 
     assert f"→ {at_home(mailing, FIX_OR_RAW)}" in body["message"]
     (mailing.path / "templates/mail.cnf").rename(mailing.path / "aside.cnf")
     mailing.write("templates/broken.conf", "# deploy-target: /x\n{{ nothing }}\n")
-    assert said(mailing)[1] == "notify-hook: the service did not take the message"
+    assert said(mailing)[1] == "notify-hook: the service did not accept the message"
     written = (path for path in (mailing.path / "build").rglob("*.json"))
     assert not any(PASSWORD.encode() in path.read_bytes() for path in written)
 
@@ -376,10 +376,10 @@ def test_a_full_disk_is_told_by_mail_with_what_to_type_and_not_every_hour(mailin
         f"SANDBOX [Example Lab] CRITICAL: disk:{small} 0"
     )  # a long path leaves no room for more
     assert "0 of 24 MB" in text_of(message)
-    assert f"    → make room: df -h {small}; du -xh {small}" in text_of(message)
+    assert f"    → free some space: df -h {small}; du -xh {small}" in text_of(message)
     assert "alerts:record" in done.stdout
     assert leavings.checks(metrics)[f"disk:{small}"] == (
         Level.CRITICAL,
-        f"make room: df -h {small}; du -xh {small} | sort -h | tail",
+        f"free some space: df -h {small}; du -xh {small} | sort -h | tail",
     )
     shutil.rmtree(small)

@@ -199,7 +199,7 @@ def no_private_key_is_left(first: Told) -> Iterator[None]:
 
 
 def test_a_first_delivery_is_one_contact_that_is_told_and_proven_host_by_host(first: Told) -> None:
-    assert deploys(*HOSTS) <= lines_of(first.said, "made")
+    assert deploys(*HOSTS) <= lines_of(first.said, "deployed")
     assert len(runs(first.fleet)) == 1
     everything_serves(first.fleet)
     for host in HOSTS:
@@ -211,12 +211,12 @@ def test_a_first_delivery_is_one_contact_that_is_told_and_proven_host_by_host(fi
 
 def test_a_second_run_has_nothing_to_do_and_a_look_touches_nothing(six: Fleet) -> None:
     assert is_idle(six.program("doit"))
-    assert "nothing to do" in six.program("invoke", "plan")
+    assert "tasks up to date" in six.program("invoke", "plan")
     before = {host: (six.reloads(host), six.hosts[host].run("ls", "-lic", "/etc/doit-pki").stdout) for host in HOSTS}
     receipts = {host: six.receipt(host) for host in HOSTS}
     shutil.rmtree(six.home / "build/contacts")
     assert set(lines_of(six.program("invoke", "plan", status=TOLD), "to do")) == deploys(*HOSTS)
-    assert not lines_of(six.program("doit"), "made")
+    assert not lines_of(six.program("doit"), "deployed")
     assert {h: (six.reloads(h), six.hosts[h].run("ls", "-lic", "/etc/doit-pki").stdout) for h in HOSTS} == before
     assert {host: six.receipt(host) for host in HOSTS} == receipts
     assert is_idle(six.program("doit"))
@@ -242,16 +242,16 @@ def test_batches_and_groups_are_honoured(six: Fleet) -> None:
 def test_a_parallel_run_delivers_to_each_host_once(six: Fleet) -> None:
     change(six, "generation 3")
     said = six.program("doit", "-n", "6")
-    assert deploys(*HOSTS) <= lines_of(said, "made")
+    assert deploys(*HOSTS) <= lines_of(said, "deployed")
     assert sorted(host for what, host in log(six) if what == "start") == sorted(HOSTS)
     assert not [some for some in at_once(log(six)) if set(PAIR) <= some]
 
 
 def test_only_what_was_asked_for_is_delivered(six: Fleet) -> None:
     change(six, "generation 4")
-    assert lines_of(six.program("doit", "deploy:c1"), "made") >= deploys("c1")
+    assert lines_of(six.program("doit", "deploy:c1"), "deployed") >= deploys("c1")
     assert at_once(log(six)) == [frozenset({"c1"})]
-    assert "was as it should be" in six.program("invoke", "deploy.push", "c1")
+    assert "unchanged" in six.program("invoke", "deploy.push", "c1")
     six.program("doit")
 
 
@@ -270,9 +270,9 @@ def test_a_restored_old_ledger_lets_no_revoked_client_in(six: Fleet) -> None:
         in said
     )
     assert "./run invoke ledger.recover" in said
-    assert not lines_of(said, "made") & deploys(*HOSTS)
+    assert not lines_of(said, "deployed") & deploys(*HOSTS)
     assert six.curl("https://d1-admin.lab.internal/", "--cert", str(old)) == "400"
-    assert "1 revocations came back" in six.program("invoke", "ledger.recover", "--all")
+    assert "1 revocations recovered" in six.program("invoke", "ledger.recover", "--all")
     six.program("doit")
     assert six.curl("https://d1-admin.lab.internal/", "--cert", str(old)) == "400"
     everything_serves(six)
@@ -300,10 +300,10 @@ def test_a_host_that_is_down_fails_alone_and_stops_nobody(six: Fleet) -> None:
     said = six.program("doit", status=FAILED)
     assert lines_of(said, "failed") == deploys("a1")
     assert "unreachable; its certificate expires in 20 days (ssh: connect to host 192.0.2.11 port 22: " in said
-    assert deploys("a2", "b1", "c1", "d1", "e1") <= lines_of(said, "made")
+    assert deploys("a2", "b1", "c1", "d1", "e1") <= lines_of(said, "deployed")
     assert "failing since" in six.program("invoke", "status")
     six.lab.plug(six.hosts["a1"])
-    assert lines_of(six.program("doit"), "made") == deploys("a1")
+    assert lines_of(six.program("doit"), "deployed") == deploys("a1")
     everything_serves(six)
 
 
@@ -346,9 +346,9 @@ def test_too_many_failures_stop_the_run_before_the_rest_and_the_next_one_begins_
     assert {host for _, host in log(six)} == {"a1", "b1"}
     assert "failing since" not in six.program("invoke", "deploy.history", "e1")
     said = six.program("doit", status=FAILED)
-    assert lines_of(said, "made") == deploys("a2", "c1", "d1", "e1")
+    assert lines_of(said, "deployed") == deploys("a2", "c1", "d1", "e1")
     change(six, "generation 8")
-    assert deploys(*HOSTS) <= lines_of(six.program("doit"), "made")
+    assert deploys(*HOSTS) <= lines_of(six.program("doit"), "deployed")
 
 
 def test_without_ansible_every_host_says_what_to_type(six: Fleet, runner: Path) -> None:
@@ -366,7 +366,7 @@ def test_what_breaks_ansible_itself_is_told(six: Fleet, runner: Path) -> None:
     change(six, "generation 10")
     six.edit("pki.yaml", str(runner), "/usr/bin/false")
     said = six.program("doit", status=FAILED)
-    assert said.count("Ansible broke off: it ended with 1") == len(HOSTS)
+    assert said.count("Ansible stopped: exit status 1") == len(HOSTS)
     six.edit("pki.yaml", "/usr/bin/false", str(runner))
     six.program("doit")
 
@@ -392,7 +392,9 @@ def test_an_exported_project_runs_elsewhere_and_its_receipts_come_back(six: Flee
     six.program("doit", *(f"release:{host}" for host in HOSTS))
     there, passphrase = six.home / f"there-{vault}", six.home / "passphrase"
     passphrase.write_text("for the test\n")
-    said = six.program("invoke", "deploy.export", str(there), *(["--vault", str(passphrase)] if vault else []))
+    said = six.program(
+        "invoke", "deploy.export", str(there), *(["--ansible-vault-password-file", str(passphrase)] if vault else [])
+    )
     assert "6 hosts in" in said
     assert ("it holds private keys" in said) != vault
     assert {path.stat().st_mode & 0o777 for path in (there / "streams").iterdir()} == {0o600}
@@ -406,12 +408,12 @@ def test_an_exported_project_runs_elsewhere_and_its_receipts_come_back(six: Flee
         events = six.home / "events.json"
         events.write_text(json.dumps({"count": len(found), "results": found}))
     said = six.program("invoke", "deploy.collect", str(events), status=FAILED)
-    assert lines_of(said, "made") == deploys("a1", "a2", "b1", "c1", "e1")
+    assert lines_of(said, "deployed") == deploys("a1", "a2", "b1", "c1", "e1")
     assert "d1 does not like it" in said
     assert "5 of 6 hosts have their release" in said
     shutil.rmtree(there)
     change(six, f"generation {11 + vault}")
-    assert lines_of(six.program("doit"), "made") >= deploys("d1")
+    assert lines_of(six.program("doit"), "deployed") >= deploys("d1")
     everything_serves(six)
 
 
@@ -423,18 +425,18 @@ def test_a_run_that_only_checks_changes_nothing_and_is_no_delivery(six: Fleet, r
     elsewhere(six, runner, there, "--check")
     assert not log(six)
     said = six.program("invoke", "deploy.collect", str(there / "private/artifacts/there/job_events"), status=FAILED)
-    assert said.count("was looked at, and nothing was delivered") == len(HOSTS)
+    assert said.count("was only checked, nothing was delivered") == len(HOSTS)
     shutil.rmtree(there)
-    assert lines_of(six.program("doit"), "made") == deploys(*HOSTS)
+    assert lines_of(six.program("doit"), "deployed") == deploys(*HOSTS)
 
 
 def test_events_of_another_release_or_none_at_all_are_refused(six: Fleet) -> None:
     event = {"event": "runner_on_ok", "event_data": {"task_action": "doit.pki.deliver", "host": "a1"}}
     events = six.home / "events.json"
-    for release, host, said in (("0", "a1", "took another release"), ("0", "zz", "zz: no such ssh host")):
+    for release, host, said in (("0", "a1", "took another release"), ("0", "zz", "unknown ssh host 'zz'")):
         event["event_data"] |= {"host": host, "res": {"release": release}}  # type: ignore[operator]
         events.write_text(json.dumps([event]))
         assert said in six.program("invoke", "deploy.collect", str(events), status=FAILED)
     events.write_text("no events")
-    assert "holds no events of Ansible" in six.program("invoke", "deploy.collect", str(events), status=FAILED)
+    assert "contains no events of Ansible" in six.program("invoke", "deploy.collect", str(events), status=FAILED)
     assert "is not empty" in six.program("invoke", "deploy.export", str(six.home / "templates"), status=FAILED)

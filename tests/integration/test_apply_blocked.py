@@ -70,13 +70,13 @@ BLOCKS = {
     "an immutable file": Block(lambda h: typed("chattr", "+i", h.path("d/b")), "{0} is immutable", "chattr -i {0}"),
     "a file to append to": Block(lambda h: typed("chattr", "+a", h.path("d/b")), "{0} is append-only", "chattr -a {0}"),
     "an immutable folder": Block(
-        lambda h: typed("chattr", "+i", h.path("d")), "{0} lies in a folder that is immutable", "chattr -i {1}"
+        lambda h: typed("chattr", "+i", h.path("d")), "{0} is in a folder that is immutable", "chattr -i {1}"
     ),
     "a folder to append to": Block(
-        lambda h: typed("chattr", "+a", h.path("d")), "{0} lies in a folder that is append-only", "chattr -a {1}"
+        lambda h: typed("chattr", "+a", h.path("d")), "{0} is in a folder that is append-only", "chattr -a {1}"
     ),
-    "a read-only file system": Block(read_only, "{0} lies on a read-only file system", "mount -o remount,rw {1}"),
-    "a folder": Block(folder, "{0} is a folder here", "mv {0} {0}.old"),
+    "a read-only file system": Block(read_only, "{0} is on a read-only file system", "mount -o remount,rw {1}"),
+    "a folder": Block(folder, "{0} is a folder on the host", "mv {0} {0}.old"),
 }
 
 
@@ -144,7 +144,7 @@ def test_a_set_in_a_folder_that_is_immutable_is_refused(host: FolderHost) -> Non
     host.deliver(pair)
     typed("chattr", "+i", host.path("d"))
     refused = host.speak(whole([Row(row.path, b"2", set=row.set) for row in pair]))[-1]
-    assert refused["why"] == f"{host.path('d/crt')} lies in a folder that is immutable"
+    assert refused["why"] == f"{host.path('d/crt')} is in a folder that is immutable"
     assert Path(host.path("d/crt/key")).read_bytes() == b"1"
 
 
@@ -197,7 +197,7 @@ def test_an_undo_that_is_stuck_puts_back_the_others_and_names_the_file_and_the_c
     assert answers[-2:] == [told, {"state": "stuck"}]
     assert [Path(host.path(name)).read_bytes() for name in "az"] == [b"old", b"old"]
     assert host.speak(b"", "recover")[-2:] == [told, {"state": "stuck"}]
-    assert host.speak(b"", "undo")[-1] == {"error": "the change before that is not put back yet"}
+    assert host.speak(b"", "undo")[-1] == {"error": "an earlier change is not undone yet"}
 
 
 def test_a_stuck_undo_holds_back_the_next_release_and_no_crl(host: FolderHost) -> None:
@@ -225,9 +225,9 @@ def test_a_crl_placed_meanwhile_is_not_taken_back_by_the_undo_that_was_stuck(hos
     assert (host.state / "stuck").is_dir()
     typed("umount", host.path("d/b"))
     crl = [Row(host.path("d/b"), b"newer")]
-    host.adapt("    again\n    say", "    say")  # as if it had been mounted until after the greeting
+    host.adapt("    retry_stuck\n    send", "    send")  # as if it had been mounted until after the greeting
     assert host.speak(manifest(crl) + placing(crl, "settle") + b"end\n")[-1] == {"state": "kept"}
-    host.adapt("    recover\n    say", "    recover\n    again\n    say")
+    host.adapt("    recover\n    send", "    recover\n    retry_stuck\n    send")
     host.speak(manifest(crl) + b"end\n")
     assert Path(host.path("d/b")).read_bytes() == b"newer"
     assert not (host.state / "stuck").exists()

@@ -320,7 +320,7 @@ def test_a_folder_in_which_an_acl_lets_an_account_write_is_refused_unless_it_is_
         host.adapt("command -v getfacl", "command -v no-getfacl-here")
     rows = [Row(host.path("open/inner/x"), b"x")]
     refused = host.speak(whole(rows))[-1]
-    assert f"others than root may exchange what lies in {open_folder} (" in refused["why"]
+    assert f"{open_folder} can be written by users other than root (" in refused["why"]
     assert f"on media: chmod go-w {open_folder}" in refused["said"]
     assert list((open_folder / "inner").iterdir()) == []
     if has_getfacl:
@@ -369,7 +369,7 @@ def test_a_link_in_a_folder_of_others_leads_nowhere(sticky: FolderHost, of: str)
     else:
         folder.chmod(0o1777)
     refused = host.speak(whole([Row(host.path("open/link/x"), b"x")]))[-1]
-    assert refused["why"] == f"{folder}/link is reached by a link that others than root may exchange"
+    assert refused["why"] == f"{folder}/link is reached by a link that users other than root can replace"
     assert refused["said"] == f"on media: ls -ld {folder}/link"
     assert list(elsewhere.iterdir()) == []
     (host.etc / "own").symlink_to("elsewhere")
@@ -383,5 +383,5 @@ def test_the_folder_to_which_a_link_leads_is_held_to_the_same(sticky: FolderHost
     os.chown(theirs, NOBODY, NOBODY)
     (host.etc / "link").symlink_to(theirs / "inner")
     refused = host.speak(whole([Row(host.path("link/x"), b"x")]))[-1]
-    assert f"others than root may exchange what lies in {theirs} (nobody), which" in refused["why"]
+    assert f"{theirs} can be written by users other than root (nobody), which" in refused["why"]
     assert refused["said"].splitlines()[0] == f"on media: chown root {theirs}"

@@ -251,7 +251,7 @@ def test_no_slip_ends_the_command_and_nothing_that_is_typed_is_shown(session: Si
     for slip in (" ".join(wrong), "zzzz", " ".join(wrong), " ".join(wrong), " ".join(wrong)):
         assert not person.echoes
         person.type(slip)
-        person.see("look again")
+        person.see("check it")
         person.see("type it back from the paper")
     for start in (0, 5, 10):
         assert not person.echoes

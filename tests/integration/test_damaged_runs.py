@@ -174,7 +174,7 @@ def _is_made_again(path: Path, before: bytes) -> bool:
 
 
 def run(home: RealHome, kind: Kind) -> Report | None:
-    """A run's report; None where nothing was run."""
+    """A run's report; None where nothing was done."""
     report = home.path / "build/report/status.json"
     if kind.patterns == ("build/report/status.json",):
         return home.doit(days=kind.days)

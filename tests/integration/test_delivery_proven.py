@@ -106,7 +106,7 @@ def test_services_are_looked_at_daily_though_nothing_differs_on_their_host(serve
     assert live.doit(days=0.6).made == {"deploy:media": "jellyfin is verified"}
     assert live.receipt()["verification"] == {"jellyfin": ["verified", "verified"]}
     assert live.doit(days=0.6).made == live.doit(days=1.2).made == {}
-    assert [note["what"] for note in live.history()] == ["delivered", "looked at"]
+    assert [note["what"] for note in live.history()] == ["delivered", "checked"]
     before, receipt = live.host.touched(), live.receipt()
     mine, server.pair = server.pair, live.home.path / "build/certs/forge-mtls/tls.pem"
     said = live.because(live.doit(days=1.8))

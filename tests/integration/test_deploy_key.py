@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pki.demo.lab import Lab
-from pki.demo.namespace_machine import Machine, check_programs
+from pki.demo.namespace_machine import NamespaceMachine, check_programs
 from tests.conftest import PROJECT
 from tests.hosts import Row, whole
 
@@ -52,9 +52,9 @@ ROOT = """\
 class Keyed:
     """A machine with the key, and a host for each kind of account."""
 
-    ca: Machine
+    ca: NamespaceMachine
     home: Path
-    hosts: dict[str, Machine]
+    hosts: dict[str, NamespaceMachine]
 
     def ssh(self, account: str, *words: str, options: tuple[str, ...] = (), stdin: str = "") -> tuple[int, str]:
         """What the key gets; the exit status and everything that is said."""
@@ -117,9 +117,9 @@ def test_an_account_cannot_let_its_bootstrap_write_where_only_root_may(keyed: Ke
     done = host.run("sh", "-s", stdin=script, check=False)
     assert host.run("sh", "-c", "stat -c %U /etc/roots; ls /etc/roots").stdout == "root\n"
     assert done.returncode == 1
-    assert "the key could not be put into" in done.stderr
+    assert "the key could not be added to" in done.stderr
     host.run("sh", "-c", "rm ~pki/.ssh && mv ~pki/kept ~pki/.ssh")
-    assert "pki-apply is in place" in host.run("sh", "-s", stdin=script).stdout
+    assert "pki-apply is installed" in host.run("sh", "-s", stdin=script).stdout
     assert (
         host.run("sh", "-c", "stat -c '%a %U' ~pki/.ssh/authorized_keys; grep -c . ~pki/.ssh/authorized_keys").stdout
         == "600 pki\n1\n"
@@ -131,7 +131,7 @@ def test_an_account_cannot_let_its_bootstrap_write_where_only_root_may(keyed: Ke
 def test_whatever_it_asks_for_it_gets_pki_apply(keyed: Keyed, account: str, words: tuple[str, ...]) -> None:
     status, said = keyed.ssh(account, *words, stdin="id; cat /etc/shadow\n")
     assert status != 0
-    assert "this is pki-apply, which speaks with doit-pki only" in said
+    assert "this is pki-apply, which only doit-pki can use" in said
     assert "uid=" not in said
     assert "root:" not in said
 
@@ -226,7 +226,7 @@ def test_an_unknown_or_changed_host_key_is_refused_with_what_to_type(keyed: Keye
         known.write_text(text)
         status, said = keyed.program("invoke", "deploy.drift")
         assert status == 1
-        assert f"failed deploy:root              {said_of_it}" in said
+        assert f"failed    deploy:root              {said_of_it}" in said
         assert " -l root root true" in said or "ssh-keygen -R root" in said
         assert known.read_text() == text, "nothing is learnt by itself"
     known.write_text(good)

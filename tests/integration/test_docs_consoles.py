@@ -19,7 +19,7 @@ from pki.common.terminal import Screen
 from pki.config import loader
 from pki.demo import vlans
 from pki.demo.lab import Lab
-from pki.demo.namespace_machine import PATH, Machine
+from pki.demo.namespace_machine import PATH, NamespaceMachine
 from pki.demo.vlans import Demo
 from tests import consoles
 from tests.conftest import PROJECT
@@ -133,7 +133,7 @@ def test_a_target_that_is_a_mount_point_is_refused_with_what_to_type(hosts: Host
 class Own:
     """A machine with the example: a desk of its owner, the account `pki`, which may use sudo, and one of root."""
 
-    machine: Machine
+    machine: NamespaceMachine
     folder: Path
     project: Path
     desk: Desk
@@ -290,7 +290,11 @@ def test_a_fleet_goes_through_ansible_here_and_elsewhere(tmp_path: Path) -> None
         desk.follow(consoles.block("ansible.md", "./run invoke deploy.bootstrap web1"), 0, 2)
         template.write_text(good + "# good\n")
         desk.type("./run doit release:web1 release:web2 release:web3 release:web4")
-        desk.follow(consoles.block("ansible.md", "./run invoke deploy.export /srv/exported --vault vault-passphrase"))
+        desk.follow(
+            consoles.block(
+                "ansible.md", "./run invoke deploy.export /srv/exported --ansible-vault-password-file vault-passphrase"
+            )
+        )
         assert "deploy:" not in desk.type("./run doit")
         desk.leave()
 

@@ -123,7 +123,7 @@ def agreed(stage: Stage, capsys: pytest.CaptureFixture[str]) -> dict[str, Level]
     for name, count in counts.items():
         assert not count or re.search(rf"; (\d+ critical, )?{count} {name}s?[,:]", said.splitlines()[-1]), said
     for subject, level in found.items():
-        assert re.search(rf"^{level.word} +{subject} .*\(seen ", plan, re.MULTILINE), plan
+        assert re.search(rf"^{level.word} +{subject} .*\(probed ", plan, re.MULTILINE), plan
         assert subject in page
     unwell = {line.split()[0] for line in table.splitlines() if line.startswith("service:") and line.split()[1] != "ok"}
     assert {name.partition("/")[0] for name in unwell} == {name.partition("/")[0] for name in found}

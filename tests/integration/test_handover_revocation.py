@@ -184,7 +184,7 @@ def test_old_rungs_in_place_of_the_new_are_refused(real: RealHome, days: int) ->
     for path, content in old.items():
         path.write_bytes(content)
     report = real.doit(days=days)
-    assert "lacks the revoked" in report.failed["crl:root-1"]
+    assert "does not list the revoked" in report.failed["crl:root-1"]
     for file in ("build/crl/root-1.pem", "build/hosts/monitoring/etc/doit-pki/client-crl.pem"):
         assert lists_client_1(real, file)
 

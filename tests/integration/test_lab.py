@@ -18,7 +18,7 @@ import pytest
 from pki.common.errors import PkiError
 from pki.demo import namespace_machine as machines
 from pki.demo.lab import Lab
-from pki.demo.namespace_machine import Machine, check_programs, wait_until
+from pki.demo.namespace_machine import NamespaceMachine, check_programs, wait_until
 from tests.conftest import PROJECT
 
 VLANS = {"mgmt": "192.0.2.0/25", "dev": "192.0.2.128/25"}
@@ -34,23 +34,25 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def web(lab: Lab) -> Machine:
+def web(lab: Lab) -> NamespaceMachine:
     return lab.machine("web", "mgmt", names=("www.lab.internal",))
 
 
 @pytest.fixture(scope="module")
-def guest(lab: Lab) -> Machine:
+def guest(lab: Lab) -> NamespaceMachine:
     return lab.machine("guest", "dev", "192.0.2.200")
 
 
-def status(guest: Machine, url: str, patience: int = 30) -> str:
+def status(guest: NamespaceMachine, url: str, patience: int = 30) -> str:
     return guest.run(*GET, "--max-time", str(patience), url, check=False).stdout
 
 
 # -- machines ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_machine_knows_its_name_its_address_and_everybody_else(web: Machine, guest: Machine) -> None:
+def test_a_machine_knows_its_name_its_address_and_everybody_else(
+    web: NamespaceMachine, guest: NamespaceMachine
+) -> None:
     assert guest.run("hostname").stdout == "guest\n"
     assert guest.run("getent", "hosts", "www.lab.internal").stdout.split() == [web.address, "www.lab.internal"]
     assert web.run("getent", "hosts", "guest").stdout.split()[0] == guest.address == "192.0.2.200"
@@ -78,7 +80,7 @@ def test_a_machine_has_no_keys_of_its_own_and_none_of_ours(lab: Lab) -> None:
     lab.close(fresh)
 
 
-def test_a_command_that_fails_or_hangs_says_so(web: Machine) -> None:
+def test_a_command_that_fails_or_hangs_says_so(web: NamespaceMachine) -> None:
     with pytest.raises(PkiError, match="web: sh -c echo no >&2; exit 3: exit 3: no"):
         web.run("sh", "-c", "echo no >&2; exit 3")
     with pytest.raises(PkiError, match="did not end within"):
@@ -88,7 +90,7 @@ def test_a_command_that_fails_or_hangs_says_so(web: Machine) -> None:
     assert web.run("sh", "-c", "echo $PWD $WORD", cwd="/srv", env={"WORD": "x"}).stdout == "/srv x\n"
 
 
-def test_a_daemon_is_stopped_by_its_own_number(web: Machine) -> None:
+def test_a_daemon_is_stopped_by_its_own_number(web: NamespaceMachine) -> None:
     daemon = web.start("sh", "-c", "echo up; exec sleep 600", says="up")
     assert "sleep 600" in web.run("ps", "ax").stdout
     daemon.stop()
@@ -97,7 +99,7 @@ def test_a_daemon_is_stopped_by_its_own_number(web: Machine) -> None:
         web.start("sh", "-c", "echo broken", says="ready")
 
 
-def test_ssh_reaches_a_machine_with_the_key_that_it_was_given(web: Machine, lab: Lab) -> None:
+def test_ssh_reaches_a_machine_with_the_key_that_it_was_given(web: NamespaceMachine, lab: Lab) -> None:
     admin = lab.machine("admin", "mgmt")
     admin.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
     web.serve("ssh")
@@ -177,7 +179,7 @@ def test_the_router_forwards_what_is_permitted_and_nothing_else(lab: Lab) -> Non
     assert status(far, "http://server/") == "200"
 
 
-def test_a_machine_can_be_reached_as_soon_as_its_cable_is_back(lab: Lab, web: Machine) -> None:
+def test_a_machine_can_be_reached_as_soon_as_its_cable_is_back(lab: Lab, web: NamespaceMachine) -> None:
     """Also where somebody asked for it meanwhile: the kernel would say "no route" until it has waited in vain."""
     other = lab.machine("asking", "mgmt")
     neighbours = "/proc/sys/net/ipv4/neigh/eth0"
@@ -190,7 +192,7 @@ def test_a_machine_can_be_reached_as_soon_as_its_cable_is_back(lab: Lab, web: Ma
     assert "Connection refused" in other.run(*connect, check=False).stderr
 
 
-def test_an_address_is_given_once_and_lies_in_its_network(lab: Lab, web: Machine) -> None:
+def test_an_address_is_given_once_and_lies_in_its_network(lab: Lab, web: NamespaceMachine) -> None:
     for address in (web.address, "192.0.2.1", "192.0.2.200", "198.51.100.1"):
         with pytest.raises(PkiError, match=r"is taken, or not in 192\.0\.2\.0/25"):
             lab.machine("twin", "mgmt", address)

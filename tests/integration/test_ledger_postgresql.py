@@ -102,7 +102,7 @@ def test_a_second_project_on_the_database_is_refused_before_it_writes_anything(
     report = other.doit()
     assert report.status == 1
     assert "this folder has no ca/project-id" in report.failed["ledger"]
-    assert "name a database of its own" in report.failed["ledger"]
+    assert "set ledger: in pki.yaml to a database of this project alone" in report.failed["ledger"]
     assert not list(other.path.glob("ca/*/*/cert.pem"))
     assert site.base.snapshot() == before
     assert site.home.doit(days=0.1).made == {}
@@ -146,7 +146,7 @@ def test_a_backup_notes_how_far_the_database_is(site: Site) -> None:
     words = site.home.write("words", "correct horse battery staple lamp five\n")
     said = site.invoke("backup", str(site.home.path / "b.age"), "--passphrase-file", str(words))
     assert said.status == 0, said
-    head = last_seen.seen_head(site.home.project().store.ca, ".last-backup.json")
+    head = last_seen.observed_head(site.home.project().store.ca, ".last-backup.json")
     assert head is not None
     assert site.base.query("select seq, hash from head") == [[str(head.seq), head.hash]]
 

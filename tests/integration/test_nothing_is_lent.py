@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pki.demo.lab import Lab
-from pki.demo.namespace_machine import Machine, check_programs
+from pki.demo.namespace_machine import NamespaceMachine, check_programs
 from tests.conftest import PROJECT
 from tests.integration.test_ansible import runner
 
@@ -62,9 +62,9 @@ NOTHING = "agent= display= port=0"
 class Lent:
     """The machine with the project and an agent, a jump host, and the host behind it."""
 
-    ca: Machine
-    jump: Machine
-    web: Machine
+    ca: NamespaceMachine
+    jump: NamespaceMachine
+    web: NamespaceMachine
     home: Path
     number: int = 0
 
@@ -191,7 +191,7 @@ def test_a_shell_that_prints_or_exits_is_named_by_deliveries_and_by_the_bootstra
     status, told = lent.program("invoke", "deploy.bootstrap", "web")
     lent.web.run("rm", "/root/.bashrc")
     assert status == 1, told
-    assert "made" not in told
+    assert "prepared" not in told
     assert lent.doit()[0] == 0
     if "Welcome" in line:
         assert f"web: pki-apply is installed, but deliveries cannot start it: {message}" in told

@@ -104,6 +104,6 @@ def test_runs_and_revocations_need_no_shared_memory(how: str, home: LiveHome) ->
     assert "Traceback" not in said
     entries = x509.load_der_x509_crl(home.read("build/crl/client-1.crl"))
     assert entries.get_revoked_certificate_by_serial_number(serial) is not None
-    assert re.search(r"^folder monitoring +delivered into a folder", said, re.MULTILINE)
+    assert re.search(r"^folder +monitoring +written to a folder", said, re.MULTILINE)
     not_verified = "revoked and published; not verified: forge/forgejo, monitoring;"
     assert said.splitlines()[-1].startswith(not_verified), "nobody reaches the one, and the other is a folder"

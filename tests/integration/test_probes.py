@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pki.demo.namespace_machine import Machine
+from pki.demo.namespace_machine import NamespaceMachine
 from pki.monitor.check_result import Level
 from tests import leavings
 from tests.integration.fleet import UNITS, Fleet, fleet
@@ -50,7 +50,7 @@ def unwell(found: Checks) -> dict[str, tuple[str, str]]:
 
 
 @contextmanager
-def changed(host: Machine, path: str, old: str, new: str, unit: str) -> Iterator[None]:
+def changed(host: NamespaceMachine, path: str, old: str, new: str, unit: str) -> Iterator[None]:
     """A file of the host as somebody else wrote it, taken over by its service."""
     before = host.read(path)
     assert old in before
@@ -84,7 +84,7 @@ def test_every_service_of_every_proxy_is_seen_as_it_was_deployed(four: Fleet) ->
         assert one["fingerprint"] == issued
     said = health(four)
     assert unwell(said) == {}
-    assert said["services"]["message"] == "8 services answer as deployed"
+    assert said["services"]["message"] == "8 services serve what was deployed"
 
 
 def test_a_proxy_that_serves_an_old_certificate_is_found_though_its_files_are_right(four: Fleet) -> None:
@@ -100,7 +100,7 @@ def test_a_proxy_that_serves_an_old_certificate_is_found_though_its_files_are_ri
     assert said.startswith("serves another certificate (SHA-256 ")
     remedy = health(four)[subject]["remedy"]
     typed = f"PKI_HOME={four.home} ./run invoke deploy.push nginx"
-    assert remedy == f"on nginx: systemctl reload nginx; if that is not it: {typed}"
+    assert remedy == f"on nginx: systemctl reload nginx; if that does not help: {typed}"
     four.program("doit")
     assert kept(four)["nginx/nginx-open"]["wrong"] == said
     told(four, subject, said, remedy)
@@ -120,7 +120,7 @@ def test_a_proxy_that_is_down_is_told_once_and_the_others_are_seen(four: Fleet) 
             "none of its 2 services can be reached: does not answer: Connection refused",
         )
     }
-    assert said["services"]["message"] == "6 services answer as deployed"
+    assert said["services"]["message"] == "6 services serve what was deployed"
     assert {name for name, one in kept(four).items() if not one["reached"]} == {
         "haproxy/haproxy-admin",
         "haproxy/haproxy-open",
@@ -136,7 +136,7 @@ def test_a_host_that_deliveries_do_not_reach_is_told_by_them_alone(four: Fleet) 
     four.program("doit", status=ANY)
     four.lab.plug(four.hosts["apache"])
     assert unwell(said) == {}
-    assert said["services"]["message"] == "6 services answer as deployed"
+    assert said["services"]["message"] == "6 services serve what was deployed"
     assert not kept(four)["apache/apache-open"]["reached"]
     four.program("doit")
     assert unwell(health(four)) == {}
@@ -166,14 +166,14 @@ def test_old_versions_of_tls_are_a_notice(four: Fleet) -> None:
         changed(four.hosts["nginx"], NGINX, ciphers, "ssl_ciphers ALL:@SECLEVEL=0;", "nginx"),
     ):
         said = unwell(health(four))
-    assert said == {f"service:nginx/nginx-{level}": ("notice", "still speaks TLS 1.1") for level in ("admin", "open")}
+    assert said == {f"service:nginx/nginx-{level}": ("notice", "still accepts TLS 1.1") for level in ("admin", "open")}
 
 
 # -- behind a jump host -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def bastion(four: Fleet) -> Iterator[Machine]:
+def bastion(four: Fleet) -> Iterator[NamespaceMachine]:
     """A machine through which alone the services of `nginx` and `caddy` can be reached; its sshd lets our key forward."""
     host = four.lab.machines.get("bastion") or four.lab.machine("bastion")
     host.serve("ssh")
@@ -195,7 +195,7 @@ def bastion(four: Fleet) -> Iterator[Machine]:
         four.hosts[kind].run("nft", "delete", "table", "inet", "closed")
 
 
-def admit(four: Fleet, host: Machine, options: str) -> None:
+def admit(four: Fleet, host: NamespaceMachine, options: str) -> None:
     key = (four.home / "ca/deploy/id_ed25519.pub").read_text()
     host.write("/root/.ssh/authorized_keys", f"{options} {key}", 0o600)
 
@@ -214,7 +214,9 @@ def test_services_behind_a_jump_host_are_seen_through_it(four: Fleet) -> None:
     assert said == {"service:caddy": ("warning", text)}
 
 
-def test_a_jump_host_that_forwards_nothing_is_told_once_with_the_words_of_ssh(four: Fleet, bastion: Machine) -> None:
+def test_a_jump_host_that_forwards_nothing_is_told_once_with_the_words_of_ssh(
+    four: Fleet, bastion: NamespaceMachine
+) -> None:
     admit(four, bastion, "restrict")
     assert jump_said(four) == "it does not permit this key to forward ports"
     bastion.write("/root/.ssh/authorized_keys", "", 0o600)
@@ -226,7 +228,7 @@ def test_a_jump_host_that_forwards_nothing_is_told_once_with_the_words_of_ssh(fo
 def jump_said(four: Fleet) -> str:
     """Why nothing was seen behind the jump host, which is all that is wrong."""
     found = health(four)
-    assert found["services"]["message"] == "4 services answer as deployed"
+    assert found["services"]["message"] == "4 services serve what was deployed"
     [(subject, (level, said))] = unwell(found).items()
     assert (subject, level) == ("jump:bastion", "warning")
     assert "caddy/caddy-admin, caddy/caddy-open, nginx/nginx-admin, nginx/nginx-open" in said

@@ -266,7 +266,7 @@ def test_traefik_lets_a_revoked_client_in_as_plan_says(fronted: LiveHome, tmp_pa
         home.revoke("admin", "--reason", "key-compromise", "--yes")
         running.configure()
         assert running.curl("https://raw-mtls-traefik.lab.internal/", "--cert", old).accepted
-    assert "revoked clients get in until their certificates end" in home.invoke("plan")
+    assert "revoked clients are accepted until their certificates expire" in home.invoke("plan")
 
 
 def test_traefik_serves_a_renewed_certificate_without_a_reload(fronted: LiveHome, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pki.demo.lab import Lab
-from pki.demo.namespace_machine import Machine, check_programs
+from pki.demo.namespace_machine import NamespaceMachine, check_programs
 from tests.conftest import PROJECT
 
 ADDRESS = "192.0.2.11"
@@ -37,8 +37,8 @@ KEY = "/etc/doit-pki/web.pem"
 class Typed:
     """The machine with the project, and a host that it deploys to."""
 
-    ca: Machine
-    web: Machine
+    ca: NamespaceMachine
+    web: NamespaceMachine
     home: Path
 
     def program(self, *command: str) -> tuple[int, str]:
@@ -96,7 +96,7 @@ FAULTS = {
     "wrong mode on the host": Fault(
         lambda typed: typed.web.run("chmod", "644", KEY),
         ("invoke", "deploy.drift"),
-        f"{KEY} has another mode than 0600",
+        f"the mode of {KEY} is not 0600",
         "./run doit",
     ),
     "damaged receipt": Fault(

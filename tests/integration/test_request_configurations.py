@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pki.common.errors import PkiError
-from pki.common.file_headers import taken_in
+from pki.common.file_headers import included_files
 from pki.config import openssl_cnf, openssl_cnf_syntax
 from tests.opensslfiles import BOX, BY_HAND, FURTHER, INCLUDED, random_file
 from tests.opensslrequests import can_be_had, difference, made_by_openssl
@@ -37,7 +37,7 @@ def compared(folder: Path, text: str, *, is_strict: bool = False) -> str:
     made = made_by_openssl(file, folder / "key.pem")
     try:
         found = openssl_cnf.read_request(
-            openssl_cnf_syntax.parse(text, file.name, partial(taken_in, folder, file.name)), file.name, folder
+            openssl_cnf_syntax.parse(text, file.name, partial(included_files, folder, file.name)), file.name, folder
         )
     except PkiError as fault:
         return f"refused: {fault}" if is_strict and can_be_had(made) else ""

@@ -165,7 +165,7 @@ def verdict(kept: Kept, crl: Path, certificate: Path) -> str:
 def test_easy_rsa_ca_with_500_certificates_goes_on_with_the_same_40_revoked(home: LiveHome, easy: Kept) -> None:
     adopt(home, easy)
     said = home.invoke("ledger.import", str(home.path / "ca/legacy"))
-    assert f"{WHOLE} certificates of legacy: {WHOLE - REVOKED} valid, 0 ended; {REVOKED} revocations" in said
+    assert f"{WHOLE} certificates of legacy: {WHOLE - REVOKED} valid, 0 expired; {REVOKED} revocations" in said
     assert home.doit().failed == {}
     crl = home.path / "build/crl/legacy.pem"
     assert len(listed(crl)) == REVOKED
@@ -184,7 +184,7 @@ def test_easy_rsa_ca_with_500_certificates_goes_on_with_the_same_40_revoked(home
         easy.revoked,
         ok=False,
     )
-    assert "ledger is whole" in home.invoke("ledger.verify")
+    assert "ledger intact" in home.invoke("ledger.verify")
 
 
 def test_old_and_new_crl_side_by_side_count_as_the_new_one(home: LiveHome, easy: Kept) -> None:
@@ -203,7 +203,7 @@ def test_openssl_ca_goes_on_with_every_reason_and_a_higher_number(home: LiveHome
     adopt(home, classic)
     secrets = home.path / "secrets.yaml"
     secrets.write_text(secrets.read_text() + "legacy: old words\n")
-    assert "7 certificates of legacy: 2 valid, 0 ended; 5 revocations" in home.invoke(
+    assert "7 certificates of legacy: 2 valid, 0 expired; 5 revocations" in home.invoke(
         "ledger.import", str(classic.folder.parent)
     )
     assert home.doit().failed == {}

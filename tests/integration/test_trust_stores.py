@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pki.demo.lab import Lab
-from pki.demo.namespace_machine import Machine, check_programs
+from pki.demo.namespace_machine import NamespaceMachine, check_programs
 from tests.conftest import PROJECT
 from tests.integration.conftest import TIMEOUT
 from tests.integration.fleet import Fleet
@@ -127,7 +127,7 @@ STORES: dict[str, Callable[[Fleet], set[str]]] = {
 }
 
 
-def aliases(machine: Machine, beginning: str) -> set[str]:
+def aliases(machine: NamespaceMachine, beginning: str) -> set[str]:
     """What Java's own store holds, by the beginning of its name."""
     said = machine.run("keytool", "-list", "-cacerts", "-storepass", "changeit").stdout
     return {line.partition(",")[0] for line in said.splitlines() if line.startswith(beginning)}

@@ -22,7 +22,7 @@ from pki.cli import demo_command
 from pki.common.terminal import Screen
 from pki.config import loader
 from pki.demo import vlans
-from pki.demo.visits import ANSWERED, NOT_REACHABLE, REFUSED, Response, Visit
+from pki.demo.visits import ANSWERED, NOT_REACHABLE, REFUSED, PageRequest, PageResponse
 from pki.demo.vlans import NEW, OLD, PROJECT_FOLDER, Demo
 from tests.conftest import PROJECT
 from tests.integration.test_lab import surroundings
@@ -37,12 +37,14 @@ class Told:
     """The story after its end, while its machines are still there."""
 
     story: Demo
-    seen: list[Response]
+    seen: list[PageResponse]
 
     def outcomes(self, url: str) -> dict[tuple[str, str], str]:
         """(who, with which certificate) → what came of it."""
         return {
-            (one.visit.visitor.name, one.visit.certificate): one.outcome for one in self.seen if one.visit.url == url
+            (one.request.visitor.name, one.request.certificate): one.outcome
+            for one in self.seen
+            if one.request.url == url
         }
 
 
@@ -65,13 +67,13 @@ def test_grafana_is_reached_with_the_certificate_from_the_management_vlan_and_fr
         ("tv", NEW): NOT_REACHABLE,
         ("forge", NEW): NOT_REACHABLE,
     }
-    answered = [one.body for one in told.seen if one.visit.url == GRAFANA and one.outcome == ANSWERED]
+    answered = [one.body for one in told.seen if one.request.url == GRAFANA and one.outcome == ANSWERED]
     assert answered == ['{"service": "grafana", "client": "CN=admin,O=Example Lab"}'] * 2
 
 
 def test_jellyfin_answers_everybody_over_plain_tls_and_hears_of_no_client(told: Told) -> None:
     assert told.outcomes(JELLYFIN) == {("tv", ""): ANSWERED, ("guest", ""): ANSWERED, ("admin", ""): ANSWERED}
-    assert {one.body for one in told.seen if one.visit.url == JELLYFIN} == {'{"service": "jellyfin", "client": ""}'}
+    assert {one.body for one in told.seen if one.request.url == JELLYFIN} == {'{"service": "jellyfin", "client": ""}'}
 
 
 def test_the_crl_that_guests_fetch_lists_the_revoked_certificate_and_not_the_new_one(told: Told) -> None:
@@ -86,11 +88,11 @@ def test_the_crl_that_guests_fetch_lists_the_revoked_certificate_and_not_the_new
 
 def test_it_is_the_firewall_that_keeps_guests_from_grafana(told: Told) -> None:
     """The control: without its rule the same visit with the same certificate is answered, and refused without one."""
-    assert Visit(told.story.guest, GRAFANA, ANSWERED, NEW).make().outcome == NOT_REACHABLE
+    assert PageRequest(told.story.guest, GRAFANA, ANSWERED, NEW).send().outcome == NOT_REACHABLE
     told.story.lab.permit("clients", told.story.hosts["monitoring"], 443)
     told.story.hand_out(NEW, told.story.guest)
-    assert Visit(told.story.guest, GRAFANA, ANSWERED, NEW).make().outcome == ANSWERED
-    assert Visit(told.story.guest, GRAFANA, ANSWERED).make().outcome == REFUSED
+    assert PageRequest(told.story.guest, GRAFANA, ANSWERED, NEW).send().outcome == ANSWERED
+    assert PageRequest(told.story.guest, GRAFANA, ANSWERED).send().outcome == REFUSED
 
 
 def test_what_was_delivered_is_what_is_served_and_there_is_nothing_left_to_do(told: Told) -> None:
@@ -144,7 +146,7 @@ def test_the_command_tells_the_story_opens_a_shell_and_leaves_nothing_behind() -
     os.close(ours)
     assert process.wait(60) == 0, said
     assert '\nadmin\r\n{"service": "loki"' in said
-    assert "as expected; nothing is left behind" in said
+    assert "as expected; the machines were removed" in said
     assert surroundings() == before
 
 
@@ -154,17 +156,17 @@ def test_a_broken_promise_is_shown_and_ends_the_command_badly(
     class Liar:
         def __init__(self) -> None:
             admin: Any = type("Named", (), {"name": "admin", "vlan": "mgmt"})()
-            self.seen = Response(Visit(admin, GRAFANA, ANSWERED), 7, 0, "", "curl: (7) no")
+            self.seen = PageResponse(PageRequest(admin, GRAFANA, ANSWERED), 7, 0, "", "curl: (7) no")
 
-        def run(self) -> list[Response]:
-            return [self.seen, replace(self.seen, visit=replace(self.seen.visit, expected=NOT_REACHABLE))]
+        def run(self) -> list[PageResponse]:
+            return [self.seen, replace(self.seen, request=replace(self.seen.request, expected=NOT_REACHABLE))]
 
     @contextmanager
     def lies(_: Screen) -> Iterator[Liar]:
         yield Liar()
 
     monkeypatch.setattr(vlans, "demo", lies)
-    with pytest.raises(Exit, match="1 of 2 are not as expected") as ended:
+    with pytest.raises(Exit, match="1 of 2 results are not as expected") as ended:
         demo_command.vlans(Context())
     assert ended.value.code == 1
     assert "NOT answered" in capsys.readouterr().out
@@ -179,7 +181,7 @@ def test_a_plain_user_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_shell_needs_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
-    with pytest.raises(Exit, match="nobody is there to use a shell"):
+    with pytest.raises(Exit, match="there is no terminal for the shell"):
         demo_command.vlans(Context(), keep=True)
 
 

@@ -142,7 +142,7 @@ def test_a_battery_that_died_signs_nothing(lab: Lab) -> None:
 
 def test_a_machine_that_was_off_for_four_months_recovers_by_itself(lab: Lab) -> None:
     status, said = lab.doit(days=122)
-    assert (status, "made   cert:media" in said) == (0, True), said
+    assert (status, "renewed   cert:media" in said) == (0, True), said
     assert is_idle(lab.doit("-n", "2", days=122)[1])
 
 
@@ -151,10 +151,10 @@ def test_two_hosts_that_show_the_same_confirm_a_clock_and_later_the_right_one(la
     """As where a whole network followed a wrong time server once."""
     lab.hosts_show(days)
     status, said = lab.doit(days=days)
-    assert (status, "made   crl:client-1" in said) == (0, True), said
+    assert (status, "issued    crl:client-1" in said) == (0, True), said
     lab.hosts_show(0)
     status, said = lab.doit()
-    assert (status, "made   crl:client-1" in said) == (0, True), said
+    assert (status, "issued    crl:client-1" in said) == (0, True), said
     lab.assert_well()
 
 

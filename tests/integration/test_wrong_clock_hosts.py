@@ -41,4 +41,4 @@ def test_hosts_that_confirm_the_right_clock_get_valid_crls_back_after_a_run_with
         assert two.as_client(kind) == "200"
         assert two.served(kind) == two.issued(kind)
     assert is_idle(two.program("doit"))
-    assert "it is right: " not in two.program("invoke", "health", status=frozenset({0, 1, 2}))
+    assert "confirmed: " not in two.program("invoke", "health", status=frozenset({0, 1, 2}))

@@ -50,7 +50,7 @@ class _SortedFiles:
 
     certificates: dict[int, tuple[str, x509.Certificate]]
     crls: list[x509.CertificateRevocationList]
-    rows: list[openssl_index.Row]
+    rows: list[openssl_index.IndexRow]
     number: int
     left_out: list[str]
 
@@ -67,7 +67,7 @@ def read(project: Project, name: str, folder: Path, shown: str) -> ImportResult:
     recorded = project.ledger.certificates(issuer=name) if project.has_ledger else []
     _check_same_ca(ca, recorded)
     new = list(_certificates(ca, sorted_files, recorded))
-    revoked = project.ledger.revoked(name, NEVER) if project.has_ledger else []
+    revoked = project.ledger.revoked_entries(name, NEVER) if project.has_ledger else []
     revocations, unchanged = import_ca_revocations.compare(
         sorted_files.rows, sorted_files.crls, [*recorded, *new], {revocation.serial for revocation in revoked}, ca
     )
@@ -79,7 +79,7 @@ def read(project: Project, name: str, folder: Path, shown: str) -> ImportResult:
 
 
 def _sorted(ca: Generation, folder: Path, shown: str) -> _SortedFiles:
-    scanned_files, rows, faults, number = find(folder, shown), list[openssl_index.Row](), list[str](), 0
+    scanned_files, rows, faults, number = find(folder, shown), list[openssl_index.IndexRow](), list[str](), 0
     place = next((folder_name for folder_name in PLACES if (folder / folder_name / "index.txt").is_file()), None)
     if place is not None:
         name = "/".join(part for part in (shown, place, "index.txt") if part)
@@ -193,7 +193,7 @@ def _of_certificate(name: str, file: str, cert: x509.Certificate) -> tuple[str, 
     return naming.common_name(cert) or next(iter(names), "") or Path(file).stem, issued
 
 
-def _of_row(ca: Generation, row: openssl_index.Row) -> tuple[str, Issued]:
+def _of_row(ca: Generation, row: openssl_index.IndexRow) -> tuple[str, Issued]:
     issued = Issued(
         serial=row.serial,
         issuer=GenerationName.parse(ca.name),

@@ -18,7 +18,7 @@ PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIEN
 def artifact(authority: str, name: str, serial: int, used: Container[str]) -> ArtifactId:
     """Return `legacy:web` for the name `web`.
 
-    If that is used, with as many digits of the serial number as make it unique.
+    If that is already used, the beginning of the serial number is added, as long as necessary.
     """
     digits = f"{serial:x}"
     word = re.sub(r"[^\w.@+-]+", "-", name).strip("-.") or digits

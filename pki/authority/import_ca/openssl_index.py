@@ -37,7 +37,7 @@ REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class IndexRow:
     """One line of index.txt; `revoked` is time and reason of the revocation, if any."""
 
     line: int
@@ -53,12 +53,12 @@ class Row:
         return names[-1] if names else ""
 
 
-def parse(data: bytes, name: str) -> tuple[list[Row], list[str]]:
+def parse(data: bytes, name: str) -> tuple[list[IndexRow], list[str]]:
     """Return the rows of an index, and a fault (`FILE:LINE: text`) for each line that cannot be read.
 
     `name` is the name of the file in messages.
     """
-    rows, faults, lines_by_serial = list[Row](), list[str](), dict[int, int]()
+    rows, faults, lines_by_serial = list[IndexRow](), list[str](), dict[int, int]()
     for line, text in _lines(data):
         try:
             row = _row(line, text)
@@ -79,7 +79,7 @@ def _lines(data: bytes) -> Iterator[tuple[int, str]]:
             yield line, text.decode(errors="replace")
 
 
-def _row(line: int, text: str) -> Row:
+def _row(line: int, text: str) -> IndexRow:
     fields = TAB.split(text)
     if len(fields) != FIELDS:
         raise PkiError(f"expected {FIELDS} fields between tabs, got {len(fields)}")
@@ -91,7 +91,7 @@ def _row(line: int, text: str) -> Row:
     if (state == "R") != bool(revocation):
         raise PkiError("is revoked without a date" if state == "R" else f"is {state} and has a revocation date")
     revoked = _revocation(revocation) if revocation else None
-    return Row(line, int(serial, 16), _date(end), _readable(subject), revoked)
+    return IndexRow(line, int(serial, 16), _date(end), _readable(subject), revoked)
 
 
 def _revocation(text: str) -> tuple[datetime, str]:
@@ -116,9 +116,9 @@ def _date(text: str) -> datetime:
 
 
 def _readable(subject: str) -> str:
-    r"""Decode the escapes of OpenSSL.
+    r"""Decode the escapes of OpenSSL in a subject.
 
-    `\x` with two hexadecimal digits for bytes beyond printable ASCII, and a backslash before a tab.
+    A byte beyond printable ASCII is `\x` and two hexadecimal digits; a tab has a backslash before it.
     """
     plain = ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), subject.replace("\\\t", "\t").encode())
     return plain.decode(errors="replace")

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from cryptography import x509
 
-from pki.authority.import_ca.openssl_index import Row
+from pki.authority.import_ca.openssl_index import IndexRow
 from pki.config.identifiers import ArtifactId
 from pki.ledger.types import Issued, Revocation
 from pki.project.generations import Generation
@@ -15,7 +15,7 @@ from pki.x509.revocation import IMPORTED_REASONS
 
 
 def compare(
-    rows: list[Row],
+    rows: list[IndexRow],
     crls: list[x509.CertificateRevocationList],
     issued: list[Issued],
     recorded: set[int],

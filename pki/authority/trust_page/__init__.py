@@ -5,7 +5,7 @@ Rendering takes longer than the rest of a run that has nothing to do, so every r
 
 from __future__ import annotations
 
-from pki.common.cache import code_digest, token
+from pki.common.cache import code_digest, digest_of
 from pki.config import identifiers
 from pki.project.project import Project
 
@@ -16,7 +16,7 @@ def cache_key(project: Project) -> str:
     publisher = config.hosts.get(config.publish.host)
     live = [name for authority in identifiers.AUTHORITIES for name in project.live(authority)]
     fingerprints = {name: generation.fingerprint if (generation := project.generation(name)) else "" for name in live}
-    return token(
+    return digest_of(
         *(config.organisation, config.domains, config.publish.url, config.sandbox, publisher and publisher.proxy),
         *(fingerprints, code_digest()),
     )

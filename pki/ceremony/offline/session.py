@@ -19,7 +19,7 @@ from pki.ceremony.policy import VaultContents
 from pki.ceremony.request_response import Request
 from pki.ceremony.transcript import Transcript, versions
 from pki.ceremony.vault import PastCeremony, Vault, check_writable
-from pki.common.errors import PkiError, StoppedError
+from pki.common.errors import CancelledError, PkiError
 
 MIN_SECRET_LENGTH = 12  # characters; a shorter text, such as a PIN, would be found in any number
 
@@ -57,11 +57,11 @@ class CeremonySession:
         """Record in the transcript why a step was refused."""
         try:
             yield
-        except StoppedError as error:
+        except CancelledError as error:
             if not self.transcript.is_settled:
                 raise
             _refused(self.transcript, error, self.earlier)
-            raise StoppedError("stopped; the steps before are in the transcript", error.hint) from None
+            raise CancelledError("stopped; the steps before are in the transcript", error.hint) from None
         except PkiError as error:
             _refused(self.transcript, error, self.earlier)
             raise

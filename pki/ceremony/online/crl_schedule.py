@@ -56,7 +56,7 @@ def _last_number(project: Project, root: str) -> int:
 
 def _revoked(project: Project, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[Revocation]:
     """Yield the entries of a root's CRLs: revocations in the ledger, and the requested ones."""
-    for entry in project.ledger.revoked(root, project.now - BACKDATED):  # the first pre-signed CRL begins then
+    for entry in project.ledger.revoked_entries(root, project.now - BACKDATED):  # the first pre-signed CRL begins then
         issued = next(iter(project.ledger.certificates(serial=entry.serial)), None)
         if issued is None:
             raise PkiError(

@@ -119,7 +119,11 @@ def prepare_request(
 
 def _options_of(project: Project, request: Request) -> RequestOptions:
     """Return the options of an open request."""
-    done = {entry.serial for series in request.crl_series for entry in project.ledger.revoked(series.root, project.now)}
+    done = {
+        entry.serial
+        for series in request.crl_series
+        for entry in project.ledger.revoked_entries(series.root, project.now)
+    }
     listed = [one for series in request.crl_series for one in series.revoked]
     return RequestOptions(
         generations=tuple(one for one in AUTHORITIES if REQUESTED.format(one) in request.because),

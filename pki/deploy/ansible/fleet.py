@@ -16,9 +16,9 @@ from typing import Any
 
 from pki.common import filesystem, sealed_records
 from pki.common.errors import ErrorCode, PkiError
-from pki.common.filesystem import leave_all_to_owner
+from pki.common.filesystem import give_all_to_folder_owner
 from pki.common.reasons import Reason
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.config.model import Ansible
 from pki.deploy import host_output
 from pki.deploy.ansible import playbooks, runner
@@ -102,7 +102,7 @@ class Fleet:
             return
         finally:
             playbooks.remove_secrets(folder)
-            leave_all_to_owner(self.store.ansible())
+            give_all_to_folder_owner(self.store.ansible())
         for host, (delivery, host_payload) in payloads.items():
             if host in report.results:
                 self._record(host, **_record_result(delivery, host_payload, report.results[host], now))
@@ -115,7 +115,9 @@ class Fleet:
 
     def _without_result(self, report: runner.Report) -> PkiError:
         if report.complaint:
-            return PkiError(f"Ansible stopped: {plain(report.complaint)}", f"its log: {self.store.ansible() / 'runs'}")
+            return PkiError(
+                f"Ansible stopped: {visible_line(report.complaint)}", f"its log: {self.store.ansible() / 'runs'}"
+            )
         return PkiError(NOT_REACHED, "fix those hosts, then: ./run doit")
 
     # -- the outcome of a host, for its own task --
@@ -124,7 +126,7 @@ class Fleet:
         return self.store.ansible() / "outcomes" / f"{host}.json"
 
     def _recorded(self, host: str) -> dict[str, Any] | None:
-        outcome = sealed_records.unsealed(filesystem.read_if_possible(self._outcome_path(host))) or {}
+        outcome = sealed_records.decode_sealed(filesystem.read_if_possible(self._outcome_path(host))) or {}
         return outcome if outcome.get("run") == self.token else None
 
     def _record(
@@ -135,7 +137,7 @@ class Fleet:
         if error:
             outcome = {"message": error.message, "hint": error.hint, "code": error.code.value}
         filesystem.make_folder(self._outcome_path(host).parent, 0o700)
-        filesystem.write(self._outcome_path(host), sealed_records.sealed({"run": self.token, **outcome}))
+        filesystem.write(self._outcome_path(host), sealed_records.encode_sealed({"run": self.token, **outcome}))
 
 
 def _done(outcome: Mapping[str, Any]) -> list[Reason]:
@@ -196,7 +198,9 @@ def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcom
     if refusal := host_output.refusal(answers, transport.host, command_lines(change.rows)):
         raise refusal_error(refusal, change.rows)
     if error := next((answer["error"] for answer in answers if "error" in answer), ""):
-        raise PkiError(plain(error), f"./run invoke deploy.bootstrap {transport.host}", ErrorCode.NEEDS_BOOTSTRAP)
+        raise PkiError(
+            visible_line(error), f"./run invoke deploy.bootstrap {transport.host}", ErrorCode.NEEDS_BOOTSTRAP
+        )
     if fault := _fault(transport, change.destination.endpoints, result):
         raise fault
     states = file_states(transport.host, change.rows, [answer for answer in answers if "is" in answer])
@@ -215,16 +219,20 @@ def _fault(transport: Transport, endpoints: Iterable[Endpoint], result: Mapping[
         line = str(result["nonsense"])
         return invalid_answer(transport.host, line) if result.get("greeted") else transport.greeting_error(line)
     if isinstance(unknown_crls := result.get("unknown"), list) and unknown_crls:
-        return regression_error(transport.host, (f"{plain(str(path))} is an unknown CRL" for path in unknown_crls))
+        return regression_error(
+            transport.host, (f"{visible_line(str(path))} is an unknown CRL" for path in unknown_crls)
+        )
     if result.get("unreachable"):
         return transport.connection_error(255, BEFORE_SSH.sub("", message))
     if "after" in result:
         after = str(result["after"])
         verifications = _verifications(result, [one.service for one in endpoints]) or {}
-        return ServiceRefusal(plain(str(result.get("wrong", message))), plain(after), failed_services(verifications))
+        return ServiceRefusal(
+            visible_line(str(result.get("wrong", message))), visible_line(after), failed_services(verifications)
+        )
     if "rc" in result:
         return _contact_error(transport, result)
-    return PkiError(f"Ansible: {plain(message)}", "see its log") if result.get("failed") else None
+    return PkiError(f"Ansible: {visible_line(message)}", "see its log") if result.get("failed") else None
 
 
 def _contact_error(transport: Transport, result: Mapping[str, Any]) -> PkiError:
@@ -232,7 +240,7 @@ def _contact_error(transport: Transport, result: Mapping[str, Any]) -> PkiError:
     errors, status = str(result.get("complaint", ""))[-MESSAGE_LENGTH:], result["rc"]
     _, stopped, what = errors.rpartition(host_output.STOPPED)
     if stopped:
-        return transport.limit_error(plain(what))
+        return transport.limit_error(visible_line(what))
     error_of = transport.connection_error if result.get("greeted") else transport.start_error
     return error_of(status if isinstance(status, int) else 1, errors)
 
@@ -255,6 +263,6 @@ def _verifications(result: Mapping[str, Any], services: Iterable[str]) -> dict[s
     except (TypeError, ValueError):  # events may come from elsewhere
         return None
     return {
-        name: Verification(verification.verdict, plain(verification.text))
+        name: Verification(verification.verdict, visible_line(verification.text))
         for name, verification in verifications.items()
     }

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pki.common import filesystem
-from pki.common.child_processes import end_with
+from pki.common.child_processes import end_with_parent
 from pki.common.errors import PkiError
 
 ACTION = "doit.pki.deliver"
@@ -60,7 +60,7 @@ def run(project: Path, command: str, ident: str) -> Report:
             stderr=error_file,
             check=False,
             # Ansible must not outlive this process and deliver beside the next run. preexec_fn is safe without threads.
-            preexec_fn=partial(end_with, os.getpid(), signal.SIGTERM),
+            preexec_fn=partial(end_with_parent, os.getpid(), signal.SIGTERM),
         )
         output = _end_of(error_file)
     events = list(_events_of(runs / ident / "job_events", []))

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Prepares this host for doit-pki: installs pki-apply and what it permits, and lets one key start it and nothing else.
+# Prepares this host for doit-pki: installs pki-apply, pki-trust and pki-apply.conf, and a key that may start only pki-apply.
 set -eu
 umask 022
 fail() { printf 'bootstrap: %s\n' "$1" >&2; exit 1; }
 
-[ "$(id -u)" -eq 0 ] || fail 'this must be run as root'
-# shellcheck disable=SC2043 # a list, once the words between @ are put in
+[ "$(id -u)" -eq 0 ] || fail 'run this script as root'
+# shellcheck disable=SC2043 # a list, after the placeholders between @ are replaced
 for program in @NEEDED@; do
-    command -v "$program" >/dev/null || fail "$program is not there: install coreutils, tar, gawk and util-linux, or busybox"
+    command -v "$program" >/dev/null || fail "$program is not installed: install coreutils, tar, gawk and util-linux, or busybox"
 done
 
-put() { # FILE MODE: standard input, in one rename
+put() { # FILE MODE: writes standard input to a file, with one rename
     mkdir -p "${1%/*}"
     cat >"$1.new"
     chmod "$2" "$1.new"
@@ -33,20 +33,20 @@ account='@ACCOUNT@'
 if [ -n "$account" ]; then
     if ! id -u "$account" >/dev/null 2>&1; then
         useradd --system --create-home --shell /bin/sh "$account" 2>/dev/null || adduser -S -D -s /bin/sh "$account" \
-            || fail "the account $account could not be made"
+            || fail "the account $account could not be created"
     fi
     home=$(awk -F: -v a="$account" '$1 == a { print $6 }' /etc/passwd)
     [ -n "$home" ] || fail "the account $account has no home folder"
-    # as the account itself, which may have put a link in the way
-    # shellcheck disable=SC2016 # the account's shell puts in what stands between '
+    # runs as the account, because .ssh or authorized_keys may be links of its own
+    # shellcheck disable=SC2016 # expanded by the account's shell
     su -s /bin/sh "$account" -c 'umask 077 && cd "$0" && mkdir -p .ssh && cd .ssh && touch authorized_keys &&
         { grep -v "pki-apply\" " authorized_keys; cat; } >authorized_keys.new && mv -f authorized_keys.new authorized_keys' \
-        "$home" <<'END-OF-KEY' || fail "the key could not be put into $home/.ssh/authorized_keys"
+        "$home" <<'END-OF-KEY' || fail "the key could not be added to $home/.ssh/authorized_keys"
 @AUTHORIZED@
 END-OF-KEY
     if [ "$account" != root ]; then
-        command -v sudo >/dev/null || fail 'sudo is not there: install it, or deliver as root (ssh: {user: root})'
-        no_terminal='' # a delivery has none; other kinds of sudo do not know the word
+        command -v sudo >/dev/null || fail 'sudo is not installed: install it, or deliver as root (ssh: {user: root})'
+        no_terminal='' # deliveries have no terminal; other implementations of sudo do not know requiretty
         ! grep -Eqs '^[^#]*requiretty' /etc/sudoers /etc/sudoers.d/* || no_terminal='Defaults!@PROGRAM@ !requiretty'
         printf '%s\n%s ALL=(root) NOPASSWD: %s ""\n' "$no_terminal" "$account" '@PROGRAM@' | put /etc/sudoers.d/pki-apply 0440
         if command -v visudo >/dev/null; then visudo -cqf /etc/sudoers.d/pki-apply || fail 'the sudo rule is not valid'; fi
@@ -56,7 +56,7 @@ fi
 if [ -d /run/systemd/system ]; then
     put /etc/systemd/system/pki-apply-recover.service 0644 <<'END-OF-UNIT'
 [Unit]
-Description=End a delivery of doit-pki that was interrupted
+Description=Finish or undo an interrupted delivery of doit-pki
 ConditionPathExists=/var/lib/pki-apply
 Before=nginx.service haproxy.service caddy.service apache2.service
 After=local-fs.target
@@ -71,4 +71,4 @@ END-OF-UNIT
     systemctl daemon-reload
     systemctl enable --quiet pki-apply-recover.service
 fi
-printf 'pki-apply is in place\n'
+printf 'pki-apply is installed\n'

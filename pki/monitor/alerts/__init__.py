@@ -1,1 +1,1 @@
-"""Who is told of what health found, when, and how."""
+"""Alerts: which findings are worth a message, who was notified of them, and how the message is sent."""

@@ -1,6 +1,7 @@
-"""What is worth a message: decided from what was told before and what health says now, for one channel at a time.
+"""Decide for one channel what is worth a message, from what it was notified of before and the present findings.
 
-New, worse, nearer to its end, solved: each is told once. What comes and goes is told at most once in twenty hours.
+A finding that is new, worse, closer to its expiry or solved is sent once. One that comes and goes is sent at most
+once in twenty hours.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from datetime import datetime, timedelta
 from pki.monitor.check_result import Finding, Level
 
 DAY = timedelta(days=1)
-MARKS = (30, 14, 7, 3, 1, 0)  # days before an end at which it is told again
-AGAIN = timedelta(hours=20)  # a daily job is never punctual to the second
+MARKS = (30, 14, 7, 3, 1, 0)  # days before the expiry at which a finding is sent again
+AGAIN = timedelta(hours=20)  # less than a day: a daily job does not start at the same second
 WEEK = timedelta(days=7) - timedelta(hours=4)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What was last said of one thing: at which level, when, at which mark, and what it was; solved ones are `OK`."""
+class Notified:
+    """The last message about one finding: level, time, mark, and its text; level `OK` once it was solved."""
 
     level: Level
     at: datetime
@@ -31,99 +32,110 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """One thing that is worth a message; `kind` is new, worse, nearer or solved."""
+class Notification:
+    """One finding that is worth a message; `kind` is new, worse, nearer or solved."""
 
     kind: str
-    check: Finding
+    finding: Finding
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """What a channel was told: of each thing, and when the last weekly digest went out."""
+class ChannelHistory:
+    """What a channel was notified of, by the key of the finding, and when its last weekly message was sent."""
 
-    told: Mapping[str, Told] = field(default_factory=dict)
+    notified: Mapping[str, Notified] = field(default_factory=dict)
     digest: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What to tell now, and what the channel will have been told then."""
+class AlertDecision:
+    """What to send now, and the history of the channel after that."""
 
-    news: tuple[News, ...]
+    notifications: tuple[Notification, ...]
     is_digest: bool
-    after: Past
+    after: ChannelHistory
 
     @property
-    def is_worth_it(self) -> bool:
-        return bool(self.news) or self.is_digest
+    def is_worth_sending(self) -> bool:
+        """Return whether there is anything to send."""
+        return bool(self.notifications) or self.is_digest
 
 
-def decide(past: Past, checks: Iterable[Finding], looked_at: Callable[[str], bool], now: datetime) -> Decision:
-    """What a channel is told now. `looked_at` says of a check's key whether this run would have found it again."""
-    present, news, after = _worst_of_each(checks), list[News](), dict[str, Told]()
-    for key, check in present.items():
-        before, mark = past.told.get(key), _mark(check, now)
-        if kind := _kind(before, check, mark, now):
-            news.append(News(kind, check))
-            after[key] = _told(check, mark, before, now)
-        elif before:
-            after[key] = _still(before, check, mark, now)
-    for key, before in sorted(past.told.items(), key=lambda one: -one[1].level):
+def decide(
+    history: ChannelHistory, findings: Iterable[Finding], is_checked: Callable[[str], bool], now: datetime
+) -> AlertDecision:
+    """Return what to send to a channel now.
+
+    `is_checked` tells whether this run would have reported the finding with a key again: only then is one that is gone
+    solved.
+    """
+    present, notifications, after = _worst_of_each(findings), list[Notification](), dict[str, Notified]()
+    for key, finding in present.items():
+        earlier, mark = history.notified.get(key), _mark(finding, now)
+        if kind := _kind(earlier, finding, mark, now):
+            notifications.append(Notification(kind, finding))
+            after[key] = _sent(finding, mark, earlier, now)
+        elif earlier:
+            after[key] = _unchanged(earlier, finding, mark, now)
+    for key, earlier in sorted(history.notified.items(), key=lambda item: -item[1].level):
         if key in present:
             continue
-        if before.level and looked_at(key):
-            news.append(News("solved", Finding(before.subject, Level.OK, before.message, since=before.since)))
-            after[key] = replace(before, level=Level.OK, at=now)
-        elif before.level or _within(before.at, now, AGAIN):
-            after[key] = before
-    is_digest = not _within(past.digest, now, WEEK)
-    ordered = tuple(sorted(news, key=lambda one: -one.check.level))
-    return Decision(ordered, is_digest, Past(after, now if is_digest else past.digest))
+        if earlier.level and is_checked(key):
+            notifications.append(
+                Notification("solved", Finding(earlier.subject, Level.OK, earlier.message, since=earlier.since))
+            )
+            after[key] = replace(earlier, level=Level.OK, at=now)
+        elif earlier.level or _within(earlier.at, now, AGAIN):
+            after[key] = earlier
+    is_digest = not _within(history.digest, now, WEEK)
+    ordered = tuple(sorted(notifications, key=lambda item: -item.finding.level))
+    return AlertDecision(ordered, is_digest, ChannelHistory(after, now if is_digest else history.digest))
 
 
-def _worst_of_each(checks: Iterable[Finding]) -> dict[str, Finding]:
-    found: dict[str, Finding] = {}
-    for check in checks:
-        if check.level and (check.key not in found or check.level > found[check.key].level):
-            found[check.key] = check
-    return found
+def _worst_of_each(findings: Iterable[Finding]) -> dict[str, Finding]:
+    """Return the worst finding for each key, without those at level OK."""
+    worst: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.level and (finding.key not in worst or finding.level > worst[finding.key].level):
+            worst[finding.key] = finding
+    return worst
 
 
-def _mark(check: Finding, now: datetime) -> int | None:
-    """The nearest of the marks that the time left has fallen to."""
-    if check.until is None:
+def _mark(finding: Finding, now: datetime) -> int | None:
+    """Return the smallest mark that the days left have reached; None if it does not expire or that is far off."""
+    if finding.until is None:
         return None
-    left = math.ceil((check.until - now) / DAY)
+    left = math.ceil((finding.until - now) / DAY)
     return min((mark for mark in MARKS if left <= mark), default=None)
 
 
-def _kind(before: Told | None, check: Finding, mark: int | None, now: datetime) -> str:
-    """What is new about something; empty when it was told, or told not long ago."""
-    if before is None:
+def _kind(earlier: Notified | None, finding: Finding, mark: int | None, now: datetime) -> str:
+    """Return how a finding is news: new, worse, nearer, or "" if the channel knows it or was notified recently."""
+    if earlier is None:
         return "new"
-    if before.level is Level.OK:
-        return "" if _within(before.at, now, AGAIN) else "new"
-    if check.level > before.level:
+    if earlier.level is Level.OK:
+        return "" if _within(earlier.at, now, AGAIN) else "new"
+    if finding.level > earlier.level:
         return "worse"
-    is_nearer = mark is not None and (before.mark is None or mark < before.mark)
+    is_nearer = mark is not None and (earlier.mark is None or mark < earlier.mark)
     return "nearer" if is_nearer else ""
 
 
-def _told(check: Finding, mark: int | None, before: Told | None, now: datetime) -> Told:
-    since = before.since if before and before.level else check.since or now
-    level = Level.OK if check.passing else check.level
-    return Told(level, now, mark, since, check.subject, check.message)
+def _sent(finding: Finding, mark: int | None, earlier: Notified | None, now: datetime) -> Notified:
+    """Return the record of a finding that is sent now."""
+    since = earlier.since if earlier and earlier.level else finding.since or now
+    level = Level.OK if finding.is_over else finding.level
+    return Notified(level, now, mark, since, finding.subject, finding.message)
 
 
-def _still(before: Told, check: Finding, mark: int | None, now: datetime) -> Told:
-    """What is as it was told, or better: a level that was just told is kept for a while, so that none is told twice."""
-    if before.level is Level.OK:
-        return before
-    level = before.level if _within(before.at, now, AGAIN) else check.level
-    return replace(before, level=level, mark=mark, message=check.message)
+def _unchanged(earlier: Notified, finding: Finding, mark: int | None, now: datetime) -> Notified:
+    """Return the record of a finding that is not sent now. A level sent within AGAIN is kept, so that it is not sent twice."""
+    if earlier.level is Level.OK:
+        return earlier
+    level = earlier.level if _within(earlier.at, now, AGAIN) else finding.level
+    return replace(earlier, level=level, mark=mark, message=finding.message)
 
 
 def _within(at: datetime | None, now: datetime, span: timedelta) -> bool:
-    """Whether something is less than a span ago; a moment to come is a clock that was set back, and is not."""
+    """Return whether `at` is less than `span` ago. A time in the future, after the clock was set back, is not."""
     return at is not None and timedelta() <= now - at < span

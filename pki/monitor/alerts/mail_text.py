@@ -1,4 +1,4 @@
-"""A message for a person: the worst thing in the subject; then what, since when, until when, and what to type."""
+"""The mail text: the worst finding in the subject; then each finding, since and until when, and the command to type."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from pathlib import Path
 
 from pki.common.durations import in_words
 from pki.common.templating import Pages
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.config.fields import SANDBOX
-from pki.monitor.alerts.decisions import Decision
-from pki.monitor.check_result import Finding, alike, counted, named, remedy_of
+from pki.monitor.alerts.decisions import AlertDecision
+from pki.monitor.check_result import Finding, count_by_level, group_alike, join_names, shared_remedy
 
 WIDTH = 76
-SUBJECT = 110  # more of a subject no phone shows
-MANY = 30  # problems that are shown one by one
+SUBJECT = 110  # characters; phones show no more
+MANY = 30  # findings that are shown in full
 COLOURS = {
     "critical": "#c62828",
     "warning": "#b45309",
     "notice": "#1d6fb8",
     "ok": "#2e7d32",
-}  # white reads well on each
-KINDS = {"new": "new", "worse": "worse than before", "nearer": "nearer to its end"}
+}  # each has enough contrast to white
+KINDS = {"new": "new", "worse": "worse than before", "nearer": "closer to its expiry"}
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What every letter says besides: whose project it is and where, what the run did, the ledger's head."""
+class MailFacts:
+    """What every mail contains: the project and its place, what the run did, the head of the ledger."""
 
     organisation: str
-    place: str
+    origin: str
     run: str
     head: str
     now: datetime
@@ -41,13 +41,13 @@ class Facts:
 
     @property
     def name(self) -> str:
-        """What a letter is about, as its first words say: a try-out never passes for a real CA."""
+        """Return the organisation, marked for a sandbox, so that it is not mistaken for a real CA."""
         return f"{SANDBOX} {self.organisation}" if self.is_sandbox else self.organisation
 
 
 @dataclass(frozen=True, slots=True)
 class MailText:
-    """`brief` is for channels that show a few lines only."""
+    """One message in all its forms; `brief` is for channels that show a few lines."""
 
     subject: str
     text: str
@@ -56,8 +56,8 @@ class MailText:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One problem, or one that several things have, as both forms of a letter show it."""
+class MailItem:
+    """One finding, or several that are alike, as text and HTML show it."""
 
     level: str
     subject: str
@@ -68,17 +68,20 @@ class Item:
     count: int
 
 
-def write(decision: Decision, checks: Sequence[Finding], facts: Facts, late: str) -> MailText:
-    """The letter for a decision; `late` says since when earlier ones could not be sent, and why."""
-    kinds = {one.check.key: KINDS[one.kind] for one in decision.news if one.kind in KINDS}
-    problems = sorted((one for one in checks if one.level), key=lambda one: (-one.level, one.key not in kinds))
+def render_mail(decision: AlertDecision, findings: Sequence[Finding], facts: MailFacts, late: str) -> MailText:
+    """Return the message for a decision; `late` tells since when earlier messages could not be sent, and why."""
+    kinds = {item.finding.key: KINDS[item.kind] for item in decision.notifications if item.kind in KINDS}
+    problems = sorted(
+        (finding for finding in findings if finding.level),
+        key=lambda finding: (-finding.level, finding.key not in kinds),
+    )
     items = list(_items(problems, kinds, decision, facts.now))
-    solved = [one.check for one in decision.news if one.kind == "solved"]
-    well = [one for one in checks if not one.level]
-    title = counted(problems) or "all is well"
+    solved = [item.finding for item in decision.notifications if item.kind == "solved"]
+    passed = [finding for finding in findings if not finding.level]
+    title = count_by_level(problems) or "all OK"
     return MailText(
         subject=_subject(decision, problems, solved, facts),
-        text="\n".join(_text(title, items, solved, well, facts, late)),
+        text="\n".join(_text(title, items, solved, passed, facts, late)),
         html=Pages(Path(__file__).parent).render(
             "mail_text.html",
             {
@@ -87,7 +90,7 @@ def write(decision: Decision, checks: Sequence[Finding], facts: Facts, late: str
                 "more": sum(item.count for item in items[MANY:]),
                 "solved": solved[:MANY],
                 "more_solved": len(solved) - MANY,
-                "well": well,
+                "passed": passed,
                 "facts": facts,
                 "late": late,
                 "colours": COLOURS,
@@ -97,52 +100,57 @@ def write(decision: Decision, checks: Sequence[Finding], facts: Facts, late: str
     )
 
 
-def _subject(decision: Decision, problems: Sequence[Finding], solved: Sequence[Finding], facts: Facts) -> str:
-    """The worst of what is new, or of what is still there; else what was solved, or that all is well."""
-    new = [one.check for one in decision.news if one.kind in KINDS]
-    first = max([*new, *problems], key=lambda one: one.level, default=None)
+def _subject(decision: AlertDecision, problems: Sequence[Finding], solved: Sequence[Finding], facts: MailFacts) -> str:
+    """Return the subject: the worst new finding, else the worst one, else what was solved."""
+    new_findings = [item.finding for item in decision.notifications if item.kind in KINDS]
+    first = max([*new_findings, *problems], key=lambda finding: finding.level, default=None)
     if first is None:
-        what = f"solved: {', '.join(one.subject for one in solved)}; all is well" if solved else "all is well"
-    elif new:
+        text = f"solved: {', '.join(finding.subject for finding in solved)}; all OK" if solved else "all OK"
+    elif new_findings:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        what = f"{first.level.word.upper()}: {first.subject} {first.message}"
-        what = _cut(what, SUBJECT - len(more)) + more
+        text = f"{first.level.word.upper()}: {first.subject} {first.message}"
+        text = _shorten(text, SUBJECT - len(more)) + more
     else:
-        before = f"solved: {', '.join(one.subject for one in solved)}; " if solved else ""
-        what = f"{before}still {first.level.word}: {first.subject} {first.message}"
+        before = f"solved: {', '.join(finding.subject for finding in solved)}; " if solved else ""
+        text = f"{before}still {first.level.word}: {first.subject} {first.message}"
     mark = f"{SANDBOX} " if facts.is_sandbox else ""
-    return plain(_cut(f"{mark}[{facts.organisation}] {what}", SUBJECT + len(facts.name) + 15))
+    return visible_line(_shorten(f"{mark}[{facts.organisation}] {text}", SUBJECT + len(facts.name) + 15))
 
 
-def _cut(text: str, length: int) -> str:
+def _shorten(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
 
 
-def _since(check: Finding, decision: Decision) -> datetime | None:
-    told = decision.after.told.get(check.key)
-    return check.since or (told.since if told and told.level else None)
+def _since(finding: Finding, decision: AlertDecision) -> datetime | None:
+    """Return since when a finding holds: by its check, or by its first notification."""
+    record = decision.after.notified.get(finding.key)
+    return finding.since or (record.since if record and record.level else None)
 
 
-def _items(problems: Sequence[Finding], kinds: Mapping[str, str], decision: Decision, now: datetime) -> Iterator[Item]:
-    """Each problem, and in one what is said of several things, as long as that is news of all of them or of none."""
-    for (_, kind), some in groupby(problems, key=lambda one: (one.level, kinds.get(one.key, ""))):
-        for group in alike(some):
-            yield _item(group, kind, min(filter(None, (_since(one, decision) for one in group)), default=None), now)
+def _items(
+    problems: Sequence[Finding], kinds: Mapping[str, str], decision: AlertDecision, now: datetime
+) -> Iterator[MailItem]:
+    """Yield one item for each finding; findings that are alike share one if all or none of them are new."""
+    for (_, kind), findings in groupby(problems, key=lambda finding: (finding.level, kinds.get(finding.key, ""))):
+        for group in group_alike(findings):
+            yield _item(
+                group, kind, min(filter(None, (_since(finding, decision) for finding in group)), default=None), now
+            )
 
 
-def _item(group: Sequence[Finding], kind: str, since: datetime | None, now: datetime) -> Item:
+def _item(group: Sequence[Finding], kind: str, since: datetime | None, now: datetime) -> MailItem:
     first = group[0]
     when = [f"since {since:%Y-%m-%d}"] if since and since.date() < now.date() else []
     if first.until:
         left = first.until - now
         when.append(f"until {first.until:%Y-%m-%d}" + (f" ({in_words(left)})" if left > timedelta() else ""))
-    return Item(
+    return MailItem(
         first.level.word,
-        named([one.subject for one in group]),
+        join_names([one.subject for one in group]),
         kind,
-        plain(first.message),
+        visible_line(first.message),
         ", ".join(when),
-        remedy_of(group),
+        shared_remedy(group),
         len(group),
     )
 
@@ -151,7 +159,12 @@ def _item(group: Sequence[Finding], kind: str, since: datetime | None, now: date
 
 
 def _text(
-    title: str, items: Sequence[Item], solved: Sequence[Finding], well: Sequence[Finding], facts: Facts, late: str
+    title: str,
+    items: Sequence[MailItem],
+    solved: Sequence[Finding],
+    passed: Sequence[Finding],
+    facts: MailFacts,
+    late: str,
 ) -> Iterator[str]:
     yield from (f"{facts.name}: {title}", "")
     for item in items[:MANY]:
@@ -166,23 +179,23 @@ def _text(
         yield from (f"and {sum(item.count for item in items[MANY:])} more: ./run invoke health", "")
     if solved:
         yield "SOLVED"
-        for one in solved[:MANY]:
-            yield from _wrapped(f"{one.subject}: {plain(one.message)}")
+        for finding in solved[:MANY]:
+            yield from _wrapped(f"{finding.subject}: {visible_line(finding.message)}")
         if len(solved) > MANY:
             yield f"    and {len(solved) - MANY} more"
         yield ""
-    if well:
-        yield "WELL"
-        for one in well:
+    if passed:
+        yield "OK"
+        for finding in passed:
             yield from textwrap.wrap(
-                f"{one.subject + ':':<16} {plain(one.message)}",
+                f"{finding.subject + ':':<16} {visible_line(finding.message)}",
                 WIDTH,
                 initial_indent="    ",
                 subsequent_indent=" " * 21,
             )
         yield ""
     yield from textwrap.wrap(facts.run, WIDTH)
-    yield from (f"Commands are for {facts.place}", "Everything at once: ./run invoke health")
+    yield from (f"Run the commands on {facts.origin}", "All findings: ./run invoke health")
     if late:
         yield from textwrap.wrap(late, WIDTH)
     if facts.head:
@@ -195,17 +208,17 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _remedy(text: str) -> Iterator[str]:
-    """What to type stays on one line, to be copied."""
+    """Yield a remedy with each command on one line, so that it can be copied."""
     for number, line in enumerate(text.splitlines()):
-        yield f"    {'→' if number == 0 else ' '} {plain(line)}"
+        yield f"    {'→' if number == 0 else ' '} {visible_line(line)}"
 
 
-def _brief(solved: Sequence[Finding], items: Sequence[Item], decision: Decision) -> Iterator[str]:
+def _brief(solved: Sequence[Finding], items: Sequence[MailItem], decision: AlertDecision) -> Iterator[str]:
     for item in items[:MANY]:
         if item.kind or decision.is_digest:
             yield f"{item.level.upper()} {item.subject}: {item.message}"
             yield from _remedy(item.remedy)
     if solved:
-        yield _cut(f"solved: {', '.join(one.subject for one in solved)}", SUBJECT)
+        yield _shorten(f"solved: {', '.join(one.subject for one in solved)}", SUBJECT)
     if not items:
-        yield "all is well"
+        yield "all OK"

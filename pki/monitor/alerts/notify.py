@@ -1,4 +1,4 @@
-"""Other ways to a person (ntfy, Matrix, Slack, webhooks …) through Apprise, an extra that is loaded when it is used."""
+"""Send alerts to ntfy, Matrix, Slack, web hooks and others through Apprise, an optional package."""
 
 from __future__ import annotations
 
@@ -10,32 +10,35 @@ from typing import Any
 from pki.common.errors import PkiError
 from pki.common.visible import visible
 
-CALLS = re.compile(r"@(?=(?:everyone|here|channel|room|all)\b)", re.IGNORECASE)
+MENTIONS = re.compile(r"@(?=(?:everyone|here|channel|room|all)\b)", re.IGNORECASE)
 
 
 def send(name: str, address: str, title: str, body: str) -> None:
-    """Tell one service, in plain text. Its address holds a token, so nothing that Apprise says of it is repeated."""
+    """Send plain text to one service. Raises PkiError if it was not accepted.
+
+    The address contains a token, so no message of Apprise is shown.
+    """
     apprise = _apprise()
     log = logging.getLogger("apprise")
     log.propagate, log.handlers = False, [logging.NullHandler()]
     service = apprise.Apprise()
     if not service.add(address):
         raise PkiError(
-            f"{name}: is no address that Apprise knows",
-            "such as ntfy://ntfy.sh/TOPIC or json://HOST/PATH: docs/watching.md",
+            f"{name}: is not an address that Apprise supports",
+            "examples: ntfy://ntfy.sh/TOPIC, json://HOST/PATH; see docs/watching.md",
         )
     if not service.notify(title=unmarked(title), body=unmarked(body), body_format=apprise.NotifyFormat.TEXT):
-        raise PkiError(f"{name}: the service did not take the message", "look at the service, and at the address")
+        raise PkiError(f"{name}: the service did not accept the message", "check the service and its address")
 
 
 def unmarked(text: str) -> str:
-    """Return a text in which no service finds markup: Apprise escapes HTML alone, and Slack, Discord and Matrix have more.
+    """Return the text without anything that a service reads as markup: Apprise escapes HTML only.
 
-    A host may have supplied parts of it. `<…>` is a link or calls everybody in Slack, `](` makes a link in Markdown, and
-    `@everyone` calls everybody elsewhere.
+    A host may have supplied parts of it. `<…>` is a link or notifies everybody in Slack, `](` makes a link in Markdown,
+    and `@everyone` notifies everybody elsewhere.
     """
     text = visible(text).replace("<", "\u2039").replace(">", "\u203a").replace("](", "] (")
-    return CALLS.sub("@ ", text)
+    return MENTIONS.sub("@ ", text)
 
 
 def _apprise() -> Any:

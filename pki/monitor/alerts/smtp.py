@@ -1,4 +1,4 @@
-"""Mail: a letter as a message, and the message to its server, over TLS that is verified, or into the outbox."""
+"""Mail: build the message, and send it over verified TLS or write it to the outbox."""
 
 from __future__ import annotations
 
@@ -15,57 +15,54 @@ from urllib.parse import urlsplit
 
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.config.model import EmailAlert
 from pki.monitor.alerts.mail_text import MailText
 
-PATIENCE = 30  # seconds for each answer of the server
+TIMEOUT = 30  # seconds for each answer of the server
 PORTS = {"smtp": 25, "smtps": 465}
-SUBMISSION = 587  # where a user logs in: https://www.rfc-editor.org/rfc/rfc6409
-KEPT = 200  # messages in the outbox: nobody may take them, and a weekly one comes for ever
-HERE = {"localhost", "127.0.0.1"}
+SUBMISSION = 587  # with a login: RFC 6409
+OUTBOX_SIZE = 200  # messages: perhaps nobody collects them, and one comes every week
+LOCAL = {"localhost", "127.0.0.1"}
 
 
-def message(mail_text: MailText, said: EmailAlert, now: datetime) -> EmailMessage:
-    """A letter as text and HTML, for whatever reads it."""
-    made = EmailMessage(policy=SMTP)
-    made["From"] = said.from_
-    made["To"] = ", ".join(said.to)
-    made["Subject"] = mail_text.subject
-    made["Date"] = format_datetime(now)
-    made["Message-ID"] = make_msgid(domain=said.from_.rpartition("@")[2])
-    made["Auto-Submitted"] = "auto-generated"  # nobody's absence notice answers it: RFC 3834
-    made.set_content(mail_text.text)
-    made.add_alternative(mail_text.html, subtype="html")
-    return made
+def message(mail_text: MailText, email: EmailAlert, now: datetime) -> EmailMessage:
+    """Return the mail text as a multipart message, plain text and HTML."""
+    message = EmailMessage(policy=SMTP)
+    message["From"] = email.from_
+    message["To"] = ", ".join(email.to)
+    message["Subject"] = mail_text.subject
+    message["Date"] = format_datetime(now)
+    message["Message-ID"] = make_msgid(domain=email.from_.rpartition("@")[2])
+    message["Auto-Submitted"] = "auto-generated"  # no automatic replies: RFC 3834
+    message.set_content(mail_text.text)
+    message.add_alternative(mail_text.html, subtype="html")
+    return message
 
 
-def put(made: EmailMessage, outbox: Path, now: datetime) -> Path:
-    """Write a message into the outbox, for a program of yours to take or for a look.
-
-    Removes what a killed run began there, and the oldest messages beyond KEPT.
-    """
-    for begun in outbox.glob(filesystem.beside(outbox / "*.eml").name):
-        begun.unlink(missing_ok=True)
+def put(message: EmailMessage, outbox: Path, now: datetime) -> Path:
+    """Write a message to the outbox, where another program may collect it; remove leftovers of a killed run and the oldest messages beyond OUTBOX_SIZE."""
+    for leftover in outbox.glob(filesystem.temporary_path(outbox / "*.eml").name):
+        leftover.unlink(missing_ok=True)
     names = (f"{now:%Y%m%dT%H%M%SZ}{more}.eml" for more in ("", *(f"-{number}" for number in range(2, 1000))))
-    path = next(found for name in names if not (found := outbox / name).exists())
-    filesystem.write(path, made.as_bytes())
-    for old in sorted(one for one in outbox.glob("*.eml") if one != path)[: -KEPT + 1]:
+    path = next(free for name in names if not (free := outbox / name).exists())
+    filesystem.write(path, message.as_bytes())
+    for old in sorted(one for one in outbox.glob("*.eml") if one != path)[: -OUTBOX_SIZE + 1]:
         old.unlink(missing_ok=True)
     return path
 
 
-def send(made: EmailMessage, said: EmailAlert, password: str | None, roots: bytes) -> PkiError | None:
-    """Hand a message to its server, verified by the system's roots or ours (`roots`, as PEM).
+def send(message: EmailMessage, email: EmailAlert, password: str | None, roots: bytes) -> PkiError | None:
+    """Send a message to its server, whose certificate must verify against the system's roots or ours (`roots`, PEM).
 
-    Returns a complaint when the server took it for some of the recipients. Raises PkiError when it took it for nobody;
-    both hold what the server said and never the password.
+    Returns an error if the server accepted it for some recipients only. Raises PkiError if it accepted it for none. Both
+    contain the answer of the server and never the password.
     """
-    address = urlsplit(said.smtp)
-    host, port = address.hostname or "", address.port or (SUBMISSION if said.user else PORTS[address.scheme])
+    address = urlsplit(email.smtp)
+    host, port = address.hostname or "", address.port or (SUBMISSION if email.user else PORTS[address.scheme])
     server = f"{host}:{port}"
     try:
-        refused = _deliver(made, said, password, _context(roots), host, port)
+        refused = _deliver(message, email, password, _context(roots), host, port)
     except ssl.SSLCertVerificationError as error:
         raise PkiError(
             f"{server}: its certificate does not verify: {error.verify_message}",
@@ -73,39 +70,47 @@ def send(made: EmailMessage, said: EmailAlert, password: str | None, roots: byte
         ) from None
     except smtplib.SMTPAuthenticationError as error:
         raise PkiError(
-            f"{server}: refuses {said.user}: {_said(error)}", "correct the secret smtp: docs/watching.md"
+            f"{server}: refuses {email.user}: {_answer(error)}", "correct the secret smtp: docs/watching.md"
         ) from None
     except smtplib.SMTPNotSupportedError as error:
-        raise PkiError(f"{server}: {plain(str(error))}", f"{address.scheme}: docs/watching.md") from None
+        raise PkiError(f"{server}: {visible_line(str(error))}", f"{address.scheme}: docs/watching.md") from None
     except smtplib.SMTPRecipientsRefused as error:
         raise _refusal(server, error.recipients) from None
     except smtplib.SMTPResponseException as error:
-        raise PkiError(f"{server}: does not take the message: {_said(error)}", "ask who runs that server") from None
+        raise PkiError(
+            f"{server}: does not accept the message: {_answer(error)}", "ask the administrator of that server"
+        ) from None
     except (OSError, smtplib.SMTPException, ValueError) as error:
-        what = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise PkiError(f"{server}: cannot be reached: {plain(what)}", "look at alerts.email.smtp in pki.yaml") from None
+        cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise PkiError(
+            f"{server}: cannot be reached: {visible_line(cause)}", "check alerts.email.smtp in pki.yaml"
+        ) from None
     return _refusal(server, refused) if refused else None
 
 
 def _refusal(server: str, refused: Mapping[str, tuple[int, bytes]]) -> PkiError:
-    to, (code, text) = next(iter(refused.items()))
-    said = plain(text.decode(errors="replace"))
-    return PkiError(f"{server}: takes no mail for {to}: {code} {said}", "correct alerts.email.to in pki.yaml")
+    recipient, (code, text) = next(iter(refused.items()))
+    answer = visible_line(text.decode(errors="replace"))
+    return PkiError(
+        f"{server}: accepts no mail for {recipient}: {code} {answer}", "correct alerts.email.to in pki.yaml"
+    )
 
 
 def _deliver(
-    made: EmailMessage, said: EmailAlert, password: str | None, context: ssl.SSLContext, host: str, port: int
+    message: EmailMessage, email: EmailAlert, password: str | None, context: ssl.SSLContext, host: str, port: int
 ) -> dict[str, tuple[int, bytes]]:
-    if said.smtp.startswith("smtps:"):
-        client: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=PATIENCE, context=context)
+    if email.smtp.startswith("smtps:"):
+        client: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=TIMEOUT, context=context)
     else:
-        client = smtplib.SMTP(host, port, timeout=PATIENCE)
+        client = smtplib.SMTP(host, port, timeout=TIMEOUT)
     with client:
-        if said.smtp.startswith("smtp:") and (host not in HERE or said.user):  # within one machine nobody listens
+        if email.smtp.startswith("smtp:") and (
+            host not in LOCAL or email.user
+        ):  # plain text does not leave the machine
             client.starttls(context=context)
-        if said.user:
-            client.login(said.user, password or "")
-        return client.send_message(made, said.from_, list(said.to))
+        if email.user:
+            client.login(email.user, password or "")
+        return client.send_message(message, email.from_, list(email.to))
 
 
 def _context(roots: bytes) -> ssl.SSLContext:
@@ -115,6 +120,6 @@ def _context(roots: bytes) -> ssl.SSLContext:
     return context
 
 
-def _said(error: smtplib.SMTPResponseException) -> str:
+def _answer(error: smtplib.SMTPResponseException) -> str:
     text = error.smtp_error.decode(errors="replace") if isinstance(error.smtp_error, bytes) else str(error.smtp_error)
-    return f"{error.smtp_code} {re.sub(r' +', ' ', plain(text))}"[:300]
+    return f"{error.smtp_code} {re.sub(r' +', ' ', visible_line(text))}"[:300]

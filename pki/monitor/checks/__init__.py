@@ -1,1 +1,1 @@
-"""What health looks at: one page for each kind of thing that can end, break or drift."""
+"""The checks of `invoke health`, one module for each subject; each yields findings and changes nothing."""

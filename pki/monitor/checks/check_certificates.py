@@ -1,4 +1,4 @@
-"""Health of certificates: what is overdue, what nears its end and cannot be renewed, and why."""
+"""Checks of leaf certificates: overdue renewals, and certificates that near their expiry and cannot be renewed."""
 
 from __future__ import annotations
 
@@ -13,94 +13,98 @@ from pki.common import filesystem
 from pki.common.reasons import Why, joined
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
-from pki.monitor.check_result import Finding, Level, by_time_left, rerun
-from pki.monitor.checks.check_authorities import ASK
-from pki.monitor.checks.check_context import View
+from pki.monitor.check_result import Finding, Level, level_by_time_left, rerun
+from pki.monitor.checks.check_authorities import REQUEST_CEREMONY
+from pki.monitor.checks.check_context import CheckContext
 from pki.project.project import Project
 from pki.x509 import canonical
 
 DAY = timedelta(days=1)
-GRACE = 2 * DAY  # for a renewal that is due: the next daily run does it
+GRACE = 2 * DAY  # after a renewal is due: the next daily run does it
 WARNING, CRITICAL = 14 * DAY, 7 * DAY
 
 
-def leaves(view: View) -> Iterator[Finding]:
-    """Every certificate is as pki.yaml wants it and renewed in time; one that the run found sound is not read again."""
-    project, run = view.project, view.run
-    troubled, now = run.failed.keys() | run.unmet.keys(), view.now.timestamp()
+def check_leaves(context: CheckContext) -> Iterator[Finding]:
+    """Report leaves that differ from pki.yaml or were not renewed in time; a certificate that the run checked is not read again."""
+    project, run = context.project, context.run
+    troubled, now = run.failed.keys() | run.unmet.keys(), context.now.timestamp()
     first = ends = 0
-    for name, leaf in view.plan.leaves.items():
+    for name, leaf in context.plan.leaves.items():
         artifact = ArtifactId("cert", name)
-        kept = project.cache.seen(artifact)
-        if kept is None or artifact in troubled or kept[1] - leaf.renew_before.total_seconds() <= now:
-            told = list(_leaf(view, artifact, leaf))
-            yield from told
-            kept = project.cache.seen(artifact)
-            if not (kept or told) and (view.thorough or run.covers(artifact)):
-                yield _left_out(view, artifact, leaf)
-        if kept:
-            ends, first = ends + 1, min(first or kept[1], kept[1])
+        dates = project.cache.recalled(artifact)
+        if dates is None or artifact in troubled or dates[1] - leaf.renew_before.total_seconds() <= now:
+            findings = list(_leaf(context, artifact, leaf))
+            yield from findings
+            dates = project.cache.recalled(artifact)
+            if not (dates or findings) and (context.thorough or run.covers(artifact)):
+                yield _uncounted(context, artifact, leaf)
+        if dates:
+            ends, first = ends + 1, min(first or dates[1], dates[1])
     if ends:
         yield Finding(
             "certificates",
             Level.OK,
-            f"{counted(ends, len(view.plan.leaves))}; the first one ends on {datetime.fromtimestamp(first, UTC):%Y-%m-%d}",
+            f"{count_of_expected(ends, len(context.plan.leaves))}; the first one expires on {datetime.fromtimestamp(first, UTC):%Y-%m-%d}",
         )
 
 
-def counted(there: int, expected: int) -> str:
-    """How many are well; of how many, where some are not."""
-    return f"{there} of {expected}" if there < expected else str(there)
+def count_of_expected(count: int, expected: int) -> str:
+    """Return `4`, or `3 of 4` if some are missing."""
+    return f"{count} of {expected}" if count < expected else str(count)
 
 
-def _left_out(view: View, artifact: str, leaf: Leaf) -> Finding:
-    """What the count of certificates leaves out, and nothing else tells."""
-    reasons = certificates.stale_reasons(view.project, leaf) or [
-        Why.STATED(text="is not counted, and nothing says why")
+def _uncounted(context: CheckContext, artifact: str, leaf: Leaf) -> Finding:
+    """Return a finding for a leaf that is missing in the count of certificates and has no other finding."""
+    reasons = certificates.stale_reasons(context.project, leaf) or [
+        Why.STATED(text="is not counted, for an unknown reason")
     ]
-    return Finding(artifact, Level.NOTICE, f"{joined(reasons)}: the next run makes it", rerun(artifact))
+    return Finding(artifact, Level.NOTICE, f"{joined(reasons)}; the next run issues it", rerun(artifact))
 
 
-def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Finding]:
-    project, failure = view.project, view.run.failure(artifact)
-    if waits := certificates.blocked_by(project, leaf):
-        until = end(view, leaf)
+def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]:
+    project, failure = context.project, context.run.failure(artifact)
+    if blocker := certificates.blocked_by(project, leaf):
+        until = end_of_current(context, leaf)
         assert until is not None
-        yield Finding(artifact, by_time_left(until - view.now, WARNING, CRITICAL), waits, ASK, until=until)
+        yield Finding(
+            artifact, level_by_time_left(until - context.now, WARNING, CRITICAL), blocker, REQUEST_CEREMONY, until=until
+        )
         return
     reasons = certificates.stale_reasons(project, leaf)
-    if not reasons and (issuer := project.issuing(leaf.authority)) and (blocked := view.failure_of_key(issuer.name)):
-        found = certificates.examine(project, leaf)
-        due = renewal.unsigned_reasons(project, leaf, found) if isinstance(found, Current) else []
+    if not reasons and (issuer := project.issuing(leaf.authority)) and (blocked := context.failure_of_key(issuer.name)):
+        current = certificates.examine(project, leaf)
+        due = renewal.unsigned_reasons(project, leaf, current) if isinstance(current, Current) else []
         reasons, failure = due, blocked
     if not reasons:
         return
-    until = end(view, leaf)
-    is_late = until is not None and view.now >= until - leaf.renew_before + min(GRACE, leaf.renew_before / 2)
+    until = end_of_current(context, leaf)
+    is_late = until is not None and context.now >= until - leaf.renew_before + min(GRACE, leaf.renew_before / 2)
     if failure is None and not is_late:
-        if until is None and view.thorough and project.issuing(leaf.authority):
-            yield Finding(artifact, Level.NOTICE, f"{joined(reasons)}: the next run makes it", rerun(artifact))
-        return  # the next run sees to it
+        if until is None and context.thorough and project.issuing(leaf.authority):
+            yield Finding(artifact, Level.NOTICE, f"{joined(reasons)}; the next run issues it", rerun(artifact))
+        return  # the next run renews it
     text = joined(reasons)
     text += f"; cannot be renewed: {failure.message}" if failure else "; was not renewed"
-    left = until - view.now if until else timedelta()
-    yield Finding(artifact, level(leaf, left), text, (failure.hint if failure else "") or rerun(artifact), until=until)
+    left = until - context.now if until else timedelta()
+    yield Finding(
+        artifact, level_when_late(leaf, left), text, (failure.hint if failure else "") or rerun(artifact), until=until
+    )
 
 
-def level(leaf: Leaf, left: timedelta) -> Level:
-    """How bad it is that a certificate which should have been renewed has this much left."""
-    return max(Level.WARNING, by_time_left(left, leaf.renew_before, min(CRITICAL, leaf.renew_before / 4)))
+def level_when_late(leaf: Leaf, left: timedelta) -> Level:
+    """Return the level for a certificate that should have been renewed and has `left` to its expiry."""
+    return max(Level.WARNING, level_by_time_left(left, leaf.renew_before, min(CRITICAL, leaf.renew_before / 4)))
 
 
-def end(view: View, leaf: Leaf) -> datetime | None:
-    """When the certificate that a leaf has at present ends, whatever else is wrong with it."""
-    held = certificates.examine(view.project, leaf)
-    if isinstance(held, Current):
-        return held.not_after
-    cert = certificate(view.project, leaf)
-    return cert.not_valid_after_utc if cert else None
+def end_of_current(context: CheckContext, leaf: Leaf) -> datetime | None:
+    """Return when the present certificate of a leaf expires, whatever else is wrong with it."""
+    current = certificates.examine(context.project, leaf)
+    if isinstance(current, Current):
+        return current.not_after
+    parsed = read_current_certificate(context.project, leaf)
+    return parsed.not_valid_after_utc if parsed else None
 
 
-def certificate(project: Project, leaf: Leaf) -> x509.Certificate | None:
-    """The certificate that a leaf has at present, read from its file, whatever is wrong with it."""
+def read_current_certificate(project: Project, leaf: Leaf) -> x509.Certificate | None:
+    """Read the present certificate of a leaf from its file, whatever is wrong with it."""
     return canonical.read_first_certificate(filesystem.read(project.store.bundle(leaf)) or b"")

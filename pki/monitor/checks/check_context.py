@@ -1,4 +1,4 @@
-"""What health looks at: the project, its plan, and what the last run said."""
+"""The input of the checks: the project, its plan, and the report of the last run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pki.common.errors import ErrorCode, joined_lines
 from pki.common.reasons import Outcome
 from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import moment
-from pki.monitor.alerts.notification_history import Record
+from pki.monitor.alerts.notification_history import NotificationHistory
 from pki.monitor.check_result import Finding
-from pki.monitor.probes import Probed
+from pki.monitor.probes import ProbeResult
 from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.layout import Store
@@ -24,6 +24,8 @@ from pki.project.project import Project
 
 @dataclass(frozen=True, slots=True)
 class Failure:
+    """Why an artifact failed in the last run, with the hint; `about` is the file or host at fault."""
+
     message: str
     hint: str
     code: ErrorCode = ErrorCode.OTHER
@@ -32,86 +34,93 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """What a run of doit did, by its own report; nothing is in it when there was none.
+    """The report of a run of doit; empty if there was none.
 
-    `asked` are the tasks that it was asked for; none when that was everything.
+    `requested` are the tasks that it was started for; empty means all.
     """
 
     at: datetime | None = None
     result: str = ""
     failed: Mapping[str, Failure] = field(default_factory=dict)
     unmet: Mapping[str, str] = field(default_factory=dict)
-    made: Mapping[str, Outcome] = field(default_factory=dict)
-    asked: frozenset[str] = frozenset()
+    changed: Mapping[str, Outcome] = field(default_factory=dict)
+    requested: frozenset[str] = frozenset()
     is_damaged: bool = False
 
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> LastRun:
+        """Read the report of a run, as JSON."""
         return cls(
             at=moment(report["at"]),
             result=report["result"],
             failed={
-                one["name"]: Failure(joined_lines(one["message"]), one["hint"], ErrorCode(one["code"]), one["about"])
-                for one in report["failed"]
+                row["name"]: Failure(joined_lines(row["message"]), row["hint"], ErrorCode(row["code"]), row["about"])
+                for row in report["failed"]
             },
-            unmet={one["name"]: one["needs"] for one in report["not_reached"]},
-            made={one["name"]: Outcome.from_json(one) for one in report["made"]},
-            asked=frozenset(report["asked"]),
+            unmet={row["name"]: row["by"] for row in report["blocked"]},
+            changed={row["name"]: Outcome.from_json(row) for row in report["changed"]},
+            requested=frozenset(report["requested"]),
         )
 
     @classmethod
-    def load(cls, place: Store) -> LastRun:
-        """Return what the last run's report tells; of a damaged one, that it is damaged."""
-        path = place.report("status.json")
+    def load(cls, store: Store) -> LastRun:
+        """Load the report of the last run; a damaged one sets `is_damaged` and nothing else."""
+        path = store.report("status.json")
         try:
-            return cls.of(sealed_records.unsealed(filesystem.read_if_possible(path)) or {})
+            return cls.of(sealed_records.decode_sealed(filesystem.read_if_possible(path)) or {})
         except (ValueError, KeyError, TypeError, AttributeError):
             return cls(is_damaged=os.path.lexists(path))
 
     def covers(self, artifact: str) -> bool:
-        """Whether the run was to look at an artifact."""
+        """Return whether the run checked an artifact: it was requested, changed, or failed."""
         kind = ArtifactId.parse(artifact).kind
-        return not self.asked or bool({artifact, kind} & self.asked) or artifact in self.failed or artifact in self.made
+        return (
+            not self.requested
+            or bool({artifact, kind} & self.requested)
+            or artifact in self.failed
+            or artifact in self.changed
+        )
 
     def failure(self, artifact: str) -> Failure | None:
-        """Why an artifact could not be made: its own failure, or that of what it needs."""
+        """Return why an artifact was not made: its own failure, or that of an artifact that it needs."""
         if artifact in self.failed:
             return self.failed[artifact]
         for name in self.unmet.get(artifact, "").split():
-            if found := self.failure(name):
-                return Failure(f"{name}: {found.message}", found.hint, found.code)
+            if failure := self.failure(name):
+                return Failure(f"{name}: {failure.message}", failure.hint, failure.code)
         return None
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """Everything that a look may need. `thorough` looks also at what takes time: keys, the whole ledger."""
+class CheckContext:
+    """The input of every check. `thorough` also checks what takes time: all keys, the whole ledger."""
 
     project: Project
     plan: Plan
     run: LastRun
     notes: Sequence[Notice]
-    record: Record
-    probes: Sequence[Probed]
+    history: NotificationHistory
+    probes: Sequence[ProbeResult]
     thorough: bool
 
     @property
     def now(self) -> datetime:
+        """Return the time of this run."""
         return self.project.now
 
     def failure_of_key(self, generation: str) -> Failure | None:
-        """Why a generation cannot sign; None where it can, as far as that was seen."""
+        """Return why the key of a generation cannot sign; None if it can, or nobody tried."""
         error = self.project.cached_key_faults.get(generation)
         return Failure(error.message, error.hint, error.code) if error else None
 
 
 @dataclass(frozen=True, slots=True)
-class CheckContext:
-    """What a run saw when it looked at the whole project at its end; `head` is the ledger's."""
+class CheckedProject:
+    """The project after the checks at the end of a run; `head` is the head of the ledger."""
 
     project: Project
     plan: Plan
     run: LastRun
-    checks: Sequence[Finding]
-    probes: Sequence[Probed]
+    findings: Sequence[Finding]
+    probes: Sequence[ProbeResult]
     head: str

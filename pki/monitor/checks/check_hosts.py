@@ -1,4 +1,4 @@
-"""Health of hosts: which one does not answer, is pinned, is not verified, or was changed on the host."""
+"""Checks of hosts: unreachable, failing, pinned, not verified, or changed by others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.common.errors import RETRIED
 from pki.common.reasons import Reason, joined
 from pki.config.identifiers import ArtifactId
@@ -17,23 +17,23 @@ from pki.deploy.drift import reasons_from_json as drifted
 from pki.deploy.receipt import instant, moment
 from pki.deploy.verification import Verdict, Verification, as_json
 from pki.monitor import pending_bootstraps, waiting_roots
-from pki.monitor.check_result import Finding, Level, by_time_left, named, rerun
+from pki.monitor.check_result import Finding, Level, join_names, level_by_time_left, rerun
 from pki.monitor.checks import shared_causes
-from pki.monitor.checks.check_context import View
+from pki.monitor.checks.check_context import CheckContext
 from pki.monitor.forecast import PINNED
 
 DAY = timedelta(days=1)
 CRITICAL = 7 * DAY
-MOST = 4  # changed files that one finding names
+CHANGES_NAMED = 4  # changed files that one finding lists
 CHANGE_BELONGS = "make the change in pki.yaml or templates/ (docs/managed-files.md)"
-REPAIR = f"./run doit puts it right; {CHANGE_BELONGS}"
+REPAIR = f"./run doit restores it; {CHANGE_BELONGS}"
 
 
-class State(NamedTuple):
-    """What receipt, contact and history say of a host that is not simply well; instants as text.
+class HostState(NamedTuple):
+    """What receipt, contact and pin record about a host that is not well; instants as text, empty for none.
 
-    `drift` is what a look found changed there and nothing repaired since, `writable` the folders that others can write,
-    `refusal` the reason for which it refused what was delivered.
+    `ends` is when the first certificate or CRL on it expires, `drift` what was changed there and not restored since,
+    `writable` the folders that others can write, `refusal` why the host refused the release.
     """
 
     host: str
@@ -47,95 +47,104 @@ class State(NamedTuple):
     refusal: Mapping[str, Any] | None = None
 
 
-def hosts(view: View) -> Iterator[Finding]:
-    """Every host answers, follows its releases and is verified; what somebody changed there is said once."""
+def check_hosts(context: CheckContext) -> Iterator[Finding]:
+    """Report hosts that fail, are pinned, not verified, new, or were changed by others."""
     troubled = set[str]()
-    for state in _states(view):
+    for state in _states(context):
         troubled.add(state.host)
-        yield from _remote(view, state)
-    for name in view.run.failed.keys() | view.run.unmet.keys():
+        yield from _remote_findings(context, state)
+    for name in context.run.failed.keys() | context.run.unmet.keys():
         kind, host = ArtifactId.parse(name).kind, ArtifactId.parse(name).name
-        if kind == "deploy" and host not in troubled and host in view.plan.deliveries:
+        if kind == "deploy" and host not in troubled and host in context.plan.deliveries:
             troubled.add(host)
-            yield from _failed(view, host)
-    yield from _drifted(view)
-    for note in (*waiting_roots.notes(view.project, view.plan), *pending_bootstraps.notes(view.project, view.plan)):
+            yield from _failed(context, host)
+    yield from _drifted(context)
+    for note in (
+        *waiting_roots.notes(context.project, context.plan),
+        *pending_bootstraps.notes(context.project, context.plan),
+    ):
         yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
-    new = [name for name in view.plan.deliveries if name not in troubled and _is_new(view, name)]
-    if new:
-        text = f"never delivered to: {named(new)}; the next run does it"
+    new_hosts = [name for name in context.plan.deliveries if name not in troubled and _is_new(context, name)]
+    if new_hosts:
+        text = f"not deployed yet: {join_names(new_hosts)}; the next run deploys them"
         yield Finding("hosts", Level.NOTICE, text, "./run doit")
-    yield from _counted(view, len(view.plan.deliveries) - len(troubled) - len(new))
+    yield from _counted(context, len(context.plan.deliveries) - len(troubled) - len(new_hosts))
 
 
-def _counted(view: View, there: int) -> Iterator[Finding]:
-    """How many hosts hold what pki.yaml says, of how many; and which get nothing."""
-    hosts, deliveries = view.project.inventory.hosts, view.plan.deliveries
-    apart = [name for name in hosts if name not in deliveries]
+def _counted(context: CheckContext, count: int) -> Iterator[Finding]:
+    """Report how many hosts have what pki.yaml declares, and which get no deployments."""
+    hosts, deliveries = context.project.inventory.hosts, context.plan.deliveries
+    excluded = [name for name in hosts if name not in deliveries]
     expected = len(hosts.keys() | deliveries.keys())
-    if there:
-        of = f" of {expected}" if there < expected else ""
-        rest = f"; nothing is delivered to {named(apart)}" if apart else ""
-        yield Finding("hosts", Level.OK, f"{there}{of} as pki.yaml says{rest}")
+    if count:
+        of_expected = f" of {expected}" if count < expected else ""
+        rest = f"; no deployments to {join_names(excluded)}" if excluded else ""
+        yield Finding("hosts", Level.OK, f"{count}{of_expected} as declared in pki.yaml{rest}")
 
 
-def _remote(view: View, state: State) -> Iterator[Finding]:
+def _remote_findings(context: CheckContext, state: HostState) -> Iterator[Finding]:
+    """Report everything about one remote host that is not well."""
     if state.failing_since:
-        yield _failing(view, state)
+        yield _failing(context, state)
     drift, writable = drifted(state.drift), drifted(state.writable)
     if drift or writable:
-        told = (f"was changed: {_listed(drift)}" if drift else "", _listed(writable))
+        texts = (f"was changed: {_listed(drift)}" if drift else "", _listed(writable))
         fix = permission_remedy(writable, state.host) if writable else REPAIR
-        yield Finding(ArtifactId("drift", state.host), Level.WARNING, "; ".join(filter(None, told)), fix)
+        yield Finding(ArtifactId("drift", state.host), Level.WARNING, "; ".join(filter(None, texts)), fix)
     if state.pinned_since:
         remedy = f"./run invoke deploy.push {state.host}"
         yield Finding(ArtifactId("pinned", state.host), Level.NOTICE, PINNED, remedy, since=moment(state.pinned_since))
-    seen = {one.service: one for one in view.probes if one.host == state.host}  # as it is now, whatever a delivery saw
-    not_verified = [(name, Verification.from_json(one)) for name, one in state.not_verified.items()]
-    faulty = {name for name, one in seen.items() if one.wrong}  # which is told as such
-    not_verified = [one for one in not_verified if one[0] not in faulty]
-    if not_verified := [one for one in not_verified if one[1].verdict is not Verdict.UNREACHED or one[0] not in seen]:
-        remedy = f"./run invoke deploy.push {state.host}, with the way to it open"
+    # the last probe is newer than what the deployment saw
+    probes = {probe.service: probe for probe in context.probes if probe.host == state.host}
+    not_verified = [(name, Verification.from_json(item)) for name, item in state.not_verified.items()]
+    reported = {name for name, probe in probes.items() if probe.wrong}  # check_services reports them
+    not_verified = [item for item in not_verified if item[0] not in reported]
+    if not_verified := [
+        item for item in not_verified if item[1].verdict is not Verdict.UNREACHED or item[0] not in probes
+    ]:
+        remedy = f"make its services reachable from here, then: ./run invoke deploy.push {state.host}"
         yield Finding(
             ArtifactId("verification", state.host),
             Level.NOTICE,
-            "; ".join(f"{name} {one}" for name, one in not_verified),
+            "; ".join(f"{name} {item}" for name, item in not_verified),
             remedy,
         )
 
 
-def _failing(view: View, state: State) -> Finding:
-    """A host whose delivery fails, with the services that answer nobody for the same reason."""
+def _failing(context: CheckContext, state: HostState) -> Finding:
+    """Report a host whose deployments fail, with the services that fail for the same reason."""
     subject = ArtifactId("deploy", state.host)
-    failure, until = view.run.failure(subject), moment(state.ends) if state.ends else None
-    level = max(Level.WARNING, by_time_left(until - view.now, CRITICAL, CRITICAL) if until else Level.WARNING)
-    text = failure.message if failure else f"could not be brought up to date: {state.message}"
-    if silent := shared_causes.told(view, state.host):
-        text = f"{text}; {named([one.service for one in silent])} {silent[0].wrong}"
+    failure, until = context.run.failure(subject), moment(state.ends) if state.ends else None
+    level = max(Level.WARNING, level_by_time_left(until - context.now, CRITICAL, CRITICAL) if until else Level.WARNING)
+    text = failure.message if failure else f"deployment failed: {state.message}"
+    if silent := shared_causes.services_explained_by_delivery(context, state.host):
+        text = f"{text}; {join_names([probe.service for probe in silent])} {silent[0].wrong}"
     what: Reason | str = text
-    if state.refusal and (failure is None or subject in view.run.failed):
+    if state.refusal and (failure is None or subject in context.run.failed):
         what = replace(refusal := Reason.from_json(state.refusal), data=(*refusal.data, ("why", text)))
     remedy = (failure.hint if failure else "") or f"./run invoke deploy.run {state.host}"
     if failure and failure.code in RETRIED:
-        remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
+        remedy = f"check the host, then: ./run invoke deploy.run {state.host} --dry-run"
     return Finding(subject, level, what, remedy, since=moment(state.failing_since), until=until)
 
 
-def failing_services(view: View) -> Iterator[Finding]:
-    """The failed deliveries that tell of services."""
-    hosts = {one.host for one in view.probes if one.wrong and shared_causes.is_told(view, one)}
-    yield from (_failing(view, state) for state in _states(view) if state.host in hosts)
+def failed_deliveries_with_services(context: CheckContext) -> Iterator[Finding]:
+    """Report the failed deployments that explain why services do not answer."""
+    hosts = {
+        probe.host for probe in context.probes if probe.wrong and shared_causes.is_explained_by_delivery(context, probe)
+    }
+    yield from (_failing(context, state) for state in _states(context) if state.host in hosts)
 
 
-def _is_new(view: View, host: str) -> bool:
-    """Whether a host has taken nothing yet; after a run it has, or has failed."""
-    return view.thorough and not view.project.store.receipt(host).exists()
+def _is_new(context: CheckContext, host: str) -> bool:
+    """Return whether a host was never deployed; asked by thorough checks only, since after a run it was, or failed."""
+    return context.thorough and not context.project.store.receipt(host).exists()
 
 
-def _failed(view: View, host: str) -> Iterator[Finding]:
-    """A host that failed without a contact: a release that is not there, a folder that cannot be written."""
-    failure = view.run.failure(ArtifactId("deploy", host))
-    if failure and ArtifactId("deploy", host) in view.run.failed:
+def _failed(context: CheckContext, host: str) -> Iterator[Finding]:
+    """Report a host that failed before it was contacted: no release, or a folder that cannot be written."""
+    failure = context.run.failure(ArtifactId("deploy", host))
+    if failure and ArtifactId("deploy", host) in context.run.failed:
         yield Finding(
             ArtifactId("deploy", host),
             Level.WARNING,
@@ -144,50 +153,53 @@ def _failed(view: View, host: str) -> Iterator[Finding]:
         )
 
 
-def _states(view: View) -> Sequence[State]:
-    """The hosts that are not simply well. Whenever a receipt or a contact is written, its folder changes too."""
-    project = view.project
-    remote = [one for one in view.plan.deliveries.values() if one.is_remote]
+def _states(context: CheckContext) -> Sequence[HostState]:
+    """Return the states of hosts that are not well; cached until a receipt or contact changes, with its folder."""
+    project = context.project
+    remote = [delivery for delivery in context.plan.deliveries.values() if delivery.is_remote]
     if not remote:
         return []
-    known = token([one.host for one in remote], sorted((project.pins or {}).items()))
-    found = project.cache.recall("unwell hosts", known)
-    if found is None:
-        found = [state for one in remote if any((state := _state(one))[i] for i in (1, 4, 5, 6, 7))]
+    key = digest_of([delivery.host for delivery in remote], sorted((project.pins or {}).items()))
+    states = project.cache.recall("unwell hosts", key)
+    if states is None:
+        states = [state for delivery in remote if any((state := _state(delivery))[i] for i in (1, 4, 5, 6, 7))]
         folders = [str(project.store.receipt("x").parent), str(project.store.contact("x").parent)]
-        project.cache.remember("unwell hosts", known, folders, found)
-    return [State(*one) for one in found]
+        project.cache.remember("unwell hosts", key, folders, states)
+    return [HostState(*row) for row in states]
 
 
-def _state(delivery: Delivery) -> State:
+def _state(delivery: Delivery) -> HostState:
+    """Return what receipt, contact and pin of a host record."""
     receipt, contact = delivery.receipt, delivery.contact
     verifications = {
-        name: one for name, one in ((receipt and receipt.verification) or {}).items() if not one.is_verified
+        name: item for name, item in ((receipt and receipt.verification) or {}).items() if not item.is_verified
     }
-    return State(
+    return HostState(
         host=delivery.host,
         failing_since=contact.failing_since,
         message=contact.message,
         ends=receipt.ends if receipt else "",
         not_verified=as_json(verifications),
         pinned_since=instant(pin.since) if (pin := delivery.pinned()) and pin.release else "",
-        drift=[one.as_json() for one in contact.drift],
-        writable=[one.as_json() for one in contact.writable],
+        drift=[item.as_json() for item in contact.drift],
+        writable=[item.as_json() for item in contact.writable],
         refusal=contact.refusal.as_json() if contact.refusal else None,
     )
 
 
-def _drifted(view: View) -> Iterator[Finding]:
-    """Return the drift that this run found and repaired; of folder hosts also the drift that the next run will repair."""
-    for name, delivery in view.plan.deliveries.items():
+def _drifted(context: CheckContext) -> Iterator[Finding]:
+    """Report managed files that were changed on a host; for folders, also what the next run will restore."""
+    for name, delivery in context.plan.deliveries.items():
         subject = ArtifactId("deploy", name)
-        if subject in view.run.made and view.run.at and (drift := delivery.repaired_drift(view.run.at)):
+        if subject in context.run.changed and context.run.at and (drift := delivery.repaired_drift(context.run.at)):
             text = f"was changed on the host; restored: {_listed(drift)}"
-            yield Finding(ArtifactId("drift", name), Level.NOTICE, text, CHANGE_BELONGS, passing=True)
-        elif view.thorough and not delivery.is_remote and (drift := delivery.drift):
+            yield Finding(ArtifactId("drift", name), Level.NOTICE, text, CHANGE_BELONGS, is_over=True)
+        elif context.thorough and not delivery.is_remote and (drift := delivery.drift):
             yield Finding(ArtifactId("drift", name), Level.NOTICE, f"was changed: {_listed(drift)}", REPAIR)
 
 
 def _listed(drift: Sequence[Reason]) -> str:
-    """What was changed, as much of it as can be taken in at a glance."""
-    return joined([*drift[:MOST], *([f"{len(drift) - MOST} more"] if len(drift) > MOST else [])])
+    """Return the first changes as text, and how many more there are."""
+    return joined(
+        [*drift[:CHANGES_NAMED], *([f"{len(drift) - CHANGES_NAMED} more"] if len(drift) > CHANGES_NAMED else [])]
+    )

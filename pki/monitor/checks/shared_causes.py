@@ -1,4 +1,4 @@
-"""One cause, told once: the services of which the failed delivery to their host tells already."""
+"""Services whose fault a failed deployment to their host explains: one cause is one finding."""
 
 from __future__ import annotations
 
@@ -7,45 +7,49 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy import preflight
 from pki.deploy.contact import Contact
 from pki.deploy.protocol import Step, command_name
-from pki.monitor.checks.check_context import View
-from pki.monitor.probes import Fault, Probed
+from pki.monitor.checks.check_context import CheckContext
+from pki.monitor.probes import Fault, ProbeResult
 
 
-def is_told(view: View, one: Probed) -> bool:
-    """Return whether the delivery to the host of a service failed for what is wrong with that service.
+def is_explained_by_delivery(context: CheckContext, result: ProbeResult) -> bool:
+    """Return whether the failed deployment to its host explains what is wrong with a service.
 
-    The service itself disproved the delivery, or its proxy could not be reloaded.
+    That is so if the service failed verification, or its proxy could not be reloaded.
     """
-    contact = _contact(view, one.host)
-    if contact is None or not contact.failing_since or not one.wrong:
+    contact = _contact(context, result.host)
+    if contact is None or not contact.failing_since or not result.wrong:
         return False
-    return one.service in contact.services or _is_unreloaded(view, one, contact)
+    return result.service in contact.services or _is_unreloaded(context, result, contact)
 
 
-def told(view: View, host: str) -> list[Probed]:
-    """Return the services of a host that answer nobody, and of which its failed delivery tells."""
-    return [one for one in view.probes if one.host == host and one.fault == Fault.SILENT and is_told(view, one)]
+def services_explained_by_delivery(context: CheckContext, host: str) -> list[ProbeResult]:
+    """Return the services of a host that do not answer and whose fault its failed deployment explains."""
+    return [
+        result
+        for result in context.probes
+        if result.host == host and result.fault == Fault.SILENT and is_explained_by_delivery(context, result)
+    ]
 
 
-def is_unreached(view: View, host: str) -> bool:
-    """Return whether ssh does not get to a host, which the look at hosts tells."""
-    failure, contact = view.run.failure(ArtifactId("deploy", host)), _contact(view, host)
+def is_unreachable(context: CheckContext, host: str) -> bool:
+    """Return whether ssh cannot reach the host, which check_hosts reports."""
+    failure, contact = context.run.failure(ArtifactId("deploy", host)), _contact(context, host)
     return (failure is not None and failure.code is ErrorCode.UNREACHABLE) or (
         contact is not None and contact.is_unreached
     )
 
 
-def _is_unreloaded(view: View, one: Probed, contact: Contact) -> bool:
-    """Whether the command that failed is the one after which the proxy serves the certificate of a service."""
-    command, payload = contact.failed_at(Step.RELOAD), view.plan.deliveries[one.host].desired_payload()
+def _is_unreloaded(context: CheckContext, result: ProbeResult, contact: Contact) -> bool:
+    """Return whether the reload command that failed is the one that makes the proxy serve a certificate of this service."""
+    command, payload = contact.failed_at(Step.RELOAD), context.plan.deliveries[result.host].desired_payload()
     if not command or payload is None:
         return False
     try:
-        return command in map(command_name, preflight.reload_commands(payload, one.name))
-    except PkiError:  # a damaged release: it is told as such
+        return command in map(command_name, preflight.reload_commands(payload, result.name))
+    except PkiError:  # a damaged release, which check_files reports
         return False
 
 
-def _contact(view: View, host: str) -> Contact | None:
-    delivery = view.plan.deliveries.get(host)
+def _contact(context: CheckContext, host: str) -> Contact | None:
+    delivery = context.plan.deliveries.get(host)
     return delivery.contact if delivery and delivery.is_remote else None

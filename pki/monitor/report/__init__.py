@@ -1,1 +1,1 @@
-"""What a run, health and Prometheus say of all of it at once."""
+"""Reports about the whole project: health, status table, metrics, and what a run does at its end."""

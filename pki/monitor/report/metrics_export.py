@@ -1,7 +1,7 @@
-"""Metrics for Prometheus: what there is, in its text format, in `build/report/pki.prom` and where node_exporter reads.
+"""Metrics in Prometheus' text format: `build/report/pki.prom`, and the textfile that node_exporter reads.
 
-What a run does not know again stays as the run before it left it: one that was asked for some tasks only, or that could
-not look at the project, resets nothing.
+A metric that a run does not collect keeps its last value: a run for some tasks only, or one that could not check the
+project, resets nothing.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from prometheus_client.registry import Collector
 
 from pki import __version__
 from pki.common import filesystem
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.common.errors import PkiError
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import moment
-from pki.monitor.alerts.notification_history import Record
+from pki.monitor.alerts.notification_history import NotificationHistory
 from pki.monitor.checks import check_machine
-from pki.monitor.checks.check_context import CheckContext
+from pki.monitor.checks.check_context import CheckedProject
 from pki.monitor.report import metrics_collect
 from pki.monitor.report.metrics_collect import Labels, Samples
 from pki.pipeline.plan import Plan
@@ -36,11 +36,11 @@ from pki.project.project import Project
 PREFIX = "doit_pki_"
 FILE = "pki.prom"
 HEAD = re.compile(rf"^# HELP {PREFIX}(\w+) ", re.MULTILINE)
-Blocks = dict[str, str]  # each metric's lines, by its name without the prefix
+Blocks = dict[str, str]  # the lines of each metric, by its name without the prefix
 
 
-class Known(NamedTuple):
-    """A metric's labels, after that of the project, and what it says. What ends in `_total` is a counter, all others are gauges."""
+class MetricSpec(NamedTuple):
+    """The labels of a metric, after `project`, and its help text. Names in `_total` are counters, all others gauges."""
 
     labels: tuple[str, ...]
     doc: str
@@ -48,95 +48,100 @@ class Known(NamedTuple):
 
 LEAF, AUTHORITY = ("name", "profile", "host"), ("name", "authority")
 SERVICE = ("host", "service", "name")
-KNOWN: dict[str, Known] = {
-    "build_info": Known(("version",), "The version of doit-pki that wrote this."),
-    "metrics_timestamp_seconds": Known((), "When the run began that wrote this, whatever it was asked for."),
-    "inventory_valid": Known((), "Whether pki.yaml could be used when doit was last started; if not, nothing was run."),
-    "last_run_timestamp_seconds": Known((), "When the last run began that was asked for everything."),
-    "last_success_timestamp_seconds": Known((), "When the last such run began in which nothing failed."),
-    "last_run_success": Known((), "Whether nothing failed in the last run that was asked for everything."),
-    "last_run_duration_seconds": Known((), "How long it took."),
-    "last_run_tasks": Known(("group", "result"), "Its tasks: made, failed, not_reached or fresh."),
-    "certificate_not_before_timestamp_seconds": Known(LEAF, "From when a certificate is valid."),
-    "certificate_not_after_timestamp_seconds": Known(LEAF, "Until when a certificate is valid."),
-    "profile_renew_before_seconds": Known(("profile",), "How long before its end a certificate is renewed."),
-    "authority_not_before_timestamp_seconds": Known(AUTHORITY, "From when a live authority is valid."),
-    "authority_not_after_timestamp_seconds": Known(AUTHORITY, "Until when a live authority is valid."),
-    "authority_usable_until_timestamp_seconds": Known(
-        AUTHORITY, "The end of the usable life of an authority that signs: then its successor is asked for."
+METRICS: dict[str, MetricSpec] = {
+    "build_info": MetricSpec(("version",), "The version of doit-pki that wrote this."),
+    "metrics_timestamp_seconds": MetricSpec((), "Start of the run that wrote this file, whatever was requested."),
+    "inventory_valid": MetricSpec((), "1 if pki.yaml was valid when doit was last started; 0: nothing was done."),
+    "last_run_timestamp_seconds": MetricSpec((), "Start of the last full run."),
+    "last_success_timestamp_seconds": MetricSpec((), "Start of the last full run in which nothing failed."),
+    "last_run_success": MetricSpec((), "1 if nothing failed in the last full run."),
+    "last_run_duration_seconds": MetricSpec((), "Duration of the last full run."),
+    "last_run_tasks": MetricSpec(
+        ("group", "result"), "Tasks of the last full run by result: changed, failed, blocked or up_to_date."
     ),
-    "ceremony_by_timestamp_seconds": Known(
-        ("what",), "The last day of a root ceremony that is due, by what it brings."
+    "certificate_not_before_timestamp_seconds": MetricSpec(LEAF, "Start of validity of a certificate."),
+    "certificate_not_after_timestamp_seconds": MetricSpec(LEAF, "End of validity of a certificate."),
+    "profile_renew_before_seconds": MetricSpec(("profile",), "How long before it expires a certificate is renewed."),
+    "authority_not_before_timestamp_seconds": MetricSpec(AUTHORITY, "Start of validity of a live authority."),
+    "authority_not_after_timestamp_seconds": MetricSpec(AUTHORITY, "End of validity of a live authority."),
+    "authority_signs_until_timestamp_seconds": MetricSpec(
+        AUTHORITY, "The end of the signing period of an authority that signs now: then its successor is needed."
     ),
-    "crl_this_update_timestamp_seconds": Known(AUTHORITY, "From when a CRL is valid."),
-    "crl_next_update_timestamp_seconds": Known(AUTHORITY, "Until when a CRL is valid."),
-    "crl_number": Known(AUTHORITY, "The number of a CRL."),
-    "crl_refresh_seconds": Known(AUTHORITY, "How often a CRL is made again."),
-    "presigned_crl_end_timestamp_seconds": Known(
-        AUTHORITY, "Until when the last of a root's pre-signed CRLs is valid."
+    "ceremony_by_timestamp_seconds": MetricSpec(
+        ("what",), "Last day of a root ceremony that is due, by what it provides."
     ),
-    "deployments": Known(("state",), "How many hosts are well, or are in each of the other states."),
-    "deployment_state": Known(("host", "state"), "1 for each state of a host that is not simply well."),
-    "deployment_failing_since_timestamp_seconds": Known(("host",), "Since when a host does not take its release."),
-    "deployment_runs_out_timestamp_seconds": Known(("host",), "When the first thing ends that a failing host has."),
-    "probe_success": Known(SERVICE, "Whether a service was seen to be as it should be."),
-    "probe_reached": Known(SERVICE, "Whether a service answered at all."),
-    "probe_duration_seconds": Known(SERVICE, "How long the look at a service took."),
-    "probe_not_after_timestamp_seconds": Known(SERVICE, "Until when the certificate is valid that a service serves."),
-    "probe_tls_info": Known((*SERVICE, "version"), "The version of TLS that a service spoke."),
-    "probe_wrong_info": Known((*SERVICE, "fault", "wrong"), "What is wrong with a service, and of which kind that is."),
-    "ledger_certificates_total": Known((), "Certificates that the ledger holds."),
-    "ledger_revocations_total": Known((), "Revocations that the ledger holds."),
-    "checks": Known(("level",), "How many checks of the project are at each level."),
-    "check_level": Known(
-        ("subject", "topic", "remedy"), "What is not well: 1 is a notice, 2 a warning, 3 critical; and what to type."
+    "crl_this_update_timestamp_seconds": MetricSpec(AUTHORITY, "thisUpdate of a CRL."),
+    "crl_next_update_timestamp_seconds": MetricSpec(AUTHORITY, "nextUpdate of a CRL."),
+    "crl_number": MetricSpec(AUTHORITY, "The number of a CRL."),
+    "crl_refresh_seconds": MetricSpec(AUTHORITY, "Interval after which a CRL is issued again."),
+    "presigned_crl_end_timestamp_seconds": MetricSpec(AUTHORITY, "nextUpdate of the last pre-signed CRL of a root."),
+    "deployments": MetricSpec(("state",), "Number of hosts that are well, and in each of the other states."),
+    "deployment_state": MetricSpec(("host", "state"), "1 for each state, other than well, of a host."),
+    "deployment_failing_since_timestamp_seconds": MetricSpec(("host",), "Since when deployments to a host fail."),
+    "deployment_expires_timestamp_seconds": MetricSpec(
+        ("host",), "When the first certificate or CRL on a failing host expires."
     ),
-    "alerts_channel_failing": Known(("channel",), "Whether messages cannot be sent that way."),
-    "alerts_channel_failing_since_timestamp_seconds": Known(("channel",), "Since when they cannot be sent."),
+    "probe_success": MetricSpec(SERVICE, "1 if a service serves what was deployed and refuses whom it should."),
+    "probe_reached": MetricSpec(SERVICE, "1 if a service answered at all."),
+    "probe_duration_seconds": MetricSpec(SERVICE, "Duration of the probe of a service."),
+    "probe_not_after_timestamp_seconds": MetricSpec(
+        SERVICE, "End of validity of the certificate that a service serves."
+    ),
+    "probe_tls_info": MetricSpec((*SERVICE, "version"), "The TLS version that a service spoke."),
+    "probe_wrong_info": MetricSpec((*SERVICE, "fault", "wrong"), "The fault of a service: its kind and a description."),
+    "ledger_certificates_total": MetricSpec((), "Certificates in the ledger."),
+    "ledger_revocations_total": MetricSpec((), "Revocations in the ledger."),
+    "checks": MetricSpec(("level",), "Number of findings at each level."),
+    "check_level": MetricSpec(
+        ("subject", "topic", "remedy"),
+        "Level of a finding: 1 notice, 2 warning, 3 critical; `remedy` is the command to type.",
+    ),
+    "alerts_channel_failing": MetricSpec(("channel",), "1 if messages cannot be sent through a channel."),
+    "alerts_channel_failing_since_timestamp_seconds": MetricSpec(
+        ("channel",), "Since when messages cannot be sent through a channel."
+    ),
 }
 
 
-def looked(context: CheckContext) -> Blocks:
-    """What a run knows of the project. The certificates' lines, which are most of them, are remembered as text."""
-    found, cache = metrics_collect.certificates(context), context.project.cache
+def collect(context: CheckedProject) -> Blocks:
+    """Return the metrics of the project. The lines of the certificates, which are most, are cached as text."""
+    samples, cache = metrics_collect.certificates(context), context.project.cache
     home = context.project.store.home
-    known = token(KNOWN, str(home), found)
-    text = cache.recall("metrics certificates", known)
+    key = digest_of(METRICS, str(home), samples)
+    text = cache.recall("metrics certificates", key)
     if text is None:
-        text = render(home, found)
-        cache.remember("metrics certificates", known, [], text)
+        text = render(home, samples)
+        cache.remember("metrics certificates", key, [], text)
     return blocks(text) | blocks(render(home, metrics_collect.others(context)))
 
 
-def leave(project: Project, plan: Plan, found: Mapping[str, str], report: Mapping[str, Any]) -> None:
-    """Write what was `looked` at, and the run's own report. Raises PkiError when one of the places cannot be written."""
-    place, record = project.store, Record.load(project.store.ca, project.now)
-    more: Samples = {"build_info": {(__version__,): 1}, **_of_run(plan, report), **_of_channels(record)}
-    said = {**found, **blocks(render(place.home, more))}
-    if not said.keys() >= KNOWN.keys():
-        said = blocks((filesystem.read(place.report(FILE)) or b"").decode(errors="replace")) | said
-    _write(place, project.inventory.metrics.textfile, said)
+def write(project: Project, plan: Plan, collected: Mapping[str, str], report: Mapping[str, Any]) -> None:
+    """Write the collected metrics and those of the run itself. Raises PkiError if one of the two files cannot be written."""
+    store, history = project.store, NotificationHistory.load(project.store.ca, project.now)
+    more: Samples = {"build_info": {(__version__,): 1}, **_of_run(plan, report), **_of_channels(history)}
+    lines = {**collected, **blocks(render(store.home, more))}
+    if not lines.keys() >= METRICS.keys():
+        lines = blocks((filesystem.read(store.report(FILE)) or b"").decode(errors="replace")) | lines
+    _write(store, project.inventory.metrics.textfile, lines)
 
 
-def nothing_was_run(place: Store, textfile: str | None, now: datetime) -> None:
-    """Say in what the last run left that pki.yaml cannot be used; all else in it is still so."""
-    before = filesystem.read(place.report(FILE))
+def nothing_was_run(store: Store, textfile: str | None, now: datetime) -> None:
+    """Set `inventory_valid` to 0 in the metrics of the last run; their other values still hold."""
+    before = filesystem.read(store.report(FILE))
     if before is not None:
-        wrong: Samples = {"metrics_timestamp_seconds": {(): now.timestamp()}, "inventory_valid": {(): 0}}
-        _write(place, textfile, blocks(before.decode(errors="replace")) | blocks(render(place.home, wrong)))
+        samples: Samples = {"metrics_timestamp_seconds": {(): now.timestamp()}, "inventory_valid": {(): 0}}
+        _write(store, textfile, blocks(before.decode(errors="replace")) | blocks(render(store.home, samples)))
 
 
-def _write(place: Store, textfile: str | None, said: Mapping[str, str]) -> None:
-    """To both places, whatever becomes of the first one."""
-    data = "".join(said[name] for name in KNOWN if name in said).encode()
-    written = [_fault(place.report(FILE), data)]
+def _write(store: Store, textfile: str | None, lines: Mapping[str, str]) -> None:
+    """Write both files; a failure of the first does not prevent the second."""
+    data = "".join(lines[name] for name in METRICS if name in lines).encode()
+    written = [_fault(store.report(FILE), data)]
     if textfile:
-        complaint = check_machine.complaint_of(
-            textfile
-        )  # a folder that is missing is not made: nobody would read there
-        written.append(PkiError(*complaint) if complaint else _fault(Path(textfile), data))
-    if faults := [fault for fault in written if fault]:
-        raise PkiError("; ".join(fault.message for fault in faults), faults[-1].hint)
+        fault = check_machine.textfile_fault(textfile)  # no folder is created: node_exporter would not read it
+        written.append(PkiError(*fault) if fault else _fault(Path(textfile), data))
+    if faults := [error for error in written if error]:
+        raise PkiError("; ".join(error.message for error in faults), faults[-1].hint)
 
 
 def _fault(path: Path, data: bytes) -> PkiError | None:
@@ -151,14 +156,14 @@ def _fault(path: Path, data: bytes) -> PkiError | None:
 
 
 def _of_run(plan: Plan, report: Mapping[str, Any]) -> Samples:
-    """What the run says of itself; of one that was asked for some tasks only, no more than when it was."""
+    """Return the metrics of the run itself; of a run for some tasks, only its time."""
     at = moment(report["at"]).timestamp()
-    found: Samples = {"metrics_timestamp_seconds": {(): at}, "inventory_valid": {(): 1}}
-    if report["asked"]:
-        return found
+    samples: Samples = {"metrics_timestamp_seconds": {(): at}, "inventory_valid": {(): 1}}
+    if report["requested"]:
+        return samples
     is_well = report["result"] == "ok"
     return {
-        **found,
+        **samples,
         "last_run_timestamp_seconds": {(): at},
         **({"last_success_timestamp_seconds": {(): at}} if is_well else {}),
         "last_run_success": {(): is_well},
@@ -168,26 +173,26 @@ def _of_run(plan: Plan, report: Mapping[str, Any]) -> Samples:
 
 
 def _tasks(plan: Plan, report: Mapping[str, Any]) -> dict[Labels, float]:
-    """How many tasks of each group came to which end; what failed besides the tasks counts as the group `run`."""
+    """Count the tasks of each group by result; failures outside tasks count as the group `run`."""
     groups = Counter(artifact.id.kind for artifact in plan.artifacts)
-    found = dict[Labels, float]()
-    for result in ("made", "failed", "not_reached"):
-        ended = Counter(ArtifactId.parse(one["name"]).kind or one["name"] for one in report[result])
-        found |= {(group, result): ended[group] for group in groups}
+    counts = dict[Labels, float]()
+    for result in ("changed", "failed", "blocked"):
+        ended = Counter(ArtifactId.parse(row["name"]).kind or row["name"] for row in report[result])
+        counts |= {(group, result): ended[group] for group in groups}
         if result == "failed":
-            found["run", "failed"] = sum(ended.values()) - sum(ended[group] for group in groups)
-    fresh = {
-        group: there - sum(found[group, result] for result in ("made", "failed", "not_reached"))
-        for group, there in groups.items()
+            counts["run", "failed"] = sum(ended.values()) - sum(ended[group] for group in groups)
+    up_to_date = {
+        group: total - sum(counts[group, result] for result in ("changed", "failed", "blocked"))
+        for group, total in groups.items()
     }
     if report["result"] != "interrupted":
-        found |= {(group, "fresh"): there for group, there in fresh.items()}
-    return found
+        counts |= {(group, "up_to_date"): total for group, total in up_to_date.items()}
+    return counts
 
 
-def _of_channels(record: Record) -> Samples:
-    """Whether messages can be sent: the way to each person that is told."""
-    failing = {name: one.failing_since for name, one in record.channels.items()}
+def _of_channels(history: NotificationHistory) -> Samples:
+    """Return for each alert channel whether sending fails, and since when."""
+    failing = {name: channel.failing_since for name, channel in history.channels.items()}
     since: dict[Labels, float] = {(name,): datetime.fromisoformat(at).timestamp() for name, at in failing.items() if at}
     return {
         "alerts_channel_failing": {(name,): float(bool(at)) for name, at in failing.items()},
@@ -204,24 +209,24 @@ class _Samples(Collector):
         self._samples = samples
 
     def collect(self) -> Iterator[Metric]:
-        for name, found in self._samples.items():
-            known = KNOWN[name]
+        for name, values in self._samples.items():
+            spec = METRICS[name]
             family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-            metric = family(PREFIX + name, known.doc, labels=("project", *known.labels))
-            for labels, value in found.items():
+            metric = family(PREFIX + name, spec.doc, labels=("project", *spec.labels))
+            for labels, value in values.items():
                 metric.add_metric((self._project, *labels), float(value))
             yield metric
 
 
 def render(home: Path, samples: Samples) -> str:
-    """Samples in Prometheus' text format. Each names its project: one node_exporter may read what several left."""
+    """Return samples in the text format; each has the label `project`, since node_exporter may read several projects."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Samples(plain(str(home)), samples))
+    registry.register(_Samples(visible_line(str(home)), samples))
     return generate_latest(registry).decode()
 
 
 def blocks(text: str) -> Blocks:
-    """What was rendered, taken apart: the lines of each metric."""
+    """Split rendered text into the lines of each metric."""
     heads = list(HEAD.finditer(text))
     ends = [*(head.start() for head in heads[1:]), len(text)]
     return {head[1]: text[head.start() : end] for head, end in zip(heads, ends, strict=False)}

@@ -1,4 +1,4 @@
-"""A run of doit, with what the monitor does at its end."""
+"""A run of doit together with the monitor: the entry points build this class."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pki.pipeline.doit_tasks import DoitRun, EndOfRun
 from pki.project.clock_guard import Evidence
 from pki.project.project import Project
 
-END_OF_RUN = EndOfRun(forecast.notes, calendar.write, RunMonitor, end_of_run.nothing_was_run)
+END_OF_RUN = EndOfRun(forecast.required_actions, calendar.write, RunMonitor, end_of_run.nothing_was_run)
 
 
 class Run(DoitRun):
-    """A run that ends with checks, messages, metrics, the status page and the calendar."""
+    """A run of doit that ends with checks, alerts, metrics, the status page and the calendar."""
 
     def __init__(
         self,

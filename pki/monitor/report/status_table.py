@@ -1,4 +1,4 @@
-"""The state of every authority, leaf, CRL and host: one row each."""
+"""The table of `invoke status`: one row for each authority, leaf, CRL, host and service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pki.authority import certificates, crl_size, renewal
 from pki.ceremony.online import needs
 from pki.common import filesystem
 from pki.common.durations import in_brief
-from pki.common.errors import RETRIED, of_any
+from pki.common.errors import RETRIED, as_pki_error
 from pki.common.reasons import Reason, Why, joined
 from pki.common.remedies import RESTORE
 from pki.common.visible import shorten
@@ -28,12 +28,16 @@ from pki.pipeline.plan import Plan
 from pki.project.project import Project
 from pki.x509 import canonical
 
-WIDEST = 120  # characters of a cell
+CELL_WIDTH = 120  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`state` is one of ok, due, waits, withheld, revoked, expired, missing, failing, unseen; `left` days as text; `next` what comes, `by` through whom."""
+    """One row: name, state, time left, next event, and who acts.
+
+    `state` is ok, due, blocked, stopped (replacement stopped), revoked, expired, missing, failing or unknown; `left` is
+    the time left as text, `next` what happens next, `by` who does it: doit, you, or a ceremony.
+    """
 
     name: str
     state: str
@@ -42,81 +46,79 @@ class Row:
     by: str
 
     def cells(self) -> tuple[str, ...]:
-        """What a table shows; all of a longer text is in `invoke health`."""
-        return (self.name, self.state, self.left, shorten(self.next, WIDEST), self.by)
+        """Return the cells for the terminal; `invoke health` shows the full text of a shortened one."""
+        return (self.name, self.state, self.left, shorten(self.next, CELL_WIDTH), self.by)
 
 
 def rows(project: Project, plan: Plan) -> Iterator[Row]:
-    """A row for everything that can end or drift, in the order in which doit makes it."""
+    """Yield a row for everything that expires or drifts, in the order in which doit makes it."""
     run = LastRun.load(project.store)
-    return (_told(row, run) for row in _rows(project, plan))
+    return (_with_failure(row, run) for row in _rows(project, plan))
 
 
-def _told(row: Row, run: LastRun) -> Row:
-    """A row that says also why the last run could not do what is due, where another one cannot either."""
+def _with_failure(row: Row, run: LastRun) -> Row:
+    """Add why the last run failed to a row that is due, unless the next run retries it anyway."""
     failure = run.failure(row.name)
     if failure is None or row.state == "ok" or row.by != "doit" or failure.code in RETRIED:
         return row
-    return replace(row, state="failing", next=f"{row.next}; the last run failed: {failure.message}", by="a person")
+    return replace(row, state="failing", next=f"{row.next}; the last run failed: {failure.message}", by="you")
 
 
 def _rows(project: Project, plan: Plan) -> Iterator[Row]:
     artifacts = {artifact.id: artifact for artifact in plan.artifacts}
     for authority in AUTHORITIES:
-        yield from _held(ArtifactId("authority", authority), partial(_authority_rows, project, authority))
-    yield from _held("authority:adopted", partial(_adopted_rows, project))
-    yield from _held("ceremony", partial(_needed_rows, project))
-    yield from _held("crls", partial(_crl_rows, project, artifacts.values()))
+        yield from _guarded(ArtifactId("authority", authority), partial(_authority_rows, project, authority))
+    yield from _guarded("authority:adopted", partial(_adopted_rows, project))
+    yield from _guarded("ceremony", partial(_needed_rows, project))
+    yield from _guarded("crls", partial(_crl_rows, project, artifacts.values()))
     for leaf in plan.leaves.values():
-        yield from _held(leaf.artifact, partial(_leaf_row, project, leaf))
+        yield from _guarded(leaf.artifact, partial(_leaf_row, project, leaf))
     for name, artifact in artifacts.items():
         if name.kind == "deploy":
-            delivery, made = plan.deliveries[name.name], artifacts[ArtifactId("release", name.name)]
-            yield from _held(name, partial(_host_row, project, delivery, artifact, made))
-    yield from _held("services", partial(_service_rows, project))
+            delivery, release = plan.deliveries[name.name], artifacts[ArtifactId("release", name.name)]
+            yield from _guarded(name, partial(_host_row, project, delivery, artifact, release))
+    yield from _guarded("services", partial(_service_rows, project))
 
 
-def _held(name: str, rows: Callable[[], Row | Iterable[Row]]) -> list[Row]:
-    """Rows of one thing; where the look at it breaks, one that says so: the others are shown all the same."""
+def _guarded(name: str, rows: Callable[[], Row | Iterable[Row]]) -> list[Row]:
+    """Return the rows of one subject; if that fails, one row with the error, so that the other rows are still shown."""
     try:
-        found = rows()
-        return [found] if isinstance(found, Row) else list(found)
+        result = rows()
+        return [result] if isinstance(result, Row) else list(result)
     except Exception as error:  # noqa: BLE001 - a bug in one row must not hide the others
-        told = of_any(error)
-        return [Row(name, "missing", "", f"could not be looked at: {told.message}", "a person")]
+        fault = as_pki_error(error)
+        return [Row(name, "missing", "", f"could not be checked: {fault.message}", "you")]
 
 
 def _crl_rows(project: Project, artifacts: Iterable[Artifact]) -> Iterator[Row]:
-    sizes = {one.generation: one.complaint for one in crl_size.sizes(project)}
+    sizes = {crl.generation: crl.complaint for crl in crl_size.sizes(project)}
     for artifact in artifacts:
         if artifact.id.kind == "crl":
             size = sizes.get(artifact.id.name, "")
-            yield from _held(artifact.name, partial(_crl_row, project, artifact, size))
+            yield from _guarded(artifact.name, partial(_crl_row, project, artifact, size))
 
 
 def _authority_rows(project: Project, authority: str) -> Iterator[Row]:
     names = project.store.generations(authority)
     if not names and project.missing_roots:
-        yield Row(ArtifactId("authority", authority), "missing", "", f"comes back with {RESTORE}", "you")
+        yield Row(ArtifactId("authority", authority), "missing", "", f"restore it with {RESTORE}", "you")
     elif not names:
         yield Row(ArtifactId("authority", authority), "missing", "", "a root ceremony", _ceremony(project))
     for name in names:
-        found = project.generation(name)
-        if found is None:
+        generation = project.generation(name)
+        if generation is None:
             continue
-        end, usable = found.certificate.not_valid_after_utc, needs.signs_until(project, found)
+        end, signs_until = generation.certificate.not_valid_after_utc, needs.signs_until(project, generation)
         is_last = name == names[-1]
         if end < project.now:
-            state, text = "expired", f"ended on {end:%Y-%m-%d}"
-        elif project.is_revoked_by_root(found):
-            state, text = "revoked", "is on its root's CRL"
+            state, text = "expired", f"expired on {end:%Y-%m-%d}"
+        elif project.is_revoked_by_root(generation):
+            state, text = "revoked", "its root's CRL lists it"
         elif is_last:
-            state = "due" if usable <= project.now else "ok"
-            text = (
-                f"usable until {usable:%Y-%m-%d}, then a ceremony by {needs.full_length_until(project, found):%Y-%m-%d}"
-            )
+            state = "due" if signs_until <= project.now else "ok"
+            text = f"signs until {signs_until:%Y-%m-%d}, then a ceremony by {needs.full_length_until(project, generation):%Y-%m-%d}"
         else:
-            state, text = "ok", f"trusted until its end, issues nothing: {names[-1]} does"
+            state, text = "ok", f"trusted until it expires; {names[-1]} signs now"
         yield Row(ArtifactId("authority", name), state, _left(project, end), text, _ceremony(project))
 
 
@@ -124,7 +126,7 @@ def _adopted_rows(project: Project) -> Iterator[Row]:
     for name in project.inventory.authorities.adopted:
         end, text = external_cas.end_of(project, name), external_cas.summary(project, name)
         if end is None:
-            yield Row(ArtifactId("authority", name), "missing", "", f"{text}; its folder is not as it should be", "you")
+            yield Row(ArtifactId("authority", name), "missing", "", f"{text}; its folder is invalid", "you")
         else:
             yield Row(
                 ArtifactId("authority", name),
@@ -136,8 +138,12 @@ def _adopted_rows(project: Project) -> Iterator[Row]:
 
 
 def _needed_rows(project: Project) -> Iterator[Row]:
-    """What a ceremony must bring to authorities that are there, by when."""
-    for need in (one for one in needs.find_requirements(project) if project.store.generations(one.authority)):
+    """Yield what existing authorities need from a ceremony, and by when."""
+    for need in (
+        requirement
+        for requirement in needs.find_requirements(project)
+        if project.store.generations(requirement.authority)
+    ):
         left = _left(project, need.by) if need.by > project.now else "0"
         yield Row(need.artifact, "due", left, need.why, _ceremony(project))
 
@@ -154,7 +160,7 @@ def _crl_row(project: Project, artifact: Artifact, size: str) -> Row:
         return _series_row(project, artifact.name, generation, end, reasons)
     rule = project.crl_rule(generation)
     refresh = end - rule.lifetime + rule.refresh
-    text = joined(reasons) or f"a new one on {refresh:%Y-%m-%d}"
+    text = joined(reasons) or f"next CRL on {refresh:%Y-%m-%d}"
     text = f"{text}; {size}" if size else text
     return Row(artifact.name, _state(project, end, reasons), _left(project, end), text, "doit")
 
@@ -166,65 +172,69 @@ def _series_row(project: Project, name: str, root: str, end: datetime, reasons: 
     ]
     last = max((presigned_crl.next_update_utc or end for presigned_crl in presigned_crls), default=end)
     text = joined(reasons) or (
-        f"next pre-signed CRL on {min(later):%Y-%m-%d}, series of pre-signed CRLs ends on {last:%Y-%m-%d}"
+        f"next pre-signed CRL on {min(later):%Y-%m-%d}, the last one expires on {last:%Y-%m-%d}"
         if later
-        else f"the last pre-signed CRL; new ones by {end:%Y-%m-%d}"
+        else f"this is the last pre-signed CRL; new ones are needed by {end:%Y-%m-%d}"
     )
     return Row(name, _state(project, end, reasons), _left(project, end), text, "doit" if later else "ceremony")
 
 
 def _leaf_row(project: Project, leaf: Leaf) -> Row:
-    name, held = leaf.artifact, certificates.examine(project, leaf)
+    name, current = leaf.artifact, certificates.examine(project, leaf)
     if stopped := certificates.stopped_reasons(project, name):
-        return Row(name, "withheld", "", joined(stopped), "a person")
-    if isinstance(held, list):
-        missing = held == [Why.NO_CERTIFICATE()]
-        return Row(name, "missing" if missing else "due", "", joined(held), "doit")
-    left = _left(project, held.not_after)
-    if waits := certificates.blocked_by(project, leaf):
-        return Row(name, "waits", left, str(waits), "ceremony")
+        return Row(name, "stopped", "", joined(stopped), "you")
+    if isinstance(current, list):
+        missing = current == [Why.NOT_CREATED()]
+        return Row(name, "missing" if missing else "due", "", joined(current), "doit")
+    left = _left(project, current.not_after)
+    if blocker := certificates.blocked_by(project, leaf):
+        return Row(name, "blocked", left, str(blocker), "ceremony")
     reasons = certificates.stale_reasons(project, leaf)
-    if not reasons and (due := renewal.unsigned_reasons(project, leaf, held)):
+    if not reasons and (due := renewal.unsigned_reasons(project, leaf, current)):
         faults = project.key_faults().items()
         why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
         text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
-        return Row(name, "due", left, text, "a person")
-    text = joined(reasons) or f"renewal from {held.not_after - leaf.renew_before:%Y-%m-%d}"
-    text += "; revoked, as it should be" if leaf.is_revoked else ""
-    return Row(name, _state(project, held.not_after, reasons), left, text, "doit")
+        return Row(name, "due", left, text, "you")
+    text = joined(reasons) or f"renewal from {current.not_after - leaf.renew_before:%Y-%m-%d}"
+    text += "; revoked on purpose" if leaf.is_revoked else ""
+    return Row(name, _state(project, current.not_after, reasons), left, text, "doit")
 
 
-def _host_row(project: Project, delivery: Delivery, deploy: Artifact, made: Artifact) -> Row:
+def _host_row(project: Project, delivery: Delivery, deploy: Artifact, release: Artifact) -> Row:
     name = deploy.id.name
-    reasons = [*made.reasons(), *deploy.reasons()]
-    taken = receipt.load(project.store.receipt(name))
-    if taken is None:
+    reasons = [*release.reasons(), *deploy.reasons()]
+    deployed = receipt.load(project.store.receipt(name))
+    if deployed is None:
         return Row(deploy.name, "missing", "", joined(reasons), "doit")
-    text = joined(reasons) or f"delivered {taken.delivered_at[:10]}, {len(taken.files)} files ({taken.transport})"
+    text = (
+        joined(reasons) or f"deployed {deployed.delivered_at[:10]}, {len(deployed.files)} files ({deployed.transport})"
+    )
     text = "; ".join(
         [text, *revocation_exposure.phrases(project, delivery), *unverified_upstreams.phrases(project, name)]
     )
     if state := delivery.state(project.now) if delivery.is_remote else "":
         text = f"{state}; {text}"
-    left = _left(project, receipt.moment(taken.ends)) if taken.ends else ""
+    left = _left(project, receipt.moment(deployed.ends)) if deployed.ends else ""
     is_failing = delivery.is_remote and delivery.contact.failing_since
     return Row(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
 
 def _service_rows(project: Project) -> Iterator[Row]:
-    """What the last look saw of each service that is looked at, and when; opens no connection."""
-    seen = {one.subject: one for one in probes.load(project)}
+    """Yield the cached probe result of each probed service, with its time; open no connection."""
+    results = {result.subject: result for result in probes.load(project)}
     for name, host in project.inventory.hosts.items():
         for service in host.services if host.is_probed else ():
             subject = probes.service_id(name, service)
-            one = seen.get(subject)
-            if one is None or one.at is None:
-                yield Row(subject, "unseen", "", "was not looked at yet", "doit")
+            result = results.get(subject)
+            if result is None or result.at is None:
+                yield Row(subject, "unknown", "", "not probed yet", "doit")
                 continue
-            left = _left(project, one.not_after) if one.not_after else ""
-            well = "answers as deployed" if one.is_compared else "answers, and was not compared with what was deployed"
-            text = f"{one.phrase or well}, seen {one.at:%Y-%m-%d %H:%M}"
-            yield Row(subject, "failing" if one.wrong else "ok", left, text, "a person" if one.wrong else "doit")
+            left = _left(project, result.not_after) if result.not_after else ""
+            text_if_well = (
+                "serves what was deployed" if result.is_compared else "answers; not compared with what was deployed"
+            )
+            text = f"{result.phrase or text_if_well}, probed {result.at:%Y-%m-%d %H:%M}"
+            yield Row(subject, "failing" if result.wrong else "ok", left, text, "you" if result.wrong else "doit")
 
 
 def _state(project: Project, end: datetime, reasons: list[Reason]) -> str:

@@ -1,1 +1,1 @@
-"""The status page: what it says, and when it is drawn again."""
+"""The status page `build/report/status.html`: its data, its rendering, and when it is rendered again."""

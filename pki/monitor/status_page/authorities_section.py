@@ -1,4 +1,4 @@
-"""What signs, for the status page: every generation of every authority, and the CRLs that are published."""
+"""Authorities and CRLs on the status page: every generation, and every published CRL."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from cryptography import x509
 from pki.ceremony.online import needs
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES, GenerationName
-from pki.monitor.check_result import Level, levels
+from pki.monitor.check_result import Level, worst_by_subject
 from pki.monitor.checks import check_authorities
-from pki.monitor.checks.check_context import CheckContext
+from pki.monitor.checks.check_context import CheckedProject
 from pki.project.generations import Generation
 from pki.project.project import Project
 
 
 @dataclass(frozen=True, slots=True)
-class Authority:
-    """A generation; `root` is the one that signed it, itself for a root, empty where it is not from here."""
+class AuthorityRow:
+    """A generation. `root` is the one that issued it: itself for a root, empty for an adopted CA."""
 
     name: str
     common_name: str
@@ -35,8 +35,8 @@ class Authority:
 
 
 @dataclass(frozen=True, slots=True)
-class Crl:
-    """A CRL as it is published; `later` are the pre-signed CRL of a root that follow: first and last day of each."""
+class CrlRow:
+    """A published CRL. `later` are the pre-signed CRLs of a root that follow it: first and last day of each."""
 
     name: str
     number: int
@@ -47,64 +47,69 @@ class Crl:
     level: Level
 
 
-def authorities(project: Project, leaves: Counter[str]) -> Iterator[Authority]:
+def authorities(project: Project, leaves: Counter[str]) -> Iterator[AuthorityRow]:
+    """Yield every generation, with the number of leaf certificates that it issued."""
     for authority in AUTHORITIES:
         for name in project.store.generations(authority):
-            if found := project.generation(name):
-                root = found if authority == "root" else project.root_of(found.certificate)
-                yield _authority(project, found, root.name if root else "", leaves[name])
+            if generation := project.generation(name):
+                root = generation if authority == "root" else project.root_of(generation.certificate)
+                yield _authority(project, generation, root.name if root else "", leaves[name])
     for name in map(GenerationName, project.inventory.authorities.adopted):
-        with suppress(PkiError):  # its folder is not as it should be, as its CRL tells
-            if found := project.generation(name):
-                yield _authority(project, found, "", leaves[name])
+        with suppress(PkiError):  # its folder is invalid, which the check of its CRL reports
+            if generation := project.generation(name):
+                yield _authority(project, generation, "", leaves[name])
 
 
-def _authority(project: Project, found: Generation, root: str, leaves: int) -> Authority:
-    certificate = found.certificate
-    return Authority(
-        name=found.name,
-        common_name=found.common_name,
+def _authority(project: Project, generation: Generation, root: str, leaves: int) -> AuthorityRow:
+    certificate = generation.certificate
+    return AuthorityRow(
+        name=generation.name,
+        common_name=generation.common_name,
         root=root,
         start=certificate.not_valid_before_utc.date(),
         end=certificate.not_valid_after_utc.date(),
-        state=_standing(project, found),
+        state=_state(project, generation),
         leaves=leaves,
     )
 
 
-def _standing(project: Project, found: Generation) -> str:
-    end = found.certificate.not_valid_after_utc
+def _state(project: Project, generation: Generation) -> str:
+    """Return the state of a generation as a phrase."""
+    end = generation.certificate.not_valid_after_utc
     if end <= project.now:
-        return f"ended on {end:%Y-%m-%d}"
-    if project.is_adopted(found.name):
+        return f"expired on {end:%Y-%m-%d}"
+    if project.is_adopted(generation.name):
         return "adopted: signs CRLs and nothing else"
-    if project.is_revoked_by_root(found):
+    if project.is_revoked_by_root(generation):
         return "revoked by its root"
-    newest = project.issuing(found.authority)
-    if newest and newest.name != found.name:
-        return f"trusted until its end; {newest.name} issues now"
-    usable = needs.signs_until(project, found)
-    return f"issues now; usable until {usable:%Y-%m-%d}" if usable > project.now else "issues now; its successor is due"
+    newest = project.issuing(generation.authority)
+    if newest and newest.name != generation.name:
+        return f"trusted until it expires; {newest.name} signs now"
+    signs_until = needs.signs_until(project, generation)
+    return f"signs until {signs_until:%Y-%m-%d}" if signs_until > project.now else "signs still; its successor is due"
 
 
-def crls(context: CheckContext) -> Iterator[Crl]:
-    project, level = context.project, levels(context.checks)
-    for artifact in context.plan.artifacts:
+def crls(checked: CheckedProject) -> Iterator[CrlRow]:
+    """Yield every published CRL."""
+    project, level = checked.project, worst_by_subject(checked.findings)
+    for artifact in checked.plan.artifacts:
         if artifact.id.kind != "crl":
             continue
         name = artifact.id.name
-        published = check_authorities.published(project, name)
+        published = check_authorities.read_published_crl(project, name)
         if published is None or published.next_update_utc is None:
             continue
         presigned_crls = project.presigned_crls(name) if GenerationName.parse(name).is_root else []
-        after = [one.crl for one in presigned_crls if one.crl.last_update_utc > published.last_update_utc]
-        yield Crl(
+        later = [
+            presigned.crl for presigned in presigned_crls if presigned.crl.last_update_utc > published.last_update_utc
+        ]
+        yield CrlRow(
             name=name,
             number=published.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,
             start=published.last_update_utc.date(),
             end=published.next_update_utc.date(),
             entries=len(published),
-            later=tuple(_days(crl) for crl in after),
+            later=tuple(_days(crl) for crl in later),
             level=level.get(artifact.name, Level.OK),
         )
 

@@ -1,4 +1,4 @@
-"""Days as places on the status page: percent of an axis, so that no picture needs a script or a style of its own."""
+"""Dates as positions on the status page, in percent of a time axis, so that the charts need no script."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from pki.config.identifiers import AUTHORITIES, GenerationName
-from pki.monitor.status_page.page_data import Certificate, Facts
+from pki.monitor.status_page.page_data import CertificateRow, PageData
 
 WEEKS = 26
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 MOST_TICKS = 7
-LANE = 26  # pixels from one bar of an authority to the next
+LANE = 26  # pixels between the two lanes of bars of an authority
 
 
 class Tick(NamedTuple):
+    """A label on the time axis."""
+
     place: str
     text: str
 
 
 class Bar(NamedTuple):
-    """Where a bar begins and how long it is, in percent; `y` in pixels, where there are several in one picture.
+    """Start and width of a bar, in percent; `y` in pixels, for several bars in one chart.
 
-    `label` is where its text begins: after today, whose line would cross it.
+    `label` is where its text starts: after today, so that the line of today does not cross it.
     """
 
     x: str
@@ -36,8 +38,8 @@ class Bar(NamedTuple):
     label: str = ""
 
 
-class Days(NamedTuple):
-    """A certificate's days as text, and where they are: its bar, and the rest of it in which it is renewed."""
+class CertificateDays(NamedTuple):
+    """The dates of a certificate as text, and the positions of its bar and of its renewal period (`tail`, `rest`)."""
 
     start: str = ""
     renewal: str = ""
@@ -50,31 +52,33 @@ class Days(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """From one day to another; `today` lies between them."""
+    """A time axis from one day to another; `today` is between them."""
 
     start: date
     end: date
     today: date
 
     def at(self, day: date) -> float:
-        """The place of a day, from 0 to 100."""
+        """Return the position of a day, from 0 to 100."""
         share = 100 * (day - self.start).days / max(1, (self.end - self.start).days)
         return min(100.0, max(0.0, share))
 
     def place(self, day: date) -> str:
+        """Return the position of a day in percent, as SVG expects it."""
         return f"{self.at(day):.1f}%"
 
     def bar(self, start: date, end: date, y: int = 0, text: str = "", kind: str = "") -> Bar:
+        """Return the bar from one day to another; a very short one stays visible."""
         width = max(0.4, self.at(end) - self.at(start))
         return Bar(self.place(start), f"{width:.1f}%", y, text, kind, self.place(max(start, self.today)))
 
     @property
     def ticks(self) -> list[Tick]:
-        """The first days of months, of so many that they have room; of years where those are too many."""
+        """Return labels for the first days of months, or of years if there are too many months."""
         firsts = list(self._months())
         step = next(step for step in (1, 2, 3, 6, 12, 24, 60, 120) if len(firsts) / step <= MOST_TICKS)
-        chosen = [one for one in firsts if (one.year * 12 + one.month - 1) % step == 0]
-        return [Tick(self.place(one), _month(one, step)) for one in chosen if 2 <= self.at(one) <= 88]
+        chosen = [day for day in firsts if (day.year * 12 + day.month - 1) % step == 0]
+        return [Tick(self.place(day), _month(day, step)) for day in chosen if 2 <= self.at(day) <= 88]
 
     def _months(self) -> Iterator[date]:
         day = self.start.replace(day=1)
@@ -84,34 +88,40 @@ class Axis:
             day = (day + timedelta(days=32)).replace(day=1)
 
     def style(self) -> str:
-        """Lines behind the cells with bars: today, and the axis's days."""
+        """Return the CSS rule that draws today and the ticks behind the cells with bars."""
         places = [self.place(self.today), *(tick.place for tick in self.ticks)]
         colours = ["var(--now)", *(["var(--line)"] * len(self.ticks))]
         images = ",".join(f"linear-gradient({colour},{colour})" for colour in colours)
         sizes = ",".join(["2px 100%", *(["1px 100%"] * len(self.ticks))])
-        return f".b{{background:{images};background-position:{','.join(f'{one} 0' for one in places)};background-size:{sizes};background-repeat:no-repeat}}\n"
+        return f".b{{background:{images};background-position:{','.join(f'{place} 0' for place in places)};background-size:{sizes};background-repeat:no-repeat}}\n"
 
 
 def _month(day: date, step: int) -> str:
     return str(day.year) if step >= 12 or day.month == 1 else MONTHS[day.month - 1]
 
 
-def axis_of(found: Iterable[Certificate], today: date) -> Axis:
-    """From the first day of any certificate, but not from long ago, to the last day of any."""
-    dated = [(one.start, one.end) for one in found if one.start and one.end]
+def axis_of(certificates: Iterable[CertificateRow], today: date) -> Axis:
+    """Return the axis for the certificates: from the first start (at most 400 days ago) to the last expiry."""
+    dated = [
+        (certificate.start, certificate.end) for certificate in certificates if certificate.start and certificate.end
+    ]
     start = min((start for start, _ in dated), default=today)
     end = max((end for _, end in dated), default=today)
     return Axis(max(start, today - timedelta(days=400)), max(end, today + timedelta(days=7)), today)
 
 
-def bars(found: Iterable[Certificate], axis: Axis) -> dict[tuple[date | None, ...], Days]:
-    """What is shown of the days of each certificate, by its days: of ten thousand, many have the same."""
-    shown: dict[tuple[date | None, ...], Days] = {(None, None, None): Days()}
-    for start, renewal, end in {(one.start, one.renewal, one.end) for one in found}:
+def certificate_days(
+    certificates: Iterable[CertificateRow], axis: Axis
+) -> dict[tuple[date | None, ...], CertificateDays]:
+    """Return dates and bars for each combination of dates: of ten thousand certificates, many share theirs."""
+    shown: dict[tuple[date | None, ...], CertificateDays] = {(None, None, None): CertificateDays()}
+    for start, renewal, end in {
+        (certificate.start, certificate.renewal, certificate.end) for certificate in certificates
+    }:
         if start and renewal and end:
             whole, tail = axis.bar(start, max(start, renewal)), axis.bar(max(start, renewal), end)
-            said = (start.isoformat(), renewal.isoformat(), end.isoformat())
-            shown[start, renewal, end] = Days(*said, whole.x, whole.width, tail.x, tail.width)
+            dates = (start.isoformat(), renewal.isoformat(), end.isoformat())
+            shown[start, renewal, end] = CertificateDays(*dates, whole.x, whole.width, tail.x, tail.width)
     return shown
 
 
@@ -119,8 +129,8 @@ def bars(found: Iterable[Certificate], axis: Axis) -> dict[tuple[date | None, ..
 
 
 @dataclass(frozen=True, slots=True)
-class Weeks:
-    """How many certificates are renewed for the next time in each of the coming weeks; heights in percent."""
+class RenewalsChart:
+    """The number of next renewals in each of the coming weeks; heights in percent."""
 
     bars: tuple[Bar, ...]
     ticks: tuple[Tick, ...]
@@ -129,28 +139,28 @@ class Weeks:
     total: int
 
 
-def weeks(found: Sequence[Certificate], today: date) -> Weeks | None:
-    """None when nothing is renewed in the next half year."""
-    coming = [max(0, (one.renewal - today).days) // 7 for one in found if one.renewal and one.end]
-    counts = Counter(week for week in coming if week < WEEKS)
+def renewals_chart(certificates: Sequence[CertificateRow], today: date) -> RenewalsChart | None:
+    """Return the chart of renewals by week; None if nothing is renewed in the next half year."""
+    weeks = [max(0, (row.renewal - today).days) // 7 for row in certificates if row.renewal and row.end]
+    counts = Counter(week for week in weeks if week < WEEKS)
     if not counts:
         return None
     last = max(counts) + 1
     axis = Axis(today, today + timedelta(weeks=last), today)
-    busiest, most = max(counts.items(), key=lambda one: (one[1], -one[0]))
+    busiest, most = max(counts.items(), key=lambda item: (item[1], -item[0]))
     bars = [
         Bar(f"{100 * week / last:.1f}%", f"{90 / last:.1f}%", round(100 - 100 * count / most), str(count))
         for week, count in sorted(counts.items())
     ]
-    return Weeks(tuple(bars), tuple(axis.ticks), most, today + timedelta(weeks=busiest), sum(counts.values()))
+    return RenewalsChart(tuple(bars), tuple(axis.ticks), most, today + timedelta(weeks=busiest), sum(counts.values()))
 
 
-# -- authorities through the years ------------------------------------------------------------------------------------
+# -- generations of authorities ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Lives:
-    """One authority's generations; `height` in pixels."""
+class AuthorityBars:
+    """The generations of one authority; `height` in pixels."""
 
     authority: str
     bars: tuple[Bar, ...]
@@ -158,35 +168,37 @@ class Lives:
 
 
 @dataclass(frozen=True, slots=True)
-class Years:
-    lives: tuple[Lives, ...]
+class GenerationsChart:
+    """The existing and planned generations, one row for each authority, with ceremonies and today."""
+
+    rows: tuple[AuthorityBars, ...]
     ticks: tuple[Tick, ...]
     ceremonies: tuple[str, ...]
     now: str
     until: date
 
 
-def years(facts: Facts) -> Years:
-    """The generations that there are and those that are foreseen, one row for each authority."""
+def generations_chart(facts: PageData) -> GenerationsChart:
+    """Return the chart of existing and planned generations."""
     until = facts.ahead.until
     axis = Axis(facts.today - (until - facts.today) / 12, until, facts.today)
-    there = [
-        (one.name, one.start, one.end, "")
-        for one in facts.authorities
-        if GenerationName.parse(one.name).authority in AUTHORITIES
+    existing = [
+        (row.name, row.start, row.end, "")
+        for row in facts.authorities
+        if GenerationName.parse(row.name).authority in AUTHORITIES
     ]
-    coming = [(one.name, one.start, one.end or date.max, "planned") for one in facts.ahead.lives]
-    lives = []
+    planned = [(row.name, row.start, row.end or date.max, "planned") for row in facts.ahead.generations]
+    rows = []
     for authority in AUTHORITIES:
         shown = [
-            one
-            for one in (*there, *coming)
-            if GenerationName.parse(one[0]).authority == authority and one[2] > axis.start
+            item
+            for item in (*existing, *planned)
+            if GenerationName.parse(item[0]).authority == authority and item[2] > axis.start
         ]
         bars = [
             axis.bar(start, min(end, until), 2 + LANE * (number % 2), name, kind)
             for number, (name, start, end, kind) in enumerate(shown)
         ]
-        lives.append(Lives(authority, tuple(bars), 4 + LANE * min(2, max(1, len(bars)))))
-    held = [axis.place(one.day) for one in facts.ahead.events if one.what == "ceremony"]
-    return Years(tuple(lives), tuple(axis.ticks), tuple(held), axis.place(facts.today), until)
+        rows.append(AuthorityBars(authority, tuple(bars), 4 + LANE * min(2, max(1, len(bars)))))
+    ceremonies = [axis.place(event.day) for event in facts.ahead.events if event.what == "ceremony"]
+    return GenerationsChart(tuple(rows), tuple(axis.ticks), tuple(ceremonies), axis.place(facts.today), until)

@@ -1,4 +1,4 @@
-"""The years to come for the status page: what `timeline` foresees, condensed, and remembered while it stays so."""
+"""The coming years on the status page: the events of the timeline, condensed, and cached."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from datetime import date
 from itertools import groupby
 from typing import Any
 
-from pki.common.cache import signature, token
+from pki.common.cache import digest_of, signature
 from pki.common.errors import PkiError
-from pki.monitor.checks.check_context import CheckContext
+from pki.monitor.checks.check_context import CheckedProject
 from pki.monitor.timeline.calendar import authority_files
 
 YEARS = 5
@@ -18,7 +18,9 @@ SHOWN = {"request", "ceremony", "holiday", "turn", "end", "gap", "short"}
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ForecastEvent:
+    """One event of the timeline, or several on the same day with the same text."""
+
     day: date
     what: str
     subject: str
@@ -27,8 +29,8 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
-    """A generation that is supposed to come: from the day of its ceremony to its end, or beyond what is foreseen."""
+class PlannedGeneration:
+    """A generation that is planned: from the day of its ceremony to its expiry, or None beyond the forecast."""
 
     name: str
     start: date
@@ -36,69 +38,72 @@ class Life:
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
-    """`until` is how far it was looked."""
+class Forecast:
+    """The planned events and generations; `until` is the last day of the forecast."""
 
     until: date
-    events: tuple[Event, ...]
-    lives: tuple[Life, ...]
+    events: tuple[ForecastEvent, ...]
+    generations: tuple[PlannedGeneration, ...]
 
 
-def remembered(context: CheckContext) -> Any:
-    """What was foreseen, if ledger, pki.yaml and authorities are as they were then, and the month is; None otherwise."""
-    return context.project.recall_from_ledger("page ahead", _known(context))
+def cached(checked: CheckedProject) -> Any:
+    """Return the cached forecast if ledger, pki.yaml, authorities and month are the same; else None."""
+    return checked.project.recall_from_ledger("page ahead", _cache_key(checked))
 
 
-def ahead(context: CheckContext) -> Ahead:
-    """What is foreseen from today on."""
-    found, today = remembered(context), context.project.now.date()
-    if found is None:
+def read_forecast(checked: CheckedProject) -> Forecast:
+    """Return the forecast from today on."""
+    rows, today = cached(checked), checked.project.now.date()
+    if rows is None:
         try:
-            found = _planned(context)
-        except PkiError as error:  # of a ledger that is damaged, say
-            return Ahead(today, (Event(today, "unforeseen", "timeline", error.message, is_wrong=True),), ())
-        context.project.remember_from_ledger("page ahead", _known(context), found)
-    until, events, lives = found
-    days = [Event(date.fromisoformat(day), *rest) for day, *rest in events]
-    return Ahead(
+            rows = _planned(checked)
+        except PkiError as error:  # a damaged ledger, for example
+            return Forecast(today, (ForecastEvent(today, "unforeseen", "timeline", error.message, is_wrong=True),), ())
+        checked.project.remember_from_ledger("page ahead", _cache_key(checked), rows)
+    until, events, generations = rows
+    days = [ForecastEvent(date.fromisoformat(day), *rest) for day, *rest in events]
+    return Forecast(
         date.fromisoformat(until),
-        tuple(one for one in days if one.day >= today),
-        tuple(Life(name, date.fromisoformat(start), _day(end)) for name, start, end in lives),
+        tuple(event for event in days if event.day >= today),
+        tuple(PlannedGeneration(name, date.fromisoformat(start), _day(end)) for name, start, end in generations),
     )
 
 
-def files(context: CheckContext) -> list[str]:
-    """What it follows from besides the ledger: pki.yaml, the authorities, and what was asked of ceremonies."""
-    place = context.project.store
-    return [str(place.home / "pki.yaml"), *authority_files(place)]
+def files(checked: CheckedProject) -> list[str]:
+    """Return the files that the forecast depends on, besides the ledger: pki.yaml, authorities, ceremony requests."""
+    store = checked.project.store
+    return [str(store.home / "pki.yaml"), *authority_files(store)]
 
 
-def _known(context: CheckContext) -> str:
-    """Anew each month, as the years in it move on."""
-    return token(f"{context.project.now:%Y-%m}", signature(files(context)))
+def _cache_key(checked: CheckedProject) -> str:
+    """Return the cache key; it changes every month, because the years of the forecast move on."""
+    return digest_of(f"{checked.project.now:%Y-%m}", signature(files(checked)))
 
 
-def _planned(context: CheckContext) -> list[Any]:
-    """As the memo keeps it: until when, events, generations to come."""
-    from pki.monitor.timeline.events import timeline  # noqa: PLC0415 - what asks for ceremonies takes long to import
+def _planned(checked: CheckedProject) -> list[Any]:
+    """Return the forecast as the cache stores it: last day, events, planned generations."""
+    from pki.monitor.timeline.events import timeline  # noqa: PLC0415 - slow to import
 
-    found = timeline(context.project, context.plan, YEARS)
-    held = {name: one.held for one in found.ceremonies for name in one.generations}
-    ends = {event.subject: event.at for event in found.events if event.what == "end"}
-    lives = [[name, _text(at), _text(ends[name]) if name in ends else ""] for name, at in held.items()]
-    return [_text(found.end), list(_condensed(found.events)), lives]
+    result = timeline(checked.project, checked.plan, YEARS)
+    ceremony_dates = {name: one.held for one in result.ceremonies for name in one.generations}
+    ends = {event.subject: event.at for event in result.events if event.what == "end"}
+    generations = [[name, _text(at), _text(ends[name]) if name in ends else ""] for name, at in ceremony_dates.items()]
+    return [_text(result.end), list(_condensed(result.events)), generations]
 
 
 def _condensed(events: Sequence[Any]) -> Iterator[list[Any]]:
-    """Those that a person may want to know of; those that say the same of many things on one day, in one."""
-    shown = (one for one in events if one.what in SHOWN)
-    for (day, what, text, is_wrong), same in groupby(shown, key=lambda one: (one.at, one.what, one.text, one.is_wrong)):
-        names = [one.subject for one in same]
-        said = ", ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"
-        yield [_text(day), what, said, text, is_wrong]
+    """Yield the events that the page shows; those with the same text on one day as one."""
+    shown = (event for event in events if event.what in SHOWN)
+    for (day, what, text, is_wrong), group in groupby(
+        shown, key=lambda event: (event.at, event.what, event.text, event.is_wrong)
+    ):
+        names = [event.subject for event in group]
+        subjects = ", ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"
+        yield [_text(day), what, subjects, text, is_wrong]
 
 
 def _text(moment: Any) -> str:
+    """Return a moment as a date, as the cache stores it."""
     return f"{moment:%Y-%m-%d}"
 
 

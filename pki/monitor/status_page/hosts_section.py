@@ -1,4 +1,4 @@
-"""Hosts for the status page: how each is reached, what it took and when, and what keeps it from being well."""
+"""Hosts on the status page: how each is reached, when it was deployed, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.config.identifiers import ArtifactId
 from pki.deploy.delivery import Delivery
 from pki.monitor.check_result import Finding, Level
-from pki.monitor.checks.check_context import CheckContext
+from pki.monitor.checks.check_context import CheckedProject
 
 STATES = {
     "deploy": "failing",
@@ -20,21 +20,21 @@ STATES = {
     "drift": "drifted",
     "service": "services not well",
 }
-NOT_REACHED = "not reached: what it needs failed"
+NOT_REACHED = "not deployed: an artifact that it needs failed"
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
-    """One host. `looked` is the last contact with a remote one, `since` the first of those that failed since then.
+class HostRow:
+    """One host. `contacted` is the last contact with a remote host, `since` the first failed one after that.
 
-    `verified` of its `services` are as they should be by the last look, or were verified by the last delivery. `state` says in words what health found.
+    `verified` of its `services` were fine in the last probe, or else at the last deployment. `state` lists its findings.
     """
 
     name: str
     network: str
     way: str
     delivered: date | None
-    looked: date | None
+    contacted: date | None
     since: date | None
     verified: int
     services: int
@@ -42,71 +42,74 @@ class Host:
     level: Level
 
 
-def remembered(context: CheckContext) -> Any:
-    """What receipts and contacts say, if none was written since it was last read; None otherwise."""
-    return context.project.cache.recall("page hosts", _known(context))
+def cached(checked: CheckedProject) -> Any:
+    """Return what receipts and contacts record, if none was written since they were last read; else None."""
+    return checked.project.cache.recall("page hosts", _cache_key(checked))
 
 
-def hosts(context: CheckContext) -> list[Host]:
-    """Every host that is delivered to, those that are not well first."""
-    said, found = context.project.inventory, remembered(context)
-    if found is None:
-        found = {name: _taken(one) for name, one in context.plan.deliveries.items()}
-        context.project.cache.remember("page hosts", _known(context), folders(context), found)
-    told, probed = _told(context.checks), dict[str, list[bool]]()
-    for probe in context.probes:
-        probed.setdefault(probe.host, []).append(probe.is_well)
+def hosts(checked: CheckedProject) -> list[HostRow]:
+    """Return every host with deployments, those with findings first."""
+    config, records = checked.project.inventory, cached(checked)
+    if records is None:
+        records = {name: _record(delivery) for name, delivery in checked.plan.deliveries.items()}
+        checked.project.cache.remember("page hosts", _cache_key(checked), folders(checked), records)
+    states_by_host, probe_results = _states(checked.findings), dict[str, list[bool]]()
+    for probe in checked.probes:
+        probe_results.setdefault(probe.host, []).append(probe.is_well)
     rows = []
-    for name, one in context.plan.deliveries.items():
-        delivered, looked, since, verified, services = found[name]
-        host, checks = said.hosts.get(name), told.get(name, {})
-        if name in probed:
-            verified, services = sum(probed[name]), len(probed[name])
+    for name, delivery in checked.plan.deliveries.items():
+        delivered, contacted, since, verified, services = records[name]
+        host, states = config.hosts.get(name), states_by_host.get(name, {})
+        if name in probe_results:
+            verified, services = sum(probe_results[name]), len(probe_results[name])
         rows.append(
-            Host(
+            HostRow(
                 name=name,
                 network=host.network if host else "this machine",
-                way="ansible" if one.engine else one.transport,
+                way="ansible" if delivery.engine else delivery.transport,
                 delivered=_day(delivered),
-                looked=_day(looked),
+                contacted=_day(contacted),
                 since=_day(since),
                 verified=verified,
                 services=services,
-                state=", ".join(checks) or (NOT_REACHED if ArtifactId("deploy", name) in context.run.unmet else ""),
-                level=max(checks.values(), default=Level.OK),
+                state=", ".join(states) or (NOT_REACHED if ArtifactId("deploy", name) in checked.run.unmet else ""),
+                level=max(states.values(), default=Level.OK),
             )
         )
     return sorted(rows, key=lambda row: (-row.level, row.network, row.name))
 
 
-def folders(context: CheckContext) -> list[str]:
-    """Whenever a receipt or a contact is written, its folder changes too."""
-    place = context.project.store
-    return [str(path) for path in (place.receipt("x").parent, place.contact("x").parent) if path.is_dir()]
+def folders(checked: CheckedProject) -> list[str]:
+    """Return the folders of receipts and contacts: a folder changes whenever a file in it is written."""
+    store = checked.project.store
+    return [str(path) for path in (store.receipt("x").parent, store.contact("x").parent) if path.is_dir()]
 
 
-def _known(context: CheckContext) -> str:
-    return token([(one.host, one.transport) for one in context.plan.deliveries.values()], folders(context))
+def _cache_key(checked: CheckedProject) -> str:
+    """Return the cache key: the hosts with their transports, and the folders."""
+    return digest_of(
+        [(delivery.host, delivery.transport) for delivery in checked.plan.deliveries.values()], folders(checked)
+    )
 
 
-def _taken(one: Delivery) -> list[Any]:
-    """What receipt and contact say, as days; a host in a folder has no contacts."""
-    receipt = one.receipt
-    looked, since = (one.contact.checked_at, one.contact.failing_since) if one.is_remote else ("", "")
+def _record(delivery: Delivery) -> list[Any]:
+    """Return what receipt and contact of a host record, as days; a host in a folder has no contact."""
+    receipt = delivery.receipt
+    contacted, since = (delivery.contact.checked_at, delivery.contact.failing_since) if delivery.is_remote else ("", "")
     verification = (receipt.verification or {}) if receipt else {}
-    verified = sum(one.is_verified for one in verification.values())
-    return [receipt.delivered_at[:10] if receipt else "", looked[:10], since[:10], verified, len(verification)]
+    verified = sum(service.is_verified for service in verification.values())
+    return [receipt.delivered_at[:10] if receipt else "", contacted[:10], since[:10], verified, len(verification)]
 
 
-def _told(checks: Sequence[Finding]) -> Mapping[str, dict[str, Level]]:
-    """What health says of each host, by words for it."""
-    found: dict[str, dict[str, Level]] = {}
-    for check in checks:
-        kind, subject = check.about.kind, check.about.name
-        if check.level and kind in STATES:
-            states, state = found.setdefault(subject.partition("/")[0], {}), STATES[kind]
-            states[state] = max(check.level, states.get(state, Level.OK))
-    return found
+def _states(findings: Sequence[Finding]) -> Mapping[str, dict[str, Level]]:
+    """Return the states of each host, with the level of each."""
+    states_by_host: dict[str, dict[str, Level]] = {}
+    for finding in findings:
+        kind, subject = finding.about.kind, finding.about.name
+        if finding.level and kind in STATES:
+            states, state = states_by_host.setdefault(subject.partition("/")[0], {}), STATES[kind]
+            states[state] = max(finding.level, states.get(state, Level.OK))
+    return states_by_host
 
 
 def _day(text: str) -> date | None:

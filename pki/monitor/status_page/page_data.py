@@ -1,6 +1,6 @@
-"""What the status page says, in plain values: days and words, nothing that a second run of the same day would change.
+"""The data of the status page, as days and phrases that do not change if the run is repeated on the same day.
 
-Dates of certificates are those that the run itself has just seen; only what it could not use is read again.
+Dates of certificates come from the checks of this run; only what it could not use is read again.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from cryptography import x509
 from pki.common.errors import PkiError
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
-from pki.monitor.check_result import Finding, Level, levels
+from pki.monitor.check_result import Finding, Level, worst_by_subject
 from pki.monitor.checks import check_certificates
-from pki.monitor.checks.check_context import CheckContext
-from pki.monitor.probes import Probed
+from pki.monitor.checks.check_context import CheckedProject
+from pki.monitor.probes import ProbeResult
 from pki.monitor.status_page import authorities_section, forecast_section, hosts_section
-from pki.monitor.status_page.authorities_section import Authority, Crl
-from pki.monitor.status_page.forecast_section import Ahead
-from pki.monitor.status_page.hosts_section import Host
+from pki.monitor.status_page.authorities_section import AuthorityRow, CrlRow
+from pki.monitor.status_page.forecast_section import Forecast
+from pki.monitor.status_page.hosts_section import HostRow
 from pki.monitor.status_page.runs_section import calm
 from pki.project.project import Project
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
-    """A leaf and what it has; no days while it has none. `state` is empty when nothing is to be said."""
+class CertificateRow:
+    """A leaf and its certificate; no dates if it has none. `state` is empty if there is nothing to report."""
 
     name: str
     group: str
@@ -42,86 +42,99 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """All that the page says of the project itself; what the run did comes on top of it."""
+class PageData:
+    """All data of the page about the project; the report of the run is added to it."""
 
     organisation: str
     place: str
     is_sandbox: bool
     today: date
-    checks: tuple[Finding, ...]
-    certificates: tuple[Certificate, ...]
-    authorities: tuple[Authority, ...]
-    crls: tuple[Crl, ...]
-    hosts: tuple[Host, ...]
-    services: tuple[Probed, ...]
-    ahead: Ahead
+    findings: tuple[Finding, ...]
+    certificates: tuple[CertificateRow, ...]
+    authorities: tuple[AuthorityRow, ...]
+    crls: tuple[CrlRow, ...]
+    hosts: tuple[HostRow, ...]
+    services: tuple[ProbeResult, ...]
+    ahead: Forecast
     head: str
 
 
-def gather(context: CheckContext) -> Facts:
-    project = context.project
-    said = project.inventory
-    found = list(_certificates(context))
-    return Facts(
-        organisation=said.organisation,
+def gather(checked: CheckedProject) -> PageData:
+    """Collect the data of the page."""
+    project = checked.project
+    config = project.inventory
+    certificates = list(_certificates(checked))
+    return PageData(
+        organisation=config.organisation,
         place=f"{socket.gethostname()}, in {project.store.home}",
-        is_sandbox=said.sandbox,
+        is_sandbox=config.sandbox,
         today=project.now.date(),
-        checks=tuple(calm(check, project.now.date()) for check in context.checks),
-        certificates=tuple(sorted((one for one, _ in found), key=lambda one: (one.end or date.max, one.name))),
-        authorities=tuple(authorities_section.authorities(project, Counter(issuer for _, issuer in found))),
-        crls=tuple(authorities_section.crls(context)),
-        hosts=tuple(hosts_section.hosts(context)),
-        services=tuple(replace(one, seconds=0.0, at=None) for one in context.probes),
-        ahead=forecast_section.ahead(context),
-        head=context.head,
+        findings=tuple(calm(finding, project.now.date()) for finding in checked.findings),
+        certificates=tuple(
+            sorted(
+                (certificate for certificate, _ in certificates),
+                key=lambda certificate: (certificate.end or date.max, certificate.name),
+            )
+        ),
+        authorities=tuple(authorities_section.authorities(project, Counter(issuer for _, issuer in certificates))),
+        crls=tuple(authorities_section.crls(checked)),
+        hosts=tuple(hosts_section.hosts(checked)),
+        services=tuple(replace(certificate, seconds=0.0, at=None) for certificate in checked.probes),
+        ahead=forecast_section.read_forecast(checked),
+        head=checked.head,
     )
 
 
 # -- certificates -----------------------------------------------------------------------------------------------------
 
 
-def _certificates(context: CheckContext) -> Iterator[tuple[Certificate, str]]:
-    """Every leaf, and the generation that issued what it has."""
-    project, today, level = context.project, context.project.now.date(), levels(context.checks)
-    withheld = dict.fromkeys(_withheld(project), "revoked, replacement withheld")
-    issuers = {name: found.name if (found := project.issuing(name)) else "" for name in ("server", "client")}
-    for name, leaf in context.plan.leaves.items():
+def _certificates(checked: CheckedProject) -> Iterator[tuple[CertificateRow, str]]:
+    """Yield every leaf, with the generation that issued its certificate."""
+    project, today, level = checked.project, checked.project.now.date(), worst_by_subject(checked.findings)
+    stopped = dict.fromkeys(_stopped(project), "revoked, replacement stopped")
+    issuers = {name: generation.name if (generation := project.issuing(name)) else "" for name in ("server", "client")}
+    for name, leaf in checked.plan.leaves.items():
         artifact = ArtifactId("cert", name)
-        seen = project.cache.seen(artifact)
+        dates = project.cache.recalled(artifact)
         issuer, start, end = issuers[leaf.authority], None, None
-        if seen:
-            start, end = (datetime.fromtimestamp(at, UTC) for at in seen[:2])
-        elif held := check_certificates.certificate(project, leaf):
-            start, end = held.not_valid_before_utc, held.not_valid_after_utc
-            issuer = _issuer(project, leaf.authority, held)
+        if dates:
+            start, end = (datetime.fromtimestamp(at, UTC) for at in dates[:2])
+        elif certificate := check_certificates.read_current_certificate(project, leaf):
+            start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+            issuer = _issuer(project, leaf.authority, certificate)
         renewal = (end - leaf.renew_before).date() if end else None
         yield (
-            Certificate(
+            CertificateRow(
                 name=name,
                 group=_group(project, leaf),
                 start=start.date() if start else None,
                 end=end.date() if end else None,
                 renewal=renewal,
-                state=withheld.get(artifact) or _state(project, leaf, end, is_due=bool(renewal and renewal <= today)),
+                state=stopped.get(artifact) or _state(project, leaf, end, is_due=bool(renewal and renewal <= today)),
                 level=level.get(artifact, Level.OK),
             ),
             issuer if end else "",
         )
 
 
-def _withheld(project: Project) -> Iterable[str]:
-    """Artifacts that nothing replaces; none, where the ledger that would know is damaged, as other looks tell."""
+def _stopped(project: Project) -> Iterable[str]:
+    """Return the names whose replacement is stopped; none if the ledger is damaged, which other checks report."""
     try:
         return project.replacement_stopped
     except PkiError:
         return ()
 
 
-def _issuer(project: Project, authority: str, held: x509.Certificate) -> str:
-    found = (project.generation(name) for name in project.store.generations(authority))
-    return next((one.name for one in found if one and one.certificate.subject == held.issuer), "")
+def _issuer(project: Project, authority: str, certificate: x509.Certificate) -> str:
+    generations = (project.generation(name) for name in project.store.generations(authority))
+    return next(
+        (
+            generation.name
+            for generation in generations
+            if generation and generation.certificate.subject == certificate.issuer
+        ),
+        "",
+    )
 
 
 def _group(project: Project, leaf: Leaf) -> str:
@@ -133,7 +146,7 @@ def _group(project: Project, leaf: Leaf) -> str:
 
 def _state(project: Project, leaf: Leaf, end: datetime | None, *, is_due: bool) -> str:
     if end is None:
-        return "is not there"
+        return "missing"
     if end <= project.now:
-        return "ended"
+        return "expired"
     return "revoked on purpose" if leaf.is_revoked else "renewal is due" if is_due else ""

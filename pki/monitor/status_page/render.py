@@ -1,4 +1,4 @@
-"""The status page as HTML: facts, their places on time axes, and a policy that lets nothing else run or load."""
+"""Render the status page as HTML, with a content security policy that allows nothing else to run or load."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pki.common.templating import Pages
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.config.identifiers import GenerationName
-from pki.monitor.check_result import Finding, Level, alike, counted, named, remedy_of
-from pki.monitor.probes import Probed
+from pki.monitor.check_result import Finding, Level, count_by_level, group_alike, join_names, shared_remedy
+from pki.monitor.probes import ProbeResult
 from pki.monitor.status_page import charts
-from pki.monitor.status_page.authorities_section import Authority
-from pki.monitor.status_page.hosts_section import Host
-from pki.monitor.status_page.page_data import Certificate, Facts
+from pki.monitor.status_page.authorities_section import AuthorityRow
+from pki.monitor.status_page.hosts_section import HostRow
+from pki.monitor.status_page.page_data import CertificateRow, PageData
 from pki.monitor.status_page.runs_section import RunsSection
 
 PAGES = Path(__file__).parent
-MANY = 30  # problems that are shown one by one; the others on a click
-NOT_WELL = "not well"
-SOON = 6  # of what is foreseen
-MOST = 500  # problems that are on the page at all
-FEW = 40  # rows that need no groups
+MANY = 30  # problems that are shown at once; the others on a click
+PROBLEMS = "with problems"
+SOON = 6  # forecast events that are shown at once
+MOST = 500  # problems on the page
+FEW = 40  # rows that are shown without groups
 TYPED = re.compile(
     r"(?:sudo |PKI_HOME=(?:'[^']*'|[^\s']+) )?\./run (?:(?:invoke|pip)(?: [^\s,;()]+)+|doit(?: \w+:[^\s,;()]+)?)|chmod \d+ [^\s,;()]+"
 )
-ENDED = {"ok": "ended well", "failed": "failed in part", "interrupted": "was interrupted"}
+ENDED = {"ok": "succeeded", "failed": "failed in part", "interrupted": "was interrupted"}
 ICONS = {Level.OK: "#2e7d32", Level.NOTICE: "#1d6fb8", Level.WARNING: "#b45309", Level.CRITICAL: "#c62828"}
-Row = TypeVar("Row", Certificate, Host)
+Row = TypeVar("Row", CertificateRow, HostRow)
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One problem; `remedy` in pieces, each with whether it is to be typed."""
+class Problem:
+    """One card; `remedy` in pieces, each with whether it is a command to type."""
 
     level: str
     subject: str
@@ -49,26 +49,26 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows that stand together; `said` is what is to be known of them before they are seen."""
+    """Rows that are shown together under a heading, with a summary."""
 
     name: str
     rows: tuple[Any, ...]
-    said: str
+    summary: str
     is_open: bool
 
 
-def page(facts: Facts, checks: Sequence[Finding], runs_section: RunsSection, state: str) -> bytes:
-    """The whole page; `checks` are those of the facts that still hold, and what went wrong later."""
-    problems = sorted((one for one in checks if one.level), key=lambda one: -one.level)
+def page(facts: PageData, findings: Sequence[Finding], runs_section: RunsSection, state: str) -> bytes:
+    """Return the whole page. `findings` are those that still hold, and failures after the checks."""
+    problems = sorted((row for row in findings if row.level), key=lambda row: -row.level)
     worst = problems[0].level if problems else Level.OK
-    items = [_item(group, facts.today) for group in alike(problems)]
+    items = [_item(group, facts.today) for group in group_alike(problems)]
     axis = charts.axis_of(facts.certificates, facts.today)
     style = (PAGES / "status.css").read_text() + axis.style()
     script = (PAGES / "status.js").read_text()
     values = {
         "facts": facts,
         "state": state,
-        "title": counted(problems) or "All is well",
+        "title": count_by_level(problems) or "All OK",
         "level": worst.word,
         "icon": ICONS[worst].replace("#", "%23"),
         "style": style,
@@ -76,27 +76,29 @@ def page(facts: Facts, checks: Sequence[Finding], runs_section: RunsSection, sta
         "policy": _policy(style, script),
         "items": items[:MOST],
         "many": MANY,
-        "unsaid": len(items) - MOST,
-        "well": [one for one in checks if not one.level],
+        "omitted": len(items) - MOST,
+        "passed": [row for row in findings if not row.level],
         "runs_section": runs_section,
         "ended": ENDED.get(runs_section.result, runs_section.result),
         "tiles": list(_tiles(facts)),
         "trees": _trees(facts.authorities),
         "axis": axis,
-        "bars": charts.bars(facts.certificates, axis),
-        "days": {day: str(day or "") for one in facts.hosts for day in (one.delivered, one.looked)},
-        "weeks": charts.weeks(facts.certificates, facts.today) if len(facts.certificates) > FEW else None,
-        "certificates": _grouped(facts.certificates, [one.group for one in facts.certificates], _of_certificates),
-        "hosts": _grouped(facts.hosts, [f"network {one.network}" for one in facts.hosts], _of_hosts),
+        "bars": charts.certificate_days(facts.certificates, axis),
+        "days": {day: str(day or "") for row in facts.hosts for day in (row.delivered, row.contacted)},
+        "weeks": charts.renewals_chart(facts.certificates, facts.today) if len(facts.certificates) > FEW else None,
+        "certificates": _grouped(
+            facts.certificates, [row.group for row in facts.certificates], _summarise_certificates
+        ),
+        "hosts": _grouped(facts.hosts, [f"network {row.network}" for row in facts.hosts], _summarise_hosts),
         "services": _services(facts.services),
-        "years": charts.years(facts),
+        "generations": charts.generations_chart(facts),
         "soon": SOON,
     }
     return Pages(PAGES).render("status.html", values).encode()
 
 
 def _policy(style: str, script: str) -> str:
-    """Nothing is loaded, and nothing runs but what stands here: https://www.w3.org/TR/CSP3/."""
+    """Return the policy: nothing is loaded, and only this style and script run (https://www.w3.org/TR/CSP3/)."""
     return (
         f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -110,29 +112,29 @@ def _digest(text: str) -> str:
 # -- problems ---------------------------------------------------------------------------------------------------------
 
 
-def _item(group: Sequence[Finding], today: date) -> Item:
+def _item(group: Sequence[Finding], today: date) -> Problem:
     first = group[0]
-    since = min((one.since for one in group if one.since), default=None)
+    since = min((finding.since for finding in group if finding.since), default=None)
     when = [f"since {since:%Y-%m-%d}"] if since else []
     if first.until:
         when.append(f"until {first.until:%Y-%m-%d}, {in_days(first.until.date(), today)}")
-    return Item(
+    return Problem(
         level=first.level.word,
-        subject=named([one.subject for one in group]),
-        message=plain(first.message),
+        subject=join_names([finding.subject for finding in group]),
+        message=visible_line(first.message),
         when="; ".join(when),
-        remedy=tuple(pieces(plain(remedy_of(group)))),
+        remedy=tuple(pieces(visible_line(shared_remedy(group)))),
     )
 
 
 def pieces(remedy: str) -> Iterable[tuple[str, bool]]:
-    """A remedy cut where something that is to be typed begins and ends."""
+    """Split a remedy into commands to type and the text around them."""
     done = 0
-    for found in TYPED.finditer(remedy):
-        if before := remedy[done : found.start()].strip(" ,;"):
-            yield before, False
-        yield found[0], True
-        done = found.end()
+    for command in TYPED.finditer(remedy):
+        if text := remedy[done : command.start()].strip(" ,;"):
+            yield text, False
+        yield command[0], True
+        done = command.end()
     if rest := remedy[done:].strip(" ,;"):
         yield rest, False
 
@@ -146,80 +148,82 @@ def in_days(day: date, today: date) -> str:
     return f"in {count}" if days > 0 else f"{count} ago"
 
 
-# -- what there is ----------------------------------------------------------------------------------------------------
+# -- figures and tables --------------------------------------------------------------------------------------------------
 
 
-def _tiles(facts: Facts) -> Iterable[tuple[str, str, str]]:
-    """The few figures at the top: what, how much, and what of it."""
-    found, today = facts.certificates, facts.today
-    ends = [one.end for one in found if one.end]
-    yield "certificates", str(len(found)), f"first end {min(ends)}" if ends else "none is there"
-    due = sum(1 for one in found if one.renewal and one.renewal <= today)
-    coming = [one.renewal for one in found if one.renewal and one.renewal > today]
-    first = min(coming, default=None)
+def _tiles(facts: PageData) -> Iterable[tuple[str, str, str]]:
+    """Yield the figures at the top: label, value, detail."""
+    certificates, today = facts.certificates, facts.today
+    ends = [row.end for row in certificates if row.end]
+    yield "certificates", str(len(certificates)), f"first expires {min(ends)}" if ends else "none yet"
+    due = sum(1 for row in certificates if row.renewal and row.renewal <= today)
+    renewals = [row.renewal for row in certificates if row.renewal and row.renewal > today]
+    first = min(renewals, default=None)
     if due:
         yield "next renewal", "now", f"{due} due"
     elif first:
-        yield "next renewal", in_days(first, today), f"{coming.count(first)} on that day"
-    troubled, unmet = (sum(1 for one in facts.hosts if bool(one.level) is bad and one.state) for bad in (True, False))
-    said = f"{troubled} not well" if troubled else f"{unmet} not reached" if unmet else "all well"
-    yield "hosts", str(len(facts.hosts)), said
-    held = next((one for one in facts.ahead.events if one.what == "ceremony"), None)
-    what = "by doit itself" if facts.is_sandbox else "supposed day"
+        yield "next renewal", in_days(first, today), f"{renewals.count(first)} on that day"
+    troubled, unmet = (sum(1 for row in facts.hosts if bool(row.level) is bad and row.state) for bad in (True, False))
+    detail = f"{troubled} with problems" if troubled else f"{unmet} not deployed" if unmet else "all OK"
+    yield "hosts", str(len(facts.hosts)), detail
+    ceremony = next((row for row in facts.ahead.events if row.what == "ceremony"), None)
+    kind = "performed by doit" if facts.is_sandbox else "planned day"
     yield (
         "next ceremony",
-        held.day.isoformat() if held else "none",
-        f"{what}, {in_days(held.day, today)}" if held else "",
+        ceremony.day.isoformat() if ceremony else "none",
+        f"{kind}, {in_days(ceremony.day, today)}" if ceremony else "",
     )
 
 
-def _trees(found: Sequence[Authority]) -> list[tuple[Authority, list[list[Authority]]]]:
-    """Each root with what it signed, a branch for each authority; what is from elsewhere stands alone."""
+def _trees(authorities: Sequence[AuthorityRow]) -> list[tuple[AuthorityRow, list[list[AuthorityRow]]]]:
+    """Return each root with the generations that it issued, one branch for each authority; an adopted CA stands alone."""
     trees = []
-    for top in (one for one in found if one.root in {one.name, ""}):
-        below = [one for one in found if one.root == top.name and one is not top]
+    for top in (row for row in authorities if row.root in {row.name, ""}):
+        below = [row for row in authorities if row.root == top.name and row is not top]
         branches = [
-            [one for one in below if GenerationName.parse(one.name).authority == name] for name in ("server", "client")
+            [row for row in below if GenerationName.parse(row.name).authority == name] for name in ("server", "client")
         ]
         trees.append((top, [branch for branch in branches if branch]))
     return trees
 
 
-def _grouped(rows: Sequence[Row], names: Sequence[str], said: Callable[[Sequence[Row]], str]) -> list[Group]:
-    """All together where they are few; else those that are not well, and the others by kind, on a click."""
+def _grouped(rows: Sequence[Row], names: Sequence[str], summary: Callable[[Sequence[Row]], str]) -> list[Group]:
+    """Return the rows as one group if they are few; else those with problems open, and the others by kind, closed."""
     if len(rows) <= FEW:
         return [Group("", tuple(rows), "", is_open=True)] if rows else []
     groups: dict[str, list[Row]] = {}
     for row, name in zip(rows, names, strict=True):
-        groups.setdefault(NOT_WELL if row.level else name, []).append(row)
-    found = [Group(name, tuple(group), said(group), is_open=name == NOT_WELL) for name, group in groups.items()]
-    return sorted(found, key=lambda group: (not group.is_open, group.name))
+        groups.setdefault(PROBLEMS if row.level else name, []).append(row)
+    groups_shown = [
+        Group(name, tuple(group), summary(group), is_open=name == PROBLEMS) for name, group in groups.items()
+    ]
+    return sorted(groups_shown, key=lambda group: (not group.is_open, group.name))
 
 
-def _services(found: Sequence[Probed]) -> list[Group]:
-    """All together where they are few; else those that are well on a click."""
-    rows = sorted(found, key=lambda one: (not one.wrong, one.host, one.service))
+def _services(results: Sequence[ProbeResult]) -> list[Group]:
+    """Return the services as one group if they are few; else those without problems closed."""
+    rows = sorted(results, key=lambda result: (not result.wrong, result.host, result.service))
     if len(rows) <= FEW:
         return [Group("", tuple(rows), "", is_open=True)] if rows else []
     parts = {
-        "not as it should be": [one for one in rows if one.wrong],
-        "as it should be": [one for one in rows if not one.wrong],
+        "with problems": [result for result in rows if result.wrong],
+        "OK": [result for result in rows if not result.wrong],
     }
     return [
-        Group(name, tuple(part), _number(part, "service"), is_open=bool(part[0].wrong))
+        Group(name, tuple(part), _count(part, "service"), is_open=bool(part[0].wrong))
         for name, part in parts.items()
         if part
     ]
 
 
-def _of_certificates(rows: Sequence[Certificate]) -> str:
-    ends = [one.end for one in rows if one.end]
-    return f"{_number(rows, 'certificate')}, first end {min(ends)}" if ends else _number(rows, "certificate")
+def _summarise_certificates(rows: Sequence[CertificateRow]) -> str:
+    ends = [row.end for row in rows if row.end]
+    return f"{_count(rows, 'certificate')}, first expires {min(ends)}" if ends else _count(rows, "certificate")
 
 
-def _of_hosts(rows: Sequence[Host]) -> str:
-    return _number(rows, "host")
+def _summarise_hosts(rows: Sequence[HostRow]) -> str:
+    return _count(rows, "host")
 
 
-def _number(rows: Sequence[object], what: str) -> str:
+def _count(rows: Sequence[object], what: str) -> str:
     return f"{len(rows)} {what}{'s' if len(rows) != 1 else ''}"

@@ -1,86 +1,86 @@
-"""What runs did and found, as the status page may say it all day long: one that has nothing to do changes none of it."""
+"""The last run on the status page, in a form that a run with nothing to do does not change."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from pki.common.reasons import joined
 from pki.config.identifiers import ArtifactId
 from pki.monitor.check_result import Finding
-from pki.monitor.checks.check_context import CheckContext, LastRun
+from pki.monitor.checks.check_context import CheckedProject, LastRun
 
-NAMED = 12  # of the things that a run made for one reason
-KINDS = 40  # reasons that are told apart
-ROOM = "there is room for the next runs"  # how much, is another number in each of them
+NAMED = 12  # artifacts that are listed for one reason
+KINDS = 40  # reasons that are listed
+ENOUGH_SPACE = "enough space is free"  # the figure would change with every run
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What one run made for one reason: how many, and the names of some."""
+class ChangeGroup:
+    """What one run changed for one reason: how many artifacts, and the first names."""
 
     why: str
     count: int
     names: tuple[str, ...]
 
 
-MadeOn = tuple[date | None, tuple[Made, ...]]
+LastChanges = tuple[date | None, tuple[ChangeGroup, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class RunsSection:
-    """What the last run did, as it may be said all day long. `made` is of `made_on`: of the last run that made something."""
+    """What the last run did. `changed` belongs to `changed_on`, the last run that changed anything."""
 
     day: date
     result: str
-    asked: tuple[str, ...]
+    requested: tuple[str, ...]
     failed: tuple[tuple[str, str, str], ...]
     unmet: tuple[tuple[str, str], ...]
-    made_on: date | None
-    made: tuple[Made, ...]
+    changed_on: date | None
+    changed: tuple[ChangeGroup, ...]
 
     @classmethod
-    def of(cls, run: LastRun, made: MadeOn) -> RunsSection:
+    def of(cls, run: LastRun, changes: LastChanges) -> RunsSection:
+        """Return the section for a run, and for the last run that changed anything."""
         assert run.at is not None
         return cls(
             day=run.at.date(),
             result=run.result,
-            asked=tuple(sorted(run.asked)),
+            requested=tuple(sorted(run.requested)),
             failed=tuple((name, one.message, one.hint) for name, one in run.failed.items()),
             unmet=tuple(run.unmet.items()),
-            made_on=made[0],
-            made=made[1],
+            changed_on=changes[0],
+            changed=changes[1],
         )
 
 
-def made(context: CheckContext) -> MadeOn:
-    """What the last run that made something made, and its day: this one, or one before it."""
-    if context.run.made:
+def last_changes(checked: CheckedProject) -> LastChanges:
+    """Return what the last run that changed anything changed, and its day; remembered in the cache."""
+    if checked.run.changed:
         groups: dict[tuple[str, str], list[str]] = {}
-        for name, outcome in context.run.made.items():
-            groups.setdefault((ArtifactId.parse(name).kind, joined(outcome.reasons)), []).append(name)
-        kept = [[why, len(names), names[:NAMED]] for (_, why), names in list(groups.items())[:KINDS]]
+        for name, outcome in checked.run.changed.items():
+            groups.setdefault((ArtifactId.parse(name).kind, str(outcome)), []).append(name)
+        rows = [[why, len(names), names[:NAMED]] for (_, why), names in list(groups.items())[:KINDS]]
         rest = list(groups.values())[KINDS:]
-        kept += [["for other reasons", sum(map(len, rest)), []]] if rest else []
-        context.project.cache.remember("page made", "", [], [f"{context.project.now:%Y-%m-%d}", kept])
-    found = context.project.cache.recall("page made", "")
-    if found is None:
+        rows += [["other reasons", sum(map(len, rest)), []]] if rest else []
+        checked.project.cache.remember("page made", "", [], [f"{checked.project.now:%Y-%m-%d}", rows])
+    stored = checked.project.cache.recall("page made", "")
+    if stored is None:
         return None, ()
-    day, rows = found
-    return date.fromisoformat(day), tuple(Made(why, count, tuple(names)) for why, count, names in rows)
+    day, rows = stored
+    return date.fromisoformat(day), tuple(ChangeGroup(why, count, tuple(names)) for why, count, names in rows)
 
 
-def calm(check: Finding, today: date) -> Finding:
-    """A check in days, and without what moves while nothing happens. That it is so since today needs no saying."""
-    is_known = check.since and check.since.date() < today
+def calm(finding: Finding, today: date) -> Finding:
+    """Return a finding with dates in days and without figures that change while nothing happens."""
+    is_earlier = finding.since and finding.since.date() < today
     return Finding(
-        subject=check.subject,
-        level=check.level,
-        what=ROOM if check.topic == "disk" and not check.level else check.message,
-        remedy=check.remedy,
-        since=_noon(check.since) if is_known else None,
-        until=_noon(check.until),
-        topic=check.topic,
+        subject=finding.subject,
+        level=finding.level,
+        what=ENOUGH_SPACE if finding.topic == "disk" and not finding.level else finding.message,
+        remedy=finding.remedy,
+        since=_noon(finding.since) if is_earlier else None,
+        until=_noon(finding.until),
+        topic=finding.topic,
     )
 
 

@@ -3,7 +3,7 @@
   const made = document.getElementById("made"), age = document.getElementById("age");
   const days = Math.floor(Date.now() / 864e5) - Math.floor(Date.parse(made.dateTime) / 864e5);
   if (days > 1) {
-    age.textContent = `This page is ${days} days old: has doit stopped? Look at its cron job or timer, and: ./run invoke health`;
+    age.textContent = `This page is ${days} days old: does doit still run? Check its cron job or timer, then: ./run invoke health`;
     age.hidden = false;
   }
   if (navigator.clipboard) {
@@ -20,7 +20,7 @@
     }
   }
   for (const find of document.querySelectorAll(".find")) {
-    const input = find.querySelector("input"), said = find.querySelector("output"), place = find.parentElement;
+    const input = find.querySelector("input"), count = find.querySelector("output"), place = find.parentElement;
     const rows = [...place.querySelectorAll("tbody tr")], groups = [...place.querySelectorAll("details")];
     const open = groups.map((group) => group.open);
     find.hidden = false;
@@ -37,7 +37,7 @@
         group.hidden = !some;
         group.open = input.value ? Boolean(some) : open[number];
       });
-      said.textContent = input.value ? `${shown} of ${rows.length}` : "";
+      count.textContent = input.value ? `${shown} of ${rows.length}` : "";
     });
   }
 })();

@@ -1,7 +1,7 @@
-"""`build/report/status.html`: how all of it is, for whoever looks once a day. The run itself writes it at its end.
+"""Write `build/report/status.html` at the end of a run, if it would say something else than before.
 
-It is written when it says something else than before. What it follows from is one short text, and what that led to is
-remembered, so a run that finds everything as it was reads the page's first lines and is done.
+A digest of everything that the page depends on is stored in its first lines and compared, so an idle run reads only
+those.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from pki.common import filesystem
-from pki.common.cache import code_digest, signature, token
+from pki.common.cache import code_digest, digest_of, signature
 from pki.common.errors import PkiError
-from pki.common.visible import plain
+from pki.common.visible import visible_line
 from pki.config.identifiers import ArtifactId
 from pki.monitor.check_result import Finding
-from pki.monitor.checks.check_context import CheckContext, LastRun
+from pki.monitor.checks.check_context import CheckedProject, LastRun
 from pki.monitor.status_page import forecast_section, hosts_section, runs_section
-from pki.monitor.status_page.runs_section import MadeOn, RunsSection, calm
+from pki.monitor.status_page.runs_section import LastChanges, RunsSection, calm
 from pki.project.layout import Store
 
 PAGE = "status.html"
@@ -33,122 +33,129 @@ BARE = (
     b'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="pki-state" content=""><title>status</title>'
     b"<body><!--banner--><!--/banner--></body></html>\n"
 )
-HEAD = 2048  # bytes at the page's beginning, among which its state stands
+HEAD = 2048  # bytes at the beginning of the page that contain its state
 
 
 class StatusPage:
-    """`look` while project and memo are open; `write` at the end, when the report says what else went wrong."""
+    """`collect` collects the data while project and cache are open; `write` writes the page at the end of the run."""
 
     def __init__(self) -> None:
-        self._context: CheckContext | None = None
+        self._checked: CheckedProject | None = None
         self._facts: Any = None
         self._digest = ""
-        self._made: MadeOn = (None, ())
+        self._changes: LastChanges = (None, ())
 
-    def look(self, context: CheckContext) -> None:
-        """Find out what the page follows from, and gather what it says unless that is known."""
-        self._context = context
-        self._made = runs_section.made(context)
-        cache, known = context.project.cache, _known(context)
-        digest = cache.recall("page", known)
+    def collect(self, checked: CheckedProject) -> None:
+        """Compute the digest of what the page depends on; collect its data unless that digest is cached."""
+        self._checked = checked
+        self._changes = runs_section.last_changes(checked)
+        cache, key = checked.project.cache, _cache_key(checked)
+        digest = cache.recall("page", key)
         if digest is None:
             try:
-                self._facts = _gathered(context)
-            except Exception:  # noqa: BLE001 - what is wrong with the page is said when it is written
+                self._facts = _gathered(checked)
+            except Exception:  # noqa: BLE001 - reported when the page is written
                 return
-            digest = token(self._facts)
-            cache.remember("page", known, [], digest)
+            digest = digest_of(self._facts)
+            cache.remember("page", key, [], digest)
         self._digest = str(digest)
 
-    def write(self, place: Store, report: Mapping[str, Any], late: Sequence[Finding]) -> None:
-        """Write the page if it says something new; `late` is what went wrong after the look."""
-        path = place.report(PAGE)
-        if self._context is None:
-            _put_banner(path, "The last run could not look at the project:", _first(report), "./run invoke health")
+    def write(self, store: Store, report: Mapping[str, Any], late: Sequence[Finding]) -> None:
+        """Write the page if it says something new; `late` are failures after the checks."""
+        path = store.report(PAGE)
+        if self._checked is None:
+            _put_banner(path, "The last run could not check the project:", _first(report), "./run invoke health")
             return
-        done, solved = RunsSection.of(LastRun.of(report), self._made), _solved(self._context.checks, report)
-        state = token(code_digest(), self._digest, done, late, sorted(solved))
+        section, solved = RunsSection.of(LastRun.of(report), self._changes), _solved(self._checked.findings, report)
+        state = digest_of(code_digest(), self._digest, section, late, sorted(solved))
         if state_of(path) == state:
             return
         try:
-            facts = self._facts or _gathered(self._context)
-            outdated = {*solved, *(one.subject for one in late)}
-            checks = [*late, *(check for check in facts.checks if check.subject not in outdated)]
-            from pki.monitor.status_page import render  # noqa: PLC0415 - needed when the page changes
+            facts = self._facts or _gathered(self._checked)
+            outdated = {*solved, *(finding.subject for finding in late)}
+            findings = [*late, *(finding for finding in facts.findings if finding.subject not in outdated)]
+            from pki.monitor.status_page import render  # noqa: PLC0415 - needed only when the page changes
 
-            filesystem.write(path, render.page(facts, checks, done, state))
+            filesystem.write(path, render.page(facts, findings, section, state))
         except Exception as error:
-            _put_banner(path, "This page could not be made again:", str(error), "./run invoke health")
+            _put_banner(path, "This page could not be updated:", str(error), "./run invoke health")
             raise
 
 
 def state_of(path: Path) -> str:
-    """What a page says that it follows from; empty when there is none, or a banner stands on it."""
-    filesystem.insist_on_file(path)
+    """Return the digest that a page was written for; empty if there is no page, or it has a banner."""
+    filesystem.require_file(path)
     try:
         with path.open("rb") as page:
-            found = STATE.search(page.read(HEAD))
+            match = STATE.search(page.read(HEAD))
     except FileNotFoundError:
         return ""
-    return found[2].decode() if found else ""
+    return match[2].decode() if match else ""
 
 
-def nothing_was_run(place: Store, now: datetime, message: str, remedy: str, *, is_new: bool = False) -> None:
-    """Say at the top of a page that is there that nothing is run any more; the next page has no such banner.
+def nothing_was_run(store: Store, now: datetime, message: str, remedy: str, *, is_new: bool = False) -> None:
+    """Put a banner on the existing page: nothing is run any more. The next page has no banner.
 
-    Where there is none, one that says nothing else is made, if it `is_new`.
+    Where there is no page, create an empty one with the banner if `is_new`.
     """
-    title = f"Nothing is run any more, and nothing renewed. What the run of {now:%Y-%m-%d} found:"
-    _put_banner(place.report(PAGE), title, message, remedy, BARE if is_new else None)
+    title = f"Nothing is run or renewed any more. The run of {now:%Y-%m-%d} reported:"
+    _put_banner(store.report(PAGE), title, message, remedy, BARE if is_new else None)
 
 
 def _put_banner(path: Path, title: str, message: str, remedy: str, bare: bytes | None = None) -> None:
     data = filesystem.read(path) or bare
     if data is None:
         return
-    lines = "<br>".join(f"<code>{escape(plain(line))}</code>" for line in remedy.splitlines())
-    said = (
-        f'<!--banner--><div class="banner" role="alert"><p><strong>{escape(title)}</strong> {escape(plain(message))}</p>'
-        f"<p>{lines}</p><p>All below is as it was before.</p></div><!--/banner-->"
+    lines = "<br>".join(f"<code>{escape(visible_line(line))}</code>" for line in remedy.splitlines())
+    banner = (
+        f'<!--banner--><div class="banner" role="alert"><p><strong>{escape(title)}</strong> {escape(visible_line(message))}</p>'
+        f"<p>{lines}</p><p>Everything below is from an earlier run.</p></div><!--/banner-->"
     ).encode()
-    marked = TITLE.sub(b"<title>Stopped; before: ", STATE.sub(rb"\1\3", data, count=1), count=1)
-    before, begin, rest = marked.partition(BANNER[0])
+    page = TITLE.sub(b"<title>Stopped; before: ", STATE.sub(rb"\1\3", data, count=1), count=1)
+    before, begin, rest = page.partition(BANNER[0])
     _, end, after = rest.partition(BANNER[1])
-    marked = before + said + after if begin and end else marked
-    if marked != data:
-        filesystem.write(path, marked)
+    page = before + banner + after if begin and end else page
+    if page != data:
+        filesystem.write(path, page)
 
 
-def _solved(checks: Sequence[Finding], report: Mapping[str, Any]) -> frozenset[str]:
-    """Channels that did not work and do again: this very run has told."""
-    sent = {ArtifactId("alerts", one["channel"]) for one in report["alerts"] if not one["error"]}
-    return frozenset(check.subject for check in checks if check.level and check.subject in sent)
+def _solved(findings: Sequence[Finding], report: Mapping[str, Any]) -> frozenset[str]:
+    """Return the alert channels that failed before and worked in this run."""
+    sent = {ArtifactId("alerts", alert["channel"]) for alert in report["alerts"] if not alert["error"]}
+    return frozenset(finding.subject for finding in findings if finding.level and finding.subject in sent)
 
 
 def _first(report: Mapping[str, Any]) -> str:
-    return next((str(one["message"]) for one in report["failed"]), "it was ended before that")
+    """Return the first error of the run."""
+    return next((str(row["message"]) for row in report["failed"]), "it was aborted before that")
 
 
-# -- what it follows from ---------------------------------------------------------------------------------------------
+# -- what the page depends on -------------------------------------------------------------------------------------------
 
 
-def _gathered(context: CheckContext) -> Any:
-    from pki.monitor.status_page import page_data  # noqa: PLC0415 - needed when the page may have to change
+def _gathered(checked: CheckedProject) -> Any:
+    from pki.monitor.status_page import page_data  # noqa: PLC0415 - needed only when the page may have to change
 
-    return page_data.gather(context)
+    return page_data.gather(checked)
 
 
-def _known(context: CheckContext) -> str:
-    """All that the facts follow from, the run's own report aside."""
-    for remembered in (hosts_section.remembered, forecast_section.remembered):
-        remembered(context)  # asked for in every run, and so kept
-    files = [*forecast_section.files(context), *hosts_section.folders(context)]
-    for name in context.project.inventory.authorities.adopted:
-        with suppress(PkiError):  # its folder is not as it should be, as its CRL tells
-            files.append(str(context.project.keys.adopted_files(name)[0]))
-    seen = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in context.probes]
-    today = context.project.now.date()
-    said = [calm(one, today) for one in context.checks if one.level]
-    return token(
-        today, code_digest(), [signature([file]) for file in files], seen, said, sorted(context.run.unmet), context.head
+def _cache_key(checked: CheckedProject) -> str:
+    """Return a key over all that the data depends on, except the report of the run."""
+    for load_cached in (hosts_section.cached, forecast_section.cached):
+        load_cached(checked)  # an entry that is not read in a run is dropped from the cache
+    files = [*forecast_section.files(checked), *hosts_section.folders(checked)]
+    for name in checked.project.inventory.authorities.adopted:
+        with suppress(PkiError):  # its folder is invalid, which the check of its CRL reports
+            files.append(str(checked.project.keys.adopted_files(name)[0]))
+    probes = [(item.host, item.service, item.wrong, item.not_after, item.version) for item in checked.probes]
+    today = checked.project.now.date()
+    findings = [calm(item, today) for item in checked.findings if item.level]
+    return digest_of(
+        today,
+        code_digest(),
+        [signature([file]) for file in files],
+        probes,
+        findings,
+        sorted(checked.run.unmet),
+        checked.head,
     )

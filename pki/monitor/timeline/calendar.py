@@ -15,7 +15,7 @@ from typing import Any
 
 from pki.authority import certificates
 from pki.common import filesystem
-from pki.common.cache import token
+from pki.common.cache import digest_of
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
 from pki.pipeline.plan import Plan
@@ -68,7 +68,9 @@ def _known(project: Project, clients: list[Leaf]) -> str:
     said = project.inventory
     leaves = [(leaf.name, leaf.lifetime, leaf.renew_before) for leaf in clients]
     rules = (said.authorities, said.profiles.client, said.holidays, said.schedule, said.sandbox, said.domains)
-    return token(project.now.strftime("%Y-%m"), leaves, rules, said.organisation, said.publish, said.permit_addresses)
+    return digest_of(
+        project.now.strftime("%Y-%m"), leaves, rules, said.organisation, said.publish, said.permit_addresses
+    )
 
 
 def _sources(project: Project, clients: list[Leaf]) -> list[str]:

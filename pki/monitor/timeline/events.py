@@ -15,7 +15,7 @@ from itertools import pairwise, takewhile
 from pki.authority import certificates
 from pki.ceremony.online.needs import INTERMEDIATES
 from pki.common import filesystem
-from pki.common.durations import compared, whole
+from pki.common.durations import in_common_unit, rounded
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
 from pki.monitor.timeline.ca_rollovers import Authorities, crl_rhythm
@@ -124,7 +124,7 @@ def _leaf_rhythms(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[Rhythm]:
 
 def _usual(moments: list[datetime]) -> timedelta:
     """The most frequent time from one to the next, in whole days, hours or minutes."""
-    steps = Counter(whole(after - at) for at, after in pairwise(moments))
+    steps = Counter(rounded(after - at) for at, after in pairwise(moments))
     return steps.most_common(1)[0][0] if steps else timedelta(0)
 
 
@@ -226,7 +226,7 @@ def _end_events(found: Authorities) -> Iterator[Event]:
 def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[Event]:
     for name, found in leaves.items():
         for at, end in found.short:
-            (good, life), unit = compared(end - at, plan.leaves[name].lifetime)
+            (good, life), unit = in_common_unit(end - at, plan.leaves[name].lifetime)
             text = f"cut short by its authority: good for {f'{good} of {life} {unit}'.rstrip()}, until {end:%Y-%m-%d}"
             yield Event(at, "short", ArtifactId("cert", name), text, is_wrong=True)
         for since, until in found.gaps:

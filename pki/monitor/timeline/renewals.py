@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from pki.authority.renewal import Current
-from pki.common.durations import backdate, least_gain
+from pki.common.durations import backdate, minimum_gain
 from pki.config.model import Leaf
 from pki.monitor.timeline.runs import Runs
 from pki.x509.certificate_signing import SECOND
@@ -72,7 +72,7 @@ def _next(
 
 def _due(leaf: Leaf, end: datetime, last: datetime, turn: Turn, runs: Runs) -> datetime | None:
     """The run that renews a certificate, None when a renewal would gain nothing: `freshness.leaves` says the same."""
-    gain = least_gain(leaf.lifetime, leaf.renew_before)
+    gain = minimum_gain(leaf.lifetime, leaf.renew_before)
     gains = end + gain - leaf.lifetime + backdate(leaf.lifetime) + SECOND
     due = runs.at(max(end - leaf.renew_before, gains, last + SECOND))
     return due if _end(leaf, due, turn) >= end + gain else None

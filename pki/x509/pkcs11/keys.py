@@ -143,7 +143,7 @@ def _find_objects(session: Any, uri: TokenUri, kind: str = "") -> list[Any]:
         template[pkcs11.Attribute.LABEL] = uri.object
     if uri.id:
         template[pkcs11.Attribute.ID] = uri.id
-    return list(session.get_find_objects(template))
+    return list(session.get_objects(template))
 
 
 def _find_one(session: Any, uri: TokenUri, kind: str) -> Any:

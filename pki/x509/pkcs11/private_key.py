@@ -52,13 +52,16 @@ class EllipticCurveTokenKey(_TokenKeyBase, ec.EllipticCurvePrivateKey):
 
     @property
     def curve(self) -> ec.EllipticCurve:
+        """Return the curve of the key."""
         return self._public.curve
 
     @property
     def key_size(self) -> int:
+        """Return the size of the key in bits."""
         return self._public.key_size
 
     def public_key(self) -> ec.EllipticCurvePublicKey:
+        """Return the public key."""
         return self._public
 
     def sign(self, data: Buffer, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
@@ -81,9 +84,11 @@ class RsaTokenKey(_TokenKeyBase, rsa.RSAPrivateKey):
 
     @property
     def key_size(self) -> int:
+        """Return the size of the key in bits."""
         return self._public.key_size
 
     def public_key(self) -> rsa.RSAPublicKey:
+        """Return the public key."""
         return self._public
 
     def sign(
@@ -92,6 +97,7 @@ class RsaTokenKey(_TokenKeyBase, rsa.RSAPrivateKey):
         padding: AsymmetricPadding,
         algorithm: Prehashed | hashes.HashAlgorithm | NoDigestInfo,
     ) -> bytes:
+        """Return a PKCS#1 v1.5 signature. Raises PkiError if it does not verify with the public key."""
         if not isinstance(padding, PKCS1v15):
             raise TypeError(f"{self.name}: signs with PKCS#1 v1.5 only")
         hashed = _hash(algorithm)

@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = 
     "deploy.collect": (("path",), (), ()),
     "deploy.diff": (("name",), (), ()),
     "deploy.drift": (("name",), (), ("--json",)),
-    "deploy.export": (("path",), ("--vault",), ()),
+    "deploy.export": (("path",), ("--ansible-vault-password-file",), ()),
     "deploy.history": (("name",), (), ("--json",)),
     "deploy.push": (("name",), (), ()),
     "deploy.rollback": (("name",), ("--to",), ("--yes",)),

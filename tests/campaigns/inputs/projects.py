@@ -117,7 +117,7 @@ def quickly() -> None:
     database.SYNCHRONOUS = "OFF"
     os.fsync = lambda _: None  # type: ignore[assignment]
     serialization.load_pem_private_key = cache(serialization.load_pem_private_key)
-    age.unseal = _opened(cache(age.unseal))
+    age.decrypt = _opened(cache(age.decrypt))
     lint.findings = _asked_once(lint.findings)
     second_opinion.signature_fault = _asked_once(second_opinion.signature_fault)
     machine_check.check_machine = lambda *_: []  # type: ignore[assignment] # the machine is fit for a ceremony
@@ -169,7 +169,7 @@ def lab(place: Path) -> Path:
     old.openssl_ca(place / "issuance_records")
     _run(home, -20, "authority")
     project = home.project(-20)
-    project.ledger.take_in(
+    project.ledger.record_issuance_records(
         importer.read(project, "legacy", place / "issuance_records", "issuance_records").issuance_records,
         at=project.now,
     )
@@ -188,7 +188,7 @@ def lab(place: Path) -> Path:
     project = home.project()
     with contextlib.redirect_stdout(io.StringIO()):
         write_backup.backup(project, place / "b.age", WORDS)
-    (place / "archive").write_bytes(age.unseal((place / "b.age").read_bytes(), WORDS, "b.age"))
+    (place / "archive").write_bytes(age.decrypt((place / "b.age").read_bytes(), WORDS, "b.age"))
     project.close(settled=False)
     return home.path
 

@@ -66,7 +66,7 @@ def _planned(home: Home, _path: Path) -> None:
 def _healthy(home: Home, _path: Path) -> None:
     project = Project.open(home.path, home.moment())
     try:
-        health_report.checks(project, plan.plan(project), LastRun.load(project.store), probes=probes.load(project))
+        health_report.run_checks(project, plan.plan(project), LastRun.load(project.store), probes=probes.load(project))
     finally:
         project.close(settled=False)
 
@@ -263,4 +263,4 @@ def _told(name: str, error: BaseException) -> tuple[str, str]:
 
 def let_bugs_out() -> None:
     """Let what the program would tell as a fault of its own be raised."""
-    errors.of_bug = _bug
+    errors.from_bug = _bug

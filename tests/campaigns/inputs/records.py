@@ -81,7 +81,7 @@ def _written(tree: Any, data: bytes, how: int) -> bytes:
         return json.dumps(tree).encode() + b"\n"
     if sealed_records.MARK in data:
         tree.pop(sealed_records.DIGEST, None)
-        return sealed_records.sealed(tree, 1 if data.startswith(b"{\n") else None)
+        return sealed_records.encode_sealed(tree, 1 if data.startswith(b"{\n") else None)
     if b'"previous"' in data and "hash" in tree:
         del tree["hash"]
         tree["hash"] = hashlib.sha256(transcript_chain.canonical(tree)).hexdigest()

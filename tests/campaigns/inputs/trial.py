@@ -117,7 +117,7 @@ class Trial:
     def _within(data: bytes, number: int, mutation: str, place: int, other: int, value: Any) -> bytes:
         """Change a file within a backup, whose manifest says so, or does not."""
         try:
-            kept = archive_format.unpack(age.unseal(data, projects.WORDS, "b.age"), "b.age")
+            kept = archive_format.unpack(age.decrypt(data, projects.WORDS, "b.age"), "b.age")
         except PkiError:  # it is none any more
             return data
         files, about = dict(kept.files), {key: one for key, one in kept.about.items() if key not in {"files", "format"}}

@@ -20,7 +20,7 @@ from tests.judges import Identity
 HANGS = {-signal.SIGXCPU, -signal.SIGALRM, -signal.SIGKILL}
 SHOWN = 3000  # characters of output in a message
 STATUSES = {0, 1, 2, 3, 4}
-OURS = "this is a fault of doit-pki"  # what is said of an exception that nobody expected
+OURS = "this is a bug in doit-pki"  # what is said of an exception that nobody expected
 PLACE = re.compile(r"at (pki/[\w/]+\.py):\d+")
 FRAME = re.compile(r'File "[^"]*?/((?:pki|tests|site-packages)/[\w/.-]+\.py)", line (\d+)')
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -31,6 +31,7 @@ LOOKING = (  # what changes nothing but caches and reports
     *("deploy.history", "deploy.diff", "ceremony.verify"),
 )
 WHOLE_OR_NOTHING = ("restore", "ceremony.accept", "ledger.import", "client.export", "init")
+DONE = re.compile(r"(?m)^(restored|accepted|imported|exported|created) ")  # one of them carried out its work
 WRITTEN_BY_ALL = re.compile(
     r"(^|/)(\.[^/]*lock|\.seen\.json|\.ledger[^/]*|ledger\.db-\w+)$|^project/ca/ledger\.db$|^project/build/report(/|$)"
 )
@@ -109,7 +110,7 @@ def wrote_nothing_half(said: Said, before: Tree, after: Tree) -> None:
     if said.words[0] != "invoke" or len(said.words) < 2:
         return
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    refused = said.words[1] in WHOLE_OR_NOTHING and said.status == 1 and "made   " not in said.out
+    refused = said.words[1] in WHOLE_OR_NOTHING and said.status == 1 and not DONE.search(said.out)
     if changed and (refused or said.words[1] in LOOKING):
         raise failure(f"changed by {said.words[1]}", said, changed)
 
