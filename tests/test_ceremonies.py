@@ -535,7 +535,7 @@ def test_a_wrong_passphrase_or_a_used_medium_leaves_both_vaults_as_they_were(rea
         root_passphrase.change_passphrase(
             real.vault, real.vault, "root-1", lambda _: "wrong", lambda _: pytest.fail("asked"), lambda: START
         )
-    with pytest.raises(PkiError, match="there are: root-1"):
+    with pytest.raises(PkiError, match="its roots: root-1"):
         root_passphrase.change_passphrase(
             real.vault, real.vault, "root-2", lambda _: SECRET, lambda _: pytest.fail("asked"), lambda: START
         )

@@ -282,7 +282,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     ),
     "one name twice": (
         lambda r, _: r.model_copy(update={"intermediates": r.intermediates * 2}),
-        "server-2: was made in an earlier ceremony",
+        "server-2: was created in an earlier ceremony",
     ),
     "one key for two": (
         lambda r, _: r.model_copy(
@@ -1058,7 +1058,7 @@ def test_the_transcript_of_another_vault_or_a_shorter_one_is_not_accepted(answer
     lines = whole.splitlines(keepends=True)
     for data, expected in {
         foreign: "does not continue that of the last ceremony",
-        b"".join(lines[:-1]): "has no record of response 3",
+        b"".join(lines[:-1]): "has no export of response 3",
         b"".join(lines[:10]): "does not continue that of the last ceremony",
         b"".join(lines[1:]): "transcript.jsonl:1",
         whole + lines[-1]: f"transcript.jsonl:{len(lines) + 1}",

@@ -390,7 +390,7 @@ def test_response_that_lies_on_the_second_drive_is_named_with_what_removes_it(he
     shutil.copytree(held.desk / "out/response-0001", held.desk / "medium/response-0001")
     said = refused(held("ceremony.copy", "--vault", "vault", "--to", "medium"))
     assert "medium: is the exchange drive: response-0001" in said
-    removing = re.findall(r"is it the second drive of the vault all the same\? (rm -r .+)", said)
+    removing = re.findall(r"is this nevertheless the second drive of the vault\? (rm -r .+)", said)
     assert removing == [f"rm -r {held.desk}/medium/response-0001"], said
     assert "ceremony.sign writes the response to the exchange drive again" in said
     shutil.rmtree(shlex.split(removing[0])[-1])

@@ -269,7 +269,7 @@ def test_every_custodian_types_the_card_back_and_the_third_too(
     assert custodians.encrypt_again(custody_of, "root-1", key).passphrase == passphrase
     assert len([question for question in asked if "typed back" in question]) == 7
     said = capsys.readouterr().out
-    assert "word 5 is wrong; look again" in said
+    assert "word 5 is wrong; check it" in said
     assert "10 of 20 words are right so far; continue with word 11" in said
     assert said.count(f"20 {third[19]}") == 2, "shown once more after Enter alone"
 
@@ -297,7 +297,7 @@ def test_generated_passphrase_is_asked_for_until_it_is_typed_back(
     custody_of = custodians.Custody(Context(), "", own=False, shares="", cards="", token="")
     assert custodians.encrypt_again(custody_of, "root-1", keys.new_key("ec-p256")).passphrase == made
     assert len(asked) == 9
-    assert capsys.readouterr().out.count("word 2 is wrong; look again") == 4
+    assert capsys.readouterr().out.count("word 2 is wrong; check it") == 4
 
 
 def test_nobody_is_asked_to_open_a_key_that_is_not_there(tmp_path: Path, typing: Typing) -> None:

@@ -180,7 +180,7 @@ def test_request_is_made_anew_after_what_it_says_was_changed_in_pki_yaml(
     monkeypatch.setattr(kits, "write_kit", lambda *_, **__: pytest.fail("a kit was made"))
     for command in (("ceremony.kit", "drive"), ("ceremony.rehearse",)):
         status, said = typist(*command)
-        assert (status, f"request 1 is not what is asked for now: {key}" in said) == (1, True), said
+        assert (status, f"request 1 is out of date: {key}" in said) == (1, True), said
         assert typed(typist, said) == ["ceremony.request"]
     status, said = typist("ceremony.request", days=0.5)
     assert (status, f"replaces request 1, whose printed page and kit are void: {key}" in said) == (0, True), said

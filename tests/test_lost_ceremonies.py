@@ -243,7 +243,7 @@ def test_project_that_lost_all_of_ca_accepts_the_root_that_pki_yaml_names(typist
     status, said = accept(typist, printed)
     assert status == 1
     assert not list(typist.home.path.glob("ca/root/*"))
-    lines = said.partition("type the same line again:\n")[2]
+    lines = said.partition("repeat the command:\n")[2]
     assert f"  - {fingerprint(certificates[0])}\n" in lines, said
     typist.home.write("pki.yaml", f"{text[:named]}{lines}{text[text.index(chr(10) * 2, named) :]}")
     status, said = accept(typist, printed)

@@ -33,7 +33,7 @@ def ask_first_words(of: str, paper: str, hex_digest: str, others: Mapping[str, s
         if not (wrong := words.mismatch(given, hex_digest)):
             return given
         name = words.name_of_typed(given, {f"the {of}": hex_digest} | dict(others or {}), f"the {of}")
-        print(f"these are {name}; type the words of the {of}" if name else f"{wrong}; look again")
+        print(f"these are {name}; type the words of the {of}" if name else f"{wrong}; check it again")
     return ask(f"first {words.WORDS_TO_TYPE} words of the {of}: ")
 
 
