@@ -76,7 +76,7 @@ def test_it_says_what_the_last_run_that_made_something_made_and_why(home: Home) 
 
 def test_it_tells_what_is_foreseen(home: Home) -> None:
     text = shown(home).text
-    assert "2028-03-27 ceremony brings client-2, server-2; held by doit itself (sandbox)" in text
+    assert "2028-03-27 ceremony brings client-2, server-2; performed by doit itself (sandbox)" in text
     assert "next ceremony 2028-03-27" in text
 
 

@@ -136,9 +136,9 @@ def test_without_ceremonies_everything_ends_as_foretold(real: RealHome) -> None:
     cert = x509.load_pem_x509_certificate(real.read("build/certs/media/cert.pem"))
     assert cert.not_valid_after_utc == issued[1]
     said = wrong(found)
-    assert "2028-10-13 cert:media: cut short by its authority: good for 39 of 90 days, until 2028-11-22" in said
-    assert "2028-11-22 cert:media: no valid certificate, and nothing is foreseen that ends this" in said
-    assert "2028-11-22 server-1: the end; its CRL goes with it" in said
+    assert "2028-10-13 cert:media: limited by its authority: valid for 39 of 90 days, until 2028-11-22" in said
+    assert "2028-11-22 cert:media: no valid certificate, and nothing planned ends this" in said
+    assert "2028-11-22 server-1: expires; its CRL ends too" in said
     assert {"authority:server", "authority:client"} <= real.doit(days=731).failed.keys()
 
 
@@ -184,8 +184,8 @@ def test_client_that_outlives_its_authority_is_told(real: RealHome) -> None:
         ("[]", ASKED + 14, ""),
         ("2028-04-10", ASKED + 15, ""),
         ("[2028-04-10..2028-04-20, 2028-04-21]", ASKED + 26, ""),
-        ("2028-05-20..2028-06-03", ASKED + 14, "its last day, 2028-05-26, is a holiday: hold it by 2028-05-19"),
-        ("2028-04-01..2028-05-30", ASKED + 4, "its last day, 2028-05-26, is a holiday: hold it by 2028-03-31"),
+        ("2028-05-20..2028-06-03", ASKED + 14, "its last day, 2028-05-26, is a holiday: perform it by 2028-05-19"),
+        ("2028-04-01..2028-05-30", ASKED + 4, "its last day, 2028-05-26, is a holiday: perform it by 2028-03-31"),
         ("2028-03-20..2028-06-10", ASKED + 76, "no day between 2028-03-27 and 2028-05-26 is free of holidays"),
     ],
 )
@@ -243,7 +243,7 @@ def test_what_goes_wrong_comes_first_and_then_year_after_year(real: RealHome, in
         "2027",
         "2028",
     ]
-    assert re.search(r"^2028-11-22 server-1, client-1 +the end; its CRL goes with it$", said.out, re.MULTILINE)
+    assert re.search(r"^2028-11-22 server-1, client-1 +expires; its CRL ends too$", said.out, re.MULTILINE)
     assert said.out.splitlines()[-1].endswith(" things go wrong")
     calm = invoke(real, "timeline", "--years", "3")
     assert (calm.status, calm.out.splitlines()[-1]) == (0, "nothing goes wrong")

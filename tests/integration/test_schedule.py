@@ -129,7 +129,7 @@ def test_another_parser_reads_the_calendar_as_it_was_meant(real: RealHome) -> No
     found = {one[0].partition("@")[0]: one for one in json.loads(said)}
     _, title, text, day, errors, alarms = found["ceremony-client-2"]
     assert (title, day, errors) == ("root ceremony: client-2, server-2", "2028-04-10", [])
-    assert text.startswith("doit asks for it on 2028-03-27; hold it by 2028-05-26. This day is a proposal. ")
+    assert text.startswith("doit requests it on 2028-03-27; perform it by 2028-05-26. This day is a proposal. ")
     assert alarms == ["-14 days, 0:00:00", "-1 day, 0:00:00"]
     assert found["end-root-1"][3] == "2036-11-20"
     assert not any(one[4] for one in found.values())

@@ -1,1 +1,1 @@
-"""The years to come: the inventory played forward, and the calendar that follows from it."""
+"""The timeline: what will happen in the next years by pki.yaml, and the calendar file."""

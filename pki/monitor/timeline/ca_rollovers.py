@@ -1,4 +1,4 @@
-"""What becomes of the authorities: their generations, their CRLs, and which of them issues when."""
+"""CA rollovers: the generations of the authorities, their CRLs, and which of them issues when."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pki.x509.certificate_signing import SECOND
 
 @dataclass(frozen=True, slots=True)
 class PlannedPublication:
-    """A root CRL that doit publishes at `at`, good until `end`."""
+    """A pre-signed CRL of a root that doit publishes at `at`, valid until `end`."""
 
     root: str
     at: datetime
@@ -33,7 +33,7 @@ class PlannedPublication:
 
 @dataclass
 class CaRollovers:
-    """Everything up to `until` that does not depend on leaves. `closed` are times without a valid root CRL."""
+    """All rollovers up to `until`. `turns` are the issuers of each authority; `closed` are times without a valid root CRL."""
 
     hierarchy: PlannedHierarchy
     runs: Runs
@@ -45,7 +45,7 @@ class CaRollovers:
 
     @classmethod
     def of(cls, real: Project, runs: Runs, until: datetime, *, held: bool = True) -> CaRollovers:
-        """Play ceremonies forward; without `held`, the first one that is asked for is never held."""
+        """Compute all rollovers; without `held`, the first requested ceremony is never performed."""
         found = cls(PlannedHierarchy.of(real), runs, until)
         for authority in INTERMEDIATES:
             issuing = found.hierarchy.issuing(authority)
@@ -69,7 +69,7 @@ class CaRollovers:
     # -- who issues --
 
     def _take_turns(self) -> None:
-        """Turns of the generations that ceremonies brought, and of chains that lose an older root's certificate."""
+        """Add the turns of generations from ceremonies, and of chains that lose a cross-certificate."""
         for authority in INTERMEDIATES:
             made = {
                 name: one.held for one in self.ceremonies for name in one.generations if name.authority == authority
@@ -86,7 +86,7 @@ class CaRollovers:
     # -- root CRLs --
 
     def _publish(self, since: datetime, before: datetime) -> None:
-        """The pre-signed CRLs that doit publishes from one ceremony to the next."""
+        """Add the pre-signed CRLs that doit publishes from one ceremony to the next."""
         for root in self.hierarchy.generations("root"):
             found = self.hierarchy.presigned_crls(root)
             here = [one for one in found if one.this_update <= since < one.next_update]
@@ -98,7 +98,7 @@ class CaRollovers:
                 )
 
     def _close(self) -> None:
-        """Times in which a root that is trusted has no CRL that is good: no client gets in anywhere then."""
+        """Find the times in which a trusted root has no valid CRL: every client is refused then."""
         for root in self.hierarchy.generations("root"):
             born = next((one.held for one in self.ceremonies if root in one.generations), self.runs.first)
             end = min(self.hierarchy.existing(root).not_after, self.until)
@@ -112,7 +112,7 @@ class CaRollovers:
 
 
 def crl_rhythm(project: Project, generation: str, runs: Runs, born: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """When an intermediate's coming CRLs are made, and until when each is good."""
+    """Yield when each later CRL of an intermediate is issued, and until when it is valid."""
     rule = project.crl_rule(generation)
     data = filesystem.read(project.store.crl(generation))
     found = canonical.read_crl(data, Encoding.DER) if data else None

@@ -1,7 +1,7 @@
-"""`build/report/pki.ics`: what people must do in the years to come, for their calendars (RFC 5545).
+"""`build/report/pki.ics`: what people must do in the next years, for their calendars (RFC 5545).
 
-Ceremonies, client identities to install, ends of roots; nothing that doit does by itself. Written at a run's end when
-it says something new. What each entry depends on is remembered, so most runs compute nothing.
+It contains ceremonies, client identities to install and the expiry of roots; nothing that doit does by itself. A run
+writes it when its content changes. What it depends on is cached, so most runs compute nothing.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from pki.project.layout import Store
 from pki.project.project import Project
 
 YEARS = 10
-SOON = timedelta(days=400)  # client identities: a year and a little of them, not ten
+SOON = timedelta(days=400)  # for client identities: a little more than a year
 DAY = timedelta(days=1)
 STAMP = re.compile(rb"DTSTAMP:[^\r]*\r\n")
 
 
 @dataclass(frozen=True, slots=True)
 class CalendarEntry:
-    """One day in the calendar; `alarms` are days before it."""
+    """One day in the calendar; `alarms` are numbers of days before it."""
 
     key: str
     day: date
@@ -41,7 +41,7 @@ class CalendarEntry:
 
 
 def write(project: Project, plan: Plan) -> list[str]:
-    """Bring the calendar up to date; returns the files that were written."""
+    """Write the calendar if it changed; return the files that were written, relative to the project."""
     path = project.store.build / "report" / "pki.ics"
     names = (f"client-{name}" for name in project.inventory.clients)
     clients = [
@@ -64,37 +64,40 @@ def write(project: Project, plan: Plan) -> list[str]:
 
 
 def _known(project: Project, clients: list[Leaf]) -> str:
-    """What the calendar depends on besides files; again each month, as the years in it move on."""
-    said = project.inventory
+    """Return the cache key: everything the calendar depends on besides files. It changes each month."""
+    config = project.inventory
     leaves = [(leaf.name, leaf.lifetime, leaf.renew_before) for leaf in clients]
-    rules = (said.authorities, said.profiles.client, said.holidays, said.schedule, said.sandbox, said.domains)
+    rules = (
+        *(config.authorities, config.profiles.client, config.holidays),
+        *(config.schedule, config.sandbox, config.domains),
+    )
     return digest_of(
-        project.now.strftime("%Y-%m"), leaves, rules, said.organisation, said.publish, said.permit_addresses
+        project.now.strftime("%Y-%m"), leaves, rules, config.organisation, config.publish, config.permit_addresses
     )
 
 
 def _sources(project: Project, clients: list[Leaf]) -> list[str]:
-    """The certificates, CRLs and requests that it follows from."""
-    held = [str(project.store.bundle(leaf)) for leaf in clients if project.store.bundle(leaf).exists()]
-    return [*held, *authority_files(project.store), *_folders(project)]
+    """Return the certificates, CRLs and requests that the calendar depends on."""
+    bundles = [str(project.store.bundle(leaf)) for leaf in clients if project.store.bundle(leaf).exists()]
+    return [*bundles, *authority_files(project.store), *_folders(project)]
 
 
 def authority_files(place: Store) -> list[str]:
-    """What the authorities are and what was asked of ceremonies: all that the years to come follow from there."""
-    found = list[Path]()
+    """Return the files of the authorities and of ceremonies on which the timeline depends."""
+    files = list[Path]()
     for authority in AUTHORITIES:
         for name in place.generations(authority):
-            found += [
+            files += [
                 place.authority_file(name, "cert.pem"),
                 *place.cross_certificates(name),
                 *place.presigned_crls(name),
             ]
-    found += [path for folder in place.ceremonies() for path in (folder, folder / "request.yaml")]
-    return [str(path) for path in found]
+    files += [path for folder in place.ceremonies() for path in (folder, folder / "request.yaml")]
+    return [str(path) for path in files]
 
 
 def _folders(project: Project) -> list[str]:
-    """Folders in which something new may appear."""
+    """Return the folders in which such files may appear."""
     places = [project.store.ca / name for name in (*AUTHORITIES, "ceremonies", "clients")]
     return [str(place) for place in places if place.is_dir()]
 
@@ -103,10 +106,10 @@ def _folders(project: Project) -> list[str]:
 
 
 def entries(project: Project, clients: Iterable[Leaf]) -> list[CalendarEntry]:
-    """Everything that needs a person, by day."""
+    """Return everything that people must do, by day."""
     from pki.monitor.timeline import ca_rollovers, runs  # noqa: PLC0415 - what asks for ceremonies takes long to import
 
-    evening = project.now.replace(hour=23, minute=59, second=59)  # whenever of a day it is looked at, it says the same
+    evening = project.now.replace(hour=23, minute=59, second=59)  # the same at each time of a day
     clock = runs.Runs.of(project.inventory, evening)
     found = ca_rollovers.CaRollovers.of(project, clock, project.now + YEARS * timedelta(days=365))
     listed = [
@@ -127,15 +130,15 @@ def _ceremonies(found: Iterable[Any], now: datetime) -> Iterator[CalendarEntry]:
             f"ceremony-{key}",
             _settled(one, now),
             f"root ceremony: {', '.join(one.brings)}",
-            f"doit asks for it on {one.asked:%Y-%m-%d}; hold it by {one.by:%Y-%m-%d}. This day is a proposal. "
-            f"For the root's owner and a witness: docs/ceremony.md. {'; '.join(need.why for need in one.needs)}."
-            + (f" Mind: {one.remark}." if one.remark else ""),
+            f"doit requests it on {one.asked:%Y-%m-%d}; perform it by {one.by:%Y-%m-%d}. This day is a proposal. "
+            f"It needs the owner of the root and a witness: docs/ceremony.md. {'; '.join(need.why for need in one.needs)}."
+            + (f" Note: {one.remark}." if one.remark else ""),
             (14, 1),
         )
 
 
 def _settled(one: Any, now: datetime) -> date:
-    """A day that stays where it is while nobody does anything: the supposed one, then the last one, then the first."""
+    """Return a day that stays the same while nothing happens: the assumed one, then the last one, then the first."""
     days: tuple[date, ...] = (one.held.date(), one.by.date(), (one.asked + DAY).date())
     later = [day for day in days if day > now.date()]
     return later[0] if later else days[2]
@@ -147,29 +150,29 @@ def _ends(generations: Sequence[Ca], now: datetime) -> Iterator[CalendarEntry]:
         if one.authority == "root" and now < end <= now + YEARS * timedelta(days=365):
             newest = [ca.name for ca in generations if ca.name.is_root][-1]
             then = f"every machine that trusts it must trust {newest} by then: build/trust/roots.pem"
-            text = "and nothing follows it: found a new project" if newest == one.name else then
-            yield CalendarEntry(f"end-{one.name}", end.date(), f"{one.name} ends", text, (180, 30))
+            text = "no other root follows it: create a new project" if newest == one.name else then
+            yield CalendarEntry(f"end-{one.name}", end.date(), f"{one.name} expires", text, (180, 30))
 
 
 def _installs(project: Project, clients: Iterable[Leaf], found: Any) -> Iterator[CalendarEntry]:
-    """The identity that each client has now, if it is a recent one, and those of the next year."""
+    """Yield the current identity of each client, if it is new, and those of the next year."""
     from pki.monitor.timeline.renewals import renewals  # noqa: PLC0415 - as above
 
     for leaf in clients:
-        held = certificates.current_certificate(project, leaf)
-        coming = renewals(leaf, held, found.turns[leaf.authority], found.runs, project.now + SOON)
-        before = held.not_after if held else None
-        for at, end in coming.issued:
+        current = certificates.current_certificate(project, leaf)
+        planned = renewals(leaf, current, found.turns[leaf.authority], found.runs, project.now + SOON)
+        before = current.not_after if current else None
+        for at, end in planned.issued:
             yield _install(leaf, at, end, before)
             before = end
-        if held and project.now < held.not_before + leaf.renew_before:
-            yield _install(leaf, held.not_before, held.not_after, None)
+        if current and project.now < current.not_before + leaf.renew_before:
+            yield _install(leaf, current.not_before, current.not_after, None)
 
 
 def _install(leaf: Leaf, at: datetime, end: datetime, before: datetime | None) -> CalendarEntry:
     client = leaf.client
-    text = f"the new one lies in ca/clients/{client}/ and is good until {end:%Y-%m-%d}"
-    text += f"; the one before it ends on {before:%Y-%m-%d}" if before else ""
+    text = f"the new one is in ca/clients/{client}/, valid until {end:%Y-%m-%d}"
+    text += f"; the earlier one expires on {before:%Y-%m-%d}" if before else ""
     return CalendarEntry(f"{leaf.name}-{at:%Y%m%d}", at.date(), f"{client}: install the new identity", text)
 
 
@@ -177,12 +180,12 @@ def _install(leaf: Leaf, at: datetime, end: datetime, before: datetime | None) -
 
 
 def rendered(found: Iterable[CalendarEntry], project: Project) -> bytes:
-    """A calendar file: lines end with CRLF, and go on in the next one after 75 bytes."""
-    said = project.inventory
+    """Return the calendar file: lines end with CRLF and are folded after 75 bytes (RFC 5545 §3.1)."""
+    config = project.inventory
     lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//doit-pki//pki.ics//EN", "CALSCALE:GREGORIAN"]
-    lines += [f"X-WR-CALNAME:{_text(f'certificates of {said.organisation}')}"]
+    lines += [f"X-WR-CALNAME:{_text(f'certificates of {config.organisation}')}"]
     for entry in found:
-        lines += ["BEGIN:VEVENT", f"UID:{entry.key}@{said.publish.hostname}"]
+        lines += ["BEGIN:VEVENT", f"UID:{entry.key}@{config.publish.hostname}"]
         lines += [f"DTSTAMP:{project.now:%Y%m%dT%H%M%SZ}", f"DTSTART;VALUE=DATE:{entry.day:%Y%m%d}"]
         lines += [f"DTEND;VALUE=DATE:{entry.day + DAY:%Y%m%d}", "TRANSP:TRANSPARENT"]
         lines += [f"SUMMARY:{_text(entry.title)}", f"DESCRIPTION:{_text(entry.text)}"]
@@ -194,16 +197,16 @@ def rendered(found: Iterable[CalendarEntry], project: Project) -> bytes:
 
 
 def _text(value: str) -> str:
-    """RFC 5545, 3.3.11."""
+    """Escape a text (RFC 5545 §3.3.11)."""
     return re.sub(r"([\\;,])", r"\\\1", value).replace("\n", "\\n")
 
 
 def _folded(line: str) -> bytes:
-    """RFC 5545, 3.1: no line is longer than 75 bytes, and no character is taken apart."""
+    """Fold a line (RFC 5545 §3.1): no part is longer than 75 bytes, and no character is split."""
     parts, part, room = list[str](), "", 75
-    for letter in line:
-        if len((part + letter).encode()) > room:
+    for character in line:
+        if len((part + character).encode()) > room:
             parts.append(part)
-            part, room = "", 74  # the next line begins with a blank
-        part += letter
+            part, room = "", 74  # a continuation line begins with a space
+        part += character
     return "\r\n ".join([*parts, part]).encode() + b"\r\n"

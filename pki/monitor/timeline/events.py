@@ -1,7 +1,7 @@
-"""The inventory played forward: what doit will do in the years to come, what people must do, and where it goes wrong.
+"""The timeline: what doit will do in the next years, what people must do, and what will go wrong.
 
-A function of project, plan and pki.yaml's rules: nothing is written. That every ceremony is held two weeks after it was
-asked for, or on the next day that is no holiday, is a supposition, and said to be one.
+It is a function of the project, the plan and pki.yaml; nothing is written. It assumes that every ceremony is performed
+two weeks after it was requested, or on the next day that is no holiday, and says that this is an assumption.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ YEAR = timedelta(days=365)
 
 @dataclass(frozen=True, slots=True)
 class TimelineEvent:
-    """Something that happens once. `is_wrong` says that it should not."""
+    """An event that happens once. `is_wrong`: it should not happen."""
 
     at: datetime
     what: str
@@ -42,9 +42,9 @@ class TimelineEvent:
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """Something that comes again and again: how often, when next, how many times, and until when the next one is good.
+    """A repeated event: its interval, the next time, how many times it happens, and until when the next result is valid.
 
-    `kind` is what it is one of: server certificates, client certificates, CRLs.
+    `kind` groups rhythms: server certificates, client certificates, CRLs.
     """
 
     subject: str
@@ -57,6 +57,8 @@ class Rhythm:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
+    """The events and rhythms from `start` to `end`, the renewals by leaf name, and the planned ceremonies."""
+
     start: datetime
     end: datetime
     rhythms: tuple[Rhythm, ...]
@@ -66,11 +68,12 @@ class Timeline:
 
     @property
     def wrong(self) -> tuple[TimelineEvent, ...]:
+        """Return the events that should not happen."""
         return tuple(event for event in self.events if event.is_wrong)
 
     def busiest(self) -> tuple[datetime, int, int] | None:
-        """The day on which most leaves are renewed for the next time, how many, and of how many; of few, none."""
-        next_ones = [found.issued[0][0] for found in self.renewals.values() if found.issued]
+        """Return the day with most next renewals, how many they are, and of how many; None for fewer than 10 leaves."""
+        next_ones = [planned.issued[0][0] for planned in self.renewals.values() if planned.issued]
         if len(next_ones) < 10:
             return None
         day, most = Counter(at.replace(hour=0, minute=0, second=0) for at in next_ones).most_common(1)[0]
@@ -78,7 +81,7 @@ class Timeline:
 
 
 def timeline(project: Project, plan: Plan, years: int, *, held: bool = True) -> Timeline:
-    """The next `years`; without `held`, nobody ever holds the ceremony that doit asks for next."""
+    """Return the timeline of the next `years`; without `held`, the next requested ceremony is never performed."""
     runs, until = Runs.of(project.inventory, project.now), project.now + years * YEAR
     found = CaRollovers.of(project, runs, until, held=held)
     leaves = _renewals(project, plan, found)
@@ -99,12 +102,12 @@ def timeline(project: Project, plan: Plan, years: int, *, held: bool = True) -> 
 
 
 def _renewals(project: Project, plan: Plan, found: CaRollovers) -> dict[str, Renewals]:
-    """What becomes of every leaf; leaves of one kind that were issued together go together."""
+    """Return the renewals of every leaf; leaves with equal rules and dates share one computation."""
     known: dict[tuple[object, ...], Renewals] = {}
     leaves: dict[str, Renewals] = {}
     for leaf in plan.leaves.values():
         if leaf.artifact in project.replacement_stopped:
-            continue  # whoever withholds its replacement is reminded by `plan`, and nothing is foreseen for it
+            continue  # `plan` reports that its replacement is stopped
         now = certificates.current_certificate(project, leaf)
         dates = (now.not_before, now.not_after) if now else None
         kind = (leaf.authority, leaf.lifetime, leaf.renew_before, dates)
@@ -123,7 +126,7 @@ def _leaf_rhythms(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[Rhythm]:
 
 
 def _usual(moments: list[datetime]) -> timedelta:
-    """The most frequent time from one to the next, in whole days, hours or minutes."""
+    """Return the most frequent interval between moments, in whole days, hours or minutes."""
     steps = Counter(rounded(after - at) for at, after in pairwise(moments))
     return steps.most_common(1)[0][0] if steps else timedelta(0)
 
@@ -152,7 +155,7 @@ def _presigned_events(project: Project, found: CaRollovers) -> Iterator[Timeline
     for presigned_crl in found.presigned_crls:
         path = filesystem.read(project.store.crl(presigned_crl.root))
         if presigned_crl.at in brought or (presigned_crl.at == found.runs.first and path is not None):
-            continue  # it comes with all the rest of a ceremony, or is what is published already
+            continue  # published with the other results of a ceremony, or published already
         yield TimelineEvent(
             presigned_crl.at,
             "presigned_crl",
@@ -160,7 +163,7 @@ def _presigned_events(project: Project, found: CaRollovers) -> Iterator[Timeline
             f"the next of its pre-signed CRLs, valid until {presigned_crl.end:%Y-%m-%d}",
         )
     for root, since, until in found.closed:
-        again = f"until {until:%Y-%m-%d}" if until else "and nothing is foreseen that ends this"
+        again = f"until {until:%Y-%m-%d}" if until else "and nothing planned ends this"
         yield TimelineEvent(
             since, "gap", ArtifactId("crl", root), f"no valid CRL, {again}: every client is refused", is_wrong=True
         )
@@ -173,24 +176,24 @@ def _ceremony_events(found: CaRollovers, *, held: bool) -> Iterator[TimelineEven
     for one in found.ceremonies:
         brings = ", ".join(one.brings)
         if not one.by_doit:
-            text = f"doit prepares the request: {brings}; to be held by {one.by:%Y-%m-%d}"
+            text = f"doit prepares the request: {brings}; to be performed by {one.by:%Y-%m-%d}"
             yield TimelineEvent(max(one.asked, found.runs.now), "request", "ceremony", text)
         if held:
-            who = "held by doit itself (sandbox)" if one.by_doit else "supposed on this day"
+            who = "performed by doit itself (sandbox)" if one.by_doit else "assumed on this day"
             yield TimelineEvent(one.held, "ceremony", "ceremony", f"brings {brings}; {who}")
         if one.remark:
             yield TimelineEvent(one.held, "holiday", "ceremony", one.remark, is_wrong=True)
 
 
 def _takeover_events(plan: Plan, found: CaRollovers) -> Iterator[TimelineEvent]:
-    """Each turn of an authority's leaves to another generation, or to a shorter chain."""
+    """Yield each moment at which the leaves of an authority get another issuer, or a shorter chain."""
     for authority, turns in found.turns.items():
         mine = [leaf for leaf in plan.leaves.values() if leaf.authority == authority]
         for before, turn in zip([None, *turns], turns, strict=False):
             if turn.at < found.runs.now or not mine:
                 continue
             same = before is not None and before.generation == turn.generation
-            why = "needs its older root no more" if same else "issues now"
+            why = "no longer needs the older root" if same else "issues from now on"
             count = f"{len(mine)} {authority} certificate{'s' if len(mine) > 1 else ''}"
             install = f"; to be installed: {_people(mine)}" if any(_is_persons(leaf) for leaf in mine) else ""
             text = f"{why}: {count} issued again{install}"
@@ -203,7 +206,7 @@ def _people(leaves: Iterable[Leaf]) -> str:
 
 
 def _is_persons(leaf: Leaf) -> bool:
-    """Whether somebody must install it by hand."""
+    """Return whether a person must install it on a device."""
     return leaf.declared.startswith("clients.")
 
 
@@ -212,12 +215,12 @@ def _end_events(found: CaRollovers) -> Iterator[TimelineEvent]:
         end = generation.not_after
         if end > found.runs.now:
             gone = (
-                "whoever trusts it alone trusts nothing any more"
+                "devices that trust only it will trust no service"
                 if generation.authority == "root"
-                else "its CRL goes with it"
+                else "its CRL ends too"
             )
             later = [one for one in found.generations() if one.authority == generation.authority][-1] is not generation
-            yield TimelineEvent(end, "end", generation.name, f"the end; {gone}", is_wrong=not later)
+            yield TimelineEvent(end, "end", generation.name, f"expires; {gone}", is_wrong=not later)
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------
@@ -227,15 +230,15 @@ def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[TimelineE
     for name, found in leaves.items():
         for at, end in found.short:
             (good, life), unit = in_common_unit(end - at, plan.leaves[name].lifetime)
-            text = f"cut short by its authority: good for {f'{good} of {life} {unit}'.rstrip()}, until {end:%Y-%m-%d}"
+            text = f"limited by its authority: valid for {f'{good} of {life} {unit}'.rstrip()}, until {end:%Y-%m-%d}"
             yield TimelineEvent(at, "short", ArtifactId("cert", name), text, is_wrong=True)
         for since, until in found.gaps:
-            again = f"until {until:%Y-%m-%d}" if until else "and nothing is foreseen that ends this"
+            again = f"until {until:%Y-%m-%d}" if until else "and nothing planned ends this"
             yield TimelineEvent(since, "gap", ArtifactId("cert", name), f"no valid certificate, {again}", is_wrong=True)
 
 
 def _outlived(project: Project, found: CaRollovers) -> Iterator[TimelineEvent]:
-    """Client certificates, also those that were replaced and are still in browsers, that end after their authority."""
+    """Yield client certificates that end after their authority, including replaced ones that may still be in browsers."""
     ends = {one.name: one.not_after for one in found.generations()}
     for issued in project.unexpired():
         end = ends.get(issued.issuer)

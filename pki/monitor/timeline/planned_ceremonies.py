@@ -1,4 +1,4 @@
-"""Ceremonies to come: when doit will ask for them, by when they are due, and what they bring."""
+"""Planned ceremonies: when doit will request them, by when they are due, and what they bring."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pki.monitor.timeline.runs import DAY, Runs
 from pki.project.project import Project
 from pki.x509.certificate_signing import SECOND
 
-NOTICE = timedelta(days=14)  # from the day on which one is asked for to the day on which it is supposed to be held
-MOST = 6  # ceremonies a year: a project that needs more has rules that its owner should look at
+NOTICE = timedelta(days=14)  # assumed between the request and the ceremony
+MOST = 6  # ceremonies in a year: more are the result of unusual lifetimes in pki.yaml
 
 
 @dataclass(frozen=True, slots=True)
 class Ceremony:
-    """One ceremony. `held` is a supposition; `asked` and `by` are not. `remark` is what stands in its way, or empty."""
+    """One ceremony, requested at `asked` and due `by`. `held` is an assumption. `remark` is an obstacle, or empty."""
 
     asked: datetime
     by: datetime
@@ -32,7 +32,7 @@ class Ceremony:
 
     @property
     def generations(self) -> tuple[GenerationName, ...]:
-        """The new generations, without those that only get new CRLs."""
+        """Return the new generations, without those that only get new CRLs."""
         return tuple(needs.new_generations(self.needs))
 
     @property
@@ -78,12 +78,12 @@ def _next(hierarchy: PlannedHierarchy, runs: Runs, until: datetime) -> datetime 
 
 
 def _is_asked(hierarchy: PlannedHierarchy) -> bool:
-    """The sandbox holds no ceremony for what merely grew."""
+    """Return whether doit requests a ceremony; the sandbox performs none for changed domains or networks alone."""
     return any(not (need.is_growth and hierarchy.inventory.sandbox) for need in needs.find_requirements(hierarchy))
 
 
 def _thresholds(hierarchy: PlannedHierarchy) -> Iterator[datetime]:
-    """Moments at which something may begin to be needed."""
+    """Yield moments at which a ceremony may become necessary."""
     for authority in AUTHORITIES:
         if found := hierarchy.issuing(authority):
             yield needs.signs_until(hierarchy, found)
@@ -94,7 +94,7 @@ def _thresholds(hierarchy: PlannedHierarchy) -> Iterator[datetime]:
 
 
 def _waiting(project: Project, hierarchy: PlannedHierarchy) -> datetime | None:
-    """When the request was prepared that waits on disk, if doit will leave it as it is."""
+    """Return when the open request was prepared, None if there is none or doit will replace it."""
     found = ceremony_archive.open_requests(project)
     return (
         found[-1].request.prepared
@@ -104,7 +104,7 @@ def _waiting(project: Project, hierarchy: PlannedHierarchy) -> datetime | None:
 
 
 def _prepared(hierarchy: PlannedHierarchy, runs: Runs, asked: datetime, held: datetime) -> datetime:
-    """The moment whose dates the request bears that is answered: it is made again when it is old, or more is needed."""
+    """Return the date of the request that will be answered: one is replaced when it is old or more is needed."""
     prepared, names = asked, _names(hierarchy.at(max(asked, runs.now)))
     while True:
         moments = {runs.at(at) for at in (*_thresholds(hierarchy), prepared + make_request.REQUEST_MAX_AGE + SECOND)}
@@ -124,7 +124,7 @@ def _names(hierarchy: PlannedHierarchy) -> set[str]:
 
 
 def _planned_day(hierarchy: PlannedHierarchy, runs: Runs, asked: datetime, by: datetime) -> tuple[datetime, str]:
-    """A run on a day that is nobody's holiday, two weeks after the ceremony was asked for, and what stands in its way."""
+    """Return the assumed day, two weeks after the request and no holiday, and an obstacle, or empty."""
     closed = [holiday_dates(holiday) for holiday in hierarchy.inventory.holidays]
     last = _before(by, closed)
     earliest = max(asked + DAY, runs.now)
@@ -136,7 +136,7 @@ def _planned_day(hierarchy: PlannedHierarchy, runs: Runs, asked: datetime, by: d
     if day > by:
         remark = f"no day between {asked:%Y-%m-%d} and {by:%Y-%m-%d} is free of holidays"
     elif last.date() != by.date():
-        remark = f"its last day, {by:%Y-%m-%d}, is a holiday: hold it by {last:%Y-%m-%d}"
+        remark = f"its last day, {by:%Y-%m-%d}, is a holiday: perform it by {last:%Y-%m-%d}"
     else:
         remark = ""
     return runs.at(day), remark

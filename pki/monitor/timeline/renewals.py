@@ -1,4 +1,4 @@
-"""A leaf's certificates to come: when each is issued, and what becomes of it where its authority ends."""
+"""Planned renewals of a leaf: when each certificate is issued, and how the expiry of its authority limits it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pki.x509.certificate_signing import SECOND
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """From `at` on, leaves of an authority are issued by a generation, or under another chain, and all of them again."""
+    """From `at` on, all leaves of an authority are issued again: by another generation, or with another chain."""
 
     at: datetime
     generation: str
@@ -26,9 +26,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Renewals:
-    """When a leaf is issued, and until when each of its certificates is good; the one that it has now comes first.
+    """When a leaf is issued and until when each certificate is valid; `held` is the current one.
 
-    `short` are those that do not live as long as the profile says, `gaps` the times in which there is none.
+    `short` are certificates with less than the lifetime of the profile, `gaps` the times without a valid one.
     """
 
     held: Current | None
@@ -38,7 +38,7 @@ class Renewals:
 
 
 def renewals(leaf: Leaf, held: Current | None, turns: Sequence[Turn], runs: Runs, until: datetime) -> Renewals:
-    """What doit will do for a leaf up to `until`; `held` is a certificate that is right today, None when there is none."""
+    """Return the renewals of a leaf up to `until`; `held` is its valid certificate, or None."""
     issued: list[tuple[datetime, datetime]] = []
     end = held.not_after if held else None
     last = runs.now - SECOND if held else None
@@ -57,7 +57,7 @@ def renewals(leaf: Leaf, held: Current | None, turns: Sequence[Turn], runs: Runs
 def _next(
     leaf: Leaf, end: datetime | None, last: datetime | None, turns: Sequence[Turn], runs: Runs
 ) -> tuple[datetime, datetime] | None:
-    """The next issue of a leaf whose certificate is good until `end`, and until when that one is good."""
+    """Return when a leaf whose certificate is valid until `end` is issued next, and until when; None for never."""
     here = bisect_right(turns, last, key=_at) if last else 0
     coming = turns[here] if here < len(turns) else None
     if end is not None and last is not None and here:
@@ -71,7 +71,7 @@ def _next(
 
 
 def _due(leaf: Leaf, end: datetime, last: datetime, turn: Turn, runs: Runs) -> datetime | None:
-    """The run that renews a certificate, None when a renewal would gain nothing: `freshness.leaves` says the same."""
+    """Return the run that renews a certificate, None if a renewal would gain nothing (`authority/renewal.py`)."""
     gain = minimum_gain(leaf.lifetime, leaf.renew_before)
     gains = end + gain - leaf.lifetime + backdate(leaf.lifetime) + SECOND
     due = runs.at(max(end - leaf.renew_before, gains, last + SECOND))

@@ -1,4 +1,4 @@
-"""The moments at which doit runs, as pki.yaml says, or as they are supposed."""
+"""The times at which doit runs, by pki.yaml, or by assumption."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Runs at `times` of every day, local time; where none are said, a first run now and one each day at that time."""
+    """Runs at `times` of every day, local time; without times, one now and one each day at the same time."""
 
     now: datetime
     times: tuple[time, ...] = ()
 
     @classmethod
-    def of(cls, said: Inventory, now: datetime) -> Runs:
-        return cls(now, tuple(sorted({time.fromisoformat(one) for one in said.schedule})))
+    def of(cls, config: Inventory, now: datetime) -> Runs:
+        return cls(now, tuple(sorted({time.fromisoformat(one) for one in config.schedule})))
 
     @property
     def first(self) -> datetime:
+        """Return the next run."""
         return self.at(self.now)
 
     def at(self, moment: datetime) -> datetime:
-        """The first run at a moment or after it."""
+        """Return the first run at a moment or after it."""
         moment = max(moment, self.now)
         if not self.times:
             return moment + (self.now - moment) % DAY
         local = moment.astimezone()
         days = (local.date(), local.date() + DAY)
-        there = (datetime.combine(day, one).astimezone(UTC) for day in days for one in self.times)
-        return min(run for run in there if run >= moment)
+        moments = (datetime.combine(day, one).astimezone(UTC) for day in days for one in self.times)
+        return min(run for run in moments if run >= moment)
