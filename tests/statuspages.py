@@ -159,7 +159,9 @@ def _ahead(today: date) -> Forecast:
                 today + 20 * DAY, "request", "ceremony", "doit prepares the request: client-2", is_wrong=False
             ),
             ForecastEvent(held, "ceremony", "ceremony", "brings client-2; assumed on this day", is_wrong=False),
-            ForecastEvent(held, "turn", "client-2", "issues from now on: 4 client certificates issued again", is_wrong=False),
+            ForecastEvent(
+                held, "turn", "client-2", "issues from now on: 4 client certificates issued again", is_wrong=False
+            ),
             ForecastEvent(
                 today + 230 * DAY, "gap", "crl:root-1", "no valid CRL: every client is refused", is_wrong=True
             ),

@@ -600,14 +600,14 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["renew", "meida"], "meida: none declared in pki.yaml\n→ did you mean media?\n"),
+        (["renew", "meida"], "meida: not declared in pki.yaml\n→ did you mean media?\n"),
         (
             ["renew", "zzz"],
-            "zzz: none declared in pki.yaml\n→ declared here: admin, client-admin, forge-mtls, media, monitoring-mtls\n",
+            "zzz: not declared in pki.yaml\n→ declared here: admin, client-admin, forge-mtls, media, monitoring-mtls\n",
         ),
         (
             ["revoke", "meida", "--reason", "superseded", "--yes"],
-            "meida: none declared in pki.yaml\n→ did you mean media?\n",
+            "meida: not declared in pki.yaml\n→ did you mean media?\n",
         ),
         (
             ["revoke", "media", "--reason", "compromise", "--yes"],
@@ -617,7 +617,7 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
             ["retire", "media"],
             "media is still in pki.yaml\n→ take it out first, or: ./run invoke revoke media --reason …\n",
         ),
-        (["retire", "meida"], "meida: none declared in pki.yaml\n→ did you mean media?\n"),
+        (["retire", "meida"], "meida: not declared in pki.yaml\n→ did you mean media?\n"),
         (["ledger.show", "xyz"], "xyz: expected a serial number in hexadecimal\n→ ./run invoke ledger.list\n"),
         (["ledger.show", "1f"], "1f: no certificate with this serial number\n→ ./run invoke ledger.list\n"),
     ],

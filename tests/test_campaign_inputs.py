@@ -77,7 +77,7 @@ def said(out: str = "all is well\n", status: int = 0, memory: int = 0, line: str
             "traceback",
         ),
         (
-            said("unexpected KeyError at pki/project/layout.py:5\n→ this is a fault of doit-pki: report it", 1),
+            said("unexpected KeyError at pki/project/layout.py:5\n→ this is a bug in doit-pki: report it", 1),
             "fault of ours at",
         ),
         (said(status=-11), "signal"),

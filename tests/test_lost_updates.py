@@ -138,7 +138,7 @@ def test_a_certificate_that_waited_to_be_renewed_is_not_renewed_once_it_left(
     meanwhile(lambda: invoke(*REVOKE_ADMIN))
     said = invoke("renew", "admin")
     assert said.status == 1
-    assert "admin: none declared in pki.yaml" in said.error
+    assert "admin: not declared in pki.yaml" in said.error
     assert [one.artifact for one in home.project().unexpired() if one.common_name == "admin" and not one.revoked] == []
 
 

@@ -113,7 +113,7 @@ def test_what_is_declared_nowhere_is_said_to_be_unseen_and_not_to_be_absent(
 ) -> None:
     said = invoke(line[0], "zzz.example", *line[1:])
     assert (said.status, said.out) == (1, "")
-    assert said.error.startswith("zzz.example: none declared in pki.yaml\n→ ")
+    assert said.error.startswith("zzz.example: not declared in pki.yaml\n→ ")
     assert "none" not in said.error
 
 
@@ -125,5 +125,5 @@ def test_a_certificate_that_no_declared_service_serves_may_be_served_elsewhere(h
         "extendedKeyUsage = serverAuth\n",
     )
     assert home.doit().status == 0
-    assert "served by   none declared in pki.yaml" in invoke("explain", "printer").out
-    assert "served by    none declared in pki.yaml" in invoke("revoke", "printer", "--reason", "superseded").out
+    assert "served by   not declared in pki.yaml" in invoke("explain", "printer").out
+    assert "served by    not declared in pki.yaml" in invoke("revoke", "printer", "--reason", "superseded").out

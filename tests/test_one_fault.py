@@ -111,4 +111,4 @@ def test_a_bug_behind_a_command_is_a_sentence(
     said = said_by(capsys, "plan", pki_home=str(home.path), pki_now=home.moment())
     assert said.status == 1
     assert said.error.startswith("unexpected KeyError ('an oversight')")
-    assert "→ this is a fault of doit-pki" in said.error
+    assert "→ this is a bug in doit-pki" in said.error

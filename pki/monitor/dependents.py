@@ -12,7 +12,7 @@ from pki.config.proxies import PROGRAMS, ProxyProgram
 from pki.ledger.types import Issued
 from pki.project.project import Project
 
-NOT_DECLARED = "none declared in pki.yaml"  # there may be others that this project does not know
+NOT_DECLARED = "not declared in pki.yaml"  # there may be others that this project does not know
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,7 +214,7 @@ def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcom
 
 def _fault(transport: Transport, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -> PkiError | None:
     """Return what went wrong with a host, from the result of our action or a message of Ansible; None if nothing did."""
-    message = str(result.get("msg", "failed"))[:MESSAGE_LENGTH]
+    ansible_output = str(result.get("msg", "failed"))[:MESSAGE_LENGTH]
     if "nonsense" in result:
         line = str(result["nonsense"])
         return invalid_answer(transport.host, line) if result.get("greeted") else transport.greeting_error(line)
@@ -223,16 +223,16 @@ def _fault(transport: Transport, endpoints: Iterable[Endpoint], result: Mapping[
             transport.host, (f"{visible_line(str(path))} is an unknown CRL" for path in unknown_crls)
         )
     if result.get("unreachable"):
-        return transport.connection_error(255, BEFORE_SSH.sub("", message))
+        return transport.connection_error(255, BEFORE_SSH.sub("", ansible_output))
     if "after" in result:
         after = str(result["after"])
         verifications = _verifications(result, [one.service for one in endpoints]) or {}
         return ServiceRefusal(
-            visible_line(str(result.get("wrong", message))), visible_line(after), failed_services(verifications)
+            visible_line(str(result.get("wrong", ansible_output))), visible_line(after), failed_services(verifications)
         )
     if "rc" in result:
         return _contact_error(transport, result)
-    return PkiError(f"Ansible: {visible_line(message)}", "see its log") if result.get("failed") else None
+    return PkiError(f"Ansible: {visible_line(ansible_output)}", "see its log") if result.get("failed") else None
 
 
 def _contact_error(transport: Transport, result: Mapping[str, Any]) -> PkiError:
