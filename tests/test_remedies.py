@@ -11,6 +11,7 @@ from invoke.exceptions import ParseError
 from invoke.parser import Parser, ParserContext
 
 import tasks
+from pki.cli.completion import SCRIPTS
 from pki.cli.launch import TEXTS
 from pki.cli.program import Program
 from tests.conftest import PROJECT
@@ -39,6 +40,8 @@ def fault(words: tuple[str, ...]) -> str:
         return _doit(rest)
     if program in {*TEXTS, UNKNOWN}:
         return ""
+    if program == "--completion":
+        return "" if {word.strip(",") for word in rest[:1]} <= {*SCRIPTS, UNKNOWN} else f"no completion for {rest[0]}"
     expected = PROGRAMS.get(program)
     if expected is None or rest[: len(expected)] != expected:
         return f"unknown program {program}"
