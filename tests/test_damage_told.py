@@ -262,7 +262,7 @@ def test_a_damaged_file_goes_into_no_release_whatever_is_remembered(
 def test_a_damaged_record_of_the_last_backup_is_no_backup(real: RealHome, invoke: Invoke) -> None:
     path = real.path / "ca/.last-backup.json"
     filesystem.write(path, sealed_records.encode_sealed({"at": "2026-11-22T06:00:00Z", "file": "x", "ledger": None}))
-    assert "of 2026-11-22" in invoke("health", home=real.path).out
+    assert "from 2026-11-22" in invoke("health", home=real.path).out
     damage(path)
     assert "ca/.last-backup.json is damaged" in invoke("health", home=real.path).out
 

@@ -1248,7 +1248,7 @@ def test_two_commands_never_share_a_name_on_a_host(delivered: Live) -> None:
     assert "run nginx-t nginx -t" in permissions(delivered, "nginx -t", "nginx -T -q")
     with pytest.raises(PkiError, match="'nginx t' and 'nginx -t' have the name 'nginx-t' on the host"):
         permissions(delivered, "nginx -t", "nginx t")
-    with pytest.raises(PkiError, match=r"'\./\$' has the name '-' there"):
+    with pytest.raises(PkiError, match=r"'\./\$' has the name '-' on the host"):
         permissions(delivered, "./$")
 
 
