@@ -44,6 +44,7 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     passphrase = _new_passphrase(context, project, passphrase_file)
     with _disk_errors():
         notes = backing_up.backup(project, target, passphrase)
+    project.close_ledger()  # its extra files go: a copy of ledger.db alone is then whole
     screen.done("created", "backup", f"{target}, read back and intact")
     for note in notes:
         screen.line(f"  {note}")

@@ -205,6 +205,7 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
         is_in_use = _record(context, order, certificates)
         published = _publish(context, plan, certificates)
         findings = revocation_check.probe_after(published.delivered, is_kept=is_in_use)
+        project.close_ledger()
     for observation in findings:
         screen.observed(observation.verdict, observation.place, observation.text)
     code, text = verdict(findings, published.failures)
@@ -278,7 +279,11 @@ def _publish(context: Context, plan: Plan, certificates: Sequence[Issued]) -> Pu
         code and not (failures or report["critical"])
     ):  # a critical finding makes the exit status 1, and is no failure of the run
         failures["doit"] = ErrorCode.OTHER
-    return revocation_publication.check(Project.open(home, now), certificates, failures)
+    project = Project.open(home, now)
+    try:
+        return revocation_publication.check(project, certificates, failures)
+    finally:
+        project.close_ledger()
 
 
 def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) -> tuple[int, str]:
