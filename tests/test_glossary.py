@@ -1,7 +1,7 @@
-"""Retired words only become fewer: in the names of the code, and in the texts that people read.
+"""Retired words are used nowhere: neither in the names of the code, nor in the texts that people read.
 
-`docs/glossary.md` has the words and what each of them means. `tests/retired_words.tsv` has how often each retired one may
-still be there. The number is lowered when a word is replaced, and is zero for all of them at the end.
+`docs/glossary.md` has the words and what each of them means. `tests/retired_words.tsv` has the retired ones, each with how
+often it may be used: never.
 """
 
 from __future__ import annotations

@@ -105,12 +105,14 @@ def faults(request: Request, contents: VaultContents, *, roots_are_made: bool) -
     return faults_found + list(_destruction_faults(request, contents))
 
 
-def _sequence_faults(request: Request, known: VaultContents) -> Iterator[str]:
-    """A request follows the ceremony that was held last, and no other."""
-    last = known.last
+def _sequence_faults(request: Request, contents: VaultContents) -> Iterator[str]:
+    """Yield a fault unless the request follows the last ceremony in the vault."""
+    last = contents.last
     if request.previous != (last.response_digest if last else NO_RESPONSE):
-        said = f"the ceremony {last.number}, which is the last one here" if last else "no ceremony: none was held here"
-        yield f"it does not follow {said}; accept that ceremony's response first, then make a new request"
+        expected = (
+            f"the ceremony {last.number}, which is the last one here" if last else "no ceremony: none was held here"
+        )
+        yield f"it does not follow {expected}; accept that ceremony's response first, then make a new request"
     if last and request.number <= last.number:
         yield f"its number {request.number} is not above that of the last ceremony, {last.number}"
     if request.number > (last.number if last else 0) + MAX_NUMBER_GAP:

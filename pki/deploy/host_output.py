@@ -119,13 +119,13 @@ def last_lines(output: object, otherwise: str = "") -> str:
 
 
 class Refusal(NamedTuple):
-    """Why a change was refused or rolled back; `said` is the output of the program that failed.
+    """Why a change was refused or rolled back; `output` is the output of the program that failed.
 
     `ran` is the name of the command that failed, as in pki-apply.conf; "" where a file could not be placed.
     """
 
     why: str
-    said: str
+    output: str
     ran: str = ""
 
 

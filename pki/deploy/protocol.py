@@ -135,7 +135,7 @@ def refusal_error(refusal: Refusal, rows: Iterable[ManifestRow]) -> HostRefusal:
     """Return the refusal of a manifest with `rows` as an error, with the step at which the host stopped."""
     is_check = any(command_name(row.file.validate) == refusal.ran for row in rows)
     step = Step.PLACE if not refusal.ran else Step.CHECK if is_check else Step.RELOAD
-    return HostRefusal(refusal.why, refusal.said, step=step, command=refusal.ran)
+    return HostRefusal(refusal.why, refusal.output, step=step, command=refusal.ran)
 
 
 def manifest_rows(payload: Payload, obsolete: Sequence[Mapping[str, str]]) -> list[ManifestRow]:

@@ -121,7 +121,7 @@ class ActionModule(ActionBase):
             line = lines[parsed.index(None)][: host_output.WORDS]
             result |= {"failed": True, "nonsense": line, "msg": f"invalid answer, not from pki-apply: {line}"}
         elif not check_only and (refusal := host_output.refusal(answers)):
-            result |= {"failed": True, "msg": f"{refusal.why}: {refusal.said}"}
+            result |= {"failed": True, "msg": f"{refusal.why}: {refusal.output}"}
         elif output["rc"] or error or not result["greeted"]:
             result |= {"failed": True, "msg": error or complaint or f"pki-apply ended with {output['rc']}"}
             result |= {"rc": output["rc"], "complaint": complaint}
