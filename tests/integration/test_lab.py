@@ -95,7 +95,7 @@ def test_a_daemon_is_stopped_by_its_own_number(web: NamespaceMachine) -> None:
     assert "sleep 600" in web.run("ps", "ax").stdout
     daemon.stop()
     assert "sleep 600" not in web.run("ps", "ax").stdout
-    with pytest.raises(PkiError, match="ended before it said 'ready': broken"):
+    with pytest.raises(PkiError, match="ended before it printed 'ready': broken"):
         web.start("sh", "-c", "echo broken", says="ready")
 
 
