@@ -20,7 +20,7 @@ from pki.common.errors import PkiError
 from pki.config.error_messages import dotted_path, message_of, place_of
 from pki.config.fields import AuthorityKeyKind, Domain, Organisation, PublishUrl
 from pki.config.identifiers import GenerationName
-from pki.config.model import StrictModel
+from pki.config.strict_model import StrictModel
 from pki.x509.revocation import REASONS, CrlEntry
 
 INSTANT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"

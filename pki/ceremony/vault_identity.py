@@ -14,7 +14,7 @@ from pki.ceremony.request_response import Instant
 from pki.ceremony.vault import Vault
 from pki.common import filesystem, yaml_text
 from pki.common.errors import PkiError
-from pki.config.model import StrictModel
+from pki.config.strict_model import StrictModel
 
 FILE = "vault.yaml"
 HEADER = (

@@ -6,16 +6,15 @@ key. A new key is added here, with its type in `fields.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field
 
+from pki.config.authority_rules import NO_AUTHORITIES, Authorities
 from pki.config.fields import (
     CLIENT_PREFIX,
     EMPTY_OR_MAPPING,
@@ -23,12 +22,8 @@ from pki.config.fields import (
     SINGLE_OR_NONEMPTY_LIST,
     Access,
     Account,
-    AdoptedFolder,
-    AdoptedName,
-    AuthorityKeyKind,
     Batch,
     ClientName,
-    CommandLine,
     DatabaseAddress,
     Deliver,
     Destination,
@@ -50,105 +45,22 @@ from pki.config.fields import (
     PublishUrl,
     RelativeFile,
     RenewSpread,
-    SecretName,
     Slug,
     SourceFile,
     SubjectName,
     TextFile,
     TimeOfDay,
     Timeout,
-    TokenAddress,
     TrustStore,
     UpstreamAddress,
     UpstreamCa,
     Window,
-    empty_is_mapping,
     is_like_dns_name,
-    matching,
-    relative_file,
     upstream_address,
 )
-from pki.config.identifiers import ArtifactId, GenerationName
-
-
-class StrictModel(BaseModel):
-    """A section of pki.yaml: unknown keys are errors, and values are immutable."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class CrlRule(StrictModel):
-    """The CRL of an intermediate or an adopted CA; a new one is issued every `refresh`."""
-
-    lifetime: Duration = timedelta(days=21)
-    refresh: Duration = timedelta(days=7)
-
-
-class RootCrlRule(StrictModel):
-    """The CRLs of a root: the current one and the next ones, `presigned` in all, are signed at a ceremony."""
-
-    lifetime: Duration = timedelta(days=390)
-    presigned: Annotated[int, Field(ge=1, le=24)] = 2
-
-
-class RootRule(StrictModel):
-    """The roots.
-
-    A successor is created within `overlap`: the time from the end of a root's signing period to the last date on which
-    the root can sign an intermediate with its full lifetime.
-    """
-
-    lifetime: Duration = timedelta(days=3650)
-    key: AuthorityKeyKind = "ec-p384"
-    overlap: Duration = timedelta(days=180)
-    crl: RootCrlRule = RootCrlRule()
-
-
-class IntermediateRule(StrictModel):
-    """The server or the client CA; `overlap` is as for a root, `token` the PKCS#11 URI of the token with its key."""
-
-    lifetime: Duration = timedelta(days=730)
-    key: AuthorityKeyKind = "ec-p384"
-    overlap: Duration = timedelta(days=60)
-    crl: CrlRule = CrlRule()
-    token: TokenAddress | None = None
-
-
-class AdoptedRule(StrictModel):
-    """An adopted CA: it was created elsewhere, its files are in the folder `adopt`, and only its CRLs are issued here."""
-
-    adopt: AdoptedFolder
-    crl: CrlRule = CrlRule()
-
-
-def _adopted(value: Any) -> Any:
-    """Reject an unknown key of `authorities` that does not declare an adopted CA."""
-    if isinstance(value, AdoptedRule) or (isinstance(value, dict) and "adopt" in value):
-        return value
-    raise PydanticCustomError("unknown_authority", "unknown key")
-
-
-class Authorities(StrictModel):
-    """The CAs of the project. Every key other than root, server and client names an adopted CA."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[
-        AdoptedName,
-        Annotated[AdoptedRule, BeforeValidator(_adopted, json_schema_input_type=AdoptedRule)],
-    ]
-
-    root: RootRule = RootRule()
-    server: IntermediateRule = IntermediateRule()
-    client: IntermediateRule = IntermediateRule()
-
-    @property
-    def adopted(self) -> dict[str, AdoptedRule]:
-        """Return the adopted CAs by name."""
-        return self.__pydantic_extra__
-
-    def intermediate(self, authority: str) -> IntermediateRule:
-        """Return the rule of the `server` or `client` CA."""
-        return self.server if authority == "server" else self.client
+from pki.config.identifiers import ArtifactId
+from pki.config.secret_sources import NO_SOURCES, Secrets, _secrets_in_one_file
+from pki.config.strict_model import StrictModel
 
 
 class ServerRule(StrictModel):
@@ -321,83 +233,6 @@ class Deploy(StrictModel):
     ca: Literal["folder", "local"] = "folder"
     progress_timeout: Timeout = timedelta(seconds=120)
     host_timeout: Timeout = timedelta(minutes=10)
-
-
-class SecretSource(StrictModel):
-    """The source of one passphrase: exactly one of the keys."""
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
-
-    command: CommandLine | None = None
-    credential: Annotated[str, matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "the name of a systemd credential")] | None = (
-        None
-    )
-    env: Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")] | None = None
-    file: SourceFile | None = None
-    fd: Annotated[int, Field(ge=0, le=65535)] | None = None
-    prompt: Literal["true"] | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if len(self.model_fields_set) != 1:
-            raise ValueError(f"expected exactly one of {', '.join(type(self).model_fields)}")
-        return self
-
-    @property
-    def description(self) -> str:
-        """Return the source as messages name it, such as `command: pass show pki/server`."""
-        [(kind, value)] = self.model_dump(exclude_none=True).items()
-        return "the prompt" if kind == "prompt" else f"`{kind}: {value}`"
-
-
-class Secrets(StrictModel):
-    """The sources of secrets. `file` stores generated ones; every other key names one secret."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[
-        SecretName,
-        Annotated[SecretSource, BeforeValidator(_prompt, json_schema_input_type=Literal["prompt"] | SecretSource)],
-    ]
-
-    file: RelativeFile = "secrets.yaml"
-
-    @property
-    def named(self) -> Mapping[str, SecretSource]:
-        """Return the secrets that have their own source, by name."""
-        return self.__pydantic_extra__
-
-    def source(self, name: str) -> SecretSource | None:
-        """Return the source of a secret: under its own name (`server-2`), else under that of its authority (`server`)."""
-        named = self.named
-        return named.get(name) or named.get(GenerationName.parse(name).authority)
-
-    @property
-    def names(self) -> list[str]:
-        """Return the names of the secrets that have their own source."""
-        return list(self.__pydantic_extra__)
-
-    def files(self) -> set[str]:
-        """Return the files in the project that contain passphrases, except that of the backups."""
-        files = {source.file for name, source in self.named.items() if source.file and name != "backup"}
-        return {self.file} | {path for path in files if not path.startswith("/")}
-
-
-def _secrets_in_one_file(value: Any) -> Any:
-    """Expand the short form `secrets: secrets.yaml` to {file: secrets.yaml}."""
-    return {"file": relative_file(value)} if isinstance(value, str) and value else empty_is_mapping(value)
-
-
-def _prompt(value: Any) -> Any:
-    """Expand the short form `prompt` of a source."""
-    if value == "prompt":
-        return {"prompt": "true"}
-    if not isinstance(value, dict | SecretSource):
-        raise ValueError("expected prompt, or a mapping such as {command: pass show pki/server}")  # noqa: TRY004 - pydantic
-    return value
-
-
-NO_SOURCES = Secrets.model_validate({})
-NO_AUTHORITIES = Authorities.model_validate({})
 
 
 class Inventory(StrictModel):

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 from pki.common.durations import backdate, is_usable, longest_pause
 from pki.common.remedies import RESTORE
 from pki.config import upstreams
+from pki.config.authority_rules import Authorities, CrlRule
 from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
 from pki.config.fields import EXPECTED_SECRETS, SECRET, format_duration, is_in_window, is_like_dns_name, parse_jump_host
 from pki.config.leaf_certificates import (
@@ -25,7 +26,7 @@ from pki.config.leaf_certificates import (
     service_names,
 )
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
-from pki.config.model import Authorities, CrlRule, Host, Inventory, ServerRule
+from pki.config.model import Host, Inventory, ServerRule
 from pki.config.proxies import PROGRAMS
 
 Line = Callable[[Place], str]

@@ -14,7 +14,8 @@ from pki.common import filesystem
 from pki.common.cache import digest_of, signature
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
-from pki.config.model import Inventory, StrictModel
+from pki.config.model import Inventory
+from pki.config.strict_model import StrictModel
 from pki.deploy.release import SharedValue
 from pki.project.project import Project
 from pki.x509 import canonical

@@ -9,8 +9,8 @@ from pathlib import Path
 from pki.common import filesystem
 from pki.common.errors import PkiError, exposed_secret
 from pki.common.remedies import RESTORE
+from pki.config.authority_rules import AdoptedRule
 from pki.config.identifiers import GenerationName
-from pki.config.model import AdoptedRule
 from pki.project import external_ca
 from pki.project.generations import Generation, damaged
 from pki.project.layout import Store

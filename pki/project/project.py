@@ -21,8 +21,8 @@ from pki.common.child_processes import LIBPQ_PASSWORD, remove_from_environment
 from pki.common.errors import LedgerError, PkiError
 from pki.common.remedies import RESTORE, run_for
 from pki.config import loader
+from pki.config.authority_rules import CrlRule
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.config.model import CrlRule
 from pki.ledger import last_seen
 from pki.project.ca_keys import KeyRing
 from pki.project.clock_guard import ClockGuard, Evidence

@@ -24,7 +24,7 @@ from pki.common.child_processes import remove_from_environment, removed_variable
 from pki.common.errors import PkiError, exposed_secret
 from pki.common.remedies import RESTORE
 from pki.common.terminal import ask_secretly
-from pki.config.model import Secrets, SecretSource
+from pki.config.secret_sources import Secrets, SecretSource
 from pki.project.layout import Store
 
 EXPECTED = f"expected lines such as server-1: PASSPHRASE; if it is damaged: {RESTORE}"
