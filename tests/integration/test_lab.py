@@ -194,7 +194,7 @@ def test_a_machine_can_be_reached_as_soon_as_its_cable_is_back(lab: Lab, web: Na
 
 def test_an_address_is_given_once_and_lies_in_its_network(lab: Lab, web: NamespaceMachine) -> None:
     for address in (web.address, "192.0.2.1", "192.0.2.200", "198.51.100.1"):
-        with pytest.raises(PkiError, match=r"is taken, or not in 192\.0\.2\.0/25"):
+        with pytest.raises(PkiError, match=r"is already used, or not in 192\.0\.2\.0/25"):
             lab.machine("twin", "mgmt", address)
 
 
