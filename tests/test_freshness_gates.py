@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pki.authority import ca_state, certificates, crls
+from pki.authority import ca_state, certificates, crls, leaf_files
 from pki.authority.renewal import Current
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
@@ -358,13 +358,11 @@ def test_a_revoked_certificate_is_replaced_and_the_canary_is_none(
 
 def test_files_that_follow_from_a_bundle_are_as_it_says_and_the_key_is_secret(project: Project, forge: Forge) -> None:
     key, chain = (Path(project.store.leaf_file(forge.wanted, name)) for name in ("key.pem", "chain.pem"))
-    assert (
-        certificates.delivery_faults(project, forge.wanted) == [] == certificates.damaged_files(project, forge.wanted)
-    )
+    assert certificates.delivery_faults(project, forge.wanted) == [] == leaf_files.damaged_files(project, forge.wanted)
     with changed(key, chain):
         key.chmod(0o644)
         chain.write_bytes(b"x")
-        for judge in (certificates.delivery_faults, certificates.damaged_files):
+        for judge in (certificates.delivery_faults, leaf_files.damaged_files):
             assert codes(judge(project, forge.wanted)) == [Why.NOT_FROM_PEM, Why.FILE_MODE]
 
 
@@ -378,9 +376,9 @@ def test_a_bundle_is_as_it_was_written_whatever_is_wanted_now(
     path = project.store.bundle(forge.wanted)
     with changed(path):
         path.write_bytes(BUNDLES[what][0](forge))
-        found = codes(certificates.damaged_files(project, forge.wanted))
+        found = codes(leaf_files.damaged_files(project, forge.wanted))
         assert (Why.DAMAGED in found) is not is_sound
-        assert (Why.DAMAGED in codes(certificates.stopped_damage(project, forge.wanted))) is not is_sound
+        assert (Why.DAMAGED in codes(leaf_files.stopped_damage(project, forge.wanted))) is not is_sound
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,11 @@ DOIT = {"list", "info"}
 OF_DOIT = {"--clock-is-right"}
 PROGRAMS = {"pip": ["install", "--require-hashes", "-r"], "badkeys": ["--update-bl"]}
 COMMANDS = set(tasks.ns.task_names)
-KINDS = set(re.findall(r'ArtifactId\("(\w+)"', (PROJECT / "pki/pipeline/plan.py").read_text()))
+KINDS = {
+    kind
+    for name in ("plan.py", "authority_artifacts.py")
+    for kind in re.findall(r'ArtifactId\("(\w+)"', (PROJECT / "pki/pipeline" / name).read_text())
+}
 GROUPS = {name.partition(".")[0] for name in COMMANDS if "." in name}
 
 

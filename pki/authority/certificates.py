@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from pki.authority.ca_state import check_begun
 from pki.authority.leaf_bundle import Bundle, is_pair, parse_bundle
+from pki.authority.leaf_files import file_faults, file_names, stopped_damage, stopped_reasons, wrong_mode
 from pki.authority.renewal import Current, dated_reasons, gains_time
 from pki.common import filesystem
 from pki.common.cache import digest_of
@@ -39,7 +40,7 @@ def stale_reasons(project: Project, leaf: Leaf) -> list[Reason]:
     """Return why a leaf must be issued again, or its files split again from its PEM bundle."""
     name = leaf.artifact
     if name in project.replacement_stopped:
-        return stopped_damage(project, leaf) or _file_faults(project, leaf)
+        return stopped_damage(project, leaf) or file_faults(project, leaf)
     issuer = project.issuing(leaf.authority)
     cache_key = _leaf_token(project, leaf, issuer)
     cached = _cached(project, name, cache_key)
@@ -48,7 +49,7 @@ def stale_reasons(project: Project, leaf: Leaf) -> list[Reason]:
     result = examine(project, leaf)
     if isinstance(result, list):
         return result
-    damaged = _file_faults(project, leaf)
+    damaged = file_faults(project, leaf)
     if not damaged:
         dates = int(result.not_before.timestamp()), int(result.not_after.timestamp())
         project.cache.remember(name, cache_key, file_names(project, leaf), [*dates, f"{result.serial:x}"])
@@ -61,59 +62,9 @@ def delivery_faults(project: Project, leaf: Leaf) -> list[Reason]:
     The files are read again: the cache is not used.
     """
     if leaf.artifact in project.replacement_stopped:
-        return stopped_damage(project, leaf) or _file_faults(project, leaf)
+        return stopped_damage(project, leaf) or file_faults(project, leaf)
     result = examine(project, leaf)
-    return result if isinstance(result, list) else _file_faults(project, leaf)
-
-
-def damaged_files(project: Project, leaf: Leaf) -> list[Reason]:
-    """Return which files of a leaf are damaged; empty where the leaf has no certificate.
-
-    What pki.yaml declares now does not matter.
-    """
-    data = filesystem.read(project.store.bundle(leaf))
-    if data is None:
-        return []
-    return _bundle_damage(project, leaf, data) or _file_faults(project, leaf)
-
-
-def stopped_damage(project: Project, leaf: Leaf) -> list[Reason]:
-    """Return why the PEM bundle of a revoked leaf that nothing replaces is missing or damaged."""
-    data = filesystem.read(project.store.bundle(leaf))
-    if data is None:
-        return stopped_reasons(project, leaf.artifact)
-    return _bundle_damage(project, leaf, data)
-
-
-def _bundle_damage(project: Project, leaf: Leaf, data: bytes) -> list[Reason]:
-    """Return why a leaf's PEM bundle is not as it was written.
-
-    It is judged by its key, signature and chain, not by what pki.yaml declares now.
-    """
-    bundle = parse_bundle(data, set())
-    if bundle is not None and (bundle.key is None or is_pair(bundle)):
-        crosses = [
-            filesystem.read(path)
-            for root in project.store.generations("root")
-            for path in project.store.cross_certificates(root)
-        ]
-        for name in project.store.generations(leaf.authority):
-            issuer = project.generation(name)
-            if (
-                issuer
-                and bundle.chain.startswith(issuer.pem)
-                and canonical.is_issued_by(bundle.certificate, issuer.certificate)
-            ):
-                cross_pems = bundle.chain.removeprefix(issuer.pem).split(canonical.BEGIN)[1:]
-                if all(canonical.BEGIN + pem in crosses for pem in cross_pems):
-                    return []
-    return [Why.DAMAGED(file=project.store.bundle(leaf).name)]
-
-
-def stopped_reasons(project: Project, name: str) -> list[Reason]:
-    """Return since when the replacement of a revoked leaf is stopped; empty when it is not."""
-    since = project.replacement_stopped.get(name)
-    return [Why.REPLACEMENT_STOPPED(date=f"{since:%Y-%m-%d}")] if since else []
+    return result if isinstance(result, list) else file_faults(project, leaf)
 
 
 def _cached(project: Project, name: str, cache_key: str) -> Current | None:
@@ -185,7 +136,7 @@ def examine(project: Project, leaf: Leaf) -> Current | list[Reason]:
         return [Why.DAMAGED(file=path.name)]
     reasons = [*_key_faults(project, leaf, bundle)]
     if leaf.request is None and filesystem.mode_of(path) != filesystem.SECRET:
-        reasons.append(_mode(path.name, filesystem.mode_of(path)))
+        reasons.append(wrong_mode(path.name, filesystem.mode_of(path)))
     names = bundle.extensions.get(x509.SubjectAlternativeName, (None, False))[0]
     if names != profiles.subject_alternative_name(leaf):
         reasons.append(Why.OTHER_NAMES(difference=_name_difference(names, leaf)))
@@ -255,12 +206,6 @@ def _changed_common_name(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reason]
         yield Why.OTHER_COMMON_NAME(before=present or "none", after=leaf.common_name)
 
 
-def file_names(project: Project, leaf: Leaf) -> list[str]:
-    """Return the paths of all files of a leaf, its PEM bundle first."""
-    names = ("fullchain", "cert", "chain") if leaf.request else ("tls", "key", "cert", "chain", "fullchain")
-    return [project.store.leaf_file(leaf, f"{name}.pem") for name in names]
-
-
 def _leaf_token(project: Project, leaf: Leaf, issuer: Generation | None) -> str:
     config = project.inventory
     request = filesystem.read(project.store.home / leaf.request) if leaf.request else None
@@ -288,22 +233,6 @@ def _name_difference(extension: x509.ExtensionType | None, leaf: Leaf) -> str:
     parts = [f"lacks {', '.join(missing)}"] if missing else []
     parts += [f"still names {', '.join(surplus)}"] if surplus else []
     return " and ".join(parts) or "names are in another order"
-
-
-def _mode(file: str, mode: int | None) -> Reason:
-    return Why.FILE_MODE(file=file, mode=f"{mode or 0:04o}", expected=f"{filesystem.SECRET:04o}")
-
-
-def _file_faults(project: Project, leaf: Leaf) -> list[Reason]:
-    reasons = []
-    parts = canonical.split_bundle(filesystem.read(project.store.bundle(leaf)) or b"")
-    for name, content in parts.items():
-        path = project.store.leaf_file(leaf, name)
-        if filesystem.read(path) != content:
-            reasons.append(Why.NOT_FROM_PEM(file=name))
-        elif name == "key.pem" and filesystem.mode_of(path) != filesystem.SECRET:
-            reasons.append(_mode(name, filesystem.mode_of(path)))
-    return reasons
 
 
 NEW_KEY = "make a new key and request on the device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …"

@@ -8,7 +8,7 @@ from typing import Any
 
 from invoke.context import Context
 
-from pki.authority import certificates
+from pki.authority import certificates, leaf_files
 from pki.authority.certificate_holders import certificates_of_client
 from pki.cli.daily_commands import require_one_of, run_doit
 from pki.cli.decorator import command, held_project_of, home_of, project_as_it_is, project_of
@@ -142,7 +142,7 @@ def _rows(project: Project) -> Iterator[tuple[str, ...]]:
         until = f"{newest.not_after:%Y-%m-%d}" if newest else ""
         if leaf is None:
             state, following = "blocked", "by a root ceremony: ./run invoke plan"
-        elif certificates.stopped_reasons(project, leaf.artifact):
+        elif leaf_files.stopped_reasons(project, leaf.artifact):
             state, following = "stopped", f"nothing until ./run invoke renew {identity.name}"
         elif newest is None:
             state, following = "missing", "doit issues it"

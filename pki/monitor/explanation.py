@@ -8,7 +8,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.authority import certificates
+from pki.authority import certificates, leaf_files
 from pki.ceremony.online import needs
 from pki.common import filesystem
 from pki.common.durations import in_words
@@ -194,7 +194,7 @@ def _valid(project: Project, artifact: str) -> list[Issued]:
 
 
 def _state(project: Project, leaf: Leaf) -> str:
-    if blocker := certificates.stopped_reasons(project, leaf.artifact) or certificates.blocked_by(project, leaf):
+    if blocker := leaf_files.stopped_reasons(project, leaf.artifact) or certificates.blocked_by(project, leaf):
         return joined(blocker) if isinstance(blocker, list) else str(blocker)
     return joined(certificates.stale_reasons(project, leaf)) or "up to date"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from pki.authority import ca_state, certificate_holders, certificates, crl_size
+from pki.authority import ca_state, certificate_holders, certificates, crl_size, leaf_files
 from pki.ceremony.online import needs
 from pki.common.cache import digest_of
 from pki.common.durations import in_words
@@ -73,7 +73,7 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
                 leaf.artifact, str(blocker), f"./run invoke ceremony.request, for a new {leaf.authority} authority"
             )
     for name in plan.leaves if project.replacement_stopped else ():
-        if reasons := certificates.stopped_reasons(project, ArtifactId("cert", name)):
+        if reasons := leaf_files.stopped_reasons(project, ArtifactId("cert", name)):
             yield Notice(ArtifactId("cert", name), joined(reasons), f"./run invoke renew {name}")
     yield from _pinned(project)
     yield from _profiles(project, plan)

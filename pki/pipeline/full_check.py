@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.authority import certificates, crls, trust_bundles
+from pki.authority import certificates, crls, leaf_files, trust_bundles
 from pki.common import filesystem
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
@@ -27,7 +27,7 @@ def faults(desired: DesiredState, artifact: str) -> list[Reason]:
     if kind in LEAF_FILES and name in desired.leaves:
         leaf = desired.leaves[name]
         reasons = certificates.delivery_faults(project, leaf)
-        files = certificates.file_names(project, leaf) if reasons else []
+        files = leaf_files.file_names(project, leaf) if reasons else []
     elif kind == ARTIFACT:
         return []  # CA files of upstreams, which were read when the release was rendered
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pki.authority import certificates, crls
+from pki.authority import crls, leaf_files
 from pki.common import filesystem
 from pki.common.reasons import Why, joined
 from pki.config.identifiers import ArtifactId
@@ -33,7 +33,7 @@ def _repairable(context: CheckContext) -> Iterator[Finding]:
         path = store.shown(store.authority_file(name, "cert.pem"))
         yield Finding(path, Level.NOTICE, project.damaged[path], "./run doit authority")
     for name, leaf in context.plan.leaves.items():
-        if damaged := certificates.damaged_files(project, leaf):
+        if damaged := leaf_files.damaged_files(project, leaf):
             yield _notice(ArtifactId("cert", name), joined(damaged))
     for artifact in context.plan.artifacts:
         kind, name = artifact.id.kind, artifact.id.name

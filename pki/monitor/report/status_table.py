@@ -9,7 +9,7 @@ from functools import partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.authority import certificates, crl_size, renewal
+from pki.authority import certificates, crl_size, leaf_files, renewal
 from pki.ceremony.online import needs
 from pki.common import filesystem
 from pki.common.durations import in_brief
@@ -181,7 +181,7 @@ def _series_row(project: Project, name: str, root: str, end: datetime, reasons: 
 
 def _leaf_row(project: Project, leaf: Leaf) -> TableRow:
     name, current = leaf.artifact, certificates.examine(project, leaf)
-    if stopped := certificates.stopped_reasons(project, name):
+    if stopped := leaf_files.stopped_reasons(project, name):
         return TableRow(name, "stopped", "", joined(stopped), "you")
     if isinstance(current, list):
         missing = current == [Why.NOT_CREATED()]
