@@ -21,8 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from pki.common.errors import PkiError
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509 import pkcs11 as x509_pkcs11
-from pki.x509.pkcs11 import keys as token_keys
-from pki.x509.pkcs11 import sessions
+from pki.x509.pkcs11 import sessions, token_keys
 from pki.x509.revocation import CrlEntry
 from tests.integration.conftest import SoftHsm, now, run
 

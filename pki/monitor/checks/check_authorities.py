@@ -220,29 +220,16 @@ def _series(context: CheckContext, root: str) -> Iterator[Finding]:
     if generation is None:
         return
     if early := project.before(generation):
-        yield Finding(
-            subject,
-            Level.CRITICAL,
-            f"none of its pre-signed CRLs is valid now: {early}",
-            SET_CLOCK,
-        )
+        yield Finding(subject, Level.CRITICAL, f"none of its pre-signed CRLs is valid now: {early}", SET_CLOCK)
         return
     present = issued_crls.due_presigned(project, root)
     if present is None:
-        last = read_published_crl(project, root)
-        expiry = last.next_update_utc if last is not None else None
-        until = expiry if expiry and expiry > context.now else None
-        when = f" from {until:%Y-%m-%d} on, when the CRL that they have expires" if until else ""
-        text = f"{issued_crls.no_presigned_reason(project, root)}; every server refuses every client{when}"
-        remedy = f"{_restore_remedy(root)}; or: {_new_crls(project, root)}"
-        yield Finding(subject, Level.CRITICAL, text, remedy, until=until)
+        yield _no_valid_crl(context, root)
         return
-    end, spans = (
-        present.next_update_utc,
-        [(one.crl.last_update_utc, one.crl.next_update_utc) for one in project.presigned_crls(root)],
-    )
+    end = present.next_update_utc
     assert end is not None
-    for start, following_end in sorted((s, e) for s, e in spans if e and s > context.now):
+    spans = ((crl.this_update, crl.next_update) for crl in project.presigned_crls(root))
+    for start, following_end in sorted(span for span in spans if span[0] > context.now):
         if start > end:
             text = f"none of its pre-signed CRLs covers {end:%Y-%m-%d} to {start:%Y-%m-%d}"
             yield Finding(
@@ -261,6 +248,17 @@ def _series(context: CheckContext, root: str) -> Iterator[Finding]:
             _restore_remedy(root),
             until=end,
         )
+
+
+def _no_valid_crl(context: CheckContext, root: str) -> Finding:
+    """Return the finding for a root of which no pre-signed CRL is valid now."""
+    last = read_published_crl(context.project, root)
+    expiry = last.next_update_utc if last is not None else None
+    until = expiry if expiry and expiry > context.now else None
+    when = f" from {until:%Y-%m-%d} on, when the CRL that they have expires" if until else ""
+    text = f"{issued_crls.no_presigned_reason(context.project, root)}; every server refuses every client{when}"
+    remedy = f"{_restore_remedy(root)}; or: {_new_crls(context.project, root)}"
+    return Finding(ArtifactId("crl", root), Level.CRITICAL, text, remedy, until=until)
 
 
 def _presigned_level(context: CheckContext, end: datetime) -> Level:
