@@ -238,7 +238,7 @@ def test_root_that_ended_long_ago_does_not_keep_a_project_from_a_new_one(home: R
 
 
 def test_key_of_the_root_that_signs_is_destroyed_only_along_with_a_new_root(home: RealHome) -> None:
-    with pytest.raises(PkiError, match="root-1: is the root that signs"):
+    with pytest.raises(PkiError, match="root-1: is the only root that can sign"):
         home.ask(RequestOptions(destroy=("root-1",)))
     home.ceremony(RequestOptions(generations=("root",), destroy=("root-1",)), days=1)
     assert not (home.vault.folder / "root-1" / "key.pem").exists()

@@ -274,7 +274,7 @@ def test_alertmanager_mails_what_fires_with_what_to_type_and_that_it_is_over(tmp
         body = text_of(firing, "html")
         assert "DoitPkiInventoryInvalid" in body
         assert str(home.path) in body
-        assert "./run invoke plan says what is wrong" in body
+        assert "./run invoke plan shows the faults" in body
 
         home.write("pki.yaml", well)
         assert home.start_doit().wait(60) == 0

@@ -177,7 +177,7 @@ def test_the_keyboard_reaches_everything_and_the_focus_is_seen(look: Look) -> No
     for _ in range(expected):
         driver.switch_to.active_element.send_keys(Keys.TAB) if seen else body.send_keys(Keys.TAB)
         seen.append(driver.execute_script(FOCUSED))
-    assert seen[0][:2] == ["A", "Skip to what is to be done"]
+    assert seen[0][:2] == ["A", "Skip to required actions"]
     assert [one for one in seen if not one[2]] == []
     assert {one[0] for one in seen} == {"A", "BUTTON", "INPUT", "SUMMARY"}
     assert len({json.dumps(one) for one in seen}) > expected / 2  # none of them keeps the focus
