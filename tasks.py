@@ -28,7 +28,6 @@ from pki.cli import (
     schedule_command,
     timeline_command,
 )
-from pki.pipeline.delivery_targets import clock_evidence
 
 ns = Collection()
 for name, function in {
@@ -67,6 +66,5 @@ ns.configure(
         "pki_home": os.environ.get("PKI_HOME") or str(Path(__file__).parent.resolve()),
         "pki_called_from": os.environ.get("PKI_CALLED_FROM") or str(Path.cwd()),
         "pki_now": datetime.now(UTC).replace(microsecond=0),
-        "pki_evidence": clock_evidence,
     }
 )

@@ -25,6 +25,7 @@ from pki.cli.decorator import (
 from pki.cli.json_output import Due, Observed, PlanOutput, ReasonOutput, Remark, StatusOutput, StatusRow
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.common.notice import Notice
 from pki.common.reasons import Verb, Why, joined
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
@@ -38,7 +39,6 @@ from pki.monitor.checks.check_context import CheckContext, LastRun
 from pki.monitor.report import status_table
 from pki.monitor.report.run import Run
 from pki.pipeline import plan as pipeline_plan
-from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 

@@ -21,6 +21,7 @@ from pki.cli import argument_parser, option_help
 from pki.common import filesystem
 from pki.common.errors import InventoryError, PkiError, from_bug, from_os_error
 from pki.common.terminal import say_nothing_more
+from pki.pipeline.delivery_targets import clock_evidence
 from pki.project.clock_guard import Evidence
 from pki.project.project import Project
 
@@ -90,7 +91,7 @@ def now_of(context: Context) -> datetime:
 
 def evidence_of(context: Context) -> Callable[[Project], Evidence]:
     """Return the function that collects evidence about the time, if the clock of this machine is in doubt."""
-    evidence: Callable[[Project], Evidence] = context.config.pki_evidence
+    evidence: Callable[[Project], Evidence] = context.config.get("pki_evidence", clock_evidence)
     return evidence
 
 

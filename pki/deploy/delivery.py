@@ -19,7 +19,7 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy import installed_crls, preflight, verification
 from pki.deploy import receipt as receipts
 from pki.deploy.contact import Contact
-from pki.deploy.delivery_history import History
+from pki.deploy.delivery_history import History, PinnedRelease
 from pki.deploy.drift import reasons_from_json as drifted
 from pki.deploy.folder import FolderTransport
 from pki.deploy.installed_crls import InstalledCrl
@@ -29,7 +29,6 @@ from pki.deploy.preflight import ReleaseContents, Trust
 from pki.deploy.receipt import Receipt, file_record, instant, moment
 from pki.deploy.ssh import UnreachableError
 from pki.deploy.transaction import Change, Destination, HostOutcome
-from pki.ledger.types import Pin
 from pki.project.layout import Store
 
 DAY = timedelta(days=1)
@@ -65,7 +64,7 @@ class Delivery:
     destination: Callable[[], Destination] | None = None
     engine: Engine | None = None
     trust: Callable[[], Trust] | None = None
-    pinned: Callable[[], Pin | None] = lambda: None
+    pinned: Callable[[], PinnedRelease | None] = lambda: None
     root: Callable[[], NewRoot] = lambda: NO_ROOT
 
     # -- state, without a contact to the host --

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pki.common import filesystem, sealed_records
 from pki.common.errors import PkiError
@@ -153,3 +153,13 @@ def _write(folder: Path, payload: Payload) -> None:
         filesystem.make_folder(target.parent)
         os.link(file.below(payload.folders[file.path] / "files"), target)
     filesystem.write(folder / "manifest.json", payload.release.manifest())
+
+
+class PinnedRelease(Protocol):
+    """The release at which a host stays, by digest ("" if unknown), and since when."""
+
+    @property
+    def release(self) -> str: ...
+
+    @property
+    def since(self) -> datetime: ...

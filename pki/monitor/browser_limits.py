@@ -7,10 +7,10 @@ from contextlib import suppress
 
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
 from pki.monitor.check_result import join_names
-from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 from pki.x509.device_requests import read_unverified_key

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 
 from pki.common.cache import digest_of
 from pki.common.durations import backdate
+from pki.common.notice import Notice
 from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Decision, Issued
-from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 

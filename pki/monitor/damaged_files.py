@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 
 from pki.common.errors import PkiError
+from pki.common.notice import Notice
 from pki.config import identifiers
 from pki.config.identifiers import GenerationName
-from pki.pipeline.desired_state import Notice
 from pki.project.generations import PUT_BACK
 from pki.project.project import Project
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from pki.common.errors import PkiError
+from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId
 from pki.ledger.types import Issued
-from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 

@@ -9,6 +9,7 @@ from pki.authority import ca_state, certificate_holders, certificates, crl_size,
 from pki.ceremony.online import needs
 from pki.common.cache import digest_of
 from pki.common.durations import in_words
+from pki.common.notice import Notice
 from pki.common.reasons import Reason, Why, joined
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
@@ -23,7 +24,6 @@ from pki.monitor import (
     waiting_roots,
 )
 from pki.pipeline.artifact import Artifact
-from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.missing_roots import refusal
 from pki.project.project import Project

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pki.common.cache import digest_of
+from pki.common.notice import Notice
 from pki.config.identifiers import GenerationName
 from pki.deploy.delivery import Delivery
 from pki.deploy.release_roots import is_trust_store_path
 from pki.monitor.check_result import join_names
-from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.generations import Generation
 from pki.project.project import Project

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from pki.common.durations import at_least
+from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId
 from pki.config.proxies import PROGRAMS, ProxyProgram
 from pki.deploy.delivery import Delivery
-from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 

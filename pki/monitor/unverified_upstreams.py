@@ -11,11 +11,11 @@ from cryptography import x509
 from pki.common import filesystem
 from pki.common.cache import digest_of
 from pki.common.errors import PkiError
+from pki.common.notice import Notice
 from pki.common.remedies import in_project
 from pki.config import upstreams
 from pki.config.model import Host, Upstream
 from pki.monitor.check_result import join_names
-from pki.pipeline.desired_state import Notice
 from pki.project.project import Project
 
 SOON = timedelta(days=30)

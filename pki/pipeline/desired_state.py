@@ -16,6 +16,7 @@ from pki.authority.certificate_holders import holders
 from pki.common import filesystem, yaml_text
 from pki.common.errors import PkiError
 from pki.common.limited_process import Begin, LimitedProcess, LimitExceededError
+from pki.common.notice import Notice
 from pki.common.remedies import in_project
 from pki.common.templating import FIX
 from pki.config import upstreams
@@ -43,15 +44,6 @@ from pki.pipeline.template_context import Generations, InventoryView, Revoked, T
 from pki.project.project import Project
 from pki.x509 import canonical
 from pki.x509.name_constraints import PermittedNames
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A notice to the user: its subject, a text, and the command or change that it asks for."""
-
-    subject: str
-    text: str
-    remedy: str
 
 
 @dataclass

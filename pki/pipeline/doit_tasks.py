@@ -26,11 +26,11 @@ from doit.exceptions import InvalidDodoFile
 from doit.task import Task
 
 from pki.common.errors import InventoryError, PkiError, as_pki_error
+from pki.common.notice import Notice
 from pki.common.reasons import UNCHANGED, Outcome, Reason, joined
 from pki.config.model import Inventory
 from pki.pipeline import clock_confirmation, delivery_targets, plan
 from pki.pipeline.artifact import Artifact
-from pki.pipeline.desired_state import Notice
 from pki.pipeline.doit_workers import Failed
 from pki.pipeline.plan import Plan
 from pki.pipeline.reporter import Monitor, Reporter

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Host
 from pki.deploy.delivery import Delivery
-from pki.pipeline.desired_state import DesiredState, Notice
+from pki.pipeline.desired_state import DesiredState
 
 
 def notices(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from pki.authority import certificates, crls, leaf_files, trust_bundles, trust_page
 from pki.common.errors import PkiError
+from pki.common.notice import Notice
 from pki.common.reasons import Outcome, Reason, stated
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
@@ -23,7 +24,7 @@ from pki.pipeline.authority_artifacts import (
     request_artifacts,
 )
 from pki.pipeline.delivery_targets import ProbeTarget
-from pki.pipeline.desired_state import DesiredState, Notice
+from pki.pipeline.desired_state import DesiredState
 from pki.project.project import Project
 
 

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 from pki.common import filesystem, sealed_records
 from pki.common.errors import PkiError, as_pki_error
+from pki.common.notice import Notice
 from pki.common.reasons import UNCHANGED, Outcome
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import ArtifactId
-from pki.pipeline.desired_state import Notice
 from pki.project.project import Project
 
 BANNER = """\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pki.pipeline.desired_state import Notice
+from pki.common.notice import Notice
 from pki.schedule import systemd
 from pki.schedule.job import DEFAULT_TIMES, Job, missed
 

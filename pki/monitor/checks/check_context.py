@@ -10,13 +10,13 @@ from typing import Any
 
 from pki.common import filesystem, sealed_records
 from pki.common.errors import ErrorCode, joined_lines
+from pki.common.notice import Notice
 from pki.common.reasons import Outcome
 from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import moment
 from pki.monitor.alerts.notification_history import NotificationHistory
 from pki.monitor.check_result import Finding
 from pki.monitor.probes import ProbeResult
-from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.layout import Store
 from pki.project.project import Project

@@ -11,6 +11,7 @@ from typing import Any
 
 from pki.common.cache import Cache
 from pki.common.errors import ErrorCode, InventoryError, PkiError
+from pki.common.notice import Notice
 from pki.config import loader
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory
@@ -27,7 +28,6 @@ from pki.monitor.report import health_report
 from pki.monitor.report.health_report import BROKEN
 from pki.monitor.status_page import update_page
 from pki.monitor.status_page.update_page import StatusPage
-from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.pipeline.reporter import FindingCounts
 from pki.project import layout

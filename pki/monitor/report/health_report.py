@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from pki.common.errors import ErrorCode, InventoryError, PkiError
+from pki.common.notice import Notice
 from pki.monitor import forecast
 from pki.monitor import probes as probing
 from pki.monitor.alerts import channels
@@ -22,7 +23,6 @@ from pki.monitor.checks import (
 )
 from pki.monitor.checks.check_context import CheckContext, LastRun
 from pki.monitor.probes import ProbeResult
-from pki.pipeline.desired_state import Notice
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
