@@ -558,7 +558,7 @@ def test_a_damaged_bundle_is_written_again_and_goes_no_further_when_its_content_
     home: Home,
 ) -> None:
     (home.path / "build/trust/roots.pem").write_bytes(b"damaged")
-    assert home.doit().made == {"bundle:trust": "build/trust/roots.pem does not follow from its sources"}
+    assert home.doit().made == {"bundle:trust": "build/trust/roots.pem does not match its sources"}
 
 
 # -- what changes in pki.yaml -----------------------------------------------------------------------------------------

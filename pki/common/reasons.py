@@ -22,7 +22,7 @@ class Why(Enum):
     # files
     NOT_CREATED = "does not exist"
     MISSING_FILE = "{file} is missing"
-    NOT_FROM_SOURCES = "{file} does not follow from its sources"
+    NOT_FROM_SOURCES = "{file} does not match its sources"
     NOT_FROM_PEM = "{file} does not follow from its PEM bundle"
     DAMAGED = "{file} is damaged"
     RESTORED = "{file} is damaged: restored from the ledger's copy"

@@ -325,7 +325,8 @@ def test_a_folder_in_which_an_acl_lets_an_account_write_is_refused_unless_it_is_
     assert list((open_folder / "inner").iterdir()) == []
     if has_getfacl:
         assert (
-            f"'trust nobody' in {host.conf} lets it be: nobody then decides the content of the files" in refused["said"]
+            f"permit it with 'trust nobody' in {host.conf}: nobody then decides the content of the files"
+            in refused["said"]
         )
         host.permit("trust nobody")
         host.deliver(rows)
