@@ -106,13 +106,13 @@ def test_a_stolen_client_is_refused_wherever_a_host_answers_and_a_restore_keeps_
         desk.type(f"./run invoke {line}")
     desk.type("./run doit")
     story.ca.run("mount", "-t", "tmpfs", "tmpfs", "/media")
-    story.ca.run("mkdir", "/media/stick")
-    story.ca.run("mount", "-t", "tmpfs", "tmpfs", "/media/stick")
-    desk.follow(consoles.block("backup.md", "./run invoke backup /media/stick"))
+    story.ca.run("mkdir", "/media/usb")
+    story.ca.run("mount", "-t", "tmpfs", "tmpfs", "/media/usb")
+    desk.follow(consoles.block("backup.md", "./run invoke backup /media/usb"))
     story.hosts["media"].run("nft", "-f", "-", stdin=DEAF)
     desk.follow(consoles.block("revocation.md", "./run invoke revoke admin@laptop --reason key-compromise"), 2)
     story.hosts["media"].run("nft", "delete", "table", "inet", "deaf")
-    desk.type("cp /media/stick/pki-backup-*.age pki-backup-20261123T060000Z.age")
+    desk.type("cp /media/usb/pki-backup-*.age pki-backup-20261123T060000Z.age")
     desk.follow(consoles.block("backup.md", "./run invoke restore pki-backup-20261123T060000Z.age --to /srv/pki"))
 
 

@@ -167,7 +167,7 @@ class Trial:
         if line == ("doit",) and not said.status and self.project != "fleet":
             self._judge(said)
 
-    def _mend(self) -> None:
+    def _fix(self) -> None:
         """Put back what was changed: everything goes on as if nothing had happened."""
         if self.target is None or not self.target.fixes or self.project == "fleet":
             return
