@@ -181,4 +181,4 @@ def test_a_confirmation_that_was_wrong_is_mended_by_one_that_is_right(lab: Lab, 
 
 def test_a_confirmation_needs_a_terminal(lab: Lab) -> None:
     status, said = lab.doit("--clock-is-right", days=400)
-    assert (status, "nobody is at a terminal" in said) == (3, True), said
+    assert (status, "the clock must be confirmed at a terminal" in said) == (3, True), said
