@@ -23,7 +23,7 @@ EXTRA = (
     '      wiki-{0}: {{upstream: "http://127.0.0.1:3000", access: tls}}\n'
 )
 SERVICE = '      radio-{0}: {{upstream: "http://127.0.0.1:81{0}", access: mtls}}\n'
-REVOKED = re.compile(r"serial ([0-9a-f]+) revoked")
+REVOKED = re.compile(r"(?m)^revoked +\S+ +serial ([0-9a-f]+)")
 
 
 def miss(one: Simulation, day: int, days: int) -> None:
