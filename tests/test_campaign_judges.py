@@ -94,7 +94,7 @@ def test_the_commands_behind_an_arrow_are_what_a_person_types() -> None:
 
 def test_a_question_is_answered_by_the_word_that_it_asks_for() -> None:
     with person.at_a_terminal() as screen:
-        assert [input("type LOST to go on: "), input("replace it? (yes or no) ")] == ["LOST", "LOST"]
+        assert [input("type LOST to continue: "), input("replace it? (yes or no) ")] == ["LOST", "LOST"]
         screen.write("x" * 500)
         assert input("replace it? (yes or no) ") == "yes"
 

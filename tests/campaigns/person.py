@@ -17,7 +17,7 @@ from pki.cli.program import Program
 from tests.conftest import Ask
 from tests.printed_commands import commands
 
-WORD = re.compile(r"type (\S+) to go on")
+WORD = re.compile(r"type (\S+) to continue")
 PASSPHRASE = "marble-otter-canyon-velvet-anchor-piano"
 
 

@@ -132,7 +132,7 @@ def test_a_host_whose_certificate_is_withheld_keeps_it_and_takes_its_lists(four:
     assert "open      nginx/nginx-open         still serves it: nothing replaces it" in said
     four.program("invoke", "revoke", "other", "--reason", "superseded", "--yes")
     assert four.served("nginx") == before
-    assert "withheld since" in four.program("invoke", "status")
+    assert "replacement stopped since" in four.program("invoke", "status")
     four.program("invoke", "renew", "nginx")
     assert four.served("nginx") == four.issued("nginx") != before
     everything_serves(four, "nginx")
