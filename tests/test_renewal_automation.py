@@ -353,7 +353,7 @@ def test_a_new_generation_re_issues_the_leaves_of_its_authority_and_no_other(hom
     report = home.doit(days=3)
     assert report.status == 0
     assert certificates_made(report.made) == SERVERS
-    assert report.made["cert:media"] == "is not issued by server-2, the current issuer"
+    assert report.made["cert:media"] == "it is not issued by server-2, the current issuer"
     assert report.made["crl:server-2"] == "did not exist"
     assert_whole(home, "media")
     assert certificate(home, "media").issuer.rfc4514_string().startswith("CN=Example Lab SANDBOX Server CA 2")
@@ -527,7 +527,7 @@ def test_a_truth_with_a_foreign_chain_is_issued_again(home: Home) -> None:
     path.write_bytes(
         path.read_bytes().replace(home.read("ca/server/server-1/cert.pem"), home.read("ca/client/client-1/cert.pem"))
     )
-    assert home.doit().made["cert:media"] == "is not issued by server-1, the current issuer"
+    assert home.doit().made["cert:media"] == "it is not issued by server-1, the current issuer"
     assert_whole(home, "media")
 
 

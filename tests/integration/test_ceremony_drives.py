@@ -181,9 +181,9 @@ def test_ceremony_on_three_drives_with_each_taken_for_another(drives: Drives, se
     said = online.invoke(*accept, ok=False)
     assert f"private keys are next to the response, on a machine with a network: {exchange}/root-1/key.pem" in said
     run(*re.findall(r"destroy them: (shred -u \S+)", said)[0].split())
-    copied = session.gap.project.path.parent / "project"
+    copied = session.gap.project.path.parent / "elsewhere"
     shutil.copytree(session.gap.project.path, copied)
-    elsewhere = Machine(online.folder, online.program, "project")
+    elsewhere = Machine(online.folder, online.program, "elsewhere")
     assert "ceremony 1 is accepted" in elsewhere.invoke(*accept)
 
 

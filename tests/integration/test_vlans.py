@@ -138,7 +138,7 @@ def test_the_command_tells_the_story_opens_a_shell_and_leaves_nothing_behind() -
             said += os.read(ours, 4096).decode(errors="replace") if select.select([ours], [], [], 0.1)[0] else ""
         except OSError:  # Linux says EIO when nobody holds the other end any more
             break
-        if not asked and "leave it with exit" in said:
+        if not asked and "exit ends it" in said:
             asked = True
             os.write(
                 ours, b"hostname; stty sane; curl --cacert roots.pem --cert admin.pem https://loki.lab.internal; exit\n"
