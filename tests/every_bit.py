@@ -67,10 +67,10 @@ def authority(home: RealHome, generation: str) -> tuple[Path, Read]:
 
     def read() -> bool | None:
         reopened = again(project)
-        found = reopened.generation(generation)
+        found = reopened.authorities.generation(generation)
         assert found is not None
         assert found.pem == original, "another certificate was taken for that of the authority"
-        return generation not in reopened.recovered
+        return generation not in reopened.authorities.recovered
 
     return path, read
 
@@ -78,7 +78,7 @@ def authority(home: RealHome, generation: str) -> tuple[Path, Read]:
 def presigned_crl(home: RealHome) -> tuple[Path, Read]:
     project = home.project()
     path = project.store.presigned_crls("root-1")[0]
-    issuer = project.existing("root-1")
+    issuer = project.authorities.existing("root-1")
     return path, lambda: read_presigned_crl(filesystem.read(path) or b"", path, issuer)
 
 

@@ -52,7 +52,7 @@ def signed_on_purpose(
         if not isinstance(value, x509.SubjectAlternativeName)
     ]
     extensions.append((x509.SubjectAlternativeName(names), False))
-    signing = issuer or project.issuer(by or wanted.authority)
+    signing = issuer or project.signing_keys.issuer(by or wanted.authority)
     cert = certificate_signing.sign_certificate(
         certificate_signing.subject_name("Example Lab", wanted.common_name),
         key.public_key(),

@@ -80,7 +80,7 @@ class Site:
 
     def kind(self, days: float = 0) -> str:
         project = self.home.project(days)
-        fault = project.ledger_fault
+        fault = project.ledger_view.fault
         return fault.kind if fault else ""
 
     def forget(self, *evidence: str) -> None:
@@ -355,16 +355,16 @@ class LedgerBehaviour:
         project.ledger.record_decision("deploy:media", "unpinned", "", START)
         project.ledger.close()
         site.forget("build")
-        assert set(site.home.project().pins or {}) == {"forge"}
+        assert set(site.home.project().host_decisions.pins or {}) == {"forge"}
         site.home.doit(days=0.1)
         site.home.doit(days=0.2)
         site.base.empty()
         project = site.home.project(0.3)
-        assert set(project.pins or {}) == {"forge"}
+        assert set(project.host_decisions.pins or {}) == {"forge"}
         site.forget("build")
         project = site.home.project(0.4)
-        assert project.pins is None
-        assert project.pin("anything") is not None
+        assert project.host_decisions.pins is None
+        assert project.host_decisions.pin("anything") is not None
 
     def test_recording_is_refused_by_the_guard_before_anything_is_written(self, site: Site) -> None:
         before = site.base.snapshot()
@@ -375,7 +375,7 @@ class LedgerBehaviour:
         for record in (
             lambda: project.ledger.record_revocation(issued, reason="superseded", at=START),
             lambda: project.ledger.record_decision("cert:media", "withheld", "", START),
-            lambda: project.issuer("server"),
+            lambda: project.signing_keys.issuer("server"),
         ):
             with pytest.raises(LedgerError, match="older than a state") as told:
                 record()
@@ -385,7 +385,7 @@ class LedgerBehaviour:
 
 def _forged(home: Home) -> bytes:
     """A CRL with a high number by somebody who only bears our authority's name."""
-    ours = home.project().existing("client-1").certificate
+    ours = home.project().authorities.existing("client-1").certificate
     key = keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
     false = certificate_signing.sign_certificate(ours.subject, key.public_key(), dates, profiles.root_extensions(), key)

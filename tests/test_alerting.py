@@ -668,7 +668,7 @@ def test_revoking_twice_is_said_and_changes_nothing(home: Home, invoke: Invoke) 
 
 @pytest.mark.parametrize("authority", ["root", "server", "client"])
 def test_an_authority_is_not_revoked_by_hand(home: Home, invoke: Invoke, authority: str) -> None:
-    found = home.project().issuing(authority)
+    found = home.project().authorities.issuing(authority)
     assert found is not None
     for name in (f"{found.certificate.serial_number:x}", authority, found.name, f"authority:{found.name}"):
         said = invoke(home, "revoke", name, "--reason", "superseded", "--yes")

@@ -310,9 +310,14 @@ def test_no_pre_signed_crl_is_asked_for_that_begins_after_its_root_has_ended(tmp
     home.ceremony()
     end = home.certificate("root-1").not_valid_after_utc
     for days in (100, 130):  # new intermediates; then a new root too, whose CRLs begin before its end
-        assert make_request.outdated_reasons(home.project(days), needs.find_requirements(home.project(days)))
+        assert make_request.outdated_reasons(
+            home.project(days), needs.find_requirements(home.project(days).authorities)
+        )
         asked = home.ask(RequestOptions(crls=True), days)
-        assert make_request.outdated_reasons(home.project(days), needs.find_requirements(home.project(days))) == []
+        assert (
+            make_request.outdated_reasons(home.project(days), needs.find_requirements(home.project(days).authorities))
+            == []
+        )
         home.accept(home.answer(asked.path, days), days)
         starts = [crl.last_update_utc for crl in home.series()]
         assert starts[-1] < end <= max(crl.next_update_utc for crl in home.series() if crl.next_update_utc)
@@ -323,7 +328,7 @@ def test_in_every_month_of_several_ladders_the_published_crl_is_newer_than_the_o
     real.edit("root:   {lifetime: 10y,", "root:   {lifetime: 20y,")
     last = 0, START - 2 * DAY
     for day in range(0, 1500, 30):
-        if needs.find_requirements(real.project(day)):
+        if needs.find_requirements(real.project(day).authorities):
             real.ceremony(days=day)
         project = real.project(day)
         crl = crls.due_presigned(project, "root-1")

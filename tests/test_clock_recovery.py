@@ -103,7 +103,7 @@ def test_an_intermediate_that_begins_in_the_future_does_not_issue_while_another_
     home.doit(days=700)
     assert (home.path / "ca/server/server-2").exists()
     assert home.doit(days=1).status == 0
-    assert home.project(1).existing("server-2").certificate.not_valid_before_utc > home.moment(1)
+    assert home.project(1).authorities.existing("server-2").certificate.not_valid_before_utc > home.moment(1)
     leaf, server = (
         judges.certificate(home.path / one) for one in ("build/certs/media/cert.pem", "ca/server/server-1/cert.pem")
     )

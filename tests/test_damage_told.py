@@ -89,7 +89,7 @@ def test_a_damaged_cross_certificate_or_key_is_named(real: RealHome) -> None:
     damage(real.path / "ca/client/client-1/key.pem")
     project = real.project()
     with pytest.raises(PkiError, match=r"ca/client/client-1/key\.pem: .*(damaged|cannot be opened)"):
-        project.issuer("client")
+        project.signing_keys.issuer("client")
 
 
 def test_the_key_of_another_authority_is_not_taken_for_its_own(real: RealHome) -> None:
@@ -98,7 +98,7 @@ def test_the_key_of_another_authority_is_not_taken_for_its_own(real: RealHome) -
     lines = dict(line.split(": ", 1) for line in secrets.splitlines() if ": " in line)
     (real.path / "secrets.yaml").write_text(secrets.replace(lines["server-1"], lines["client-1"]))
     with pytest.raises(PkiError, match=r"server-1/key\.pem: is damaged: its key is not that of server-1"):
-        real.project().issuer("server")
+        real.project().signing_keys.issuer("server")
 
 
 def test_a_damaged_pre_signed_crl_is_told_and_no_older_one_is_published(real: RealHome, invoke: Invoke) -> None:

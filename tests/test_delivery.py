@@ -365,7 +365,7 @@ def test_the_outcome_of_a_delivery_names_what_became_of_the_host(delivered: Live
     assert made["deploy:media"] == "deployed"
     project = delivered.home.project(1)
     project.ledger.record_decision(ArtifactId("deploy", "media"), "pinned", receipt.release, project.now)
-    project.close_ledger()
+    project.ledger_view.close()
     verbs = [delivered.delivery(1).deliver(delivered.home.moment(1)).verb for _ in range(2)]
     assert verbs == [Verb.ROLLED_BACK, Verb.UNCHANGED]
 
@@ -722,7 +722,9 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     later = ReleaseChecks(DesiredState.of(delivered.home.project(400))).trust
     assert later.has_ended(serial)
     with_entry = Payload.of(delivered.home.path / "build/release/media")
-    made = crl_signing.sign_crl(project.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])
+    made = crl_signing.sign_crl(
+        project.signing_keys.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), []
+    )
     emptied = made.public_bytes(serialization.Encoding.PEM)
     lost = tampered(delivered, "/etc/client-crl.pem", lambda _: emptied)
     with pytest.raises(PkiError, match=f"lacks the revoked {serial:x}"):
@@ -831,7 +833,7 @@ def test_a_crl_from_elsewhere_is_taken_in_if_it_is_our_own(
 
 def foreign(live: Live) -> bytes:
     """A CRL by somebody who only bears our authority's name."""
-    ours = live.home.project().issuer("client").certificate
+    ours = live.home.project().signing_keys.issuer("client").certificate
     key = keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
     false = certificate_signing.sign_certificate(ours.subject, key.public_key(), dates, profiles.root_extensions(), key)
@@ -890,7 +892,7 @@ def test_a_crl_from_the_future_in_place_gives_way_to_one_that_servers_can_use(de
     """What a clock that was ahead had signed: every client is refused until it is replaced."""
     project = delivered.home.project()
     start = delivered.home.moment(2)
-    ahead = crl_signing.sign_crl(project.issuer("client"), 5, start, start + timedelta(days=9), [])
+    ahead = crl_signing.sign_crl(project.signing_keys.issuer("client"), 5, start, start + timedelta(days=9), [])
     delivered.on(CRL_THERE).write_bytes(pem_encoding.pem_of([ahead]))
     shutil.rmtree(delivered.home.path / "build/contacts")
     report = delivered.doit()

@@ -695,7 +695,10 @@ def trust_page(home: Home) -> Page:
 def rendered(home: Home, **changed: object) -> Page:
     """The page of a project with some of its values changed."""
     project = home.project()
-    live = {name: [project.existing(one) for one in project.live(name)] for name in identifiers.AUTHORITIES}
+    live = {
+        name: [project.authorities.existing(one) for one in project.authorities.live(name)]
+        for name in identifiers.AUTHORITIES
+    }
     return Page(page.render(page.context(project, live, has_codes=True) | changed).decode())
 
 

@@ -21,6 +21,7 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
 from pki.project.project import Project
+from pki.project.revocations import Revocations
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey
@@ -67,7 +68,7 @@ def crl_by(
     project: Project, generation: str, signer: Issuer | None = None, **changes: Any
 ) -> x509.CertificateRevocationList:
     """A CRL that bears the name of a generation, by its key or by that of somebody else."""
-    own = project.keys.issuer(project.generation(generation))  # type: ignore[arg-type]
+    own = project.keys.issuer(project.authorities.generation(generation))  # type: ignore[arg-type]
     values: dict[str, Any] = {"number": int(START.timestamp()) + 5, "since": START - HOUR, "days": 21, "entries": []}
     values |= changes
     key = signer.key if signer else own.key
@@ -88,7 +89,7 @@ def judged(project: Project, generation: str, crl: x509.CertificateRevocationLis
 @pytest.mark.parametrize("generation", ["server-1", "client-1"])
 def test_a_published_crl_bears_the_signature_of_its_ca_in_both_forms_alike(project: Project, generation: str) -> None:
     """Both forms agree here, so nothing but the signature tells that somebody else made them."""
-    stranger = Issuer(project.generation(generation).certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
+    stranger = Issuer(project.authorities.generation(generation).certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
     assert judged(project, generation, crl_by(project, generation, stranger)) == [Why.CRL_DAMAGED]
     assert judged(project, generation, crl_by(project, generation)) == []
 
@@ -98,7 +99,7 @@ def test_a_crl_of_another_ca_of_the_project_is_none_of_this_one(project: Project
 
 
 def test_a_crl_that_was_found_sound_is_judged_again_by_whoever_believes_nothing(project: Project) -> None:
-    stranger = Issuer(project.generation("client-1").certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
+    stranger = Issuer(project.authorities.generation("client-1").certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
     good, bad = (crl_by(project, "client-1", by).public_bytes(Encoding.DER) for by in (None, stranger))
     for again in (False, True):
         assert crls.signed_crl(project, "client-1", good, again=again) is not None
@@ -191,7 +192,7 @@ def test_the_key_of_an_authority_that_others_can_read_is_reported_and_not_used(
     path = project.store.authority_file("server-1", "key.pem")
     with changed(path):
         path.chmod(mode)
-        fault = project.key_faults().get("server-1")
+        fault = project.signing_keys.faults().get("server-1")
         assert (fault is not None) is is_open
         if fault:
             assert fault.message == "ca/server/server-1/key.pem: can be read by other users"
@@ -213,10 +214,10 @@ def test_the_key_of_an_authority_that_is_missing_or_damaged_is_reported(
     path = project.store.authority_file("client-1", "key.pem")
     with changed(path):
         damage(path)
-        fault = project.key_faults()["client-1"]
+        fault = project.signing_keys.faults()["client-1"]
         assert said in fault.message
         assert "./run invoke restore" in fault.hint
-    assert project.key_faults() == {}
+    assert project.signing_keys.faults() == {}
 
 
 def test_an_authority_is_missing_over_or_not_signed_by_its_root(shared_project: Home, project: Project) -> None:
@@ -225,11 +226,11 @@ def test_an_authority_is_missing_over_or_not_signed_by_its_root(shared_project: 
     assert codes(ca_state.stale_reasons(later, "server")) == [Why.AUTHORITY_EXPIRED]
     later.close(settled=False)
     key = keys.new_key("ec-p384")
-    ours = project.issuing("server")
+    ours = project.authorities.issuing("server")
     assert ours
     extensions: profiles.Extensions = [(e.value, e.critical) for e in ours.certificate.extensions][2:]
     dates = ours.certificate.not_valid_before_utc, ours.certificate.not_valid_after_utc
-    root = project.generation("root-1")
+    root = project.authorities.generation("root-1")
     assert root
     path = project.store.authority_file("server-1", "cert.pem")
     draft = certificate_signing.draft_certificate(
@@ -251,8 +252,8 @@ class Forge:
 
     def __init__(self, project: Project, wanted: Leaf) -> None:
         self.project, self.wanted = project, wanted
-        self.ours = project.keys.issuer(project.issuing("server"))  # type: ignore[arg-type]
-        self.chain = project.issuing("server").chain  # type: ignore[union-attr]
+        self.ours = project.keys.issuer(project.authorities.issuing("server"))  # type: ignore[arg-type]
+        self.chain = project.authorities.issuing("server").chain  # type: ignore[union-attr]
 
     def bundle(
         self,
@@ -300,7 +301,7 @@ BUNDLES: dict[str, tuple[Callable[[Forge], bytes], list[Any]]] = {
     "another organisation": (lambda f: f.bundle(organisation="Other Lab"), [Why.OTHER_SUBJECT]),
     "the name of its CA alone": (lambda f: f.bundle(stranger=keys.new_key("ec-p384")), [Why.OTHER_SIGNATURE]),
     "another CA": (
-        lambda f: f.bundle(issuer=f.project.keys.issuer(f.project.issuing("client"))),  # type: ignore[arg-type]
+        lambda f: f.bundle(issuer=f.project.keys.issuer(f.project.authorities.issuing("client"))),  # type: ignore[arg-type]
         [Why.OTHER_ISSUER],
     ),
     "no chain": (lambda f: f.bundle(chain=b""), [Why.OTHER_ISSUER]),
@@ -351,7 +352,7 @@ def test_a_revoked_certificate_is_replaced_and_the_canary_is_none(
 ) -> None:
     canary = replace(forge.wanted, is_revoked=True)
     assert codes(certificates.examine(project, canary)) == [Why.NOT_REVOKED]  # type: ignore[arg-type]
-    monkeypatch.setattr(Project, "is_revoked", lambda *_, **__: True)
+    monkeypatch.setattr(Revocations, "is_revoked", lambda *_, **__: True)
     assert codes(certificates.examine(project, forge.wanted)) == [Why.REVOKED]  # type: ignore[arg-type]
     assert isinstance(certificates.examine(project, canary), Current)
 

@@ -76,7 +76,7 @@ def test_a_host_that_was_bootstrapped_by_an_earlier_version_is_named_until_it_is
     [decision] = live.home.project().ledger.decisions(artifact="deploy:media")
     assert (decision.decision, decision.detail) == (
         "roots-permitted",
-        live.home.project().existing("root-1").fingerprint,
+        live.home.project().authorities.existing("root-1").fingerprint,
     )
     assert invoke("deploy.bootstrap", "media").status == 0
     assert len(live.home.project().ledger.decisions(artifact="deploy:media")) == 1, "nothing new is recorded"
@@ -89,7 +89,10 @@ def test_a_new_root_is_held_back_alone_and_named_with_its_date_until_the_host_is
     assert isinstance(home, RealHome)
     assert invoke("deploy.bootstrap", "media").status == 0
     home.ceremony(RequestOptions(generations=("root",)), days=1)
-    end = min(one.certificate.not_valid_after_utc for one in (home.project(1).existing(f"root-{n}") for n in (1, 2)))
+    end = min(
+        one.certificate.not_valid_after_utc
+        for one in (home.project(1).authorities.existing(f"root-{n}") for n in (1, 2))
+    )
     text = f"media does not accept root-2 before it is bootstrapped again; needed by {end:%Y-%m-%d}; "
     everywhere(invoke, text + "its file is held back until then", days=1)
 
@@ -131,7 +134,7 @@ def test_a_host_that_accepts_a_root_that_has_left_is_named_until_it_is_bootstrap
     live: Live, invoke: Call
 ) -> None:
     project = live.home.project()
-    accepted = f"{project.existing('root-1').fingerprint} {'0' * 64}"
+    accepted = f"{project.authorities.existing('root-1').fingerprint} {'0' * 64}"
     project.ledger.record_decision("deploy:media", "roots-permitted", accepted, project.now)
     project.ledger.close()
     everywhere(

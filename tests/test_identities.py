@@ -509,7 +509,7 @@ def test_revoke_takes_every_certificate_with_a_cn(home: Home, invoke: Invoke) ->
     assert answer.status in {0, 2}, answer.error
     revoked = [one.artifact for one in home.project().ledger.certificates() if one.revoked == "keyCompromise"]
     assert sorted(revoked) == ["cert:box", "cert:client-bot"]
-    assert list(home.project().replacement_stopped) == ["cert:client-bot"]
+    assert list(home.project().revocations.replacement_stopped) == ["cert:client-bot"]
 
 
 def test_revoke_asks_which_of_a_server_and_a_client_is_meant(home: Home, invoke: Invoke) -> None:

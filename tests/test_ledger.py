@@ -183,13 +183,13 @@ def test_hosts_that_files_pinned_are_pinned_by_the_upgraded_ledger(second: Home)
     second.write("build/history/media/held/manifest.json", json.dumps({"format": 1, "release": "abc"}))
     second.write("build/history/media/held/since", "2026-11-20T06:00:00Z\n")
     second.write("build/history/forge/held/manifest.json", "{")
-    pins = second.project().pins or {}
+    pins = second.project().host_decisions.pins or {}
     assert {host: (pin.release, f"{pin.since:%Y-%m-%d}") for host, pin in pins.items()} == {
         "media": ("abc", "2026-11-20")
     }
     assert second.project().ledger.verify() == []
     shutil.rmtree(second.path / "build")
-    assert set(second.project().pins or {}) == {"media"}
+    assert set(second.project().host_decisions.pins or {}) == {"media"}
 
 
 def test_a_ledger_of_before_with_another_projects_authorities_is_not_taken_over(second: Home) -> None:
@@ -218,7 +218,7 @@ def test_a_note_that_cannot_be_read_counts_as_missing(home: Home, text: str) -> 
     for name in (".ledger-head.json", ".last-backup.json"):
         home.write(f"ca/{name}", text)
     assert home.doit(days=0.1).status == 0
-    assert home.project(0.1).ledger_fault is None
+    assert home.project(0.1).ledger_view.fault is None
 
 
 @pytest.mark.parametrize("name", [".ledger-head.json", "project-id"])
@@ -241,7 +241,7 @@ def test_a_sandbox_that_was_deleted_starts_again_without_a_message(home: Home) -
     before = home.path / "build/crl/client-1.crl"
     assert before.exists()
     assert home.doit(days=1).status == 0
-    assert home.project(1).ledger_fault is None
+    assert home.project(1).ledger_view.fault is None
     assert home.doit(days=1.1).made == {}
 
 
@@ -271,7 +271,9 @@ def listing(home: Home, entries: int) -> x509.CertificateRevocationList:
     """A CRL with the serial numbers from 1 on."""
     found = [CrlEntry(serial, START, "superseded") for serial in range(1, entries + 1)]
     number = int(START.timestamp()) + 99 + entries
-    return crl_signing.sign_crl(home.project().issuer("client"), number, START, START + timedelta(days=21), found)
+    return crl_signing.sign_crl(
+        home.project().signing_keys.issuer("client"), number, START, START + timedelta(days=21), found
+    )
 
 
 def test_many_revocations_one_by_one_leave_a_small_ledger(home: Home) -> None:

@@ -183,7 +183,7 @@ def test_the_hint_for_a_prepared_key_without_a_backup_works(asked: RealHome, inv
     with pytest.raises(PkiError, match="the key in ca/ is not the certified one"):
         asked.accept(asked.out / "response-0001")
     project = asked.project()
-    assert project.key_faults() == {}
+    assert project.signing_keys.faults() == {}
 
 
 def test_a_request_that_is_lost_is_made_again_with_the_key_that_is_there(asked: RealHome) -> None:

@@ -139,7 +139,9 @@ def test_a_certificate_that_waited_to_be_renewed_is_not_renewed_once_it_left(
     said = invoke("renew", "admin")
     assert said.status == 1
     assert "admin: not declared in pki.yaml" in said.error
-    assert [one.artifact for one in home.project().unexpired() if one.common_name == "admin" and not one.revoked] == []
+    assert [
+        one.artifact for one in home.project().revocations.unexpired() if one.common_name == "admin" and not one.revoked
+    ] == []
 
 
 @pytest.mark.parametrize("form", ["pem", "p12"])
@@ -175,7 +177,9 @@ def test_a_run_that_waits_for_a_revocation_issues_nothing_to_the_revoked(
 ) -> None:
     meanwhile(lambda: invoke(*REVOKE_ADMIN))
     assert Run(home.path, START).main([]) == 0
-    assert [one.artifact for one in home.project().unexpired() if one.common_name == "admin" and not one.revoked] == []
+    assert [
+        one.artifact for one in home.project().revocations.unexpired() if one.common_name == "admin" and not one.revoked
+    ] == []
 
 
 def test_a_run_that_waits_plans_what_pki_yaml_says_afterwards(
@@ -202,7 +206,9 @@ def test_whoever_was_revoked_gets_no_new_certificate_wherever_the_command_was_ki
     monkeypatch.undo()
     assert home.project().ledger.revoked_serials(START) == {before}
     home.doit()
-    valid = [one for one in home.project().unexpired() if one.artifact == "cert:client-admin" and not one.revoked]
+    valid = [
+        one for one in home.project().revocations.unexpired() if one.artifact == "cert:client-admin" and not one.revoked
+    ]
     assert valid == []
     if place.startswith("before"):  # the same command ends what it began
         assert invoke(*REVOKE_ADMIN).status == 0
@@ -229,7 +235,7 @@ def test_a_revocation_and_that_nothing_replaces_it_are_recorded_together_or_not_
     monkeypatch.undo()
     project = home.project()
     assert project.ledger.revoked_serials(START) == {serial(home)}
-    assert list(project.replacement_stopped) == ["cert:client-admin"]
+    assert list(project.revocations.replacement_stopped) == ["cert:client-admin"]
 
 
 def test_the_text_of_an_edit_is_written_only_over_what_it_was_made_of(home: Home) -> None:

@@ -157,7 +157,7 @@ def test_a_command_that_writes_stops_before_it_writes(
     before, beside = state(lost), {path.name for path in tmp_path.iterdir()}
     said = invoke(name, *STOPS[name], home=lost.path)
     assert said.status == 1, said
-    assert f"root-1 (SHA-256 {real.project().existing('root-1').fingerprint}) is missing" in said.error
+    assert f"root-1 (SHA-256 {real.project().authorities.existing('root-1').fingerprint}) is missing" in said.error
     assert "→ ./run invoke restore FILE" in said.error
     assert "remove these in a copy: `roots:` in pki.yaml" in said.error.splitlines()[-1]
     assert state(lost) == before
@@ -253,14 +253,14 @@ def test_plan_tells_every_fault_of_templates_and_the_root_in_one_line(lost: Home
 
 
 def found(home: Home) -> tuple[missing_roots.MissingRoot, ...]:
-    return home.project().missing_roots
+    return home.project().roots.missing
 
 
 @pytest.mark.parametrize(
     "parts", [*itertools.combinations(("ca", "secrets.yaml", "build"), 1), ("ca", "secrets.yaml", "build")]
 )
 def test_roots_that_pki_yaml_names_are_missing_where_ca_lacks_them(real: RealHome, parts: tuple[str, ...]) -> None:
-    fingerprint = real.project().existing("root-1").fingerprint
+    fingerprint = real.project().authorities.existing("root-1").fingerprint
     lose(real, *parts)
     expected = [("root-1", fingerprint)] if "ca" in parts else []
     assert [(one.name, one.fingerprint) for one in found(real)] == expected
@@ -272,10 +272,10 @@ def test_one_root_of_two_is_missing_by_its_own_name(real: RealHome) -> None:
 
 
 def test_a_fingerprint_that_is_mistyped_is_told_beside_the_root_that_is_there(real: RealHome) -> None:
-    fingerprint = real.project().existing("root-1").fingerprint
+    fingerprint = real.project().authorities.existing("root-1").fingerprint
     real.edit(fingerprint, "ab" * 32)
     with pytest.raises(PkiError) as refused:
-        real.project().check_roots()
+        real.project().roots.check()
     assert f"the root with SHA-256 {'ab' * 32} is missing" in refused.value.message
     assert f"ca/ contains root-1 (SHA-256 {fingerprint})" in refused.value.message
 
@@ -298,7 +298,7 @@ SHOWN = {
 
 @pytest.mark.parametrize("part", SHOWN)
 def test_whatever_a_ca_left_in_build_shows_it_where_pki_yaml_names_none(real: RealHome, part: str) -> None:
-    fingerprint = real.project().existing("root-1").fingerprint
+    fingerprint = real.project().authorities.existing("root-1").fingerprint
     without_roots(real)
     assert found(real) == ()
     lose(real, "ca", "secrets.yaml", "build/.seen.json")

@@ -117,7 +117,7 @@ def test_a_layout_that_is_not_understood_is_left_alone_and_the_lines_are_shown(t
 
 
 def fingerprint(home: Home, root: str) -> str:
-    return home.project().existing(root).fingerprint
+    return home.project().authorities.existing(root).fingerprint
 
 
 def test_an_accepted_root_is_named_and_a_rollover_adds_its_successor(real: RealHome) -> None:
@@ -133,11 +133,11 @@ def test_an_accepted_root_is_named_and_a_rollover_adds_its_successor(real: RealH
 def test_a_project_that_names_no_root_yet_names_all_with_its_next_ceremony(real: RealHome) -> None:
     text = real.read("pki.yaml").decode()
     real.write("pki.yaml", text[: text.index("roots:")] + text[text.index("# root-1\n") + 9 :])
-    fingerprint = real.project().existing("root-1").fingerprint
+    fingerprint = real.project().authorities.existing("root-1").fingerprint
     [note] = real.doit().data["notes"]
     assert (note["subject"], fingerprint in note["remedy"]) == ("roots", True)
     real.ceremony(RequestOptions(generations=("root",)), days=1)
-    assert real.project().inventory.roots == (fingerprint, real.project().existing("root-2").fingerprint)
+    assert real.project().inventory.roots == (fingerprint, real.project().authorities.existing("root-2").fingerprint)
 
 
 def test_the_sandbox_names_no_root(home: Home) -> None:

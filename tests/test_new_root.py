@@ -78,7 +78,7 @@ def on_host(live: Live) -> dict[str, bytes]:
 def test_after_the_sandbox_real_hosts_wait_until_the_root_is_accepted_once_for_all(tried: Live, invoke: Invoke) -> None:
     before = on_host(tried)
     home = out_of_the_sandbox(tried.home)
-    fingerprint = home.project().existing("root-1").fingerprint
+    fingerprint = home.project().authorities.existing("root-1").fingerprint
     report = home.doit()
     assert report.status == 0, report.failed
     assert "deploy:media" not in report.made

@@ -41,7 +41,7 @@ def test_plan_says_that_nothing_serves_a_host_without_a_proxy(home: Home, invoke
 def test_plan_names_a_pinned_host_once_and_as_health_does(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     pins = {"media": Pin("ab" * 12, START), "gone": Pin("cd" * 12, START)}
     project = home.project()
-    monkeypatch.setattr(type(project), "pins", pins)
+    monkeypatch.setattr(type(project.host_decisions), "pins", pins)
     assert notes(home)["pinned:media"] == (forecast.PINNED, "./run invoke deploy.push media")
     assert "pinned:gone" not in notes(home)
 

@@ -80,7 +80,7 @@ def new_generation(home: Home, authority: str, days: float = 0) -> None:
     said, name = project.inventory, f"{authority}-2"
     passphrase = project.passphrases.candidates("root-1")[0].value
     root_key = keys.open_key(home.read("offline/root-1/key.pem"), passphrase, "root", "secrets.yaml")
-    root = project.issuing("root")
+    root = project.authorities.issuing("root")
     assert root is not None
     key = keys.new_key("ec-p384")
     cert = certificate_signing.sign_certificate(
@@ -315,7 +315,7 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
     home = real
     home.doit(days=645)  # the intermediates end on day 730: these certificates end with them
     ends = certificate(home, "media").not_valid_after_utc
-    assert ends == home.project().issuing("server").certificate.not_valid_after_utc  # type: ignore[union-attr]
+    assert ends == home.project().authorities.issuing("server").certificate.not_valid_after_utc  # type: ignore[union-attr]
     report = home.doit(days=701)
     assert (report.status, report.failed) == (1, {}), "the ceremony is overdue: critical"
     assert not certificates_made(report.made)

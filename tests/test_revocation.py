@@ -259,7 +259,7 @@ def test_a_run_with_nothing_to_do_opens_no_ledger_for_what_is_withheld(withheld:
     withheld.doit()
     run = Run(withheld.path, withheld.moment())
     assert run.main([]) == 0
-    assert "ledger" not in run.project.__dict__
+    assert not run.project.ledger_view.is_open
 
 
 def test_a_withheld_server_certificate_that_was_lost_stops_its_host_alone(home: Home, invoke: Invoke) -> None:
@@ -281,7 +281,7 @@ def test_an_older_certificate_of_a_name_is_revoked_and_the_present_one_stays(hom
     said = invoke("revoke", f"{old:x}", "--reason", "superseded", "--no-replace", "--yes")
     assert "then         the present certificate of this name is not affected" in said.out
     assert (listed(home), certificate(home).serial_number) == ({old}, new)
-    assert home.project().replacement_stopped == {}
+    assert home.project().revocations.replacement_stopped == {}
 
 
 def test_decisions_are_sealed_like_all_else_and_older_ledgers_get_their_table(withheld: Home) -> None:
@@ -481,7 +481,7 @@ CONFIGURATION = "build/hosts/forge/etc/haproxy/haproxy.cfg"
 def revoke_unknown(home: Home, count: int) -> None:
     """Let the ledger know of so many revocations below the client authority, all in all."""
     project = home.project()
-    issuer = project.issuer("client")
+    issuer = project.signing_keys.issuer("client")
     entries = [CrlEntry(number + (1 << 156), home.moment(), "superseded") for number in range(count)]
     crl = crl_signing.sign_crl(issuer, 1, home.moment(), home.moment(7), entries)
     recover_revocations.recover_from_crl(project, crl, "a test")

@@ -581,7 +581,7 @@ def test_typed_passphrase_is_asked_for_once(asking: Home, monkeypatch: pytest.Mo
     source(asking, "{server: prompt}")
     project = asking.project()
     for name in ("server-1", "server-1"):
-        project.keys.open(project.issuing("server") or pytest.fail(name))
+        project.keys.open(project.authorities.issuing("server") or pytest.fail(name))
     assert asked == ["passphrase of server-1: "]
 
 
@@ -626,7 +626,7 @@ class KilledError(BaseException):
 
 def opens(home: Home, name: str) -> bool:
     project = home.project()
-    project.keys.open(project.generation(name) or pytest.fail(name))
+    project.keys.open(project.authorities.generation(name) or pytest.fail(name))
     return True
 
 

@@ -452,7 +452,7 @@ def test_run_with_nothing_to_do_opens_no_ledger(adopted: Home, invoke: Invoke) -
     plan = adopted.plan()
     assert [one.name for one, _ in forecast.due_artifacts(plan)] == []
     list(forecast.required_actions(project, plan))
-    assert "ledger" not in project.__dict__
+    assert not project.ledger_view.is_open
 
 
 def test_ca_without_a_key_identifier_signs_crls_without_one(home: Home, invoke: Invoke) -> None:
@@ -658,7 +658,7 @@ def test_revoked_serial_of_an_old_ca_does_not_revoke_ours(adopted: Home, old: Ol
     assert invoke("ledger.import", "issuance_records").status == 0
     assert list(adopted.doit().made) == ["crl:legacy"]
     project = adopted.project()
-    assert not project.is_revoked(ours, unchanged=False)
+    assert not project.revocations.is_revoked(ours, unchanged=False)
     assert recorded(adopted, "client-1")["cert:client-admin"].revoked == ""
     assert ours not in {entry.serial_number for entry in crl_of(adopted, "client-1")}
 
@@ -803,7 +803,7 @@ def test_nothing_treats_an_adopted_ca_as_one_of_ours(adopted: Home, invoke: Invo
         assert b"legacy" not in path.name.encode()
         assert pem(adopted_ca(adopted)) not in path.read_bytes()
     assert len(judges.crls(adopted.read("build/crl/bundle-client.pem"))) == 2
-    assert adopted.project().issuing("legacy") is None
+    assert adopted.project().authorities.issuing("legacy") is None
 
 
 def adopted_ca(home: Home) -> x509.Certificate:

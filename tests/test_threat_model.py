@@ -88,7 +88,7 @@ def test_whoever_holds_the_key_of_the_client_authority_is_any_client(home: Home)
 @pytest.mark.parametrize("authority", ["server", "client"])
 def test_an_intermediate_signs_no_authority(home: Home, authority: str) -> None:
     """Its path length is 0 (RFC 5280 §4.2.1.9)."""
-    signing, key = home.project().issuer(authority), keys.new_key("ec-p384")
+    signing, key = home.project().signing_keys.issuer(authority), keys.new_key("ec-p384")
     below = certificate_signing.sign_certificate(
         certificate_signing.subject_name("Example Lab", "Below"),
         key.public_key(),

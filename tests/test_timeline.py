@@ -82,7 +82,7 @@ def test_the_sandbox_comes_as_it_was_foretold(home: Home) -> None:
         brought = {name for name in made if not name.startswith("cert:")} if day == ASKED else set[str]()
         assert made - brought == days[day], day
     last = home.project(ASKED + 61)
-    assert last.issuing("server") == last.generation("server-2")
+    assert last.authorities.issuing("server") == last.authorities.generation("server-2")
 
 
 def test_timeline_writes_nothing(home: Home, invoke: Invoke) -> None:
@@ -163,7 +163,7 @@ def test_missing_rung_of_a_root_is_a_day_without_a_valid_crl(real: RealHome) -> 
 def test_client_that_outlives_its_authority_is_told(real: RealHome) -> None:
     """As after a ceremony elsewhere, or with certificates from another program in the ledger."""
     project = real.project()
-    issuer = project.issuer("client")
+    issuer = project.signing_keys.issuer("client")
     key = keys.new_key("ec-p256")
     end = issuer.certificate.not_valid_after_utc + timedelta(days=30)
     cert = certificate_signing.sign_certificate(

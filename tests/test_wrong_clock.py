@@ -73,7 +73,7 @@ def test_a_cross_certificate_stays_in_the_chain_of_a_leaf(real: RealHome) -> Non
     chain = real.read("build/certs/media/chain.pem")
     assert chain.count(b"BEGIN CERTIFICATE") == 2
     assert_kept(real, CENTURY)
-    assert real.project(CENTURY, nobody).existing("server-2").chain == chain
+    assert real.project(CENTURY, nobody).authorities.existing("server-2").chain == chain
 
 
 def test_no_entry_of_a_host_s_crl_has_ended_by_a_clock_that_nobody_confirms(real: RealHome) -> None:
@@ -94,7 +94,7 @@ def test_evidence_is_asked_for_only_where_something_ended_between_the_last_event
         return nobody(project)
 
     project = real.project(days, evidence)
-    assert project.live("root") == ["root-1"]
+    assert project.authorities.live("root") == ["root-1"]
     assert len(asked) == (days > 4000)
 
 

@@ -14,14 +14,14 @@ def stale_reasons(project: Project, name: str) -> list[Reason]:
 
     Bundles and pages need only the certificate. In a project in production nothing but a ceremony fixes these reasons.
     """
-    issuing = project.issuing(name)
+    issuing = project.authorities.issuing(name)
     if issuing is None:
         return [Why.NOT_CREATED()]
     if issuing.certificate.not_valid_after_utc < project.now:
         return [
             Why.AUTHORITY_EXPIRED(generation=issuing.name, date=f"{issuing.certificate.not_valid_after_utc:%Y-%m-%d}")
         ]
-    root = project.root_of(issuing.certificate)
+    root = project.authorities.root_of(issuing.certificate)
     if name != "root" and (root is None or not canonical.is_issued_by(issuing.certificate, root.certificate)):
         return [Why.AUTHORITY_UNSIGNED(generation=issuing.name, root=root.name if root else "a root in ca/root/")]
     return []
@@ -36,7 +36,7 @@ def can_shorten_renewals(project: Project) -> bool:
     return any(
         issuer.certificate.not_valid_after_utc - project.now <= rule.lifetime
         for name, rule in (("server", rules.server), ("client", rules.client))
-        if (issuer := project.issuing(name)) is not None
+        if (issuer := project.authorities.issuing(name)) is not None
     )
 
 
@@ -45,7 +45,11 @@ def check_begun(project: Project, generation: Generation) -> None:
 
     Nothing it signs would be valid.
     """
-    signs = generation if project.is_adopted(generation.name) else project.issuing(generation.authority)
-    if generation == signs and (early := project.before(generation)):
+    signs = (
+        generation
+        if project.inventory.authorities.is_adopted(generation.name)
+        else project.authorities.issuing(generation.authority)
+    )
+    if generation == signs and (early := project.authorities.before(generation)):
         project.clock.check()  # its message lists the evidence on the clock; the next one only the dates
         raise PkiError(early, SET_CLOCK)

@@ -25,7 +25,7 @@ class Move(NamedTuple):
 
 def valid(project: Project) -> Iterator[Issued]:
     """Yield the leaf certificates of this project that are neither expired nor revoked."""
-    for issued in project.unexpired():
+    for issued in project.revocations.unexpired():
         if issued.artifact.kind == "cert" and not issued.revoked:
             yield issued
 
@@ -55,13 +55,13 @@ def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
     """Return the names that the next run moves from one leaf to another."""
     uncached = (leaf for leaf in leaves.values() if project.cache.recalled(leaf.artifact) is None)
     changed = [leaf for leaf in uncached if not certificates.is_cached(project, leaf)]
-    if not changed or not project.has_ledger:
+    if not changed or not project.ledger_view.has_ledger:
         return []
     key = digest_of([(leaf.name, _requested(leaf)) for leaf in changed], sorted(leaves))
-    cached = project.recall_from_ledger("moves", key)
+    cached = project.ledger_view.recall("moves", key)
     if cached is None:
         cached = [[*move[:3], int(move.end.timestamp())] for move in _moves(project, leaves, changed)]
-        project.remember_from_ledger("moves", key, cached)
+        project.ledger_view.remember("moves", key, cached)
     return [Move(leaf, name, before, datetime.fromtimestamp(end, UTC)) for leaf, name, before, end in cached]
 
 

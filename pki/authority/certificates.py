@@ -39,9 +39,9 @@ from pki.x509.weak_keys import find_weakness
 def stale_reasons(project: Project, leaf: Leaf) -> list[Reason]:
     """Return why a leaf must be issued again, or its files split again from its PEM bundle."""
     name = leaf.artifact
-    if name in project.replacement_stopped:
+    if name in project.revocations.replacement_stopped:
         return stopped_damage(project, leaf) or file_faults(project, leaf)
-    issuer = project.issuing(leaf.authority)
+    issuer = project.authorities.issuing(leaf.authority)
     cache_key = _leaf_token(project, leaf, issuer)
     cached = _cached(project, name, cache_key)
     if cached is not None:
@@ -61,7 +61,7 @@ def delivery_faults(project: Project, leaf: Leaf) -> list[Reason]:
 
     The files are read again: the cache is not used.
     """
-    if leaf.artifact in project.replacement_stopped:
+    if leaf.artifact in project.revocations.replacement_stopped:
         return stopped_damage(project, leaf) or file_faults(project, leaf)
     result = examine(project, leaf)
     return result if isinstance(result, list) else file_faults(project, leaf)
@@ -80,7 +80,7 @@ def is_cached(project: Project, leaf: Leaf) -> bool:
 
     Dates and revocation are not part of that.
     """
-    cache_key = _leaf_token(project, leaf, project.issuing(leaf.authority))
+    cache_key = _leaf_token(project, leaf, project.authorities.issuing(leaf.authority))
     return _cached(project, leaf.artifact, cache_key) is not None
 
 
@@ -89,7 +89,7 @@ def current_certificate(project: Project, leaf: Leaf) -> Current | None:
 
     Its content is as pki.yaml declares it, and it is not revoked. Its dates are not checked.
     """
-    cache_key = _leaf_token(project, leaf, project.issuing(leaf.authority))
+    cache_key = _leaf_token(project, leaf, project.authorities.issuing(leaf.authority))
     result = _cached(project, leaf.artifact, cache_key) or examine(project, leaf)
     return None if isinstance(result, list) or _revocation(project, leaf, result.serial, unchanged=True) else result
 
@@ -97,7 +97,11 @@ def current_certificate(project: Project, leaf: Leaf) -> Current | None:
 def issue_reasons(project: Project, leaf: Leaf) -> list[Reason]:
     """Return why a leaf must be issued again; the files that are split from its PEM bundle do not count."""
     result = examine(project, leaf)
-    return result if isinstance(result, list) else dated_reasons(project, leaf, result, project.issuing(leaf.authority))
+    return (
+        result
+        if isinstance(result, list)
+        else dated_reasons(project, leaf, result, project.authorities.issuing(leaf.authority))
+    )
 
 
 def blocked_by(project: Project, leaf: Leaf) -> Reason | None:
@@ -105,7 +109,7 @@ def blocked_by(project: Project, leaf: Leaf) -> Reason | None:
 
     Its issuer expires so soon that a renewed certificate would not last longer: a ceremony is needed first.
     """
-    issuer = project.issuing(leaf.authority)
+    issuer = project.authorities.issuing(leaf.authority)
     if issuer is None:
         return None
     result = examine(project, leaf)
@@ -131,7 +135,7 @@ def examine(project: Project, leaf: Leaf) -> Current | list[Reason]:
     data = filesystem.read(path)
     if data is None:
         return [Why.NOT_CREATED()]
-    bundle = parse_bundle(data, project.verified)
+    bundle = parse_bundle(data, project.run.verified)
     if bundle is None:
         return [Why.DAMAGED(file=path.name)]
     reasons = [*_key_faults(project, leaf, bundle)]
@@ -141,7 +145,7 @@ def examine(project: Project, leaf: Leaf) -> Current | list[Reason]:
     if names != profiles.subject_alternative_name(leaf):
         reasons.append(Why.OTHER_NAMES(difference=_name_difference(names, leaf)))
     reasons += _changed_common_name(leaf, bundle.certificate)
-    if issuer := project.issuing(leaf.authority):
+    if issuer := project.authorities.issuing(leaf.authority):
         reasons += _profile_faults(project, leaf, bundle, issuer, compare=not reasons)
     cert = bundle.certificate
     reasons += _revocation(project, leaf, cert.serial_number, unchanged=False)
@@ -151,9 +155,9 @@ def examine(project: Project, leaf: Leaf) -> Current | list[Reason]:
 def _revocation(project: Project, leaf: Leaf, serial: int, *, unchanged: bool) -> list[Reason]:
     """Return why the revocation status of a leaf is wrong: it is revoked, or it is the canary and is not revoked."""
     if not leaf.is_revoked:
-        return [Why.REVOKED()] if project.is_revoked(serial, unchanged=unchanged) else []
-    is_settled = unchanged and project.ledger_is_settled
-    if is_settled or project.is_revoked(serial, unchanged=False) or project.ledger_fault:
+        return [Why.REVOKED()] if project.revocations.is_revoked(serial, unchanged=unchanged) else []
+    is_settled = unchanged and project.ledger_view.is_settled
+    if is_settled or project.revocations.is_revoked(serial, unchanged=False) or project.ledger_view.fault:
         return []  # a ledger that lost events cannot show that it was not revoked
     return [Why.NOT_REVOKED()]
 
@@ -274,8 +278,8 @@ def issue(project: Project, leaf: Leaf, reasons: Iterable[Reason]) -> None:
 
     Raises PkiError, with the old pair in place, when the authority, its passphrase or the request is missing.
     """
-    issuer = project.issuer(leaf.authority)
-    generation = project.issuing(leaf.authority)
+    issuer = project.signing_keys.issuer(leaf.authority)
+    generation = project.authorities.issuing(leaf.authority)
     assert generation is not None
     if generation.certificate.not_valid_after_utc <= project.now:
         raise PkiError(
@@ -310,7 +314,7 @@ def issue(project: Project, leaf: Leaf, reasons: Iterable[Reason]) -> None:
         if leaf.is_revoked:
             _revoke_all(project, _id(leaf))
         waiting.place()
-    project.verified.add(hashlib.sha256(bundle).digest())
+    project.run.mark_verified(hashlib.sha256(bundle).digest())
 
 
 def _revoke_all(project: Project, artifact: ArtifactId) -> None:
@@ -318,7 +322,7 @@ def _revoke_all(project: Project, artifact: ArtifactId) -> None:
     for issued in project.ledger.certificates(artifact=artifact, since=project.now):
         if not issued.revoked:
             project.ledger.record_revocation(issued, reason="superseded", at=project.now)
-    project.forget_revocations()
+    project.revocations.forget()
 
 
 def _files_from(project: Project, leaf: Leaf, bundle: bytes) -> dict[Path, tuple[bytes, int]]:

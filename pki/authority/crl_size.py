@@ -47,7 +47,7 @@ def sizes(project: Project) -> list[PublishedCrl]:
     if not (largest := largest_published(config)):
         return []
     server = f"{config.hosts[config.publish.host].proxy} at {config.publish.host}"
-    names = [name for authority in AUTHORITIES for name in project.live(authority)]
+    names = [name for authority in AUTHORITIES for name in project.authorities.live(authority)]
     return [
         PublishedCrl(name, size, largest, server)
         for name in names

@@ -35,9 +35,9 @@ def stale_reasons(project: Project, generation: str, *, missing: int | None = No
 
     `missing` is the number of entries that it lacks, where the caller knows it already.
     """
-    issuer = project.generation(generation)
+    issuer = project.authorities.generation(generation)
     cached = _cached(project, generation, issuer)
-    if cached is not None and project.is_ledger_unchanged():
+    if cached is not None and project.ledger_view.is_unchanged():
         return _date_reasons(project, generation, *(datetime.fromtimestamp(at, UTC) for at in cached[:2]))
     der, text = (filesystem.read(project.store.crl(generation, form)) for form in ("crl", "pem"))
     if der is None or text is None:
@@ -67,7 +67,7 @@ def _cached(project: Project, generation: str, issuer: Generation | None) -> Any
 
 def stale_external_reasons(project: Project, name: str) -> list[Reason]:
     """Return why the CRL of an adopted CA must be issued again; empty once the CA itself has expired."""
-    ca = project.generation(name)
+    ca = project.authorities.generation(name)
     return [] if ca and ca.certificate.not_valid_after_utc < project.now else stale_reasons(project, name)
 
 
@@ -79,27 +79,27 @@ def signed_crl(
     The signature is verified once for the same bytes, because that takes 0.1 s for a large CRL. With `again` the
     results of earlier runs are not used.
     """
-    issuer = project.generation(generation)
+    issuer = project.authorities.generation(generation)
     if issuer is None:
         return None
     digest = hashlib.sha256(issuer.fingerprint.encode() + der).digest()
-    if digest in project.verified or (not again and _cached(project, generation, issuer) is not None):
+    if digest in project.run.verified or (not again and _cached(project, generation, issuer) is not None):
         return x509.load_der_x509_crl(der)
     crl = canonical.read_crl(der, serialization.Encoding.DER)
     if crl is None or not canonical.is_signed_by(crl, ca_public_key(issuer.certificate)):
         return None
-    project.verified.add(digest)
+    project.run.mark_verified(digest)
     return crl
 
 
 def _date_reasons(project: Project, generation: str, start: datetime, end: datetime) -> list[Reason]:
     """Return why a CRL from `start` to `end` must be issued again for its dates."""
-    age, refresh = project.now - start, project.crl_rule(generation).refresh
+    age, refresh = project.now - start, project.inventory.authorities.crl_rule(generation).refresh
     if end <= project.now:
         return [Why.EXPIRED(date=f"{end:%Y-%m-%d}")]
     if age < timedelta(0):
         return [Why.NOT_YET_VALID(time=f"{start:%Y-%m-%d %H:%M}")]
-    if age < refresh or not project.can_sign(generation):
+    if age < refresh or not project.signing_keys.can_sign(generation):
         return []  # without the key it stays in use until it expires
     (old, every), unit = in_common_unit(age, refresh)
     return [Why.CRL_AGE(age=f"{old} {unit}".rstrip(), every=every)]
@@ -109,7 +109,7 @@ def _ledger_differences(
     project: Project, generation: str, crl: x509.CertificateRevocationList, missing: int | None
 ) -> list[Reason]:
     """Return what the ledger records and a CRL lacks, or the reverse."""
-    if not project.has_ledger:
+    if not project.ledger_view.has_ledger:
         return []
     last = project.ledger.last_crl(generation)
     number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
@@ -142,7 +142,7 @@ def unrecorded(project: Project, generation: str) -> frozenset[int]:
     """Return the serial numbers that the published CRL of a generation lists and the ledger does not."""
     crl = signed_crl(project, generation, filesystem.read(project.store.crl(generation)) or b"")
     listed = frozenset(entry.serial_number for entry in crl) if crl is not None else frozenset[int]()
-    if not listed or not project.has_ledger:
+    if not listed or not project.ledger_view.has_ledger:
         return listed
     return listed - project.ledger.revoked_serials(NEVER, issuer=generation)
 
@@ -157,7 +157,7 @@ def due_presigned(project: Project, root: str) -> x509.CertificateRevocationList
         return None
     newest = valid_now[-1]
     name, key = f"pre-signed CRL:{root}", digest_of(newest.crl.fingerprint(hashes.SHA256()))
-    if project.ledger_is_settled and project.cache.recall(name, key):
+    if project.ledger_view.is_settled and project.cache.recall(name, key):
         return newest.crl
     if missing_serials(project, root, newest):
         return None
@@ -170,7 +170,7 @@ def _presigned_valid_now(project: Project, root: str) -> list[PresignedCrl]:
 
     Where the file of a pre-signed CRL is damaged, the published CRL counts too, so that no older one replaces it.
     """
-    presigned_crls = project.presigned_crls(root)
+    presigned_crls = project.authorities.presigned_crls(root)
     if len(presigned_crls) < len(project.store.presigned_crls(root)) and (
         der := filesystem.read(project.store.crl(root))
     ):
@@ -191,7 +191,11 @@ def missing_serials(project: Project, root: str, presigned_crl: PresignedCrl) ->
 
     Those are what the ledger records as revoked under the root, and what the published CRL lists.
     """
-    revoked = project.ledger.revoked_entries(root, presigned_crl.crl.last_update_utc) if project.has_ledger else []
+    revoked = (
+        project.ledger.revoked_entries(root, presigned_crl.crl.last_update_utc)
+        if project.ledger_view.has_ledger
+        else []
+    )
     serials = dict.fromkeys([*(entry.serial for entry in revoked), *sorted(unrecorded(project, root))])
     return [f"{serial:x}" for serial in serials if serial not in presigned_crl.serials]
 
@@ -203,7 +207,7 @@ def _next_update(crl: x509.CertificateRevocationList) -> datetime:
 
 def stale_root_reasons(project: Project, root: str) -> list[Reason]:
     """Return why the published root CRL is not the pre-signed CRL that is due."""
-    if project.generation(root) is None:
+    if project.authorities.generation(root) is None:
         return [Why.NOT_CREATED()]
     presigned_crl = due_presigned(project, root)
     if presigned_crl is None:
@@ -211,7 +215,7 @@ def stale_root_reasons(project: Project, root: str) -> list[Reason]:
     published = filesystem.read(project.store.crl(root))
     if published != presigned_crl.public_bytes(serialization.Encoding.DER):
         return [Why.NOT_CREATED() if published is None else Why.OTHER_PRESIGNED()]
-    if project.has_ledger and not project.ledger_is_settled and (serials := unrecorded(project, root)):
+    if project.ledger_view.has_ledger and not project.ledger_view.is_settled and (serials := unrecorded(project, root)):
         return unrecorded_reason(project, root, serials)
     return (
         []
@@ -238,21 +242,21 @@ def issue_crl(project: Project, generation: str) -> Outcome:
 
     Raises PkiError when the authority is missing or not yet valid, or its key cannot be opened.
     """
-    issuing = project.generation(generation)
+    issuing = project.authorities.generation(generation)
     if issuing is None:
-        raise project.missing_authority(GenerationName.parse(generation).authority)
+        raise project.authorities.missing_authority(GenerationName.parse(generation).authority)
     check_begun(project, issuing)
-    issuer = project.crl_issuer(issuing)
+    issuer = project.signing_keys.crl_issuer(issuing)
     recovered = _recover(project, generation)
     last = project.ledger.last_crl(generation)
     number = max(int(project.now.timestamp()), last[0] + 1 if last else 0)
     new, unchanged = _entries(project, generation)
     reasons = (*recovered, *stale_reasons(project, generation, missing=len(new))) or (Why.REQUESTED(),)
     this_update = max(
-        project.now - backdate(project.crl_rule(generation).refresh),
+        project.now - backdate(project.inventory.authorities.crl_rule(generation).refresh),
         min(last[1] + timedelta(seconds=1), project.now) if last else NEVER,
     )
-    end = this_update + project.crl_rule(generation).lifetime
+    end = this_update + project.inventory.authorities.crl_rule(generation).lifetime
     crl = crl_signing.sign_crl(issuer, number, this_update, end, new, unchanged)
     der = crl.public_bytes(serialization.Encoding.DER)
     text = pem_encoding.encode_pem("X509 CRL", der)
@@ -269,7 +273,11 @@ def _entries(project: Project, generation: str) -> tuple[list[CrlEntry], list[x5
     imported records list it. A revocation that was recorded while the clock was ahead gets the present date: some
     clients ignore entries from the future.
     """
-    last = None if project.is_adopted(generation) else project.ledger.last_crl(generation, begun=project.now)
+    last = (
+        None
+        if project.inventory.authorities.is_adopted(generation)
+        else project.ledger.last_crl(generation, begun=project.now)
+    )
     ended = last[1] if last else NEVER
     earlier = signed_crl(project, generation, filesystem.read(project.store.crl(generation)) or b"")
     listed = {entry.serial_number: entry for entry in earlier or () if entry.revocation_date_utc <= project.now}
@@ -290,7 +298,7 @@ def _recover(project: Project, generation: str) -> list[Reason]:
         recover_revocations.recover_from_crl(
             project, x509.load_der_x509_crl(filesystem.read(project.store.crl(generation)) or b""), shown
         )
-        project.forget_revocations()
+        project.revocations.forget()
     return reasons
 
 
@@ -299,7 +307,7 @@ def issue_external_crl(project: Project, name: str) -> Outcome:
 
     Raises PkiError while its issuance records are not imported: a CRL without the old revocations would undo them.
     """
-    if not project.has_ledger or not project.ledger.has_issuance_records(name):
+    if not project.ledger_view.has_ledger or not project.ledger.has_issuance_records(name):
         raise PkiError(
             f"the ledger contains no issuance records of {name}",
             f"./run invoke ledger.import DIR --authority {name}, where DIR holds its index.txt or its certificates",
@@ -313,12 +321,12 @@ def publish_root_crl(project: Project, root: str) -> Outcome:
     Raises PkiError when there is none, or when the CRL changes while the clock cannot be trusted: the clock decides
     which one is due.
     """
-    if project.has_ledger and not project.ledger_fault:
+    if project.ledger_view.has_ledger and not project.ledger_view.fault:
         _recover(project, root)
     presigned_crl = due_presigned(project, root)
     if presigned_crl is None:
         project.clock.check()
-        if ca := project.generation(root):
+        if ca := project.authorities.generation(root):
             check_begun(project, ca)
         from pki.ceremony.online.ceremony_archive import new_crls_remedy  # noqa: PLC0415 - which a run with nothing to tell needs not
 

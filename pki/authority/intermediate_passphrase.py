@@ -54,7 +54,7 @@ def _intermediate(project: Project, name: str) -> Generation:
         for authority in ("server", "client")
         for generation_name in project.store.generations(authority)
     ]
-    generation = project.generation(name) if name in existing else None
+    generation = project.authorities.generation(name) if name in existing else None
     if name.startswith("root"):
         raise PkiError(f"{name}: the key of a root is on its vault, not in ca/", f"defined: {', '.join(existing)}")
     if generation is None:

@@ -42,7 +42,7 @@ def _bundle_damage(project: Project, leaf: Leaf, data: bytes) -> list[Reason]:
             for path in project.store.cross_certificates(root)
         ]
         for name in project.store.generations(leaf.authority):
-            issuer = project.generation(name)
+            issuer = project.authorities.generation(name)
             if (
                 issuer
                 and bundle.chain.startswith(issuer.pem)
@@ -56,7 +56,7 @@ def _bundle_damage(project: Project, leaf: Leaf, data: bytes) -> list[Reason]:
 
 def stopped_reasons(project: Project, name: str) -> list[Reason]:
     """Return since when the replacement of a revoked leaf is stopped; empty when it is not."""
-    since = project.replacement_stopped.get(name)
+    since = project.revocations.replacement_stopped.get(name)
     return [Why.REPLACEMENT_STOPPED(date=f"{since:%Y-%m-%d}")] if since else []
 
 

@@ -27,7 +27,9 @@ from pki.x509.revocation import CrlEntry
 def signer_of(project: Project, crl: x509.CertificateRevocationList) -> Generation | None:
     """Return the generation of this project, or the adopted CA, that signed a CRL; None for any other CRL."""
     ours = [name for authority in AUTHORITIES for name in project.store.generations(authority)]
-    for generation in filter(None, map(project.generation, [*ours, *project.inventory.authorities.adopted])):
+    for generation in filter(
+        None, map(project.authorities.generation, [*ours, *project.inventory.authorities.adopted])
+    ):
         if generation.certificate.subject == crl.issuer and canonical.is_signed_by(
             crl, ca_public_key(generation.certificate)
         ):
@@ -52,7 +54,7 @@ def recover_from_crl(project: Project, crl: x509.CertificateRevocationList, sour
 
 def _file_presigned_crl(project: Project, root: str, number: int, crl: x509.CertificateRevocationList) -> None:
     """Store a root's CRL as a pre-signed CRL if it is newer than the present one: no run of doit can issue it."""
-    presigned_crls = project.presigned_crls(root)
+    presigned_crls = project.authorities.presigned_crls(root)
     begun = [
         presigned_crl.number for presigned_crl in presigned_crls if presigned_crl.crl.last_update_utc <= project.now
     ]

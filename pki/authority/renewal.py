@@ -24,8 +24,8 @@ class Current:
 
 def unsigned_reasons(project: Project, leaf: Leaf, current: Current) -> list[Reason]:
     """Return why a leaf is due for renewal that its authority cannot sign; empty otherwise."""
-    issuer = project.issuing(leaf.authority)
-    if issuer is None or project.can_sign(issuer.name):
+    issuer = project.authorities.issuing(leaf.authority)
+    if issuer is None or project.signing_keys.can_sign(issuer.name):
         return []
     return due_reasons(project, leaf, current, issuer)
 
@@ -37,7 +37,7 @@ def dated_reasons(project: Project, leaf: Leaf, current: Current, issuer: Genera
     """
     reasons = due_reasons(project, leaf, current, issuer)
     is_good = current.not_before <= project.now <= current.not_after
-    return reasons if not (reasons and is_good and issuer) or project.can_sign(issuer.name) else []
+    return reasons if not (reasons and is_good and issuer) or project.signing_keys.can_sign(issuer.name) else []
 
 
 def due_reasons(project: Project, leaf: Leaf, current: Current, issuer: Generation | None) -> list[Reason]:

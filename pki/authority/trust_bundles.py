@@ -46,14 +46,14 @@ def trust_files(project: Project) -> dict[str, bytes]:
 
     Raises PkiError when an authority is missing.
     """
-    live = {name: project.live(name) for name in identifiers.AUTHORITIES}
+    live = {name: project.authorities.live(name) for name in identifiers.AUTHORITIES}
     pems: dict[str, bytes] = {}
     files: dict[str, bytes] = {}
     folder = project.store.shown(project.store.build / "trust")
     for generation in [g for generations in live.values() for g in generations]:
-        ca = project.generation(generation)
+        ca = project.authorities.generation(generation)
         if ca is None:
-            raise project.missing_authority(GenerationName.parse(generation).authority)
+            raise project.authorities.missing_authority(GenerationName.parse(generation).authority)
         pems[generation] = ca.pem
         files[f"{folder}/{generation}.crt"] = ca.certificate.public_bytes(serialization.Encoding.DER)
     roots = b"".join(pems[name] for name in reversed(live["root"]))
@@ -72,7 +72,7 @@ def client_crl_bundle(project: Project) -> dict[str, bytes]:
     Raises PkiError when one of these CRLs is missing.
     """
     parts = []
-    for generation in [*project.live("client"), *project.live("root")]:
+    for generation in [*project.authorities.live("client"), *project.authorities.live("root")]:
         text = filesystem.read(project.store.crl(generation, "pem"))
         if text is None:
             raise PkiError(f"the CRL of {generation} is missing", "./run doit")

@@ -29,7 +29,7 @@ class Accepted:
 
 def acceptable(project: Project) -> LedgerFault:
     """Return what is lost. Raises PkiError where nothing is lost, or the fault must not be accepted."""
-    fault = project.ledger_fault
+    fault = project.ledger_view.fault
     if fault is None:
         raise PkiError("the ledger lacks no event that was seen", "nothing to accept: ./run doit")
     if fault.kind not in ACCEPTABLE:
@@ -47,7 +47,7 @@ def accept(project: Project, why: str) -> Accepted:
     if is_new := fault.kind in {MISSING, EMPTY}:
         project.ledger.create_empty()
         project.forget_ledger_state()
-    lost = list(project.guard.seen_heads) if is_new else project.guard.lost_heads()
+    lost = list(project.ledger_view.guard.seen_heads) if is_new else project.ledger_view.guard.lost_heads()
     authorities = list(_unrecorded_authorities(project))
     project.ledger.record_authorities(authorities, reason=f"recorded again: {why}", at=project.now)
     _, revocations = restore.recover_from_published_crls(project)
@@ -62,9 +62,13 @@ def accept_if_covered(project: Project) -> bool:
     The caller has read every known CRL before.
     """
     project.forget_ledger_state()
-    if project.ledger_fault is None or project.ledger_fault.kind != OLDER or project.guard.has_unrecorded_crls:
+    if (
+        project.ledger_view.fault is None
+        or project.ledger_view.fault.kind != OLDER
+        or project.ledger_view.guard.has_unrecorded_crls
+    ):
         return False
-    lost = project.guard.lost_heads()
+    lost = project.ledger_view.guard.lost_heads()
     recorded, expected = project.ledger.counts()[1], lost[-1].revocations if lost else None
     if expected is None or recorded < expected:
         return False
@@ -72,16 +76,16 @@ def accept_if_covered(project: Project) -> bool:
         lost, f"recovered: {recorded} revocations are recorded, {expected} were seen", at=project.now
     )
     project.forget_ledger_state()
-    return project.ledger_fault is None
+    return project.ledger_view.fault is None
 
 
 def _unrecorded_authorities(project: Project) -> Iterator[tuple[x509.Certificate, str, str]]:
     """Yield each authority certificate in `ca/` that the ledger lacks, with the names of its generation and issuer."""
     for name in (name for authority in AUTHORITIES for name in project.store.generations(authority)):
         with suppress(PkiError):  # a damaged certificate is reported where the authority is read
-            if (generation := project.generation(name)) is None:
+            if (generation := project.authorities.generation(name)) is None:
                 continue
-            root = project.root_of(generation.certificate)
+            root = project.authorities.root_of(generation.certificate)
             certificates = [(generation.certificate, root.name if root else "")]
             for path in project.store.cross_certificates(name):
                 cross = x509.load_pem_x509_certificate(filesystem.read(path) or b"")

@@ -124,7 +124,7 @@ class Restore:
         """
         ledger = self.target / LEDGER
         with suppress(PkiError):  # pki.yaml is invalid; ca/ is checked below
-            if Project.open(self.target, self.now).missing_roots:
+            if Project.open(self.target, self.now).roots.missing:
                 return ""
         try:
             if not self._has_all_secrets():
@@ -286,7 +286,11 @@ def _mode(archive: Archive, path: str, file: BackupFile) -> int:
 
 def unknown_leaves(project: Project) -> list[str]:
     """Return the names of certificates in build/ that the ledger lacks."""
-    recorded = {certificate.serial for certificate in project.ledger.certificates()} if project.has_ledger else set()
+    recorded = (
+        {certificate.serial for certificate in project.ledger.certificates()}
+        if project.ledger_view.has_ledger
+        else set()
+    )
     unknown = set()
     for path in sorted((project.store.build / "certs").glob("*/cert.pem")):
         with suppress(ValueError):

@@ -31,7 +31,7 @@ def check_target(project: Project, target: Path) -> None:
     """Raise PkiError when no backup can be written to `target`, before the passphrase is asked for."""
     if not project.store.ca.is_dir():
         raise PkiError("there is nothing to back up: ca/ is missing", "if it is lost: ./run invoke restore FILE")
-    project.check_ledger()  # a backup without the ledger is useless, and would count as the newest
+    project.ledger_view.check()  # a backup without the ledger is useless, and would count as the newest
     if target.exists():
         raise PkiError(f"{target}: exists already", "name another file; a backup is never overwritten")
     if not target.parent.is_dir():
@@ -84,7 +84,7 @@ def _noted(project: Project, head: Mapping[str, object] | None) -> Mapping[str, 
 
     A ledger in another database is not in the backup: its present head is recorded.
     """
-    if not project.has_ledger:
+    if not project.ledger_view.has_ledger:
         return {"ledger": head}
     if head is None:
         newest = project.ledger.head()

@@ -44,14 +44,14 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     passphrase = _new_passphrase(context, project, passphrase_file)
     with _disk_errors():
         notes = backing_up.backup(project, target, passphrase)
-    project.close_ledger()  # its extra files go: a copy of ledger.db alone is then whole
+    project.ledger_view.close()  # its extra files go: a copy of ledger.db alone is then whole
     screen.done("created", "backup", f"{target}, read back and intact")
     for note in notes:
         screen.line(f"  {note}")
     if risk := backing_up.shared_fate(project, target):
         screen.note("backup", risk, "./run invoke backup FILE, on another disk")
     try:
-        faults = project.cached_key_faults
+        faults = project.signing_keys.cached_faults
     except PkiError as error:  # the certificate of an authority, without which its key cannot be checked
         raise PkiError(f"{error.message}; this backup has the same fault", error.hint) from None
     for name, fault in faults.items():
@@ -85,8 +85,8 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
         restored = work.carry_out()
     _print_restored(Screen(), work, restored)
     project = Project.open(target, now_of(context))
-    if project.missing_roots:
-        error = refusal(project.missing_roots, project.inventory, project.store)
+    if project.roots.missing:
+        error = refusal(project.roots.missing, project.inventory, project.store)
         Screen().note(
             "authority:root", f"{error.message}; the backup is too old", "./run invoke restore FILE, a newer one"
         )
@@ -118,7 +118,7 @@ def _print_restored(screen: Screen, work: Restore, restored: Restored) -> None:
 
 def _print_newer_state(screen: Screen, project: Project, work: Restore) -> None:
     """Record and print what runs did after the backup, as far as build/ still contains it."""
-    if project.inventory.ledger == "sqlite" and not project.has_ledger:
+    if project.inventory.ledger == "sqlite" and not project.ledger_view.has_ledger:
         return
     if work.ledger is None:  # a ledger in the backup got that event already
         try:
@@ -144,7 +144,7 @@ def _print_newer_state(screen: Screen, project: Project, work: Restore) -> None:
 
 def _continue_from(screen: Screen, project: Project, reason: str) -> None:
     """Record in a restored ledger that it is older than the state that was seen, so that runs continue with it."""
-    if project.ledger_fault and project.ledger_fault.kind in lost_ledger.ACCEPTABLE:
+    if project.ledger_view.fault and project.ledger_view.fault.kind in lost_ledger.ACCEPTABLE:
         accepted = lost_ledger.accept(project, reason)
         if accepted.lost:
             screen.line(

@@ -65,7 +65,7 @@ def request(
             screen.line(f"the sandbox performed the ceremony itself; now: {run_for(project.store.home)} doit")
             return
         before = ceremony_archive.open_requests(project)[-1:]
-        reasons = make_request.outdated_reasons(project, needs.find_requirements(project)) if before else []
+        reasons = make_request.outdated_reasons(project, needs.find_requirements(project.authorities)) if before else []
         open_request = make_request.prepare_request(project, options, drop_earlier=drop_earlier)
     if before and before[0].digest != open_request.digest:
         screen.line(
@@ -98,7 +98,7 @@ def _shown(project: Project, open_request: OpenRequest) -> Iterator[str]:
     yield ""
     yield from plan_text.root_lines(open_request.request)
     yield from plan_text.signature_lines(open_request.request, _past_ceremonies(project))
-    if requirements := needs.find_requirements(project):
+    if requirements := needs.find_requirements(project.authorities):
         by = min(requirement.by for requirement in requirements)
         yield ""
         yield f"to be performed {f'by {by:%Y-%m-%d}' if by > project.now else 'now'}, by the operator and a witness"
@@ -225,7 +225,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
             verified,
             words or ask_first_words("response", "the ceremony", digest, accept_response.other_digests(verified)),
         )
-        if verified.is_lost and not project.store.generations("root") and project.ledger_fault:
+        if verified.is_lost and not project.store.generations("root") and project.ledger_view.fault:
             lost_ledger.accept(project, f"ca/ was lost; accepted again with ceremony {verified.request.number}")
         old = accept_response.file_response(project, verified)
         if verified.is_lost:

@@ -33,7 +33,7 @@ def add(context: Context, name: str, email: str) -> None:
     """
     with held_project_of(context) as project:
         editing.write(editing.add_client(home_of(context) / "pki.yaml", name, email))
-        if client_artifact(name) in project.replacement_stopped:
+        if client_artifact(name) in project.revocations.replacement_stopped:
             project.ledger.record_decision(client_artifact(name), "released", "added again", project.now)
     Screen().done(Verb.UPDATED, "pki.yaml", f"added clients.{name}: {email}")
     run_doit(context)
@@ -65,7 +65,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
     require_one_of(name, project.inventory.clients, "client")
     edit = editing.remove_client(home_of(context) / "pki.yaml", name)  # raises PkiError before anything is revoked
     if not _valid(project, name):
-        project.close_ledger()
+        project.ledger_view.close()
         Screen().line(f"{name} has no valid certificate; it is only removed from pki.yaml")
         if not yes:
             confirm("remove it?", f"./run invoke client.revoke {name}")
@@ -92,8 +92,8 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
 
 def _valid(project: Project, name: str) -> list[Issued]:
     """Return the valid certificates of a client in pki.yaml: its own, and others with its CN."""
-    project.check_ledger()
-    issued = project.unexpired()
+    project.ledger_view.check()
+    issued = project.revocations.unexpired()
     alike = certificates_of_client(issued, name)
     return [one for one in issued if (one.artifact == client_artifact(name) or one in alike) and not one.revoked]
 

@@ -204,10 +204,10 @@ def _client_name(config: Inventory, name: str) -> str:
 
 def _generations(project: Project, authority: str) -> list[Generation]:
     """Return the generations of an authority that are in use, newest first. Raises PkiError if there is none."""
-    names = reversed(project.live(authority))
-    generations = [generation for name in names if (generation := project.generation(name))]
+    names = reversed(project.authorities.live(authority))
+    generations = [generation for name in names if (generation := project.authorities.generation(name))]
     if not generations:
-        raise project.missing_authority(authority)
+        raise project.authorities.missing_authority(authority)
     return generations
 
 

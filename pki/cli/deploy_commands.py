@@ -108,8 +108,10 @@ def _permitted(project: Project, host: str, payload: Payload, scope: str) -> Non
     accepted = ledger_decisions.ANY
     if scope == "certificates":
         accepted = " ".join(release_roots.find_roots(payload).fingerprints) or ledger_decisions.NONE
-    is_recorded = project.permitted_roots.get(host) == ([] if accepted == ledger_decisions.NONE else accepted.split())
-    if not (is_recorded or (accepted == ledger_decisions.ANY and host not in project.permitted_roots)):
+    is_recorded = project.host_decisions.permitted_roots.get(host) == (
+        [] if accepted == ledger_decisions.NONE else accepted.split()
+    )
+    if not (is_recorded or (accepted == ledger_decisions.ANY and host not in project.host_decisions.permitted_roots)):
         _decide(project, host, "roots-permitted", accepted)
 
 
@@ -163,7 +165,7 @@ def diff(context: Context, host: str) -> None:
     project = project_as_it_is(context)
     delivery = _delivery(context, project, host)
     if delivery.desired_payload() is None:
-        project.check_roots()
+        project.roots.check()
     payload = _payload_of(delivery)
     receipt = delivery.receipt
     delivered = delivery.history.payload(receipt.release) if receipt else None

@@ -43,15 +43,15 @@ def _explanation(project: Project, plan: Plan, name: str, say: Callable[[str], N
     """Return the full name of what `name` means, and its explanation. `say` receives how the name was understood."""
     artifact, generations = ArtifactId.parse(name), [g for a in AUTHORITIES for g in project.store.generations(a)]
     bare = artifact.name if artifact.kind == "authority" else name
-    if bare in AUTHORITIES and (issuing := project.issuing(bare)):
+    if bare in AUTHORITIES and (issuing := project.authorities.issuing(bare)):
         bare = issuing.name
     if bare in generations:
-        return ArtifactId("authority", bare), explanation.explain_authority(project, project.existing(bare))
-    if bare in {*AUTHORITIES, *(root.name for root in project.missing_roots if root.name)}:
+        return ArtifactId("authority", bare), explanation.explain_authority(project, project.authorities.existing(bare))
+    if bare in {*AUTHORITIES, *(root.name for root in project.roots.missing if root.name)}:
         return ArtifactId("authority", bare), explanation.explain_missing_authority(project, bare)
     if artifact.kind == "crl":
         of = (
-            project.live(artifact.name)[-1]
+            project.authorities.live(artifact.name)[-1]
             if artifact.name in AUTHORITIES
             else require_one_of(artifact.name, generations, "authority")
         )
@@ -79,10 +79,10 @@ def _declared(project: Project, plan: Plan, name: str, say: Callable[[str], None
 def _recorded(project: Project, plan: Plan, name: str, generations: list[GenerationName]) -> tuple[str, Iterable[Line]]:
     """Explain a certificate of the ledger by its name or serial number. Raises PkiError if there is none."""
     serial = name.lower().lstrip("0")
-    for generation in map(project.existing, generations):
+    for generation in map(project.authorities.existing, generations):
         if f"{generation.certificate.serial_number:x}" == serial:
             return ArtifactId("authority", generation.name), explanation.explain_authority(project, generation)
-    newest_first = project.ledger.certificates()[::-1] if project.has_ledger else []
+    newest_first = project.ledger.certificates()[::-1] if project.ledger_view.has_ledger else []
     for issued in newest_first:
         if name in {issued.artifact, issued.artifact.name} or f"{issued.serial:x}" == serial:
             return f"{issued.artifact}, serial {issued.serial:x}", explanation.explain_issued(project, plan, issued)

@@ -62,7 +62,7 @@ def show_list(context: Context, name: str = "", json: bool = False) -> None:
     --json is for programs.
     """
     project = project_as_it_is(context)
-    if project.is_adopted(name):
+    if project.inventory.authorities.is_adopted(name):
         certificates = project.ledger.certificates(issuer=name)
     else:
         certificates = project.ledger.certificates(
@@ -150,7 +150,7 @@ def verify(context: Context, json: bool = False) -> None:
     project, screen = project_as_it_is(context), Screen()
     faults = project.ledger.verify()
     if json:
-        lost, events = project.ledger_fault, project.ledger.events() if not faults else []
+        lost, events = project.ledger_view.fault, project.ledger.events() if not faults else []
         messages = [*faults, *([lost.evidence] if lost and not faults else [])]
         remedy = str(RESTORE_FILE if faults else lost.remedy if lost else "")
         head = events[-1].hash if events else ""
@@ -162,9 +162,9 @@ def verify(context: Context, json: bool = False) -> None:
         return
     for fault in faults:
         screen.failed("ledger", fault, RESTORE_FILE if fault == faults[-1] else "")
-    if not faults and (lost := project.ledger_fault):
+    if not faults and (lost := project.ledger_view.fault):
         screen.failed("ledger", lost.evidence, lost.remedy)
-    if faults or project.ledger_fault:
+    if faults or project.ledger_view.fault:
         raise Exit(code=1)
     events = project.ledger.events()
     head = f", head {events[-1].hash[:16]}" if events else ""
@@ -239,8 +239,8 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
     --json is for programs, and needs --yes: it does not prompt.
     """
     project, screen = project_as_it_is(context), Screen()
-    if not project.is_older:  # the response that brings the newest root is accepted afterwards
-        project.check_roots()
+    if not project.roots.is_older:  # the response that brings the newest root is accepted afterwards
+        project.roots.check()
     fault = lost_ledger.acceptable(project)
     if json and not yes:
         raise PkiError("--json does not prompt; nothing was written", "./run invoke ledger.accept-loss --json --yes")

@@ -117,11 +117,11 @@ def ask_reason(reason: str) -> str:
 
 def _leaf_name(project: Project, name: str, command: str) -> str:
     """Return the name as `valid` takes it: itself, or the leaf that it means, which is printed."""
-    project.check_ledger()
-    issued = [one for one in project.unexpired() if one.artifact.kind == "cert"]
+    project.ledger_view.check()
+    issued = [one for one in project.revocations.unexpired() if one.artifact.kind == "cert"]
     names = Names(project.inventory, pipeline_plan.plan(project).leaves, issued)
     is_certificate = certificates_of_client(issued, name) or any(
-        f"{one.serial:x}" == name.lower().lstrip("0") for one in project.unexpired()
+        f"{one.serial:x}" == name.lower().lstrip("0") for one in project.revocations.unexpired()
     )
     if is_certificate or not names.find(name):
         return name
@@ -134,8 +134,8 @@ def valid_certificates(project: Project, name: str, *, by_cn: bool = True) -> li
     A CN means every certificate with it, wherever it is declared: services distinguish clients by CN alone.
     Raises PkiError for an ambiguous or unknown name, an authority, and if everything is revoked already.
     """
-    project.check_ledger()  # a lost ledger lists no certificates although there are some
-    issued = project.unexpired()
+    project.ledger_view.check()  # a lost ledger lists no certificates although there are some
+    issued = project.revocations.unexpired()
     leaf = ArtifactId.parse(name).short
     leaf = f"client-{leaf}" if any(one.artifact == client_artifact(leaf) for one in issued) else leaf
     alike = certificates_of_client(issued, name) if by_cn else []
@@ -201,11 +201,11 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
     with TemporaryDirectory(prefix="doit-pki-") as folder:
         revocation_check = RevocationCheck(project, plan, certificates, Path(folder))
         revocation_check.probe_before()
-        project.close_ledger()  # `_record` opens it again under the lock
+        project.ledger_view.close()  # `_record` opens it again under the lock
         is_in_use = _record(context, order, certificates)
         published = _publish(context, plan, certificates)
         findings = revocation_check.probe_after(published.delivered, is_kept=is_in_use)
-        project.close_ledger()
+        project.ledger_view.close()
     for observation in findings:
         screen.observed(observation.verdict, observation.place, observation.text)
     code, text = verdict(findings, published.failures)
@@ -283,7 +283,7 @@ def _publish(context: Context, plan: Plan, certificates: Sequence[Issued]) -> Pu
     try:
         return revocation_publication.check(project, certificates, failures)
     finally:
-        project.close_ledger()
+        project.ledger_view.close()
 
 
 def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) -> tuple[int, str]:

@@ -48,13 +48,13 @@ def _serial_of(decision: Decision) -> int:
 
 def identities(project: Project, *, in_use: bool = False) -> Iterator[IdentityState]:
     """Yield every client in pki.yaml with its certificates in the ledger, or only those in use."""
-    decisions = project.ledger.decisions() if project.has_ledger else []
+    decisions = project.ledger.decisions() if project.ledger_view.has_ledger else []
     in_use_artifacts = {decision.artifact for decision in decisions if decision.decision in {"exported", "installed"}}
     for name in project.inventory.clients:
         artifact = client_artifact(name)
         if in_use and artifact not in in_use_artifacts:
             continue
-        issued = project.ledger.certificates(artifact=artifact) if project.has_ledger else []
+        issued = project.ledger.certificates(artifact=artifact) if project.ledger_view.has_ledger else []
         valid = [
             certificate for certificate in issued if certificate.not_after >= project.now and not certificate.revoked
         ]
@@ -78,7 +78,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
     """Yield a reminder for each client certificate that must be installed; cached while the ledger does not change."""
     clients = [name for name, leaf in plan.leaves.items() if leaf.client]
     key = digest_of(sorted(clients))
-    rows = project.recall_from_ledger("installed", key)
+    rows = project.ledger_view.recall("installed", key)
     if rows is None:
         rows = [
             [
@@ -90,7 +90,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
             for identity in (identities(project, in_use=True) if clients else ())
             if identity.has_newer and identity.newest and identity.device
         ]
-        project.remember_from_ledger("installed", key, rows)
+        project.ledger_view.remember("installed", key, rows)
     for name, renewed, end, is_revoked in rows:
         yield Notice(
             client_artifact(name),

@@ -16,11 +16,13 @@ from pki.project.project import Project
 def notes(project: Project) -> Iterator[Notice]:
     """Yield a notice for each damaged file of an authority or ceremony, except those that the ledger has a copy of."""
     for generation in (name for name in identifiers.AUTHORITIES for name in project.store.generations(name)):
-        project.generation(generation)
+        project.authorities.generation(generation)
         if GenerationName.parse(generation).is_root:
-            project.presigned_crls(generation)
-    recovered = {project.store.shown(project.store.authority_file(name, "cert.pem")) for name in project.recovered}
-    for shown, text in project.damaged.items():
+            project.authorities.presigned_crls(generation)
+    recovered = {
+        project.store.shown(project.store.authority_file(name, "cert.pem")) for name in project.authorities.recovered
+    }
+    for shown, text in project.authorities.damaged.items():
         if shown not in recovered:
             yield Notice(shown, text, PUT_BACK)
     if faults := _ceremony_faults(project):

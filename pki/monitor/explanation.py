@@ -78,26 +78,26 @@ def explain_issued(project: Project, plan: Plan, certificate: Issued) -> Iterato
 def explain_authority(project: Project, generation: Generation) -> Iterator[Line]:
     """Explain a generation of an authority."""
     end = generation.certificate.not_valid_after_utc
-    root = project.root_of(generation.certificate) if generation.authority != "root" else None
+    root = project.authorities.root_of(generation.certificate) if generation.authority != "root" else None
     yield "what", f"{'the root' if root is None else f'the {generation.authority} authority'}: {generation.common_name}"
     yield "key", _authority_key(project, generation)
     yield "issued by", f"{root.name if root else 'itself'}; serial {generation.certificate.serial_number:x}"
     yield "until", _until(project, end)
-    if project.is_revoked_by_root(generation):
+    if project.authorities.is_revoked_by_root(generation):
         yield "state", "revoked: its root's CRL lists it"
     else:
-        deadline = needs.full_length_until(project, generation)
+        deadline = needs.full_length_until(project.authorities, generation)
         yield (
             "successor",
-            f"requested from {needs.signs_until(project, generation):%Y-%m-%d} on, needed by {deadline:%Y-%m-%d}",
+            f"requested from {needs.signs_until(project.authorities, generation):%Y-%m-%d} on, needed by {deadline:%Y-%m-%d}",
         )
     below = [
         certificate
-        for certificate in project.unexpired()
+        for certificate in project.revocations.unexpired()
         if certificate.issuer == generation.name and not certificate.revoked
     ]
     signed = f"{len(below)} certificate{'s that are' if len(below) != 1 else ' that is'} valid now"
-    yield "signed", project.ledger_fault.evidence if project.ledger_fault else signed
+    yield "signed", project.ledger_view.fault.evidence if project.ledger_view.fault else signed
     yield "if it expires", "every certificate that it issued is refused by every client and server"
     yield "replace it", f"a root ceremony: ./run invoke ceremony.request --new {generation.authority}"
     if root is not None:
@@ -106,10 +106,10 @@ def explain_authority(project: Project, generation: Generation) -> Iterator[Line
 
 def explain_missing_authority(project: Project, authority: str) -> Iterator[Line]:
     """Explain an authority without a certificate: it was lost, or its first ceremony has not taken place."""
-    if project.missing_roots:
-        error = refusal(project.missing_roots, project.inventory, project.store)
+    if project.roots.missing:
+        error = refusal(project.roots.missing, project.inventory, project.store)
     else:
-        error = project.missing_authority(authority)
+        error = project.authorities.missing_authority(authority)
     yield "state", error.message
     yield "next", error.hints[0]
 
@@ -188,7 +188,7 @@ def _until(project: Project, end: datetime) -> str:
 def _valid(project: Project, artifact: str) -> list[Issued]:
     return [
         certificate
-        for certificate in project.unexpired()
+        for certificate in project.revocations.unexpired()
         if certificate.artifact == artifact and not certificate.revoked
     ]
 

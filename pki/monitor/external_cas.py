@@ -47,7 +47,7 @@ def summary(project: Project, name: str) -> str:
     """Return in one phrase what is left of an adopted CA."""
     valid = _valid(project, name)
     if not valid:
-        is_imported = project.has_ledger and project.ledger.has_issuance_records(name)
+        is_imported = project.ledger_view.has_ledger and project.ledger.has_issuance_records(name)
         left = "no certificate of it is valid any more" if is_imported else "its issuance records are not imported yet"
         return f"adopted: signs CRLs only; {left}"
     first = f"the next expires on {valid[0].not_after:%Y-%m-%d} ({valid[0].artifact.name})"
@@ -57,7 +57,7 @@ def summary(project: Project, name: str) -> str:
 def end_of(project: Project, name: str) -> datetime | None:
     """Return when an adopted CA itself expires; None if its folder is invalid."""
     try:
-        generation = project.generation(name)
+        generation = project.authorities.generation(name)
     except PkiError:  # the check of its CRL reports it
         return None
     return generation.certificate.not_valid_after_utc if generation else None
@@ -65,7 +65,7 @@ def end_of(project: Project, name: str) -> datetime | None:
 
 def _valid(project: Project, name: str) -> list[Issued]:
     """Return the certificates of an adopted CA that are neither expired nor revoked, next expiry first."""
-    issued = project.ledger.certificates(since=project.now, issuer=name) if project.has_ledger else []
+    issued = project.ledger.certificates(since=project.now, issuer=name) if project.ledger_view.has_ledger else []
     return sorted(
         (certificate for certificate in issued if not certificate.revoked),
         key=lambda certificate: (certificate.not_after, certificate.artifact),
@@ -75,7 +75,7 @@ def _valid(project: Project, name: str) -> list[Issued]:
 def _expiring(project: Project, name: str, plan: Plan) -> list[Expiring]:
     """Return certificates that expire soon, except those that were renewed there or whose names have a leaf here by now."""
     month = f"{project.now:%Y-%m}"
-    rows = project.recall_from_ledger(f"adopted {name}", month)
+    rows = project.ledger_view.recall(f"adopted {name}", month)
     if rows is None:
         valid = _valid(project, name)
         last = {
@@ -88,7 +88,7 @@ def _expiring(project: Project, name: str, plan: Plan) -> list[Expiring]:
             for certificate in newest
             if certificate.not_after <= limit
         ]
-        project.remember_from_ledger(f"adopted {name}", month, rows)
+        project.ledger_view.remember(f"adopted {name}", month, rows)
     expiring = [Expiring(artifact, datetime.fromtimestamp(end, UTC), tuple(names)) for artifact, end, names in rows]
     ours = {text for leaf in plan.leaves.values() for text in leaf.names} if expiring else set()
     soon = [certificate for certificate in expiring if project.now <= certificate.end < project.now + SOON]

@@ -50,11 +50,11 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
 
     If a root is missing, nothing else is reported: everything depends on it.
     """
-    if project.missing_roots:
-        error = refusal(project.missing_roots, project.inventory, project.store)
+    if project.roots.missing:
+        error = refusal(project.roots.missing, project.inventory, project.store)
         yield Notice("authority:root", error.message, error.hint)
         return
-    if fault := project.ledger_fault:
+    if fault := project.ledger_view.fault:
         yield Notice("ledger", fault.consequence, fault.remedy)
     yield from _unnamed(project)
     yield from _ceremony(project)
@@ -72,7 +72,7 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
             yield Notice(
                 leaf.artifact, str(blocker), f"./run invoke ceremony.request, for a new {leaf.authority} authority"
             )
-    for name in plan.leaves if project.replacement_stopped else ():
+    for name in plan.leaves if project.revocations.replacement_stopped else ():
         if reasons := leaf_files.stopped_reasons(project, ArtifactId("cert", name)):
             yield Notice(ArtifactId("cert", name), joined(reasons), f"./run invoke renew {name}")
     yield from _pinned(project)
@@ -93,7 +93,7 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
 
 def _pinned(project: Project) -> Iterator[Notice]:
     """Yield a notice for each host that is pinned to an earlier release."""
-    for host, pin in sorted((project.pins or {}).items()):
+    for host, pin in sorted((project.host_decisions.pins or {}).items()):
         if pin.release and host in project.inventory.hosts:
             yield Notice(ArtifactId("pinned", host), PINNED, f"./run invoke deploy.push {host}")
 
@@ -101,7 +101,9 @@ def _pinned(project: Project) -> Iterator[Notice]:
 def _profiles(project: Project, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each lifetime changed in pki.yaml: existing certificates keep theirs until they are renewed."""
     renewals_by_lifetime: dict[tuple[str, timedelta], list[datetime]] = {}
-    ends = {name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := project.issuing(name))}
+    ends = {
+        name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := project.authorities.issuing(name))
+    }
     for leaf in plan.leaves.values():
         if dates := _dates(project, leaf):
             start, end = dates
@@ -133,7 +135,7 @@ def _oversized(project: Project) -> Iterator[Notice]:
 def _unnamed(project: Project) -> Iterator[Notice]:
     """Yield a notice for roots that pki.yaml does not list: a clone of the project would not know that they are missing."""
     roots = project.store.generations("root") if not project.inventory.sandbox else []
-    digests = {name: one.fingerprint for name in roots if (one := project.generation(name))}
+    digests = {name: one.fingerprint for name in roots if (one := project.authorities.generation(name))}
     if unnamed := [name for name, digest in digests.items() if digest not in project.inventory.roots]:
         digests_listed = [*project.inventory.roots, *(digests[name] for name in unnamed)]
         text = f"pki.yaml does not list {', '.join(unnamed)}: a clone of the project would not know that it is missing"
@@ -142,7 +144,11 @@ def _unnamed(project: Project) -> Iterator[Notice]:
 
 def _ceremony(project: Project) -> Iterator[Notice]:
     """Yield the notice that a root ceremony is due, by when, and for what."""
-    needed = [need for need in needs.find_requirements(project) if not (project.inventory.sandbox and need.is_growth)]
+    needed = [
+        need
+        for need in needs.find_requirements(project.authorities)
+        if not (project.inventory.sandbox and need.is_growth)
+    ]
     if needed and not project.inventory.sandbox:
         by = min(need.by for need in needed)
         when = f"by {by:%Y-%m-%d}" if by > project.now else "now"
@@ -154,13 +160,13 @@ def _ceremony(project: Project) -> Iterator[Notice]:
 def _no_longer_declared(project: Project, plan: Plan) -> list[tuple[ArtifactId, datetime]]:
     """Return leaf certificates that are still valid and no longer in pki.yaml, with the last expiry of each name."""
     key = digest_of(sorted(plan.leaves), sorted(plan.waiting), sorted(plan.refused))
-    rows = project.recall_from_ledger("left", key)
+    rows = project.ledger_view.recall("left", key)
     if rows is None:
         declared = {ArtifactId("cert", name) for name in (*plan.leaves, *plan.refused)} | plan.waiting
         ends: dict[str, int] = {}
-        for issued in project.unexpired():
+        for issued in project.revocations.unexpired():
             if issued.artifact.kind == "cert" and issued.artifact not in declared and not issued.revoked:
                 ends[issued.artifact] = max(ends.get(issued.artifact, 0), int(issued.not_after.timestamp()))
         rows = [[artifact, end] for artifact, end in ends.items()]
-        project.remember_from_ledger("left", key, rows)
+        project.ledger_view.remember("left", key, rows)
     return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in rows]

@@ -29,7 +29,7 @@ class HostRoots(NamedTuple):
 def notes(project: Project, plan: Plan) -> Iterator[Notice]:
     """Yield notices for hosts that were bootstrapped by an earlier version, lack a root, or accept one that was removed."""
     hosts_with_roots = list(_hosts_with_roots(project, plan))
-    permitted = project.permitted_roots if hosts_with_roots else {}
+    permitted = project.host_decisions.permitted_roots if hosts_with_roots else {}
     if older := [
         host_roots.host for host_roots in hosts_with_roots if host_roots.has_root and host_roots.host not in permitted
     ]:
@@ -37,7 +37,9 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
         text = f"{join_names(older)} {verb} not bootstrapped for certificates only by this version: whoever holds {their} deployment key can install any root there"
         yield Notice("hosts", text, _remedy(older))
     live_roots = (
-        [root for name in project.live("root") if (root := project.generation(name))] if hosts_with_roots else []
+        [root for name in project.authorities.live("root") if (root := project.authorities.generation(name))]
+        if hosts_with_roots
+        else []
     )
     hosts_by_missing: dict[tuple[GenerationName, ...], list[HostRoots]] = {}
     for host_roots in hosts_with_roots:
@@ -78,7 +80,7 @@ def _when(project: Project, new_roots: list[Generation], live_roots: list[Genera
     """Return by when the new roots must be accepted: until then, cross-certificates lead to them from an accepted root."""
     deadlines = []
     for root in new_roots:
-        vouched_until = project.connected_roots(root)
+        vouched_until = project.authorities.connected_roots(root)
         deadlines.append(
             max((vouched_until[digest] for digest in accepted if digest in vouched_until), default=project.now)
         )

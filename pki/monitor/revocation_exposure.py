@@ -57,15 +57,15 @@ def forgeable_header_notes(project: Project) -> Iterator[Notice]:
 
 def longest_client_validity(project: Project) -> timedelta:
     """Return how long the last of the present client certificates stays valid, at most, in whole units; cached."""
-    last_end = project.recall_from_ledger("clients end", "")
+    last_end = project.ledger_view.recall("clients end", "")
     if last_end is None:
         valid = (
             certificate
-            for certificate in project.unexpired()
+            for certificate in project.revocations.unexpired()
             if certificate.profile == "client" and not certificate.revoked
         )
         last_end = max((int(certificate.not_after.timestamp()) for certificate in valid), default=0)
-        project.remember_from_ledger("clients end", "", last_end)
+        project.ledger_view.remember("clients end", "", last_end)
     left = datetime.fromtimestamp(last_end, UTC) - project.now
     return at_least(max(timedelta(), min(left, project.inventory.profiles.client.lifetime)))
 

@@ -21,7 +21,7 @@ def planned_generations(project: Project) -> tuple[GenerationName, ...]:
 
     What depends on them is planned in the same run.
     """
-    ceremony_needs = needs.find_requirements(project)
+    ceremony_needs = needs.find_requirements(project.authorities)
     if all(need.is_growth for need in ceremony_needs):
         return ()
     return tuple(needs.new_generations(ceremony_needs))
@@ -30,15 +30,19 @@ def planned_generations(project: Project) -> tuple[GenerationName, ...]:
 def authority_artifacts(project: Project) -> Iterator[Artifact]:
     """Yield an artifact for the certificate of each authority."""
     newest = {
-        authority: issuing.name if (issuing := project.issuing(authority)) else GenerationName(authority, 1)
+        authority: issuing.name if (issuing := project.authorities.issuing(authority)) else GenerationName(authority, 1)
         for authority in AUTHORITIES
     }
-    performer = next((name for name in AUTHORITIES if project.planned and _sandbox_reasons(project, name)), "")
+    performer = next(
+        (name for name in AUTHORITIES if project.authorities.planned and _sandbox_reasons(project, name)), ""
+    )
     for name in AUTHORITIES:
         key = "key.uri" if project.store.authority_file(newest[name], "key.uri").exists() else "key.pem"
         files = ("cert.pem",) if name == "root" else ("cert.pem", key)
         planned = [
-            generation for generation in project.planned if name == performer and generation not in newest.values()
+            generation
+            for generation in project.authorities.planned
+            if name == performer and generation not in newest.values()
         ]
         yield Artifact(
             id=ArtifactId("authority", name),
@@ -75,7 +79,7 @@ def _sandbox_reasons(project: Project, name: str) -> list[Reason]:
         return [Why.CEREMONY_INTERRUPTED()]
     due = [
         Why.CEREMONY_DUE(why=need.why, what=need.what)
-        for need in needs.find_requirements(project)
+        for need in needs.find_requirements(project.authorities)
         if need.authority == name and not need.is_growth
     ]
     return ca_state.stale_reasons(project, name) or due
@@ -83,10 +87,10 @@ def _sandbox_reasons(project: Project, name: str) -> list[Reason]:
 
 def _damaged_certificate(project: Project, generation: str) -> str:
     """Return the path of a generation's certificate if it is damaged and the ledger has a copy; else ""."""
-    ca = project.generation(generation)
+    ca = project.authorities.generation(generation)
     return (
         project.store.shown(project.store.authority_file(generation, "cert.pem"))
-        if ca and generation in project.recovered
+        if ca and generation in project.authorities.recovered
         else ""
     )
 
@@ -99,7 +103,9 @@ def _make_authority(project: Project, name: str) -> Outcome:
     reasons = restored = _authority_stale(project, name)
     for generation in project.store.generations(name):
         if _damaged_certificate(project, generation):
-            filesystem.write(project.store.authority_file(generation, "cert.pem"), project.recovered[generation])
+            filesystem.write(
+                project.store.authority_file(generation, "cert.pem"), project.authorities.recovered[generation]
+            )
             reasons = _authority_stale(project, name)
     if not reasons:
         return Outcome(Verb.UPDATED, tuple(restored))
@@ -108,8 +114,8 @@ def _make_authority(project: Project, name: str) -> Outcome:
 
         sandbox_ceremony.perform_ceremony(project)
         reasons = ca_state.stale_reasons(project, name)
-    if reasons and (issuing := project.issuing(name)) is None:
-        raise project.missing_authority(name)
+    if reasons and (issuing := project.authorities.issuing(name)) is None:
+        raise project.authorities.missing_authority(name)
     if reasons:
         if issuing and issuing.certificate.not_valid_after_utc < project.now:
             project.clock.check()  # with a wrong clock a ceremony does not help
@@ -137,7 +143,7 @@ def request_artifacts(project: Project) -> Iterator[Artifact]:
 def _make_request(project: Project) -> Outcome:
     from pki.ceremony.online import make_request  # noqa: PLC0415 - takes long, and most runs need none
 
-    if needs.find_requirements(project):
+    if needs.find_requirements(project.authorities):
         make_request.prepare_request(project)
     return Outcome(Verb.CREATED)
 
@@ -145,12 +151,12 @@ def _make_request(project: Project) -> Outcome:
 def _request_stale(project: Project) -> list[Reason]:
     from pki.ceremony.online import make_request  # noqa: PLC0415 - takes long, and most runs need none
 
-    needed = needs.find_requirements(project)
+    needed = needs.find_requirements(project.authorities)
     return make_request.outdated_reasons(project, needed) if needed else []
 
 
 def _certificate_path(project: Project, authority: str) -> str:
-    generation = project.issuing(authority)
+    generation = project.authorities.issuing(authority)
     return str(
         project.store.authority_file(generation.name if generation else GenerationName(authority, 1), "cert.pem")
     )

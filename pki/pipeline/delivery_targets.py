@@ -47,7 +47,7 @@ class ReleaseChecks:
         """Return roots, authorities and rules for the pre-flight checks."""
         project = self.desired.project
         names = [name for authority in AUTHORITIES for name in project.store.generations(authority)]
-        generations = [generation for generation in map(project.generation, names) if generation]
+        generations = [generation for generation in map(project.authorities.generation, names) if generation]
         roots = b"".join(generation.pem for generation in generations if generation.authority == "root")
         authorities = b"".join(generation.pem for generation in generations)
         return Trust(
@@ -66,11 +66,14 @@ class ReleaseChecks:
     def root(self) -> NewRoot:
         """Return the root that hosts must accept; NO_ROOT in a sandbox."""
         project = self.desired.project
-        root = project.issuing("root")
+        root = project.authorities.issuing("root")
         if root is None or root.is_sandbox:
             return NO_ROOT
         return NewRoot(
-            root.name, root.fingerprint, frozenset(project.connected_roots(root)), lambda: project.accepted_roots
+            root.name,
+            root.fingerprint,
+            frozenset(project.authorities.connected_roots(root)),
+            lambda: project.host_decisions.accepted_roots,
         )
 
     def new_root(self) -> NewRoot:
@@ -81,7 +84,9 @@ class ReleaseChecks:
     def _ended(self) -> frozenset[int]:
         """Return the serial numbers of expired certificates in the ledger."""
         project = self.desired.project
-        return project.ledger.expired_serials(project.clock.trusted_now) if project.has_ledger else frozenset()
+        return (
+            project.ledger.expired_serials(project.clock.trusted_now) if project.ledger_view.has_ledger else frozenset()
+        )
 
     def has_ended(self, serial: int) -> bool:
         """Return whether the ledger records a certificate as expired. Called only for one that left a CRL."""
@@ -106,7 +111,7 @@ def _adopted_certificates(project: Project) -> Iterator[bytes]:
     """Yield the certificates of adopted CAs; one that cannot be read is reported by the artifact of its CRL."""
     for name in project.inventory.authorities.adopted:
         with suppress(PkiError):
-            if ca := project.generation(name):
+            if ca := project.authorities.generation(name):
                 yield pem_encoding.pem_of([ca.certificate])
 
 
@@ -123,14 +128,14 @@ def deliveries(desired: DesiredState) -> Iterator[Delivery]:
         if host.deliver != "none" and (desired.library.for_host(name, host).files or name in desired.blocked_hosts):
             engine = fleet if host.deliver == "ssh" else None
             to = partial(destination_of, checks, name, host)
-            pin = partial(desired.project.pin, name)
+            pin = partial(desired.project.host_decisions.pin, name)
             window, new_root = host.window or "", checks.new_root
             delivery = Delivery(name, store, host.deliver, window, to, engine, checks.judge, pin, new_root)
             fleet_deliveries += [delivery] if engine else []
             yield delivery
     if desired.library.for_host(CA_HOST, None).files or CA_HOST in desired.blocked_hosts:
         to = partial(destination_of, checks, CA_HOST, None)
-        pin = partial(desired.project.pin, CA_HOST)
+        pin = partial(desired.project.host_decisions.pin, CA_HOST)
         yield Delivery(CA_HOST, store, config.ca, "", to, trust=checks.judge, pinned=pin, root=checks.new_root)
 
 
@@ -138,7 +143,7 @@ def _due_members(desired: DesiredState, deliveries: list[Delivery]) -> Iterator[
     """Yield the deliveries of a fleet that were requested, are due, and have all their sources."""
     project = desired.project
     for delivery in deliveries:
-        is_requested = not project.requested.isdisjoint({"deploy", ArtifactId("deploy", delivery.host)})
+        is_requested = not project.run.requested.isdisjoint({"deploy", ArtifactId("deploy", delivery.host)})
         if is_requested and delivery.stale(project.cache, project.now) and _is_ready(desired, delivery):
             yield delivery
 
@@ -341,4 +346,4 @@ def _is_refused(desired: DesiredState, serial: int) -> bool:
 
     A revoked certificate whose replacement is stopped stays on its host.
     """
-    return desired.project.is_revoked(serial, unchanged=False) and serial not in desired.stopped_serials
+    return desired.project.revocations.is_revoked(serial, unchanged=False) and serial not in desired.stopped_serials

@@ -83,7 +83,7 @@ class DesiredState:
         declared = request_leaves(config, library, names, partial(_line, project), partial(holders, project))
         dns_like = {name: leaf for name, leaf in leaves.items() if leaf.is_named_like_dns}
         for leaf in (*dns_like.values(), *declared.leaves):
-            ca = project.issuing(leaf.authority)
+            ca = project.authorities.issuing(leaf.authority)
             constrained = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
             refused = [
                 name for name in constrained if ca and not PermittedNames.of_ca(ca.certificate).permits(name.lower())
@@ -110,8 +110,8 @@ class DesiredState:
     def stopped_serials(self) -> frozenset[int]:
         """Return the serial numbers of revoked leaves that stay on their hosts until the user renews them."""
         serials = set[int]()
-        for name, leaf in self.leaves.items() if self.project.replacement_stopped else ():
-            if ArtifactId("cert", name) in self.project.replacement_stopped:
+        for name, leaf in self.leaves.items() if self.project.revocations.replacement_stopped else ():
+            if ArtifactId("cert", name) in self.project.revocations.replacement_stopped:
                 certificate = canonical.read_first_certificate(filesystem.read(self.project.store.bundle(leaf)) or b"")
                 if certificate is not None:  # a missing or damaged one was not deployed by this run
                     serials.add(certificate.serial_number)
@@ -330,7 +330,7 @@ def _breadth(names: Sequence[str]) -> float:
 
 def domain_of_clients(project: Project) -> str:
     """Return the first domain that the name constraints of the client authority permit; "" without any."""
-    issuer = project.issuing("client")
+    issuer = project.authorities.issuing("client")
     permitted = PermittedNames.of_ca(issuer.certificate) if issuer else None
     return next((domain for domain in project.inventory.domains if permitted is None or permitted.permits(domain)), "")
 
@@ -347,7 +347,7 @@ def _has_clients(host: Host | None) -> bool:
 
 def _permitted_hosts(project: Project, notices: list[Notice]) -> tuple[dict[str, Host], dict[str, Leaf]]:
     """Return hosts without services and names that need a ceremony, and the leaves of hosts and clients."""
-    config, server = project.inventory, project.issuing("server")
+    config, server = project.inventory, project.authorities.issuing("server")
     permitted = PermittedNames.of_ca(server.certificate) if server else None
     hosts: dict[str, Host] = {}
     leaves: dict[str, Leaf] = {}

@@ -154,7 +154,7 @@ class DoitRun:
         except PkiError as error:  # such a project is neither read nor written
             raise InvalidDodoFile(_refusal(error)) from None
         try:
-            self.project.check_roots()
+            self.project.roots.check()
             self.project.store.check_locks()
             artifacts = self.plan.artifacts
         except InventoryError as error:
@@ -204,8 +204,8 @@ class DoitRun:
         inventory = None
         if "project" in vars(self):
             with suppress(PkiError):  # an unreadable file is the error itself
-                inventory = self.project.inventory if self.project.missing_roots else None
-            self.project.close_ledger()
+                inventory = self.project.inventory if self.project.roots.missing else None
+            self.project.ledger_view.close()
         try:
             notifications = self._end.refused(self._home, self._now, error, inventory, is_read=sys.stderr.isatty())
         except PkiError as notification_error:  # for example on a read-only file system

@@ -46,10 +46,10 @@ def _damaged_files(desired: DesiredState, artifact: str) -> Iterator[str]:
         data = filesystem.read(path)
         if is_single and kind.startswith("crl"):
             is_sound = _is_published_crl(project, generation, data, is_pem=kind == "crl-pem")
-        elif is_single and project.is_adopted(generation):
-            is_sound = project.generation(generation) is not None
+        elif is_single and project.inventory.authorities.is_adopted(generation):
+            is_sound = project.authorities.generation(generation) is not None
         elif is_single:
-            ca = project.generation(generation)
+            ca = project.authorities.generation(generation)
             is_sound = ca is not None and data in {ca.pem, ca.certificate.public_bytes(Encoding.DER)}
         else:
             is_sound = data == _expected(project, artifact).get(project.store.shown(path))

@@ -49,7 +49,7 @@ class Plan:
 
 def plan(project: Project) -> Plan:
     """Return the plan of a project, sources before what is made of them."""
-    project.planned = planned_generations(project) if project.inventory.sandbox else ()
+    project.authorities.plan(planned_generations(project) if project.inventory.sandbox else ())
     desired = DesiredState.of(project)
     deliveries = {delivery.host: delivery for delivery in delivery_targets.deliveries(desired)}
     canary = [leaf for leaf in desired.leaves.values() if leaf.is_revoked]
@@ -87,7 +87,7 @@ def _crls(project: Project, canary: Iterable[Leaf]) -> Iterator[Artifact]:
     canary_bundles = {leaf.authority: str(project.store.bundle(leaf)) for leaf in canary}
     for authority in AUTHORITIES:
         prerequisites = (canary_bundles[authority],) if authority in canary_bundles else ()
-        for generation in project.live(authority):
+        for generation in project.authorities.live(authority):
             is_root = authority == "root"
             yield Artifact(
                 id=ArtifactId("crl", generation),
@@ -110,10 +110,10 @@ def _crls(project: Project, canary: Iterable[Leaf]) -> Iterator[Artifact]:
 
 def _bundles(project: Project) -> Iterator[Artifact]:
     """Yield the bundles of CA certificates and of CRLs."""
-    live = {name: project.live(name) for name in AUTHORITIES}
+    live = {name: project.authorities.live(name) for name in AUTHORITIES}
     generations = [generation for names in live.values() for generation in names]
     # An existing certificate is not a source: an authority that can no longer sign must not block the bundle.
-    missing = [generation for generation in generations if project.generation(generation) is None]
+    missing = [generation for generation in generations if project.authorities.generation(generation) is None]
     files = [
         *(f"{generation}.crt" for generation in generations),
         "roots.pem",
@@ -141,7 +141,7 @@ def _bundles(project: Project) -> Iterator[Artifact]:
 def _trust_page(project: Project) -> Artifact:
     """Return the artifact of the trust page and of the profile that it offers."""
     targets = [str(project.store.trust(file)) for file in ("index.html", "roots.mobileconfig")]
-    generations = [name for authority in AUTHORITIES for name in project.live(authority)]
+    generations = [name for authority in AUTHORITIES for name in project.authorities.live(authority)]
     sources = [str(project.store.trust("roots.pem")), *(str(project.store.crl(name)) for name in generations)]
     return Artifact(
         id=ArtifactId("page", "trust"),

@@ -74,7 +74,9 @@ class Generations(SharedValue):
     def __getattr__(self, authority: str) -> list[dict[str, str]]:
         if authority not in AUTHORITIES:
             raise AttributeError(authority)
-        generations = [self._project.generation(name) for name in reversed(self._project.live(authority))]
+        generations = [
+            self._project.authorities.generation(name) for name in reversed(self._project.authorities.live(authority))
+        ]
         return [
             {
                 "name": generation.name,
@@ -104,7 +106,7 @@ class Revoked(SharedValue):
 
     def _files(self) -> list[str]:
         project = self._project
-        return [str(project.store.crl(name)) for name in project.live("client")] if project else []
+        return [str(project.store.crl(name)) for name in project.authorities.live("client")] if project else []
 
     @property
     def client(self) -> list[int]:

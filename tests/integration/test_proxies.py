@@ -193,13 +193,13 @@ def stage(running: Proxy, upstreams: Upstreams) -> Stage:
 def strangers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Certificates that are no client's of this project: files with key and chain, by what they are."""
     folder = tmp_path_factory.mktemp("strangers")
-    root = mixed.project().issuing("root")
+    root = mixed.project().authorities.issuing("root")
     assert root is not None
     secret = mixed.project().passphrases.new("root-1")
     true_root = certificate_signing.Issuer(
         root.certificate, Vault(mixed.path / "offline").open_key("root-1", secret, "secrets.yaml")
     )
-    client_ca = mixed.project().issuing("client")
+    client_ca = mixed.project().authorities.issuing("client")
     assert client_ca is not None
     made = {
         "another client authority of the same root": _authority(true_root, "Example Lab Other CA"),
@@ -783,7 +783,7 @@ def test_haproxy_goes_on_without_a_crl_that_it_is_too_small_for(mixed: LiveHome,
     home.edit("host: monitoring}", "host: forge}")
     project, now = home.project(), datetime.now(UTC).replace(microsecond=0)
     entries = [CrlEntry((1 << 156) + number, now, "superseded") for number in range(450)]
-    crl = crl_signing.sign_crl(project.issuer("client"), 1, now, now + timedelta(days=7), entries)
+    crl = crl_signing.sign_crl(project.signing_keys.issuer("client"), 1, now, now + timedelta(days=7), entries)
     recover_revocations.recover_from_crl(project, crl, "a test")
     project.ledger.close()
     built(home)

@@ -61,17 +61,17 @@ def read(project: Project, name: str, folder: Path, shown: str) -> ImportResult:
     `shown` is the name of the folder in messages. Raises PkiError with every fault of its files; files that another CA
     signed are not faults, they are left out.
     """
-    ca = project.generation(name)
+    ca = project.authorities.generation(name)
     assert ca is not None  # `generation` raises where the folder contains no certificate
     sorted_files = _sorted(ca, folder, shown)
-    recorded = project.ledger.certificates(issuer=name) if project.has_ledger else []
+    recorded = project.ledger.certificates(issuer=name) if project.ledger_view.has_ledger else []
     _check_same_ca(ca, recorded)
     new = list(_certificates(ca, sorted_files, recorded))
-    revoked = project.ledger.revoked_entries(name, NEVER) if project.has_ledger else []
+    revoked = project.ledger.revoked_entries(name, NEVER) if project.ledger_view.has_ledger else []
     revocations, unchanged = import_ca_revocations.compare(
         sorted_files.rows, sorted_files.crls, [*recorded, *new], {revocation.serial for revocation in revoked}, ca
     )
-    last = project.ledger.last_crl(name) if project.has_ledger else None
+    last = project.ledger.last_crl(name) if project.ledger_view.has_ledger else None
     crl = _last_crl(sorted_files)
     newer = crl if crl and (last is None or crl.number > last[0]) else None
     issuance_records = IssuanceRecords(name, tuple(new), tuple(revocations), newer)

@@ -14,8 +14,10 @@ def cache_key(project: Project) -> str:
     """Return a digest of all that page and profile depend on, except the CRL files."""
     config = project.inventory
     publisher = config.hosts.get(config.publish.host)
-    live = [name for authority in identifiers.AUTHORITIES for name in project.live(authority)]
-    fingerprints = {name: generation.fingerprint if (generation := project.generation(name)) else "" for name in live}
+    live = [name for authority in identifiers.AUTHORITIES for name in project.authorities.live(authority)]
+    fingerprints = {
+        name: generation.fingerprint if (generation := project.authorities.generation(name)) else "" for name in live
+    }
     return digest_of(
         *(config.organisation, config.domains, config.publish.url, config.sandbox, publisher and publisher.proxy),
         *(fingerprints, code_digest()),

@@ -37,9 +37,9 @@ def files(project: Project) -> dict[str, bytes]:
 
 def _generations(project: Project, authority: str) -> list[Generation]:
     """Return the live generations of an authority, newest first. Raises PkiError when one is missing."""
-    generations = [project.generation(name) for name in reversed(project.live(authority))]
+    generations = [project.authorities.generation(name) for name in reversed(project.authorities.live(authority))]
     if None in generations:
-        raise project.missing_authority(authority)
+        raise project.authorities.missing_authority(authority)
     return [generation for generation in generations if generation]
 
 

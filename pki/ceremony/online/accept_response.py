@@ -77,7 +77,7 @@ def read_and_verify(project: Project, folder: Path) -> VerifiedResponse:
 
 def _faults(project: Project, results: Sequence[CeremonyResult], transcript: bytes) -> Iterator[str]:
     """Yield the faults of each response, verified with the roots that existed before it."""
-    generations = filter(None, map(project.generation, project.store.generations("root")))
+    generations = filter(None, map(project.authorities.generation, project.store.generations("root")))
     roots: dict[str, x509.Certificate] = {one.name: one.certificate for one in generations}
     records = transcript_chain.load(transcript, "transcript.jsonl")
     for result in results:
@@ -205,13 +205,13 @@ def _check_clocks(project: Project, parsed: ParsedResponse, request: Request) ->
 
 def check_roots(project: Project, folder: Path) -> None:
     """Raise PkiError when a root is missing that is not in this response; writes nothing."""
-    if project.missing_roots:
+    if project.roots.missing:
         with suppress(PkiError):
             verified = read_and_verify(project, folder)
-            if {one.fingerprint for one in project.missing_roots} <= set(verified.roots.values()):
+            if {one.fingerprint for one in project.roots.missing} <= set(verified.roots.values()):
                 project.expect_roots()
                 return
-        project.check_roots()
+        project.roots.check()
 
 
 # -- confirming and accepting ----------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def _naming_roots(project: Project, verified: VerifiedResponse) -> Iterator[Call
     The sandbox writes none, because its roots may be lost.
     """
     path = project.store.home / "pki.yaml"
-    present = [one for name in project.store.generations("root") if (one := project.generation(name))]
+    present = [one for name in project.store.generations("root") if (one := project.authorities.generation(name))]
     roots: dict[str, str] = {one.name: one.fingerprint for one in present}
     roots |= verified.roots
     if project.inventory.sandbox or set(roots.values()) <= set(project.inventory.roots):

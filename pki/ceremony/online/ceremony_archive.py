@@ -81,7 +81,7 @@ def certified_generations(project: Project) -> set[str]:
     """Return the generations that a ceremony certified, also those that are missing in `ca/`."""
     responses = (_read(*one) for one in _responses(project))
     names = {one.name for response in responses for one in response.certificates}
-    for authority in AUTHORITIES if project.has_ledger else ():
+    for authority in AUTHORITIES if project.ledger_view.has_ledger else ():
         certificates = project.ledger.certificates(artifact=ArtifactId("authority", authority))
         names |= {
             GenerationName(authority, int(numbers[-1]))

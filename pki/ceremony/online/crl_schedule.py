@@ -30,7 +30,7 @@ def plan_crl_series(
     """
     destroyed = ceremony_archive.destroyed_roots(project)
     for name in project.store.generations("root"):
-        generation = project.existing(name)
+        generation = project.authorities.existing(name)
         if name in destroyed or generation.certificate.not_valid_after_utc <= project.now:
             continue
         is_last_series = bool(roots) or generation != present or name in destroy
@@ -38,14 +38,14 @@ def plan_crl_series(
         yield RequestedSeries(
             root=name,
             revoked=tuple(_revoked(project, revoke, name)),
-            presigned_crls=tuple(plan_presigned_crls(project, name, until, _last_number(project, name))),
+            presigned_crls=tuple(plan_presigned_crls(project.authorities, name, until, _last_number(project, name))),
         )
     for root in roots:
         last = _last_number(project, root.name)
         yield RequestedSeries(
             root=root.name,
             revoked=(),
-            presigned_crls=tuple(plan_presigned_crls(project, root.name, None, last, root.not_after)),
+            presigned_crls=tuple(plan_presigned_crls(project.authorities, root.name, None, last, root.not_after)),
         )
 
 
@@ -66,15 +66,15 @@ def _revoked(project: Project, revoke: tuple[tuple[str, str], ...], root: str) -
         revoked = GenerationName(issued.artifact.name, int(ceremony_archive.NUMBER.findall(issued.subject)[-1]))
         yield RevokedCa(generation=revoked, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
     for name, reason in revoke:
-        generation = project.existing(name)
-        issuer = project.root_of(generation.certificate)
+        generation = project.authorities.existing(name)
+        issuer = project.authorities.root_of(generation.certificate)
         if issuer and issuer.name == root:
             serial = generation.certificate.serial_number
             yield RevokedCa(generation=name, serial=serial, reason=reason, at=project.now)
 
 
 def plan_presigned_crls(
-    project: Hierarchy, root: str, until: datetime | None, number: int, end: datetime | None = None
+    hierarchy: Hierarchy, root: str, until: datetime | None, number: int, end: datetime | None = None
 ) -> Iterator[RequestedCrl]:
     """Yield pre-signed CRLs from now until `until`, or for the configured period; they replace all earlier ones.
 
@@ -83,19 +83,19 @@ def plan_presigned_crls(
     it expires, and the last one expires no earlier than any that it replaces. None begins after the root has expired; `end` is the expiry of a
     root without a certificate yet.
     """
-    if generation := project.generation(root):
+    if generation := hierarchy.generation(root):
         end = generation.not_after
-    rule = project.inventory.authorities.root.crl
+    rule = hierarchy.inventory.authorities.root.crl
     step = rule.lifetime - CRL_OVERLAP
-    earlier = {presigned_crl.this_update for presigned_crl in project.presigned_crls(root)}
-    begun = [start for start in earlier if start <= project.now]
-    starts = [max([project.now - BACKDATED, *(at + SECOND for at in begun)])]
+    earlier = {presigned_crl.this_update for presigned_crl in hierarchy.presigned_crls(root)}
+    begun = [start for start in earlier if start <= hierarchy.now]
+    starts = [max([hierarchy.now - BACKDATED, *(at + SECOND for at in begun)])]
     for at in sorted(earlier):
-        if at > project.now:
+        if at > hierarchy.now:
             _fill(starts, at + SECOND, rule.lifetime, step, end)
             starts.append(at + SECOND)
-    goal = until or project.now + rule.presigned * step
-    _fill(starts, max(goal, series_end(project, root) or goal), rule.lifetime, step, end)
+    goal = until or hierarchy.now + rule.presigned * step
+    _fill(starts, max(goal, series_end(hierarchy, root) or goal), rule.lifetime, step, end)
     for at in starts:
         number = max(int(at.timestamp()), number + 1)
         yield RequestedCrl(number=number, this_update=at, next_update=at + rule.lifetime)

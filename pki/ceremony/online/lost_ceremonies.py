@@ -55,7 +55,7 @@ def find_lost(project: Project, parsed: ParsedResponse) -> list[CeremonyResult]:
 def unnamed_roots(project: Project, results: Sequence[CeremonyResult]) -> list[str]:
     """Return the SHA-256 of new roots that are neither in pki.yaml nor in `build/`."""
     new_roots = [fingerprint(certificate) for result in results for certificate in result.roots.values()]
-    known_roots = {*project.inventory.roots, *(one.fingerprint for one in project.missing_roots)}
+    known_roots = {*project.inventory.roots, *(one.fingerprint for one in project.roots.missing)}
     return [one for one in new_roots if one not in known_roots]
 
 

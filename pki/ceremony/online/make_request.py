@@ -82,7 +82,7 @@ def outdated_reasons(project: Project, requirements: list[Requirement]) -> list[
 
 def check_current(project: Project, open_request: OpenRequest) -> None:
     """Raise PkiError for an open request that must be replaced."""
-    if reasons := outdated_reasons(project, needed.find_requirements(project)):
+    if reasons := outdated_reasons(project, needed.find_requirements(project.authorities)):
         raise PkiError(
             f"request {open_request.request.number} is out of date: {joined(reasons)}",
             here("invoke", "ceremony.request", home=project.store.home, before="replace it: "),
@@ -100,8 +100,8 @@ def prepare_request(
     The options of the newest open request are carried over, unless `drop_earlier`. Raises PkiError when there is nothing
     to request, an option is impossible, or the ledger lacks a certificate that the CRLs must list.
     """
-    project.check_ledger()
-    requirements = needed.find_requirements(project)
+    project.ledger_view.check()
+    requirements = needed.find_requirements(project.authorities)
     waiting = ceremony_archive.open_requests(project)
     if options == RequestOptions() and waiting and not outdated_reasons(project, requirements) and not drop_earlier:
         return waiting[-1]
@@ -153,12 +153,12 @@ def _check_options(
             "to request one anyway: --new server, --revoke server-1, --crls, --destroy root-1",
         )
     for name, _ in options.revoke:
-        generation = project.generation(name) if "-" in name else None
+        generation = project.authorities.generation(name) if "-" in name else None
         if generation is None or generation.authority == "root":
             raise PkiError(f"{name}: is not an intermediate", f"intermediates: {', '.join(_intermediates(project))}")
-        if project.is_revoked_by_root(generation):
+        if project.authorities.is_revoked_by_root(generation):
             raise PkiError(f"{name}: is revoked already", "./run invoke status")
-        issuer = project.root_of(generation.certificate)
+        issuer = project.authorities.root_of(generation.certificate)
         if issuer is None or issuer.name in ceremony_archive.destroyed_roots(project):
             raise PkiError(
                 f"{name}: the key of the root that signed it was destroyed, so it cannot be revoked",
@@ -176,8 +176,8 @@ def _check_options(
 
 def _check_rollover(project: Project) -> None:
     """Raise PkiError while two roots are valid: with path length 1, clients that trust only the first of three find no chain."""
-    roots = [root for name in project.store.generations("root") if (root := project.generation(name))]
-    live = [root for root in roots if project.is_live(root)]
+    roots = [root for name in project.store.generations("root") if (root := project.authorities.generation(name))]
+    live = [root for root in roots if project.authorities.is_live(root)]
     if len(live) > 1:
         end = live[0].certificate.not_valid_after_utc
         raise PkiError(
@@ -215,10 +215,10 @@ def _new_generations(
         authorities += INTERMEDIATES
     revoked = {name for name, _ in options.revoke}
     for authority in INTERMEDIATES:
-        issuing = project.issuing(authority)
+        issuing = project.authorities.issuing(authority)
         if issuing and issuing.name in revoked:
             authorities.append(authority)
-    names += [needed.next_generation(project, authority) for authority in authorities]
+    names += [needed.next_generation(project.authorities, authority) for authority in authorities]
     return list(dict.fromkeys(names))
 
 
@@ -226,7 +226,7 @@ def _collect(project: Project, options: RequestOptions, requirements: list[Requi
     """Return the request for all requirements and options."""
     config, names = project.inventory, _new_generations(project, options, requirements)
     roots = tuple(_root_to_create(project, name) for name in names if name.is_root)
-    present = project.issuing("root")
+    present = project.authorities.issuing("root")
     can_sign = present is not None and present.certificate.not_valid_after_utc > project.now
     signing = roots[0].name if roots else present.name if present else ""
     intermediates = tuple(_intermediate_to_sign(project, name, signing, roots) for name in names if not name.is_root)
@@ -241,7 +241,7 @@ def _collect(project: Project, options: RequestOptions, requirements: list[Requi
         because=tuple(_reasons(options, requirements)),
         previous=ceremony_archive.last_response_digest(project),
         ledger=LedgerHead(events=events[-1].seq if events else 0, head=events[-1].hash if events else "0" * 64),
-        pinned={name: project.existing(name).fingerprint for name in project.store.generations("root")},
+        pinned={name: project.authorities.existing(name).fingerprint for name in project.store.generations("root")},
         roots=roots,
         intermediates=intermediates,
         cross_certificates=tuple(
@@ -281,7 +281,7 @@ def _intermediate_to_sign(
         project.now, config.authorities.intermediate(authority).lifetime, None
     )
     new_roots = {requested.name: (requested.not_before, requested.not_after) for requested in requested_roots}
-    first, last = new_roots.get(root) or _dates(project.existing(root).certificate)
+    first, last = new_roots.get(root) or _dates(project.authorities.existing(root).certificate)
     cn = common_name(config.organisation, name, sandbox=config.sandbox)
     return RequestedIntermediate(
         name=name,

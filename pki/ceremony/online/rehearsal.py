@@ -64,7 +64,7 @@ def _with_substitutes(project: Project, vault: Vault, request: Request) -> Reque
     """Return the request for an empty vault: existing roots are replaced by substitutes with throw-away keys."""
     pinned = {}
     for name in request.pinned:
-        generation = project.generation(name)
+        generation = project.authorities.generation(name)
         assert generation is not None
         real = generation.certificate
         key = keys.new_key(keys.key_kind(real.public_key()))

@@ -62,7 +62,7 @@ def _issuer_lifetime(project: Project, request: Request, one: RequestedIntermedi
     new_roots = {root.name: (root.not_before, root.not_after) for root in request.roots}
     if one.issuer in new_roots:
         return new_roots[one.issuer]
-    certificate = project.existing(one.issuer).certificate
+    certificate = project.authorities.existing(one.issuer).certificate
     return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
@@ -77,7 +77,7 @@ def _crl_series(project: Project, request: Request) -> Iterator[str]:
             yield "root.crl.lifetime"
         elif series.root in new_roots:
             if len(series.presigned_crls) != len(
-                list(plan_presigned_crls(project, series.root, None, 0, new_roots[series.root]))
+                list(plan_presigned_crls(project.authorities, series.root, None, 0, new_roots[series.root]))
             ):
                 yield "root.crl.pre-signed CRLs"
         elif not new_roots and _is_short(project, request, series):
@@ -86,7 +86,7 @@ def _crl_series(project: Project, request: Request) -> Iterator[str]:
 
 def _is_short(project: Project, request: Request, series: RequestedSeries) -> bool:
     """Return whether the CRLs of the signing root end before the configured period; more of them are fine."""
-    rule, present = project.inventory.authorities.root.crl, project.issuing("root")
+    rule, present = project.inventory.authorities.root.crl, project.authorities.issuing("root")
     if present is None or present.name != series.root or series.root in request.destroy:
         return False
     goal = min(

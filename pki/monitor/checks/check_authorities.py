@@ -37,7 +37,7 @@ REQUEST_CEREMONY = "./run invoke ceremony.request; see docs/ceremony.md"
 def check_roots(context: CheckContext) -> Iterator[Finding]:
     """Report roots that pki.yaml names, or that `build/` shows, and that `ca/` does not have."""
     try:
-        context.project.check_roots()
+        context.project.roots.check()
     except PkiError as error:
         yield Finding("authority:root", Level.CRITICAL, error.message, error.hint)
 
@@ -50,15 +50,15 @@ def check_authorities(context: CheckContext) -> Iterator[Finding]:
             failure = context.run.failure(ArtifactId("authority", name))
             remedy = failure.hint if failure else "./run doit" if project.inventory.sandbox else REQUEST_CEREMONY
             yield Finding(ArtifactId("authority", name), Level.CRITICAL, reasons[0], remedy)
-    root = project.issuing("root")
+    root = project.authorities.issuing("root")
     if root and (level := root_level(context, root)):
         end = root.certificate.not_valid_after_utc
         remedy = "./run doit" if project.inventory.sandbox else REQUEST_CEREMONY
         yield Finding(ArtifactId("authority", root.name), level, f"the root {_ends(context, end)}", remedy, until=end)
-    signing = [generation for name in AUTHORITIES if (generation := project.issuing(name))]
+    signing = [generation for name in AUTHORITIES if (generation := project.authorities.issuing(name))]
     if signing:
-        first = min(signing, key=lambda generation: needs.signs_until(project, generation))
-        until = needs.signs_until(project, first)
+        first = min(signing, key=lambda generation: needs.signs_until(project.authorities, generation))
+        until = needs.signs_until(project.authorities, first)
         text = f"{', '.join(generation.name for generation in signing)}; {first.name} signs until {until:%Y-%m-%d}"
         yield Finding("authorities", Level.OK, text)
 
@@ -80,7 +80,7 @@ def check_ceremonies(context: CheckContext) -> Iterator[Finding]:
     if not notes:
         yield Finding("ceremony", Level.OK, "none due")
         return
-    ends = [need.by for need in needs.find_requirements(context.project) if not need.is_growth]
+    ends = [need.by for need in needs.find_requirements(context.project.authorities) if not need.is_growth]
     until = min(ends, default=None)
     level = level_by_time_left(until - context.now, CEREMONY_SOON, CEREMONY_NOW) if until else Level.NOTICE
     yield Finding("ceremony", level, notes[0].text, notes[0].remedy, until=until)
@@ -96,7 +96,7 @@ def check_keys(context: CheckContext) -> Iterator[Finding]:
     """
     project, decrypted = context.project, list[str]()
     for authority in ("server", "client"):
-        generation = project.issuing(authority)
+        generation = project.authorities.issuing(authority)
         if (
             generation
             and not project.passphrases.is_interactive(generation.name)
@@ -109,7 +109,7 @@ def check_keys(context: CheckContext) -> Iterator[Finding]:
                 )
                 decrypted.append(generation.name)
     exposed = {project.store.shown(path) for path in check_machine.secret_paths(context)}
-    for name, error in {**project.keys.open_faults, **project.key_faults()}.items():
+    for name, error in {**project.keys.open_faults, **project.signing_keys.faults()}.items():
         if error.code is ErrorCode.EXPOSED and error.about in exposed:
             continue
         text = f"nothing can be renewed or revoked with it: {error.message}"
@@ -172,7 +172,7 @@ def check_crl_sizes(context: CheckContext) -> Iterator[Finding]:
 
 
 def _crl(context: CheckContext, artifact: Artifact, name: str) -> Iterator[Finding]:
-    rule, end = context.project.crl_rule(name), _end(context, name)
+    rule, end = context.project.inventory.authorities.crl_rule(name), _end(context, name)
     is_due = end is not None and context.now >= end - rule.lifetime + rule.refresh
     failure = context.run.failure(artifact.name) or (context.failure_of_key(name) if is_due else None)
     is_late = end is not None and context.now >= end - rule.lifetime + rule.refresh + min(
@@ -180,7 +180,7 @@ def _crl(context: CheckContext, artifact: Artifact, name: str) -> Iterator[Findi
     )
     is_expired = end is not None and end <= context.now
     if failure is None and not is_late and not is_expired:
-        if end is None and context.thorough and context.project.generation(name):
+        if end is None and context.thorough and context.project.authorities.generation(name):
             text = "missing or damaged; the next run issues it"
             yield Finding(artifact.name, Level.NOTICE, text, rerun(artifact.name))
         return
@@ -216,10 +216,10 @@ def read_published_crl(project: Project, name: str) -> x509.CertificateRevocatio
 def _series(context: CheckContext, root: str) -> Iterator[Finding]:
     """Report a root without a valid pre-signed CRL, with a gap in the series, or with a missing one."""
     project, subject = context.project, ArtifactId("crl", root)
-    generation = project.generation(root)
+    generation = project.authorities.generation(root)
     if generation is None:
         return
-    if early := project.before(generation):
+    if early := project.authorities.before(generation):
         yield Finding(subject, Level.CRITICAL, f"none of its pre-signed CRLs is valid now: {early}", SET_CLOCK)
         return
     present = issued_crls.due_presigned(project, root)
@@ -228,7 +228,7 @@ def _series(context: CheckContext, root: str) -> Iterator[Finding]:
         return
     end = present.next_update_utc
     assert end is not None
-    spans = ((crl.this_update, crl.next_update) for crl in project.presigned_crls(root))
+    spans = ((crl.this_update, crl.next_update) for crl in project.authorities.presigned_crls(root))
     for start, following_end in sorted(span for span in spans if span[0] > context.now):
         if start > end:
             text = f"none of its pre-signed CRLs covers {end:%Y-%m-%d} to {start:%Y-%m-%d}"
@@ -278,13 +278,13 @@ def _new_crls(project: Project, root: str) -> Remedy:
 def _missing_number(context: CheckContext, root: str) -> int:
     """Return the number of the newest CRL of a root in the ledger if its file is missing; else 0."""
     project = context.project
-    numbers = [presigned_crl.number for presigned_crl in project.presigned_crls(root)]
+    numbers = [presigned_crl.number for presigned_crl in project.authorities.presigned_crls(root)]
     key = digest_of(numbers)
-    missing = project.recall_from_ledger(f"pre-signed CRLs {root}", key)
+    missing = project.ledger_view.recall(f"pre-signed CRLs {root}", key)
     if missing is None:
-        last = project.ledger.last_crl(root) if project.has_ledger else None
+        last = project.ledger.last_crl(root) if project.ledger_view.has_ledger else None
         missing = last[0] if last and last[0] not in numbers else 0
-        project.remember_from_ledger(f"pre-signed CRLs {root}", key, missing)
+        project.ledger_view.remember(f"pre-signed CRLs {root}", key, missing)
     return int(missing)
 
 

@@ -71,7 +71,11 @@ def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]
         )
         return
     reasons = certificates.stale_reasons(project, leaf)
-    if not reasons and (issuer := project.issuing(leaf.authority)) and (blocked := context.failure_of_key(issuer.name)):
+    if (
+        not reasons
+        and (issuer := project.authorities.issuing(leaf.authority))
+        and (blocked := context.failure_of_key(issuer.name))
+    ):
         current = certificates.examine(project, leaf)
         due = renewal.unsigned_reasons(project, leaf, current) if isinstance(current, Current) else []
         reasons, failure = due, blocked
@@ -80,7 +84,7 @@ def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]
     until = end_of_current(context, leaf)
     is_late = until is not None and context.now >= until - leaf.renew_before + min(GRACE, leaf.renew_before / 2)
     if failure is None and not is_late:
-        if until is None and context.thorough and project.issuing(leaf.authority):
+        if until is None and context.thorough and project.authorities.issuing(leaf.authority):
             yield Finding(artifact, Level.NOTICE, f"{joined(reasons)}; the next run issues it", rerun(artifact))
         return  # the next run renews it
     text = joined(reasons)

@@ -29,9 +29,9 @@ def check_files(context: CheckContext) -> Iterator[Finding]:
 def _repairable(context: CheckContext) -> Iterator[Finding]:
     """Report damaged certificates, CRLs, bundles, releases and receipts, which the next run makes again."""
     project, store = context.project, context.project.store
-    for name in project.recovered:
+    for name in project.authorities.recovered:
         path = store.shown(store.authority_file(name, "cert.pem"))
-        yield Finding(path, Level.NOTICE, project.damaged[path], "./run doit authority")
+        yield Finding(path, Level.NOTICE, project.authorities.damaged[path], "./run doit authority")
     for name, leaf in context.plan.leaves.items():
         if damaged := leaf_files.damaged_files(project, leaf):
             yield _notice(ArtifactId("cert", name), joined(damaged))

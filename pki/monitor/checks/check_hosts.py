@@ -159,7 +159,7 @@ def _states(context: CheckContext) -> Sequence[HostState]:
     remote = [delivery for delivery in context.plan.deliveries.values() if delivery.is_remote]
     if not remote:
         return []
-    key = digest_of([delivery.host for delivery in remote], sorted((project.pins or {}).items()))
+    key = digest_of([delivery.host for delivery in remote], sorted((project.host_decisions.pins or {}).items()))
     states = project.cache.recall("unwell hosts", key)
     if states is None:
         states = [state for delivery in remote if any((state := _state(delivery))[i] for i in (1, 4, 5, 6, 7))]

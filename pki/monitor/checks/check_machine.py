@@ -35,12 +35,12 @@ BACKUP_NOTICE, BACKUP_WARNING = 8 * DAY, 31 * DAY
 def check_ledger(context: CheckContext) -> Iterator[Finding]:
     """Report a ledger that is missing, foreign, incomplete or older than seen; thoroughly, verify its hash chain."""
     project = context.project
-    if fault := project.ledger_fault:
+    if fault := project.ledger_view.fault:
         if fault.kind == TRANSIENT:
             raise LedgerError.of(fault)  # temporary, such as a full disk, which check_disk reports
         yield Finding("ledger", Level.CRITICAL, fault.consequence, fault.remedy)
         return
-    if not project.has_ledger:
+    if not project.ledger_view.has_ledger:
         return
     newest = _newest(project)
     if faults := project.ledger.verify() if context.thorough else []:
@@ -64,26 +64,26 @@ def check_clock(context: CheckContext) -> Iterator[Finding]:
 
 def _newest(project: Project) -> tuple[int, str] | None:
     """Return number and hash of the newest event in the ledger; cached, so that an idle run does not open the ledger."""
-    cached = project.recall_from_ledger("newest", "")
+    cached = project.ledger_view.recall("newest", "")
     if cached is None:
         event = project.ledger.newest_event()
         cached = [event.seq, event.hash] if event else []
-        project.remember_from_ledger("newest", "", cached)
+        project.ledger_view.remember("newest", "", cached)
     return (cached[0], cached[1]) if cached else None
 
 
 def ledger_head(project: Project) -> str:
     """Return the head of the ledger as text, to be compared with the ledger later; "" without a ledger."""
-    newest = _newest(project) if project.has_ledger else None
+    newest = _newest(project) if project.ledger_view.has_ledger else None
     return f"{newest[1]} after {newest[0]} events" if newest else ""
 
 
 def ledger_counts(project: Project) -> tuple[int, int]:
     """Return the number of certificates and of revocations in the ledger; cached while it does not change."""
-    counts = project.recall_from_ledger("counts", "")
+    counts = project.ledger_view.recall("counts", "")
     if counts is None:
         counts = project.ledger.counts()
-        project.remember_from_ledger("counts", "", list(counts))
+        project.ledger_view.remember("counts", "", list(counts))
     return counts[0], counts[1]
 
 
@@ -117,7 +117,9 @@ def check_permissions(context: CheckContext) -> Iterator[Finding]:
 def _closed(context: CheckContext, path: Path) -> str:
     """Return which keys are not decrypted as long as others can read this file, as the end of a sentence."""
     store, passphrases = context.project.store, context.project.passphrases
-    issuing = [generation.name for name in ("server", "client") if (generation := context.project.issuing(name))]
+    issuing = [
+        generation.name for name in ("server", "client") if (generation := context.project.authorities.issuing(name))
+    ]
     names = [name for name in issuing if path in {store.authority_file(name, "key.pem"), passphrases.file_of(name)}]
     return f"; until then nothing can be renewed or revoked with {' and '.join(names)}" if names else ""
 
@@ -226,7 +228,7 @@ def read_last_backup(path: Path) -> dict[str, Any] | None:
 def check_backup(context: CheckContext) -> Iterator[Finding]:
     """Report a backup that is too old, or none; a sandbox needs none."""
     project = context.project
-    if project.inventory.sandbox or not project.has_ledger:
+    if project.inventory.sandbox or not project.ledger_view.has_ledger:
         return
     record, remedy = read_last_backup(project.store.ca / LAST_BACKUP), "./run invoke backup FILE, on another disk"
     if record is None:

@@ -77,7 +77,7 @@ def run_checks(
     context = CheckContext(
         project, plan, run, notes, NotificationHistory.load(project.store.ca, project.now), probes, thorough
     )
-    for topic, check in CHECKS.items() if not project.missing_roots else WITHOUT_ROOT.items():
+    for topic, check in CHECKS.items() if not project.roots.missing else WITHOUT_ROOT.items():
         findings += _run_check(topic, check, context)
     findings += _run_check("notes", lambda context: _notes(context, findings), context)
     findings += _run_check("run", lambda context: _rest_of_run(context, findings), context)

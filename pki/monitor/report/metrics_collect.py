@@ -74,18 +74,18 @@ def _authorities(checked: CheckedProject) -> Samples:
         dict[Labels, float](),
     )
     for authority in AUTHORITIES:
-        signing = project.issuing(authority)
-        for name in project.live(authority):
-            if generation := project.generation(name):
+        signing = project.authorities.issuing(authority)
+        for name in project.authorities.live(authority):
+            if generation := project.authorities.generation(name):
                 begins[name, authority] = generation.certificate.not_valid_before_utc.timestamp()
                 ends[name, authority] = generation.certificate.not_valid_after_utc.timestamp()
         if signing:
-            signs_until[signing.name, authority] = needs.signs_until(project, signing).timestamp()
+            signs_until[signing.name, authority] = needs.signs_until(project.authorities, signing).timestamp()
     for name in map(GenerationName, project.inventory.authorities.adopted):
         if end := external_cas.end_of(project, name):
             ends[name, "adopted"] = end.timestamp()
     due: dict[Labels, float] = {
-        (need.what,): need.by.timestamp() for need in needs.find_requirements(project) if not need.is_growth
+        (need.what,): need.by.timestamp() for need in needs.find_requirements(project.authorities) if not need.is_growth
     }
     return {
         "authority_not_before_timestamp_seconds": begins,
@@ -109,13 +109,15 @@ def _crls(checked: CheckedProject) -> Samples:
         kind, name = artifact.id.kind, artifact.id.name
         if kind != "crl":
             continue
-        authority = "adopted" if project.is_adopted(name) else GenerationName.parse(name).authority
+        authority = (
+            "adopted" if project.inventory.authorities.is_adopted(name) else GenerationName.parse(name).authority
+        )
         labels = (name, authority)
         if values := _root_crl(project, name) if authority == "root" else _crl(project, name):
             begins[labels], ends[labels], numbers[labels] = values
         if authority != "root":
-            refresh[labels] = project.crl_rule(name).refresh.total_seconds()
-        elif last := needs.series_end(project, name):
+            refresh[labels] = project.inventory.authorities.crl_rule(name).refresh.total_seconds()
+        elif last := needs.series_end(project.authorities, name):
             series_ends[labels] = last.timestamp()
     return {
         "crl_this_update_timestamp_seconds": begins,
@@ -138,7 +140,9 @@ def _crl(project: Project, name: str) -> tuple[float, float, float] | None:
 def _root_crl(project: Project, root: str) -> tuple[float, float, float] | None:
     """Return dates and number of the pre-signed CRL that is due. An x509 CRL without entries is falsy."""
     present = crls.due_presigned(project, root)
-    number = next((presigned.number for presigned in project.presigned_crls(root) if presigned.crl is present), None)
+    number = next(
+        (presigned.number for presigned in project.authorities.presigned_crls(root) if presigned.crl is present), None
+    )
     return None if present is None or number is None else _dated(present, number)
 
 
@@ -223,7 +227,7 @@ def _probes(checked: CheckedProject) -> Samples:
 
 
 def _ledger(checked: CheckedProject) -> Samples:
-    if not checked.project.has_ledger:
+    if not checked.project.ledger_view.has_ledger:
         return {"ledger_certificates_total": {(): 0}, "ledger_revocations_total": {(): 0}}
     issued, revoked = check_machine.ledger_counts(checked.project)
     return {"ledger_certificates_total": {(): issued}, "ledger_revocations_total": {(): revoked}}

@@ -100,23 +100,26 @@ def _crl_rows(project: Project, artifacts: Iterable[Artifact]) -> Iterator[Table
 
 def _authority_rows(project: Project, authority: str) -> Iterator[TableRow]:
     names = project.store.generations(authority)
-    if not names and project.missing_roots:
+    if not names and project.roots.missing:
         yield TableRow(ArtifactId("authority", authority), "missing", "", f"restore it with {RESTORE}", "you")
     elif not names:
         yield TableRow(ArtifactId("authority", authority), "missing", "", "a root ceremony", _ceremony(project))
     for name in names:
-        generation = project.generation(name)
+        generation = project.authorities.generation(name)
         if generation is None:
             continue
-        end, signs_until = generation.certificate.not_valid_after_utc, needs.signs_until(project, generation)
+        end, signs_until = (
+            generation.certificate.not_valid_after_utc,
+            needs.signs_until(project.authorities, generation),
+        )
         is_last = name == names[-1]
         if end < project.now:
             state, text = "expired", f"expired on {end:%Y-%m-%d}"
-        elif project.is_revoked_by_root(generation):
+        elif project.authorities.is_revoked_by_root(generation):
             state, text = "revoked", "its root's CRL lists it"
         elif is_last:
             state = "due" if signs_until <= project.now else "ok"
-            text = f"signs until {signs_until:%Y-%m-%d}, then a ceremony by {needs.full_length_until(project, generation):%Y-%m-%d}"
+            text = f"signs until {signs_until:%Y-%m-%d}, then a ceremony by {needs.full_length_until(project.authorities, generation):%Y-%m-%d}"
         else:
             state, text = "ok", f"trusted until it expires; {names[-1]} signs now"
         yield TableRow(ArtifactId("authority", name), state, _left(project, end), text, _ceremony(project))
@@ -141,7 +144,7 @@ def _needed_rows(project: Project) -> Iterator[TableRow]:
     """Yield what existing authorities need from a ceremony, and by when."""
     for need in (
         requirement
-        for requirement in needs.find_requirements(project)
+        for requirement in needs.find_requirements(project.authorities)
         if project.store.generations(requirement.authority)
     ):
         left = _left(project, need.by) if need.by > project.now else "0"
@@ -158,7 +161,7 @@ def _crl_row(project: Project, artifact: Artifact, size: str) -> TableRow:
         return TableRow(artifact.name, "missing", "", joined(reasons), "doit")
     if GenerationName.parse(generation).is_root:
         return _series_row(project, artifact.name, generation, end, reasons)
-    rule = project.crl_rule(generation)
+    rule = project.inventory.authorities.crl_rule(generation)
     refresh = end - rule.lifetime + rule.refresh
     text = joined(reasons) or f"next CRL on {refresh:%Y-%m-%d}"
     text = f"{text}; {size}" if size else text
@@ -166,7 +169,7 @@ def _crl_row(project: Project, artifact: Artifact, size: str) -> TableRow:
 
 
 def _series_row(project: Project, name: str, root: str, end: datetime, reasons: list[Reason]) -> TableRow:
-    presigned_crls = [presigned_crl.crl for presigned_crl in project.presigned_crls(root)]
+    presigned_crls = [presigned_crl.crl for presigned_crl in project.authorities.presigned_crls(root)]
     later = [
         presigned_crl.last_update_utc for presigned_crl in presigned_crls if presigned_crl.last_update_utc > project.now
     ]
@@ -191,7 +194,7 @@ def _leaf_row(project: Project, leaf: Leaf) -> TableRow:
         return TableRow(name, "blocked", left, str(blocker), "ceremony")
     reasons = certificates.stale_reasons(project, leaf)
     if not reasons and (due := renewal.unsigned_reasons(project, leaf, current)):
-        faults = project.key_faults().items()
+        faults = project.signing_keys.faults().items()
         why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
         text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
         return TableRow(name, "due", left, text, "you")

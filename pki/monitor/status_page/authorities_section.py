@@ -51,12 +51,12 @@ def authorities(project: Project, leaves: Counter[str]) -> Iterator[AuthorityRow
     """Yield every generation, with the number of leaf certificates that it issued."""
     for authority in AUTHORITIES:
         for name in project.store.generations(authority):
-            if generation := project.generation(name):
-                root = generation if authority == "root" else project.root_of(generation.certificate)
+            if generation := project.authorities.generation(name):
+                root = generation if authority == "root" else project.authorities.root_of(generation.certificate)
                 yield _authority(project, generation, root.name if root else "", leaves[name])
     for name in map(GenerationName, project.inventory.authorities.adopted):
         with suppress(PkiError):  # its folder is invalid, which the check of its CRL reports
-            if generation := project.generation(name):
+            if generation := project.authorities.generation(name):
                 yield _authority(project, generation, "", leaves[name])
 
 
@@ -78,14 +78,14 @@ def _state(project: Project, generation: Generation) -> str:
     end = generation.certificate.not_valid_after_utc
     if end <= project.now:
         return f"expired on {end:%Y-%m-%d}"
-    if project.is_adopted(generation.name):
+    if project.inventory.authorities.is_adopted(generation.name):
         return "adopted: signs CRLs and nothing else"
-    if project.is_revoked_by_root(generation):
+    if project.authorities.is_revoked_by_root(generation):
         return "revoked by its root"
-    newest = project.issuing(generation.authority)
+    newest = project.authorities.issuing(generation.authority)
     if newest and newest.name != generation.name:
         return f"trusted until it expires; {newest.name} signs now"
-    signs_until = needs.signs_until(project, generation)
+    signs_until = needs.signs_until(project.authorities, generation)
     return f"signs until {signs_until:%Y-%m-%d}" if signs_until > project.now else "signs still; its successor is due"
 
 
@@ -99,7 +99,7 @@ def crls(checked: CheckedProject) -> Iterator[CrlRow]:
         published = check_authorities.read_published_crl(project, name)
         if published is None or published.next_update_utc is None:
             continue
-        presigned_crls = project.presigned_crls(name) if GenerationName.parse(name).is_root else []
+        presigned_crls = project.authorities.presigned_crls(name) if GenerationName.parse(name).is_root else []
         later = [
             presigned.crl for presigned in presigned_crls if presigned.crl.last_update_utc > published.last_update_utc
         ]

@@ -92,7 +92,10 @@ def _certificates(checked: CheckedProject) -> Iterator[tuple[CertificateRow, str
     """Yield every leaf, with the generation that issued its certificate."""
     project, today, level = checked.project, checked.project.now.date(), worst_by_subject(checked.findings)
     stopped = dict.fromkeys(_stopped(project), "revoked, replacement stopped")
-    issuers = {name: generation.name if (generation := project.issuing(name)) else "" for name in ("server", "client")}
+    issuers = {
+        name: generation.name if (generation := project.authorities.issuing(name)) else ""
+        for name in ("server", "client")
+    }
     for name, leaf in checked.plan.leaves.items():
         artifact = ArtifactId("cert", name)
         dates = project.cache.recalled(artifact)
@@ -120,13 +123,13 @@ def _certificates(checked: CheckedProject) -> Iterator[tuple[CertificateRow, str
 def _stopped(project: Project) -> Iterable[str]:
     """Return the names whose replacement is stopped; none if the ledger is damaged, which other checks report."""
     try:
-        return project.replacement_stopped
+        return project.revocations.replacement_stopped
     except PkiError:
         return ()
 
 
 def _issuer(project: Project, authority: str, certificate: x509.Certificate) -> str:
-    generations = (project.generation(name) for name in project.store.generations(authority))
+    generations = (project.authorities.generation(name) for name in project.store.generations(authority))
     return next(
         (
             generation.name

@@ -113,7 +113,7 @@ class CaRollovers:
 
 def crl_rhythm(project: Project, generation: str, runs: Runs, born: datetime) -> Iterator[tuple[datetime, datetime]]:
     """Yield when each later CRL of an intermediate is issued, and until when it is valid."""
-    rule = project.crl_rule(generation)
+    rule = project.inventory.authorities.crl_rule(generation)
     data = filesystem.read(project.store.crl(generation))
     found = canonical.read_crl(data, Encoding.DER) if data else None
     due = born if found is None else found.last_update_utc + rule.refresh

@@ -47,7 +47,7 @@ def write(project: Project, plan: Plan) -> list[str]:
     clients = [
         plan.leaves[name]
         for name in names
-        if name in plan.leaves and ArtifactId("cert", name) not in project.replacement_stopped
+        if name in plan.leaves and ArtifactId("cert", name) not in project.revocations.replacement_stopped
     ]
     known, files = _known(project, clients), [*_sources(project, clients), str(path)]
     if project.cache.recall("calendar", known):

@@ -106,7 +106,7 @@ def _renewals(project: Project, plan: Plan, found: CaRollovers) -> dict[str, Ren
     known: dict[tuple[object, ...], Renewals] = {}
     leaves: dict[str, Renewals] = {}
     for leaf in plan.leaves.values():
-        if leaf.artifact in project.replacement_stopped:
+        if leaf.artifact in project.revocations.replacement_stopped:
             continue  # `plan` reports that its replacement is stopped
         now = certificates.current_certificate(project, leaf)
         dates = (now.not_before, now.not_after) if now else None
@@ -240,7 +240,7 @@ def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[TimelineE
 def _outlived(project: Project, found: CaRollovers) -> Iterator[TimelineEvent]:
     """Yield client certificates that end after their authority, including replaced ones that may still be in browsers."""
     ends = {one.name: one.not_after for one in found.generations()}
-    for issued in project.unexpired():
+    for issued in project.revocations.unexpired():
         end = ends.get(issued.issuer)
         if issued.profile == "client" and not issued.revoked and end is not None and end < issued.not_after:
             text = f"is valid until {issued.not_after:%Y-%m-%d}, and {issued.issuer}, which issued it, only until then"

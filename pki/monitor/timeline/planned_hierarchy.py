@@ -68,16 +68,16 @@ class PlannedHierarchy:
     @classmethod
     def of(cls, project: Project) -> PlannedHierarchy:
         """Return the hierarchy of a project as it is now. Raises PkiError for a CA certificate that cannot be read."""
-        roots = project.generations("root")
-        names = [name for authority in AUTHORITIES for name in project.generations(authority)]
+        roots = project.authorities.generations("root")
+        names = [name for authority in AUTHORITIES for name in project.authorities.generations(authority)]
         return cls(
             project.inventory,
             project.now,
-            tuple(_existing(project, project.existing(name)) for name in names),
-            {root: tuple(map(_crl, project.presigned_crls(root))) for root in roots},
+            tuple(_existing(project, project.authorities.existing(name)) for name in names),
+            {root: tuple(map(_crl, project.authorities.presigned_crls(root))) for root in roots},
             {root: tuple(_cross_ends(project, root)) for root in roots},
             frozenset(ceremony_archive.destroyed_roots(project)),
-            frozenset(root for root in roots if project.has_lost_crls(root)),
+            frozenset(root for root in roots if project.authorities.has_lost_crls(root)),
         )
 
     # -- what a hierarchy is asked --
@@ -183,7 +183,7 @@ def _with_ca(hierarchy: PlannedHierarchy, name: GenerationName, old_root: Planne
 
 def _existing(project: Project, generation: Generation) -> PlannedCa:
     is_root = generation.name.is_root
-    root = None if is_root else project.root_of(generation.certificate)
+    root = None if is_root else project.authorities.root_of(generation.certificate)
     return PlannedCa(
         generation.name,
         generation.not_before,
