@@ -30,9 +30,10 @@ from pki.common.limited_process import Begin, LimitedProcess, LimitExceededError
 from pki.common.templating import Templates
 from pki.common.visible import line_fault
 from pki.config import openssl_cnf, openssl_cnf_syntax
-from pki.config.fields import LABEL, Access, Proxy, TrustStore
+from pki.config.fields import Access, Proxy, TrustStore
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Host
+from pki.config.name_fields import LABEL
 
 CA_HOST = DEFAULTS["deploy-hosts"]
 FIX_HEADER = "fix the header, then: ./run doit"
