@@ -9,13 +9,7 @@ from difflib import get_close_matches
 
 from pki.common.errors import FaultsError, PkiError
 from pki.config import openssl_cnf_values
-from pki.config.openssl_cnf_names import (
-    ATTRIBUTES,
-    COMMON_NAME,
-    EMAIL_ADDRESS,
-    LIKE_A_NAME,
-    OID,
-)
+from pki.config.openssl_cnf_names import ATTRIBUTES, COMMON_NAME, EMAIL_ADDRESS, LIKE_A_NAME, OID
 from pki.config.openssl_cnf_syntax import Configuration, Value
 
 
