@@ -207,6 +207,7 @@ def _changed_common_name(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reason]
 
 
 def _leaf_token(project: Project, leaf: Leaf, issuer: Generation | None) -> str:
+    """Return the cache key of a leaf: a digest of all that decides what its certificate must contain."""
     config = project.inventory
     request = filesystem.read(project.store.home / leaf.request) if leaf.request else None
     return digest_of(
@@ -279,7 +280,7 @@ def issue(project: Project, leaf: Leaf, reasons: Iterable[Reason]) -> None:
     assert generation is not None
     if generation.certificate.not_valid_after_utc <= project.now:
         raise PkiError(
-            f"{generation.name} ended on {generation.certificate.not_valid_after_utc:%Y-%m-%d}",
+            f"{generation.name} expired on {generation.certificate.not_valid_after_utc:%Y-%m-%d}",
             here("invoke", "ceremony.request", "--new", leaf.authority, before="needs a ceremony: "),
         )
     check_begun(project, generation)

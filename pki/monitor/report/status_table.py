@@ -116,9 +116,9 @@ def _authority_rows(project: Project, authority: str) -> Iterator[TableRow]:
             state, text = "revoked", "its root's CRL lists it"
         elif is_last:
             state = "due" if signs_until <= project.now else "ok"
-            text = f"signs until {signs_until:%Y-%m-%d}, then a ceremony by {needs.full_length_until(project, generation):%Y-%m-%d}"
+            text = f"successor: requested on {signs_until:%Y-%m-%d}, ceremony by {needs.full_length_until(project, generation):%Y-%m-%d}"
         else:
-            state, text = "ok", f"trusted until it expires; {names[-1]} signs now"
+            state, text = "ok", f"trusted until it expires; {names[-1]} has replaced it"
         yield TableRow(ArtifactId("authority", name), state, _left(project, end), text, _ceremony(project))
 
 

@@ -1,4 +1,4 @@
-"""The timeline: what doit will do in the next years, what people must do, and what will go wrong.
+"""The timeline: what doit will do in the next years, what people must do, and the problems to expect.
 
 It is a function of the project, the plan and pki.yaml; nothing is written. It assumes that every ceremony is performed
 two weeks after it was requested, or on the next day that is no holiday, and says that this is an assumption.
@@ -31,7 +31,7 @@ YEAR = timedelta(days=365)
 
 @dataclass(frozen=True, slots=True)
 class TimelineEvent:
-    """An event that happens once. `is_wrong`: it should not happen."""
+    """An event that happens once. `is_wrong` marks a problem, such as a gap without a valid certificate."""
 
     at: datetime
     what: str
@@ -68,7 +68,7 @@ class Timeline:
 
     @property
     def wrong(self) -> tuple[TimelineEvent, ...]:
-        """Return the events that should not happen."""
+        """Return the problems."""
         return tuple(event for event in self.events if event.is_wrong)
 
     def busiest(self) -> tuple[datetime, int, int] | None:
@@ -174,13 +174,14 @@ def _presigned_events(project: Project, found: CaRollovers) -> Iterator[Timeline
 
 def _ceremony_events(found: CaRollovers, *, held: bool) -> Iterator[TimelineEvent]:
     for one in found.ceremonies:
-        brings = ", ".join(one.brings)
+        names = ", ".join(one.brings)
         if not one.by_doit:
-            text = f"doit prepares the request: {brings}; to be performed by {one.by:%Y-%m-%d}"
+            text = f"doit prepares the request for {names}; the ceremony is due by {one.by:%Y-%m-%d}"
             yield TimelineEvent(max(one.asked, found.runs.now), "request", "ceremony", text)
         if held:
-            who = "performed by doit itself (sandbox)" if one.by_doit else "assumed on this day"
-            yield TimelineEvent(one.held, "ceremony", "ceremony", f"brings {brings}; {who}")
+            created = f"{names} {'are' if len(one.brings) > 1 or one.needs[0].is_crls else 'is'} created"
+            who = "doit performs it (sandbox)" if one.by_doit else "this day is assumed"
+            yield TimelineEvent(one.held, "ceremony", "ceremony", f"{created}; {who}")
         if one.remark:
             yield TimelineEvent(one.held, "holiday", "ceremony", one.remark, is_wrong=True)
 
@@ -193,10 +194,11 @@ def _takeover_events(plan: Plan, found: CaRollovers) -> Iterator[TimelineEvent]:
             if turn.at < found.runs.now or not mine:
                 continue
             same = before is not None and before.generation == turn.generation
-            why = "no longer needs the older root" if same else "issues from now on"
+            why = "its chain no longer needs the older root" if same else "becomes the issuer"
             count = f"{len(mine)} {authority} certificate{'s' if len(mine) > 1 else ''}"
             install = f"; to be installed: {_people(mine)}" if any(_is_persons(leaf) for leaf in mine) else ""
-            text = f"{why}: {count} issued again{install}"
+            verb = "are" if len(mine) > 1 else "is"
+            text = f"{why}: {count} {verb} issued again{install}"
             yield TimelineEvent(found.runs.at(turn.at), "turn", turn.generation, text)
 
 
@@ -223,7 +225,7 @@ def _end_events(found: CaRollovers) -> Iterator[TimelineEvent]:
             yield TimelineEvent(end, "end", generation.name, f"expires; {gone}", is_wrong=not later)
 
 
-# -- what goes wrong --------------------------------------------------------------------------------------------------
+# -- problems ---------------------------------------------------------------------------------------------------------
 
 
 def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[TimelineEvent]:
