@@ -59,7 +59,7 @@ def test_nothing_goes_wrong_in_a_project_that_is_looked_after(real: RealHome) ->
     assert wrong(found) == []
     assert days_of(found, "request") == [ASKED, 2 * ASKED]
     assert days_of(found, "ceremony") == [ASKED + 14, 2 * ASKED + 14]
-    assert [one.brings for one in found.ceremonies] == [("client-2", "server-2"), ("client-3", "server-3")]
+    assert [one.products for one in found.ceremonies] == [("client-2", "server-2"), ("client-3", "server-3")]
     assert f"{found.ceremonies[0].by:%Y-%m-%d}" == "2028-05-26", "as `invoke status` says it"
     rhythms = {one.subject: (one.every.days, (one.next - START).days) for one in found.rhythms}
     assert rhythms["cert:media"] == (60, 60)
@@ -193,7 +193,7 @@ def test_no_ceremony_is_supposed_on_a_holiday(real: RealHome, holidays: str, hel
     real.edit("sandbox: false", f"sandbox: false\nholidays: {holidays}")
     found = foretell(real, 2)
     one = found.ceremonies[0]
-    assert ((one.held - START).days, one.remark) == (held, remark)
+    assert ((one.performed - START).days, one.remark) == (held, remark)
     assert [event.text for event in found.wrong if event.what == "holiday"] == ([remark] if remark else [])
 
 
@@ -201,9 +201,9 @@ def test_open_request_keeps_its_date(real: RealHome) -> None:
     """What was asked for ten days ago is not asked for today; its certificates bear the dates of the request."""
     real.doit(days=ASKED)
     found = foretell(real, 3, days=ASKED + 10)
-    assert found.ceremonies[0].asked == real.moment(ASKED)
-    assert (found.ceremonies[0].held - START).days == ASKED + 14
-    assert (found.ceremonies[1].asked - START).days == 2 * ASKED
+    assert found.ceremonies[0].requested == real.moment(ASKED)
+    assert (found.ceremonies[0].performed - START).days == ASKED + 14
+    assert (found.ceremonies[1].requested - START).days == 2 * ASKED
 
 
 # -- when doit runs ---------------------------------------------------------------------------------------------------

@@ -391,7 +391,7 @@ class Project(LedgerView):
         if self.store.generations("root"):
             hint = f"{RESTORE}, if it existed before; else {ceremony}"
         else:
-            hint = f"{ceremony}; or set sandbox: true in pki.yaml for a try-out"
+            hint = f"{ceremony}; or set sandbox: true in pki.yaml to try the program"
         return PkiError(f"there is no {name} authority in ca/{name}/", hint)
 
     def is_adopted(self, name: str) -> bool:

@@ -103,7 +103,7 @@ def _authority_rows(project: Project, authority: str) -> Iterator[TableRow]:
     if not names and project.missing_roots:
         yield TableRow(ArtifactId("authority", authority), "missing", "", f"restore it with {RESTORE}", "you")
     elif not names:
-        yield TableRow(ArtifactId("authority", authority), "missing", "", "a root ceremony", _ceremony(project))
+        yield TableRow(ArtifactId("authority", authority), "missing", "", "needs a root ceremony", _ceremony(project))
     for name in names:
         generation = project.generation(name)
         if generation is None:
