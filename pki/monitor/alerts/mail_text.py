@@ -25,7 +25,7 @@ COLOURS = {
     "notice": "#1d6fb8",
     "ok": "#2e7d32",
 }  # each has enough contrast to white
-KINDS = {"new": "new", "worse": "worse than before", "nearer": "closer to its expiry"}
+KINDS = {"new": "new", "worse": "worse than before", "nearer": "closer to its deadline"}
 
 
 @dataclass(frozen=True, slots=True)
