@@ -22,7 +22,7 @@ class Current:
     serial: int
 
 
-def unsigned_reasons(project: Project, leaf: Leaf, current: Current) -> list[Reason]:
+def postponed_reasons(project: Project, leaf: Leaf, current: Current) -> list[Reason]:
     """Return why a leaf is due while its authority cannot sign, for reports; empty if it is not due or can be signed.
 
     An authority cannot sign while its key or passphrase is missing.
@@ -33,7 +33,7 @@ def unsigned_reasons(project: Project, leaf: Leaf, current: Current) -> list[Rea
     return due_reasons(project, leaf, current, issuer)
 
 
-def dated_reasons(project: Project, leaf: Leaf, current: Current, issuer: Generation | None) -> list[Reason]:
+def renewal_reasons(project: Project, leaf: Leaf, current: Current, issuer: Generation | None) -> list[Reason]:
     """Return why the next run must renew a leaf; empty while it must not.
 
     While the authority cannot sign, a leaf that is due is not renewed as long as its certificate is valid: the run would

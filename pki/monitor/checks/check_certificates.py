@@ -73,7 +73,7 @@ def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]
     reasons = certificates.stale_reasons(project, leaf)
     if not reasons and (issuer := project.issuing(leaf.authority)) and (blocked := context.failure_of_key(issuer.name)):
         current = certificates.examine(project, leaf)
-        due = renewal.unsigned_reasons(project, leaf, current) if isinstance(current, Current) else []
+        due = renewal.postponed_reasons(project, leaf, current) if isinstance(current, Current) else []
         reasons, failure = due, blocked
     if not reasons:
         return

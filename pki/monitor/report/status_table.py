@@ -190,7 +190,7 @@ def _leaf_row(project: Project, leaf: Leaf) -> TableRow:
     if blocker := certificates.blocked_by(project, leaf):
         return TableRow(name, "blocked", left, str(blocker), "ceremony")
     reasons = certificates.stale_reasons(project, leaf)
-    if not reasons and (due := renewal.unsigned_reasons(project, leaf, current)):
+    if not reasons and (due := renewal.postponed_reasons(project, leaf, current)):
         faults = project.key_faults().items()
         why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
         text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
