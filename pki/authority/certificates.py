@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from pki.authority.ca_state import check_begun
 from pki.authority.leaf_bundle import Bundle, is_pair, parse_bundle
 from pki.authority.leaf_files import file_faults, file_names, stopped_damage, stopped_reasons, wrong_mode
-from pki.authority.renewal import Current, renewal_reasons, gains_time
+from pki.authority.renewal import Current, gains_time, renewal_reasons
 from pki.common import filesystem
 from pki.common.cache import digest_of
 from pki.common.durations import in_words

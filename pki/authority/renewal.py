@@ -36,8 +36,8 @@ def postponed_reasons(project: Project, leaf: Leaf, current: Current) -> list[Re
 def renewal_reasons(project: Project, leaf: Leaf, current: Current, issuer: Generation | None) -> list[Reason]:
     """Return why the next run must renew a leaf; empty while it must not.
 
-    While the authority cannot sign, a leaf that is due is not renewed as long as its certificate is valid: the run would
-    fail each day, although services work.
+    While the authority cannot sign, a leaf that is due is postponed as long as its certificate is valid: the run reports
+    the key of the authority, and not each leaf.
     """
     reasons = due_reasons(project, leaf, current, issuer)
     is_valid = current.not_before <= project.now <= current.not_after
