@@ -21,7 +21,7 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
 from pki.project.project import Project
-from pki.project.revocations import Revocations
+from pki.project.ledger_revocations import Revocations
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Protocol
 
 from pki.common.cache import Cache
+from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
 from pki.config.identifiers import ArtifactId
@@ -312,7 +313,7 @@ class Delivery:
 
     def check(self, change: Change) -> ReleaseContents:
         """Check a release before it leaves, also against what the host has by our own records."""
-        return change.check(self.delivered_payload)
+        return change.check_release(self.delivered_payload)
 
     @property
     def delivered_payload(self) -> Payload | None:
@@ -368,10 +369,12 @@ class Delivery:
     def _unreachable_text(self, now: datetime, message: str) -> str:
         """Return `unreachable for 3 days; its certificate expires in 12 days`, with the message of ssh."""
         days, receipt = self.contact.days_failing(now), self.receipt
-        text = f"unreachable for {days} day{'s' if days != 1 else ''}" if days else "unreachable"
+        text = f"unreachable for {counted(days, 'day')}" if days else "unreachable"
         if receipt and receipt.ends:
             left = math.floor((moment(receipt.ends) - now) / DAY)
-            text += f"; its certificate expires in {left} days" if left >= 0 else "; its certificate has expired"
+            text += (
+                f"; its certificate expires in {counted(left, 'day')}" if left >= 0 else "; its certificate has expired"
+            )
         return f"{text} ({message})"
 
     def state(self, now: datetime) -> str:

@@ -24,7 +24,7 @@ from pki.project.clock_guard import ClockGuard, Evidence
 from pki.project.host_decisions import HostDecisions
 from pki.project.layout import Store
 from pki.project.ledger_view import LedgerView
-from pki.project.revocations import Revocations
+from pki.project.ledger_revocations import Revocations
 from pki.project.root_check import RootCheck
 from pki.project.run_state import RunState
 from pki.project.safe_directories import check_owner

@@ -119,9 +119,7 @@ def _root_requirements(hierarchy: Hierarchy, root: Ca | None) -> Iterator[Requir
         return
     end = signs_until(hierarchy, root)
     if end <= hierarchy.now:
-        why = (
-            f"{root.name} can certify intermediates of full length until {full_length_until(hierarchy, root):%Y-%m-%d}"
-        )
+        why = f"{root.name} can certify intermediates of full length until {full_length_until(hierarchy, root):%Y-%m-%d}"
         yield Requirement(next_generation(hierarchy, "root"), why, full_length_until(hierarchy, root))
     for name in hierarchy.generations("root"):
         last = series_end(hierarchy, name)
@@ -136,7 +134,7 @@ def _root_requirements(hierarchy: Hierarchy, root: Ca | None) -> Iterator[Requir
         ):
             yield Requirement(name, f"every CRL of {name} begins in the future", hierarchy.now, is_crls=True)
         elif last - crl_series_lead_time(hierarchy) <= hierarchy.now and last < generation.not_after:
-            yield Requirement(name, f"the last CRL of {name} ends on {last:%Y-%m-%d}", last, is_crls=True)
+            yield Requirement(name, f"the last CRL of {name} expires on {last:%Y-%m-%d}", last, is_crls=True)
 
 
 def crl_series_lead_time(hierarchy: Hierarchy) -> timedelta:
