@@ -177,7 +177,7 @@ def probed(home: RealHome) -> tuple[Path, Read]:
     service = next(iter(project.inventory.hosts["media"].services))
     one = probes.ProbeResult("media", service, "jellyfin.lab.internal", 443, "tls")
     probes.save(project.store, [one], START)
-    return project.store.report(probes.FILE), lambda: probes.load(project) or None
+    return project.store.report(probes.FILE), lambda: probes.load(project.inventory, project.store) or None
 
 
 KINDS: dict[str, Callable[[RealHome], tuple[Path, Read]]] = {

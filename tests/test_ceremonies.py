@@ -178,7 +178,7 @@ def test_nothing_is_asked_for_while_nothing_is_needed(real: RealHome) -> None:
     with pytest.raises(PkiError, match="no ceremony is needed now"):
         real.ask()
     assert not real.doit(days=300).failed
-    assert ceremony_archive.open_requests(real.project(300)) == []
+    assert ceremony_archive.open_requests(real.project(300).store) == []
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_doit_asks_for_the_next_generation_in_time_and_says_who_holds_it_by_when
     assert made.startswith("for client-2: client-1 can issue certificates of full length until 2028-05-26")
     (note,) = [one for one in forecast.required_actions(real.project(490), real.plan(490)) if one.subject == "ceremony"]
     assert note.text.startswith("a root ceremony is due by 2028-05-26, for the root's owner and a witness: client-2")
-    (waiting,) = ceremony_archive.open_requests(real.project(490))
+    (waiting,) = ceremony_archive.open_requests(real.project(490).store)
     assert {one.name for one in waiting.request.intermediates} == {"client-2", "server-2"}
     assert "ceremony:request" not in real.doit(days=491).made
     assert real.doit(days=521).made["ceremony:request"] == "request 2 is 31 days old"
@@ -218,7 +218,7 @@ def test_an_old_generation_serves_until_its_end_beside_the_new_one(real: RealHom
     real.doit(days=490)
     real.doit(days=500)
     before = identity(real, "client-admin").leaf
-    real.accept(real.answer(ceremony_archive.open_requests(real.project(500))[-1].path, days=500), days=500)
+    real.accept(real.answer(ceremony_archive.open_requests(real.project(500).store)[-1].path, days=500), days=500)
     assert_sound(real)
     report = real.doit(days=500)
     assert report.status == 0, report.failed
@@ -264,7 +264,7 @@ def test_a_service_under_a_new_domain_waits_for_wider_name_constraints_and_is_th
     assert "for server-2: server-1 does not permit new.internal" in report.made["ceremony:request"]
     texts = [note.text for note in forecast.required_actions(real.project(30), real.plan(30))]
     assert "loki.new.internal waits: server-1 does not permit it; needs a ceremony" in texts
-    (waiting,) = ceremony_archive.open_requests(real.project(30))
+    (waiting,) = ceremony_archive.open_requests(real.project(30).store)
     assert {one.name: one.domains for one in waiting.request.intermediates} == {
         "server-2": ("lab.internal", "new.internal"),
         "client-2": ("lab.internal", "new.internal"),
@@ -293,7 +293,7 @@ def test_a_ladder_is_extended_half_a_year_before_its_last_rung_ends(real: RealHo
     assert "ceremony:request" not in real.doit(days=int(ask)).made
     made = real.doit(days=int(ask) + 1).made
     assert made["ceremony:request"] == f"for root-1 CRLs: the last CRL of root-1 expires on {end:%Y-%m-%d}"
-    (waiting,) = ceremony_archive.open_requests(real.project(ask + 1))
+    (waiting,) = ceremony_archive.open_requests(real.project(ask + 1).store)
     assert (waiting.request.intermediates, waiting.request.roots) == ((), ())
     real.accept(real.answer(waiting.path, days=ask + 30), days=ask + 30)
     after = real.series()
@@ -681,7 +681,7 @@ def test_an_aging_root_is_succeeded_by_date_with_both_intermediates(real: RealHo
         "for root-2: root-1 can certify intermediates of full length until"
         in (real.doit(days=day).made["ceremony:request"])
     )
-    (waiting,) = ceremony_archive.open_requests(real.project(day))
+    (waiting,) = ceremony_archive.open_requests(real.project(day).store)
     request = waiting.request
     assert [one.name for one in request.roots] == ["root-2"]
     assert [(one.name, one.issuer) for one in request.intermediates] == [("server-2", "root-2"), ("client-2", "root-2")]
@@ -834,7 +834,9 @@ def test_every_kind_of_request_can_be_rehearsed(revoked: RealHome, options: Requ
     options = replace(options, revoke=tuple(("client-2", reason) for _, reason in options.revoke))
     asked = revoked.ask(options, 30)
     project = revoked.project(31)
-    assert rehearsal.rehearse(project, asked) == rehearsal.rehearse(revoked.project(32), asked)
+    assert rehearsal.rehearse(project.now, project.authorities, asked) == rehearsal.rehearse(
+        (project := revoked.project(32)).now, project.authorities, asked
+    )
     revoked.accept(revoked.answer(asked.path, 32), 32)
     assert_sound(revoked)
 

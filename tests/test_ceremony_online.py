@@ -193,7 +193,9 @@ def test_run_makes_a_request_anew_that_names_another_organisation(typist: Typist
     typist.home.edit(*CHANGES["organisation"])
     for days in (1, 2):
         typist.home.doit(days=days)
-        assert [one.request.organisation for one in ceremony_archive.open_requests(typist.home.project(days))] == [
+        assert [
+            one.request.organisation for one in ceremony_archive.open_requests(typist.home.project(days).store)
+        ] == [
             "Example Lab",
             "Example Labs",
         ]
@@ -223,6 +225,6 @@ def test_request_stays_as_long_as_pki_yaml_does(signed: Typist, options: Request
     home = signed.home
     home.accept(signed.desk / "mnt/exchange/response-0001")
     asked = home.ask(options, days=40.123456789)
-    [read] = ceremony_archive.open_requests(home.project(41))
+    [read] = ceremony_archive.open_requests(home.project(41).store)
     assert read.digest == asked.digest
-    assert changed_settings(home.project(41), read.request) == []
+    assert changed_settings((project := home.project(41)).inventory, project.authorities, read.request) == []

@@ -699,7 +699,7 @@ def rendered(home: Home, **changed: object) -> Page:
         name: [project.authorities.existing(one) for one in project.authorities.live(name)]
         for name in identifiers.AUTHORITIES
     }
-    return Page(page.render(page.context(project, live, has_codes=True) | changed).decode())
+    return Page(page.render(page.context(project.inventory, project.store, live, has_codes=True) | changed).decode())
 
 
 def test_the_page_says_of_a_root_all_that_is_to_be_compared(home: Home) -> None:
@@ -790,7 +790,9 @@ assert not status and not {{"segno", "shamir_mnemonic", "pki.authority.trust_pag
 
 def test_a_page_that_is_made_again_is_the_same_to_the_last_byte(home: Home) -> None:
     project = home.project()
-    assert page.files(project) == {path: home.read(path) for path in page.files(project)}
+    assert page.files(project.inventory, project.store, project.authorities) == {
+        path: home.read(path) for path in page.files(project.inventory, project.store, project.authorities)
+    }
     shutil.rmtree(home.path / "build/trust")
     assert home.doit().made.keys() == {"bundle:trust", "page:trust"}
 

@@ -86,7 +86,8 @@ def test_a_run_for_one_host_looks_at_its_services_and_keeps_what_is_known_of_oth
     home.doit()
     see(WELL)
     home.doit("deploy:monitoring")
-    assert [(one.service, one.fault) for one in probes.load(home.project())] == [
+    project = home.project()
+    assert [(one.service, one.fault) for one in probes.load(project.inventory, project.store)] == [
         ("grafana", ""),
         ("loki", ProbeFault.UNVERIFIED),
     ]

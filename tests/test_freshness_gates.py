@@ -20,8 +20,8 @@ from pki.authority.renewal import Current
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
-from pki.project.project import Project
 from pki.project.ledger_revocations import Revocations
+from pki.project.project import Project
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey
@@ -102,9 +102,11 @@ def test_a_crl_that_was_found_sound_is_judged_again_by_whoever_believes_nothing(
     stranger = Issuer(project.authorities.generation("client-1").certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
     good, bad = (crl_by(project, "client-1", by).public_bytes(Encoding.DER) for by in (None, stranger))
     for again in (False, True):
-        assert crls.signed_crl(project, "client-1", good, again=again) is not None
-    assert crls.signed_crl(project, "client-1", bad, again=True) is None
-    assert crls.signed_crl(project, "client-7", good) is None
+        assert (
+            crls.signed_crl(project.authorities, project.cache, project.run, "client-1", good, again=again) is not None
+        )
+    assert crls.signed_crl(project.authorities, project.cache, project.run, "client-1", bad, again=True) is None
+    assert crls.signed_crl(project.authorities, project.cache, project.run, "client-7", good) is None
 
 
 @pytest.mark.parametrize(
@@ -221,9 +223,11 @@ def test_the_key_of_an_authority_that_is_missing_or_damaged_is_reported(
 
 
 def test_an_authority_is_missing_over_or_not_signed_by_its_root(shared_project: Home, project: Project) -> None:
-    assert [ca_state.stale_reasons(project, name) for name in ("root", "server", "client")] == [[], [], []]
+    assert [
+        ca_state.stale_reasons(project.now, project.authorities, name) for name in ("root", "server", "client")
+    ] == [[], [], []]
     later = shared_project.project(days=30 * 365)
-    assert codes(ca_state.stale_reasons(later, "server")) == [Why.AUTHORITY_EXPIRED]
+    assert codes(ca_state.stale_reasons(later.now, later.authorities, "server")) == [Why.AUTHORITY_EXPIRED]
     later.close(settled=False)
     key = keys.new_key("ec-p384")
     ours = project.authorities.issuing("server")
@@ -240,7 +244,7 @@ def test_an_authority_is_missing_over_or_not_signed_by_its_root(shared_project: 
         path.write_bytes(draft.sign(key, keys.signature_hash(key)).public_bytes(Encoding.PEM))
         other = shared_project.project()
         with pytest.raises(PkiError, match=r"cert\.pem: is damaged: its signature is not that of root-1"):
-            ca_state.stale_reasons(other, "server")
+            ca_state.stale_reasons(other.now, other.authorities, "server")
         other.close(settled=False)
 
 
@@ -379,7 +383,10 @@ def test_a_bundle_is_as_it_was_written_whatever_is_wanted_now(
         path.write_bytes(BUNDLES[what][0](forge))
         found = codes(leaf_files.damaged_files(project, forge.wanted))
         assert (Why.DAMAGED in found) is not is_sound
-        assert (Why.DAMAGED in codes(leaf_files.stopped_damage(project, forge.wanted))) is not is_sound
+        assert (
+            Why.DAMAGED
+            in codes(leaf_files.stopped_damage(project.store, project.authorities, project.revocations, forge.wanted))
+        ) is not is_sound
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_pkcs1_has_rsa_keys_alone(kind: str) -> None:
 
 
 def told(home: Home) -> list[tuple[str, str, str]]:
-    return [(note.subject, note.text, note.remedy) for note in browser_limits.notes(home.project(), home.plan())]
+    return [(note.subject, note.text, note.remedy) for note in browser_limits.notes(home.project().store, home.plan())]
 
 
 def test_a_service_with_an_ed25519_key_is_noted(home: Home) -> None:

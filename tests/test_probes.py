@@ -142,7 +142,7 @@ def swept(paper: Paper, ends: Sequence[Endpoint], expectation: Expectation | Non
         probe_targets=lambda: iter([ProbeTarget("monitoring", tuple(ends), expectations, paper.prober, None)])
     )
     project: Any = SimpleNamespace(now=START, store=SimpleNamespace(shown=lambda path: path))
-    return probes.probe_services(project, plan)
+    return probes.probe_services(project.store, project.now, plan)
 
 
 def seen(
@@ -685,17 +685,17 @@ def test_what_the_last_sweep_saw_is_kept_until_the_next_one(
     ]
     sees(*found)
     home.doit()
-    assert list(probes.load(home.project())) == found
+    assert list(probes.load((project := home.project()).inventory, project.store)) == found
     sees()
     home.doit("crl")
-    assert list(probes.load(home.project())) == found
+    assert list(probes.load((project := home.project()).inventory, project.store)) == found
     home.edit("      loki:", "      other:")
-    assert list(probes.load(home.project())) == found[:1]
+    assert list(probes.load((project := home.project()).inventory, project.store)) == found[:1]
     home.edit("      other:", "      loki:")
     data = json.loads(home.read("build/report/probes.json"))
     assert data["at"] == "2026-11-23T06:00:00Z"
     home.write("build/report/probes.json", json.dumps(data | {"format": 0}))
-    assert list(probes.load(home.project())) == []
+    assert list(probes.load((project := home.project()).inventory, project.store)) == []
     home.doit()
     assert not (home.path / "build/report/probes.json").exists()
 
@@ -718,7 +718,7 @@ def test_a_sweep_that_breaks_hides_nothing_else_and_calls_nothing_solved(
     assert told(home, monkeypatch, days=0.1) == [("new", "service:monitoring/grafana")]
     monkeypatch.setattr(probes, "probe_services", lambda *_: 1 / 0)
     assert told(home, monkeypatch, days=2) == [("new", "services")]
-    assert probes.load(home.project())
+    assert probes.load((project := home.project()).inventory, project.store)
     said = invoke(home, "health", days=2)
     assert "could not check services: ZeroDivisionError" in said.out
     assert "authorities" in said.out

@@ -11,6 +11,7 @@ from pki.common.cache import digest_of
 from pki.config.model import Leaf
 from pki.config.name_claims import Key, comparison_key
 from pki.ledger.types import Issued
+from pki.project.ledger_revocations import Revocations
 from pki.project.project import Project
 
 
@@ -23,18 +24,18 @@ class Move(NamedTuple):
     end: datetime
 
 
-def valid(project: Project) -> Iterator[Issued]:
+def valid(revocations: Revocations) -> Iterator[Issued]:
     """Yield the leaf certificates of this project that are neither expired nor revoked."""
-    for issued in project.revocations.unexpired():
+    for issued in revocations.unexpired():
         if issued.artifact.kind == "cert" and not issued.revoked:
             yield issued
 
 
-def holders(project: Project) -> frozenset[tuple[str, Key]]:
+def holders(revocations: Revocations) -> frozenset[tuple[str, Key]]:
     """Return each leaf that has a valid certificate, with each name in it that must be unique."""
     return frozenset(
         (issued.artifact.name, comparison_key(issued.profile, name))
-        for issued in valid(project)
+        for issued in valid(revocations)
         for name in _owned(issued)
     )
 
@@ -60,14 +61,14 @@ def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
     key = digest_of([(leaf.name, _requested(leaf)) for leaf in changed], sorted(leaves))
     cached = project.ledger_view.recall("moves", key)
     if cached is None:
-        cached = [[*move[:3], int(move.end.timestamp())] for move in _moves(project, leaves, changed)]
+        cached = [[*move[:3], int(move.end.timestamp())] for move in _moves(project.revocations, leaves, changed)]
         project.ledger_view.remember("moves", key, cached)
     return [Move(leaf, name, before, datetime.fromtimestamp(end, UTC)) for leaf, name, before, end in cached]
 
 
-def _moves(project: Project, leaves: Mapping[str, Leaf], changed: Collection[Leaf]) -> Iterator[Move]:
+def _moves(revocations: Revocations, leaves: Mapping[str, Leaf], changed: Collection[Leaf]) -> Iterator[Move]:
     holders_by_name: dict[Key, dict[str, datetime]] = {}
-    for certificate in valid(project):
+    for certificate in valid(revocations):
         for name in _owned(certificate):
             ends = holders_by_name.setdefault(comparison_key(certificate.profile, name), {})
             ends[certificate.artifact.name] = certificate.not_after

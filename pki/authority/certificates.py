@@ -20,14 +20,17 @@ from pki.authority.leaf_bundle import Bundle, is_pair, parse_bundle
 from pki.authority.leaf_files import file_faults, file_names, stopped_damage, stopped_reasons, wrong_mode
 from pki.authority.renewal import Current, gains_time, renewal_reasons
 from pki.common import filesystem
-from pki.common.cache import digest_of
+from pki.common.cache import Cache, digest_of
 from pki.common.durations import in_words
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined, joined_past
 from pki.common.remedies import here
 from pki.config.identifiers import ArtifactId
-from pki.config.model import Leaf
+from pki.config.model import Inventory, Leaf
 from pki.project.generations import Generation
+from pki.project.layout import Store
+from pki.project.ledger_revocations import Revocations
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509 import canonical, certificate_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import subject_name
@@ -40,22 +43,24 @@ def stale_reasons(project: Project, leaf: Leaf) -> list[Reason]:
     """Return why a leaf must be issued again, or its files split again from its PEM bundle."""
     name = leaf.artifact
     if name in project.revocations.replacement_stopped:
-        return stopped_damage(project, leaf) or file_faults(project, leaf)
-    issuer = project.authorities.issuing(leaf.authority)
-    cache_key = _leaf_token(project, leaf, issuer)
-    cached = _cached(project, name, cache_key)
-    if cached is not None:
-        return _revocation(project, leaf, cached.serial, unchanged=True) or renewal_reasons(
-            project, leaf, cached, issuer
+        return stopped_damage(project.store, project.authorities, project.revocations, leaf) or file_faults(
+            project.store, leaf
         )
+    issuer = project.authorities.issuing(leaf.authority)
+    cache_key = _leaf_token(project.inventory, project.store, leaf, issuer)
+    cached = _cached(project.cache, name, cache_key)
+    if cached is not None:
+        return _revocation(
+            project.ledger_view, project.revocations, leaf, cached.serial, unchanged=True
+        ) or renewal_reasons(project.now, project.signing_keys, leaf, cached, issuer)
     result = examine(project, leaf)
     if isinstance(result, list):
         return result
-    damaged = file_faults(project, leaf)
+    damaged = file_faults(project.store, leaf)
     if not damaged:
         dates = int(result.not_before.timestamp()), int(result.not_after.timestamp())
-        project.cache.remember(name, cache_key, file_names(project, leaf), [*dates, f"{result.serial:x}"])
-    return renewal_reasons(project, leaf, result, issuer) or damaged
+        project.cache.remember(name, cache_key, file_names(project.store, leaf), [*dates, f"{result.serial:x}"])
+    return renewal_reasons(project.now, project.signing_keys, leaf, result, issuer) or damaged
 
 
 def delivery_faults(project: Project, leaf: Leaf) -> list[Reason]:
@@ -64,14 +69,16 @@ def delivery_faults(project: Project, leaf: Leaf) -> list[Reason]:
     The files are read again: the cache is not used.
     """
     if leaf.artifact in project.revocations.replacement_stopped:
-        return stopped_damage(project, leaf) or file_faults(project, leaf)
+        return stopped_damage(project.store, project.authorities, project.revocations, leaf) or file_faults(
+            project.store, leaf
+        )
     result = examine(project, leaf)
-    return result if isinstance(result, list) else file_faults(project, leaf)
+    return result if isinstance(result, list) else file_faults(project.store, leaf)
 
 
-def _cached(project: Project, name: str, cache_key: str) -> Current | None:
+def _cached(cache: Cache, name: str, cache_key: str) -> Current | None:
     """Return dates and serial number of the leaf `name` as cached under `cache_key`; None when its files changed since."""
-    cached = project.cache.recall(name, cache_key)
+    cached = cache.recall(name, cache_key)
     if cached is None:
         return None
     return Current(datetime.fromtimestamp(cached[0], UTC), datetime.fromtimestamp(cached[1], UTC), int(cached[2], 16))
@@ -82,8 +89,8 @@ def is_cached(project: Project, leaf: Leaf) -> bool:
 
     Dates and revocation are not part of that.
     """
-    cache_key = _leaf_token(project, leaf, project.authorities.issuing(leaf.authority))
-    return _cached(project, leaf.artifact, cache_key) is not None
+    cache_key = _leaf_token(project.inventory, project.store, leaf, project.authorities.issuing(leaf.authority))
+    return _cached(project.cache, leaf.artifact, cache_key) is not None
 
 
 def current_certificate(project: Project, leaf: Leaf) -> Current | None:
@@ -91,16 +98,25 @@ def current_certificate(project: Project, leaf: Leaf) -> Current | None:
 
     Its content is as pki.yaml declares it, and it is not revoked. Its dates are not checked.
     """
-    cache_key = _leaf_token(project, leaf, project.authorities.issuing(leaf.authority))
-    result = _cached(project, leaf.artifact, cache_key) or examine(project, leaf)
-    return None if isinstance(result, list) or _revocation(project, leaf, result.serial, unchanged=True) else result
+    cache_key = _leaf_token(project.inventory, project.store, leaf, project.authorities.issuing(leaf.authority))
+    result = _cached(project.cache, leaf.artifact, cache_key) or examine(project, leaf)
+    return (
+        None
+        if isinstance(result, list)
+        or _revocation(project.ledger_view, project.revocations, leaf, result.serial, unchanged=True)
+        else result
+    )
 
 
 def issue_reasons(project: Project, leaf: Leaf) -> list[Reason]:
     """Return why a leaf must be issued again; the files that are split from its PEM bundle do not count."""
     result = examine(project, leaf)
     return (
-        result if isinstance(result, list) else renewal_reasons(project, leaf, result, project.authorities.issuing(leaf.authority))
+        result
+        if isinstance(result, list)
+        else renewal_reasons(
+            project.now, project.signing_keys, leaf, result, project.authorities.issuing(leaf.authority)
+        )
     )
 
 
@@ -115,7 +131,7 @@ def blocked_by(project: Project, leaf: Leaf) -> Reason | None:
     result = examine(project, leaf)
     if isinstance(result, list) or project.now < result.not_after - leaf.renew_before:
         return None
-    if gains_time(project, leaf, result, issuer):
+    if gains_time(project.now, leaf, result, issuer):
         return None
     end = issuer.certificate.not_valid_after_utc
     return Why.NO_GAIN(
@@ -138,7 +154,7 @@ def examine(project: Project, leaf: Leaf) -> Current | list[Reason]:
     bundle = parse_bundle(data, project.run.verified)
     if bundle is None:
         return [Why.DAMAGED(file=path.name)]
-    reasons = [*_key_faults(project, leaf, bundle)]
+    reasons = [*_key_faults(project.store, leaf, bundle)]
     if leaf.request is None and filesystem.mode_of(path) != filesystem.SECRET:
         reasons.append(wrong_mode(path.name, filesystem.mode_of(path)))
     names = bundle.extensions.get(x509.SubjectAlternativeName, (None, False))[0]
@@ -146,25 +162,27 @@ def examine(project: Project, leaf: Leaf) -> Current | list[Reason]:
         reasons.append(Why.OTHER_NAMES(difference=_name_difference(names, leaf)))
     reasons += _changed_common_name(leaf, bundle.certificate)
     if issuer := project.authorities.issuing(leaf.authority):
-        reasons += _profile_faults(project, leaf, bundle, issuer, compare=not reasons)
+        reasons += _profile_faults(project.inventory, leaf, bundle, issuer, compare=not reasons)
     cert = bundle.certificate
-    reasons += _revocation(project, leaf, cert.serial_number, unchanged=False)
+    reasons += _revocation(project.ledger_view, project.revocations, leaf, cert.serial_number, unchanged=False)
     return reasons or Current(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
 
 
-def _revocation(project: Project, leaf: Leaf, serial: int, *, unchanged: bool) -> list[Reason]:
+def _revocation(
+    ledger_view: LedgerView, revocations: Revocations, leaf: Leaf, serial: int, *, unchanged: bool
+) -> list[Reason]:
     """Return why the revocation status of a leaf is wrong: it is revoked, or it is the canary and is not revoked."""
     if not leaf.is_revoked:
-        return [Why.REVOKED()] if project.revocations.is_revoked(serial, unchanged=unchanged) else []
-    is_settled = unchanged and project.ledger_view.is_settled
-    if is_settled or project.revocations.is_revoked(serial, unchanged=False) or project.ledger_view.fault:
+        return [Why.REVOKED()] if revocations.is_revoked(serial, unchanged=unchanged) else []
+    is_settled = unchanged and ledger_view.is_settled
+    if is_settled or revocations.is_revoked(serial, unchanged=False) or ledger_view.fault:
         return []  # a ledger that lost events cannot show that it was not revoked
     return [Why.NOT_REVOKED()]
 
 
-def _key_faults(project: Project, leaf: Leaf, bundle: Bundle) -> Iterator[Reason]:
+def _key_faults(store: Store, leaf: Leaf, bundle: Bundle) -> Iterator[Reason]:
     if leaf.request is not None:
-        yield from _request_difference(project, leaf, public_der(bundle.public))
+        yield from _request_difference(store, leaf, public_der(bundle.public))
         return
     if not (bundle.verified or is_pair(bundle)):
         yield Why.OTHER_PAIR()
@@ -173,13 +191,13 @@ def _key_faults(project: Project, leaf: Leaf, bundle: Bundle) -> Iterator[Reason
 
 
 def _profile_faults(
-    project: Project, leaf: Leaf, bundle: Bundle, issuer: Generation, *, compare: bool
+    inventory: Inventory, leaf: Leaf, bundle: Bundle, issuer: Generation, *, compare: bool
 ) -> Iterator[Reason]:
     """Yield faults of issuer and subject; with `compare`, where these have none, faults of the extensions.
 
     `compare` is set where no other fault was found: a difference in the names would be reported twice otherwise.
     """
-    cert, config = bundle.certificate, project.inventory
+    cert, config = bundle.certificate, inventory
     if cert.issuer != issuer.certificate.subject or not bundle.chain.startswith(issuer.pem):
         yield Why.OTHER_ISSUER(issuer=issuer.name)
     elif bundle.chain != issuer.chain:
@@ -210,18 +228,18 @@ def _changed_common_name(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reason]
         yield Why.OTHER_COMMON_NAME(before=present or "none", after=leaf.common_name)
 
 
-def _leaf_token(project: Project, leaf: Leaf, issuer: Generation | None) -> str:
+def _leaf_token(inventory: Inventory, store: Store, leaf: Leaf, issuer: Generation | None) -> str:
     """Return the cache key of a leaf: a digest of all that decides what its certificate must contain."""
-    config = project.inventory
-    request = filesystem.read(project.store.home / leaf.request) if leaf.request else None
+    config = inventory
+    request = filesystem.read(store.home / leaf.request) if leaf.request else None
     return digest_of(
         *(leaf.common_name, leaf.dns, leaf.addresses, leaf.emails, leaf.key, request),
         *(issuer.chain_digest if issuer else "", config.organisation, config.publish.url),
     )
 
 
-def _request_difference(project: Project, leaf: Leaf, public: bytes) -> list[Reason]:
-    data = filesystem.read(project.store.home / (leaf.request or ""))
+def _request_difference(store: Store, leaf: Leaf, public: bytes) -> list[Reason]:
+    data = filesystem.read(store.home / (leaf.request or ""))
     try:
         requested = public_der(read_unverified_key(data or b"", ""))
     except PkiError:
@@ -248,8 +266,8 @@ def issue_if_due(project: Project, leaf: Leaf) -> Outcome:
 
     Raises PkiError when its replacement is stopped and its PEM bundle is damaged.
     """
-    if stopped := stopped_reasons(project, _id(leaf)):
-        if damaged := stopped_damage(project, leaf):
+    if stopped := stopped_reasons(project.revocations, _id(leaf)):
+        if damaged := stopped_damage(project.store, project.authorities, project.revocations, leaf):
             raise PkiError(joined(dict.fromkeys([*damaged, *stopped])), here("invoke", "renew", leaf.name))
         reasons = []
     else:
@@ -258,7 +276,7 @@ def issue_if_due(project: Project, leaf: Leaf) -> Outcome:
         issue(project, leaf, reasons)
         return Outcome(_verb(reasons), tuple(reasons))
     bundle = filesystem.read(project.store.bundle(leaf)) or b""
-    filesystem.write_all(filesystem.changed_files(_files_from(project, leaf, bundle)))
+    filesystem.write_all(filesystem.changed_files(_files_from(project.store, leaf, bundle)))
     return Outcome(Verb.UPDATED)
 
 
@@ -287,9 +305,9 @@ def issue(project: Project, leaf: Leaf, reasons: Iterable[Reason]) -> None:
             f"{generation.name} expired on {generation.certificate.not_valid_after_utc:%Y-%m-%d}",
             here("invoke", "ceremony.request", "--new", leaf.authority, before="needs a ceremony: "),
         )
-    check_begun(project, generation)
+    check_begun(project.inventory, project.authorities, project.clock, generation)
     key = None if leaf.request else _leaf_key(project, leaf)
-    public = key.public_key() if key else _requested_key(project, leaf)
+    public = key.public_key() if key else _requested_key(project.store, leaf)
     cert = certificate_signing.sign_certificate(
         certificate_signing.subject_name(project.inventory.organisation, leaf.common_name),
         public,
@@ -301,7 +319,7 @@ def issue(project: Project, leaf: Leaf, reasons: Iterable[Reason]) -> None:
     bundle = (keys.private_pem(key) if key else b"") + pem_encoding.pem_of([cert]) + generation.chain
     mode = filesystem.SECRET if key else filesystem.PUBLIC
     with filesystem.StagedFiles(
-        {project.store.bundle(leaf): (bundle, mode), **_files_from(project, leaf, bundle)}
+        {project.store.bundle(leaf): (bundle, mode), **_files_from(project.store, leaf, bundle)}
     ) as waiting:
         waiting.flush_meanwhile()
         project.ledger.record_certificate(
@@ -313,22 +331,22 @@ def issue(project: Project, leaf: Leaf, reasons: Iterable[Reason]) -> None:
             at=project.now,
         )
         if leaf.is_revoked:
-            _revoke_all(project, _id(leaf))
+            _revoke_all(project.now, project.ledger_view, project.revocations, _id(leaf))
         waiting.place()
     project.run.mark_verified(hashlib.sha256(bundle).digest())
 
 
-def _revoke_all(project: Project, artifact: ArtifactId) -> None:
+def _revoke_all(now: datetime, ledger_view: LedgerView, revocations: Revocations, artifact: ArtifactId) -> None:
     """Revoke every certificate of a leaf that must be revoked (the canary), before its files are in place."""
-    for issued in project.ledger.certificates(artifact=artifact, since=project.now):
+    for issued in ledger_view.ledger.certificates(artifact=artifact, since=now):
         if not issued.revoked:
-            project.ledger.record_revocation(issued, reason="superseded", at=project.now)
-    project.revocations.forget()
+            ledger_view.ledger.record_revocation(issued, reason="superseded", at=now)
+    revocations.forget()
 
 
-def _files_from(project: Project, leaf: Leaf, bundle: bytes) -> dict[Path, tuple[bytes, int]]:
+def _files_from(store: Store, leaf: Leaf, bundle: bytes) -> dict[Path, tuple[bytes, int]]:
     return {
-        Path(project.store.leaf_file(leaf, name)): (
+        Path(store.leaf_file(leaf, name)): (
             content,
             filesystem.SECRET if name == "key.pem" else filesystem.PUBLIC,
         )
@@ -352,8 +370,8 @@ def _leaf_key(project: Project, leaf: Leaf) -> keys.PrivateKey:
     return keys.new_key(leaf.key)
 
 
-def _requested_key(project: Project, leaf: Leaf) -> CertificatePublicKeyTypes:
-    data = filesystem.read(project.store.home / (leaf.request or ""))
+def _requested_key(store: Store, leaf: Leaf) -> CertificatePublicKeyTypes:
+    data = filesystem.read(store.home / (leaf.request or ""))
     if data is None:
         raise PkiError(f"{leaf.declared}.request: {leaf.request} is not there", "put the device's request there")
     key = read_device_key(data, leaf.request or "")

@@ -15,13 +15,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from pki.authority import recover_revocations
 from pki.authority.ca_state import check_begun
 from pki.common import filesystem
-from pki.common.cache import digest_of
+from pki.common.cache import Cache, digest_of
 from pki.common.durations import backdate, in_common_unit
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined_past
 from pki.config.identifiers import ArtifactId, GenerationName
+from pki.config.model import Inventory
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation, PresignedCrl
+from pki.project.layout import Store
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
+from pki.project.run_state import RunState
+from pki.project.signing_keys import SigningKeys
 from pki.x509 import canonical, crl_signing, pem_encoding
 from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import encode_pem
@@ -36,19 +42,27 @@ def stale_reasons(project: Project, generation: str, *, missing: int | None = No
     `missing` is the number of entries that it lacks, where the caller knows it already.
     """
     issuer = project.authorities.generation(generation)
-    cached = _cached(project, generation, issuer)
+    cached = _cached(project.cache, generation, issuer)
     if cached is not None and project.ledger_view.is_unchanged():
-        return _date_reasons(project, generation, *(datetime.fromtimestamp(at, UTC) for at in cached[:2]))
+        return _date_reasons(
+            project.inventory,
+            project.now,
+            project.signing_keys,
+            generation,
+            *(datetime.fromtimestamp(at, UTC) for at in cached[:2]),
+        )
     der, text = (filesystem.read(project.store.crl(generation, form)) for form in ("crl", "pem"))
     if der is None or text is None:
         return [Why.NOT_CREATED()]
-    crl = signed_crl(project, generation, der)
+    crl = signed_crl(project.authorities, project.cache, project.run, generation, der)
     if issuer is None or crl is None or crl.next_update_utc is None:
         return [Why.CRL_DAMAGED(generation=generation)]
     if cached is None and text != encode_pem("X509 CRL", der):
         return [Why.CRL_FORMS()]
     dates = crl.last_update_utc, crl.next_update_utc
-    reasons = _date_reasons(project, generation, *dates) or _ledger_differences(project, generation, crl, missing)
+    reasons = _date_reasons(
+        project.inventory, project.now, project.signing_keys, generation, *dates
+    ) or _ledger_differences(project.now, project.ledger_view, generation, crl, missing)
     if not reasons:
         files = [str(project.store.crl(generation, form)) for form in ("crl", "pem")]
         number = crl_number(crl)
@@ -57,12 +71,12 @@ def stale_reasons(project: Project, generation: str, *, missing: int | None = No
     return reasons
 
 
-def _cached(project: Project, generation: str, issuer: Generation | None) -> Any:
+def _cached(cache: Cache, generation: str, issuer: Generation | None) -> Any:
     """Return thisUpdate, nextUpdate and number of the present CRL from the cache; None when its files changed.
 
     Times are seconds since 1970.
     """
-    return project.cache.recall(ArtifactId("crl", generation), digest_of(issuer.fingerprint)) if issuer else None
+    return cache.recall(ArtifactId("crl", generation), digest_of(issuer.fingerprint)) if issuer else None
 
 
 def stale_external_reasons(project: Project, name: str) -> list[Reason]:
@@ -72,56 +86,58 @@ def stale_external_reasons(project: Project, name: str) -> list[Reason]:
 
 
 def signed_crl(
-    project: Project, generation: str, der: bytes, *, again: bool = False
+    authorities: Authorities, cache: Cache, run_state: RunState, generation: str, der: bytes, *, again: bool = False
 ) -> x509.CertificateRevocationList | None:
     """Return the CRL `der` if the generation signed it, else None.
 
     The signature is verified once for the same bytes, because that takes 0.1 s for a large CRL. With `again` the
     results of earlier runs are not used.
     """
-    issuer = project.authorities.generation(generation)
+    issuer = authorities.generation(generation)
     if issuer is None:
         return None
     digest = hashlib.sha256(issuer.fingerprint.encode() + der).digest()
-    if digest in project.run.verified or (not again and _cached(project, generation, issuer) is not None):
+    if digest in run_state.verified or (not again and _cached(cache, generation, issuer) is not None):
         return x509.load_der_x509_crl(der)
     crl = canonical.read_crl(der, serialization.Encoding.DER)
     if crl is None or not canonical.is_signed_by(crl, ca_public_key(issuer.certificate)):
         return None
-    project.run.mark_verified(digest)
+    run_state.mark_verified(digest)
     return crl
 
 
-def _date_reasons(project: Project, generation: str, start: datetime, end: datetime) -> list[Reason]:
+def _date_reasons(
+    inventory: Inventory, now: datetime, signing_keys: SigningKeys, generation: str, start: datetime, end: datetime
+) -> list[Reason]:
     """Return why a CRL from `start` to `end` must be issued again for its dates."""
-    age, refresh = project.now - start, project.inventory.authorities.crl_rule(generation).refresh
-    if end <= project.now:
+    age, refresh = now - start, inventory.authorities.crl_rule(generation).refresh
+    if end <= now:
         return [Why.EXPIRED(date=f"{end:%Y-%m-%d}")]
     if age < timedelta(0):
         return [Why.NOT_YET_VALID(time=f"{start:%Y-%m-%d %H:%M}")]
-    if age < refresh or not project.signing_keys.can_sign(generation):
+    if age < refresh or not signing_keys.can_sign(generation):
         return []  # without the key it stays in use until it expires
     (old, every), unit = in_common_unit(age, refresh)
     return [Why.CRL_AGE(age=f"{old} {unit}".rstrip(), every=every)]
 
 
 def _ledger_differences(
-    project: Project, generation: str, crl: x509.CertificateRevocationList, missing: int | None
+    now: datetime, ledger_view: LedgerView, generation: str, crl: x509.CertificateRevocationList, missing: int | None
 ) -> list[Reason]:
     """Return what the ledger records and a CRL lacks, or the reverse."""
-    if not project.ledger_view.has_ledger:
+    if not ledger_view.has_ledger:
         return []
-    last = project.ledger.last_crl(generation)
+    last = ledger_view.ledger.last_crl(generation)
     number = crl_number(crl)
     if last is not None and number < last[0]:
         return [Why.CRL_NUMBER(number=number, last=last[0])]
     if missing is not None:
         return [Why.CRL_LACKS(count=_new_revocations(missing))] if missing else []
     listed = {entry.serial_number for entry in crl}
-    revoked = project.ledger.revoked_serials(project.now, issuer=generation)
+    revoked = ledger_view.ledger.revoked_serials(now, issuer=generation)
     if missing := len(revoked - listed):
         return [Why.CRL_LACKS(count=_new_revocations(missing))]
-    return unrecorded_reason(project, generation, listed - revoked)
+    return unrecorded_reason(ledger_view, generation, listed - revoked)
 
 
 def _revoked_certificates(number: int) -> str:
@@ -132,15 +148,21 @@ def _new_revocations(number: int) -> str:
     return f"{number} new revocation{'s' if number > 1 else ''}"
 
 
-def unrecorded_reason(project: Project, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
+def unrecorded_reason(ledger_view: LedgerView, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
     """Return one reason if the ledger does not record some of `serials`, which a CRL lists, as revoked; else none."""
-    unrecorded = len(serials - project.ledger.revoked_serials(NEVER, issuer=generation)) if serials else 0
+    unrecorded = len(serials - ledger_view.ledger.revoked_serials(NEVER, issuer=generation)) if serials else 0
     return [Why.CRL_UNRECORDED(count=_revoked_certificates(unrecorded))] if unrecorded else []
 
 
 def unrecorded(project: Project, generation: str) -> frozenset[int]:
     """Return the serial numbers that the published CRL of a generation lists and the ledger does not."""
-    crl = signed_crl(project, generation, filesystem.read(project.store.crl(generation)) or b"")
+    crl = signed_crl(
+        project.authorities,
+        project.cache,
+        project.run,
+        generation,
+        filesystem.read(project.store.crl(generation)) or b"",
+    )
     listed = frozenset(entry.serial_number for entry in crl) if crl is not None else frozenset[int]()
     if not listed or not project.ledger_view.has_ledger:
         return listed
@@ -174,7 +196,7 @@ def _presigned_valid_now(project: Project, root: str) -> list[PresignedCrl]:
     if len(presigned_crls) < len(project.store.presigned_crls(root)) and (
         der := filesystem.read(project.store.crl(root))
     ):
-        published = signed_crl(project, root, der)
+        published = signed_crl(project.authorities, project.cache, project.run, root, der)
         if published is not None and published.next_update_utc:
             number = crl_number(published)
             in_place = PresignedCrl(number, published, frozenset(entry.serial_number for entry in published))
@@ -216,7 +238,7 @@ def stale_root_reasons(project: Project, root: str) -> list[Reason]:
     if published != presigned_crl.public_bytes(serialization.Encoding.DER):
         return [Why.NOT_CREATED() if published is None else Why.OTHER_PRESIGNED()]
     if project.ledger_view.has_ledger and not project.ledger_view.is_settled and (serials := unrecorded(project, root)):
-        return unrecorded_reason(project, root, serials)
+        return unrecorded_reason(project.ledger_view, root, serials)
     return (
         []
         if filesystem.read(project.store.crl(root, "pem")) == encode_pem("X509 CRL", published)
@@ -245,7 +267,7 @@ def issue_crl(project: Project, generation: str) -> Outcome:
     issuing = project.authorities.generation(generation)
     if issuing is None:
         raise project.authorities.missing_authority(GenerationName.parse(generation).authority)
-    check_begun(project, issuing)
+    check_begun(project.inventory, project.authorities, project.clock, issuing)
     issuer = project.signing_keys.crl_issuer(issuing)
     recovered = _recover(project, generation)
     last = project.ledger.last_crl(generation)
@@ -261,7 +283,7 @@ def issue_crl(project: Project, generation: str) -> Outcome:
     der = crl.public_bytes(serialization.Encoding.DER)
     text = pem_encoding.encode_pem("X509 CRL", der)
     project.ledger.record_crl(crl, issuer=generation, reason=joined_past(reasons), at=project.now, der=der)
-    _publish_crl(project, generation, der, text)
+    _publish_crl(project.store, generation, der, text)
     return Outcome(Verb.ISSUED, reasons)
 
 
@@ -279,7 +301,13 @@ def _entries(project: Project, generation: str) -> tuple[list[CrlEntry], list[x5
         else project.ledger.last_crl(generation, begun=project.now)
     )
     ended = last[1] if last else NEVER
-    earlier = signed_crl(project, generation, filesystem.read(project.store.crl(generation)) or b"")
+    earlier = signed_crl(
+        project.authorities,
+        project.cache,
+        project.run,
+        generation,
+        filesystem.read(project.store.crl(generation)) or b"",
+    )
     listed = {entry.serial_number: entry for entry in earlier or () if entry.revocation_date_utc <= project.now}
     revoked = project.ledger.revoked_serials(ended, issuer=generation)
     new = project.ledger.revoked_entries(generation, ended, only=revoked - listed.keys())
@@ -292,7 +320,7 @@ def _recover(project: Project, generation: str) -> list[Reason]:
 
     A revocation is never undone.
     """
-    reasons = unrecorded_reason(project, generation, unrecorded(project, generation))
+    reasons = unrecorded_reason(project.ledger_view, generation, unrecorded(project, generation))
     if reasons:
         shown = project.store.shown(project.store.crl(generation))
         recover_revocations.recover_from_crl(
@@ -327,20 +355,20 @@ def publish_root_crl(project: Project, root: str) -> Outcome:
     if presigned_crl is None:
         project.clock.check()
         if ca := project.authorities.generation(root):
-            check_begun(project, ca)
+            check_begun(project.inventory, project.authorities, project.clock, ca)
         from pki.ceremony.online.ceremony_archive import new_crls_remedy  # noqa: PLC0415 - slow to import, rarely needed
 
         raise PkiError(
             f"{no_presigned_reason(project, root)}; every client will be refused once the present one expires",
-            f"{new_crls_remedy(project, root)}; if you restored ca/ from a backup, check its crl/ folder",
+            f"{new_crls_remedy(project.store, root)}; if you restored ca/ from a backup, check its crl/ folder",
         )
     der = presigned_crl.public_bytes(serialization.Encoding.DER)
     if der != filesystem.read(project.store.crl(root)):
         project.clock.check()
-    _publish_crl(project, root, der, pem_encoding.encode_pem("X509 CRL", der))
+    _publish_crl(project.store, root, der, pem_encoding.encode_pem("X509 CRL", der))
     return Outcome(Verb.PUBLISHED)
 
 
-def _publish_crl(project: Project, generation: str, der: bytes, text: bytes) -> None:
-    filesystem.write(project.store.crl(generation), der)
-    filesystem.write(project.store.crl(generation, "pem"), text)
+def _publish_crl(store: Store, generation: str, der: bytes, text: bytes) -> None:
+    filesystem.write(store.crl(generation), der)
+    filesystem.write(store.crl(generation, "pem"), text)

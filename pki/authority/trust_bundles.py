@@ -7,16 +7,18 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives import serialization
 
 from pki.common import filesystem
+from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why
 from pki.config import identifiers
 from pki.config.identifiers import GenerationName
+from pki.project.layout import Store
 from pki.project.project import Project
 
 
-def stale_reasons(project: Project, expected: dict[str, bytes]) -> list[Reason]:
+def stale_reasons(store: Store, expected: dict[str, bytes]) -> list[Reason]:
     """Return why files must be written. `expected` maps their paths, relative to the project, to their contents."""
-    present = {path: filesystem.read(project.store.home / path) for path in expected}
+    present = {path: filesystem.read(store.home / path) for path in expected}
     if all(content is None for content in present.values()):
         return [Why.NOT_CREATED()]
     return [
@@ -27,17 +29,17 @@ def stale_reasons(project: Project, expected: dict[str, bytes]) -> list[Reason]:
 
 
 def cached_stale_reasons(
-    project: Project, name: str, key: str, files: list[str], expected: Callable[[], dict[str, bytes]]
+    store: Store, cache: Cache, name: str, key: str, files: list[str], expected: Callable[[], dict[str, bytes]]
 ) -> list[Reason]:
     """Return what `stale_reasons` returns; `expected` is costly, and is not called while nothing changed.
 
     `key` is the cache key of all sources that are not files; `files` are the sources that are files, and the targets.
     """
-    if project.cache.recall(name, key):
+    if cache.recall(name, key):
         return []
-    reasons = stale_reasons(project, expected())
+    reasons = stale_reasons(store, expected())
     if not reasons:
-        project.cache.remember(name, key, files, True)
+        cache.remember(name, key, files, True)
     return reasons
 
 
@@ -80,10 +82,10 @@ def client_crl_bundle(project: Project) -> dict[str, bytes]:
     return {project.store.shown(project.store.client_crl_bundle()): b"".join(parts)}
 
 
-def write(project: Project, expected: dict[str, bytes]) -> Outcome:
+def write(store: Store, expected: dict[str, bytes]) -> Outcome:
     """Write the files of `expected` (paths relative to the project) that differ."""
-    verb = Verb.UPDATED if any((project.store.home / path).exists() for path in expected) else Verb.CREATED
+    verb = Verb.UPDATED if any((store.home / path).exists() for path in expected) else Verb.CREATED
     for path, content in expected.items():
-        if filesystem.read(project.store.home / path) != content:
-            filesystem.write(project.store.home / path, content)
+        if filesystem.read(store.home / path) != content:
+            filesystem.write(store.home / path, content)
     return Outcome(verb)

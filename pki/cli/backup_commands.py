@@ -23,6 +23,7 @@ from pki.config.identifiers import ArtifactId
 from pki.project.missing_roots import refusal
 from pki.project.project import Project
 from pki.project.safe_directories import check_owner
+from pki.project.secrets import Passphrases
 
 NO_TERMINAL = PkiError(
     "there is no terminal to ask for the passphrase", "name a file that contains it: --passphrase-file FILE"
@@ -40,15 +41,15 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     target = path_of(context, file or ".")
     if target.is_dir():
         target /= f"pki-backup-{project.now:%Y%m%dT%H%M%SZ}.age"
-    backing_up.check_target(project, target)
-    passphrase = _new_passphrase(context, project, passphrase_file)
+    backing_up.check_target(project.store, project.ledger_view, target)
+    passphrase = _new_passphrase(context, project.passphrases, passphrase_file)
     with _disk_errors():
         notes = backing_up.backup(project, target, passphrase)
     project.ledger_view.close()  # its extra files go: a copy of ledger.db alone is then whole
     screen.done("created", "backup", f"{target}, read back and intact")
     for note in notes:
         screen.line(f"  {note}")
-    if risk := backing_up.shared_fate(project, target):
+    if risk := backing_up.shared_fate(project.store, target):
         screen.note("backup", risk, "./run invoke backup FILE, on another disk")
     try:
         faults = project.signing_keys.cached_faults
@@ -133,7 +134,7 @@ def _print_newer_state(screen: Screen, project: Project, work: Restore) -> None:
         )
     if carried:
         screen.line(f"  revoked after the backup, and recorded again from those CRLs: {', '.join(carried)}")
-    for name in restoring.unknown_leaves(project):
+    for name in restoring.unknown_leaves(project.store, project.ledger_view):
         screen.note(
             ArtifactId("cert", name),
             "was issued after the backup, and is not in the ledger",
@@ -153,9 +154,9 @@ def _continue_from(screen: Screen, project: Project, reason: str) -> None:
         project.ledger.close()
 
 
-def _new_passphrase(context: Context, project: Project, file: str) -> str:
+def _new_passphrase(context: Context, passphrases: Passphrases, file: str) -> str:
     """Return the passphrase of a new backup. Raises PkiError if it is weak: a backup is stored on other machines."""
-    named = project.passphrases.named("backup") if not file else None
+    named = passphrases.named("backup") if not file else None
     text, source = (
         passphrase_in(context, file) or (named.value if named else ""),
         file or (named.source if named else ""),

@@ -86,7 +86,15 @@ def _services(project: Project, plan: Plan) -> Iterable[Finding]:
     """Return the result of the last check of each service, with its time."""
     record = NotificationHistory.load(project.store.ca, project.now)
     return check_services.check_last_probes(
-        CheckContext(project, plan, LastRun.load(project.store), (), record, probes.load(project), thorough=False)
+        CheckContext(
+            project,
+            plan,
+            LastRun.load(project.store),
+            (),
+            record,
+            probes.load(project.inventory, project.store),
+            thorough=False,
+        )
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from invoke.context import Context
@@ -43,6 +44,8 @@ from pki.deploy.transaction import Change, differences
 from pki.monitor.report.run import Run
 from pki.pipeline import delivery_targets, plan
 from pki.project import ledger_decisions
+from pki.project.layout import Store
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 
 WIDTH = 10  # hosts that are checked in parallel
@@ -72,9 +75,11 @@ def bootstrap(
     with redirect_stdout(sys.stderr) if show else nullcontext():  # standard output is the script alone
         _make(context, ArtifactId("release", host))
     payload = _payload_of(delivery)
-    is_local = delivery_targets.transport_of(project, host, settings).is_local
-    public_key = "" if is_local else _public_key(context, project, key)
-    transport = delivery_targets.transport_of(project, host, settings)  # with the key, which may be new
+    is_local = delivery_targets.transport_of(project.inventory, project.store, host, settings).is_local
+    public_key = "" if is_local else _public_key(context, project.store, key)
+    transport = delivery_targets.transport_of(
+        project.inventory, project.store, host, settings
+    )  # with the key, which may be new
     account = "" if is_local else transport.user or "root"
     permissions = bootstraps.permissions_text(host, payload, delivery.receipt, exact=scope == "certificates")
     prepared = bootstraps.Bootstrap(host, permissions, account, public_key)
@@ -112,7 +117,7 @@ def _permitted(project: Project, host: str, payload: Payload, scope: str) -> Non
         [] if accepted == ledger_decisions.NONE else accepted.split()
     )
     if not (is_recorded or (accepted == ledger_decisions.ANY and host not in project.host_decisions.permitted_roots)):
-        _decide(project, host, "roots-permitted", accepted)
+        _decide(project.store, project.now, project.ledger_view, host, "roots-permitted", accepted)
 
 
 @command_with(may_lack="host")
@@ -125,7 +130,7 @@ def drift(context: Context, host: str | None = None, json: bool = False) -> None
     deliveries = _deliveries(project)
     chosen = [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
     with ThreadPoolExecutor(WIDTH) as pool:
-        drifts_found = pool.map(lambda delivery: _drift(delivery, project), chosen)
+        drifts_found = pool.map(lambda delivery: _drift(delivery, project.now), chosen)
         results = dict(zip((delivery.host for delivery in chosen), drifts_found, strict=True))
     for name, result in results.items():
         if not isinstance(result, PkiError):
@@ -169,7 +174,7 @@ def diff(context: Context, host: str) -> None:
     payload = _payload_of(delivery)
     receipt = delivery.receipt
     delivered = delivery.history.payload(receipt.release) if receipt else None
-    with _naming(host), _change_of(delivery, payload, project).session() as session:
+    with _naming(host), _change_of(delivery, payload, project.now).session() as session:
         states = session.inspect()
         lines = [line for state in states for line in deploy_diff.diff_lines(session, state, payload, delivered)]
         session.end()
@@ -184,7 +189,7 @@ def push(context: Context, host: str) -> None:
     project = project_of(context)
     delivery = _delivery(context, project, host)
     if delivery.pinned():
-        _decide(project, host, "unpinned", "followed again by deploy.push")
+        _decide(project.store, project.now, project.ledger_view, host, "unpinned", "followed again by deploy.push")
     _deliver(context, delivery)
 
 
@@ -203,23 +208,30 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
     if not yes:
         same_command = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
         confirm(f"put {host} back to release {earlier[:12]}, and pin it there until deploy.push?", same_command)
-    _decide(project, host, "pinned", earlier)
+    _decide(project.store, project.now, project.ledger_view, host, "pinned", earlier)
     try:
         _deliver(context, delivery)
     except BaseException:
         if previous_pin:
-            _decide(project, host, "pinned", f"{previous_pin.release} since {previous_pin.since:%Y-%m-%dT%H:%M:%SZ}")
+            _decide(
+                project.store,
+                project.now,
+                project.ledger_view,
+                host,
+                "pinned",
+                f"{previous_pin.release} since {previous_pin.since:%Y-%m-%dT%H:%M:%SZ}",
+            )
         else:
-            _decide(project, host, "unpinned", "the rollback failed")
+            _decide(project.store, project.now, project.ledger_view, host, "unpinned", "the rollback failed")
         raise
     Screen().line(f"{host} is pinned to {earlier[:12]}; to follow new releases again: ./run invoke deploy.push {host}")
 
 
-def _decide(project: Project, host: str, decision: str, detail: str) -> None:
+def _decide(store: Store, now: datetime, ledger_view: LedgerView, host: str, decision: str, detail: str) -> None:
     """Record a decision about a host in the ledger."""
-    with project.store.lock():
-        project.ledger.record_decision(ArtifactId("deploy", host), decision, detail, project.now)
-        project.ledger.close()
+    with store.lock():
+        ledger_view.ledger.record_decision(ArtifactId("deploy", host), decision, detail, now)
+        ledger_view.ledger.close()
 
 
 @command
@@ -262,7 +274,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
         return
     payload, screen = _payload_of(delivery), Screen()
     with _naming(host):
-        change = _change_of(delivery, payload, project)
+        change = _change_of(delivery, payload, project.now)
         change.check_release(None)
         with change.session() as session:
             states = session.inspect()
@@ -323,9 +335,9 @@ def _payload_of(delivery: Delivery) -> Payload:
     return payload
 
 
-def _change_of(delivery: Delivery, payload: Payload, project: Project) -> Change:
+def _change_of(delivery: Delivery, payload: Payload, now: datetime) -> Change:
     """Return the change that brings a host to `payload`."""
-    return delivery.change(payload, delivery.receipt, project.now)
+    return delivery.change(payload, delivery.receipt, now)
 
 
 def _make(context: Context, name: str) -> bool:
@@ -353,7 +365,7 @@ class _DriftResult(NamedTuple):
     waiting: int = 0
 
 
-def _drift(delivery: Delivery, project: Project) -> _DriftResult | PkiError:
+def _drift(delivery: Delivery, now: datetime) -> _DriftResult | PkiError:
     """Check one host, and record when it cannot be reached."""
     try:
         receipt, payload = delivery.receipt, delivery.desired_payload()
@@ -365,11 +377,11 @@ def _drift(delivery: Delivery, project: Project) -> _DriftResult | PkiError:
             return _DriftResult(delivery.folder_transport.drift(receipt))
         if payload is None:
             return _DriftResult([Why.STATED(text="its release is missing: ./run doit")])
-        with delivery.change(payload, receipt, project.now).session() as session:
+        with delivery.change(payload, receipt, now).session() as session:
             states = session.inspect()
             session.end()
     except PkiError as error:
-        delivery.record_unreached(error, project.now)
+        delivery.record_unreached(error, now)
         return error
     reasons = drifts.drift_reasons(states, receipt)
     drifted_states = [state for state in states if drifts.drift_reasons([state], receipt)]
@@ -378,10 +390,10 @@ def _drift(delivery: Delivery, project: Project) -> _DriftResult | PkiError:
     return _DriftResult([*differing, *session.writable], reasons, session.writable, waiting)
 
 
-def _public_key(context: Context, project: Project, key: str) -> str:
+def _public_key(context: Context, store: Store, key: str) -> str:
     """Return the public key for deployments: the given file, or the project's own key."""
     if not key:
-        return bootstraps.deploy_key(project.store.ca)
+        return bootstraps.deploy_key(store.ca)
     try:
         text = path_of(context, key).read_text().strip()
     except (OSError, UnicodeDecodeError):

@@ -55,7 +55,7 @@ def _explanation(project: Project, plan: Plan, name: str, say: Callable[[str], N
             if artifact.name in AUTHORITIES
             else require_one_of(artifact.name, generations, "authority")
         )
-        return ArtifactId("crl", of), explanation.explain_crl(project, plan, of)
+        return ArtifactId("crl", of), explanation.explain_crl(project.inventory, project.store, project.now, plan, of)
     if declared := _declared(project, plan, name, say):
         return declared
     return _recorded(project, plan, name, generations)
@@ -85,8 +85,10 @@ def _recorded(project: Project, plan: Plan, name: str, generations: list[Generat
     newest_first = project.ledger.certificates()[::-1] if project.ledger_view.has_ledger else []
     for issued in newest_first:
         if name in {issued.artifact, issued.artifact.name} or f"{issued.serial:x}" == serial:
-            return f"{issued.artifact}, serial {issued.serial:x}", explanation.explain_issued(project, plan, issued)
+            return f"{issued.artifact}, serial {issued.serial:x}", explanation.explain_issued(
+                project.inventory, project.store, project.now, plan, issued
+            )
     for issued in (issued for issued in newest_first if is_among(name, issued.names)):
         title = f"{name} is a name in {issued.artifact}, serial {issued.serial:x}"
-        return title, explanation.explain_issued(project, plan, issued)
+        return title, explanation.explain_issued(project.inventory, project.store, project.now, plan, issued)
     raise not_declared(name, {*plan.leaves, *project.inventory.clients, *AUTHORITIES})

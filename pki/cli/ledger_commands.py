@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from invoke.context import Context
@@ -70,7 +71,7 @@ def show_list(context: Context, name: str = "", json: bool = False) -> None:
             artifact=(name if ":" in name else ArtifactId("cert", name)) if name else None
         )
     if json:
-        entries = [CertificateEntry(**_entry(project, one)) for one in certificates]
+        entries = [CertificateEntry(**_entry(project.now, one)) for one in certificates]
         LedgerListOutput(at=project.now, certificates=entries).show()
         return
     rows = [
@@ -103,7 +104,7 @@ def show(context: Context, serial: str, json: bool = False) -> None:
     if not certificates:
         raise PkiError(f"{serial}: no certificate with this serial number", "./run invoke ledger.list")
     if json:
-        entries = [CertificateWithPem(**_entry(project, one), pem=one.pem) for one in certificates]
+        entries = [CertificateWithPem(**_entry(project.now, one), pem=one.pem) for one in certificates]
         LedgerShowOutput(at=project.now, certificates=entries).show()
         return
     for one in certificates:  # several adopted authorities may have used the number
@@ -128,7 +129,7 @@ def _show(one: Issued) -> None:
     screen.line(one.pem.rstrip() or "its certificate was not available at the import")
 
 
-def _entry(project: Project, one: Issued) -> dict[str, Any]:
+def _entry(now: datetime, one: Issued) -> dict[str, Any]:
     """Return the fields of a CertificateEntry."""
     return {
         "serial": f"{one.serial:x}",
@@ -139,7 +140,7 @@ def _entry(project: Project, one: Issued) -> dict[str, Any]:
         "names": list(one.names),
         "not_before": one.not_before,
         "not_after": one.not_after,
-        "state": "revoked" if one.revoked else "expired" if one.not_after < project.now else "valid",
+        "state": "revoked" if one.revoked else "expired" if one.not_after < now else "valid",
         "issued_because": one.reason,
     }
 
@@ -202,7 +203,7 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         is_covered = all_ and not failed and lost_ledger.accept_if_covered(project)
         project.ledger.close()
     if json:
-        _recover_output(project, recorded, failed, goes_on=is_covered).show()
+        _recover_output(project.now, recorded, failed, goes_on=is_covered).show()
     else:
         _print_recovered(recorded, failed, goes_on=is_covered)
     if failed or (file and not any(one.learnt for one in recorded)):
@@ -210,10 +211,10 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
 
 
 def _recover_output(
-    project: Project, recorded: Sequence[_Recorded], failed: Mapping[str, PkiError], *, goes_on: bool
+    now: datetime, recorded: Sequence[_Recorded], failed: Mapping[str, PkiError], *, goes_on: bool
 ) -> LedgerRecoverOutput:
     return LedgerRecoverOutput(
-        at=project.now,
+        at=now,
         crls=[row for source in recorded for row in source.rows()],
         foreign=[remark for source in recorded for remark in source.remarks()],
         without_crl=[source.source for source in recorded if source.is_empty],
@@ -244,7 +245,7 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
     project, screen = project_as_it_is(context), Screen()
     if not project.roots.is_older:  # the response that brings the newest root is accepted afterwards
         project.roots.check()
-    fault = lost_ledger.acceptable(project)
+    fault = lost_ledger.acceptable(project.ledger_view)
     if json and not yes:
         raise PkiError("--json does not prompt; nothing was written", "./run invoke ledger.accept-loss --json --yes")
     if not json:

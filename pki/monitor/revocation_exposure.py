@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pki.common.durations import at_least
 from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId
+from pki.config.model import Inventory
 from pki.config.proxies import PROGRAMS, ProxyProgram
 from pki.deploy.delivery import Delivery
 from pki.pipeline.plan import Plan
@@ -16,7 +17,7 @@ from pki.project.project import Project
 
 def phrases(project: Project, delivery: Delivery) -> list[str]:
     """Return what revoked clients can still do on a host; empty if none of its services requires client certificates."""
-    program, texts = _program(project, delivery), list[str]()
+    program, texts = _program(project.inventory, delivery), list[str]()
     if program is None:
         return texts
     if since := _not_reached_since(delivery):
@@ -30,7 +31,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
     """Yield hosts that ignore a revocation for longer than an old CRL is valid, and those that cannot be reached."""
     config = project.inventory
     for delivery in plan.deliveries.values():
-        program = _program(project, delivery)
+        program = _program(project.inventory, delivery)
         if program is None:
             continue
         name = ArtifactId("deploy", delivery.host)
@@ -42,9 +43,9 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
             yield Notice(name, text, f"fix the cause, then: ./run doit {name}; or stop its services")
 
 
-def forgeable_header_notes(project: Project) -> Iterator[Notice]:
+def forgeable_header_notes(inventory: Inventory) -> Iterator[Notice]:
     """Yield hosts whose upstreams may take a header from a client for one of the proxy's."""
-    for name, host in project.inventory.hosts.items():
+    for name, host in inventory.hosts.items():
         is_ours = bool(host.services) and host.scope == "config" and host.deliver != "none"
         if is_ours and host.proxy and not PROGRAMS[host.proxy].has_patterns:
             yield Notice(
@@ -75,9 +76,9 @@ def _unreached(project: Project, program: ProxyProgram) -> str:
     return program.exposure_unreached(crls, timedelta() if program.is_dated else longest_client_validity(project))
 
 
-def _program(project: Project, delivery: Delivery) -> ProxyProgram | None:
+def _program(inventory: Inventory, delivery: Delivery) -> ProxyProgram | None:
     """Return the proxy of a host that requires client certificates; else None."""
-    host = project.inventory.hosts.get(delivery.host)
+    host = inventory.hosts.get(delivery.host)
     if host is None or host.proxy is None or all(service.access != "mtls" for service in host.services.values()):
         return None
     return PROGRAMS[host.proxy]

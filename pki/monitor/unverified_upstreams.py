@@ -9,21 +9,22 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 
 from pki.common import filesystem
-from pki.common.cache import digest_of
+from pki.common.cache import Cache, digest_of
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.common.remedies import in_project
 from pki.config import upstreams
-from pki.config.model import Host, Upstream
+from pki.config.model import Host, Inventory, Upstream
 from pki.monitor.check_result import join_names
+from pki.project.layout import Store
 from pki.project.project import Project
 
 SOON = timedelta(days=30)
 
 
-def phrases(project: Project, name: str) -> list[str]:
+def phrases(inventory: Inventory, name: str) -> list[str]:
     """Return what `invoke status` shows about a host: its services whose upstreams are not verified."""
-    host = project.inventory.hosts.get(name)
+    host = inventory.hosts.get(name)
     services = [service for service, _ in _unverified(host)] if host else []
     return [f"upstreams not verified (verify: none): {join_names(services)}"] if services else []
 
@@ -55,7 +56,7 @@ def _expiring(project: Project) -> Iterator[Notice]:
     for name, host in project.inventory.hosts.items():
         for service, file in upstreams.ca_files(host).items():
             users.setdefault(file, []).append((name, service))
-    for file, end in _ends(project, list(users)).items():
+    for file, end in _ends(project.store, project.cache, list(users)).items():
         moment = datetime.fromtimestamp(end, UTC)
         if moment < project.now + SOON:
             verb = "expired" if moment < project.now else "expires"
@@ -66,10 +67,10 @@ def _expiring(project: Project) -> Iterator[Notice]:
             yield Notice(file, text, remedy)
 
 
-def _ends(project: Project, files: list[str]) -> dict[str, int]:
+def _ends(store: Store, cache: Cache, files: list[str]) -> dict[str, int]:
     """Return the first expiry in each file, in seconds since 1970; cached while no file changes."""
-    paths, key = [str(project.store.home / file) for file in files], digest_of(files)
-    ends: dict[str, int] | None = project.cache.recall("upstreams", key) if files else {}
+    paths, key = [str(store.home / file) for file in files], digest_of(files)
+    ends: dict[str, int] | None = cache.recall("upstreams", key) if files else {}
     if ends is None:
         ends = {}
         for file, path in zip(files, paths, strict=True):
@@ -78,5 +79,5 @@ def _ends(project: Project, files: list[str]) -> dict[str, int]:
                     upstreams.read_ca_certificates(filesystem.read(path), file)
                 )
                 ends[file] = min(int(certificate.not_valid_after_utc.timestamp()) for certificate in certificates)
-        project.cache.remember("upstreams", key, paths, ends)
+        cache.remember("upstreams", key, paths, ends)
     return ends

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 
 from pki.authority import ca_state
@@ -13,15 +14,17 @@ from pki.common.reasons import Outcome, Reason, Verb, Why
 from pki.common.remedies import RESTORE, here
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.pipeline.artifact import Artifact
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
 from pki.project.project import Project
 
 
-def planned_generations(project: Project) -> tuple[GenerationName, ...]:
+def planned_generations(authorities: Authorities) -> tuple[GenerationName, ...]:
     """Return the generations that the sandbox's ceremony will create in this run.
 
     What depends on them is planned in the same run.
     """
-    ceremony_needs = needs.find_requirements(project.authorities)
+    ceremony_needs = needs.find_requirements(authorities)
     if all(need.is_growth for need in ceremony_needs):
         return ()
     return tuple(needs.new_generations(ceremony_needs))
@@ -34,7 +37,12 @@ def authority_artifacts(project: Project) -> Iterator[Artifact]:
         for authority in AUTHORITIES
     }
     performer = next(
-        (name for name in AUTHORITIES if project.authorities.planned and _sandbox_reasons(project, name)), ""
+        (
+            name
+            for name in AUTHORITIES
+            if project.authorities.planned and _sandbox_reasons(project.store, project.now, project.authorities, name)
+        ),
+        "",
     )
     for name in AUTHORITIES:
         key = "key.uri" if project.store.authority_file(newest[name], "key.uri").exists() else "key.pem"
@@ -50,7 +58,7 @@ def authority_artifacts(project: Project) -> Iterator[Artifact]:
                 *(str(project.store.authority_file(newest[name], file)) for file in files),
                 *(str(project.store.authority_file(generation, "cert.pem")) for generation in planned),
             ),
-            sources=() if name == "root" else (_certificate_path(project, "root"),),
+            sources=() if name == "root" else (_certificate_path(project.store, project.authorities, "root"),),
             make=partial(_make_authority, project, name),
             stale=partial(_authority_stale, project, name),
             doc=f"the {name} authority, which only a ceremony (or the sandbox) creates",
@@ -63,35 +71,39 @@ def _authority_stale(project: Project, name: str) -> list[Reason]:
     A run holds one ceremony for all authorities, with the first artifact that needs it.
     """
     damaged = [
-        path for generation in project.store.generations(name) if (path := _damaged_certificate(project, generation))
+        path
+        for generation in project.store.generations(name)
+        if (path := _damaged_certificate(project.store, project.authorities, generation))
     ]
     if damaged:
         return [Why.RESTORED(file=path) for path in damaged]
     if not project.inventory.sandbox:
-        return ca_state.stale_reasons(project, name)
+        return ca_state.stale_reasons(project.now, project.authorities, name)
     before = AUTHORITIES[: AUTHORITIES.index(name)]
-    return [] if any(_sandbox_reasons(project, authority) for authority in before) else _sandbox_reasons(project, name)
+    return (
+        []
+        if any(_sandbox_reasons(project.store, project.now, project.authorities, authority) for authority in before)
+        else _sandbox_reasons(project.store, project.now, project.authorities, name)
+    )
 
 
-def _sandbox_reasons(project: Project, name: str) -> list[Reason]:
+def _sandbox_reasons(store: Store, now: datetime, authorities: Authorities, name: str) -> list[Reason]:
     """Return why an authority of the sandbox needs a ceremony."""
-    if name == "root" and needs.is_ceremony_unfinished(project):
+    if name == "root" and needs.is_ceremony_unfinished(store):
         return [Why.CEREMONY_INTERRUPTED()]
     due = [
         Why.CEREMONY_DUE(why=need.why, what=need.what)
-        for need in needs.find_requirements(project.authorities)
+        for need in needs.find_requirements(authorities)
         if need.authority == name and not need.is_growth
     ]
-    return ca_state.stale_reasons(project, name) or due
+    return ca_state.stale_reasons(now, authorities, name) or due
 
 
-def _damaged_certificate(project: Project, generation: str) -> str:
+def _damaged_certificate(store: Store, authorities: Authorities, generation: str) -> str:
     """Return the path of a generation's certificate if it is damaged and the ledger has a copy; else ""."""
-    ca = project.authorities.generation(generation)
+    ca = authorities.generation(generation)
     return (
-        project.store.shown(project.store.authority_file(generation, "cert.pem"))
-        if ca and generation in project.authorities.recovered
-        else ""
+        store.shown(store.authority_file(generation, "cert.pem")) if ca and generation in authorities.recovered else ""
     )
 
 
@@ -102,7 +114,7 @@ def _make_authority(project: Project, name: str) -> Outcome:
     """
     reasons = restored = _authority_stale(project, name)
     for generation in project.store.generations(name):
-        if _damaged_certificate(project, generation):
+        if _damaged_certificate(project.store, project.authorities, generation):
             filesystem.write(
                 project.store.authority_file(generation, "cert.pem"), project.authorities.recovered[generation]
             )
@@ -113,7 +125,7 @@ def _make_authority(project: Project, name: str) -> Outcome:
         from pki.ceremony.online import sandbox_ceremony  # noqa: PLC0415 - takes long, and most runs need none
 
         sandbox_ceremony.perform_ceremony(project)
-        reasons = ca_state.stale_reasons(project, name)
+        reasons = ca_state.stale_reasons(project.now, project.authorities, name)
     if reasons and (issuing := project.authorities.issuing(name)) is None:
         raise project.authorities.missing_authority(name)
     if reasons:
@@ -155,8 +167,6 @@ def _request_stale(project: Project) -> list[Reason]:
     return make_request.outdated_reasons(project, needed) if needed else []
 
 
-def _certificate_path(project: Project, authority: str) -> str:
-    generation = project.authorities.issuing(authority)
-    return str(
-        project.store.authority_file(generation.name if generation else GenerationName(authority, 1), "cert.pem")
-    )
+def _certificate_path(store: Store, authorities: Authorities, authority: str) -> str:
+    generation = authorities.issuing(authority)
+    return str(store.authority_file(generation.name if generation else GenerationName(authority, 1), "cert.pem"))

@@ -11,6 +11,7 @@ from pki.common.reasons import Outcome, Reason, Verb, Why
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.deploy import receipt
 from pki.deploy.folder import FolderTransport
+from pki.project.layout import Store
 from pki.project.project import Project
 
 
@@ -42,18 +43,20 @@ def _leftovers(project: Project, artifact_ids: set[ArtifactId], leaves: set[str]
         store.receipt("x").parent, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in artifact_ids
     )
     generations = {artifact.name for artifact in artifact_ids if artifact.kind == "crl"}
-    yield from _unknown(store.build / "crl", lambda name: _keeps_crl(project, name.rpartition(".")[0], generations))
+    yield from _unknown(
+        store.build / "crl", lambda name: _keeps_crl(project.store, name.rpartition(".")[0], generations)
+    )
     trust = {"roots", "client-ca", "client-chain", "index", *generations}
     yield from _unknown(store.build / "trust", lambda name: name.rpartition(".")[0] in trust)
 
 
-def _keeps_crl(project: Project, name: str, generations: set[str]) -> bool:
+def _keeps_crl(store: Store, name: str, generations: set[str]) -> bool:
     """Return whether a CRL stays. That of a CA which `ca/` lacks stays too, as after an older copy was restored.
 
     It may be the only record of revocations; `ceremony.accept` records them once it knows the CA.
     """
     generation = GenerationName.parse(name)
-    is_lost = generation.number > 0 and generation not in project.store.generations(generation.authority)
+    is_lost = generation.number > 0 and generation not in store.generations(generation.authority)
     return name in generations or name == "bundle-client" or is_lost
 
 

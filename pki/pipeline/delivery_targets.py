@@ -16,7 +16,7 @@ from pki.common.errors import PkiError
 from pki.config.fields import parse_jump_host
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.leaf_certificates import CANARY, PROBE, is_address, leaf_name, service_names
-from pki.config.model import Host
+from pki.config.model import Host, Inventory
 from pki.config.proxies import PROGRAMS
 from pki.deploy import host_clocks, preflight, release
 from pki.deploy.ansible.fleet import Fleet
@@ -31,7 +31,9 @@ from pki.deploy.tls_client import Endpoint, Prober, fingerprint
 from pki.deploy.transaction import Destination, expectations
 from pki.deploy.verification import Expectation
 from pki.pipeline.desired_state import DesiredState
+from pki.project.authorities import Authorities
 from pki.project.clock_guard import Evidence, HostClock
+from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509 import canonical, pem_encoding
 
@@ -55,7 +57,7 @@ class ReleaseChecks:
             authorities,
             partial(_is_refused, self.desired),
             self.has_ended,
-            b"".join(_adopted_certificates(project)),
+            b"".join(_adopted_certificates(project.inventory, project.authorities)),
         )
 
     def judge(self) -> Trust:
@@ -107,11 +109,11 @@ class ReleaseChecks:
         return certificate.serial_number if certificate is not None else 0
 
 
-def _adopted_certificates(project: Project) -> Iterator[bytes]:
+def _adopted_certificates(inventory: Inventory, authorities: Authorities) -> Iterator[bytes]:
     """Yield the certificates of adopted CAs; one that cannot be read is reported by the artifact of its CRL."""
-    for name in project.inventory.authorities.adopted:
+    for name in inventory.authorities.adopted:
         with suppress(PkiError):
-            if ca := project.authorities.generation(name):
+            if ca := authorities.generation(name):
                 yield pem_encoding.pem_of([ca.certificate])
 
 
@@ -174,7 +176,7 @@ def destination_of(checks: ReleaseChecks, name: str, host: Host | None) -> Desti
     """Return transport, endpoints and rules for the delivery to a host."""
     desired, project = checks.desired, checks.desired.project
     return Destination(
-        transport=transport_of(project, name, host),
+        transport=transport_of(project.inventory, project.store, name, host),
         endpoints=tuple(endpoints(desired, host)) if host and host.proxy else (),
         trust=checks.trust,
         prober=checks.prober,
@@ -188,26 +190,26 @@ def destination_of(checks: ReleaseChecks, name: str, host: Host | None) -> Desti
     )
 
 
-def transport_of(project: Project, name: str, host: Host | None) -> Transport:
+def transport_of(inventory: Inventory, store: Store, name: str, host: Host | None) -> Transport:
     """Return the transport to a host; the machine that runs doit and a `local` host need no ssh."""
     if host is None or host.deliver == "local":
-        return Transport(name, limits=_limits(project))
-    config, key = project.inventory.deploy, deploy_key_path(project.store.ca)
+        return Transport(name, limits=_limits(inventory))
+    config, key = inventory.deploy, deploy_key_path(store.ca)
     return Transport(
         host=name,
         name=host.ssh.name or name,
         user=host.ssh.user or "",
         port=host.ssh.port or 0,
         address=str(host.address) if host.address and not host.ssh.name else "",
-        config=str(project.store.home / config.ssh_config) if config.ssh_config else "",
+        config=str(store.home / config.ssh_config) if config.ssh_config else "",
         identity=str(key) if key.exists() else "",
-        limits=_limits(project),
+        limits=_limits(inventory),
     )
 
 
-def _limits(project: Project) -> Limits:
+def _limits(inventory: Inventory) -> Limits:
     """Return the time limits for a host, the same for all hosts."""
-    config = project.inventory.deploy
+    config = inventory.deploy
     return Limits(config.progress_timeout.total_seconds(), config.host_timeout.total_seconds())
 
 
@@ -236,7 +238,10 @@ def clock_evidence(project: Project) -> Evidence:
         return evidence
     remote = {name: host for name, host in project.inventory.hosts.items() if host.deliver == "ssh"}
     failing = {name: bool(Contact.load(project.store.contact(name)).failing_since) for name in remote}
-    transports = [transport_of(project, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
+    transports = [
+        transport_of(project.inventory, project.store, name, remote[name])
+        for name in sorted(remote, key=failing.__getitem__)
+    ]
     distinct = {(transport.address or transport.name, transport.port): transport for transport in reversed(transports)}
     for name, ahead in host_clocks.clock_offsets(
         [transport for transport in transports if transport in distinct.values()], lambda: project.clock.present
@@ -280,7 +285,11 @@ def probe_targets(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> 
             )
             if expected is not None:
                 yield ProbeTarget(
-                    name, service_endpoints, expected, checks.prober, jump_transport(desired.project, host)
+                    name,
+                    service_endpoints,
+                    expected,
+                    checks.prober,
+                    jump_transport(desired.project.inventory, desired.project.store, host),
                 )
 
 
@@ -331,13 +340,13 @@ def _expected_by_certificates(
     return expected
 
 
-def jump_transport(project: Project, host: Host) -> Transport | None:
+def jump_transport(inventory: Inventory, store: Store, host: Host) -> Transport | None:
     """Return the transport to the jump host of a host: by pki.yaml, else as ssh itself knows it; None without one."""
     if not host.jump:
         return None
     user, name, port = parse_jump_host(host.jump)
-    host_config = project.inventory.hosts.get(name)
-    jump = transport_of(project, name, host_config or Host(network=host.network))
+    host_config = inventory.hosts.get(name)
+    jump = transport_of(inventory, store, name, host_config or Host(network=host.network))
     return replace(jump, user=user or jump.user, port=port or jump.port)
 
 

@@ -27,7 +27,7 @@ def faults(desired: DesiredState, artifact: str) -> list[Reason]:
     if kind in LEAF_FILES and name in desired.leaves:
         leaf = desired.leaves[name]
         reasons = certificates.delivery_faults(project, leaf)
-        files = leaf_files.file_names(project, leaf) if reasons else []
+        files = leaf_files.file_names(project.store, leaf) if reasons else []
     elif kind == ARTIFACT:
         return []  # CA files of upstreams, which were read when the release was rendered
     else:
@@ -59,7 +59,10 @@ def _damaged_files(desired: DesiredState, artifact: str) -> Iterator[str]:
 
 def _is_published_crl(project: Project, generation: str, data: bytes | None, *, is_pem: bool) -> bool:
     der = filesystem.read(project.store.crl(generation))
-    if der is None or crls.signed_crl(project, generation, der, again=True) is None:
+    if (
+        der is None
+        or crls.signed_crl(project.authorities, project.cache, project.run, generation, der, again=True) is None
+    ):
         return False
     return data == (encode_pem("X509 CRL", der) if is_pem else der)
 
@@ -71,5 +74,5 @@ def _expected(project: Project, artifact: str) -> dict[str, bytes]:
     if artifact in {"page:trust", "trust:profile"}:
         from pki.authority.trust_page import page  # noqa: PLC0415 - takes longer than the rest of a run with nothing to do
 
-        return page.files(project)
+        return page.files(project.inventory, project.store, project.authorities)
     return trust_bundles.trust_files(project)

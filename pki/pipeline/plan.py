@@ -49,7 +49,7 @@ class Plan:
 
 def plan(project: Project) -> Plan:
     """Return the plan of a project, sources before what is made of them."""
-    project.authorities.plan(planned_generations(project) if project.inventory.sandbox else ())
+    project.authorities.plan(planned_generations(project.authorities) if project.inventory.sandbox else ())
     desired = DesiredState.of(project)
     deliveries = {delivery.host: delivery for delivery in delivery_targets.deliveries(desired)}
     canary = [leaf for leaf in desired.leaves.values() if leaf.is_revoked]
@@ -155,7 +155,12 @@ def _trust_page(project: Project) -> Artifact:
 
 def _trust_page_stale(project: Project, files: list[str]) -> list[Reason]:
     return trust_bundles.cached_stale_reasons(
-        project, "page:trust", trust_page.cache_key(project), files, partial(_trust_files, project)
+        project.store,
+        project.cache,
+        "page:trust",
+        trust_page.cache_key(project.inventory, project.authorities),
+        files,
+        partial(_trust_files, project),
     )
 
 
@@ -163,15 +168,15 @@ def _trust_files(project: Project) -> dict[str, bytes]:
     """Return the contents of page and profile. Their module is slow to import, so it is loaded when needed."""
     from pki.authority.trust_page import page  # noqa: PLC0415 - takes longer than the rest of a run with nothing to do
 
-    return page.files(project)
+    return page.files(project.inventory, project.store, project.authorities)
 
 
 def _write_derived(project: Project, contents: Callable[[Project], dict[str, bytes]]) -> Outcome:
-    return trust_bundles.write(project, contents(project))
+    return trust_bundles.write(project.store, contents(project))
 
 
 def _derived_stale(project: Project, contents: Callable[[Project], dict[str, bytes]]) -> list[Reason]:
-    return trust_bundles.stale_reasons(project, contents(project))
+    return trust_bundles.stale_reasons(project.store, contents(project))
 
 
 # -- leaves -----------------------------------------------------------------------------------------------------------
@@ -179,12 +184,12 @@ def _derived_stale(project: Project, contents: Callable[[Project], dict[str, byt
 
 def _leaf_artifacts(project: Project, leaves: Iterable[Leaf]) -> Iterator[Artifact]:
     """Yield an artifact for each leaf: its certificate with key and chain."""
-    issuers = {authority: _certificate_path(project, authority) for authority in AUTHORITIES}
+    issuers = {authority: _certificate_path(project.store, project.authorities, authority) for authority in AUTHORITIES}
     for leaf in leaves:
         request = (str(project.store.home / leaf.request),) if leaf.request else ()
         yield Artifact(
             id=ArtifactId("cert", leaf.name),
-            targets=tuple(leaf_files.file_names(project, leaf)),
+            targets=tuple(leaf_files.file_names(project.store, leaf)),
             sources=(issuers[leaf.authority], *request),
             make=partial(certificates.issue_if_due, project, leaf),
             stale=partial(certificates.stale_reasons, project, leaf),

@@ -158,7 +158,15 @@ class TooLarge(SharedValue):
     @property
     def crls(self) -> list[str]:
         """Return the generations whose CRL exceeds the size limit."""
-        return [crl.generation for crl in crl_size.sizes(self._project) if not crl.fits] if self._project else []
+        return (
+            [
+                crl.generation
+                for crl in crl_size.sizes(self._project.inventory, self._project.store, self._project.authorities)
+                if not crl.fits
+            ]
+            if self._project
+            else []
+        )
 
     def digest(self, _section: str) -> str:
         """Return the digest, never from the cache: a CRL may grow within a run."""

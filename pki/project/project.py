@@ -23,8 +23,8 @@ from pki.project.ca_keys import KeyRing
 from pki.project.clock_guard import ClockGuard, Evidence
 from pki.project.host_decisions import HostDecisions
 from pki.project.layout import Store
-from pki.project.ledger_view import LedgerView
 from pki.project.ledger_revocations import Revocations
+from pki.project.ledger_view import LedgerView
 from pki.project.root_check import RootCheck
 from pki.project.run_state import RunState
 from pki.project.safe_directories import check_owner
@@ -77,7 +77,7 @@ class Project:
     def clock(self) -> ClockGuard:
         """Return the guard of the clock, which is asked before anything is signed or recorded."""
         evidence = partial(self.evidence, self) if self.evidence else None
-        return ClockGuard(self.now, lambda: self.ledger_view.last_event(), evidence)
+        return ClockGuard(self.now, lambda: self.ledger_view.last_event(), evidence)  # noqa: PLW0108 - the view needs the clock
 
     @cached_property
     def authorities(self) -> Authorities:
@@ -97,7 +97,7 @@ class Project:
             self.store,
             self.cache,
             self.clock.check,
-            lambda: self.roots.check(),
+            lambda: self.roots.check(),  # noqa: PLW0108 - the roots need the authorities
             lambda: self.authorities,
         )
 

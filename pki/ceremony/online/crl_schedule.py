@@ -11,8 +11,10 @@ from pki.ceremony.request_response import RequestedCrl, RequestedRoot, Requested
 from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.hierarchy import Hierarchy
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509.certificate_signing import SECOND
 
@@ -28,7 +30,7 @@ def plan_crl_series(
 
     For a root that is replaced or destroyed in this ceremony (`roots`, `destroy`), the series lasts until it expires.
     """
-    destroyed = ceremony_archive.destroyed_roots(project)
+    destroyed = ceremony_archive.destroyed_roots(project.store)
     for name in project.store.generations("root"):
         generation = project.authorities.existing(name)
         if name in destroyed or generation.certificate.not_valid_after_utc <= project.now:
@@ -37,11 +39,13 @@ def plan_crl_series(
         until = generation.certificate.not_valid_after_utc if is_last_series else None
         yield RequestedSeries(
             root=name,
-            revoked=tuple(_revoked(project, revoke, name)),
-            presigned_crls=tuple(plan_presigned_crls(project.authorities, name, until, _last_number(project, name))),
+            revoked=tuple(_revoked(project.now, project.authorities, project.ledger_view, revoke, name)),
+            presigned_crls=tuple(
+                plan_presigned_crls(project.authorities, name, until, _last_number(project.ledger_view, name))
+            ),
         )
     for root in roots:
-        last = _last_number(project, root.name)
+        last = _last_number(project.ledger_view, root.name)
         yield RequestedSeries(
             root=root.name,
             revoked=(),
@@ -49,15 +53,17 @@ def plan_crl_series(
         )
 
 
-def _last_number(project: Project, root: str) -> int:
-    last = project.ledger.last_crl(root)
+def _last_number(ledger_view: LedgerView, root: str) -> int:
+    last = ledger_view.ledger.last_crl(root)
     return last[0] if last else 0
 
 
-def _revoked(project: Project, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[RevokedCa]:
+def _revoked(
+    now: datetime, authorities: Authorities, ledger_view: LedgerView, revoke: tuple[tuple[str, str], ...], root: str
+) -> Iterator[RevokedCa]:
     """Yield the entries of a root's CRLs: revocations in the ledger, and the requested ones."""
-    for entry in project.ledger.revoked_entries(root, project.now - BACKDATED):  # the first pre-signed CRL begins then
-        issued = next(iter(project.ledger.certificates(serial=entry.serial)), None)
+    for entry in ledger_view.ledger.revoked_entries(root, now - BACKDATED):  # the first pre-signed CRL begins then
+        issued = next(iter(ledger_view.ledger.certificates(serial=entry.serial)), None)
         if issued is None:
             raise PkiError(
                 f"the CRL of {root} must list the serial number {entry.serial:x}, which is not in the ledger",
@@ -66,11 +72,11 @@ def _revoked(project: Project, revoke: tuple[tuple[str, str], ...], root: str) -
         revoked = GenerationName(issued.artifact.name, int(ceremony_archive.NUMBER.findall(issued.subject)[-1]))
         yield RevokedCa(generation=revoked, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
     for name, reason in revoke:
-        generation = project.authorities.existing(name)
-        issuer = project.authorities.root_of(generation.certificate)
+        generation = authorities.existing(name)
+        issuer = authorities.root_of(generation.certificate)
         if issuer and issuer.name == root:
             serial = generation.certificate.serial_number
-            yield RevokedCa(generation=name, serial=serial, reason=reason, at=project.now)
+            yield RevokedCa(generation=name, serial=serial, reason=reason, at=now)
 
 
 def plan_presigned_crls(

@@ -31,7 +31,11 @@ from pki.common.reasons import Reason, Why, joined
 from pki.common.remedies import here
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
+from pki.config.model import Inventory
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation
+from pki.project.layout import Store
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509 import certificate_signing
 
@@ -61,18 +65,18 @@ def outdated_reasons(project: Project, requirements: list[Requirement]) -> list[
 
     Without requirements, there may be no open request, or one of any age with the operator's options.
     """
-    waiting = ceremony_archive.open_requests(project)
+    waiting = ceremony_archive.open_requests(project.store)
     if not waiting:
         return [Why.NEEDED(what=requirement.what, why=requirement.why) for requirement in requirements]
     newest = waiting[-1].request
     if not requirements:
-        return changed_settings(project, newest)
+        return changed_settings(project.inventory, project.authorities, newest)
     reasons = [
         Why.NEEDED(what=requirement.what, why=requirement.why)
         for requirement in requirements
         if not _covers(newest, requirement)
     ]
-    reasons += changed_settings(project, newest)
+    reasons += changed_settings(project.inventory, project.authorities, newest)
     if newest.prepared > project.now + request_response.CLOCK_TOLERANCE:
         reasons.append(Why.REQUEST_FUTURE(number=newest.number))
     if project.now - newest.prepared > REQUEST_MAX_AGE:
@@ -102,13 +106,18 @@ def prepare_request(
     """
     project.ledger_view.check()
     requirements = needed.find_requirements(project.authorities)
-    waiting = ceremony_archive.open_requests(project)
+    waiting = ceremony_archive.open_requests(project.store)
     if options == RequestOptions() and waiting and not outdated_reasons(project, requirements) and not drop_earlier:
         return waiting[-1]
     options = _combine(
-        options, _options_of(project, waiting[-1].request) if waiting and not drop_earlier else RequestOptions()
+        options,
+        _options_of(project.now, project.ledger_view, waiting[-1].request)
+        if waiting and not drop_earlier
+        else RequestOptions(),
     )
-    _check_options(project, options, requirements, _new_generations(project, options, requirements))
+    _check_options(
+        project.store, project.authorities, options, requirements, _new_generations(project, options, requirements)
+    )
     project.clock.check()
     request = _collect(project, options, requirements)
     data = request_response.dump(request)
@@ -117,12 +126,10 @@ def prepare_request(
     return OpenRequest(path, request, request_response.digest(data))
 
 
-def _options_of(project: Project, request: Request) -> RequestOptions:
+def _options_of(now: datetime, ledger_view: LedgerView, request: Request) -> RequestOptions:
     """Return the options of an open request."""
     done = {
-        entry.serial
-        for series in request.crl_series
-        for entry in project.ledger.revoked_entries(series.root, project.now)
+        entry.serial for series in request.crl_series for entry in ledger_view.ledger.revoked_entries(series.root, now)
     }
     listed = [one for series in request.crl_series for one in series.revoked]
     return RequestOptions(
@@ -144,7 +151,11 @@ def _combine(options: RequestOptions, other: RequestOptions) -> RequestOptions:
 
 
 def _check_options(
-    project: Project, options: RequestOptions, requirements: list[Requirement], new_generations: list[GenerationName]
+    store: Store,
+    authorities: Authorities,
+    options: RequestOptions,
+    requirements: list[Requirement],
+    new_generations: list[GenerationName],
 ) -> None:
     """Raise PkiError when there is nothing to request, or an option is impossible."""
     if not requirements and options == RequestOptions():
@@ -153,13 +164,13 @@ def _check_options(
             "to request one anyway: --new server, --revoke server-1, --crls, --destroy root-1",
         )
     for name, _ in options.revoke:
-        generation = project.authorities.generation(name) if "-" in name else None
+        generation = authorities.generation(name) if "-" in name else None
         if generation is None or generation.authority == "root":
-            raise PkiError(f"{name}: is not an intermediate", f"intermediates: {', '.join(_intermediates(project))}")
-        if project.authorities.is_revoked_by_root(generation):
+            raise PkiError(f"{name}: is not an intermediate", f"intermediates: {', '.join(_intermediates(store))}")
+        if authorities.is_revoked_by_root(generation):
             raise PkiError(f"{name}: is revoked already", "./run invoke status")
-        issuer = project.authorities.root_of(generation.certificate)
-        if issuer is None or issuer.name in ceremony_archive.destroyed_roots(project):
+        issuer = authorities.root_of(generation.certificate)
+        if issuer is None or issuer.name in ceremony_archive.destroyed_roots(store):
             raise PkiError(
                 f"{name}: the key of the root that signed it was destroyed, so it cannot be revoked",
                 "if its key is exposed, start a new project: docs/ceremony.md",
@@ -169,15 +180,15 @@ def _check_options(
             raise PkiError(f"{name}: unknown authority", "expected root, server or client")
     makes_root = any(name.is_root for name in new_generations)
     if "root" in options.generations:
-        _check_rollover(project)
+        _check_rollover(store, authorities)
     for name in options.destroy:
-        _check_destruction(project, name, makes_root=makes_root)
+        _check_destruction(store, name, makes_root=makes_root)
 
 
-def _check_rollover(project: Project) -> None:
+def _check_rollover(store: Store, authorities: Authorities) -> None:
     """Raise PkiError while two roots are valid: with path length 1, clients that trust only the first of three find no chain."""
-    roots = [root for name in project.store.generations("root") if (root := project.authorities.generation(name))]
-    live = [root for root in roots if project.authorities.is_live(root)]
+    roots = [root for name in store.generations("root") if (root := authorities.generation(name))]
+    live = [root for root in roots if authorities.is_live(root)]
     if len(live) > 1:
         end = live[0].certificate.not_valid_after_utc
         raise PkiError(
@@ -187,12 +198,12 @@ def _check_rollover(project: Project) -> None:
         )
 
 
-def _check_destruction(project: Project, name: str, *, makes_root: bool) -> None:
+def _check_destruction(store: Store, name: str, *, makes_root: bool) -> None:
     """Raise PkiError when the key of a root cannot be destroyed."""
-    roots = project.store.generations("root")
+    roots = store.generations("root")
     if name not in roots:
         raise PkiError(f"{name}: is not a root", f"roots: {', '.join(roots)}")
-    if name in ceremony_archive.destroyed_roots(project):
+    if name in ceremony_archive.destroyed_roots(store):
         raise PkiError(f"{name}: its key was destroyed already", "./run invoke ceremony.verify")
     if name == roots[-1] and not makes_root:
         raise PkiError(
@@ -201,8 +212,8 @@ def _check_destruction(project: Project, name: str, *, makes_root: bool) -> None
         )
 
 
-def _intermediates(project: Project) -> list[GenerationName]:
-    return [name for authority in INTERMEDIATES for name in project.store.generations(authority)]
+def _intermediates(store: Store) -> list[GenerationName]:
+    return [name for authority in INTERMEDIATES for name in store.generations(authority)]
 
 
 def _new_generations(
@@ -225,7 +236,7 @@ def _new_generations(
 def _collect(project: Project, options: RequestOptions, requirements: list[Requirement]) -> Request:
     """Return the request for all requirements and options."""
     config, names = project.inventory, _new_generations(project, options, requirements)
-    roots = tuple(_root_to_create(project, name) for name in names if name.is_root)
+    roots = tuple(_root_to_create(project.inventory, project.now, name) for name in names if name.is_root)
     present = project.authorities.issuing("root")
     can_sign = present is not None and present.certificate.not_valid_after_utc > project.now
     signing = roots[0].name if roots else present.name if present else ""
@@ -239,13 +250,13 @@ def _collect(project: Project, options: RequestOptions, requirements: list[Requi
         publish=config.publish.url,
         sandbox=config.sandbox,
         because=tuple(_reasons(options, requirements)),
-        previous=ceremony_archive.last_response_digest(project),
+        previous=ceremony_archive.last_response_digest(project.store),
         ledger=LedgerHead(events=events[-1].seq if events else 0, head=events[-1].hash if events else "0" * 64),
         pinned={name: project.authorities.existing(name).fingerprint for name in project.store.generations("root")},
         roots=roots,
         intermediates=intermediates,
         cross_certificates=tuple(
-            _cross_certificate_to_sign(project, root, present) for root in roots if present and can_sign
+            _cross_certificate_to_sign(project.now, root, present) for root in roots if present and can_sign
         ),
         crl_series=tuple(plan_crl_series(project, roots, present, options.revoke, options.destroy)),
         destroy=options.destroy,
@@ -266,10 +277,10 @@ def _reasons(options: RequestOptions, requirements: list[Requirement]) -> Iterat
         yield REQUESTED_CRLS
 
 
-def _root_to_create(project: Project, name: str) -> RequestedRoot:
-    rule = project.inventory.authorities.root
-    start, end = certificate_signing.validity_dates(project.now, rule.lifetime, None)
-    cn = common_name(project.inventory.organisation, name, sandbox=project.inventory.sandbox)
+def _root_to_create(inventory: Inventory, now: datetime, name: str) -> RequestedRoot:
+    rule = inventory.authorities.root
+    start, end = certificate_signing.validity_dates(now, rule.lifetime, None)
+    cn = common_name(inventory.organisation, name, sandbox=inventory.sandbox)
     return RequestedRoot(name=name, common_name=cn, key=rule.key, not_before=start, not_after=end)
 
 
@@ -299,9 +310,9 @@ def _dates(certificate: x509.Certificate) -> tuple[datetime, datetime]:
     return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
-def _cross_certificate_to_sign(project: Project, root: RequestedRoot, present: Generation) -> RequestedCrossCertificate:
+def _cross_certificate_to_sign(now: datetime, root: RequestedRoot, present: Generation) -> RequestedCrossCertificate:
     _, end = _dates(present.certificate)
-    start = max(project.now - BACKDATED, root.not_before)
+    start = max(now - BACKDATED, root.not_before)
     return RequestedCrossCertificate(
         name=root.name, issuer=present.name, not_before=start, not_after=min(end, root.not_after)
     )

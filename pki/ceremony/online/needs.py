@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
 from pki.project.hierarchy import Ca, Hierarchy
-from pki.project.project import Project
+from pki.project.layout import Store
 
 MAX_LEAD_TIME = timedelta(days=183)  # before the last pre-signed CRL expires
 CRL_OVERLAP = timedelta(days=30)  # of two successive pre-signed CRLs
@@ -119,7 +119,9 @@ def _root_requirements(hierarchy: Hierarchy, root: Ca | None) -> Iterator[Requir
         return
     end = signs_until(hierarchy, root)
     if end <= hierarchy.now:
-        why = f"{root.name} can certify intermediates of full length until {full_length_until(hierarchy, root):%Y-%m-%d}"
+        why = (
+            f"{root.name} can certify intermediates of full length until {full_length_until(hierarchy, root):%Y-%m-%d}"
+        )
         yield Requirement(next_generation(hierarchy, "root"), why, full_length_until(hierarchy, root))
     for name in hierarchy.generations("root"):
         last = series_end(hierarchy, name)
@@ -181,6 +183,6 @@ def _not_permitted(hierarchy: Hierarchy, generation: Ca) -> list[str]:
     return outside + [str(block) for block in blocks]
 
 
-def is_ceremony_unfinished(project: Project) -> bool:
+def is_ceremony_unfinished(store: Store) -> bool:
     """Return whether the last request has no response yet; in the sandbox, this means that a run was interrupted."""
-    return any(not (folder / "response.yaml").exists() for folder in project.store.ceremonies()[-1:])
+    return any(not (folder / "response.yaml").exists() for folder in store.ceremonies()[-1:])

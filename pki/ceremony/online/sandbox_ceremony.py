@@ -12,6 +12,7 @@ from pki.ceremony.vault import Vault
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.fields import SANDBOX
+from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509 import keys
 
@@ -29,10 +30,10 @@ def perform_ceremony(project: Project, options: RequestOptions = RequestOptions(
         raise PkiError(error.message, f"{error.hint}\n{again}" if error.hint else again) from None
 
 
-def _delete_orphaned_vault(project: Project) -> None:
+def _delete_orphaned_vault(store: Store) -> None:
     """Delete the vault of a sandbox whose `ca/` was deleted: the project has no records of its ceremonies."""
-    vault = Vault(project.store.offline)
-    in_project = {filesystem.read(folder / "request.yaml") for folder in project.store.ceremonies()}
+    vault = Vault(store.offline)
+    in_project = {filesystem.read(folder / "request.yaml") for folder in store.ceremonies()}
     in_vault = [filesystem.read(past.folder / "request.yaml") for past in vault.history()]
     is_sandbox = all(SANDBOX in root.subject.rfc4514_string() for root in vault.roots().values())
     if in_vault and in_project.isdisjoint(in_vault) and is_sandbox:
@@ -40,7 +41,7 @@ def _delete_orphaned_vault(project: Project) -> None:
 
 
 def _perform(project: Project, open_request: OpenRequest) -> None:
-    _delete_orphaned_vault(project)
+    _delete_orphaned_vault(project.store)
     filesystem.make_folder(project.store.offline, 0o700)
     data = filesystem.read(open_request.path) or b""
     ceremony = session.open_session(Vault(project.store.offline), data, str(open_request.path), lambda: project.now)

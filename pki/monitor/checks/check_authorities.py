@@ -13,7 +13,7 @@ from pki.authority import ca_state, crl_size
 from pki.authority import crls as issued_crls
 from pki.ceremony.online import needs
 from pki.common import filesystem
-from pki.common.cache import digest_of
+from pki.common.cache import Cache, digest_of
 from pki.common.durations import in_words
 from pki.common.errors import SET_CLOCK, ErrorCode, PkiError
 from pki.common.reasons import joined
@@ -24,7 +24,8 @@ from pki.monitor.checks import check_machine
 from pki.monitor.checks.check_context import CheckContext
 from pki.pipeline.artifact import Artifact
 from pki.project.generations import Generation
-from pki.project.project import Project
+from pki.project.layout import Store
+from pki.project.secrets import Passphrases
 from pki.x509 import canonical
 
 DAY = timedelta(days=1)
@@ -46,7 +47,7 @@ def check_authorities(context: CheckContext) -> Iterator[Finding]:
     """Report authorities that cannot sign, and a root that nears its expiry."""
     project = context.project
     for name in AUTHORITIES:
-        if reasons := ca_state.stale_reasons(project, name):
+        if reasons := ca_state.stale_reasons(project.now, project.authorities, name):
             failure = context.run.failure(ArtifactId("authority", name))
             remedy = failure.hint if failure else "./run doit" if project.inventory.sandbox else REQUEST_CEREMONY
             yield Finding(ArtifactId("authority", name), Level.CRITICAL, reasons[0], remedy)
@@ -100,12 +101,16 @@ def check_keys(context: CheckContext) -> Iterator[Finding]:
         if (
             generation
             and not project.passphrases.is_interactive(generation.name)
-            and (context.thorough or _has_changed(project, generation))
+            and (context.thorough or _has_changed(project.store, project.passphrases, project.cache, generation))
         ):
             with suppress(PkiError):  # recorded in project.keys.open_faults
                 project.keys.issuer(generation)
                 project.cache.remember(
-                    _key_id(generation), generation.fingerprint, _key_files(project, generation), "", by_state=True
+                    _key_id(generation),
+                    generation.fingerprint,
+                    _key_files(project.store, project.passphrases, generation),
+                    "",
+                    by_state=True,
                 )
                 decrypted.append(generation.name)
     exposed = {project.store.shown(path) for path in check_machine.secret_paths(context)}
@@ -120,21 +125,21 @@ def check_keys(context: CheckContext) -> Iterator[Finding]:
         yield Finding("keys", Level.OK, f"{' and '.join(decrypted)} can be decrypted")
 
 
-def _has_changed(project: Project, generation: Generation) -> bool:
+def _has_changed(store: Store, passphrases: Passphrases, cache: Cache, generation: Generation) -> bool:
     """Return whether the key or its passphrase file changed since the key was last decrypted."""
-    files = _key_files(project, generation)
-    return bool(files) and project.cache.recall(_key_id(generation), generation.fingerprint) is None
+    files = _key_files(store, passphrases, generation)
+    return bool(files) and cache.recall(_key_id(generation), generation.fingerprint) is None
 
 
 def _key_id(generation: Generation) -> ArtifactId:
     return ArtifactId("key", generation.name)
 
 
-def _key_files(project: Project, generation: Generation) -> list[str]:
+def _key_files(store: Store, passphrases: Passphrases, generation: Generation) -> list[str]:
     """Return the files of a key and its passphrase; none for a key in a token or a passphrase from elsewhere."""
     key, passphrase = (
-        project.store.authority_file(generation.name, "key.pem"),
-        project.passphrases.file_of(generation.name),
+        store.authority_file(generation.name, "key.pem"),
+        passphrases.file_of(generation.name),
     )
     return [str(key), str(passphrase)] if passphrase and passphrase.exists() and key.exists() else []
 
@@ -166,7 +171,7 @@ def check_crls(context: CheckContext) -> Iterator[Finding]:
 
 def check_crl_sizes(context: CheckContext) -> Iterator[Finding]:
     """Report CRLs that are, or will soon be, too large for the proxy of the publishing host."""
-    for size in crl_size.sizes(context.project):
+    for size in crl_size.sizes(context.project.inventory, context.project.store, context.project.authorities):
         if size.complaint:
             level = Level.NOTICE if size.fits else Level.WARNING
             yield Finding(ArtifactId("crl", size.generation), level, size.complaint, crl_size.REMEDY)
@@ -199,13 +204,13 @@ def _end(context: CheckContext, name: str) -> datetime | None:
         return None if present is None else present.next_update_utc  # a CRL without entries is falsy
     if cached := context.project.cache.recalled(ArtifactId("crl", name)):
         return datetime.fromtimestamp(cached[1], UTC)
-    crl = read_published_crl(context.project, name)
+    crl = read_published_crl(context.project.store, name)
     return None if crl is None else crl.next_update_utc
 
 
-def read_published_crl(project: Project, name: str) -> x509.CertificateRevocationList | None:
+def read_published_crl(store: Store, name: str) -> x509.CertificateRevocationList | None:
     """Return the CRL of a generation in `build/`, or None if it is damaged or has no number. Falsy without entries."""
-    crl = canonical.read_crl(filesystem.read(project.store.crl(name)) or b"", Encoding.DER)
+    crl = canonical.read_crl(filesystem.read(store.crl(name)) or b"", Encoding.DER)
     try:
         if crl is not None:
             crl.extensions.get_extension_for_class(x509.CRLNumber)
@@ -237,7 +242,7 @@ def _series(context: CheckContext, root: str) -> Iterator[Finding]:
                 subject,
                 _presigned_level(context, end),
                 text,
-                f"{_restore_remedy(root)}; or: {_new_crls(project, root)}",
+                f"{_restore_remedy(root)}; or: {_new_crls(project.store, root)}",
                 until=end,
             )
         end = max(end, following_end)
@@ -253,12 +258,12 @@ def _series(context: CheckContext, root: str) -> Iterator[Finding]:
 
 def _no_valid_crl(context: CheckContext, root: str) -> Finding:
     """Return the finding for a root of which no pre-signed CRL is valid now."""
-    last = read_published_crl(context.project, root)
+    last = read_published_crl(context.project.store, root)
     expiry = last.next_update_utc if last is not None else None
     until = expiry if expiry and expiry > context.now else None
     when = f" from {until:%Y-%m-%d} on, when the CRL that they have expires" if until else ""
     text = f"{issued_crls.no_presigned_reason(context.project, root)}; every server refuses every client{when}"
-    remedy = f"{_restore_remedy(root)}; or: {_new_crls(context.project, root)}"
+    remedy = f"{_restore_remedy(root)}; or: {_new_crls(context.project.store, root)}"
     return Finding(ArtifactId("crl", root), Level.CRITICAL, text, remedy, until=until)
 
 
@@ -270,10 +275,10 @@ def _restore_remedy(root: str) -> str:
     return f"put ca/root/{root}/crl/ back from a backup (./run invoke restore FILE --to DIR)"
 
 
-def _new_crls(project: Project, root: str) -> Remedy:
+def _new_crls(store: Store, root: str) -> Remedy:
     from pki.ceremony.online.ceremony_archive import new_crls_remedy  # noqa: PLC0415 - slow to import, rarely needed
 
-    return new_crls_remedy(project, root)
+    return new_crls_remedy(store, root)
 
 
 def _missing_number(context: CheckContext, root: str) -> int:

@@ -16,7 +16,7 @@ from pki.config.model import Leaf
 from pki.monitor.check_result import Finding, Level, level_by_time_left, rerun
 from pki.monitor.checks.check_authorities import REQUEST_CEREMONY
 from pki.monitor.checks.check_context import CheckContext
-from pki.project.project import Project
+from pki.project.layout import Store
 from pki.x509 import canonical
 
 DAY = timedelta(days=1)
@@ -77,7 +77,11 @@ def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]
         and (blocked := context.failure_of_key(issuer.name))
     ):
         current = certificates.examine(project, leaf)
-        due = renewal.postponed_reasons(project, leaf, current) if isinstance(current, Current) else []
+        due = (
+            renewal.postponed_reasons(project.now, project.authorities, project.signing_keys, leaf, current)
+            if isinstance(current, Current)
+            else []
+        )
         reasons, failure = due, blocked
     if not reasons:
         return
@@ -105,10 +109,10 @@ def end_of_current(context: CheckContext, leaf: Leaf) -> datetime | None:
     current = certificates.examine(context.project, leaf)
     if isinstance(current, Current):
         return current.not_after
-    parsed = read_current_certificate(context.project, leaf)
+    parsed = read_current_certificate(context.project.store, leaf)
     return parsed.not_valid_after_utc if parsed else None
 
 
-def read_current_certificate(project: Project, leaf: Leaf) -> x509.Certificate | None:
+def read_current_certificate(store: Store, leaf: Leaf) -> x509.Certificate | None:
     """Read the present certificate of a leaf from its file, whatever is wrong with it."""
-    return canonical.read_first_certificate(filesystem.read(project.store.bundle(leaf)) or b"")
+    return canonical.read_first_certificate(filesystem.read(store.bundle(leaf)) or b"")

@@ -20,7 +20,7 @@ REPAIRED = "the next run makes it again"
 
 def check_files(context: CheckContext) -> Iterator[Finding]:
     """Report damaged files of authorities and ceremonies; a thorough check also those that a run repairs."""
-    for note in damaged_files.notes(context.project):
+    for note in damaged_files.notes(context.project.store, context.project.authorities, context.project.cache):
         yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
     if context.thorough:
         yield from _repairable(context)
@@ -40,7 +40,9 @@ def _repairable(context: CheckContext) -> Iterator[Finding]:
         if kind in {"bundle", "page"} and (reasons := artifact.reasons()):
             yield _notice(artifact.name, joined(reasons))
         elif kind == "crl" and (der := filesystem.read(store.crl(name))) is not None:
-            is_sound = crls.signed_crl(project, name, der, again=True) is not None
+            is_sound = (
+                crls.signed_crl(project.authorities, project.cache, project.run, name, der, again=True) is not None
+            )
             if not is_sound or filesystem.read(store.crl(name, "pem")) != encode_pem("X509 CRL", der):
                 yield _notice(artifact.name, "is damaged")
         elif (kind == "release" and (fault := release.damage_text(store.release(name)))) or (

@@ -65,7 +65,7 @@ def check_hosts(context: CheckContext) -> Iterator[Finding]:
             yield from _failed(context, host)
     yield from _drifted(context)
     for note in (
-        *waiting_roots.notes(context.project, context.plan),
+        *waiting_roots.notes(context.project.store, context.project.cache, context.plan),
         *pending_bootstraps.notes(context.project, context.plan),
     ):
         yield Finding(note.subject, Level.WARNING, note.text, note.remedy)

@@ -58,16 +58,18 @@ class RunMonitor:
         broken: Sequence[Finding] = ()
         hosts = _hosts(run, self._plan())
         if run.result == "interrupted" or hosts == frozenset():
-            self._probes = probes.load(project)
+            self._probes = probes.load(project.inventory, project.store)
         else:
-            results, broken = health_report.probe_all(project, self._plan(), hosts)
-            self._probes = results if hosts is None else probes.merge(probes.load(project), results)
+            results, broken = health_report.probe_all(project.store, project.now, self._plan(), hosts)
+            self._probes = (
+                results if hosts is None else probes.merge(probes.load(project.inventory, project.store), results)
+            )
             self._is_probed = not broken
         self._findings = health_report.run_checks(
             project, self._plan(), run, notes, self._probes, broken, thorough=False
         )
         with suppress(PkiError):  # the ledger check reports it
-            self._head = check_machine.ledger_head(project)
+            self._head = check_machine.ledger_head(project.ledger_view)
         checked = CheckedProject(project, self._plan(), run, self._findings, self._probes, self._head)
         try:
             self._metrics = _metrics().collect(checked)

@@ -17,7 +17,7 @@ from pki.authority import certificates
 from pki.common import filesystem
 from pki.common.cache import digest_of
 from pki.config.identifiers import AUTHORITIES, ArtifactId
-from pki.config.model import Leaf
+from pki.config.model import Inventory, Leaf
 from pki.pipeline.plan import Plan
 from pki.project.hierarchy import Ca
 from pki.project.layout import Store
@@ -49,10 +49,10 @@ def write(project: Project, plan: Plan) -> list[str]:
         for name in names
         if name in plan.leaves and ArtifactId("cert", name) not in project.revocations.replacement_stopped
     ]
-    key, files = _cache_key(project, clients), [*_sources(project, clients), str(path)]
+    key, files = _cache_key(project.inventory, project.now, clients), [*_sources(project.store, clients), str(path)]
     if project.cache.recall("calendar", key):
         return []
-    data = rendered(entries(project, clients), project)
+    data = rendered(entries(project, clients), project.inventory, project.now)
     before = filesystem.read(path)
     if before is None or STAMP.sub(b"", before) != STAMP.sub(b"", data):
         filesystem.write(path, data)
@@ -63,23 +63,21 @@ def write(project: Project, plan: Plan) -> list[str]:
     return written
 
 
-def _cache_key(project: Project, clients: list[Leaf]) -> str:
+def _cache_key(inventory: Inventory, now: datetime, clients: list[Leaf]) -> str:
     """Return the cache key: everything the calendar depends on besides files. It changes each month."""
-    config = project.inventory
+    config = inventory
     leaves = [(leaf.name, leaf.lifetime, leaf.renew_before) for leaf in clients]
     rules = (
         *(config.authorities, config.profiles.client, config.holidays),
         *(config.schedule, config.sandbox, config.domains),
     )
-    return digest_of(
-        project.now.strftime("%Y-%m"), leaves, rules, config.organisation, config.publish, config.permit_addresses
-    )
+    return digest_of(now.strftime("%Y-%m"), leaves, rules, config.organisation, config.publish, config.permit_addresses)
 
 
-def _sources(project: Project, clients: list[Leaf]) -> list[str]:
+def _sources(store: Store, clients: list[Leaf]) -> list[str]:
     """Return the certificates, CRLs and requests that the calendar depends on."""
-    bundles = [str(project.store.bundle(leaf)) for leaf in clients if project.store.bundle(leaf).exists()]
-    return [*bundles, *authority_files(project.store), *_folders(project)]
+    bundles = [str(store.bundle(leaf)) for leaf in clients if store.bundle(leaf).exists()]
+    return [*bundles, *authority_files(store), *_folders(store)]
 
 
 def authority_files(place: Store) -> list[str]:
@@ -96,9 +94,9 @@ def authority_files(place: Store) -> list[str]:
     return [str(path) for path in files]
 
 
-def _folders(project: Project) -> list[str]:
+def _folders(store: Store) -> list[str]:
     """Return the folders in which such files may appear."""
-    places = [project.store.ca / name for name in (*AUTHORITIES, "ceremonies", "clients")]
+    places = [store.ca / name for name in (*AUTHORITIES, "ceremonies", "clients")]
     return [str(place) for place in places if place.is_dir()]
 
 
@@ -179,14 +177,14 @@ def _install(leaf: Leaf, at: datetime, end: datetime, before: datetime | None) -
 # -- RFC 5545 ---------------------------------------------------------------------------------------------------------
 
 
-def rendered(calendar_entries: Iterable[CalendarEntry], project: Project) -> bytes:
+def rendered(calendar_entries: Iterable[CalendarEntry], inventory: Inventory, now: datetime) -> bytes:
     """Return the calendar file: lines end with CRLF and are folded after 75 bytes (RFC 5545 §3.1)."""
-    config = project.inventory
+    config = inventory
     lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//doit-pki//pki.ics//EN", "CALSCALE:GREGORIAN"]
     lines += [f"X-WR-CALNAME:{_text(f'certificates of {config.organisation}')}"]
     for entry in calendar_entries:
         lines += ["BEGIN:VEVENT", f"UID:{entry.key}@{config.publish.hostname}"]
-        lines += [f"DTSTAMP:{project.now:%Y%m%dT%H%M%SZ}", f"DTSTART;VALUE=DATE:{entry.day:%Y%m%d}"]
+        lines += [f"DTSTAMP:{now:%Y%m%dT%H%M%SZ}", f"DTSTART;VALUE=DATE:{entry.day:%Y%m%d}"]
         lines += [f"DTEND;VALUE=DATE:{entry.day + DAY:%Y%m%d}", "TRANSP:TRANSPARENT"]
         lines += [f"SUMMARY:{_text(entry.title)}", f"DESCRIPTION:{_text(entry.text)}"]
         for days in entry.alarms:

@@ -97,7 +97,7 @@ def _thresholds(hierarchy: PlannedHierarchy) -> Iterator[datetime]:
 
 def _waiting(project: Project, hierarchy: PlannedHierarchy) -> datetime | None:
     """Return when the open request was prepared, None if there is none or doit will replace it."""
-    requests = ceremony_archive.open_requests(project)
+    requests = ceremony_archive.open_requests(project.store)
     return (
         requests[-1].request.prepared
         if requests and not make_request.outdated_reasons(project, needs.find_requirements(hierarchy))

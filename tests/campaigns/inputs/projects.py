@@ -170,7 +170,9 @@ def lab(place: Path) -> Path:
     _run(home, -20, "authority")
     project = home.project(-20)
     project.ledger.record_issuance_records(
-        importer.read(project, "legacy", place / "issuance_records", "issuance_records").issuance_records,
+        importer.read(
+            project.authorities, project.ledger_view, "legacy", place / "issuance_records", "issuance_records"
+        ).issuance_records,
         at=project.now,
     )
     project.ledger.close()

@@ -66,7 +66,12 @@ def _planned(home: Home, _path: Path) -> None:
 def _healthy(home: Home, _path: Path) -> None:
     project = Project.open(home.path, home.moment())
     try:
-        health_report.run_checks(project, plan.plan(project), LastRun.load(project.store), probes=probes.load(project))
+        health_report.run_checks(
+            project,
+            plan.plan(project),
+            LastRun.load(project.store),
+            probes=probes.load(project.inventory, project.store),
+        )
     finally:
         project.close(settled=False)
 
@@ -88,7 +93,13 @@ def _ledger(_home: Home, path: Path) -> None:
 def _books(home: Home, _path: Path) -> None:
     project = home.project()
     try:
-        importer.read(project, "legacy", home.path.parent / "issuance_records", "issuance_records")
+        importer.read(
+            project.authorities,
+            project.ledger_view,
+            "legacy",
+            home.path.parent / "issuance_records",
+            "issuance_records",
+        )
     finally:
         project.close(settled=False)
 
