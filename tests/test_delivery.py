@@ -62,7 +62,7 @@ class Live:
 
     def reached(self, patch: pytest.MonkeyPatch) -> None:
         """Let deliveries take our transports, and find our services."""
-        patch.setattr(delivery_targets, "transport_of", lambda _project, name, _host: self.transports[name])
+        patch.setattr(delivery_targets, "transport_of", lambda _inventory, _store, name, _host: self.transports[name])
         patch.setattr(delivery_targets, "endpoints", lambda _world, _host: iter(self.endpoints))
 
     def doit(self, days: float = 0) -> Report:
