@@ -312,11 +312,21 @@ def test_no_pre_signed_crl_is_asked_for_that_begins_after_its_root_has_ended(tmp
     end = home.certificate("root-1").not_valid_after_utc
     for days in (100, 130):  # new intermediates; then a new root too, whose CRLs begin before its end
         assert make_request.outdated_reasons(
-            home.project(days), needs.find_requirements(home.project(days).authorities)
+            (project := home.project(days)).inventory,
+            project.store,
+            project.now,
+            project.authorities,
+            needs.find_requirements(home.project(days).authorities),
         )
         asked = home.ask(RequestOptions(crls=True), days)
         assert (
-            make_request.outdated_reasons(home.project(days), needs.find_requirements(home.project(days).authorities))
+            make_request.outdated_reasons(
+                (project := home.project(days)).inventory,
+                project.store,
+                project.now,
+                project.authorities,
+                needs.find_requirements(home.project(days).authorities),
+            )
             == []
         )
         home.accept(home.answer(asked.path, days), days)

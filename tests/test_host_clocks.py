@@ -62,7 +62,9 @@ def fleet(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     for network in ("mgmt", "dev", "av"):
         home.edit(f"    network: {network}\n", f"    network: {network}\n    deliver: ssh\n")
     found = Fleet(home, tmp_path, {})
-    monkeypatch.setattr(delivery_targets, "transport_of", lambda _inventory, _store, name, _host: found.transports[name])
+    monkeypatch.setattr(
+        delivery_targets, "transport_of", lambda _inventory, _store, name, _host: found.transports[name]
+    )
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: None)
     monkeypatch.setattr(host_clocks, "HOST_TIMEOUT", 5.0)
     monkeypatch.setattr(process, "EXIT_TIMEOUT", 0.2)
@@ -140,7 +142,9 @@ def test_a_synchronised_kernel_clock_asks_no_host(fleet: Fleet, monkeypatch: pyt
     assert fleet.evidence().is_kernel_right
     monkeypatch.undo()
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: START + DAY)
-    monkeypatch.setattr(delivery_targets, "transport_of", lambda _inventory, _store, name, _host: fleet.transports[name])
+    monkeypatch.setattr(
+        delivery_targets, "transport_of", lambda _inventory, _store, name, _host: fleet.transports[name]
+    )
     assert not fleet.evidence().is_kernel_right
 
 

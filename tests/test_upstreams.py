@@ -175,7 +175,9 @@ def test_a_file_that_is_not_there_fails_one_release(home: Home) -> None:
 
 def test_plan_and_status_say_what_is_not_verified(home: Home) -> None:
     say(home, '{url: "https://10.30.0.5:8006", verify: none}')
-    [note] = unverified_upstreams.notes(home.project())
+    [note] = unverified_upstreams.notes(
+        (project := home.project()).inventory, project.store, project.now, project.cache
+    )
     assert (note.subject, note.text) == (
         "upstreams",
         (
@@ -194,7 +196,9 @@ def test_plan_and_status_say_what_is_not_verified(home: Home) -> None:
 def test_plan_says_that_a_certificate_of_an_upstream_ends(home: Home, days: int, said: str) -> None:
     put(home, pem(box(days=days)[1]))
     say(home, f'{{url: "https://10.30.0.5:8006", ca: {FILE}, name: box.local}}')
-    texts = [note.text for note in unverified_upstreams.notes(home.project(0.5))]
+    project = home.project(0.5)
+    notes = unverified_upstreams.notes(project.inventory, project.store, project.now, project.cache)
+    texts = [note.text for note in notes]
     assert [said in text and "jellyfin on media" in text for text in texts] == [True] * bool(said)
 
 

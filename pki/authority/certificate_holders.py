@@ -55,7 +55,11 @@ def certificates_of_client(issued: Collection[Issued], common_name: str) -> list
 def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
     """Return the names that the next run moves from one leaf to another."""
     uncached = (leaf for leaf in leaves.values() if project.cache.recalled(leaf.artifact) is None)
-    changed = [leaf for leaf in uncached if not certificates.is_cached(project, leaf)]
+    changed = [
+        leaf
+        for leaf in uncached
+        if not certificates.is_cached(project.inventory, project.store, project.authorities, project.cache, leaf)
+    ]
     if not changed or not project.ledger_view.has_ledger:
         return []
     key = digest_of([(leaf.name, _requested(leaf)) for leaf in changed], sorted(leaves))

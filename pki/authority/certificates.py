@@ -27,6 +27,7 @@ from pki.common.reasons import Outcome, Reason, Verb, Why, joined, joined_past
 from pki.common.remedies import here
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory, Leaf
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.layout import Store
 from pki.project.ledger_revocations import Revocations
@@ -84,13 +85,13 @@ def _cached(cache: Cache, name: str, cache_key: str) -> Current | None:
     return Current(datetime.fromtimestamp(cached[0], UTC), datetime.fromtimestamp(cached[1], UTC), int(cached[2], 16))
 
 
-def is_cached(project: Project, leaf: Leaf) -> bool:
+def is_cached(inventory: Inventory, store: Store, authorities: Authorities, cache: Cache, leaf: Leaf) -> bool:
     """Return whether an earlier check found that the content of a leaf is as pki.yaml declares it.
 
     Dates and revocation are not part of that.
     """
-    cache_key = _leaf_token(project.inventory, project.store, leaf, project.authorities.issuing(leaf.authority))
-    return _cached(project.cache, leaf.artifact, cache_key) is not None
+    cache_key = _leaf_token(inventory, store, leaf, authorities.issuing(leaf.authority))
+    return _cached(cache, leaf.artifact, cache_key) is not None
 
 
 def current_certificate(project: Project, leaf: Leaf) -> Current | None:

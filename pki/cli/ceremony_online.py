@@ -67,7 +67,17 @@ def request(
             screen.line(f"the sandbox performed the ceremony itself; now: {run_for(project.store.home)} doit")
             return
         before = ceremony_archive.open_requests(project.store)[-1:]
-        reasons = make_request.outdated_reasons(project, needs.find_requirements(project.authorities)) if before else []
+        reasons = (
+            make_request.outdated_reasons(
+                project.inventory,
+                project.store,
+                project.now,
+                project.authorities,
+                needs.find_requirements(project.authorities),
+            )
+            if before
+            else []
+        )
         open_request = make_request.prepare_request(project, options, drop_earlier=drop_earlier)
     if before and before[0].digest != open_request.digest:
         screen.line(
@@ -157,7 +167,7 @@ def rehearse(context: Context, output: str = "") -> None:
         raise PkiError("there is no open request to rehearse", f"{run_for(project.store.home)} invoke ceremony.request")
     number = f"{waiting[-1].request.number:04}"
     folder = path_of(context, output) if output else project.store.home / "rehearsal" / number
-    make_request.check_current(project, waiting[-1])
+    make_request.check_current(project.inventory, project.store, project.now, project.authorities, waiting[-1])
     files = rehearsal.rehearse(project.now, project.authorities, waiting[-1])
     filesystem.write_all({folder / name: (content, filesystem.PUBLIC) for name, content in files.items()})
     for name in files:
@@ -178,7 +188,7 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
     files = {kits.PROJECT: f"{home}\n".encode()}
     if waiting := ceremony_archive.open_requests(project.store)[-1:]:
         [open_request] = waiting
-        make_request.check_current(project, open_request)
+        make_request.check_current(project.inventory, project.store, project.now, project.authorities, open_request)
         files[f"request-{open_request.request.number:04}.yaml"] = request_response.dump(open_request.request)
         files["CEREMONY.txt"] = render_script(
             open_request.request,

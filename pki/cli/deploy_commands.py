@@ -44,6 +44,7 @@ from pki.deploy.transaction import Change, differences
 from pki.monitor.report.run import Run
 from pki.pipeline import delivery_targets, plan
 from pki.project import ledger_decisions
+from pki.project.host_decisions import HostDecisions
 from pki.project.layout import Store
 from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
@@ -84,14 +85,14 @@ def bootstrap(
     permissions = bootstraps.permissions_text(host, payload, delivery.receipt, exact=scope == "certificates")
     prepared = bootstraps.Bootstrap(host, permissions, account, public_key)
     if show:
-        _permitted(project, host, payload, scope)
+        _permitted(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
         print(prepared.script(), end="")
         return
     login_transport = replace(transport, user=login, identity="")
     as_root = os.geteuid() == 0 if transport.is_local else login in {"", "root"}
     output = bootstraps.install(prepared, login_transport, as_root=as_root)
     bootstraps.verify_start(transport, payload, as_root=os.geteuid() == 0)
-    _permitted(project, host, payload, scope)
+    _permitted(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
     if (last_receipt := delivery.receipt) and last_receipt.held:
         receipts.save(project.store.receipt(host), replace(last_receipt, held={}))  # the next run deploys these files
     level = "files of its release" if scope == "certificates" else "folders of its release: equal to root access"
@@ -108,16 +109,24 @@ def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_con
         raise PkiError(f"pki.yaml says scope: {scope} for {host}", hint)
 
 
-def _permitted(project: Project, host: str, payload: Payload, scope: str) -> None:
+def _permitted(
+    store: Store,
+    now: datetime,
+    ledger_view: LedgerView,
+    host_decisions: HostDecisions,
+    host: str,
+    payload: Payload,
+    scope: str,
+) -> None:
     """Record which roots a host accepts from now on, also before a script with --show is run by hand."""
     accepted = ledger_decisions.ANY
     if scope == "certificates":
         accepted = " ".join(release_roots.find_roots(payload).fingerprints) or ledger_decisions.NONE
-    is_recorded = project.host_decisions.permitted_roots.get(host) == (
+    is_recorded = host_decisions.permitted_roots.get(host) == (
         [] if accepted == ledger_decisions.NONE else accepted.split()
     )
-    if not (is_recorded or (accepted == ledger_decisions.ANY and host not in project.host_decisions.permitted_roots)):
-        _decide(project.store, project.now, project.ledger_view, host, "roots-permitted", accepted)
+    if not (is_recorded or (accepted == ledger_decisions.ANY and host not in host_decisions.permitted_roots)):
+        _decide(store, now, ledger_view, host, "roots-permitted", accepted)
 
 
 @command_with(may_lack="host")

@@ -48,7 +48,9 @@ def _explanation(project: Project, plan: Plan, name: str, say: Callable[[str], N
     if bare in generations:
         return ArtifactId("authority", bare), explanation.explain_authority(project, project.authorities.existing(bare))
     if bare in {*AUTHORITIES, *(root.name for root in project.roots.missing if root.name)}:
-        return ArtifactId("authority", bare), explanation.explain_missing_authority(project, bare)
+        return ArtifactId("authority", bare), explanation.explain_missing_authority(
+            project.inventory, project.store, project.authorities, project.roots, bare
+        )
     if artifact.kind == "crl":
         of = (
             project.authorities.live(artifact.name)[-1]

@@ -21,12 +21,14 @@ from pki.monitor import dependents
 from pki.monitor.client_identities import identities
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.plan import Plan
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.layout import Store
 from pki.project.ledger_revocations import Revocations
 from pki.project.ledger_view import LedgerView
 from pki.project.missing_roots import refusal
 from pki.project.project import Project
+from pki.project.root_check import RootCheck
 from pki.project.secrets import Passphrases
 from pki.x509 import canonical
 from pki.x509.revocation import crl_number
@@ -111,12 +113,11 @@ def explain_authority(project: Project, generation: Generation) -> Iterator[Line
         yield "revoke it", f"a root ceremony: ./run invoke ceremony.request --revoke {generation.name} --reason …"
 
 
-def explain_missing_authority(project: Project, authority: str) -> Iterator[Line]:
+def explain_missing_authority(
+    inventory: Inventory, store: Store, authorities: Authorities, roots: RootCheck, authority: str
+) -> Iterator[Line]:
     """Explain an authority without a certificate: it was lost, or its first ceremony has not taken place."""
-    if project.roots.missing:
-        error = refusal(project.roots.missing, project.inventory, project.store)
-    else:
-        error = project.authorities.missing_authority(authority)
+    error = refusal(roots.missing, inventory, store) if roots.missing else authorities.missing_authority(authority)
     yield "state", error.message
     yield "next", error.hints[0]
 

@@ -10,11 +10,11 @@ from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId
+from pki.config.model import Inventory
 from pki.ledger.types import Issued
 from pki.pipeline.plan import Plan
 from pki.project.authorities import Authorities
 from pki.project.ledger_view import LedgerView
-from pki.project.project import Project
 
 SOON = timedelta(days=30)
 THIS_MONTH_AND_SOON = timedelta(days=31) + SOON
@@ -30,16 +30,18 @@ class Expiring(NamedTuple):
     names: tuple[str, ...]
 
 
-def notes(project: Project, plan: Plan) -> Iterator[Notice]:
+def notes(
+    inventory: Inventory, now: datetime, authorities: Authorities, ledger_view: LedgerView, plan: Plan
+) -> Iterator[Notice]:
     """Yield a notice for each adopted CA that expired, or of whose certificates some expire soon."""
-    for name in project.inventory.authorities.adopted:
-        end = end_of(project.authorities, name)
-        if end and end < project.now:
+    for name in inventory.authorities.adopted:
+        end = end_of(authorities, name)
+        if end and end < now:
             remedy = "remove it, and the files that deploy its CRL, from pki.yaml and templates/"
             yield Notice(
                 ArtifactId("authority", name), f"expired on {end:%Y-%m-%d}; its CRL is no longer issued", remedy
             )
-        elif soon := _expiring(project.now, project.ledger_view, name, plan):
+        elif soon := _expiring(now, ledger_view, name, plan):
             shown = ", ".join(f"{certificate.artifact} on {certificate.end:%Y-%m-%d}" for certificate in soon[:NAMED])
             more = f" and {len(soon) - NAMED} more" if len(soon) > NAMED else ""
             text = f"certificates of this CA expire soon: {shown}{more}"

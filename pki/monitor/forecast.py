@@ -91,12 +91,12 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
         if end >= project.now:
             text = f"no longer in pki.yaml; its certificate is valid until {end:%Y-%m-%d}"
             yield Notice(artifact, text, f"./run invoke retire {artifact.short}")
-    yield from revocation_exposure.notes(project, plan)
+    yield from revocation_exposure.notes(project.inventory, project.now, project.ledger_view, project.revocations, plan)
     yield from revocation_exposure.forgeable_header_notes(project.inventory)
     yield from browser_limits.notes(project.store, plan)
-    yield from unverified_upstreams.notes(project)
+    yield from unverified_upstreams.notes(project.inventory, project.store, project.now, project.cache)
     yield from _oversized(project.inventory, project.store, project.authorities)
-    yield from external_cas.notes(project, plan)
+    yield from external_cas.notes(project.inventory, project.now, project.authorities, project.ledger_view, plan)
     yield from damaged_files.notes(project.store, project.authorities, project.cache)
 
 

@@ -12,34 +12,43 @@ from pki.config.model import Inventory
 from pki.config.proxies import PROGRAMS, ProxyProgram
 from pki.deploy.delivery import Delivery
 from pki.pipeline.plan import Plan
-from pki.project.project import Project
+from pki.project.ledger_revocations import Revocations
+from pki.project.ledger_view import LedgerView
 
 
-def phrases(project: Project, delivery: Delivery) -> list[str]:
+def phrases(
+    inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations, delivery: Delivery
+) -> list[str]:
     """Return what revoked clients can still do on a host; empty if none of its services requires client certificates."""
-    program, texts = _program(project.inventory, delivery), list[str]()
+    program, texts = _program(inventory, delivery), list[str]()
     if program is None:
         return texts
     if since := _not_reached_since(delivery):
-        texts.append(f"not up to date since {since}: {_unreached(project, program)}")
-    if text := program.exposure(timedelta() if program.revokes else longest_client_validity(project)):
+        texts.append(f"not up to date since {since}: {_unreached(inventory, now, ledger_view, revocations, program)}")
+    if text := program.exposure(
+        timedelta() if program.revokes else longest_client_validity(inventory, now, ledger_view, revocations)
+    ):
         texts.append(text)
     return texts
 
 
-def notes(project: Project, plan: Plan) -> Iterator[Notice]:
+def notes(
+    inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations, plan: Plan
+) -> Iterator[Notice]:
     """Yield hosts that ignore a revocation for longer than an old CRL is valid, and those that cannot be reached."""
-    config = project.inventory
+    config = inventory
     for delivery in plan.deliveries.values():
-        program = _program(project.inventory, delivery)
+        program = _program(inventory, delivery)
         if program is None:
             continue
         name = ArtifactId("deploy", delivery.host)
         if not program.revokes and config.profiles.client.lifetime > config.authorities.client.crl.lifetime:
             remedy = "use another proxy, or short lifetimes: profiles.client: {lifetime: 7d, renew_before: 3d}; docs/proxies.md"
-            yield Notice(name, program.exposure(longest_client_validity(project)), remedy)
+            yield Notice(
+                name, program.exposure(longest_client_validity(inventory, now, ledger_view, revocations)), remedy
+            )
         if since := _not_reached_since(delivery):
-            text = f"not up to date since {since}: {_unreached(project, program)}"
+            text = f"not up to date since {since}: {_unreached(inventory, now, ledger_view, revocations, program)}"
             yield Notice(name, text, f"fix the cause, then: ./run doit {name}; or stop its services")
 
 
@@ -56,24 +65,30 @@ def forgeable_header_notes(inventory: Inventory) -> Iterator[Notice]:
             )
 
 
-def longest_client_validity(project: Project) -> timedelta:
+def longest_client_validity(
+    inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations
+) -> timedelta:
     """Return how long the last of the present client certificates stays valid, at most, in whole units; cached."""
-    last_end = project.ledger_view.recall("clients end", "")
+    last_end = ledger_view.recall("clients end", "")
     if last_end is None:
         valid = (
             certificate
-            for certificate in project.revocations.unexpired()
+            for certificate in revocations.unexpired()
             if certificate.profile == "client" and not certificate.revoked
         )
         last_end = max((int(certificate.not_after.timestamp()) for certificate in valid), default=0)
-        project.ledger_view.remember("clients end", "", last_end)
-    left = datetime.fromtimestamp(last_end, UTC) - project.now
-    return at_least(max(timedelta(), min(left, project.inventory.profiles.client.lifetime)))
+        ledger_view.remember("clients end", "", last_end)
+    left = datetime.fromtimestamp(last_end, UTC) - now
+    return at_least(max(timedelta(), min(left, inventory.profiles.client.lifetime)))
 
 
-def _unreached(project: Project, program: ProxyProgram) -> str:
-    crls = project.inventory.authorities.client.crl.lifetime
-    return program.exposure_unreached(crls, timedelta() if program.is_dated else longest_client_validity(project))
+def _unreached(
+    inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations, program: ProxyProgram
+) -> str:
+    crls = inventory.authorities.client.crl.lifetime
+    return program.exposure_unreached(
+        crls, timedelta() if program.is_dated else longest_client_validity(inventory, now, ledger_view, revocations)
+    )
 
 
 def _program(inventory: Inventory, delivery: Delivery) -> ProxyProgram | None:

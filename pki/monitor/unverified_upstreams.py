@@ -17,7 +17,6 @@ from pki.config import upstreams
 from pki.config.model import Host, Inventory, Upstream
 from pki.monitor.check_result import join_names
 from pki.project.layout import Store
-from pki.project.project import Project
 
 SOON = timedelta(days=30)
 
@@ -29,9 +28,9 @@ def phrases(inventory: Inventory, name: str) -> list[str]:
     return [f"upstreams not verified (verify: none): {join_names(services)}"] if services else []
 
 
-def notes(project: Project) -> Iterator[Notice]:
+def notes(inventory: Inventory, store: Store, now: datetime, cache: Cache) -> Iterator[Notice]:
     """Yield one notice for all upstreams that are not verified, and one for each CA file that expires."""
-    hosts = project.inventory.hosts
+    hosts = inventory.hosts
     unverified = [(name, service, upstream) for name, host in hosts.items() for service, upstream in _unverified(host)]
     if unverified:
         names = join_names([f"{service} on {name} ({upstream.url})" for name, service, upstream in unverified])
@@ -41,7 +40,7 @@ def notes(project: Project) -> Iterator[Notice]:
         fetch = f"mkdir -p {in_project('upstreams')}; {upstreams.fetch_command(upstream, in_project(file))}"
         remedy = f"{fetch}; compare it with the device; then replace verify: none by ca: {file}"
         yield Notice("upstreams", text, remedy)
-    yield from _expiring(project)
+    yield from _expiring(inventory, store, now, cache)
 
 
 def _unverified(host: Host) -> Iterator[tuple[str, Upstream]]:
@@ -50,20 +49,20 @@ def _unverified(host: Host) -> Iterator[tuple[str, Upstream]]:
             yield service, service_spec.upstream
 
 
-def _expiring(project: Project) -> Iterator[Notice]:
+def _expiring(inventory: Inventory, store: Store, now: datetime, cache: Cache) -> Iterator[Notice]:
     """Yield a notice for each CA file that contains a certificate that expired or expires soon."""
     users = dict[str, list[tuple[str, str]]]()
-    for name, host in project.inventory.hosts.items():
+    for name, host in inventory.hosts.items():
         for service, file in upstreams.ca_files(host).items():
             users.setdefault(file, []).append((name, service))
-    for file, end in _ends(project.store, project.cache, list(users)).items():
+    for file, end in _ends(store, cache, list(users)).items():
         moment = datetime.fromtimestamp(end, UTC)
-        if moment < project.now + SOON:
-            verb = "expired" if moment < project.now else "expires"
+        if moment < now + SOON:
+            verb = "expired" if moment < now else "expires"
             services = join_names([f"{service} on {name}" for name, service in users[file]])
             host_name, service = users[file][0]
             text = f"a certificate in it {verb} on {moment:%Y-%m-%d}; then the proxy refuses its upstream: {services}"
-            remedy = f"renew it on the device, then: {upstreams.fetch_command(project.inventory.hosts[host_name].services[service].upstream, in_project(file))}"
+            remedy = f"renew it on the device, then: {upstreams.fetch_command(inventory.hosts[host_name].services[service].upstream, in_project(file))}"
             yield Notice(file, text, remedy)
 
 

@@ -13,6 +13,7 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why
 from pki.common.remedies import RESTORE, here
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
+from pki.config.model import Inventory
 from pki.pipeline.artifact import Artifact
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
@@ -60,30 +61,30 @@ def authority_artifacts(project: Project) -> Iterator[Artifact]:
             ),
             sources=() if name == "root" else (_certificate_path(project.store, project.authorities, "root"),),
             make=partial(_make_authority, project, name),
-            stale=partial(_authority_stale, project, name),
+            stale=partial(_authority_stale, project.inventory, project.store, project.now, project.authorities, name),
             doc=f"the {name} authority, which only a ceremony (or the sandbox) creates",
         )
 
 
-def _authority_stale(project: Project, name: str) -> list[Reason]:
+def _authority_stale(
+    inventory: Inventory, store: Store, now: datetime, authorities: Authorities, name: str
+) -> list[Reason]:
     """Return what is wrong with an authority; in the sandbox also why it needs a ceremony.
 
     A run holds one ceremony for all authorities, with the first artifact that needs it.
     """
     damaged = [
-        path
-        for generation in project.store.generations(name)
-        if (path := _damaged_certificate(project.store, project.authorities, generation))
+        path for generation in store.generations(name) if (path := _damaged_certificate(store, authorities, generation))
     ]
     if damaged:
         return [Why.RESTORED(file=path) for path in damaged]
-    if not project.inventory.sandbox:
-        return ca_state.stale_reasons(project.now, project.authorities, name)
+    if not inventory.sandbox:
+        return ca_state.stale_reasons(now, authorities, name)
     before = AUTHORITIES[: AUTHORITIES.index(name)]
     return (
         []
-        if any(_sandbox_reasons(project.store, project.now, project.authorities, authority) for authority in before)
-        else _sandbox_reasons(project.store, project.now, project.authorities, name)
+        if any(_sandbox_reasons(store, now, authorities, authority) for authority in before)
+        else _sandbox_reasons(store, now, authorities, name)
     )
 
 
@@ -112,13 +113,13 @@ def _make_authority(project: Project, name: str) -> Outcome:
 
     Raises PkiError where a ceremony of the user is needed.
     """
-    reasons = restored = _authority_stale(project, name)
+    reasons = restored = _authority_stale(project.inventory, project.store, project.now, project.authorities, name)
     for generation in project.store.generations(name):
         if _damaged_certificate(project.store, project.authorities, generation):
             filesystem.write(
                 project.store.authority_file(generation, "cert.pem"), project.authorities.recovered[generation]
             )
-            reasons = _authority_stale(project, name)
+            reasons = _authority_stale(project.inventory, project.store, project.now, project.authorities, name)
     if not reasons:
         return Outcome(Verb.UPDATED, tuple(restored))
     if project.inventory.sandbox:
@@ -147,7 +148,7 @@ def request_artifacts(project: Project) -> Iterator[Artifact]:
             targets=(),
             sources=(),
             make=partial(_make_request, project),
-            stale=partial(_request_stale, project),
+            stale=partial(_request_stale, project.inventory, project.store, project.now, project.authorities),
             doc="the request for the next root ceremony, with the keys to certify",
         )
 
@@ -160,11 +161,11 @@ def _make_request(project: Project) -> Outcome:
     return Outcome(Verb.CREATED)
 
 
-def _request_stale(project: Project) -> list[Reason]:
+def _request_stale(inventory: Inventory, store: Store, now: datetime, authorities: Authorities) -> list[Reason]:
     from pki.ceremony.online import make_request  # noqa: PLC0415 - takes long, and most runs need none
 
-    needed = needs.find_requirements(project.authorities)
-    return make_request.outdated_reasons(project, needed) if needed else []
+    needed = needs.find_requirements(authorities)
+    return make_request.outdated_reasons(inventory, store, now, authorities, needed) if needed else []
 
 
 def _certificate_path(store: Store, authorities: Authorities, authority: str) -> str:

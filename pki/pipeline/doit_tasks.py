@@ -194,7 +194,9 @@ class DoitRun:
             self.project  # noqa: B018 - opens it
         if "project" in self.__dict__:
             try:
-                clock_confirmation.confirm(self.project)
+                clock_confirmation.confirm(
+                    self.project.store, self.project.now, self.project.ledger_view, self.project.clock
+                )
             except PkiError as error:
                 raise InvalidDodoFile(str(error)) from None
             del self.project  # it is opened again under the lock

@@ -14,13 +14,16 @@ from pki.config.identifiers import GenerationName
 from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.hierarchy import Hierarchy
+from pki.project.layout import Store
 from pki.project.ledger_view import LedgerView
-from pki.project.project import Project
 from pki.x509.certificate_signing import SECOND
 
 
 def plan_crl_series(
-    project: Project,
+    store: Store,
+    now: datetime,
+    authorities: Authorities,
+    ledger_view: LedgerView,
     roots: tuple[RequestedRoot, ...],
     present: Generation | None,
     revoke: tuple[tuple[str, str], ...],
@@ -30,26 +33,24 @@ def plan_crl_series(
 
     For a root that is replaced or destroyed in this ceremony (`roots`, `destroy`), the series lasts until it expires.
     """
-    destroyed = ceremony_archive.destroyed_roots(project.store)
-    for name in project.store.generations("root"):
-        generation = project.authorities.existing(name)
-        if name in destroyed or generation.certificate.not_valid_after_utc <= project.now:
+    destroyed = ceremony_archive.destroyed_roots(store)
+    for name in store.generations("root"):
+        generation = authorities.existing(name)
+        if name in destroyed or generation.certificate.not_valid_after_utc <= now:
             continue
         is_last_series = bool(roots) or generation != present or name in destroy
         until = generation.certificate.not_valid_after_utc if is_last_series else None
         yield RequestedSeries(
             root=name,
-            revoked=tuple(_revoked(project.now, project.authorities, project.ledger_view, revoke, name)),
-            presigned_crls=tuple(
-                plan_presigned_crls(project.authorities, name, until, _last_number(project.ledger_view, name))
-            ),
+            revoked=tuple(_revoked(now, authorities, ledger_view, revoke, name)),
+            presigned_crls=tuple(plan_presigned_crls(authorities, name, until, _last_number(ledger_view, name))),
         )
     for root in roots:
-        last = _last_number(project.ledger_view, root.name)
+        last = _last_number(ledger_view, root.name)
         yield RequestedSeries(
             root=root.name,
             revoked=(),
-            presigned_crls=tuple(plan_presigned_crls(project.authorities, root.name, None, last, root.not_after)),
+            presigned_crls=tuple(plan_presigned_crls(authorities, root.name, None, last, root.not_after)),
         )
 
 

@@ -13,6 +13,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE, in_project, run_for
 from pki.config.identifiers import GenerationName
+from pki.config.model import Inventory
 from pki.project.ca_keys import KeyRing
 from pki.project.layout import Store
 from pki.project.ledger_view import LedgerView
@@ -33,7 +34,11 @@ def prepare_certificate_request(project: Project, name: str, common_name: str) -
         raise PkiError(fault.message, lost_key_hint(project.store, name, fault.hint))
     if present is not None and has_key and _is_for(present, common_name):
         return present
-    key = _existing_key(project, name) if has_key else _new_key(project, name)
+    key = (
+        _existing_key(project.inventory, project.store, project.ledger_view, project.keys, name)
+        if has_key
+        else _new_key(project, name)
+    )
     builder = x509.CertificateSigningRequestBuilder().subject_name(
         certificate_signing.subject_name(project.inventory.organisation, common_name)
     )
@@ -78,23 +83,25 @@ def _is_for(request: bytes, common_name: str) -> bool:
     return any(attribute.value == common_name for attribute in parsed.subject)
 
 
-def _existing_key(project: Project, name: str) -> keys.PrivateKey:
+def _existing_key(
+    inventory: Inventory, store: Store, ledger_view: LedgerView, key_ring: KeyRing, name: str
+) -> keys.PrivateKey:
     """Return the key of an interrupted run that wrote no request, or whose request has another name."""
-    _check_uncertified(project.store, project.ledger_view, name)
-    uri = filesystem.read(project.store.authority_file(name, "key.uri"))
+    _check_uncertified(store, ledger_view, name)
+    uri = filesystem.read(store.authority_file(name, "key.uri"))
     if uri is not None:
         return _key_in_token(
-            project.store,
-            project.keys,
+            store,
+            key_ring,
             name,
             uri.decode().strip(),
-            project.inventory.authorities.intermediate(GenerationName.parse(name).authority).key,
+            inventory.authorities.intermediate(GenerationName.parse(name).authority).key,
         )
-    path = project.store.authority_file(name, "key.pem")
+    path = store.authority_file(name, "key.pem")
     try:
-        return project.keys.from_pem(name, filesystem.read(path) or b"", project.store.shown(path))
+        return key_ring.from_pem(name, filesystem.read(path) or b"", store.shown(path))
     except PkiError as error:
-        raise PkiError(error.message, lost_key_hint(project.store, name, error.hint)) from None
+        raise PkiError(error.message, lost_key_hint(store, name, error.hint)) from None
 
 
 def _check_uncertified(store: Store, ledger_view: LedgerView, name: str) -> None:

@@ -60,36 +60,40 @@ def _covers(request: Request, requirement: Requirement) -> bool:
     return requirement.generation in {root.name for root in request.roots} | {one.name for one in request.intermediates}
 
 
-def outdated_reasons(project: Project, requirements: list[Requirement]) -> list[Reason]:
+def outdated_reasons(
+    inventory: Inventory, store: Store, now: datetime, authorities: Authorities, requirements: list[Requirement]
+) -> list[Reason]:
     """Return why the newest open request must be replaced; empty when it meets all requirements and fits pki.yaml.
 
     Without requirements, there may be no open request, or one of any age with the operator's options.
     """
-    waiting = ceremony_archive.open_requests(project.store)
+    waiting = ceremony_archive.open_requests(store)
     if not waiting:
         return [Why.NEEDED(what=requirement.what, why=requirement.why) for requirement in requirements]
     newest = waiting[-1].request
     if not requirements:
-        return changed_settings(project.inventory, project.authorities, newest)
+        return changed_settings(inventory, authorities, newest)
     reasons = [
         Why.NEEDED(what=requirement.what, why=requirement.why)
         for requirement in requirements
         if not _covers(newest, requirement)
     ]
-    reasons += changed_settings(project.inventory, project.authorities, newest)
-    if newest.prepared > project.now + request_response.CLOCK_TOLERANCE:
+    reasons += changed_settings(inventory, authorities, newest)
+    if newest.prepared > now + request_response.CLOCK_TOLERANCE:
         reasons.append(Why.REQUEST_FUTURE(number=newest.number))
-    if project.now - newest.prepared > REQUEST_MAX_AGE:
-        reasons.append(Why.REQUEST_AGE(number=newest.number, days=(project.now - newest.prepared).days))
+    if now - newest.prepared > REQUEST_MAX_AGE:
+        reasons.append(Why.REQUEST_AGE(number=newest.number, days=(now - newest.prepared).days))
     return reasons
 
 
-def check_current(project: Project, open_request: OpenRequest) -> None:
+def check_current(
+    inventory: Inventory, store: Store, now: datetime, authorities: Authorities, open_request: OpenRequest
+) -> None:
     """Raise PkiError for an open request that must be replaced."""
-    if reasons := outdated_reasons(project, needed.find_requirements(project.authorities)):
+    if reasons := outdated_reasons(inventory, store, now, authorities, needed.find_requirements(authorities)):
         raise PkiError(
             f"request {open_request.request.number} is out of date: {joined(reasons)}",
-            here("invoke", "ceremony.request", home=project.store.home, before="replace it: "),
+            here("invoke", "ceremony.request", home=store.home, before="replace it: "),
         )
 
 
@@ -107,7 +111,12 @@ def prepare_request(
     project.ledger_view.check()
     requirements = needed.find_requirements(project.authorities)
     waiting = ceremony_archive.open_requests(project.store)
-    if options == RequestOptions() and waiting and not outdated_reasons(project, requirements) and not drop_earlier:
+    if (
+        options == RequestOptions()
+        and waiting
+        and not outdated_reasons(project.inventory, project.store, project.now, project.authorities, requirements)
+        and not drop_earlier
+    ):
         return waiting[-1]
     options = _combine(
         options,
@@ -258,7 +267,18 @@ def _collect(project: Project, options: RequestOptions, requirements: list[Requi
         cross_certificates=tuple(
             _cross_certificate_to_sign(project.now, root, present) for root in roots if present and can_sign
         ),
-        crl_series=tuple(plan_crl_series(project, roots, present, options.revoke, options.destroy)),
+        crl_series=tuple(
+            plan_crl_series(
+                project.store,
+                project.now,
+                project.authorities,
+                project.ledger_view,
+                roots,
+                present,
+                options.revoke,
+                options.destroy,
+            )
+        ),
         destroy=options.destroy,
     )
 

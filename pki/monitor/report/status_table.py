@@ -27,6 +27,7 @@ from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509 import canonical
 
@@ -70,9 +71,17 @@ def _rows(project: Project, plan: Plan) -> Iterator[TableRow]:
     artifacts = {artifact.id: artifact for artifact in plan.artifacts}
     for authority in AUTHORITIES:
         yield from _guarded(ArtifactId("authority", authority), partial(_authority_rows, project, authority))
-    yield from _guarded("authority:adopted", partial(_adopted_rows, project))
-    yield from _guarded("ceremony", partial(_needed_rows, project))
-    yield from _guarded("crls", partial(_crl_rows, project, artifacts.values()))
+    yield from _guarded(
+        "authority:adopted",
+        partial(_adopted_rows, project.inventory, project.now, project.authorities, project.ledger_view),
+    )
+    yield from _guarded(
+        "ceremony", partial(_needed_rows, project.inventory, project.store, project.now, project.authorities)
+    )
+    yield from _guarded(
+        "crls",
+        partial(_crl_rows, project.inventory, project.store, project.now, project.authorities, artifacts.values()),
+    )
     for leaf in plan.leaves.values():
         yield from _guarded(leaf.artifact, partial(_leaf_row, project, leaf))
     for name, artifact in artifacts.items():
@@ -92,14 +101,14 @@ def _guarded(name: str, rows: Callable[[], TableRow | Iterable[TableRow]]) -> li
         return [TableRow(name, "missing", "", f"could not be checked: {fault.message}", "you")]
 
 
-def _crl_rows(project: Project, artifacts: Iterable[Artifact]) -> Iterator[TableRow]:
-    sizes = {
-        crl.generation: crl.complaint for crl in crl_size.sizes(project.inventory, project.store, project.authorities)
-    }
+def _crl_rows(
+    inventory: Inventory, store: Store, now: datetime, authorities: Authorities, artifacts: Iterable[Artifact]
+) -> Iterator[TableRow]:
+    sizes = {crl.generation: crl.complaint for crl in crl_size.sizes(inventory, store, authorities)}
     for artifact in artifacts:
         if artifact.id.kind == "crl":
             size = sizes.get(artifact.id.name, "")
-            yield from _guarded(artifact.name, partial(_crl_row, project, artifact, size))
+            yield from _guarded(artifact.name, partial(_crl_row, inventory, store, now, authorities, artifact, size))
 
 
 def _authority_rows(project: Project, authority: str) -> Iterator[TableRow]:
@@ -133,50 +142,52 @@ def _authority_rows(project: Project, authority: str) -> Iterator[TableRow]:
         )
 
 
-def _adopted_rows(project: Project) -> Iterator[TableRow]:
-    for name in project.inventory.authorities.adopted:
+def _adopted_rows(
+    inventory: Inventory, now: datetime, authorities: Authorities, ledger_view: LedgerView
+) -> Iterator[TableRow]:
+    for name in inventory.authorities.adopted:
         end, text = (
-            external_cas.end_of(project.authorities, name),
-            external_cas.summary(project.now, project.ledger_view, name),
+            external_cas.end_of(authorities, name),
+            external_cas.summary(now, ledger_view, name),
         )
         if end is None:
             yield TableRow(ArtifactId("authority", name), "missing", "", f"{text}; its folder is invalid", "you")
         else:
             yield TableRow(
                 ArtifactId("authority", name),
-                "expired" if end < project.now else "ok",
-                _left(project.now, end),
+                "expired" if end < now else "ok",
+                _left(now, end),
                 text,
                 "you",
             )
 
 
-def _needed_rows(project: Project) -> Iterator[TableRow]:
+def _needed_rows(inventory: Inventory, store: Store, now: datetime, authorities: Authorities) -> Iterator[TableRow]:
     """Yield what existing authorities need from a ceremony, and by when."""
     for need in (
-        requirement
-        for requirement in needs.find_requirements(project.authorities)
-        if project.store.generations(requirement.authority)
+        requirement for requirement in needs.find_requirements(authorities) if store.generations(requirement.authority)
     ):
-        left = _left(project.now, need.by) if need.by > project.now else "0"
-        yield TableRow(need.artifact, "due", left, need.why, _ceremony(project.inventory))
+        left = _left(now, need.by) if need.by > now else "0"
+        yield TableRow(need.artifact, "due", left, need.why, _ceremony(inventory))
 
 
-def _crl_row(project: Project, artifact: Artifact, size: str) -> TableRow:
+def _crl_row(
+    inventory: Inventory, store: Store, now: datetime, authorities: Authorities, artifact: Artifact, size: str
+) -> TableRow:
     generation = artifact.id.name
     reasons = artifact.reasons()
-    data = filesystem.read(project.store.crl(generation))
+    data = filesystem.read(store.crl(generation))
     crl = canonical.read_crl(data, Encoding.DER) if data else None
     end = crl.next_update_utc if crl is not None else None
     if end is None:
         return TableRow(artifact.name, "missing", "", joined(reasons), "doit")
     if GenerationName.parse(generation).is_root:
-        return _series_row(project.now, project.authorities, artifact.name, generation, end, reasons)
-    rule = project.inventory.authorities.crl_rule(generation)
+        return _series_row(now, authorities, artifact.name, generation, end, reasons)
+    rule = inventory.authorities.crl_rule(generation)
     refresh = end - rule.lifetime + rule.refresh
     text = joined(reasons) or f"next CRL on {refresh:%Y-%m-%d}"
     text = f"{text}; {size}" if size else text
-    return TableRow(artifact.name, _state(project.now, end, reasons), _left(project.now, end), text, "doit")
+    return TableRow(artifact.name, _state(now, end, reasons), _left(now, end), text, "doit")
 
 
 def _series_row(
@@ -226,7 +237,13 @@ def _host_row(project: Project, delivery: Delivery, deploy: Artifact, release: A
         joined(reasons) or f"deployed {deployed.delivered_at[:10]}, {len(deployed.files)} files ({deployed.transport})"
     )
     text = "; ".join(
-        [text, *revocation_exposure.phrases(project, delivery), *unverified_upstreams.phrases(project.inventory, name)]
+        [
+            text,
+            *revocation_exposure.phrases(
+                project.inventory, project.now, project.ledger_view, project.revocations, delivery
+            ),
+            *unverified_upstreams.phrases(project.inventory, name),
+        ]
     )
     if state := delivery.state(project.now) if delivery.is_remote else "":
         text = f"{state}; {text}"

@@ -53,7 +53,9 @@ class CaRollovers:
             issuing = rollovers.hierarchy.issuing(authority)
             rollovers.turns[authority] = [_turn(runs.now - DAY, issuing)] if issuing else []
         since = runs.now
-        for ceremony, after in ceremonies(real, rollovers.hierarchy, runs, until):
+        for ceremony, after in ceremonies(
+            real.inventory, real.store, real.now, real.authorities, rollovers.hierarchy, runs, until
+        ):
             rollovers.ceremonies.append(ceremony)
             if not held:
                 break
