@@ -85,15 +85,19 @@ def presigned_crl(home: RealHome) -> tuple[Path, Read]:
 def crl(home: RealHome, generation: str, form: str) -> tuple[Path, Read]:
     project = home.project()
     path = project.store.crl(generation, form)
-    judge = crls.stale_root_reasons if generation.startswith("root") else crls.stale_reasons
-    return path, lambda: not judge(again(project), generation)
+
+    def read() -> bool:
+        judge = crls.Crls(again(project))
+        return not (judge.stale_root_reasons if generation.startswith("root") else judge.stale_reasons)(generation)
+
+    return path, read
 
 
 def leaf(home: RealHome, name: str, file: str) -> tuple[Path, Read]:
     project, plan = home.project(), home.plan()
     wanted = plan.leaves[name]
     path = Path(project.store.leaf_file(wanted, file))
-    return path, lambda: not certificates.delivery_faults(project, wanted)
+    return path, lambda: not certificates.LeafCertificates(project).delivery_faults(wanted)
 
 
 def derived(home: RealHome, path: str) -> tuple[Path, Read]:

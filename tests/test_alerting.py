@@ -74,7 +74,7 @@ def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
 
 
 def rows(home: Home, days: float = 0) -> dict[str, status_table.TableRow]:
-    return {row.name: row for row in status_table.rows(home.project(days), home.plan(days))}
+    return {row.name: row for row in status_table.StatusTable(home.project(days)).rows(home.plan(days))}
 
 
 def remove_media(home: Home) -> None:
@@ -470,7 +470,7 @@ def test_a_bug_of_ours_is_never_reported_as_well(home: Home, monkeypatch: pytest
     def bug(*_: object) -> list[str]:
         raise RuntimeError("our own bug")
 
-    monkeypatch.setattr(crls, "stale_reasons", bug)
+    monkeypatch.setattr(crls.Crls, "stale_reasons", bug)
     report = home.doit(days=61)
     assert report.status != 0
     assert report.data["at"] == "2027-01-23T06:00:00Z"

@@ -73,7 +73,7 @@ def test_that_it_is_revoked_is_no_reason_to_do_anything(kept: Home) -> None:
     assert made(kept).made == {}
     plan = kept.plan()
     assert not [name for name, _ in forecast.due_artifacts(plan) if name == CERT]
-    [row] = [row for row in status_table.rows(kept.project(), plan) if row.name == CERT]
+    [row] = [row for row in status_table.StatusTable(kept.project()).rows(plan) if row.name == CERT]
     assert (row.state, row.next) == ("ok", "renewal from 2027-04-22; revoked on purpose")
 
 

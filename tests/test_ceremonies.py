@@ -342,7 +342,7 @@ def test_in_every_month_of_several_ladders_the_published_crl_is_newer_than_the_o
         if needs.find_requirements(real.project(day).authorities):
             real.ceremony(days=day)
         project = real.project(day)
-        crl = crls.due_presigned(project, "root-1")
+        crl = crls.Crls(project).due_presigned("root-1")
         project.close(settled=False)
         assert crl is not None, day
         assert crl.last_update_utc <= at(day) < crl.next_update_utc
@@ -444,7 +444,7 @@ def test_an_old_rung_that_a_restored_backup_put_back_is_never_published(
         (revoked.path / "ca/root/root-1/crl" / path.name).write_bytes(path.read_bytes())
     revoked.doit("crl:root-1", days=days)
     assert serials(revoked.published()) == {revoked.certificate("client-1").serial_number}
-    assert serials(crls.due_presigned(revoked.project(days), "root-1")) != set()
+    assert serials(crls.Crls(revoked.project(days)).due_presigned("root-1")) != set()
 
 
 @pytest.mark.parametrize("days", [11, 390])
@@ -482,7 +482,7 @@ def test_an_expired_intermediate_leaves_the_ladder_and_ceremonies_go_on(revoked:
     assert all(serials(crl) for crl in revoked.series())
     revoked.ceremony(RequestOptions(crls=True), days=735)
     assert not any(serials(crl) for crl in revoked.series())
-    assert crls.due_presigned(revoked.project(735), "root-1") is not None
+    assert crls.Crls(revoked.project(735)).due_presigned("root-1") is not None
     assert_sound(revoked)
 
 
@@ -491,7 +491,7 @@ def test_an_entry_stays_while_a_rung_that_begins_before_the_end_would_lack_it(re
     revoked.ceremony(days=500)
     for after in (1 / 1440, 59 / 1440, 61 / 1440):
         revoked.ceremony(RequestOptions(crls=True), days=end + after)
-        assert crls.due_presigned(revoked.project(end + after), "root-1") is not None, after
+        assert crls.Crls(revoked.project(end + after)).due_presigned("root-1") is not None, after
 
 
 # -- custody ----------------------------------------------------------------------------------------------------------

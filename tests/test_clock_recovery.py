@@ -37,7 +37,7 @@ def assert_valid(home: Home, days: float) -> None:
             assert crl.last_update_utc <= now < crl.next_update_utc, path
     report = home.doit(days=days)
     assert (report.status, report.made) == (0, {}), report.failed
-    assert {row.state for row in status_table.rows(home.project(days), home.plan(days))} == {"ok"}
+    assert {row.state for row in status_table.StatusTable(home.project(days)).rows(home.plan(days))} == {"ok"}
 
 
 @pytest.mark.parametrize("ahead", AHEAD)

@@ -375,7 +375,7 @@ def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoke
     assert told is not None
     assert (told.generation, told.serials) == ("root-1", (serial,))
     assert project.authorities.is_revoked_by_root(project.authorities.existing("client-1"))
-    assert crls.due_presigned(project, "root-1") == newer
+    assert crls.Crls(project).due_presigned("root-1") == newer
     assert recover_revocations.recover_from_crl(project, newer, "media") == replace(told, serials=(), is_newer=False)
     assert project.ledger.verify() == []
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def judged(project: Project, generation: str, crl: x509.CertificateRevocationLis
     with changed(der, pem):
         der.write_bytes(crl.public_bytes(Encoding.DER))
         pem.write_bytes(crl.public_bytes(Encoding.PEM))
-        return codes(crls.stale_reasons(project, generation, **options))
+        return codes(crls.Crls(project).stale_reasons(generation, **options))
 
 
 @pytest.mark.parametrize("generation", ["server-1", "client-1"])
@@ -138,9 +139,9 @@ def test_a_crl_that_lacks_a_revocation_is_made_again(project: Project, monkeypat
     assert judged(project, "client-1", both) == []
     with changed(project.store.crl("client-1")):
         project.store.crl("client-1").write_bytes(both.public_bytes(Encoding.DER))
-        assert crls.unrecorded(project, "client-1") == frozenset()
+        assert crls.Crls(project).unrecorded("client-1") == frozenset()
         monkeypatch.setattr(type(project.ledger), "revoked_serials", lambda *_, **__: frozenset({5}))
-        assert crls.unrecorded(project, "client-1") == {6}
+        assert crls.Crls(project).unrecorded("client-1") == {6}
 
 
 def test_how_many_revocations_are_missing_reads_well(project: Project) -> None:
@@ -149,7 +150,7 @@ def test_how_many_revocations_are_missing_reads_well(project: Project) -> None:
         crl = crl_by(project, "client-1")
         der.write_bytes(crl.public_bytes(Encoding.DER))
         project.store.crl("client-1", "pem").write_bytes(crl.public_bytes(Encoding.PEM))
-        said = [str(crls.stale_reasons(project, "client-1", missing=number)[0]) for number in (1, 2)]
+        said = [str(crls.Crls(project).stale_reasons("client-1", missing=number)[0]) for number in (1, 2)]
     assert said == ["1 new revocation", "2 new revocations"]
 
 
@@ -159,26 +160,26 @@ def test_a_crl_that_is_missing_or_whose_forms_differ_is_made_again(project: Proj
     with changed(der, pem):
         der.write_bytes(newer.public_bytes(Encoding.DER))
         pem.write_bytes(crl_by(project, "server-1", number=int(START.timestamp()) + 6).public_bytes(Encoding.PEM))
-        assert codes(crls.stale_reasons(project, "server-1")) == [Why.CRL_FORMS]
+        assert codes(crls.Crls(project).stale_reasons("server-1")) == [Why.CRL_FORMS]
         pem.unlink()
-        assert codes(crls.stale_reasons(project, "server-1")) == [Why.NOT_CREATED]
+        assert codes(crls.Crls(project).stale_reasons("server-1")) == [Why.NOT_CREATED]
         pem.write_bytes(b"")
         der.unlink()
-        assert codes(crls.stale_reasons(project, "server-1")) == [Why.NOT_CREATED]
+        assert codes(crls.Crls(project).stale_reasons("server-1")) == [Why.NOT_CREATED]
         der.write_bytes(b"")
 
 
 def test_the_published_crl_of_a_root_is_the_presigned_one_that_is_due(project: Project) -> None:
     der, pem = (project.store.crl("root-1", form) for form in ("crl", "pem"))
-    assert crls.stale_root_reasons(project, "root-1") == []
-    assert codes(crls.stale_root_reasons(project, "root-7")) == [Why.NOT_CREATED]
+    assert crls.Crls(project).stale_root_reasons("root-1") == []
+    assert codes(crls.Crls(project).stale_root_reasons("root-7")) == [Why.NOT_CREATED]
     with changed(der, pem):
         pem.write_bytes(b"")
-        assert codes(crls.stale_root_reasons(project, "root-1")) == [Why.CRL_NO_PEM]
+        assert codes(crls.Crls(project).stale_root_reasons("root-1")) == [Why.CRL_NO_PEM]
         der.write_bytes(crl_by(project, "client-1").public_bytes(Encoding.DER))
-        assert codes(crls.stale_root_reasons(project, "root-1")) == [Why.OTHER_PRESIGNED]
+        assert codes(crls.Crls(project).stale_root_reasons("root-1")) == [Why.OTHER_PRESIGNED]
         der.unlink()
-        assert codes(crls.stale_root_reasons(project, "root-1")) == [Why.NOT_CREATED]
+        assert codes(crls.Crls(project).stale_root_reasons("root-1")) == [Why.NOT_CREATED]
         der.write_bytes(b"")
 
 
@@ -330,7 +331,7 @@ def test_a_certificate_stays_only_if_everything_in_it_is_as_wanted(project: Proj
     path = project.store.bundle(forge.wanted)
     with changed(path):
         path.write_bytes(make(forge))
-        found = certificates.examine(project, forge.wanted)
+        found = certificates.LeafCertificates(project).examine(forge.wanted)
     if expected:
         assert isinstance(found, list)
         assert set(codes(found)) <= set(expected)
@@ -343,11 +344,11 @@ def test_a_bundle_is_secret_and_there(project: Project, forge: Forge) -> None:
     path = project.store.bundle(forge.wanted)
     with changed(path):
         path.chmod(0o640)
-        found = certificates.examine(project, forge.wanted)
+        found = certificates.LeafCertificates(project).examine(forge.wanted)
         assert isinstance(found, list)
         assert codes(found) == [Why.FILE_MODE]
         path.unlink()
-        assert codes(certificates.examine(project, forge.wanted)) == [Why.NOT_CREATED]  # type: ignore[arg-type]
+        assert codes(certificates.LeafCertificates(project).examine(forge.wanted)) == [Why.NOT_CREATED]  # type: ignore[arg-type]
         path.write_bytes(b"")
 
 
@@ -355,20 +356,27 @@ def test_a_revoked_certificate_is_replaced_and_the_canary_is_none(
     project: Project, forge: Forge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canary = replace(forge.wanted, is_revoked=True)
-    assert codes(certificates.examine(project, canary)) == [Why.NOT_REVOKED]  # type: ignore[arg-type]
+    assert codes(certificates.LeafCertificates(project).examine(canary)) == [Why.NOT_REVOKED]  # type: ignore[arg-type]
     monkeypatch.setattr(Revocations, "is_revoked", lambda *_, **__: True)
-    assert codes(certificates.examine(project, forge.wanted)) == [Why.REVOKED]  # type: ignore[arg-type]
-    assert isinstance(certificates.examine(project, canary), Current)
+    assert codes(certificates.LeafCertificates(project).examine(forge.wanted)) == [Why.REVOKED]  # type: ignore[arg-type]
+    assert isinstance(certificates.LeafCertificates(project).examine(canary), Current)
 
 
 def test_files_that_follow_from_a_bundle_are_as_it_says_and_the_key_is_secret(project: Project, forge: Forge) -> None:
     key, chain = (Path(project.store.leaf_file(forge.wanted, name)) for name in ("key.pem", "chain.pem"))
-    assert certificates.delivery_faults(project, forge.wanted) == [] == leaf_files.damaged_files(project, forge.wanted)
+    assert (
+        certificates.LeafCertificates(project).delivery_faults(forge.wanted)
+        == []
+        == leaf_files.damaged_files(project.store, project.authorities, forge.wanted)
+    )
     with changed(key, chain):
         key.chmod(0o644)
         chain.write_bytes(b"x")
-        for judge in (certificates.delivery_faults, leaf_files.damaged_files):
-            assert codes(judge(project, forge.wanted)) == [Why.NOT_FROM_PEM, Why.FILE_MODE]
+        for judge in (
+            certificates.LeafCertificates(project).delivery_faults,
+            partial(leaf_files.damaged_files, project.store, project.authorities),
+        ):
+            assert codes(judge(forge.wanted)) == [Why.NOT_FROM_PEM, Why.FILE_MODE]
 
 
 @pytest.mark.parametrize(
@@ -381,7 +389,7 @@ def test_a_bundle_is_as_it_was_written_whatever_is_wanted_now(
     path = project.store.bundle(forge.wanted)
     with changed(path):
         path.write_bytes(BUNDLES[what][0](forge))
-        found = codes(leaf_files.damaged_files(project, forge.wanted))
+        found = codes(leaf_files.damaged_files(project.store, project.authorities, forge.wanted))
         assert (Why.DAMAGED in found) is not is_sound
         assert (
             Why.DAMAGED
@@ -399,13 +407,13 @@ def test_a_certificate_is_renewed_from_its_day_on(
     wanted = replace(forge.wanted, renew_before=30 * DAY)
     end = x509.load_pem_x509_certificate(forge.project.store.bundle(wanted).read_bytes().partition(b"-----BEGIN CERT")[2].join([b"-----BEGIN CERT", b""])).not_valid_after_utc  # fmt: skip
     later = shared_project.project(days=(end - before_end - START) / DAY)
-    assert codes(certificates.issue_reasons(later, wanted)) == expected
+    assert codes(certificates.LeafCertificates(later).issue_reasons(wanted)) == expected
     later.close(settled=False)
 
 
 def test_a_certificate_from_the_future_is_replaced(shared_project: Home, forge: Forge) -> None:
     early = shared_project.project(days=-2)
-    assert codes(certificates.issue_reasons(early, forge.wanted)) in (
+    assert codes(certificates.LeafCertificates(early).issue_reasons(forge.wanted)) in (
         [Why.NOT_YET_VALID],
         [Why.OTHER_ISSUER, Why.NOT_YET_VALID],
     )

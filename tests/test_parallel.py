@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pki.authority import certificates
+from pki.authority.certificates import LeafCertificates
 from pki.common import child_processes
 from pki.common.child_processes import exit_description
 from pki.common.reasons import Outcome
@@ -22,7 +22,6 @@ from pki.config.model import Leaf
 from pki.deploy import process
 from pki.monitor.report.run import Run
 from pki.project.layout import Store
-from pki.project.project import Project
 from tests.conftest import Home
 from tests.locked import takes_the_lock
 
@@ -77,14 +76,14 @@ def test_a_parallel_run_with_nothing_to_do_starts_no_process(home: Home, monkeyp
 def test_a_worker_that_is_killed_fails_its_own_task_and_what_needs_it(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    issue = certificates.issue_if_due
+    issue = LeafCertificates.issue_if_due
 
-    def issue_or_die(project: Project, leaf: Leaf) -> Outcome:
+    def issue_or_die(self: LeafCertificates, leaf: Leaf) -> Outcome:
         if leaf.name == "media":
             os.kill(os.getpid(), signal.SIGKILL)
-        return issue(project, leaf)
+        return issue(self, leaf)
 
-    monkeypatch.setattr(certificates, "issue_if_due", issue_or_die)
+    monkeypatch.setattr(LeafCertificates, "issue_if_due", issue_or_die)
     report = home.doit("-n", "2", days=61)
     assert report.status in {1, 2}
     assert set(report.failed) == {"cert:media"}

@@ -68,7 +68,7 @@ def test_a_lifetime_that_its_authority_cuts_short_is_no_change(home: Home) -> No
 def test_what_failed_is_called_failing_and_no_cell_is_wider_than_a_line(home: Home) -> None:
     home.write("templates/broken.conf", "# deploy-target: /etc/x\n# deploy-hosts: media\n{{ nothing.at.all }}\n")
     assert home.doit().status
-    found = {row.name: row for row in status_table.rows(home.project(), home.plan())}
+    found = {row.name: row for row in status_table.StatusTable(home.project()).rows(home.plan())}
     assert found["deploy:media"].state == "failing"
     assert len(TableRow("x", "ok", "", "y" * 345, "doit").cells()[3]) == CELL_WIDTH
     assert {len(cell) <= CELL_WIDTH for row in found.values() for cell in row.cells()} == {True}

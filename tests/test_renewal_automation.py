@@ -143,14 +143,14 @@ def test_client_certificates_are_renewed_thirty_days_before_their_end(home: Home
 
 def test_a_project_that_nobody_ran_for_three_weeks_is_well_after_one_run(home: Home) -> None:
     assert home.doit(days=22).status == 0
-    assert {row.state for row in status_table.rows(home.project(22), home.plan(22))} == {"ok"}
+    assert {row.state for row in status_table.StatusTable(home.project(22)).rows(home.plan(22))} == {"ok"}
 
 
 def test_a_project_that_nobody_ran_for_a_hundred_days_is_well_after_one_run(home: Home) -> None:
     report = home.doit(days=100)
     assert report.status == 0
     assert report.made["cert:media"] == "expired on 2027-02-21"
-    assert {row.state for row in status_table.rows(home.project(100), home.plan(100))} == {"ok"}
+    assert {row.state for row in status_table.StatusTable(home.project(100)).rows(home.plan(100))} == {"ok"}
     assert home.doit(days=100).made == {}
 
 
@@ -208,7 +208,7 @@ def test_reasons_and_status_say_the_day_that_is_true_for_a_leaf(home: Home) -> N
     home.edit("server: {lifetime: 90d, renew_before: 30d", SPREAD)
     before = days_before(home, "media")
     assert 30 < before < 50
-    row = next(row for row in status_table.rows(home.project(), home.plan()) if row.name == "cert:media")
+    row = next(row for row in status_table.StatusTable(home.project()).rows(home.plan()) if row.name == "cert:media")
     assert row.next == f"renewal from {START + timedelta(days=90 - before):%Y-%m-%d}"
     made = home.doit(days=90 - before).made
     assert made["cert:media"] == f"{before - 1} of 90 days left, renewal starts at {before}"
@@ -295,7 +295,7 @@ def test_rekey_keep_does_not_hold_a_revoked_key(home: Home) -> None:
 def test_a_renewal_by_hand_is_delivered_by_the_next_run(home: Home) -> None:
     before = pair(home, "media")
     project = home.project(5)
-    certificates.issue(project, home.plan(5).leaves["media"], [Why.BY_HAND()])
+    certificates.LeafCertificates(project).issue(home.plan(5).leaves["media"], [Why.BY_HAND()])
     project.ledger.close()
     after = pair(home, "media")
     assert {name for name in FILES if after[name] == before[name]} == {"chain"}
@@ -327,7 +327,7 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
     )
     assert said["cert:media"].remedy == "./run invoke ceremony.request, for a new server authority"
     assert {"cert:forge-mtls", "cert:monitoring-mtls", "cert:client-admin"} <= said.keys()
-    rows = {row.name: row for row in status_table.rows(project, plan)}
+    rows = {row.name: row for row in status_table.StatusTable(project).rows(plan)}
     assert (rows["cert:media"].state, rows["cert:media"].by) == ("blocked", "ceremony")
 
 

@@ -246,7 +246,11 @@ def test_a_withheld_certificate_is_issued_by_no_run_before_somebody_renews_it(wi
     assert listed(withheld) == {old}
     text = "was revoked; replacement stopped since 2026-11-23"
     assert notes(withheld)["cert:client-admin"] == (text, "./run invoke renew client-admin")
-    [row] = [row for row in status_table.rows(withheld.project(), withheld.plan()) if row.name == "cert:client-admin"]
+    [row] = [
+        row
+        for row in status_table.StatusTable(withheld.project()).rows(withheld.plan())
+        if row.name == "cert:client-admin"
+    ]
     assert (row.state, row.next) == ("stopped", text)
     assert "cert:client-admin" not in withheld.doit(days=200).made, "nor after it ended"
     assert invoke("renew", "admin", days=200).status == 0

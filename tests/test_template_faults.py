@@ -543,5 +543,5 @@ def test_looks_at_a_broken_home_raise_nothing(broken: Home) -> None:
         "template:nginx/extra.conf",
         "release:media",
     ]
-    assert list(status_table.rows(project, plan))
+    assert list(status_table.StatusTable(project).rows(plan))
     assert health_report.run_checks(project, plan, LastRun(), (), (), (), thorough=True)

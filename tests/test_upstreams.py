@@ -187,7 +187,7 @@ def test_plan_and_status_say_what_is_not_verified(home: Home) -> None:
     )
     assert "openssl s_client -connect 10.30.0.5:8006 </dev/null | openssl x509 >upstreams/jellyfin.pem" in note.remedy
     assert note.text in json.dumps(home.doit().data["notes"])
-    rows = {row.name: row.next for row in status_table.rows(home.project(), home.plan())}
+    rows = {row.name: row.next for row in status_table.StatusTable(home.project()).rows(home.plan())}
     assert "upstreams not verified (verify: none): jellyfin" in rows["deploy:media"]
     assert "upstreams" not in rows["deploy:forge"]
 

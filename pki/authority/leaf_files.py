@@ -9,19 +9,18 @@ from pki.config.model import Leaf
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
 from pki.project.ledger_revocations import Revocations
-from pki.project.project import Project
 from pki.x509 import canonical
 
 
-def damaged_files(project: Project, leaf: Leaf) -> list[Reason]:
+def damaged_files(store: Store, authorities: Authorities, leaf: Leaf) -> list[Reason]:
     """Return which files of a leaf are damaged; empty where the leaf has no certificate.
 
     What pki.yaml declares now does not matter.
     """
-    data = filesystem.read(project.store.bundle(leaf))
+    data = filesystem.read(store.bundle(leaf))
     if data is None:
         return []
-    return _bundle_damage(project.store, project.authorities, leaf, data) or file_faults(project.store, leaf)
+    return _bundle_damage(store, authorities, leaf, data) or file_faults(store, leaf)
 
 
 def stopped_damage(store: Store, authorities: Authorities, revocations: Revocations, leaf: Leaf) -> list[Reason]:

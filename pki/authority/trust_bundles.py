@@ -12,8 +12,8 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why
 from pki.config import identifiers
 from pki.config.identifiers import GenerationName
+from pki.project.authorities import Authorities
 from pki.project.layout import Store
-from pki.project.project import Project
 
 
 def stale_reasons(store: Store, expected: dict[str, bytes]) -> list[Reason]:
@@ -43,19 +43,19 @@ def cached_stale_reasons(
     return reasons
 
 
-def trust_files(project: Project) -> dict[str, bytes]:
+def trust_files(store: Store, authorities: Authorities) -> dict[str, bytes]:
     """Return the contents of roots, intermediates and client trust files, by path relative to the project.
 
     Raises PkiError when an authority is missing.
     """
-    live = {name: project.authorities.live(name) for name in identifiers.AUTHORITIES}
+    live = {name: authorities.live(name) for name in identifiers.AUTHORITIES}
     pems: dict[str, bytes] = {}
     files: dict[str, bytes] = {}
-    folder = project.store.shown(project.store.build / "trust")
+    folder = store.shown(store.build / "trust")
     for generation in [g for generations in live.values() for g in generations]:
-        ca = project.authorities.generation(generation)
+        ca = authorities.generation(generation)
         if ca is None:
-            raise project.authorities.missing_authority(GenerationName.parse(generation).authority)
+            raise authorities.missing_authority(GenerationName.parse(generation).authority)
         pems[generation] = ca.pem
         files[f"{folder}/{generation}.crt"] = ca.certificate.public_bytes(serialization.Encoding.DER)
     roots = b"".join(pems[name] for name in reversed(live["root"]))
@@ -68,18 +68,18 @@ def trust_files(project: Project) -> dict[str, bytes]:
     }
 
 
-def client_crl_bundle(project: Project) -> dict[str, bytes]:
+def client_crl_bundle(store: Store, authorities: Authorities) -> dict[str, bytes]:
     """Return the CRLs of every CA in every live client chain as one file, as nginx, HAProxy and Apache need it.
 
     Raises PkiError when one of these CRLs is missing.
     """
     parts = []
-    for generation in [*project.authorities.live("client"), *project.authorities.live("root")]:
-        text = filesystem.read(project.store.crl(generation, "pem"))
+    for generation in [*authorities.live("client"), *authorities.live("root")]:
+        text = filesystem.read(store.crl(generation, "pem"))
         if text is None:
             raise PkiError(f"the CRL of {generation} is missing", "./run doit")
         parts.append(text)
-    return {project.store.shown(project.store.client_crl_bundle()): b"".join(parts)}
+    return {store.shown(store.client_crl_bundle()): b"".join(parts)}
 
 
 def write(store: Store, expected: dict[str, bytes]) -> Outcome:

@@ -124,7 +124,7 @@ def _identity(project: Project, client: str) -> ClientIdentity:
 
 
 def _check(project: Project, leaf: Leaf) -> None:
-    bundle = certificates.examine(project, leaf)
+    bundle = certificates.LeafCertificates(project).examine(leaf)
     fault = joined(bundle) if isinstance(bundle, list) else ""
     if not isinstance(bundle, list) and bundle.not_after < project.now:
         fault = f"expired on {bundle.not_after:%Y-%m-%d}"

@@ -157,7 +157,7 @@ def show_status(context: Context, json: bool = False) -> None:
     if json:
         rows = [
             StatusRow(name=row.name, state=row.state, days_left=row.left, next=row.next, by=row.by)
-            for row in status_table.rows(project, plan)
+            for row in status_table.StatusTable(project).rows(plan)
         ]
         StatusOutput(
             at=project.now,
@@ -169,7 +169,7 @@ def show_status(context: Context, json: bool = False) -> None:
         return
     title = f"{config.organisation}{' (sandbox)' if config.sandbox else ''}, {project.now:%Y-%m-%d %H:%M} UTC"
     columns = ("name", "state", "days left", "next", "by")
-    screen.table(title, columns, [row.cells() for row in status_table.rows(project, plan)])
+    screen.table(title, columns, [row.cells() for row in status_table.StatusTable(project).rows(plan)])
     for note in forecast.required_actions(project, plan):
         screen.note(note.subject, note.text, note.remedy)
 
@@ -187,7 +187,7 @@ def renew(context: Context, name: str) -> None:
         reason = Why.BY_HAND()
         if leaf.artifact in project.revocations.replacement_stopped:
             project.ledger.record_decision(leaf.artifact, "released", str(reason), project.now)
-        certificates.issue(project, leaf, [reason])
+        certificates.LeafCertificates(project).issue(leaf, [reason])
     Screen().done(Verb.RENEWED, leaf.artifact, reason.past)
     run_doit(context)
 

@@ -202,11 +202,11 @@ def _valid(revocations: Revocations, artifact: str) -> list[Issued]:
 
 
 def _state(project: Project, leaf: Leaf) -> str:
-    if blocker := leaf_files.stopped_reasons(project.revocations, leaf.artifact) or certificates.blocked_by(
-        project, leaf
-    ):
+    if blocker := leaf_files.stopped_reasons(project.revocations, leaf.artifact) or certificates.LeafCertificates(
+        project
+    ).blocked_by(leaf):
         return joined(blocker) if isinstance(blocker, list) else str(blocker)
-    return joined(certificates.stale_reasons(project, leaf)) or "up to date"
+    return joined(certificates.LeafCertificates(project).stale_reasons(leaf)) or "up to date"
 
 
 def _device(inventory: Inventory, now: datetime, ledger_view: LedgerView, name: str) -> Iterator[Line]:

@@ -77,7 +77,7 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
         if ca_state.can_shorten_renewals(project.inventory, project.now, project.authorities)
         else ()
     ):
-        if blocker := certificates.blocked_by(project, leaf):
+        if blocker := certificates.LeafCertificates(project).blocked_by(leaf):
             yield Notice(
                 leaf.artifact, str(blocker), f"./run invoke ceremony.request, for a new {leaf.authority} authority"
             )
@@ -129,7 +129,7 @@ def _profiles(project: Project, plan: Plan) -> Iterator[Notice]:
 def _dates(project: Project, leaf: Leaf) -> tuple[datetime, datetime] | None:
     """Return the dates of the certificate of a leaf, or None if it is not up to date; checks it if this run has not."""
     if project.cache.recalled(leaf.artifact) is None:
-        certificates.stale_reasons(project, leaf)
+        certificates.LeafCertificates(project).stale_reasons(leaf)
     dates = project.cache.recalled(leaf.artifact)
     return (datetime.fromtimestamp(dates[0], UTC), datetime.fromtimestamp(dates[1], UTC)) if dates else None
 

@@ -11,12 +11,12 @@ from pki.common import filesystem
 from pki.common.cache import Cache
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
+from pki.config.model import Inventory
 from pki.config.upstreams import ARTIFACT
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.desired_state import DesiredState
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
-from pki.project.project import Project
 from pki.project.run_state import RunState
 from pki.x509.pem_encoding import encode_pem
 
@@ -30,7 +30,7 @@ def faults(desired: DesiredState, artifact: str) -> list[Reason]:
     project = desired.project
     if kind in LEAF_FILES and name in desired.leaves:
         leaf = desired.leaves[name]
-        reasons = certificates.delivery_faults(project, leaf)
+        reasons = certificates.LeafCertificates(project).delivery_faults(leaf)
         files = leaf_files.file_names(project.store, leaf) if reasons else []
     elif kind == ARTIFACT:
         return []  # CA files of upstreams, which were read when the release was rendered
@@ -64,7 +64,9 @@ def _damaged_files(desired: DesiredState, artifact: str) -> Iterator[str]:
             ca = project.authorities.generation(generation)
             is_sound = ca is not None and data in {ca.pem, ca.certificate.public_bytes(Encoding.DER)}
         else:
-            is_sound = data == _expected(project, artifact).get(project.store.shown(path))
+            is_sound = data == _expected(project.inventory, project.store, project.authorities, artifact).get(
+                project.store.shown(path)
+            )
         if not is_sound:
             yield str(path)
 
@@ -85,12 +87,12 @@ def _is_published_crl(
     return data == (encode_pem("X509 CRL", der) if is_pem else der)
 
 
-def _expected(project: Project, artifact: str) -> dict[str, bytes]:
+def _expected(inventory: Inventory, store: Store, authorities: Authorities, artifact: str) -> dict[str, bytes]:
     """Return the contents of a bundle or the trust page, by path relative to the project."""
     if artifact == "crl:bundle-client":
-        return trust_bundles.client_crl_bundle(project)
+        return trust_bundles.client_crl_bundle(store, authorities)
     if artifact in {"page:trust", "trust:profile"}:
         from pki.authority.trust_page import page  # noqa: PLC0415 - takes longer than the rest of a run with nothing to do
 
-        return page.files(project.inventory, project.store, project.authorities)
-    return trust_bundles.trust_files(project)
+        return page.files(inventory, store, authorities)
+    return trust_bundles.trust_files(store, authorities)

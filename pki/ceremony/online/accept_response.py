@@ -122,7 +122,7 @@ def _other_project_error(project: Project, parsed: ParsedResponse) -> PkiError:
     numbers = ", ".join(str(one.request.number) for one in ceremony_archive.open_requests(project.store))
     expected = f"waits for the response to request {numbers}" if numbers else "waits for no response"
     hint, response = _other_project_hint(project.store, parsed.folder), parsed.response
-    if roots := lost_ceremonies.roots_to_name(project, parsed):
+    if roots := lost_ceremonies.roots_to_name(project.inventory, project.store, project.roots, parsed):
         lines = "\n".join(["roots:", *(f"  - {one}" for one in roots)])
         hint += (
             "\nis it of this project, which lost ca/? compare with the signed page of the ceremony, write this into pki.yaml, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -21,30 +22,47 @@ from pki.project.project import Project
 from pki.x509 import certificate_signing, keys, pkcs11
 
 
-def prepare_certificate_request(project: Project, name: str, common_name: str) -> bytes:
-    """Return the certificate request (PEM) of a planned generation; its key is created when there never was one.
+@dataclass(frozen=True, slots=True)
+class IntermediateKeys:
+    """The keys of new intermediates: new, or kept from an earlier request."""
 
-    Raises PkiError when the key is missing or damaged, or the generation was certified before: a lost key is never
-    replaced silently.
-    """
-    path = project.store.authority_file(name, "request.pem")
-    present = filesystem.read(path)
-    has_key = any(project.store.authority_file(name, file).exists() for file in ("key.pem", "key.uri"))
-    if present is not None and (fault := project.keys.fault(name)):
-        raise PkiError(fault.message, lost_key_hint(project.store, name, fault.hint))
-    if present is not None and has_key and _is_for(present, common_name):
-        return present
-    key = (
-        _existing_key(project.inventory, project.store, project.ledger_view, project.keys, name)
-        if has_key
-        else _new_key(project, name)
-    )
-    builder = x509.CertificateSigningRequestBuilder().subject_name(
-        certificate_signing.subject_name(project.inventory.organisation, common_name)
-    )
-    request = builder.sign(key, keys.signature_hash(key)).public_bytes(Encoding.PEM)
-    filesystem.write(path, request)
-    return request
+    project: Project
+
+    def prepare_certificate_request(self, name: str, common_name: str) -> bytes:
+        """Return the certificate request (PEM) of a planned generation; its key is created when there never was one.
+
+        Raises PkiError when the key is missing or damaged, or the generation was certified before: a lost key is never
+        replaced silently.
+        """
+        path = self.project.store.authority_file(name, "request.pem")
+        present = filesystem.read(path)
+        has_key = any(self.project.store.authority_file(name, file).exists() for file in ("key.pem", "key.uri"))
+        if present is not None and (fault := self.project.keys.fault(name)):
+            raise PkiError(fault.message, lost_key_hint(self.project.store, name, fault.hint))
+        if present is not None and has_key and _is_for(present, common_name):
+            return present
+        key = (
+            _existing_key(self.project.inventory, self.project.store, self.project.ledger_view, self.project.keys, name)
+            if has_key
+            else self._new_key(name)
+        )
+        builder = x509.CertificateSigningRequestBuilder().subject_name(
+            certificate_signing.subject_name(self.project.inventory.organisation, common_name)
+        )
+        request = builder.sign(key, keys.signature_hash(key)).public_bytes(Encoding.PEM)
+        filesystem.write(path, request)
+        return request
+
+    def _new_key(self, name: str) -> keys.PrivateKey:
+        """Create a key in a token, or in a file under a new passphrase; the file is opened again to verify it."""
+        _check_uncertified(self.project.store, self.project.ledger_view, name)
+        rule = self.project.inventory.authorities.intermediate(GenerationName.parse(name).authority)
+        if rule.token:
+            return _key_in_token(self.project.store, self.project.keys, name, rule.token, rule.key)
+        path = self.project.store.authority_file(name, "key.pem")
+        passphrase = self.project.passphrases.new(name)
+        filesystem.write(path, keys.encrypted_pem(keys.new_key(rule.key), passphrase), filesystem.SECRET)
+        return self.project.keys.from_pem(name, filesystem.read(path) or b"", self.project.store.shown(path))
 
 
 def lost_key_hint(store: Store, name: str, hint: str) -> str:
@@ -112,18 +130,6 @@ def _check_uncertified(store: Store, ledger_view: LedgerView, name: str) -> None
         raise PkiError(
             f"ca/{GenerationName.parse(name).authority}/{name}/: is missing, and {name} was certified", RESTORE
         )
-
-
-def _new_key(project: Project, name: str) -> keys.PrivateKey:
-    """Create a key in a token, or in a file under a new passphrase; the file is opened again to verify it."""
-    _check_uncertified(project.store, project.ledger_view, name)
-    rule = project.inventory.authorities.intermediate(GenerationName.parse(name).authority)
-    if rule.token:
-        return _key_in_token(project.store, project.keys, name, rule.token, rule.key)
-    path = project.store.authority_file(name, "key.pem")
-    passphrase = project.passphrases.new(name)
-    filesystem.write(path, keys.encrypted_pem(keys.new_key(rule.key), passphrase), filesystem.SECRET)
-    return project.keys.from_pem(name, filesystem.read(path) or b"", project.store.shown(path))
 
 
 def _key_in_token(store: Store, key_ring: KeyRing, name: str, address: str, kind: str) -> keys.PrivateKey:

@@ -25,7 +25,6 @@ from pki.common.remedies import run_for
 from pki.config.model import Inventory
 from pki.project.ca_keys import KeyRing
 from pki.project.layout import Store
-from pki.project.project import Project
 from pki.project.root_check import RootCheck
 
 
@@ -63,15 +62,16 @@ def unnamed_roots(inventory: Inventory, roots: RootCheck, results: Sequence[Cere
     return [one for one in new_roots if one not in known_roots]
 
 
-def roots_to_name(project: Project, parsed: ParsedResponse) -> list[str]:
+def roots_to_name(inventory: Inventory, store: Store, roots: RootCheck, parsed: ParsedResponse) -> list[str]:
     """Return the SHA-256 of the roots that pki.yaml must list before a project without roots accepts this response."""
     results = list(_back(parsed, NO_RESPONSE))
     is_complete = bool(results) and results[-1].request.previous == NO_RESPONSE
-    inventory, first = project.inventory, results[-1].request if is_complete else None
-    is_same_project = first and (first.organisation, first.sandbox) == (inventory.organisation, inventory.sandbox)
+    first = results[-1].request if is_complete else None
+    expected = inventory.organisation, inventory.sandbox
+    is_same_project = first and (first.organisation, first.sandbox) == expected
     return (
-        unnamed_roots(project.inventory, project.roots, results)
-        if is_same_project and ceremony_archive.last_response_digest(project.store) == NO_RESPONSE
+        unnamed_roots(inventory, roots, results)
+        if is_same_project and ceremony_archive.last_response_digest(store) == NO_RESPONSE
         else []
     )
 

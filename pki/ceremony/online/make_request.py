@@ -13,7 +13,7 @@ from pki.ceremony.online import ceremony_archive
 from pki.ceremony.online import needs as needed
 from pki.ceremony.online.ceremony_archive import OpenRequest
 from pki.ceremony.online.crl_schedule import plan_crl_series
-from pki.ceremony.online.intermediate_keys import prepare_certificate_request
+from pki.ceremony.online.intermediate_keys import IntermediateKeys
 from pki.ceremony.online.needs import INTERMEDIATES, Requirement
 from pki.ceremony.online.request_changes import changed_settings
 from pki.ceremony.policy import common_name
@@ -125,7 +125,11 @@ def prepare_request(
         else RequestOptions(),
     )
     _check_options(
-        project.store, project.authorities, options, requirements, _new_generations(project, options, requirements)
+        project.store,
+        project.authorities,
+        options,
+        requirements,
+        _new_generations(project.authorities, options, requirements),
     )
     project.clock.check()
     request = _collect(project, options, requirements)
@@ -226,25 +230,25 @@ def _intermediates(store: Store) -> list[GenerationName]:
 
 
 def _new_generations(
-    project: Project, options: RequestOptions, requirements: list[Requirement]
+    authorities: Authorities, options: RequestOptions, requirements: list[Requirement]
 ) -> list[GenerationName]:
     """Return the names of the new generations: required, requested, or replacing one that is to be revoked."""
     names = needed.new_generations(requirements)
-    authorities = [*options.generations]
-    if "root" in authorities:
-        authorities += INTERMEDIATES
+    renewed = [*options.generations]
+    if "root" in renewed:
+        renewed += INTERMEDIATES
     revoked = {name for name, _ in options.revoke}
     for authority in INTERMEDIATES:
-        issuing = project.authorities.issuing(authority)
+        issuing = authorities.issuing(authority)
         if issuing and issuing.name in revoked:
-            authorities.append(authority)
-    names += [needed.next_generation(project.authorities, authority) for authority in authorities]
+            renewed.append(authority)
+    names += [needed.next_generation(authorities, authority) for authority in renewed]
     return list(dict.fromkeys(names))
 
 
 def _collect(project: Project, options: RequestOptions, requirements: list[Requirement]) -> Request:
     """Return the request for all requirements and options."""
-    config, names = project.inventory, _new_generations(project, options, requirements)
+    config, names = project.inventory, _new_generations(project.authorities, options, requirements)
     roots = tuple(_root_to_create(project.inventory, project.now, name) for name in names if name.is_root)
     present = project.authorities.issuing("root")
     can_sign = present is not None and present.certificate.not_valid_after_utc > project.now
@@ -322,7 +326,7 @@ def _intermediate_to_sign(
         not_after=min(end, last),
         domains=config.domains,
         addresses=permitted_addresses(config),
-        request=prepare_certificate_request(project, name, cn).decode(),
+        request=IntermediateKeys(project).prepare_certificate_request(name, cn).decode(),
     )
 
 

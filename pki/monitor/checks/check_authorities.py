@@ -200,7 +200,7 @@ def _crl(context: CheckContext, artifact: Artifact, name: str) -> Iterator[Findi
 def _end(context: CheckContext, name: str) -> datetime | None:
     """Return the nextUpdate of the CRL in `build/`; a CRL that the run has checked is not read again."""
     if GenerationName.parse(name).is_root:
-        present = issued_crls.due_presigned(context.project, name)
+        present = issued_crls.Crls(context.project).due_presigned(name)
         return None if present is None else present.next_update_utc  # a CRL without entries is falsy
     if cached := context.project.cache.recalled(ArtifactId("crl", name)):
         return datetime.fromtimestamp(cached[1], UTC)
@@ -228,7 +228,7 @@ def _series(context: CheckContext, root: str) -> Iterator[Finding]:
     if early := project.authorities.before(generation):
         yield Finding(subject, Level.CRITICAL, f"none of its pre-signed CRLs is valid now: {early}", SET_CLOCK)
         return
-    present = issued_crls.due_presigned(project, root)
+    present = issued_crls.Crls(project).due_presigned(root)
     if present is None:
         yield _no_valid_crl(context, root)
         return
@@ -262,7 +262,7 @@ def _no_valid_crl(context: CheckContext, root: str) -> Finding:
     expiry = last.next_update_utc if last is not None else None
     until = expiry if expiry and expiry > context.now else None
     when = f" from {until:%Y-%m-%d} on, when the CRL that they have expires" if until else ""
-    text = f"{issued_crls.no_presigned_reason(context.project, root)}; every server refuses every client{when}"
+    text = f"{issued_crls.Crls(context.project).no_presigned_reason(root)}; every server refuses every client{when}"
     remedy = f"{_restore_remedy(root)}; or: {_new_crls(context.project.store, root)}"
     return Finding(ArtifactId("crl", root), Level.CRITICAL, text, remedy, until=until)
 

@@ -55,7 +55,7 @@ def count_of_expected(count: int, expected: int) -> str:
 
 def _uncounted(context: CheckContext, artifact: str, leaf: Leaf) -> Finding:
     """Return a finding for a leaf that is missing in the count of certificates and has no other finding."""
-    reasons = certificates.stale_reasons(context.project, leaf) or [
+    reasons = certificates.LeafCertificates(context.project).stale_reasons(leaf) or [
         Why.STATED(text="is not counted, for an unknown reason")
     ]
     return Finding(artifact, Level.NOTICE, f"{joined(reasons)}; the next run issues it", rerun(artifact))
@@ -63,20 +63,20 @@ def _uncounted(context: CheckContext, artifact: str, leaf: Leaf) -> Finding:
 
 def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]:
     project, failure = context.project, context.run.failure(artifact)
-    if blocker := certificates.blocked_by(project, leaf):
+    if blocker := certificates.LeafCertificates(project).blocked_by(leaf):
         until = end_of_current(context, leaf)
         assert until is not None
         yield Finding(
             artifact, level_by_time_left(until - context.now, WARNING, CRITICAL), blocker, REQUEST_CEREMONY, until=until
         )
         return
-    reasons = certificates.stale_reasons(project, leaf)
+    reasons = certificates.LeafCertificates(project).stale_reasons(leaf)
     if (
         not reasons
         and (issuer := project.authorities.issuing(leaf.authority))
         and (blocked := context.failure_of_key(issuer.name))
     ):
-        current = certificates.examine(project, leaf)
+        current = certificates.LeafCertificates(project).examine(leaf)
         due = (
             renewal.postponed_reasons(project.now, project.authorities, project.signing_keys, leaf, current)
             if isinstance(current, Current)
@@ -106,7 +106,7 @@ def level_when_late(leaf: Leaf, left: timedelta) -> Level:
 
 def end_of_current(context: CheckContext, leaf: Leaf) -> datetime | None:
     """Return when the present certificate of a leaf expires, whatever else is wrong with it."""
-    current = certificates.examine(context.project, leaf)
+    current = certificates.LeafCertificates(context.project).examine(leaf)
     if isinstance(current, Current):
         return current.not_after
     parsed = read_current_certificate(context.project.store, leaf)

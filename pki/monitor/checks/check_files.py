@@ -33,7 +33,7 @@ def _repairable(context: CheckContext) -> Iterator[Finding]:
         path = store.shown(store.authority_file(name, "cert.pem"))
         yield Finding(path, Level.NOTICE, project.authorities.damaged[path], "./run doit authority")
     for name, leaf in context.plan.leaves.items():
-        if damaged := leaf_files.damaged_files(project, leaf):
+        if damaged := leaf_files.damaged_files(project.store, project.authorities, leaf):
             yield _notice(ArtifactId("cert", name), joined(damaged))
     for artifact in context.plan.artifacts:
         kind, name = artifact.id.kind, artifact.id.name

@@ -142,7 +142,7 @@ def _crl(store: Store, cache: Cache, name: str) -> tuple[float, float, float] | 
 
 def _root_crl(project: Project, root: str) -> tuple[float, float, float] | None:
     """Return dates and number of the pre-signed CRL that is due. An x509 CRL without entries is falsy."""
-    present = crls.due_presigned(project, root)
+    present = crls.Crls(project).due_presigned(root)
     number = next(
         (presigned.number for presigned in project.authorities.presigned_crls(root) if presigned.crl is present), None
     )

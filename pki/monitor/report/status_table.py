@@ -53,10 +53,148 @@ class TableRow:
         return (self.name, self.state, self.left, shorten(self.next, CELL_WIDTH), self.by)
 
 
-def rows(project: Project, plan: Plan) -> Iterator[TableRow]:
-    """Yield a row for everything that expires or drifts, in the order in which doit makes it."""
-    run = LastRun.load(project.store)
-    return (_with_failure(row, run) for row in _rows(project, plan))
+@dataclass(frozen=True, slots=True)
+class StatusTable:
+    """The rows of `invoke status`: authorities, CRLs, leaves and hosts."""
+
+    project: Project
+
+    def rows(self, plan: Plan) -> Iterator[TableRow]:
+        """Yield a row for everything that expires or drifts, in the order in which doit makes it."""
+        run = LastRun.load(self.project.store)
+        return (_with_failure(row, run) for row in self._all_rows(plan))
+
+    def _all_rows(self, plan: Plan) -> Iterator[TableRow]:
+        artifacts = {artifact.id: artifact for artifact in plan.artifacts}
+        for authority in AUTHORITIES:
+            yield from _guarded(ArtifactId("authority", authority), partial(self._authority_rows, authority))
+        yield from _guarded(
+            "authority:adopted",
+            partial(
+                _adopted_rows,
+                self.project.inventory,
+                self.project.now,
+                self.project.authorities,
+                self.project.ledger_view,
+            ),
+        )
+        yield from _guarded(
+            "ceremony",
+            partial(
+                _needed_rows, self.project.inventory, self.project.store, self.project.now, self.project.authorities
+            ),
+        )
+        yield from _guarded(
+            "crls",
+            partial(
+                _crl_rows,
+                self.project.inventory,
+                self.project.store,
+                self.project.now,
+                self.project.authorities,
+                artifacts.values(),
+            ),
+        )
+        for leaf in plan.leaves.values():
+            yield from _guarded(leaf.artifact, partial(self._leaf_row, leaf))
+        for name, artifact in artifacts.items():
+            if name.kind == "deploy":
+                delivery, release = plan.deliveries[name.name], artifacts[ArtifactId("release", name.name)]
+                yield from _guarded(name, partial(self._host_row, delivery, artifact, release))
+        yield from _guarded(
+            "services", partial(_service_rows, self.project.inventory, self.project.store, self.project.now)
+        )
+
+    def _authority_rows(self, authority: str) -> Iterator[TableRow]:
+        names = self.project.store.generations(authority)
+        if not names and self.project.roots.missing:
+            yield TableRow(ArtifactId("authority", authority), "missing", "", f"restore it with {RESTORE}", "you")
+        elif not names:
+            yield TableRow(
+                ArtifactId("authority", authority),
+                "missing",
+                "",
+                "needs a root ceremony",
+                _ceremony(self.project.inventory),
+            )
+        for name in names:
+            generation = self.project.authorities.generation(name)
+            if generation is None:
+                continue
+            end, signs_until = (
+                generation.certificate.not_valid_after_utc,
+                needs.signs_until(self.project.authorities, generation),
+            )
+            is_last = name == names[-1]
+            if end < self.project.now:
+                state, text = "expired", f"expired on {end:%Y-%m-%d}"
+            elif self.project.authorities.is_revoked_by_root(generation):
+                state, text = "revoked", "its root's CRL lists it"
+            elif is_last:
+                state = "due" if signs_until <= self.project.now else "ok"
+                text = f"successor: requested on {signs_until:%Y-%m-%d}, ceremony by {needs.full_length_until(self.project.authorities, generation):%Y-%m-%d}"
+            else:
+                state, text = "ok", f"trusted until it expires; {names[-1]} has replaced it"
+            yield TableRow(
+                ArtifactId("authority", name),
+                state,
+                _left(self.project.now, end),
+                text,
+                _ceremony(self.project.inventory),
+            )
+
+    def _leaf_row(self, leaf: Leaf) -> TableRow:
+        name, current = leaf.artifact, certificates.LeafCertificates(self.project).examine(leaf)
+        if stopped := leaf_files.stopped_reasons(self.project.revocations, name):
+            return TableRow(name, "stopped", "", joined(stopped), "you")
+        if isinstance(current, list):
+            missing = current == [Why.NOT_CREATED()]
+            return TableRow(name, "missing" if missing else "due", "", joined(current), "doit")
+        left = _left(self.project.now, current.not_after)
+        if blocker := certificates.LeafCertificates(self.project).blocked_by(leaf):
+            return TableRow(name, "blocked", left, str(blocker), "ceremony")
+        reasons = certificates.LeafCertificates(self.project).stale_reasons(leaf)
+        if not reasons and (
+            due := renewal.postponed_reasons(
+                self.project.now, self.project.authorities, self.project.signing_keys, leaf, current
+            )
+        ):
+            faults = self.project.signing_keys.faults().items()
+            why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
+            text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
+            return TableRow(name, "due", left, text, "you")
+        text = joined(reasons) or f"renewal from {current.not_after - leaf.renew_before:%Y-%m-%d}"
+        text += "; revoked on purpose" if leaf.is_revoked else ""
+        return TableRow(name, _state(self.project.now, current.not_after, reasons), left, text, "doit")
+
+    def _host_row(self, delivery: Delivery, deploy: Artifact, release: Artifact) -> TableRow:
+        name = deploy.id.name
+        reasons = [*release.reasons(), *deploy.reasons()]
+        deployed = receipt.load(self.project.store.receipt(name))
+        if deployed is None:
+            return TableRow(deploy.name, "missing", "", joined(reasons), "doit")
+        text = (
+            joined(reasons)
+            or f"deployed {deployed.delivered_at[:10]}, {len(deployed.files)} files ({deployed.transport})"
+        )
+        text = "; ".join(
+            [
+                text,
+                *revocation_exposure.phrases(
+                    self.project.inventory,
+                    self.project.now,
+                    self.project.ledger_view,
+                    self.project.revocations,
+                    delivery,
+                ),
+                *unverified_upstreams.phrases(self.project.inventory, name),
+            ]
+        )
+        if state := delivery.state(self.project.now) if delivery.is_remote else "":
+            text = f"{state}; {text}"
+        left = _left(self.project.now, receipt.moment(deployed.ends)) if deployed.ends else ""
+        is_failing = delivery.is_remote and delivery.contact.failing_since
+        return TableRow(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
 
 def _with_failure(row: TableRow, run: LastRun) -> TableRow:
@@ -65,30 +203,6 @@ def _with_failure(row: TableRow, run: LastRun) -> TableRow:
     if failure is None or row.state == "ok" or row.by != "doit" or failure.code in RETRIED:
         return row
     return replace(row, state="failing", next=f"{row.next}; the last run failed: {failure.message}", by="you")
-
-
-def _rows(project: Project, plan: Plan) -> Iterator[TableRow]:
-    artifacts = {artifact.id: artifact for artifact in plan.artifacts}
-    for authority in AUTHORITIES:
-        yield from _guarded(ArtifactId("authority", authority), partial(_authority_rows, project, authority))
-    yield from _guarded(
-        "authority:adopted",
-        partial(_adopted_rows, project.inventory, project.now, project.authorities, project.ledger_view),
-    )
-    yield from _guarded(
-        "ceremony", partial(_needed_rows, project.inventory, project.store, project.now, project.authorities)
-    )
-    yield from _guarded(
-        "crls",
-        partial(_crl_rows, project.inventory, project.store, project.now, project.authorities, artifacts.values()),
-    )
-    for leaf in plan.leaves.values():
-        yield from _guarded(leaf.artifact, partial(_leaf_row, project, leaf))
-    for name, artifact in artifacts.items():
-        if name.kind == "deploy":
-            delivery, release = plan.deliveries[name.name], artifacts[ArtifactId("release", name.name)]
-            yield from _guarded(name, partial(_host_row, project, delivery, artifact, release))
-    yield from _guarded("services", partial(_service_rows, project.inventory, project.store, project.now))
 
 
 def _guarded(name: str, rows: Callable[[], TableRow | Iterable[TableRow]]) -> list[TableRow]:
@@ -109,37 +223,6 @@ def _crl_rows(
         if artifact.id.kind == "crl":
             size = sizes.get(artifact.id.name, "")
             yield from _guarded(artifact.name, partial(_crl_row, inventory, store, now, authorities, artifact, size))
-
-
-def _authority_rows(project: Project, authority: str) -> Iterator[TableRow]:
-    names = project.store.generations(authority)
-    if not names and project.roots.missing:
-        yield TableRow(ArtifactId("authority", authority), "missing", "", f"restore it with {RESTORE}", "you")
-    elif not names:
-        yield TableRow(
-            ArtifactId("authority", authority), "missing", "", "needs a root ceremony", _ceremony(project.inventory)
-        )
-    for name in names:
-        generation = project.authorities.generation(name)
-        if generation is None:
-            continue
-        end, signs_until = (
-            generation.certificate.not_valid_after_utc,
-            needs.signs_until(project.authorities, generation),
-        )
-        is_last = name == names[-1]
-        if end < project.now:
-            state, text = "expired", f"expired on {end:%Y-%m-%d}"
-        elif project.authorities.is_revoked_by_root(generation):
-            state, text = "revoked", "its root's CRL lists it"
-        elif is_last:
-            state = "due" if signs_until <= project.now else "ok"
-            text = f"successor: requested on {signs_until:%Y-%m-%d}, ceremony by {needs.full_length_until(project.authorities, generation):%Y-%m-%d}"
-        else:
-            state, text = "ok", f"trusted until it expires; {names[-1]} has replaced it"
-        yield TableRow(
-            ArtifactId("authority", name), state, _left(project.now, end), text, _ceremony(project.inventory)
-        )
 
 
 def _adopted_rows(
@@ -202,54 +285,6 @@ def _series_row(
         else f"this is the last pre-signed CRL; new ones are needed by {end:%Y-%m-%d}"
     )
     return TableRow(name, _state(now, end, reasons), _left(now, end), text, "doit" if later else "ceremony")
-
-
-def _leaf_row(project: Project, leaf: Leaf) -> TableRow:
-    name, current = leaf.artifact, certificates.examine(project, leaf)
-    if stopped := leaf_files.stopped_reasons(project.revocations, name):
-        return TableRow(name, "stopped", "", joined(stopped), "you")
-    if isinstance(current, list):
-        missing = current == [Why.NOT_CREATED()]
-        return TableRow(name, "missing" if missing else "due", "", joined(current), "doit")
-    left = _left(project.now, current.not_after)
-    if blocker := certificates.blocked_by(project, leaf):
-        return TableRow(name, "blocked", left, str(blocker), "ceremony")
-    reasons = certificates.stale_reasons(project, leaf)
-    if not reasons and (
-        due := renewal.postponed_reasons(project.now, project.authorities, project.signing_keys, leaf, current)
-    ):
-        faults = project.signing_keys.faults().items()
-        why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
-        text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
-        return TableRow(name, "due", left, text, "you")
-    text = joined(reasons) or f"renewal from {current.not_after - leaf.renew_before:%Y-%m-%d}"
-    text += "; revoked on purpose" if leaf.is_revoked else ""
-    return TableRow(name, _state(project.now, current.not_after, reasons), left, text, "doit")
-
-
-def _host_row(project: Project, delivery: Delivery, deploy: Artifact, release: Artifact) -> TableRow:
-    name = deploy.id.name
-    reasons = [*release.reasons(), *deploy.reasons()]
-    deployed = receipt.load(project.store.receipt(name))
-    if deployed is None:
-        return TableRow(deploy.name, "missing", "", joined(reasons), "doit")
-    text = (
-        joined(reasons) or f"deployed {deployed.delivered_at[:10]}, {len(deployed.files)} files ({deployed.transport})"
-    )
-    text = "; ".join(
-        [
-            text,
-            *revocation_exposure.phrases(
-                project.inventory, project.now, project.ledger_view, project.revocations, delivery
-            ),
-            *unverified_upstreams.phrases(project.inventory, name),
-        ]
-    )
-    if state := delivery.state(project.now) if delivery.is_remote else "":
-        text = f"{state}; {text}"
-    left = _left(project.now, receipt.moment(deployed.ends)) if deployed.ends else ""
-    is_failing = delivery.is_remote and delivery.contact.failing_since
-    return TableRow(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
 
 def _service_rows(inventory: Inventory, store: Store, now: datetime) -> Iterator[TableRow]:

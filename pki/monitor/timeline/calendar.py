@@ -157,7 +157,7 @@ def _installs(project: Project, clients: Iterable[Leaf], rollovers: Any) -> Iter
     from pki.monitor.timeline.renewals import renewals  # noqa: PLC0415 - as above
 
     for leaf in clients:
-        current = certificates.current_certificate(project, leaf)
+        current = certificates.LeafCertificates(project).current(leaf)
         planned = renewals(leaf, current, rollovers.turns[leaf.authority], rollovers.runs, project.now + SOON)
         before = current.not_after if current else None
         for at, end in planned.issued:

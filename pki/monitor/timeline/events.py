@@ -110,7 +110,7 @@ def _renewals(project: Project, plan: Plan, rollovers: CaRollovers) -> dict[str,
     for leaf in plan.leaves.values():
         if leaf.artifact in project.revocations.replacement_stopped:
             continue  # `plan` reports that its replacement is stopped
-        current = certificates.current_certificate(project, leaf)
+        current = certificates.LeafCertificates(project).current(leaf)
         dates = (current.not_before, current.not_after) if current else None
         kind = (leaf.authority, leaf.lifetime, leaf.renew_before, dates)
         if kind not in computed:
