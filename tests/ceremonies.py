@@ -49,7 +49,7 @@ class RealHome(Home):
     def ask(self, options: RequestOptions = NOTHING_MORE, days: float = 0) -> OpenRequest:
         """The request for the next ceremony, as `invoke ceremony.request` prepares it."""
         project = self.project(days)
-        asked = make_request.prepare_request(project, options)
+        asked = make_request.RequestPreparation(project).prepare(options)
         project.close(settled=False)
         return asked
 
@@ -84,7 +84,9 @@ class RealHome(Home):
         """Take a response in, its digest confirmed; returns the CRLs that are to be destroyed."""
         project = self.project(days)
         try:
-            return accept_response.file_response(project, accept_response.read_and_verify(project, folder))
+            return accept_response.ResponseAcceptance(project).store(
+                accept_response.ResponseAcceptance(project).verify(folder)
+            )
         finally:
             project.close(settled=False)
 

@@ -277,7 +277,9 @@ class LedgerBehaviour:
         site.base.put_back(before)
         site.home.edit("sandbox: true", "sandbox: true # still")
         with pytest.raises(LedgerError, match="older than a state"):
-            make_request.prepare_request(site.home.project(1), make_request.RequestOptions(generations=("server",)))
+            make_request.RequestPreparation(site.home.project(1)).prepare(
+                make_request.RequestOptions(generations=("server",))
+            )
 
     def test_verifying_an_older_ledger_says_so(self, site: Site) -> None:
         before = site.base.snapshot()

@@ -758,7 +758,7 @@ def test_what_was_wished_is_wished_again_when_something_else_is_needed_before_th
 def test_a_wish_is_taken_back_by_asking_anew(real: RealHome) -> None:
     real.ask(RequestOptions(revoke=(("server-1", "keyCompromise"),)), days=30)
     project = real.project(30)
-    newest = make_request.prepare_request(project, RequestOptions(crls=True), drop_earlier=True).request
+    newest = make_request.RequestPreparation(project).prepare(RequestOptions(crls=True), drop_earlier=True).request
     project.close(settled=False)
     assert newest.because == ("new CRLs are requested",)
     assert newest.crl_series[0].revoked == ()

@@ -761,9 +761,9 @@ def accept(home: RealHome, folder: Path, spoken: str, days: float = TODAY) -> No
     """As `ceremony.accept` does it, with the words that the operator reads from the paper."""
     project = home.project(days)
     try:
-        found = accept_response.read_and_verify(project, folder)
+        found = accept_response.ResponseAcceptance(project).verify(folder)
         accept_response.confirm_words(found, words.first(spoken))
-        accept_response.file_response(project, found)
+        accept_response.ResponseAcceptance(project).store(found)
     finally:
         project.close(settled=False)
 

@@ -30,7 +30,6 @@ from pki.common import age, filesystem, passphrase_strength
 from pki.common.errors import PkiError
 from pki.config import loader, scaffold
 from pki.project import layout
-from pki.project.project import Project
 from tests import judges
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, SEAL, START, Home
@@ -470,39 +469,39 @@ def test_ledger_is_whole_while_somebody_writes_to_it(home: Home, tmp_path: Path)
     with closing(sqlite3.connect(home.path / "ca/ledger.db")) as db:
         db.execute("UPDATE head SET seq = seq + 1")
         assert (home.path / "ca/ledger.db-wal").exists()
-        backing_up.backup(home.project(), tmp_path / "x.age", WORDS)
+        backing_up.BackupWriter(home.project()).write(tmp_path / "x.age", WORDS)
         db.rollback()
     assert packed(tmp_path / "x.age").about["ledger"] == archive_format.ledger_head(home.read("ca/ledger.db"), "")
 
 
 def test_files_that_change_while_they_are_read_are_read_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key and its passphrase, changed together between two reads, would not belong together."""
-    read, times = backing_up.read_now, []
+    read, times = backing_up.BackupWriter.read_now, []
 
-    def interrupted(project: Project, paths: list[Path]) -> dict[str, archive_format.BackupFile]:
-        found = read(project, paths)
+    def interrupted(self: backing_up.BackupWriter, paths: list[Path]) -> dict[str, archive_format.BackupFile]:
+        found = read(self, paths)
         times.append(len(found))
         if len(times) == 1:
             intermediate_passphrase.change_passphrase(home.project(), "server-1")
         return found
 
-    monkeypatch.setattr(backing_up, "read_now", interrupted)
-    found = backing_up.snapshot(home.project())
+    monkeypatch.setattr(backing_up.BackupWriter, "read_now", interrupted)
+    found = backing_up.BackupWriter(home.project()).snapshot()
     assert len(times) == 2
     assert found["secrets.yaml"].data == home.read("secrets.yaml")
     assert found["ca/server/server-1/key.pem"].data == home.read("ca/server/server-1/key.pem")
 
 
 def test_files_that_never_rest_are_read_between_two_runs(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, held = backing_up.read_now, list[bool]()
+    read, held = backing_up.BackupWriter.read_now, list[bool]()
 
-    def restless(project: Project, paths: list[Path]) -> dict[str, archive_format.BackupFile]:
+    def restless(self: backing_up.BackupWriter, paths: list[Path]) -> dict[str, archive_format.BackupFile]:
         held.append(bool(home.read("ca/.run.lock")) and locked(home))
         filesystem.write(home.path / "requests/x.csr", str(len(held)).encode())
-        return read(project, paths)
+        return read(self, paths)
 
-    monkeypatch.setattr(backing_up, "read_now", restless)
-    assert "requests/x.csr" in backing_up.snapshot(home.project())
+    monkeypatch.setattr(backing_up.BackupWriter, "read_now", restless)
+    assert "requests/x.csr" in backing_up.BackupWriter(home.project()).snapshot()
     assert held == [False, False, False, True]
 
 
@@ -521,7 +520,7 @@ def test_backup_that_does_not_read_back_gets_no_name(
     unseal = age.decrypt
     monkeypatch.setattr(age, "decrypt", lambda *given: altered(unseal(*given), -50_000))
     with pytest.raises(PkiError, match=r"x\.age"):
-        backing_up.backup(home.project(), tmp_path / "x.age", WORDS)
+        backing_up.BackupWriter(home.project()).write(tmp_path / "x.age", WORDS)
     assert {path.name for path in tmp_path.iterdir()} == {"home"}
     assert not (home.path / "ca/.last-backup.json").exists()
 

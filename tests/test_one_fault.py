@@ -55,14 +55,14 @@ def test_a_bug_in_planning_is_a_sentence(
 def test_a_bug_in_one_row_of_status_leaves_the_others(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = status_table._leaf_row  # noqa: SLF001 - what is made to fail
+    row = status_table.StatusTable._leaf_row  # noqa: SLF001 - what is made to fail
 
-    def fall(project: object, leaf: object) -> status_table.TableRow:
+    def fall(self: status_table.StatusTable, leaf: object) -> status_table.TableRow:
         if getattr(leaf, "name", "") == "media":
             raise KeyError("an oversight")
-        return row(project, leaf)  # type: ignore[arg-type]
+        return row(self, leaf)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(status_table, "_leaf_row", fall)
+    monkeypatch.setattr(status_table.StatusTable, "_leaf_row", fall)
     said = said_by(capsys, "status", pki_home=str(home.path), pki_now=home.moment())
     assert said.status == 0
     assert (

@@ -133,7 +133,7 @@ def test_a_certificate_is_delivered_for_the_proxy_and_passes_the_look_at_a_relea
     found = preflight.check_release(payload, delivery.trust(), ["jellyfin.lab.internal"], START)
     assert list(found.leaves) == ["jellyfin.lab.internal"]
     assert home.doit().made == {}
-    assert FILE in write_backup.snapshot(home.project())
+    assert FILE in write_backup.BackupWriter(home.project()).snapshot()
     put(home, pem(box("other.local")[1]))
     assert home.doit().made["release:media"] == "upstream-ca:media changed"
     home.edit(f"ca: {FILE}, name: box.local", "verify: none")

@@ -11,6 +11,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from pki.backup.archive_format import BackupFile, ledger_head, pack, unpack
@@ -54,34 +55,75 @@ def shared_fate(store: Store, target: Path) -> str:
     return ""
 
 
-def backup(project: Project, target: Path, passphrase: str) -> list[str]:
-    """Write a backup to `target`; return what the user should know about its content.
+@dataclass(frozen=True, slots=True)
+class BackupWriter:
+    """What a backup contains, and how it is written."""
 
-    Raises PkiError, with no file left, when it cannot be written or does not read back as it was written.
-    """
-    check_target(project.store, project.ledger_view, target)
-    files = snapshot(project)
-    ledger = files.get("ca/ledger.db")
-    head = ledger_head(ledger.data, "ca/ledger.db") if ledger else None
-    about = {"at": f"{project.now:%Y-%m-%dT%H:%M:%SZ}", "organisation": project.inventory.organisation, "ledger": head}
-    encrypted = age.encrypt(
-        pack(files, {**about, "secrets": _secret_files(project.inventory, project.store)}, project.now), passphrase
-    )
-    with filesystem.StagedFiles({target: (encrypted, filesystem.SECRET)}) as waiting:
-        waiting.flush()
-        read_back = unpack(
-            age.decrypt(filesystem.read(filesystem.temporary_path(target)) or b"", passphrase, str(target)), str(target)
+    project: Project
+
+    def write(self, target: Path, passphrase: str) -> list[str]:
+        """Write a backup to `target`; return what the user should know about its content.
+
+        Raises PkiError, with no file left, when it cannot be written or does not read back as it was written.
+        """
+        check_target(self.project.store, self.project.ledger_view, target)
+        files = self.snapshot()
+        ledger = files.get("ca/ledger.db")
+        head = ledger_head(ledger.data, "ca/ledger.db") if ledger else None
+        about = {
+            "at": f"{self.project.now:%Y-%m-%dT%H:%M:%SZ}",
+            "organisation": self.project.inventory.organisation,
+            "ledger": head,
+        }
+        encrypted = age.encrypt(
+            pack(
+                files, {**about, "secrets": _secret_files(self.project.inventory, self.project.store)}, self.project.now
+            ),
+            passphrase,
         )
-        if read_back.files != files or (
-            ledger and ledger_head(read_back.files["ca/ledger.db"].data, str(target)) != head
-        ):
-            raise PkiError(f"{target}: does not read back as it was written", "check the disk that it is on")
-        if target.exists():
-            raise PkiError(f"{target}: exists already", "name another file; a backup is never overwritten")
-        waiting.place()
-    record = {"at": about["at"], "file": target.name, **_noted(project.ledger_view, head)}
-    filesystem.write(project.store.ca / LAST_BACKUP, sealed_records.encode_sealed(record), filesystem.SECRET)
-    return list(_notes(project.inventory, project.store, project.passphrases, files))
+        with filesystem.StagedFiles({target: (encrypted, filesystem.SECRET)}) as waiting:
+            waiting.flush()
+            read_back = unpack(
+                age.decrypt(filesystem.read(filesystem.temporary_path(target)) or b"", passphrase, str(target)),
+                str(target),
+            )
+            if read_back.files != files or (
+                ledger and ledger_head(read_back.files["ca/ledger.db"].data, str(target)) != head
+            ):
+                raise PkiError(f"{target}: does not read back as it was written", "check the disk that it is on")
+            if target.exists():
+                raise PkiError(f"{target}: exists already", "name another file; a backup is never overwritten")
+            waiting.place()
+        record = {"at": about["at"], "file": target.name, **_noted(self.project.ledger_view, head)}
+        filesystem.write(self.project.store.ca / LAST_BACKUP, sealed_records.encode_sealed(record), filesystem.SECRET)
+        return list(_notes(self.project.inventory, self.project.store, self.project.passphrases, files))
+
+    def snapshot(self) -> dict[str, BackupFile]:
+        """Return every file of a backup as of one moment; under the lock of the project if files keep changing."""
+        for _ in range(TRIES):
+            paths = sorted(_paths(self.project.inventory, self.project.store))
+            before = signature(map(str, paths))
+            files = self.read_now(paths)
+            if (
+                before
+                and before == signature(map(str, paths))
+                and paths == sorted(_paths(self.project.inventory, self.project.store))
+            ):
+                return files
+        with self.project.store.lock():
+            return self.read_now(sorted(_paths(self.project.inventory, self.project.store)))
+
+    def read_now(self, paths: list[Path]) -> dict[str, BackupFile]:
+        """Return the files, then the ledger, which therefore records everything that they show."""
+        files = {}
+        for path in paths:
+            if (data := filesystem.read(path)) is not None:
+                files[str(path.relative_to(self.project.store.home))] = BackupFile(
+                    data, (filesystem.mode_of(path) or 0) & 0o777
+                )
+        if self.project.inventory.ledger == "sqlite" and (path := self.project.store.ca / "ledger.db").exists():
+            files["ca/ledger.db"] = BackupFile(_ledger_copy(path), filesystem.SECRET)
+        return files
 
 
 def _noted(ledger_view: LedgerView, head: Mapping[str, object] | None) -> Mapping[str, object]:
@@ -111,33 +153,6 @@ def _notes(inventory: Inventory, store: Store, passphrases: Passphrases, files: 
 
 
 # -- files of a backup ----------------------------------------------------------------------------------------------------
-
-
-def snapshot(project: Project) -> dict[str, BackupFile]:
-    """Return every file of a backup as of one moment; under the lock of the project if files keep changing."""
-    for _ in range(TRIES):
-        paths = sorted(_paths(project.inventory, project.store))
-        before = signature(map(str, paths))
-        files = read_now(project, paths)
-        if (
-            before
-            and before == signature(map(str, paths))
-            and paths == sorted(_paths(project.inventory, project.store))
-        ):
-            return files
-    with project.store.lock():
-        return read_now(project, sorted(_paths(project.inventory, project.store)))
-
-
-def read_now(project: Project, paths: list[Path]) -> dict[str, BackupFile]:
-    """Return the files, then the ledger, which therefore records everything that they show."""
-    files = {}
-    for path in paths:
-        if (data := filesystem.read(path)) is not None:
-            files[str(path.relative_to(project.store.home))] = BackupFile(data, (filesystem.mode_of(path) or 0) & 0o777)
-    if project.inventory.ledger == "sqlite" and (path := project.store.ca / "ledger.db").exists():
-        files["ca/ledger.db"] = BackupFile(_ledger_copy(path), filesystem.SECRET)
-    return files
 
 
 def _paths(inventory: Inventory, store: Store) -> Iterator[Path]:

@@ -44,7 +44,7 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     backing_up.check_target(project.store, project.ledger_view, target)
     passphrase = _new_passphrase(context, project.passphrases, passphrase_file)
     with _disk_errors():
-        notes = backing_up.backup(project, target, passphrase)
+        notes = backing_up.BackupWriter(project).write(target, passphrase)
     project.ledger_view.close()  # its extra files go: a copy of ledger.db alone is then whole
     screen.done("created", "backup", f"{target}, read back and intact")
     for note in notes:

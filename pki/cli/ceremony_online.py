@@ -78,7 +78,7 @@ def request(
             if before
             else []
         )
-        open_request = make_request.prepare_request(project, options, drop_earlier=drop_earlier)
+        open_request = make_request.RequestPreparation(project).prepare(options, drop_earlier=drop_earlier)
     if before and before[0].digest != open_request.digest:
         screen.line(
             f"replaces request {before[0].request.number}, whose printed page and kit are void: {joined(reasons) or 'you added options'}"
@@ -229,9 +229,9 @@ def accept(context: Context, response: str, words: str = "") -> None:
     """
     project, screen = project_as_it_is(context), Screen()
     folder = path_of(context, response)
-    accept_response.check_roots(project, folder)
+    accept_response.ResponseAcceptance(project).check_roots(folder)
     with project.store.lock():
-        verified = accept_response.read_and_verify(project, folder)
+        verified = accept_response.ResponseAcceptance(project).verify(folder)
         for name, sha256 in verified.roots.items():
             screen.line(f"new root certificate {name}; it will be trusted from now on: SHA-256 {sha256}")
         if verified.is_lost:
@@ -244,7 +244,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
         )
         if verified.is_lost and not project.store.generations("root") and project.ledger_view.fault:
             lost_ledger.accept(project, f"ca/ was lost; accepted again with ceremony {verified.request.number}")
-        old = accept_response.file_response(project, verified)
+        old = accept_response.ResponseAcceptance(project).store(verified)
         if verified.is_lost:
             restore.recover_from_published_crls(project)
         project.ledger.close()

@@ -46,7 +46,9 @@ def _explanation(project: Project, plan: Plan, name: str, say: Callable[[str], N
     if bare in AUTHORITIES and (issuing := project.authorities.issuing(bare)):
         bare = issuing.name
     if bare in generations:
-        return ArtifactId("authority", bare), explanation.explain_authority(project, project.authorities.existing(bare))
+        return ArtifactId("authority", bare), explanation.Explainer(project).authority(
+            project.authorities.existing(bare)
+        )
     if bare in {*AUTHORITIES, *(root.name for root in project.roots.missing if root.name)}:
         return ArtifactId("authority", bare), explanation.explain_missing_authority(
             project.inventory, project.store, project.authorities, project.roots, bare
@@ -68,7 +70,7 @@ def _declared(project: Project, plan: Plan, name: str, say: Callable[[str], None
     names = Names(project.inventory, plan.leaves, say=say)
     if names.find(name):
         leaf = plan.leaves[names.leaf(name, "explain")]
-        return leaf.artifact, explanation.explain_leaf(project, plan, leaf)
+        return leaf.artifact, explanation.Explainer(project).leaf(plan, leaf)
     short = ArtifactId.parse(name).short
     notes = (
         note for note in plan.actions_required if note.subject in {ArtifactId("cert", short), client_artifact(short)}
@@ -83,7 +85,7 @@ def _recorded(project: Project, plan: Plan, name: str, generations: list[Generat
     serial = name.lower().lstrip("0")
     for generation in map(project.authorities.existing, generations):
         if f"{generation.certificate.serial_number:x}" == serial:
-            return ArtifactId("authority", generation.name), explanation.explain_authority(project, generation)
+            return ArtifactId("authority", generation.name), explanation.Explainer(project).authority(generation)
     newest_first = project.ledger.certificates()[::-1] if project.ledger_view.has_ledger else []
     for issued in newest_first:
         if name in {issued.artifact, issued.artifact.name} or f"{issued.serial:x}" == serial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -36,30 +37,76 @@ from pki.x509.revocation import crl_number
 Line = tuple[str, str]  # label and text
 
 
-def explain_leaf(project: Project, plan: Plan, leaf: Leaf) -> Iterator[Line]:
-    """Explain a certificate that pki.yaml declares."""
-    yield "what", f"a {leaf.profile} certificate for {', '.join(leaf.names) or leaf.common_name}"
-    yield (
-        "declared",
-        f"pki.yaml, {leaf.declared}" if not leaf.declared.startswith("templates/") else leaf.declared,
-    )
-    yield "key", _key(project.store, leaf)
-    valid = _valid(project.revocations, leaf.artifact)
-    in_use = [certificate for certificate in valid if dependents.current_bundle(project.store, leaf, [certificate])]
-    if in_use:
-        yield from _issued(project.now, in_use[-1])
-        renewal = in_use[-1].not_after - leaf.renew_before
-        yield "renewed", f"from {renewal:%Y-%m-%d} on, by doit, with {'a new' if leaf.rekey else 'the same'} key"
-    yield "state", _state(project, leaf)
-    for certificate in valid:
-        if certificate not in in_use:
-            yield "also valid", f"serial {certificate.serial:x}, until {certificate.not_after:%Y-%m-%d}"
-    if leaf.client:
-        yield from _device(project.inventory, project.now, project.ledger_view, leaf.client)
-    yield from _usage(project.inventory, project.store, plan, leaf.name, leaf.profile)
-    command = leaf.client or leaf.name
-    yield "replace it", f"./run invoke renew {command}"
-    yield "revoke it", f"./run invoke revoke {command} --reason …"
+@dataclass(frozen=True, slots=True)
+class Explainer:
+    """The explanations of leaves and authorities for `invoke explain`."""
+
+    project: Project
+
+    def leaf(self, plan: Plan, leaf: Leaf) -> Iterator[Line]:
+        """Explain a certificate that pki.yaml declares."""
+        yield "what", f"a {leaf.profile} certificate for {', '.join(leaf.names) or leaf.common_name}"
+        yield (
+            "declared",
+            f"pki.yaml, {leaf.declared}" if not leaf.declared.startswith("templates/") else leaf.declared,
+        )
+        yield "key", _key(self.project.store, leaf)
+        valid = _valid(self.project.revocations, leaf.artifact)
+        in_use = [
+            certificate for certificate in valid if dependents.current_bundle(self.project.store, leaf, [certificate])
+        ]
+        if in_use:
+            yield from _issued(self.project.now, in_use[-1])
+            renewal = in_use[-1].not_after - leaf.renew_before
+            yield "renewed", f"from {renewal:%Y-%m-%d} on, by doit, with {'a new' if leaf.rekey else 'the same'} key"
+        yield "state", self._state(leaf)
+        for certificate in valid:
+            if certificate not in in_use:
+                yield "also valid", f"serial {certificate.serial:x}, until {certificate.not_after:%Y-%m-%d}"
+        if leaf.client:
+            yield from _device(self.project.inventory, self.project.now, self.project.ledger_view, leaf.client)
+        yield from _usage(self.project.inventory, self.project.store, plan, leaf.name, leaf.profile)
+        command = leaf.client or leaf.name
+        yield "replace it", f"./run invoke renew {command}"
+        yield "revoke it", f"./run invoke revoke {command} --reason …"
+
+    def authority(self, generation: Generation) -> Iterator[Line]:
+        """Explain a generation of an authority."""
+        end = generation.certificate.not_valid_after_utc
+        root = self.project.authorities.root_of(generation.certificate) if generation.authority != "root" else None
+        yield (
+            "what",
+            f"{'the root' if root is None else f'the {generation.authority} authority'}: {generation.common_name}",
+        )
+        yield "key", _authority_key(self.project.store, self.project.passphrases, generation)
+        yield "issued by", f"{root.name if root else 'itself'}; serial {generation.certificate.serial_number:x}"
+        yield "until", _until(self.project.now, end)
+        if self.project.authorities.is_revoked_by_root(generation):
+            yield "state", "revoked: its root's CRL lists it"
+        else:
+            deadline = needs.full_length_until(self.project.authorities, generation)
+            yield (
+                "successor",
+                f"requested from {needs.signs_until(self.project.authorities, generation):%Y-%m-%d} on, needed by {deadline:%Y-%m-%d}",
+            )
+        below = [
+            certificate
+            for certificate in self.project.revocations.unexpired()
+            if certificate.issuer == generation.name and not certificate.revoked
+        ]
+        signed = f"{len(below)} certificate{'s that are' if len(below) != 1 else ' that is'} valid now"
+        yield "signed", self.project.ledger_view.fault.evidence if self.project.ledger_view.fault else signed
+        yield "if it expires", "every certificate that it issued is refused by every client and server"
+        yield "replace it", f"a root ceremony: ./run invoke ceremony.request --new {generation.authority}"
+        if root is not None:
+            yield "revoke it", f"a root ceremony: ./run invoke ceremony.request --revoke {generation.name} --reason …"
+
+    def _state(self, leaf: Leaf) -> str:
+        if blocker := leaf_files.stopped_reasons(
+            self.project.revocations, leaf.artifact
+        ) or certificates.LeafCertificates(self.project).blocked_by(leaf):
+            return joined(blocker) if isinstance(blocker, list) else str(blocker)
+        return joined(certificates.LeafCertificates(self.project).stale_reasons(leaf)) or "up to date"
 
 
 def explain_issued(
@@ -82,35 +129,6 @@ def explain_issued(
         if ":" not in name:
             yield from _usage(inventory, store, plan, name, certificate.profile)
         yield "revoke it", f"./run invoke revoke {certificate.serial:x} --reason …"
-
-
-def explain_authority(project: Project, generation: Generation) -> Iterator[Line]:
-    """Explain a generation of an authority."""
-    end = generation.certificate.not_valid_after_utc
-    root = project.authorities.root_of(generation.certificate) if generation.authority != "root" else None
-    yield "what", f"{'the root' if root is None else f'the {generation.authority} authority'}: {generation.common_name}"
-    yield "key", _authority_key(project.store, project.passphrases, generation)
-    yield "issued by", f"{root.name if root else 'itself'}; serial {generation.certificate.serial_number:x}"
-    yield "until", _until(project.now, end)
-    if project.authorities.is_revoked_by_root(generation):
-        yield "state", "revoked: its root's CRL lists it"
-    else:
-        deadline = needs.full_length_until(project.authorities, generation)
-        yield (
-            "successor",
-            f"requested from {needs.signs_until(project.authorities, generation):%Y-%m-%d} on, needed by {deadline:%Y-%m-%d}",
-        )
-    below = [
-        certificate
-        for certificate in project.revocations.unexpired()
-        if certificate.issuer == generation.name and not certificate.revoked
-    ]
-    signed = f"{len(below)} certificate{'s that are' if len(below) != 1 else ' that is'} valid now"
-    yield "signed", project.ledger_view.fault.evidence if project.ledger_view.fault else signed
-    yield "if it expires", "every certificate that it issued is refused by every client and server"
-    yield "replace it", f"a root ceremony: ./run invoke ceremony.request --new {generation.authority}"
-    if root is not None:
-        yield "revoke it", f"a root ceremony: ./run invoke ceremony.request --revoke {generation.name} --reason …"
 
 
 def explain_missing_authority(
@@ -199,14 +217,6 @@ def _valid(revocations: Revocations, artifact: str) -> list[Issued]:
         for certificate in revocations.unexpired()
         if certificate.artifact == artifact and not certificate.revoked
     ]
-
-
-def _state(project: Project, leaf: Leaf) -> str:
-    if blocker := leaf_files.stopped_reasons(project.revocations, leaf.artifact) or certificates.LeafCertificates(
-        project
-    ).blocked_by(leaf):
-        return joined(blocker) if isinstance(blocker, list) else str(blocker)
-    return joined(certificates.LeafCertificates(project).stale_reasons(leaf)) or "up to date"
 
 
 def _device(inventory: Inventory, now: datetime, ledger_view: LedgerView, name: str) -> Iterator[Line]:

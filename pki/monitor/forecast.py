@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from pki.authority import ca_state, certificate_holders, certificates, crl_size, leaf_files
+from pki.authority import ca_state, certificate_holders, crl_size, leaf_files
+from pki.authority.certificates import LeafCertificates
 from pki.ceremony.online import needs
 from pki.common.cache import digest_of
 from pki.common.durations import in_words
@@ -77,7 +78,7 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
         if ca_state.can_shorten_renewals(project.inventory, project.now, project.authorities)
         else ()
     ):
-        if blocker := certificates.LeafCertificates(project).blocked_by(leaf):
+        if blocker := LeafCertificates(project).blocked_by(leaf):
             yield Notice(
                 leaf.artifact, str(blocker), f"./run invoke ceremony.request, for a new {leaf.authority} authority"
             )
@@ -85,7 +86,7 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
         if reasons := leaf_files.stopped_reasons(project.revocations, ArtifactId("cert", name)):
             yield Notice(ArtifactId("cert", name), joined(reasons), f"./run invoke renew {name}")
     yield from _pinned(project.inventory, project.host_decisions)
-    yield from _profiles(project, plan)
+    yield from _profiles(project.authorities, LeafCertificates(project), plan)
     yield from client_identities.notes(project.inventory, project.now, project.ledger_view, plan)
     for artifact, end in _no_longer_declared(project.ledger_view, project.revocations, plan):
         if end >= project.now:
@@ -107,14 +108,12 @@ def _pinned(inventory: Inventory, host_decisions: HostDecisions) -> Iterator[Not
             yield Notice(ArtifactId("pinned", host), PINNED, f"./run invoke deploy.push {host}")
 
 
-def _profiles(project: Project, plan: Plan) -> Iterator[Notice]:
+def _profiles(authorities: Authorities, leaf_certificates: LeafCertificates, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each lifetime changed in pki.yaml: existing certificates keep theirs until they are renewed."""
     renewals_by_lifetime: dict[tuple[str, timedelta], list[datetime]] = {}
-    ends = {
-        name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := project.authorities.issuing(name))
-    }
+    ends = {name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := authorities.issuing(name))}
     for leaf in plan.leaves.values():
-        if dates := _dates(project, leaf):
+        if dates := _dates(leaf_certificates, leaf):
             start, end = dates
             is_shortened = ends.get(leaf.authority) == end  # limited by the expiry of its authority
             if end - start + SECOND != leaf.lifetime and not is_shortened:
@@ -126,11 +125,12 @@ def _profiles(project: Project, plan: Plan) -> Iterator[Notice]:
         yield Notice(f"profile:{profile}", text, "./run invoke renew NAME, for each that should change now")
 
 
-def _dates(project: Project, leaf: Leaf) -> tuple[datetime, datetime] | None:
+def _dates(leaf_certificates: LeafCertificates, leaf: Leaf) -> tuple[datetime, datetime] | None:
     """Return the dates of the certificate of a leaf, or None if it is not up to date; checks it if this run has not."""
-    if project.cache.recalled(leaf.artifact) is None:
-        certificates.LeafCertificates(project).stale_reasons(leaf)
-    dates = project.cache.recalled(leaf.artifact)
+    cache = leaf_certificates.project.cache
+    if cache.recalled(leaf.artifact) is None:
+        leaf_certificates.stale_reasons(leaf)
+    dates = cache.recalled(leaf.artifact)
     return (datetime.fromtimestamp(dates[0], UTC), datetime.fromtimestamp(dates[1], UTC)) if dates else None
 
 

@@ -144,7 +144,7 @@ class AuthorityArtifacts:
         from pki.ceremony.online import make_request  # noqa: PLC0415 - takes long, and most runs need none
 
         if needs.find_requirements(self.project.authorities):
-            make_request.prepare_request(self.project)
+            make_request.RequestPreparation(self.project).prepare()
         return Outcome(Verb.CREATED)
 
 

@@ -59,28 +59,88 @@ class VerifiedResponse:
 # -- reading and verifying --------------------------------------------------------------------------------------------
 
 
-def read_and_verify(project: Project, folder: Path) -> VerifiedResponse:
-    """Read a response and verify all of it; writes nothing. Raises PkiError that lists all faults."""
-    folder = folder.parent if folder.name == "response.yaml" else folder
-    misplaced_keys.check_no_keys(folder, *_own_folders(project.inventory, project.store))
-    find_response.check_has_response(project.store, folder)
-    parsed = verify_response.read_response(folder)
-    request = _answered_request(project.store, parsed)
-    results = (
-        [CeremonyResult(parsed, request)]
-        if request
-        else lost_ceremonies.find_lost(project.inventory, project.store, project.roots, parsed)
-    )
-    if not results:
-        raise _other_project_error(project, parsed)
-    transcript = _checked_transcript(project.store, parsed)
-    for result in results:
-        _check_clocks(project.now, result.parsed, result.request)
-    if faults := list(_faults(project.store, project.authorities, results, transcript)) or (
-        list(intermediate_keys.faults(project.store, project.keys, request)) if request else []
-    ):
-        raise PkiError("\n".join(faults), f"nothing was accepted; {verify_response.COPY_AGAIN}")
-    return VerifiedResponse(parsed, results[-1].request, transcript, request is None, tuple(results))
+@dataclass(frozen=True, slots=True)
+class ResponseAcceptance:
+    """The acceptance of a ceremony's response: it is verified as a whole, then stored."""
+
+    project: Project
+
+    def verify(self, folder: Path) -> VerifiedResponse:
+        """Read a response and verify all of it; writes nothing. Raises PkiError that lists all faults."""
+        folder = folder.parent if folder.name == "response.yaml" else folder
+        misplaced_keys.check_no_keys(folder, *_own_folders(self.project.inventory, self.project.store))
+        find_response.check_has_response(self.project.store, folder)
+        parsed = verify_response.read_response(folder)
+        request = _answered_request(self.project.store, parsed)
+        results = (
+            [CeremonyResult(parsed, request)]
+            if request
+            else lost_ceremonies.find_lost(self.project.inventory, self.project.store, self.project.roots, parsed)
+        )
+        if not results:
+            raise self._other_project_error(parsed)
+        transcript = _checked_transcript(self.project.store, parsed)
+        for result in results:
+            _check_clocks(self.project.now, result.parsed, result.request)
+        if faults := list(_faults(self.project.store, self.project.authorities, results, transcript)) or (
+            list(intermediate_keys.faults(self.project.store, self.project.keys, request)) if request else []
+        ):
+            raise PkiError("\n".join(faults), f"nothing was accepted; {verify_response.COPY_AGAIN}")
+        return VerifiedResponse(parsed, results[-1].request, transcript, request is None, tuple(results))
+
+    def _other_project_error(self, parsed: ParsedResponse) -> PkiError:
+        """Return the error for a response of another project; its hint covers the case that this project lost `ca/`."""
+        numbers = ", ".join(str(one.request.number) for one in ceremony_archive.open_requests(self.project.store))
+        expected = f"waits for the response to request {numbers}" if numbers else "waits for no response"
+        hint, response = _other_project_hint(self.project.store, parsed.folder), parsed.response
+        if roots := lost_ceremonies.roots_to_name(
+            self.project.inventory, self.project.store, self.project.roots, parsed
+        ):
+            lines = "\n".join(["roots:", *(f"  - {one}" for one in roots)])
+            hint += (
+                "\nis it of this project, which lost ca/? compare with the signed page of the ceremony, write this into pki.yaml, "
+                f"and repeat the command:\n{lines}"
+            )
+        return PkiError(
+            f"{parsed.name}: answers another request (SHA-256 {response.request[:16]}…, ceremony {response.number}) than one of "
+            f"the project {self.project.store.home}, which {expected}",
+            hint,
+        )
+
+    def check_roots(self, folder: Path) -> None:
+        """Raise PkiError when a root is missing that is not in this response; writes nothing."""
+        if self.project.roots.missing:
+            with suppress(PkiError):
+                verified = self.verify(folder)
+                if {one.fingerprint for one in self.project.roots.missing} <= set(verified.roots.values()):
+                    self.project.expect_roots()
+                    return
+            self.project.roots.check()
+
+    def store(self, verified: VerifiedResponse) -> list[str]:
+        """Record everything in the ledger, then write it to `ca/`. Return the CRLs that must be destroyed now.
+
+        It can be repeated after an interruption at any point: nothing is recorded twice, and the response is written last.
+        Before that, pki.yaml gets the SHA-256 of new roots; if it cannot be written, nothing is accepted.
+        """
+        with _naming_roots(
+            self.project.inventory, self.project.store, self.project.authorities, verified
+        ) as name_roots:
+            old = []
+            for place, result in enumerate(verified.results):
+                if verified.is_lost:
+                    lost_ceremonies.set_keys_aside(self.project.store, result.request)
+                old += _file(
+                    self.project.store,
+                    self.project.now,
+                    self.project.ledger_view,
+                    result,
+                    lost_ceremonies.replaced_roots(verified.results[place + 1 :]),
+                )
+            name_roots()
+        for result in verified.results:
+            _write_records(self.project.store, result, verified.transcript)
+        return old
 
 
 def _faults(
@@ -115,24 +175,6 @@ def _answered_request(store: Store, parsed: ParsedResponse) -> Request | None:
             raise _accepted_error(store, parsed, store.shown(folder))
     waiting = {one.digest: one.request for one in ceremony_archive.open_requests(store)}
     return waiting.get(parsed.response.request)
-
-
-def _other_project_error(project: Project, parsed: ParsedResponse) -> PkiError:
-    """Return the error for a response of another project; its hint covers the case that this project lost `ca/`."""
-    numbers = ", ".join(str(one.request.number) for one in ceremony_archive.open_requests(project.store))
-    expected = f"waits for the response to request {numbers}" if numbers else "waits for no response"
-    hint, response = _other_project_hint(project.store, parsed.folder), parsed.response
-    if roots := lost_ceremonies.roots_to_name(project.inventory, project.store, project.roots, parsed):
-        lines = "\n".join(["roots:", *(f"  - {one}" for one in roots)])
-        hint += (
-            "\nis it of this project, which lost ca/? compare with the signed page of the ceremony, write this into pki.yaml, "
-            f"and repeat the command:\n{lines}"
-        )
-    return PkiError(
-        f"{parsed.name}: answers another request (SHA-256 {response.request[:16]}…, ceremony {response.number}) than one of "
-        f"the project {project.store.home}, which {expected}",
-        hint,
-    )
 
 
 def _accepted_error(store: Store, parsed: ParsedResponse, place: str) -> PkiError:
@@ -213,17 +255,6 @@ def _check_clocks(now: datetime, parsed: ParsedResponse, request: Request) -> No
         )
 
 
-def check_roots(project: Project, folder: Path) -> None:
-    """Raise PkiError when a root is missing that is not in this response; writes nothing."""
-    if project.roots.missing:
-        with suppress(PkiError):
-            verified = read_and_verify(project, folder)
-            if {one.fingerprint for one in project.roots.missing} <= set(verified.roots.values()):
-                project.expect_roots()
-                return
-        project.roots.check()
-
-
 # -- confirming and accepting ----------------------------------------------------------------------------------------
 
 
@@ -247,30 +278,6 @@ def confirm_words(verified: VerifiedResponse, typed: str) -> None:
             f"this is not the response that the ceremony showed: {words.mismatch(typed, digest)}",
             f"type the first words from the paper of the ceremony, or {verify_response.COPY_AGAIN}",
         )
-
-
-def file_response(project: Project, verified: VerifiedResponse) -> list[str]:
-    """Record everything in the ledger, then write it to `ca/`. Return the CRLs that must be destroyed now.
-
-    It can be repeated after an interruption at any point: nothing is recorded twice, and the response is written last.
-    Before that, pki.yaml gets the SHA-256 of new roots; if it cannot be written, nothing is accepted.
-    """
-    with _naming_roots(project.inventory, project.store, project.authorities, verified) as name_roots:
-        old = []
-        for place, result in enumerate(verified.results):
-            if verified.is_lost:
-                lost_ceremonies.set_keys_aside(project.store, result.request)
-            old += _file(
-                project.store,
-                project.now,
-                project.ledger_view,
-                result,
-                lost_ceremonies.replaced_roots(verified.results[place + 1 :]),
-            )
-        name_roots()
-    for result in verified.results:
-        _write_records(project.store, result, verified.transcript)
-    return old
 
 
 @contextmanager

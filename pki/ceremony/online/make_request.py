@@ -100,43 +100,113 @@ def check_current(
 # -- collecting -------------------------------------------------------------------------------------------------------
 
 
-def prepare_request(
-    project: Project, options: RequestOptions = RequestOptions(), *, drop_earlier: bool = False
-) -> OpenRequest:
-    """Write a request for all requirements and options; an open request with exactly that content is returned.
+@dataclass(frozen=True, slots=True)
+class RequestPreparation:
+    """The next request to a root ceremony: what it asks for, and its files."""
 
-    The options of the newest open request are carried over, unless `drop_earlier`. Raises PkiError when there is nothing
-    to request, an option is impossible, or the ledger lacks a certificate that the CRLs must list.
-    """
-    project.ledger_view.check()
-    requirements = needed.find_requirements(project.authorities)
-    waiting = ceremony_archive.open_requests(project.store)
-    if (
-        options == RequestOptions()
-        and waiting
-        and not outdated_reasons(project.inventory, project.store, project.now, project.authorities, requirements)
-        and not drop_earlier
-    ):
-        return waiting[-1]
-    options = _combine(
-        options,
-        _options_of(project.now, project.ledger_view, waiting[-1].request)
-        if waiting and not drop_earlier
-        else RequestOptions(),
-    )
-    _check_options(
-        project.store,
-        project.authorities,
-        options,
-        requirements,
-        _new_generations(project.authorities, options, requirements),
-    )
-    project.clock.check()
-    request = _collect(project, options, requirements)
-    data = request_response.dump(request)
-    path = project.store.ceremony(request.number) / "request.yaml"
-    filesystem.write(path, data)
-    return OpenRequest(path, request, request_response.digest(data))
+    project: Project
+
+    def prepare(self, options: RequestOptions = RequestOptions(), *, drop_earlier: bool = False) -> OpenRequest:
+        """Write a request for all requirements and options; an open request with exactly that content is returned.
+
+        The options of the newest open request are carried over, unless `drop_earlier`. Raises PkiError when there is nothing
+        to request, an option is impossible, or the ledger lacks a certificate that the CRLs must list.
+        """
+        self.project.ledger_view.check()
+        requirements = needed.find_requirements(self.project.authorities)
+        waiting = ceremony_archive.open_requests(self.project.store)
+        if (
+            options == RequestOptions()
+            and waiting
+            and not outdated_reasons(
+                self.project.inventory, self.project.store, self.project.now, self.project.authorities, requirements
+            )
+            and not drop_earlier
+        ):
+            return waiting[-1]
+        options = _combine(
+            options,
+            _options_of(self.project.now, self.project.ledger_view, waiting[-1].request)
+            if waiting and not drop_earlier
+            else RequestOptions(),
+        )
+        _check_options(
+            self.project.store,
+            self.project.authorities,
+            options,
+            requirements,
+            _new_generations(self.project.authorities, options, requirements),
+        )
+        self.project.clock.check()
+        request = self._collect(options, requirements)
+        data = request_response.dump(request)
+        path = self.project.store.ceremony(request.number) / "request.yaml"
+        filesystem.write(path, data)
+        return OpenRequest(path, request, request_response.digest(data))
+
+    def _collect(self, options: RequestOptions, requirements: list[Requirement]) -> Request:
+        """Return the request for all requirements and options."""
+        config, names = self.project.inventory, _new_generations(self.project.authorities, options, requirements)
+        roots = tuple(_root_to_create(self.project.inventory, self.project.now, name) for name in names if name.is_root)
+        present = self.project.authorities.issuing("root")
+        can_sign = present is not None and present.certificate.not_valid_after_utc > self.project.now
+        signing = roots[0].name if roots else present.name if present else ""
+        intermediates = tuple(self._intermediate_to_sign(name, signing, roots) for name in names if not name.is_root)
+        events = self.project.ledger.events(last=1)
+        return Request(
+            format="doit-pki ceremony request 1",
+            number=max((int(folder.name) for folder in self.project.store.ceremonies()), default=0) + 1,
+            prepared=self.project.now,
+            organisation=config.organisation,
+            publish=config.publish.url,
+            sandbox=config.sandbox,
+            because=tuple(_reasons(options, requirements)),
+            previous=ceremony_archive.last_response_digest(self.project.store),
+            ledger=LedgerHead(events=events[-1].seq if events else 0, head=events[-1].hash if events else "0" * 64),
+            pinned={
+                name: self.project.authorities.existing(name).fingerprint
+                for name in self.project.store.generations("root")
+            },
+            roots=roots,
+            intermediates=intermediates,
+            cross_certificates=tuple(
+                _cross_certificate_to_sign(self.project.now, root, present) for root in roots if present and can_sign
+            ),
+            crl_series=tuple(
+                plan_crl_series(
+                    self.project.store,
+                    self.project.now,
+                    self.project.authorities,
+                    self.project.ledger_view,
+                    roots,
+                    present,
+                    options.revoke,
+                    options.destroy,
+                )
+            ),
+            destroy=options.destroy,
+        )
+
+    def _intermediate_to_sign(
+        self, name: str, root: str, requested_roots: tuple[RequestedRoot, ...]
+    ) -> RequestedIntermediate:
+        config, authority = self.project.inventory, GenerationName.parse(name).authority
+        start, end = certificate_signing.validity_dates(
+            self.project.now, config.authorities.intermediate(authority).lifetime, None
+        )
+        new_roots = {requested.name: (requested.not_before, requested.not_after) for requested in requested_roots}
+        first, last = new_roots.get(root) or _dates(self.project.authorities.existing(root).certificate)
+        cn = common_name(config.organisation, name, sandbox=config.sandbox)
+        return RequestedIntermediate(
+            name=name,
+            issuer=root,
+            common_name=cn,
+            not_before=max(start, first),
+            not_after=min(end, last),
+            domains=config.domains,
+            addresses=permitted_addresses(config),
+            request=IntermediateKeys(self.project).prepare_certificate_request(name, cn).decode(),
+        )
 
 
 def _options_of(now: datetime, ledger_view: LedgerView, request: Request) -> RequestOptions:
@@ -246,47 +316,6 @@ def _new_generations(
     return list(dict.fromkeys(names))
 
 
-def _collect(project: Project, options: RequestOptions, requirements: list[Requirement]) -> Request:
-    """Return the request for all requirements and options."""
-    config, names = project.inventory, _new_generations(project.authorities, options, requirements)
-    roots = tuple(_root_to_create(project.inventory, project.now, name) for name in names if name.is_root)
-    present = project.authorities.issuing("root")
-    can_sign = present is not None and present.certificate.not_valid_after_utc > project.now
-    signing = roots[0].name if roots else present.name if present else ""
-    intermediates = tuple(_intermediate_to_sign(project, name, signing, roots) for name in names if not name.is_root)
-    events = project.ledger.events(last=1)
-    return Request(
-        format="doit-pki ceremony request 1",
-        number=max((int(folder.name) for folder in project.store.ceremonies()), default=0) + 1,
-        prepared=project.now,
-        organisation=config.organisation,
-        publish=config.publish.url,
-        sandbox=config.sandbox,
-        because=tuple(_reasons(options, requirements)),
-        previous=ceremony_archive.last_response_digest(project.store),
-        ledger=LedgerHead(events=events[-1].seq if events else 0, head=events[-1].hash if events else "0" * 64),
-        pinned={name: project.authorities.existing(name).fingerprint for name in project.store.generations("root")},
-        roots=roots,
-        intermediates=intermediates,
-        cross_certificates=tuple(
-            _cross_certificate_to_sign(project.now, root, present) for root in roots if present and can_sign
-        ),
-        crl_series=tuple(
-            plan_crl_series(
-                project.store,
-                project.now,
-                project.authorities,
-                project.ledger_view,
-                roots,
-                present,
-                options.revoke,
-                options.destroy,
-            )
-        ),
-        destroy=options.destroy,
-    )
-
-
 def _reasons(options: RequestOptions, requirements: list[Requirement]) -> Iterator[str]:
     """Yield the reasons of a ceremony, for the request and the operator."""
     for requirement in requirements:
@@ -306,28 +335,6 @@ def _root_to_create(inventory: Inventory, now: datetime, name: str) -> Requested
     start, end = certificate_signing.validity_dates(now, rule.lifetime, None)
     cn = common_name(inventory.organisation, name, sandbox=inventory.sandbox)
     return RequestedRoot(name=name, common_name=cn, key=rule.key, not_before=start, not_after=end)
-
-
-def _intermediate_to_sign(
-    project: Project, name: str, root: str, requested_roots: tuple[RequestedRoot, ...]
-) -> RequestedIntermediate:
-    config, authority = project.inventory, GenerationName.parse(name).authority
-    start, end = certificate_signing.validity_dates(
-        project.now, config.authorities.intermediate(authority).lifetime, None
-    )
-    new_roots = {requested.name: (requested.not_before, requested.not_after) for requested in requested_roots}
-    first, last = new_roots.get(root) or _dates(project.authorities.existing(root).certificate)
-    cn = common_name(config.organisation, name, sandbox=config.sandbox)
-    return RequestedIntermediate(
-        name=name,
-        issuer=root,
-        common_name=cn,
-        not_before=max(start, first),
-        not_after=min(end, last),
-        domains=config.domains,
-        addresses=permitted_addresses(config),
-        request=IntermediateKeys(project).prepare_certificate_request(name, cn).decode(),
-    )
 
 
 def _dates(certificate: x509.Certificate) -> tuple[datetime, datetime]:

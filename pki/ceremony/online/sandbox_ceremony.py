@@ -24,7 +24,7 @@ def perform_ceremony(project: Project, options: RequestOptions = RequestOptions(
     """
     project.clock.check()
     try:
-        _perform(project, make_request.prepare_request(project, options))
+        _perform(project, make_request.RequestPreparation(project).prepare(options))
     except PkiError as error:
         again = "to begin again: move ca/, build/ and offline/ away"
         raise PkiError(error.message, f"{error.hint}\n{again}" if error.hint else again) from None
@@ -53,7 +53,7 @@ def _perform(project: Project, open_request: OpenRequest) -> None:
     out = project.store.offline / ".out"
     shutil.rmtree(out, ignore_errors=True)  # of an interrupted run
     filesystem.make_folder(out, 0o700)
-    accept_response.file_response(
-        project, accept_response.read_and_verify(project, steps.sign(ceremony, project.passphrases.new, out))
+    accept_response.ResponseAcceptance(project).store(
+        accept_response.ResponseAcceptance(project).verify(steps.sign(ceremony, project.passphrases.new, out))
     )
     shutil.rmtree(out)

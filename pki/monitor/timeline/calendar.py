@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pki.authority import certificates
+from pki.authority.certificates import LeafCertificates
 from pki.common import filesystem
 from pki.common.cache import digest_of
 from pki.config.identifiers import AUTHORITIES, ArtifactId
@@ -113,7 +113,7 @@ def entries(project: Project, clients: Iterable[Leaf]) -> list[CalendarEntry]:
     listed = [
         *_ceremonies(rollovers.ceremonies, project.now),
         *_ends(rollovers.generations(), project.now),
-        *_installs(project, clients, rollovers),
+        *_installs(LeafCertificates(project), project.now, clients, rollovers),
     ]
     return sorted(listed, key=lambda entry: (entry.day, entry.key))
 
@@ -152,18 +152,20 @@ def _ends(generations: Sequence[Ca], now: datetime) -> Iterator[CalendarEntry]:
             yield CalendarEntry(f"end-{one.name}", end.date(), f"{one.name} expires", text, (180, 30))
 
 
-def _installs(project: Project, clients: Iterable[Leaf], rollovers: Any) -> Iterator[CalendarEntry]:
+def _installs(
+    leaf_certificates: LeafCertificates, now: datetime, clients: Iterable[Leaf], rollovers: Any
+) -> Iterator[CalendarEntry]:
     """Yield the current identity of each client, if it is new, and those of the next year."""
     from pki.monitor.timeline.renewals import renewals  # noqa: PLC0415 - as above
 
     for leaf in clients:
-        current = certificates.LeafCertificates(project).current(leaf)
-        planned = renewals(leaf, current, rollovers.turns[leaf.authority], rollovers.runs, project.now + SOON)
+        current = leaf_certificates.current(leaf)
+        planned = renewals(leaf, current, rollovers.turns[leaf.authority], rollovers.runs, now + SOON)
         before = current.not_after if current else None
         for at, end in planned.issued:
             yield _install(leaf, at, end, before)
             before = end
-        if current and project.now < current.not_before + leaf.renew_before:
+        if current and now < current.not_before + leaf.renew_before:
             yield _install(leaf, current.not_before, current.not_after, None)
 
 

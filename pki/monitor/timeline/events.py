@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise, takewhile
 
-from pki.authority import certificates
+from pki.authority.certificates import LeafCertificates
 from pki.ceremony.online.needs import INTERMEDIATES
 from pki.common import filesystem
 from pki.common.durations import in_common_unit, rounded
@@ -86,7 +86,7 @@ def timeline(project: Project, plan: Plan, years: int, *, held: bool = True) -> 
     """Return the timeline of the next `years`; without `held`, the next requested ceremony is never performed."""
     runs, until = Runs.of(project.inventory, project.now), project.now + years * YEAR
     rollovers = CaRollovers.of(project, runs, until, held=held)
-    leaves = _renewals(project, plan, rollovers)
+    leaves = _renewals(LeafCertificates(project), project.revocations, plan, rollovers)
     rhythms = [*_leaf_rhythms(plan, leaves), *_crl_rhythms(project.inventory, project.store, rollovers)]
     events = [
         *_ceremony_events(rollovers, held=held),
@@ -103,14 +103,16 @@ def timeline(project: Project, plan: Plan, years: int, *, held: bool = True) -> 
 # -- leaves -----------------------------------------------------------------------------------------------------------
 
 
-def _renewals(project: Project, plan: Plan, rollovers: CaRollovers) -> dict[str, Renewals]:
+def _renewals(
+    leaf_certificates: LeafCertificates, revocations: Revocations, plan: Plan, rollovers: CaRollovers
+) -> dict[str, Renewals]:
     """Return the renewals of every leaf; leaves with equal rules and dates share one computation."""
     computed: dict[tuple[object, ...], Renewals] = {}
     leaves: dict[str, Renewals] = {}
     for leaf in plan.leaves.values():
-        if leaf.artifact in project.revocations.replacement_stopped:
+        if leaf.artifact in revocations.replacement_stopped:
             continue  # `plan` reports that its replacement is stopped
-        current = certificates.LeafCertificates(project).current(leaf)
+        current = leaf_certificates.current(leaf)
         dates = (current.not_before, current.not_after) if current else None
         kind = (leaf.authority, leaf.lifetime, leaf.renew_before, dates)
         if kind not in computed:

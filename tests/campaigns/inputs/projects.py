@@ -189,7 +189,7 @@ def lab(place: Path) -> Path:
     (place / "words").write_text(f"{WORDS}\n")
     project = home.project()
     with contextlib.redirect_stdout(io.StringIO()):
-        write_backup.backup(project, place / "b.age", WORDS)
+        write_backup.BackupWriter(project).write(place / "b.age", WORDS)
     (place / "archive").write_bytes(age.decrypt((place / "b.age").read_bytes(), WORDS, "b.age"))
     project.close(settled=False)
     return home.path

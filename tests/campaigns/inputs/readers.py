@@ -119,7 +119,7 @@ def _collected(home: Home, _path: Path) -> None:
 def _brought(home: Home, _path: Path) -> None:
     project = home.project()
     try:
-        accept_response.read_and_verify(project, home.path.parent / "out/response-0002")
+        accept_response.ResponseAcceptance(project).verify(home.path.parent / "out/response-0002")
     finally:
         project.close(settled=False)
 
