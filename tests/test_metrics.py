@@ -210,9 +210,9 @@ def test_a_host_that_does_not_answer_is_named_with_its_dates(remote: Home) -> No
 
 def test_a_host_that_is_held_and_waits_for_a_release_is_named(remote: Home) -> None:
     delivery = remote.plan().deliveries["media"]
-    payload = delivery.desired_payload()
+    payload = delivery.payloads.desired()
     assert payload
-    delivery.history.keep_release(payload)
+    delivery.records.history.keep_release(payload)
     project = remote.project()
     project.ledger.record_decision("deploy:media", "pinned", payload.release.digest, START)
     project.ledger.close()

@@ -84,7 +84,7 @@ class Fleet:
     def _contact(self, deliveries: Iterable[Delivery], now: datetime) -> None:
         """Deliver to all hosts without an outcome in this run, last to those that failed before."""
         payloads: dict[str, tuple[Delivery, HostPayload]] = {}
-        for delivery in sorted(deliveries, key=lambda one: bool(one.contact.failing_since)):
+        for delivery in sorted(deliveries, key=lambda one: bool(one.records.contact.failing_since)):
             if self._recorded(delivery.host) is None:
                 try:
                     payloads[delivery.host] = (delivery, prepare_payload(delivery, now))
@@ -146,14 +146,16 @@ def _done(outcome: Mapping[str, Any]) -> list[Reason]:
 
 def prepare_payload(delivery: Delivery, now: datetime) -> HostPayload:
     """Return the checked release of a host for delivery. Raises PkiError when it must not be delivered."""
-    payload = delivery.desired_payload()
+    payload = delivery.payloads.desired()
     if payload is None:
         raise PkiError("its release is missing", "./run doit")
-    delivery.require_accepted_root()
-    change = delivery.change(payload, delivery.receipt, now)
-    findings = delivery.check(change)
+    delivery.root_acceptance.require_accepted_root()
+    change = delivery.change(payload, delivery.records.receipt, now)
+    findings = change.check(delivery.payloads.delivered)
     sent = [
-        InstalledCrl("", content) for path in delivery.history.crls().values() if (content := filesystem.read(path))
+        InstalledCrl("", content)
+        for path in delivery.records.history.crls().values()
+        if (content := filesystem.read(path))
     ]
     return HostPayload(change, findings, tuple(change.replaceable_crls(sent)))
 
@@ -184,8 +186,8 @@ def _record_result(
 
 
 def _record_failure(delivery: Delivery, error: PkiError, now: datetime) -> PkiError:
-    payload = delivery.desired_payload()
-    return delivery.record_failure(payload, error, now) if payload else error
+    payload = delivery.payloads.desired()
+    return delivery.records.record_failure(payload, error, now) if payload else error
 
 
 def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcome:
