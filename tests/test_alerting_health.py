@@ -18,9 +18,9 @@ from pki.authority import crls
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.templating import FIX_OR_RAW
+from pki.common.timestamps import instant
 from pki.deploy.contact import Contact
 from pki.deploy.protocol import HostRefusal
-from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.ssh import UnreachableError

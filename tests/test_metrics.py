@@ -19,9 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import tasks
 from pki.common.errors import InventoryError
+from pki.common.timestamps import instant
 from pki.config import loader
 from pki.deploy.contact import Contact
-from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.ssh import UnreachableError

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.common import sealed_records
 from pki.common.errors import PkiError
 from pki.common.reasons import Why
+from pki.common.timestamps import instant
 from pki.config.model import Leaf
 from pki.config.time_fields import is_in_window
 from pki.deploy import crl_files, preflight
@@ -28,7 +29,7 @@ from pki.deploy.host_payloads import HostPayloads
 from pki.deploy.host_records import HostRecords
 from pki.deploy.preflight import Trust
 from pki.deploy.protocol import ServiceRefusal
-from pki.deploy.receipt import Receipt, instant
+from pki.deploy.receipt import Receipt
 from pki.deploy.release import File, Release
 from pki.deploy.ssh import UnreachableError
 from pki.deploy.verification import Verdict, Verification

@@ -14,9 +14,9 @@ from typing import Any
 
 from pki.common.errors import PkiError
 from pki.common.hash_chain import START_HASH, ChainFault, HashChain
+from pki.common.timestamps import instant, strict_moment
 
 KEYS = ("n", "at", "step", "facts", "previous", "hash")
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 STEP = re.compile(r"[a-z]+(-[a-z]+)*")
 HINT = "a transcript is never edited: use the copy on the other drive"
 
@@ -35,7 +35,7 @@ class Record:
     @property
     def line(self) -> bytes:
         """Return the record as its line in the file."""
-        return canonical({**asdict(self), "at": f"{self.at:{TIME_FORMAT}}"}) + b"\n"
+        return canonical({**asdict(self), "at": instant(self.at)}) + b"\n"
 
 
 def next_record(last: Record | None, at: datetime, step: str, facts: dict[str, Any]) -> Record:
@@ -44,7 +44,7 @@ def next_record(last: Record | None, at: datetime, step: str, facts: dict[str, A
         raise ValueError(f"{step!r} is not the name of a step")
     n, previous = (last.n + 1, last.hash) if last else (1, START_HASH)
     moment = at.astimezone(UTC).replace(microsecond=0)
-    entry = CHAIN.entry({"n": n, "at": f"{moment:{TIME_FORMAT}}", "step": step, "facts": facts}, previous)
+    entry = CHAIN.entry({"n": n, "at": instant(moment), "step": step, "facts": facts}, previous)
     return Record(n, moment, step, _parse(canonical(facts)), previous, entry["hash"])
 
 
@@ -97,7 +97,7 @@ def _read(line: bytes, last: Record | None) -> tuple[str, Record | None]:
     }
     if chain_fault := next(CHAIN.faults(tree, expected, previous), None):
         return texts[chain_fault], None
-    return "", Record(**{**tree, "at": _moment(tree["at"])})
+    return "", Record(**{**tree, "at": strict_moment(tree["at"])})
 
 
 def _fault_of_shape(tree: Any) -> str:
@@ -118,13 +118,9 @@ def _fault_of_shape(tree: Any) -> str:
 
 def _is_moment(text: Any) -> bool:
     try:
-        return str(text) == f"{_moment(text):{TIME_FORMAT}}"
+        return str(text) == instant(strict_moment(text))
     except (TypeError, ValueError):
         return False
-
-
-def _moment(text: str) -> datetime:
-    return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
 
 
 def _parse(line: bytes) -> Any:

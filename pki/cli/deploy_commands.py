@@ -30,6 +30,7 @@ from pki.cli.revoke_command import confirm
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.terminal import Screen
+from pki.common.timestamps import instant
 from pki.config.identifiers import ArtifactId
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import diff as deploy_diff
@@ -209,7 +210,7 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
         _deliver(context, delivery)
     except BaseException:
         if previous_pin:
-            _decide(project, host, "pinned", f"{previous_pin.release} since {previous_pin.since:%Y-%m-%dT%H:%M:%SZ}")
+            _decide(project, host, "pinned", f"{previous_pin.release} since {instant(previous_pin.since)}")
         else:
             _decide(project, host, "unpinned", "the rollback failed")
         raise

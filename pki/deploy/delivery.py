@@ -10,6 +10,7 @@ from typing import Protocol
 from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
+from pki.common.timestamps import moment
 from pki.config.identifiers import ArtifactId
 from pki.config.time_fields import is_in_window
 from pki.deploy import installed_crls, preflight, verification
@@ -20,7 +21,7 @@ from pki.deploy.installed_crls import InstalledCrl
 from pki.deploy.new_root import NO_ROOT, TASK, NewRoot
 from pki.deploy.payload import Payload
 from pki.deploy.preflight import Trust
-from pki.deploy.receipt import Receipt, file_record, moment
+from pki.deploy.receipt import Receipt, file_record
 from pki.deploy.root_acceptance import RootAcceptance
 from pki.deploy.transaction import Change, Destination, HostOutcome
 

@@ -12,13 +12,14 @@ from functools import cached_property
 
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
+from pki.common.timestamps import instant, moment
 from pki.deploy import receipt as receipts
 from pki.deploy.contact import Contact
 from pki.deploy.delivery_history import History
 from pki.deploy.drift import reasons_from_json as drifted
 from pki.deploy.folder import FolderTransport
 from pki.deploy.payload import Payload
-from pki.deploy.receipt import Receipt, instant, moment
+from pki.deploy.receipt import Receipt
 from pki.deploy.ssh import UnreachableError
 from pki.project.layout import Store
 

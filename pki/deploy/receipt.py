@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, with_config
 
 from pki.common import filesystem, sealed_records
+from pki.common.timestamps import moment
 from pki.deploy.release import File
 from pki.deploy.verification import Verification
 
@@ -75,13 +75,3 @@ def file_record(file: File) -> dict[str, str]:
     """Return what a receipt states about one file; its reload command is needed when the file is removed."""
     record = {"path": file.path, "sha256": file.sha256, "mode": file.mode, "owner": file.owner, "reload": file.reload}
     return {**record, "set": file.set} if file.set else record
-
-
-def instant(now: datetime) -> str:
-    """Return a time as text in UTC, to the second."""
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def moment(text: str) -> datetime:
-    """Return the time that `instant` wrote."""
-    return datetime.fromisoformat(text)

@@ -19,9 +19,9 @@ from pydantic import TypeAdapter
 
 from pki.common import filesystem, sealed_records
 from pki.common.errors import from_os_error
+from pki.common.timestamps import instant
 from pki.config.identifiers import ArtifactId
 from pki.deploy import tls_client, verification
-from pki.deploy.receipt import instant
 from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import NO_UPSTREAM, Endpoint, NotVerified, Unreached
 from pki.deploy.verification import WronglyAdmitted

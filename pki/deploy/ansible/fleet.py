@@ -18,6 +18,7 @@ from pki.common import filesystem, sealed_records
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.filesystem import give_all_to_folder_owner
 from pki.common.reasons import Reason
+from pki.common.timestamps import instant
 from pki.common.visible import visible_line
 from pki.config.model import Ansible
 from pki.deploy import host_output
@@ -34,7 +35,6 @@ from pki.deploy.protocol import (
     surplus_files,
     writable_folders,
 )
-from pki.deploy.receipt import instant
 from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint
 from pki.deploy.transaction import HostOutcome

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from pki.common.cache import digest_of
 from pki.common.errors import RETRIED
 from pki.common.reasons import Reason, joined
+from pki.common.timestamps import instant, moment
 from pki.config.identifiers import ArtifactId
 from pki.deploy.drift import permission_remedy
 from pki.deploy.drift import reasons_from_json as drifted
 from pki.deploy.host_payloads import HostPayloads
-from pki.deploy.receipt import instant, moment
 from pki.deploy.verification import Verdict, Verification, as_json
 from pki.monitor import pending_bootstraps, waiting_roots
 from pki.monitor.check_result import Finding, Level, join_names, level_by_time_left, rerun
