@@ -201,7 +201,7 @@ def test_only_a_configuration_that_names_the_probe_promises_to_answer_it(deliver
 
     def expectation(payload: Payload) -> Expectation:
         change = delivered.delivery().change(payload, None, delivered.home.moment())
-        [found] = change.expectations(change.check(None)).values()
+        [found] = change.expectations(change.check_release(None)).values()
         return found
 
     present = Payload.of(delivered.home.path / "build/release/media")
@@ -699,7 +699,7 @@ def test_a_release_that_servers_would_choke_on_never_leaves(
     delivered.endpoints.append(Endpoint("jellyfin", NAME, "127.0.0.1", 1, "tls"))
     payload = tampered(delivered, path, change(delivered))
     with pytest.raises(PkiError, match=re.escape(said)) as refused:
-        delivered.delivery().change(payload, None, delivered.home.moment(days)).check(None)
+        delivered.delivery().change(payload, None, delivered.home.moment(days)).check_release(None)
     assert refused.value.message.startswith("nothing was sent: ")
 
 
@@ -711,7 +711,7 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     present = Payload.of(delivered.home.path / "build/release/media")
     back = tampered(delivered, "/etc/client-crl.pem", lambda _: old)
     with pytest.raises(PkiError, match=r"has number \d+, the host has \d+: revocation never goes back"):
-        change(back, None, now).check(present)
+        change(back, None, now).check_release(present)
     invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path, days=7)
     entries = delivered.home.read("build/crl/client-1.pem")
     assert delivered.doit(days=7).status == 0
@@ -726,7 +726,7 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     emptied = made.public_bytes(serialization.Encoding.PEM)
     lost = tampered(delivered, "/etc/client-crl.pem", lambda _: emptied)
     with pytest.raises(PkiError, match=f"lacks the revoked {serial:x}"):
-        change(lost, None, now + timedelta(days=1)).check(with_entry)
+        change(lost, None, now + timedelta(days=1)).check_release(with_entry)
 
 
 # -- CRLs that are in place on the host -------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from pki.cli.decorator import (
 )
 from pki.cli.json_output import DeliveryRow, DriftOutput, DriftRow, HistoryOutput, ReasonOutput
 from pki.cli.revoke_command import confirm
+from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.terminal import Screen
@@ -58,12 +59,11 @@ def bootstrap(
     key: str = "",
     show: bool = False,
 ) -> None:
-    """Prepare a host once: pki-apply, what it permits, and a key that may start it and nothing else.
+    """Prepare a host once: install pki-apply, its permissions, and a key that may start pki-apply and nothing else.
 
-    --certificates-only permits exactly the files of the release, and roots by their SHA-256; --with-config permits
-    their folders, which for a proxy's configuration is as much as root. pki.yaml (`scope`) says which of both it is.
-    --login USER is the account for the preparation (root, or one with sudo), --key FILE a public key of yours instead
-    of a new one. --show prints the script.
+    With --certificates-only, the key may write exactly the files of the release, and roots with a known SHA-256; with
+    --with-config, their folders: with a proxy's configuration, that equals root access. The default is `scope` in pki.yaml.
+    --login USER: prepare as root or an account with sudo. --key FILE: use your own public key. --show: print the script.
     """
     project = project_of(context)
     settings = project.inventory.hosts.get(host)
@@ -90,8 +90,8 @@ def bootstrap(
     _permitted(project, host, payload, scope)
     if (last_receipt := delivery.records.receipt) and last_receipt.held:
         receipts.save(project.store.receipt(host), replace(last_receipt, held={}))  # the next run deploys these files
-    level = "these files and no others" if scope == "certificates" else "their folders: as much as root on that host"
-    Screen().done("prepared", ArtifactId("deploy", host), f"{output}; it permits {level}")
+    level = "files of its release" if scope == "certificates" else "folders of its release: equal to root access"
+    Screen().done("prepared", ArtifactId("deploy", host), f"{output}; the deployment key may write the {level}")
 
 
 def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_config: bool) -> None:
@@ -154,8 +154,8 @@ def _say_drift(screen: Screen, results: Mapping[str, _DriftResult | PkiError]) -
         has_no_drift = has_no_drift and not result.phrases
         waiting_count += result.waiting
     if has_no_drift:
-        suffix = f"; {waiting_count} changes wait for the next run" if waiting_count else ""
-        screen.line(f"{len(results)} hosts without drift{suffix}")
+        suffix = f"; {counted(waiting_count, 'change')} to be made by the next run" if waiting_count else ""
+        screen.line(f"{counted(len(results), 'host')} without drift{suffix}")
 
 
 @command
@@ -247,7 +247,8 @@ def show_history(context: Context, host: str, json: bool = False) -> None:
         ]
         HistoryOutput(at=project.now, host=host, deliveries=deliveries, state=delivery.state(project.now)).show()
         return
-    Screen().table(f"{host}: {len(rows)} deliveries", ("when", "release", "what", "for rollback", "verification"), rows)
+    title = f"{host}: {counted(len(rows), 'delivery', 'deliveries')}"
+    Screen().table(title, ("when", "release", "what", "for rollback", "verification"), rows)
     if state := delivery.state(project.now):
         Screen().line(state)
 
@@ -264,17 +265,17 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
     payload, screen = _payload_of(delivery), Screen()
     with _naming(host):
         change = _change_of(delivery, payload, project)
-        change.check(None)
+        change.check_release(None)
         with change.session() as session:
             states = session.inspect()
-            change.guard(session, states, None)
+            change.check_installed_crls(session, states, None)
             session.end()
     delivery.records.record_drift(drifts.drift_reasons(states, delivery.records.receipt), session.writable)
     reasons = [*differences(states), *session.writable]
     for reason in reasons:
         screen.due(ArtifactId("deploy", host), str(reason))
     count = len([state for state in states if state.state not in {"same", "set", "held"}])
-    screen.line(f"{count} files would change" if reasons else f"{host} is up to date")
+    screen.line(f"{counted(count, 'file')} would change" if reasons else f"{host} is up to date")
 
 
 def _drift_row(host: str, result: _DriftResult | PkiError) -> DriftRow:

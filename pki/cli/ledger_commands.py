@@ -40,6 +40,7 @@ from pki.cli.json_output import (
 )
 from pki.cli.prompt import ask
 from pki.common import filesystem
+from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
@@ -85,7 +86,9 @@ def show_list(context: Context, name: str = "", json: bool = False) -> None:
         for one in certificates
     ]
     Screen().table(
-        f"{len(rows)} certificates", ("serial", "artifact", "from", "until", "state", "issued because", "by"), rows
+        counted(len(rows), "certificate"),
+        ("serial", "artifact", "from", "until", "state", "issued because", "by"),
+        rows,
     )
 
 
@@ -167,8 +170,8 @@ def verify(context: Context, json: bool = False) -> None:
     if faults or project.ledger_fault:
         raise Exit(code=1)
     events = project.ledger.events()
-    head = f", head {events[-1].hash[:16]}" if events else ""
-    screen.line(f"ledger intact ({len(events)} events{head})")
+    last = f"; hash of the last one: {events[-1].hash[:16]}" if events else ""
+    screen.line(f"ledger intact ({counted(len(events), 'event')}{last})")
 
 
 @command_with(may_lack="host")
@@ -374,7 +377,7 @@ def _print_recorded(screen: Screen, recorded: Sequence[_Recorded]) -> None:
     learnt = [one for source in recorded for one in source.learnt]
     serials = {serial for one in learnt for serial in one.serials}
     if serials or any(one.is_newer for one in learnt):
-        screen.line(f"{len(serials)} revocations recovered; ./run doit issues CRLs that list them")
+        screen.line(f"{counted(len(serials), 'revocation')} recovered; ./run doit issues CRLs that list them")
     elif learnt:
         screen.line("the ledger contained all of it already")
 

@@ -73,7 +73,7 @@ def permissions_text(host: str, payload: Payload, receipt: Receipt | None = None
     """Return pki-apply.conf: what may be placed on a host, and which commands may run.
 
     With `exact`, the files of the release and no others, and roots by their content; otherwise the folders of the
-    files, which for the configuration of a proxy is as much as root. Files of `receipt` that the release no longer has
+    files, which with the configuration of a proxy equals root access. Files of `receipt` that the release no longer has
     may be removed, but not placed.
     """
     files, paths = payload.release.files, {file.path for file in payload.release.files}

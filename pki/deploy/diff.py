@@ -19,7 +19,7 @@ MOST_LINES = 10_000  # of both files together: difflib takes quadratic time, and
 def diff_lines(session: Session, state: FileState, payload: Payload, delivered: Payload | None) -> list[str]:
     """Return a unified diff from the file on the host to the file of the release; empty when nothing differs.
 
-    `delivered` is what the host took last; it replaces files that only root on the host can read.
+    `delivered` is what was delivered last; it is used for files that only root on the host can read.
     """
     file, path = state.row.file, state.row.file.path
     if state.state in {"same", "set", "held"}:

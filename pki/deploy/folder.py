@@ -100,7 +100,7 @@ class FolderTransport:
         if filesystem.read_if_possible(self._list) != record:
             filesystem.write(self._list, record)
         commands = sorted({command for file in release.files for command in (file.validate, file.reload) if command})
-        not_done = ["owners were not set: a folder host is written as whoever runs doit"]
+        not_done = ["owners were not set: the files belong to the account that runs doit"]
         not_done += [f"not run: {command}" for command in commands]
         return Receipt(
             host=release.host,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.timestamps import instant, moment
@@ -105,10 +106,12 @@ class HostRecords:
     def _unreachable_text(self, now: datetime, message: str) -> str:
         """Return `unreachable for 3 days; its certificate expires in 12 days`, with the message of ssh."""
         days, receipt = self.contact.days_failing(now), self.receipt
-        text = f"unreachable for {days} day{'s' if days != 1 else ''}" if days else "unreachable"
+        text = f"unreachable for {counted(days, 'day')}" if days else "unreachable"
         if receipt and receipt.ends:
             left = math.floor((moment(receipt.ends) - now) / DAY)
-            text += f"; its certificate expires in {left} days" if left >= 0 else "; its certificate has expired"
+            text += (
+                f"; its certificate expires in {counted(left, 'day')}" if left >= 0 else "; its certificate has expired"
+            )
         return f"{text} ({message})"
 
     def save_receipt(self, receipt: Receipt) -> None:

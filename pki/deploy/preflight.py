@@ -1,6 +1,6 @@
 """Check a release as a whole before anything of it leaves: keys, chains, dates, names, CRLs.
 
-Servers do not detect most of these faults (docs/deploy.md lists what was measured).
+Servers do not detect most of these faults: they start, and fail later.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class ManifestRow:
 class FileState:
     """The state of one file on the host, as pki-apply reports it.
 
-    `state` is one of `host_output.CHECKS`, or "link" with its `link_target`; `sha256` is "" for a missing file.
+    `state` is one of `host_output.FILE_STATES`, or "link" with its `link_target`; `sha256` is "" for a missing file.
     """
 
     row: ManifestRow

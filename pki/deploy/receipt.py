@@ -1,4 +1,4 @@
-"""Receipts: what a host took, when, with which verification, and what was not done there."""
+"""Receipts: what was deployed on a host, when, with which verification, and what was not done there."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.authority import certificates, leaf_files
 from pki.ceremony.online import needs
 from pki.common import filesystem
+from pki.common.counts import counted
 from pki.common.durations import in_words
 from pki.common.reasons import joined
 from pki.config.identifiers import ArtifactId, GenerationName
@@ -126,7 +127,7 @@ def explain_crl(project: Project, plan: Plan, generation: str) -> Iterator[Line]
         yield "state", f"damaged: ./run doit crl:{generation}"
         return
     number = crl_number(crl)
-    yield "lists", f"{len(crl)} certificates; number {number}, of {crl.last_update_utc:%Y-%m-%d %H:%M} UTC"
+    yield "lists", f"{counted(len(crl), 'certificate')}; number {number}, of {crl.last_update_utc:%Y-%m-%d %H:%M} UTC"
     if crl.next_update_utc:
         yield "until", _until(project, crl.next_update_utc)
     yield (
@@ -222,7 +223,7 @@ def _usage(project: Project, plan: Plan, name: str, profile: str) -> Iterator[Li
     holding = _hosts_with(project, plan, {ArtifactId(kind, name) for kind in LEAF_FILES})
     yield "served by", dependents.join_uses(serving)
     yield "delivered", ", ".join(holding) or "nowhere"
-    yield "trusted by", "every client that trusts the root: build/trust/roots.pem"
+    yield "trusted by", "every machine on which the root is installed (build/trust/roots.pem): see docs/trust.md"
     yield "if revoked", "doit issues and deploys a new one in the same run; clients that read CRLs refuse the old one"
     yield "if it expires", "every client refuses it: its services cannot be used until doit renews it"
 

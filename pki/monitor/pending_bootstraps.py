@@ -34,7 +34,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
         host_roots.host for host_roots in hosts_with_roots if host_roots.has_root and host_roots.host not in permitted
     ]:
         verb, their = ("was", "its") if len(older) == 1 else ("were", "their")
-        text = f"{join_names(older)} {verb} not bootstrapped for certificates only by this version: whoever holds {their} deployment key can install any root there"
+        text = f"{join_names(older)} {verb} bootstrapped for certificates only by an earlier version: an attacker with {their} deployment key can install any root there"
         yield Notice("hosts", text, _remedy(older))
     live_roots = (
         [root for name in project.live("root") if (root := project.generation(name))] if hosts_with_roots else []
@@ -59,7 +59,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
     ]
     if outdated:
         verb, their = ("accepts", "its") if len(outdated) == 1 else ("accept", "their")
-        text = f"{join_names(outdated)} still {verb} a root that was removed: whoever holds {their} deployment key can install it again"
+        text = f"{join_names(outdated)} still {verb} a root that was removed: an attacker with {their} deployment key can install it again"
         yield Notice("hosts", text, _remedy(outdated))
 
 
@@ -71,7 +71,9 @@ def _lack(group: Sequence[HostRoots], missing: Sequence[str], when: str) -> str:
     )
     verb, pronoun = ("does", "it is") if len(hosts) == 1 else ("do", "they are")
     text = f"{join_names(hosts)} {verb} not accept {', '.join(missing) or join_names(files)} before {pronoun} bootstrapped again"
-    return f"{text}; {when}; {join_names(files) if files else 'its file'} is held back until then; everything else is deployed"
+    return (
+        f"{text}; {when}; {join_names(files) if files else 'its file'} is not deployed until then; everything else is"
+    )
 
 
 def _when(project: Project, new_roots: list[Generation], live_roots: list[Generation], accepted: Sequence[str]) -> str:

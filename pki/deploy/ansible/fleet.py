@@ -151,13 +151,13 @@ def prepare_payload(delivery: Delivery, now: datetime) -> HostPayload:
         raise PkiError("its release is missing", "./run doit")
     delivery.root_acceptance.require_accepted_root()
     change = delivery.change(payload, delivery.records.receipt, now)
-    findings = change.check(delivery.payloads.delivered)
+    contents = change.check_release(delivery.payloads.delivered)
     sent = [
         InstalledCrl("", content)
         for path in delivery.records.history.crls().values()
         if (content := filesystem.read(path))
     ]
-    return HostPayload(change, findings, tuple(change.replaceable_crls(sent)))
+    return HostPayload(change, contents, tuple(change.replaceable_crls(sent)))
 
 
 def collect(delivery: Delivery, result: Mapping[str, Any], now: datetime) -> list[Reason]:
@@ -209,7 +209,7 @@ def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcom
     changed = change.without_held_back(states)
     if changed and all(answer.get("state") != "kept" for answer in answers):
         raise PkiError("was only checked, nothing was delivered", "run the playbook without --check")
-    outcome = change.outcome(host_payload.findings, changed, verifications)
+    outcome = change.outcome(host_payload.contents, changed, verifications)
     outcome = replace(outcome, writable=writable_folders(answers))
     return outcome.with_surplus(surplus_files(transport.host, answers)) if change.needs_surplus_list else outcome
 

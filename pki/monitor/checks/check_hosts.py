@@ -30,7 +30,7 @@ REPAIR = f"./run doit restores it; {CHANGE_BELONGS}"
 
 
 class HostState(NamedTuple):
-    """What receipt, contact and pin record about a host that is not well; instants as text, empty for none.
+    """What receipt, contact and pin record about a host; times as text, "" for none.
 
     `ends` is when the first certificate or CRL on it expires, `drift` what was changed there and not restored since,
     `writable` the folders that others can write, `refusal` why the host refused the release.
@@ -46,6 +46,11 @@ class HostState(NamedTuple):
     writable: Sequence[Mapping[str, Any]] = ()
     refusal: Mapping[str, Any] | None = None
 
+    @property
+    def is_well(self) -> bool:
+        """Return whether there is nothing to report about the host."""
+        return not (self.failing_since or self.not_verified or self.pinned_since or self.drift or self.writable)
+
 
 def check_hosts(context: CheckContext) -> Iterator[Finding]:
     """Report hosts that fail, are pinned, not verified, new, or were changed by others."""
@@ -53,7 +58,7 @@ def check_hosts(context: CheckContext) -> Iterator[Finding]:
     for state in _states(context):
         troubled.add(state.host)
         yield from _remote_findings(context, state)
-    for name in context.run.failed.keys() | context.run.unmet.keys():
+    for name in context.run.failed.keys() | context.run.blocked.keys():
         kind, host = ArtifactId.parse(name).kind, ArtifactId.parse(name).name
         if kind == "deploy" and host not in troubled and host in context.plan.deliveries:
             troubled.add(host)
@@ -79,7 +84,7 @@ def _counted(context: CheckContext, count: int) -> Iterator[Finding]:
     if count:
         of_expected = f" of {expected}" if count < expected else ""
         rest = f"; no deployments to {join_names(excluded)}" if excluded else ""
-        yield Finding("hosts", Level.OK, f"{count}{of_expected} as declared in pki.yaml{rest}")
+        yield Finding("hosts", Level.OK, f"{count}{of_expected} deployed as declared in pki.yaml{rest}")
 
 
 def _remote_findings(context: CheckContext, state: HostState) -> Iterator[Finding]:
@@ -137,7 +142,7 @@ def failed_deliveries_with_services(context: CheckContext) -> Iterator[Finding]:
 
 
 def _is_new(context: CheckContext, host: str) -> bool:
-    """Return whether a host was never deployed; asked by thorough checks only, since after a run it was, or failed."""
+    """Return whether a host was never deployed. Only a thorough check asks: after a run, every host was deployed or failed."""
     return context.thorough and not context.project.store.receipt(host).exists()
 
 
@@ -162,7 +167,7 @@ def _states(context: CheckContext) -> Sequence[HostState]:
     key = digest_of([delivery.host for delivery in remote], sorted((project.pins or {}).items()))
     states = project.cache.recall("unwell hosts", key)
     if states is None:
-        states = [state for delivery in remote if any((state := _state(delivery.payloads))[i] for i in (1, 4, 5, 6, 7))]
+        states = [state for delivery in remote if not (state := _state(delivery.payloads)).is_well]
         folders = [str(project.store.receipt("x").parent), str(project.store.contact("x").parent)]
         project.cache.remember("unwell hosts", key, folders, states)
     return [HostState(*row) for row in states]

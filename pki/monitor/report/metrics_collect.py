@@ -199,7 +199,7 @@ def _host_states(checked: CheckedProject) -> Iterator[tuple[str, str]]:
     for host, delivery in deliveries.items():
         if ArtifactId("deploy", host) in run.failed:
             yield host, "failing"
-        elif ArtifactId("deploy", host) in run.unmet or delivery.is_behind(checked.project.cache):
+        elif ArtifactId("deploy", host) in run.blocked or delivery.is_behind(checked.project.cache):
             yield host, "pending"
 
 

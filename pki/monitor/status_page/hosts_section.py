@@ -72,7 +72,7 @@ def hosts(checked: CheckedProject) -> list[HostRow]:
                 since=_day(since),
                 verified=verified,
                 services=services,
-                state=", ".join(states) or (NOT_REACHED if ArtifactId("deploy", name) in checked.run.unmet else ""),
+                state=", ".join(states) or (NOT_REACHED if ArtifactId("deploy", name) in checked.run.blocked else ""),
                 level=max(states.values(), default=Level.OK),
             )
         )
