@@ -219,13 +219,11 @@ def _end_events(rollovers: CaRollovers) -> Iterator[TimelineEvent]:
     for generation in rollovers.generations():
         end = generation.not_after
         if end > rollovers.runs.now:
-            gone = (
-                "devices that trust only it will trust no service"
-                if generation.authority == "root"
-                else "its CRL ends too"
-            )
+            text = "expiry of the authority and its CRLs"
+            if generation.name.is_root:
+                text = "expiry: devices that trust no other root will trust no service"
             newest = [one for one in rollovers.generations() if one.authority == generation.authority][-1]
-            yield TimelineEvent(end, "end", generation.name, f"expires; {gone}", is_wrong=generation is newest)
+            yield TimelineEvent(end, "end", generation.name, text, is_wrong=generation is newest)
 
 
 # -- problems ---------------------------------------------------------------------------------------------------------
