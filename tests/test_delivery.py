@@ -21,7 +21,7 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Verb
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Deploy
-from pki.deploy import bootstrap, preflight, process, protocol, release, verification
+from pki.deploy import bootstrap, host_session, preflight, process, protocol, release, verification
 from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
 from pki.deploy.delivery_history import History
@@ -860,7 +860,7 @@ def test_what_no_authority_of_ours_signed_holds_up_nobody_and_is_told(delivered:
 
 
 def test_a_crl_in_place_that_was_delivered_is_not_asked_for(delivered: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol.Session, "show", lambda *_: pytest.fail("a CRL was asked for"))
+    monkeypatch.setattr(host_session.Session, "show", lambda *_: pytest.fail("a CRL was asked for"))
     assert delivered.doit(days=7).status == 0
     assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
 
@@ -873,7 +873,7 @@ def test_an_older_crl_put_in_place_there_is_replaced_without_asking(
     change_something(delivered)
     assert delivered.doit(days=7).status == 0
     delivered.on(CRL_THERE).write_bytes(old)
-    monkeypatch.setattr(protocol.Session, "show", lambda *_: pytest.fail("a CRL was asked for"))
+    monkeypatch.setattr(host_session.Session, "show", lambda *_: pytest.fail("a CRL was asked for"))
     assert delivered.doit(days=8).status == 0
     assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
 
@@ -1032,11 +1032,13 @@ def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered
 
     transport = replace(change.destination.transport, limits=process.Limits(30.0, 30.0))
     change.destination = replace(change.destination, transport=transport, group_lock=turn())
-    before = protocol.Session.extend_deadline
+    before = host_session.Session.extend_deadline
     given: list[float] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            protocol.Session, "extend_deadline", lambda self, seconds: (given.append(seconds), before(self, seconds))
+            host_session.Session,
+            "extend_deadline",
+            lambda self, seconds: (given.append(seconds), before(self, seconds)),
         )
         assert change.deliver(delivery.delivered_payload).done
     assert given[0] >= 1.2

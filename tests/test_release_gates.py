@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.common import sealed_records
 from pki.common.errors import PkiError
 from pki.common.reasons import Why
-from pki.config.fields import is_in_window
 from pki.config.model import Leaf
+from pki.config.time_fields import is_in_window
 from pki.deploy import crl_files, preflight
 from pki.deploy import receipt as receipts
 from pki.deploy.contact import Contact

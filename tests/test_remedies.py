@@ -8,9 +8,10 @@ from functools import cache
 
 import pytest
 from invoke.exceptions import ParseError
-from invoke.parser import Parser, ParserContext
+from invoke.parser import ParserContext
 
 import tasks
+from pki.cli.argument_parser import ArgumentParser
 from pki.cli.completion import SCRIPTS
 from pki.cli.launch import TEXTS
 from pki.cli.program import Program
@@ -59,7 +60,7 @@ def _invoke(words: list[str]) -> str:
         return "" if set(words[1:]) <= {*GROUPS, UNKNOWN} else f"unknown group {words[1]}"
     if words[0] not in COMMANDS:
         return f"unknown command {words[0]}"
-    parser = Parser(contexts=[_contexts()[words[0]]], initial=Program(tasks.ns).initial_context)
+    parser = ArgumentParser(contexts=[_contexts()[words[0]]], initial=Program(tasks.ns).initial_context)
     try:
         found = parser.parse_argv(words)[1:]
     except ParseError as error:

@@ -6,15 +6,18 @@ import errno
 import inspect
 import os
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from invoke.exceptions import ParseError
+from invoke.parser import Parser, ParserContext
 from invoke.parser.argument import Argument
 
 import tasks
 from pki import __version__
-from pki.cli import launch, option_help
+from pki.cli import entry_points, launch, option_help
 from pki.cli.decorator import command
 from pki.cli.program import Program
 from pki.common import locks
@@ -86,6 +89,52 @@ def test_an_option_of_invoke_that_no_command_heeds_is_refused(
     assert said.status == 1
     assert said.error == f"No idea what '{option.partition('=')[0]}' is!\n→ ./run invoke --help\n"
     assert home.read("ca/ledger.db") == before
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        (("-hschema",), "Usage: ./run invoke schema"),
+        (("-lledger",), ".accept-loss"),
+        (("--list=ledger",), ".accept-loss"),
+        (("schema", "--of=plan"), '"title": "plan --json"'),
+        (("schema", "plan"), '"title": "plan --json"'),
+    ],
+)
+def test_an_option_is_typed_as_other_programs_have_it(
+    capsys: pytest.CaptureFixture[str], typed: tuple[str, ...], shown: str
+) -> None:
+    said = said_by(capsys, *typed)
+    assert (said.status, said.error) == (0, "")
+    assert shown in said.out
+
+
+@pytest.mark.parametrize("typed", [("-",), ("--",), ("-x=",), ("schema", "-"), ("", "")])
+def test_marks_without_a_name_are_answered_in_a_sentence(
+    capsys: pytest.CaptureFixture[str], typed: tuple[str, ...]
+) -> None:
+    said = said_by(capsys, *typed)
+    assert "Traceback" not in said.error
+    assert said.status == (0 if typed == ("--",) else 1)
+
+
+@pytest.mark.parametrize("options", [(), ("--no-dedupe", "-c", "tasks", "-r", ".")])
+def test_invoke_itself_hands_the_command_line_over(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    monkeypatch.setitem(sys.modules, "invoke.main", SimpleNamespace())
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/invoke", *options, "schema", "plan"])
+    with pytest.raises(SystemExit) as left:
+        entry_points.invoke_commands(tasks.__file__, START)
+    assert left.value.code == 0
+    assert '"title": "plan --json"' in capsys.readouterr().out
+
+
+def test_the_parser_of_invoke_stays_as_it_is() -> None:
+    """Another program in the same process, such as one of the user's, has its own commands."""
+    contexts = [ParserContext("greet", args=[Argument("name", positional=True, optional=True)])]
+    with pytest.raises(ParseError, match="did not receive required positional arguments"):
+        Parser(contexts, ParserContext()).parse_argv(["greet"])
 
 
 @pytest.mark.parametrize("typed", [("--version",), ("-V",), ("doit", "--version"), ("doit", "-V")])

@@ -25,7 +25,7 @@ from pki.project.project import Project
 from pki.x509 import canonical, crl_signing, pem_encoding
 from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import encode_pem
-from pki.x509.revocation import CrlEntry
+from pki.x509.revocation import CrlEntry, crl_number
 
 NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -51,7 +51,7 @@ def stale_reasons(project: Project, generation: str, *, missing: int | None = No
     reasons = _date_reasons(project, generation, *dates) or _ledger_differences(project, generation, crl, missing)
     if not reasons:
         files = [str(project.store.crl(generation, form)) for form in ("crl", "pem")]
-        number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        number = crl_number(crl)
         finding = [*(int(at.timestamp()) for at in dates), number]
         project.cache.remember(ArtifactId("crl", generation), digest_of(issuer.fingerprint), files, finding)
     return reasons
@@ -112,7 +112,7 @@ def _ledger_differences(
     if not project.has_ledger:
         return []
     last = project.ledger.last_crl(generation)
-    number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    number = crl_number(crl)
     if last is not None and number < last[0]:
         return [Why.CRL_NUMBER(number=number, last=last[0])]
     if missing is not None:
@@ -176,7 +176,7 @@ def _presigned_valid_now(project: Project, root: str) -> list[PresignedCrl]:
     ):
         published = signed_crl(project, root, der)
         if published is not None and published.next_update_utc:
-            number = published.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+            number = crl_number(published)
             in_place = PresignedCrl(number, published, frozenset(entry.serial_number for entry in published))
             presigned_crls = sorted([*presigned_crls, in_place], key=lambda presigned_crl: presigned_crl.number)
     return [

@@ -18,8 +18,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Va
 from pki.common import yaml_text
 from pki.common.errors import PkiError
 from pki.config.error_messages import dotted_path, message_of, place_of
-from pki.config.fields import AuthorityKeyKind, Domain, Organisation, PublishUrl
+from pki.config.fields import AuthorityKeyKind, Organisation, PublishUrl
 from pki.config.identifiers import GenerationName
+from pki.config.name_fields import Domain
 from pki.config.strict_model import StrictModel
 from pki.x509.revocation import REASONS, CrlEntry
 

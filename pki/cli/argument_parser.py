@@ -1,86 +1,123 @@
-"""Extensions of invoke's parser: optional positional arguments, --help after a command, and hints in errors."""
+"""The parser of our commands: optional positional arguments, --help after a command, and hints in errors."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
 from invoke.exceptions import ParseError
-from invoke.parser.parser import ParseMachine
+from invoke.parser.argument import Argument
+from invoke.parser.parser import ParseMachine, Parser, ParseResult
 
 from pki.common.program_files import PROGRAM
 
 HELP = {"-h", "--help"}
 
-_handle, _complete_context = ParseMachine.handle, ParseMachine.complete_context
-_complete_flag, _check_ambiguity = ParseMachine.complete_flag, ParseMachine.check_ambiguity
+
+class ArgumentParser(Parser):
+    """invoke's parser, with our state machine."""
+
+    def parse_argv(self, argv: list[str]) -> ParseResult:
+        """Return the commands in `argv`, with their arguments. Raises ParseError with the command to type next."""
+        machine = ArgumentMachine(self.initial, self.contexts, self.ignore_unknown)  # type: ignore[arg-type] # as invoke does
+        end = argv.index("--") if "--" in argv else len(argv)
+        for word in argv[:end]:
+            for part in machine.parts(word):
+                machine.handle(part)
+        machine.finish()
+        result: ParseResult = machine.result
+        result.remainder = " ".join(argv[end + 1 :])
+        return result
 
 
-def handle(machine: ParseMachine, token: str) -> None:
-    """Handle one word: `invoke renew --help` prints help, instead of renewing a certificate of that name."""
-    inside = _is_inside(machine)
-    if inside and token in HELP and token not in machine.context.flags and not machine.waiting_for_flag_value:
-        machine.initial.flags["--help"].value = machine.context.name
-        machine.context.positional_args = []
-        return
-    rest = _rest(machine) if inside and not machine.waiting_for_flag_value else None
-    if rest is not None and not token.startswith("-"):
-        rest.value = token
-        return
-    machine.last = token
-    _handle(machine, token)
+class ArgumentMachine(ParseMachine):
+    """invoke's state machine for the words of a command line."""
+
+    last = ""  # the word that is being handled
+
+    def parts(self, word: str) -> Iterator[str]:
+        """Yield a word, or the option and the value of `--option=value`. Several single letters are several options."""
+        is_value = self.waiting_for_flag_value and not self._is_option(word.partition("=")[0])
+        if not word.startswith("-") or self.result.unparsed or is_value:
+            yield word
+        elif "=" in word:
+            yield word.partition("=")[0]
+            yield word.partition("=")[2]
+        elif len(word) > 2 and word[1] != "-":
+            yield from self._letters(word)
+        else:
+            yield word
+
+    def _letters(self, word: str) -> Iterator[str]:
+        """Yield several single letters as options: `-hl`; or an option and its value: `-lledger`."""
+        flags = self.context.flags
+        yield word[:2]
+        if word[:2] in flags and flags[word[:2]].takes_value:
+            yield word[2:]
+        else:
+            yield from (f"-{letter}" for letter in word[2:])
+
+    def _is_option(self, word: str) -> bool:
+        """Return whether a word after an option with an optional value is the next option."""
+        return bool(self.flag and self.flag.optional and word in self.context.flags)
+
+    def handle(self, token: str) -> None:
+        """Handle one word: `invoke renew --help` prints help, instead of renewing a certificate of that name."""
+        inside = self._is_inside()
+        if inside and token in HELP and token not in self.context.flags and not self.waiting_for_flag_value:
+            self.initial.flags["--help"].value = self.context.name
+            self.context.positional_args = []
+            return
+        rest = self._rest() if inside and not self.waiting_for_flag_value else None
+        if rest is not None and not token.startswith("-"):
+            rest.value = token
+            return
+        self.last = token
+        super().handle(token)
+
+    def _rest(self) -> Argument | None:
+        """Return the argument that takes all further words, if the command has one."""
+        return next((one for one in self.context.positional_args if one.kind is list and one.optional), None)
+
+    def complete_context(self) -> None:
+        """Complete a command; a positional argument that is `optional` may be left out."""
+        if self.context:
+            given = [one for one in self.context.positional_args if not (one.optional and one.value is None)]
+            self.context.positional_args = given
+        super().complete_context()
+
+    def complete_flag(self) -> None:
+        """Complete an option. Raises ParseError if it takes a value and has none."""
+        flag = self.flag
+        if self._is_inside() and flag and flag.takes_value and flag.raw_value is None:
+            self.error(f"--{flag.name} needs a value")
+        super().complete_flag()
+
+    def check_ambiguity(self, value: Any) -> bool:
+        """Return False inside a command: the word after an option that takes a value is always its value."""
+        return False if self._is_inside() else bool(super().check_ambiguity(value))
+
+    def error(self, msg: str) -> None:
+        """Raise ParseError with a message and the command to type next."""
+        line = self._next()
+        if (PROGRAM / "wheels/made-for").exists():  # the kit is on a drive that may be mounted noexec
+            line = line.replace("./run invoke", "sh run invoke")
+        raise ParseError(f"{msg}\n→ {line}", self.context)
+
+    def _next(self) -> str:
+        if self._is_inside():
+            return f"./run invoke {self.context.name} --help"
+        word = self.last
+        if any(name.startswith(f"{word}.") for name in self.contexts):
+            return f"./run invoke --list {word}"
+        close = get_close_matches(word, list(self.contexts), n=1)
+        return f"did you mean {close[0]}?" if close else "./run invoke --list"
+
+    def _is_inside(self) -> bool:
+        """Return whether the words before this one name a command."""
+        return self.context is not None and self.context is not self.initial
 
 
-def _rest(machine: ParseMachine) -> Any:
-    """Return the argument that takes all further words, if the command has one."""
-    return next((one for one in machine.context.positional_args if one.kind is list and one.optional), None)
-
-
-def complete_context(machine: ParseMachine) -> None:
-    """Complete a command; a positional argument that is `optional` may be left out."""
-    if machine.context:
-        given = [one for one in machine.context.positional_args if not (one.optional and one.value is None)]
-        machine.context.positional_args = given
-    _complete_context(machine)
-
-
-def complete_flag(machine: ParseMachine) -> None:
-    """Complete an option. Raises ParseError if it takes a value and has none."""
-    flag = machine.flag
-    if _is_inside(machine) and flag and flag.takes_value and flag.raw_value is None:
-        machine.error(f"--{flag.name} needs a value")
-    _complete_flag(machine)
-
-
-def check_ambiguity(machine: ParseMachine, value: Any) -> bool:
-    """Return False inside a command: the word after an option that takes a value is always its value."""
-    return False if _is_inside(machine) else bool(_check_ambiguity(machine, value))
-
-
-def error(machine: ParseMachine, message: str) -> None:
-    """Raise ParseError with a message and the command to type next."""
-    line = _next(machine)
-    if (PROGRAM / "wheels/made-for").exists():  # the kit is on a drive that may be mounted noexec
-        line = line.replace("./run invoke", "sh run invoke")
-    raise ParseError(f"{message}\n→ {line}", machine.context)
-
-
-def _next(machine: ParseMachine) -> str:
-    if _is_inside(machine):
-        return f"./run invoke {machine.context.name} --help"
-    word = machine.last
-    if any(name.startswith(f"{word}.") for name in machine.contexts):
-        return f"./run invoke --list {word}"
-    close = get_close_matches(word, list(machine.contexts), n=1)
-    return f"did you mean {close[0]}?" if close else "./run invoke --list"
-
-
-def _is_inside(machine: ParseMachine) -> bool:
-    """Return whether the words before this one name a command."""
-    return machine.context is not None and machine.context is not machine.initial
-
-
-def teach() -> None:
-    """Replace the methods of invoke's parser in this process."""
-    for function in (handle, complete_context, complete_flag, check_ambiguity, error):
-        setattr(ParseMachine, function.__name__, function)
+for name in ("_class_states", "_class_transitions"):  # the metaclass gives a subclass neither
+    setattr(ArgumentMachine, name, getattr(ParseMachine, name))

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.config.fields import CLIENT_PREFIX
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Inventory, Leaf
+from pki.config.name_fields import CLIENT_PREFIX
 from pki.ledger.types import Issued
 from pki.monitor.dependents import NOT_DECLARED
 

@@ -78,10 +78,11 @@ def _artifacts() -> list[str]:
 
 
 def _commands(words: list[str]) -> list[str]:
+    from pki.cli.entry_points import program_commands  # noqa: PLC0415
     from pki.cli.program import Program  # noqa: PLC0415
 
     with redirect_stdout(io.StringIO()) as printed, suppress(SystemExit):
-        Program().run(["invoke", "--complete", "--", *words])
+        Program(program_commands()).run(["invoke", "--complete", "--", *words])
     return printed.getvalue().split()
 
 

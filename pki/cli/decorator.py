@@ -17,7 +17,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from pki.cli import argument_parser, option_help
+from pki.cli import option_help
 from pki.common import filesystem
 from pki.common.errors import InventoryError, PkiError, from_bug, from_os_error
 from pki.common.terminal import say_nothing_more
@@ -73,9 +73,6 @@ def _exit(error: PkiError) -> Exit:
 def command_with(*, may_lack: str = "", many: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Any]:
     """Return the decorator of a command with an argument that may be left out, or repeatable options: see `command`."""
     return partial(command, may_lack=may_lack, many=many)
-
-
-argument_parser.teach()
 
 
 def home_of(context: Context) -> Path:

@@ -64,10 +64,11 @@ def _doit(arguments: list[str]) -> int:
 
 
 def _invoke(arguments: list[str]) -> None:
+    from pki.cli.entry_points import program_commands  # noqa: PLC0415 - slow, and not needed for doit
     from pki.cli.program import Program  # noqa: PLC0415
 
     try:
-        Program().run(["invoke", *arguments])
+        Program(program_commands()).run(["invoke", *arguments])
     finally:
         sys.stdout.flush()
 
@@ -81,9 +82,9 @@ def _other(program: str, arguments: list[str]) -> int:
     if program == "--complete":
         completion.write(arguments)
         return 0
-    from pki.cli.program import command_names  # noqa: PLC0415
+    from pki.cli.entry_points import program_commands  # noqa: PLC0415 - as above
 
-    names = command_names()
+    names = [*program_commands().task_names]
     close = [program] if program in names else get_close_matches(program, names, n=1)
     line = f"did you mean ./run invoke {shlex.join([*close, *arguments])}" if close else "./run --help"
     if program in {name.partition(".")[0] for name in names if "." in name}:

@@ -7,15 +7,14 @@ from typing import ClassVar
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit, ParseError
-from invoke.loader import FilesystemLoader
 from invoke.parser.argument import Argument
 from invoke.parser.context import ParserContext, to_flag
 from invoke.program import Program as InvokeProgram
 
 from pki import __version__
 from pki.cli import option_help
+from pki.cli.argument_parser import ArgumentParser
 from pki.common.child_processes import STOPPED, enable_interrupts
-from pki.common.program_files import PROGRAM
 
 TYPED = "./run invoke"
 LETTERS = {"help": "h", "list": "l", "version": "V"}
@@ -61,7 +60,7 @@ class Program(InvokeProgram):
 
     dead: ClassVar = {"dry", "config", "warn-only", "hide", "prompt-for-sudo-password", "pty", "echo"}
 
-    def __init__(self, namespace: Collection | None = None) -> None:
+    def __init__(self, namespace: Collection) -> None:
         super().__init__(
             version=__version__, namespace=namespace, name="doit-pki", binary=TYPED, binary_names=["invoke", "inv"]
         )
@@ -75,10 +74,13 @@ class Program(InvokeProgram):
 
     def parse_core_args(self) -> None:
         """Parse the options. Raises ParseError for one in `dead`: `--dry` would change things nevertheless."""
-        super().parse_core_args()
+        self.core = ArgumentParser(initial=self.initial_context, ignore_unknown=True).parse_argv(self.argv[1:])
         given = [name for name in sorted(self.dead) if self.args[name].value not in {None, False}]
         if given:
             raise ParseError(f"No idea what '--{given[0]}' is!\n→ {TYPED} --help")
+
+    def _make_parser(self) -> ArgumentParser:
+        return ArgumentParser(self.collection.to_contexts(), self.initial_context)
 
     def execute(self) -> None:
         """Run the command. Raises Exit with status 130 after Ctrl-C."""
@@ -109,10 +111,12 @@ class Program(InvokeProgram):
             self.print_columns(lines)
 
 
-def command_names() -> list[str]:
-    """Return the names of all commands."""
-    module, _ = FilesystemLoader(start=str(PROGRAM)).load("tasks")
-    return [*Collection.from_module(module).task_names]
+class ProgramOfInvoke(Program):
+    """The program for a tasks.py that `invoke` has found: it knows invoke's options for finding one, which were obeyed."""
+
+    def core_args(self) -> list[Argument]:
+        """Return our options, and invoke's --collection, --search-root and --no-dedupe."""
+        return [*super().core_args(), *self.task_args()]
 
 
 def usage(name: str, context: ParserContext) -> str:

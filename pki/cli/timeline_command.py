@@ -15,7 +15,7 @@ from pki.cli.json_output import EventRow, RhythmRow, TimelineOutput
 from pki.common.durations import DAY, in_common_unit, in_words
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.config.fields import format_duration
+from pki.config.time_fields import format_duration
 from pki.monitor.timeline import events as ahead
 from pki.monitor.timeline.events import Rhythm, Timeline, TimelineEvent
 from pki.pipeline import plan

@@ -15,9 +15,10 @@ from pki.common.filesystem import give_all_to_folder_owner
 from pki.common.visible import line_fault, visible_line
 from pki.deploy import release_roots
 from pki.deploy.host_output import STOPPED
+from pki.deploy.host_session import Session
 from pki.deploy.payload import Payload
 from pki.deploy.process import STANDARD, LimitError, Limits, run
-from pki.deploy.protocol import Session, command_name, manifest_rows
+from pki.deploy.protocol import command_name, manifest_rows
 from pki.deploy.receipt import Receipt
 from pki.deploy.ssh import PROGRAM, Transport, deploy_key_path
 

@@ -15,8 +15,8 @@ from pki.common.cache import Cache
 from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
-from pki.config.fields import is_in_window
 from pki.config.identifiers import ArtifactId
+from pki.config.time_fields import is_in_window
 from pki.deploy import installed_crls, preflight, verification
 from pki.deploy import receipt as receipts
 from pki.deploy.contact import Contact

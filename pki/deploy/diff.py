@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 
 from pki.common.visible import shorten
+from pki.deploy.host_session import MAX_FILE_BYTES, Session
 from pki.deploy.payload import Payload
-from pki.deploy.protocol import MAX_FILE_BYTES, FileState, Session
+from pki.deploy.protocol import FileState
 from pki.deploy.release import PRIVATE
 from pki.x509.canonical import BEGIN
 from pki.x509.keys import key_fingerprint, open_key

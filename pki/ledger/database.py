@@ -69,6 +69,7 @@ class Database:
         self._engine: Engine | None = None
         self._process = 0
         self._copy: TemporaryDirectory[str] | None = None
+        self.was_written = False
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -108,6 +109,11 @@ class Database:
         with self._transaction() as db:
             db.execute(TAKE_TURN)
             yield db
+        self.was_written = True
+
+    def head_was_stored(self) -> None:
+        """Note that the head of everything that was written is stored in `ca/`."""
+        self.was_written = False
 
     def create_empty(self) -> None:
         """Create the tables when the database is opened next, even if an earlier ledger is lost."""
@@ -268,6 +274,13 @@ class Database:
         if self._copy:
             self._copy.cleanup()
             self._copy = None
+
+
+class DatabaseUser:
+    """A part of a ledger: methods on its database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
 
 def _read_only(connection: Any, _record: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.authority import certificates, leaf_files
@@ -26,6 +25,7 @@ from pki.project.generations import Generation
 from pki.project.missing_roots import refusal
 from pki.project.project import Project
 from pki.x509 import canonical
+from pki.x509.revocation import crl_number
 
 Line = tuple[str, str]  # label and text
 
@@ -126,7 +126,7 @@ def explain_crl(project: Project, plan: Plan, generation: str) -> Iterator[Line]
     if crl is None:
         yield "state", f"damaged: ./run doit crl:{generation}"
         return
-    number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    number = crl_number(crl)
     yield "lists", f"{counted(len(crl), 'certificate')}; number {number}, of {crl.last_update_utc:%Y-%m-%d %H:%M} UTC"
     if crl.next_update_utc:
         yield "until", _until(project, crl.next_update_utc)

@@ -102,6 +102,7 @@ class Reporter:
         self._is_full = False
         self._total = 0
         self._started = time.monotonic()
+        self._advance: Callable[[str], None] = lambda _name: None
         self._screen = Screen(may_be_deaf=True)  # the report contains everything that cannot be printed
 
     # -- called by doit during the run --
@@ -117,7 +118,7 @@ class Reporter:
         self._total = sum(1 for task in tasks.values() if not task.has_subtask)
         if project.inventory.sandbox and project.issuing("root") is None:
             self._screen.line(BANNER)
-        self._stack.enter_context(self._screen.progress(self._total))
+        self._advance = self._stack.enter_context(self._screen.progress(self._total))
 
     def before_fork(self) -> None:
         """Close the ledger: SQLite forbids that a process inherits an open database, and may delete its log there.
@@ -137,7 +138,7 @@ class Reporter:
     def get_status(self, task: Any) -> None:
         """Advance the progress display to a task that doit begins."""
         if not task.has_subtask:
-            self._screen.advance(task.name)
+            self._advance(task.name)
 
     def execute_task(self, _task: Any) -> None:
         """Print nothing: the line of an artifact is printed when it is made."""

@@ -23,6 +23,7 @@ from pki.project.external_ca import has_signed
 from pki.project.generations import Generation
 from pki.project.project import Project
 from pki.x509.keys import public_der
+from pki.x509.revocation import crl_number
 
 NEVER = datetime.fromtimestamp(0, UTC)
 PLACES = ("", "pki", "demoCA")  # below the named folder: openssl ca, easy-rsa, the default of openssl.cnf
@@ -228,7 +229,7 @@ def _number(path: Path, shown: str, faults: list[str]) -> int:
 def _last_crl(sorted_files: _SortedFiles) -> LastCrl | None:
     """Return the newest CRL; without a CRL file, what crlnumber says about its number."""
     newest = max(sorted_files.crls, key=lambda crl: crl.last_update_utc, default=None)
-    number = max([sorted_files.number, *(import_ca_revocations.number(crl) for crl in sorted_files.crls)])
+    number = max([sorted_files.number, *map(crl_number, sorted_files.crls)])
     if number >= COUNTABLE:
         raise PkiError(
             f"the number of the last CRL, {number}, is larger than the ledger can store",

@@ -25,6 +25,7 @@ from pki.monitor.check_result import Level
 from pki.monitor.checks import check_authorities, check_certificates, check_machine
 from pki.monitor.checks.check_context import CheckedProject
 from pki.project.project import Project
+from pki.x509.revocation import crl_number
 
 Labels = tuple[str, ...]
 Samples = dict[str, dict[Labels, float]]
@@ -132,7 +133,7 @@ def _crl(project: Project, name: str) -> tuple[float, float, float] | None:
     crl = check_authorities.read_published_crl(project, name)
     if crl is None:
         return None
-    return _dated(crl, crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
+    return _dated(crl, crl_number(crl))
 
 
 def _root_crl(project: Project, root: str) -> tuple[float, float, float] | None:

@@ -8,8 +8,8 @@ from datetime import date, datetime, timedelta
 
 from pki.ceremony.online import ceremony_archive, make_request, needs
 from pki.ceremony.online.needs import COMPANION_PERIOD, Requirement
-from pki.config.fields import holiday_dates
 from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.time_fields import holiday_dates
 from pki.monitor.timeline.planned_hierarchy import PlannedHierarchy
 from pki.monitor.timeline.runs import DAY, Runs
 from pki.project.project import Project

@@ -1,0 +1,56 @@
+"""What `dodo.py` and `tasks.py` contain, those of the program and of each project."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from runpy import run_path
+from types import TracebackType
+from typing import Any
+
+from pki.common.program_files import PROGRAM
+from pki.monitor.report.run import Run
+
+
+def doit_run(file: str, now: datetime) -> Run:
+    """Return a run of doit in the project of a dodo.py, whose `config` and `tasks` doit reads."""
+    sys.excepthook = _end
+    return Run(Path(_home(file)), now)
+
+
+def invoke_commands(file: str, now: datetime) -> Any:
+    """Return the collection of commands for the project of a tasks.py, for invoke.
+
+    Where the program `invoke` reads it, our own program takes over: invoke would demand the arguments that are
+    optional here, and accept options that have no effect.
+    """
+    from pki.cli.collection import collect  # noqa: PLC0415 - slow, and not needed for doit
+
+    commands = collect(_home(file), os.environ.get("PKI_CALLED_FROM") or str(Path.cwd()), now)
+    if "invoke.main" in sys.modules:
+        from pki.cli.program import ProgramOfInvoke  # noqa: PLC0415 - as above
+
+        ProgramOfInvoke(commands).run(sys.argv)
+        raise SystemExit(0)
+    return commands
+
+
+def program_commands() -> Any:
+    """Return the collection of commands of the program itself, with the time that its tasks.py takes."""
+    return run_path(str(PROGRAM / "tasks.py"))["ns"]
+
+
+def _home(file: str) -> str:
+    """Return the project's folder: that of the file; for the files of the program PKI_HOME, if it is set."""
+    folder = Path(file).resolve().parent
+    if folder != PROGRAM:
+        os.environ["PKI_HOME"] = str(folder)
+    return os.environ.get("PKI_HOME") or str(folder)
+
+
+def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print no traceback after Ctrl-C: the last line of the run is enough."""
+    if kind is not KeyboardInterrupt:
+        sys.__excepthook__(kind, error, trace)
