@@ -136,11 +136,12 @@ def _usual(moments: list[datetime]) -> timedelta:
 
 def _crl_rhythms(project: Project, rollovers: CaRollovers) -> Iterator[Rhythm]:
     for generation in rollovers.generations():
-        if generation.authority in INTERMEDIATES and generation.not_after > rollovers.runs.now:
-            made = _crls(project, rollovers, generation)
-            if made:
-                every = _usual([at for at, _ in made])
-                yield Rhythm(ArtifactId("crl", generation.name), "CRLs", every, made[0][0], len(made), made[0][1])
+        is_live = generation.not_after > rollovers.runs.now and not rollovers.hierarchy.is_revoked(generation)
+        if generation.authority in INTERMEDIATES and is_live:
+            crls = _crls(project, rollovers, generation)
+            if crls:
+                every = _usual([at for at, _ in crls])
+                yield Rhythm(ArtifactId("crl", generation.name), "CRLs", every, crls[0][0], len(crls), crls[0][1])
 
 
 def _crls(project: Project, rollovers: CaRollovers, generation: PlannedCa) -> list[tuple[datetime, datetime]]:
