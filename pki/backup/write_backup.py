@@ -18,6 +18,7 @@ from pki.backup.archive_format import BackupFile, ledger_head, pack, unpack
 from pki.common import age, filesystem, sealed_records
 from pki.common.cache import signature
 from pki.common.errors import PkiError
+from pki.common.timestamps import instant
 from pki.config import upstreams
 from pki.config.model import Inventory
 from pki.ledger.last_seen import LAST_BACKUP, LEDGER_HEAD
@@ -71,7 +72,7 @@ class BackupWriter:
         ledger = files.get("ca/ledger.db")
         head = ledger_head(ledger.data, "ca/ledger.db") if ledger else None
         about = {
-            "at": f"{self.project.now:%Y-%m-%dT%H:%M:%SZ}",
+            "at": instant(self.project.now),
             "organisation": self.project.inventory.organisation,
             "ledger": head,
         }

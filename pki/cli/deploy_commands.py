@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -17,7 +15,6 @@ from invoke.exceptions import Exit
 from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import (
     command,
-    command_with,
     evidence_of,
     held_project_of,
     home_of,
@@ -26,12 +23,12 @@ from pki.cli.decorator import (
     project_as_it_is,
     project_of,
 )
-from pki.cli.json_output import DeliveryRow, DriftOutput, DriftRow, HistoryOutput, ReasonOutput
+from pki.cli.json_output import DeliveryRow, HistoryOutput
 from pki.cli.revoke_command import confirm
 from pki.common.counts import counted
 from pki.common.errors import PkiError
-from pki.common.reasons import Reason, Why
 from pki.common.terminal import Screen
+from pki.common.timestamps import instant
 from pki.config.identifiers import ArtifactId
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import diff as deploy_diff
@@ -48,8 +45,6 @@ from pki.project.host_decisions import HostDecisions
 from pki.project.layout import Store
 from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
-
-WIDTH = 10  # hosts that are checked in parallel
 
 
 @command
@@ -82,7 +77,7 @@ def bootstrap(
         project.inventory, project.store, host, settings
     )  # with the key, which may be new
     account = "" if is_local else transport.user or "root"
-    permissions = bootstraps.permissions_text(host, payload, delivery.receipt, exact=scope == "certificates")
+    permissions = bootstraps.permissions_text(host, payload, delivery.records.receipt, exact=scope == "certificates")
     prepared = bootstraps.Bootstrap(host, permissions, account, public_key)
     if show:
         _permitted(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
@@ -93,7 +88,7 @@ def bootstrap(
     output = bootstraps.install(prepared, login_transport, as_root=as_root)
     bootstraps.verify_start(transport, payload, as_root=os.geteuid() == 0)
     _permitted(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
-    if (last_receipt := delivery.receipt) and last_receipt.held:
+    if (last_receipt := delivery.records.receipt) and last_receipt.held:
         receipts.save(project.store.receipt(host), replace(last_receipt, held={}))  # the next run deploys these files
     level = "files of its release" if scope == "certificates" else "folders of its release: equal to root access"
     Screen().done("prepared", ArtifactId("deploy", host), f"{output}; the deployment key may write the {level}")
@@ -129,65 +124,21 @@ def _permitted(
         _decide(store, now, ledger_view, host, "roots-permitted", accepted)
 
 
-@command_with(may_lack="host")
-def drift(context: Context, host: str | None = None, json: bool = False) -> None:
-    """Compare hosts with what was deployed there, and change nothing. Exit status 0: no drift, 2: drift.
-
-    The next run repairs what this command finds. --json is for programs.
-    """
-    project, screen = project_as_it_is(context), Screen()
-    deliveries = _deliveries(project)
-    chosen = [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
-    with ThreadPoolExecutor(WIDTH) as pool:
-        drifts_found = pool.map(lambda delivery: _drift(delivery, project.now), chosen)
-        results = dict(zip((delivery.host for delivery in chosen), drifts_found, strict=True))
-    for name, result in results.items():
-        if not isinstance(result, PkiError):
-            deliveries[name].record_drift(result.drift, result.writable)
-    if json:
-        DriftOutput(at=project.now, hosts=[_drift_row(name, result) for name, result in results.items()]).show()
-    else:
-        _say_drift(screen, results)
-    if any(isinstance(result, PkiError) for result in results.values()):
-        raise Exit(code=1)
-    if any(result.phrases for result in results.values() if not isinstance(result, PkiError)):
-        raise Exit(code=2)
-
-
-def _say_drift(screen: Screen, results: Mapping[str, _DriftResult | PkiError]) -> None:
-    waiting_count, has_no_drift = 0, True
-    for host, result in results.items():
-        name = ArtifactId("deploy", host)
-        if isinstance(result, PkiError):
-            screen.failed(name, result.message, result.hint)
-            has_no_drift = False
-            continue
-        for reason in result.phrases:
-            screen.due(name, str(reason))
-        if result.writable:
-            screen.line(f"→ {drifts.permission_remedy(result.writable, host)}")
-        has_no_drift = has_no_drift and not result.phrases
-        waiting_count += result.waiting
-    if has_no_drift:
-        suffix = f"; {counted(waiting_count, 'change')} to be made by the next run" if waiting_count else ""
-        screen.line(f"{counted(len(results), 'host')} without drift{suffix}")
-
-
 @command
 def diff(context: Context, host: str) -> None:
     """Show as a diff what the next delivery would change on a host; of a private key only its fingerprint."""
     project = project_as_it_is(context)
     delivery = _delivery(context, project, host)
-    if delivery.desired_payload() is None:
+    if delivery.payloads.desired() is None:
         project.roots.check()
     payload = _payload_of(delivery)
-    receipt = delivery.receipt
-    delivered = delivery.history.payload(receipt.release) if receipt else None
+    receipt = delivery.records.receipt
+    delivered = delivery.records.history.payload(receipt.release) if receipt else None
     with _naming(host), _change_of(delivery, payload, project.now).session() as session:
         states = session.inspect()
         lines = [line for state in states for line in deploy_diff.diff_lines(session, state, payload, delivered)]
         session.end()
-    delivery.record_drift(drifts.drift_reasons(states, receipt), session.writable)
+    delivery.records.record_drift(drifts.drift_reasons(states, receipt), session.writable)
     for line in lines or [f"{host} is up to date"]:
         Screen().line(line)
 
@@ -197,7 +148,7 @@ def push(context: Context, host: str) -> None:
     """Deliver to a host now, also outside of its window; a pinned host follows its releases again."""
     project = project_of(context)
     delivery = _delivery(context, project, host)
-    if delivery.pinned():
+    if delivery.payloads.pinned():
         _decide(project.store, project.now, project.ledger_view, host, "unpinned", "followed again by deploy.push")
     _deliver(context, delivery)
 
@@ -210,10 +161,13 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
     """
     project = project_of(context)
     delivery = _delivery(context, project, host)
-    receipt, current = delivery.receipt, Payload.of(project.store.release(host))
+    receipt, current = delivery.records.receipt, Payload.of(project.store.release(host))
     if receipt is None or current is None:
         raise PkiError(f"{host}: was never deployed", f"./run invoke deploy.push {host}")
-    earlier, previous_pin = delivery.history.find_release(host, to, receipt.release).release.digest, delivery.pinned()
+    earlier, previous_pin = (
+        delivery.records.history.find_release(host, to, receipt.release).release.digest,
+        delivery.payloads.pinned(),
+    )
     if not yes:
         same_command = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
         confirm(f"put {host} back to release {earlier[:12]}, and pin it there until deploy.push?", same_command)
@@ -228,7 +182,7 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
                 project.ledger_view,
                 host,
                 "pinned",
-                f"{previous_pin.release} since {previous_pin.since:%Y-%m-%dT%H:%M:%SZ}",
+                f"{previous_pin.release} since {instant(previous_pin.since)}",
             )
         else:
             _decide(project.store, project.now, project.ledger_view, host, "unpinned", "the rollback failed")
@@ -248,7 +202,7 @@ def show_history(context: Context, host: str, json: bool = False) -> None:
     """Show the deliveries to a host, and what was verified; --json is for programs."""
     project = project_as_it_is(context)
     delivery = _delivery(context, project, host)
-    kept_names = {path.name for path in delivery.history.releases()}
+    kept_names = {path.name for path in delivery.records.history.releases()}
     rows = [
         (
             str(entry["at"]),
@@ -257,12 +211,12 @@ def show_history(context: Context, host: str, json: bool = False) -> None:
             "kept" if entry["release"] in kept_names else "",
             str(entry.get("why") or ", ".join(map(" ".join, (entry.get("verification") or {}).items()))),
         )
-        for entry in delivery.history.log_entries()
+        for entry in delivery.records.history.log_entries()
     ]
     if json:
         deliveries = [
             DeliveryRow(at=str(entry["at"]), release=str(entry["release"]), what=what, kept=bool(is_kept), seen=seen)
-            for entry, (_, _, what, is_kept, seen) in zip(delivery.history.log_entries(), rows, strict=True)
+            for entry, (_, _, what, is_kept, seen) in zip(delivery.records.history.log_entries(), rows, strict=True)
         ]
         HistoryOutput(at=project.now, host=host, deliveries=deliveries, state=delivery.state(project.now)).show()
         return
@@ -289,20 +243,12 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
             states = session.inspect()
             change.check_installed_crls(session, states, None)
             session.end()
-    delivery.record_drift(drifts.drift_reasons(states, delivery.receipt), session.writable)
+    delivery.records.record_drift(drifts.drift_reasons(states, delivery.records.receipt), session.writable)
     reasons = [*differences(states), *session.writable]
     for reason in reasons:
         screen.due(ArtifactId("deploy", host), str(reason))
     count = len([state for state in states if state.state not in {"same", "set", "held"}])
     screen.line(f"{counted(count, 'file')} would change" if reasons else f"{host} is up to date")
-
-
-def _drift_row(host: str, result: _DriftResult | PkiError) -> DriftRow:
-    if isinstance(result, PkiError):
-        return DriftRow(host=host, reached=False, error=result.message, remedy=result.hint, differences=[], waiting=0)
-    differences = [ReasonOutput.of(reason) for reason in result.phrases]
-    remedy = str(drifts.permission_remedy(result.writable, host)) if result.writable else ""
-    return DriftRow(host=host, reached=True, error="", remedy=remedy, differences=differences, waiting=result.waiting)
 
 
 # -- shared by the commands -------------------------------------------------------------------------------------------
@@ -322,16 +268,16 @@ class _naming:  # noqa: N801 - reads as a clause of `with`
             raise PkiError(f"{self._host}: {error.message}", error.hint) from None
 
 
-def _deliveries(project: Project) -> dict[str, Delivery]:
+def deliveries_of(project: Project) -> dict[str, Delivery]:
     """Return the delivery of each host."""
     return dict(plan.plan(project).deliveries)
 
 
 def _delivery(context: Context, project: Project, host: str) -> Delivery:
     """Return the delivery of a host with `deliver: ssh` or `deliver: local`. Raises PkiError for another one."""
-    deliveries = _deliveries(project)
+    deliveries = deliveries_of(project)
     delivery = deliveries[require_one_of(host, deliveries, "host")]
-    if not delivery.is_remote:
+    if not delivery.records.is_remote:
         lines = "deploy: `ca: local`" if host == "ca" else f"hosts.{host}: `deliver: ssh` or `deliver: local`"
         raise PkiError(f"{host} is deployed into a folder", f"in pki.yaml, under {lines}")
     return delivery
@@ -339,14 +285,14 @@ def _delivery(context: Context, project: Project, host: str) -> Delivery:
 
 def _payload_of(delivery: Delivery) -> Payload:
     """Return what must be on the host. Raises PkiError when it has no release."""
-    if (payload := delivery.desired_payload()) is None:
+    if (payload := delivery.payloads.desired()) is None:
         raise PkiError(f"{delivery.host}: its release is missing", f"./run doit release:{delivery.host}")
     return payload
 
 
 def _change_of(delivery: Delivery, payload: Payload, now: datetime) -> Change:
     """Return the change that brings a host to `payload`."""
-    return delivery.change(payload, delivery.receipt, now)
+    return delivery.change(payload, delivery.records.receipt, now)
 
 
 def _make(context: Context, name: str) -> bool:
@@ -361,42 +307,8 @@ def _deliver(context: Context, delivery: Delivery) -> None:
     """Build the release, and deliver it whether or not it is due."""
     _make(context, ArtifactId("release", delivery.host))
     with held_project_of(context) as project, _naming(delivery.host):
-        outcome = _deliveries(project)[delivery.host].deliver(project.now)
+        outcome = deliveries_of(project)[delivery.host].deliver(project.now)
     Screen().done(outcome.verb, ArtifactId("deploy", delivery.host), str(outcome))
-
-
-class _DriftResult(NamedTuple):
-    """The drift of a host; `phrases` also has folders that others can write; `waiting` changes wait for the next run."""
-
-    phrases: Sequence[Reason]
-    drift: tuple[Reason, ...] = ()
-    writable: tuple[Reason, ...] = ()
-    waiting: int = 0
-
-
-def _drift(delivery: Delivery, now: datetime) -> _DriftResult | PkiError:
-    """Check one host, and record when it cannot be reached."""
-    try:
-        receipt, payload = delivery.receipt, delivery.desired_payload()
-        if receipt is None and not delivery.has_lost_receipt:
-            return _DriftResult([Why.NEVER_DEPLOYED()])
-        if receipt is None:
-            return _DriftResult([Why.RECEIPT_DAMAGED()])
-        if not delivery.is_remote:
-            return _DriftResult(delivery.folder_transport.drift(receipt))
-        if payload is None:
-            return _DriftResult([Why.STATED(text="its release is missing: ./run doit")])
-        with delivery.change(payload, receipt, now).session() as session:
-            states = session.inspect()
-            session.end()
-    except PkiError as error:
-        delivery.record_unreached(error, now)
-        return error
-    reasons = drifts.drift_reasons(states, receipt)
-    drifted_states = [state for state in states if drifts.drift_reasons([state], receipt)]
-    differing = differences(drifted_states)
-    waiting = len(differences(states)) - len(differing)
-    return _DriftResult([*differing, *session.writable], reasons, session.writable, waiting)
 
 
 def _public_key(context: Context, store: Store, key: str) -> str:
@@ -415,7 +327,6 @@ def _public_key(context: Context, store: Store, key: str) -> str:
 TASKS: dict[str, Any] = {
     "bootstrap": bootstrap,
     "diff": diff,
-    "drift": drift,
     "history": show_history,
     "push": push,
     "rollback": rollback,

@@ -2,7 +2,7 @@
 
 The order of `Change.deliver`:
 
-1. check the release here (`check_release`);
+1. check the release here (`check_release`), unless the same release was checked before;
 2. ask the host for the state of each file (`protocol.FileState`); without a difference, only the services are verified;
 3. read the CRLs on the host that we did not send, and refuse to replace a newer one (`check_installed_crls`);
 4. place the CRLs: they stay, whatever happens next (`_place_crls`);
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Place, Remedy, at
+from pki.common.timestamps import instant, moment
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import PROBE
 from pki.deploy import drift, host_clocks, host_output, installed_crls, preflight, verification
@@ -32,7 +33,7 @@ from pki.deploy.installed_crls import InstalledCrl
 from pki.deploy.payload import Payload
 from pki.deploy.preflight import ReleaseContents, Trust
 from pki.deploy.protocol import FileState, HostRefusal, ManifestRow, ServiceRefusal, manifest_rows
-from pki.deploy.receipt import Receipt, file_record, instant, moment
+from pki.deploy.receipt import Receipt, file_record
 from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint, Prober, fingerprint
 from pki.deploy.verification import Expectation, Verification
@@ -160,8 +161,8 @@ class Change:
     ) -> list[Reason]:
         """Raise PkiError if the release would replace a CRL on the host by an older one.
 
-        Returns the foreign CRLs, which no authority of this project signed: they are replaced and reported. A CRL dated in
-        the future is ignored, unless the host's clock has reached its date: then our own clock may be behind.
+        Returns the foreign CRLs, which no authority of this project signed: they are replaced and reported. An older CRL
+        may replace one that is dated in the future, by our clock and by the host's: our own may be behind.
         """
         now = max(self._now, host_clocks.answer_date(session.greeting) or self._now)
         if delivered and now > self._now:

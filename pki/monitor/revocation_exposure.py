@@ -11,6 +11,7 @@ from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory
 from pki.config.proxies import PROGRAMS, ProxyProgram
 from pki.deploy.delivery import Delivery
+from pki.deploy.host_records import HostRecords
 from pki.pipeline.plan import Plan
 from pki.project.ledger_revocations import Revocations
 from pki.project.ledger_view import LedgerView
@@ -23,7 +24,7 @@ def phrases(
     program, texts = _program(inventory, delivery), list[str]()
     if program is None:
         return texts
-    if since := _not_reached_since(delivery):
+    if since := _not_reached_since(delivery.records):
         texts.append(f"not up to date since {since}: {_unreached(inventory, now, ledger_view, revocations, program)}")
     if text := program.exposure(
         timedelta() if program.revokes else longest_client_validity(inventory, now, ledger_view, revocations)
@@ -47,7 +48,7 @@ def notes(
             yield Notice(
                 name, program.exposure(longest_client_validity(inventory, now, ledger_view, revocations)), remedy
             )
-        if since := _not_reached_since(delivery):
+        if since := _not_reached_since(delivery.records):
             text = f"not up to date since {since}: {_unreached(inventory, now, ledger_view, revocations, program)}"
             yield Notice(name, text, f"fix the cause, then: ./run doit {name}; or stop its services")
 
@@ -99,5 +100,5 @@ def _program(inventory: Inventory, delivery: Delivery) -> ProxyProgram | None:
     return PROGRAMS[host.proxy]
 
 
-def _not_reached_since(delivery: Delivery) -> str:
-    return delivery.contact.failing_since[:10] if delivery.is_remote else ""
+def _not_reached_since(records: HostRecords) -> str:
+    return records.contact.failing_since[:10] if records.is_remote else ""

@@ -85,7 +85,7 @@ class AuthorityArtifacts:
             )
 
     def _make_authority(self, name: str) -> Outcome:
-        """Restore damaged certificates from the ledger; in the sandbox hold the ceremony.
+        """Restore damaged certificates from the ledger; in the sandbox perform the ceremony.
 
         Raises PkiError where a ceremony of the user is needed.
         """
@@ -153,7 +153,7 @@ def _authority_stale(
 ) -> list[Reason]:
     """Return what is wrong with an authority; in the sandbox also why it needs a ceremony.
 
-    A run holds one ceremony for all authorities, with the first artifact that needs it.
+    A run performs one ceremony for all authorities, with the first artifact that needs it.
     """
     damaged = [
         path for generation in store.generations(name) if (path := _damaged_certificate(store, authorities, generation))
