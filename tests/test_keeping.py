@@ -6,6 +6,7 @@ import base64
 import fcntl
 import io
 import json
+import os
 import resource
 import shutil
 import sqlite3
@@ -29,7 +30,6 @@ from pki.cli import backup_commands
 from pki.common import age, filesystem, passphrase_strength
 from pki.common.errors import PkiError
 from pki.config import loader, scaffold
-from pki.project import layout
 from tests import judges
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, SEAL, START, Home
@@ -530,14 +530,14 @@ def test_backup_on_a_full_disk_leaves_nothing(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke, words: str, call: str
 ) -> None:
     project = home.project()
-    found = getattr(layout.os, call)
+    found = getattr(os, call)
 
     def full(first: Any, *others: Any) -> Any:
         if call == "replace" or bytes(others[0]).startswith(age.MARKS):
             raise OSError(28, "No space left on device")
         return found(first, *others)
 
-    monkeypatch.setattr(layout.os, call, full)
+    monkeypatch.setattr(os, call, full)
     said = invoke("backup", "--passphrase-file", words, home=project.store.home)
     monkeypatch.undo()
     assert said.status == 1
@@ -742,7 +742,7 @@ def test_restore_that_fails_leaves_what_was_there(
     shutil.rmtree(home.path / "ca")
     (home.path / "secrets.yaml").unlink()
     before = {str(path) for path in tmp_path.rglob("*")}
-    failing(monkeypatch, layout.os, moment)
+    failing(monkeypatch, os, moment)
     said = invoke("restore", str(backup), "--to", str(target), "--passphrase-file", words)
     assert (said.status, "No space left on device" in said.error) == (1, True), said.error
     assert {str(path) for path in tmp_path.rglob("*")} == before
