@@ -22,12 +22,12 @@ from pki.ledger import crl_records
 from pki.ledger.types import FILE_MISSING, RESTORE_OR_ACCEPT_LOSS, Issued, Recovered
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.revocation import REASONS, CrlEntry
-from tests import judges
-from tests.ceremonies import RealHome, real_home
-from tests.commands import said_by
-from tests.conftest import START, Home
-from tests.copies import copy_project
-from tests.judges import DAY, HOUR, SECOND, Identity
+from tests.support import judges
+from tests.support.ceremonies import RealHome, real_home
+from tests.support.commands import said_by
+from tests.support.copies import copy_project
+from tests.support.judges import DAY, HOUR, SECOND, Identity
+from tests.support.projects import START, Home
 
 MINUTE = 1 / 1440  # in days
 EPOCH = int(START.timestamp())

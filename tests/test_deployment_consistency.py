@@ -28,9 +28,9 @@ from pki.config.model import Ansible
 from pki.deploy.ansible import playbooks
 from pki.monitor import forecast
 from pki.pipeline import plan
-from tests.conftest import PROJECT, Home
-from tests.pages import Page
-from tests.test_renewal_automation import new_generation
+from tests.support.generations import new_generation
+from tests.support.pages import Page
+from tests.support.projects import PROJECT, Home
 
 MEDIA_PEM = "/etc/doit-pki/media.pem"
 ROOTS = "/etc/doit-pki/roots.pem"

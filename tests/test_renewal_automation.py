@@ -19,14 +19,15 @@ from pki.authority import certificates
 from pki.common import filesystem
 from pki.common.errors import SET_CLOCK, PkiError
 from pki.common.reasons import Verb, Why
-from pki.config.leaf_certificates import permitted_addresses, probe_leaf, renew_before
+from pki.config.leaf_certificates import probe_leaf, renew_before
 from pki.config.model import ServerRule
 from pki.monitor import forecast
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.report import health_report, status_table
 from pki.project.layout import Store
-from pki.x509 import certificate_signing, keys, pem_encoding, profiles
-from tests.conftest import PROJECT, START, Home
+from pki.x509 import certificate_signing, keys
+from tests.support.generations import new_generation
+from tests.support.projects import PROJECT, START, Home
 
 SERVERS = {"cert:monitoring-mtls", "cert:forge-mtls", "cert:media"}
 AV = {"release:media", "deploy:media"}
@@ -72,35 +73,6 @@ def add_last_service(home: Home, line: str) -> None:
 
 def certificates_made(made: dict[str, str]) -> set[str]:
     return {name for name in made if name.startswith("cert:")}
-
-
-def new_generation(home: Home, authority: str, days: float = 0) -> None:
-    """What a ceremony for a second generation would leave behind: a certificate in ledger and `ca/`, its key, its passphrase."""
-    project = home.project(days)
-    said, name = project.inventory, f"{authority}-2"
-    passphrase = project.passphrases.candidates("root-1")[0].value
-    root_key = keys.open_key(home.read("offline/root-1/key.pem"), passphrase, "root", "secrets.yaml")
-    root = project.authorities.issuing("root")
-    assert root is not None
-    key = keys.new_key("ec-p384")
-    cert = certificate_signing.sign_certificate(
-        certificate_signing.subject_name(
-            said.organisation, f"{said.organisation} SANDBOX {authority.capitalize()} CA 2"
-        ),
-        key.public_key(),
-        certificate_signing.validity_dates(project.now, said.authorities.server.lifetime, root.certificate),
-        profiles.intermediate_extensions(authority, said.domains, permitted_addresses(said))
-        + profiles.publication_extensions(said.publish.url, root.name),
-        certificate_signing.Issuer(root.certificate, root_key),
-    )
-    secret = project.passphrases.new(name)
-    artifact, profile = f"authority:{authority}", f"{authority}-ca"
-    project.ledger.record_certificate(
-        cert, issuer=root.name, artifact=artifact, profile=profile, reason="ceremony", at=project.now
-    )
-    project.ledger.close()
-    filesystem.write(project.store.authority_file(name, "key.pem"), keys.encrypted_pem(key, secret), filesystem.SECRET)
-    filesystem.write(project.store.authority_file(name, "cert.pem"), pem_encoding.pem_of([cert]))
 
 
 # -- the calendar -----------------------------------------------------------------------------------------------------

@@ -32,9 +32,9 @@ from pki.project import secrets as sources
 from pki.x509 import certificate_signing, crl_signing, keys, pkcs8, profiles
 from pki.x509 import pkcs11 as x509_pkcs11
 from pki.x509.pkcs11 import private_key, sessions
-from tests import judges
-from tests.conftest import PROJECT, ROUNDS, START, Home
-from tests.judges import DAY
+from tests.support import judges
+from tests.support.judges import DAY
+from tests.support.projects import PROJECT, ROUNDS, START, Home
 
 AUTHORITY_KEYS = {
     "root-1": "offline/root-1/key.pem",

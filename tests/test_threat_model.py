@@ -16,10 +16,10 @@ from pki.common.hash_chain import START_HASH
 from pki.ledger import chain
 from pki.ledger.tables import events, head
 from pki.x509 import certificate_signing, keys, profiles
-from tests import judges
-from tests.conftest import PROJECT, START, Home
-from tests.hierarchy import client, every_crl, intermediate_of, root_of, server, signed_on_purpose
-from tests.judges import DAY, Identity
+from tests.support import judges
+from tests.support.hierarchy import client, every_crl, intermediate_of, root_of, server, signed_on_purpose
+from tests.support.judges import DAY, Identity
+from tests.support.projects import PROJECT, START, Home
 
 DOCUMENT = PROJECT / "docs/threat-model.md"
 JELLYFIN = x509.DNSName("jellyfin.lab.internal")

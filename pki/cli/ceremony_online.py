@@ -67,18 +67,9 @@ def request(
             screen.line(f"the sandbox performed the ceremony itself; now: {run_for(project.store.home)} doit")
             return
         before = ceremony_archive.open_requests(project.store)[-1:]
-        reasons = (
-            make_request.outdated_reasons(
-                project.inventory,
-                project.store,
-                project.now,
-                project.authorities,
-                needs.find_requirements(project.authorities),
-            )
-            if before
-            else []
-        )
-        open_request = make_request.RequestPreparation(project).prepare(options, drop_earlier=drop_earlier)
+        preparation = make_request.RequestPreparation(project)
+        reasons = preparation.outdated_reasons() if before else []
+        open_request = preparation.prepare(options, drop_earlier=drop_earlier)
     if before and before[0].digest != open_request.digest:
         screen.line(
             f"replaces request {before[0].request.number}, whose printed page and kit are void: {joined(reasons) or 'you added options'}"

@@ -82,16 +82,11 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
             yield Notice(
                 leaf.artifact, str(blocker), f"./run invoke ceremony.request, for a new {leaf.authority} authority"
             )
-    for name in plan.leaves if project.revocations.replacement_stopped else ():
-        if reasons := leaf_files.stopped_reasons(project.revocations, ArtifactId("cert", name)):
-            yield Notice(ArtifactId("cert", name), joined(reasons), f"./run invoke renew {name}")
+    yield from _stopped(project.revocations, plan)
     yield from _pinned(project.inventory, project.host_decisions)
     yield from _profiles(project.authorities, LeafCertificates(project), plan)
     yield from client_identities.notes(project.inventory, project.now, project.ledger_view, plan)
-    for artifact, end in _no_longer_declared(project.ledger_view, project.revocations, plan):
-        if end >= project.now:
-            text = f"no longer in pki.yaml; its certificate is valid until {end:%Y-%m-%d}"
-            yield Notice(artifact, text, f"./run invoke retire {artifact.short}")
+    yield from _surplus(project.now, project.ledger_view, project.revocations, plan)
     yield from revocation_exposure.notes(project.inventory, project.now, project.ledger_view, project.revocations, plan)
     yield from revocation_exposure.forgeable_header_notes(project.inventory)
     yield from browser_limits.notes(project.store, plan)
@@ -99,6 +94,21 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
     yield from _oversized(project.inventory, project.store, project.authorities)
     yield from external_cas.notes(project.inventory, project.now, project.authorities, project.ledger_view, plan)
     yield from damaged_files.notes(project.store, project.authorities, project.cache)
+
+
+def _stopped(revocations: Revocations, plan: Plan) -> Iterator[Notice]:
+    """Yield a notice for each revoked leaf that is not replaced until the user renews it."""
+    for name in plan.leaves if revocations.replacement_stopped else ():
+        if reasons := leaf_files.stopped_reasons(revocations, ArtifactId("cert", name)):
+            yield Notice(ArtifactId("cert", name), joined(reasons), f"./run invoke renew {name}")
+
+
+def _surplus(now: datetime, ledger_view: LedgerView, revocations: Revocations, plan: Plan) -> Iterator[Notice]:
+    """Yield a notice for each valid certificate whose name is no longer in pki.yaml."""
+    for artifact, end in _no_longer_declared(ledger_view, revocations, plan):
+        if end >= now:
+            text = f"no longer in pki.yaml; its certificate is valid until {end:%Y-%m-%d}"
+            yield Notice(artifact, text, f"./run invoke retire {artifact.short}")
 
 
 def _pinned(inventory: Inventory, host_decisions: HostDecisions) -> Iterator[Notice]:

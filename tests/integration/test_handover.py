@@ -11,9 +11,9 @@ import pytest
 from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import PkiError
 from pki.monitor.report import status_table
-from tests import judges
-from tests.ceremonies import RealHome, real_home
 from tests.integration.years import Years, moment, quick_years
+from tests.support import judges
+from tests.support.ceremonies import RealHome, real_home
 
 ASKED = 490  # 730 days of an intermediate, less 180 of a client certificate, less 60 of overlap
 HELD = ASKED + 14

@@ -106,6 +106,13 @@ class RequestPreparation:
 
     project: Project
 
+    def outdated_reasons(self) -> list[Reason]:
+        """Return why the newest open request must be replaced; empty when it meets all present requirements."""
+        requirements = needed.find_requirements(self.project.authorities)
+        return outdated_reasons(
+            self.project.inventory, self.project.store, self.project.now, self.project.authorities, requirements
+        )
+
     def prepare(self, options: RequestOptions = RequestOptions(), *, drop_earlier: bool = False) -> OpenRequest:
         """Write a request for all requirements and options; an open request with exactly that content is returned.
 
@@ -115,14 +122,7 @@ class RequestPreparation:
         self.project.ledger_view.check()
         requirements = needed.find_requirements(self.project.authorities)
         waiting = ceremony_archive.open_requests(self.project.store)
-        if (
-            options == RequestOptions()
-            and waiting
-            and not outdated_reasons(
-                self.project.inventory, self.project.store, self.project.now, self.project.authorities, requirements
-            )
-            and not drop_earlier
-        ):
+        if options == RequestOptions() and waiting and not self.outdated_reasons() and not drop_earlier:
             return waiting[-1]
         options = _combine(
             options,

@@ -28,10 +28,10 @@ from pki.common import age
 from pki.ledger import database
 from pki.x509 import pkcs8
 from pki.x509.export import pkcs12
-from tests.ceremonies import RealHome, drives_at, real_home
-from tests.conftest import PROJECT, START, Home, _asked_once
-from tests.copies import copy_project
-from tests.oldca import OldCa
+from tests.support.ceremonies import RealHome, drives_at, real_home
+from tests.support.copies import copy_project
+from tests.support.oldca import OldCa
+from tests.support.projects import PROJECT, START, Home, _asked_once
 
 MOUNTS = drives.MOUNTS
 OPEN = b"age-encryption.org/v1\nopen\n"  # what stands before a backup that a trial did not encrypt

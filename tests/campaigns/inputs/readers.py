@@ -23,12 +23,12 @@ from pki.monitor.report import health_report
 from pki.pipeline import plan
 from pki.project.project import Project
 from pki.x509.device_requests import read_device_key
-from tests import every_bit
 from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.inputs import mutations, projects
-from tests.ceremonies import RealHome
-from tests.conftest import Home
-from tests.test_ledger_damage import READERS as OF_LEDGER
+from tests.support import every_bit
+from tests.support.ceremonies import RealHome
+from tests.support.ledger_readers import READERS as OF_LEDGER
+from tests.support.projects import Home
 
 SECONDS = 20  # of processor time, for one content
 Read = Callable[[Home, Path], object]
