@@ -155,13 +155,13 @@ class LedgerView:
         """Cache what was read from the ledger after `recall` returned None."""
         self._cache.remember(name, key, finding)
 
-    def remember_settled(self) -> None:
-        """Record that a run ended well: nothing in the ledger requires further action while it does not change."""
-        if self.recall("settled", "") is None:
-            self._cache.remember("settled", "", True, since="plan")
+    def remember_state(self, *, settled: bool) -> None:
+        """Cache the head of the ledger, so that an older one is noticed, and the result of the guard.
 
-    def remember_state(self) -> None:
-        """Cache the head of the ledger, so that an older one is noticed, and the result of the guard."""
+        `settled` means that the run ended well: nothing in the ledger requires further action while it does not change.
+        """
+        if settled and self.recall("settled", "") is None:
+            self._cache.remember("settled", "", True, since="plan")
         if not self.recall("readable", ""):
             self.remember("readable", "", True)
         project = last_seen.project_id(self.store.ca)

@@ -161,12 +161,10 @@ class Project:
         decisions and the last event are cached, because every process that deploys would have to open the ledger for
         them.
         """
-        if settled:
-            self.ledger_view.remember_settled()
         self.revocations.remember()
         self.host_decisions.remember()
         if self.ledger_view.has_ledger:
-            self.ledger_view.remember_state()
+            self.ledger_view.remember_state(settled=settled)
         if self.ledger_view.is_open:
             self.ledger_view.last_event()
         self.ledger_view.close()
