@@ -113,7 +113,7 @@ def test_the_forecast_is_what_the_next_run_does(home: Home, days: int) -> None:
     due = foretold(home, days)
     made = home.doit(days=days).made
     assert due.keys() == made.keys()
-    own = {name: why for name, why in due.items() if not why.startswith("follows ")}
+    own = {name: why for name, why in due.items() if not why.startswith("changes with ")}
     assert all(made[name].startswith(why) for name, why in own.items())
 
 

@@ -27,6 +27,7 @@ from pki.cli import prompt as asking_people
 from pki.common.errors import PkiError
 from pki.config.proxies import PROGRAMS
 from pki.monitor import forecast, revocation_publication
+from pki.monitor.timeline import events
 from tests import judges
 from tests.ceremonies import SECRET, RealHome, Typist, drives_at, first_ceremony, fit_typist, real_home
 from tests.commands import said_by
@@ -392,6 +393,11 @@ def test_a_leaf_of_a_revoked_intermediate_is_revoked_without_a_crl_of_its_own(
     assert said.status in {0, 2}, said
     (issued,) = revoked.project(11).ledger.certificates(serial=int(serial, 16))
     assert issued.revoked == "superseded"
+
+
+def test_the_timeline_has_no_crls_of_a_revoked_intermediate(revoked: RealHome) -> None:
+    rhythms = events.timeline(revoked.project(11), revoked.plan(11), 1).rhythms
+    assert {rhythm.subject for rhythm in rhythms if rhythm.kind == "CRLs"} == {"crl:server-1", "crl:client-2"}
 
 
 def test_a_leaf_of_a_revoked_intermediate_is_not_called_revoked_while_the_root_crl_lacks_the_intermediate(

@@ -138,7 +138,7 @@ def test_without_ceremonies_everything_ends_as_foretold(real: RealHome) -> None:
     said = wrong(found)
     assert "2028-10-13 cert:media: limited by its authority: valid for 39 of 90 days, until 2028-11-22" in said
     assert "2028-11-22 cert:media: no valid certificate, and nothing planned ends this" in said
-    assert "2028-11-22 server-1: expires; its CRL ends too" in said
+    assert "2028-11-22 server-1: expiry of the authority and its CRLs" in said
     assert {"authority:server", "authority:client"} <= real.doit(days=731).failed.keys()
 
 
@@ -243,7 +243,7 @@ def test_problems_come_first_and_then_year_after_year(real: RealHome, invoke: In
         "2027",
         "2028",
     ]
-    assert re.search(r"^2028-11-22 server-1, client-1 +expires; its CRL ends too$", said.out, re.MULTILINE)
+    assert re.search(r"^2028-11-22 server-1, client-1 +expiry of the authority and its CRLs$", said.out, re.MULTILINE)
     assert said.out.splitlines()[-1].endswith(" problems")
     calm = invoke(real, "timeline", "--years", "3")
     no_problem = "no problem found: every certificate, root CRL and authority is replaced before it expires"

@@ -57,7 +57,7 @@ class Why(Enum):
     AUTHORITY_EXPIRED = "{generation} expired on {date}"
     AUTHORITY_UNSIGNED = "{generation} is not signed by {root}"
     CEREMONY_INTERRUPTED = "its last ceremony was interrupted"
-    CEREMONY_DUE = "{why}; {what} follows"
+    CEREMONY_DUE = "{why}; a ceremony creates {what}"
 
     # CRLs
     CRL_DAMAGED = "is damaged, or not signed by {generation}"

@@ -2,7 +2,7 @@
 
 The order of `Change.deliver`:
 
-1. check the release here (`check_release`);
+1. check the release here (`check_release`), unless the same release was checked before;
 2. ask the host for the state of each file (`protocol.FileState`); without a difference, only the services are verified;
 3. read the CRLs on the host that we did not send, and refuse to replace a newer one (`check_installed_crls`);
 4. place the CRLs: they stay, whatever happens next (`_place_crls`);
@@ -161,8 +161,8 @@ class Change:
     ) -> list[Reason]:
         """Raise PkiError if the release would replace a CRL on the host by an older one.
 
-        Returns the foreign CRLs, which no authority of this project signed: they are replaced and reported. A CRL dated in
-        the future is ignored, unless the host's clock has reached its date: then our own clock may be behind.
+        Returns the foreign CRLs, which no authority of this project signed: they are replaced and reported. An older CRL
+        may replace one that is dated in the future, by our clock and by the host's: our own may be behind.
         """
         now = max(self._now, host_clocks.answer_date(session.greeting) or self._now)
         if delivered and now > self._now:

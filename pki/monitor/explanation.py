@@ -146,7 +146,7 @@ def explain_crl(project: Project, plan: Plan, generation: str) -> Iterator[Line]
     consequence = (
         f"{dependents.join_uses(asking)} refuse every client"
         if asking
-        else f"services that require client certificates: {dependents.NOT_DECLARED}"
+        else "no service that is declared in pki.yaml requires client certificates"
     )
     yield "if it expires", consequence if clients else "strict clients refuse servers"
     yield (

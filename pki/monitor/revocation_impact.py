@@ -30,7 +30,7 @@ def consequences(project: Project, plan: Plan, certificates: Sequence[Issued], *
     elif certificates[-1].profile == "client":
         uses = dependents.uses_requiring_clients(project)
         refusing = (use for use in uses if _can_refuse(use))
-        yield f"  refused by   {dependents.join_uses(refusing, 'no service that is declared in pki.yaml' if uses else dependents.NOT_DECLARED)}"
+        yield f"  refused by   {dependents.join_uses(refusing)}"
         for use in uses:
             if not _can_refuse(use):
                 why = use.program.caveat if use.program else "its proxy is unknown"

@@ -265,7 +265,7 @@ class ProbeTarget:
 def probe_targets(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[ProbeTarget]:
     """Yield every host whose services are probed, with what it should serve.
 
-    That is the release that it took; a host that took none is left out.
+    That is the release that was deployed there; a host without a deployment is left out.
     """
     checks = ReleaseChecks(desired)
     for name, host in desired.hosts.items():
@@ -285,9 +285,9 @@ def probe_targets(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> 
 def _expected_by_release(
     checks: ReleaseChecks, delivery: Delivery, service_endpoints: Sequence[Endpoint]
 ) -> dict[str, Expectation] | None:
-    """Return what the release that a host took makes its services serve.
+    """Return what the services of a host serve by the release that was deployed there.
 
-    None where it took none; empty where our copy of it is damaged.
+    None without a deployment; empty if our copy of the release is damaged.
     """
     cache, store, name = checks.desired.project.cache, delivery.records.store, f"promises:{delivery.host}"
     key = digest_of([endpoint.name for endpoint in service_endpoints], checks.canary)
@@ -313,7 +313,7 @@ def _expected_by_release(
 def _expected_by_certificates(
     checks: ReleaseChecks, name: str, service_endpoints: Sequence[Endpoint]
 ) -> dict[str, Expectation]:
-    """Return what the services of a host should serve that nothing is deployed to: the certificates issued for it."""
+    """Return what the services of a host without deployments should serve: the certificates issued for it."""
     desired, expected = checks.desired, dict[str, Expectation]()
     for endpoint in service_endpoints:
         leaf = desired.leaves.get(leaf_name(name, "mtls" if endpoint.access == "mtls" else "tls"))

@@ -136,11 +136,12 @@ def _usual(moments: list[datetime]) -> timedelta:
 
 def _crl_rhythms(project: Project, rollovers: CaRollovers) -> Iterator[Rhythm]:
     for generation in rollovers.generations():
-        if generation.authority in INTERMEDIATES and generation.not_after > rollovers.runs.now:
-            made = _crls(project, rollovers, generation)
-            if made:
-                every = _usual([at for at, _ in made])
-                yield Rhythm(ArtifactId("crl", generation.name), "CRLs", every, made[0][0], len(made), made[0][1])
+        is_live = generation.not_after > rollovers.runs.now and not rollovers.hierarchy.is_revoked(generation)
+        if generation.authority in INTERMEDIATES and is_live:
+            crls = _crls(project, rollovers, generation)
+            if crls:
+                every = _usual([at for at, _ in crls])
+                yield Rhythm(ArtifactId("crl", generation.name), "CRLs", every, crls[0][0], len(crls), crls[0][1])
 
 
 def _crls(project: Project, rollovers: CaRollovers, generation: PlannedCa) -> list[tuple[datetime, datetime]]:
@@ -219,13 +220,11 @@ def _end_events(rollovers: CaRollovers) -> Iterator[TimelineEvent]:
     for generation in rollovers.generations():
         end = generation.not_after
         if end > rollovers.runs.now:
-            gone = (
-                "devices that trust only it will trust no service"
-                if generation.authority == "root"
-                else "its CRL ends too"
-            )
+            text = "expiry of the authority and its CRLs"
+            if generation.name.is_root:
+                text = "expiry: devices that trust no other root will trust no service"
             newest = [one for one in rollovers.generations() if one.authority == generation.authority][-1]
-            yield TimelineEvent(end, "end", generation.name, f"expires; {gone}", is_wrong=generation is newest)
+            yield TimelineEvent(end, "end", generation.name, text, is_wrong=generation is newest)
 
 
 # -- problems ---------------------------------------------------------------------------------------------------------
