@@ -26,7 +26,7 @@ from pki.cli.decorator import (
     project_of,
 )
 from pki.cli.json_output import DeliveryRow, DriftOutput, DriftRow, HistoryOutput, ReasonOutput
-from pki.cli.revoke_command import confirm
+from pki.cli.prompt import confirm
 from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why

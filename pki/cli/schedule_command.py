@@ -12,7 +12,7 @@ from pathlib import Path
 from invoke.context import Context
 
 from pki.cli.decorator import command, project_as_it_is, project_of
-from pki.cli.prompt import ask
+from pki.cli.prompt import is_yes
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.program_files import PROGRAM
@@ -83,7 +83,7 @@ def _has_systemd() -> bool:
 
 
 def _confirm(what: str, *, yes: bool) -> None:
-    if not yes and ask(f"{what}? (yes or no) ").strip().lower() not in {"y", "yes"}:
+    if not yes and not is_yes(f"{what}?"):
         raise PkiError("cancelled; nothing was written")
 
 
