@@ -339,7 +339,7 @@ def _leaf_key(project: Project, leaf: Leaf) -> keys.PrivateKey:
     if not leaf.rekey:
         result = examine(project, leaf)
         revoked = isinstance(result, list) and any(reason.code is Why.REVOKED for reason in result)
-        key_pem = (filesystem.read(project.store.bundle(leaf)) or b"").partition(canonical.BEGIN)[0]
+        key_pem = canonical.split_bundle(filesystem.read(project.store.bundle(leaf)) or b"").get("key.pem")
         if key_pem and not revoked:
             try:
                 key = keys.open_key(key_pem, None, leaf.name, "")
