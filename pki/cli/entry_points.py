@@ -10,7 +10,7 @@ from runpy import run_path
 from types import TracebackType
 from typing import Any
 
-from pki.common.program_files import PROGRAM
+from pki.common.program_files import PROGRAM, has_no_project
 from pki.monitor.report.run import Run
 
 
@@ -43,11 +43,11 @@ def program_commands() -> Any:
 
 
 def _home(file: str) -> str:
-    """Return the project's folder: that of the file; for the files of the program PKI_HOME, if it is set."""
+    """Return the project's folder: that of the file; for the files of the program PKI_HOME. "" without a project."""
     folder = Path(file).resolve().parent
     if folder != PROGRAM:
         os.environ["PKI_HOME"] = str(folder)
-    return os.environ.get("PKI_HOME") or str(folder)
+    return os.environ.get("PKI_HOME") or ("" if has_no_project() else str(folder))
 
 
 def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
