@@ -35,7 +35,7 @@ PROBLEMS = (
 )
 WELL = (
     Finding("authorities", Level.OK, "root-1, server-1, client-1; client-1 signs until 2028-03-30"),
-    Finding("ledger", Level.OK, "4711 events, head 5f1d09be21ac7e44"),
+    Finding("ledger", Level.OK, "4711 events; hash of the last one: 5f1d09be21ac7e44"),
     Finding("permissions", Level.OK, "11 secret files, all mode 0600"),
 )
 
@@ -83,7 +83,7 @@ def page(found: PageData, *late: Finding, state: str = "5eed") -> str:
         result="failed" if late else "ok",
         requested=(),
         failed=tuple((one.subject, one.message, one.remedy) for one in late),
-        unmet=(),
+        blocked=(),
         changed_on=found.today - DAY,
         changed=(ChangeGroup("29 of 90 days left, renewal starts at 30", 2, ("cert:web-004", "cert:web-005")),),
     )
@@ -138,7 +138,7 @@ def _authorities(count: int, today: date) -> tuple[AuthorityRow, ...]:
             "root-1",
             old,
             old + 730 * DAY,
-            "trusted until it expires; server-2 signs now",
+            "trusted until it expires; server-2 has replaced it",
             0,
         ),
         AuthorityRow(
@@ -158,9 +158,9 @@ def _ahead(today: date) -> Forecast:
             ForecastEvent(
                 today + 20 * DAY, "request", "ceremony", "doit prepares the request: client-2", is_wrong=False
             ),
-            ForecastEvent(held, "ceremony", "ceremony", "brings client-2; assumed on this day", is_wrong=False),
+            ForecastEvent(held, "ceremony", "ceremony", "client-2 is created; this day is assumed", is_wrong=False),
             ForecastEvent(
-                held, "turn", "client-2", "issues from now on: 4 client certificates issued again", is_wrong=False
+                held, "turn", "client-2", "becomes the issuer: 4 client certificates are issued again", is_wrong=False
             ),
             ForecastEvent(
                 today + 230 * DAY, "gap", "crl:root-1", "no valid CRL: every client is refused", is_wrong=True

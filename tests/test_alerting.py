@@ -113,7 +113,7 @@ def test_the_forecast_is_what_the_next_run_does(home: Home, days: int) -> None:
     due = foretold(home, days)
     made = home.doit(days=days).made
     assert due.keys() == made.keys()
-    own = {name: why for name, why in due.items() if not why.startswith("follows ")}
+    own = {name: why for name, why in due.items() if not why.startswith("changes with ")}
     assert all(made[name].startswith(why) for name, why in own.items())
 
 
@@ -144,9 +144,9 @@ def test_the_forecast_of_a_change_is_what_the_next_run_does(home: Home, change: 
 def test_what_follows_names_what_it_follows_from(home: Home) -> None:
     due = foretold(home, 7)
     assert due["crl:client-1"] == "is 7 days old; refreshed every 7"
-    assert due["bundle:client"] == "follows crl:client-1"
-    assert due["release:forge"] == "follows bundle:client"
-    assert due["deploy:forge"] == "follows release:forge"
+    assert due["bundle:client"] == "changes with crl:client-1"
+    assert due["release:forge"] == "changes with bundle:client"
+    assert due["deploy:forge"] == "changes with release:forge"
 
 
 # -- what needs a person ----------------------------------------------------------------------------------------------
@@ -217,9 +217,9 @@ def test_a_leaf_that_left_stands_in_the_report_too(home: Home) -> None:
 def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -> None:
     found, by = rows(home), "doit (sandbox)"
     assert {name: row.cells()[1:] for name, row in found.items()} == {
-        "authority:root-1": ("ok", "3649", "signs until 2034-05-25, then a ceremony by 2034-11-21", by),
-        "authority:server-1": ("ok", "729", "signs until 2028-06-25, then a ceremony by 2028-08-24", by),
-        "authority:client-1": ("ok", "729", "signs until 2028-03-27, then a ceremony by 2028-05-26", by),
+        "authority:root-1": ("ok", "3649", "successor: requested on 2034-05-25, ceremony by 2034-11-21", by),
+        "authority:server-1": ("ok", "729", "successor: requested on 2028-06-25, ceremony by 2028-08-24", by),
+        "authority:client-1": ("ok", "729", "successor: requested on 2028-03-27, ceremony by 2028-05-26", by),
         "crl:root-1": (
             "ok",
             "389",
@@ -734,7 +734,7 @@ def test_ledger_verify_says_that_the_ledger_is_whole(home: Home, invoke: Invoke)
     said = invoke(home, "ledger.verify")
     assert said.status == 0
     count = len(home.project().ledger.events())
-    assert re.fullmatch(rf"ledger intact \({count} events, head [0-9a-f]{{16}}\)\n", said.out)
+    assert re.fullmatch(rf"ledger intact \({count} events; hash of the last one: [0-9a-f]{{16}}\)\n", said.out)
 
 
 def test_ledger_verify_finds_a_changed_row(home: Home, invoke: Invoke) -> None:
@@ -798,7 +798,7 @@ def medium(tmp_path: Path) -> Path:
 def test_without_authorities_a_real_project_names_the_command_to_type(real: Home, invoke: Invoke) -> None:
     report = real.doit()
     assert report.status in {1, 2}
-    hold = f"hold a root ceremony: PKI_HOME={real.path} {CEREMONY}"
+    hold = f"perform a root ceremony: PKI_HOME={real.path} {CEREMONY}"
     assert report.failed["authority:root"].startswith(f"{LOST.format('root')} → {hold}")
     assert report.made.keys() == {"ceremony:request"}
     assert not (real.path / "offline").exists()

@@ -17,7 +17,7 @@ import pytest
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.templating import FIX_OR_RAW
-from pki.deploy.receipt import instant
+from pki.common.timestamps import instant
 from pki.monitor.alerts import mail_text, smtp
 from pki.monitor.alerts.decisions import ChannelHistory, decide
 from pki.monitor.alerts.notification_history import NotificationHistory
@@ -337,7 +337,7 @@ def test_a_wrong_inventory_is_told_to_whom_was_told_last(home: Home, outbox: Out
         "SANDBOX [Example Lab] CRITICAL: pki.yaml is invalid; nothing is run or renewed: pki.yaml:40"
     )
     assert "pki.yaml:40: hosts.media.proxy: expected nginx" in " ".join(text_of(message).split())
-    assert "until 2026-12-14 (19 days)" in text_of(message)  # when the first CRL ends
+    assert "deadline 2026-12-14, in 19 days" in text_of(message)  # when the first CRL ends
     assert "→ fix pki.yaml, then: ./run invoke plan" in text_of(message)
     for day in (2, 3, 4):
         assert Run(home.path, home.moment(day)).main([]) == 3

@@ -15,7 +15,7 @@ SUM = "0" * 64
 GOOD: list[dict[str, Any]] = [
     {"pki-apply": 1},
     {"pki-apply": 1, "date": 1795000000},
-    *({"n": 1, "is": state, "sha256": SUM, "path": "/etc/x"} for state in sorted(host_output.CHECKS)),
+    *({"n": 1, "is": state, "sha256": SUM, "path": "/etc/x"} for state in sorted(host_output.FILE_STATES)),
     {"n": 1, "is": "absent", "sha256": "", "path": "/etc/x"},
     {"looked": True},
     {"bytes": 0},

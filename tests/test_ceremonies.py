@@ -26,9 +26,11 @@ from pki.ceremony.vault import Vault
 from pki.cli import prompt as asking_people
 from pki.common.errors import PkiError
 from pki.config.proxies import PROGRAMS
-from pki.monitor import forecast
+from pki.monitor import forecast, revocation_publication
+from pki.monitor.timeline import events
 from tests import judges
 from tests.ceremonies import SECRET, RealHome, Typist, drives_at, first_ceremony, fit_typist, real_home
+from tests.commands import said_by
 from tests.conftest import START, Home
 from tests.pages import Page
 
@@ -204,7 +206,7 @@ def test_a_project_may_own_what_ceremonies_try_in_vain(fresh: Home, old: str, ne
 def test_doit_asks_for_the_next_generation_in_time_and_says_who_holds_it_by_when(real: RealHome) -> None:
     assert "ceremony:request" not in real.doit(days=489).made
     made = real.doit(days=490).made["ceremony:request"]
-    assert made.startswith("client-2 is needed: client-1 can issue certificates of full length until 2028-05-26")
+    assert made.startswith("for client-2: client-1 can issue certificates of full length until 2028-05-26")
     (note,) = [one for one in forecast.required_actions(real.project(490), real.plan(490)) if one.subject == "ceremony"]
     assert note.text.startswith("a root ceremony is due by 2028-05-26, for the root's owner and a witness: client-2")
     (waiting,) = ceremony_archive.open_requests(real.project(490))
@@ -260,7 +262,7 @@ def test_a_service_under_a_new_domain_waits_for_wider_name_constraints_and_is_th
     real.edit("loki:       {upstream", "loki:       {names: [loki.new.internal], upstream")
     report = real.doit(days=30)
     assert report.status == 0, report.failed
-    assert "server-2 is needed: server-1 does not permit new.internal" in report.made["ceremony:request"]
+    assert "for server-2: server-1 does not permit new.internal" in report.made["ceremony:request"]
     texts = [note.text for note in forecast.required_actions(real.project(30), real.plan(30))]
     assert "loki.new.internal waits: server-1 does not permit it; needs a ceremony" in texts
     (waiting,) = ceremony_archive.open_requests(real.project(30))
@@ -291,7 +293,7 @@ def test_a_ladder_is_extended_half_a_year_before_its_last_rung_ends(real: RealHo
     ask = (end - timedelta(days=183) - START) / DAY
     assert "ceremony:request" not in real.doit(days=int(ask)).made
     made = real.doit(days=int(ask) + 1).made
-    assert made["ceremony:request"] == f"root-1 CRLs is needed: the last CRL of root-1 ends on {end:%Y-%m-%d}"
+    assert made["ceremony:request"] == f"for root-1 CRLs: the last CRL of root-1 expires on {end:%Y-%m-%d}"
     (waiting,) = ceremony_archive.open_requests(real.project(ask + 1))
     assert (waiting.request.intermediates, waiting.request.roots) == ((), ())
     real.accept(real.answer(waiting.path, days=ask + 30), days=ask + 30)
@@ -377,6 +379,34 @@ def test_a_leaf_of_the_revoked_intermediate_is_refused_and_a_new_one_accepted(
     published = [revoked.published(), held_once.published("client-1")]
     assert judges.openssl_fault(old, roots, at(10), published) == "certificate revoked"
     assert judges.handshake_fault(server, new, roots, at(10), revocations) == ""
+
+
+def test_a_leaf_of_a_revoked_intermediate_is_revoked_without_a_crl_of_its_own(
+    held_once: RealHome, revoked: RealHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The root's CRL makes it invalid: its intermediate issues no CRL any more, so none of it can be missing."""
+    serial = f"{identity(held_once, 'client-admin').leaf.serial_number:x}"
+    arguments = ("revoke", serial, "--reason", "superseded", "--yes")
+    said = said_by(capsys, *arguments, pki_home=str(revoked.path), pki_now=at(11))
+    assert "refused by   every program that checks the CRL of root-1, which lists client-1, its issuer\n" in said.out
+    assert "; failed: " not in said.out, said.out
+    assert said.status in {0, 2}, said
+    (issued,) = revoked.project(11).ledger.certificates(serial=int(serial, 16))
+    assert issued.revoked == "superseded"
+
+
+def test_the_timeline_has_no_crls_of_a_revoked_intermediate(revoked: RealHome) -> None:
+    rhythms = events.timeline(revoked.project(11), revoked.plan(11), 1).rhythms
+    assert {rhythm.subject for rhythm in rhythms if rhythm.kind == "CRLs"} == {"crl:server-1", "crl:client-2"}
+
+
+def test_a_leaf_of_a_revoked_intermediate_is_not_called_revoked_while_the_root_crl_lacks_the_intermediate(
+    held_once: RealHome, revoked: RealHome
+) -> None:
+    revoked.path.joinpath("build/crl/root-1.crl").write_bytes(held_once.read("build/crl/root-1.crl"))
+    serial, project = identity(held_once, "client-admin").leaf.serial_number, revoked.project(11)
+    result = revocation_publication.check(project, project.ledger.certificates(serial=serial), {})
+    assert result.failures.keys() == {"crl:root-1"}
 
 
 def test_revoking_replaces_every_rung_that_has_not_ended_and_names_what_to_destroy(
@@ -649,7 +679,7 @@ def test_an_aging_root_is_succeeded_by_date_with_both_intermediates(real: RealHo
     day = 3650 - 730 - 2700
     assert "ceremony:request" not in real.doit(days=day - 1).made
     assert (
-        "root-2 is needed: root-1 can certify intermediates of full length until"
+        "for root-2: root-1 can certify intermediates of full length until"
         in (real.doit(days=day).made["ceremony:request"])
     )
     (waiting,) = ceremony_archive.open_requests(real.project(day))

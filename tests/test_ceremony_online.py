@@ -90,7 +90,7 @@ def test_every_line_that_is_typed_online_names_the_project(signed: Typist) -> No
 
 def test_run_without_a_root_names_the_project_in_the_line_for_a_ceremony(typist: Typist) -> None:
     [error, *_] = typist.home.doit().failed.values()
-    assert f"hold a root ceremony: PKI_HOME={typist.home.path} ./run invoke ceremony.request" in str(error)
+    assert f"perform a root ceremony: PKI_HOME={typist.home.path} ./run invoke ceremony.request" in str(error)
 
 
 # -- which response ---------------------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ def test_a_receipt_says_when_through_what_and_what_was_not_done(home: Home) -> N
         "2026-11-23T06:00:00Z",
         "folder",
     )
-    assert found["not_done"][0] == "owners were not set: a folder host is written as whoever runs doit"
+    assert found["not_done"][0] == "owners were not set: the files belong to the account that runs doit"
     assert set(found["not_done"][1:]) == {
         "not run: caddy validate --adapter caddyfile --config /etc/caddy/Caddyfile",
         "not run: systemctl reload caddy",

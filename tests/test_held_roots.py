@@ -37,7 +37,7 @@ def install(live: Live) -> str:
     payload = Payload.of(live.home.path / "build/release/media")
     assert payload
     user, group = ME.split(":")
-    said = bootstrap.permissions_text("media", payload, live.delivery().receipt, exact=True)
+    said = bootstrap.permissions_text("media", payload, live.delivery().records.receipt, exact=True)
     live.host.conf.write_text(f"{said}trust {user}\ntrust {group}\n")
     return "pki-apply is installed"
 
@@ -68,7 +68,7 @@ def store_files(live: Live) -> dict[str, bytes]:
 def test_a_host_that_was_bootstrapped_by_an_earlier_version_is_named_until_it_is_bootstrapped_again(
     live: Live, invoke: Call
 ) -> None:
-    text = "media was not bootstrapped for certificates only by this version: whoever holds its deployment key can install any root there"
+    text = "media was bootstrapped for certificates only by an earlier version: an attacker with its deployment key can install any root there"
     everywhere(invoke, text)
     assert invoke("deploy.bootstrap", "media").status == 0
     for command in ("plan", "status", "health"):
@@ -91,7 +91,7 @@ def test_a_new_root_is_held_back_alone_and_named_with_its_date_until_the_host_is
     home.ceremony(RequestOptions(generations=("root",)), days=1)
     end = min(one.certificate.not_valid_after_utc for one in (home.project(1).existing(f"root-{n}") for n in (1, 2)))
     text = f"media does not accept root-2 before it is bootstrapped again; needed by {end:%Y-%m-%d}; "
-    everywhere(invoke, text + "its file is held back until then", days=1)
+    everywhere(invoke, text + "its file is not deployed until then", days=1)
 
     report = home.doit(days=1)
     assert report.status == 0, report.failed
@@ -135,7 +135,7 @@ def test_a_host_that_accepts_a_root_that_has_left_is_named_until_it_is_bootstrap
     project.ledger.record_decision("deploy:media", "roots-permitted", accepted, project.now)
     project.ledger.close()
     everywhere(
-        invoke, "media still accepts a root that was removed: whoever holds its deployment key can install it again"
+        invoke, "media still accepts a root that was removed: an attacker with its deployment key can install it again"
     )
     assert invoke("deploy.bootstrap", "media").status == 0
     assert "bootstrap" not in invoke("plan").out

@@ -13,10 +13,10 @@ from cryptography.x509.oid import NameOID
 
 from pki.common.errors import InventoryError
 from pki.config import loader
-from pki.config.fields import common_name, dns_name, email_address, leaf_file_name
 from pki.config.leaf_certificates import client_leaf
 from pki.config.model import Client, Inventory, Leaf
 from pki.config.name_claims import Claim, NameRegistry
+from pki.config.name_fields import common_name, dns_name, email_address, leaf_file_name
 from pki.monitor import forecast
 from pki.pipeline import desired_state
 from pki.x509.name_constraints import PermittedNames

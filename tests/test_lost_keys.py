@@ -14,6 +14,7 @@ from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import PkiError
 from pki.x509 import keys as x509_keys
 from pki.x509 import pkcs8
+from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home, Report
@@ -62,6 +63,13 @@ def names_restore(report: Report, name: str) -> bool:
     return report.status != 0 and "./run invoke restore FILE" in report.failed.get(name, "")
 
 
+def names_both(report: Report, generation: str) -> bool:
+    """Return whether the failure of its key names the backup first, then the ceremony."""
+    command = f"./run invoke ceremony.request --revoke {generation} --reason superseded"
+    text = f"./run invoke restore FILE; if no backup has the key, a ceremony replaces it: {command}"
+    return report.failed.get(f"key:{generation}", "").endswith(text)
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_key_that_is_lost_is_told_by_a_run_that_needs_none_and_not_made_anew(
     real: RealHome, invoke: Invoke, damage: str
@@ -71,10 +79,25 @@ def test_a_key_that_is_lost_is_told_by_a_run_that_needs_none_and_not_made_anew(
     real.write("templates/motd.conf", "# deploy-target: /etc/motd\n# deploy-hosts: media\nhello\n")
     report = real.doit()
     assert names_restore(report, "key:server-1"), report.failed
+    assert names_both(report, "server-1"), report.failed
     assert set(report.made) == {"release:media", "deploy:media"}
     assert keys(real) == before
     assert "ca/server/server-1/key.pem" in invoke("health", home=real.path).out
     assert "restore FILE" in invoke("health", home=real.path).out
+
+
+def test_without_a_backup_of_its_key_an_intermediate_is_replaced_by_the_ceremony_that_is_printed(
+    real: RealHome,
+) -> None:
+    real.path.joinpath("ca/server/server-1/key.pem").unlink()
+    assert names_both(real.doit(), "server-1")
+    real.ceremony(RequestOptions(revoke=(("server-1", "superseded"),)))
+    report = real.doit()
+    assert (report.status, report.failed) == (0, {})
+    assert (
+        judges.Identity.read(real.path / "build/certs/media/tls.pem").leaf.issuer
+        == real.certificate("server-2").subject
+    )
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, *UNDECRYPTABLE])

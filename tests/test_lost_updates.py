@@ -11,7 +11,7 @@ from cryptography import x509
 
 from pki.common.errors import PkiError
 from pki.config import editing
-from pki.ledger.ledger import SqlLedger
+from pki.ledger.recorder import SqlRecorder
 from pki.monitor.report.run import Run
 from pki.project.layout import Store
 from tests.commands import Invoke, Said, said_by
@@ -215,15 +215,15 @@ def test_whoever_was_revoked_gets_no_new_certificate_wherever_the_command_was_ki
 def test_a_revocation_and_that_nothing_replaces_it_are_recorded_together_or_not_at_all(
     home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, line: tuple[str, ...]
 ) -> None:
-    recording = SqlLedger._recording  # noqa: SLF001 - each transaction
+    recording = SqlRecorder._recording  # noqa: SLF001 - each transaction
 
     @contextmanager
-    def killed(ledger: SqlLedger) -> Iterator[object]:
+    def killed(ledger: SqlRecorder) -> Iterator[object]:
         with recording(ledger) as db:
             yield db
         raise KilledError
 
-    monkeypatch.setattr(SqlLedger, "_recording", killed)
+    monkeypatch.setattr(SqlRecorder, "_recording", killed)
     with pytest.raises(KilledError):
         invoke(*line)
     monkeypatch.undo()

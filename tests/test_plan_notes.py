@@ -82,8 +82,8 @@ def test_a_damaged_certificate_is_told_and_missed_in_the_count(home: Home) -> No
     for thorough in (True, False):
         found = run_checks(home.project(), home.plan(), LastRun(), thorough=thorough)
         said = {one.subject: one.message for one in found}
-        assert said["certificates"].startswith("3 of 4; ")
-        assert said["crls"].startswith("2 of 3; ")
+        assert said["certificates"].startswith("3 of 4 valid; ")
+        assert said["crls"].startswith("2 of 3 valid; ")
         assert {one.subject for one in found if one.level} >= {"cert:media", "crl:client-1"}
 
 

@@ -435,7 +435,7 @@ def test_what_is_printed_outside_the_sandbox_ends_a_fault_or_asks_for_the_ceremo
 def test_a_project_that_leaves_the_sandbox_asks_for_its_ceremony_after_what_is_printed(bench: Bench) -> None:
     replaced(bench.home, "pki.yaml", "sandbox: true", "sandbox: false")
     said = bench.invoke("plan")
-    assert "move ca/ and offline/ away, then hold a root ceremony: ./run invoke ceremony.request" in as_printed(
+    assert "move ca/ and offline/ away, then perform a root ceremony: ./run invoke ceremony.request" in as_printed(
         said.error
     )
     for name in ("ca", "offline"):

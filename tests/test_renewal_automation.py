@@ -467,8 +467,8 @@ def test_two_swapped_files_that_are_cut_from_a_truth_are_cut_again_without_an_is
         (home.path / folder(leaf) / f"{name}.pem").write_bytes(before[other][name])
     made = home.doit().made
     assert made == {
-        "cert:media": f"{name}.pem does not follow from its PEM bundle",
-        "cert:client-admin": f"{name}.pem does not follow from its PEM bundle",
+        "cert:media": f"{name}.pem does not match its PEM bundle",
+        "cert:client-admin": f"{name}.pem does not match its PEM bundle",
     }
     assert {leaf: pair(home, leaf) for leaf in before} == before
 
@@ -478,9 +478,9 @@ def test_a_damaged_or_deleted_file_is_cut_again_without_an_issue(home: Home, nam
     before = pair(home, "media")
     path = home.path / folder("media") / f"{name}.pem"
     path.write_bytes(path.read_bytes()[:-30])
-    assert home.doit().made == {"cert:media": f"{name}.pem does not follow from its PEM bundle"}
+    assert home.doit().made == {"cert:media": f"{name}.pem does not match its PEM bundle"}
     path.unlink()
-    assert home.doit().made == {"cert:media": f"{name}.pem does not follow from its PEM bundle"}
+    assert home.doit().made == {"cert:media": f"{name}.pem does not match its PEM bundle"}
     assert pair(home, "media") == before
 
 
@@ -572,7 +572,7 @@ def test_a_new_service_rebuilds_its_certificate_release_and_delivery_as_forecast
     assert set(foretold) == set(made)
     assert foretold["cert:monitoring-mtls"] == made["cert:monitoring-mtls"] == "lacks wiki.lab.internal"
     assert foretold["release:monitoring"] == "services changed"
-    assert foretold["deploy:monitoring"] == "follows release:monitoring"
+    assert foretold["deploy:monitoring"] == "changes with release:monitoring"
     assert "wiki.lab.internal" in certificate(home, "monitoring-mtls").extensions.get_extension_for_class(
         x509.SubjectAlternativeName
     ).value.get_values_for_type(x509.DNSName)
@@ -676,7 +676,8 @@ def test_a_wrong_passphrase_stops_one_authority_and_names_where_it_is_kept(home:
     assert report.status in {1, 2}
     assert report.failed["crl:server-1"] == (
         "ca/server/server-1/key.pem: its key cannot be opened → "
-        "the passphrase from secrets.yaml is wrong, or the file is damaged; ./run invoke restore FILE"
+        "the passphrase from secrets.yaml is wrong, or the file is damaged; ./run invoke restore FILE; if no backup has "
+        "the key, a ceremony replaces it: ./run invoke ceremony.request --revoke server-1 --reason superseded"
     )
     assert set(report.failed) == {"crl:server-1"}, "certificates that are good still are kept"
     assert "crl:client-1" in report.made

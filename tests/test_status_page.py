@@ -76,7 +76,7 @@ def test_it_says_what_the_last_run_that_made_something_made_and_why(home: Home) 
 
 def test_it_tells_what_is_foreseen(home: Home) -> None:
     text = shown(home).text
-    assert "2028-03-27 ceremony brings client-2, server-2; performed by doit itself (sandbox)" in text
+    assert "2028-03-27 ceremony client-2, server-2 are created; doit performs it (sandbox)" in text
     assert "next ceremony 2028-03-27" in text
 
 
@@ -162,9 +162,9 @@ def facts_without_services(found: page_data.PageData) -> page_data.PageData:
         ("./run doit", [("./run doit", True)]),
         ("./run doit cert:media", [("./run doit cert:media", True)]),
         (
-            "hold a root ceremony: PKI_HOME='/srv/the project' ./run invoke ceremony.request; or wait",
+            "perform a root ceremony: PKI_HOME='/srv/the project' ./run invoke ceremony.request; or wait",
             [
-                ("hold a root ceremony:", False),
+                ("perform a root ceremony:", False),
                 ("PKI_HOME='/srv/the project' ./run invoke ceremony.request", True),
                 ("or wait", False),
             ],
@@ -228,7 +228,7 @@ def test_years_ahead_are_foreseen_once_a_month(home: Home, monkeypatch: pytest.M
     home.doit()
     monkeypatch.setattr("pki.monitor.status_page.forecast_section._planned", lambda _: pytest.fail("planned"))
     assert home.doit(days=1).status == 0
-    assert "2028-03-27 ceremony brings" in shown(home).text
+    assert "2028-03-27 ceremony client-2, server-2 are created" in shown(home).text
     home.edit("organisation: Example Lab", "organisation: Other Lab")
     with pytest.raises(pytest.fail.Exception):
         home.doit(days=1.1)

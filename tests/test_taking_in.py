@@ -121,7 +121,7 @@ def test_records_are_imported_whole_whatever_wrote_them(adopted: Home, old: OldC
     }
     said = invoke("ledger.import", str(issuance_records))
     assert said.status == 0, said.error
-    assert "3 certificates of legacy: 1 valid, 1 expired; 1 revocations" in said.out
+    assert "3 certificates of legacy: 1 valid, 1 expired; 1 revocation" in said.out
     found = recorded(adopted)
     assert sorted(found) == ["legacy:alice", "legacy:bob", "legacy:web"]
     assert [found[name].profile for name in sorted(found)] == ["client", "client", "server"]
@@ -285,7 +285,7 @@ def test_dry_run_shows_what_it_found_and_records_nothing(adopted: Home, invoke: 
     events = len(adopted.project().ledger.events())
     said = invoke("ledger.import", "issuance_records", "--dry-run")
     assert "to do     ledger" in said.out
-    assert "3 certificates of legacy: 1 valid, 1 expired; 1 revocations" in said.out
+    assert "3 certificates of legacy: 1 valid, 1 expired; 1 revocation" in said.out
     assert len(adopted.project().ledger.events()) == events
 
 
@@ -300,7 +300,7 @@ def test_second_import_takes_in_only_what_is_new(adopted: Home, old: OldCa, invo
     old.revoke(1, "superseded")
     old.openssl_ca(adopted.path.parent / "issuance_records")
     said = invoke("ledger.import", "issuance_records")
-    assert "1 certificates of legacy: 1 valid, 0 expired; 1 revocations; 3 already in the ledger" in said.out
+    assert "1 certificate of legacy: 1 valid, 0 expired; 1 revocation; 3 already in the ledger" in said.out
     assert len(adopted.project().ledger.events()) == events + 2
     adopted.doit()
     assert set(entries(adopted)) == {1, 2}
@@ -703,7 +703,7 @@ def test_status_sums_up_and_plan_does_not_flood(adopted: Home, old: OldCa, invok
     invoke("ledger.import", "issuance_records")
     adopted.doit()
     said = invoke("status").out
-    assert "adopted: signs CRLs only; 41 certificates valid, the next expires on 2027-02-01 (device-10)" in said
+    assert "adopted: signs CRLs only; 41 valid certificates, the next expires on 2027-02-01 (device-10)" in said
     assert "device-11" not in said
     assert "legacy" not in invoke("plan").out
     notes = [

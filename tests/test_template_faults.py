@@ -33,13 +33,11 @@ def add(home: Home, body: str, name: str = "one.conf", head: str = HEAD) -> None
 
 def library(home: Home) -> Library:
     """All managed files as a run reads them, without anything else of a run."""
-    from pki.deploy import managed_files  # noqa: PLC0415 - used here alone
+    from pki.deploy.managed_file_reader import read_library  # noqa: PLC0415 - used here alone
 
     project = home.project()
     said = project.inventory
-    return managed_files.read_library(
-        project.store.templates, {"inventory": said}, said.hosts, said.networks, project.cache
-    )
+    return read_library(project.store.templates, {"inventory": said}, said.hosts, said.networks, project.cache)
 
 
 def fault_of(home: Home, name: str = "one.conf") -> str:

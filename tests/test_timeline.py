@@ -59,7 +59,7 @@ def test_nothing_goes_wrong_in_a_project_that_is_looked_after(real: RealHome) ->
     assert wrong(found) == []
     assert days_of(found, "request") == [ASKED, 2 * ASKED]
     assert days_of(found, "ceremony") == [ASKED + 14, 2 * ASKED + 14]
-    assert [one.brings for one in found.ceremonies] == [("client-2", "server-2"), ("client-3", "server-3")]
+    assert [one.products for one in found.ceremonies] == [("client-2", "server-2"), ("client-3", "server-3")]
     assert f"{found.ceremonies[0].by:%Y-%m-%d}" == "2028-05-26", "as `invoke status` says it"
     rhythms = {one.subject: (one.every.days, (one.next - START).days) for one in found.rhythms}
     assert rhythms["cert:media"] == (60, 60)
@@ -124,7 +124,7 @@ def test_spread_renewals_are_shown_on_their_days(home: Home, invoke: Invoke) -> 
     )
 
 
-# -- what goes wrong --------------------------------------------------------------------------------------------------
+# -- problems ---------------------------------------------------------------------------------------------------------
 
 
 def test_without_ceremonies_everything_ends_as_foretold(real: RealHome) -> None:
@@ -138,7 +138,7 @@ def test_without_ceremonies_everything_ends_as_foretold(real: RealHome) -> None:
     said = wrong(found)
     assert "2028-10-13 cert:media: limited by its authority: valid for 39 of 90 days, until 2028-11-22" in said
     assert "2028-11-22 cert:media: no valid certificate, and nothing planned ends this" in said
-    assert "2028-11-22 server-1: expires; its CRL ends too" in said
+    assert "2028-11-22 server-1: expiry of the authority and its CRLs" in said
     assert {"authority:server", "authority:client"} <= real.doit(days=731).failed.keys()
 
 
@@ -193,7 +193,7 @@ def test_no_ceremony_is_supposed_on_a_holiday(real: RealHome, holidays: str, hel
     real.edit("sandbox: false", f"sandbox: false\nholidays: {holidays}")
     found = foretell(real, 2)
     one = found.ceremonies[0]
-    assert ((one.held - START).days, one.remark) == (held, remark)
+    assert ((one.performed - START).days, one.remark) == (held, remark)
     assert [event.text for event in found.wrong if event.what == "holiday"] == ([remark] if remark else [])
 
 
@@ -201,9 +201,9 @@ def test_open_request_keeps_its_date(real: RealHome) -> None:
     """What was asked for ten days ago is not asked for today; its certificates bear the dates of the request."""
     real.doit(days=ASKED)
     found = foretell(real, 3, days=ASKED + 10)
-    assert found.ceremonies[0].asked == real.moment(ASKED)
-    assert (found.ceremonies[0].held - START).days == ASKED + 14
-    assert (found.ceremonies[1].asked - START).days == 2 * ASKED
+    assert found.ceremonies[0].requested == real.moment(ASKED)
+    assert (found.ceremonies[0].performed - START).days == ASKED + 14
+    assert (found.ceremonies[1].requested - START).days == 2 * ASKED
 
 
 # -- when doit runs ---------------------------------------------------------------------------------------------------
@@ -234,19 +234,23 @@ MINIMAL = {
 # -- what is printed --------------------------------------------------------------------------------------------------
 
 
-def test_what_goes_wrong_comes_first_and_then_year_after_year(real: RealHome, invoke: Invoke) -> None:
+def test_problems_come_first_and_then_year_after_year(real: RealHome, invoke: Invoke) -> None:
     said = invoke(real, "timeline", "--years", "3", "--no-ceremonies")
     assert said.status == 2
     assert [line for line in said.out.splitlines() if re.fullmatch(r"[a-z ]+|20\d\d", line)] == [
-        "what goes wrong",
+        "problems",
         "regularly",
         "2027",
         "2028",
     ]
-    assert re.search(r"^2028-11-22 server-1, client-1 +expires; its CRL ends too$", said.out, re.MULTILINE)
-    assert said.out.splitlines()[-1].endswith(" things go wrong")
+    assert re.search(r"^2028-11-22 server-1, client-1 +expiry of the authority and its CRLs$", said.out, re.MULTILINE)
+    assert said.out.splitlines()[-1].endswith(" problems")
     calm = invoke(real, "timeline", "--years", "3")
-    assert (calm.status, calm.out.splitlines()[-1]) == (0, "nothing goes wrong")
+    no_problem = "no problem found: every certificate, root CRL and authority is replaced before it expires"
+    assert (calm.status, calm.out.splitlines()[-1]) == (0, no_problem)
+    assert calm.out.splitlines()[1] == (
+        "assumed: doit runs as scheduled; each ceremony is performed two weeks after its request"
+    )
 
 
 def test_json_says_the_same_in_full(home: Home, invoke: Invoke) -> None:

@@ -179,7 +179,7 @@ def test_plan_and_status_say_what_is_not_verified(home: Home) -> None:
     assert (note.subject, note.text) == (
         "upstreams",
         (
-            "not verified (verify: none): whoever is between proxy and upstream can read and change everything: "
+            "not verified (verify: none): an attacker between proxy and upstream can read and change everything: "
             "jellyfin on media (https://10.30.0.5:8006)"
         ),
     )

@@ -13,12 +13,11 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.x509.oid import NameOID
 
 from pki.authority.ca_state import check_begun
 from pki.authority.leaf_bundle import Bundle, is_pair, parse_bundle
 from pki.authority.leaf_files import file_faults, file_names, stopped_damage, stopped_reasons, wrong_mode
-from pki.authority.renewal import Current, dated_reasons, gains_time
+from pki.authority.renewal import Current, gains_time, renewal_reasons
 from pki.common import filesystem
 from pki.common.cache import digest_of
 from pki.common.durations import in_words
@@ -30,6 +29,7 @@ from pki.config.model import Leaf
 from pki.project.generations import Generation
 from pki.project.project import Project
 from pki.x509 import canonical, certificate_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_names import common_name
 from pki.x509.certificate_signing import subject_name
 from pki.x509.device_requests import read_device_key, read_unverified_key
 from pki.x509.keys import key_kind, public_der
@@ -45,7 +45,9 @@ def stale_reasons(project: Project, leaf: Leaf) -> list[Reason]:
     cache_key = _leaf_token(project, leaf, issuer)
     cached = _cached(project, name, cache_key)
     if cached is not None:
-        return _revocation(project, leaf, cached.serial, unchanged=True) or dated_reasons(project, leaf, cached, issuer)
+        return _revocation(project, leaf, cached.serial, unchanged=True) or renewal_reasons(
+            project, leaf, cached, issuer
+        )
     result = examine(project, leaf)
     if isinstance(result, list):
         return result
@@ -53,7 +55,7 @@ def stale_reasons(project: Project, leaf: Leaf) -> list[Reason]:
     if not damaged:
         dates = int(result.not_before.timestamp()), int(result.not_after.timestamp())
         project.cache.remember(name, cache_key, file_names(project, leaf), [*dates, f"{result.serial:x}"])
-    return dated_reasons(project, leaf, result, issuer) or damaged
+    return renewal_reasons(project, leaf, result, issuer) or damaged
 
 
 def delivery_faults(project: Project, leaf: Leaf) -> list[Reason]:
@@ -97,7 +99,9 @@ def current_certificate(project: Project, leaf: Leaf) -> Current | None:
 def issue_reasons(project: Project, leaf: Leaf) -> list[Reason]:
     """Return why a leaf must be issued again; the files that are split from its PEM bundle do not count."""
     result = examine(project, leaf)
-    return result if isinstance(result, list) else dated_reasons(project, leaf, result, project.issuing(leaf.authority))
+    return (
+        result if isinstance(result, list) else renewal_reasons(project, leaf, result, project.issuing(leaf.authority))
+    )
 
 
 def blocked_by(project: Project, leaf: Leaf) -> Reason | None:
@@ -199,14 +203,13 @@ def _changed_common_name(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reason]
 
     A service that lists permitted CNs must list the new one before the certificate is installed.
     """
-    present = "".join(
-        str(attribute.value) for attribute in cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[:1]
-    )
+    present = common_name(cert.subject)
     if leaf.profile == "client" and present != leaf.common_name:
         yield Why.OTHER_COMMON_NAME(before=present or "none", after=leaf.common_name)
 
 
 def _leaf_token(project: Project, leaf: Leaf, issuer: Generation | None) -> str:
+    """Return the cache key of a leaf: a digest of all that decides what its certificate must contain."""
     config = project.inventory
     request = filesystem.read(project.store.home / leaf.request) if leaf.request else None
     return digest_of(
@@ -279,7 +282,7 @@ def issue(project: Project, leaf: Leaf, reasons: Iterable[Reason]) -> None:
     assert generation is not None
     if generation.certificate.not_valid_after_utc <= project.now:
         raise PkiError(
-            f"{generation.name} ended on {generation.certificate.not_valid_after_utc:%Y-%m-%d}",
+            f"{generation.name} expired on {generation.certificate.not_valid_after_utc:%Y-%m-%d}",
             here("invoke", "ceremony.request", "--new", leaf.authority, before="needs a ceremony: "),
         )
     check_begun(project, generation)

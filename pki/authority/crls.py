@@ -25,7 +25,7 @@ from pki.project.project import Project
 from pki.x509 import canonical, crl_signing, pem_encoding
 from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import encode_pem
-from pki.x509.revocation import CrlEntry
+from pki.x509.revocation import CrlEntry, crl_number
 
 NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -51,7 +51,7 @@ def stale_reasons(project: Project, generation: str, *, missing: int | None = No
     reasons = _date_reasons(project, generation, *dates) or _ledger_differences(project, generation, crl, missing)
     if not reasons:
         files = [str(project.store.crl(generation, form)) for form in ("crl", "pem")]
-        number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        number = crl_number(crl)
         finding = [*(int(at.timestamp()) for at in dates), number]
         project.cache.remember(ArtifactId("crl", generation), digest_of(issuer.fingerprint), files, finding)
     return reasons
@@ -112,7 +112,7 @@ def _ledger_differences(
     if not project.has_ledger:
         return []
     last = project.ledger.last_crl(generation)
-    number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    number = crl_number(crl)
     if last is not None and number < last[0]:
         return [Why.CRL_NUMBER(number=number, last=last[0])]
     if missing is not None:
@@ -133,7 +133,7 @@ def _new_revocations(number: int) -> str:
 
 
 def unrecorded_reason(project: Project, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
-    """Return as a reason that `serials`, which a CRL lists, include some that the ledger does not record as revoked."""
+    """Return one reason if the ledger does not record some of `serials`, which a CRL lists, as revoked; else none."""
     unrecorded = len(serials - project.ledger.revoked_serials(NEVER, issuer=generation)) if serials else 0
     return [Why.CRL_UNRECORDED(count=_revoked_certificates(unrecorded))] if unrecorded else []
 
@@ -176,7 +176,7 @@ def _presigned_valid_now(project: Project, root: str) -> list[PresignedCrl]:
     ):
         published = signed_crl(project, root, der)
         if published is not None and published.next_update_utc:
-            number = published.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+            number = crl_number(published)
             in_place = PresignedCrl(number, published, frozenset(entry.serial_number for entry in published))
             presigned_crls = sorted([*presigned_crls, in_place], key=lambda presigned_crl: presigned_crl.number)
     return [
@@ -189,7 +189,7 @@ def _presigned_valid_now(project: Project, root: str) -> list[PresignedCrl]:
 def missing_serials(project: Project, root: str, presigned_crl: PresignedCrl) -> list[str]:
     """Return the serial numbers, in hexadecimal, that a pre-signed CRL lacks.
 
-    Those are what the ledger records as revoked under the root, and what the published CRL lists.
+    It must list what the ledger records as revoked under the root, and what the published CRL lists.
     """
     revoked = project.ledger.revoked_entries(root, presigned_crl.crl.last_update_utc) if project.has_ledger else []
     serials = dict.fromkeys([*(entry.serial for entry in revoked), *sorted(unrecorded(project, root))])
@@ -320,11 +320,11 @@ def publish_root_crl(project: Project, root: str) -> Outcome:
         project.clock.check()
         if ca := project.generation(root):
             check_begun(project, ca)
-        from pki.ceremony.online.ceremony_archive import new_crls_remedy  # noqa: PLC0415 - which a run with nothing to tell needs not
+        from pki.ceremony.online.ceremony_archive import new_crls_remedy  # noqa: PLC0415 - slow to import, rarely needed
 
         raise PkiError(
-            f"{no_presigned_reason(project, root)}; every client will be refused once the present one ends",
-            f"{new_crls_remedy(project, root)}; if you restored ca/ from a backup, look into its crl/ folder",
+            f"{no_presigned_reason(project, root)}; every client will be refused once the present one expires",
+            f"{new_crls_remedy(project, root)}; if you restored ca/ from a backup, check its crl/ folder",
         )
     der = presigned_crl.public_bytes(serialization.Encoding.DER)
     if der != filesystem.read(project.store.crl(root)):

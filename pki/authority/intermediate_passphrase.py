@@ -30,7 +30,7 @@ def change_passphrase(project: Project, name: str, *, new: str | None = None, ol
     shown = project.store.shown(path)
     data = filesystem.read(path)
     if data is None:
-        raise PkiError(f"{shown}: the key of {name} is missing", RESTORE)
+        raise PkiError(f"{shown}: the key of {name} is missing", project.keys.lost_key_remedy(name))
     new_passphrase = _new_passphrase(project, name, new)
     has_source = project.passphrases.is_elsewhere(name)
     present, key = _opened(project, name, data, [old] if old else [], [new_passphrase] if has_source else [])
@@ -78,9 +78,9 @@ def _opened(project: Project, name: str, data: bytes, old: list[str], new: list[
 
 
 def _new_passphrase(project: Project, name: str, new: str | None) -> str:
-    """Return the passphrase for the key from now on.
+    """Return the new passphrase of the key.
 
-    That is the one from its source in pki.yaml; without a source `new`, or a generated one (160 bits).
+    It comes from the source that pki.yaml names; without one, it is `new`, or a generated one (160 bits).
     """
     configured = project.passphrases.named(name)
     if configured and new:

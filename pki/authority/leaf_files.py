@@ -1,4 +1,4 @@
-"""The files of a leaf certificate: which are damaged, and which do not follow from its PEM bundle."""
+"""The files of a leaf certificate: which are damaged, and which differ from its PEM bundle."""
 
 from __future__ import annotations
 
@@ -67,10 +67,12 @@ def file_names(project: Project, leaf: Leaf) -> list[str]:
 
 
 def wrong_mode(file: str, mode: int | None) -> Reason:
+    """Return the reason that a file with a private key has `mode`, not 0600."""
     return Why.FILE_MODE(file=file, mode=f"{mode or 0:04o}", expected=f"{filesystem.SECRET:04o}")
 
 
 def file_faults(project: Project, leaf: Leaf) -> list[Reason]:
+    """Return which of the files that are split from the PEM bundle differ from it, or have the wrong mode."""
     reasons = []
     parts = canonical.split_bundle(filesystem.read(project.store.bundle(leaf)) or b"")
     for name, content in parts.items():

@@ -15,7 +15,7 @@ from cryptography import x509
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
-from pki.ledger.types import Ledger, Recovered
+from pki.ledger.types import CertificateRecords, Ledger, Recovered
 from pki.project.generations import Generation
 from pki.project.project import Project
 from pki.x509 import canonical
@@ -44,7 +44,7 @@ def recover_from_crl(project: Project, crl: x509.CertificateRevocationList, sour
     if issuer is None or crl.next_update_utc is None:
         return None
     until = issuer.certificate.not_valid_after_utc
-    recovered = project.ledger.record_recovered(crl, issuer=issuer.name, until=until, source=source, at=project.now)
+    recovered = project.ledger.recovery.record_crl(crl, issuer=issuer.name, until=until, source=source, at=project.now)
     if issuer.authority == "root":
         _file_presigned_crl(project, issuer.name, recovered.number, crl)
     return recovered
@@ -73,7 +73,7 @@ class BackupCa:
     certificate: x509.Certificate
     adopted: str = ""
 
-    def is_in(self, ledger: Ledger, home: Path) -> bool:
+    def is_in(self, ledger: CertificateRecords, home: Path) -> bool:
         """Return whether an older ledger, of the project in `home`, belongs to this CA.
 
         Another CA may have the same name.
@@ -112,7 +112,7 @@ def recover_from_ledgers(
                 continue
             for issuer, entries in revoked.items():
                 until = cas[issuer].certificate.not_valid_after_utc
-                serials += ledger.record_entries(
+                serials += ledger.recovery.record_entries(
                     entries, issuer=issuer, until=until, source=f"{source}/ledger.db", at=now
                 )
         ledger.record_decision("project", "restored", detail, now)

@@ -1,4 +1,4 @@
-"""When a leaf certificate is due for renewal: its dates (RFC 5280 §4.1.2.5) and how long before, by pki.yaml."""
+"""Decide when a leaf certificate is due for renewal: from its dates (RFC 5280 §4.1.2.5) and `renew_before` in pki.yaml."""
 
 from __future__ import annotations
 
@@ -15,33 +15,41 @@ from pki.x509.certificate_signing import validity_dates
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """Dates and serial number of the present certificate of a leaf whose other content is as pki.yaml declares it."""
+    """Dates and serial number of a leaf's present certificate, whose names, key and issuer are as pki.yaml declares."""
 
     not_before: datetime
     not_after: datetime
     serial: int
 
 
-def unsigned_reasons(project: Project, leaf: Leaf, current: Current) -> list[Reason]:
-    """Return why a leaf is due for renewal that its authority cannot sign; empty otherwise."""
+def postponed_reasons(project: Project, leaf: Leaf, current: Current) -> list[Reason]:
+    """Return why a leaf is due while its authority cannot sign, for reports; empty if it is not due or can be signed.
+
+    An authority cannot sign while its key or passphrase is missing.
+    """
     issuer = project.issuing(leaf.authority)
     if issuer is None or project.can_sign(issuer.name):
         return []
     return due_reasons(project, leaf, current, issuer)
 
 
-def dated_reasons(project: Project, leaf: Leaf, current: Current, issuer: Generation | None) -> list[Reason]:
-    """Return why a leaf must be issued again for its dates.
+def renewal_reasons(project: Project, leaf: Leaf, current: Current, issuer: Generation | None) -> list[Reason]:
+    """Return why the next run must renew a leaf; empty while it must not.
 
-    Where the authority cannot sign, a certificate that is still valid is kept until it expires.
+    While the authority cannot sign, a leaf that is due is postponed as long as its certificate is valid: the run reports
+    the key of the authority, and not each leaf.
     """
     reasons = due_reasons(project, leaf, current, issuer)
-    is_good = current.not_before <= project.now <= current.not_after
-    return reasons if not (reasons and is_good and issuer) or project.can_sign(issuer.name) else []
+    is_valid = current.not_before <= project.now <= current.not_after
+    is_postponed = bool(reasons) and is_valid and issuer is not None and not project.can_sign(issuer.name)
+    return [] if is_postponed else reasons
 
 
 def due_reasons(project: Project, leaf: Leaf, current: Current, issuer: Generation | None) -> list[Reason]:
-    """Return why a leaf is due for its dates, whether or not its authority can sign."""
+    """Return why a leaf is due by its dates alone: not valid yet, expired, or less than `renew_before` left.
+
+    Whether its authority can sign does not matter. Empty if a renewal would not extend the certificate.
+    """
     if current.not_before > project.now:
         return [Why.NOT_YET_VALID(time=f"{current.not_before:%Y-%m-%d %H:%M}")]
     if project.now < current.not_after - leaf.renew_before:
@@ -60,6 +68,9 @@ def due_reasons(project: Project, leaf: Leaf, current: Current, issuer: Generati
 
 
 def gains_time(project: Project, leaf: Leaf, current: Current, issuer: Generation) -> bool:
-    """Return whether a certificate that is issued now ends later than the present one by enough."""
+    """Return whether a certificate that is issued now would expire later than the present one, by a minimum gain.
+
+    It would not where the issuer expires first: a certificate never outlives its issuer.
+    """
     end = validity_dates(project.now, leaf.lifetime, issuer.certificate)[1]
     return end >= current.not_after + minimum_gain(leaf.lifetime, leaf.renew_before)

@@ -29,7 +29,7 @@ def stale_reasons(project: Project, expected: dict[str, bytes]) -> list[Reason]:
 def cached_stale_reasons(
     project: Project, name: str, key: str, files: list[str], expected: Callable[[], dict[str, bytes]]
 ) -> list[Reason]:
-    """Return the same for contents that are costly to compute: `expected` is not called while nothing changed.
+    """Return what `stale_reasons` returns; `expected` is costly, and is not called while nothing changed.
 
     `key` is the cache key of all sources that are not files; `files` are the sources that are files, and the targets.
     """

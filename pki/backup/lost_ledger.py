@@ -45,13 +45,13 @@ def accept(project: Project, why: str) -> Accepted:
     """
     fault = acceptable(project)
     if is_new := fault.kind in {MISSING, EMPTY}:
-        project.ledger.create_empty()
+        project.ledger.recovery.create_empty()
         project.forget_ledger_state()
     lost = list(project.guard.seen_heads) if is_new else project.guard.lost_heads()
     authorities = list(_unrecorded_authorities(project))
-    project.ledger.record_authorities(authorities, reason=f"recorded again: {why}", at=project.now)
+    project.ledger.recovery.record_authorities(authorities, reason=f"recorded again: {why}", at=project.now)
     _, revocations = restore.recover_from_published_crls(project)
-    project.ledger.record_acceptance(lost, why, at=project.now)
+    project.ledger.recovery.record_acceptance(lost, why, at=project.now)
     project.forget_ledger_state()
     return Accepted(lost, list(dict.fromkeys(name for _, name, _ in authorities)), revocations)
 
@@ -68,7 +68,7 @@ def accept_if_covered(project: Project) -> bool:
     recorded, expected = project.ledger.counts()[1], lost[-1].revocations if lost else None
     if expected is None or recorded < expected:
         return False
-    project.ledger.record_acceptance(
+    project.ledger.recovery.record_acceptance(
         lost, f"recovered: {recorded} revocations are recorded, {expected} were seen", at=project.now
     )
     project.forget_ledger_state()

@@ -17,6 +17,7 @@ from pki.ceremony.transcript_chain import Record
 from pki.ceremony.vault import fingerprint
 from pki.ceremony.verify_response import ParsedResponse
 from pki.common import filesystem
+from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
 
@@ -101,7 +102,7 @@ def _audited(folder: Path, places: CrlPaths) -> tuple[AuditResult, _Created]:
         )
     records, verdict, created = transcript_chain.load(data, str(path)), AuditResult(), _Created()
     created.opened |= {str(one.facts["name"]): str(one.facts["sha256"]) for one in records if one.step == "opened-key"}
-    verdict.lines.append(f"transcript: {len(records)} records, one chain, head {records[-1].hash[:16]}")
+    verdict.lines.append(f"transcript: {counted(len(records), 'record')}, one chain, head {records[-1].hash[:16]}")
     for ceremony in sorted((folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):
         if (ceremony / "response.yaml").exists():
             try:
@@ -139,7 +140,7 @@ def _ceremony_faults(
     _add_results(parsed, created)
     gone = len(parsed.response.presigned_crls) - len(parsed.presigned_crls)
     lines.append(
-        f"{name}, {parsed.response.signed:%Y-%m-%d}: {len(parsed.certificates)} certificates, {len(parsed.presigned_crls)} CRLs"
+        f"{name}, {parsed.response.signed:%Y-%m-%d}: {counted(len(parsed.certificates), 'certificate')}, {counted(len(parsed.presigned_crls), 'CRL')}"
         + (f" ({gone} destroyed since)" if gone else "")
     )
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.config.fields import dns_name
+from pki.config.name_fields import dns_name
 
 DOMAIN_SYNTAX, URI_SYNTAX = "pkix.invalid_domain_name_syntax", "pkix.invalid_uri_syntax"
 Signed = x509.Certificate | x509.CertificateRevocationList

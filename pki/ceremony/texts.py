@@ -5,6 +5,8 @@ from __future__ import annotations
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from pki.x509.revocation import crl_number
+
 
 def certificate_text(certificate: x509.Certificate) -> str:
     """Return a certificate in the format of `openssl x509 -text`."""
@@ -17,7 +19,7 @@ def certificate_text(certificate: x509.Certificate) -> str:
 def crl_text(crl: x509.CertificateRevocationList) -> str:
     """Return a CRL with its issuer, number, dates, SHA-256 and entries."""
     assert crl.next_update_utc is not None
-    number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    number = crl_number(crl)
     lines = [
         "Certificate Revocation List (CRL):",
         f"    Issuer: {crl.issuer.rfc4514_string()}",

@@ -11,6 +11,7 @@ from invoke.exceptions import Exit
 
 from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, held_project_of, path_of, project_of
+from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.reasons import Verb, joined
 from pki.common.terminal import Screen
@@ -46,7 +47,7 @@ def export(context: Context, folder: str, ansible_vault_password_file: str = "")
     if ansible_vault_password_file:
         _encrypt(target, path_of(context, ansible_vault_password_file), project)
     screen.line(
-        f"{len(payloads)} hosts in {folder}: ansible-playbook playbook.yaml, there; then ./run invoke deploy.collect EVENTS"
+        f"{counted(len(payloads), 'host')} in {folder}: ansible-playbook playbook.yaml, there; then ./run invoke deploy.collect EVENTS"
     )
     if not ansible_vault_password_file:
         screen.line(
@@ -84,7 +85,7 @@ def collect(context: Context, events: str) -> None:
 
 def _ssh(project: Project) -> dict[str, Delivery]:
     """Return the deliveries by ssh."""
-    return {name: one for name, one in plan.plan(project).deliveries.items() if one.transport == "ssh"}
+    return {name: one for name, one in plan.plan(project).deliveries.items() if one.records.transport == "ssh"}
 
 
 def _encrypt(folder: Path, password_file: Path, project: Project) -> None:

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.config.fields import CLIENT_PREFIX
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Inventory, Leaf
+from pki.config.name_fields import CLIENT_PREFIX
 from pki.ledger.types import Issued
-from pki.monitor.dependents import NOT_DECLARED
 
 SHOWN = 20  # names in a hint; the others are only counted
 Meaning = tuple[str, str]  # a leaf, and how the name was understood: "" for its own name
@@ -90,4 +89,4 @@ def not_declared(name: str, names: Iterable[str]) -> PkiError:
     close = difflib.get_close_matches(name, declared, n=1)
     shown = ", ".join(declared[:SHOWN]) + (f" and {len(declared) - SHOWN} more" if len(declared) > SHOWN else "")
     hint = f"did you mean {close[0]}?" if close else f"declared here: {shown}" if declared else "./run doit"
-    return PkiError(f"{name}: {NOT_DECLARED}", hint)
+    return PkiError(f"{name}: not declared in pki.yaml", hint)

@@ -18,7 +18,7 @@ from pki.cli.decorator import now_of, passphrase_in, path_of
 from pki.cli.prompt import STOPPED, ask, ask_hidden, ask_to_repeat, without_echo
 from pki.common import filesystem, passphrase_strength
 from pki.common.errors import CancelledError, InputError, PkiError
-from pki.common.terminal import Screen
+from pki.common.terminal import Screen, clear_terminal
 from pki.x509 import keys, pkcs11
 from pki.x509.keys import PrivateKey
 
@@ -141,7 +141,7 @@ def _show(text: str) -> None:
     for line in _grid(text):
         screen.line(f"    {line}")
     ask("\npress Enter when it is written down; the screen is cleared then ")
-    screen.clear()
+    clear_terminal()
 
 
 def _grid(text: str) -> list[str]:

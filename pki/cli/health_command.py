@@ -52,7 +52,7 @@ def show_health(context: Context, json: bool = False) -> None:
     if json:
         _print_json(project.now, findings)
     else:
-        _print(findings)
+        _print(findings, project.now)
     if status := _status(findings):
         raise Exit(code=status)
 
@@ -77,11 +77,11 @@ def _print_json(now: datetime, findings: list[Finding]) -> None:
     HealthOutput(at=now, worst=worst_level(findings).word, checks=checks).show()
 
 
-def _print(findings: list[Finding]) -> None:
+def _print(findings: list[Finding], now: datetime) -> None:
     screen = Screen()
     for finding in findings:
         when = [f"since {finding.since:%Y-%m-%d}"] if finding.since else []
-        when += [f"until {finding.until:%Y-%m-%d}"] if finding.until else []
+        when += [f"deadline {finding.until:%Y-%m-%d}"] if finding.until and finding.until > now else []
         screen.check(finding.level.word, finding.subject, finding.message, ", ".join(when), str(finding.remedy))
     count = sum(1 for finding in findings if finding.level)
     screen.line(f"{count} {'findings require' if count > 1 else 'finding requires'} attention" if count else "all OK")

@@ -8,6 +8,7 @@ from pki.authority.import_ca import importer
 from pki.authority.import_ca.importer import ImportResult
 from pki.cli.decorator import command, held_project_of, path_of
 from pki.cli.json_output import LedgerImportOutput
+from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.project.project import Project
@@ -69,8 +70,8 @@ def _print(output: LedgerImportOutput) -> None:
         screen.line(f"left out: {reason}")
     if len(output.left_out) > SHOWN:
         screen.line(f"left out: {len(output.left_out) - SHOWN} more")
-    text = f"{output.certificates} certificates of {name}: {output.valid} valid, {output.ended} expired"
-    text += f"; {output.revocations} revocations"
+    text = f"{counted(output.certificates, 'certificate')} of {name}: {output.valid} valid, {output.ended} expired"
+    text += f"; {counted(output.revocations, 'revocation')}"
     text += f"; {output.without_certificate} from index.txt alone" if output.without_certificate else ""
     text += f"; {output.known} already in the ledger" if output.known else ""
     if not output.recorded:
@@ -80,4 +81,4 @@ def _print(output: LedgerImportOutput) -> None:
         screen.done("imported", "ledger", text)
         screen.line(f"./run doit issues crl:{name} with every revocation")
     else:
-        screen.line(f"nothing new: the ledger contains {output.known} certificates of {name}")
+        screen.line(f"nothing new: the ledger contains {counted(output.known, 'certificate')} of {name}")

@@ -40,6 +40,7 @@ from pki.cli.json_output import (
 )
 from pki.cli.prompt import ask
 from pki.common import filesystem
+from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
@@ -85,7 +86,9 @@ def show_list(context: Context, name: str = "", json: bool = False) -> None:
         for one in certificates
     ]
     Screen().table(
-        f"{len(rows)} certificates", ("serial", "artifact", "from", "until", "state", "issued because", "by"), rows
+        counted(len(rows), "certificate"),
+        ("serial", "artifact", "from", "until", "state", "issued because", "by"),
+        rows,
     )
 
 
@@ -167,8 +170,8 @@ def verify(context: Context, json: bool = False) -> None:
     if faults or project.ledger_fault:
         raise Exit(code=1)
     events = project.ledger.events()
-    head = f", head {events[-1].hash[:16]}" if events else ""
-    screen.line(f"ledger intact ({len(events)} events{head})")
+    last = f"; hash of the last one: {events[-1].hash[:16]}" if events else ""
+    screen.line(f"ledger intact ({counted(len(events), 'event')}{last})")
 
 
 @command_with(may_lack="host")
@@ -281,7 +284,7 @@ def _crls_on_hosts(project: Project, screen: Screen | None, without: frozenset[s
     deliveries = dict(plan.plan(project).deliveries)
     for name in without:
         require_one_of(name, deliveries, "host")
-    included = [one for name, one in deliveries.items() if name not in without and one.desired_payload() is not None]
+    included = [one for name, one in deliveries.items() if name not in without and one.payloads.desired() is not None]
     with ThreadPoolExecutor(WIDTH) as pool:
         crls = dict(zip((one.host for one in included), pool.map(_in_place, included), strict=True))
     unread = [name for name, files in crls.items() if isinstance(files, PkiError)]
@@ -303,7 +306,7 @@ def _deliveries(context: Context, host: str) -> list[Delivery]:
         deliveries = dict(plan.plan(project_of(context)).deliveries)
         return [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
 
-    lacking = [ArtifactId("release", one.host) for one in read() if one.desired_payload() is None]
+    lacking = [ArtifactId("release", one.host) for one in read() if one.payloads.desired() is None]
     if lacking:
         Run(home_of(context), now_of(context), evidence_of(context)).main(lacking)
     return read()
@@ -374,7 +377,7 @@ def _print_recorded(screen: Screen, recorded: Sequence[_Recorded]) -> None:
     learnt = [one for source in recorded for one in source.learnt]
     serials = {serial for one in learnt for serial in one.serials}
     if serials or any(one.is_newer for one in learnt):
-        screen.line(f"{len(serials)} revocations recovered; ./run doit issues CRLs that list them")
+        screen.line(f"{counted(len(serials), 'revocation')} recovered; ./run doit issues CRLs that list them")
     elif learnt:
         screen.line("the ledger contained all of it already")
 

@@ -15,22 +15,23 @@ from pki.cli.json_output import EventRow, RhythmRow, TimelineOutput
 from pki.common.durations import DAY, in_common_unit, in_words
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.config.fields import format_duration
+from pki.config.time_fields import format_duration
 from pki.monitor.timeline import events as ahead
 from pki.monitor.timeline.events import Rhythm, Timeline, TimelineEvent
 from pki.pipeline import plan
 
 LONGEST = 40
 YEAR = timedelta(days=365)
+NO_PROBLEM = "no problem found: every certificate, root CRL and authority is replaced before it expires"
 FEW = 12  # rhythms of one kind that get a line each; more of them share one line
 
 
 @command_with()
 def show_timeline(context: Context, years: str = "10", no_ceremonies: bool = False, json: bool = False) -> None:
-    """Show the renewals, CRLs, ceremonies and expiries of the next --years, and what will go wrong.
+    """Show the renewals, CRLs, ceremonies and expiries of the next --years, and the problems to expect.
 
     Assumes that each ceremony is performed two weeks after doit requests it, outside the `holidays` of pki.yaml; with
-    --no-ceremonies, that no further ceremony is performed. --json is for programs. Exit status 2 if something goes wrong.
+    --no-ceremonies, that no further ceremony is performed. --json is for programs. Exit status 2 if there is a problem.
     """
     if not years.isdecimal() or not 1 <= int(years) <= LONGEST:
         raise PkiError(f"--years {years}: expected a number from 1 to {LONGEST}", "./run invoke timeline --years 3")
@@ -41,7 +42,7 @@ def show_timeline(context: Context, years: str = "10", no_ceremonies: bool = Fal
         _print_json(timeline, project.now)
     else:
         title = f"{project.inventory.organisation}{' (sandbox)' if project.inventory.sandbox else ''}"
-        _show(screen, timeline, title)
+        _show(screen, timeline, title, _assumption(is_sandbox=project.inventory.sandbox, no_ceremonies=no_ceremonies))
     project.close(settled=False)
     if timeline.wrong:
         raise Exit(code=2)
@@ -50,10 +51,21 @@ def show_timeline(context: Context, years: str = "10", no_ceremonies: bool = Fal
 # -- at a terminal -----------------------------------------------------------------------------------------------------
 
 
-def _show(screen: Screen, timeline: Timeline, title: str) -> None:
+def _assumption(*, is_sandbox: bool, no_ceremonies: bool) -> str:
+    """Return what the timeline assumes, as one line."""
+    ceremony = "each ceremony is performed two weeks after its request"
+    if no_ceremonies:
+        ceremony = "no further ceremony is performed"
+    elif is_sandbox:
+        ceremony = "it performs each ceremony itself (sandbox)"
+    return f"assumed: doit runs as scheduled; {ceremony}"
+
+
+def _show(screen: Screen, timeline: Timeline, title: str, assumption: str) -> None:
     screen.line(f"{title}, {_day(timeline.start)} to {_day(timeline.end)}")
+    screen.line(assumption)
     if timeline.wrong:
-        screen.heading("what goes wrong")
+        screen.heading("problems")
         for event in _grouped(timeline.wrong):
             screen.dated(_day(event.at), event.subject, event.text, is_wrong=True)
     screen.heading("regularly")
@@ -68,9 +80,8 @@ def _show(screen: Screen, timeline: Timeline, title: str) -> None:
         screen.heading(str(year))
         for event in events:
             screen.dated(_day(event.at), event.subject, event.text)
-    wrong = len(timeline.wrong)
     screen.line("")
-    screen.line(f"{wrong} {'things go' if wrong > 1 else 'thing goes'} wrong" if wrong else "nothing goes wrong")
+    screen.line(f"{count} problem{'s' if count > 1 else ''}" if (count := len(timeline.wrong)) else NO_PROBLEM)
 
 
 def _grouped(events: Iterable[TimelineEvent]) -> Iterator[TimelineEvent]:

@@ -16,14 +16,14 @@ class Why(Enum):
     """
 
     STATED = "{text}"  # the text of another program, a file or an unexpected error
-    NEEDED = "{what} is needed: {why}"
-    FOLLOWS = "follows {artifacts}"
+    NEEDED = "for {what}: {why}"
+    FOLLOWS = "changes with {artifacts}"
 
     # files
     NOT_CREATED = "does not exist"
     MISSING_FILE = "{file} is missing"
     NOT_FROM_SOURCES = "{file} does not match its sources"
-    NOT_FROM_PEM = "{file} does not follow from its PEM bundle"
+    NOT_FROM_PEM = "{file} does not match its PEM bundle"
     DAMAGED = "{file} is damaged"
     RESTORED = "{file} is damaged: restored from the ledger's copy"
     FILE_MODE = "{file} has mode {mode}, expected {expected}"
@@ -57,7 +57,7 @@ class Why(Enum):
     AUTHORITY_EXPIRED = "{generation} expired on {date}"
     AUTHORITY_UNSIGNED = "{generation} is not signed by {root}"
     CEREMONY_INTERRUPTED = "its last ceremony was interrupted"
-    CEREMONY_DUE = "{why}; {what} follows"
+    CEREMONY_DUE = "{why}; a ceremony creates {what}"
 
     # CRLs
     CRL_DAMAGED = "is damaged, or not signed by {generation}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,8 +24,6 @@ class Screen:
     def __init__(self, *, may_be_deaf: bool = False) -> None:
         self._may_be_deaf = may_be_deaf
         self._console: Any = None
-        self._bar: Any = None
-        self._job: Any = None
         if sys.stdout.isatty():
             from rich.console import Console  # noqa: PLC0415 - costs 50 ms, and cron does not need it
 
@@ -66,11 +64,6 @@ class Screen:
         else:
             print(f"{when:<11}{name:<24} {what}".rstrip(), flush=True)
 
-    def clear(self) -> None:
-        """Clear a terminal and its scrollback."""
-        if self._console:
-            print("\033[H\033[2J\033[3J", end="", flush=True)
-
     def done(self, verb: str, name: str, what: str = "") -> None:
         """Print what was done with something: `issued cert:media  did not exist`."""
         self._entry(verb, "green", name, what)
@@ -108,23 +101,20 @@ class Screen:
         self._typed(remedy)
 
     @contextmanager
-    def progress(self, total: int) -> Iterator[None]:
-        """Show a progress display below the lines, at a terminal; nothing otherwise."""
+    def progress(self, total: int) -> Iterator[Callable[[str], None]]:
+        """Show a progress display below the lines, at a terminal only.
+
+        Returns a function that advances it by one, to the task of a name.
+        """
         if not self._console:
-            yield
+            yield lambda _name: None
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
         columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("[dim]{task.description}"))
-        with Progress(*columns, console=self._console, transient=True) as self._bar:
-            self._job = self._bar.add_task("", total=total)
-            yield
-        self._bar = None
-
-    def advance(self, name: str) -> None:
-        """Advance the progress display by one, to the task `name`."""
-        if self._bar:
-            self._bar.update(self._job, advance=1, description=name)
+        with Progress(*columns, console=self._console, transient=True) as bar:
+            job = bar.add_task("", total=total)
+            yield lambda name: bar.update(job, advance=1, description=name)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table; without a terminal, columns are padded and never shortened."""
@@ -179,6 +169,12 @@ class Screen:
             if not self._may_be_deaf:
                 raise
             say_nothing_more()
+
+
+def clear_terminal() -> None:
+    """Clear a terminal and its scrollback; do nothing where standard output is none."""
+    if sys.stdout.isatty():
+        print("\033[H\033[2J\033[3J", end="", flush=True)
 
 
 def say_nothing_more() -> None:

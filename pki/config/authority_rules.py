@@ -8,14 +8,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from pki.config.fields import (
-    AdoptedFolder,
-    AdoptedName,
-    AuthorityKeyKind,
-    Duration,
-    TokenAddress,
-)
+from pki.config.fields import AdoptedFolder, AdoptedName, AuthorityKeyKind, TokenAddress
 from pki.config.strict_model import StrictModel
+from pki.config.time_fields import Duration
 
 
 class CrlRule(StrictModel):

@@ -1,4 +1,4 @@
-"""The types of the fields of pki.yaml: names, addresses, durations, kinds of keys.
+"""The types of the fields of pki.yaml, apart from names and times: kinds, addresses, files, routes, secrets.
 
 A validator gets the text of a scalar (see `common/yaml_text.py`), so `no` is a name and `0644` keeps its zero. It returns
 the value or raises ValueError with the expected form. The types are at the end of the module.
@@ -8,31 +8,17 @@ from __future__ import annotations
 
 import re
 import shlex
-from datetime import date, time, timedelta
 from functools import lru_cache
-from ipaddress import AddressValueError, IPv4Address
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 SANDBOX = "SANDBOX"
 CA_NAME = re.compile(r" (Root|Server|Client) CA ([0-9]+)$")  # the end of the CN of every CA of a project
 
-SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400}
-DURATION = re.compile(r"([1-9][0-9]{0,4})(h|d|w|mo|y)")
-TIMEOUT = re.compile(r"([1-9][0-9]{0,3})(s|m)")
-LONGEST_TIMEOUT = timedelta(minutes=15)  # pki-apply on the host ends by itself after this time
-LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
-ADDRESS = re.compile(r"[0-9.]+")
 MAIL_SERVER = r"outbox|smtps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?"
-LEAF_NAME = r"[a-z0-9]([a-z0-9._-]{0,48}[a-z0-9])?"
-CLIENT_PREFIX = "client-"
 PKCS11_ADDRESS = r"pkcs11:[^\s]+"
-DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 ACCOUNT = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"
 DESTINATION = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 NOTIFY = r"notify(-[a-z0-9]+)*"
@@ -57,90 +43,6 @@ TrustStore = Literal["debian", "rhel", "nss", "java", "none"]
 ProfileName = Literal["server", "client"]
 
 
-def _duration(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    match = DURATION.fullmatch(value)
-    if not match:
-        raise ValueError("expected a number and a unit such as 90d (h, d, w, mo = 30 d, y = 365 d)")
-    return timedelta(seconds=int(match[1]) * UNITS[match[2]])
-
-
-def _renew_spread(value: Any) -> Any:
-    """Return a duration that may be zero (`0d`)."""
-    return timedelta(0) if value in {"0", "0d", "0h"} else _duration(value)
-
-
-def _timeout(value: Any) -> Any:
-    """Return a timeout for a host, in seconds or minutes."""
-    match = TIMEOUT.fullmatch(value) if isinstance(value, str) else None
-    if not match:
-        if isinstance(value, timedelta):
-            return value
-        raise ValueError("expected seconds or minutes such as 120s or 10m")
-    span = timedelta(seconds=int(match[1]) * SECONDS[match[2]])
-    if span > LONGEST_TIMEOUT:
-        raise ValueError("more than 15m: pki-apply ends by itself after that time")
-    return span
-
-
-def format_duration(span: timedelta) -> str:
-    """Return a duration in the largest exact unit, such as `90d`, `36h` or `2m`."""
-    seconds = int(span.total_seconds())
-    unit = next(unit for unit in "dhms" if seconds % SECONDS[unit] == 0)
-    return f"{seconds // SECONDS[unit]}{unit}"
-
-
-def is_in_window(moment: time, window: str) -> bool:
-    """Return whether a time of day is in a window such as 22:00-05:00; the end is excluded."""
-    start, end = (time.fromisoformat(part) for part in window.split("-"))
-    return start <= moment < end if start <= end else moment >= start or moment < end
-
-
-def holiday_dates(holiday: str) -> tuple[date, date]:
-    """Return the first and the last day of `2026-12-24` or of `2026-12-20..2027-01-06`."""
-    first, _, last = holiday.partition("..")
-    return date.fromisoformat(first), date.fromisoformat(last or first)
-
-
-def _holiday(value: str) -> str:
-    expected = "expected a day such as 2026-12-24, or days such as 2026-12-20..2027-01-06"
-    if not re.fullmatch(rf"{DAY}(\.\.{DAY})?", value):
-        raise ValueError(expected)
-    try:
-        first, last = holiday_dates(value)
-    except ValueError:
-        raise ValueError(f"{expected}; the calendar has no such day") from None
-    if last < first:
-        raise ValueError(f"ends before it begins: write {last}..{first}")
-    return value
-
-
-def dns_name(value: str) -> str:
-    """Return a DNS name in lower case ASCII (RFC 1123 §2.1), with at most one wildcard label at its start."""
-    if not value.isascii():
-        raise ValueError("write an international name in its ASCII form (xn--...)")
-    if len(value) > 253 or not DNS_NAME.fullmatch(value.lower()):
-        raise ValueError("expected a host name: letters, digits and hyphens, in labels of at most 63")
-    if value != value.lower():
-        raise ValueError(f"write host names in lower case: {value.lower()}")
-    if "." in value and ADDRESS.fullmatch(value):
-        raise ValueError("expected a host name, not an address")
-    if value.startswith("*.") and value.count(".") == 1:
-        raise ValueError("a wildcard needs two labels after it; Apple rejects the whole certificate otherwise")
-    return value
-
-
-def _subject_name(value: str) -> str:
-    """Return a DNS name or an IPv4 address."""
-    if not ADDRESS.fullmatch(value):
-        return dns_name(value)
-    try:
-        return str(IPv4Address(value))
-    except AddressValueError:
-        raise ValueError("expected an IPv4 address or a host name") from None
-
-
 def _ledger_address(value: str) -> str:
     if not re.fullmatch(DATABASE, value):
         raise ValueError("expected sqlite, or a SQLAlchemy URL such as postgresql+psycopg://user@host/name")
@@ -154,56 +56,6 @@ def _mail_server(value: str) -> str:
     if port and not 0 < int(port[1]) <= 65535:
         raise ValueError("expected a port from 1 to 65535")
     return value
-
-
-def _domain(value: str) -> str:
-    if value.startswith("*"):
-        raise ValueError("expected a domain without a wildcard; everything below it is permitted")
-    return dns_name(value)
-
-
-def _client_name(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*(@[a-z0-9][a-z0-9._-]*)?", value) or len(value) > 50:
-        raise ValueError("expected a name such as admin or admin@laptop (lower case, at most 50 characters)")
-    return value
-
-
-def leaf_file_name(value: str, profile: ProfileName) -> str:
-    """Return the name of a leaf that is declared by a file. It becomes a folder's name, so the rules are strict.
-
-    The leaf `client-NAME` of the client profile is stored like the client NAME of pki.yaml.
-    """
-    if profile == "client" and value.startswith(CLIENT_PREFIX):
-        return CLIENT_PREFIX + _client_name(value.removeprefix(CLIENT_PREFIX))
-    if not re.fullmatch(LEAF_NAME, value):
-        raise ValueError(
-            "expected lower-case letters, digits, . _ and -, with a letter or digit at both ends, at most 50 characters"
-        )
-    return value
-
-
-def is_like_dns_name(common_name: str) -> bool:
-    """Return whether OpenSSL treats a CN as a DNS name and checks it against the name constraints (its error 47)."""
-    return "." in common_name and re.fullmatch(r"[A-Za-z0-9._-]+", common_name) is not None
-
-
-def common_name(value: str) -> str:
-    """Return a CN of printable ASCII without `=`, `*` and backslash, so that every program displays the same text."""
-    if not value.isascii() or not value.isprintable():
-        raise ValueError(f"CN {value!a}: expected printable ASCII")
-    if forbidden := set("=*\\") & set(value):
-        raise ValueError(f"CN {value}: {min(forbidden)} is not permitted: other programs would read another subject")
-    return value
-
-
-def email_address(value: str) -> str:
-    """Return an e-mail address: a local part (RFC 5322 §3.4.1, dot-atom) and a DNS name."""
-    local, at, domain = value.rpartition("@")
-    if not at or not re.fullmatch(r"[A-Za-z0-9!#$%&'+/=?^_`{|}~.-]{1,64}", local):
-        raise ValueError("expected an e-mail address such as admin@lab.internal")
-    if domain.startswith("*"):
-        raise ValueError("expected an e-mail address without a wildcard")
-    return f"{local}@{dns_name(domain)}"
 
 
 @lru_cache(maxsize=1024)  # many services have the same few upstreams
@@ -365,30 +217,6 @@ def empty_is_mapping(value: Any) -> Any:
     return {} if value == "" else value
 
 
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    PlainSerializer(format_duration),
-    json_pattern(DURATION.pattern),
-]
-Timeout = Annotated[
-    timedelta,
-    BeforeValidator(_timeout),
-    PlainSerializer(format_duration),
-    json_pattern(TIMEOUT.pattern),
-]
-RenewSpread = Annotated[
-    timedelta,
-    BeforeValidator(_renew_spread),
-    PlainSerializer(format_duration),
-    json_pattern(rf"0[dh]?|{DURATION.pattern}"),
-]
-DnsName = Annotated[str, AfterValidator(dns_name)]
-Domain = Annotated[str, AfterValidator(_domain)]
-SubjectName = Annotated[str, AfterValidator(_subject_name)]
-Slug = Annotated[str, Field(pattern=rf"^{LABEL}$", max_length=50)]
-ClientName = Annotated[str, AfterValidator(_client_name)]
-Email = Annotated[str, AfterValidator(email_address)]
 PublishUrl = Annotated[str, AfterValidator(_publish_url)]
 UpstreamAddress = Annotated[str, AfterValidator(upstream_address)]
 UpstreamCa = Annotated[str, AfterValidator(_upstream_ca)]
@@ -410,9 +238,6 @@ SINGLE_OR_NONEMPTY_LIST = BeforeValidator(
 )
 
 
-TimeOfDay = Annotated[str, matching(TIME, "a time of day such as 06:00"), json_pattern(TIME)]
-Window = Annotated[str, matching(f"{TIME}-{TIME}", "hours such as 22:00-05:00"), json_pattern(f"{TIME}-{TIME}")]
-Holiday = Annotated[str, AfterValidator(_holiday), json_pattern(rf"{DAY}(\.\.{DAY})?")]
 Account = Annotated[str, matching(ACCOUNT, "the name of an account"), json_pattern(ACCOUNT)]
 Destination = Annotated[str, matching(DESTINATION, "a host as ssh knows it"), json_pattern(DESTINATION)]
 ProbeRoute = Annotated[str, AfterValidator(_probe_route), json_pattern(PROBE_ROUTE)]

@@ -10,10 +10,11 @@ from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
 from urllib.parse import urlsplit
 
-from pki.config.fields import ADDRESS, CLIENT_PREFIX, LABEL, Access
+from pki.config.fields import Access
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Client, Host, Inventory, Leaf, ServerRule
 from pki.config.name_claims import Claim, IsUpstream, NameRegistry
+from pki.config.name_fields import ADDRESS, CLIENT_PREFIX, LABEL
 
 PROBE, PROBE_LIFETIME = "doit-pki-probe", timedelta(days=14)
 CANARY, CANARY_NOTICE = "doit-pki-canary", timedelta(days=30)

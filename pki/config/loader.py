@@ -17,8 +17,8 @@ from pki.common import filesystem, yaml_text
 from pki.common.errors import InventoryError, PkiError
 from pki.common.visible import line_fault
 from pki.config.error_messages import Fault, Place, dotted_path, message_of, place_of
-from pki.config.fields import format_duration
 from pki.config.model import Inventory
+from pki.config.time_fields import format_duration
 from pki.config.validation import Line, find_cross_faults
 
 

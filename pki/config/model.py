@@ -16,23 +16,16 @@ from pydantic import BeforeValidator, Field
 
 from pki.config.authority_rules import NO_AUTHORITIES, Authorities
 from pki.config.fields import (
-    CLIENT_PREFIX,
     EMPTY_OR_MAPPING,
     SINGLE_OR_LIST,
     SINGLE_OR_NONEMPTY_LIST,
     Access,
     Account,
     Batch,
-    ClientName,
     DatabaseAddress,
     Deliver,
     Destination,
-    DnsName,
-    Domain,
-    Duration,
-    Email,
     Fingerprint,
-    Holiday,
     KeyKind,
     MailServer,
     MailUser,
@@ -44,23 +37,27 @@ from pki.config.fields import (
     Proxy,
     PublishUrl,
     RelativeFile,
-    RenewSpread,
-    Slug,
     SourceFile,
-    SubjectName,
     TextFile,
-    TimeOfDay,
-    Timeout,
     TrustStore,
     UpstreamAddress,
     UpstreamCa,
-    Window,
-    is_like_dns_name,
     upstream_address,
 )
 from pki.config.identifiers import ArtifactId
+from pki.config.name_fields import (
+    CLIENT_PREFIX,
+    ClientName,
+    DnsName,
+    Domain,
+    Email,
+    Slug,
+    SubjectName,
+    is_like_dns_name,
+)
 from pki.config.secret_sources import NO_SOURCES, Secrets, _secrets_in_one_file
 from pki.config.strict_model import StrictModel
+from pki.config.time_fields import Duration, Holiday, RenewSpread, TimeOfDay, Timeout, Window
 
 
 class ServerRule(StrictModel):

@@ -16,21 +16,18 @@ from typing import NamedTuple, TypeVar
 from pki.common.errors import FaultsError, PkiError
 from pki.config import openssl_cnf_modules, openssl_cnf_values
 from pki.config.openssl_cnf_names import (
-    ATTRIBUTES,
     CA_TYPES,
     CA_USES,
     CLIENT,
-    COMMON_NAME,
     CURVES,
-    EMAIL_ADDRESS,
     EXTENSIONS,
     FALSE,
-    LIKE_A_NAME,
     OID,
     READ_AS_TEXT,
     SERVER,
     TRUE,
 )
+from pki.config.openssl_cnf_subject import CnfSubject, question_faults, read_subject
 from pki.config.openssl_cnf_syntax import BLANKS, Configuration, Value
 
 T = TypeVar("T")
@@ -66,16 +63,6 @@ class RequestReading(NamedTuple):
     remarks: tuple[CnfRemark, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """The CN of a subject, or the prompt or empty value instead of it, and the e-mail addresses."""
-
-    common_name: Value | None = None
-    question: Value | None = None
-    empty: Value | None = None
-    emails: tuple[Value, ...] = ()
-
-
 def is_request(text: str) -> bool:
     """Return whether a text has a section `[ req ]`."""
     return re.search(r"^\ufeff?[ \t]*\[[ \t]*req[ \t]*\]", text, re.MULTILINE) is not None
@@ -98,13 +85,13 @@ def read_request(configuration: Configuration, name: str, folder: Path | None = 
             None, (CnfRemark(what, "a CA comes from a root ceremony: docs/ceremony.md; # deploy-certificate: no"),)
         )
     faults = list[PkiError]()
-    subject = _collect_fault(faults, lambda: _read_subject(configuration, name), _Subject())
+    subject = _collect_fault(faults, lambda: read_subject(configuration, name), CnfSubject())
     profile = _collect_fault(faults, lambda: _read_profile(configuration, extensions), "server")
     names = _collect_fault(
         faults, lambda: list(_read_alternative_names(configuration, extensions, subject)), list[tuple[str, str, str]]()
     )
     key = _collect_fault(faults, lambda: _read_key_kind(configuration), "")
-    faults += _question_faults(subject, profile)
+    faults += question_faults(subject, profile)
     faults += [
         *openssl_cnf_values.find_faults(configuration, extensions),
         *openssl_cnf_modules.find_faults(configuration, folder),
@@ -135,126 +122,15 @@ def _collect_fault(faults: list[PkiError], part: Callable[[], T], otherwise: T) 
         return otherwise
 
 
-# -- subject ----------------------------------------------------------------------------------------------------------
-
-
-def _read_subject(configuration: Configuration, name: str) -> _Subject:
-    """Return the subject: its attributes with `prompt = no`, else the defaults that OpenSSL uses for empty answers."""
-    section = _find_section(configuration, "distinguished_name")
-    if section is None:
-        raise PkiError(f"{name}: [ req ] has no distinguished_name, which OpenSSL requires")
-    _find_section(configuration, "attributes")
-    has_prompt = configuration.text("req", "prompt") != "no"
-    answers = (
-        _prompted_attributes(configuration, section.text)
-        if has_prompt
-        else _given_attributes(configuration, section.text)
-    )
-    questions = [value for kind, value, given in answers if kind in COMMON_NAME and given is None]
-    given = [(kind, given) for kind, _, given in answers if given is not None]
-    named = [value for kind, value in given if kind in COMMON_NAME]
-    common_names = [value for value in named if value.fault or value.raw]
-    if len(common_names) > 1:
-        raise PkiError(
-            f"{common_names[1].place}: a second CN: a certificate of this program has one",
-            "write it as an alternative name: subjectAltName = DNS:NAME",
-        )
-    subject = _Subject(
-        common_names[0] if common_names else None,
-        questions[0] if questions else None,
-        next((value for value in named if value not in common_names), None),
-        tuple(value for kind, value in given if kind in EMAIL_ADDRESS),
-    )
-    if not given and not _is_name(subject.question, ""):
-        raise PkiError(
-            f"{section.place}: [ {section.text} ] gives the subject no value, which OpenSSL requires",
-            f"write prompt = no into [ req ], and CN = NAME into [ {section.text} ]",
-        )
-    for value in (*common_names, *subject.emails):
-        value.text  # noqa: B018 - raises when it cannot be read
-    if odd := [fault for kind, value in given if (fault := openssl_cnf_values.attribute_fault(kind, value))]:
-        raise FaultsError.of(odd)
-    return subject
-
-
-def _find_section(configuration: Configuration, key: str) -> Value | None:
-    """Return the value of a key of [ req ] that names a section, or None. Raises PkiError if the section is missing."""
-    value = configuration.get("req", key)
-    if value and value.text not in configuration.sections:
-        what = f"{value.place}: {key} names [ {value.text} ], which does not exist"
-        raise PkiError(what, "OpenSSL refuses it too: add the section, or remove the line")
-    return value
-
-
-def _prompted_attributes(configuration: Configuration, section: str) -> list[tuple[str, Value, Value | None]]:
-    """Return kind, prompt and default of each attribute that OpenSSL prompts for."""
-    answers = list[tuple[str, Value, Value | None]]()
-    for key, question in configuration.sections[section].items():
-        kind = _attribute_kind(key)
-        if key.endswith(("_min", "_max", "_default", "_value")) or kind not in ATTRIBUTES:
-            continue
-        given = configuration.get(section, f"{key}_value") or configuration.get(section, f"{key}_default")
-        openssl_cnf_values.require_length(configuration, section, key, given)
-        answers.append((kind, question, given if given and (given.fault or given.raw) else None))
-    return answers
-
-
-def _given_attributes(configuration: Configuration, section: str) -> list[tuple[str, Value, Value | None]]:
-    """Return kind and value of each attribute, like `_prompted_attributes`. Raises PkiError for an unknown attribute."""
-    declared, attributes = _declared_oids(configuration), list[tuple[str, Value, Value | None]]()
-    for key, value in configuration.sections[section].items():
-        kind = _attribute_kind(key)
-        if kind not in ATTRIBUTES | declared and not OID.fullmatch(kind):
-            raise _unknown_attribute(kind, f"{value.place}: {key}")
-        attributes.append((kind, value, value))
-    return attributes
-
-
-def _unknown_attribute(kind: str, place: str) -> PkiError:
-    base = re.sub(r"_(default|min|max|value)$", "", kind)
-    if base != kind:
-        return PkiError(
-            f"{place}: with prompt = no OpenSSL reads this as an attribute, and there is none",
-            f"write {base} = VALUE, or remove prompt = no",
-        )
-    by_lower = {attribute.lower(): attribute for attribute in sorted(ATTRIBUTES) if attribute.isalpha()}
-    similar = get_close_matches(kind.lower(), by_lower, n=1, cutoff=0.8)
-    suggestion = f" (did you mean {by_lower[similar[0]]}?)" if similar else ""
-    return PkiError(f"{place} is an unknown attribute of a subject{suggestion}", "correct it, or remove the line")
-
-
-def _attribute_kind(key: str) -> str:
-    """Return the attribute of a key such as `0.commonName` (a prefix for repeated attributes) or `+CN`."""
-    separator = re.search(r"[:,.](?=.)", key)
-    return key[separator.end() if separator else 0 :].removeprefix("+")
-
-
-def _question_faults(subject: _Subject, profile: str) -> Iterator[PkiError]:
-    """Yield faults of a CN without a value, and of a prompt that looks like a name."""
-    question = subject.question
-    if subject.empty and (profile == "server" or subject.common_name):  # else a rule for client names reports it
-        yield PkiError(f"{subject.empty.place}: CN is empty, which OpenSSL refuses", "CN = NAME")
-    if question and not subject.common_name and _is_name(question, profile):
-        what = f"{question.raw} is the prompt for the CN, not the CN"
-        yield PkiError(f"{question.place}: {what}", "write prompt = no into [ req ]")
-
-
-def _is_name(question: Value | None, profile: str) -> bool:
-    """Return whether a prompt looks like the name that its author wanted."""
-    if question is None or question.fault or not LIKE_A_NAME.fullmatch(question.raw):
-        return False
-    return "." in question.raw or profile == "client"
-
-
 # -- extensions -------------------------------------------------------------------------------------------------------
 
 
 def _request_extensions(configuration: Configuration) -> dict[str, Value]:
     """Return the section that `req_extensions` names: only its extensions are in a request."""
-    section = _find_section(configuration, "req_extensions")
+    section = configuration.find_section("req_extensions")
     if section is None:
         return {}
-    declared, extensions = _declared_oids(configuration), configuration.sections[section.text]
+    declared, extensions = configuration.declared_oids(), configuration.sections[section.text]
     for key, value in extensions.items():
         if key in READ_AS_TEXT:
             raise PkiError(f"{value.place}: {key} is not supported", f"write {READ_AS_TEXT[key]} = …")
@@ -335,14 +211,8 @@ def _split_if_present(
     return _split_extension(configuration, key, extensions[key]) if key in extensions else []
 
 
-def _declared_oids(configuration: Configuration) -> set[str]:
-    """Return the names of OIDs that the file defines in its `oid_section`."""
-    section = configuration.get("default", "oid_section")
-    return set(configuration.sections.get(section.raw, {})) if section and section.fault is None else set()
-
-
 def _read_alternative_names(
-    configuration: Configuration, extensions: Mapping[str, Value], subject: _Subject
+    configuration: Configuration, extensions: Mapping[str, Value], subject: CnfSubject
 ) -> Iterator[tuple[str, str, str]]:
     """Yield kind, text and place of each alternative name."""
     faults = list[PkiError]()
@@ -363,7 +233,7 @@ def _read_alternative_names(
 def _find_remarks(configuration: Configuration, *, named: bool) -> Iterator[CnfRemark]:
     """Yield remarks about parts of the file that `openssl req -new` ignores."""
     value = configuration.get("req", "x509_extensions")
-    if value is None or value.fault or _find_section(configuration, "x509_extensions") is None:
+    if value is None or value.fault or configuration.find_section("x509_extensions") is None:
         return
     section = configuration.sections[value.raw]
     names = section.get("subjectAltName")

@@ -67,6 +67,19 @@ class Configuration:
         values.pop(key, None)
         values[key] = value
 
+    def find_section(self, key: str) -> Value | None:
+        """Return the value of a key of [ req ] that names a section, or None. Raises PkiError if the section is missing."""
+        value = self.get("req", key)
+        if value and value.text not in self.sections:
+            what = f"{value.place}: {key} names [ {value.text} ], which does not exist"
+            raise PkiError(what, "OpenSSL refuses it too: add the section, or remove the line")
+        return value
+
+    def declared_oids(self) -> set[str]:
+        """Return the names of OIDs that the file defines in its `oid_section`."""
+        section = self.get("default", "oid_section")
+        return set(self.sections.get(section.raw, {})) if section and section.fault is None else set()
+
 
 def parse(text: str, name: str, include: Include) -> Configuration:
     """Parse a file; `name` is its name in messages. Raises PkiError with file and line."""

@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common.errors import PkiError
 from pki.common.pem import sections
-from pki.config.fields import Proxy, dns_name
+from pki.config.fields import Proxy
 from pki.config.model import Host, Upstream
+from pki.config.name_fields import dns_name
 
 ARTIFACT = "upstream-ca"
 FOLDER = PurePosixPath("/etc/doit-pki")

@@ -12,7 +12,7 @@ from pki.common.remedies import RESTORE
 from pki.config import upstreams
 from pki.config.authority_rules import Authorities, CrlRule
 from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
-from pki.config.fields import EXPECTED_SECRETS, SECRET, format_duration, is_in_window, is_like_dns_name, parse_jump_host
+from pki.config.fields import EXPECTED_SECRETS, SECRET, parse_jump_host
 from pki.config.leaf_certificates import (
     CANARY,
     PROBE,
@@ -27,7 +27,9 @@ from pki.config.leaf_certificates import (
 )
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
 from pki.config.model import Host, Inventory, ServerRule
+from pki.config.name_fields import is_like_dns_name
 from pki.config.proxies import PROGRAMS
+from pki.config.time_fields import format_duration, is_in_window
 
 Line = Callable[[Place], str]
 

@@ -1,4 +1,4 @@
-"""Return whether a service accepts a client with a given certificate, in a new handshake and in resumed sessions.
+"""Check whether a service accepts a client with a given certificate, in a new handshake and in resumed sessions.
 
 Of our modules this one imports only `tls_client`: Ansible ships both.
 """
@@ -22,7 +22,7 @@ class ResumableSession:
 
 
 def open_session(endpoint: Endpoint, roots: Path, identity: Path) -> ResumableSession | None:
-    """Return sessions of TLS 1.3 and 1.2, as a client has that connected before its certificate was revoked.
+    """Return sessions of TLS 1.3 and 1.2, such as a client keeps that connected before its certificate was revoked.
 
     `identity` is a PEM file with key and certificate. None where the server gives no sessions. Raises Unreached.
     """

@@ -15,9 +15,10 @@ from pki.common.filesystem import give_all_to_folder_owner
 from pki.common.visible import line_fault, visible_line
 from pki.deploy import release_roots
 from pki.deploy.host_output import STOPPED
+from pki.deploy.host_session import Session
 from pki.deploy.payload import Payload
 from pki.deploy.process import STANDARD, LimitError, Limits, run
-from pki.deploy.protocol import Session, command_name, manifest_rows
+from pki.deploy.protocol import command_name, manifest_rows
 from pki.deploy.receipt import Receipt
 from pki.deploy.ssh import PROGRAM, Transport, deploy_key_path
 
@@ -72,7 +73,7 @@ def permissions_text(host: str, payload: Payload, receipt: Receipt | None = None
     """Return pki-apply.conf: what may be placed on a host, and which commands may run.
 
     With `exact`, the files of the release and no others, and roots by their content; otherwise the folders of the
-    files, which for the configuration of a proxy is as much as root. Files of `receipt` that the release no longer has
+    files, which with the configuration of a proxy equals root access. Files of `receipt` that the release no longer has
     may be removed, but not placed.
     """
     files, paths = payload.release.files, {file.path for file in payload.release.files}

@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 from cryptography import x509
 
 from pki.common import pem
+from pki.x509.revocation import crl_number
 
 SHOWN = 4  # serial numbers that a message names
 TOLERANCE = timedelta(minutes=5)  # between two correct clocks
@@ -38,10 +39,7 @@ class ParsedCrl:
     @cached_property
     def number(self) -> int:
         """The CRL number (RFC 5280 §5.2.3), 0 if there is none."""
-        try:
-            return int(self.crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
-        except x509.ExtensionNotFound:
-            return 0
+        return crl_number(self.crl)
 
     @cached_property
     def serials(self) -> frozenset[int]:

@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 from pki.common import filesystem, sealed_records
 from pki.common.errors import PkiError
+from pki.common.timestamps import instant
 from pki.common.visible import shorten
 from pki.deploy import release as releases
 from pki.deploy.payload import Payload
-from pki.deploy.receipt import instant
 
 RELEASES_KEPT = 4
 LOG_LINES, LOG_BYTES = 2000, 1 << 20  # of a host's log; when it is larger, its last half is kept
@@ -86,7 +86,7 @@ class History:
     # -- CRLs --
 
     def crls(self) -> dict[str, Path]:
-        """Return where every CRL is stored that the host was sent, or was recorded with: path by SHA-256."""
+        """Return the paths of all stored CRLs of the host, by SHA-256: those that were sent, and those that were found there."""
         paths = {path.name: path for path in self.folder.glob("seen/*")}
         for folder in self.releases():
             if release := releases.load(folder):
@@ -99,7 +99,7 @@ class History:
         return filesystem.read(path) if path else None
 
     def record_installed_crls(self, contents: Iterable[bytes]) -> None:
-        """Store the CRL files that the host was found with; they replace those of the last time."""
+        """Store the CRL files that were found on the host, in place of those of the last time."""
         folder = self.folder / "seen"
         shutil.rmtree(folder, ignore_errors=True)
         filesystem.write_all(

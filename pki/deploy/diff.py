@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 
 from pki.common.visible import shorten
+from pki.deploy.host_session import MAX_FILE_BYTES, Session
 from pki.deploy.payload import Payload
-from pki.deploy.protocol import MAX_FILE_BYTES, FileState, Session
+from pki.deploy.protocol import FileState
 from pki.deploy.release import PRIVATE
 from pki.x509.canonical import BEGIN
 from pki.x509.keys import key_fingerprint, open_key
@@ -18,7 +19,7 @@ MOST_LINES = 10_000  # of both files together: difflib takes quadratic time, and
 def diff_lines(session: Session, state: FileState, payload: Payload, delivered: Payload | None) -> list[str]:
     """Return a unified diff from the file on the host to the file of the release; empty when nothing differs.
 
-    `delivered` is what the host took last; it replaces files that only root on the host can read.
+    `delivered` is what was delivered last; it is used for files that only root on the host can read.
     """
     file, path = state.row.file, state.row.file.path
     if state.state in {"same", "set", "held"}:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from pki.common import filesystem, sealed_records
 from pki.common.reasons import Reason, Why
+from pki.common.timestamps import instant
 from pki.deploy.payload import Payload
 from pki.deploy.protocol import link_target_text
-from pki.deploy.receipt import Receipt, file_record, instant
+from pki.deploy.receipt import Receipt, file_record
 
 
 class FolderTransport:
@@ -99,7 +100,7 @@ class FolderTransport:
         if filesystem.read_if_possible(self._list) != record:
             filesystem.write(self._list, record)
         commands = sorted({command for file in release.files for command in (file.validate, file.reload) if command})
-        not_done = ["owners were not set: a folder host is written as whoever runs doit"]
+        not_done = ["owners were not set: the files belong to the account that runs doit"]
         not_done += [f"not run: {command}" for command in commands]
         return Receipt(
             host=release.host,

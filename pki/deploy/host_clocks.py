@@ -23,7 +23,7 @@ def clock_offsets(
 ) -> Iterator[tuple[str, timedelta | None]]:
     """Yield each host with how far its clock is ahead of `clock`, None where it does not answer in time.
 
-    A caller that stops iterating saves the contacts to the remaining hosts.
+    If the caller stops iterating, the remaining hosts are not asked.
     """
     with ThreadPoolExecutor(PARALLEL) as pool:
         for first in range(0, min(len(transports), MAX_HOSTS), PARALLEL):

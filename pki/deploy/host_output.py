@@ -28,7 +28,19 @@ Check = Callable[[object], bool]
 # -- the form of an answer --------------------------------------------------------------------------------------------
 
 STATES = {"same", "placed", "kept", "undone", STUCK}  # of a change; "refused" has fields of its own
-CHECKS = {"same", "absent", "edited", "mode", "owner", "special", "extra", "set", "owed", "held", "denied"}  # of a file
+FILE_STATES = {
+    "same",  # as in the release
+    "absent",
+    "edited",  # other content
+    "mode",
+    "owner",
+    "special",  # no regular file
+    "extra",  # to be removed
+    "set",  # unchanged, but another file of its deploy-set changes
+    "owed",  # in place, but its services were not reloaded since
+    "held",  # held back: not permitted until the host is bootstrapped again; the other files are deployed
+    "denied",  # not permitted at all
+}
 SORTS = {"owner", "group", "acl", "everybody", "link"}  # why other users can write in a folder
 DIGEST = re.compile(r"[0-9a-f]{64}|")
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]{1,4095}")
@@ -57,7 +69,7 @@ ANSWER_SHAPES: Mapping[frozenset[str], Mapping[str, Check]] = {
     for shape in (
         {"pki-apply": _one_of(1)},
         {"pki-apply": _one_of(1), "date": _is_number},  # the clock of the host, in seconds since 1970
-        {"n": _is_number, "is": _one_of(*CHECKS), "sha256": _matches(DIGEST), "path": _matches(PATH)},
+        {"n": _is_number, "is": _one_of(*FILE_STATES), "sha256": _matches(DIGEST), "path": _matches(PATH)},
         {"n": _is_number, "is": _one_of("link"), "sha256": _matches(DIGEST), "path": _matches(PATH), "to": _is_text},
         # files of earlier releases that the manifest does not name: mode, owner, set, reload and path of each
         {MORE: _matches(FILES)},

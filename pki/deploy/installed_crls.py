@@ -17,9 +17,10 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.deploy import crl_files
 from pki.deploy.crl_files import ParsedCrl
+from pki.deploy.host_session import Session
 from pki.deploy.payload import Payload
 from pki.deploy.preflight import Trust
-from pki.deploy.protocol import FileState, Session, manifest_rows
+from pki.deploy.protocol import FileState, manifest_rows
 from pki.deploy.release import File
 from pki.deploy.ssh import Transport
 

@@ -1,4 +1,4 @@
-"""Return whether a host may get a new root: one that its present root cross-signed, or that was accepted for it."""
+"""Decide whether a host may get a new root: one that its present root cross-signed, or that was accepted for it."""
 
 from __future__ import annotations
 

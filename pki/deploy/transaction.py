@@ -1,4 +1,16 @@
-"""One contact that brings a host to its release: inspect, change, verify, keep or roll back."""
+"""One contact that brings a host to its release: inspect, change, verify, keep or roll back.
+
+The order of `Change.deliver`:
+
+1. check the release here (`check_release`), unless the same release was checked before;
+2. ask the host for the state of each file (`protocol.FileState`); without a difference, only the services are verified;
+3. read the CRLs on the host that we did not send, and refuse to replace a newer one (`check_installed_crls`);
+4. place the CRLs: they stay, whatever happens next (`_place_crls`);
+5. place the other files, and verify the services (`_place_others`): the host keeps the change, or rolls it back.
+
+A host for certificates only accepts a new root, and files with new names, after another `deploy.bootstrap`. It answers
+`held` for such a file: the file is held back, all others are deployed, and the receipt records it.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +24,21 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Place, Remedy, at
+from pki.common.timestamps import instant, moment
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import PROBE
 from pki.deploy import drift, host_clocks, host_output, installed_crls, preflight, verification
+from pki.deploy.host_session import Session
 from pki.deploy.installed_crls import InstalledCrl
 from pki.deploy.payload import Payload
 from pki.deploy.preflight import ReleaseContents, Trust
-from pki.deploy.protocol import FileState, HostRefusal, ManifestRow, ServiceRefusal, Session, manifest_rows
-from pki.deploy.receipt import Receipt, file_record, instant, moment
+from pki.deploy.protocol import FileState, HostRefusal, ManifestRow, ServiceRefusal, manifest_rows
+from pki.deploy.receipt import Receipt, file_record
 from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint, Prober, fingerprint
 from pki.deploy.verification import Expectation, Verification
 
-MAX_LINKS = 20  # that a reason names one by one
+MAX_LINKS = 20  # replaced links that are named one by one; more of them are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +83,9 @@ class HostOutcome:
 class Change:
     """One release on its way to one host.
 
-    `previous` is the receipt of what the host took; where it is lost, `surplus` is the host's own list of files. A
-    `pinned` host may lack services that pki.yaml added since. With `is_part`, the payload is only a part of what the
-    host has: its other files stay, and the receipt lists them.
+    `previous` is the receipt of the last delivery; if it is lost, `surplus` is the host's own list of files. A `pinned`
+    host may lack services that pki.yaml added since. `recall` returns a CRL that was sent before, by its SHA-256. With
+    `is_part`, the payload is only a part of what the host has: its other files stay, and the receipt lists them.
     """
 
     def __init__(
@@ -93,29 +107,32 @@ class Change:
         self._is_part = is_part
         self._previous = previous
         self._now = now
-        kept = {file.path for file in payload.release.files}
+        paths = {file.path for file in payload.release.files}
         self._surplus = surplus
-        before = previous.held if previous else {}
-        self._held_back = {one.path: one.sha256 for one in payload.release.files if before.get(one.path) == one.sha256}
-        gone = [file for file in (previous.files if previous else surplus or ()) if file["path"] not in kept]
+        held_before = previous.held if previous else {}
+        self._held_back = {
+            file.path: file.sha256 for file in payload.release.files if held_before.get(file.path) == file.sha256
+        }
+        gone = [file for file in (previous.files if previous else surplus or ()) if file["path"] not in paths]
         self.rows = manifest_rows(payload, gone)
         self._started = time.monotonic()
 
     @property
     def files(self) -> tuple[Mapping[str, str], ...]:
-        """The files of the release as the receipt lists them, without those that the host holds back."""
+        """The files of the release as the receipt lists them, without those that are held back."""
         return tuple(file_record(file) for file in self.payload.release.files if file.path not in self._held_back)
 
     def without_held_back(self, states: Sequence[FileState]) -> list[FileState]:
-        """Return the files that differ on the host and can be placed. Notes the files that the host holds back."""
+        """Return the files that differ on the host and can be placed. Remembers the files that are held back."""
         self._held_back = {state.row.file.path: state.row.file.sha256 for state in states if state.state == "held"}
         return [state for state in states if state.state not in {"same", "held"}]
 
     @property
-    def _is_checked(self) -> bool:
-        """Return whether this very release was checked when it was delivered, and nothing in it has expired since.
+    def _was_checked(self) -> bool:
+        """Return whether the same release was checked when it was delivered, and nothing in it has expired since.
 
-        A revoked certificate leaves the release of a host, unless the host is pinned.
+        Its check need not be repeated then. A pinned host is always checked: its release may contain a certificate that
+        was revoked since, which a new release would not.
         """
         previous = self._previous
         if self._pinned or previous is None or not self.is_already_deployed:
@@ -126,20 +143,26 @@ class Change:
         """Return a dialogue with the host, to be opened with `with`."""
         return Session(self.destination.transport, self.rows, as_root=self.destination.as_root)
 
-    def check(self, delivered: Payload | None) -> ReleaseContents:
-        """Check the release before it leaves; `delivered` is what the host has by our own records. Raises PkiError."""
+    def check_release(self, delivered: Payload | None) -> ReleaseContents:
+        """Check the release before anything is sent, and return its contents. Raises PkiError.
+
+        `delivered` is what the host has by our own records: none of its CRLs may be newer than those of the release.
+        """
         names = [] if self._pinned else [endpoint.name for endpoint in self.destination.endpoints]
-        findings = preflight.check_release(self.payload, self.destination.trust, names, self._now)
+        contents = preflight.check_release(self.payload, self.destination.trust, names, self._now)
         if delivered:
             installed_crls.check_no_regression(
                 self.payload, installed_crls.delivered_crls(delivered, self.payload), self.destination.trust, self._now
             )
-        return findings
+        return contents
 
-    def guard(self, session: Session, states: Sequence[FileState], delivered: Payload | None) -> list[Reason]:
-        """Raise PkiError when the release would replace a CRL on the host by an older one; returns foreign CRLs.
+    def check_installed_crls(
+        self, session: Session, states: Sequence[FileState], delivered: Payload | None
+    ) -> list[Reason]:
+        """Raise PkiError if the release would replace a CRL on the host by an older one.
 
-        A CRL is from the future only if the host's own clock agrees: ours may be behind.
+        Returns the foreign CRLs, which no authority of this project signed: they are replaced and reported. An older CRL
+        may replace one that is dated in the future, by our clock and by the host's: our own may be behind.
         """
         now = max(self._now, host_clocks.answer_date(session.greeting) or self._now)
         if delivered and now > self._now:
@@ -147,49 +170,52 @@ class Change:
                 self.payload, installed_crls.delivered_crls(delivered, self.payload), self.destination.trust, now
             )
         delivered_digests = {file.sha256 for file in delivered.release.files} if delivered else set()
-        changed = [one for one in states if one.sha256 not in {one.row.file.sha256, *delivered_digests}]
-        installed = installed_crls.read_from_session(session, changed, self.payload, self._recall)
+        unknown = [state for state in states if state.sha256 not in {state.row.file.sha256, *delivered_digests}]
+        installed = installed_crls.read_from_session(session, unknown, self.payload, self._recall)
         return installed_crls.check_no_regression(self.payload, installed, self.destination.trust, now)
 
     def deliver(self, delivered: Payload | None) -> HostOutcome:
-        """Make the host hold the release, or leave it as it was; `delivered` as for `check`.
+        """Bring the host to the release, or leave it as it was; `delivered` as for `check_release`.
 
         Raises PkiError: UnreachableError when there was no contact, HostRefusal when the host refused the change or it
         was rolled back.
         """
-        findings = None if self._is_checked else self.check(delivered)
+        contents = None if self._was_checked else self.check_release(delivered)
         with self.session() as session:
             states = self.without_held_back(session.inspect())
             if session.surplus and self.needs_surplus_list and not self._is_part:
                 session.end()
                 return self._with_surplus(session.surplus).deliver(delivered)
             if states or session.stuck or not self.is_already_deployed:
-                findings = findings or self.check(delivered)
-                foreign = self.guard(session, states, delivered)
+                contents = contents or self.check_release(delivered)
+                foreign_crls = self.check_installed_crls(session, states, delivered)
                 started_waiting = time.monotonic()
                 with self.destination.group_lock:
                     session.extend_deadline(time.monotonic() - started_waiting)
-                    verifications = self._change(session, states, findings)
+                    verifications = self._place(session, states, contents)
                 session.end()
-                outcome = self.outcome(findings, states, verifications)
+                outcome = self.outcome(contents, states, verifications)
                 if self._is_part and self.needs_surplus_list:
                     outcome = outcome.with_surplus(session.surplus)
-                return replace(outcome, done=(*outcome.done, *foreign), writable=session.writable)
+                return replace(outcome, done=(*outcome.done, *foreign_crls), writable=session.writable)
             session.end()
-        return replace(self._check_services(findings, delivered), writable=session.writable)
+        return replace(self._check_services(contents, delivered), writable=session.writable)
 
     def _with_surplus(self, surplus: Sequence[Mapping[str, str]]) -> Change:
-        """Return the same change where no receipt is left, with the host's own list of files."""
+        """Return the same change for a host without a receipt, with the host's own list of files."""
         destination, payload = self.destination, self.payload
         return Change(destination, payload, None, self._now, pinned=self._pinned, recall=self._recall, surplus=surplus)
 
-    def _check_services(self, findings: ReleaseContents | None, delivered: Payload | None) -> HostOutcome:
-        """Verify the services of a host that holds its release already."""
+    def _check_services(self, contents: ReleaseContents | None, delivered: Payload | None) -> HostOutcome:
+        """Verify the services of a host that has its release already."""
         destination = self.destination
         if not destination.endpoints:
             return self._unchanged_outcome(None)
         verifications = verification.verify_services(
-            destination.endpoints, self.expectations(findings or self.check(delivered)), None, destination.prober
+            destination.endpoints,
+            self.expectations(contents or self.check_release(delivered)),
+            None,
+            destination.prober,
         )
         if failure := verification.failure_text(verifications):
             raise ServiceRefusal(failure, self.remedy, verification.failed_services(verifications))
@@ -210,7 +236,7 @@ class Change:
 
     @property
     def remedy(self) -> Remedy:
-        """Return what to type where the files are right and a service is not: the reload commands, then a check."""
+        """Return what to type if the files are in place and a service does not use them: reload it, then check again."""
         host = self.payload.release.host
         reloads = dict.fromkeys(file.reload for file in self.payload.release.files if file.reload)
         check = (
@@ -219,37 +245,41 @@ class Change:
         return at(Place.HOST, "; ".join(reloads) or "check its proxy", host, after=f"; then: {check}")
 
     def replaceable_crls(self, sent: Iterable[InstalledCrl]) -> list[str]:
-        """Return the SHA-256 of all CRL files that this release may replace: its own, and some of those `sent` before."""
+        """Return the SHA-256 of all CRL files that this release may replace: its own, and older ones among `sent`."""
         own = [file.sha256 for file in self.payload.release.files if file.crl]
         return sorted({*own, *installed_crls.replaceable(self.payload, sent, self.destination.trust, self._now)})
 
     @property
     def is_already_deployed(self) -> bool:
-        """Return whether the host took exactly these files with the previous delivery."""
+        """Return whether exactly these files were deployed by the previous delivery."""
         previous = self._previous
         return previous is not None and (previous.files, dict(previous.held)) == (self.files, self._held_back)
 
     def outcome(
-        self, findings: ReleaseContents, states: Sequence[FileState], verifications: Mapping[str, Verification] | None
+        self, contents: ReleaseContents, states: Sequence[FileState], verifications: Mapping[str, Verification] | None
     ) -> HostOutcome:
-        """Return the outcome for a host on which `states` differed; its receipt stays when nothing did."""
+        """Return the outcome for a host on which the files in `states` differed; without any, its receipt stays."""
         if self.is_already_deployed and not states:
             return self._unchanged_outcome(verifications)
         done = (*_done_reasons(states), *self._held_back_reasons())
-        return HostOutcome(self._receipt(findings, verifications), done, drift.drift_reasons(states, self._previous))
+        return HostOutcome(self._receipt(contents, verifications), done, drift.drift_reasons(states, self._previous))
 
     @property
     def needs_surplus_list(self) -> bool:
         """Return whether only the host itself knows which files it has from earlier releases."""
         return self._previous is None and self._surplus is None
 
-    def _change(
-        self, session: Session, states: Sequence[FileState], findings: ReleaseContents
+    def _place(
+        self, session: Session, states: Sequence[FileState], contents: ReleaseContents
     ) -> Mapping[str, Verification]:
-        """Place what differs, CRLs first, and verify the services. Raises HostRefusal."""
+        """Place the files that differ, CRLs first, and verify the services. Raises HostRefusal.
+
+        CRLs that the host refused are tried again after the other files: a service may have rejected them until its
+        configuration was fixed.
+        """
         crls = [state.row for state in states if state.row.file.crl and not state.row.gone]
         other_rows = [state.row for state in states if state.row not in crls]
-        refusal = self._settle(session, crls)
+        refusal = self._place_crls(session, crls)
         if session.stuck:
             files, commands = host_output.stuck_files(session.stuck)
             raise HostRefusal(
@@ -257,13 +287,13 @@ class Change:
             )
         if refusal and not other_rows:
             raise refusal
-        verifications = self._replace(session, other_rows, findings)
-        if refusal and (second_refusal := self._settle(session, crls)):
+        verifications = self._place_others(session, other_rows, contents)
+        if refusal and (second_refusal := self._place_crls(session, crls)):
             raise second_refusal
         return verifications
 
-    def _settle(self, session: Session, rows: Sequence[ManifestRow]) -> HostRefusal | None:
-        """Place CRLs, which stay. Returns a refusal: a service may reject them until the other files are fixed."""
+    def _place_crls(self, session: Session, rows: Sequence[ManifestRow]) -> HostRefusal | None:
+        """Place CRLs, which stay whatever follows. Returns the host's refusal, None if it took them."""
         try:
             if rows:
                 session.place(rows, self.payload, settle=True)
@@ -271,38 +301,35 @@ class Change:
             return refusal
         return None
 
-    def _replace(
-        self, session: Session, rows: Sequence[ManifestRow], findings: ReleaseContents
+    def _place_others(
+        self, session: Session, rows: Sequence[ManifestRow], contents: ReleaseContents
     ) -> Mapping[str, Verification]:
-        """Place the other files and verify the services; rolls back when one fails."""
+        """Place the files that are no CRLs, and verify the services. Keeps the change, or rolls it back if one fails."""
         destination = self.destination
         before = verification.check_before(destination.endpoints, destination.prober)
         if rows:
             session.place(rows, self.payload)
         verifications = verification.verify_services(
-            destination.endpoints, self.expectations(findings), before, destination.prober
+            destination.endpoints, self.expectations(contents), before, destination.prober
         )
         if failure := verification.failure_text(verifications):
             if rows:
                 session.undo()
-            after = "rolled back" if rows else self.remedy
-            raise ServiceRefusal(failure, after, verification.failed_services(verifications))
+            hint = "rolled back" if rows else self.remedy
+            raise ServiceRefusal(failure, hint, verification.failed_services(verifications))
         if rows:
             session.keep()
         return verifications
 
-    def expectations(self, findings: ReleaseContents) -> dict[str, Expectation]:
-        """Return what a release promises for some endpoints, by name; `findings` are those of the release.
-
-        A configuration that names the probe promises to answer it itself.
-        """
-        return expectations(self.payload, findings, self.destination.endpoints, self.destination.canary)
+    def expectations(self, contents: ReleaseContents) -> dict[str, Expectation]:
+        """Return what each service must do after this change; see the function of the same name."""
+        return expectations(self.payload, contents, self.destination.endpoints, self.destination.canary)
 
     def _held_back_reasons(self) -> Iterator[Reason]:
         for path in self._held_back:
             yield Why.HELD_BACK(file=path, host=self.payload.release.host)
 
-    def _receipt(self, findings: ReleaseContents, verifications: Mapping[str, Verification] | None) -> Receipt:
+    def _receipt(self, contents: ReleaseContents, verifications: Mapping[str, Verification] | None) -> Receipt:
         return Receipt(
             host=self.payload.release.host,
             release=self.payload.release.digest,
@@ -310,7 +337,7 @@ class Change:
             transport=self.destination.transport_name or ("local" if self.destination.transport.is_local else "ssh"),
             files=self.files,
             verification=verifications,
-            ends=instant(findings.ends) if findings.ends else "",
+            ends=instant(contents.ends) if contents.ends else "",
             seconds=round(time.monotonic() - self._started, 3),
             roots=preflight.root_subjects(self.payload, self.destination.trust),
             held=self._held_back,
@@ -318,18 +345,19 @@ class Change:
 
 
 def expectations(
-    payload: Payload, findings: ReleaseContents, endpoints: Iterable[Endpoint], canary: int
+    payload: Payload, contents: ReleaseContents, endpoints: Iterable[Endpoint], canary: int
 ) -> dict[str, Expectation]:
-    """Return what a release promises about some endpoints, by name; `findings` are those of the release.
+    """Return what each of `endpoints` must do once the release is deployed, by name; `contents` are those of the release.
 
-    A configuration that names the probe promises that the proxy answers it.
+    If a file of the release names the probe, the proxy itself must answer the probe. `canary` must be refused if a CRL
+    of the release lists it.
     """
-    names = {one.name for one in endpoints} & findings.leaves.keys()
+    names = {endpoint.name for endpoint in endpoints} & contents.leaves.keys()
     others = (file for file in payload.release.files if not file.crl)
     answers = any(PROBE.encode() in payload.content(file) for file in others)
-    revokes = bool(canary) and findings.lists(canary)
+    revokes = bool(canary) and contents.lists(canary)
     return {
-        name: Expectation(fingerprint(findings.leaves[name].public_bytes(Encoding.DER)), answers, revokes)
+        name: Expectation(fingerprint(contents.leaves[name].public_bytes(Encoding.DER)), answers, revokes)
         for name in sorted(names)
     }
 

@@ -20,9 +20,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from pki.common.child_processes import LIBPQ_PASSWORD, removed_variable
 from pki.common.errors import LedgerError, from_os_error
 from pki.common.filesystem import give_to_folder_owner, make_folder, require_file
+from pki.common.hash_chain import START_HASH
 from pki.common.visible import in_one_line
 from pki.ledger import identity, upgrade
-from pki.ledger.chain import NO_HASH, TAKE_TURN
+from pki.ledger.chain import TAKE_TURN
 from pki.ledger.last_seen import authority_certificates, observed_heads
 from pki.ledger.tables import SCHEMA, head, lease, metadata
 from pki.ledger.types import (
@@ -69,6 +70,7 @@ class Database:
         self._engine: Engine | None = None
         self._process = 0
         self._copy: TemporaryDirectory[str] | None = None
+        self.was_written = False
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -108,6 +110,11 @@ class Database:
         with self._transaction() as db:
             db.execute(TAKE_TURN)
             yield db
+        self.was_written = True
+
+    def head_was_stored(self) -> None:
+        """Note that the head of everything that was written is stored in `ca/`."""
+        self.was_written = False
 
     def create_empty(self) -> None:
         """Create the tables when the database is opened next, even if an earlier ledger is lost."""
@@ -235,7 +242,7 @@ class Database:
         project = "" if self._is_copy else identity.read_or_create_id(self._folder)
         metadata.create_all(db)
         if db.execute(sql.select(head.c.schema)).first() is None:
-            db.execute(sql.insert(head).values(schema=SCHEMA, seq=0, hash=NO_HASH, project=project))
+            db.execute(sql.insert(head).values(schema=SCHEMA, seq=0, hash=START_HASH, project=project))
             db.execute(sql.insert(lease).values(holder="", until=0, token=0))
         else:
             upgrade.upgrade_schema(db, project, self._folder)
@@ -268,6 +275,13 @@ class Database:
         if self._copy:
             self._copy.cleanup()
             self._copy = None
+
+
+class DatabaseUser:
+    """A part of a ledger: methods on its database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
 
 def _read_only(connection: Any, _record: Any) -> None:

@@ -12,6 +12,12 @@ from sqlalchemy.engine import Connection
 from pki.common.errors import LedgerError
 from pki.ledger.rows import parse_serials
 from pki.ledger.tables import crls
+from pki.x509.revocation import crl_number
+
+
+def last_number(db: Connection, issuer: str) -> int | None:
+    """Return the highest recorded CRL number of a generation, or None."""
+    return db.execute(sql.select(sql.func.max(crls.c.number)).where(crls.c.issuer == issuer)).scalar()
 
 
 def listed_serials(db: Connection, issuer: str) -> set[int]:
@@ -38,8 +44,8 @@ def has_recorded_crl(db: Connection, issuer: str, der: bytes) -> bool:
     if db.execute(query.where(crls.c.sha256 == hashlib.sha256(der).hexdigest())).first():
         return True
     try:
-        number = x509.load_der_x509_crl(der).extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except (ValueError, x509.ExtensionNotFound):
+        number = crl_number(x509.load_der_x509_crl(der))
+    except ValueError:
         return False
     texts = db.execute(sql.select(crls.c.pem).where(crls.c.issuer == issuer, crls.c.number == number)).scalars()
     return any(text and x509.load_pem_x509_crl(text.encode()).public_bytes(Encoding.DER) == der for text in texts)

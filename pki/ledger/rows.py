@@ -14,11 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.ledger.types import IssuanceRecords, Issued
+from pki.x509.certificate_names import alternative_names
 from pki.x509.keys import key_fingerprint
 from pki.x509.pem_encoding import pem_of
-from pki.x509.revocation import IMPORTED_REASONS
+from pki.x509.revocation import crl_number
 
 Row = dict[str, Any]
+Record = tuple[str, str, Row]  # kind of the event, its subject, and the row
 
 
 def certificate_row(certificate: x509.Certificate, issuer: str, artifact: str, profile: str, reason: str) -> Row:
@@ -29,7 +31,7 @@ def certificate_row(certificate: x509.Certificate, issuer: str, artifact: str, p
         "artifact": artifact,
         "profile": profile,
         "subject": certificate.subject.rfc4514_string(),
-        "names": json.dumps(_names(certificate)),
+        "names": json.dumps(alternative_names(certificate)),
         "key_sha256": key_fingerprint(certificate.public_key()),
         "not_before": int(certificate.not_valid_before_utc.timestamp()),
         "not_after": int(certificate.not_valid_after_utc.timestamp()),
@@ -49,7 +51,7 @@ def crl_row(
     assert next_update is not None
     return {
         "issuer": issuer,
-        "number": crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,
+        "number": crl_number(crl),
         "this_update": int(crl.last_update_utc.timestamp()),
         "next_update": int(next_update.timestamp()),
         "entries": len(crl),
@@ -85,7 +87,7 @@ def parse_serials(text: str | None) -> set[int]:
     return {int(serial, 16) for serial in (text or "").split()}
 
 
-def issuance_rows(issuance_records: IssuanceRecords, listed: Collection[int]) -> Iterator[tuple[str, str, Row]]:
+def issuance_rows(issuance_records: IssuanceRecords, listed: Collection[int]) -> Iterator[Record]:
     """Yield kind, subject and row of all issuance records of an adopted CA, in the order of recording.
 
     `listed` are the serial numbers on the last recorded CRL of that CA.
@@ -135,23 +137,6 @@ def _key_fingerprint(pem: str) -> str:
         return ""
 
 
-def entry_reason(entry: x509.RevokedCertificate) -> str:
-    """Return the reason of a CRL entry, or `unspecified` if it has none that the ledger supports (RFC 5280 §5.3.1)."""
-    try:
-        reason = str(entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value)
-    except (x509.ExtensionNotFound, ValueError):
-        return "unspecified"
-    return reason if reason in IMPORTED_REASONS else "unspecified"
-
-
-def crl_number(crl: x509.CertificateRevocationList) -> int:
-    """Return the CRL number (RFC 5280 §5.2.3), or 0 if an adopted CA issued the CRL without one."""
-    try:
-        return int(crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
-    except x509.ExtensionNotFound:
-        return 0
-
-
 def issued_from_row(row: Mapping[str, Any]) -> Issued:
     """Return the certificate in a row. Raises ValueError for a value that was never recorded."""
     return Issued(
@@ -169,14 +154,6 @@ def issued_from_row(row: Mapping[str, Any]) -> Issued:
         by=checked_text(row["actor"] or ""),
         revoked_by=checked_text(row["revoker"] or ""),
     )
-
-
-def _names(certificate: x509.Certificate) -> list[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return [str(name.value) for name in names]
 
 
 def as_hex(serial: int) -> str:

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from pki.common.remedies import in_project
 from pki.config.identifiers import ArtifactId, GenerationName
+from pki.x509.certificate_names import common_name
 from pki.x509.revocation import CrlEntry
 
 ACCEPTED = "ledger-accepted"
@@ -108,10 +108,9 @@ class Issued:
     def common_name(self) -> str:
         """Return the CN of the subject, or "" if it has none or an adopted CA wrote an unreadable subject."""
         try:
-            names = x509.Name.from_rfc4514_string(self.subject).get_attributes_for_oid(NameOID.COMMON_NAME)
+            return common_name(x509.Name.from_rfc4514_string(self.subject))
         except ValueError:
             return ""
-        return str(names[0].value) if names else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +189,8 @@ class Recovered:
     is_newer: bool
 
 
-class Ledger(Protocol):
-    """The interface of the ledger; `ledger.SqlLedger` documents each method."""
+class Recorder(Protocol):
+    """Records what is issued, revoked and decided (`recorder.SqlRecorder`)."""
 
     def record_certificate(
         self, cert: x509.Certificate, *, issuer: str, artifact: str, profile: str, reason: str, at: datetime
@@ -211,17 +210,11 @@ class Ledger(Protocol):
 
     def record_decision(self, artifact: str, decision: str, detail: str, at: datetime) -> None: ...
 
-    def decisions(self, *, artifact: str | None = None) -> list[Decision]: ...
-
     def record_issuance_records(self, issuance_records: IssuanceRecords, *, at: datetime) -> None: ...
 
-    def record_recovered(
-        self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
-    ) -> Recovered: ...
 
-    def record_entries(
-        self, entries: Collection[CrlEntry], *, issuer: str, until: datetime, source: str, at: datetime
-    ) -> tuple[int, ...]: ...
+class CertificateRecords(Protocol):
+    """Reads certificates, revocations and decisions (`certificate_records.SqlCertificateRecords`)."""
 
     def certificates(
         self,
@@ -232,27 +225,17 @@ class Ledger(Protocol):
         issuer: str | None = None,
     ) -> list[Issued]: ...
 
-    def record_acceptance(self, lost: Sequence[Head], why: str, *, at: datetime) -> None: ...
-
-    def record_authorities(
-        self, authorities: Sequence[tuple[x509.Certificate, str, str]], *, reason: str, at: datetime
-    ) -> None: ...
-
-    def create_empty(self) -> None: ...
-
-    def head(self) -> Head: ...
-
-    def write_head(self) -> None: ...
-
-    def missing_heads(self, observed: Sequence[Head]) -> list[Head]: ...
-
-    def has_recorded(self, issuer: str, der: bytes) -> bool: ...
-
-    def has_issuance_records(self, issuer: str) -> bool: ...
-
     def revoked_serials(self, since: datetime, *, issuer: str = "") -> frozenset[int]: ...
 
     def expired_serials(self, before: datetime) -> frozenset[int]: ...
+
+    def decisions(self, *, artifact: str | None = None) -> list[Decision]: ...
+
+    def counts(self) -> tuple[int, int]: ...
+
+
+class CrlRecords(Protocol):
+    """Reads recorded CRLs and the entries of the next ones (`crl_records.SqlCrlRecords`)."""
 
     def revoked_entries(
         self, issuer: str, still_valid_at: datetime, *, only: Collection[int] | None = None
@@ -262,12 +245,51 @@ class Ledger(Protocol):
 
     def has_crl(self, issuer: str, number: int) -> bool: ...
 
+    def has_recorded(self, issuer: str, der: bytes) -> bool: ...
+
+    def has_issuance_records(self, issuer: str) -> bool: ...
+
+
+class EventLog(Protocol):
+    """Reads the events and verifies their hash chain (`event_log.SqlEventLog`)."""
+
     def events(self, last: int | None = None) -> list[Event]: ...
 
     def newest_event(self) -> Event | None: ...
 
-    def counts(self) -> tuple[int, int]: ...
+    def head(self) -> Head: ...
+
+    def missing_heads(self, observed: Sequence[Head]) -> list[Head]: ...
 
     def verify(self) -> list[str]: ...
+
+
+class Recovery(Protocol):
+    """Records again what a ledger lost (`recovery.SqlRecovery`)."""
+
+    def create_empty(self) -> None: ...
+
+    def record_authorities(
+        self, authorities: Sequence[tuple[x509.Certificate, str, str]], *, reason: str, at: datetime
+    ) -> None: ...
+
+    def record_crl(
+        self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
+    ) -> Recovered: ...
+
+    def record_entries(
+        self, entries: Collection[CrlEntry], *, issuer: str, until: datetime, source: str, at: datetime
+    ) -> tuple[int, ...]: ...
+
+    def record_acceptance(self, lost: Sequence[Head], why: str, *, at: datetime) -> None: ...
+
+
+class Ledger(Recorder, CertificateRecords, CrlRecords, EventLog, Protocol):
+    """The ledger of a project (`ledger.SqlLedger`). A function takes the part that it needs."""
+
+    @property
+    def recovery(self) -> Recovery: ...
+
+    def write_head(self) -> None: ...
 
     def close(self) -> None: ...

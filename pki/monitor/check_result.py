@@ -10,8 +10,8 @@ from typing import Any
 
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Remedy, for_this_project, here
+from pki.common.timestamps import instant
 from pki.config.identifiers import ArtifactId
-from pki.deploy.receipt import instant
 
 NAMES_SHOWN = 6  # of the subjects that share a finding
 
@@ -35,8 +35,9 @@ class Finding:
     """One result of a check.
 
     `subject` is what it is about, `topic` the check; both together identify the finding from run to run. `what` is a
-    reason, or text from elsewhere; `remedy` is the command to type. A finding `is_over` if it reports an event that has
-    passed: it is notified once, and never as solved.
+    reason, or text from elsewhere; `remedy` is the command to type. It is true `since` a time; `until` is its deadline,
+    such as the expiry of a certificate. A finding `is_over` if it reports an event that has passed: it is notified once,
+    and never as solved.
     """
 
     subject: str

@@ -12,7 +12,7 @@ from pki.config.proxies import PROGRAMS, ProxyProgram
 from pki.ledger.types import Issued
 from pki.project.project import Project
 
-NOT_DECLARED = "not declared in pki.yaml"  # there may be others that this project does not know
+NO_SERVICE = "no service that is declared in pki.yaml"  # there may be others that this project does not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,6 @@ def current_bundle(project: Project, leaf: Leaf, issued: Sequence[Issued]) -> by
     return bundle if any(one.pem.encode() in bundle for one in issued) else b""
 
 
-def join_uses(uses: Iterable[Use], nothing: str = NOT_DECLARED) -> str:
+def join_uses(uses: Iterable[Use], nothing: str = NO_SERVICE) -> str:
     """Return the uses as one line; without any, that none is declared, which does not mean that there is none."""
     return "; ".join(map(str, uses)) or nothing

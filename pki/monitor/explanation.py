@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.authority import certificates, leaf_files
 from pki.ceremony.online import needs
 from pki.common import filesystem
+from pki.common.counts import counted
 from pki.common.durations import in_words
 from pki.common.reasons import joined
 from pki.config.identifiers import ArtifactId, GenerationName
@@ -25,6 +25,7 @@ from pki.project.generations import Generation
 from pki.project.missing_roots import refusal
 from pki.project.project import Project
 from pki.x509 import canonical
+from pki.x509.revocation import crl_number
 
 Line = tuple[str, str]  # label and text
 
@@ -125,8 +126,8 @@ def explain_crl(project: Project, plan: Plan, generation: str) -> Iterator[Line]
     if crl is None:
         yield "state", f"damaged: ./run doit crl:{generation}"
         return
-    number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    yield "lists", f"{len(crl)} certificates; number {number}, of {crl.last_update_utc:%Y-%m-%d %H:%M} UTC"
+    number = crl_number(crl)
+    yield "lists", f"{counted(len(crl), 'certificate')}; number {number}, of {crl.last_update_utc:%Y-%m-%d %H:%M} UTC"
     if crl.next_update_utc:
         yield "until", _until(project, crl.next_update_utc)
     yield (
@@ -145,7 +146,7 @@ def explain_crl(project: Project, plan: Plan, generation: str) -> Iterator[Line]
     consequence = (
         f"{dependents.join_uses(asking)} refuse every client"
         if asking
-        else f"services that require client certificates: {dependents.NOT_DECLARED}"
+        else "no service that is declared in pki.yaml requires client certificates"
     )
     yield "if it expires", consequence if clients else "strict clients refuse servers"
     yield (
@@ -222,7 +223,7 @@ def _usage(project: Project, plan: Plan, name: str, profile: str) -> Iterator[Li
     holding = _hosts_with(project, plan, {ArtifactId(kind, name) for kind in LEAF_FILES})
     yield "served by", dependents.join_uses(serving)
     yield "delivered", ", ".join(holding) or "nowhere"
-    yield "trusted by", "every client that trusts the root: build/trust/roots.pem"
+    yield "trusted by", "every machine on which the root is installed (build/trust/roots.pem): see docs/trust.md"
     yield "if revoked", "doit issues and deploys a new one in the same run; clients that read CRLs refuse the old one"
     yield "if it expires", "every client refuses it: its services cannot be used until doit renews it"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId
@@ -51,7 +52,7 @@ def summary(project: Project, name: str) -> str:
         left = "no certificate of it is valid any more" if is_imported else "its issuance records are not imported yet"
         return f"adopted: signs CRLs only; {left}"
     first = f"the next expires on {valid[0].not_after:%Y-%m-%d} ({valid[0].artifact.name})"
-    return f"adopted: signs CRLs only; {len(valid)} certificates valid, {first}"
+    return f"adopted: signs CRLs only; {counted(len(valid), 'valid certificate')}, {first}"
 
 
 def end_of(project: Project, name: str) -> datetime | None:

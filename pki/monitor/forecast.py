@@ -33,11 +33,11 @@ PINNED = "is pinned to an earlier release; only its CRLs are updated"
 
 
 def due_artifacts(plan: Plan) -> Iterator[tuple[Artifact, list[Reason]]]:
-    """Yield the artifacts that the next run would make, each with its own reasons or the artifacts that it follows from."""
+    """Yield the artifacts that the next run would make, each with its own reasons, or with the artifacts whose changes change it."""
     due: dict[str, str] = {}
     for artifact in plan.artifacts:
         reasons = artifact.reasons()
-        if not reasons and artifact.id.kind != "authority":  # sources: they follow from nothing
+        if not reasons and artifact.id.kind != "authority":  # an authority has no sources that doit makes
             sources = dict.fromkeys(due[source] for source in artifact.sources if source in due)
             reasons = [Why.FOLLOWS(artifacts=", ".join(sources))] if sources else []
         if reasons:

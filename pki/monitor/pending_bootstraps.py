@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pki.common.cache import digest_of
 from pki.common.notice import Notice
 from pki.config.identifiers import GenerationName
-from pki.deploy.delivery import Delivery
+from pki.deploy.host_records import HostRecords
 from pki.deploy.release_roots import is_trust_store_path
 from pki.monitor.check_result import join_names
 from pki.pipeline.plan import Plan
@@ -34,7 +34,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
         host_roots.host for host_roots in hosts_with_roots if host_roots.has_root and host_roots.host not in permitted
     ]:
         verb, their = ("was", "its") if len(older) == 1 else ("were", "their")
-        text = f"{join_names(older)} {verb} not bootstrapped for certificates only by this version: whoever holds {their} deployment key can install any root there"
+        text = f"{join_names(older)} {verb} bootstrapped for certificates only by an earlier version: an attacker with {their} deployment key can install any root there"
         yield Notice("hosts", text, _remedy(older))
     live_roots = (
         [root for name in project.live("root") if (root := project.generation(name))] if hosts_with_roots else []
@@ -59,7 +59,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
     ]
     if outdated:
         verb, their = ("accepts", "its") if len(outdated) == 1 else ("accept", "their")
-        text = f"{join_names(outdated)} still {verb} a root that was removed: whoever holds {their} deployment key can install it again"
+        text = f"{join_names(outdated)} still {verb} a root that was removed: an attacker with {their} deployment key can install it again"
         yield Notice("hosts", text, _remedy(outdated))
 
 
@@ -71,7 +71,9 @@ def _lack(group: Sequence[HostRoots], missing: Sequence[str], when: str) -> str:
     )
     verb, pronoun = ("does", "it is") if len(hosts) == 1 else ("do", "they are")
     text = f"{join_names(hosts)} {verb} not accept {', '.join(missing) or join_names(files)} before {pronoun} bootstrapped again"
-    return f"{text}; {when}; {join_names(files) if files else 'its file'} is held back until then; everything else is deployed"
+    return (
+        f"{text}; {when}; {join_names(files) if files else 'its file'} is not deployed until then; everything else is"
+    )
 
 
 def _when(project: Project, new_roots: list[Generation], live_roots: list[Generation], accepted: Sequence[str]) -> str:
@@ -95,21 +97,23 @@ def _remedy(hosts: list[str]) -> str:
 def _hosts_with_roots(project: Project, plan: Plan) -> Iterator[HostRoots]:
     """Yield hosts with `scope: certificates` that get roots; receipts are read only after one of them changed."""
     hosts = project.inventory.hosts
-    remote = [delivery for delivery in plan.deliveries.values() if delivery.is_remote and delivery.host in hosts]
+    remote = [
+        delivery for delivery in plan.deliveries.values() if delivery.records.is_remote and delivery.host in hosts
+    ]
     limited = [delivery for delivery in remote if hosts[delivery.host].scope == "certificates"]
     if not limited:
         return
     key = digest_of([delivery.host for delivery in limited])
     rows = project.cache.recall("hosts asked for roots", key)
     if rows is None:
-        rows = [_read(delivery) for delivery in limited]
+        rows = [_read(delivery.records) for delivery in limited]
         project.cache.remember("hosts asked for roots", key, [str(project.store.receipt("x").parent)], rows)
     yield from (HostRoots(*row) for row in rows)
 
 
-def _read(delivery: Delivery) -> list[object]:
+def _read(records: HostRecords) -> list[object]:
     """Return what the receipt of a host records about roots, as the cache stores it."""
-    receipt = delivery.receipt
+    receipt = records.receipt
     if receipt is None:
-        return [delivery.host, False, []]
-    return [delivery.host, any(is_trust_store_path(file["path"]) for file in receipt.files), sorted(receipt.held)]
+        return [records.host, False, []]
+    return [records.host, any(is_trust_store_path(file["path"]) for file in receipt.files), sorted(receipt.held)]

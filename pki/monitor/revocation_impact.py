@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pki.config.model import Leaf
 from pki.ledger.types import Issued
 from pki.monitor import dependents
+from pki.monitor.revocation_publication import root_that_revoked
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
@@ -14,19 +15,22 @@ from pki.project.project import Project
 def consequences(project: Project, plan: Plan, certificates: Sequence[Issued], *, follows: str) -> Iterator[str]:
     """Yield lines: which certificates, who uses them and where, and what follows.
 
-    All certificates in `going` have one name. `follows` is replacement, nothing, or removal (from pki.yaml).
+    All `certificates` have one name. `follows` is replacement, nothing, or removal (from pki.yaml).
     """
     name = certificates[-1].artifact.short
     leaf = plan.leaves.get(name)
     for certificate in certificates:
         yield f"{name}, serial {certificate.serial:x}, valid until {certificate.not_after:%Y-%m-%d}"
     yield f"  used by      {', '.join(certificates[-1].names) or certificates[-1].subject}"
-    if certificates[-1].artifact.kind != "cert":  # issued by an adopted CA
-        yield f"  refused by   every program that reads the CRL of {certificates[-1].issuer}"
+    issuer = certificates[-1].issuer
+    if root := root_that_revoked(project, issuer):
+        yield f"  refused by   every program that checks the CRL of {root}, which lists {issuer}, its issuer"
+    elif certificates[-1].artifact.kind != "cert":  # issued by an adopted CA
+        yield f"  refused by   every program that checks the CRL of {issuer}"
     elif certificates[-1].profile == "client":
         uses = dependents.uses_requiring_clients(project)
         refusing = (use for use in uses if _can_refuse(use))
-        yield f"  refused by   {dependents.join_uses(refusing, 'no service that is declared in pki.yaml' if uses else dependents.NOT_DECLARED)}"
+        yield f"  refused by   {dependents.join_uses(refusing)}"
         for use in uses:
             if not _can_refuse(use):
                 why = use.program.caveat if use.program else "its proxy is unknown"

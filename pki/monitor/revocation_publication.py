@@ -1,4 +1,4 @@
-"""Whether the CRL lists a revoked certificate, and which hosts have the release that followed."""
+"""Check that the CRL lists a revoked certificate, and which hosts have the release with that CRL."""
 
 from __future__ import annotations
 
@@ -40,12 +40,31 @@ def check(project: Project, revoked: Sequence[Issued], failures: Mapping[str, Er
     )
 
 
+def root_that_revoked(project: Project, name: str) -> str:
+    """Return the root whose CRLs list the intermediate `name`; "" if it is not revoked, or is an adopted CA."""
+    intermediate = project.generation(name)
+    if intermediate is None or project.is_adopted(name) or not project.is_revoked_by_root(intermediate):
+        return ""
+    root = project.root_of(intermediate.certificate)
+    return root.name if root else ""
+
+
 def _unlisted(project: Project, revoked: Sequence[Issued]) -> Iterator[ArtifactId]:
-    """Yield the CRLs that cannot be read, or do not list a certificate that they must list."""
-    for issuer in sorted({one.issuer for one in revoked}):
+    """Yield the CRLs that cannot be read, or do not list a certificate that they must list.
+
+    An intermediate that is itself revoked issues no CRL any more: the CRL of its root must list the intermediate.
+    """
+    expected: dict[str, set[int]] = {}
+    for certificate in revoked:
+        if root := root_that_revoked(project, certificate.issuer):
+            intermediate = project.generation(certificate.issuer)
+            assert intermediate is not None
+            expected.setdefault(root, set()).add(intermediate.certificate.serial_number)
+        else:
+            expected.setdefault(certificate.issuer, set()).add(certificate.serial)
+    for issuer, serials in sorted(expected.items()):
         try:
             crl = crls.signed_crl(project, issuer, filesystem.read(project.store.crl(issuer)) or b"", again=True)
-            serials = [one.serial for one in revoked if one.issuer == issuer]
             if crl is None or not all(map(crl.get_revoked_certificate_by_serial_number, serials)):
                 yield ArtifactId("crl", issuer)
         except (PkiError, ValueError):

@@ -34,7 +34,7 @@ def notes(project: Project) -> Iterator[Notice]:
     unverified = [(name, service, upstream) for name, host in hosts.items() for service, upstream in _unverified(host)]
     if unverified:
         names = join_names([f"{service} on {name} ({upstream.url})" for name, service, upstream in unverified])
-        text = f"not verified (verify: none): whoever is between proxy and upstream can read and change everything: {names}"
+        text = f"not verified (verify: none): an attacker between proxy and upstream can read and change everything: {names}"
         _, service, upstream = unverified[0]
         file = f"upstreams/{service}.pem"
         fetch = f"mkdir -p {in_project('upstreams')}; {upstreams.fetch_command(upstream, in_project(file))}"

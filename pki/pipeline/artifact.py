@@ -1,4 +1,4 @@
-"""Artifact: something that doit keeps up to date. No code above it knows about PKI, and no code below it about doit."""
+"""Artifact: something that doit keeps up to date. The code that builds artifacts knows about PKI, the code that runs them about doit."""
 
 from __future__ import annotations
 

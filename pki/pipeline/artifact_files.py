@@ -9,9 +9,10 @@ from typing import get_args
 
 from pki.common.errors import PkiError
 from pki.config import upstreams
-from pki.config.fields import CLIENT_PREFIX, KeyKind
+from pki.config.fields import KeyKind
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Host, Leaf
+from pki.config.name_fields import CLIENT_PREFIX
 from pki.project.project import Project
 
 LEAF_FILES = {  # artifact → the file of a leaf that it is, or is made of

@@ -56,7 +56,7 @@ def authority_artifacts(project: Project) -> Iterator[Artifact]:
 def _authority_stale(project: Project, name: str) -> list[Reason]:
     """Return what is wrong with an authority; in the sandbox also why it needs a ceremony.
 
-    A run holds one ceremony for all authorities, with the first artifact that needs it.
+    A run performs one ceremony for all authorities, with the first artifact that needs it.
     """
     damaged = [
         path for generation in project.store.generations(name) if (path := _damaged_certificate(project, generation))
@@ -92,7 +92,7 @@ def _damaged_certificate(project: Project, generation: str) -> str:
 
 
 def _make_authority(project: Project, name: str) -> Outcome:
-    """Restore damaged certificates from the ledger; in the sandbox hold the ceremony.
+    """Restore damaged certificates from the ledger; in the sandbox perform the ceremony.
 
     Raises PkiError where a ceremony of the user is needed.
     """

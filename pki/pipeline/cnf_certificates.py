@@ -12,15 +12,7 @@ from typing import NamedTuple, cast
 from pki.common.errors import PkiError, as_pki_error
 from pki.config import openssl_cnf
 from pki.config.error_messages import dotted_path
-from pki.config.fields import (
-    KeyKind,
-    ProfileName,
-    common_name,
-    dns_name,
-    email_address,
-    is_like_dns_name,
-    leaf_file_name,
-)
+from pki.config.fields import KeyKind, ProfileName
 from pki.config.leaf_certificates import (
     address_claims,
     host_claims,
@@ -33,6 +25,7 @@ from pki.config.leaf_certificates import (
 )
 from pki.config.model import Inventory, Leaf
 from pki.config.name_claims import Claim, Conflict, Key, NameRegistry, Place
+from pki.config.name_fields import common_name, dns_name, email_address, is_like_dns_name, leaf_file_name
 from pki.deploy.managed_files import Library, ManagedFile
 
 

@@ -35,7 +35,7 @@ from pki.config.leaf_certificates import (
 from pki.config.model import Host, Inventory, Leaf
 from pki.config.name_claims import Place
 from pki.config.proxies import PROGRAMS
-from pki.deploy import managed_files
+from pki.deploy import managed_file_reader
 from pki.deploy.managed_files import CA_HOST, Library, ManagedFile, UnassignedFile
 from pki.deploy.release import ReleaseSpec, RenderedFiles, load, render_files
 from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles
@@ -75,7 +75,7 @@ class DesiredState:
             for leaf in host_leaves(config, name, host)
             if leaf.name not in leaves
         }
-        library = managed_files.read_library(
+        library = managed_file_reader.read_library(
             project.store.templates, {"inventory": InventoryView(config)}, config.hosts, config.networks, project.cache
         )
         library = _with_lost_templates(project, library)

@@ -1,8 +1,8 @@
 """Convert artifacts to doit tasks, one task for each artifact, and run doit.
 
-No code above this module knows about PKI, and no code below it about doit. doit orders the tasks (`file_dep`,
-`targets`), runs them, also in parallel, and reports. Whether a task must run is decided by its artifact alone, so
-`invoke plan` and `doit` always agree, and there is no database that can be lost.
+This module knows about doit and not about PKI; the code that builds the artifacts does not know about doit. doit orders
+the tasks (`file_dep`, `targets`), runs them, also in parallel, and reports. Whether a task must run is decided by its
+artifact alone, so `invoke plan` and `doit` always agree, and there is no database that can be lost.
 """
 
 from __future__ import annotations

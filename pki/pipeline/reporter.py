@@ -15,6 +15,7 @@ from pki.common.notice import Notice
 from pki.common.reasons import UNCHANGED, Outcome
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
+from pki.common.timestamps import instant
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import ArtifactId
 from pki.project.project import Project
@@ -102,6 +103,7 @@ class Reporter:
         self._is_full = False
         self._total = 0
         self._started = time.monotonic()
+        self._advance: Callable[[str], None] = lambda _name: None
         self._screen = Screen(may_be_deaf=True)  # the report contains everything that cannot be printed
 
     # -- called by doit during the run --
@@ -117,7 +119,7 @@ class Reporter:
         self._total = sum(1 for task in tasks.values() if not task.has_subtask)
         if project.inventory.sandbox and project.issuing("root") is None:
             self._screen.line(BANNER)
-        self._stack.enter_context(self._screen.progress(self._total))
+        self._advance = self._stack.enter_context(self._screen.progress(self._total))
 
     def before_fork(self) -> None:
         """Close the ledger: SQLite forbids that a process inherits an open database, and may delete its log there.
@@ -137,7 +139,7 @@ class Reporter:
     def get_status(self, task: Any) -> None:
         """Advance the progress display to a task that doit begins."""
         if not task.has_subtask:
-            self._screen.advance(task.name)
+            self._advance(task.name)
 
     def execute_task(self, _task: Any) -> None:
         """Print nothing: the line of an artifact is printed when it is made."""
@@ -295,7 +297,7 @@ class Reporter:
 
     def _report(self, project: Project) -> dict[str, Any]:
         return {
-            "at": project.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "at": instant(project.now),
             "result": self._result(),
             "seconds": round(time.monotonic() - self._started, 3),
             "requested": [] if self._is_full else sorted(project.requested),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pki.common import filesystem
 from pki.common.errors import PkiError, exposed_secret
-from pki.common.remedies import RESTORE
+from pki.common.remedies import RESTORE, here
 from pki.config.authority_rules import AdoptedRule
 from pki.config.identifiers import GenerationName
 from pki.project import external_ca
@@ -66,9 +66,9 @@ class KeyRing:
         try:
             data, shown = filesystem.read(path), self.store.shown(path)
         except PkiError as error:  # unreadable, or not a regular file
-            return PkiError(error.message, f"{error.hint}; then: {RESTORE}")
+            return PkiError(error.message, f"{error.hint}; then: {self.lost_key_remedy(name)}")
         if state := _key_file_state(data):
-            return PkiError(f"{shown}: the key of {name} is {state}", RESTORE)
+            return PkiError(f"{shown}: the key of {name} is {state}", self.lost_key_remedy(name))
         if (filesystem.mode_of(path) or 0) & 0o077:
             return exposed_secret(shown)
         return self.passphrases.fault([name], shown)
@@ -84,8 +84,15 @@ class KeyRing:
                 data, passphrases[-1].value if passphrases else None, shown, self.passphrases.source_of(name)
             )
         except PkiError as error:
-            hint = f"{error.hint}; {RESTORE}" if error.hint else RESTORE
+            hint = "; ".join(filter(None, [error.hint, self.lost_key_remedy(name)]))
             raise PkiError(error.message, hint, error.code) from None
+
+    def lost_key_remedy(self, name: str) -> str:
+        """Return how to continue without the key of an intermediate: a backup, else a ceremony for its successor."""
+        if not self.store.authority_file(name, "cert.pem").exists():
+            return str(RESTORE)  # not certified yet: no certificate depends on the key
+        request = here("invoke", "ceremony.request", "--revoke", name, "--reason", "superseded")
+        return f"{RESTORE}; if no backup has the key, a ceremony replaces it: {request}"
 
     def pin(self, name: str) -> Passphrase:
         """Return the PIN of the token with a generation's key, stored under its name or its authority's."""

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from cryptography import x509
 
-from pki.config.fields import ADDRESS
+from pki.config.name_fields import ADDRESS
 
 NO_IPV4 = IPv4Network("0.0.0.0/0")
 NO_IPV6 = IPv6Network("::/0")

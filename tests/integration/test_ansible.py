@@ -272,7 +272,7 @@ def test_a_restored_old_ledger_lets_no_revoked_client_in(six: Fleet) -> None:
     assert "./run invoke ledger.recover" in said
     assert not lines_of(said, "deployed") & deploys(*HOSTS)
     assert six.curl("https://d1-admin.lab.internal/", "--cert", str(old)) == "400"
-    assert "1 revocations recovered" in six.program("invoke", "ledger.recover", "--all")
+    assert "1 revocation recovered" in six.program("invoke", "ledger.recover", "--all")
     six.program("doit")
     assert six.curl("https://d1-admin.lab.internal/", "--cert", str(old)) == "400"
     everything_serves(six)

@@ -187,7 +187,7 @@ def test_books_of_easy_rsa_are_copied_with_their_modes(mine: Own) -> None:
     mine.machine.run("chown", "-R", "pki", "/etc/easy-rsa")
     mine.desk.follow(consoles.block("adopt.md", "mkdir -p -m 700 ca && cp -a /etc/easy-rsa/pki ca/legacy"))
     edit(mine.project, "  client: {lifetime: 2y,", "  legacy: {adopt: ca/legacy}\n  client: {lifetime: 2y,")
-    assert "1 certificates of legacy" in mine.desk.type("./run invoke ledger.import ca/legacy")
+    assert "1 certificate of legacy" in mine.desk.type("./run invoke ledger.import ca/legacy")
     assert "issued    crl:legacy" in mine.desk.type("./run doit")
 
 

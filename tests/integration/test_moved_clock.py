@@ -85,5 +85,8 @@ def test_project_outside_the_sandbox_asks_for_its_next_ceremony(real: LiveRealHo
     assert "client-2: client-1 can issue certificates of full length until " in request
     assert re.search(r"^\d+ tasks up to date .*; 1 action required", run(*DOIT, cwd=PROJECT, env=ahead))
     assert "a root ceremony is due by " in run(*INVOKE, "plan", cwd=PROJECT, env=ahead)
-    assert re.search(r"authority:client-1 +due .*then a ceremony by ", run(*INVOKE, "status", cwd=PROJECT, env=ahead))
+    assert re.search(
+        r"authority:client-1 +due .*successor: requested on \S+, ceremony by ",
+        run(*INVOKE, "status", cwd=PROJECT, env=ahead),
+    )
     assert real.project().ledger.verify() == []

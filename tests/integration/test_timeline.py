@@ -85,10 +85,10 @@ def test_years_come_as_they_were_foretold(tmp_path: Path) -> None:
     assert home.doit().status == 0
 
     found = foretell(home, 6)
-    days, held = announced(found), {day_of(one.held): one for one in found.ceremonies}
+    days, held = announced(found), {day_of(one.performed): one for one in found.ceremonies}
     early = [event for event in found.wrong if day_of(event.at) <= LAST]
     assert early == []
-    assert sum(1 for one in held.values() if "root-2" in one.brings) == 1
+    assert sum(1 for one in held.values() if "root-2" in one.products) == 1
     for day in sorted(day for day in {*days, *held} if day <= LAST):
         assert due_on(home, day - 1) <= days.get(day - 1, set()), (
             f"on day {day - 1} something is due that was not foretold"
@@ -98,10 +98,10 @@ def test_years_come_as_they_were_foretold(tmp_path: Path) -> None:
         else:
             assert made_on(home, day) == days[day], f"day {day}"
     project = home.project(LAST)
-    brought = {name for one in held.values() for name in one.brings if not name.endswith(" CRLs")}
+    brought = {name for one in held.values() for name in one.products if not name.endswith(" CRLs")}
     there = {name for one in ("root", "server", "client") for name in project.store.generations(one)}
     assert {name for name in brought if day_of(born(found, name)) <= LAST} == there - {"root-1", "server-1", "client-1"}
 
 
 def born(found: Timeline, generation: str) -> datetime:
-    return next(one.held for one in found.ceremonies if generation in one.brings)
+    return next(one.performed for one in found.ceremonies if generation in one.products)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pki.deploy import managed_files
+from pki.deploy import managed_file_reader
 from pki.deploy.managed_files import Library
 from pki.monitor import forecast
 from pki.pipeline import plan as pipeline_plan
@@ -36,7 +36,7 @@ def moment(day: int) -> datetime:
 @contextmanager
 def quick_years() -> Iterator[None]:
     """Spare a thousand runs what is judged elsewhere: the price of a passphrase, and reading the same templates again."""
-    read, find = dict[Path, Library](), managed_files.read_library
+    read, find = dict[Path, Library](), managed_file_reader.read_library
 
     def find_once(folder: Path, *about: object) -> Library:
         if folder not in read:
@@ -45,7 +45,7 @@ def quick_years() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pkcs8, "ROUNDS", 1000)
-        patch.setattr(managed_files, "read_library", find_once)
+        patch.setattr(managed_file_reader, "read_library", find_once)
         yield
 
 

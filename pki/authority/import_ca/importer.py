@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,9 @@ from pki.ledger.types import IssuanceRecords, Issued, LastCrl
 from pki.project.external_ca import has_signed
 from pki.project.generations import Generation
 from pki.project.project import Project
+from pki.x509.certificate_names import alternative_names, common_name
 from pki.x509.keys import public_der
+from pki.x509.revocation import crl_number
 
 NEVER = datetime.fromtimestamp(0, UTC)
 PLACES = ("", "pki", "demoCA")  # below the named folder: openssl ca, easy-rsa, the default of openssl.cnf
@@ -176,7 +179,9 @@ def _certificates(ca: Generation, sorted_files: _SortedFiles, recorded: list[Iss
 
 
 def _of_certificate(name: str, file: str, cert: x509.Certificate) -> tuple[str, Issued]:
-    names = naming.alternative_names(cert)
+    names: tuple[str, ...] = ()
+    with suppress(ValueError):  # other programs may have written unreadable extensions
+        names = alternative_names(cert)
     issued = Issued(
         serial=cert.serial_number,
         issuer=GenerationName.parse(name),
@@ -190,7 +195,7 @@ def _of_certificate(name: str, file: str, cert: x509.Certificate) -> tuple[str, 
         revoked="",
         pem=cert.public_bytes(Encoding.PEM).decode(),
     )
-    return naming.common_name(cert) or next(iter(names), "") or Path(file).stem, issued
+    return common_name(cert.subject) or next(iter(names), "") or Path(file).stem, issued
 
 
 def _of_row(ca: Generation, row: openssl_index.IndexRow) -> tuple[str, Issued]:
@@ -228,7 +233,7 @@ def _number(path: Path, shown: str, faults: list[str]) -> int:
 def _last_crl(sorted_files: _SortedFiles) -> LastCrl | None:
     """Return the newest CRL; without a CRL file, what crlnumber says about its number."""
     newest = max(sorted_files.crls, key=lambda crl: crl.last_update_utc, default=None)
-    number = max([sorted_files.number, *(import_ca_revocations.number(crl) for crl in sorted_files.crls)])
+    number = max([sorted_files.number, *map(crl_number, sorted_files.crls)])
     if number >= COUNTABLE:
         raise PkiError(
             f"the number of the last CRL, {number}, is larger than the ledger can store",

@@ -11,7 +11,7 @@ from pki.authority.import_ca.openssl_index import IndexRow
 from pki.config.identifiers import ArtifactId
 from pki.ledger.types import AdoptedRevocation, Issued
 from pki.project.generations import Generation
-from pki.x509.revocation import IMPORTED_REASONS
+from pki.x509.revocation import IMPORTED_REASONS, entry_reason
 
 
 def compare(
@@ -50,25 +50,10 @@ def compare(
 def listed(crl: x509.CertificateRevocationList) -> Iterator[tuple[int, tuple[datetime, str]]]:
     """Yield serial number, date and reason of each revocation in a CRL."""
     for entry in crl:
-        reason = _reason(entry)
+        reason = entry_reason(entry)
         if reason in IMPORTED_REASONS:  # removeFromCRL revokes nothing
             yield entry.serial_number, (entry.revocation_date_utc, reason)
 
 
-def _reason(entry: x509.RevokedCertificate) -> str:
-    try:
-        return str(entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value)
-    except (x509.ExtensionNotFound, ValueError):
-        return "unspecified"
-
-
 def _begin(crl: x509.CertificateRevocationList) -> datetime:
     return crl.last_update_utc
-
-
-def number(crl: x509.CertificateRevocationList) -> int:
-    """Return the CRL number (RFC 5280 §5.2.3), or 0 where there is none."""
-    try:
-        return int(crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
-    except (x509.ExtensionNotFound, ValueError):
-        return 0

@@ -134,7 +134,7 @@ def _root_requirements(project: Hierarchy, root: Ca | None) -> Iterator[Requirem
         ):
             yield Requirement(name, f"every CRL of {name} begins in the future", project.now, is_crls=True)
         elif last - crl_series_lead_time(project) <= project.now and last < generation.not_after:
-            yield Requirement(name, f"the last CRL of {name} ends on {last:%Y-%m-%d}", last, is_crls=True)
+            yield Requirement(name, f"the last CRL of {name} expires on {last:%Y-%m-%d}", last, is_crls=True)
 
 
 def crl_series_lead_time(project: Hierarchy) -> timedelta:

@@ -81,7 +81,7 @@ class HostPayload:
     """One checked release on its way to one host; `replaceable_crls` are the SHA-256 of CRL files that it may replace."""
 
     change: Change
-    findings: ReleaseContents
+    contents: ReleaseContents
     replaceable_crls: tuple[str, ...] = ()
 
     @property
@@ -99,7 +99,7 @@ class HostPayload:
     def variables(self, *, portable: bool) -> dict[str, Any]:
         """Return the variables of a host in the inventory; where `portable`, they name no file of this machine."""
         destination = self.change.destination
-        expectations = self.change.expectations(self.findings)
+        expectations = self.change.expectations(self.contents)
         return {
             **_connection(destination.transport, portable=portable),
             "pki_program": f"sudo -n {PROGRAM}" if destination.transport.user not in {"", "root"} else PROGRAM,

@@ -1,7 +1,7 @@
-"""Decide for one channel what is worth a message, from what it was notified of before and the present findings.
+"""Decide which findings are sent through one channel (mail, ntfy, …) now.
 
-A finding that is new, worse, closer to its expiry or solved is sent once. One that comes and goes is sent at most
-once in twenty hours.
+A finding is sent when it is new, when it gets worse, when its deadline comes closer (30, 14, 7, 3, 1, 0 days), and when
+it is solved. A finding that appears and disappears is sent at most once in 20 hours. All findings are sent once a week.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from datetime import datetime, timedelta
 from pki.monitor.check_result import Finding, Level
 
 DAY = timedelta(days=1)
-MARKS = (30, 14, 7, 3, 1, 0)  # days before the expiry at which a finding is sent again
-AGAIN = timedelta(hours=20)  # less than a day: a daily job does not start at the same second
-WEEK = timedelta(days=7) - timedelta(hours=4)
+REMINDERS = (30, 14, 7, 3, 1, 0)  # days before the deadline at which a finding is sent again
+PAUSE = timedelta(hours=20)  # between messages about one finding; a daily job does not start at the same second
+WEEK = timedelta(days=7) - timedelta(hours=4)  # shorter than a week, for the same reason
 
 
 @dataclass(frozen=True, slots=True)
 class Notified:
-    """The last message about one finding: level, time, mark, and its text; level `OK` once it was solved."""
+    """The last message about one finding.
+
+    `level` is OK once it was solved; `mark` is the smallest of REMINDERS that its deadline had reached, None before the
+    first; `since` is when the finding was first sent.
+    """
 
     level: Level
     at: datetime
@@ -33,7 +37,7 @@ class Notified:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One finding that is worth a message; `kind` is new, worse, nearer or solved."""
+    """One finding to send; `kind` is `new`, `worse`, `nearer` (its deadline is closer) or `solved`."""
 
     kind: str
     finding: Finding
@@ -41,7 +45,7 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class ChannelHistory:
-    """What a channel was notified of, by the key of the finding, and when its last weekly message was sent."""
+    """What was sent through a channel: the last message about each finding (by its key), and the last weekly digest."""
 
     notified: Mapping[str, Notified] = field(default_factory=dict)
     digest: datetime | None = None
@@ -49,7 +53,7 @@ class ChannelHistory:
 
 @dataclass(frozen=True, slots=True)
 class AlertDecision:
-    """What to send now, and the history of the channel after that."""
+    """What to send now: notifications, the weekly digest (all findings), or both; and the history `after` that."""
 
     notifications: tuple[Notification, ...]
     is_digest: bool
@@ -66,10 +70,11 @@ def decide(
 ) -> AlertDecision:
     """Return what to send to a channel now.
 
-    `is_checked` tells whether this run would have reported the finding with a key again: only then is one that is gone
-    solved.
+    `is_checked` takes a finding's key and returns whether this run made the check that reports it. A finding that is
+    missing in `findings` counts as solved only then; otherwise nothing is known about it, and its record stays.
     """
-    present, notifications, after = _worst_of_each(findings), list[Notification](), dict[str, Notified]()
+    notifications, after = list[Notification](), dict[str, Notified]()
+    present = _worst_by_key(findings)
     for key, finding in present.items():
         earlier, mark = history.notified.get(key), _mark(finding, now)
         if kind := _kind(earlier, finding, mark, now):
@@ -85,14 +90,14 @@ def decide(
                 Notification("solved", Finding(earlier.subject, Level.OK, earlier.message, since=earlier.since))
             )
             after[key] = replace(earlier, level=Level.OK, at=now)
-        elif earlier.level or _within(earlier.at, now, AGAIN):
+        elif earlier.level or _within(earlier.at, now, PAUSE):
             after[key] = earlier
     is_digest = not _within(history.digest, now, WEEK)
     ordered = tuple(sorted(notifications, key=lambda item: -item.finding.level))
     return AlertDecision(ordered, is_digest, ChannelHistory(after, now if is_digest else history.digest))
 
 
-def _worst_of_each(findings: Iterable[Finding]) -> dict[str, Finding]:
+def _worst_by_key(findings: Iterable[Finding]) -> dict[str, Finding]:
     """Return the worst finding for each key, without those at level OK."""
     worst: dict[str, Finding] = {}
     for finding in findings:
@@ -102,19 +107,19 @@ def _worst_of_each(findings: Iterable[Finding]) -> dict[str, Finding]:
 
 
 def _mark(finding: Finding, now: datetime) -> int | None:
-    """Return the smallest mark that the days left have reached; None if it does not expire or that is far off."""
+    """Return the smallest of REMINDERS that the deadline has reached; None without a deadline or before the first."""
     if finding.until is None:
         return None
     left = math.ceil((finding.until - now) / DAY)
-    return min((mark for mark in MARKS if left <= mark), default=None)
+    return min((mark for mark in REMINDERS if left <= mark), default=None)
 
 
 def _kind(earlier: Notified | None, finding: Finding, mark: int | None, now: datetime) -> str:
-    """Return how a finding is news: new, worse, nearer, or "" if the channel knows it or was notified recently."""
+    """Return why a finding is sent now: "new", "worse" or "nearer"; "" if it is not sent."""
     if earlier is None:
         return "new"
     if earlier.level is Level.OK:
-        return "" if _within(earlier.at, now, AGAIN) else "new"
+        return "" if _within(earlier.at, now, PAUSE) else "new"
     if finding.level > earlier.level:
         return "worse"
     is_nearer = mark is not None and (earlier.mark is None or mark < earlier.mark)
@@ -129,10 +134,14 @@ def _sent(finding: Finding, mark: int | None, earlier: Notified | None, now: dat
 
 
 def _unchanged(earlier: Notified, finding: Finding, mark: int | None, now: datetime) -> Notified:
-    """Return the record of a finding that is not sent now. A level sent within AGAIN is kept, so that it is not sent twice."""
+    """Return the record of a finding that is not sent now.
+
+    Within PAUSE after a message, the record keeps the level that was sent: a finding whose level falls and rises again
+    is not sent twice.
+    """
     if earlier.level is Level.OK:
         return earlier
-    level = earlier.level if _within(earlier.at, now, AGAIN) else finding.level
+    level = earlier.level if _within(earlier.at, now, PAUSE) else finding.level
     return replace(earlier, level=level, mark=mark, message=finding.message)
 
 

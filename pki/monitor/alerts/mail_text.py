@@ -1,11 +1,11 @@
-"""The mail text: the worst finding in the subject; then each finding, since and until when, and the command to type."""
+"""The mail text: the worst finding in the subject; then each finding with its dates and the command to type."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
@@ -25,12 +25,12 @@ COLOURS = {
     "notice": "#1d6fb8",
     "ok": "#2e7d32",
 }  # each has enough contrast to white
-KINDS = {"new": "new", "worse": "worse than before", "nearer": "closer to its expiry"}
+KINDS = {"new": "new", "worse": "worse than before", "nearer": "closer to its deadline"}
 
 
 @dataclass(frozen=True, slots=True)
 class MailFacts:
-    """What every mail contains: the project and its place, what the run did, the head of the ledger."""
+    """What every mail contains: the project and its place, what the run did, and the ledger's last event and its hash."""
 
     organisation: str
     origin: str
@@ -141,9 +141,8 @@ def _items(
 def _item(group: Sequence[Finding], kind: str, since: datetime | None, now: datetime) -> MailItem:
     first = group[0]
     when = [f"since {since:%Y-%m-%d}"] if since and since.date() < now.date() else []
-    if first.until:
-        left = first.until - now
-        when.append(f"until {first.until:%Y-%m-%d}" + (f" ({in_words(left)})" if left > timedelta() else ""))
+    if first.until and first.until > now:
+        when.append(f"deadline {first.until:%Y-%m-%d}, in {in_words(first.until - now)}")
     return MailItem(
         first.level.word,
         join_names([one.subject for one in group]),

@@ -153,14 +153,15 @@ def check_crls(context: CheckContext) -> Iterator[Finding]:
             )
             yield from findings
             expected += 1
-            if end := _end(context, name):
+            end = _end(context, name)
+            if end and end > context.now:
                 ends.append(end)
-            elif not findings:
+            elif end is None and not findings:
                 text = joined(artifact.reasons()) or "cannot be read"
                 yield Finding(artifact.name, Level.NOTICE, f"{text}; the next run issues it", rerun(artifact.name))
     if ends:
         count = f"{len(ends)} of {expected}" if len(ends) < expected else str(len(ends))
-        yield Finding("crls", Level.OK, f"{count}; the first one expires on {min(ends):%Y-%m-%d}")
+        yield Finding("crls", Level.OK, f"{count} valid; the next expiry is on {min(ends):%Y-%m-%d}")
 
 
 def check_crl_sizes(context: CheckContext) -> Iterator[Finding]:

@@ -27,8 +27,8 @@ WARNING, CRITICAL = 14 * DAY, 7 * DAY
 def check_leaves(context: CheckContext) -> Iterator[Finding]:
     """Report leaves that differ from pki.yaml or were not renewed in time; a certificate that the run checked is not read again."""
     project, run = context.project, context.run
-    troubled, now = run.failed.keys() | run.unmet.keys(), context.now.timestamp()
-    first = ends = 0
+    troubled, now = run.failed.keys() | run.blocked.keys(), context.now.timestamp()
+    next_expiry = valid = 0
     for name, leaf in context.plan.leaves.items():
         artifact = ArtifactId("cert", name)
         dates = project.cache.recalled(artifact)
@@ -38,13 +38,13 @@ def check_leaves(context: CheckContext) -> Iterator[Finding]:
             dates = project.cache.recalled(artifact)
             if not (dates or findings) and (context.thorough or run.covers(artifact)):
                 yield _uncounted(context, artifact, leaf)
-        if dates:
-            ends, first = ends + 1, min(first or dates[1], dates[1])
-    if ends:
+        if dates and dates[1] > now:
+            valid, next_expiry = valid + 1, min(next_expiry or dates[1], dates[1])
+    if valid:
         yield Finding(
             "certificates",
             Level.OK,
-            f"{count_of_expected(ends, len(context.plan.leaves))}; the first one expires on {datetime.fromtimestamp(first, UTC):%Y-%m-%d}",
+            f"{count_of_expected(valid, len(context.plan.leaves))} valid; the next expiry is on {datetime.fromtimestamp(next_expiry, UTC):%Y-%m-%d}",
         )
 
 
@@ -73,7 +73,7 @@ def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]
     reasons = certificates.stale_reasons(project, leaf)
     if not reasons and (issuer := project.issuing(leaf.authority)) and (blocked := context.failure_of_key(issuer.name)):
         current = certificates.examine(project, leaf)
-        due = renewal.unsigned_reasons(project, leaf, current) if isinstance(current, Current) else []
+        due = renewal.postponed_reasons(project, leaf, current) if isinstance(current, Current) else []
         reasons, failure = due, blocked
     if not reasons:
         return

@@ -12,8 +12,8 @@ from pki.common import filesystem, sealed_records
 from pki.common.errors import ErrorCode, joined_lines
 from pki.common.notice import Notice
 from pki.common.reasons import Outcome
+from pki.common.timestamps import moment
 from pki.config.identifiers import ArtifactId
-from pki.deploy.receipt import moment
 from pki.monitor.alerts.notification_history import NotificationHistory
 from pki.monitor.check_result import Finding
 from pki.monitor.probes import ProbeResult
@@ -36,13 +36,14 @@ class Failure:
 class LastRun:
     """The report of a run of doit; empty if there was none.
 
-    `requested` are the tasks that it was started for; empty means all.
+    `failed` and `changed` are by artifact; `blocked` maps an artifact that was not made to the artifacts that it waits
+    for, separated by spaces. `requested` are the tasks that the run was started for; empty means all.
     """
 
     at: datetime | None = None
     result: str = ""
     failed: Mapping[str, Failure] = field(default_factory=dict)
-    unmet: Mapping[str, str] = field(default_factory=dict)
+    blocked: Mapping[str, str] = field(default_factory=dict)
     changed: Mapping[str, Outcome] = field(default_factory=dict)
     requested: frozenset[str] = frozenset()
     is_damaged: bool = False
@@ -57,7 +58,7 @@ class LastRun:
                 row["name"]: Failure(joined_lines(row["message"]), row["hint"], ErrorCode(row["code"]), row["about"])
                 for row in report["failed"]
             },
-            unmet={row["name"]: row["by"] for row in report["blocked"]},
+            blocked={row["name"]: row["by"] for row in report["blocked"]},
             changed={row["name"]: Outcome.from_json(row) for row in report["changed"]},
             requested=frozenset(report["requested"]),
         )
@@ -85,7 +86,7 @@ class LastRun:
         """Return why an artifact was not made: its own failure, or that of an artifact that it needs."""
         if artifact in self.failed:
             return self.failed[artifact]
-        for name in self.unmet.get(artifact, "").split():
+        for name in self.blocked.get(artifact, "").split():
             if failure := self.failure(name):
                 return Failure(f"{name}: {failure.message}", failure.hint, failure.code)
         return None
@@ -116,7 +117,7 @@ class CheckContext:
 
 @dataclass(frozen=True, slots=True)
 class CheckedProject:
-    """The project after the checks at the end of a run; `head` is the head of the ledger."""
+    """The project after the checks at the end of a run; `head` is the number of ledger events and the hash of the last."""
 
     project: Project
     plan: Plan

@@ -12,9 +12,9 @@ from typing import Any
 from pki.common import filesystem, sealed_records
 from pki.common.errors import LedgerError
 from pki.common.remedies import in_project
+from pki.common.timestamps import moment
 from pki.config import identifiers
 from pki.deploy.crl_files import TOLERANCE
-from pki.deploy.receipt import moment
 from pki.deploy.ssh import deploy_key_path
 from pki.ledger import last_seen
 from pki.ledger.last_seen import LAST_BACKUP
@@ -48,7 +48,7 @@ def check_ledger(context: CheckContext) -> Iterator[Finding]:
         remedy = f"./run invoke ledger.verify shows everything; {RESTORE_FILE}"
         yield Finding("ledger", Level.CRITICAL, f"was changed or damaged: {faults[0]}{more}", remedy)
     elif newest:
-        yield Finding("ledger", Level.OK, f"{newest[0]} events, head {newest[1][:16]}")
+        yield Finding("ledger", Level.OK, f"{newest[0]} events; hash of the last one: {newest[1][:16]}")
 
 
 def check_clock(context: CheckContext) -> Iterator[Finding]:
@@ -73,9 +73,9 @@ def _newest(project: Project) -> tuple[int, str] | None:
 
 
 def ledger_head(project: Project) -> str:
-    """Return the head of the ledger as text, to be compared with the ledger later; "" without a ledger."""
+    """Return the number of events and the hash of the last one, to be compared with the ledger later; "" without a ledger."""
     newest = _newest(project) if project.has_ledger else None
-    return f"{newest[1]} after {newest[0]} events" if newest else ""
+    return f"{newest[0]} events; hash of the last one: {newest[1]}" if newest else ""
 
 
 def ledger_counts(project: Project) -> tuple[int, int]:
@@ -115,7 +115,7 @@ def check_permissions(context: CheckContext) -> Iterator[Finding]:
 
 
 def _closed(context: CheckContext, path: Path) -> str:
-    """Return which keys are not decrypted as long as others can read this file, as the end of a sentence."""
+    """Return, as the end of a sentence, which keys are not used while others can read this file; "" for none."""
     store, passphrases = context.project.store, context.project.passphrases
     issuing = [generation.name for name in ("server", "client") if (generation := context.project.issuing(name))]
     names = [name for name in issuing if path in {store.authority_file(name, "key.pem"), passphrases.file_of(name)}]
@@ -144,7 +144,7 @@ def _folders(context: CheckContext) -> Iterator[Path]:
 
 
 def _below(folder: Path, *, thorough: bool) -> Iterator[Path]:
-    """The folders in a folder; in a thorough look those within them too, of which each host has many."""
+    """Yield the folders in a folder; in a thorough check also those below them, of which each host has many."""
     if not folder.is_dir():
         return
     with os.scandir(folder) as entries:

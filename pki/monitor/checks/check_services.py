@@ -43,7 +43,8 @@ def check_services(context: CheckContext) -> Iterator[Finding]:
             ):
                 yield check
     if not_compared := [result for result in context.probes if not (result.wrong or result.is_compared)]:
-        text = f"{_listed(not_compared)} answers; not compared, because no deployment to it is recorded"
+        verb, pronoun = ("answers", "it") if len(not_compared) == 1 else ("answer", "them")
+        text = f"{_listed(not_compared)} {verb}; not compared, because no deployment to {pronoun} is recorded"
         remedy = here("invoke", "deploy.push", not_compared[0].host)
         yield Finding("services", Level.NOTICE, text, remedy)
     count = sum(1 for result in context.probes if result.is_well)

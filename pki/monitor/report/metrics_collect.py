@@ -25,6 +25,7 @@ from pki.monitor.check_result import Level
 from pki.monitor.checks import check_authorities, check_certificates, check_machine
 from pki.monitor.checks.check_context import CheckedProject
 from pki.project.project import Project
+from pki.x509.revocation import crl_number
 
 Labels = tuple[str, ...]
 Samples = dict[str, dict[Labels, float]]
@@ -132,7 +133,7 @@ def _crl(project: Project, name: str) -> tuple[float, float, float] | None:
     crl = check_authorities.read_published_crl(project, name)
     if crl is None:
         return None
-    return _dated(crl, crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
+    return _dated(crl, crl_number(crl))
 
 
 def _root_crl(project: Project, root: str) -> tuple[float, float, float] | None:
@@ -193,12 +194,12 @@ def _host_states(checked: CheckedProject) -> Iterator[tuple[str, str]]:
         kind, host = finding.about.kind, finding.about.name
         if finding.topic == "hosts" and finding.level and kind in kinds and host in deliveries:
             yield host, kinds[kind]
-            if kind == "deploy" and deliveries[host].contact.is_unreached:
+            if kind == "deploy" and deliveries[host].records.contact.is_unreached:
                 yield host, "unreachable"
     for host, delivery in deliveries.items():
         if ArtifactId("deploy", host) in run.failed:
             yield host, "failing"
-        elif ArtifactId("deploy", host) in run.unmet or delivery.is_behind(checked.project.cache):
+        elif ArtifactId("deploy", host) in run.blocked or delivery.is_behind(checked.project.cache):
             yield host, "pending"
 
 

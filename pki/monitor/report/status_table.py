@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.authority import certificates, crl_size, leaf_files, renewal
 from pki.ceremony.online import needs
-from pki.common import filesystem
+from pki.common import filesystem, timestamps
 from pki.common.durations import in_brief
 from pki.common.errors import RETRIED, as_pki_error
 from pki.common.reasons import Reason, Why, joined
@@ -103,7 +103,7 @@ def _authority_rows(project: Project, authority: str) -> Iterator[TableRow]:
     if not names and project.missing_roots:
         yield TableRow(ArtifactId("authority", authority), "missing", "", f"restore it with {RESTORE}", "you")
     elif not names:
-        yield TableRow(ArtifactId("authority", authority), "missing", "", "a root ceremony", _ceremony(project))
+        yield TableRow(ArtifactId("authority", authority), "missing", "", "needs a root ceremony", _ceremony(project))
     for name in names:
         generation = project.generation(name)
         if generation is None:
@@ -116,9 +116,9 @@ def _authority_rows(project: Project, authority: str) -> Iterator[TableRow]:
             state, text = "revoked", "its root's CRL lists it"
         elif is_last:
             state = "due" if signs_until <= project.now else "ok"
-            text = f"signs until {signs_until:%Y-%m-%d}, then a ceremony by {needs.full_length_until(project, generation):%Y-%m-%d}"
+            text = f"successor: requested on {signs_until:%Y-%m-%d}, ceremony by {needs.full_length_until(project, generation):%Y-%m-%d}"
         else:
-            state, text = "ok", f"trusted until it expires; {names[-1]} signs now"
+            state, text = "ok", f"trusted until it expires; {names[-1]} has replaced it"
         yield TableRow(ArtifactId("authority", name), state, _left(project, end), text, _ceremony(project))
 
 
@@ -190,7 +190,7 @@ def _leaf_row(project: Project, leaf: Leaf) -> TableRow:
     if blocker := certificates.blocked_by(project, leaf):
         return TableRow(name, "blocked", left, str(blocker), "ceremony")
     reasons = certificates.stale_reasons(project, leaf)
-    if not reasons and (due := renewal.unsigned_reasons(project, leaf, current)):
+    if not reasons and (due := renewal.postponed_reasons(project, leaf, current)):
         faults = project.key_faults().items()
         why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
         text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
@@ -212,10 +212,10 @@ def _host_row(project: Project, delivery: Delivery, deploy: Artifact, release: A
     text = "; ".join(
         [text, *revocation_exposure.phrases(project, delivery), *unverified_upstreams.phrases(project, name)]
     )
-    if state := delivery.state(project.now) if delivery.is_remote else "":
+    if state := delivery.state(project.now) if delivery.records.is_remote else "":
         text = f"{state}; {text}"
-    left = _left(project, receipt.moment(deployed.ends)) if deployed.ends else ""
-    is_failing = delivery.is_remote and delivery.contact.failing_since
+    left = _left(project, timestamps.moment(deployed.ends)) if deployed.ends else ""
+    is_failing = delivery.records.is_remote and delivery.records.contact.failing_since
     return TableRow(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
 

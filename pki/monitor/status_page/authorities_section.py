@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from cryptography import x509
-
 from pki.ceremony.online import needs
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES, GenerationName
@@ -19,6 +17,7 @@ from pki.monitor.checks import check_authorities
 from pki.monitor.checks.check_context import CheckedProject
 from pki.project.generations import Generation
 from pki.project.project import Project
+from pki.x509.revocation import crl_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ def crls(checked: CheckedProject) -> Iterator[CrlRow]:
         ]
         yield CrlRow(
             name=name,
-            number=published.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,
+            number=crl_number(published),
             start=published.last_update_utc.date(),
             end=published.next_update_utc.date(),
             entries=len(published),

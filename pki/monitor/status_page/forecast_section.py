@@ -85,7 +85,7 @@ def _planned(checked: CheckedProject) -> list[Any]:
     from pki.monitor.timeline.events import timeline  # noqa: PLC0415 - slow to import
 
     result = timeline(checked.project, checked.plan, YEARS)
-    ceremony_dates = {name: one.held for one in result.ceremonies for name in one.generations}
+    ceremony_dates = {name: ceremony.performed for ceremony in result.ceremonies for name in ceremony.generations}
     ends = {event.subject: event.at for event in result.events if event.what == "end"}
     generations = [[name, _text(at), _text(ends[name]) if name in ends else ""] for name, at in ceremony_dates.items()]
     return [_text(result.end), list(_condensed(result.events)), generations]

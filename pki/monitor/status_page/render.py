@@ -163,8 +163,10 @@ def _tiles(facts: PageData) -> Iterable[tuple[str, str, str]]:
         yield "next renewal", "now", f"{due} due"
     elif first:
         yield "next renewal", in_days(first, today), f"{renewals.count(first)} on that day"
-    troubled, unmet = (sum(1 for row in facts.hosts if bool(row.level) is bad and row.state) for bad in (True, False))
-    detail = f"{troubled} with problems" if troubled else f"{unmet} not deployed" if unmet else "all OK"
+    troubled, not_deployed = (
+        sum(1 for row in facts.hosts if bool(row.level) is bad and row.state) for bad in (True, False)
+    )
+    detail = f"{troubled} with problems" if troubled else f"{not_deployed} not deployed" if not_deployed else "all OK"
     yield "hosts", str(len(facts.hosts)), detail
     ceremony = next((row for row in facts.ahead.events if row.what == "ceremony"), None)
     kind = "performed by doit" if facts.is_sandbox else "planned day"

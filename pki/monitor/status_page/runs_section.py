@@ -34,7 +34,7 @@ class RunsSection:
     result: str
     requested: tuple[str, ...]
     failed: tuple[tuple[str, str, str], ...]
-    unmet: tuple[tuple[str, str], ...]
+    blocked: tuple[tuple[str, str], ...]
     changed_on: date | None
     changed: tuple[ChangeGroup, ...]
 
@@ -47,7 +47,7 @@ class RunsSection:
             result=run.result,
             requested=tuple(sorted(run.requested)),
             failed=tuple((name, one.message, one.hint) for name, one in run.failed.items()),
-            unmet=tuple(run.unmet.items()),
+            blocked=tuple(run.blocked.items()),
             changed_on=changes[0],
             changed=changes[1],
         )

@@ -156,6 +156,6 @@ def _cache_key(checked: CheckedProject) -> str:
         [signature([file]) for file in files],
         probes,
         findings,
-        sorted(checked.run.unmet),
+        sorted(checked.run.blocked),
         checked.head,
     )

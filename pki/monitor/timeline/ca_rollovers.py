@@ -46,21 +46,21 @@ class CaRollovers:
     @classmethod
     def of(cls, real: Project, runs: Runs, until: datetime, *, held: bool = True) -> CaRollovers:
         """Compute all rollovers; without `held`, the first requested ceremony is never performed."""
-        found = cls(PlannedHierarchy.of(real), runs, until)
+        rollovers = cls(PlannedHierarchy.of(real), runs, until)
         for authority in INTERMEDIATES:
-            issuing = found.hierarchy.issuing(authority)
-            found.turns[authority] = [_turn(runs.now - DAY, issuing)] if issuing else []
+            issuing = rollovers.hierarchy.issuing(authority)
+            rollovers.turns[authority] = [_turn(runs.now - DAY, issuing)] if issuing else []
         since = runs.now
-        for one, after in ceremonies(real, found.hierarchy, runs, until):
-            found.ceremonies.append(one)
+        for ceremony, after in ceremonies(real, rollovers.hierarchy, runs, until):
+            rollovers.ceremonies.append(ceremony)
             if not held:
                 break
-            found._publish(since, one.held)
-            since, found.hierarchy = one.held, after
-        found._publish(since, until)
-        found._take_turns()
-        found._close()
-        return found
+            rollovers._publish(since, ceremony.performed)
+            since, rollovers.hierarchy = ceremony.performed, after
+        rollovers._publish(since, until)
+        rollovers._take_turns()
+        rollovers._close()
+        return rollovers
 
     def generations(self) -> list[PlannedCa]:
         """Return all that there are, and all that there will be, by authority."""
@@ -71,12 +71,15 @@ class CaRollovers:
     def _take_turns(self) -> None:
         """Add the turns of generations from ceremonies, and of chains that lose a cross-certificate."""
         for authority in INTERMEDIATES:
-            made = {
-                name: one.held for one in self.ceremonies for name in one.generations if name.authority == authority
+            created = {
+                name: ceremony.performed
+                for ceremony in self.ceremonies
+                for name in ceremony.generations
+                if name.authority == authority
             }
             names = self.hierarchy.generations(authority)
-            coming = [_turn(made[name], self.hierarchy.existing(name)) for name in names if name in made]
-            turns = sorted([*self.turns[authority], *coming], key=_when)
+            later = [_turn(created[name], self.hierarchy.existing(name)) for name in names if name in created]
+            turns = sorted([*self.turns[authority], *later], key=_when)
             for turn, after in zip(turns, [*(one.at for one in turns[1:]), self.until], strict=True):
                 root = self.hierarchy.existing(turn.generation).root
                 ends = (self.runs.at(end + SECOND) for end in self.hierarchy.cross_ends.get(root, ()))
@@ -88,10 +91,10 @@ class CaRollovers:
     def _publish(self, since: datetime, before: datetime) -> None:
         """Add the pre-signed CRLs that doit publishes from one ceremony to the next."""
         for root in self.hierarchy.generations("root"):
-            found = self.hierarchy.presigned_crls(root)
-            here = [one for one in found if one.this_update <= since < one.next_update]
-            later = [one for one in found if since < one.this_update and self.runs.at(one.this_update) < before]
-            for presigned_crl in [*here[-1:], *later]:
+            crls = self.hierarchy.presigned_crls(root)
+            current = [crl for crl in crls if crl.this_update <= since < crl.next_update]
+            later = [crl for crl in crls if since < crl.this_update and self.runs.at(crl.this_update) < before]
+            for presigned_crl in [*current[-1:], *later]:
                 at = max(since, self.runs.at(presigned_crl.this_update))
                 self.presigned_crls.append(
                     PlannedPublication(root, at, presigned_crl.next_update, presigned_crl.number)
@@ -100,7 +103,9 @@ class CaRollovers:
     def _close(self) -> None:
         """Find the times in which a trusted root has no valid CRL: every client is refused then."""
         for root in self.hierarchy.generations("root"):
-            born = next((one.held for one in self.ceremonies if root in one.generations), self.runs.first)
+            born = next(
+                (ceremony.performed for ceremony in self.ceremonies if root in ceremony.generations), self.runs.first
+            )
             end = min(self.hierarchy.existing(root).not_after, self.until)
             good = born
             for presigned_crl in (one for one in self.presigned_crls if one.root == root):
@@ -112,11 +117,11 @@ class CaRollovers:
 
 
 def crl_rhythm(project: Project, generation: str, runs: Runs, born: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """Yield when each later CRL of an intermediate is issued, and until when it is valid."""
+    """Yield when each later CRL of an intermediate is issued, and its nextUpdate; `born` is when the CA was created."""
     rule = project.crl_rule(generation)
     data = filesystem.read(project.store.crl(generation))
-    found = canonical.read_crl(data, Encoding.DER) if data else None
-    due = born if found is None else found.last_update_utc + rule.refresh
+    published = canonical.read_crl(data, Encoding.DER) if data else None
+    due = born if published is None else published.last_update_utc + rule.refresh
     while True:
         made = runs.at(due)
         begins = made - backdate(rule.refresh)

@@ -16,6 +16,7 @@ from typing import Any
 from pki.authority import certificates
 from pki.common import filesystem
 from pki.common.cache import digest_of
+from pki.common.timestamps import COMPACT
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
 from pki.pipeline.plan import Plan
@@ -49,8 +50,8 @@ def write(project: Project, plan: Plan) -> list[str]:
         for name in names
         if name in plan.leaves and ArtifactId("cert", name) not in project.replacement_stopped
     ]
-    known, files = _known(project, clients), [*_sources(project, clients), str(path)]
-    if project.cache.recall("calendar", known):
+    key, files = _cache_key(project, clients), [*_sources(project, clients), str(path)]
+    if project.cache.recall("calendar", key):
         return []
     data = rendered(entries(project, clients), project)
     before = filesystem.read(path)
@@ -59,11 +60,11 @@ def write(project: Project, plan: Plan) -> list[str]:
         written = [project.store.shown(path)]
     else:
         written = []
-    project.cache.remember("calendar", known, files, True)
+    project.cache.remember("calendar", key, files, True)
     return written
 
 
-def _known(project: Project, clients: list[Leaf]) -> str:
+def _cache_key(project: Project, clients: list[Leaf]) -> str:
     """Return the cache key: everything the calendar depends on besides files. It changes each month."""
     config = project.inventory
     leaves = [(leaf.name, leaf.lifetime, leaf.renew_before) for leaf in clients]
@@ -111,17 +112,17 @@ def entries(project: Project, clients: Iterable[Leaf]) -> list[CalendarEntry]:
 
     evening = project.now.replace(hour=23, minute=59, second=59)  # the same at each time of a day
     clock = runs.Runs.of(project.inventory, evening)
-    found = ca_rollovers.CaRollovers.of(project, clock, project.now + YEARS * timedelta(days=365))
+    rollovers = ca_rollovers.CaRollovers.of(project, clock, project.now + YEARS * timedelta(days=365))
     listed = [
-        *_ceremonies(found.ceremonies, project.now),
-        *_ends(found.generations(), project.now),
-        *_installs(project, clients, found),
+        *_ceremonies(rollovers.ceremonies, project.now),
+        *_ends(rollovers.generations(), project.now),
+        *_installs(project, clients, rollovers),
     ]
     return sorted(listed, key=lambda entry: (entry.day, entry.key))
 
 
-def _ceremonies(found: Iterable[Any], now: datetime) -> Iterator[CalendarEntry]:
-    for one in found:
+def _ceremonies(ceremonies: Iterable[Any], now: datetime) -> Iterator[CalendarEntry]:
+    for one in ceremonies:
         if one.by_doit:
             continue
         made = one.generations
@@ -129,8 +130,8 @@ def _ceremonies(found: Iterable[Any], now: datetime) -> Iterator[CalendarEntry]:
         yield CalendarEntry(
             f"ceremony-{key}",
             _settled(one, now),
-            f"root ceremony: {', '.join(one.brings)}",
-            f"doit requests it on {one.asked:%Y-%m-%d}; perform it by {one.by:%Y-%m-%d}. This day is a proposal. "
+            f"root ceremony: {', '.join(one.products)}",
+            f"doit requests it on {one.requested:%Y-%m-%d}; perform it by {one.by:%Y-%m-%d}. This day is a proposal. "
             f"It needs the owner of the root and a witness: docs/ceremony.md. {'; '.join(need.why for need in one.needs)}."
             + (f" Note: {one.remark}." if one.remark else ""),
             (14, 1),
@@ -138,8 +139,8 @@ def _ceremonies(found: Iterable[Any], now: datetime) -> Iterator[CalendarEntry]:
 
 
 def _settled(one: Any, now: datetime) -> date:
-    """Return a day that stays the same while nothing happens: the assumed one, then the last one, then the first."""
-    days: tuple[date, ...] = (one.held.date(), one.by.date(), (one.asked + DAY).date())
+    """Return a day that does not change daily: the assumed one; once past, the last possible one; then the first."""
+    days: tuple[date, ...] = (one.performed.date(), one.by.date(), (one.requested + DAY).date())
     later = [day for day in days if day > now.date()]
     return later[0] if later else days[2]
 
@@ -154,13 +155,13 @@ def _ends(generations: Sequence[Ca], now: datetime) -> Iterator[CalendarEntry]:
             yield CalendarEntry(f"end-{one.name}", end.date(), f"{one.name} expires", text, (180, 30))
 
 
-def _installs(project: Project, clients: Iterable[Leaf], found: Any) -> Iterator[CalendarEntry]:
+def _installs(project: Project, clients: Iterable[Leaf], rollovers: Any) -> Iterator[CalendarEntry]:
     """Yield the current identity of each client, if it is new, and those of the next year."""
     from pki.monitor.timeline.renewals import renewals  # noqa: PLC0415 - as above
 
     for leaf in clients:
         current = certificates.current_certificate(project, leaf)
-        planned = renewals(leaf, current, found.turns[leaf.authority], found.runs, project.now + SOON)
+        planned = renewals(leaf, current, rollovers.turns[leaf.authority], rollovers.runs, project.now + SOON)
         before = current.not_after if current else None
         for at, end in planned.issued:
             yield _install(leaf, at, end, before)
@@ -179,14 +180,14 @@ def _install(leaf: Leaf, at: datetime, end: datetime, before: datetime | None) -
 # -- RFC 5545 ---------------------------------------------------------------------------------------------------------
 
 
-def rendered(found: Iterable[CalendarEntry], project: Project) -> bytes:
+def rendered(calendar_entries: Iterable[CalendarEntry], project: Project) -> bytes:
     """Return the calendar file: lines end with CRLF and are folded after 75 bytes (RFC 5545 §3.1)."""
     config = project.inventory
     lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//doit-pki//pki.ics//EN", "CALSCALE:GREGORIAN"]
     lines += [f"X-WR-CALNAME:{_text(f'certificates of {config.organisation}')}"]
-    for entry in found:
+    for entry in calendar_entries:
         lines += ["BEGIN:VEVENT", f"UID:{entry.key}@{config.publish.hostname}"]
-        lines += [f"DTSTAMP:{project.now:%Y%m%dT%H%M%SZ}", f"DTSTART;VALUE=DATE:{entry.day:%Y%m%d}"]
+        lines += [f"DTSTAMP:{project.now:{COMPACT}}", f"DTSTART;VALUE=DATE:{entry.day:%Y%m%d}"]
         lines += [f"DTEND;VALUE=DATE:{entry.day + DAY:%Y%m%d}", "TRANSP:TRANSPARENT"]
         lines += [f"SUMMARY:{_text(entry.title)}", f"DESCRIPTION:{_text(entry.text)}"]
         for days in entry.alarms:

@@ -1,4 +1,4 @@
-"""The timeline: what doit will do in the next years, what people must do, and what will go wrong.
+"""The timeline: what doit will do in the next years, what people must do, and the problems to expect.
 
 It is a function of the project, the plan and pki.yaml; nothing is written. It assumes that every ceremony is performed
 two weeks after it was requested, or on the next day that is no holiday, and says that this is an assumption.
@@ -31,7 +31,7 @@ YEAR = timedelta(days=365)
 
 @dataclass(frozen=True, slots=True)
 class TimelineEvent:
-    """An event that happens once. `is_wrong`: it should not happen."""
+    """An event that happens once. `is_wrong` marks a problem, such as a gap without a valid certificate."""
 
     at: datetime
     what: str
@@ -68,7 +68,7 @@ class Timeline:
 
     @property
     def wrong(self) -> tuple[TimelineEvent, ...]:
-        """Return the events that should not happen."""
+        """Return the problems."""
         return tuple(event for event in self.events if event.is_wrong)
 
     def busiest(self) -> tuple[datetime, int, int] | None:
@@ -83,46 +83,46 @@ class Timeline:
 def timeline(project: Project, plan: Plan, years: int, *, held: bool = True) -> Timeline:
     """Return the timeline of the next `years`; without `held`, the next requested ceremony is never performed."""
     runs, until = Runs.of(project.inventory, project.now), project.now + years * YEAR
-    found = CaRollovers.of(project, runs, until, held=held)
-    leaves = _renewals(project, plan, found)
-    rhythms = [*_leaf_rhythms(plan, leaves), *_crl_rhythms(project, found)]
+    rollovers = CaRollovers.of(project, runs, until, held=held)
+    leaves = _renewals(project, plan, rollovers)
+    rhythms = [*_leaf_rhythms(plan, leaves), *_crl_rhythms(project, rollovers)]
     events = [
-        *_ceremony_events(found, held=held),
-        *_takeover_events(plan, found),
-        *_presigned_events(project, found),
-        *_end_events(found),
+        *_ceremony_events(rollovers, held=held),
+        *_takeover_events(plan, rollovers),
+        *_presigned_events(project, rollovers),
+        *_end_events(rollovers),
         *_wrong_events(plan, leaves),
-        *_outlived(project, found),
+        *_outlived(project, rollovers),
     ]
     ordered = tuple(sorted((one for one in events if one.at <= until), key=lambda event: (event.at, event.what)))
-    return Timeline(project.now, until, tuple(rhythms), ordered, leaves, tuple(found.ceremonies))
+    return Timeline(project.now, until, tuple(rhythms), ordered, leaves, tuple(rollovers.ceremonies))
 
 
 # -- leaves -----------------------------------------------------------------------------------------------------------
 
 
-def _renewals(project: Project, plan: Plan, found: CaRollovers) -> dict[str, Renewals]:
+def _renewals(project: Project, plan: Plan, rollovers: CaRollovers) -> dict[str, Renewals]:
     """Return the renewals of every leaf; leaves with equal rules and dates share one computation."""
-    known: dict[tuple[object, ...], Renewals] = {}
+    computed: dict[tuple[object, ...], Renewals] = {}
     leaves: dict[str, Renewals] = {}
     for leaf in plan.leaves.values():
         if leaf.artifact in project.replacement_stopped:
             continue  # `plan` reports that its replacement is stopped
-        now = certificates.current_certificate(project, leaf)
-        dates = (now.not_before, now.not_after) if now else None
+        current = certificates.current_certificate(project, leaf)
+        dates = (current.not_before, current.not_after) if current else None
         kind = (leaf.authority, leaf.lifetime, leaf.renew_before, dates)
-        if kind not in known:
-            known[kind] = renewals(leaf, now, found.turns[leaf.authority], found.runs, found.until)
-        leaves[leaf.name] = known[kind]
+        if kind not in computed:
+            computed[kind] = renewals(leaf, current, rollovers.turns[leaf.authority], rollovers.runs, rollovers.until)
+        leaves[leaf.name] = computed[kind]
     return leaves
 
 
 def _leaf_rhythms(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[Rhythm]:
-    for name, found in leaves.items():
-        moments = [at for at, _ in found.issued]
+    for name, planned in leaves.items():
+        moments = [at for at, _ in planned.issued]
         if moments:
             kind, every = f"{plan.leaves[name].authority} certificates", _usual(moments)
-            yield Rhythm(ArtifactId("cert", name), kind, every, moments[0], len(moments), found.issued[0][1])
+            yield Rhythm(ArtifactId("cert", name), kind, every, moments[0], len(moments), planned.issued[0][1])
 
 
 def _usual(moments: list[datetime]) -> timedelta:
@@ -134,35 +134,39 @@ def _usual(moments: list[datetime]) -> timedelta:
 # -- CRLs -------------------------------------------------------------------------------------------------------------
 
 
-def _crl_rhythms(project: Project, found: CaRollovers) -> Iterator[Rhythm]:
-    for generation in found.generations():
-        if generation.authority in INTERMEDIATES and generation.not_after > found.runs.now:
-            made = _crls(project, found, generation)
-            if made:
-                every = _usual([at for at, _ in made])
-                yield Rhythm(ArtifactId("crl", generation.name), "CRLs", every, made[0][0], len(made), made[0][1])
+def _crl_rhythms(project: Project, rollovers: CaRollovers) -> Iterator[Rhythm]:
+    for generation in rollovers.generations():
+        is_live = generation.not_after > rollovers.runs.now and not rollovers.hierarchy.is_revoked(generation)
+        if generation.authority in INTERMEDIATES and is_live:
+            crls = _crls(project, rollovers, generation)
+            if crls:
+                every = _usual([at for at, _ in crls])
+                yield Rhythm(ArtifactId("crl", generation.name), "CRLs", every, crls[0][0], len(crls), crls[0][1])
 
 
-def _crls(project: Project, found: CaRollovers, generation: PlannedCa) -> list[tuple[datetime, datetime]]:
-    born = next((one.held for one in found.ceremonies if generation.name in one.generations), found.runs.first)
-    end = min(generation.not_after, found.until)
-    moments = crl_rhythm(project, generation.name, found.runs, born)
+def _crls(project: Project, rollovers: CaRollovers, generation: PlannedCa) -> list[tuple[datetime, datetime]]:
+    born = next(
+        (ceremony.performed for ceremony in rollovers.ceremonies if generation.name in ceremony.generations),
+        rollovers.runs.first,
+    )
+    end = min(generation.not_after, rollovers.until)
+    moments = crl_rhythm(project, generation.name, rollovers.runs, born)
     return list(takewhile(lambda made: made[0] < end, moments))
 
 
-def _presigned_events(project: Project, found: CaRollovers) -> Iterator[TimelineEvent]:
-    brought = {one.held for one in found.ceremonies}
-    for presigned_crl in found.presigned_crls:
-        path = filesystem.read(project.store.crl(presigned_crl.root))
-        if presigned_crl.at in brought or (presigned_crl.at == found.runs.first and path is not None):
+def _presigned_events(project: Project, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
+    ceremony_dates = {ceremony.performed for ceremony in rollovers.ceremonies}
+    for presigned_crl in rollovers.presigned_crls:
+        published = filesystem.read(project.store.crl(presigned_crl.root))
+        if presigned_crl.at in ceremony_dates or (presigned_crl.at == rollovers.runs.first and published is not None):
             continue  # published with the other results of a ceremony, or published already
         yield TimelineEvent(
             presigned_crl.at,
             "presigned_crl",
             ArtifactId("crl", presigned_crl.root),
-            f"the next of its pre-signed CRLs, valid until {presigned_crl.end:%Y-%m-%d}",
+            f"the next pre-signed CRL is published, valid until {presigned_crl.end:%Y-%m-%d}",
         )
-    for root, since, until in found.closed:
+    for root, since, until in rollovers.closed:
         again = f"until {until:%Y-%m-%d}" if until else "and nothing planned ends this"
         yield TimelineEvent(
             since, "gap", ArtifactId("crl", root), f"no valid CRL, {again}: every client is refused", is_wrong=True
@@ -172,32 +176,34 @@ def _presigned_events(project: Project, found: CaRollovers) -> Iterator[Timeline
 # -- ceremonies and ends ----------------------------------------------------------------------------------------------
 
 
-def _ceremony_events(found: CaRollovers, *, held: bool) -> Iterator[TimelineEvent]:
-    for one in found.ceremonies:
-        brings = ", ".join(one.brings)
-        if not one.by_doit:
-            text = f"doit prepares the request: {brings}; to be performed by {one.by:%Y-%m-%d}"
-            yield TimelineEvent(max(one.asked, found.runs.now), "request", "ceremony", text)
+def _ceremony_events(rollovers: CaRollovers, *, held: bool) -> Iterator[TimelineEvent]:
+    for ceremony in rollovers.ceremonies:
+        names = ", ".join(ceremony.products)
+        if not ceremony.by_doit:
+            text = f"doit prepares the request for {names}; the ceremony is due by {ceremony.by:%Y-%m-%d}"
+            yield TimelineEvent(max(ceremony.requested, rollovers.runs.now), "request", "ceremony", text)
         if held:
-            who = "performed by doit itself (sandbox)" if one.by_doit else "assumed on this day"
-            yield TimelineEvent(one.held, "ceremony", "ceremony", f"brings {brings}; {who}")
-        if one.remark:
-            yield TimelineEvent(one.held, "holiday", "ceremony", one.remark, is_wrong=True)
+            created = f"{names} {'are' if len(ceremony.products) > 1 or ceremony.needs[0].is_crls else 'is'} created"
+            who = "doit performs it (sandbox)" if ceremony.by_doit else "this day is assumed"
+            yield TimelineEvent(ceremony.performed, "ceremony", "ceremony", f"{created}; {who}")
+        if ceremony.remark:
+            yield TimelineEvent(ceremony.performed, "holiday", "ceremony", ceremony.remark, is_wrong=True)
 
 
-def _takeover_events(plan: Plan, found: CaRollovers) -> Iterator[TimelineEvent]:
+def _takeover_events(plan: Plan, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
     """Yield each moment at which the leaves of an authority get another issuer, or a shorter chain."""
-    for authority, turns in found.turns.items():
-        mine = [leaf for leaf in plan.leaves.values() if leaf.authority == authority]
+    for authority, turns in rollovers.turns.items():
+        leaves = [leaf for leaf in plan.leaves.values() if leaf.authority == authority]
         for before, turn in zip([None, *turns], turns, strict=False):
-            if turn.at < found.runs.now or not mine:
+            if turn.at < rollovers.runs.now or not leaves:
                 continue
             same = before is not None and before.generation == turn.generation
-            why = "no longer needs the older root" if same else "issues from now on"
-            count = f"{len(mine)} {authority} certificate{'s' if len(mine) > 1 else ''}"
-            install = f"; to be installed: {_people(mine)}" if any(_is_persons(leaf) for leaf in mine) else ""
-            text = f"{why}: {count} issued again{install}"
-            yield TimelineEvent(found.runs.at(turn.at), "turn", turn.generation, text)
+            why = "its chain no longer needs the older root" if same else "becomes the issuer"
+            count = f"{len(leaves)} {authority} certificate{'s' if len(leaves) > 1 else ''}"
+            install = f"; to be installed: {_people(leaves)}" if any(_is_persons(leaf) for leaf in leaves) else ""
+            verb = "are" if len(leaves) > 1 else "is"
+            text = f"{why}: {count} {verb} issued again{install}"
+            yield TimelineEvent(rollovers.runs.at(turn.at), "turn", turn.generation, text)
 
 
 def _people(leaves: Iterable[Leaf]) -> str:
@@ -206,40 +212,38 @@ def _people(leaves: Iterable[Leaf]) -> str:
 
 
 def _is_persons(leaf: Leaf) -> bool:
-    """Return whether a person must install it on a device."""
+    """Return whether it must be installed on a device by hand."""
     return leaf.declared.startswith("clients.")
 
 
-def _end_events(found: CaRollovers) -> Iterator[TimelineEvent]:
-    for generation in found.generations():
+def _end_events(rollovers: CaRollovers) -> Iterator[TimelineEvent]:
+    for generation in rollovers.generations():
         end = generation.not_after
-        if end > found.runs.now:
-            gone = (
-                "devices that trust only it will trust no service"
-                if generation.authority == "root"
-                else "its CRL ends too"
-            )
-            later = [one for one in found.generations() if one.authority == generation.authority][-1] is not generation
-            yield TimelineEvent(end, "end", generation.name, f"expires; {gone}", is_wrong=not later)
+        if end > rollovers.runs.now:
+            text = "expiry of the authority and its CRLs"
+            if generation.name.is_root:
+                text = "expiry: devices that trust no other root will trust no service"
+            newest = [one for one in rollovers.generations() if one.authority == generation.authority][-1]
+            yield TimelineEvent(end, "end", generation.name, text, is_wrong=generation is newest)
 
 
-# -- what goes wrong --------------------------------------------------------------------------------------------------
+# -- problems ---------------------------------------------------------------------------------------------------------
 
 
 def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[TimelineEvent]:
-    for name, found in leaves.items():
-        for at, end in found.short:
+    for name, planned in leaves.items():
+        for at, end in planned.short:
             (good, life), unit = in_common_unit(end - at, plan.leaves[name].lifetime)
             text = f"limited by its authority: valid for {f'{good} of {life} {unit}'.rstrip()}, until {end:%Y-%m-%d}"
             yield TimelineEvent(at, "short", ArtifactId("cert", name), text, is_wrong=True)
-        for since, until in found.gaps:
+        for since, until in planned.gaps:
             again = f"until {until:%Y-%m-%d}" if until else "and nothing planned ends this"
             yield TimelineEvent(since, "gap", ArtifactId("cert", name), f"no valid certificate, {again}", is_wrong=True)
 
 
-def _outlived(project: Project, found: CaRollovers) -> Iterator[TimelineEvent]:
+def _outlived(project: Project, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
     """Yield client certificates that end after their authority, including replaced ones that may still be in browsers."""
-    ends = {one.name: one.not_after for one in found.generations()}
+    ends = {one.name: one.not_after for one in rollovers.generations()}
     for issued in project.unexpired():
         end = ends.get(issued.issuer)
         if issued.profile == "client" and not issued.revoked and end is not None and end < issued.not_after:

@@ -1,4 +1,4 @@
-"""Planned ceremonies: when doit will request them, by when they are due, and what they bring."""
+"""Planned ceremonies: when doit will request them, by when they are due, and what they create."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import date, datetime, timedelta
 
 from pki.ceremony.online import ceremony_archive, make_request, needs
 from pki.ceremony.online.needs import COMPANION_PERIOD, Requirement
-from pki.config.fields import holiday_dates
 from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.time_fields import holiday_dates
 from pki.monitor.timeline.planned_hierarchy import PlannedHierarchy
 from pki.monitor.timeline.runs import DAY, Runs
 from pki.project.project import Project
@@ -21,11 +21,11 @@ MOST = 6  # ceremonies in a year: more are the result of unusual lifetimes in pk
 
 @dataclass(frozen=True, slots=True)
 class Ceremony:
-    """One ceremony, requested at `asked` and due `by`. `held` is an assumption. `remark` is an obstacle, or empty."""
+    """One ceremony, requested at `requested` and due `by`. `performed` is an assumed day. `remark` is an obstacle, or ""."""
 
-    asked: datetime
+    requested: datetime
     by: datetime
-    held: datetime
+    performed: datetime
     needs: tuple[Requirement, ...]
     remark: str
     by_doit: bool
@@ -36,48 +36,50 @@ class Ceremony:
         return tuple(needs.new_generations(self.needs))
 
     @property
-    def brings(self) -> tuple[str, ...]:
+    def products(self) -> tuple[str, ...]:
+        """Return the new generations and CRL series: `server-2`, `root-1 CRLs`."""
         return tuple(need.what for need in self.needs)
 
 
 def ceremonies(
     project: Project, hierarchy: PlannedHierarchy, runs: Runs, until: datetime
 ) -> Iterator[tuple[Ceremony, PlannedHierarchy]]:
-    """Yield every ceremony that doit will ask for, with the hierarchy that it leaves."""
+    """Yield every ceremony that doit will request, with the hierarchy after it."""
     most = MOST * ((until - runs.now) // timedelta(days=365) + 1)
     for _ in range(most):
-        asked = _next(hierarchy, runs, until)
-        if asked is None:
+        requested = _next(hierarchy, runs, until)
+        if requested is None:
             return
-        hierarchy = hierarchy.at(asked)
-        prepared = held = asked
+        hierarchy = hierarchy.at(requested)
+        prepared = performed = requested
         remark = ""
         if not hierarchy.inventory.sandbox:
             by = _by(needs.find_requirements(hierarchy))
-            asked = (_waiting(project, hierarchy) if asked == runs.first else None) or asked
-            held, remark = _planned_day(hierarchy, runs, asked, by)
-            prepared = _prepared(hierarchy, runs, asked, held)
+            requested = (_waiting(project, hierarchy) if requested == runs.first else None) or requested
+            performed, remark = _planned_day(hierarchy, runs, requested, by)
+            prepared = _prepared(hierarchy, runs, requested, performed)
         needed = needs.find_requirements(hierarchy.at(max(prepared, runs.now)))
-        ceremony = Ceremony(asked, _by(needed), held, tuple(needed), remark, hierarchy.inventory.sandbox)
-        hierarchy = hierarchy.after_ceremony(needs.new_generations(needed), prepared, held)
+        ceremony = Ceremony(requested, _by(needed), performed, tuple(needed), remark, hierarchy.inventory.sandbox)
+        hierarchy = hierarchy.after_ceremony(needs.new_generations(needed), prepared, performed)
         yield ceremony, hierarchy
 
 
-def _by(found: list[Requirement]) -> datetime:
-    return min(need.by for need in found)
+def _by(requirements: list[Requirement]) -> datetime:
+    """Return when the first requirement is due."""
+    return min(requirement.by for requirement in requirements)
 
 
 def _next(hierarchy: PlannedHierarchy, runs: Runs, until: datetime) -> datetime | None:
-    """Return the first run that finds something which only a ceremony can bring, None where there is none."""
+    """Return the first run that requests a ceremony, None if there is none up to `until`."""
     for moment in sorted({runs.at(at) for at in (hierarchy.now, *_thresholds(hierarchy)) if at >= hierarchy.now}):
         if moment > until:
             return None
-        if _is_asked(hierarchy.at(moment)):
+        if _is_requested(hierarchy.at(moment)):
             return moment
     return None
 
 
-def _is_asked(hierarchy: PlannedHierarchy) -> bool:
+def _is_requested(hierarchy: PlannedHierarchy) -> bool:
     """Return whether doit requests a ceremony; the sandbox performs none for changed domains or networks alone."""
     return any(not (need.is_growth and hierarchy.inventory.sandbox) for need in needs.find_requirements(hierarchy))
 
@@ -85,9 +87,9 @@ def _is_asked(hierarchy: PlannedHierarchy) -> bool:
 def _thresholds(hierarchy: PlannedHierarchy) -> Iterator[datetime]:
     """Yield moments at which a ceremony may become necessary."""
     for authority in AUTHORITIES:
-        if found := hierarchy.issuing(authority):
-            yield needs.signs_until(hierarchy, found)
-            yield needs.signs_until(hierarchy, found) - COMPANION_PERIOD
+        if issuing := hierarchy.issuing(authority):
+            yield needs.signs_until(hierarchy, issuing)
+            yield needs.signs_until(hierarchy, issuing) - COMPANION_PERIOD
     for root in hierarchy.generations("root"):
         if end := needs.series_end(hierarchy, root):
             yield end - needs.crl_series_lead_time(hierarchy)
@@ -95,20 +97,20 @@ def _thresholds(hierarchy: PlannedHierarchy) -> Iterator[datetime]:
 
 def _waiting(project: Project, hierarchy: PlannedHierarchy) -> datetime | None:
     """Return when the open request was prepared, None if there is none or doit will replace it."""
-    found = ceremony_archive.open_requests(project)
+    requests = ceremony_archive.open_requests(project)
     return (
-        found[-1].request.prepared
-        if found and not make_request.outdated_reasons(project, needs.find_requirements(hierarchy))
+        requests[-1].request.prepared
+        if requests and not make_request.outdated_reasons(project, needs.find_requirements(hierarchy))
         else None
     )
 
 
-def _prepared(hierarchy: PlannedHierarchy, runs: Runs, asked: datetime, held: datetime) -> datetime:
-    """Return the date of the request that will be answered: one is replaced when it is old or more is needed."""
-    prepared, names = asked, _names(hierarchy.at(max(asked, runs.now)))
+def _prepared(hierarchy: PlannedHierarchy, runs: Runs, requested: datetime, performed: datetime) -> datetime:
+    """Return the date of the request that the ceremony answers: doit replaces one that is old, or when more is needed."""
+    prepared, names = requested, _names(hierarchy.at(max(requested, runs.now)))
     while True:
         moments = {runs.at(at) for at in (*_thresholds(hierarchy), prepared + make_request.REQUEST_MAX_AGE + SECOND)}
-        for moment in sorted(one for one in moments if max(prepared, runs.now) < one < held):
+        for moment in sorted(one for one in moments if max(prepared, runs.now) < one < performed):
             if moment - prepared > make_request.REQUEST_MAX_AGE or _names(hierarchy.at(moment)) - names:
                 prepared, names = moment, _names(hierarchy.at(moment))
                 break
@@ -123,18 +125,18 @@ def _names(hierarchy: PlannedHierarchy) -> set[str]:
 # -- the day ----------------------------------------------------------------------------------------------------------
 
 
-def _planned_day(hierarchy: PlannedHierarchy, runs: Runs, asked: datetime, by: datetime) -> tuple[datetime, str]:
+def _planned_day(hierarchy: PlannedHierarchy, runs: Runs, requested: datetime, by: datetime) -> tuple[datetime, str]:
     """Return the assumed day, two weeks after the request and no holiday, and an obstacle, or empty."""
     closed = [holiday_dates(holiday) for holiday in hierarchy.inventory.holidays]
     last = _before(by, closed)
-    earliest = max(asked + DAY, runs.now)
-    if by <= asked:
+    earliest = max(requested + DAY, runs.now)
+    if by <= requested:
         return runs.at(_after(earliest, closed)), ""
-    day = _after(max(asked + NOTICE, runs.now), closed)
+    day = _after(max(requested + NOTICE, runs.now), closed)
     if day > by:
-        day = max(last, earliest) if last >= asked else _after(earliest, closed)
+        day = max(last, earliest) if last >= requested else _after(earliest, closed)
     if day > by:
-        remark = f"no day between {asked:%Y-%m-%d} and {by:%Y-%m-%d} is free of holidays"
+        remark = f"no day between {requested:%Y-%m-%d} and {by:%Y-%m-%d} is free of holidays"
     elif last.date() != by.date():
         remark = f"its last day, {by:%Y-%m-%d}, is a holiday: perform it by {last:%Y-%m-%d}"
     else:

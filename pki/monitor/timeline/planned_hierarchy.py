@@ -1,4 +1,4 @@
-"""The authorities as planned ceremonies will leave them: a value that follows from the configuration and dates alone."""
+"""The authorities after planned ceremonies, computed from the configuration and dates alone."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class PlannedCrl:
 
 @dataclass(frozen=True, slots=True)
 class PlannedHierarchy:
-    """All authorities at a moment; a ceremony makes another one of it.
+    """All authorities at a moment; after a ceremony there is another hierarchy.
 
-    `cross_ends` has for each root when the cross-certificates end that older roots gave to it.
+    `cross_ends` are, for each root, the expiries of the cross-certificates that older roots issued for it.
     """
 
     inventory: Inventory
@@ -80,7 +80,7 @@ class PlannedHierarchy:
             frozenset(root for root in roots if project.has_lost_crls(root)),
         )
 
-    # -- what a hierarchy is asked --
+    # -- queries --
 
     def at(self, moment: datetime) -> PlannedHierarchy:
         """Return the same hierarchy at another moment."""
@@ -93,10 +93,10 @@ class PlannedHierarchy:
         return next((ca for ca in self.cas if ca.name == name), None)
 
     def existing(self, name: str) -> PlannedCa:
-        """Return a generation that is known to be there."""
-        found = self.generation(name)
-        assert found is not None, name
-        return found
+        """Return a generation that exists."""
+        ca = self.generation(name)
+        assert ca is not None, name
+        return ca
 
     def issuing(self, authority: str) -> PlannedCa | None:
         """Return the newest generation that is not revoked and has begun; the newest one where none has begun."""
@@ -120,7 +120,7 @@ class PlannedHierarchy:
     ) -> PlannedHierarchy:
         """Return the hierarchy with these generations and new CRLs, dated as a request of `prepared` says, at `performed`.
 
-        Raises PkiError where an intermediate is asked for and there is no root.
+        Raises PkiError if an intermediate is requested and there is no root.
         """
         before = self.at(prepared)
         old_root = before.issuing("root")
@@ -139,7 +139,7 @@ class PlannedHierarchy:
 
 
 def _signing_roots(hierarchy: PlannedHierarchy) -> list[GenerationName]:
-    """Return the roots that sign new CRLs: those that have not ended, are not revoked, and whose key exists."""
+    """Return the roots that sign new CRLs: those that have not expired, are not revoked, and whose key exists."""
     live = (
         ca for ca in hierarchy.cas if ca.name.is_root and ca.not_after >= hierarchy.now and not hierarchy.is_revoked(ca)
     )
@@ -149,7 +149,7 @@ def _signing_roots(hierarchy: PlannedHierarchy) -> list[GenerationName]:
 def _series(
     hierarchy: PlannedHierarchy, root: str, present: PlannedCa | None, new_root: str | None
 ) -> list[RequestedCrl]:
-    """Return the CRLs that a root is asked for: up to its end for one that no longer issues, or will not."""
+    """Return the CRLs that a request asks of a root: up to its expiry, if it no longer issues or will be replaced."""
     ca = hierarchy.existing(root)
     until = ca.not_after if new_root or ca != present else None
     last = max((crl.number for crl in hierarchy.presigned_crls(root)), default=0)

@@ -26,48 +26,48 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Renewals:
-    """When a leaf is issued and until when each certificate is valid; `held` is the current one.
+    """When a leaf is issued and until when each certificate is valid; `current` is the present one.
 
     `short` are certificates with less than the lifetime of the profile, `gaps` the times without a valid one.
     """
 
-    held: Current | None
+    current: Current | None
     issued: tuple[tuple[datetime, datetime], ...]
     short: tuple[tuple[datetime, datetime], ...]
     gaps: tuple[tuple[datetime, datetime | None], ...]
 
 
-def renewals(leaf: Leaf, held: Current | None, turns: Sequence[Turn], runs: Runs, until: datetime) -> Renewals:
-    """Return the renewals of a leaf up to `until`; `held` is its valid certificate, or None."""
+def renewals(leaf: Leaf, current: Current | None, turns: Sequence[Turn], runs: Runs, until: datetime) -> Renewals:
+    """Return the renewals of a leaf up to `until`; `current` is its valid certificate, or None."""
     issued: list[tuple[datetime, datetime]] = []
-    end = held.not_after if held else None
-    last = runs.now - SECOND if held else None
-    while (found := _next(leaf, end, last, turns, runs)) and found[0] <= until:
-        issued.append(found)
-        last, end = found
-    ends = [(runs.now, held.not_after), *issued] if held else issued
+    end = current.not_after if current else None
+    last = runs.now - SECOND if current else None
+    while (following := _next(leaf, end, last, turns, runs)) and following[0] <= until:
+        issued.append(following)
+        last, end = following
+    ends = [(runs.now, current.not_after), *issued] if current else issued
     short = [(at, end) for at, end in issued if end < at - backdate(leaf.lifetime) + leaf.lifetime - SECOND]
     gaps: list[tuple[datetime, datetime | None]] = [(end, at) for (_, end), (at, _) in pairwise(ends) if end < at]
     gaps += [(end, None) for _, end in ends[-1:] if end < until]
-    if not held and (not issued or issued[0][0] > runs.first):
+    if not current and (not issued or issued[0][0] > runs.first):
         gaps.insert(0, (runs.first, issued[0][0] if issued else None))
-    return Renewals(held, tuple(issued), tuple(short), tuple(gaps))
+    return Renewals(current, tuple(issued), tuple(short), tuple(gaps))
 
 
 def _next(
     leaf: Leaf, end: datetime | None, last: datetime | None, turns: Sequence[Turn], runs: Runs
 ) -> tuple[datetime, datetime] | None:
     """Return when a leaf whose certificate is valid until `end` is issued next, and until when; None for never."""
-    here = bisect_right(turns, last, key=_at) if last else 0
-    coming = turns[here] if here < len(turns) else None
-    if end is not None and last is not None and here:
-        due = _due(leaf, end, last, turns[here - 1], runs)
-        if due and (coming is None or due < coming.at):
-            return due, _end(leaf, due, turns[here - 1])
-    if coming is None:
+    begun = bisect_right(turns, last, key=_at) if last else 0
+    next_turn = turns[begun] if begun < len(turns) else None
+    if end is not None and last is not None and begun:
+        due = _due(leaf, end, last, turns[begun - 1], runs)
+        if due and (next_turn is None or due < next_turn.at):
+            return due, _end(leaf, due, turns[begun - 1])
+    if next_turn is None:
         return None
-    at = runs.at(coming.at)
-    return at, _end(leaf, at, coming)
+    at = runs.at(next_turn.at)
+    return at, _end(leaf, at, next_turn)
 
 
 def _due(leaf: Leaf, end: datetime, last: datetime, turn: Turn, runs: Runs) -> datetime | None:

@@ -1,4 +1,4 @@
-"""The times at which doit runs, by pki.yaml, or by assumption."""
+"""The times at which doit runs: those of `schedule` in pki.yaml, or assumed ones."""
 
 from __future__ import annotations
 

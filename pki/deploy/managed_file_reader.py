@@ -1,0 +1,246 @@
+"""Read the managed files below `templates/`: their headers, what they refer to, the leaves that they declare."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, get_args
+
+from pki.common import template_delimiters
+from pki.common.errors import FaultsError, PkiError, from_bug
+from pki.common.file_headers import CERTIFICATE, TemplateFile, file_names, included_files, read, template_files
+from pki.common.limited_process import Begin, LimitedProcess, LimitExceededError
+from pki.common.templating import Templates
+from pki.config import openssl_cnf, openssl_cnf_syntax
+from pki.config.fields import Access, Proxy, TrustStore
+from pki.config.identifiers import ArtifactId
+from pki.config.model import Host
+from pki.config.name_fields import LABEL
+from pki.deploy.managed_files import CA_HOST, FIX_HEADER, Library, ManagedFile, UnassignedFile
+
+COMMENT = re.compile(r"^\s*(#)(?!.*\{[%#]).*?(\\?\r?)$")
+UNDECLARED = openssl_cnf.CnfRemark(
+    "has a section [ req ], but declares no certificate",
+    "write # deploy-certificate: yes, or: no, into its header",
+)
+SERVICE = re.compile(rf"service:{LABEL}")  # a service that no host has is allowed
+
+
+class FindingCache(Protocol):
+    """Findings of earlier runs, by name and by what they depend on (`common/cache.py`)."""
+
+    def recall(self, name: str, known: str) -> Any:
+        """Return a finding, None if there is none or its files changed."""
+
+    def remember(self, name: str, known: str, files: list[str], finding: Any) -> None:
+        """Store a finding that depends on `known` and on some files."""
+
+
+class References(NamedTuple):
+    """The variables that a file reads, the artifacts that it names, the files that it includes."""
+
+    reads: frozenset[str] = frozenset()
+    artifacts: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
+
+
+def read_library(
+    folder: Path,
+    context: Mapping[str, object],
+    hosts: Mapping[str, Host],
+    networks: Iterable[str],
+    memory: FindingCache,
+) -> Library:
+    """Read every file below `folder`; `context` is what `deploy-hosts` may use (`inventory`)."""
+    selectors = {"all", CA_HOST, *hosts, *(f"network:{name}" for name in networks)}
+    selectors |= {*(f"proxy:{name}" for name in get_args(Proxy)), *(f"access:{level}" for level in get_args(Access))}
+    selectors |= {f"trust:{kind}" for kind in get_args(TrustStore)}
+    reader = Reader(folder, Templates(folder), context, selectors, memory)
+    files, unassigned = [], []
+    for source in template_files(folder):
+        if source.is_managed:
+            file = reader.read(source)
+            if file.selectors:
+                files.append(file)
+            else:
+                unassigned.append(
+                    UnassignedFile(
+                        source.name,
+                        file.fault or PkiError(f"{file.place('deploy-hosts')}: names no host"),
+                        source.is_folder,
+                    )
+                )
+    reader.end()
+    return Library(tuple(files), reader.templates, tuple(unassigned))
+
+
+class Reader:
+    """Reads the files below one folder; `known` are the valid selectors of `deploy-hosts`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        templates: Templates,
+        context: Mapping[str, object],
+        selectors: set[str],
+        memory: FindingCache,
+    ) -> None:
+        self.templates = templates
+        self._folder = folder
+        self._context = context
+        self._selectors_allowed = selectors
+        self._memory = memory
+        self._limited = LimitedProcess(self._render)
+
+    def end(self) -> None:
+        """End the process that renders untrusted text."""
+        self._limited.end()
+
+    def read(self, source: TemplateFile) -> ManagedFile:
+        """Return one managed file, with all of its faults; without selectors where its hosts cannot be determined."""
+        digest = hashlib.sha256(source.text.encode("utf-8", errors="surrogateescape"))
+        file = ManagedFile(source.name, source.headers, digest.hexdigest())
+        faults = [source.fault] if source.fault else []
+        try:
+            if not faults or "deploy-hosts" in source.headers:
+                file = replace(file, selectors=self._selectors(file))
+        except PkiError as fault:
+            faults.append(fault)
+        try:
+            if not source.fault:
+                reads, artifacts, files = self._references_of(file, source.text)
+                for included in sorted(files):
+                    for name in file_names(self._folder) if included == "*" else [included]:
+                        digest.update(self._content(name))
+                file = replace(file, digest=digest.hexdigest(), reads=reads, artifacts=artifacts)
+                request, remarks = self._request(file, source.text)
+                file = replace(file, request=request, remarks=(*remarks, *self._accidental_comments(file, source.text)))
+        except PkiError as fault:
+            faults.append(fault)
+        except Exception as error:  # noqa: BLE001 - a fault in one file must not stop the others
+            bug = from_bug(error)
+            faults.append(PkiError(f"templates/{source.name}: {bug.message}", bug.hint))
+        return replace(file, fault=FaultsError.of(faults)) if faults else file
+
+    def _request(self, file: ManagedFile, text: str) -> openssl_cnf.RequestReading:
+        """Return the leaf that a file declares, and remarks about it. Raises PkiError with all faults."""
+        header, shown = file.headers.get(CERTIFICATE), f"templates/{file.name}"
+        if not file.is_request:
+            is_other = not header and file.may_declare and openssl_cnf.is_request(text)
+            return openssl_cnf.RequestReading(None, (UNDECLARED,) if is_other else ())
+        config = openssl_cnf_syntax.Configuration()
+        if openssl_cnf.is_request(text) or openssl_cnf.has_include(text):
+            body = self._rendered_body(file, text) if "{{" in text or "{%" in text or "{#" in text else text
+            config = openssl_cnf_syntax.parse(body, shown, partial(included_files, self._folder, file.name))
+        if "req" not in config.sections:
+            if header:
+                raise PkiError(f"{file.place(CERTIFICATE)}: there is no section [ req ]", "remove the header")
+            return openssl_cnf.RequestReading(None)
+        reading = openssl_cnf.read_request(config, shown, (self._folder / file.name).parent)
+        return reading._replace(remarks=()) if header and reading.request else reading
+
+    def _accidental_comments(self, file: ManagedFile, text: str) -> Iterator[openssl_cnf.CnfRemark]:
+        """Yield remarks about text that the template comments out, possibly by mistake."""
+        for lines in (
+            template_delimiters.find_swallowed_lines(text, self.templates.lex)
+            if "deploy-artifact" not in file.headers
+            else ()
+        ):
+            what = f"line {lines}: {{# begins a template comment: everything up to #}} is left out"
+            yield openssl_cnf.CnfRemark(what, template_delimiters.RAW_OR_BLANK)
+
+    def _rendered_body(self, file: ManagedFile, text: str) -> str:
+        """Return the text from which names are read: rendered with `inventory` alone, or unchanged if that fails.
+
+        Comments are removed, because headers may use variables of a host; line numbers stay.
+        """
+        body = "\n".join(COMMENT.sub(r"#\2", line) for line in text.split("\n"))
+        try:
+            return self._inventory_alone(body, f"request:{file.name}", file.digest)
+        except PkiError as error:
+            if "{%" in body or "{#" in body:
+                what = f"templates/{file.name}: its names are read with `inventory` alone: {error.message}"
+                raise PkiError(what, "use no other variable in the names, or write # deploy-certificate: no") from None
+        return text
+
+    def _selectors(self, file: ManagedFile) -> tuple[str, ...]:
+        """Return the parts of `deploy-hosts`. Raises PkiError with the unknown ones."""
+        value, place = file.header("deploy-hosts"), file.place("deploy-hosts")
+        if "{" in value:
+            value = self._rendered(value, place)
+        selectors = tuple(part.strip() for part in value.split(",") if part.strip())
+        if unknown := [
+            selector
+            for selector in selectors
+            if selector not in self._selectors_allowed and not SERVICE.fullmatch(selector)
+        ]:
+            quoted_names = " and ".join(repr(selector[:80]) for selector in unknown[:10])
+            verb = "name" if len(unknown) > 1 else "names"
+            raise PkiError(f"{place}: {quoted_names} {verb} no host, proxy, network, access, service or trust store")
+        return selectors
+
+    def _rendered(self, value: str, place: str) -> str:
+        """Return the value of `deploy-hosts`, rendered with what follows from pki.yaml alone."""
+        try:
+            return self._inventory_alone(value, f"deploy-hosts:{value}", "")
+        except PkiError as error:
+            raise PkiError(f"{place}: {error.message}", FIX_HEADER) from None
+
+    def _inventory_alone(self, text: str, name: str, key: str) -> str:
+        """Render a text with what follows from pki.yaml alone; `name` and `known` are the cache's name and key."""
+        if self.templates.is_harmless(text):
+            return self.templates.render_text(text, self._context)
+        if (cached_text := self._memory.recall(name, key)) is None:
+            try:
+                cached_text = self._limited.ask(text)
+            except LimitExceededError as error:
+                raise PkiError(error.what) from None
+            self._memory.remember(name, key, [str(self._folder.parent / "pki.yaml")], cached_text)
+        return str(cached_text)
+
+    def _render(self, text: str, _begin: Begin) -> str:
+        return self.templates.render_text(text, self._context)
+
+    def _content(self, name: str) -> bytes:
+        """Return the content of an included file, empty if it cannot be read: rendering reports that."""
+        try:
+            return read(self._folder / name, name)
+        except (PkiError, ValueError):
+            return b""
+
+    def _references_of(self, file: ManagedFile, text: str) -> References:
+        """Return what a file refers to, parsed once for each content."""
+        name = ArtifactId("template", file.name)
+        if cached := self._memory.recall(name, file.digest):
+            return References(*map(frozenset, cached))
+        references = _references(file, text, self.templates)
+        if "*" not in references.files:
+            included = [str(self._folder / other) for other in sorted(references.files)]
+            self._memory.remember(name, file.digest, included, [sorted(part) for part in references])
+        return references
+
+
+def _references(file: ManagedFile, text: str, templates: Templates) -> References:
+    """Parse a file for what it refers to."""
+    reads, artifacts, files = References()
+    if "deploy-artifact" in file.headers:
+        artifacts = frozenset({file.header("deploy-artifact")})
+    elif any("\udc80" <= character <= "\udcff" for character in text):
+        raise PkiError(f"templates/{file.name}: is not UTF-8 text", "deliver binary files with deploy-artifact")
+    else:
+        reads, artifacts, files = templates.reads(file.name)
+    for name, header in file.headers.items():
+        if name != "deploy-hosts" and "{" in header.value:
+            reads |= _header_reads(file, name, templates)
+    return References(reads, artifacts, files)
+
+
+def _header_reads(file: ManagedFile, header: str, templates: Templates) -> set[str]:
+    try:
+        return templates.text_reads(file.header(header))
+    except PkiError as error:
+        raise PkiError(f"{file.place(header)}: {error.message}", FIX_HEADER) from None

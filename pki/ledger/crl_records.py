@@ -1,0 +1,75 @@
+"""Read what the ledger recorded of CRLs, and the entries that the next one has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+import sqlalchemy as sql
+
+from pki.ledger.database import DatabaseUser
+from pki.ledger.listed import has_recorded_crl
+from pki.ledger.rows import (
+    as_hex,
+    checked_integer,
+    checked_text,
+    instant,
+)
+from pki.ledger.tables import certificates, crls, revocations
+from pki.x509.revocation import CrlEntry
+
+MOST_SELECTED_SERIALS = 500  # in one statement; for more of them, reading every row is faster
+
+
+class SqlCrlRecords(DatabaseUser):
+    """The recorded CRLs of each generation and adopted CA, and the entries of their next CRL."""
+
+    def revoked_entries(
+        self, issuer: str, still_valid_at: datetime, *, only: Collection[int] | None = None
+    ) -> list[CrlEntry]:
+        """Return the entries of a CRL of `issuer`: revocations of certificates that had not expired at the given time.
+
+        Restricted to the serial numbers in `only`, if given.
+        """
+        serials = None if only is None or len(only) > MOST_SELECTED_SERIALS else [as_hex(serial) for serial in only]
+        columns = revocations.c.serial, revocations.c.revoked_at, revocations.c.reason
+        query = (
+            sql.select(*columns)
+            .where(revocations.c.issuer == issuer, revocations.c.not_after >= int(still_valid_at.timestamp()))
+            .order_by(revocations.c.seq)
+        )
+        if serials is not None:
+            query = query.where(revocations.c.serial.in_(serials))
+        with self._database.reading() as db:
+            rows = db.execute(query).all()
+            dates = {at: instant(at) for _, at, _ in rows}
+            entries = [CrlEntry(int(serial, 16), dates[at], checked_text(reason)) for serial, at, reason in rows]
+        return entries if only is None else [entry for entry in entries if entry.serial in only]
+
+    def last_crl(self, issuer: str, *, begun: datetime | None = None) -> tuple[int, datetime] | None:
+        """Return number and thisUpdate of the newest CRL of a generation, of those with thisUpdate up to `begun`, or None."""
+        query = sql.select(crls.c.number, crls.c.this_update).where(crls.c.issuer == issuer)
+        if begun is not None:
+            query = query.where(crls.c.this_update <= int(begun.timestamp()))
+        with self._database.reading() as db:
+            row = db.execute(query.order_by(crls.c.number.desc()).limit(1)).first()
+            return (checked_integer(row.number), instant(row.this_update)) if row else None
+
+    def has_crl(self, issuer: str, number: int) -> bool:
+        """Return whether a CRL of a generation with this number is recorded."""
+        query = sql.select(crls.c.seq).where(crls.c.issuer == issuer, crls.c.number == number)
+        with self._database.reading() as db:
+            return db.execute(query).first() is not None
+
+    def has_recorded(self, issuer: str, der: bytes) -> bool:
+        """Return whether exactly this CRL of a generation was recorded."""
+        with self._database.reading() as db:
+            return has_recorded_crl(db, issuer, der)
+
+    def has_issuance_records(self, issuer: str) -> bool:
+        """Return whether any issuance records of an adopted CA are recorded."""
+        with self._database.reading() as db:
+            return any(
+                db.execute(sql.select(table.c.seq).where(table.c.issuer == issuer)).first()
+                for table in (certificates, revocations, crls)
+            )

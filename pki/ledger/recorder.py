@@ -1,0 +1,121 @@
+"""Record what is issued, revoked and decided, each in one transaction with its event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from types import MappingProxyType
+
+import sqlalchemy as sql
+from cryptography import x509
+from sqlalchemy.engine import Connection
+
+from pki.common.errors import LedgerError
+from pki.config.identifiers import ArtifactId
+from pki.ledger.chain import append, append_all
+from pki.ledger.database import Database, DatabaseUser
+from pki.ledger.listed import last_number, listed_serials
+from pki.ledger.rows import (
+    Record,
+    as_hex,
+    certificate_row,
+    crl_row,
+    issuance_rows,
+)
+from pki.ledger.tables import revocations
+from pki.ledger.types import (
+    DECISIONS,
+    IssuanceRecords,
+    Issued,
+)
+from pki.x509.revocation import REASONS
+
+
+class SqlRecorder(DatabaseUser):
+    """Adds to the ledger, unless `guard` raises LedgerError: then nothing may be recorded."""
+
+    def __init__(self, database: Database, guard: Callable[[], None]) -> None:
+        super().__init__(database)
+        self._guard = guard
+
+    @contextmanager
+    def _recording(self) -> Iterator[Connection]:
+        """Run a transaction that adds to the ledger. Raises LedgerError if the guard forbids it."""
+        self._guard()
+        with self._database.writing() as db:
+            yield db
+
+    def record_certificate(
+        self, cert: x509.Certificate, *, issuer: str, artifact: str, profile: str, reason: str, at: datetime
+    ) -> None:
+        """Record an issued certificate; returns when the record is durable."""
+        row = certificate_row(cert, issuer, artifact, profile, reason)
+        with self._recording() as db:
+            append(db, "certificate", artifact, row, at)
+
+    def record_revocation(self, issued: Issued, *, reason: str, at: datetime) -> None:
+        """Record that a certificate is revoked; `reason` is one of REASONS."""
+        self.record_revocations([issued], reason=reason, at=at)
+
+    def record_revocations(
+        self,
+        revoked: Sequence[Issued],
+        *,
+        reason: str,
+        at: datetime,
+        withhold: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Record revocations; `reason` is one of REASONS.
+
+        `withhold` maps the artifacts whose replacement is stopped to the detail of that decision. Everything is in one
+        transaction: a killed process cannot leave a revoked certificate whose replacement a run would issue.
+        """
+        if reason not in REASONS:
+            raise LedgerError(f"{reason}: expected one of {', '.join(REASONS)}")
+        revoked_at = int(at.timestamp())
+        records = list[Record]()
+        for issued in revoked:
+            dates = {"revoked_at": revoked_at, "not_after": int(issued.not_after.timestamp())}
+            row = {"serial": as_hex(issued.serial), "issuer": issued.issuer, "reason": reason, **dates}
+            records.append(("revocation", issued.artifact, row))
+        for artifact, detail in withhold.items():
+            row = {"artifact": artifact, "decision": "withheld", "detail": detail, "at": revoked_at}
+            records.append(("decision", artifact, row))
+        with self._recording() as db:
+            for kind, artifact, row in records:
+                is_this = revocations.c.issuer == row.get("issuer"), revocations.c.serial == row.get("serial")
+                if kind == "revocation" and db.execute(sql.select(revocations.c.seq).where(*is_this)).first():
+                    raise LedgerError(f"{artifact}: serial {row['serial']} is already revoked")
+            append_all(db, records, at)
+
+    def record_crl(
+        self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime, der: bytes = b""
+    ) -> None:
+        """Record a CRL: its number, dates, digest, and the difference of its entries to the previous CRL.
+
+        Raises LedgerError unless the number is above the last one (RFC 5280 §5.2.3). `der` is the encoded CRL if it is
+        available.
+        """
+        with self._recording() as db:
+            row = crl_row(crl, issuer, reason, listed_serials(db, issuer), der)
+            last = last_number(db, issuer)
+            if last is not None and row["number"] <= last:
+                raise LedgerError(
+                    f"{ArtifactId('crl', issuer)}: number {row['number']} is not above the last number {last}"
+                )
+            append(db, "crl", ArtifactId("crl", issuer), row, at)
+
+    def record_decision(self, artifact: str, decision: str, detail: str, at: datetime) -> None:
+        """Record a decision about an artifact; `decision` is one of DECISIONS."""
+        if decision not in DECISIONS:
+            raise LedgerError(f"{decision}: expected one of {', '.join(DECISIONS)}")
+        row = {"artifact": artifact, "decision": decision, "detail": detail, "at": int(at.timestamp())}
+        with self._recording() as db:
+            append(db, "decision", artifact, row, at)
+
+    def record_issuance_records(self, issuance_records: IssuanceRecords, *, at: datetime) -> None:
+        """Record what an adopted CA issued and revoked, in one transaction."""
+        if issuance_records.certificates or issuance_records.revocations or issuance_records.last_crl:
+            with self._recording() as db:
+                append_all(db, list(issuance_rows(issuance_records, listed_serials(db, issuance_records.issuer))), at)
