@@ -11,13 +11,15 @@ from types import TracebackType
 from typing import Any
 
 from pki.common.program_files import PROGRAM, has_no_project
-from pki.monitor.report.run import Run
 
 
-def doit_run(file: str, now: datetime) -> Run:
+def doit_run(file: str, now: datetime) -> Any:
     """Return a run of doit in the project of a dodo.py, whose `config` and `tasks` doit reads."""
+    home = _home(file)
+    from pki.monitor.report.run import Run  # noqa: PLC0415 - what it imports must find PKI_HOME
+
     sys.excepthook = _end
-    return Run(Path(_home(file)), now)
+    return Run(Path(home), now)
 
 
 def invoke_commands(file: str, now: datetime) -> Any:
@@ -26,9 +28,10 @@ def invoke_commands(file: str, now: datetime) -> Any:
     Where the program `invoke` reads it, our own program takes over: invoke would demand the arguments that are
     optional here, and accept options that have no effect.
     """
-    from pki.cli.collection import collect  # noqa: PLC0415 - slow, and not needed for doit
+    home = _home(file)
+    from pki.cli.collection import collect  # noqa: PLC0415 - as above
 
-    commands = collect(_home(file), os.environ.get("PKI_CALLED_FROM") or str(Path.cwd()), now)
+    commands = collect(home, os.environ.get("PKI_CALLED_FROM") or str(Path.cwd()), now)
     if "invoke.main" in sys.modules:
         from pki.cli.program import ProgramOfInvoke  # noqa: PLC0415 - as above
 

@@ -6,13 +6,12 @@ import os
 import shlex
 import sys
 from difflib import get_close_matches
-from pathlib import Path
 
 from pki import __version__
 from pki.cli import completion
 from pki.common.child_processes import STOPPED
 from pki.common.errors import NO_PROJECT, PkiError
-from pki.common.program_files import has_no_project, project_folder
+from pki.common.program_files import has_no_project
 from pki.common.remedies import as_started
 from pki.common.terminal import say_nothing_more
 
@@ -59,8 +58,6 @@ def run(program: str, arguments: list[str]) -> int:
 
 def run_installed(words: list[str]) -> int:
     """Run what follows `doit-pki`: a command with or without `invoke` before it, or doit; return the exit status."""
-    home = project_folder(Path.cwd())
-    os.environ["PKI_HOME"] = str(home) if home else ""
     program, *arguments = words
     if program in PROGRAMS:
         os.execv(sys.executable, [sys.executable, "-m", *words])  # noqa: S606 - no shell

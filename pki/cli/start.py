@@ -58,11 +58,13 @@ def installed() -> int:
         sys.exit(NO_OUTPUT)
     os.umask(os.umask(0o077) | 0o022)  # others decide nothing about the program; whatever else the mask says stays
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold keys and passphrases
-    from pki.common.remedies import command_on_path  # noqa: PLC0415 - slow; Ctrl-C is handled meanwhile
+    os.environ["PKI_CALLED_FROM"] = os.getcwd()
+    from pki.common.program_files import project_folder  # noqa: PLC0415 - slow; Ctrl-C is handled meanwhile
+    from pki.common.remedies import command_on_path  # noqa: PLC0415 - as above
 
+    os.environ["PKI_HOME"] = str(project_folder() or "")
     os.environ["PKI_COMMAND"] = command_on_path()
     os.environ["PATH"] = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    os.environ["PKI_CALLED_FROM"] = os.getcwd()
     from pki.cli import launch  # noqa: PLC0415 - as above
 
     return launch.run_installed(words)

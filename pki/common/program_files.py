@@ -45,8 +45,9 @@ def executable() -> Path:
     return beside if os.access(beside, os.X_OK) else Path(sys.argv[0]).absolute()
 
 
-def project_folder(folder: Path) -> Path | None:
-    """Return the project for a command typed in `folder`: PKI_HOME, or the nearest folder with pki.yaml; None without one."""
+def project_folder() -> Path | None:
+    """Return the project for a command typed here: PKI_HOME, or the nearest folder with pki.yaml; None without one."""
+    folder = Path.cwd()
     if named := os.environ.get("PKI_HOME"):
         return folder / named
     return next((place for place in (folder, *folder.parents) if (place / "pki.yaml").exists()), None)

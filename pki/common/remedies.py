@@ -29,7 +29,8 @@ class Place(Enum):
 class Remedy:
     """A command that corrects a fault or shows details of it; `placeholders` are words that the user replaces.
 
-    `before` and `after` are further steps, in words.
+    `before` and `after` are further steps, in words. `is_for_process`: the command names the project of the process only
+    when it is printed, because constants are made before that is known.
     """
 
     command: str
@@ -38,9 +39,11 @@ class Remedy:
     placeholders: tuple[str, ...] = ()
     before: str = ""
     after: str = ""
+    is_for_process: bool = False
 
     def __str__(self) -> str:
-        return f"{self.before}{self.place.value.format(host=self.host)}{self.command}{self.after}"
+        command = for_this_project(self.command) if self.is_for_process else self.command
+        return f"{self.before}{self.place.value.format(host=self.host)}{command}{self.after}"
 
 
 def started_as() -> str:
@@ -60,13 +63,15 @@ def as_started(text: str) -> str:
     return _in_words_of_installed(RUN.sub(lambda match: f"{match[1] or ''}{started_as()} ", text))
 
 
-def run_for(home: Path | str | None = None) -> str:
-    """Return the command for the project in `home`, as it is typed where the user is; the default is this process's project.
+def run_for(home: Path | str | None = None, where: Path | None = None) -> str:
+    """Return the command for the project in `home` as it is typed in the folder `where`.
+
+    The defaults are the project of this process, and the folder in which its command was typed.
 
     That is the `run` of the project's folder if it was started by it, `doit-pki` if the program is installed, and the
     `run` of the clone. PKI_HOME is set where the command would not find the project.
     """
-    project, here = Path(home or os.environ.get("PKI_HOME") or PROGRAM).resolve(), typed_in()
+    project, here = _project(home), where or typed_in()
     by_folder = os.environ.get("PKI_RUN", "")
     if by_folder and Path(by_folder).resolve().parent == project:
         return "./run" if here == project else shlex.quote(by_folder)
@@ -78,6 +83,20 @@ def run_for(home: Path | str | None = None) -> str:
     else:
         command = started_as().replace("./run", "run").replace("run", shlex.quote(str(PROGRAM / "run")))
     return command if is_found else f"PKI_HOME={shlex.quote(str(project))} {command}"
+
+
+def _project(home: Path | str | None = None) -> Path:
+    return Path(home or os.environ.get("PKI_HOME") or PROGRAM).resolve()
+
+
+def commands_folder(home: Path) -> Path:
+    """Return the folder in which the commands of a mail or page are typed: the clone, or the project with its own `run`."""
+    return home if IS_INSTALLED or os.environ.get("PKI_RUN") else PROGRAM
+
+
+def for_commands_folder(text: str) -> str:
+    """Return a text whose commands are typed in `commands_folder`, wherever that of this process was typed."""
+    return for_this_project(text).replace(f"{run_for()} ", f"{run_for(where=commands_folder(_project()))} ")
 
 
 def typed_in() -> Path:
@@ -96,7 +115,7 @@ def _in_words_of_installed(text: str) -> str:
 
 def in_project(name: str) -> str:
     """Return the path of a file of the project as it is typed where the user is, quoted for a shell."""
-    project = Path(os.environ.get("PKI_HOME") or PROGRAM).resolve()
+    project = _project()
     return shlex.quote(name if project == typed_in() else str(project / name))
 
 
@@ -116,7 +135,8 @@ def here(
     """
     replaced = tuple(placeholders)
     typed = (word if word in replaced else shlex.quote(word) for word in words)
-    return Remedy(" ".join([run_for(home), *typed]), placeholders=replaced, before=before, after=after)
+    command = " ".join([run_for(home) if home else "./run", *typed])
+    return Remedy(command, placeholders=replaced, before=before, after=after, is_for_process=home is None)
 
 
 def at(place: Place, command: str, host: str = "", *, after: str = "") -> Remedy:
