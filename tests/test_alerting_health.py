@@ -18,9 +18,9 @@ from pki.authority import crls
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.templating import FIX_OR_RAW
+from pki.common.timestamps import instant
 from pki.deploy.contact import Contact
 from pki.deploy.protocol import HostRefusal
-from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.ssh import UnreachableError
@@ -262,7 +262,7 @@ def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) ->
 
 def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
     project = remote.project()
-    payload = remote.plan().deliveries["media"].desired_payload()
+    payload = remote.plan().deliveries["media"].payloads.desired()
     assert payload is not None
     project.ledger.record_decision("deploy:media", "pinned", payload.release.digest, START)
     project.ledger.close()

@@ -17,7 +17,7 @@ import pytest
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.templating import FIX_OR_RAW
-from pki.deploy.receipt import instant
+from pki.common.timestamps import instant
 from pki.monitor.alerts import mail_text, smtp
 from pki.monitor.alerts.decisions import ChannelHistory, decide
 from pki.monitor.alerts.notification_history import NotificationHistory

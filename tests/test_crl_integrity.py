@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from pki.authority import crls, recover_revocations
 from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import LedgerError
-from pki.ledger import ledger
+from pki.ledger import crl_records
 from pki.ledger.types import FILE_MISSING, RESTORE_OR_ACCEPT_LOSS, Issued, Recovered
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.revocation import REASONS, CrlEntry
@@ -391,11 +391,11 @@ def test_entries_that_the_last_crl_has_are_taken_over_as_they_are(home: Home) ->
     assert [entry.serial_number for entry in grown] == list(range(6, 40))
 
 
-@pytest.mark.parametrize("limit", [0, ledger.MOST_SELECTED_SERIALS])
+@pytest.mark.parametrize("limit", [0, crl_records.MOST_SELECTED_SERIALS])
 def test_entries_leave_with_their_certificates_and_only_new_ones_are_read(
     home: Home, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(ledger, "MOST_SELECTED_SERIALS", limit)
+    monkeypatch.setattr(crl_records, "MOST_SELECTED_SERIALS", limit)
     project = home.project(days=1)
     (admin,) = project.ledger.certificates(artifact="cert:client-admin")
     ended, lasting = (replace(admin, serial=number) for number in (5, 6))

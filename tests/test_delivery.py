@@ -165,7 +165,7 @@ def permit(live: Live) -> None:
     payload = Payload.of(live.home.path / "build/release/media")
     assert payload
     user, group = ME.split(":")
-    said = bootstrap.permissions_text("media", payload, live.delivery().receipt, exact=True)
+    said = bootstrap.permissions_text("media", payload, live.delivery().records.receipt, exact=True)
     live.host.conf.write_text(f"{said}trust {user}\ntrust {group}\n")
 
 
@@ -183,7 +183,7 @@ def test_the_first_delivery_brings_every_file_and_the_second_look_touches_nothin
     before, reloads = delivered.host.touched(), delivered.reloads()
     assert delivered.doit().made == {}
     assert delivered.doit(days=0.6).status == 0
-    assert delivered.delivery().contact.checked_at == "2026-11-23T20:24:00Z"
+    assert delivered.delivery().records.contact.checked_at == "2026-11-23T20:24:00Z"
     assert (delivered.host.touched(), delivered.reloads()) == (before, reloads)
     assert len(delivered.history()) == 1
 
@@ -358,7 +358,7 @@ def test_a_host_goes_back_stays_held_and_follows_again(delivered: Live, invoke: 
 
 def test_the_outcome_of_a_delivery_names_what_became_of_the_host(delivered: Live) -> None:
     """A host that goes back to an earlier release was rolled back; one that has its release is unchanged."""
-    receipt = delivered.delivery().receipt
+    receipt = delivered.delivery().records.receipt
     assert receipt is not None
     delivered.home.edit("auto_https off", "auto_https off # second", "templates/caddy/Caddyfile")
     made = {one["name"]: one["verb"] for one in delivered.doit(days=1).data["changed"]}
@@ -380,7 +380,7 @@ def test_a_host_stays_at_its_release_when_build_is_lost_and_takes_crls_alone(del
     report = delivered.doit(days=8)
     assert report.status == 0, report.failed
     assert config.read_bytes() == first
-    receipt = delivered.delivery(8).receipt
+    receipt = delivered.delivery(8).records.receipt
     assert receipt
     assert str(config) in {file["path"] for file in receipt.files}  # so that it can be taken away some day
     assert crl.read_bytes() == delivered.home.read("build/crl/client-1.pem")
@@ -418,15 +418,15 @@ def test_a_rollback_that_fails_leaves_a_held_host_held(delivered: Live, invoke: 
         delivered.home.edit("auto_https off", f"auto_https off # {word}", "templates/caddy/Caddyfile")
         assert delivered.doit(days=days).status == 0
     assert invoke("deploy.rollback", "media", "--yes", home=home, days=3).status == 0
-    held, since = config.read_bytes(), delivered.delivery(3).pinned()
+    held, since = config.read_bytes(), delivered.delivery(3).payloads.pinned()
     first = delivered.history()[0]["release"]
     (delivered.host.root / "broken").touch()
     assert invoke("deploy.rollback", "media", "--yes", "--to", first, home=home, days=4).status == 1
     (delivered.host.root / "broken").unlink()
     assert delivered.doit(days=5).status == 0
     assert since is not None
-    assert (config.read_bytes(), delivered.delivery(5).pinned()) == (held, since)
-    assert first in {path.name for path in delivered.delivery(5).history.releases()}
+    assert (config.read_bytes(), delivered.delivery(5).payloads.pinned()) == (held, since)
+    assert first in {path.name for path in delivered.delivery(5).records.history.releases()}
 
 
 def test_drift_and_diff_look_and_change_nothing(delivered: Live, invoke: Invoke) -> None:
@@ -458,7 +458,7 @@ def test_a_folder_that_others_can_write_on_a_host_is_told_until_it_is_closed(
         [found] = _drifts(home)
         assert (found.level, found.message, str(found.remedy)) == (Level.WARNING, said, close)
         assert delivered.delivery().stale(home.project().cache, START + timedelta(days=days)) == []
-        delivered.delivery().record_drift([])
+        delivered.delivery().records.record_drift([])
         assert delivered.doit(days=days + 0.6).made == {}
     folder.chmod(0o755)
     assert invoke("deploy.drift", "media", home=home.path).status == 0
@@ -1021,9 +1021,9 @@ def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered
     change_something(delivered)
     assert delivered.home.doit("release:media").status == 0
     delivery = delivered.delivery()
-    payload = delivery.desired_payload()
+    payload = delivery.payloads.desired()
     assert payload
-    change = delivery.change(payload, delivery.receipt, delivered.home.moment())
+    change = delivery.change(payload, delivery.records.receipt, delivered.home.moment())
 
     @contextmanager
     def turn() -> Iterator[None]:
@@ -1040,7 +1040,7 @@ def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered
             "extend_deadline",
             lambda self, seconds: (given.append(seconds), before(self, seconds)),
         )
-        assert change.deliver(delivery.delivered_payload).done
+        assert change.deliver(delivery.payloads.delivered).done
     assert given[0] >= 1.2
 
 
@@ -1107,7 +1107,7 @@ def test_a_host_that_is_down_is_told_with_since_when_and_how_long_it_may_be(deli
     )
     delivered.transports["media"] = delivered.host.transport()
     assert delivered.doit(days=3).status == 0
-    assert delivered.delivery(3).contact.failing_since == ""
+    assert delivered.delivery(3).records.contact.failing_since == ""
 
 
 HELLO = 'echo "{\\"pki-apply\\":1}"'

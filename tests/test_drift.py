@@ -39,7 +39,7 @@ def seen(file: File, state: str, sha256: str = "") -> FileState:
 
 def test_what_was_not_deployed_yet_is_no_drift(remote: Home) -> None:
     """A new CRL, a new mode, a new file: what is on the host is what was deployed there."""
-    receipt = remote.plan().deliveries["media"].receipt
+    receipt = remote.plan().deliveries["media"].records.receipt
     assert receipt
     [crl, *_] = [one for one in receipt.files if one["path"].endswith("media.pem")]
     old = File(crl["path"], crl["mode"], crl["owner"], crl["sha256"], "", "", "", "")
@@ -65,13 +65,13 @@ def test_what_a_look_found_makes_the_next_run_deliver_and_is_told_until_then(rem
     delivery = remote.plan().deliveries["media"]
     assert delivery.stale(remote.project().cache, START) == []
     found = Why.FILE_OTHER_MODE(file="/etc/doit-pki/media.pem", expected="0600")
-    delivery.record_drift([found])
+    delivery.records.record_drift([found])
     assert remote.plan().deliveries["media"].stale(remote.project().cache, START) == [found]
     check = hosts(remote)["drift:media"]
     assert (check.level, check.message) == (Level.WARNING, f"was changed: {found}")
     plan = invoke(remote, "plan")
     assert (plan.status, str(found) in plan.out) == (2, True)
-    contact = delivery.contact
+    contact = delivery.records.contact
     contact.succeeded(START).save(remote.project().store.contact("media"))
     assert "drift:media" not in hosts(remote)
 

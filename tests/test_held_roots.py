@@ -37,7 +37,7 @@ def install(live: Live) -> str:
     payload = Payload.of(live.home.path / "build/release/media")
     assert payload
     user, group = ME.split(":")
-    said = bootstrap.permissions_text("media", payload, live.delivery().receipt, exact=True)
+    said = bootstrap.permissions_text("media", payload, live.delivery().records.receipt, exact=True)
     live.host.conf.write_text(f"{said}trust {user}\ntrust {group}\n")
     return "pki-apply is installed"
 

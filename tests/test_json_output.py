@@ -47,7 +47,7 @@ def assert_described(invoke: Invoke, name: str, said: Said) -> Any:
 def test_each_command_prints_what_its_schema_describes_and_the_same_exit_status(home: Home, invoke: Invoke) -> None:
     serial = home.project().ledger.certificates(artifact="cert:media")[0].serial
     home.edit("    proxy: haproxy\n", "    proxy: haproxy\n    deliver: ssh\n")
-    home.plan().deliveries["forge"].history.add_log_entry(home.moment(), "ab" * 32, "delivered")
+    home.plan().deliveries["forge"].records.history.add_log_entry(home.moment(), "ab" * 32, "delivered")
     elsewhere = {"ledger.accept-loss", "ledger.import"}  # what they need is not here: see below
     words = {"explain": "jellyfin", "ledger.show": f"{serial:x}", "deploy.history": "forge", "deploy.drift": "media"}
     words |= {"ledger.recover": "--all", "timeline": "--years=1"}

@@ -19,9 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import tasks
 from pki.common.errors import InventoryError
+from pki.common.timestamps import instant
 from pki.config import loader
 from pki.deploy.contact import Contact
-from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.ssh import UnreachableError
@@ -210,9 +210,9 @@ def test_a_host_that_does_not_answer_is_named_with_its_dates(remote: Home) -> No
 
 def test_a_host_that_is_held_and_waits_for_a_release_is_named(remote: Home) -> None:
     delivery = remote.plan().deliveries["media"]
-    payload = delivery.desired_payload()
+    payload = delivery.payloads.desired()
     assert payload
-    delivery.history.keep_release(payload)
+    delivery.records.history.keep_release(payload)
     project = remote.project()
     project.ledger.record_decision("deploy:media", "pinned", payload.release.digest, START)
     project.ledger.close()

@@ -17,7 +17,8 @@ from pki.common.errors import PkiError
 from pki.deploy import bootstrap, verification
 from pki.deploy.ansible import fleet
 from pki.deploy.payload import Payload
-from pki.pipeline import delivery_targets, plan
+from pki.deploy.root_acceptance import RootAcceptance
+from pki.pipeline import plan
 from pki.project.layout import Store
 from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by
@@ -159,7 +160,7 @@ def test_a_receipt_that_names_no_root_is_judged_by_what_was_delivered(tried: Liv
     path.write_bytes(sealed_records.encode_sealed(receipt))
     home = out_of_the_sandbox(tried.home)
     assert "deploy:media" not in home.doit().made
-    assert tried.delivery().waits_for_root
+    assert tried.delivery().root_acceptance.waits_for_root
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-9])])
@@ -169,7 +170,7 @@ def test_a_host_whose_receipt_is_lost_is_judged_by_what_was_delivered(
     damage(tried.home.path / "build/receipts/media.json")
     home = out_of_the_sandbox(tried.home)
     assert "deploy:media" not in home.doit().made
-    assert tried.delivery().waits_for_root
+    assert tried.delivery().root_acceptance.waits_for_root
 
 
 def test_a_host_that_was_deployed_by_nobody_needs_nothing(tried: Live) -> None:
@@ -193,7 +194,7 @@ def test_a_rollover_with_cross_certificates_goes_to_the_host_as_before(real_live
     home.doit("release:media", days=1)
     payload = Payload.of(home.path / "build/release/media")
     assert payload
-    permitted = bootstrap.permissions_text("media", payload, real_live.delivery(1).receipt, exact=True)
+    permitted = bootstrap.permissions_text("media", payload, real_live.delivery(1).records.receipt, exact=True)
     user, group = ME.split(":")
     real_live.host.conf.write_text(f"{permitted}trust {user}\ntrust {group}\n")
     report = home.doit(days=1)
@@ -212,13 +213,11 @@ def test_without_its_cross_certificate_a_new_root_waits(real_live: Live, spoil: 
     if spoil == "damaged":
         path.write_bytes(home.read("ca/root/root-1/cert.pem"))
     delivery = plan.plan(home.project(1)).deliveries["media"]
-    assert delivery.waits_for_root
+    assert delivery.root_acceptance.waits_for_root
     assert "deploy:media" not in home.doit(days=1).made
 
 
 def test_nothing_is_read_of_hosts_that_did_not_change(real_live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     assert real_live.doit(days=0.1).made == {}
-    monkeypatch.setattr(
-        delivery_targets.Delivery, "has_another_root", property(lambda _: pytest.fail("a receipt was read"))
-    )
+    monkeypatch.setattr(RootAcceptance, "has_another_root", property(lambda _: pytest.fail("a receipt was read")))
     assert real_live.doit(days=0.2).made == {}

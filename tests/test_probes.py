@@ -373,9 +373,9 @@ def test_hosts_that_are_delivered_to_are_looked_at_unless_they_say_otherwise(hom
 def test_a_host_is_held_against_what_it_took_and_not_against_what_was_made_since(remote: Home) -> None:
     assert looked_at(remote)["media"].expectations == {}, "nobody remembers what it took"
     delivery = remote.plan().deliveries["media"]
-    payload = delivery.desired_payload()
+    payload = delivery.payloads.desired()
     assert payload
-    delivery.history.keep_release(payload)
+    delivery.records.history.keep_release(payload)
     before = looked_at(remote)["media"].expectations["jellyfin.lab.internal"]
     assert before.fingerprint == digest(remote, "media")
     (remote.path / "build/certs/media/tls.pem").unlink()

@@ -18,15 +18,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.common import sealed_records
 from pki.common.errors import PkiError
 from pki.common.reasons import Why
+from pki.common.timestamps import instant
 from pki.config.model import Leaf
 from pki.config.time_fields import is_in_window
 from pki.deploy import crl_files, preflight
 from pki.deploy import receipt as receipts
 from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
+from pki.deploy.host_payloads import HostPayloads
+from pki.deploy.host_records import HostRecords
 from pki.deploy.preflight import Trust
 from pki.deploy.protocol import ServiceRefusal
-from pki.deploy.receipt import Receipt, instant
+from pki.deploy.receipt import Receipt
 from pki.deploy.release import File, Release
 from pki.deploy.ssh import UnreachableError
 from pki.deploy.verification import Verdict, Verification
@@ -426,14 +429,14 @@ def local_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def delivery(tmp_path: Path, *, window: str = "", wanted: Any = None, receipt: Receipt | None = None) -> Delivery:
     """A host that is delivered to by ssh, as far as files here tell of it."""
 
-    class Known(Delivery):
-        def desired_payload(self) -> Any:
+    class Known(HostPayloads):
+        def desired(self) -> Any:
             return wanted
 
     store = Store(tmp_path)
     if receipt:
         receipts.save(store.receipt("media"), receipt)
-    return Known("media", store, transport="ssh", window=window)
+    return Delivery(Known(HostRecords("media", store, "ssh")), window=window)
 
 
 def taken(**changes: Any) -> Receipt:
@@ -457,7 +460,7 @@ def test_a_new_host_waits_for_its_window_and_ends_no_run(pki: Pki, tmp_path: Pat
 def test_a_host_on_which_something_soon_runs_out_waits_for_no_window(pki: Pki, tmp_path: Path) -> None:
     wanted = given({"/x.crl": pki.crl()})
     hurried = delivery(tmp_path, wanted=wanted, receipt=taken(ends=instant(START + 2 * DAY)))
-    assert not hurried.history.is_damaged("r" * 64)
+    assert not hurried.records.history.is_damaged("r" * 64)
     assert (hurried.is_urgent(START), hurried.is_urgent(START + SECOND)) == (False, True)
 
 

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sql
 from cryptography import x509
 
+from pki.common.hash_chain import START_HASH
 from pki.ledger import chain
 from pki.ledger.tables import events, head
 from pki.x509 import certificate_signing, keys, profiles
@@ -55,11 +56,11 @@ def test_a_ledger_that_somebody_wrote_again_from_its_beginning_is_whole(home: Ho
     with engine.begin() as db:
         db.execute(sql.text("UPDATE events SET actor = 'somebody else' WHERE seq = 2"))
         assert list(chain.find_faults(db)) != []
-        previous = chain.NO_HASH
+        previous = START_HASH
         for event in db.execute(sql.select(events).order_by(events.c.seq)).mappings().all():
             values = {**event, "previous": previous}
             values.pop("hash")
-            previous = chain._digest(values)  # noqa: SLF001 - the one who forges it knows how
+            previous = chain.CHAIN.digest(values)  # the one who forges it knows how
             row = events.update().where(events.c.seq == event["seq"])
             db.execute(row.values(previous=values["previous"], hash=previous))
         db.execute(head.update().values(hash=previous))

@@ -100,7 +100,7 @@ def test_evidence_is_asked_for_only_where_something_ended_between_the_last_event
 
 def test_the_releases_of_a_host_are_kept_in_the_order_of_their_delivery(delivered: Live) -> None:
     """Whatever the clock said at that time: the newest ones stay, and a rollback finds the one before the present."""
-    log, order = delivered.delivery().history, list[str]()
+    log, order = delivered.delivery().records.history, list[str]()
     for number in range(RELEASES_KEPT + 2):
         change_something(delivered)
         assert delivered.home.doit().status == 0

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.x509.oid import NameOID
 
 from pki.authority.ca_state import check_begun
 from pki.authority.leaf_bundle import Bundle, is_pair, parse_bundle
@@ -30,6 +29,7 @@ from pki.config.model import Leaf
 from pki.project.generations import Generation
 from pki.project.project import Project
 from pki.x509 import canonical, certificate_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_names import common_name
 from pki.x509.certificate_signing import subject_name
 from pki.x509.device_requests import read_device_key, read_unverified_key
 from pki.x509.keys import key_kind, public_der
@@ -203,9 +203,7 @@ def _changed_common_name(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reason]
 
     A service that lists permitted CNs must list the new one before the certificate is installed.
     """
-    present = "".join(
-        str(attribute.value) for attribute in cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[:1]
-    )
+    present = common_name(cert.subject)
     if leaf.profile == "client" and present != leaf.common_name:
         yield Why.OTHER_COMMON_NAME(before=present or "none", after=leaf.common_name)
 

@@ -22,6 +22,7 @@ from pki.backup.archive_format import Archive, BackupFile, ledger_head, unpack
 from pki.backup.place_files import Placement
 from pki.common import age, filesystem, sealed_records, yaml_text
 from pki.common.errors import PkiError
+from pki.common.timestamps import COMPACT
 from pki.config import loader
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory
@@ -193,7 +194,7 @@ class Restore:
         secrets = [path for path in self._secrets if path in moved or not os.path.lexists(self.target / path)]
         placed = [*sorted(absent - {"ca"}), *(path for path in secrets if path.partition("/")[0] not in absent)]
         placed += ["ca"] if "ca" in parts else []
-        aside = self.target / f"{BEFORE_RESTORE}{self.now:%Y%m%dT%H%M%SZ}"
+        aside = self.target / f"{BEFORE_RESTORE}{self.now:{COMPACT}}"
         while os.path.lexists(aside):
             aside = aside.with_name(f"{aside.name}-more")
         placement = Placement(self.target, aside, moved, placed)

@@ -17,6 +17,7 @@ from pki.backup.archive_format import BackupFile, ledger_head, pack, unpack
 from pki.common import age, filesystem, sealed_records
 from pki.common.cache import signature
 from pki.common.errors import PkiError
+from pki.common.timestamps import instant
 from pki.config import upstreams
 from pki.ledger.last_seen import LAST_BACKUP, LEDGER_HEAD
 from pki.project.layout import ALERTS
@@ -60,7 +61,7 @@ def backup(project: Project, target: Path, passphrase: str) -> list[str]:
     files = snapshot(project)
     ledger = files.get("ca/ledger.db")
     head = ledger_head(ledger.data, "ca/ledger.db") if ledger else None
-    about = {"at": f"{project.now:%Y-%m-%dT%H:%M:%SZ}", "organisation": project.inventory.organisation, "ledger": head}
+    about = {"at": instant(project.now), "organisation": project.inventory.organisation, "ledger": head}
     encrypted = age.encrypt(pack(files, {**about, "secrets": _secret_files(project)}, project.now), passphrase)
     with filesystem.StagedFiles({target: (encrypted, filesystem.SECRET)}) as waiting:
         waiting.flush()

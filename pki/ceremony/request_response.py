@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Va
 
 from pki.common import yaml_text
 from pki.common.errors import PkiError
+from pki.common.timestamps import instant, strict_moment
 from pki.config.error_messages import dotted_path, message_of, place_of
 from pki.config.fields import AuthorityKeyKind, Organisation, PublishUrl
 from pki.config.identifiers import GenerationName
@@ -24,7 +25,6 @@ from pki.config.name_fields import Domain
 from pki.config.strict_model import StrictModel
 from pki.x509.revocation import REASONS, CrlEntry
 
-INSTANT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 GENERATION = r"(root|server|client)-[1-9][0-9]{0,3}"
 ROOT = r"root-[1-9][0-9]{0,3}"
 DIGEST = r"[0-9a-f]{64}"
@@ -45,7 +45,7 @@ def _instant(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        at = datetime.strptime(value, INSTANT_FORMAT).replace(tzinfo=UTC)
+        at = strict_moment(value)
     except ValueError:
         raise ValueError("expected a date and time such as 2026-11-23T06:00:00Z") from None
     if at.year not in YEARS:
@@ -77,7 +77,7 @@ def _printable(value: str) -> str:
     return value
 
 
-Instant = Annotated[datetime, BeforeValidator(_instant), PlainSerializer(lambda at: at.strftime(INSTANT_FORMAT))]
+Instant = Annotated[datetime, BeforeValidator(_instant), PlainSerializer(instant)]
 Serial = Annotated[int, BeforeValidator(_serial), PlainSerializer(lambda serial: f"{serial:x}")]
 Digest = Annotated[str, Field(pattern=rf"^{DIGEST}$")]
 Generation = Annotated[str, Field(pattern=rf"^{GENERATION}$")]

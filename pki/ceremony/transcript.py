@@ -16,11 +16,12 @@ from typing import Any
 import cryptography
 from cryptography.hazmat.backends.openssl.backend import backend
 
-from pki.ceremony.transcript_chain import START_HASH, Record, load, next_record
+from pki.ceremony.transcript_chain import Record, load, next_record
 from pki.ceremony.transcript_page import render_page
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.filesystem import give_to_folder_owner
+from pki.common.hash_chain import START_HASH
 
 __all__ = ["Record", "Transcript", "load", "render_page", "versions"]
 

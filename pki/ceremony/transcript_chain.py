@@ -6,18 +6,17 @@ only by the head, which is written on paper.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from pki.common.errors import PkiError
+from pki.common.hash_chain import START_HASH, ChainFault, HashChain
+from pki.common.timestamps import instant, strict_moment
 
-START_HASH = "0" * 64
 KEYS = ("n", "at", "step", "facts", "previous", "hash")
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 STEP = re.compile(r"[a-z]+(-[a-z]+)*")
 HINT = "a transcript is never edited: use the copy on the other drive"
 
@@ -36,10 +35,7 @@ class Record:
     @property
     def line(self) -> bytes:
         """Return the record as its line in the file."""
-        return canonical({**self._content(), "hash": self.hash}) + b"\n"
-
-    def _content(self) -> dict[str, Any]:
-        return _content(self.n, f"{self.at:{TIME_FORMAT}}", self.step, self.facts, self.previous)
+        return canonical({**asdict(self), "at": instant(self.at)}) + b"\n"
 
 
 def next_record(last: Record | None, at: datetime, step: str, facts: dict[str, Any]) -> Record:
@@ -48,8 +44,8 @@ def next_record(last: Record | None, at: datetime, step: str, facts: dict[str, A
         raise ValueError(f"{step!r} is not the name of a step")
     n, previous = (last.n + 1, last.hash) if last else (1, START_HASH)
     moment = at.astimezone(UTC).replace(microsecond=0)
-    content = canonical(_content(n, f"{moment:{TIME_FORMAT}}", step, facts, previous))
-    return Record(n, moment, step, _parse(content)["facts"], previous, _hash(content))
+    entry = CHAIN.entry({"n": n, "at": instant(moment), "step": step, "facts": facts}, previous)
+    return Record(n, moment, step, _parse(canonical(facts)), previous, entry["hash"])
 
 
 def load(data: bytes, name: str) -> list[Record]:
@@ -78,12 +74,7 @@ def canonical(value: Any) -> bytes:
         raise ValueError(f"is not a JSON value: {error}") from None
 
 
-def _content(n: int, at: str, step: str, facts: dict[str, Any], previous: str) -> dict[str, Any]:
-    return {"n": n, "at": at, "step": step, "facts": facts, "previous": previous}
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+CHAIN = HashChain("n", canonical)
 
 
 def _read(line: bytes, last: Record | None) -> tuple[str, Record | None]:
@@ -98,15 +89,15 @@ def _read(line: bytes, last: Record | None) -> tuple[str, Record | None]:
         fault = "was changed: its JSON is not in the canonical form"
     if fault:
         return fault, None
-    given = tree.pop("hash")
     expected, previous = (last.n + 1, last.hash) if last else (1, START_HASH)
-    if tree["n"] != expected:
-        return f"has the number {tree['n']}, where {expected} comes next", None
-    if tree["previous"] != previous:
-        return f"the chain is broken at record {expected}: it does not follow from the one before it", None
-    if given != _hash(canonical(tree)):
-        return f"the chain is broken at record {expected}: its hash is not that of its content", None
-    return "", Record(expected, _moment(tree["at"]), tree["step"], tree["facts"], previous, given)
+    texts = {
+        ChainFault.NUMBER: f"has the number {tree['n']}, where {expected} comes next",
+        ChainFault.PREVIOUS: f"the chain is broken at record {expected}: it does not follow from the one before it",
+        ChainFault.HASH: f"the chain is broken at record {expected}: its hash is not that of its content",
+    }
+    if chain_fault := next(CHAIN.faults(tree, expected, previous), None):
+        return texts[chain_fault], None
+    return "", Record(**{**tree, "at": strict_moment(tree["at"])})
 
 
 def _fault_of_shape(tree: Any) -> str:
@@ -127,13 +118,9 @@ def _fault_of_shape(tree: Any) -> str:
 
 def _is_moment(text: Any) -> bool:
     try:
-        return str(text) == f"{_moment(text):{TIME_FORMAT}}"
+        return str(text) == instant(strict_moment(text))
     except (TypeError, ValueError):
         return False
-
-
-def _moment(text: str) -> datetime:
-    return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
 
 
 def _parse(line: bytes) -> Any:

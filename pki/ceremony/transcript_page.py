@@ -10,7 +10,8 @@ from string import Formatter
 from typing import Any
 
 from pki.ceremony import transcript_summary, words
-from pki.ceremony.transcript_chain import START_HASH, Record, canonical
+from pki.ceremony.transcript_chain import Record, canonical
+from pki.common.hash_chain import START_HASH
 from pki.common.templating import Pages
 
 # Sentences for each step: the first whose facts are all in the record is used. The other facts are listed below it.

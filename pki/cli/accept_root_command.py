@@ -24,7 +24,7 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     """
     project, screen = project_of(context), Screen()
     plan = pipeline_plan.plan(project)
-    remote = [name for name, delivery in plan.deliveries.items() if delivery.is_remote]
+    remote = [name for name, delivery in plan.deliveries.items() if delivery.records.is_remote]
     chosen = {require_one_of(name, remote, "remote host") for name in hosts}
     waiting = [delivery for delivery in waiting_roots.waiting(project, plan) if not chosen or delivery.host in chosen]
     for name in sorted(chosen - {delivery.host for delivery in waiting}):
@@ -34,7 +34,7 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
         return
     root, names = waiting[0].root(), [delivery.host for delivery in waiting]
     for delivery in waiting:
-        receipt = delivery.receipt
+        receipt = delivery.records.receipt
         old_roots = ", ".join(
             f"{name} (SHA-256 {digest})" for digest, name in (receipt.roots if receipt else {}).items()
         )

@@ -85,7 +85,7 @@ def collect(context: Context, events: str) -> None:
 
 def _ssh(project: Project) -> dict[str, Delivery]:
     """Return the deliveries by ssh."""
-    return {name: one for name, one in plan.plan(project).deliveries.items() if one.transport == "ssh"}
+    return {name: one for name, one in plan.plan(project).deliveries.items() if one.records.transport == "ssh"}
 
 
 def _encrypt(folder: Path, password_file: Path, project: Project) -> None:

@@ -19,6 +19,7 @@ from pki.common import filesystem, passphrase_strength
 from pki.common.errors import LedgerError, PkiError
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen, ask_secretly
+from pki.common.timestamps import COMPACT
 from pki.config.identifiers import ArtifactId
 from pki.project.missing_roots import refusal
 from pki.project.project import Project
@@ -39,7 +40,7 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     project, screen = project_of(context), Screen()
     target = path_of(context, file or ".")
     if target.is_dir():
-        target /= f"pki-backup-{project.now:%Y%m%dT%H%M%SZ}.age"
+        target /= f"pki-backup-{project.now:{COMPACT}}.age"
     backing_up.check_target(project, target)
     passphrase = _new_passphrase(context, project, passphrase_file)
     with _disk_errors():

@@ -31,6 +31,7 @@ from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.terminal import Screen
+from pki.common.timestamps import instant
 from pki.config.identifiers import ArtifactId
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import diff as deploy_diff
@@ -76,7 +77,7 @@ def bootstrap(
     public_key = "" if is_local else _public_key(context, project, key)
     transport = delivery_targets.transport_of(project, host, settings)  # with the key, which may be new
     account = "" if is_local else transport.user or "root"
-    permissions = bootstraps.permissions_text(host, payload, delivery.receipt, exact=scope == "certificates")
+    permissions = bootstraps.permissions_text(host, payload, delivery.records.receipt, exact=scope == "certificates")
     prepared = bootstraps.Bootstrap(host, permissions, account, public_key)
     if show:
         _permitted(project, host, payload, scope)
@@ -87,7 +88,7 @@ def bootstrap(
     output = bootstraps.install(prepared, login_transport, as_root=as_root)
     bootstraps.verify_start(transport, payload, as_root=os.geteuid() == 0)
     _permitted(project, host, payload, scope)
-    if (last_receipt := delivery.receipt) and last_receipt.held:
+    if (last_receipt := delivery.records.receipt) and last_receipt.held:
         receipts.save(project.store.receipt(host), replace(last_receipt, held={}))  # the next run deploys these files
     level = "files of its release" if scope == "certificates" else "folders of its release: equal to root access"
     Screen().done("prepared", ArtifactId("deploy", host), f"{output}; the deployment key may write the {level}")
@@ -127,7 +128,7 @@ def drift(context: Context, host: str | None = None, json: bool = False) -> None
         results = dict(zip((delivery.host for delivery in chosen), drifts_found, strict=True))
     for name, result in results.items():
         if not isinstance(result, PkiError):
-            deliveries[name].record_drift(result.drift, result.writable)
+            deliveries[name].records.record_drift(result.drift, result.writable)
     if json:
         DriftOutput(at=project.now, hosts=[_drift_row(name, result) for name, result in results.items()]).show()
     else:
@@ -162,16 +163,16 @@ def diff(context: Context, host: str) -> None:
     """Show as a diff what the next delivery would change on a host; of a private key only its fingerprint."""
     project = project_as_it_is(context)
     delivery = _delivery(context, project, host)
-    if delivery.desired_payload() is None:
+    if delivery.payloads.desired() is None:
         project.check_roots()
     payload = _payload_of(delivery)
-    receipt = delivery.receipt
-    delivered = delivery.history.payload(receipt.release) if receipt else None
+    receipt = delivery.records.receipt
+    delivered = delivery.records.history.payload(receipt.release) if receipt else None
     with _naming(host), _change_of(delivery, payload, project).session() as session:
         states = session.inspect()
         lines = [line for state in states for line in deploy_diff.diff_lines(session, state, payload, delivered)]
         session.end()
-    delivery.record_drift(drifts.drift_reasons(states, receipt), session.writable)
+    delivery.records.record_drift(drifts.drift_reasons(states, receipt), session.writable)
     for line in lines or [f"{host} is up to date"]:
         Screen().line(line)
 
@@ -181,7 +182,7 @@ def push(context: Context, host: str) -> None:
     """Deliver to a host now, also outside of its window; a pinned host follows its releases again."""
     project = project_of(context)
     delivery = _delivery(context, project, host)
-    if delivery.pinned():
+    if delivery.payloads.pinned():
         _decide(project, host, "unpinned", "followed again by deploy.push")
     _deliver(context, delivery)
 
@@ -194,10 +195,13 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
     """
     project = project_of(context)
     delivery = _delivery(context, project, host)
-    receipt, current = delivery.receipt, Payload.of(project.store.release(host))
+    receipt, current = delivery.records.receipt, Payload.of(project.store.release(host))
     if receipt is None or current is None:
         raise PkiError(f"{host}: was never deployed", f"./run invoke deploy.push {host}")
-    earlier, previous_pin = delivery.history.find_release(host, to, receipt.release).release.digest, delivery.pinned()
+    earlier, previous_pin = (
+        delivery.records.history.find_release(host, to, receipt.release).release.digest,
+        delivery.payloads.pinned(),
+    )
     if not yes:
         same_command = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
         confirm(f"put {host} back to release {earlier[:12]}, and pin it there until deploy.push?", same_command)
@@ -206,7 +210,7 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
         _deliver(context, delivery)
     except BaseException:
         if previous_pin:
-            _decide(project, host, "pinned", f"{previous_pin.release} since {previous_pin.since:%Y-%m-%dT%H:%M:%SZ}")
+            _decide(project, host, "pinned", f"{previous_pin.release} since {instant(previous_pin.since)}")
         else:
             _decide(project, host, "unpinned", "the rollback failed")
         raise
@@ -225,7 +229,7 @@ def show_history(context: Context, host: str, json: bool = False) -> None:
     """Show the deliveries to a host, and what was verified; --json is for programs."""
     project = project_as_it_is(context)
     delivery = _delivery(context, project, host)
-    kept_names = {path.name for path in delivery.history.releases()}
+    kept_names = {path.name for path in delivery.records.history.releases()}
     rows = [
         (
             str(entry["at"]),
@@ -234,12 +238,12 @@ def show_history(context: Context, host: str, json: bool = False) -> None:
             "kept" if entry["release"] in kept_names else "",
             str(entry.get("why") or ", ".join(map(" ".join, (entry.get("verification") or {}).items()))),
         )
-        for entry in delivery.history.log_entries()
+        for entry in delivery.records.history.log_entries()
     ]
     if json:
         deliveries = [
             DeliveryRow(at=str(entry["at"]), release=str(entry["release"]), what=what, kept=bool(is_kept), seen=seen)
-            for entry, (_, _, what, is_kept, seen) in zip(delivery.history.log_entries(), rows, strict=True)
+            for entry, (_, _, what, is_kept, seen) in zip(delivery.records.history.log_entries(), rows, strict=True)
         ]
         HistoryOutput(at=project.now, host=host, deliveries=deliveries, state=delivery.state(project.now)).show()
         return
@@ -266,7 +270,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
             states = session.inspect()
             change.check_installed_crls(session, states, None)
             session.end()
-    delivery.record_drift(drifts.drift_reasons(states, delivery.receipt), session.writable)
+    delivery.records.record_drift(drifts.drift_reasons(states, delivery.records.receipt), session.writable)
     reasons = [*differences(states), *session.writable]
     for reason in reasons:
         screen.due(ArtifactId("deploy", host), str(reason))
@@ -308,7 +312,7 @@ def _delivery(context: Context, project: Project, host: str) -> Delivery:
     """Return the delivery of a host with `deliver: ssh` or `deliver: local`. Raises PkiError for another one."""
     deliveries = _deliveries(project)
     delivery = deliveries[require_one_of(host, deliveries, "host")]
-    if not delivery.is_remote:
+    if not delivery.records.is_remote:
         lines = "deploy: `ca: local`" if host == "ca" else f"hosts.{host}: `deliver: ssh` or `deliver: local`"
         raise PkiError(f"{host} is deployed into a folder", f"in pki.yaml, under {lines}")
     return delivery
@@ -316,14 +320,14 @@ def _delivery(context: Context, project: Project, host: str) -> Delivery:
 
 def _payload_of(delivery: Delivery) -> Payload:
     """Return what must be on the host. Raises PkiError when it has no release."""
-    if (payload := delivery.desired_payload()) is None:
+    if (payload := delivery.payloads.desired()) is None:
         raise PkiError(f"{delivery.host}: its release is missing", f"./run doit release:{delivery.host}")
     return payload
 
 
 def _change_of(delivery: Delivery, payload: Payload, project: Project) -> Change:
     """Return the change that brings a host to `payload`."""
-    return delivery.change(payload, delivery.receipt, project.now)
+    return delivery.change(payload, delivery.records.receipt, project.now)
 
 
 def _make(context: Context, name: str) -> bool:
@@ -354,20 +358,20 @@ class _DriftResult(NamedTuple):
 def _drift(delivery: Delivery, project: Project) -> _DriftResult | PkiError:
     """Check one host, and record when it cannot be reached."""
     try:
-        receipt, payload = delivery.receipt, delivery.desired_payload()
-        if receipt is None and not delivery.has_lost_receipt:
+        receipt, payload = delivery.records.receipt, delivery.payloads.desired()
+        if receipt is None and not delivery.records.has_lost_receipt:
             return _DriftResult([Why.NEVER_DEPLOYED()])
         if receipt is None:
             return _DriftResult([Why.RECEIPT_DAMAGED()])
-        if not delivery.is_remote:
-            return _DriftResult(delivery.folder_transport.drift(receipt))
+        if not delivery.records.is_remote:
+            return _DriftResult(delivery.records.folder_transport.drift(receipt))
         if payload is None:
             return _DriftResult([Why.STATED(text="its release is missing: ./run doit")])
         with delivery.change(payload, receipt, project.now).session() as session:
             states = session.inspect()
             session.end()
     except PkiError as error:
-        delivery.record_unreached(error, project.now)
+        delivery.records.record_unreached(error, project.now)
         return error
     reasons = drifts.drift_reasons(states, receipt)
     drifted_states = [state for state in states if drifts.drift_reasons([state], receipt)]

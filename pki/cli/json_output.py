@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PlainSerializer
 
 from pki.common.reasons import Reason
-from pki.deploy.receipt import instant
+from pki.common.timestamps import instant
 
 Moment = Annotated[datetime, PlainSerializer(instant, return_type=str)]  # UTC, in whole seconds
 

@@ -284,7 +284,7 @@ def _crls_on_hosts(project: Project, screen: Screen | None, without: frozenset[s
     deliveries = dict(plan.plan(project).deliveries)
     for name in without:
         require_one_of(name, deliveries, "host")
-    included = [one for name, one in deliveries.items() if name not in without and one.desired_payload() is not None]
+    included = [one for name, one in deliveries.items() if name not in without and one.payloads.desired() is not None]
     with ThreadPoolExecutor(WIDTH) as pool:
         crls = dict(zip((one.host for one in included), pool.map(_in_place, included), strict=True))
     unread = [name for name, files in crls.items() if isinstance(files, PkiError)]
@@ -306,7 +306,7 @@ def _deliveries(context: Context, host: str) -> list[Delivery]:
         deliveries = dict(plan.plan(project_of(context)).deliveries)
         return [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
 
-    lacking = [ArtifactId("release", one.host) for one in read() if one.desired_payload() is None]
+    lacking = [ArtifactId("release", one.host) for one in read() if one.payloads.desired() is None]
     if lacking:
         Run(home_of(context), now_of(context), evidence_of(context)).main(lacking)
     return read()

@@ -268,7 +268,7 @@ def _unreplaced(project: Project, order: Order, certificates: Sequence[Issued]) 
 
 def _publish(context: Context, plan: Plan, certificates: Sequence[Issued]) -> PublicationResult:
     """Run doit, which issues and deploys the CRLs, and check what was published and deployed."""
-    hosts = sum(1 for one in plan.deliveries.values() if one.transport == "ssh" and not one.engine)
+    hosts = sum(1 for one in plan.deliveries.values() if one.records.transport == "ssh" and not one.engine)
     home, now = home_of(context), now_of(context)
     run = Run(home, now, evidence_of(context), is_part=True)
     code = run.main(["-n", str(min(hosts, WIDTH))] if hosts > 1 else [])

@@ -9,10 +9,10 @@ from pathlib import Path
 from pki.common import filesystem, sealed_records
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.reasons import Reason, Why
+from pki.common.timestamps import instant, moment
 from pki.common.visible import shorten
 from pki.deploy.drift import reasons_from_json as drifted
 from pki.deploy.protocol import HostRefusal, ServiceRefusal, Step
-from pki.deploy.receipt import instant, moment
 
 MESSAGE_LENGTH = 2000  # characters of a message that are recorded
 CHECK_INTERVAL = timedelta(hours=12)

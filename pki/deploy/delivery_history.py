@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 from pki.common import filesystem, sealed_records
 from pki.common.errors import PkiError
+from pki.common.timestamps import instant
 from pki.common.visible import shorten
 from pki.deploy import release as releases
 from pki.deploy.payload import Payload
-from pki.deploy.receipt import instant
 
 RELEASES_KEPT = 4
 LOG_LINES, LOG_BYTES = 2000, 1 << 20  # of a host's log; when it is larger, its last half is kept

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from pki.common import filesystem, sealed_records
 from pki.common.reasons import Reason, Why
+from pki.common.timestamps import instant
 from pki.deploy.payload import Payload
 from pki.deploy.protocol import link_target_text
-from pki.deploy.receipt import Receipt, file_record, instant
+from pki.deploy.receipt import Receipt, file_record
 
 
 class FolderTransport:

@@ -27,6 +27,7 @@ from pki.deploy.payload import Payload
 from pki.deploy.protocol import PATH
 from pki.deploy.release import File
 from pki.x509 import canonical
+from pki.x509.certificate_names import alternative_names
 from pki.x509.certificate_signing import ca_public_key
 
 KEYS = tuple(f"{kind}PRIVATE KEY" for kind in ("", "EC ", "RSA ", "DSA ", "ENCRYPTED ", "OPENSSH "))
@@ -140,7 +141,7 @@ def read_release(payload: Payload) -> ReleaseContents:
         if not file.crl and not file.upstream
         for one in _certificates_of_file(content, file)
     ]
-    leaves = {name: one for one in certificates if not _is_ca(one) for name in _names(one)}
+    leaves = {name: one for one in certificates if not _is_ca(one) for name in alternative_names(one)}
     crls = [one.crl for file, content in contents for one in _crls_of_file(file, content)]
     return ReleaseContents(leaves, None, tuple(crls))
 
@@ -151,7 +152,11 @@ def reload_commands(payload: Payload, name: str) -> set[str]:
     return {
         file.reload
         for file in files
-        if any(name in _names(one) for one in _certificates_of_file(payload.content(file), file) if not _is_ca(one))
+        if any(
+            name in alternative_names(one)
+            for one in _certificates_of_file(payload.content(file), file)
+            if not _is_ca(one)
+        )
     }
 
 
@@ -191,7 +196,7 @@ def check_release(payload: Payload, trust: Trust, names: Sequence[str], now: dat
     """
     contents = [FileContent.of(file, payload.content(file)) for file in payload.release.files]
     certificates = [certificate for content in contents for certificate in content.certificates]
-    leaves = {name: leaf for content in contents for leaf in content.leaves for name in _names(leaf)}
+    leaves = {name: leaf for content in contents for leaf in content.leaves for name in alternative_names(leaf)}
     faults = [
         *(
             f"{file.path!r} contains characters that a target must not have"
@@ -253,7 +258,7 @@ def _leaf_faults(
     is_bundle = content.keys or len(content.certificates) > 1
     beside = content.certificates if is_bundle else everything
     for leaf in content.leaves:
-        leaf_text = f"{leaf.subject.rfc4514_string() or ', '.join(_names(leaf))} in {content.file.path}"
+        leaf_text = f"{leaf.subject.rfc4514_string() or ', '.join(alternative_names(leaf))} in {content.file.path}"
         if not leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc:
             yield f"{leaf_text} is valid from {leaf.not_valid_before_utc:%Y-%m-%d} to {leaf.not_valid_after_utc:%Y-%m-%d} only"
         if trust.is_revoked(leaf.serial_number):
@@ -274,14 +279,6 @@ def _is_ca(certificate: x509.Certificate) -> bool:
         return False
 
 
-def _names(certificate: x509.Certificate) -> list[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return [str(name.value) for name in names]
-
-
 def _spki(key: CertificatePublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
@@ -292,7 +289,7 @@ def _certificates_of_file(content: bytes, file: File) -> list[x509.Certificate]:
         certificates = _certificates(content)
         for certificate in certificates:
             certificate.public_key()
-            _names(certificate)
+            alternative_names(certificate)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         what = f"nothing was sent: a certificate in {file.path} cannot be read"
         raise PkiError(what, "fix what it comes from, then: ./run doit") from None

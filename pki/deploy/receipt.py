@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from datetime import datetime
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
+from pydantic import ConfigDict, TypeAdapter, with_config
+
 from pki.common import filesystem, sealed_records
+from pki.common.timestamps import moment
 from pki.deploy.release import File
-from pki.deploy.verification import Verification, as_json
+from pki.deploy.verification import Verification
 
 FORMAT = 3
 OLD_FORMAT = 2  # stored the verification of services as sentences, which are not read
@@ -18,6 +21,7 @@ OLD_FORMAT = 2  # stored the verification of services as sentences, which are no
 FILE_KEYS = {"path", "sha256", "mode", "owner", "reload"}  # required for each file
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """The record of one delivery to a host.
@@ -42,45 +46,28 @@ class Receipt:
     held: Mapping[str, str] = field(default_factory=dict)
 
 
+@cache
+def _adapter() -> TypeAdapter[Receipt]:
+    return TypeAdapter(Receipt)
+
+
 def load(path: Path) -> Receipt | None:
     """Return the receipt at `path`, None if there is none or it was changed since it was written."""
-    try:
-        data = sealed_records.decode_sealed(filesystem.read_if_possible(path)) or {}
-        version, verification = data.pop("format", None), data.get("verification")
-        if version not in {FORMAT, OLD_FORMAT}:
-            return None
-        verifications = None
-        if verification is not None and version == FORMAT:
-            verifications = {name: Verification.from_json(one) for name, one in verification.items()}
-        receipt = Receipt(
-            **{
-                **data,
-                "files": tuple(data["files"]),
-                "not_done": tuple(data["not_done"]),
-                "verification": verifications,
-            }
-        )
-        return receipt if _has_valid_types(receipt) else None
-    except (TypeError, KeyError, ValueError, AttributeError):
+    data = sealed_records.decode_sealed(filesystem.read_if_possible(path)) or {}
+    version = data.pop("format", None)
+    if version not in {FORMAT, OLD_FORMAT}:
         return None
-
-
-def _has_valid_types(receipt: Receipt) -> bool:
-    """Return whether every field has its type: another version of this program may have written the receipt."""
-    texts = (receipt.host, receipt.release, receipt.delivered_at, receipt.transport, receipt.ends, *receipt.not_done)
-    maps = (*receipt.files, receipt.roots, receipt.held)
-    moment(receipt.delivered_at)
-    return (
-        all(isinstance(one, str) for one in (*texts, *(text for one in maps for text in (*one, *one.values()))))
-        and all(one.keys() >= FILE_KEYS for one in receipt.files)
-        and isinstance(receipt.seconds, int | float)
-    )
+    try:
+        receipt = _adapter().validate_python({**data, **({} if version == FORMAT else {"verification": None})})
+        moment(receipt.delivered_at)
+    except ValueError:
+        return None
+    return receipt if all(file.keys() >= FILE_KEYS for file in receipt.files) else None
 
 
 def save(path: Path, receipt: Receipt) -> None:
     """Write a receipt, sealed with a digest."""
-    record = {field.name: getattr(receipt, field.name) for field in fields(receipt)}
-    record["verification"] = None if receipt.verification is None else as_json(receipt.verification)
+    record = _adapter().dump_python(receipt, mode="json")
     filesystem.write(path, sealed_records.encode_sealed({"format": FORMAT, **record}))
 
 
@@ -88,13 +75,3 @@ def file_record(file: File) -> dict[str, str]:
     """Return what a receipt states about one file; its reload command is needed when the file is removed."""
     record = {"path": file.path, "sha256": file.sha256, "mode": file.mode, "owner": file.owner, "reload": file.reload}
     return {**record, "set": file.set} if file.set else record
-
-
-def instant(now: datetime) -> str:
-    """Return a time as text in UTC, to the second."""
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def moment(text: str) -> datetime:
-    """Return the time that `instant` wrote."""
-    return datetime.fromisoformat(text)

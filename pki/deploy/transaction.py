@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Place, Remedy, at
+from pki.common.timestamps import instant, moment
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import PROBE
 from pki.deploy import drift, host_clocks, host_output, installed_crls, preflight, verification
@@ -32,7 +33,7 @@ from pki.deploy.installed_crls import InstalledCrl
 from pki.deploy.payload import Payload
 from pki.deploy.preflight import ReleaseContents, Trust
 from pki.deploy.protocol import FileState, HostRefusal, ManifestRow, ServiceRefusal, manifest_rows
-from pki.deploy.receipt import Receipt, file_record, instant, moment
+from pki.deploy.receipt import Receipt, file_record
 from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint, Prober, fingerprint
 from pki.deploy.verification import Expectation, Verification

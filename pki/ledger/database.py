@@ -20,9 +20,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from pki.common.child_processes import LIBPQ_PASSWORD, removed_variable
 from pki.common.errors import LedgerError, from_os_error
 from pki.common.filesystem import give_to_folder_owner, make_folder, require_file
+from pki.common.hash_chain import START_HASH
 from pki.common.visible import in_one_line
 from pki.ledger import identity, upgrade
-from pki.ledger.chain import NO_HASH, TAKE_TURN
+from pki.ledger.chain import TAKE_TURN
 from pki.ledger.last_seen import authority_certificates, observed_heads
 from pki.ledger.tables import SCHEMA, head, lease, metadata
 from pki.ledger.types import (
@@ -241,7 +242,7 @@ class Database:
         project = "" if self._is_copy else identity.read_or_create_id(self._folder)
         metadata.create_all(db)
         if db.execute(sql.select(head.c.schema)).first() is None:
-            db.execute(sql.insert(head).values(schema=SCHEMA, seq=0, hash=NO_HASH, project=project))
+            db.execute(sql.insert(head).values(schema=SCHEMA, seq=0, hash=START_HASH, project=project))
             db.execute(sql.insert(lease).values(holder="", until=0, token=0))
         else:
             upgrade.upgrade_schema(db, project, self._folder)

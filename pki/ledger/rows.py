@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.ledger.types import IssuanceRecords, Issued
+from pki.x509.certificate_names import alternative_names
 from pki.x509.keys import key_fingerprint
 from pki.x509.pem_encoding import pem_of
 from pki.x509.revocation import crl_number
@@ -30,7 +31,7 @@ def certificate_row(certificate: x509.Certificate, issuer: str, artifact: str, p
         "artifact": artifact,
         "profile": profile,
         "subject": certificate.subject.rfc4514_string(),
-        "names": json.dumps(_names(certificate)),
+        "names": json.dumps(alternative_names(certificate)),
         "key_sha256": key_fingerprint(certificate.public_key()),
         "not_before": int(certificate.not_valid_before_utc.timestamp()),
         "not_after": int(certificate.not_valid_after_utc.timestamp()),
@@ -153,14 +154,6 @@ def issued_from_row(row: Mapping[str, Any]) -> Issued:
         by=checked_text(row["actor"] or ""),
         revoked_by=checked_text(row["revoker"] or ""),
     )
-
-
-def _names(certificate: x509.Certificate) -> list[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return [str(name.value) for name in names]
 
 
 def as_hex(serial: int) -> str:

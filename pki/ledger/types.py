@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from pki.common.remedies import in_project
 from pki.config.identifiers import ArtifactId, GenerationName
+from pki.x509.certificate_names import common_name
 from pki.x509.revocation import CrlEntry
 
 ACCEPTED = "ledger-accepted"
@@ -108,10 +108,9 @@ class Issued:
     def common_name(self) -> str:
         """Return the CN of the subject, or "" if it has none or an adopted CA wrote an unreadable subject."""
         try:
-            names = x509.Name.from_rfc4514_string(self.subject).get_attributes_for_oid(NameOID.COMMON_NAME)
+            return common_name(x509.Name.from_rfc4514_string(self.subject))
         except ValueError:
             return ""
-        return str(names[0].value) if names else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Remedy, for_this_project, here
+from pki.common.timestamps import instant
 from pki.config.identifiers import ArtifactId
-from pki.deploy.receipt import instant
 
 NAMES_SHOWN = 6  # of the subjects that share a finding
 

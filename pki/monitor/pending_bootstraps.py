@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pki.common.cache import digest_of
 from pki.common.notice import Notice
 from pki.config.identifiers import GenerationName
-from pki.deploy.delivery import Delivery
+from pki.deploy.host_records import HostRecords
 from pki.deploy.release_roots import is_trust_store_path
 from pki.monitor.check_result import join_names
 from pki.pipeline.plan import Plan
@@ -97,21 +97,23 @@ def _remedy(hosts: list[str]) -> str:
 def _hosts_with_roots(project: Project, plan: Plan) -> Iterator[HostRoots]:
     """Yield hosts with `scope: certificates` that get roots; receipts are read only after one of them changed."""
     hosts = project.inventory.hosts
-    remote = [delivery for delivery in plan.deliveries.values() if delivery.is_remote and delivery.host in hosts]
+    remote = [
+        delivery for delivery in plan.deliveries.values() if delivery.records.is_remote and delivery.host in hosts
+    ]
     limited = [delivery for delivery in remote if hosts[delivery.host].scope == "certificates"]
     if not limited:
         return
     key = digest_of([delivery.host for delivery in limited])
     rows = project.cache.recall("hosts asked for roots", key)
     if rows is None:
-        rows = [_read(delivery) for delivery in limited]
+        rows = [_read(delivery.records) for delivery in limited]
         project.cache.remember("hosts asked for roots", key, [str(project.store.receipt("x").parent)], rows)
     yield from (HostRoots(*row) for row in rows)
 
 
-def _read(delivery: Delivery) -> list[object]:
+def _read(records: HostRecords) -> list[object]:
     """Return what the receipt of a host records about roots, as the cache stores it."""
-    receipt = delivery.receipt
+    receipt = records.receipt
     if receipt is None:
-        return [delivery.host, False, []]
-    return [delivery.host, any(is_trust_store_path(file["path"]) for file in receipt.files), sorted(receipt.held)]
+        return [records.host, False, []]
+    return [records.host, any(is_trust_store_path(file["path"]) for file in receipt.files), sorted(receipt.held)]

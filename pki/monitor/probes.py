@@ -8,19 +8,20 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
+from pydantic import TypeAdapter
 
 from pki.common import filesystem, sealed_records
 from pki.common.errors import from_os_error
+from pki.common.timestamps import instant
 from pki.config.identifiers import ArtifactId
 from pki.deploy import tls_client, verification
-from pki.deploy.receipt import instant, moment
 from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import NO_UPSTREAM, Endpoint, NotVerified, Unreached
 from pki.deploy.verification import WronglyAdmitted
@@ -31,7 +32,6 @@ from pki.project.project import Project
 
 PARALLEL_PROBES = 128  # services probed at the same time
 FORMAT = 2
-MOMENTS = ("not_after", "at")
 FILE = "probes.json"
 
 
@@ -304,9 +304,14 @@ def _not_probed(target: Target, why: str) -> ProbeResult:
 # -- the stored results ------------------------------------------------------------------------------------------
 
 
+@cache
+def _adapter() -> TypeAdapter[list[ProbeResult]]:
+    return TypeAdapter(list[ProbeResult])
+
+
 def save(store: Store, results: Iterable[ProbeResult], now: datetime) -> None:
     """Write the results to build/report/probes.json, or remove that file if there are no services. Raises PkiError."""
-    path, entries = store.report(FILE), [_as_json(result) for result in results]
+    path, entries = store.report(FILE), _adapter().dump_python(list(results), mode="json")
     if entries:
         data = {"format": FORMAT, "at": instant(now), "probes": entries}
         filesystem.write(path, sealed_records.encode_sealed(data, indent=1))
@@ -321,16 +326,8 @@ def load(project: Project) -> Sequence[ProbeResult]:
     """Load the last results of the services that pki.yaml still declares; empty if there are none."""
     try:
         data = sealed_records.decode_sealed(filesystem.read_if_possible(project.store.report(FILE))) or {}
-        results = [_of(result) for result in data["probes"]] if data["format"] == FORMAT else []
+        results = _adapter().validate_python(data["probes"]) if data["format"] == FORMAT else []
     except (ValueError, KeyError, TypeError):
         return ()
     hosts = project.inventory.hosts
     return [result for result in results if result.host in hosts and result.service in hosts[result.host].services]
-
-
-def _as_json(result: ProbeResult) -> dict[str, Any]:
-    return asdict(result) | {name: instant(at) if (at := getattr(result, name)) else None for name in MOMENTS}
-
-
-def _of(data: dict[str, Any]) -> ProbeResult:
-    return ProbeResult(**data | {name: moment(data[name]) if data[name] else None for name in MOMENTS})

@@ -104,7 +104,7 @@ class RevocationCheck:
 
     def _endpoints_of(self, use: dependents.Use) -> Iterator[CheckedEndpoint]:
         delivery, program = self._deliveries.get(use.name), use.program
-        if delivery and delivery.is_remote and delivery.destination and program:
+        if delivery and delivery.records.is_remote and delivery.destination and program:
             to = delivery.destination()
             for endpoint in to.endpoints:
                 if endpoint.service in use.services:
@@ -177,7 +177,7 @@ class RevocationCheck:
     def _by_its_crl(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> Observation:
         """Decide where the refusal alone proves little: it was refused before too, or only the canary is refused."""
         text = "refuses it, as it did before" if self._identity else "refuses the canary (the revoked key is not here)"
-        receipt = checked_endpoint.delivery.receipt
+        receipt = checked_endpoint.delivery.records.receipt
         verification = ((receipt and receipt.verification) or {}).get(checked_endpoint.endpoint.service)
         if is_delivered and verification and verification.is_verified:
             return Observation(checked_endpoint.place, "verified", f"{text}; the CRL that lists it was deployed")
@@ -221,7 +221,7 @@ class RevocationCheck:
             if delivery is None:
                 text = "no deployments to it, nothing verified"
                 yield Observation(use.name, "folder", f"{text}; {caveat}" if caveat else text)
-            elif not delivery.is_remote:
+            elif not delivery.records.is_remote:
                 is_delivered = delivery.host in delivered
                 text = (
                     "written to a folder, not verified"

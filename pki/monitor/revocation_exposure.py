@@ -10,6 +10,7 @@ from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId
 from pki.config.proxies import PROGRAMS, ProxyProgram
 from pki.deploy.delivery import Delivery
+from pki.deploy.host_records import HostRecords
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
@@ -19,7 +20,7 @@ def phrases(project: Project, delivery: Delivery) -> list[str]:
     program, texts = _program(project, delivery), list[str]()
     if program is None:
         return texts
-    if since := _not_reached_since(delivery):
+    if since := _not_reached_since(delivery.records):
         texts.append(f"not up to date since {since}: {_unreached(project, program)}")
     if text := program.exposure(timedelta() if program.revokes else longest_client_validity(project)):
         texts.append(text)
@@ -37,7 +38,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
         if not program.revokes and config.profiles.client.lifetime > config.authorities.client.crl.lifetime:
             remedy = "use another proxy, or short lifetimes: profiles.client: {lifetime: 7d, renew_before: 3d}; docs/proxies.md"
             yield Notice(name, program.exposure(longest_client_validity(project)), remedy)
-        if since := _not_reached_since(delivery):
+        if since := _not_reached_since(delivery.records):
             text = f"not up to date since {since}: {_unreached(project, program)}"
             yield Notice(name, text, f"fix the cause, then: ./run doit {name}; or stop its services")
 
@@ -83,5 +84,5 @@ def _program(project: Project, delivery: Delivery) -> ProxyProgram | None:
     return PROGRAMS[host.proxy]
 
 
-def _not_reached_since(delivery: Delivery) -> str:
-    return delivery.contact.failing_since[:10] if delivery.is_remote else ""
+def _not_reached_since(records: HostRecords) -> str:
+    return records.contact.failing_since[:10] if records.is_remote else ""

@@ -15,14 +15,14 @@ from pki.project.project import Project
 
 def waiting(project: Project, plan: Plan) -> list[Delivery]:
     """Return the hosts that wait; receipts are read only after one of them changed."""
-    remote = [delivery for delivery in plan.deliveries.values() if delivery.is_remote]
+    remote = [delivery for delivery in plan.deliveries.values() if delivery.records.is_remote]
     root = remote[0].root() if remote else None
     if root is None or not root.fingerprint:
         return []
     key = digest_of(root.fingerprint, sorted(root.connected), [delivery.host for delivery in remote])
     names = project.cache.recall("hosts with another root", key)
     if names is None:
-        names = [delivery.host for delivery in remote if delivery.has_another_root]
+        names = [delivery.host for delivery in remote if delivery.root_acceptance.has_another_root]
         project.cache.remember("hosts with another root", key, [str(project.store.receipt("x").parent)], names)
     return [plan.deliveries[name] for name in names if not root.is_accepted(name)]
 

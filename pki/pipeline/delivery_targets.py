@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -22,6 +22,8 @@ from pki.deploy import host_clocks, preflight, release
 from pki.deploy.ansible.fleet import Fleet
 from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
+from pki.deploy.host_payloads import HostPayloads
+from pki.deploy.host_records import HostRecords
 from pki.deploy.managed_files import CA_HOST
 from pki.deploy.new_root import NO_ROOT, NewRoot
 from pki.deploy.preflight import Trust
@@ -113,33 +115,32 @@ def _adopted_certificates(project: Project) -> Iterator[bytes]:
 def deliveries(desired: DesiredState) -> Iterator[Delivery]:
     """Yield the delivery of each host that a managed file is for, and of the machine that runs doit."""
     store, config, checks = desired.project.store, desired.project.inventory.deploy, ReleaseChecks(desired)
-    fleet_deliveries: list[Delivery] = []
-    fleet = (
-        Fleet(store, config.ansible, partial(_due_members, desired, fleet_deliveries))
-        if config.engine == "ansible"
-        else None
-    )
-    for name, host in desired.hosts.items():
-        if host.deliver != "none" and (desired.library.for_host(name, host).files or name in desired.blocked_hosts):
-            engine = fleet if host.deliver == "ssh" else None
-            to = partial(destination_of, checks, name, host)
-            pin = partial(desired.project.pin, name)
-            window, new_root = host.window or "", checks.new_root
-            delivery = Delivery(name, store, host.deliver, window, to, engine, checks.judge, pin, new_root)
-            fleet_deliveries += [delivery] if engine else []
-            yield delivery
+    fleet = Fleet(store, config.ansible, lambda: _due_members(desired, _host_deliveries(desired, checks, fleet)))
+    yield from _host_deliveries(desired, checks, fleet)
     if desired.library.for_host(CA_HOST, None).files or CA_HOST in desired.blocked_hosts:
         to = partial(destination_of, checks, CA_HOST, None)
-        pin = partial(desired.project.pin, CA_HOST)
-        yield Delivery(CA_HOST, store, config.ca, "", to, trust=checks.judge, pinned=pin, root=checks.new_root)
+        payloads = HostPayloads(HostRecords(CA_HOST, store, config.ca), partial(desired.project.pin, CA_HOST))
+        yield Delivery(payloads, "", to, trust=checks.judge, root=checks.new_root)
 
 
-def _due_members(desired: DesiredState, deliveries: list[Delivery]) -> Iterator[Delivery]:
+def _host_deliveries(desired: DesiredState, checks: ReleaseChecks, fleet: Fleet) -> Iterator[Delivery]:
+    """Yield the delivery of each host that a managed file is for."""
+    project = desired.project
+    for name, host in desired.hosts.items():
+        if host.deliver != "none" and (desired.library.for_host(name, host).files or name in desired.blocked_hosts):
+            engine = fleet if host.deliver == "ssh" and project.inventory.deploy.engine == "ansible" else None
+            to = partial(destination_of, checks, name, host)
+            payloads = HostPayloads(HostRecords(name, project.store, host.deliver), partial(project.pin, name))
+            yield Delivery(payloads, host.window or "", to, engine, checks.judge, checks.new_root)
+
+
+def _due_members(desired: DesiredState, deliveries: Iterable[Delivery]) -> Iterator[Delivery]:
     """Yield the deliveries of a fleet that were requested, are due, and have all their sources."""
     project = desired.project
     for delivery in deliveries:
+        is_member = delivery.engine is not None
         is_requested = not project.requested.isdisjoint({"deploy", ArtifactId("deploy", delivery.host)})
-        if is_requested and delivery.stale(project.cache, project.now) and _is_ready(desired, delivery):
+        if is_member and is_requested and delivery.stale(project.cache, project.now) and _is_ready(desired, delivery):
             yield delivery
 
 
@@ -158,7 +159,7 @@ def _is_ready(desired: DesiredState, delivery: Delivery) -> bool:
 
 def sources(desired: DesiredState, delivery: Delivery) -> tuple[str, ...]:
     """Return the files that the verification of a remote host needs: roots and test identities."""
-    if not delivery.is_remote:
+    if not delivery.records.is_remote:
         return ()
     store = desired.project.store
     files = [str(store.bundle(desired.leaves[name])) for name in (PROBE, CANARY) if name in desired.leaves]
@@ -286,13 +287,13 @@ def _expected_by_release(
 
     None without a deployment; empty if our copy of the release is damaged.
     """
-    cache, store, name = checks.desired.project.cache, delivery.store, f"promises:{delivery.host}"
+    cache, store, name = checks.desired.project.cache, delivery.records.store, f"promises:{delivery.host}"
     key = digest_of([endpoint.name for endpoint in service_endpoints], checks.canary)
     cached = cache.recall(name, key)
     if cached is None:
-        if delivery.receipt is None:
+        if delivery.records.receipt is None:
             return None
-        payload = delivery.delivered_payload
+        payload = delivery.payloads.delivered
         if payload is None:
             return {}
         try:

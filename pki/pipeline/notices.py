@@ -28,7 +28,7 @@ def _first_deliveries(desired: DesiredState, delivery: Delivery, host: Host) -> 
         service_files = [file for file in files if f"service:{service}" in file.selectors]
         targets = [file.header("deploy-target") for file in service_files]
         if not service_files or (
-            (receipt := delivery.receipt) and not {row["path"] for row in receipt.files}.isdisjoint(targets)
+            (receipt := delivery.records.receipt) and not {row["path"] for row in receipt.files}.isdisjoint(targets)
         ):
             continue
         commands = dict.fromkeys(file.header("deploy-reload") for file in service_files if file.header("deploy-reload"))

@@ -15,6 +15,7 @@ from pki.common.notice import Notice
 from pki.common.reasons import UNCHANGED, Outcome
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
+from pki.common.timestamps import instant
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import ArtifactId
 from pki.project.project import Project
@@ -296,7 +297,7 @@ class Reporter:
 
     def _report(self, project: Project) -> dict[str, Any]:
         return {
-            "at": project.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "at": instant(project.now),
             "result": self._result(),
             "seconds": round(time.monotonic() - self._started, 3),
             "requested": [] if self._is_full else sorted(project.requested),

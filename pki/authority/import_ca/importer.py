@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from pki.ledger.types import IssuanceRecords, Issued, LastCrl
 from pki.project.external_ca import has_signed
 from pki.project.generations import Generation
 from pki.project.project import Project
+from pki.x509.certificate_names import alternative_names, common_name
 from pki.x509.keys import public_der
 from pki.x509.revocation import crl_number
 
@@ -177,7 +179,9 @@ def _certificates(ca: Generation, sorted_files: _SortedFiles, recorded: list[Iss
 
 
 def _of_certificate(name: str, file: str, cert: x509.Certificate) -> tuple[str, Issued]:
-    names = naming.alternative_names(cert)
+    names: tuple[str, ...] = ()
+    with suppress(ValueError):  # other programs may have written unreadable extensions
+        names = alternative_names(cert)
     issued = Issued(
         serial=cert.serial_number,
         issuer=GenerationName.parse(name),
@@ -191,7 +195,7 @@ def _of_certificate(name: str, file: str, cert: x509.Certificate) -> tuple[str, 
         revoked="",
         pem=cert.public_bytes(Encoding.PEM).decode(),
     )
-    return naming.common_name(cert) or next(iter(names), "") or Path(file).stem, issued
+    return common_name(cert.subject) or next(iter(names), "") or Path(file).stem, issued
 
 
 def _of_row(ca: Generation, row: openssl_index.IndexRow) -> tuple[str, Issued]:

@@ -7,7 +7,7 @@ from collections.abc import Container
 from dataclasses import replace
 
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pki.config.identifiers import ArtifactId
 from pki.ledger.types import Issued
@@ -31,21 +31,6 @@ def artifact(authority: str, name: str, serial: int, used: Container[str]) -> Ar
 def renamed(issued: Issued, name: ArtifactId) -> Issued:
     """Return the record of a certificate under another artifact name."""
     return replace(issued, artifact=name)
-
-
-def common_name(cert: x509.Certificate) -> str:
-    """Return the last CN of the subject; "" without one."""
-    attributes = cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(attributes[-1].value) if attributes else ""
-
-
-def alternative_names(cert: x509.Certificate) -> tuple[str, ...]:
-    """Return the subject alternative names; empty where the extension is missing or unreadable."""
-    try:
-        names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
-        return ()
-    return tuple(str(name.value) for name in names)
 
 
 def profile(cert: x509.Certificate) -> str:

@@ -18,6 +18,7 @@ from pki.common import filesystem, sealed_records
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.filesystem import give_all_to_folder_owner
 from pki.common.reasons import Reason
+from pki.common.timestamps import instant
 from pki.common.visible import visible_line
 from pki.config.model import Ansible
 from pki.deploy import host_output
@@ -34,7 +35,6 @@ from pki.deploy.protocol import (
     surplus_files,
     writable_folders,
 )
-from pki.deploy.receipt import instant
 from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint
 from pki.deploy.transaction import HostOutcome
@@ -84,7 +84,7 @@ class Fleet:
     def _contact(self, deliveries: Iterable[Delivery], now: datetime) -> None:
         """Deliver to all hosts without an outcome in this run, last to those that failed before."""
         payloads: dict[str, tuple[Delivery, HostPayload]] = {}
-        for delivery in sorted(deliveries, key=lambda one: bool(one.contact.failing_since)):
+        for delivery in sorted(deliveries, key=lambda one: bool(one.records.contact.failing_since)):
             if self._recorded(delivery.host) is None:
                 try:
                     payloads[delivery.host] = (delivery, prepare_payload(delivery, now))
@@ -146,14 +146,16 @@ def _done(outcome: Mapping[str, Any]) -> list[Reason]:
 
 def prepare_payload(delivery: Delivery, now: datetime) -> HostPayload:
     """Return the checked release of a host for delivery. Raises PkiError when it must not be delivered."""
-    payload = delivery.desired_payload()
+    payload = delivery.payloads.desired()
     if payload is None:
         raise PkiError("its release is missing", "./run doit")
-    delivery.require_accepted_root()
-    change = delivery.change(payload, delivery.receipt, now)
-    contents = delivery.check(change)
+    delivery.root_acceptance.require_accepted_root()
+    change = delivery.change(payload, delivery.records.receipt, now)
+    contents = change.check_release(delivery.payloads.delivered)
     sent = [
-        InstalledCrl("", content) for path in delivery.history.crls().values() if (content := filesystem.read(path))
+        InstalledCrl("", content)
+        for path in delivery.records.history.crls().values()
+        if (content := filesystem.read(path))
     ]
     return HostPayload(change, contents, tuple(change.replaceable_crls(sent)))
 
@@ -184,8 +186,8 @@ def _record_result(
 
 
 def _record_failure(delivery: Delivery, error: PkiError, now: datetime) -> PkiError:
-    payload = delivery.desired_payload()
-    return delivery.record_failure(payload, error, now) if payload else error
+    payload = delivery.payloads.desired()
+    return delivery.records.record_failure(payload, error, now) if payload else error
 
 
 def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcome:

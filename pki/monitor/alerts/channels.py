@@ -10,8 +10,8 @@ from typing import Any
 
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.common.timestamps import instant
 from pki.config.identifiers import ArtifactId
-from pki.deploy.receipt import instant
 from pki.monitor.alerts.decisions import AlertDecision, decide
 from pki.monitor.alerts.notification_history import Addresses, Channel, NotificationHistory
 from pki.monitor.check_result import Finding, Level

@@ -17,9 +17,9 @@ from typing import Any
 from pki.common import filesystem, sealed_records
 from pki.common.errors import PkiError
 from pki.common.filesystem import give_to_folder_owner
+from pki.common.timestamps import instant, moment
 from pki.config.model import Alerts, Inventory
 from pki.config.secret_sources import Secrets
-from pki.deploy.receipt import instant, moment
 from pki.monitor.alerts.decisions import PAUSE, ChannelHistory, Notified
 from pki.monitor.check_result import Finding, Level
 from pki.project import layout

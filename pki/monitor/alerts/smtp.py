@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.common.timestamps import COMPACT
 from pki.common.visible import visible_line
 from pki.config.model import EmailAlert
 from pki.monitor.alerts.mail_text import MailText
@@ -44,7 +45,7 @@ def put(message: EmailMessage, outbox: Path, now: datetime) -> Path:
     """Write a message to the outbox, where another program may collect it; remove leftovers of a killed run and the oldest messages beyond OUTBOX_SIZE."""
     for leftover in outbox.glob(filesystem.temporary_path(outbox / "*.eml").name):
         leftover.unlink(missing_ok=True)
-    names = (f"{now:%Y%m%dT%H%M%SZ}{more}.eml" for more in ("", *(f"-{number}" for number in range(2, 1000))))
+    names = (f"{now:{COMPACT}}{more}.eml" for more in ("", *(f"-{number}" for number in range(2, 1000))))
     path = next(free for name in names if not (free := outbox / name).exists())
     filesystem.write(path, message.as_bytes())
     for old in sorted(one for one in outbox.glob("*.eml") if one != path)[: -OUTBOX_SIZE + 1]:

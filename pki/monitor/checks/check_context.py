@@ -12,8 +12,8 @@ from pki.common import filesystem, sealed_records
 from pki.common.errors import ErrorCode, joined_lines
 from pki.common.notice import Notice
 from pki.common.reasons import Outcome
+from pki.common.timestamps import moment
 from pki.config.identifiers import ArtifactId
-from pki.deploy.receipt import moment
 from pki.monitor.alerts.notification_history import NotificationHistory
 from pki.monitor.check_result import Finding
 from pki.monitor.probes import ProbeResult

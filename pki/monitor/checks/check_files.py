@@ -9,7 +9,7 @@ from pki.common import filesystem
 from pki.common.reasons import Why, joined
 from pki.config.identifiers import ArtifactId
 from pki.deploy import release
-from pki.deploy.delivery import Delivery
+from pki.deploy.host_records import HostRecords
 from pki.monitor import damaged_files
 from pki.monitor.check_result import Finding, Level, rerun
 from pki.monitor.checks.check_context import CheckContext
@@ -44,18 +44,18 @@ def _repairable(context: CheckContext) -> Iterator[Finding]:
             if not is_sound or filesystem.read(store.crl(name, "pem")) != encode_pem("X509 CRL", der):
                 yield _notice(artifact.name, "is damaged")
         elif (kind == "release" and (fault := release.damage_text(store.release(name)))) or (
-            kind == "deploy" and (fault := _record_fault(context.plan.deliveries[name]))
+            kind == "deploy" and (fault := _record_fault(context.plan.deliveries[name].records))
         ):
             yield _notice(artifact.name, fault)
 
 
-def _record_fault(delivery: Delivery) -> str:
+def _record_fault(records: HostRecords) -> str:
     """Return which record of a deployment is damaged, as a phrase after its name, or ""."""
-    if delivery.has_lost_receipt:
+    if records.has_lost_receipt:
         return str(Why.RECEIPT_DAMAGED())
-    receipt = None if delivery.is_remote else delivery.receipt
+    receipt = None if records.is_remote else records.receipt
     damaged = Why.LIST_DAMAGED()
-    return str(damaged) if receipt and damaged in delivery.folder_transport.drift(receipt) else ""
+    return str(damaged) if receipt and damaged in records.folder_transport.drift(receipt) else ""
 
 
 def _notice(artifact: str, text: str) -> Finding:

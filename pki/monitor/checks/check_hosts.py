@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from pki.common.cache import digest_of
 from pki.common.errors import RETRIED
 from pki.common.reasons import Reason, joined
+from pki.common.timestamps import instant, moment
 from pki.config.identifiers import ArtifactId
-from pki.deploy.delivery import Delivery
 from pki.deploy.drift import permission_remedy
 from pki.deploy.drift import reasons_from_json as drifted
-from pki.deploy.receipt import instant, moment
+from pki.deploy.host_payloads import HostPayloads
 from pki.deploy.verification import Verdict, Verification, as_json
 from pki.monitor import pending_bootstraps, waiting_roots
 from pki.monitor.check_result import Finding, Level, join_names, level_by_time_left, rerun
@@ -161,31 +161,31 @@ def _failed(context: CheckContext, host: str) -> Iterator[Finding]:
 def _states(context: CheckContext) -> Sequence[HostState]:
     """Return the states of hosts that are not well; cached until a receipt or contact changes, with its folder."""
     project = context.project
-    remote = [delivery for delivery in context.plan.deliveries.values() if delivery.is_remote]
+    remote = [delivery for delivery in context.plan.deliveries.values() if delivery.records.is_remote]
     if not remote:
         return []
     key = digest_of([delivery.host for delivery in remote], sorted((project.pins or {}).items()))
     states = project.cache.recall("unwell hosts", key)
     if states is None:
-        states = [state for delivery in remote if not (state := _state(delivery)).is_well]
+        states = [state for delivery in remote if not (state := _state(delivery.payloads)).is_well]
         folders = [str(project.store.receipt("x").parent), str(project.store.contact("x").parent)]
         project.cache.remember("unwell hosts", key, folders, states)
     return [HostState(*row) for row in states]
 
 
-def _state(delivery: Delivery) -> HostState:
+def _state(payloads: HostPayloads) -> HostState:
     """Return what receipt, contact and pin of a host record."""
-    receipt, contact = delivery.receipt, delivery.contact
+    receipt, contact = payloads.records.receipt, payloads.records.contact
     verifications = {
         name: item for name, item in ((receipt and receipt.verification) or {}).items() if not item.is_verified
     }
     return HostState(
-        host=delivery.host,
+        host=payloads.records.host,
         failing_since=contact.failing_since,
         message=contact.message,
         ends=receipt.ends if receipt else "",
         not_verified=as_json(verifications),
-        pinned_since=instant(pin.since) if (pin := delivery.pinned()) and pin.release else "",
+        pinned_since=instant(pin.since) if (pin := payloads.pinned()) and pin.release else "",
         drift=[item.as_json() for item in contact.drift],
         writable=[item.as_json() for item in contact.writable],
         refusal=contact.refusal.as_json() if contact.refusal else None,
@@ -196,10 +196,14 @@ def _drifted(context: CheckContext) -> Iterator[Finding]:
     """Report managed files that were changed on a host; for folders, also what the next run will restore."""
     for name, delivery in context.plan.deliveries.items():
         subject = ArtifactId("deploy", name)
-        if subject in context.run.changed and context.run.at and (drift := delivery.repaired_drift(context.run.at)):
+        if (
+            subject in context.run.changed
+            and context.run.at
+            and (drift := delivery.records.repaired_drift(context.run.at))
+        ):
             text = f"was changed on the host; restored: {_listed(drift)}"
             yield Finding(ArtifactId("drift", name), Level.NOTICE, text, CHANGE_BELONGS, is_over=True)
-        elif context.thorough and not delivery.is_remote and (drift := delivery.drift):
+        elif context.thorough and not delivery.records.is_remote and (drift := delivery.records.drift):
             yield Finding(ArtifactId("drift", name), Level.NOTICE, f"was changed: {_listed(drift)}", REPAIR)
 
 

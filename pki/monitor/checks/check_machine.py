@@ -12,9 +12,9 @@ from typing import Any
 from pki.common import filesystem, sealed_records
 from pki.common.errors import LedgerError
 from pki.common.remedies import in_project
+from pki.common.timestamps import moment
 from pki.config import identifiers
 from pki.deploy.crl_files import TOLERANCE
-from pki.deploy.receipt import moment
 from pki.deploy.ssh import deploy_key_path
 from pki.ledger import last_seen
 from pki.ledger.last_seen import LAST_BACKUP

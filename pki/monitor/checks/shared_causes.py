@@ -41,7 +41,7 @@ def is_unreachable(context: CheckContext, host: str) -> bool:
 
 def _is_unreloaded(context: CheckContext, result: ProbeResult, contact: Contact) -> bool:
     """Return whether the reload command that failed is the one that makes the proxy serve a certificate of this service."""
-    command, payload = contact.failed_at(Step.RELOAD), context.plan.deliveries[result.host].desired_payload()
+    command, payload = contact.failed_at(Step.RELOAD), context.plan.deliveries[result.host].payloads.desired()
     if not command or payload is None:
         return False
     try:
@@ -52,4 +52,4 @@ def _is_unreloaded(context: CheckContext, result: ProbeResult, contact: Contact)
 
 def _contact(context: CheckContext, host: str) -> Contact | None:
     delivery = context.plan.deliveries.get(host)
-    return delivery.contact if delivery and delivery.is_remote else None
+    return delivery.records.contact if delivery and delivery.records.is_remote else None

@@ -12,10 +12,10 @@ from typing import Any
 from pki.common.cache import Cache
 from pki.common.errors import ErrorCode, InventoryError, PkiError
 from pki.common.notice import Notice
+from pki.common.timestamps import moment
 from pki.config import loader
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory
-from pki.deploy.receipt import moment
 from pki.monitor import probes
 from pki.monitor.alerts import channels
 from pki.monitor.alerts.channels import RunFindings, SentMessage

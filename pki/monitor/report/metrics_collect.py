@@ -194,7 +194,7 @@ def _host_states(checked: CheckedProject) -> Iterator[tuple[str, str]]:
         kind, host = finding.about.kind, finding.about.name
         if finding.topic == "hosts" and finding.level and kind in kinds and host in deliveries:
             yield host, kinds[kind]
-            if kind == "deploy" and deliveries[host].contact.is_unreached:
+            if kind == "deploy" and deliveries[host].records.contact.is_unreached:
                 yield host, "unreachable"
     for host, delivery in deliveries.items():
         if ArtifactId("deploy", host) in run.failed:

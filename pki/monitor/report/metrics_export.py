@@ -21,9 +21,9 @@ from pki import __version__
 from pki.common import filesystem
 from pki.common.cache import digest_of
 from pki.common.errors import PkiError
+from pki.common.timestamps import moment
 from pki.common.visible import visible_line
 from pki.config.identifiers import ArtifactId
-from pki.deploy.receipt import moment
 from pki.monitor.alerts.notification_history import NotificationHistory
 from pki.monitor.checks import check_machine
 from pki.monitor.checks.check_context import CheckedProject

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.authority import certificates, crl_size, leaf_files, renewal
 from pki.ceremony.online import needs
-from pki.common import filesystem
+from pki.common import filesystem, timestamps
 from pki.common.durations import in_brief
 from pki.common.errors import RETRIED, as_pki_error
 from pki.common.reasons import Reason, Why, joined
@@ -212,10 +212,10 @@ def _host_row(project: Project, delivery: Delivery, deploy: Artifact, release: A
     text = "; ".join(
         [text, *revocation_exposure.phrases(project, delivery), *unverified_upstreams.phrases(project, name)]
     )
-    if state := delivery.state(project.now) if delivery.is_remote else "":
+    if state := delivery.state(project.now) if delivery.records.is_remote else "":
         text = f"{state}; {text}"
-    left = _left(project, receipt.moment(deployed.ends)) if deployed.ends else ""
-    is_failing = delivery.is_remote and delivery.contact.failing_since
+    left = _left(project, timestamps.moment(deployed.ends)) if deployed.ends else ""
+    is_failing = delivery.records.is_remote and delivery.records.contact.failing_since
     return TableRow(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
 

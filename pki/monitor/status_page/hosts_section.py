@@ -9,7 +9,7 @@ from typing import Any
 
 from pki.common.cache import digest_of
 from pki.config.identifiers import ArtifactId
-from pki.deploy.delivery import Delivery
+from pki.deploy.host_records import HostRecords
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import CheckedProject
 
@@ -51,7 +51,7 @@ def hosts(checked: CheckedProject) -> list[HostRow]:
     """Return every host with deployments, those with findings first."""
     config, records = checked.project.inventory, cached(checked)
     if records is None:
-        records = {name: _record(delivery) for name, delivery in checked.plan.deliveries.items()}
+        records = {name: _record(delivery.records) for name, delivery in checked.plan.deliveries.items()}
         checked.project.cache.remember("page hosts", _cache_key(checked), folders(checked), records)
     states_by_host, probe_results = _states(checked.findings), dict[str, list[bool]]()
     for probe in checked.probes:
@@ -66,7 +66,7 @@ def hosts(checked: CheckedProject) -> list[HostRow]:
             HostRow(
                 name=name,
                 network=host.network if host else "this machine",
-                way="ansible" if delivery.engine else delivery.transport,
+                way="ansible" if delivery.engine else delivery.records.transport,
                 delivered=_day(delivered),
                 contacted=_day(contacted),
                 since=_day(since),
@@ -88,14 +88,14 @@ def folders(checked: CheckedProject) -> list[str]:
 def _cache_key(checked: CheckedProject) -> str:
     """Return the cache key: the hosts with their transports, and the folders."""
     return digest_of(
-        [(delivery.host, delivery.transport) for delivery in checked.plan.deliveries.values()], folders(checked)
+        [(delivery.host, delivery.records.transport) for delivery in checked.plan.deliveries.values()], folders(checked)
     )
 
 
-def _record(delivery: Delivery) -> list[Any]:
+def _record(records: HostRecords) -> list[Any]:
     """Return what receipt and contact of a host record, as days; a host in a folder has no contact."""
-    receipt = delivery.receipt
-    contacted, since = (delivery.contact.checked_at, delivery.contact.failing_since) if delivery.is_remote else ("", "")
+    receipt = records.receipt
+    contacted, since = (records.contact.checked_at, records.contact.failing_since) if records.is_remote else ("", "")
     verification = (receipt.verification or {}) if receipt else {}
     verified = sum(service.is_verified for service in verification.values())
     return [receipt.delivered_at[:10] if receipt else "", contacted[:10], since[:10], verified, len(verification)]

@@ -16,6 +16,7 @@ from typing import Any
 from pki.authority import certificates
 from pki.common import filesystem
 from pki.common.cache import digest_of
+from pki.common.timestamps import COMPACT
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
 from pki.pipeline.plan import Plan
@@ -186,7 +187,7 @@ def rendered(calendar_entries: Iterable[CalendarEntry], project: Project) -> byt
     lines += [f"X-WR-CALNAME:{_text(f'certificates of {config.organisation}')}"]
     for entry in calendar_entries:
         lines += ["BEGIN:VEVENT", f"UID:{entry.key}@{config.publish.hostname}"]
-        lines += [f"DTSTAMP:{project.now:%Y%m%dT%H%M%SZ}", f"DTSTART;VALUE=DATE:{entry.day:%Y%m%d}"]
+        lines += [f"DTSTAMP:{project.now:{COMPACT}}", f"DTSTART;VALUE=DATE:{entry.day:%Y%m%d}"]
         lines += [f"DTEND;VALUE=DATE:{entry.day + DAY:%Y%m%d}", "TRANSP:TRANSPARENT"]
         lines += [f"SUMMARY:{_text(entry.title)}", f"DESCRIPTION:{_text(entry.text)}"]
         for days in entry.alarms:

@@ -13,7 +13,7 @@ from ipaddress import IPv4Network
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.x509.export.client_identity import common_name
+from pki.x509.certificate_names import common_name
 
 PLACES: tuple[tuple[str, ...], ...] = (
     ("Linux: Chromium", "/etc/chromium/policies/managed/"),
@@ -37,7 +37,7 @@ def policy(
     trusts `roots` only for names in `domains` and addresses in `networks`.
     """
     choices = [
-        {"pattern": _pattern(name), "filter": {"ISSUER": {"CN": common_name(ca)}}}
+        {"pattern": _pattern(name), "filter": {"ISSUER": {"CN": common_name(ca.subject)}}}
         for name in services
         for ca in clients
     ]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.x509.oid import NameOID
 
 from pki.common.errors import PkiError
 from pki.x509.keys import PrivateKey, key_kind
@@ -54,8 +53,3 @@ class ClientIdentity:
 def file_name(text: str) -> str:
     """Return a text as part of a file name that every system accepts: `admin@laptop` → `admin-laptop`."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def common_name(certificate: x509.Certificate) -> str:
-    """Return the first common name of the subject. Raises IndexError if there is none."""
-    return str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)

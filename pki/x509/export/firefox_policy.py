@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.x509.export.client_identity import common_name, file_name
+from pki.x509.certificate_names import common_name
+from pki.x509.export.client_identity import file_name
 
 POLICIES = "policies.json"
 PLACES: tuple[tuple[str, ...], ...] = (
@@ -27,7 +28,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
 
 def files(roots: Sequence[x509.Certificate]) -> dict[str, bytes]:
     """Return policies.json and the root certificates that it names, by file name. PLACES lists their folders."""
-    root_files = {f"{file_name(common_name(root))}.pem": root.public_bytes(Encoding.PEM) for root in roots}
+    root_files = {f"{file_name(common_name(root.subject))}.pem": root.public_bytes(Encoding.PEM) for root in roots}
     policies = {
         "Certificates": {"ImportEnterpriseRoots": True, "Install": list(root_files)},
         "Preferences": {"security.default_personal_cert": {"Value": "Select Automatically", "Status": "default"}},

@@ -15,8 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.x509.certificate_names import common_name
 from pki.x509.export import pkcs12
-from pki.x509.export.client_identity import ClientIdentity, common_name, file_name
+from pki.x509.export.client_identity import ClientIdentity, file_name
 
 
 def with_identity(identity: ClientIdentity, domain: str, passphrase: str) -> bytes:
@@ -63,9 +64,9 @@ def _roots(organisation: str, roots: Sequence[x509.Certificate]) -> list[tuple[s
             f"root.{root.fingerprint(hashes.SHA256()).hex()[:16]}",
             {
                 "PayloadType": "com.apple.security.root",
-                "PayloadCertificateFileName": f"{file_name(common_name(root))}.cer",
+                "PayloadCertificateFileName": f"{file_name(common_name(root.subject))}.cer",
                 "PayloadContent": root.public_bytes(Encoding.DER),
-                "PayloadDisplayName": common_name(root),
+                "PayloadDisplayName": common_name(root.subject),
                 "PayloadDescription": f"The certificate authority by which this device recognises services of {organisation}.",
             },
         )

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import (
     serialize_key_and_certificates,
 )
 
-from pki.x509.export.client_identity import ClientIdentity, common_name
+from pki.x509.certificate_names import common_name
+from pki.x509.export.client_identity import ClientIdentity
 
 ROUNDS = 100_000  # the MAC always has 2 048 rounds, so the strength is that of the passphrase
 OLD_ROUNDS = 2_048  # systems that need the legacy format may be slow
@@ -32,7 +33,7 @@ def legacy(identity: ClientIdentity, passphrase: str, *, with_roots: bool = True
 
 def _encode(identity: ClientIdentity, encryption: KeySerializationEncryption, *, with_roots: bool) -> bytes:
     authorities = (*identity.chain, *(identity.roots if with_roots else ()))
-    named = [PKCS12Certificate(ca, common_name(ca).encode()) for ca in authorities]
+    named = [PKCS12Certificate(ca, common_name(ca.subject).encode()) for ca in authorities]
     return serialize_key_and_certificates(
         identity.label.encode(), identity.key, identity.certificate, named, encryption
     )

@@ -1,0 +1,50 @@
+"""Which release a host must have, and which one it has by our records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pki.deploy.delivery_history import PinnedRelease
+from pki.deploy.host_records import HostRecords
+from pki.deploy.payload import Payload
+
+
+@dataclass
+class HostPayloads:
+    """The releases of one host; `pinned` returns the one at which it stays, None if it follows its releases."""
+
+    records: HostRecords
+    pinned: Callable[[], PinnedRelease | None] = lambda: None
+
+    @property
+    def pin(self) -> PinnedRelease | None:
+        """The release at which a remote host stays; a folder is never pinned."""
+        return self.pinned() if self.records.is_remote else None
+
+    def desired(self) -> Payload | None:
+        """Return what must be on the host: its release, or the pinned one, with the newest CRLs.
+
+        Returns only the CRLs when the files of the pinned release are lost or unknown, None when there is no release.
+        """
+        current = Payload.of(self.records.store.release(self.records.host))
+        pin = self.pin
+        if pin is None:
+            return current
+        receipt = self.records.receipt
+        pinned_payload = self.records.history.payload(pin.release or (receipt.release if receipt else "-"))
+        if pinned_payload is None:
+            return current.crls() if current else None
+        return pinned_payload.with_crls_of(current) if current else pinned_payload
+
+    @property
+    def delivered(self) -> Payload | None:
+        """Return the release that the host has by our own records, None if unknown."""
+        receipt = self.records.receipt
+        if receipt is None:
+            return None
+        return self.records.history.payload(receipt.release) if self.records.is_remote else self.desired()
+
+    def has_only_crls(self, payload: Payload) -> bool:
+        """Return whether only the CRLs of a pinned host are known: its other files stay as they are."""
+        return self.pin is not None and all(file.crl for file in payload.release.files)
