@@ -140,21 +140,19 @@ def drift(context: Context, host: str | None = None, json: bool = False) -> None
 
 
 def _say_drift(screen: Screen, results: Mapping[str, _DriftResult | PkiError]) -> None:
-    waiting_count, has_no_drift = 0, True
     for host, result in results.items():
         name = ArtifactId("deploy", host)
         if isinstance(result, PkiError):
             screen.failed(name, result.message, result.hint)
-            has_no_drift = False
             continue
         for reason in result.phrases:
             screen.due(name, str(reason))
         if result.writable:
             screen.line(f"→ {drifts.permission_remedy(result.writable, host)}")
-        has_no_drift = has_no_drift and not result.phrases
-        waiting_count += result.waiting
-    if has_no_drift:
-        suffix = f"; {counted(waiting_count, 'change')} to be made by the next run" if waiting_count else ""
+    unchanged = [result for result in results.values() if not isinstance(result, PkiError) and not result.phrases]
+    if len(unchanged) == len(results):
+        waiting = sum(result.waiting for result in unchanged)
+        suffix = f"; {counted(waiting, 'change')} to be made by the next run" if waiting else ""
         screen.line(f"{counted(len(results), 'host')} without drift{suffix}")
 
 
@@ -191,7 +189,7 @@ def push(context: Context, host: str) -> None:
 def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> None:
     """Put a host back to the previous release, or to --to RELEASE, with the newest CRLs, and pin it there until deploy.push.
 
-    A release with an expired or revoked certificate is refused. Asks for confirmation; --yes does not.
+    A release with an expired or revoked certificate is refused. --yes: do not prompt.
     """
     project = project_of(context)
     delivery = _delivery(context, project, host)
@@ -242,7 +240,7 @@ def show_history(context: Context, host: str, json: bool = False) -> None:
     if json:
         HistoryOutput(at=project.now, host=host, deliveries=deliveries, state=delivery.state(project.now)).show()
         return
-    title = f"{host}: {counted(len(deliveries), 'delivery', 'deliveries')}"
+    title = f"deliveries to {host}: {len(deliveries)}"
     rows = [(row.at, row.release[:12], row.what, "kept" if row.kept else "", row.seen) for row in deliveries]
     Screen().table(title, ("when", "release", "what", "for rollback", "verification"), rows)
     if state := delivery.state(project.now):
@@ -267,8 +265,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
             change.check_installed_crls(session, states, None)
             session.end()
     delivery.records.record_drift(drifts.drift_reasons(states, delivery.records.receipt), session.writable)
-    reasons = [*differences(states), *session.writable]
-    for reason in reasons:
+    for reason in (reasons := [*differences(states), *session.writable]):
         screen.due(ArtifactId("deploy", host), str(reason))
     count = len([state for state in states if state.state not in {"same", "set", "held"}])
     screen.line(f"{counted(count, 'file')} would change" if reasons else f"{host} is up to date")
