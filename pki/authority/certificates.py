@@ -229,7 +229,7 @@ class LeafCertificates:
         if not leaf.rekey:
             result = self.examine(leaf)
             revoked = isinstance(result, list) and any(reason.code is Why.REVOKED for reason in result)
-            key_pem = (filesystem.read(self.project.store.bundle(leaf)) or b"").partition(canonical.BEGIN)[0]
+            key_pem = canonical.split_bundle(filesystem.read(self.project.store.bundle(leaf)) or b"").get("key.pem")
             if key_pem and not revoked:
                 try:
                     key = keys.open_key(key_pem, None, leaf.name, "")

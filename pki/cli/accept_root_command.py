@@ -6,7 +6,7 @@ from invoke.context import Context
 
 from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command_with, held_project_of, project_of
-from pki.cli.revoke_command import confirm
+from pki.cli.prompt import confirm
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId

@@ -14,7 +14,7 @@ from pki.backup import restore as restoring
 from pki.backup import write_backup as backing_up
 from pki.backup.restore import Restore, Restored
 from pki.cli.decorator import command_with, home_of, now_of, passphrase_in, path_of, project_of
-from pki.cli.revoke_command import confirm
+from pki.cli.prompt import confirm
 from pki.common import filesystem, passphrase_strength
 from pki.common.errors import LedgerError, PkiError
 from pki.common.remedies import run_for

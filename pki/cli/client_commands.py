@@ -13,7 +13,8 @@ from pki.authority.certificate_holders import certificates_of_client
 from pki.cli.daily_commands import require_one_of, run_doit
 from pki.cli.decorator import command, held_project_of, home_of, project_as_it_is, project_of
 from pki.cli.json_output import ClientListOutput, ClientRow
-from pki.cli.revoke_command import Order, ask_reason, carry_out, confirm
+from pki.cli.prompt import confirm
+from pki.cli.revoke_command import Order, ask_reason, carry_out
 from pki.common.errors import PkiError
 from pki.common.reasons import Verb
 from pki.common.terminal import Screen

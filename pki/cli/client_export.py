@@ -15,7 +15,7 @@ from invoke.context import Context
 from pki.authority import certificates
 from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, held_project_of, path_of, project_of
-from pki.cli.prompt import ask
+from pki.cli.prompt import is_yes
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import joined
@@ -91,7 +91,8 @@ def export(
     beside = _new_file(path_of(context, sheet or passphrase_to)) if sheet or passphrase_to else None
     if beside == target:
         raise PkiError(f"{target}: the passphrase and the identity cannot be in the same file", "name another file")
-    _confirm(client, target, yes=yes)
+    if not yes and not is_yes(f"export the private key of {client} as {target}?"):
+        raise PkiError("cancelled; nothing was written")
     with held_project_of(context) as project:
         identity = _identity(project, require_one_of(client, project.inventory.clients, "client"))
         if secret:
@@ -243,11 +244,6 @@ def _new_file(path: Path) -> Path:
     if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
         raise PkiError(f"{folder} can be written by other users", f"name another folder, or: chmod go-w {folder}")
     return path
-
-
-def _confirm(client: str, target: Path, *, yes: bool) -> None:
-    if not yes and ask(f"export the private key of {client} as {target}? (yes/no) ") not in {"y", "yes"}:
-        raise PkiError("cancelled; nothing was written")
 
 
 def _write(now: datetime, ledger_view: LedgerView, identity: ClientIdentity, kind: str, files: Files) -> None:

@@ -24,7 +24,7 @@ from pki.cli.decorator import (
     project_of,
 )
 from pki.cli.json_output import DeliveryRow, HistoryOutput
-from pki.cli.revoke_command import confirm
+from pki.cli.prompt import confirm
 from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
@@ -157,17 +157,15 @@ def push(context: Context, host: str) -> None:
 def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> None:
     """Put a host back to the previous release, or to --to RELEASE, with the newest CRLs, and pin it there until deploy.push.
 
-    A release with an expired or revoked certificate is refused. Asks for confirmation; --yes does not.
+    A release with an expired or revoked certificate is refused. --yes: do not prompt.
     """
     project = project_of(context)
     delivery = _delivery(context, project, host)
     receipt, current = delivery.records.receipt, Payload.of(project.store.release(host))
     if receipt is None or current is None:
         raise PkiError(f"{host}: was never deployed", f"./run invoke deploy.push {host}")
-    earlier, previous_pin = (
-        delivery.records.history.find_release(host, to, receipt.release).release.digest,
-        delivery.payloads.pinned(),
-    )
+    earlier = delivery.records.history.find_release(host, to, receipt.release).release.digest
+    previous_pin = delivery.payloads.pinned()
     if not yes:
         same_command = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
         confirm(f"put {host} back to release {earlier[:12]}, and pin it there until deploy.push?", same_command)
@@ -202,25 +200,23 @@ def show_history(context: Context, host: str, json: bool = False) -> None:
     """Show the deliveries to a host, and what was verified; --json is for programs."""
     project = project_as_it_is(context)
     delivery = _delivery(context, project, host)
-    kept_names = {path.name for path in delivery.records.history.releases()}
-    rows = [
-        (
-            str(entry["at"]),
-            str(entry["release"])[:12],
-            str(entry["what"]),
-            "kept" if entry["release"] in kept_names else "",
-            str(entry.get("why") or ", ".join(map(" ".join, (entry.get("verification") or {}).items()))),
+    history = delivery.records.history
+    kept_names = {path.name for path in history.releases()}
+    deliveries = [
+        DeliveryRow(
+            at=str(entry["at"]),
+            release=str(entry["release"]),
+            what=str(entry["what"]),
+            kept=entry["release"] in kept_names,
+            seen=str(entry.get("why") or ", ".join(map(" ".join, (entry.get("verification") or {}).items()))),
         )
-        for entry in delivery.records.history.log_entries()
+        for entry in history.log_entries()
     ]
     if json:
-        deliveries = [
-            DeliveryRow(at=str(entry["at"]), release=str(entry["release"]), what=what, kept=bool(is_kept), seen=seen)
-            for entry, (_, _, what, is_kept, seen) in zip(delivery.records.history.log_entries(), rows, strict=True)
-        ]
         HistoryOutput(at=project.now, host=host, deliveries=deliveries, state=delivery.state(project.now)).show()
         return
-    title = f"{host}: {counted(len(rows), 'delivery', 'deliveries')}"
+    title = f"deliveries to {host}: {len(deliveries)}"
+    rows = [(row.at, row.release[:12], row.what, "kept" if row.kept else "", row.seen) for row in deliveries]
     Screen().table(title, ("when", "release", "what", "for rollback", "verification"), rows)
     if state := delivery.state(project.now):
         Screen().line(state)

@@ -55,21 +55,19 @@ def drift(context: Context, host: str | None = None, json: bool = False) -> None
 
 
 def _say_drift(screen: Screen, results: Mapping[str, _DriftResult | PkiError]) -> None:
-    waiting_count, has_no_drift = 0, True
     for host, result in results.items():
         name = ArtifactId("deploy", host)
         if isinstance(result, PkiError):
             screen.failed(name, result.message, result.hint)
-            has_no_drift = False
             continue
         for reason in result.phrases:
             screen.due(name, str(reason))
         if result.writable:
             screen.line(f"→ {drifts.permission_remedy(result.writable, host)}")
-        has_no_drift = has_no_drift and not result.phrases
-        waiting_count += result.waiting
-    if has_no_drift:
-        suffix = f"; {counted(waiting_count, 'change')} to be made by the next run" if waiting_count else ""
+    unchanged = [result for result in results.values() if not isinstance(result, PkiError) and not result.phrases]
+    if len(unchanged) == len(results):
+        waiting = sum(result.waiting for result in unchanged)
+        suffix = f"; {counted(waiting, 'change')} to be made by the next run" if waiting else ""
         screen.line(f"{counted(len(results), 'host')} without drift{suffix}")
 
 

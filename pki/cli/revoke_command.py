@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 from pki.authority.certificate_holders import certificates_of_client
 from pki.cli.certificate_lookup import Names, not_declared
 from pki.cli.decorator import command, evidence_of, held_project_of, home_of, now_of, project_of
-from pki.cli.prompt import ask
+from pki.cli.prompt import ask, confirm
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.terminal import Screen
 from pki.config.identifiers import AUTHORITIES, ArtifactId
@@ -189,14 +189,6 @@ def _named(issued: Sequence[Issued], name: str) -> list[Issued]:
     """Return the certificates of a leaf (`web`) or, if there are none, of an adopted CA (`legacy:web`)."""
     of_project = [one for one in issued if one.artifact in {name, ArtifactId("cert", name)}]
     return of_project or [one for one in issued if one.artifact == ArtifactId(one.issuer, name)]
-
-
-def confirm(question: str, again: str) -> None:
-    """Ask for confirmation. Raises PkiError unless the answer is yes, or without a terminal; `again` is the command."""
-    if not sys.stdin.isatty():
-        raise PkiError("nothing was changed: there is no terminal to confirm at", f"{again} --yes")
-    if ask(f"{question} (yes or no) ").strip().lower() not in {"yes", "y"}:
-        raise PkiError("cancelled; nothing was changed")
 
 
 # -- revocation, publication and verification ------------------------------------------------------------------------

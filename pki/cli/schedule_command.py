@@ -12,10 +12,10 @@ from pathlib import Path
 from invoke.context import Context
 
 from pki.cli.decorator import command, project_as_it_is, project_of
-from pki.cli.prompt import ask
+from pki.cli.prompt import is_yes
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.common.program_files import PROGRAM
+from pki.common.program_files import executable
 from pki.common.terminal import Screen
 from pki.config.model import Inventory
 from pki.project.layout import Store
@@ -23,7 +23,6 @@ from pki.schedule import cron, systemd
 from pki.schedule.job import Job
 from pki.schedule.schedule_notices import notices
 
-RUN = PROGRAM / "run"
 RUNNING = Path("/run/systemd/system")  # exists if systemd is the init system: sd_booted(3)
 
 
@@ -69,7 +68,7 @@ def _job(inventory: Inventory, store: Store) -> Job:
             f"{store.home}: is owned by {owner}, which is not an account of this machine",
             f"chown -R ACCOUNT: {shlex.quote(str(store.home))}",
         ) from None
-    job = Job(inventory, RUN, store.home.resolve(), user)
+    job = Job(inventory, executable(), store.home.resolve(), user)
     job.check()
     return job
 
@@ -85,7 +84,7 @@ def _has_systemd() -> bool:
 
 
 def _confirm(what: str, *, yes: bool) -> None:
-    if not yes and ask(f"{what}? (yes or no) ").strip().lower() not in {"y", "yes"}:
+    if not yes and not is_yes(f"{what}?"):
         raise PkiError("cancelled; nothing was written")
 
 

@@ -122,7 +122,9 @@ def _adopted_certificates(inventory: Inventory, authorities: Authorities) -> Ite
 def deliveries(desired: DesiredState) -> Iterator[Delivery]:
     """Yield the delivery of each host that a managed file is for, and of the machine that runs doit."""
     store, config, checks = desired.project.store, desired.project.inventory.deploy, ReleaseChecks(desired)
-    fleet = Fleet(store, config.ansible, lambda: _due_members(desired, _host_deliveries(desired, checks, fleet)))
+    fleet = None
+    if config.engine == "ansible":
+        fleet = Fleet(store, config.ansible, lambda: _due_members(desired, _host_deliveries(desired, checks, fleet)))
     yield from _host_deliveries(desired, checks, fleet)
     if desired.library.for_host(CA_HOST, None).files or CA_HOST in desired.blocked_hosts:
         to = partial(destination_of, checks, CA_HOST, None)
@@ -132,12 +134,12 @@ def deliveries(desired: DesiredState) -> Iterator[Delivery]:
         yield Delivery(payloads, "", to, trust=checks.judge, root=checks.new_root)
 
 
-def _host_deliveries(desired: DesiredState, checks: ReleaseChecks, fleet: Fleet) -> Iterator[Delivery]:
+def _host_deliveries(desired: DesiredState, checks: ReleaseChecks, fleet: Fleet | None) -> Iterator[Delivery]:
     """Yield the delivery of each host that a managed file is for."""
     project = desired.project
     for name, host in desired.hosts.items():
         if host.deliver != "none" and (desired.library.for_host(name, host).files or name in desired.blocked_hosts):
-            engine = fleet if host.deliver == "ssh" and project.inventory.deploy.engine == "ansible" else None
+            engine = fleet if host.deliver == "ssh" else None
             to = partial(destination_of, checks, name, host)
             payloads = HostPayloads(
                 HostRecords(name, project.store, host.deliver), partial(project.host_decisions.pin, name)

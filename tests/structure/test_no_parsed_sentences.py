@@ -39,6 +39,7 @@ OTHER_MEANINGS = {  # names of fields and variables that are no text for people 
     "cli/revoke_command.py": {"reason"},
     "deploy/tls_client.py": {"reason"},  # OpenSSL's name of an alert
     "x509/crl_signing.py": {"reason"},  # a code of RFC 5280 §5.3.1
+    "x509/revocation.py": {"reason"},
     "ledger/recorder.py": {"reason"},
     "ledger/rows.py": {"reason"},
     "authority/import_ca/revocations.py": {"reason"},

@@ -398,7 +398,7 @@ def test_somebody_is_asked_and_may_say_no(
     monkeypatch.setattr("builtins.input", typing)
     desk.export("admin", "--format", "p12", "--passphrase-to", "pw")
     assert desk.there == files
-    assert asked == [f"export the private key of admin as {desk.here}/admin.p12? (yes/no) "]
+    assert asked == [f"export the private key of admin as {desk.here}/admin.p12? (yes or no) "]
 
 
 Prepare = Callable[[Desk], object]
