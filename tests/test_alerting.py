@@ -26,9 +26,11 @@ from pki.monitor import forecast
 from pki.monitor.report import status_table
 from pki.monitor.report.run import Run
 from tests.support.commands import Invoke
-from tests.support.invoked import break_template, lose_passphrase, notes
+from tests.support.invoked import break_template, invoke, lose_passphrase, notes
 from tests.support.projects import START, Home
 from tests.support.typed import typed
+
+__all__ = ["invoke"]
 
 PASSPHRASE = "tuna-river-cabin-moss-kettle-orbit"
 REASONS = """\
