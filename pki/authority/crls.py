@@ -50,7 +50,7 @@ class Crls:
         """
         issuer = self.project.authorities.generation(generation)
         cached = _cached(self.project.cache, generation, issuer)
-        if cached is not None and self.project.ledger_view.is_unchanged():
+        if cached is not None and self.project.ledger_view.is_unchanged_now():
             return _date_reasons(
                 self.project.inventory,
                 self.project.now,

@@ -57,7 +57,7 @@ class Explainer:
         ]
         if in_use:
             yield from _issued(self.project.now, in_use[-1])
-            renewal = in_use[-1].not_after - leaf.renew_before
+            renewal = leaf.renewal_start(in_use[-1].not_after)
             yield "renewed", f"from {renewal:%Y-%m-%d} on, by doit, with {'a new' if leaf.rekey else 'the same'} key"
         yield "state", self._state(leaf)
         for certificate in valid:

@@ -226,7 +226,7 @@ def _series(context: CheckContext, root: str) -> Iterator[Finding]:
     generation = project.authorities.generation(root)
     if generation is None:
         return
-    if early := project.authorities.before(generation):
+    if early := project.authorities.not_yet_valid(generation):
         yield Finding(subject, Level.CRITICAL, f"none of its pre-signed CRLs is valid now: {early}", SET_CLOCK)
         return
     present = issued_crls.Crls(project).due_presigned(root)

@@ -86,7 +86,7 @@ def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]
     if not reasons:
         return
     until = end_of_current(context, leaf)
-    is_late = until is not None and context.now >= until - leaf.renew_before + min(GRACE, leaf.renew_before / 2)
+    is_late = until is not None and context.now >= leaf.renewal_start(until) + min(GRACE, leaf.renew_before / 2)
     if failure is None and not is_late:
         if until is None and context.thorough and project.authorities.issuing(leaf.authority):
             yield Finding(artifact, Level.NOTICE, f"{joined(reasons)}; the next run issues it", rerun(artifact))
