@@ -17,12 +17,12 @@ from pki.ceremony import request_response, verify_response
 from pki.ceremony.offline.response_export import EARLIER
 from pki.ceremony.online import ceremony_archive, intermediate_keys
 from pki.ceremony.request_response import NO_RESPONSE, Request
-from pki.ceremony.vault import fingerprint
 from pki.ceremony.verify_response import ParsedResponse
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import run_for
 from pki.project.project import Project
+from pki.x509.canonical import fingerprint
 
 
 @dataclass(frozen=True, slots=True)
