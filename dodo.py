@@ -2,7 +2,10 @@
 
 from datetime import UTC, datetime
 
-from pki.cli.entry_points import doit_run
+try:
+    from pki.cli.entry_points import doit_run
+except ImportError:  # not installed in this environment, or another package is called pki
+    raise SystemExit("doit-pki cannot be imported here; type ./run doit, or activate its environment first") from None
 
 run = doit_run(__file__, datetime.now(UTC).replace(microsecond=0))
 DOIT_CONFIG, task_pki = run.config, run.tasks

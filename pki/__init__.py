@@ -1,3 +1,3 @@
 """An internal certificate authority and mutual-TLS infrastructure that one `doit` keeps alive."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

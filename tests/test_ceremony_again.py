@@ -16,8 +16,9 @@ from pki.ceremony import request_response, shares, words
 from pki.ceremony.offline import key_storage, machine_check, session, steps
 from pki.ceremony.online import kit
 from pki.ceremony.online.make_request import RequestOptions
-from pki.cli import argument_parser, prompt
 from pki.cli import ceremony_offline as commands
+from pki.cli import prompt
+from pki.common import remedies
 from pki.common.errors import PkiError
 from pki.x509 import keys
 from tests.ceremonies import SECRET, RealHome, Typist, drives_at, fit_typist, real_home
@@ -123,7 +124,7 @@ def test_hint_of_the_parser_is_typed_as_in_a_kit(
     assert "→ ./run invoke ceremony.sign --help" in typist("ceremony.sign", "--nonsense")[1]
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels/made-for").write_text("3.11 x86_64\n")
-    monkeypatch.setattr(argument_parser, "PROGRAM", tmp_path)
+    monkeypatch.setattr(remedies, "PROGRAM", tmp_path)
     assert "→ sh run invoke ceremony.sign --help" in typist("ceremony.sign", "--nonsense")[1]
 
 

@@ -16,6 +16,7 @@ from pki.ceremony import kit_unpacking, request_response
 from pki.ceremony.online import kit
 from pki.ceremony.online.kit import Machine
 from pki.common.errors import PkiError
+from pki.common.program_files import FILES, LOCKS
 from tests.ceremonies import RealHome, real_home
 from tests.conftest import PROJECT
 
@@ -27,7 +28,7 @@ def program(tmp_path: Path) -> Path:
     """A checkout in which somebody lives: with a project, keys, an environment and what runs leave behind."""
     folder = tmp_path / "checkout"
     (folder / "pki/__pycache__").mkdir(parents=True)
-    for name in (*kit.PROGRAM_FILES, *kit.LOCKS):
+    for name in (*FILES, *LOCKS):
         shutil.copy(PROJECT / name, folder)
     for name in ("docs/a.md", "templates/nginx/site.conf", "pki/x509/certificate_signing.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -60,8 +61,8 @@ def test_kit_holds_the_program_and_nothing_of_the_project(program: Path, tmp_pat
     target = kit.check_place(tmp_path)
     kit.write_kit(target, program, HERE, {"request-0001.yaml": b"asked"}, hsm=False)
     assert files_of(target) == {
-        *kit.PROGRAM_FILES,
-        *kit.LOCKS,
+        *FILES,
+        *LOCKS,
         "docs/a.md",
         "templates/nginx/site.conf",
         "pki/x509/certificate_signing.py",

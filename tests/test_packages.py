@@ -19,6 +19,7 @@ ENTRY_POINTS = {"dodo.py", "tasks.py"}
 ONE_PACKAGE = {
     "ansible": "deploy",
     "doit": "pipeline",
+    "flit_core": "common",
     "invoke": "cli",
     "jinja2": "common",
     "yaml": "common",

@@ -170,6 +170,19 @@ def facts_without_services(found: page_data.PageData) -> page_data.PageData:
             ],
         ),
         ("./run doit restores it", [("./run doit", True), ("restores it", False)]),
+        ("doit-pki doit restores it", [("doit-pki doit", True), ("restores it", False)]),
+        (
+            "fix it, then: doit-pki renew 'a b'; or wait",
+            [("fix it, then:", False), ("doit-pki renew 'a b'", True), ("or wait", False)],
+        ),
+        (
+            "PKI_HOME=/srv/pki '/opt/my env/bin/doit-pki' plan, or '/srv/the pki/run' invoke plan",
+            [
+                ("PKI_HOME=/srv/pki '/opt/my env/bin/doit-pki' plan", True),
+                ("or", False),
+                ("'/srv/the pki/run' invoke plan", True),
+            ],
+        ),
         (
             "check the host, then: ./run invoke deploy.run web --dry-run",
             [("check the host, then:", False), ("./run invoke deploy.run web --dry-run", True)],

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import pickle
 import string
+from pathlib import Path
 
 import pytest
 
+from pki.common import remedies
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
 from pki.common.remedies import Place, at, here
@@ -75,6 +77,58 @@ def test_what_an_error_or_a_finding_says_is_typed_for_the_project_of_the_process
     assert str(Finding("x", Level.NOTICE, "x", hint).remedy) == typed
     monkeypatch.setenv("PKI_HOME", str(PROJECT))
     assert PkiError("x", hint).hint == hint
+
+
+FULL = "PKI_HOME=/srv/pki /opt/doit-pki/run invoke plan"
+STARTED = {  # how the program was started, in which folder → how a command is printed
+    "in the clone": ("/opt/doit-pki", {}, "PKI_HOME=/srv/pki ./run invoke plan"),
+    "the clone's run, in the project": ("/srv/pki", {}, "/opt/doit-pki/run invoke plan"),
+    "the clone's run, below the project": ("/srv/pki/templates", {}, "/opt/doit-pki/run invoke plan"),
+    "cron with the clone": ("/root", {}, FULL),
+    "the project's run": ("/srv/pki", {"PKI_RUN": "/srv/pki/run"}, "./run invoke plan"),
+    "cron with the project's run": ("/root", {"PKI_RUN": "/srv/pki/run"}, "/srv/pki/run invoke plan"),
+    "another project's run": ("/root", {"PKI_RUN": "/srv/lab/run"}, FULL),
+    "installed, in the project": ("/srv/pki", {"PKI_COMMAND": "doit-pki"}, "doit-pki plan"),
+    "installed, elsewhere": ("/root", {"PKI_COMMAND": "doit-pki"}, "PKI_HOME=/srv/pki doit-pki plan"),
+    "cron with an installation": (
+        "/root",
+        {"PKI_COMMAND": "/x/bin/doit-pki"},
+        "PKI_HOME=/srv/pki /x/bin/doit-pki plan",
+    ),
+}
+
+
+@pytest.mark.parametrize("started", STARTED)
+def test_a_command_is_printed_as_it_is_typed_where_the_program_was_started(
+    monkeypatch: pytest.MonkeyPatch, started: str
+) -> None:
+    folder, environment, typed = STARTED[started]
+    monkeypatch.setattr(remedies, "PROGRAM", Path("/opt/doit-pki"))
+    monkeypatch.setattr(remedies, "IS_INSTALLED", "PKI_COMMAND" in environment)
+    for name, value in {"PKI_HOME": "/srv/pki", "PKI_CALLED_FROM": folder, **environment}.items():
+        monkeypatch.setenv(name, value)
+    assert PkiError("x", "first: ./run invoke plan").hint == f"first: {typed}"
+    assert PkiError("x", f"first: {typed}").hint == f"first: {typed}", "once"
+    doit = typed.replace("invoke plan", "doit").replace("doit-pki plan", "doit-pki doit")
+    assert PkiError("x", "./run doit").hint == doit
+    assert PkiError("x", here("invoke", "plan")).hint == typed
+
+
+def test_the_commands_of_mails_and_pages_are_typed_in_one_folder_whatever_started_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They would change with each run, if cron and a user start them in turn."""
+    printed: dict[str, set[str]] = {"clone": set(), "run": set()}
+    for folder, environment, _ in STARTED.values():
+        if "PKI_COMMAND" in environment or environment.get("PKI_RUN") == "/srv/lab/run":
+            continue
+        with monkeypatch.context() as patch:
+            patch.setattr(remedies, "PROGRAM", Path("/opt/doit-pki"))
+            for name, value in {"PKI_HOME": "/srv/pki", "PKI_CALLED_FROM": folder, **environment}.items():
+                patch.setenv(name, value)
+            hint = PkiError("x", "first: ./run invoke plan").hint
+            printed["run" if environment else "clone"].add(remedies.for_commands_folder(hint))
+    assert printed == {"clone": {"first: PKI_HOME=/srv/pki ./run invoke plan"}, "run": {"first: ./run invoke plan"}}
 
 
 def test_a_remedy_says_where_it_is_typed() -> None:

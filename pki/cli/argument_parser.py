@@ -10,7 +10,7 @@ from invoke.exceptions import ParseError
 from invoke.parser.argument import Argument
 from invoke.parser.parser import ParseMachine, Parser, ParseResult
 
-from pki.common.program_files import PROGRAM
+from pki.common.remedies import as_started
 
 HELP = {"-h", "--help"}
 
@@ -100,10 +100,7 @@ class ArgumentMachine(ParseMachine):
 
     def error(self, msg: str) -> None:
         """Raise ParseError with a message and the command to type next."""
-        line = self._next()
-        if (PROGRAM / "wheels/made-for").exists():  # the kit is on a drive that may be mounted noexec
-            line = line.replace("./run invoke", "sh run invoke")
-        raise ParseError(f"{msg}\n→ {line}", self.context)
+        raise ParseError(f"{msg}\n→ {as_started(self._next())}", self.context)
 
     def _next(self) -> str:
         if self._is_inside():

@@ -28,6 +28,7 @@ from pki.cli import (
     schedule_command,
     timeline_command,
 )
+from pki.common.program_files import IS_INSTALLED
 
 COMMANDS = {
     "init": init_command.init,
@@ -43,7 +44,6 @@ COMMANDS = {
     "schedule": schedule_command.schedule,
     "schema": daily_commands.schema,
     "timeline": timeline_command.show_timeline,
-    **developer_commands.TASKS,
 }
 GROUPS = {
     "ledger": {**ledger_commands.TASKS, "import": import_command.import_records},
@@ -58,7 +58,7 @@ GROUPS = {
 def collect(home: str, called_from: str, now: datetime) -> Collection:
     """Return the commands, for the project in `home`; what a user types is relative to `called_from`."""
     collection = Collection()
-    for name, function in COMMANDS.items():
+    for name, function in (COMMANDS if IS_INSTALLED else {**COMMANDS, **developer_commands.TASKS}).items():
         collection.add_task(function, name)
     for title, tasks in GROUPS.items():
         group = Collection(title)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import redirect_stdout, suppress
 
 from pki.common.errors import PkiError
+from pki.common.program_files import IS_INSTALLED
 
 TAKES_CERTIFICATE = {"explain", "renew", "revoke", "retire"}
 BASH = """\
@@ -19,7 +20,7 @@ _doit_pki() {
     COMPREPLY=($("${typed[0]}" --complete "${typed[@]:1}" "$word" 2>/dev/null))
     COMPREPLY=("${COMPREPLY[@]#"$before"}")
 }
-complete -o default -F _doit_pki run ./run
+complete -o default -F _doit_pki doit-pki run ./run
 """
 ZSH = """\
 _doit_pki() {
@@ -28,7 +29,7 @@ _doit_pki() {
     if (( $#candidates )); then compadd -a candidates; else _files; fi
 }
 (( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i -D; }
-compdef _doit_pki run ./run
+compdef _doit_pki doit-pki run ./run
 """
 FISH = """\
 function __doit_pki
@@ -42,6 +43,7 @@ function __doit_pki
     end
 end
 complete -c run -f -a '(__doit_pki)'
+complete -c doit-pki -f -a '(__doit_pki)'
 """
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
@@ -54,11 +56,13 @@ def script(shell: str) -> str:
 
 
 def candidates(words: list[str]) -> list[str]:
-    """Return the candidates for the last of the words after `./run`; options only if it begins with `-`."""
+    """Return the candidates for the last of the words after `./run` or `doit-pki`; options only if it begins with `-`."""
     *before, word = words or [""]
     choices: Iterable[str] = ()
+    if IS_INSTALLED and before and before[0] not in {"doit", "invoke"}:
+        before = ["invoke", *before]
     if not before:
-        choices = ("doit", "invoke")
+        choices = ("doit", *_commands(["invoke", word])) if IS_INSTALLED else ("doit", "invoke")
     elif before[0] == "doit":
         choices = ("list", "info", *_artifacts())
     elif before[0] == "invoke" and len(before) == 2 and before[1] in TAKES_CERTIFICATE and not word.startswith("-"):

@@ -19,7 +19,7 @@ from invoke.tasks import task
 
 from pki.cli import option_help
 from pki.common import filesystem
-from pki.common.errors import InventoryError, PkiError, from_bug, from_os_error
+from pki.common.errors import NO_PROJECT, InventoryError, PkiError, from_bug, from_os_error
 from pki.common.terminal import say_nothing_more
 from pki.pipeline.delivery_targets import clock_evidence
 from pki.project.clock_guard import Evidence
@@ -76,7 +76,9 @@ def command_with(*, may_lack: str = "", many: tuple[str, ...] = ()) -> Callable[
 
 
 def home_of(context: Context) -> Path:
-    """Return the project's folder: PKI_HOME, or the folder of the program."""
+    """Return the project's folder. Raises PkiError where a command was typed outside any project."""
+    if not context.config.pki_home:
+        raise PkiError(NO_PROJECT.message, NO_PROJECT.hint)
     return Path(context.config.pki_home)
 
 

@@ -10,14 +10,16 @@ from runpy import run_path
 from types import TracebackType
 from typing import Any
 
-from pki.common.program_files import PROGRAM
-from pki.monitor.report.run import Run
+from pki.common.program_files import PROGRAM, has_no_project
 
 
-def doit_run(file: str, now: datetime) -> Run:
+def doit_run(file: str, now: datetime) -> Any:
     """Return a run of doit in the project of a dodo.py, whose `config` and `tasks` doit reads."""
+    home = _home(file)
+    from pki.monitor.report.run import Run  # noqa: PLC0415 - what it imports must find PKI_HOME
+
     sys.excepthook = _end
-    return Run(Path(_home(file)), now)
+    return Run(Path(home), now)
 
 
 def invoke_commands(file: str, now: datetime) -> Any:
@@ -26,9 +28,10 @@ def invoke_commands(file: str, now: datetime) -> Any:
     Where the program `invoke` reads it, our own program takes over: invoke would demand the arguments that are
     optional here, and accept options that have no effect.
     """
-    from pki.cli.collection import collect  # noqa: PLC0415 - slow, and not needed for doit
+    home = _home(file)
+    from pki.cli.collection import collect  # noqa: PLC0415 - as above
 
-    commands = collect(_home(file), os.environ.get("PKI_CALLED_FROM") or str(Path.cwd()), now)
+    commands = collect(home, os.environ.get("PKI_CALLED_FROM") or str(Path.cwd()), now)
     if "invoke.main" in sys.modules:
         from pki.cli.program import ProgramOfInvoke  # noqa: PLC0415 - as above
 
@@ -43,11 +46,11 @@ def program_commands() -> Any:
 
 
 def _home(file: str) -> str:
-    """Return the project's folder: that of the file; for the files of the program PKI_HOME, if it is set."""
+    """Return the project's folder: that of the file; for the files of the program PKI_HOME. "" without a project."""
     folder = Path(file).resolve().parent
     if folder != PROGRAM:
         os.environ["PKI_HOME"] = str(folder)
-    return os.environ.get("PKI_HOME") or str(folder)
+    return os.environ.get("PKI_HOME") or ("" if has_no_project() else str(folder))
 
 
 def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -14,6 +14,7 @@ from pki.cli.decorator import command_with, path_of
 from pki.cli.init_questions import Questions, tree_of
 from pki.common.errors import PkiError
 from pki.common.program_files import PROGRAM
+from pki.common.remedies import as_started
 from pki.common.terminal import Screen
 from pki.config import scaffold
 
@@ -90,6 +91,6 @@ def _print_next_steps(screen: Screen, folder: Path, *, sandbox: bool, in_git: bo
     screen.line("\nnext:")
     if in_git:
         screen.line(f"  git -C {here} add . && git -C {here} commit -m 'Create the project'")
-    screen.line(f"  PKI_HOME={here} ./run {first}")
+    screen.line(as_started(f"  cd {here} && ./run {first}"))
     if not sandbox:
-        screen.line("(to try it without a ceremony: set sandbox: true in its pki.yaml, then ./run doit)")
+        screen.line(as_started("(to try it without a ceremony: set sandbox: true in its pki.yaml, then ./run doit)"))

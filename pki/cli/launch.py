@@ -1,7 +1,8 @@
-"""The first word after `./run`: doit, invoke, --help, --version or --completion; a hint for anything else."""
+"""The first word after `./run` or `doit-pki`: doit, a command, --help, --version, --completion; a hint for anything else."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from difflib import get_close_matches
@@ -9,7 +10,9 @@ from difflib import get_close_matches
 from pki import __version__
 from pki.cli import completion
 from pki.common.child_processes import STOPPED
-from pki.common.errors import PkiError
+from pki.common.errors import NO_PROJECT, PkiError
+from pki.common.program_files import has_no_project
+from pki.common.remedies import as_started
 from pki.common.terminal import say_nothing_more
 
 USAGE = """\
@@ -20,12 +23,14 @@ Usage: ./run doit [NAME]...            bring everything up to date, or what is n
        ./run --version
        eval "$(./run --completion bash)"      completion of commands in bash; zsh: the same with zsh
        ./run --completion fish | source       the same in fish
-The project is the folder with pki.yaml: PKI_HOME, or the current folder, or the folder of the program.
+The project is the folder with pki.yaml: PKI_HOME, or the current folder, or one above it.
 """
 TEXTS = {
     **dict.fromkeys(("-h", "--help", "help"), USAGE),
     **dict.fromkeys(("-V", "--version"), f"doit-pki {__version__}\n"),
 }
+
+PROGRAMS = ("pip", "badkeys")  # of the program's environment, which hints name
 
 
 def run(program: str, arguments: list[str]) -> int:
@@ -51,11 +56,24 @@ def run(program: str, arguments: list[str]) -> int:
         return 1
 
 
+def run_installed(words: list[str]) -> int:
+    """Run what follows `doit-pki`: a command with or without `invoke` before it, or doit; return the exit status."""
+    program, *arguments = words
+    if program in PROGRAMS:
+        os.execv(sys.executable, [sys.executable, "-m", *words])  # noqa: S606 - no shell
+    if program in {"doit", "invoke", "--completion", "--complete", *TEXTS}:
+        return run(program, arguments)
+    return run("invoke", words)
+
+
 def _doit(arguments: list[str]) -> int:
     if arguments[:1] in (["-h"], ["--help"]):
         return _other("--help", [])
     if arguments[:1] in (["-V"], ["--version"]):
         return _other("--version", [])
+    if has_no_project():
+        print(f"nothing was done: {NO_PROJECT.message}\n→ {NO_PROJECT.hint}", file=sys.stderr)
+        return 3
     from pki.pipeline import doit_command_line  # noqa: PLC0415 - slow, and not needed for invoke
 
     status = doit_command_line.main(arguments)
@@ -75,7 +93,7 @@ def _invoke(arguments: list[str]) -> None:
 
 def _other(program: str, arguments: list[str]) -> int:
     if text := TEXTS.get(program):
-        print(text, end="", flush=True)
+        print(as_started(text), end="", flush=True)
         return 0
     if program == "--completion":
         return _completion(arguments)
@@ -89,7 +107,7 @@ def _other(program: str, arguments: list[str]) -> int:
     line = f"did you mean ./run invoke {shlex.join([*close, *arguments])}" if close else "./run --help"
     if program in {name.partition(".")[0] for name in names if "." in name}:
         line = f"./run invoke --list {program}"
-    print(f"run: unknown command {program!r}\n→ {line}", file=sys.stderr)
+    print(f"run: unknown command {program!r}\n→ {as_started(line)}", file=sys.stderr)
     return 2
 
 

@@ -13,7 +13,7 @@ from pki.ceremony import drives, vault_identity
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
 from pki.ceremony.vault_identity import VaultIdentity
-from pki.cli.decorator import home_of, now_of, path_of
+from pki.cli.decorator import now_of, path_of
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 
@@ -73,7 +73,8 @@ def open_vault(
 def vault_folder(context: Context, folder: str, reason: str) -> tuple[Vault, str]:
     """Return a folder that may be a vault, and why it is not a drive ("" when it is). Raises PkiError."""
     vault = Vault(path_of(context, folder))
-    if vault.folder.resolve().is_relative_to(home_of(context).resolve()):
+    home = context.config.pki_home  # none at an offline machine
+    if home and vault.folder.resolve().is_relative_to(Path(home).resolve()):
         raise PkiError(f"{vault.folder}: is in the project folder, where a root's key must never be", "mount a drive")
     if not vault.folder.is_dir():
         raise PkiError(f"{vault.folder}: is not a folder", f"mkdir -p {vault.folder}, then mount the drive there")

@@ -15,8 +15,9 @@ from pki import __version__
 from pki.cli import option_help
 from pki.cli.argument_parser import ArgumentParser
 from pki.common.child_processes import STOPPED, enable_interrupts
+from pki.common.remedies import as_started
 
-TYPED = "./run invoke"
+TYPED = as_started("./run invoke ").rstrip()
 LETTERS = {"help": "h", "list": "l", "version": "V"}
 SHOWN = {
     "help": "show this, or the help of a command: COMMAND -h",

@@ -15,14 +15,13 @@ from pki.cli.decorator import command, project_as_it_is, project_of
 from pki.cli.prompt import is_yes
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.common.program_files import PROGRAM
+from pki.common.program_files import executable
 from pki.common.terminal import Screen
 from pki.project.project import Project
 from pki.schedule import cron, systemd
 from pki.schedule.job import Job
 from pki.schedule.schedule_notices import notices
 
-RUN = PROGRAM / "run"
 RUNNING = Path("/run/systemd/system")  # exists if systemd is the init system: sd_booted(3)
 
 
@@ -67,7 +66,7 @@ def _job(project: Project) -> Job:
             f"{project.store.home}: is owned by {owner}, which is not an account of this machine",
             f"chown -R ACCOUNT: {shlex.quote(str(project.store.home))}",
         ) from None
-    job = Job(project.inventory, RUN, project.store.home.resolve(), user)
+    job = Job(project.inventory, executable(), project.store.home.resolve(), user)
     job.check()
     return job
 

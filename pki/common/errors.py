@@ -200,3 +200,9 @@ class LedgerError(PkiError):
     def of(cls, fault: RecordingFault) -> LedgerError:
         """Return the error for a fault of the ledger."""
         return cls(fault.evidence, fault.remedy, fault.kind)
+
+
+NO_PROJECT = PkiError(
+    "there is no project here: neither this folder nor one above it contains pki.yaml",
+    "change to the project's folder, or name it: PKI_HOME=DIR; to create one: ./run invoke init DIR",
+)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from pki.common.program_files import PROGRAM
+from pki.common.program_files import COMMAND, IS_INSTALLED, PROGRAM, executable, has_no_project
 
 RUN = re.compile(r"(PKI_HOME=(?:'[^']*'|\S+) )?(?<![\w./])\./run ")
 
@@ -28,7 +29,8 @@ class Place(Enum):
 class Remedy:
     """A command that corrects a fault or shows details of it; `placeholders` are words that the user replaces.
 
-    `before` and `after` are further steps, in words.
+    `before` and `after` are further steps, in words. `is_for_process`: the command names the project of the process only
+    when it is printed, because constants are made before that is known.
     """
 
     command: str
@@ -37,31 +39,91 @@ class Remedy:
     placeholders: tuple[str, ...] = ()
     before: str = ""
     after: str = ""
+    is_for_process: bool = False
 
     def __str__(self) -> str:
-        return f"{self.before}{self.place.value.format(host=self.host)}{self.command}{self.after}"
+        command = for_this_project(self.command) if self.is_for_process else self.command
+        return f"{self.before}{self.place.value.format(host=self.host)}{command}{self.after}"
 
 
-def run_for(home: Path | str | None = None) -> str:
-    """Return the `./run` command, typed in the program's folder, for the project in `home`.
+def started_as() -> str:
+    """Return the command that starts the program: a clone's, a kit's, which may be on a drive without programs, or installed."""
+    if IS_INSTALLED:
+        return os.environ.get("PKI_COMMAND") or command_on_path()
+    return "sh run" if (PROGRAM / "wheels/made-for").exists() else "./run"
 
-    It sets PKI_HOME unless the project is in the program's folder. The default is the project of this process.
+
+def command_on_path() -> str:
+    """Return `doit-pki`, or the path of the installed command where a shell would not find it."""
+    return COMMAND if shutil.which(COMMAND) else shlex.quote(str(executable()))
+
+
+def as_started(text: str) -> str:
+    """Return a text in which each `./run` is the command that starts the program, for any project."""
+    return _in_words_of_installed(RUN.sub(lambda match: f"{match[1] or ''}{started_as()} ", text))
+
+
+def run_for(home: Path | str | None = None, where: Path | None = None) -> str:
+    """Return the command for the project in `home` as it is typed in the folder `where`.
+
+    The defaults are the project of this process, and the folder in which its command was typed.
+
+    That is the `run` of the project's folder if it was started by it, `doit-pki` if the program is installed, and the
+    `run` of the clone. PKI_HOME is set where the command would not find the project.
     """
-    project = Path(home or os.environ.get("PKI_HOME") or PROGRAM).resolve()
-    return "./run" if project == PROGRAM else f"PKI_HOME={shlex.quote(str(project))} ./run"
+    project, here = _project(home), where or typed_in()
+    by_folder = os.environ.get("PKI_RUN", "")
+    if by_folder and Path(by_folder).resolve().parent == project:
+        return "./run" if here == project else shlex.quote(by_folder)
+    is_found = has_no_project() or (
+        here.is_relative_to(project) if IS_INSTALLED or here != PROGRAM else project == PROGRAM
+    )
+    if IS_INSTALLED or here == PROGRAM:
+        command = started_as()
+    else:
+        command = started_as().replace("./run", "run").replace("run", shlex.quote(str(PROGRAM / "run")))
+    return command if is_found else f"PKI_HOME={shlex.quote(str(project))} {command}"
+
+
+def _project(home: Path | str | None = None) -> Path:
+    return Path(home or os.environ.get("PKI_HOME") or PROGRAM).resolve()
+
+
+def commands_folder(home: Path) -> Path:
+    """Return the folder in which the commands of a mail or page are typed: the clone, or the project with its own `run`."""
+    return home if IS_INSTALLED or os.environ.get("PKI_RUN") else PROGRAM
+
+
+def for_commands_folder(text: str) -> str:
+    """Return a text whose commands are typed in `commands_folder`, wherever that of this process was typed."""
+    return for_this_project(text).replace(f"{run_for()} ", f"{run_for(where=commands_folder(_project()))} ")
+
+
+def typed_in() -> Path:
+    """Return the folder in which the command was typed: `run` changes to the program's folder."""
+    return Path(os.environ.get("PKI_CALLED_FROM") or os.getcwd())
+
+
+def _in_words_of_installed(text: str) -> str:
+    """Return a text in which commands of an installed program are as it knows them: no `invoke`, locks by their path."""
+    if not IS_INSTALLED:
+        return text
+    return text.replace(f"{COMMAND} invoke ", f"{COMMAND} ").replace(
+        "-r requirements-", f"-r {shlex.quote(str(PROGRAM))}/requirements-"
+    )
 
 
 def in_project(name: str) -> str:
-    """Return the path of a file of the project as typed in the program's folder, quoted for a shell."""
-    project = Path(os.environ.get("PKI_HOME") or PROGRAM).resolve()
-    return shlex.quote(name if project == PROGRAM else str(project / name))
+    """Return the path of a file of the project as it is typed where the user is, quoted for a shell."""
+    project = _project()
+    return shlex.quote(name if project == typed_in() else str(project / name))
 
 
 def for_this_project(text: str) -> str:
     """Return a text in which each `./run` without a project names the project of this process."""
     if "./run " not in text or (run := run_for()) == "./run":
         return text
-    return RUN.sub(lambda match: match[0] if match[1] else f"{run} ", text)
+    return _in_words_of_installed(RUN.sub(lambda match: match[0] if match[1] else f"{run} ", text))
 
 
 def here(
@@ -73,7 +135,8 @@ def here(
     """
     replaced = tuple(placeholders)
     typed = (word if word in replaced else shlex.quote(word) for word in words)
-    return Remedy(" ".join([run_for(home), *typed]), placeholders=replaced, before=before, after=after)
+    command = " ".join([run_for(home) if home else "./run", *typed])
+    return Remedy(command, placeholders=replaced, before=before, after=after, is_for_process=home is None)
 
 
 def at(place: Place, command: str, host: str = "", *, after: str = "") -> Remedy:

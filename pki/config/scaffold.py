@@ -13,8 +13,10 @@ from typing import Any
 
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.common.program_files import executable
 from pki.config import loader
 
+PROGRAM_MODE = 0o755
 TOLERATED_FILES = re.compile(r"\.git|(README|LICENSE|COPYING)(\.\w+)?", re.IGNORECASE)
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/@-]*(?<! )")
 # scalars that other YAML parsers do not read as text
@@ -34,15 +36,30 @@ secrets.yaml
 SECRETS = (
     "# The passphrase of each CA's key, by its name. The program writes here; keep it out of git, and back it up.\n"
 )
+RUN = """\
+#!/bin/sh
+# Start doit-pki for the project in this folder: ./run doit, ./run invoke plan
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+for program in "${{DOIT_PKI:-}}" {program} "$(command -v doit-pki)"; do
+    [ -x "$program" ] || continue
+    PKI_HOME=$here PKI_RUN=$here/run
+    export PKI_HOME PKI_RUN
+    exec "$program" "$@"
+done
+echo "run: doit-pki, which created this folder, is no longer at" {program} >&2
+echo "→ pipx install doit-pki, or name another one: DOIT_PKI=/path/to/doit-pki/run ./run doit" >&2
+exit 1
+"""
 README = """\
 # {organisation}: certificates
 
 The project of an internal certificate authority, run by doit-pki.
 
-- `pki.yaml`: the configuration. Change it, then run `{command} invoke plan`, then `{command} doit`.
+- `pki.yaml`: the configuration. Change it, then run `./run invoke plan`, then `./run doit`.
 - `templates/`: the files for hosts, each with a header that names its target. Edit them as you like.
-- `ca/`, `secrets.yaml`: keys, passphrases and the ledger. Never in git; back them up: `{command} invoke backup`.
+- `ca/`, `secrets.yaml`: keys, passphrases and the ledger. Never in git; back them up: `./run invoke backup`.
 - `build/`: everything else. It can be generated again.
+- `run`, `dodo.py`, `tasks.py`: start the program, also as `doit` and `invoke` where it is installed.
 """
 
 
@@ -94,10 +111,9 @@ def create_project(folder: Path, tree: dict[str, Any], program: Path) -> list[st
 
 def project_files(folder: Path, tree: dict[str, Any], program: Path) -> dict[str, tuple[bytes, int]]:
     """Return path → content and mode of every file of a new project; pki.yaml is last, because it marks a project."""
-    command = f"PKI_HOME={shlex.quote(str(folder))} {shlex.quote(str(program / 'run'))}"
-    texts = {".gitignore": GITIGNORE}
+    texts = {".gitignore": GITIGNORE, **{name: (program / name).read_text() for name in ("dodo.py", "tasks.py")}}
     if not any(path.name.lower().startswith("readme") for path in (folder.iterdir() if folder.is_dir() else ())):
-        texts["README.md"] = README.format(organisation=tree["organisation"], command=command)
+        texts["README.md"] = README.format(organisation=tree["organisation"])
     return {
         **{
             f"templates/{path.relative_to(program / 'templates')}": (path.read_bytes(), filesystem.PUBLIC)
@@ -105,6 +121,7 @@ def project_files(folder: Path, tree: dict[str, Any], program: Path) -> dict[str
             if path.is_file() and not path.name.startswith(".")
         },
         **{name: (text.encode(), filesystem.PUBLIC) for name, text in texts.items()},
+        "run": (RUN.format(program=shlex.quote(str(executable()))).encode(), PROGRAM_MODE),
         "secrets.yaml": (SECRETS.encode(), filesystem.SECRET),
         "pki.yaml": (render_pki_yaml(tree).encode(), filesystem.PUBLIC),
     }

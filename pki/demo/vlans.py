@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pki.common.program_files import PROGRAM
 from pki.common.terminal import Screen
 from pki.config import loader
 from pki.config.model import Inventory
@@ -16,7 +17,6 @@ from pki.demo.namespace_machine import NamespaceMachine, check_programs
 from pki.demo.visits import ANSWERED, NOT_REACHABLE, REFUSED, ROOTS, PageRequest, PageResponse
 
 HERE = Path(__file__).parent
-PROGRAM = HERE.parent.parent
 PROJECT_FOLDER = Path("/srv/pki")
 CLIENTS = "192.0.2.128/25"  # a VLAN that is not in pki.yaml: nobody there needs a certificate
 PROGRAMS = ("ssh", "ssh-keygen", "sshd", "nginx", "haproxy", "caddy", "curl")

@@ -1,30 +1,34 @@
-"""The command line `./run doit`."""
+"""The command line of doit, as `./run doit` and `doit-pki doit` start it."""
 
 from __future__ import annotations
 
 import io
 import sys
 from contextlib import redirect_stdout
+from runpy import run_path
 
+from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 
+from pki.common.program_files import PROGRAM
+from pki.common.remedies import as_started
 from pki.pipeline.doit_tasks import PLUGINS
 
 PRINTING = {"help", "list", "info", "tabcompletion"}  # commands of doit that only print
 
 
 def main(arguments: list[str]) -> int:
-    """Run doit with the dodo.py in the current folder; return its exit status."""
+    """Run doit with the program's dodo.py, wherever the project is; return the exit status."""
     name = next(iter(arguments), "")
     if {"-h", "--help"} & set(arguments):
         arguments = ["help", name if name in {*PRINTING, *PLUGINS["COMMAND"]} else "run"]
     output = io.StringIO() if arguments and arguments[0] in PRINTING else sys.stdout
     with redirect_stdout(output):  # doit prints a traceback when standard output is closed or the disk full
-        status: int = _Doit(extra_config=PLUGINS).run(arguments)
+        status: int = _Doit(ModuleTaskLoader(run_path(str(PROGRAM / "dodo.py"))), (), PLUGINS).run(arguments)
     if isinstance(output, io.StringIO):
         print(output.getvalue(), end="", flush=True)
     return status
 
 
 class _Doit(DoitMain):  # type: ignore[misc]
-    BIN_NAME = "./run doit"
+    BIN_NAME = as_started("./run doit")

@@ -40,7 +40,8 @@ class NoDatabaseCommand(Command):  # type: ignore[misc]
 class RunCommand(Run):  # type: ignore[misc]
     """The command `run` of doit.
 
-    In its configuration, `lock` locks the project and `confirm_clock` asks about the clock.
+    In its configuration, `lock` locks the project and `confirm_clock` asks about the clock. Where the program is
+    installed, doit uses this class for every dodo.py of the environment: without a `lock` it is doit's own command.
     """
 
     name = "run"
@@ -51,6 +52,9 @@ class RunCommand(Run):  # type: ignore[misc]
         enable_interrupts()
         self.loader.setup(params)
         config = self.loader.load_doit_config()
+        self.is_ours = "lock" in config
+        if not self.is_ours:
+            return super().execute(params, args)
         if params["clock_is_right"]:
             config["confirm_clock"]()
         with config["lock"]():
@@ -58,6 +62,8 @@ class RunCommand(Run):  # type: ignore[misc]
 
     @wraps(Run._execute)  # noqa: SLF001 - doit lets commands override it, and reads the options it needs from its signature
     def _execute(self, **options: Any) -> int:
+        if not self.is_ours:
+            return int(super()._execute(**options))
         if not options["num_process"] or options["single"]:
             status: int = super()._execute(**{**options, "num_process": 0})
             return status

@@ -21,11 +21,10 @@ from pathlib import Path
 from pki.ceremony import request_response, vault_identity
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.common.program_files import program_files
 
 NAME = "doit-pki-kit"
 PROJECT = "project"  # file in the kit with the path of the project on the online machine
-PROGRAM_FILES = ("run", "tasks.py", "dodo.py", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE")
-PROGRAM_FOLDERS = ("docs", "pki", "templates")
 LOCKS = ("requirements.lock", "requirements-kit.lock", "requirements-hsm.lock")
 PYTHON = re.compile(r"3\.(1[1-9]|[2-9][0-9])")
 PLATFORM = re.compile(
@@ -113,8 +112,7 @@ def write_kit(target: Path, program: Path, machine: Machine, extra: dict[str, by
     beside = target.with_name(f".{target.name}.new")
     with tempfile.TemporaryDirectory(prefix="kit-") as scratch:
         wheels = download_wheels(program, Path(scratch), machine, hsm=hsm)
-        files = {path.relative_to(program).as_posix(): path for path in _program_files(program)}
-        files |= {f"wheels/{path.name}": path for path in wheels}
+        files = program_files(program) | {f"wheels/{path.name}": path for path in wheels}
         extra = extra | {"wheels/made-for": f"{machine.version} {machine.architecture}\n".encode()}
         try:
             shutil.rmtree(beside, ignore_errors=True)
@@ -127,16 +125,6 @@ def write_kit(target: Path, program: Path, machine: Machine, extra: dict[str, by
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     return written
-
-
-def _program_files(program: Path) -> Iterator[Path]:
-    """Yield the files of the program: no project, keys, tests or caches."""
-    yield from (program / name for name in (*PROGRAM_FILES, *LOCKS))
-    for folder in PROGRAM_FOLDERS:
-        for path in sorted((program / folder).rglob("*")):
-            parts = path.relative_to(program).parts
-            if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in parts):
-                yield path
 
 
 def _write_files(folder: Path, files: dict[str, Path], extra: dict[str, bytes]) -> tuple[str, int]:

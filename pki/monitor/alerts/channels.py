@@ -10,6 +10,7 @@ from typing import Any
 
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.common.remedies import commands_folder, for_commands_folder
 from pki.common.timestamps import instant
 from pki.config.identifiers import ArtifactId
 from pki.monitor.alerts.decisions import AlertDecision, decide
@@ -117,7 +118,7 @@ class Sender:
         late = ""
         if channel.failing_since:
             late = f"Earlier messages could not be sent since {channel.failing_since[:10]}: {channel.message}"
-        origin = f"{socket.gethostname()}, in {self._store.home}"
+        origin = f"{socket.gethostname()}, in {commands_folder(self._store.home)}"
         facts = mail_texts.MailFacts(
             self._addresses.organisation,
             origin,
@@ -126,7 +127,8 @@ class Sender:
             self._now,
             self._addresses.is_sandbox,
         )
-        return mail_texts.render_mail(decision, findings, facts, late)
+        mail = mail_texts.render_mail(decision, findings, facts, late)
+        return replace(mail, **{part: for_commands_folder(getattr(mail, part)) for part in ("text", "html", "brief")})
 
     def _send(self, name: str, mail_text: Any) -> PkiError | None:
         """Send one message; return the error of some recipients, or raise PkiError if nobody got it."""

@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime
 from cryptography import x509
 
 from pki.common.errors import PkiError
+from pki.common.remedies import commands_folder
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
 from pki.monitor.check_result import Finding, Level, worst_by_subject
@@ -66,7 +67,7 @@ def gather(checked: CheckedProject) -> PageData:
     certificates = list(_certificates(checked))
     return PageData(
         organisation=config.organisation,
-        place=f"{socket.gethostname()}, in {project.store.home}",
+        place=f"{socket.gethostname()}, in {commands_folder(project.store.home)}",
         is_sandbox=config.sandbox,
         today=project.now.date(),
         findings=tuple(calm(finding, project.now.date()) for finding in checked.findings),

@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pki.common.remedies import for_commands_folder
 from pki.common.templating import Pages
 from pki.common.visible import visible_line
 from pki.config.identifiers import GenerationName
@@ -28,8 +29,12 @@ PROBLEMS = "with problems"
 SOON = 6  # forecast events that are shown at once
 MOST = 500  # problems on the page
 FEW = 40  # rows that are shown without groups
+IN_CLONE, INSTALLED = r"(?:\./run|'/[^']*/run'|/[^\s']*/run)", r"(?:'/[^']*/doit-pki'|(?:/[^\s']*/|\b)doit-pki)"
 TYPED = re.compile(
-    r"(?:sudo |PKI_HOME=(?:'[^']*'|[^\s']+) )?\./run (?:(?:invoke|pip)(?: [^\s,;()]+)+|doit(?: \w+:[^\s,;()]+)?)|chmod \d+ [^\s,;()]+"
+    r"(?:sudo |PKI_HOME=(?:'[^']*'|[^\s']+) )?"
+    rf"(?:{IN_CLONE} (?:invoke|pip)(?: [^\s,;()]+)+|(?:{IN_CLONE}|{INSTALLED}) doit(?: \w+:[^\s,;()]+)?"
+    rf"|{INSTALLED} [a-z][a-z.-]+(?: [^\s,;()]+)*)"
+    r"|chmod \d+ [^\s,;()]+"
 )
 ENDED = {"ok": "succeeded", "failed": "failed in part", "interrupted": "was interrupted"}
 ICONS = {Level.OK: "#2e7d32", Level.NOTICE: "#1d6fb8", Level.WARNING: "#b45309", Level.CRITICAL: "#c62828"}
@@ -123,7 +128,7 @@ def _item(group: Sequence[Finding], today: date) -> Problem:
         subject=join_names([finding.subject for finding in group]),
         message=visible_line(first.message),
         when="; ".join(when),
-        remedy=tuple(pieces(visible_line(shared_remedy(group)))),
+        remedy=tuple(pieces(visible_line(for_commands_folder(shared_remedy(group))))),
     )
 
 
