@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
 
-from pki.config.authority_rules import NO_AUTHORITIES, Authorities
+from pki.config.authority_rules import NO_AUTHORITIES, AuthorityRules
 from pki.config.fields import (
     EMPTY_OR_MAPPING,
     SINGLE_OR_LIST,
@@ -245,7 +245,7 @@ class Inventory(StrictModel):
         NO_SOURCES
     )
     ledger: DatabaseAddress = "sqlite"
-    authorities: Annotated[Authorities, EMPTY_OR_MAPPING] = NO_AUTHORITIES
+    authorities: Annotated[AuthorityRules, EMPTY_OR_MAPPING] = NO_AUTHORITIES
     profiles: Annotated[Profiles, EMPTY_OR_MAPPING] = Profiles()
     networks: Annotated[dict[Slug, IPv4Network], EMPTY_OR_MAPPING] = {}
     hosts: Annotated[dict[Slug, Annotated[Host, EMPTY_OR_MAPPING]], EMPTY_OR_MAPPING] = {}

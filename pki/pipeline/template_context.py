@@ -74,7 +74,9 @@ class Generations(SharedValue):
     def __getattr__(self, authority: str) -> list[dict[str, str]]:
         if authority not in AUTHORITIES:
             raise AttributeError(authority)
-        generations = [self._project.generation(name) for name in reversed(self._project.live(authority))]
+        generations = [
+            self._project.authorities.generation(name) for name in reversed(self._project.authorities.live(authority))
+        ]
         return [
             {
                 "name": generation.name,
@@ -104,7 +106,7 @@ class Revoked(SharedValue):
 
     def _files(self) -> list[str]:
         project = self._project
-        return [str(project.store.crl(name)) for name in project.live("client")] if project else []
+        return [str(project.store.crl(name)) for name in project.authorities.live("client")] if project else []
 
     @property
     def client(self) -> list[int]:
@@ -156,7 +158,15 @@ class TooLarge(SharedValue):
     @property
     def crls(self) -> list[str]:
         """Return the generations whose CRL exceeds the size limit."""
-        return [crl.generation for crl in crl_size.sizes(self._project) if not crl.fits] if self._project else []
+        return (
+            [
+                crl.generation
+                for crl in crl_size.sizes(self._project.inventory, self._project.store, self._project.authorities)
+                if not crl.fits
+            ]
+            if self._project
+            else []
+        )
 
     def digest(self, _section: str) -> str:
         """Return the digest, never from the cache: a CRL may grow within a run."""

@@ -92,7 +92,9 @@ def _unprobed(context: CheckContext) -> Iterator[Finding]:
 
 def _login(context: CheckContext, result: ProbeResult) -> str:
     """Return the ssh command that logs in to the jump host of a service, with the options that our tunnel uses."""
-    jump = jump_transport(context.project, context.project.inventory.hosts[result.host])
+    jump = jump_transport(
+        context.project.inventory, context.project.store, context.project.inventory.hosts[result.host]
+    )
     return shlex.join(jump.login_command) if jump else f"ssh {shlex.quote(result.via)}"
 
 

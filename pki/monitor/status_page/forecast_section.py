@@ -49,7 +49,7 @@ class Forecast:
 
 def cached(checked: CheckedProject) -> Any:
     """Return the cached forecast if ledger, pki.yaml, authorities and month are the same; else None."""
-    return checked.project.recall_from_ledger("page ahead", _cache_key(checked))
+    return checked.project.ledger_view.recall("page ahead", _cache_key(checked))
 
 
 def read_forecast(checked: CheckedProject) -> Forecast:
@@ -60,7 +60,7 @@ def read_forecast(checked: CheckedProject) -> Forecast:
             rows = _planned(checked)
         except PkiError as error:  # a damaged ledger, for example
             return Forecast(today, (ForecastEvent(today, "unforeseen", "timeline", error.message, is_wrong=True),), ())
-        checked.project.remember_from_ledger("page ahead", _cache_key(checked), rows)
+        checked.project.ledger_view.remember("page ahead", _cache_key(checked), rows)
     until, events, generations = rows
     days = [ForecastEvent(date.fromisoformat(day), *rest) for day, *rest in events]
     return Forecast(
