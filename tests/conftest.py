@@ -11,8 +11,9 @@ import pytest
 
 from pki.common import child_processes
 from pki.common.errors import PkiError
+from pki.common.limited_process import LimitedProcess
 from tests.support.copies import copy_project
-from tests.support.projects import Home, bare_home, hasty, keys_opened_once
+from tests.support.projects import RENDERED_IN_A_CHILD, Home, bare_home, hasty, keys_opened_once, rendered_here
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,6 +51,18 @@ def haste() -> Iterator[None]:
     """Be hasty in every test."""
     with hasty():
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def templates_rendered_here() -> Iterator[None]:
+    with rendered_here():
+        yield
+
+
+@pytest.fixture
+def rendered_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Render templates in a child process with limits, as for users."""
+    monkeypatch.setattr(LimitedProcess, "ask", RENDERED_IN_A_CHILD)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,8 @@ from pki.pipeline.template_context import InventoryView
 from tests.support.commands import said_by
 from tests.support.projects import Home
 
+pytestmark = pytest.mark.usefixtures("rendered_in_a_child")
+
 HEAD = "# deploy-target: /etc/x/one.conf\n# deploy-hosts: media\n"
 PICKLE = "\"cos\\nsystem\\n(S'touch {0}'\\ntR.\", proto='pickle', allow_pickle=True"
 ESCAPES = {  # `{0}` is a file that is there afterwards if a program was run

@@ -24,6 +24,8 @@ from pki.monitor.report import health_report, status_table
 from tests.support.commands import said_by
 from tests.support.projects import PROJECT, Home
 
+pytestmark = pytest.mark.usefixtures("rendered_in_a_child")
+
 HEAD = "# deploy-target: /etc/x/{}\n# deploy-hosts: media\n"
 
 

@@ -79,6 +79,11 @@ def haste() -> None:
     """All is as it is for users here: as slow to guess, and as durable."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def templates_rendered_here() -> None:
+    """Templates are rendered in a child process here, as for users."""
+
+
 def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 

@@ -65,6 +65,7 @@ def test_a_parallel_run_needs_no_semaphores_and_so_no_dev_shm(home: Home, monkey
     assert {"cert:media", "deploy:forge", "deploy:monitoring"} <= report.made.keys()
 
 
+@pytest.mark.usefixtures("rendered_in_a_child")
 def test_a_parallel_run_with_nothing_to_do_starts_no_process(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> int:
         raise AssertionError("a process was started")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from doit import plugin
 
 from pki.ceremony import lint, second_opinion
 from pki.common import age, sealed_records
+from pki.common.limited_process import LimitedProcess
 from pki.ledger import database
 from pki.monitor.report.run import Run
 from pki.pipeline import plan
@@ -141,6 +143,24 @@ def hasty() -> Iterator[None]:
         patch.setattr(plugin, "entry_points", cache(plugin.entry_points))
         for module, name in ((lint, "findings"), (second_opinion, "signature_fault")):
             patch.setattr(module, name, _asked_once(getattr(module, name)))
+        yield
+
+
+RENDERED_IN_A_CHILD = LimitedProcess.ask  # as it is for users
+
+
+@contextmanager
+def rendered_here() -> Iterator[None]:
+    """Render templates in this process: to fork one as large as that of the tests takes a fifth of a run.
+
+    The answer is pickled as it would be. Nothing limits time and memory.
+    """
+
+    def ask(process: LimitedProcess[Any, Any], argument: Any) -> Any:
+        return pickle.loads(pickle.dumps(process._work(argument, lambda _: None)))  # noqa: SLF001, S301
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LimitedProcess, "ask", ask)
         yield
 
 
