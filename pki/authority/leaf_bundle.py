@@ -50,4 +50,4 @@ def parse_bundle(data: bytes, verified: set[bytes]) -> Bundle | None:
 
 def is_pair(bundle: Bundle) -> bool:
     """Return whether the private key of a bundle belongs to its certificate."""
-    return bundle.key is not None and public_der(bundle.public) == public_der(bundle.key.public_key())  # type: ignore[arg-type]
+    return bundle.key is not None and public_der(bundle.public) == public_der(bundle.key.public_key())

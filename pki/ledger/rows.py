@@ -51,15 +51,8 @@ def crl_row(
     """
     next_update = crl.next_update_utc
     assert next_update is not None
-    return {
-        "issuer": issuer,
-        "number": crl_number(crl),
-        "this_update": int(crl.last_update_utc.timestamp()),
-        "next_update": int(next_update.timestamp()),
-        "entries": len(crl),
-        "reason": reason,
-        **crl_content(crl, before, der),
-    }
+    record = LastCrl(crl_number(crl), crl.last_update_utc, next_update, len(crl), reason, "")
+    return _row(crls, record, issuer=issuer, **crl_content(crl, before, der))
 
 
 def crl_content(crl: x509.CertificateRevocationList | None, before: Collection[int], der: bytes = b"") -> Row:

@@ -35,10 +35,11 @@ from pki.ceremony.request_response import (
     SignedCertificate,
     SignedCrl,
 )
-from pki.ceremony.vault import PastCeremony, fingerprint
+from pki.ceremony.vault import PastCeremony
 from pki.common.errors import PkiError
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
+from pki.x509.canonical import fingerprint
 from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey
 from pki.x509.revocation import CrlEntry

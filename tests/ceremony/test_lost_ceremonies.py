@@ -16,7 +16,7 @@ from cryptography import x509
 from pki.ceremony import words
 from pki.ceremony.online import accept_response
 from pki.ceremony.online.make_request import RequestOptions
-from pki.ceremony.vault import fingerprint
+from pki.x509.canonical import fingerprint
 from tests.support import consoles
 from tests.support.ceremonies import Typist, fit_typist
 from tests.support.copies import copy_project

@@ -21,7 +21,6 @@ from pki.ceremony.offline.response_export import render_transcript
 from pki.ceremony.online import ceremony_archive, find_response, intermediate_keys, kit, lost_ceremonies, misplaced_keys
 from pki.ceremony.online.lost_ceremonies import CeremonyResult
 from pki.ceremony.request_response import Request
-from pki.ceremony.vault import fingerprint
 from pki.ceremony.verify_response import ParsedResponse
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -34,6 +33,7 @@ from pki.project.layout import Store
 from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509 import pem_encoding
+from pki.x509.canonical import fingerprint
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from pki.ceremony import request_response, verify_response
 from pki.ceremony.offline.response_export import EARLIER
 from pki.ceremony.online import ceremony_archive, intermediate_keys
 from pki.ceremony.request_response import NO_RESPONSE, Request
-from pki.ceremony.vault import fingerprint
 from pki.ceremony.verify_response import ParsedResponse
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -26,6 +25,7 @@ from pki.config.model import Inventory
 from pki.project.ca_keys import KeyRing
 from pki.project.layout import Store
 from pki.project.root_check import RootCheck
+from pki.x509.canonical import fingerprint
 
 
 @dataclass(frozen=True, slots=True)

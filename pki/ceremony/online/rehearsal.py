@@ -13,9 +13,10 @@ from pki.ceremony import plan_text, request_response, texts
 from pki.ceremony.offline import key_storage, session, steps
 from pki.ceremony.online.ceremony_archive import OpenRequest
 from pki.ceremony.request_response import NO_RESPONSE, Request
-from pki.ceremony.vault import Vault, fingerprint
+from pki.ceremony.vault import Vault
 from pki.project.authorities import Authorities
 from pki.x509 import certificate_signing, keys, profiles
+from pki.x509.canonical import fingerprint
 
 THROW_AWAY = "throw-away-key-of-a-rehearsal"
 OF_THE_DAY = "(made on the day)"

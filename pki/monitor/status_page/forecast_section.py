@@ -10,6 +10,7 @@ from typing import Any
 
 from pki.common.cache import digest_of, file_state
 from pki.common.errors import PkiError
+from pki.common.timestamps import parse_day
 from pki.monitor.checks.check_context import CheckedProject
 from pki.monitor.timeline.calendar import authority_files
 
@@ -65,7 +66,7 @@ def read_forecast(checked: CheckedProject) -> Forecast:
     return Forecast(
         date.fromisoformat(until),
         tuple(event for event in days if event.day >= today),
-        tuple(PlannedGeneration(name, date.fromisoformat(start), _day(end)) for name, start, end in generations),
+        tuple(PlannedGeneration(name, date.fromisoformat(start), parse_day(end)) for name, start, end in generations),
     )
 
 
@@ -105,7 +106,3 @@ def _condensed(events: Sequence[Any]) -> Iterator[list[Any]]:
 def _text(moment: Any) -> str:
     """Return a moment as a date, as the cache stores it."""
     return f"{moment:%Y-%m-%d}"
-
-
-def _day(text: str) -> date | None:
-    return date.fromisoformat(text) if text else None
