@@ -151,7 +151,7 @@ def explain_crl(project: Project, plan: Plan, generation: str) -> Iterator[Line]
     yield "if it expires", consequence if clients else "strict clients refuse servers"
     yield (
         "renew it",
-        "doit renews it in time; to renew it now: ./run doit"
+        "doit renews it in time, and after each revocation"
         if not GenerationName.parse(generation).is_root
         else "a root ceremony: ./run invoke ceremony.request --crls",
     )
@@ -178,7 +178,7 @@ def _authority_key(project: Project, generation: Generation) -> str:
 
 def _issued(project: Project, certificate: Issued) -> Iterator[Line]:
     yield "serial", f"{certificate.serial:x}"
-    yield "issued by", f"{certificate.issuer}, on {certificate.not_before:%Y-%m-%d}, because: {certificate.reason}"
+    yield "issued by", f"{certificate.issuer}, on {certificate.not_before:%Y-%m-%d}; reason: {certificate.reason}"
     yield "until", _until(project, certificate.not_after)
 
 
