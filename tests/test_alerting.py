@@ -591,7 +591,7 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
         ),
         (
             ["retire", "media"],
-            "media is still in pki.yaml\n→ take it out first, or: ./run invoke revoke media --reason …\n",
+            "media is still in pki.yaml\n→ remove it there first, or: ./run invoke revoke media --reason …\n",
         ),
         (["retire", "meida"], "meida: not declared in pki.yaml\n→ did you mean media?\n"),
         (["ledger.show", "xyz"], "xyz: expected a serial number in hexadecimal\n→ ./run invoke ledger.list\n"),
