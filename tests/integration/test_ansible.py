@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from pki.demo.lab import Lab
+from tests.integration.ansible_runner import runner
 from tests.integration.fleet import FAILED, TOLD, UNITS, Fleet
 from tests.support.leavings import is_idle
 from tests.support.projects import PROJECT
+
+__all__ = ["runner"]
 
 HOSTS = ("a1", "a2", "b1", "c1", "d1", "e1")  # a1 and a2 are of one group
 PAIR = ("a1", "a2")

@@ -15,12 +15,17 @@ from tests.integration.forged_headers import (
     SUBJECT,
     THEIRS,
     assert_ours_alone,
+    behind,
     cert_of,
+    fronted,
     plain,
+    proxy,
     removable,
 )
 from tests.integration.proxies import PATIENCE, Proxy
 from tests.integration.upstreams import Behind, Reply, ask, connected, peer, send
+
+__all__ = ["behind", "fronted", "proxy"]
 
 SETTINGS = "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA"
 
