@@ -26,9 +26,11 @@ from pki.monitor import forecast
 from pki.monitor.report import status_table
 from pki.monitor.report.run import Run
 from tests.support.commands import Invoke
-from tests.support.invoked import break_template, lose_passphrase, notes
+from tests.support.invoked import break_template, invoke, lose_passphrase, notes
 from tests.support.projects import START, Home
 from tests.support.typed import typed
+
+__all__ = ["invoke"]
 
 PASSPHRASE = "tuna-river-cabin-moss-kettle-orbit"
 REASONS = """\
@@ -589,7 +591,7 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
         ),
         (
             ["retire", "media"],
-            "media is still in pki.yaml\n→ take it out first, or: ./run invoke revoke media --reason …\n",
+            "media is still in pki.yaml\n→ remove it there first, or: ./run invoke revoke media --reason …\n",
         ),
         (["retire", "meida"], "meida: not declared in pki.yaml\n→ did you mean media?\n"),
         (["ledger.show", "xyz"], "xyz: expected a serial number in hexadecimal\n→ ./run invoke ledger.list\n"),

@@ -52,6 +52,6 @@ def check_begun(inventory: Inventory, authorities: Authorities, clock: ClockGuar
     signs = (
         generation if inventory.authorities.is_adopted(generation.name) else authorities.issuing(generation.authority)
     )
-    if generation == signs and (early := authorities.before(generation)):
+    if generation == signs and (early := authorities.not_yet_valid(generation)):
         clock.check()  # its message lists the evidence on the clock; the next one only the dates
         raise PkiError(early, SET_CLOCK)

@@ -55,7 +55,7 @@ class LeafCertificates:
                 self.project.store, self.project.authorities, self.project.revocations, leaf
             ) or file_faults(self.project.store, leaf)
         issuer = self.project.authorities.issuing(leaf.authority)
-        cache_key = _leaf_token(self.project.inventory, self.project.store, leaf, issuer)
+        cache_key = _cache_key(self.project.inventory, self.project.store, leaf, issuer)
         cached = _cached(self.project.cache, name, cache_key)
         if cached is not None:
             return _revocation(
@@ -89,7 +89,7 @@ class LeafCertificates:
 
         Its content is as pki.yaml declares it, and it is not revoked. Its dates are not checked.
         """
-        cache_key = _leaf_token(
+        cache_key = _cache_key(
             self.project.inventory, self.project.store, leaf, self.project.authorities.issuing(leaf.authority)
         )
         result = _cached(self.project.cache, leaf.artifact, cache_key) or self.examine(leaf)
@@ -124,7 +124,7 @@ class LeafCertificates:
         if issuer is None:
             return None
         result = self.examine(leaf)
-        if isinstance(result, list) or self.project.now < result.not_after - leaf.renew_before:
+        if isinstance(result, list) or self.project.now < leaf.renewal_start(result.not_after):
             return None
         if gains_time(self.project.now, leaf, result, issuer):
             return None
@@ -219,7 +219,7 @@ class LeafCertificates:
                 reason=joined_past(reasons),
                 at=self.project.now,
             )
-            if leaf.is_revoked:
+            if leaf.is_canary:
                 _revoke_all(self.project.now, self.project.ledger_view, self.project.revocations, _id(leaf))
             waiting.place()
         self.project.run.mark_verified(hashlib.sha256(bundle).digest())
@@ -253,7 +253,7 @@ def is_cached(inventory: Inventory, store: Store, authorities: Authorities, cach
 
     Dates and revocation are not part of that.
     """
-    cache_key = _leaf_token(inventory, store, leaf, authorities.issuing(leaf.authority))
+    cache_key = _cache_key(inventory, store, leaf, authorities.issuing(leaf.authority))
     return _cached(cache, leaf.artifact, cache_key) is not None
 
 
@@ -261,7 +261,7 @@ def _revocation(
     ledger_view: LedgerView, revocations: Revocations, leaf: Leaf, serial: int, *, unchanged: bool
 ) -> list[Reason]:
     """Return why the revocation status of a leaf is wrong: it is revoked, or it is the canary and is not revoked."""
-    if not leaf.is_revoked:
+    if not leaf.is_canary:
         return [Why.REVOKED()] if revocations.is_revoked(serial, unchanged=unchanged) else []
     is_settled = unchanged and ledger_view.is_settled
     if is_settled or revocations.is_revoked(serial, unchanged=False) or ledger_view.fault:
@@ -315,13 +315,15 @@ def _changed_common_name(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reason]
         yield Why.OTHER_COMMON_NAME(before=present or "none", after=leaf.common_name)
 
 
-def _leaf_token(inventory: Inventory, store: Store, leaf: Leaf, issuer: Generation | None) -> str:
-    """Return the cache key of a leaf: a digest of all that decides what its certificate must contain."""
-    config = inventory
+def _cache_key(inventory: Inventory, store: Store, leaf: Leaf, issuer: Generation | None) -> str:
+    """Return the cache key of a leaf: a digest of all that decides what its certificate must contain.
+
+    The profiles are not part of it: they are code, and a change of the code empties the cache.
+    """
     request = filesystem.read(store.home / leaf.request) if leaf.request else None
     return digest_of(
         *(leaf.common_name, leaf.dns, leaf.addresses, leaf.emails, leaf.key, request),
-        *(issuer.chain_digest if issuer else "", config.organisation, config.publish.url),
+        *(issuer.chain_digest if issuer else "", inventory.organisation, inventory.publish.url),
     )
 
 

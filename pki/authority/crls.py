@@ -50,7 +50,7 @@ class Crls:
         """
         issuer = self.project.authorities.generation(generation)
         cached = _cached(self.project.cache, generation, issuer)
-        if cached is not None and self.project.ledger_view.is_unchanged():
+        if cached is not None and self.project.ledger_view.is_unchanged_now():
             return _date_reasons(
                 self.project.inventory,
                 self.project.now,
@@ -114,7 +114,7 @@ class Crls:
         return newest.crl
 
     def _presigned_valid_now(self, root: str) -> list[PresignedCrl]:
-        """Return the pre-signed CRLs that are valid now, lowest number first.
+        """Return the pre-signed CRLs that are valid now, lowest number first; thisUpdate rises with the number.
 
         Where the file of a pre-signed CRL is damaged, the published CRL counts too, so that no older one replaces it.
         """
@@ -181,7 +181,7 @@ class Crls:
 
         Its number is higher than the last one's whatever the clock says (RFC 5280 §5.2.3), and so is its thisUpdate. Only
         if the last thisUpdate is in the future, because the clock was ahead, does it go back: servers refuse every client
-        over a CRL from the future.
+        over a CRL from the future. It is dated back a little (`backdate`), for clients whose clock is behind.
 
         Raises PkiError when the authority is missing or not yet valid, or its key cannot be opened.
         """
@@ -301,7 +301,7 @@ def _cached(cache: Cache, generation: str, issuer: Generation | None) -> Any:
 def signed_crl(
     authorities: Authorities, cache: Cache, run_state: RunState, generation: str, der: bytes, *, again: bool = False
 ) -> x509.CertificateRevocationList | None:
-    """Return the CRL `der` if the generation signed it, else None.
+    """Return the CRL `der`, the content of the published file of a generation, if that generation signed it; else None.
 
     The signature is verified once for the same bytes, because that takes 0.1 s for a large CRL. With `again` the
     results of earlier runs are not used.

@@ -39,7 +39,7 @@ def postponed_reasons(
 def renewal_reasons(
     now: datetime, signing_keys: SigningKeys, leaf: Leaf, current: Current, issuer: Generation | None
 ) -> list[Reason]:
-    """Return why the next run must renew a leaf; empty while it must not.
+    """Return why the next run must renew a leaf; empty while no renewal is due.
 
     While the authority cannot sign, a leaf that is due is postponed as long as its certificate is valid: the run reports
     the key of the authority, and not each leaf.
@@ -57,7 +57,7 @@ def due_reasons(now: datetime, leaf: Leaf, current: Current, issuer: Generation 
     """
     if current.not_before > now:
         return [Why.NOT_YET_VALID(time=f"{current.not_before:%Y-%m-%d %H:%M}")]
-    if now < current.not_after - leaf.renew_before:
+    if now < leaf.renewal_start(current.not_after):
         return []
     if issuer is not None and not gains_time(now, leaf, current, issuer):
         return []

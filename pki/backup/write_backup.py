@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pki.backup.archive_format import BackupFile, ledger_head, pack, unpack
 from pki.common import age, filesystem, sealed_records
-from pki.common.cache import signature
+from pki.common.cache import file_state
 from pki.common.errors import PkiError
 from pki.common.timestamps import instant
 from pki.config import upstreams
@@ -103,11 +103,11 @@ class BackupWriter:
         """Return every file of a backup as of one moment; under the lock of the project if files keep changing."""
         for _ in range(TRIES):
             paths = sorted(_paths(self.project.inventory, self.project.store))
-            before = signature(map(str, paths))
+            before = file_state(map(str, paths))
             files = self.read_now(paths)
             if (
                 before
-                and before == signature(map(str, paths))
+                and before == file_state(map(str, paths))
                 and paths == sorted(_paths(self.project.inventory, self.project.store))
             ):
                 return files

@@ -42,7 +42,7 @@ def export(context: Context, folder: str, ansible_vault_password_file: str = "")
             screen.failed(ArtifactId("deploy", delivery.host), error.message, error.hint)
     if not payloads:
         raise PkiError(
-            "there is nothing to export", "in pki.yaml, under a host: `deliver: ssh`; then ./run doit release"
+            "there is nothing to export", "in pki.yaml, set `deliver: ssh` for a host; then ./run doit release"
         )
     playbooks.write(target, payloads, project.inventory.deploy.ansible, portable=True)
     if ansible_vault_password_file:

@@ -274,8 +274,8 @@ def _delivery(context: Context, project: Project, host: str) -> Delivery:
     deliveries = deliveries_of(project)
     delivery = deliveries[require_one_of(host, deliveries, "host")]
     if not delivery.records.is_remote:
-        lines = "deploy: `ca: local`" if host == "ca" else f"hosts.{host}: `deliver: ssh` or `deliver: local`"
-        raise PkiError(f"{host} is deployed into a folder", f"in pki.yaml, under {lines}")
+        lines = "`ca: local` under deploy" if host == "ca" else f"`deliver: ssh` or `deliver: local` under hosts.{host}"
+        raise PkiError(f"{host} is deployed into a folder", f"in pki.yaml, set {lines}")
     return delivery
 
 

@@ -98,7 +98,9 @@ def retire(context: Context, name: str, yes: bool = False) -> None:
     leaves = pipeline_plan.plan(project).leaves
     name = _leaf_name(project, name, "retire")
     if name in leaves:
-        raise PkiError(f"{name} is still in pki.yaml", f"take it out first, or: ./run invoke revoke {name} --reason …")
+        raise PkiError(
+            f"{name} is still in pki.yaml", f"remove it there first, or: ./run invoke revoke {name} --reason …"
+        )
     carry_out(
         context,
         project,

@@ -22,7 +22,7 @@ def notes(store: Store, authorities: Authorities, cache: Cache) -> Iterator[Noti
         if GenerationName.parse(generation).is_root:
             authorities.presigned_crls(generation)
     recovered = {store.shown(store.authority_file(name, "cert.pem")) for name in authorities.recovered}
-    for shown, text in authorities.damaged.items():
+    for shown, text in authorities.damaged_files.items():
         if shown not in recovered:
             yield Notice(shown, text, PUT_BACK)
     if faults := _ceremony_faults(store, cache):

@@ -57,7 +57,7 @@ class Explainer:
         ]
         if in_use:
             yield from _issued(self.project.now, in_use[-1])
-            renewal = in_use[-1].not_after - leaf.renew_before
+            renewal = leaf.renewal_start(in_use[-1].not_after)
             yield "renewed", f"from {renewal:%Y-%m-%d} on, by doit, with {'a new' if leaf.rekey else 'the same'} key"
         yield "state", self._state(leaf)
         for certificate in valid:
@@ -176,7 +176,7 @@ def explain_crl(inventory: Inventory, store: Store, now: datetime, plan: Plan, g
     yield "if it expires", consequence if clients else "strict clients refuse servers"
     yield (
         "renew it",
-        "doit renews it in time; to renew it now: ./run doit"
+        "doit renews it in time, and after each revocation"
         if not GenerationName.parse(generation).is_root
         else "a root ceremony: ./run invoke ceremony.request --crls",
     )
@@ -203,7 +203,7 @@ def _authority_key(store: Store, passphrases: Passphrases, generation: Generatio
 
 def _issued(now: datetime, certificate: Issued) -> Iterator[Line]:
     yield "serial", f"{certificate.serial:x}"
-    yield "issued by", f"{certificate.issuer}, on {certificate.not_before:%Y-%m-%d}, because: {certificate.reason}"
+    yield "issued by", f"{certificate.issuer}, on {certificate.not_before:%Y-%m-%d}; reason: {certificate.reason}"
     yield "until", _until(now, certificate.not_after)
 
 

@@ -127,7 +127,7 @@ def _profiles(authorities: Authorities, leaf_certificates: LeafCertificates, pla
             start, end = dates
             is_shortened = ends.get(leaf.authority) == end  # limited by the expiry of its authority
             if end - start + SECOND != leaf.lifetime and not is_shortened:
-                renewals_by_lifetime.setdefault((leaf.profile, leaf.lifetime), []).append(end - leaf.renew_before)
+                renewals_by_lifetime.setdefault((leaf.profile, leaf.lifetime), []).append(leaf.renewal_start(end))
     for (profile, lifetime), renewals in renewals_by_lifetime.items():
         number = f"{len(renewals)} certificate{'s' if len(renewals) > 1 else ''}"
         text = f"lifetime {in_words(lifetime)} takes effect at the next renewal: {number} issued before that"

@@ -1,4 +1,7 @@
-"""Plan a project: which artifacts there are, of which sources, in which order. Every decision is taken here."""
+"""Plan a project: which artifacts there are, of which sources, in which order.
+
+Each artifact has a function that decides later whether it is out of date, and one that makes it.
+"""
 
 from __future__ import annotations
 
@@ -51,10 +54,10 @@ class Plan:
 
 def plan(project: Project) -> Plan:
     """Return the plan of a project, sources before what is made of them."""
-    project.authorities.plan(planned_generations(project.authorities) if project.inventory.sandbox else ())
+    project.authorities.expect(planned_generations(project.authorities) if project.inventory.sandbox else ())
     desired = DesiredState.of(project)
     deliveries = {delivery.host: delivery for delivery in delivery_targets.deliveries(desired)}
-    canary = [leaf for leaf in desired.leaves.values() if leaf.is_revoked]
+    canary = [leaf for leaf in desired.leaves.values() if leaf.is_canary]
     artifacts = (
         *AuthorityArtifacts(project).authorities(),
         *AuthorityArtifacts(project).requests(),
@@ -62,7 +65,7 @@ def plan(project: Project) -> Plan:
         *Planner(project).crls(canary),
         *_bundles(project.store, project.authorities),
         _trust_page(project.inventory, project.store, project.authorities, project.cache),
-        *Planner(project).leaves(leaf for leaf in desired.leaves.values() if not leaf.is_revoked),
+        *Planner(project).leaves(leaf for leaf in desired.leaves.values() if not leaf.is_canary),
         *_unreadable_templates(desired),
         *_host_artifacts(desired, deliveries.values()),
     )

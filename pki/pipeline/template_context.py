@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.authority import crl_size
 from pki.common import filesystem
-from pki.common.cache import digest_of, signature
+from pki.common.cache import digest_of, file_state
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory
@@ -112,7 +112,7 @@ class Revoked(SharedValue):
     def client(self) -> list[int]:
         """Return the serial numbers; the CRLs are read again only after they changed."""
         files = self._files()
-        state = signature(files)
+        state = file_state(files)
         if not state or state != self._read[0]:
             self._read = state, sorted(entry.serial_number for file in files for entry in _entries(file))
         return self._read[1]

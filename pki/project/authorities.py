@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki.common import filesystem
-from pki.common.cache import signature
+from pki.common.cache import file_state
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE, run_for
 from pki.config.authority_rules import AdoptedRule
@@ -22,7 +22,14 @@ from pki.config.identifiers import GenerationName
 from pki.config.model import Inventory
 from pki.project import external_ca
 from pki.project.cross_certificates import trust_paths
-from pki.project.generations import Generation, PresignedCrl, damaged, is_copy, read_certificate, read_presigned_crl
+from pki.project.generations import (
+    Generation,
+    PresignedCrl,
+    damage_error,
+    is_copy,
+    read_certificate,
+    read_presigned_crl,
+)
 from pki.project.layout import Store
 from pki.x509 import canonical
 
@@ -41,13 +48,13 @@ class Authorities:
     recorded_certificates: Callable[[str], list[bytes]]
     has_ended: Callable[[datetime], bool]
     planned: tuple[GenerationName, ...] = ()  # generations that the sandbox's ceremony in this run will create
-    damaged: dict[str, str] = field(default_factory=dict)  # damaged files, and what follows from that
+    damaged_files: dict[str, str] = field(default_factory=dict)  # damaged files, and what follows from that
     recovered: dict[str, bytes] = field(default_factory=dict)  # PEM from the ledger, of generations with a damaged file
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
-    _newest: dict[str, tuple[Generation, str]] = field(default_factory=dict)
+    _signing: dict[str, tuple[Generation, str]] = field(default_factory=dict)  # with the file of the next generation
     _presigned_crls: dict[str, tuple[int, list[PresignedCrl]]] = field(default_factory=dict)
 
-    def plan(self, generations: tuple[GenerationName, ...]) -> None:
+    def expect(self, generations: tuple[GenerationName, ...]) -> None:
         """Count `generations` as live from now on: the sandbox's ceremony in this run will create them."""
         self.planned = generations
 
@@ -71,7 +78,7 @@ class Authorities:
         """
         adopted = self.inventory.authorities.adopted.get(name)
         path = self._adopted_file(adopted) if adopted else self.store.authority_file(name, "cert.pem")
-        state = signature([os.fspath(path)])
+        state = file_state([os.fspath(path)])
         cached = self._generations.get(name)
         if cached and cached[0] == state:
             return cached[1]
@@ -83,14 +90,14 @@ class Authorities:
         else:
             cert, data = self._authority(name, path, data)
         named = GenerationName.parse(name)
-        has_no_chain = named.is_root or adopted is not None
-        chain = data if has_no_chain else data + self._cross_chain(cert)
-        fingerprint, chain_digest = cert.fingerprint(hashes.SHA256()).hex(), hashlib.sha256(chain).hexdigest()
-        generation = Generation(named, cert, data, fingerprint, chain, chain_digest)
+        has_cross_certificates = not named.is_root and adopted is None
+        whole_chain = data + self._cross_chain(cert) if has_cross_certificates else data
+        fingerprint, digest = cert.fingerprint(hashes.SHA256()).hex(), hashlib.sha256(whole_chain).hexdigest()
+        generation = Generation(named, cert, data, fingerprint, whole_chain, digest)
         if generation.is_sandbox and not self.inventory.sandbox:
             raise PkiError(
                 f"{self.store.shown(path)}: is a sandbox authority, and pki.yaml does not contain sandbox: true",
-                f"move ca/ and offline/ away, then hold a root ceremony: {run_for(self.store.home)} invoke ceremony.request",
+                f"move ca/ and offline/ away, then perform a root ceremony: {run_for(self.store.home)} invoke ceremony.request",
             )
         self._generations[name] = (state, generation)
         return generation
@@ -107,7 +114,7 @@ class Authorities:
             data, shown = filesystem.read(path) or b"", self.store.shown(path)
             cross, signer = read_certificate(data, shown), self.generation(path.stem.removeprefix("cross-"))
             if signer and not canonical.is_issued_by(cross, signer.certificate):
-                raise damaged(shown, f"its signature is not that of {signer.name}")
+                raise damage_error(shown, f"its signature is not that of {signer.name}")
             parts += [] if self.has_ended(cross.not_valid_after_utc) else [data]
         return b"".join(parts)
 
@@ -128,10 +135,10 @@ class Authorities:
             cert = read_certificate(recorded, shown)
             self._check_signature(name, cert, roots, shown)
             self.recovered[name] = recorded
-            self.damaged[shown] = f"{error.what}; the next run restores it from the ledger"
+            self.damaged_files[shown] = f"{error.what}; the next run restores it from the ledger"
             return cert, recorded
         self.recovered.pop(name, None)
-        self.damaged.pop(shown, None)
+        self.damaged_files.pop(shown, None)
         return cert, data
 
     def _recorded(self, name: str, data: bytes) -> bytes | None:
@@ -149,7 +156,7 @@ class Authorities:
         named = GenerationName.parse(name)
         signers = [(named, cert)] if named.is_root else signers
         if signers and not any(canonical.is_issued_by(cert, signer) for _, signer in signers):
-            raise damaged(shown, f"its signature is not that of {signers[0][0]}")
+            raise damage_error(shown, f"its signature is not that of {signers[0][0]}")
 
     # -- roots, and what is live --
 
@@ -176,7 +183,7 @@ class Authorities:
         live += [n for n in self.planned if n.authority == authority and n not in names]
         return live or names[-1:] or [GenerationName(authority, 1)]
 
-    def before(self, generation: Generation) -> str:
+    def not_yet_valid(self, generation: Generation) -> str:
         """Return a phrase where the clock is before the start of a generation; "" otherwise."""
         start = generation.certificate.not_valid_before_utc
         if start <= self.now:
@@ -206,7 +213,7 @@ class Authorities:
         A generation may start in the future if the clock was ahead once. Where all do, the newest one is returned. The
         result is cached until the file of the next generation exists, which a parallel process may write.
         """
-        signing, next_file = self._newest.get(authority, (None, ""))
+        signing, next_file = self._signing.get(authority, (None, ""))
         if (signing is None or os.path.lexists(next_file)) and (names := self.store.generations(authority)):
             existing = (self.generation(name) for name in reversed(names))
             not_revoked = (
@@ -215,23 +222,24 @@ class Authorities:
             newest = next(not_revoked, None)
             if newest is not None:
                 signing = next(
-                    (generation for generation in chain((newest,), not_revoked) if not self.before(generation)), newest
+                    (generation for generation in chain((newest,), not_revoked) if not self.not_yet_valid(generation)),
+                    newest,
                 )
                 next_file = os.fspath(self.store.authority_file(names[-1].following, "cert.pem"))
-                self._newest[authority] = signing, next_file
+                self._signing[authority] = signing, next_file
         return signing
 
     def forget_issuing(self) -> None:
         """Forget which generations sign."""
-        self._newest.clear()
+        self._signing.clear()
 
     def missing_authority(self, name: str) -> PkiError:
         """Return the error for an authority without a certificate; where a root exists, the certificate may be lost."""
-        ceremony = f"hold a root ceremony: {run_for(self.store.home)} invoke ceremony.request"
+        ceremony = f"perform a root ceremony: {run_for(self.store.home)} invoke ceremony.request"
         if self.store.generations("root"):
             hint = f"{RESTORE}, if it existed before; else {ceremony}"
         else:
-            hint = f"{ceremony}; or set sandbox: true in pki.yaml for a try-out"
+            hint = f"{ceremony}; or set sandbox: true in pki.yaml to try the program"
         return PkiError(f"there is no {name} authority in ca/{name}/", hint)
 
     # -- pre-signed CRLs --
@@ -239,7 +247,7 @@ class Authorities:
     def presigned_crls(self, root: str) -> list[PresignedCrl]:
         """Return the pre-signed CRLs of a root whose signature is valid, lowest number first."""
         paths = self.store.presigned_crls(root)
-        state = signature([os.fspath(path) for path in paths])
+        state = file_state([os.fspath(path) for path in paths])
         cached = self._presigned_crls.get(root)
         if cached is None or cached[0] != state:
             issuer = self.generation(root)
@@ -249,7 +257,9 @@ class Authorities:
                 else {}
             )
             for path in (path for path, presigned_crl in parsed.items() if presigned_crl is None):
-                self.damaged[self.store.shown(path)] = f"is damaged, or not signed by {root}; it is never published"
+                self.damaged_files[self.store.shown(path)] = (
+                    f"is damaged, or not signed by {root}; it is never published"
+                )
             cached = self._presigned_crls[root] = (
                 state,
                 [presigned_crl for presigned_crl in parsed.values() if presigned_crl],

@@ -131,13 +131,13 @@ class LedgerView:
     @cached_property
     def is_settled(self) -> bool:
         """Return whether the ledger is unchanged since a successful run, as this run found it at first."""
-        return self.is_unchanged()
+        return self.is_unchanged_now()
 
     def forget_settled(self) -> None:
         """Forget whether the ledger is unchanged, after this run added an event that others act on."""
         self.__dict__.pop("is_settled", None)
 
-    def is_unchanged(self) -> bool:
+    def is_unchanged_now(self) -> bool:
         """Return whether the ledger is unchanged now: a parallel process may have added events."""
         return self.recall("settled", "") is not None
 

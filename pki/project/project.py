@@ -43,7 +43,11 @@ E = TypeVar("E", bound=Endable)
 
 @dataclass
 class Project:
-    """The parts of one project, each created when it is first used. A function takes the parts that it needs."""
+    """The parts of one project, each created when it is first used. A function takes the parts that it needs.
+
+    The parts need one another in a circle: the authorities take damaged certificates from the ledger, the ledger may
+    only be created while no root is missing, and the roots are among the authorities. So some get a function instead.
+    """
 
     inventory: Inventory
     store: Store
@@ -166,7 +170,7 @@ class Project:
         if self.ledger_view.has_ledger:
             self.ledger_view.remember_state(settled=settled)
         if self.ledger_view.is_open:
-            self.ledger_view.last_event()
+            self.ledger_view.last_event()  # this caches it
         self.ledger_view.close()
         for resource in self._at_end:
             resource.end()

@@ -355,7 +355,7 @@ def test_a_bundle_is_secret_and_there(project: Project, forge: Forge) -> None:
 def test_a_revoked_certificate_is_replaced_and_the_canary_is_none(
     project: Project, forge: Forge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    canary = replace(forge.wanted, is_revoked=True)
+    canary = replace(forge.wanted, is_canary=True)
     assert codes(certificates.LeafCertificates(project).examine(canary)) == [Why.NOT_REVOKED]  # type: ignore[arg-type]
     monkeypatch.setattr(Revocations, "is_revoked", lambda *_, **__: True)
     assert codes(certificates.LeafCertificates(project).examine(forge.wanted)) == [Why.REVOKED]  # type: ignore[arg-type]

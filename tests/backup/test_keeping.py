@@ -30,8 +30,11 @@ from pki.common import age, filesystem, passphrase_strength
 from pki.common.errors import PkiError
 from pki.config import loader, scaffold
 from tests.support import judges
+from tests.support.backups import invoke
 from tests.support.commands import Invoke, Said
 from tests.support.projects import PROJECT, SEAL, START, Home
+
+__all__ = ["invoke"]
 
 
 def names(folder: Path) -> set[str]:

@@ -18,9 +18,9 @@ from tests.support.clocks import nobody
 from tests.support.live_host import Live, delivered, delivered_once, kind
 from tests.support.oldca import OldCa
 from tests.support.projects import two_hosts_agree
-from tests.support.remedy_bench import Bench, as_printed, replaced
+from tests.support.remedy_bench import Bench, as_printed, bench, deployed, outside, replaced
 
-__all__ = ["delivered", "delivered_once", "kind"]
+__all__ = ["bench", "delivered", "delivered_once", "deployed", "kind", "outside"]
 
 
 @dataclass(frozen=True)

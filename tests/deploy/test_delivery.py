@@ -38,10 +38,10 @@ from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profi
 from pki.x509.revocation import CrlEntry
 from tests.support.backups import Invoke, invoke
 from tests.support.hosts import ME, LocalTransport
-from tests.support.live_host import NAME, Live, change_something, permit
+from tests.support.live_host import NAME, Live, change_something, delivered, delivered_once, kind, permit
 from tests.support.projects import START, Home
 
-__all__ = ["invoke"]
+__all__ = ["delivered", "delivered_once", "invoke", "kind"]
 
 GOOD = {"release:media", "deploy:media"}
 ELSEWHERE = {"release:forge", "deploy:forge"}

@@ -26,11 +26,14 @@ from tests.support.tls_servers import (
     Pairs,
     hangs_up,
     is_silent,
+    pairs,
     says,
     serving,
     speaks_no_tls,
     trusts,
 )
+
+__all__ = ["pairs"]
 
 # -- servers ----------------------------------------------------------------------------------------------------------
 

@@ -435,7 +435,7 @@ def probers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> Prober
     folder, project = tmp_path_factory.mktemp("probers"), mixed.project()
     files = []
     for leaf in (probe_leaf(project.inventory), canary_leaf(project.inventory)):
-        certificates.LeafCertificates(project).issue(replace(leaf, is_revoked=False), [Why.REQUESTED()])
+        certificates.LeafCertificates(project).issue(replace(leaf, is_canary=False), [Why.REQUESTED()])
         files.append(folder / f"{leaf.name}.pem")
         files[-1].write_bytes(project.store.bundle(leaf).read_bytes())
     key, other = keys.new_key("ec-p256"), _authority(None, "Evil Root")

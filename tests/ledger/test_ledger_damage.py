@@ -15,8 +15,10 @@ from pki.ledger.ledger import SqlLedger
 from pki.ledger.types import CHECK_DISK, RESTORE_FILE
 from tests.support.ceremonies import RealHome
 from tests.support.commands import said_by
-from tests.support.ledger_readers import READERS
+from tests.support.ledger_readers import READERS, home, ledger, rows_once
 from tests.support.projects import Home
+
+__all__ = ["home", "ledger", "rows_once"]
 
 SAMPLES = int(os.environ.get("PKI_SAMPLES", "40"))
 

@@ -37,9 +37,9 @@ from pki.project.clock_guard import Evidence
 from tests.support.commands import Invoke, Said
 from tests.support.invoked import break_template, invoke, lose_passphrase
 from tests.support.projects import START, Home
-from tests.support.remote_hosts import _with
+from tests.support.remote_hosts import _with, remote
 
-__all__ = ["invoke"]  # the fixture
+__all__ = ["invoke", "remote"]  # the fixture
 
 BACK = "put ca/root/root-1/crl/ back from a backup (./run invoke restore FILE --to DIR)"
 

@@ -20,7 +20,7 @@ from pki.cli.revoke_command import MEANINGS, verdict
 from pki.common.errors import ErrorCode, PkiError
 from pki.config import editing
 from pki.monitor import forecast
-from pki.monitor.check_result import Level
+from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.report import health_report, status_table
 from pki.monitor.report.run import Run
@@ -239,6 +239,13 @@ def withheld(home: Home, invoke: Invoke) -> Home:
     return home
 
 
+def checked(home: Home, days: float = 0) -> list[Finding]:
+    """What `invoke health` finds, without probes."""
+    project = home.project(days)
+    project.cache.read_all()
+    return health_report.run_checks(project, home.plan(days), LastRun.load(project.store))
+
+
 def test_a_withheld_certificate_is_issued_by_no_run_before_somebody_renews_it(withheld: Home, invoke: Invoke) -> None:
     old = certificate(withheld).serial_number
     for days in (0, 1):
@@ -252,6 +259,8 @@ def test_a_withheld_certificate_is_issued_by_no_run_before_somebody_renews_it(wi
         if row.name == "cert:client-admin"
     ]
     assert (row.state, row.next) == ("stopped", text)
+    said = [str(one.what) for one in checked(withheld, 1) if one.subject == row.name]
+    assert said == [text], "its missing count is explained, and no run issues it"
     assert "cert:client-admin" not in withheld.doit(days=200).made, "nor after it ended"
     assert invoke("renew", "admin", days=200).status == 0
     assert certificate(withheld).serial_number != old
@@ -269,6 +278,8 @@ def test_a_run_with_nothing_to_do_opens_no_ledger_for_what_is_withheld(withheld:
 def test_a_withheld_server_certificate_that_was_lost_stops_its_host_alone(home: Home, invoke: Invoke) -> None:
     assert invoke("revoke", "media", "--reason", "superseded", "--no-replace", "--yes").status == 2
     shutil.rmtree(home.path / "build")
+    said = {str(one.what): str(one.remedy) for one in checked(home) if one.subject == "cert:media"}
+    assert said == {"was revoked; replacement stopped since 2026-11-23": "./run invoke renew media"}
     report = home.doit()
     assert report.failed == {
         "cert:media": "was revoked; replacement stopped since 2026-11-23 → ./run invoke renew media"

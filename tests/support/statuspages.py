@@ -34,7 +34,7 @@ PROBLEMS = (
     Finding("pinned:web-002", Level.NOTICE, "is pinned to an earlier release", "./run invoke deploy.push web-002"),
 )
 WELL = (
-    Finding("authorities", Level.OK, "root-1, server-1, client-1; client-1 signs until 2028-03-30"),
+    Finding("authorities", Level.OK, "root-1, server-1, client-1; client-1 needs no successor before 2028-03-30"),
     Finding("ledger", Level.OK, "4711 events; hash of the last one: 5f1d09be21ac7e44"),
     Finding("permissions", Level.OK, "11 secret files, all mode 0600"),
 )
@@ -131,7 +131,15 @@ def _service(number: int, noon: datetime, *, troubled: bool) -> ProbeResult:
 def _authorities(count: int, today: date) -> tuple[AuthorityRow, ...]:
     old, new = today - 500 * DAY, today - 60 * DAY
     return (
-        AuthorityRow("root-1", "Example Lab Root CA 1", "root-1", old, old + 3650 * DAY, "signs until 2036-11-24", 0),
+        AuthorityRow(
+            "root-1",
+            "Example Lab Root CA 1",
+            "root-1",
+            old,
+            old + 3650 * DAY,
+            "signs; a successor is requested on 2036-11-24",
+            0,
+        ),
         AuthorityRow(
             "server-1",
             "Example Lab Server CA 1",
@@ -142,10 +150,22 @@ def _authorities(count: int, today: date) -> tuple[AuthorityRow, ...]:
             0,
         ),
         AuthorityRow(
-            "server-2", "Example Lab Server CA 2", "root-1", new, new + 730 * DAY, "signs until 2036-11-24", count
+            "server-2",
+            "Example Lab Server CA 2",
+            "root-1",
+            new,
+            new + 730 * DAY,
+            "signs; a successor is requested on 2036-11-24",
+            count,
         ),
         AuthorityRow(
-            "client-1", "Example Lab Client CA 1", "root-1", old, old + 730 * DAY, "signs until 2036-11-24", 4
+            "client-1",
+            "Example Lab Client CA 1",
+            "root-1",
+            old,
+            old + 730 * DAY,
+            "signs; a successor is requested on 2036-11-24",
+            4,
         ),
     )
 

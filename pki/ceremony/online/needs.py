@@ -25,8 +25,8 @@ INTERMEDIATES = ("server", "client")
 class Requirement:
     """One thing that a ceremony must create: a generation (`server-2`), or with `is_crls` its new CRLs (`root-1 CRLs`).
 
-    `by` is the latest time at which it is not yet missed. With `is_growth`, nothing expires: pki.yaml has names or
-    networks that the present generation does not permit.
+    `by` is the latest time for the ceremony. With `is_growth`, nothing expires and `by` is the present: pki.yaml has
+    names or networks that the present generation does not permit.
     """
 
     generation: GenerationName
@@ -86,11 +86,13 @@ def find_requirements(hierarchy: Hierarchy) -> list[Requirement]:
     """Return what a ceremony must create now; usually nothing."""
     root = hierarchy.issuing("root")
     requirements = list(_root_requirements(hierarchy, root))
-    moves = [requirement for requirement in requirements if requirement.generation.is_root and not requirement.is_crls]
+    new_roots = [
+        requirement for requirement in requirements if requirement.generation.is_root and not requirement.is_crls
+    ]
     for authority in INTERMEDIATES:
-        if moves and root is not None:
+        if new_roots and root is not None:
             requirements.append(
-                Requirement(next_generation(hierarchy, authority), f"{moves[0].what} takes over", moves[0].by)
+                Requirement(next_generation(hierarchy, authority), f"{new_roots[0].what} takes over", new_roots[0].by)
             )
         else:
             requirements += _intermediate_requirements(hierarchy, authority)
@@ -173,13 +175,12 @@ def _intermediate_requirements(hierarchy: Hierarchy, authority: str) -> Iterator
 def _not_permitted(hierarchy: Hierarchy, generation: Ca) -> list[str]:
     """Return domains and networks that pki.yaml permits and the present intermediate does not."""
     permitted = generation.permitted
-    domains = [domain for domain in hierarchy.inventory.domains if f".{domain}" not in permitted.domains]
     blocks = [
         block
         for block in permitted_addresses(hierarchy.inventory)
         if not any(block.subnet_of(allowed) for allowed in permitted.networks)
     ]
-    outside = [domain for domain in domains if not permitted.permits(domain)]
+    outside = [domain for domain in hierarchy.inventory.domains if not permitted.permits(domain)]
     return outside + [str(block) for block in blocks]
 
 

@@ -60,7 +60,8 @@ def check_authorities(context: CheckContext) -> Iterator[Finding]:
     if signing:
         first = min(signing, key=lambda generation: needs.signs_until(project.authorities, generation))
         until = needs.signs_until(project.authorities, first)
-        text = f"{', '.join(generation.name for generation in signing)}; {first.name} signs until {until:%Y-%m-%d}"
+        text = f"{', '.join(generation.name for generation in signing)}"
+        text += f"; {first.name} needs {'no successor before' if until > project.now else 'a successor since'} {until:%Y-%m-%d}"
         yield Finding("authorities", Level.OK, text)
 
 
@@ -225,7 +226,7 @@ def _series(context: CheckContext, root: str) -> Iterator[Finding]:
     generation = project.authorities.generation(root)
     if generation is None:
         return
-    if early := project.authorities.before(generation):
+    if early := project.authorities.not_yet_valid(generation):
         yield Finding(subject, Level.CRITICAL, f"none of its pre-signed CRLs is valid now: {early}", SET_CLOCK)
         return
     present = issued_crls.Crls(project).due_presigned(root)

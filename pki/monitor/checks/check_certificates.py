@@ -36,7 +36,8 @@ def check_leaves(context: CheckContext) -> Iterator[Finding]:
             findings = list(_leaf(context, artifact, leaf))
             yield from findings
             dates = project.cache.recalled(artifact)
-            if not (dates or findings) and (context.thorough or run.covers(artifact)):
+            is_unexplained = not (dates or findings) and (context.thorough or run.covers(artifact))
+            if is_unexplained and artifact not in project.revocations.replacement_stopped:
                 yield _uncounted(context, artifact, leaf)
         if dates and dates[1] > now:
             valid, next_expiry = valid + 1, min(next_expiry or dates[1], dates[1])
@@ -86,9 +87,10 @@ def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]
     if not reasons:
         return
     until = end_of_current(context, leaf)
-    is_late = until is not None and context.now >= until - leaf.renew_before + min(GRACE, leaf.renew_before / 2)
+    is_late = until is not None and context.now >= leaf.renewal_start(until) + min(GRACE, leaf.renew_before / 2)
     if failure is None and not is_late:
-        if until is None and context.thorough and project.authorities.issuing(leaf.authority):
+        is_stopped = artifact in project.revocations.replacement_stopped  # which a notice reports
+        if until is None and context.thorough and project.authorities.issuing(leaf.authority) and not is_stopped:
             yield Finding(artifact, Level.NOTICE, f"{joined(reasons)}; the next run issues it", rerun(artifact))
         return  # the next run renews it
     text = joined(reasons)

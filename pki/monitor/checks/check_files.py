@@ -31,7 +31,7 @@ def _repairable(context: CheckContext) -> Iterator[Finding]:
     project, store = context.project, context.project.store
     for name in project.authorities.recovered:
         path = store.shown(store.authority_file(name, "cert.pem"))
-        yield Finding(path, Level.NOTICE, project.authorities.damaged[path], "./run doit authority")
+        yield Finding(path, Level.NOTICE, project.authorities.damaged_files[path], "./run doit authority")
     for name, leaf in context.plan.leaves.items():
         if damaged := leaf_files.damaged_files(project.store, project.authorities, leaf):
             yield _notice(ArtifactId("cert", name), joined(damaged))

@@ -136,7 +136,7 @@ def _end(context: CheckContext, result: ProbeResult) -> datetime | None:
     if (
         result.not_after is None
         or leaf is None
-        or context.now < result.not_after - leaf.renew_before + check_certificates.GRACE
+        or context.now < leaf.renewal_start(result.not_after) + check_certificates.GRACE
     ):
         return None
     newest = check_certificates.end_of_current(context, leaf)

@@ -163,8 +163,8 @@ class StatusTable:
             why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
             text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
             return TableRow(name, "due", left, text, "you")
-        text = joined(reasons) or f"renewal from {current.not_after - leaf.renew_before:%Y-%m-%d}"
-        text += "; revoked on purpose" if leaf.is_revoked else ""
+        text = joined(reasons) or f"renewal from {leaf.renewal_start(current.not_after):%Y-%m-%d}"
+        text += "; revoked on purpose" if leaf.is_canary else ""
         return TableRow(name, _state(self.project.now, current.not_after, reasons), left, text, "doit")
 
     def _host_row(self, delivery: Delivery, deploy: Artifact, release: Artifact) -> TableRow:

@@ -96,7 +96,11 @@ def _state(inventory: Inventory, now: datetime, authorities: Authorities, genera
     if newest and newest.name != generation.name:
         return f"trusted until it expires; {newest.name} signs now"
     signs_until = needs.signs_until(authorities, generation)
-    return f"signs until {signs_until:%Y-%m-%d}" if signs_until > now else "signs still; its successor is due"
+    return (
+        f"signs; a successor is requested on {signs_until:%Y-%m-%d}"
+        if signs_until > now
+        else "signs; its successor is due"
+    )
 
 
 def crls(checked: CheckedProject) -> Iterator[CrlRow]:

@@ -8,7 +8,7 @@ from datetime import date
 from itertools import groupby
 from typing import Any
 
-from pki.common.cache import digest_of, signature
+from pki.common.cache import digest_of, file_state
 from pki.common.errors import PkiError
 from pki.common.timestamps import parse_day
 from pki.monitor.checks.check_context import CheckedProject
@@ -78,7 +78,7 @@ def files(checked: CheckedProject) -> list[str]:
 
 def _cache_key(checked: CheckedProject) -> str:
     """Return the cache key; it changes every month, because the years of the forecast move on."""
-    return digest_of(f"{checked.project.now:%Y-%m}", signature(files(checked)))
+    return digest_of(f"{checked.project.now:%Y-%m}", file_state(files(checked)))
 
 
 def _planned(checked: CheckedProject) -> list[Any]:

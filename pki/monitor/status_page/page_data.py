@@ -108,7 +108,7 @@ def _certificates(checked: CheckedProject) -> Iterator[tuple[CertificateRow, str
         elif certificate := check_certificates.read_current_certificate(project.store, leaf):
             start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
             issuer = _issuer(project.store, project.authorities, leaf.authority, certificate)
-        renewal = (end - leaf.renew_before).date() if end else None
+        renewal = leaf.renewal_start(end).date() if end else None
         yield (
             CertificateRow(
                 name=name,
@@ -156,4 +156,4 @@ def _state(now: datetime, leaf: Leaf, end: datetime | None, *, is_due: bool) -> 
         return "missing"
     if end <= now:
         return "expired"
-    return "revoked on purpose" if leaf.is_revoked else "renewal is due" if is_due else ""
+    return "revoked on purpose" if leaf.is_canary else "renewal is due" if is_due else ""
