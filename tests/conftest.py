@@ -3,116 +3,17 @@
 from __future__ import annotations
 
 import gc
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from doit import plugin
 
-from pki.ceremony import lint, second_opinion
-from pki.common import age, child_processes, sealed_records
+from pki.common import child_processes
 from pki.common.errors import PkiError
-from pki.ledger import database
-from pki.monitor.report.run import Run
-from pki.pipeline import plan
-from pki.pipeline.plan import Plan
-from pki.project.clock_guard import Evidence, HostClock
-from pki.project.project import Project
-from pki.x509 import pkcs8
-from pki.x509.export import pkcs12
-from tests.copies import copy_project
-
-PROJECT = Path(__file__).parent.parent
-START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
-ROUNDS, SYNCHRONOUS, SEAL = pkcs8.ROUNDS, database.SYNCHRONOUS, age.encrypt  # as they are for users
-
-Ask = Callable[[Project], Evidence]
-
-
-def two_hosts_agree(_project: Project) -> Evidence:
-    """What is said of the clock of a test that moves it: two hosts were asked, and theirs show the same."""
-    return Evidence(hosts=(HostClock("forge", timedelta()), HostClock("media", timedelta(seconds=2))))
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a run of doit did, as it wrote it down itself."""
-
-    status: int
-    data: dict[str, Any]
-
-    @property
-    def made(self) -> dict[str, str]:
-        """Artifact → why it was made."""
-        return {entry["name"]: "; ".join(entry["reasons"]) for entry in self.data["changed"]}
-
-    @property
-    def failed(self) -> dict[str, str]:
-        """Artifact → what went wrong, with the hint."""
-        return {entry["name"]: f"{entry['message']} → {entry['hint']}" for entry in self.data["failed"]}
-
-
-@dataclass(frozen=True)
-class Home:
-    """A folder with pki.yaml and templates, and a clock that stands `days` after the first run."""
-
-    path: Path
-
-    def moment(self, days: float = 0) -> datetime:
-        """What the clock of everybody says."""
-        return START + timedelta(days=days)
-
-    def doit(self, *arguments: str, days: float = 0, evidence: Ask = two_hosts_agree) -> Report:
-        """Run doit in this process, as `dodo.py` does."""
-        status = Run(self.path, self.moment(days), evidence).main(list(arguments))
-        report = self.path / "build" / "report" / "status.json"
-        data = sealed_records.decode_sealed(report.read_bytes())
-        assert data is not None, "the report is not as it was written"
-        return Report(status, data)
-
-    def project(self, days: float = 0, evidence: Ask = two_hosts_agree) -> Project:
-        return Project.open(self.path, self.moment(days), evidence)
-
-    def plan(self, days: float = 0) -> Plan:
-        return plan.plan(self.project(days))
-
-    def read(self, path: str) -> bytes:
-        return (self.path / path).read_bytes()
-
-    def write(self, path: str, text: str) -> Path:
-        target = self.path / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
-        return target
-
-    def edit(self, old: str, new: str, path: str = "pki.yaml") -> None:
-        """Replace text in pki.yaml (or another file); the text must be there."""
-        text = (self.path / path).read_text()
-        assert old in text, f"{path} does not hold {old!r}"
-        (self.path / path).write_text(text.replace(old, new))
-
-    def add_service(self, name: str, host: str = "monitoring", access: str = "mtls") -> None:
-        line = f'      {name}: {{upstream: "http://127.0.0.1:9999", access: {access}}}\n'
-        text = (self.path / "pki.yaml").read_text()
-        head, mark, rest = text.partition(f"  {host}:\n")
-        before, services, after = rest.partition("    services:\n")
-        (self.path / "pki.yaml").write_text(head + mark + before + services + line + after)
-
-
-def bare_home(path: Path) -> Home:
-    """The committed example, before its first run."""
-    path.mkdir(parents=True, exist_ok=True)
-    shutil.copy(PROJECT / "pki.yaml", path)
-    shutil.copytree(PROJECT / "templates", path / "templates")
-    return Home(path)
+from pki.common.limited_process import LimitedProcess
+from tests.support.copies import copy_project
+from tests.support.projects import RENDERED_IN_A_CHILD, Home, bare_home, hasty, keys_opened_once, rendered_here
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -139,36 +40,9 @@ def _nothing_withheld(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_processes, "_removed", {})
 
 
-@contextmanager
-def keys_opened_once() -> Iterator[None]:
-    """A key under a passphrase costs 600 000 rounds whenever it is opened: here once in a process for each of both."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
-        yield
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _keys_opened_once() -> Iterator[None]:
     with keys_opened_once():
-        yield
-
-
-@contextmanager
-def hasty() -> Iterator[None]:
-    """Passphrases need not be slow to guess here, and nothing need outlive the machine: no test here loses power.
-
-    What the linter and the second implementation say of one certificate is asked once in a process, and which packages
-    bring plugins for doit.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pkcs8, "ROUNDS", 1000)
-        patch.setattr(pkcs12, "ROUNDS", 1000)
-        patch.setattr(age, "encrypt", _sealed_quickly)
-        patch.setattr(os, "fsync", lambda _: None)
-        patch.setattr(database, "SYNCHRONOUS", "OFF")
-        patch.setattr(plugin, "entry_points", cache(plugin.entry_points))
-        for module, name in ((lint, "findings"), (second_opinion, "signature_fault")):
-            patch.setattr(module, name, _asked_once(getattr(module, name)))
         yield
 
 
@@ -179,24 +53,16 @@ def haste() -> Iterator[None]:
         yield
 
 
-def _sealed_quickly(data: bytes, passphrase: str) -> bytes:
-    """An age file that is opened as any other, whose key took two rounds and not a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(age, "WORK_FACTOR", 1)
-        return SEAL(data, passphrase)
+@pytest.fixture(scope="session", autouse=True)
+def templates_rendered_here() -> Iterator[None]:
+    with rendered_here():
+        yield
 
 
-def _asked_once(question: Callable[..., Any]) -> Callable[..., Any]:
-    """A question about certificates and CRLs, whose answers are remembered by their DER."""
-    answers: dict[tuple[object, ...], Any] = {}
-
-    def ask(*signed: lint.Signed, **settings: str) -> Any:
-        asked = (*(one.public_bytes(serialization.Encoding.DER) for one in signed), *sorted(settings.items()))
-        if asked not in answers:
-            answers[asked] = question(*signed, **settings)
-        return answers[asked][:]
-
-    return ask
+@pytest.fixture
+def rendered_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Render templates in a child process with limits, as for users."""
+    monkeypatch.setattr(LimitedProcess, "ask", RENDERED_IN_A_CHILD)
 
 
 @pytest.fixture(scope="session")
@@ -227,7 +93,7 @@ def fresh(tmp_path: Path) -> Home:
 @pytest.fixture(scope="session")
 def real_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example outside the sandbox, after its root ceremony and its first run; the vault lies beside it."""
-    from tests.ceremonies import real_home  # noqa: PLC0415 - which stands on this module
+    from tests.support.ceremonies import real_home  # noqa: PLC0415 - which stands on this module
 
     home = real_home(tmp_path_factory.mktemp("real"))
     home.ceremony()
@@ -240,7 +106,7 @@ def real_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def real(real_once: Path, tmp_path: Path) -> Iterator[Home]:
     """The example outside the sandbox, after its root ceremony and its first run, at the moment START."""
-    from tests.ceremonies import RealHome  # noqa: PLC0415 - which stands on this module
+    from tests.support.ceremonies import RealHome  # noqa: PLC0415 - which stands on this module
 
     copy_project(real_once, tmp_path / "real")
     yield RealHome(tmp_path / "real" / "project")

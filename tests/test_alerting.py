@@ -25,9 +25,12 @@ from pki.ledger.types import RESTORE_FILE
 from pki.monitor import forecast
 from pki.monitor.report import status_table
 from pki.monitor.report.run import Run
-from tests.commands import Invoke, Said, said_by
-from tests.conftest import START, Home
-from tests.typed import typed
+from tests.support.commands import Invoke
+from tests.support.invoked import break_template, invoke, lose_passphrase, notes
+from tests.support.projects import START, Home
+from tests.support.typed import typed
+
+__all__ = ["invoke"]
 
 PASSPHRASE = "tuna-river-cabin-moss-kettle-orbit"
 REASONS = """\
@@ -40,16 +43,6 @@ REASONS = """\
 """
 LOST = "there is no {0} authority in ca/{0}/"
 CEREMONY = "./run invoke ceremony.request"
-
-
-@pytest.fixture
-def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
-    """`./run invoke …` in this process, with the clock `days` after the first run."""
-
-    def call(home: Home, *arguments: str, days: float = 0) -> Said:
-        return said_by(capsys, *arguments, pki_home=str(home.path), pki_now=home.moment(days))
-
-    return call
 
 
 def digest(folder: Path) -> dict[str, tuple[int, int, str]]:
@@ -68,13 +61,8 @@ def foretold(home: Home, days: float = 0) -> dict[str, str]:
     return {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan(days))}
 
 
-def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
-    project = home.project(days)
-    return {note.subject: (note.text, note.remedy) for note in forecast.required_actions(project, home.plan(days))}
-
-
 def rows(home: Home, days: float = 0) -> dict[str, status_table.TableRow]:
-    return {row.name: row for row in status_table.rows(home.project(days), home.plan(days))}
+    return {row.name: row for row in status_table.StatusTable(home.project(days)).rows(home.plan(days))}
 
 
 def remove_media(home: Home) -> None:
@@ -82,20 +70,8 @@ def remove_media(home: Home) -> None:
     (home.path / "pki.yaml").write_text(re.sub(r"  media:\n(    .*\n)+", "", text))
 
 
-def break_template(home: Home) -> str:
-    """Break a template of `media` in its last line; returns what is said of it."""
-    text = (home.path / "templates/caddy/Caddyfile").read_text().rstrip("\n")
-    home.write("templates/caddy/Caddyfile", f"{text}\n{{{{ nothing }}}}\n")
-    return f"templates/caddy/Caddyfile:{len(text.splitlines()) + 1}: 'nothing' is undefined"
-
-
 def serial(home: Home, leaf: str = "media") -> int:
     return x509.load_pem_x509_certificate(home.read(f"build/certs/{leaf}/cert.pem")).serial_number
-
-
-def lose_passphrase(home: Home, name: str) -> None:
-    lines = (home.path / "secrets.yaml").read_text().splitlines(keepends=True)
-    home.write("secrets.yaml", "".join(line for line in lines if not line.startswith(name)))
 
 
 # -- what is due, and why ---------------------------------------------------------------------------------------------
@@ -470,7 +446,7 @@ def test_a_bug_of_ours_is_never_reported_as_well(home: Home, monkeypatch: pytest
     def bug(*_: object) -> list[str]:
         raise RuntimeError("our own bug")
 
-    monkeypatch.setattr(crls, "stale_reasons", bug)
+    monkeypatch.setattr(crls.Crls, "stale_reasons", bug)
     report = home.doit(days=61)
     assert report.status != 0
     assert report.data["at"] == "2027-01-23T06:00:00Z"
@@ -615,7 +591,7 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
         ),
         (
             ["retire", "media"],
-            "media is still in pki.yaml\n→ take it out first, or: ./run invoke revoke media --reason …\n",
+            "media is still in pki.yaml\n→ remove it there first, or: ./run invoke revoke media --reason …\n",
         ),
         (["retire", "meida"], "meida: not declared in pki.yaml\n→ did you mean media?\n"),
         (["ledger.show", "xyz"], "xyz: expected a serial number in hexadecimal\n→ ./run invoke ledger.list\n"),
@@ -668,7 +644,7 @@ def test_revoking_twice_is_said_and_changes_nothing(home: Home, invoke: Invoke) 
 
 @pytest.mark.parametrize("authority", ["root", "server", "client"])
 def test_an_authority_is_not_revoked_by_hand(home: Home, invoke: Invoke, authority: str) -> None:
-    found = home.project().issuing(authority)
+    found = home.project().authorities.issuing(authority)
     assert found is not None
     for name in (f"{found.certificate.serial_number:x}", authority, found.name, f"authority:{found.name}"):
         said = invoke(home, "revoke", name, "--reason", "superseded", "--yes")

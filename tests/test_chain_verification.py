@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
-from tests import judges
-from tests.conftest import START, Home
-from tests.hierarchy import URL, client, crls_of, every_crl, intermediate_of, root_of, server, signed_on_purpose
-from tests.judges import DAY, HOUR, SECOND, Identity
+from tests.support import judges
+from tests.support.hierarchy import URL, client, crls_of, every_crl, intermediate_of, root_of, server, signed_on_purpose
+from tests.support.judges import DAY, HOUR, SECOND, Identity
+from tests.support.projects import START, Home
 
 SERVERS = {
     "monitoring-mtls": ["grafana.lab.internal", "prometheus.lab.internal", "loki.lab.internal"],

@@ -22,12 +22,12 @@ from pki.ledger import crl_records
 from pki.ledger.types import FILE_MISSING, RESTORE_OR_ACCEPT_LOSS, Issued, Recovered
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.revocation import REASONS, CrlEntry
-from tests import judges
-from tests.ceremonies import RealHome, real_home
-from tests.commands import said_by
-from tests.conftest import START, Home
-from tests.copies import copy_project
-from tests.judges import DAY, HOUR, SECOND, Identity
+from tests.support import judges
+from tests.support.ceremonies import RealHome, real_home
+from tests.support.commands import said_by
+from tests.support.copies import copy_project
+from tests.support.judges import DAY, HOUR, SECOND, Identity
+from tests.support.projects import START, Home
 
 MINUTE = 1 / 1440  # in days
 EPOCH = int(START.timestamp())
@@ -295,7 +295,7 @@ def elsewhere(
     """A CRL of our own client authority that this project does not know of."""
     project = home.project()
     start = START + days * DAY
-    return crl_signing.sign_crl(project.issuer("client"), number, start, start + 21 * DAY, entries)
+    return crl_signing.sign_crl(project.signing_keys.issuer("client"), number, start, start + 21 * DAY, entries)
 
 
 def test_revocation_of_an_unknown_certificate_stays_listed_until_its_authority_ends(home: Home) -> None:
@@ -370,12 +370,12 @@ def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoke
     shutil.rmtree(real.path / "ca")
     (real.path / "before").rename(real.path / "ca")
     project = real.project(31)
-    assert not project.is_revoked_by_root(project.existing("client-1"))
+    assert not project.authorities.is_revoked_by_root(project.authorities.existing("client-1"))
     told = recover_revocations.recover_from_crl(project, newer, "media")
     assert told is not None
     assert (told.generation, told.serials) == ("root-1", (serial,))
-    assert project.is_revoked_by_root(project.existing("client-1"))
-    assert crls.due_presigned(project, "root-1") == newer
+    assert project.authorities.is_revoked_by_root(project.authorities.existing("client-1"))
+    assert crls.Crls(project).due_presigned("root-1") == newer
     assert recover_revocations.recover_from_crl(project, newer, "media") == replace(told, serials=(), is_newer=False)
     assert project.ledger.verify() == []
 
@@ -383,7 +383,7 @@ def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoke
 def test_entries_that_the_last_crl_has_are_taken_over_as_they_are(home: Home) -> None:
     """The two ways to make one lead to the same bytes."""
     entries = [CrlEntry(number, START + number * SECOND, REASONS[number % len(REASONS)]) for number in range(1, 40)]
-    issuer, end = home.project().issuer("client"), START + 9 * DAY
+    issuer, end = home.project().signing_keys.issuer("client"), START + 9 * DAY
     earlier = crl_signing.sign_crl(issuer, 1, START, end, entries[:30])
     again = crl_signing.sign_crl(issuer, 2, START, end, entries[5:])
     grown = crl_signing.sign_crl(issuer, 2, START, end, entries[30:], list(earlier)[5:])

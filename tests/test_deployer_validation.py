@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pki.common import templating
 from pki.x509 import keys
-from tests.conftest import Home, Report
+from tests.support.projects import Home, Report
 
 HOSTS = ("monitoring", "forge", "media")
 

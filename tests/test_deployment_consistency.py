@@ -28,9 +28,9 @@ from pki.config.model import Ansible
 from pki.deploy.ansible import playbooks
 from pki.monitor import forecast
 from pki.pipeline import plan
-from tests.conftest import PROJECT, Home
-from tests.pages import Page
-from tests.test_renewal_automation import new_generation
+from tests.support.generations import new_generation
+from tests.support.pages import Page
+from tests.support.projects import PROJECT, Home
 
 MEDIA_PEM = "/etc/doit-pki/media.pem"
 ROOTS = "/etc/doit-pki/roots.pem"
@@ -695,8 +695,11 @@ def trust_page(home: Home) -> Page:
 def rendered(home: Home, **changed: object) -> Page:
     """The page of a project with some of its values changed."""
     project = home.project()
-    live = {name: [project.existing(one) for one in project.live(name)] for name in identifiers.AUTHORITIES}
-    return Page(page.render(page.context(project, live, has_codes=True) | changed).decode())
+    live = {
+        name: [project.authorities.existing(one) for one in project.authorities.live(name)]
+        for name in identifiers.AUTHORITIES
+    }
+    return Page(page.render(page.context(project.inventory, project.store, live, has_codes=True) | changed).decode())
 
 
 def test_the_page_says_of_a_root_all_that_is_to_be_compared(home: Home) -> None:
@@ -787,7 +790,9 @@ assert not status and not {{"segno", "shamir_mnemonic", "pki.authority.trust_pag
 
 def test_a_page_that_is_made_again_is_the_same_to_the_last_byte(home: Home) -> None:
     project = home.project()
-    assert page.files(project) == {path: home.read(path) for path in page.files(project)}
+    assert page.files(project.inventory, project.store, project.authorities) == {
+        path: home.read(path) for path in page.files(project.inventory, project.store, project.authorities)
+    }
     shutil.rmtree(home.path / "build/trust")
     assert home.doit().made.keys() == {"bundle:trust", "page:trust"}
 

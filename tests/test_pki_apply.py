@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 
 from pki.deploy import host_output
-from tests.hosts import ME, FolderHost, Row, Shell, kill_session, manifest, placing, tarred, whole
-from tests.releases import contents, pair, release, wanted
-
-COMMANDS = {"ok": "true", "fails": "echo it is broken >&2; exit 3", "hangs": "trap '' TERM; echo waiting; sleep 30"}
+from tests.support.hosts import ME, FolderHost, Row, Shell, kill_session, manifest, placing, tarred, whole
+from tests.support.pki_apply import COMMANDS
+from tests.support.releases import contents, pair, release, wanted
 
 
 @pytest.fixture

@@ -19,14 +19,15 @@ from pki.authority import certificates
 from pki.common import filesystem
 from pki.common.errors import SET_CLOCK, PkiError
 from pki.common.reasons import Verb, Why
-from pki.config.leaf_certificates import permitted_addresses, probe_leaf, renew_before
+from pki.config.leaf_certificates import probe_leaf, renew_before
 from pki.config.model import ServerRule
 from pki.monitor import forecast
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.report import health_report, status_table
 from pki.project.layout import Store
-from pki.x509 import certificate_signing, keys, pem_encoding, profiles
-from tests.conftest import PROJECT, START, Home
+from pki.x509 import certificate_signing, keys
+from tests.support.generations import new_generation
+from tests.support.projects import PROJECT, START, Home
 
 SERVERS = {"cert:monitoring-mtls", "cert:forge-mtls", "cert:media"}
 AV = {"release:media", "deploy:media"}
@@ -74,35 +75,6 @@ def certificates_made(made: dict[str, str]) -> set[str]:
     return {name for name in made if name.startswith("cert:")}
 
 
-def new_generation(home: Home, authority: str, days: float = 0) -> None:
-    """What a ceremony for a second generation would leave behind: a certificate in ledger and `ca/`, its key, its passphrase."""
-    project = home.project(days)
-    said, name = project.inventory, f"{authority}-2"
-    passphrase = project.passphrases.candidates("root-1")[0].value
-    root_key = keys.open_key(home.read("offline/root-1/key.pem"), passphrase, "root", "secrets.yaml")
-    root = project.issuing("root")
-    assert root is not None
-    key = keys.new_key("ec-p384")
-    cert = certificate_signing.sign_certificate(
-        certificate_signing.subject_name(
-            said.organisation, f"{said.organisation} SANDBOX {authority.capitalize()} CA 2"
-        ),
-        key.public_key(),
-        certificate_signing.validity_dates(project.now, said.authorities.server.lifetime, root.certificate),
-        profiles.intermediate_extensions(authority, said.domains, permitted_addresses(said))
-        + profiles.publication_extensions(said.publish.url, root.name),
-        certificate_signing.Issuer(root.certificate, root_key),
-    )
-    secret = project.passphrases.new(name)
-    artifact, profile = f"authority:{authority}", f"{authority}-ca"
-    project.ledger.record_certificate(
-        cert, issuer=root.name, artifact=artifact, profile=profile, reason="ceremony", at=project.now
-    )
-    project.ledger.close()
-    filesystem.write(project.store.authority_file(name, "key.pem"), keys.encrypted_pem(key, secret), filesystem.SECRET)
-    filesystem.write(project.store.authority_file(name, "cert.pem"), pem_encoding.pem_of([cert]))
-
-
 # -- the calendar -----------------------------------------------------------------------------------------------------
 
 
@@ -143,14 +115,14 @@ def test_client_certificates_are_renewed_thirty_days_before_their_end(home: Home
 
 def test_a_project_that_nobody_ran_for_three_weeks_is_well_after_one_run(home: Home) -> None:
     assert home.doit(days=22).status == 0
-    assert {row.state for row in status_table.rows(home.project(22), home.plan(22))} == {"ok"}
+    assert {row.state for row in status_table.StatusTable(home.project(22)).rows(home.plan(22))} == {"ok"}
 
 
 def test_a_project_that_nobody_ran_for_a_hundred_days_is_well_after_one_run(home: Home) -> None:
     report = home.doit(days=100)
     assert report.status == 0
     assert report.made["cert:media"] == "expired on 2027-02-21"
-    assert {row.state for row in status_table.rows(home.project(100), home.plan(100))} == {"ok"}
+    assert {row.state for row in status_table.StatusTable(home.project(100)).rows(home.plan(100))} == {"ok"}
     assert home.doit(days=100).made == {}
 
 
@@ -208,7 +180,7 @@ def test_reasons_and_status_say_the_day_that_is_true_for_a_leaf(home: Home) -> N
     home.edit("server: {lifetime: 90d, renew_before: 30d", SPREAD)
     before = days_before(home, "media")
     assert 30 < before < 50
-    row = next(row for row in status_table.rows(home.project(), home.plan()) if row.name == "cert:media")
+    row = next(row for row in status_table.StatusTable(home.project()).rows(home.plan()) if row.name == "cert:media")
     assert row.next == f"renewal from {START + timedelta(days=90 - before):%Y-%m-%d}"
     made = home.doit(days=90 - before).made
     assert made["cert:media"] == f"{before - 1} of 90 days left, renewal starts at {before}"
@@ -295,7 +267,7 @@ def test_rekey_keep_does_not_hold_a_revoked_key(home: Home) -> None:
 def test_a_renewal_by_hand_is_delivered_by_the_next_run(home: Home) -> None:
     before = pair(home, "media")
     project = home.project(5)
-    certificates.issue(project, home.plan(5).leaves["media"], [Why.BY_HAND()])
+    certificates.LeafCertificates(project).issue(home.plan(5).leaves["media"], [Why.BY_HAND()])
     project.ledger.close()
     after = pair(home, "media")
     assert {name for name in FILES if after[name] == before[name]} == {"chain"}
@@ -315,7 +287,7 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
     home = real
     home.doit(days=645)  # the intermediates end on day 730: these certificates end with them
     ends = certificate(home, "media").not_valid_after_utc
-    assert ends == home.project().issuing("server").certificate.not_valid_after_utc  # type: ignore[union-attr]
+    assert ends == home.project().authorities.issuing("server").certificate.not_valid_after_utc  # type: ignore[union-attr]
     report = home.doit(days=701)
     assert (report.status, report.failed) == (1, {}), "the ceremony is overdue: critical"
     assert not certificates_made(report.made)
@@ -327,7 +299,7 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
     )
     assert said["cert:media"].remedy == "./run invoke ceremony.request, for a new server authority"
     assert {"cert:forge-mtls", "cert:monitoring-mtls", "cert:client-admin"} <= said.keys()
-    rows = {row.name: row for row in status_table.rows(project, plan)}
+    rows = {row.name: row for row in status_table.StatusTable(project).rows(plan)}
     assert (rows["cert:media"].state, rows["cert:media"].by) == ("blocked", "ceremony")
 
 

@@ -28,14 +28,13 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.monitor.report.run import Run
 from pki.pipeline import plan
-from pki.project import layout
 from pki.project import secrets as sources
 from pki.x509 import certificate_signing, crl_signing, keys, pkcs8, profiles
 from pki.x509 import pkcs11 as x509_pkcs11
 from pki.x509.pkcs11 import private_key, sessions
-from tests import judges
-from tests.conftest import PROJECT, ROUNDS, START, Home
-from tests.judges import DAY
+from tests.support import judges
+from tests.support.judges import DAY
+from tests.support.projects import PROJECT, ROUNDS, START, Home
 
 AUTHORITY_KEYS = {
     "root-1": "offline/root-1/key.pem",
@@ -251,8 +250,8 @@ def test_secret_is_secret_before_its_first_byte(tmp_path: Path, monkeypatch: pyt
         seen.append(("write", os.fstat(handle).st_mode & 0o7777))
         return real_write(handle, data)
 
-    monkeypatch.setattr(layout.os, "open", looking_open)
-    monkeypatch.setattr(layout.os, "write", looking_write)
+    monkeypatch.setattr(os, "open", looking_open)
+    monkeypatch.setattr(os, "write", looking_write)
     with umask(mask):
         filesystem.write(tmp_path / "key.pem", b"secret", filesystem.SECRET)
     assert seen == [("open", 0o600), ("write", 0o600)]
@@ -581,7 +580,7 @@ def test_typed_passphrase_is_asked_for_once(asking: Home, monkeypatch: pytest.Mo
     source(asking, "{server: prompt}")
     project = asking.project()
     for name in ("server-1", "server-1"):
-        project.keys.open(project.issuing("server") or pytest.fail(name))
+        project.keys.open(project.authorities.issuing("server") or pytest.fail(name))
     assert asked == ["passphrase of server-1: "]
 
 
@@ -626,7 +625,7 @@ class KilledError(BaseException):
 
 def opens(home: Home, name: str) -> bool:
     project = home.project()
-    project.keys.open(project.generation(name) or pytest.fail(name))
+    project.keys.open(project.authorities.generation(name) or pytest.fail(name))
     return True
 
 
@@ -831,7 +830,7 @@ def test_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(layout.os, call, full)
+    monkeypatch.setattr(os, call, full)
     with pytest.raises(PkiError, match=r"tls\.pem: cannot be written: No space left on device"):
         filesystem.write(tmp_path / "tls.pem", b"new", filesystem.SECRET)
     with pytest.raises(PkiError):
@@ -853,7 +852,7 @@ def test_files_of_one_set_are_all_on_disk_before_the_first_one_is_in_place(
             raise OSError(28, "No space left on device")
         return real(*arguments)
 
-    monkeypatch.setattr(layout.os, call, full_at_last)
+    monkeypatch.setattr(os, call, full_at_last)
     with pytest.raises(PkiError, match="No space left on device"):
         filesystem.write_all(dict.fromkeys(targets, (b"new", filesystem.SECRET)))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(targets, b"old")
@@ -901,7 +900,7 @@ def test_issue_that_cannot_be_written_leaves_the_old_pair(home: Home, monkeypatc
             raise OSError(28, "No space left on device")
         real(source, target)
 
-    monkeypatch.setattr(layout.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     report = home.doit(days=61)
     assert {"cert:media", "cert:forge-mtls", "cert:monitoring-mtls"} <= set(report.failed)
     assert snapshot(home, "build/certs") == before

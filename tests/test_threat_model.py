@@ -16,10 +16,10 @@ from pki.common.hash_chain import START_HASH
 from pki.ledger import chain
 from pki.ledger.tables import events, head
 from pki.x509 import certificate_signing, keys, profiles
-from tests import judges
-from tests.conftest import PROJECT, START, Home
-from tests.hierarchy import client, every_crl, intermediate_of, root_of, server, signed_on_purpose
-from tests.judges import DAY, Identity
+from tests.support import judges
+from tests.support.hierarchy import client, every_crl, intermediate_of, root_of, server, signed_on_purpose
+from tests.support.judges import DAY, Identity
+from tests.support.projects import PROJECT, START, Home
 
 DOCUMENT = PROJECT / "docs/threat-model.md"
 JELLYFIN = x509.DNSName("jellyfin.lab.internal")
@@ -89,7 +89,7 @@ def test_whoever_holds_the_key_of_the_client_authority_is_any_client(home: Home)
 @pytest.mark.parametrize("authority", ["server", "client"])
 def test_an_intermediate_signs_no_authority(home: Home, authority: str) -> None:
     """Its path length is 0 (RFC 5280 §4.2.1.9)."""
-    signing, key = home.project().issuer(authority), keys.new_key("ec-p384")
+    signing, key = home.project().signing_keys.issuer(authority), keys.new_key("ec-p384")
     below = certificate_signing.sign_certificate(
         certificate_signing.subject_name("Example Lab", "Below"),
         key.public_key(),

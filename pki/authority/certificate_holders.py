@@ -11,6 +11,7 @@ from pki.common.cache import digest_of
 from pki.config.model import Leaf
 from pki.config.name_claims import Key, comparison_key
 from pki.ledger.types import Issued
+from pki.project.ledger_revocations import Revocations
 from pki.project.project import Project
 
 
@@ -23,18 +24,18 @@ class Move(NamedTuple):
     end: datetime
 
 
-def valid(project: Project) -> Iterator[Issued]:
+def valid(revocations: Revocations) -> Iterator[Issued]:
     """Yield the leaf certificates of this project that are neither expired nor revoked."""
-    for issued in project.unexpired():
+    for issued in revocations.unexpired():
         if issued.artifact.kind == "cert" and not issued.revoked:
             yield issued
 
 
-def holders(project: Project) -> frozenset[tuple[str, Key]]:
+def holders(revocations: Revocations) -> frozenset[tuple[str, Key]]:
     """Return each leaf that has a valid certificate, with each name in it that must be unique."""
     return frozenset(
         (issued.artifact.name, comparison_key(issued.profile, name))
-        for issued in valid(project)
+        for issued in valid(revocations)
         for name in _owned(issued)
     )
 
@@ -54,20 +55,24 @@ def certificates_of_client(issued: Collection[Issued], common_name: str) -> list
 def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
     """Return the names that the next run moves from one leaf to another."""
     uncached = (leaf for leaf in leaves.values() if project.cache.recalled(leaf.artifact) is None)
-    changed = [leaf for leaf in uncached if not certificates.is_cached(project, leaf)]
-    if not changed or not project.has_ledger:
+    changed = [
+        leaf
+        for leaf in uncached
+        if not certificates.is_cached(project.inventory, project.store, project.authorities, project.cache, leaf)
+    ]
+    if not changed or not project.ledger_view.has_ledger:
         return []
     key = digest_of([(leaf.name, _requested(leaf)) for leaf in changed], sorted(leaves))
-    cached = project.recall_from_ledger("moves", key)
+    cached = project.ledger_view.recall("moves", key)
     if cached is None:
-        cached = [[*move[:3], int(move.end.timestamp())] for move in _moves(project, leaves, changed)]
-        project.remember_from_ledger("moves", key, cached)
+        cached = [[*move[:3], int(move.end.timestamp())] for move in _moves(project.revocations, leaves, changed)]
+        project.ledger_view.remember("moves", key, cached)
     return [Move(leaf, name, before, datetime.fromtimestamp(end, UTC)) for leaf, name, before, end in cached]
 
 
-def _moves(project: Project, leaves: Mapping[str, Leaf], changed: Collection[Leaf]) -> Iterator[Move]:
+def _moves(revocations: Revocations, leaves: Mapping[str, Leaf], changed: Collection[Leaf]) -> Iterator[Move]:
     holders_by_name: dict[Key, dict[str, datetime]] = {}
-    for certificate in valid(project):
+    for certificate in valid(revocations):
         for name in _owned(certificate):
             ends = holders_by_name.setdefault(comparison_key(certificate.profile, name), {})
             ends[certificate.artifact.name] = certificate.not_after

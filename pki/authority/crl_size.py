@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from pki.common import filesystem
 from pki.config.identifiers import AUTHORITIES
+from pki.config.model import Inventory
 from pki.config.proxies import largest_published
-from pki.project.project import Project
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
 
 REMEDY = "publish.host: name a host with another proxy, in pki.yaml; docs/proxies.md"
 KILOBYTE = 1024
@@ -41,15 +43,13 @@ class PublishedCrl:
         return text.format(kilobytes[0], self.server, kilobytes[1], beyond)
 
 
-def sizes(project: Project) -> list[PublishedCrl]:
+def sizes(inventory: Inventory, store: Store, authorities: Authorities) -> list[PublishedCrl]:
     """Return every CRL that exists; nothing where the proxy of the publishing host has no limit."""
-    config = project.inventory
+    config = inventory
     if not (largest := largest_published(config)):
         return []
     server = f"{config.hosts[config.publish.host].proxy} at {config.publish.host}"
-    names = [name for authority in AUTHORITIES for name in project.live(authority)]
+    names = [name for authority in AUTHORITIES for name in authorities.live(authority)]
     return [
-        PublishedCrl(name, size, largest, server)
-        for name in names
-        if (size := filesystem.size_of(project.store.crl(name)))
+        PublishedCrl(name, size, largest, server) for name in names if (size := filesystem.size_of(store.crl(name)))
     ]

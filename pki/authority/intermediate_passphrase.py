@@ -12,9 +12,12 @@ from contextlib import suppress
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE
+from pki.config.model import Inventory
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation
+from pki.project.layout import Store
 from pki.project.project import Project
-from pki.project.secrets import NEW
+from pki.project.secrets import NEW, Passphrases
 from pki.x509 import keys
 
 
@@ -25,15 +28,23 @@ def change_passphrase(project: Project, name: str, *, new: str | None = None, ol
     file, which then holds the new passphrase already. Raises PkiError, with key and secrets file unchanged, when the
     key cannot be decrypted.
     """
-    generation = _intermediate(project, name)
+    generation = _intermediate(project.store, project.authorities, name)
     path = project.store.authority_file(name, "key.pem")
     shown = project.store.shown(path)
     data = filesystem.read(path)
     if data is None:
         raise PkiError(f"{shown}: the key of {name} is missing", project.keys.lost_key_remedy(name))
-    new_passphrase = _new_passphrase(project, name, new)
+    new_passphrase = _new_passphrase(project.passphrases, name, new)
     has_source = project.passphrases.is_elsewhere(name)
-    present, key = _opened(project, name, data, [old] if old else [], [new_passphrase] if has_source else [])
+    present, key = _opened(
+        project.inventory,
+        project.store,
+        project.passphrases,
+        name,
+        data,
+        [old] if old else [],
+        [new_passphrase] if has_source else [],
+    )
     if new_passphrase == present:  # a killed run had written it already, or nothing changes
         project.passphrases.save({name: None, name + NEW: None} if has_source else {})
         return project.passphrases.source_of(name)
@@ -47,14 +58,12 @@ def change_passphrase(project: Project, name: str, *, new: str | None = None, ol
     return project.passphrases.source_of(name)
 
 
-def _intermediate(project: Project, name: str) -> Generation:
+def _intermediate(store: Store, authorities: Authorities, name: str) -> Generation:
     """Return an intermediate by name. Raises PkiError for a root and for a name that does not exist."""
     existing = [
-        generation_name
-        for authority in ("server", "client")
-        for generation_name in project.store.generations(authority)
+        generation_name for authority in ("server", "client") for generation_name in store.generations(authority)
     ]
-    generation = project.generation(name) if name in existing else None
+    generation = authorities.generation(name) if name in existing else None
     if name.startswith("root"):
         raise PkiError(f"{name}: the key of a root is on its vault, not in ca/", f"defined: {', '.join(existing)}")
     if generation is None:
@@ -62,12 +71,14 @@ def _intermediate(project: Project, name: str) -> Generation:
     return generation
 
 
-def _opened(project: Project, name: str, data: bytes, old: list[str], new: list[str]) -> tuple[str, keys.PrivateKey]:
+def _opened(
+    inventory: Inventory, store: Store, passphrases: Passphrases, name: str, data: bytes, old: list[str], new: list[str]
+) -> tuple[str, keys.PrivateKey]:
     """Return the passphrase that decrypts the key at present, and the key."""
-    shown = project.store.shown(project.store.authority_file(name, "key.pem"))
-    stored = project.passphrases.stored()
+    shown = store.shown(store.authority_file(name, "key.pem"))
+    stored = passphrases.stored()
     tried = [*(old or [stored[key] for key in (name, name + NEW) if key in stored]), *new]
-    source = "--old-passphrase-file" if old else project.inventory.secrets.file
+    source = "--old-passphrase-file" if old else inventory.secrets.file
     for passphrase in tried:
         with suppress(PkiError):
             return passphrase, keys.open_key(data, passphrase, shown, source)
@@ -77,12 +88,12 @@ def _opened(project: Project, name: str, data: bytes, old: list[str], new: list[
     )
 
 
-def _new_passphrase(project: Project, name: str, new: str | None) -> str:
+def _new_passphrase(passphrases: Passphrases, name: str, new: str | None) -> str:
     """Return the new passphrase of the key.
 
     It comes from the source that pki.yaml names; without one, it is `new`, or a generated one (160 bits).
     """
-    configured = project.passphrases.named(name)
+    configured = passphrases.named(name)
     if configured and new:
         raise PkiError(
             f"{name}: pki.yaml names {configured.source} as the source of its passphrase", "leave --passphrase-file out"

@@ -33,9 +33,8 @@ def parse_bundle(data: bytes, verified: set[bytes]) -> Bundle | None:
     `verified` holds the SHA-256 digests of the bundles that this run wrote.
     """
     is_verified = hashlib.sha256(data).digest() in verified
-    key_pem, mark, rest = data.partition(canonical.BEGIN)
-    leaf_pem, _, chain = rest.partition(canonical.BEGIN)
-    cert = canonical.read_certificate(mark + leaf_pem)
+    parts = canonical.split_bundle(data)
+    key_pem, cert = parts.get("key.pem", b""), canonical.read_certificate(parts["cert.pem"])
     key = canonical.read_key(key_pem) if key_pem and not is_verified else None
     if cert is None or (key_pem and key is None and not is_verified):
         return None
@@ -45,10 +44,10 @@ def parse_bundle(data: bytes, verified: set[bytes]) -> Bundle | None:
         extensions={type(extension.value): (extension.value, extension.critical) for extension in cert.extensions},
         public=cert.public_key(),
         key=key,
-        chain=canonical.BEGIN + chain,
+        chain=parts["chain.pem"],
     )
 
 
 def is_pair(bundle: Bundle) -> bool:
     """Return whether the private key of a bundle belongs to its certificate."""
-    return bundle.key is not None and public_der(bundle.public) == public_der(bundle.key.public_key())  # type: ignore[arg-type]
+    return bundle.key is not None and public_der(bundle.public) == public_der(bundle.key.public_key())

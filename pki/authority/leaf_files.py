@@ -6,30 +6,32 @@ from pki.authority.leaf_bundle import is_pair, parse_bundle
 from pki.common import filesystem
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
-from pki.project.project import Project
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
+from pki.project.ledger_revocations import Revocations
 from pki.x509 import canonical
 
 
-def damaged_files(project: Project, leaf: Leaf) -> list[Reason]:
+def damaged_files(store: Store, authorities: Authorities, leaf: Leaf) -> list[Reason]:
     """Return which files of a leaf are damaged; empty where the leaf has no certificate.
 
     What pki.yaml declares now does not matter.
     """
-    data = filesystem.read(project.store.bundle(leaf))
+    data = filesystem.read(store.bundle(leaf))
     if data is None:
         return []
-    return _bundle_damage(project, leaf, data) or file_faults(project, leaf)
+    return _bundle_damage(store, authorities, leaf, data) or file_faults(store, leaf)
 
 
-def stopped_damage(project: Project, leaf: Leaf) -> list[Reason]:
+def stopped_damage(store: Store, authorities: Authorities, revocations: Revocations, leaf: Leaf) -> list[Reason]:
     """Return why the PEM bundle of a revoked leaf that nothing replaces is missing or damaged."""
-    data = filesystem.read(project.store.bundle(leaf))
+    data = filesystem.read(store.bundle(leaf))
     if data is None:
-        return stopped_reasons(project, leaf.artifact)
-    return _bundle_damage(project, leaf, data)
+        return stopped_reasons(revocations, leaf.artifact)
+    return _bundle_damage(store, authorities, leaf, data)
 
 
-def _bundle_damage(project: Project, leaf: Leaf, data: bytes) -> list[Reason]:
+def _bundle_damage(store: Store, authorities: Authorities, leaf: Leaf, data: bytes) -> list[Reason]:
     """Return why a leaf's PEM bundle is not as it was written.
 
     It is judged by its key, signature and chain, not by what pki.yaml declares now.
@@ -37,12 +39,10 @@ def _bundle_damage(project: Project, leaf: Leaf, data: bytes) -> list[Reason]:
     bundle = parse_bundle(data, set())
     if bundle is not None and (bundle.key is None or is_pair(bundle)):
         crosses = [
-            filesystem.read(path)
-            for root in project.store.generations("root")
-            for path in project.store.cross_certificates(root)
+            filesystem.read(path) for root in store.generations("root") for path in store.cross_certificates(root)
         ]
-        for name in project.store.generations(leaf.authority):
-            issuer = project.generation(name)
+        for name in store.generations(leaf.authority):
+            issuer = authorities.generation(name)
             if (
                 issuer
                 and bundle.chain.startswith(issuer.pem)
@@ -51,19 +51,19 @@ def _bundle_damage(project: Project, leaf: Leaf, data: bytes) -> list[Reason]:
                 cross_pems = bundle.chain.removeprefix(issuer.pem).split(canonical.BEGIN)[1:]
                 if all(canonical.BEGIN + pem in crosses for pem in cross_pems):
                     return []
-    return [Why.DAMAGED(file=project.store.bundle(leaf).name)]
+    return [Why.DAMAGED(file=store.bundle(leaf).name)]
 
 
-def stopped_reasons(project: Project, name: str) -> list[Reason]:
+def stopped_reasons(revocations: Revocations, name: str) -> list[Reason]:
     """Return since when the replacement of a revoked leaf is stopped; empty when it is not."""
-    since = project.replacement_stopped.get(name)
+    since = revocations.replacement_stopped.get(name)
     return [Why.REPLACEMENT_STOPPED(date=f"{since:%Y-%m-%d}")] if since else []
 
 
-def file_names(project: Project, leaf: Leaf) -> list[str]:
+def file_names(store: Store, leaf: Leaf) -> list[str]:
     """Return the paths of all files of a leaf, its PEM bundle first."""
     names = ("fullchain", "cert", "chain") if leaf.request else ("tls", "key", "cert", "chain", "fullchain")
-    return [project.store.leaf_file(leaf, f"{name}.pem") for name in names]
+    return [store.leaf_file(leaf, f"{name}.pem") for name in names]
 
 
 def wrong_mode(file: str, mode: int | None) -> Reason:
@@ -71,12 +71,12 @@ def wrong_mode(file: str, mode: int | None) -> Reason:
     return Why.FILE_MODE(file=file, mode=f"{mode or 0:04o}", expected=f"{filesystem.SECRET:04o}")
 
 
-def file_faults(project: Project, leaf: Leaf) -> list[Reason]:
+def file_faults(store: Store, leaf: Leaf) -> list[Reason]:
     """Return which of the files that are split from the PEM bundle differ from it, or have the wrong mode."""
     reasons = []
-    parts = canonical.split_bundle(filesystem.read(project.store.bundle(leaf)) or b"")
+    parts = canonical.split_bundle(filesystem.read(store.bundle(leaf)) or b"")
     for name, content in parts.items():
-        path = project.store.leaf_file(leaf, name)
+        path = store.leaf_file(leaf, name)
         if filesystem.read(path) != content:
             reasons.append(Why.NOT_FROM_PEM(file=name))
         elif name == "key.pem" and filesystem.mode_of(path) != filesystem.SECRET:

@@ -15,8 +15,11 @@ from cryptography import x509
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
+from pki.config.model import Inventory
 from pki.ledger.types import CertificateRecords, Ledger, Recovered
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation
+from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509 import canonical
 from pki.x509.certificate_signing import ca_public_key
@@ -24,10 +27,12 @@ from pki.x509.pem_encoding import pem_of
 from pki.x509.revocation import CrlEntry
 
 
-def signer_of(project: Project, crl: x509.CertificateRevocationList) -> Generation | None:
+def signer_of(
+    inventory: Inventory, store: Store, authorities: Authorities, crl: x509.CertificateRevocationList
+) -> Generation | None:
     """Return the generation of this project, or the adopted CA, that signed a CRL; None for any other CRL."""
-    ours = [name for authority in AUTHORITIES for name in project.store.generations(authority)]
-    for generation in filter(None, map(project.generation, [*ours, *project.inventory.authorities.adopted])):
+    ours = [name for authority in AUTHORITIES for name in store.generations(authority)]
+    for generation in filter(None, map(authorities.generation, [*ours, *inventory.authorities.adopted])):
         if generation.certificate.subject == crl.issuer and canonical.is_signed_by(
             crl, ca_public_key(generation.certificate)
         ):
@@ -40,24 +45,24 @@ def recover_from_crl(project: Project, crl: x509.CertificateRevocationList, sour
 
     A certificate of which only the serial number is known is recorded as valid until its CA expires.
     """
-    issuer = signer_of(project, crl)
+    issuer = signer_of(project.inventory, project.store, project.authorities, crl)
     if issuer is None or crl.next_update_utc is None:
         return None
     until = issuer.certificate.not_valid_after_utc
     recovered = project.ledger.recovery.record_crl(crl, issuer=issuer.name, until=until, source=source, at=project.now)
     if issuer.authority == "root":
-        _file_presigned_crl(project, issuer.name, recovered.number, crl)
+        _file_presigned_crl(project.store, project.now, project.authorities, issuer.name, recovered.number, crl)
     return recovered
 
 
-def _file_presigned_crl(project: Project, root: str, number: int, crl: x509.CertificateRevocationList) -> None:
+def _file_presigned_crl(
+    store: Store, now: datetime, authorities: Authorities, root: str, number: int, crl: x509.CertificateRevocationList
+) -> None:
     """Store a root's CRL as a pre-signed CRL if it is newer than the present one: no run of doit can issue it."""
-    presigned_crls = project.presigned_crls(root)
-    begun = [
-        presigned_crl.number for presigned_crl in presigned_crls if presigned_crl.crl.last_update_utc <= project.now
-    ]
+    presigned_crls = authorities.presigned_crls(root)
+    begun = [presigned_crl.number for presigned_crl in presigned_crls if presigned_crl.crl.last_update_utc <= now]
     if number not in {presigned_crl.number for presigned_crl in presigned_crls} and number > max(begun, default=0):
-        filesystem.write(project.store.authority_file(root, "crl") / f"{number}.pem", pem_of([crl]))
+        filesystem.write(store.authority_file(root, "crl") / f"{number}.pem", pem_of([crl]))
 
 
 # -- from older ledgers -----------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from pki.common.durations import in_common_unit, minimum_gain
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation
-from pki.project.project import Project
+from pki.project.signing_keys import SigningKeys
 from pki.x509.certificate_signing import validity_dates
 
 
@@ -22,44 +23,48 @@ class Current:
     serial: int
 
 
-def postponed_reasons(project: Project, leaf: Leaf, current: Current) -> list[Reason]:
+def postponed_reasons(
+    now: datetime, authorities: Authorities, signing_keys: SigningKeys, leaf: Leaf, current: Current
+) -> list[Reason]:
     """Return why a leaf is due while its authority cannot sign, for reports; empty if it is not due or can be signed.
 
     An authority cannot sign while its key or passphrase is missing.
     """
-    issuer = project.issuing(leaf.authority)
-    if issuer is None or project.can_sign(issuer.name):
+    issuer = authorities.issuing(leaf.authority)
+    if issuer is None or signing_keys.can_sign(issuer.name):
         return []
-    return due_reasons(project, leaf, current, issuer)
+    return due_reasons(now, leaf, current, issuer)
 
 
-def renewal_reasons(project: Project, leaf: Leaf, current: Current, issuer: Generation | None) -> list[Reason]:
-    """Return why the next run must renew a leaf; empty while it must not.
+def renewal_reasons(
+    now: datetime, signing_keys: SigningKeys, leaf: Leaf, current: Current, issuer: Generation | None
+) -> list[Reason]:
+    """Return why the next run must renew a leaf; empty while no renewal is due.
 
     While the authority cannot sign, a leaf that is due is postponed as long as its certificate is valid: the run reports
     the key of the authority, and not each leaf.
     """
-    reasons = due_reasons(project, leaf, current, issuer)
-    is_valid = current.not_before <= project.now <= current.not_after
-    is_postponed = bool(reasons) and is_valid and issuer is not None and not project.can_sign(issuer.name)
+    reasons = due_reasons(now, leaf, current, issuer)
+    is_valid = current.not_before <= now <= current.not_after
+    is_postponed = bool(reasons) and is_valid and issuer is not None and not signing_keys.can_sign(issuer.name)
     return [] if is_postponed else reasons
 
 
-def due_reasons(project: Project, leaf: Leaf, current: Current, issuer: Generation | None) -> list[Reason]:
+def due_reasons(now: datetime, leaf: Leaf, current: Current, issuer: Generation | None) -> list[Reason]:
     """Return why a leaf is due by its dates alone: not valid yet, expired, or less than `renew_before` left.
 
     Whether its authority can sign does not matter. Empty if a renewal would not extend the certificate.
     """
-    if current.not_before > project.now:
+    if current.not_before > now:
         return [Why.NOT_YET_VALID(time=f"{current.not_before:%Y-%m-%d %H:%M}")]
-    if project.now < current.not_after - leaf.renew_before:
+    if now < leaf.renewal_start(current.not_after):
         return []
-    if issuer is not None and not gains_time(project, leaf, current, issuer):
+    if issuer is not None and not gains_time(now, leaf, current, issuer):
         return []
-    if current.not_after < project.now:
+    if current.not_after < now:
         return [Why.EXPIRED(date=f"{current.not_after:%Y-%m-%d}")]
     spans = (
-        current.not_after - project.now,
+        current.not_after - now,
         current.not_after - current.not_before + timedelta(seconds=1),
         leaf.renew_before,
     )
@@ -67,10 +72,10 @@ def due_reasons(project: Project, leaf: Leaf, current: Current, issuer: Generati
     return [Why.DUE(left=left, life=f"{life} {unit}".rstrip(), starts=starts)]
 
 
-def gains_time(project: Project, leaf: Leaf, current: Current, issuer: Generation) -> bool:
+def gains_time(now: datetime, leaf: Leaf, current: Current, issuer: Generation) -> bool:
     """Return whether a certificate that is issued now would expire later than the present one, by a minimum gain.
 
     It would not where the issuer expires first: a certificate never outlives its issuer.
     """
-    end = validity_dates(project.now, leaf.lifetime, issuer.certificate)[1]
+    end = validity_dates(now, leaf.lifetime, issuer.certificate)[1]
     return end >= current.not_after + minimum_gain(leaf.lifetime, leaf.renew_before)

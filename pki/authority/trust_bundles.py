@@ -7,16 +7,18 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives import serialization
 
 from pki.common import filesystem
+from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why
 from pki.config import identifiers
 from pki.config.identifiers import GenerationName
-from pki.project.project import Project
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
 
 
-def stale_reasons(project: Project, expected: dict[str, bytes]) -> list[Reason]:
+def stale_reasons(store: Store, expected: dict[str, bytes]) -> list[Reason]:
     """Return why files must be written. `expected` maps their paths, relative to the project, to their contents."""
-    present = {path: filesystem.read(project.store.home / path) for path in expected}
+    present = {path: filesystem.read(store.home / path) for path in expected}
     if all(content is None for content in present.values()):
         return [Why.NOT_CREATED()]
     return [
@@ -27,33 +29,33 @@ def stale_reasons(project: Project, expected: dict[str, bytes]) -> list[Reason]:
 
 
 def cached_stale_reasons(
-    project: Project, name: str, key: str, files: list[str], expected: Callable[[], dict[str, bytes]]
+    store: Store, cache: Cache, name: str, key: str, files: list[str], expected: Callable[[], dict[str, bytes]]
 ) -> list[Reason]:
     """Return what `stale_reasons` returns; `expected` is costly, and is not called while nothing changed.
 
     `key` is the cache key of all sources that are not files; `files` are the sources that are files, and the targets.
     """
-    if project.cache.recall(name, key):
+    if cache.recall(name, key):
         return []
-    reasons = stale_reasons(project, expected())
+    reasons = stale_reasons(store, expected())
     if not reasons:
-        project.cache.remember(name, key, files, True)
+        cache.remember(name, key, files, True)
     return reasons
 
 
-def trust_files(project: Project) -> dict[str, bytes]:
+def trust_files(store: Store, authorities: Authorities) -> dict[str, bytes]:
     """Return the contents of roots, intermediates and client trust files, by path relative to the project.
 
     Raises PkiError when an authority is missing.
     """
-    live = {name: project.live(name) for name in identifiers.AUTHORITIES}
+    live = {name: authorities.live(name) for name in identifiers.AUTHORITIES}
     pems: dict[str, bytes] = {}
     files: dict[str, bytes] = {}
-    folder = project.store.shown(project.store.build / "trust")
+    folder = store.shown(store.build / "trust")
     for generation in [g for generations in live.values() for g in generations]:
-        ca = project.generation(generation)
+        ca = authorities.generation(generation)
         if ca is None:
-            raise project.missing_authority(GenerationName.parse(generation).authority)
+            raise authorities.missing_authority(GenerationName.parse(generation).authority)
         pems[generation] = ca.pem
         files[f"{folder}/{generation}.crt"] = ca.certificate.public_bytes(serialization.Encoding.DER)
     roots = b"".join(pems[name] for name in reversed(live["root"]))
@@ -66,24 +68,24 @@ def trust_files(project: Project) -> dict[str, bytes]:
     }
 
 
-def client_crl_bundle(project: Project) -> dict[str, bytes]:
+def client_crl_bundle(store: Store, authorities: Authorities) -> dict[str, bytes]:
     """Return the CRLs of every CA in every live client chain as one file, as nginx, HAProxy and Apache need it.
 
     Raises PkiError when one of these CRLs is missing.
     """
     parts = []
-    for generation in [*project.live("client"), *project.live("root")]:
-        text = filesystem.read(project.store.crl(generation, "pem"))
+    for generation in [*authorities.live("client"), *authorities.live("root")]:
+        text = filesystem.read(store.crl(generation, "pem"))
         if text is None:
             raise PkiError(f"the CRL of {generation} is missing", "./run doit")
         parts.append(text)
-    return {project.store.shown(project.store.client_crl_bundle()): b"".join(parts)}
+    return {store.shown(store.client_crl_bundle()): b"".join(parts)}
 
 
-def write(project: Project, expected: dict[str, bytes]) -> Outcome:
+def write(store: Store, expected: dict[str, bytes]) -> Outcome:
     """Write the files of `expected` (paths relative to the project) that differ."""
-    verb = Verb.UPDATED if any((project.store.home / path).exists() for path in expected) else Verb.CREATED
+    verb = Verb.UPDATED if any((store.home / path).exists() for path in expected) else Verb.CREATED
     for path, content in expected.items():
-        if filesystem.read(project.store.home / path) != content:
-            filesystem.write(project.store.home / path, content)
+        if filesystem.read(store.home / path) != content:
+            filesystem.write(store.home / path, content)
     return Outcome(verb)

@@ -13,6 +13,9 @@ from pki.common import filesystem
 from pki.common.errors import LedgerError, PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.ledger.types import EMPTY, MISSING, OLDER, UNKNOWN_AUTHORITIES, Head, LedgerFault
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 
 ACCEPTABLE = {MISSING, EMPTY, OLDER, UNKNOWN_AUTHORITIES}
@@ -27,9 +30,9 @@ class Accepted:
     revocations: list[str]
 
 
-def acceptable(project: Project) -> LedgerFault:
+def acceptable(ledger_view: LedgerView) -> LedgerFault:
     """Return what is lost. Raises PkiError where nothing is lost, or the fault must not be accepted."""
-    fault = project.ledger_fault
+    fault = ledger_view.fault
     if fault is None:
         raise PkiError("the ledger lacks no event that was seen", "nothing to accept: ./run doit")
     if fault.kind not in ACCEPTABLE:
@@ -43,12 +46,12 @@ def accept(project: Project, why: str) -> Accepted:
     Before that the ledger is created where it is missing, and the authorities in `ca/` and the revocations in
     published CRLs are recorded. After a kill it can be repeated.
     """
-    fault = acceptable(project)
+    fault = acceptable(project.ledger_view)
     if is_new := fault.kind in {MISSING, EMPTY}:
         project.ledger.recovery.create_empty()
         project.forget_ledger_state()
-    lost = list(project.guard.seen_heads) if is_new else project.guard.lost_heads()
-    authorities = list(_unrecorded_authorities(project))
+    lost = list(project.ledger_view.guard.seen_heads) if is_new else project.ledger_view.guard.lost_heads()
+    authorities = list(_unrecorded_authorities(project.store, project.authorities, project.ledger_view))
     project.ledger.recovery.record_authorities(authorities, reason=f"recorded again: {why}", at=project.now)
     _, revocations = restore.recover_from_published_crls(project)
     project.ledger.recovery.record_acceptance(lost, why, at=project.now)
@@ -62,9 +65,13 @@ def accept_if_covered(project: Project) -> bool:
     The caller has read every known CRL before.
     """
     project.forget_ledger_state()
-    if project.ledger_fault is None or project.ledger_fault.kind != OLDER or project.guard.has_unrecorded_crls:
+    if (
+        project.ledger_view.fault is None
+        or project.ledger_view.fault.kind != OLDER
+        or project.ledger_view.guard.has_unrecorded_crls
+    ):
         return False
-    lost = project.guard.lost_heads()
+    lost = project.ledger_view.guard.lost_heads()
     recorded, expected = project.ledger.counts()[1], lost[-1].revocations if lost else None
     if expected is None or recorded < expected:
         return False
@@ -72,20 +79,22 @@ def accept_if_covered(project: Project) -> bool:
         lost, f"recovered: {recorded} revocations are recorded, {expected} were seen", at=project.now
     )
     project.forget_ledger_state()
-    return project.ledger_fault is None
+    return project.ledger_view.fault is None
 
 
-def _unrecorded_authorities(project: Project) -> Iterator[tuple[x509.Certificate, str, str]]:
+def _unrecorded_authorities(
+    store: Store, authorities: Authorities, ledger_view: LedgerView
+) -> Iterator[tuple[x509.Certificate, str, str]]:
     """Yield each authority certificate in `ca/` that the ledger lacks, with the names of its generation and issuer."""
-    for name in (name for authority in AUTHORITIES for name in project.store.generations(authority)):
+    for name in (name for authority in AUTHORITIES for name in store.generations(authority)):
         with suppress(PkiError):  # a damaged certificate is reported where the authority is read
-            if (generation := project.generation(name)) is None:
+            if (generation := authorities.generation(name)) is None:
                 continue
-            root = project.root_of(generation.certificate)
+            root = authorities.root_of(generation.certificate)
             certificates = [(generation.certificate, root.name if root else "")]
-            for path in project.store.cross_certificates(name):
+            for path in store.cross_certificates(name):
                 cross = x509.load_pem_x509_certificate(filesystem.read(path) or b"")
                 certificates.append((cross, path.stem.removeprefix("cross-")))
             for cert, issuer in certificates:
-                if not project.ledger.certificates(serial=cert.serial_number):
+                if not ledger_view.ledger.certificates(serial=cert.serial_number):
                     yield cert, name, issuer

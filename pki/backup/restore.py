@@ -29,6 +29,7 @@ from pki.config.model import Inventory
 from pki.ledger.last_seen import LAST_BACKUP
 from pki.project import external_ca
 from pki.project.layout import BEFORE_RESTORE, Store
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509 import canonical, pkcs8
 
@@ -125,7 +126,7 @@ class Restore:
         """
         ledger = self.target / LEDGER
         with suppress(PkiError):  # pki.yaml is invalid; ca/ is checked below
-            if Project.open(self.target, self.now).missing_roots:
+            if Project.open(self.target, self.now).roots.missing:
                 return ""
         try:
             if not self._has_all_secrets():
@@ -285,11 +286,13 @@ def _mode(archive: Archive, path: str, file: BackupFile) -> int:
 # -- what a ledger that is older than build/ lacks -------------------------------------------------------------
 
 
-def unknown_leaves(project: Project) -> list[str]:
+def unknown_leaves(store: Store, ledger_view: LedgerView) -> list[str]:
     """Return the names of certificates in build/ that the ledger lacks."""
-    recorded = {certificate.serial for certificate in project.ledger.certificates()} if project.has_ledger else set()
+    recorded = (
+        {certificate.serial for certificate in ledger_view.ledger.certificates()} if ledger_view.has_ledger else set()
+    )
     unknown = set()
-    for path in sorted((project.store.build / "certs").glob("*/cert.pem")):
+    for path in sorted((store.build / "certs").glob("*/cert.pem")):
         with suppress(ValueError):
             if x509.load_pem_x509_certificate(path.read_bytes()).serial_number not in recorded:
                 unknown.add(path.parent.name)

@@ -11,148 +11,167 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from pki.backup.archive_format import BackupFile, ledger_head, pack, unpack
 from pki.common import age, filesystem, sealed_records
-from pki.common.cache import signature
+from pki.common.cache import file_state
 from pki.common.errors import PkiError
 from pki.common.timestamps import instant
 from pki.config import upstreams
+from pki.config.model import Inventory
 from pki.ledger.last_seen import LAST_BACKUP, LEDGER_HEAD
-from pki.project.layout import ALERTS
+from pki.project.layout import ALERTS, Store
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
+from pki.project.secrets import Passphrases
 
 EXCLUDED = (".*.new", ".*.lock", "ledger.db", "ledger.db-*", LAST_BACKUP, LEDGER_HEAD, ALERTS)
 OTHER_FILES = ("README.md", ".gitignore", "templates", "requests")
 TRIES = 3
 
 
-def check_target(project: Project, target: Path) -> None:
+def check_target(store: Store, ledger_view: LedgerView, target: Path) -> None:
     """Raise PkiError when no backup can be written to `target`, before the passphrase is asked for."""
-    if not project.store.ca.is_dir():
+    if not store.ca.is_dir():
         raise PkiError("there is nothing to back up: ca/ is missing", "if it is lost: ./run invoke restore FILE")
-    project.check_ledger()  # a backup without the ledger is useless, and would count as the newest
+    ledger_view.check()  # a backup without the ledger is useless, and would count as the newest
     if target.exists():
         raise PkiError(f"{target}: exists already", "name another file; a backup is never overwritten")
     if not target.parent.is_dir():
         raise PkiError(f"{target.parent}: is not a folder", "name a file in a folder that exists")
-    for folder in (project.store.ca, project.store.build):
+    for folder in (store.ca, store.build):
         if target.resolve().is_relative_to(folder.resolve()):
             raise PkiError(f"{target}: is in {folder.name}/ and would be lost with it", "name a file elsewhere")
 
 
-def shared_fate(project: Project, target: Path) -> str:
+def shared_fate(store: Store, target: Path) -> str:
     """Return why a backup is lost together with its project: same folder or same disk; "" otherwise."""
-    home = project.store.home.resolve()
+    home = store.home.resolve()
     if target.resolve().is_relative_to(home):
         return f"{target} is in the project's folder: both are lost together"
-    if target.stat().st_dev == project.store.ca.stat().st_dev:
+    if target.stat().st_dev == store.ca.stat().st_dev:
         return f"{target} is on the disk of the project: both are lost together"
     return ""
 
 
-def backup(project: Project, target: Path, passphrase: str) -> list[str]:
-    """Write a backup to `target`; return what the user should know about its content.
+@dataclass(frozen=True, slots=True)
+class BackupWriter:
+    """What a backup contains, and how it is written."""
 
-    Raises PkiError, with no file left, when it cannot be written or does not read back as it was written.
-    """
-    check_target(project, target)
-    files = snapshot(project)
-    ledger = files.get("ca/ledger.db")
-    head = ledger_head(ledger.data, "ca/ledger.db") if ledger else None
-    about = {"at": instant(project.now), "organisation": project.inventory.organisation, "ledger": head}
-    encrypted = age.encrypt(pack(files, {**about, "secrets": _secret_files(project)}, project.now), passphrase)
-    with filesystem.StagedFiles({target: (encrypted, filesystem.SECRET)}) as waiting:
-        waiting.flush()
-        read_back = unpack(
-            age.decrypt(filesystem.read(filesystem.temporary_path(target)) or b"", passphrase, str(target)), str(target)
+    project: Project
+
+    def write(self, target: Path, passphrase: str) -> list[str]:
+        """Write a backup to `target`; return what the user should know about its content.
+
+        Raises PkiError, with no file left, when it cannot be written or does not read back as it was written.
+        """
+        check_target(self.project.store, self.project.ledger_view, target)
+        files = self.snapshot()
+        ledger = files.get("ca/ledger.db")
+        head = ledger_head(ledger.data, "ca/ledger.db") if ledger else None
+        about = {
+            "at": instant(self.project.now),
+            "organisation": self.project.inventory.organisation,
+            "ledger": head,
+        }
+        encrypted = age.encrypt(
+            pack(
+                files, {**about, "secrets": _secret_files(self.project.inventory, self.project.store)}, self.project.now
+            ),
+            passphrase,
         )
-        if read_back.files != files or (
-            ledger and ledger_head(read_back.files["ca/ledger.db"].data, str(target)) != head
-        ):
-            raise PkiError(f"{target}: does not read back as it was written", "check the disk that it is on")
-        if target.exists():
-            raise PkiError(f"{target}: exists already", "name another file; a backup is never overwritten")
-        waiting.place()
-    record = {"at": about["at"], "file": target.name, **_noted(project, head)}
-    filesystem.write(project.store.ca / LAST_BACKUP, sealed_records.encode_sealed(record), filesystem.SECRET)
-    return list(_notes(project, files))
+        with filesystem.StagedFiles({target: (encrypted, filesystem.SECRET)}) as waiting:
+            waiting.flush()
+            read_back = unpack(
+                age.decrypt(filesystem.read(filesystem.temporary_path(target)) or b"", passphrase, str(target)),
+                str(target),
+            )
+            if read_back.files != files or (
+                ledger and ledger_head(read_back.files["ca/ledger.db"].data, str(target)) != head
+            ):
+                raise PkiError(f"{target}: does not read back as it was written", "check the disk that it is on")
+            if target.exists():
+                raise PkiError(f"{target}: exists already", "name another file; a backup is never overwritten")
+            waiting.place()
+        record = {"at": about["at"], "file": target.name, **_noted(self.project.ledger_view, head)}
+        filesystem.write(self.project.store.ca / LAST_BACKUP, sealed_records.encode_sealed(record), filesystem.SECRET)
+        return list(_notes(self.project.inventory, self.project.store, self.project.passphrases, files))
+
+    def snapshot(self) -> dict[str, BackupFile]:
+        """Return every file of a backup as of one moment; under the lock of the project if files keep changing."""
+        for _ in range(TRIES):
+            paths = sorted(_paths(self.project.inventory, self.project.store))
+            before = file_state(map(str, paths))
+            files = self.read_now(paths)
+            if (
+                before
+                and before == file_state(map(str, paths))
+                and paths == sorted(_paths(self.project.inventory, self.project.store))
+            ):
+                return files
+        with self.project.store.lock():
+            return self.read_now(sorted(_paths(self.project.inventory, self.project.store)))
+
+    def read_now(self, paths: list[Path]) -> dict[str, BackupFile]:
+        """Return the files, then the ledger, which therefore records everything that they show."""
+        files = {}
+        for path in paths:
+            if (data := filesystem.read(path)) is not None:
+                files[str(path.relative_to(self.project.store.home))] = BackupFile(
+                    data, (filesystem.mode_of(path) or 0) & 0o777
+                )
+        if self.project.inventory.ledger == "sqlite" and (path := self.project.store.ca / "ledger.db").exists():
+            files["ca/ledger.db"] = BackupFile(_ledger_copy(path), filesystem.SECRET)
+        return files
 
 
-def _noted(project: Project, head: Mapping[str, object] | None) -> Mapping[str, object]:
+def _noted(ledger_view: LedgerView, head: Mapping[str, object] | None) -> Mapping[str, object]:
     """Return the head of the ledger for the record of the last backup, so that an older ledger is noticed.
 
     A ledger in another database is not in the backup: its present head is recorded.
     """
-    if not project.has_ledger:
+    if not ledger_view.has_ledger:
         return {"ledger": head}
     if head is None:
-        newest = project.ledger.head()
+        newest = ledger_view.ledger.head()
         head = {"events": newest.seq, "head": newest.hash}
-    return {"ledger": head, "revocations": project.ledger.counts()[1]}
+    return {"ledger": head, "revocations": ledger_view.ledger.counts()[1]}
 
 
-def _notes(project: Project, files: dict[str, BackupFile]) -> Iterator[str]:
+def _notes(inventory: Inventory, store: Store, passphrases: Passphrases, files: dict[str, BackupFile]) -> Iterator[str]:
     yield f"{len(files)} files, {sum(len(file.data) for file in files.values()) // 1024} KiB"
-    if project.inventory.ledger != "sqlite":
+    if inventory.ledger != "sqlite":
         yield "the ledger is in a database and NOT in this file: dump it with the tools of that database"
     elif "ca/ledger.db" not in files:
         yield "ca/ contains no ledger yet"
-    for folder in _adopted(project):
-        if not (project.store.home / folder).is_relative_to(project.store.home):
+    for folder in _adopted(inventory):
+        if not (store.home / folder).is_relative_to(store.home):
             yield f"{folder} is outside the project and NOT in this file: it contains the key of an adopted CA"
-    if any(
-        project.passphrases.is_elsewhere(name)
-        for name in ("server-1", "client-1", *project.inventory.authorities.adopted)
-    ):
+    if any(passphrases.is_elsewhere(name) for name in ("server-1", "client-1", *inventory.authorities.adopted)):
         yield "passphrases from sources other than files are not in it"
 
 
 # -- files of a backup ----------------------------------------------------------------------------------------------------
 
 
-def snapshot(project: Project) -> dict[str, BackupFile]:
-    """Return every file of a backup as of one moment; under the lock of the project if files keep changing."""
-    for _ in range(TRIES):
-        paths = sorted(_paths(project))
-        before = signature(map(str, paths))
-        files = read_now(project, paths)
-        if before and before == signature(map(str, paths)) and paths == sorted(_paths(project)):
-            return files
-    with project.store.lock():
-        return read_now(project, sorted(_paths(project)))
-
-
-def read_now(project: Project, paths: list[Path]) -> dict[str, BackupFile]:
-    """Return the files, then the ledger, which therefore records everything that they show."""
-    files = {}
-    for path in paths:
-        if (data := filesystem.read(path)) is not None:
-            files[str(path.relative_to(project.store.home))] = BackupFile(data, (filesystem.mode_of(path) or 0) & 0o777)
-    if project.inventory.ledger == "sqlite" and (path := project.store.ca / "ledger.db").exists():
-        files["ca/ledger.db"] = BackupFile(_ledger_copy(path), filesystem.SECRET)
-    return files
-
-
-def _paths(project: Project) -> Iterator[Path]:
-    home, config = project.store.home, project.inventory
+def _paths(inventory: Inventory, store: Store) -> Iterator[Path]:
+    home, config = store.home, inventory
     requests = [
         entry.request for section in (config.hosts, config.clients) for entry in section.values() if entry.request
     ]
     ssh = [config.deploy.ssh_config] if config.deploy.ssh_config else []
-    adopted = [folder for folder in _adopted(project) if (home / folder).is_relative_to(home)]
+    adopted = [folder for folder in _adopted(inventory) if (home / folder).is_relative_to(home)]
     authorities = [file for host in config.hosts.values() for file in upstreams.ca_files(host).values()]
-    single = {"pki.yaml", *OTHER_FILES, *ssh, *requests, *authorities, *_secret_files(project), *adopted}
-    yield from {path for name in single for path in _below(home / name) if not path.is_relative_to(project.store.ca)}
-    yield from (
-        path for path in _below(project.store.ca) if not any(fnmatch.fnmatch(path.name, entry) for entry in EXCLUDED)
-    )
+    single = {"pki.yaml", *OTHER_FILES, *ssh, *requests, *authorities, *_secret_files(inventory, store), *adopted}
+    yield from {path for name in single for path in _below(home / name) if not path.is_relative_to(store.ca)}
+    yield from (path for path in _below(store.ca) if not any(fnmatch.fnmatch(path.name, entry) for entry in EXCLUDED))
 
 
-def _adopted(project: Project) -> list[str]:
+def _adopted(inventory: Inventory) -> list[str]:
     """Return the folders of adopted CAs, as pki.yaml names them."""
-    return [rule.adopt for rule in project.inventory.authorities.adopted.values()]
+    return [rule.adopt for rule in inventory.authorities.adopted.values()]
 
 
 def _below(path: Path) -> Iterator[Path]:
@@ -163,9 +182,9 @@ def _below(path: Path) -> Iterator[Path]:
         yield from (file for name in names if (file := Path(folder, name)).is_file() and not name.endswith(".new"))
 
 
-def _secret_files(project: Project) -> list[str]:
+def _secret_files(inventory: Inventory, store: Store) -> list[str]:
     """Return the secrets file and every other file of the project that contains a passphrase, by relative path."""
-    return sorted(name for name in project.inventory.secrets.files() if (project.store.home / name).is_file())
+    return sorted(name for name in inventory.secrets.files() if (store.home / name).is_file())
 
 
 def _ledger_copy(path: Path) -> bytes:

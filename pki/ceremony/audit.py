@@ -14,12 +14,12 @@ from cryptography import x509
 from pki.ceremony import drives, request_response, transcript_chain, verify_response
 from pki.ceremony.request_response import GENERATION, NO_RESPONSE, Request
 from pki.ceremony.transcript_chain import Record
-from pki.ceremony.vault import fingerprint
 from pki.ceremony.verify_response import ParsedResponse
 from pki.common import filesystem
 from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
+from pki.x509.canonical import fingerprint
 
 PRESIGNED = re.compile(r"(root-[0-9]+)(?:-crl-|/crl/)([0-9]+)\.pem")
 CLIENTS_FOLDER = "clients"  # client names may look like names of generations

@@ -20,12 +20,13 @@ from pki.ceremony.request_response import (
     RequestedRoot,
     RequestedSeries,
 )
-from pki.ceremony.vault import PastCeremony, fingerprint
+from pki.ceremony.vault import PastCeremony
 from pki.common.errors import PkiError
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import GenerationName
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
 from pki.x509 import keys
+from pki.x509.canonical import fingerprint
 from pki.x509.weak_keys import find_weakness
 
 MAX_NUMBER_GAP = 100  # numbers that a request may skip: without a limit, one request could use up all of them

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 
 from pki.ceremony import request_response, root_key_file
 from pki.ceremony.request_response import Request, Response
@@ -196,8 +195,3 @@ def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
         raise from_os_error(error, target, "cannot be written") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """Return the SHA-256 of a certificate in hexadecimal."""
-    return certificate.fingerprint(hashes.SHA256()).hex()

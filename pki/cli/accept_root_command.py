@@ -6,7 +6,7 @@ from invoke.context import Context
 
 from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command_with, held_project_of, project_of
-from pki.cli.revoke_command import confirm
+from pki.cli.prompt import confirm
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
@@ -26,7 +26,11 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     plan = pipeline_plan.plan(project)
     remote = [name for name, delivery in plan.deliveries.items() if delivery.records.is_remote]
     chosen = {require_one_of(name, remote, "remote host") for name in hosts}
-    waiting = [delivery for delivery in waiting_roots.waiting(project, plan) if not chosen or delivery.host in chosen]
+    waiting = [
+        delivery
+        for delivery in waiting_roots.waiting(project.store, project.cache, plan)
+        if not chosen or delivery.host in chosen
+    ]
     for name in sorted(chosen - {delivery.host for delivery in waiting}):
         screen.line(f"{name} waits for no new root")
     if not waiting:
@@ -46,7 +50,7 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     with held_project_of(context) as project:
         current = {
             delivery.host: delivery.root().fingerprint
-            for delivery in waiting_roots.waiting(project, pipeline_plan.plan(project))
+            for delivery in waiting_roots.waiting(project.store, project.cache, pipeline_plan.plan(project))
         }
         if any(current.get(name) != root.fingerprint for name in names):
             raise PkiError("the waiting hosts or the new root changed meanwhile; nothing was accepted", same_command)

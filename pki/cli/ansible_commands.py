@@ -16,6 +16,7 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Verb, joined
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
+from pki.config.model import Inventory
 from pki.deploy.ansible import fleet, playbooks, runner
 from pki.deploy.delivery import Delivery
 from pki.pipeline import plan
@@ -41,11 +42,11 @@ def export(context: Context, folder: str, ansible_vault_password_file: str = "")
             screen.failed(ArtifactId("deploy", delivery.host), error.message, error.hint)
     if not payloads:
         raise PkiError(
-            "there is nothing to export", "in pki.yaml, under a host: `deliver: ssh`; then ./run doit release"
+            "there is nothing to export", "in pki.yaml, set `deliver: ssh` for a host; then ./run doit release"
         )
     playbooks.write(target, payloads, project.inventory.deploy.ansible, portable=True)
     if ansible_vault_password_file:
-        _encrypt(target, path_of(context, ansible_vault_password_file), project)
+        _encrypt(target, path_of(context, ansible_vault_password_file), project.inventory)
     screen.line(
         f"{counted(len(payloads), 'host')} in {folder}: ansible-playbook playbook.yaml, there; then ./run invoke deploy.collect EVENTS"
     )
@@ -88,9 +89,9 @@ def _ssh(project: Project) -> dict[str, Delivery]:
     return {name: one for name, one in plan.plan(project).deliveries.items() if one.records.transport == "ssh"}
 
 
-def _encrypt(folder: Path, password_file: Path, project: Project) -> None:
+def _encrypt(folder: Path, password_file: Path, inventory: Inventory) -> None:
     """Encrypt the secret files of a project with ansible-vault."""
-    vault_program = Path(project.inventory.deploy.ansible.command).with_name("ansible-vault")
+    vault_program = Path(inventory.deploy.ansible.command).with_name("ansible-vault")
     program = runner.find_program(str(vault_program if vault_program.is_absolute() else vault_program.name))
     names = [
         *sorted((folder / "streams").iterdir()),

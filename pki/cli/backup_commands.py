@@ -14,7 +14,7 @@ from pki.backup import restore as restoring
 from pki.backup import write_backup as backing_up
 from pki.backup.restore import Restore, Restored
 from pki.cli.decorator import command_with, home_of, now_of, passphrase_in, path_of, project_of
-from pki.cli.revoke_command import confirm
+from pki.cli.prompt import confirm
 from pki.common import filesystem, passphrase_strength
 from pki.common.errors import LedgerError, PkiError
 from pki.common.remedies import run_for
@@ -24,6 +24,7 @@ from pki.config.identifiers import ArtifactId
 from pki.project.missing_roots import refusal
 from pki.project.project import Project
 from pki.project.safe_directories import check_owner
+from pki.project.secrets import Passphrases
 
 NO_TERMINAL = PkiError(
     "there is no terminal to ask for the passphrase", "name a file that contains it: --passphrase-file FILE"
@@ -41,18 +42,18 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     target = path_of(context, file or ".")
     if target.is_dir():
         target /= f"pki-backup-{project.now:{COMPACT}}.age"
-    backing_up.check_target(project, target)
-    passphrase = _new_passphrase(context, project, passphrase_file)
+    backing_up.check_target(project.store, project.ledger_view, target)
+    passphrase = _new_passphrase(context, project.passphrases, passphrase_file)
     with _disk_errors():
-        notes = backing_up.backup(project, target, passphrase)
-    project.close_ledger()  # its extra files go: a copy of ledger.db alone is then whole
+        notes = backing_up.BackupWriter(project).write(target, passphrase)
+    project.ledger_view.close()  # its extra files go: a copy of ledger.db alone is then whole
     screen.done("created", "backup", f"{target}, read back and intact")
     for note in notes:
         screen.line(f"  {note}")
-    if risk := backing_up.shared_fate(project, target):
+    if risk := backing_up.shared_fate(project.store, target):
         screen.note("backup", risk, "./run invoke backup FILE, on another disk")
     try:
-        faults = project.cached_key_faults
+        faults = project.signing_keys.cached_faults
     except PkiError as error:  # the certificate of an authority, without which its key cannot be checked
         raise PkiError(f"{error.message}; this backup has the same fault", error.hint) from None
     for name, fault in faults.items():
@@ -86,8 +87,8 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
         restored = work.carry_out()
     _print_restored(Screen(), work, restored)
     project = Project.open(target, now_of(context))
-    if project.missing_roots:
-        error = refusal(project.missing_roots, project.inventory, project.store)
+    if project.roots.missing:
+        error = refusal(project.roots.missing, project.inventory, project.store)
         Screen().note(
             "authority:root", f"{error.message}; the backup is too old", "./run invoke restore FILE, a newer one"
         )
@@ -119,7 +120,7 @@ def _print_restored(screen: Screen, work: Restore, restored: Restored) -> None:
 
 def _print_newer_state(screen: Screen, project: Project, work: Restore) -> None:
     """Record and print what runs did after the backup, as far as build/ still contains it."""
-    if project.inventory.ledger == "sqlite" and not project.has_ledger:
+    if project.inventory.ledger == "sqlite" and not project.ledger_view.has_ledger:
         return
     if work.ledger is None:  # a ledger in the backup got that event already
         try:
@@ -134,7 +135,7 @@ def _print_newer_state(screen: Screen, project: Project, work: Restore) -> None:
         )
     if carried:
         screen.line(f"  revoked after the backup, and recorded again from those CRLs: {', '.join(carried)}")
-    for name in restoring.unknown_leaves(project):
+    for name in restoring.unknown_leaves(project.store, project.ledger_view):
         screen.note(
             ArtifactId("cert", name),
             "was issued after the backup, and is not in the ledger",
@@ -145,7 +146,7 @@ def _print_newer_state(screen: Screen, project: Project, work: Restore) -> None:
 
 def _continue_from(screen: Screen, project: Project, reason: str) -> None:
     """Record in a restored ledger that it is older than the state that was seen, so that runs continue with it."""
-    if project.ledger_fault and project.ledger_fault.kind in lost_ledger.ACCEPTABLE:
+    if project.ledger_view.fault and project.ledger_view.fault.kind in lost_ledger.ACCEPTABLE:
         accepted = lost_ledger.accept(project, reason)
         if accepted.lost:
             screen.line(
@@ -154,9 +155,9 @@ def _continue_from(screen: Screen, project: Project, reason: str) -> None:
         project.ledger.close()
 
 
-def _new_passphrase(context: Context, project: Project, file: str) -> str:
+def _new_passphrase(context: Context, passphrases: Passphrases, file: str) -> str:
     """Return the passphrase of a new backup. Raises PkiError if it is weak: a backup is stored on other machines."""
-    named = project.passphrases.named("backup") if not file else None
+    named = passphrases.named("backup") if not file else None
     text, source = (
         passphrase_in(context, file) or (named.value if named else ""),
         file or (named.source if named else ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ from pki.common.reasons import joined
 from pki.common.remedies import RESTORE, commands_folder, run_for
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.project.project import Project
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
 
 
 @command_with(many=("new", "revoke", "destroy"))
@@ -64,14 +66,15 @@ def request(
             sandbox_ceremony.perform_ceremony(project, options)
             screen.line(f"the sandbox performed the ceremony itself; now: {run_for(project.store.home)} doit")
             return
-        before = ceremony_archive.open_requests(project)[-1:]
-        reasons = make_request.outdated_reasons(project, needs.find_requirements(project)) if before else []
-        open_request = make_request.prepare_request(project, options, drop_earlier=drop_earlier)
+        before = ceremony_archive.open_requests(project.store)[-1:]
+        preparation = make_request.RequestPreparation(project)
+        reasons = preparation.outdated_reasons() if before else []
+        open_request = preparation.prepare(options, drop_earlier=drop_earlier)
     if before and before[0].digest != open_request.digest:
         screen.line(
             f"replaces request {before[0].request.number}, whose printed page and kit are void: {joined(reasons) or 'you added options'}"
         )
-    for line in _shown(project, open_request):
+    for line in _shown(project.store, project.now, project.authorities, open_request):
         screen.line(line)
     if output:
         target = path_of(context, output) / f"request-{open_request.request.number:04}.yaml"
@@ -91,23 +94,23 @@ def _options(new: list[str], revoke: list[str], destroy: list[str], reason: str,
     return RequestOptions(tuple(new), tuple((name, plain) for name in revoke), tuple(destroy), crls)
 
 
-def _shown(project: Project, open_request: OpenRequest) -> Iterator[str]:
+def _shown(store: Store, now: datetime, authorities: Authorities, open_request: OpenRequest) -> Iterator[str]:
     """Yield the screen lines of a request: its content, its digest in words, and the next steps."""
-    yield f"request {open_request.request.number}, prepared {open_request.request.prepared:%Y-%m-%d %H:%M} UTC, in {project.store.shown(open_request.path)}"
+    yield f"request {open_request.request.number}, prepared {open_request.request.prepared:%Y-%m-%d %H:%M} UTC, in {store.shown(open_request.path)}"
     yield from (f"  because {reason}" for reason in open_request.request.because)
     yield ""
     yield from plan_text.root_lines(open_request.request)
-    yield from plan_text.signature_lines(open_request.request, _past_ceremonies(project))
-    if requirements := needs.find_requirements(project):
+    yield from plan_text.signature_lines(open_request.request, _past_ceremonies(store))
+    if requirements := needs.find_requirements(authorities):
         by = min(requirement.by for requirement in requirements)
         yield ""
-        yield f"to be performed {f'by {by:%Y-%m-%d}' if by > project.now else 'now'}, by the operator and a witness"
+        yield f"to be performed {f'by {by:%Y-%m-%d}' if by > now else 'now'}, by the operator and a witness"
     yield ""
     yield f"SHA-256 {open_request.digest}"
     yield from words.numbered_lines(open_request.digest)
     yield ""
     yield "write the first words down, or print this; then (docs/ceremony.md, step by step):"
-    run = run_for(project.store.home)
+    run = run_for(store.home)
     yield f"  {run} invoke ceremony.rehearse     try the ceremony with throw-away keys"
     yield f"  {run} invoke ceremony.kit DIR      write the program and this request to a drive"
     if open_request.request.roots:
@@ -119,10 +122,10 @@ def _shown(project: Project, open_request: OpenRequest) -> Iterator[str]:
     yield f"  {run} doit"
 
 
-def _past_ceremonies(project: Project) -> VaultContents:
+def _past_ceremonies(store: Store) -> VaultContents:
     """Return the accepted ceremonies of this project, in the form in which the vault has them."""
     history = []
-    for folder in project.store.ceremonies():
+    for folder in store.ceremonies():
         request_data, response_data = (filesystem.read(folder / f"{name}.yaml") for name in ("request", "response"))
         if request_data is not None and response_data is not None:
             parts = (
@@ -150,13 +153,13 @@ def rehearse(context: Context, output: str = "") -> None:
     texts.
     """
     project, screen = project_of(context), Screen()
-    waiting = ceremony_archive.open_requests(project)
+    waiting = ceremony_archive.open_requests(project.store)
     if not waiting:
         raise PkiError("there is no open request to rehearse", f"{run_for(project.store.home)} invoke ceremony.request")
     number = f"{waiting[-1].request.number:04}"
     folder = path_of(context, output) if output else project.store.home / "rehearsal" / number
-    make_request.check_current(project, waiting[-1])
-    files = rehearsal.rehearse(project, waiting[-1])
+    make_request.check_current(project.inventory, project.store, project.now, project.authorities, waiting[-1])
+    files = rehearsal.rehearse(project.now, project.authorities, waiting[-1])
     filesystem.write_all({folder / name: (content, filesystem.PUBLIC) for name, content in files.items()})
     for name in files:
         screen.line(f"{folder / name}")
@@ -174,12 +177,17 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
     machine, target = kits.Machine(python, platform), kits.check_place(path_of(context, folder))
     home = str(project.store.home.resolve())
     files = {kits.PROJECT: f"{home}\n{run_for(home, commands_folder(Path(home)))}\n".encode()}
-    if waiting := ceremony_archive.open_requests(project)[-1:]:
+    if waiting := ceremony_archive.open_requests(project.store)[-1:]:
         [open_request] = waiting
-        make_request.check_current(project, open_request)
+        make_request.check_current(project.inventory, project.store, project.now, project.authorities, open_request)
         files[f"request-{open_request.request.number:04}.yaml"] = request_response.dump(open_request.request)
         files["CEREMONY.txt"] = render_script(
-            open_request.request, open_request.digest, _past_ceremonies(project), str(machine), hsm=hsm, project=home
+            open_request.request,
+            open_request.digest,
+            _past_ceremonies(project.store),
+            str(machine),
+            hsm=hsm,
+            project=home,
         )
     digest, count = kits.write_kit(target, PROGRAM, machine, files, hsm=hsm)
     screen.done("created", "kit", f"{target}, for {machine}")
@@ -212,9 +220,9 @@ def accept(context: Context, response: str, words: str = "") -> None:
     """
     project, screen = project_as_it_is(context), Screen()
     folder = path_of(context, response)
-    accept_response.check_roots(project, folder)
+    accept_response.ResponseAcceptance(project).check_roots(folder)
     with project.store.lock():
-        verified = accept_response.read_and_verify(project, folder)
+        verified = accept_response.ResponseAcceptance(project).verify(folder)
         for name, sha256 in verified.roots.items():
             screen.line(f"new root certificate {name}; it will be trusted from now on: SHA-256 {sha256}")
         if verified.is_lost:
@@ -225,9 +233,9 @@ def accept(context: Context, response: str, words: str = "") -> None:
             verified,
             words or ask_first_words("response", "the ceremony", digest, accept_response.other_digests(verified)),
         )
-        if verified.is_lost and not project.store.generations("root") and project.ledger_fault:
+        if verified.is_lost and not project.store.generations("root") and project.ledger_view.fault:
             lost_ledger.accept(project, f"ca/ was lost; accepted again with ceremony {verified.request.number}")
-        old = accept_response.file_response(project, verified)
+        old = accept_response.ResponseAcceptance(project).store(verified)
         if verified.is_lost:
             restore.recover_from_published_crls(project)
         project.ledger.close()
@@ -237,8 +245,8 @@ def accept(context: Context, response: str, words: str = "") -> None:
         screen.note(
             "destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"
         )
-    if lost_keys := lost_ceremonies.find_lost_keys(project, verified.results):
-        command = lost_ceremonies.successors_command(project, lost_keys)
+    if lost_keys := lost_ceremonies.find_lost_keys(project.keys, verified.results):
+        command = lost_ceremonies.successors_command(project.store, lost_keys)
         screen.note(", ".join(lost_keys), "the key is not in ca/", f"{RESTORE}; if no backup has it: {command}")
     screen.line(f"ceremony {verified.request.number} is accepted; now: {run_for(project.store.home)} doit")
 

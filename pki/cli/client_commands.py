@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from datetime import datetime
 from typing import Any
 
 from invoke.context import Context
@@ -13,7 +13,8 @@ from pki.authority.certificate_holders import certificates_of_client
 from pki.cli.daily_commands import require_one_of, run_doit
 from pki.cli.decorator import command, held_project_of, home_of, project_as_it_is, project_of
 from pki.cli.json_output import ClientListOutput, ClientRow
-from pki.cli.revoke_command import Order, ask_reason, carry_out, confirm
+from pki.cli.prompt import confirm
+from pki.cli.revoke_command import Order, ask_reason, carry_out
 from pki.common.errors import PkiError
 from pki.common.reasons import Verb
 from pki.common.terminal import Screen
@@ -22,6 +23,8 @@ from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Issued
 from pki.monitor.client_identities import IdentityState, identities
 from pki.pipeline import plan
+from pki.project.ledger_revocations import Revocations
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 
 
@@ -33,7 +36,7 @@ def add(context: Context, name: str, email: str) -> None:
     """
     with held_project_of(context) as project:
         editing.write(editing.add_client(home_of(context) / "pki.yaml", name, email))
-        if client_artifact(name) in project.replacement_stopped:
+        if client_artifact(name) in project.revocations.replacement_stopped:
             project.ledger.record_decision(client_artifact(name), "released", "added again", project.now)
     Screen().done(Verb.UPDATED, "pki.yaml", f"added clients.{name}: {email}")
     run_doit(context)
@@ -64,8 +67,8 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
     project = project_of(context)
     require_one_of(name, project.inventory.clients, "client")
     edit = editing.remove_client(home_of(context) / "pki.yaml", name)  # raises PkiError before anything is revoked
-    if not _valid(project, name):
-        project.close_ledger()
+    if not _valid(project.ledger_view, project.revocations, name):
+        project.ledger_view.close()
         Screen().line(f"{name} has no valid certificate; it is only removed from pki.yaml")
         if not yes:
             confirm("remove it?", f"./run invoke client.revoke {name}")
@@ -86,14 +89,17 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
     def insist() -> None:
         edit.insist_unchanged("nothing was revoked", again)
 
-    order = Order(name, partial(_valid, name=name), reason, again, "removal", insist=insist, also=leave)
+    def find(project: Project) -> list[Issued]:
+        return _valid(project.ledger_view, project.revocations, name)
+
+    order = Order(name, find, reason, again, "removal", insist=insist, also=leave)
     carry_out(context, project, order, yes=yes)
 
 
-def _valid(project: Project, name: str) -> list[Issued]:
+def _valid(ledger_view: LedgerView, revocations: Revocations, name: str) -> list[Issued]:
     """Return the valid certificates of a client in pki.yaml: its own, and others with its CN."""
-    project.check_ledger()
-    issued = project.unexpired()
+    ledger_view.check()
+    issued = revocations.unexpired()
     alike = certificates_of_client(issued, name)
     return [one for one in issued if (one.artifact == client_artifact(name) or one in alike) and not one.revoked]
 
@@ -101,7 +107,7 @@ def _valid(project: Project, name: str) -> list[Issued]:
 def _remove_only(context: Context, name: str) -> None:
     """Remove a client from pki.yaml. Raises PkiError if it has a valid certificate by now."""
     with held_project_of(context) as project:
-        if _valid(project, name):
+        if _valid(project.ledger_view, project.revocations, name):
             raise PkiError(
                 f"{name}: a certificate was issued meanwhile; nothing was changed", "type the same command again"
             )
@@ -113,7 +119,9 @@ def _remove_only(context: Context, name: str) -> None:
 def installed(context: Context, name: str, serial: str = "") -> None:
     """Record that the device has the newest certificate of an identity (or --serial) now, which ends the reminders."""
     with held_project_of(context) as project:
-        by_name = {identity.name: identity for identity in identities(project)}
+        by_name = {
+            identity.name: identity for identity in identities(project.inventory, project.now, project.ledger_view)
+        }
         identity = by_name[require_one_of(name, by_name, "client")]
         issued = {f"{cert.serial:x}": cert for cert in project.ledger.certificates(artifact=client_artifact(name))}
         if serial and serial.lower().lstrip("0") not in issued:
@@ -137,18 +145,18 @@ def installed(context: Context, name: str, serial: str = "") -> None:
 
 def _rows(project: Project) -> Iterator[tuple[str, ...]]:
     leaves = plan.plan(project).leaves
-    for identity in identities(project):
+    for identity in identities(project.inventory, project.now, project.ledger_view):
         leaf, newest = leaves.get(f"client-{identity.name}"), identity.newest
         until = f"{newest.not_after:%Y-%m-%d}" if newest else ""
         if leaf is None:
             state, following = "blocked", "by a root ceremony: ./run invoke plan"
-        elif leaf_files.stopped_reasons(project, leaf.artifact):
+        elif leaf_files.stopped_reasons(project.revocations, leaf.artifact):
             state, following = "stopped", f"nothing until ./run invoke renew {identity.name}"
         elif newest is None:
             state, following = "missing", "doit issues it"
         else:
-            state = "due" if certificates.stale_reasons(project, leaf) else "ok"
-            following = f"renewal from {newest.not_after - leaf.renew_before:%Y-%m-%d}"
+            state = "due" if certificates.LeafCertificates(project).stale_reasons(leaf) else "ok"
+            following = f"renewal from {leaf.renewal_start(newest.not_after):%Y-%m-%d}"
         dates = [f"{decision.at:%Y-%m-%d}" if decision else "" for decision in (identity.exported, identity.installed)]
         yield (
             identity.name,
@@ -156,16 +164,16 @@ def _rows(project: Project) -> Iterator[tuple[str, ...]]:
             state,
             until,
             *dates,
-            _not_installed(project, identity) or following,
+            _not_installed(project.now, identity) or following,
         )
 
 
-def _not_installed(project: Project, identity: IdentityState) -> str:
+def _not_installed(now: datetime, identity: IdentityState) -> str:
     if not identity.has_newer:
         return ""
     old = identity.device
     state = "unknown" if old is None else "revoked" if old.revoked else f"valid until {old.not_after:%Y-%m-%d}"
-    if old and not old.revoked and old.not_after < project.now:
+    if old and not old.revoked and old.not_after < now:
         state = "expired"
     return f"install the newer one; the old one ({identity.given:x}) is {state}"
 

@@ -7,6 +7,7 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from invoke.context import Context
@@ -14,7 +15,7 @@ from invoke.context import Context
 from pki.authority import certificates
 from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, held_project_of, path_of, project_of
-from pki.cli.prompt import ask
+from pki.cli.prompt import is_yes
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import joined
@@ -23,7 +24,9 @@ from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import client_artifact, client_leaf, mtls_names, permitted_addresses
 from pki.config.model import Inventory, Leaf
 from pki.pipeline.desired_state import domain_of_clients
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509.export import chrome_policy, firefox_policy, mobileconfig, pem_files, pkcs12
 from pki.x509.export.client_identity import ClientIdentity, file_name
@@ -77,7 +80,7 @@ def export(
     if (sheet or passphrase_to) and not secret:
         raise PkiError(f"{format}: has no passphrase", "leave out --sheet and --passphrase-to")
     if format.endswith("-policy"):
-        _export_policy(project, format, path_of(context, output or "."))
+        _export_policy(project.inventory, project.authorities, format, path_of(context, output or "."))
         return
     identity = _identity(project, client)
     target = _new(path_of(context, output or "."), identity.file_name, SEALED[format][0] if secret else "")
@@ -88,13 +91,14 @@ def export(
     beside = _new_file(path_of(context, sheet or passphrase_to)) if sheet or passphrase_to else None
     if beside == target:
         raise PkiError(f"{target}: the passphrase and the identity cannot be in the same file", "name another file")
-    _confirm(client, target, yes=yes)
+    if not yes and not is_yes(f"export the private key of {client} as {target}?"):
+        raise PkiError("cancelled; nothing was written")
     with held_project_of(context) as project:
         identity = _identity(project, require_one_of(client, project.inventory.clients, "client"))
         if secret:
             _export_sealed(project, identity, format, target, beside, as_page=bool(sheet))
         else:
-            _export_pem(project, identity, target)
+            _export_pem(project.inventory, project.now, project.ledger_view, identity, target)
 
 
 # -- what is exported -------------------------------------------------------------------------------------------------
@@ -102,7 +106,12 @@ def export(
 
 def _identity(project: Project, client: str) -> ClientIdentity:
     """Return the current identity of a client. Raises PkiError if there is no valid one with its key in this project."""
-    leaf = client_leaf(project.inventory, client, project.inventory.clients[client], domain_of_clients(project))
+    leaf = client_leaf(
+        project.inventory,
+        client,
+        project.inventory.clients[client],
+        domain_of_clients(project.inventory, project.authorities),
+    )
     if leaf.request is not None:
         raise PkiError(
             f"{client}: its key is not in this project: pki.yaml uses the request {leaf.request}",
@@ -110,13 +119,13 @@ def _identity(project: Project, client: str) -> ClientIdentity:
             "./run doit creates a key here",
         )
     _check(project, leaf)
-    roots = b"".join(root.pem for root in _generations(project, "root"))
+    roots = b"".join(root.pem for root in _generations(project.authorities, "root"))
     bundle = filesystem.read(project.store.bundle(leaf)) or b""
     return ClientIdentity.read(client, project.inventory.organisation, bundle, roots)
 
 
 def _check(project: Project, leaf: Leaf) -> None:
-    bundle = certificates.examine(project, leaf)
+    bundle = certificates.LeafCertificates(project).examine(leaf)
     fault = joined(bundle) if isinstance(bundle, list) else ""
     if not isinstance(bundle, list) and bundle.not_after < project.now:
         fault = f"expired on {bundle.not_after:%Y-%m-%d}"
@@ -142,7 +151,7 @@ def _export_sealed(
             example=_example(project.inventory),
         )
         files[beside] = (page.page() if as_page else f"{passphrase}\n".encode(), filesystem.SECRET)
-    _write(project, identity, kind, files)
+    _write(project.now, project.ledger_view, identity, kind, files)
     screen.done("exported", client_artifact(identity.name), f"{target}, valid until {_end(identity)}")
     if beside:
         screen.line(f"its passphrase is only in {beside}: send it another way than the identity, then destroy it")
@@ -154,28 +163,30 @@ def _export_sealed(
     _then(screen, identity)
 
 
-def _export_pem(project: Project, identity: ClientIdentity, folder: Path) -> None:
+def _export_pem(
+    inventory: Inventory, now: datetime, ledger_view: LedgerView, identity: ClientIdentity, folder: Path
+) -> None:
     filesystem.make_folder(folder, 0o700)
     try:
         files = {folder / name: (data, filesystem.SECRET) for name, data in pem_files.files(identity).items()}
-        _write(project, identity, "pem", files)
+        _write(now, ledger_view, identity, "pem", files)
     except PkiError:
         with suppress(OSError):
             folder.rmdir()
         raise
     screen = Screen()
     screen.done("exported", client_artifact(identity.name), f"{folder}, valid until {_end(identity)}")
-    example = next(iter(mtls_names(project.inventory)), project.inventory.domains[0])
+    example = next(iter(mtls_names(inventory)), inventory.domains[0])
     screen.line(
         f"the key in it is not encrypted:  curl --cert {folder}/tls.pem --cacert {folder}/roots.pem https://{example}/"
     )
     _then(screen, identity)
 
 
-def _export_policy(project: Project, kind: str, path: Path) -> None:
+def _export_policy(inventory: Inventory, authorities: Authorities, kind: str, path: Path) -> None:
     """Write a policy, which contains no secret and is the same for every client."""
-    screen, config = Screen(), project.inventory
-    roots = [root.certificate for root in _generations(project, "root")]
+    screen, config = Screen(), inventory
+    roots = [root.certificate for root in _generations(authorities, "root")]
     label = file_name(config.organisation)
     if kind == "firefox-policy":
         folder = _new(path, f"{label}-firefox")
@@ -183,7 +194,7 @@ def _export_policy(project: Project, kind: str, path: Path) -> None:
         target, places = folder, firefox_policy.PLACES
     else:
         target = _new(path, f"{label}-chrome", "json")
-        clients = [one.certificate for one in _generations(project, "client")]
+        clients = [one.certificate for one in _generations(authorities, "client")]
         policy = chrome_policy.policy(mtls_names(config), clients, roots, config.domains, permitted_addresses(config))
         files, places = {target: (policy, filesystem.PUBLIC)}, chrome_policy.PLACES
     filesystem.write_all(files)
@@ -202,12 +213,12 @@ def _client_name(config: Inventory, name: str) -> str:
     return bare if bare in config.clients else bare.removeprefix("client-")
 
 
-def _generations(project: Project, authority: str) -> list[Generation]:
+def _generations(authorities: Authorities, authority: str) -> list[Generation]:
     """Return the generations of an authority that are in use, newest first. Raises PkiError if there is none."""
-    names = reversed(project.live(authority))
-    generations = [generation for name in names if (generation := project.generation(name))]
+    names = reversed(authorities.live(authority))
+    generations = [generation for name in names if (generation := authorities.generation(name))]
     if not generations:
-        raise project.missing_authority(authority)
+        raise authorities.missing_authority(authority)
     return generations
 
 
@@ -235,17 +246,12 @@ def _new_file(path: Path) -> Path:
     return path
 
 
-def _confirm(client: str, target: Path, *, yes: bool) -> None:
-    if not yes and ask(f"export the private key of {client} as {target}? (yes/no) ") not in {"y", "yes"}:
-        raise PkiError("cancelled; nothing was written")
-
-
-def _write(project: Project, identity: ClientIdentity, kind: str, files: Files) -> None:
+def _write(now: datetime, ledger_view: LedgerView, identity: ClientIdentity, kind: str, files: Files) -> None:
     """Write the files of an identity under the project's lock; the export is recorded before the files appear."""
     artifact, serial = client_artifact(identity.name), identity.certificate.serial_number
     with filesystem.StagedFiles(files) as waiting:
         waiting.flush()
-        project.ledger.record_decision(artifact, "exported", f"{serial:x} {kind}", project.now)
+        ledger_view.ledger.record_decision(artifact, "exported", f"{serial:x} {kind}", now)
         waiting.place()
 
 

@@ -19,6 +19,7 @@ from pki.cli import (
     demo_command,
     deploy_commands,
     developer_commands,
+    drift_command,
     explain_command,
     health_command,
     import_command,
@@ -49,7 +50,12 @@ GROUPS = {
     "ledger": {**ledger_commands.TASKS, "import": import_command.import_records},
     "ca": {"change-passphrase": ca_commands.change_passphrase},
     "client": {**client_commands.TASKS, "export": client_export.export},
-    "deploy": {**deploy_commands.TASKS, **ansible_commands.TASKS, "accept-root": accept_root_command.accept_root},
+    "deploy": {
+        **deploy_commands.TASKS,
+        **ansible_commands.TASKS,
+        "drift": drift_command.drift,
+        "accept-root": accept_root_command.accept_root,
+    },
     "demo": {"vlans": demo_command.vlans},
     "ceremony": {**ceremony_online.TASKS, **ceremony_offline.TASKS},
 }

@@ -55,11 +55,11 @@ def plan(context: Context, json: bool = False) -> None:
     if json:
         _print_plan(project, plan)
         return
-    if project.missing_roots:
+    if project.roots.missing:
         _print_missing_roots(project, plan, screen)
         raise Exit(code=2)
     to_do = list(forecast.due_artifacts(plan))
-    faults = project.key_faults()
+    faults = project.signing_keys.faults()
     for name, error in faults.items():
         screen.failed(ArtifactId("key", name), error.message, error.hint)
     for artifact, reasons in to_do:
@@ -79,7 +79,7 @@ def plan(context: Context, json: bool = False) -> None:
     counts = f"{len(to_do)} to do, {up_to_date} up to date" if to_do else f"{up_to_date} tasks up to date"
     more = f"; {count_by_level(findings)}: see {run_for(project.store.home)} invoke health" if findings else ""
     screen.line(f"{counts}{more}")
-    if to_do or faults or project.ledger_fault:
+    if to_do or faults or project.ledger_view.fault:
         raise Exit(code=2)
 
 
@@ -87,23 +87,35 @@ def _services(project: Project, plan: Plan) -> Iterable[Finding]:
     """Return the result of the last check of each service, with its time."""
     record = NotificationHistory.load(project.store.ca, project.now)
     return check_services.check_last_probes(
-        CheckContext(project, plan, LastRun.load(project.store), (), record, probes.load(project), thorough=False)
+        CheckContext(
+            project,
+            plan,
+            LastRun.load(project.store),
+            (),
+            record,
+            probes.load(project.inventory, project.store),
+            thorough=False,
+        )
     )
 
 
 def _print_plan(project: Project, plan: Plan) -> None:
     output = _plan_output(project, plan)
     output.show()
-    if output.to_do or output.failed or project.missing_roots or project.ledger_fault:
+    if output.to_do or output.failed or project.roots.missing or project.ledger_view.fault:
         raise Exit(code=2)
 
 
 def _plan_output(project: Project, plan: Plan) -> PlanOutput:
     """Return the plan as JSON data. While a root is missing, only that is planned."""
-    is_missing = bool(project.missing_roots)
+    is_missing = bool(project.roots.missing)
     to_do = [] if is_missing else list(forecast.due_artifacts(plan))
     faults = [("templates", fault) for fault in plan.template_faults()] if is_missing else []
-    faults += [] if is_missing else [(ArtifactId("key", name), error) for name, error in project.key_faults().items()]
+    faults += (
+        []
+        if is_missing
+        else [(ArtifactId("key", name), error) for name, error in project.signing_keys.faults().items()]
+    )
     return PlanOutput(
         at=project.now,
         to_do=[
@@ -154,7 +166,7 @@ def show_status(context: Context, json: bool = False) -> None:
     if json:
         rows = [
             StatusRow(name=row.name, state=row.state, days_left=row.left, next=row.next, by=row.by)
-            for row in status_table.rows(project, plan)
+            for row in status_table.StatusTable(project).rows(plan)
         ]
         StatusOutput(
             at=project.now,
@@ -166,7 +178,7 @@ def show_status(context: Context, json: bool = False) -> None:
         return
     title = f"{config.organisation}{' (sandbox)' if config.sandbox else ''}, {project.now:%Y-%m-%d %H:%M} UTC"
     columns = ("name", "state", "days left", "next", "by")
-    screen.table(title, columns, [row.cells() for row in status_table.rows(project, plan)])
+    screen.table(title, columns, [row.cells() for row in status_table.StatusTable(project).rows(plan)])
     for note in forecast.required_actions(project, plan):
         screen.note(note.subject, note.text, note.remedy)
 
@@ -182,9 +194,9 @@ def renew(context: Context, name: str) -> None:
         leaf = leaves[Names(project.inventory, leaves).leaf(name, "renew")]
         project.clock.check()
         reason = Why.BY_HAND()
-        if leaf.artifact in project.replacement_stopped:
+        if leaf.artifact in project.revocations.replacement_stopped:
             project.ledger.record_decision(leaf.artifact, "released", str(reason), project.now)
-        certificates.issue(project, leaf, [reason])
+        certificates.LeafCertificates(project).issue(leaf, [reason])
     Screen().done(Verb.RENEWED, leaf.artifact, reason.past)
     run_doit(context)
 

@@ -97,7 +97,7 @@ def evidence_of(context: Context) -> Callable[[Project], Evidence]:
 def project_of(context: Context) -> Project:
     """Return the project that a command works on. Raises PkiError if one of its roots is missing."""
     project = project_as_it_is(context)
-    project.check_roots()
+    project.roots.check()
     return project
 
 
@@ -109,13 +109,13 @@ def held_project_of(context: Context) -> Iterator[Project]:
     after the lock.
     """
     before = project_of(context)
-    before.close_ledger()
+    before.ledger_view.close()
     with before.store.lock():
         project = project_of(context)
         try:
             yield project
         finally:
-            project.close_ledger()
+            project.ledger_view.close()
 
 
 def project_as_it_is(context: Context) -> Project:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -16,7 +15,6 @@ from invoke.exceptions import Exit
 from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import (
     command,
-    command_with,
     evidence_of,
     held_project_of,
     home_of,
@@ -25,11 +23,10 @@ from pki.cli.decorator import (
     project_as_it_is,
     project_of,
 )
-from pki.cli.json_output import DeliveryRow, DriftOutput, DriftRow, HistoryOutput, ReasonOutput
-from pki.cli.revoke_command import confirm
+from pki.cli.json_output import DeliveryRow, HistoryOutput
+from pki.cli.prompt import confirm
 from pki.common.counts import counted
 from pki.common.errors import PkiError
-from pki.common.reasons import Reason, Why
 from pki.common.terminal import Screen
 from pki.common.timestamps import instant
 from pki.config.identifiers import ArtifactId
@@ -44,9 +41,10 @@ from pki.deploy.transaction import Change, differences
 from pki.monitor.report.run import Run
 from pki.pipeline import delivery_targets, plan
 from pki.project import ledger_decisions
+from pki.project.host_decisions import HostDecisions
+from pki.project.layout import Store
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
-
-WIDTH = 10  # hosts that are checked in parallel
 
 
 @command
@@ -73,21 +71,23 @@ def bootstrap(
     with redirect_stdout(sys.stderr) if show else nullcontext():  # standard output is the script alone
         _make(context, ArtifactId("release", host))
     payload = _payload_of(delivery)
-    is_local = delivery_targets.transport_of(project, host, settings).is_local
-    public_key = "" if is_local else _public_key(context, project, key)
-    transport = delivery_targets.transport_of(project, host, settings)  # with the key, which may be new
+    is_local = delivery_targets.transport_of(project.inventory, project.store, host, settings).is_local
+    public_key = "" if is_local else _public_key(context, project.store, key)
+    transport = delivery_targets.transport_of(
+        project.inventory, project.store, host, settings
+    )  # with the key, which may be new
     account = "" if is_local else transport.user or "root"
     permissions = bootstraps.permissions_text(host, payload, delivery.records.receipt, exact=scope == "certificates")
     prepared = bootstraps.Bootstrap(host, permissions, account, public_key)
     if show:
-        _permitted(project, host, payload, scope)
+        _permitted(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
         print(prepared.script(), end="")
         return
     login_transport = replace(transport, user=login, identity="")
     as_root = os.geteuid() == 0 if transport.is_local else login in {"", "root"}
     output = bootstraps.install(prepared, login_transport, as_root=as_root)
     bootstraps.verify_start(transport, payload, as_root=os.geteuid() == 0)
-    _permitted(project, host, payload, scope)
+    _permitted(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
     if (last_receipt := delivery.records.receipt) and last_receipt.held:
         receipts.save(project.store.receipt(host), replace(last_receipt, held={}))  # the next run deploys these files
     level = "files of its release" if scope == "certificates" else "folders of its release: equal to root access"
@@ -104,58 +104,24 @@ def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_con
         raise PkiError(f"pki.yaml says scope: {scope} for {host}", hint)
 
 
-def _permitted(project: Project, host: str, payload: Payload, scope: str) -> None:
+def _permitted(
+    store: Store,
+    now: datetime,
+    ledger_view: LedgerView,
+    host_decisions: HostDecisions,
+    host: str,
+    payload: Payload,
+    scope: str,
+) -> None:
     """Record which roots a host accepts from now on, also before a script with --show is run by hand."""
     accepted = ledger_decisions.ANY
     if scope == "certificates":
         accepted = " ".join(release_roots.find_roots(payload).fingerprints) or ledger_decisions.NONE
-    is_recorded = project.permitted_roots.get(host) == ([] if accepted == ledger_decisions.NONE else accepted.split())
-    if not (is_recorded or (accepted == ledger_decisions.ANY and host not in project.permitted_roots)):
-        _decide(project, host, "roots-permitted", accepted)
-
-
-@command_with(may_lack="host")
-def drift(context: Context, host: str | None = None, json: bool = False) -> None:
-    """Compare hosts with what was deployed there, and change nothing. Exit status 0: no drift, 2: drift.
-
-    The next run repairs what this command finds. --json is for programs.
-    """
-    project, screen = project_as_it_is(context), Screen()
-    deliveries = _deliveries(project)
-    chosen = [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
-    with ThreadPoolExecutor(WIDTH) as pool:
-        drifts_found = pool.map(lambda delivery: _drift(delivery, project), chosen)
-        results = dict(zip((delivery.host for delivery in chosen), drifts_found, strict=True))
-    for name, result in results.items():
-        if not isinstance(result, PkiError):
-            deliveries[name].records.record_drift(result.drift, result.writable)
-    if json:
-        DriftOutput(at=project.now, hosts=[_drift_row(name, result) for name, result in results.items()]).show()
-    else:
-        _say_drift(screen, results)
-    if any(isinstance(result, PkiError) for result in results.values()):
-        raise Exit(code=1)
-    if any(result.phrases for result in results.values() if not isinstance(result, PkiError)):
-        raise Exit(code=2)
-
-
-def _say_drift(screen: Screen, results: Mapping[str, _DriftResult | PkiError]) -> None:
-    waiting_count, has_no_drift = 0, True
-    for host, result in results.items():
-        name = ArtifactId("deploy", host)
-        if isinstance(result, PkiError):
-            screen.failed(name, result.message, result.hint)
-            has_no_drift = False
-            continue
-        for reason in result.phrases:
-            screen.due(name, str(reason))
-        if result.writable:
-            screen.line(f"→ {drifts.permission_remedy(result.writable, host)}")
-        has_no_drift = has_no_drift and not result.phrases
-        waiting_count += result.waiting
-    if has_no_drift:
-        suffix = f"; {counted(waiting_count, 'change')} to be made by the next run" if waiting_count else ""
-        screen.line(f"{counted(len(results), 'host')} without drift{suffix}")
+    is_recorded = host_decisions.permitted_roots.get(host) == (
+        [] if accepted == ledger_decisions.NONE else accepted.split()
+    )
+    if not (is_recorded or (accepted == ledger_decisions.ANY and host not in host_decisions.permitted_roots)):
+        _decide(store, now, ledger_view, host, "roots-permitted", accepted)
 
 
 @command
@@ -164,11 +130,11 @@ def diff(context: Context, host: str) -> None:
     project = project_as_it_is(context)
     delivery = _delivery(context, project, host)
     if delivery.payloads.desired() is None:
-        project.check_roots()
+        project.roots.check()
     payload = _payload_of(delivery)
     receipt = delivery.records.receipt
     delivered = delivery.records.history.payload(receipt.release) if receipt else None
-    with _naming(host), _change_of(delivery, payload, project).session() as session:
+    with _naming(host), _change_of(delivery, payload, project.now).session() as session:
         states = session.inspect()
         lines = [line for state in states for line in deploy_diff.diff_lines(session, state, payload, delivered)]
         session.end()
@@ -183,7 +149,7 @@ def push(context: Context, host: str) -> None:
     project = project_of(context)
     delivery = _delivery(context, project, host)
     if delivery.payloads.pinned():
-        _decide(project, host, "unpinned", "followed again by deploy.push")
+        _decide(project.store, project.now, project.ledger_view, host, "unpinned", "followed again by deploy.push")
     _deliver(context, delivery)
 
 
@@ -191,37 +157,42 @@ def push(context: Context, host: str) -> None:
 def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> None:
     """Put a host back to the previous release, or to --to RELEASE, with the newest CRLs, and pin it there until deploy.push.
 
-    A release with an expired or revoked certificate is refused. Asks for confirmation; --yes does not.
+    A release with an expired or revoked certificate is refused. --yes: do not prompt.
     """
     project = project_of(context)
     delivery = _delivery(context, project, host)
     receipt, current = delivery.records.receipt, Payload.of(project.store.release(host))
     if receipt is None or current is None:
         raise PkiError(f"{host}: was never deployed", f"./run invoke deploy.push {host}")
-    earlier, previous_pin = (
-        delivery.records.history.find_release(host, to, receipt.release).release.digest,
-        delivery.payloads.pinned(),
-    )
+    earlier = delivery.records.history.find_release(host, to, receipt.release).release.digest
+    previous_pin = delivery.payloads.pinned()
     if not yes:
         same_command = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
         confirm(f"put {host} back to release {earlier[:12]}, and pin it there until deploy.push?", same_command)
-    _decide(project, host, "pinned", earlier)
+    _decide(project.store, project.now, project.ledger_view, host, "pinned", earlier)
     try:
         _deliver(context, delivery)
     except BaseException:
         if previous_pin:
-            _decide(project, host, "pinned", f"{previous_pin.release} since {instant(previous_pin.since)}")
+            _decide(
+                project.store,
+                project.now,
+                project.ledger_view,
+                host,
+                "pinned",
+                f"{previous_pin.release} since {instant(previous_pin.since)}",
+            )
         else:
-            _decide(project, host, "unpinned", "the rollback failed")
+            _decide(project.store, project.now, project.ledger_view, host, "unpinned", "the rollback failed")
         raise
     Screen().line(f"{host} is pinned to {earlier[:12]}; to follow new releases again: ./run invoke deploy.push {host}")
 
 
-def _decide(project: Project, host: str, decision: str, detail: str) -> None:
+def _decide(store: Store, now: datetime, ledger_view: LedgerView, host: str, decision: str, detail: str) -> None:
     """Record a decision about a host in the ledger."""
-    with project.store.lock():
-        project.ledger.record_decision(ArtifactId("deploy", host), decision, detail, project.now)
-        project.ledger.close()
+    with store.lock():
+        ledger_view.ledger.record_decision(ArtifactId("deploy", host), decision, detail, now)
+        ledger_view.ledger.close()
 
 
 @command
@@ -229,25 +200,23 @@ def show_history(context: Context, host: str, json: bool = False) -> None:
     """Show the deliveries to a host, and what was verified; --json is for programs."""
     project = project_as_it_is(context)
     delivery = _delivery(context, project, host)
-    kept_names = {path.name for path in delivery.records.history.releases()}
-    rows = [
-        (
-            str(entry["at"]),
-            str(entry["release"])[:12],
-            str(entry["what"]),
-            "kept" if entry["release"] in kept_names else "",
-            str(entry.get("why") or ", ".join(map(" ".join, (entry.get("verification") or {}).items()))),
+    history = delivery.records.history
+    kept_names = {path.name for path in history.releases()}
+    deliveries = [
+        DeliveryRow(
+            at=str(entry["at"]),
+            release=str(entry["release"]),
+            what=str(entry["what"]),
+            kept=entry["release"] in kept_names,
+            seen=str(entry.get("why") or ", ".join(map(" ".join, (entry.get("verification") or {}).items()))),
         )
-        for entry in delivery.records.history.log_entries()
+        for entry in history.log_entries()
     ]
     if json:
-        deliveries = [
-            DeliveryRow(at=str(entry["at"]), release=str(entry["release"]), what=what, kept=bool(is_kept), seen=seen)
-            for entry, (_, _, what, is_kept, seen) in zip(delivery.records.history.log_entries(), rows, strict=True)
-        ]
         HistoryOutput(at=project.now, host=host, deliveries=deliveries, state=delivery.state(project.now)).show()
         return
-    title = f"{host}: {counted(len(rows), 'delivery', 'deliveries')}"
+    title = f"deliveries to {host}: {len(deliveries)}"
+    rows = [(row.at, row.release[:12], row.what, "kept" if row.kept else "", row.seen) for row in deliveries]
     Screen().table(title, ("when", "release", "what", "for rollback", "verification"), rows)
     if state := delivery.state(project.now):
         Screen().line(state)
@@ -264,7 +233,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
         return
     payload, screen = _payload_of(delivery), Screen()
     with _naming(host):
-        change = _change_of(delivery, payload, project)
+        change = _change_of(delivery, payload, project.now)
         change.check_release(None)
         with change.session() as session:
             states = session.inspect()
@@ -276,14 +245,6 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
         screen.due(ArtifactId("deploy", host), str(reason))
     count = len([state for state in states if state.state not in {"same", "set", "held"}])
     screen.line(f"{counted(count, 'file')} would change" if reasons else f"{host} is up to date")
-
-
-def _drift_row(host: str, result: _DriftResult | PkiError) -> DriftRow:
-    if isinstance(result, PkiError):
-        return DriftRow(host=host, reached=False, error=result.message, remedy=result.hint, differences=[], waiting=0)
-    differences = [ReasonOutput.of(reason) for reason in result.phrases]
-    remedy = str(drifts.permission_remedy(result.writable, host)) if result.writable else ""
-    return DriftRow(host=host, reached=True, error="", remedy=remedy, differences=differences, waiting=result.waiting)
 
 
 # -- shared by the commands -------------------------------------------------------------------------------------------
@@ -303,18 +264,18 @@ class _naming:  # noqa: N801 - reads as a clause of `with`
             raise PkiError(f"{self._host}: {error.message}", error.hint) from None
 
 
-def _deliveries(project: Project) -> dict[str, Delivery]:
+def deliveries_of(project: Project) -> dict[str, Delivery]:
     """Return the delivery of each host."""
     return dict(plan.plan(project).deliveries)
 
 
 def _delivery(context: Context, project: Project, host: str) -> Delivery:
     """Return the delivery of a host with `deliver: ssh` or `deliver: local`. Raises PkiError for another one."""
-    deliveries = _deliveries(project)
+    deliveries = deliveries_of(project)
     delivery = deliveries[require_one_of(host, deliveries, "host")]
     if not delivery.records.is_remote:
-        lines = "deploy: `ca: local`" if host == "ca" else f"hosts.{host}: `deliver: ssh` or `deliver: local`"
-        raise PkiError(f"{host} is deployed into a folder", f"in pki.yaml, under {lines}")
+        lines = "`ca: local` under deploy" if host == "ca" else f"`deliver: ssh` or `deliver: local` under hosts.{host}"
+        raise PkiError(f"{host} is deployed into a folder", f"in pki.yaml, set {lines}")
     return delivery
 
 
@@ -325,9 +286,9 @@ def _payload_of(delivery: Delivery) -> Payload:
     return payload
 
 
-def _change_of(delivery: Delivery, payload: Payload, project: Project) -> Change:
+def _change_of(delivery: Delivery, payload: Payload, now: datetime) -> Change:
     """Return the change that brings a host to `payload`."""
-    return delivery.change(payload, delivery.records.receipt, project.now)
+    return delivery.change(payload, delivery.records.receipt, now)
 
 
 def _make(context: Context, name: str) -> bool:
@@ -342,48 +303,14 @@ def _deliver(context: Context, delivery: Delivery) -> None:
     """Build the release, and deliver it whether or not it is due."""
     _make(context, ArtifactId("release", delivery.host))
     with held_project_of(context) as project, _naming(delivery.host):
-        outcome = _deliveries(project)[delivery.host].deliver(project.now)
+        outcome = deliveries_of(project)[delivery.host].deliver(project.now)
     Screen().done(outcome.verb, ArtifactId("deploy", delivery.host), str(outcome))
 
 
-class _DriftResult(NamedTuple):
-    """The drift of a host; `phrases` also has folders that others can write; `waiting` changes wait for the next run."""
-
-    phrases: Sequence[Reason]
-    drift: tuple[Reason, ...] = ()
-    writable: tuple[Reason, ...] = ()
-    waiting: int = 0
-
-
-def _drift(delivery: Delivery, project: Project) -> _DriftResult | PkiError:
-    """Check one host, and record when it cannot be reached."""
-    try:
-        receipt, payload = delivery.records.receipt, delivery.payloads.desired()
-        if receipt is None and not delivery.records.has_lost_receipt:
-            return _DriftResult([Why.NEVER_DEPLOYED()])
-        if receipt is None:
-            return _DriftResult([Why.RECEIPT_DAMAGED()])
-        if not delivery.records.is_remote:
-            return _DriftResult(delivery.records.folder_transport.drift(receipt))
-        if payload is None:
-            return _DriftResult([Why.STATED(text="its release is missing: ./run doit")])
-        with delivery.change(payload, receipt, project.now).session() as session:
-            states = session.inspect()
-            session.end()
-    except PkiError as error:
-        delivery.records.record_unreached(error, project.now)
-        return error
-    reasons = drifts.drift_reasons(states, receipt)
-    drifted_states = [state for state in states if drifts.drift_reasons([state], receipt)]
-    differing = differences(drifted_states)
-    waiting = len(differences(states)) - len(differing)
-    return _DriftResult([*differing, *session.writable], reasons, session.writable, waiting)
-
-
-def _public_key(context: Context, project: Project, key: str) -> str:
+def _public_key(context: Context, store: Store, key: str) -> str:
     """Return the public key for deployments: the given file, or the project's own key."""
     if not key:
-        return bootstraps.deploy_key(project.store.ca)
+        return bootstraps.deploy_key(store.ca)
     try:
         text = path_of(context, key).read_text().strip()
     except (OSError, UnicodeDecodeError):
@@ -396,7 +323,6 @@ def _public_key(context: Context, project: Project, key: str) -> str:
 TASKS: dict[str, Any] = {
     "bootstrap": bootstrap,
     "diff": diff,
-    "drift": drift,
     "history": show_history,
     "push": push,
     "rollback": rollback,

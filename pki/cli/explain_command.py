@@ -43,19 +43,23 @@ def _explanation(project: Project, plan: Plan, name: str, say: Callable[[str], N
     """Return the full name of what `name` means, and its explanation. `say` receives how the name was understood."""
     artifact, generations = ArtifactId.parse(name), [g for a in AUTHORITIES for g in project.store.generations(a)]
     bare = artifact.name if artifact.kind == "authority" else name
-    if bare in AUTHORITIES and (issuing := project.issuing(bare)):
+    if bare in AUTHORITIES and (issuing := project.authorities.issuing(bare)):
         bare = issuing.name
     if bare in generations:
-        return ArtifactId("authority", bare), explanation.explain_authority(project, project.existing(bare))
-    if bare in {*AUTHORITIES, *(root.name for root in project.missing_roots if root.name)}:
-        return ArtifactId("authority", bare), explanation.explain_missing_authority(project, bare)
+        return ArtifactId("authority", bare), explanation.Explainer(project).authority(
+            project.authorities.existing(bare)
+        )
+    if bare in {*AUTHORITIES, *(root.name for root in project.roots.missing if root.name)}:
+        return ArtifactId("authority", bare), explanation.explain_missing_authority(
+            project.inventory, project.store, project.authorities, project.roots, bare
+        )
     if artifact.kind == "crl":
         of = (
-            project.live(artifact.name)[-1]
+            project.authorities.live(artifact.name)[-1]
             if artifact.name in AUTHORITIES
             else require_one_of(artifact.name, generations, "authority")
         )
-        return ArtifactId("crl", of), explanation.explain_crl(project, plan, of)
+        return ArtifactId("crl", of), explanation.explain_crl(project.inventory, project.store, project.now, plan, of)
     if declared := _declared(project, plan, name, say):
         return declared
     return _recorded(project, plan, name, generations)
@@ -66,7 +70,7 @@ def _declared(project: Project, plan: Plan, name: str, say: Callable[[str], None
     names = Names(project.inventory, plan.leaves, say=say)
     if names.find(name):
         leaf = plan.leaves[names.leaf(name, "explain")]
-        return leaf.artifact, explanation.explain_leaf(project, plan, leaf)
+        return leaf.artifact, explanation.Explainer(project).leaf(plan, leaf)
     short = ArtifactId.parse(name).short
     notes = (
         note for note in plan.actions_required if note.subject in {ArtifactId("cert", short), client_artifact(short)}
@@ -79,14 +83,16 @@ def _declared(project: Project, plan: Plan, name: str, say: Callable[[str], None
 def _recorded(project: Project, plan: Plan, name: str, generations: list[GenerationName]) -> tuple[str, Iterable[Line]]:
     """Explain a certificate of the ledger by its name or serial number. Raises PkiError if there is none."""
     serial = name.lower().lstrip("0")
-    for generation in map(project.existing, generations):
+    for generation in map(project.authorities.existing, generations):
         if f"{generation.certificate.serial_number:x}" == serial:
-            return ArtifactId("authority", generation.name), explanation.explain_authority(project, generation)
-    newest_first = project.ledger.certificates()[::-1] if project.has_ledger else []
+            return ArtifactId("authority", generation.name), explanation.Explainer(project).authority(generation)
+    newest_first = project.ledger.certificates()[::-1] if project.ledger_view.has_ledger else []
     for issued in newest_first:
         if name in {issued.artifact, issued.artifact.name} or f"{issued.serial:x}" == serial:
-            return f"{issued.artifact}, serial {issued.serial:x}", explanation.explain_issued(project, plan, issued)
+            return f"{issued.artifact}, serial {issued.serial:x}", explanation.explain_issued(
+                project.inventory, project.store, project.now, plan, issued
+            )
     for issued in (issued for issued in newest_first if is_among(name, issued.names)):
         title = f"{name} is a name in {issued.artifact}, serial {issued.serial:x}"
-        return title, explanation.explain_issued(project, plan, issued)
+        return title, explanation.explain_issued(project.inventory, project.store, project.now, plan, issued)
     raise not_declared(name, {*plan.leaves, *project.inventory.clients, *AUTHORITIES})

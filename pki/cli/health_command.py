@@ -18,7 +18,7 @@ from pki.monitor.checks.check_context import LastRun
 from pki.monitor.probes import ProbeResult
 from pki.monitor.report import health_report
 from pki.pipeline import plan as pipeline_plan
-from pki.project.project import Project
+from pki.project.layout import Store
 
 STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}
 
@@ -35,9 +35,9 @@ def show_health(context: Context, json: bool = False) -> None:
         project = project_as_it_is(context)
         project.cache.read_all()
         plan = pipeline_plan.plan(project)
-        probes, broken = health_report.probe_all(project, plan)
+        probes, broken = health_report.probe_all(project.store, project.now, plan)
         if not broken:
-            broken = _cache_probes(project, probes)
+            broken = _cache_probes(project.store, project.now, probes)
         findings = health_report.run_checks(project, plan, LastRun.load(project.store), probes=probes, broken=broken)
     except PkiError as error:
         if json:
@@ -57,10 +57,10 @@ def show_health(context: Context, json: bool = False) -> None:
         raise Exit(code=status)
 
 
-def _cache_probes(project: Project, probes: Sequence[ProbeResult]) -> Sequence[Finding]:
+def _cache_probes(store: Store, now: datetime, probes: Sequence[ProbeResult]) -> Sequence[Finding]:
     """Cache the results for services; return a finding if they cannot be written."""
     try:
-        probing.save(project.store, probes, project.now)
+        probing.save(store, probes, now)
     except PkiError as error:
         text = f"the results for services cannot be cached for later commands: {error.message}"
         return (Finding("build/report", Level.NOTICE, text, error.hint, topic="services"),)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from invoke.context import Context
 
 from pki.authority.import_ca import importer
@@ -11,7 +13,7 @@ from pki.cli.json_output import LedgerImportOutput
 from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.project.project import Project
+from pki.config.model import Inventory
 
 SHOWN = 20  # lines about omitted records; the others are only counted
 
@@ -28,18 +30,18 @@ def import_records(
     """
     path = path_of(context, folder)
     with held_project_of(context) as project:
-        name = _adopted(project, authority)
+        name = _adopted(project.inventory, authority)
         if not path.is_dir():
             raise PkiError(f"{folder}: is not a folder", "name the folder with its index.txt or its certificates")
-        records = importer.read(project, name, path, folder.rstrip("/"))
+        records = importer.read(project.authorities, project.ledger_view, name, path, folder.rstrip("/"))
         if not dry_run:
             project.ledger.record_issuance_records(records.issuance_records, at=project.now)
-    output = _counts(project, name, records, is_dry=dry_run)
+    output = _counts(project.now, name, records, is_dry=dry_run)
     output.show() if json else _print(output)
 
 
-def _adopted(project: Project, named: str) -> str:
-    names = sorted(project.inventory.authorities.adopted)
+def _adopted(inventory: Inventory, named: str) -> str:
+    names = sorted(inventory.authorities.adopted)
     if not names:
         raise PkiError("pki.yaml adopts no authority", "add it: authorities: {legacy: {adopt: ca/legacy}}")
     if named in names or (not named and len(names) == 1):
@@ -47,15 +49,15 @@ def _adopted(project: Project, named: str) -> str:
     raise PkiError(f"{named or '--authority'}: expected one of the adopted authorities", f"defined: {', '.join(names)}")
 
 
-def _counts(project: Project, name: str, records: ImportResult, *, is_dry: bool) -> LedgerImportOutput:
+def _counts(now: datetime, name: str, records: ImportResult, *, is_dry: bool) -> LedgerImportOutput:
     new = records.issuance_records.certificates
     revoked = {one.serial for one in records.issuance_records.revocations}
     return LedgerImportOutput(
-        at=project.now,
+        at=now,
         authority=name,
         recorded=not is_dry,
-        valid=sum(one.not_after >= project.now and one.serial not in revoked for one in new),
-        ended=sum(one.not_after < project.now and one.serial not in revoked for one in new),
+        valid=sum(one.not_after >= now and one.serial not in revoked for one in new),
+        ended=sum(one.not_after < now and one.serial not in revoked for one in new),
         certificates=len(new),
         revocations=len(revoked),
         without_certificate=sum(not one.pem for one in new),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from invoke.context import Context
@@ -63,14 +64,14 @@ def show_list(context: Context, name: str = "", json: bool = False) -> None:
     --json is for programs.
     """
     project = project_as_it_is(context)
-    if project.is_adopted(name):
+    if project.inventory.authorities.is_adopted(name):
         certificates = project.ledger.certificates(issuer=name)
     else:
         certificates = project.ledger.certificates(
             artifact=(name if ":" in name else ArtifactId("cert", name)) if name else None
         )
     if json:
-        entries = [CertificateEntry(**_entry(project, one)) for one in certificates]
+        entries = [CertificateEntry(**_entry(project.now, one)) for one in certificates]
         LedgerListOutput(at=project.now, certificates=entries).show()
         return
     rows = [
@@ -103,7 +104,7 @@ def show(context: Context, serial: str, json: bool = False) -> None:
     if not certificates:
         raise PkiError(f"{serial}: no certificate with this serial number", "./run invoke ledger.list")
     if json:
-        entries = [CertificateWithPem(**_entry(project, one), pem=one.pem) for one in certificates]
+        entries = [CertificateWithPem(**_entry(project.now, one), pem=one.pem) for one in certificates]
         LedgerShowOutput(at=project.now, certificates=entries).show()
         return
     for one in certificates:  # several adopted authorities may have used the number
@@ -128,7 +129,7 @@ def _show(one: Issued) -> None:
     screen.line(one.pem.rstrip() or "its certificate was not available at the import")
 
 
-def _entry(project: Project, one: Issued) -> dict[str, Any]:
+def _entry(now: datetime, one: Issued) -> dict[str, Any]:
     """Return the fields of a CertificateEntry."""
     return {
         "serial": f"{one.serial:x}",
@@ -139,7 +140,7 @@ def _entry(project: Project, one: Issued) -> dict[str, Any]:
         "names": list(one.names),
         "not_before": one.not_before,
         "not_after": one.not_after,
-        "state": "revoked" if one.revoked else "expired" if one.not_after < project.now else "valid",
+        "state": "revoked" if one.revoked else "expired" if one.not_after < now else "valid",
         "issued_because": one.reason,
     }
 
@@ -153,7 +154,7 @@ def verify(context: Context, json: bool = False) -> None:
     project, screen = project_as_it_is(context), Screen()
     faults = project.ledger.verify()
     if json:
-        lost, events = project.ledger_fault, project.ledger.events() if not faults else []
+        lost, events = project.ledger_view.fault, project.ledger.events() if not faults else []
         messages = [*faults, *([lost.evidence] if lost and not faults else [])]
         remedy = str(RESTORE_FILE if faults else lost.remedy if lost else "")
         head = events[-1].hash if events else ""
@@ -165,9 +166,9 @@ def verify(context: Context, json: bool = False) -> None:
         return
     for fault in faults:
         screen.failed("ledger", fault, RESTORE_FILE if fault == faults[-1] else "")
-    if not faults and (lost := project.ledger_fault):
+    if not faults and (lost := project.ledger_view.fault):
         screen.failed("ledger", lost.evidence, lost.remedy)
-    if faults or project.ledger_fault:
+    if faults or project.ledger_view.fault:
         raise Exit(code=1)
     events = project.ledger.events()
     last = f"; hash of the last one: {events[-1].hash[:16]}" if events else ""
@@ -202,7 +203,7 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         is_covered = all_ and not failed and lost_ledger.accept_if_covered(project)
         project.ledger.close()
     if json:
-        _recover_output(project, recorded, failed, goes_on=is_covered).show()
+        _recover_output(project.now, recorded, failed, goes_on=is_covered).show()
     else:
         _print_recovered(recorded, failed, goes_on=is_covered)
     if failed or (file and not any(one.learnt for one in recorded)):
@@ -210,10 +211,10 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
 
 
 def _recover_output(
-    project: Project, recorded: Sequence[_Recorded], failed: Mapping[str, PkiError], *, goes_on: bool
+    now: datetime, recorded: Sequence[_Recorded], failed: Mapping[str, PkiError], *, goes_on: bool
 ) -> LedgerRecoverOutput:
     return LedgerRecoverOutput(
-        at=project.now,
+        at=now,
         crls=[row for source in recorded for row in source.rows()],
         foreign=[remark for source in recorded for remark in source.remarks()],
         without_crl=[source.source for source in recorded if source.is_empty],
@@ -242,9 +243,9 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
     --json is for programs, and needs --yes: it does not prompt.
     """
     project, screen = project_as_it_is(context), Screen()
-    if not project.is_older:  # the response that brings the newest root is accepted afterwards
-        project.check_roots()
-    fault = lost_ledger.acceptable(project)
+    if not project.roots.is_older:  # the response that brings the newest root is accepted afterwards
+        project.roots.check()
+    fault = lost_ledger.acceptable(project.ledger_view)
     if json and not yes:
         raise PkiError("--json does not prompt; nothing was written", "./run invoke ledger.accept-loss --json --yes")
     if not json:

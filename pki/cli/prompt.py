@@ -57,6 +57,19 @@ def ask(question: str, *, hidden: bool = False) -> str:
         return _answer(question, hidden=hidden)
 
 
+def is_yes(question: str) -> bool:
+    """Return whether the typed answer is yes. Raises PkiError without a terminal."""
+    return ask(f"{question} (yes or no) ").strip().lower() in {"yes", "y"}
+
+
+def confirm(question: str, again: str) -> None:
+    """Ask for confirmation. Raises PkiError unless the answer is yes, or without a terminal; `again` is the command."""
+    if not sys.stdin.isatty():
+        raise PkiError("nothing was changed: there is no terminal to confirm at", f"{again} --yes")
+    if not is_yes(question):
+        raise PkiError("cancelled; nothing was changed")
+
+
 def _answer(question: str, *, hidden: bool) -> str:
     before, _Quiet.question = _Quiet.question, question
     try:

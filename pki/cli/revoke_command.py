@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +14,7 @@ from invoke.exceptions import Exit
 from pki.authority.certificate_holders import certificates_of_client
 from pki.cli.certificate_lookup import Names, not_declared
 from pki.cli.decorator import command, evidence_of, held_project_of, home_of, now_of, project_of
-from pki.cli.prompt import ask
+from pki.cli.prompt import ask, confirm
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.terminal import Screen
 from pki.config.identifiers import AUTHORITIES, ArtifactId
@@ -28,6 +27,9 @@ from pki.monitor.revocation_impact import consequences
 from pki.monitor.revocation_publication import PublicationResult
 from pki.pipeline import plan as pipeline_plan
 from pki.pipeline.plan import Plan
+from pki.project.layout import Store
+from pki.project.ledger_revocations import Revocations
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509.revocation import REASONS
 
@@ -81,11 +83,12 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
     """
     project = project_of(context)
     name = _leaf_name(project, name, "revoke")
-    valid_certificates(project, name)  # raises for a wrong name before the reason is asked for
+    find = finder(name)
+    find(project)  # raises for a wrong name before the reason is asked for
     reason = ask_reason(reason)
     again = f"./run invoke revoke {name} --reason {reason}{' --no-replace' if no_replace else ''}"
     follows = "nothing" if no_replace else "replacement"
-    carry_out(context, project, Order(name, partial(valid_certificates, name=name), reason, again, follows), yes=yes)
+    carry_out(context, project, Order(name, find, reason, again, follows), yes=yes)
 
 
 @command
@@ -95,9 +98,15 @@ def retire(context: Context, name: str, yes: bool = False) -> None:
     leaves = pipeline_plan.plan(project).leaves
     name = _leaf_name(project, name, "retire")
     if name in leaves:
-        raise PkiError(f"{name} is still in pki.yaml", f"take it out first, or: ./run invoke revoke {name} --reason …")
-    find = partial(valid_certificates, name=name, by_cn=False)
-    carry_out(context, project, Order(name, find, "cessation-of-operation", f"./run invoke retire {name}"), yes=yes)
+        raise PkiError(
+            f"{name} is still in pki.yaml", f"remove it there first, or: ./run invoke revoke {name} --reason …"
+        )
+    carry_out(
+        context,
+        project,
+        Order(name, finder(name, by_cn=False), "cessation-of-operation", f"./run invoke retire {name}"),
+        yes=yes,
+    )
 
 
 # -- name, reason and confirmation ------------------------------------------------------------------------------------
@@ -117,25 +126,34 @@ def ask_reason(reason: str) -> str:
 
 def _leaf_name(project: Project, name: str, command: str) -> str:
     """Return the name as `valid` takes it: itself, or the leaf that it means, which is printed."""
-    project.check_ledger()
-    issued = [one for one in project.unexpired() if one.artifact.kind == "cert"]
+    project.ledger_view.check()
+    issued = [one for one in project.revocations.unexpired() if one.artifact.kind == "cert"]
     names = Names(project.inventory, pipeline_plan.plan(project).leaves, issued)
     is_certificate = certificates_of_client(issued, name) or any(
-        f"{one.serial:x}" == name.lower().lstrip("0") for one in project.unexpired()
+        f"{one.serial:x}" == name.lower().lstrip("0") for one in project.revocations.unexpired()
     )
     if is_certificate or not names.find(name):
         return name
     return names.leaf(name, command)
 
 
-def valid_certificates(project: Project, name: str, *, by_cn: bool = True) -> list[Issued]:
+def finder(name: str, *, by_cn: bool = True) -> Callable[[Project], list[Issued]]:
+    """Return the function that finds the valid certificates of `name` in a project, as `valid_certificates` does."""
+    return lambda project: valid_certificates(
+        project.store, project.ledger_view, project.revocations, name, by_cn=by_cn
+    )
+
+
+def valid_certificates(
+    store: Store, ledger_view: LedgerView, revocations: Revocations, name: str, *, by_cn: bool = True
+) -> list[Issued]:
     """Return the valid, unrevoked certificates of a leaf, a client's CN or a serial number.
 
     A CN means every certificate with it, wherever it is declared: services distinguish clients by CN alone.
     Raises PkiError for an ambiguous or unknown name, an authority, and if everything is revoked already.
     """
-    project.check_ledger()  # a lost ledger lists no certificates although there are some
-    issued = project.unexpired()
+    ledger_view.check()  # a lost ledger lists no certificates although there are some
+    issued = revocations.unexpired()
     leaf = ArtifactId.parse(name).short
     leaf = f"client-{leaf}" if any(one.artifact == client_artifact(leaf) for one in issued) else leaf
     alike = certificates_of_client(issued, name) if by_cn else []
@@ -146,7 +164,7 @@ def valid_certificates(project: Project, name: str, *, by_cn: bool = True) -> li
         commands = " or ".join(f"./run invoke revoke {artifact} --reason …" for artifact in sorted(artifacts))
         raise PkiError(f"{name}: means {' and '.join(sorted(artifacts))}", f"name one of them: {commands}")
     if any(one.profile == "root" or one.profile.endswith("-ca") for one in matches) or (
-        not matches and _is_authority(project, name)
+        not matches and _is_authority(store, name)
     ):
         raise PkiError(
             f"{name} is a certificate authority", f"revoking one takes a ceremony: ./run invoke explain {name}"
@@ -162,25 +180,17 @@ def valid_certificates(project: Project, name: str, *, by_cn: bool = True) -> li
     return unrevoked
 
 
-def _is_authority(project: Project, name: str) -> bool:
+def _is_authority(store: Store, name: str) -> bool:
     """Return whether a name means an authority: `server`, `server-1` or `authority:server-1`."""
     artifact = ArtifactId.parse(name)
     bare = artifact.name if artifact.kind == "authority" else name
-    return bare in AUTHORITIES or any(bare in project.store.generations(one) for one in AUTHORITIES)
+    return bare in AUTHORITIES or any(bare in store.generations(one) for one in AUTHORITIES)
 
 
 def _named(issued: Sequence[Issued], name: str) -> list[Issued]:
     """Return the certificates of a leaf (`web`) or, if there are none, of an adopted CA (`legacy:web`)."""
     of_project = [one for one in issued if one.artifact in {name, ArtifactId("cert", name)}]
     return of_project or [one for one in issued if one.artifact == ArtifactId(one.issuer, name)]
-
-
-def confirm(question: str, again: str) -> None:
-    """Ask for confirmation. Raises PkiError unless the answer is yes, or without a terminal; `again` is the command."""
-    if not sys.stdin.isatty():
-        raise PkiError("nothing was changed: there is no terminal to confirm at", f"{again} --yes")
-    if ask(f"{question} (yes or no) ").strip().lower() not in {"yes", "y"}:
-        raise PkiError("cancelled; nothing was changed")
 
 
 # -- revocation, publication and verification ------------------------------------------------------------------------
@@ -194,18 +204,20 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
     project.clock.check()
     plan, screen, certificates = pipeline_plan.plan(project), Screen(), order.find(project)
     for of_leaf in _by_artifact(certificates):
-        for line in consequences(project, plan, of_leaf, follows=order.follows):
+        for line in consequences(
+            project.inventory, project.store, project.authorities, plan, of_leaf, follows=order.follows
+        ):
             screen.line(line)
     if not yes:
         confirm("revoke it?", order.again)
     with TemporaryDirectory(prefix="doit-pki-") as folder:
         revocation_check = RevocationCheck(project, plan, certificates, Path(folder))
         revocation_check.probe_before()
-        project.close_ledger()  # `_record` opens it again under the lock
+        project.ledger_view.close()  # `_record` opens it again under the lock
         is_in_use = _record(context, order, certificates)
         published = _publish(context, plan, certificates)
         findings = revocation_check.probe_after(published.delivered, is_kept=is_in_use)
-        project.close_ledger()
+        project.ledger_view.close()
     for observation in findings:
         screen.observed(observation.verdict, observation.place, observation.text)
     code, text = verdict(findings, published.failures)
@@ -260,7 +272,7 @@ def _unreplaced(project: Project, order: Order, certificates: Sequence[Issued]) 
         newest = of_leaf[-1]
         leaf = leaves.get(newest.artifact.short)
         if leaf is not None and dependents.current_bundle(
-            project, leaf, of_leaf
+            project.store, leaf, of_leaf
         ):  # an older one must not stop the renewal
             unreplaced[newest.artifact] = f"{newest.serial:x}"
     return unreplaced
@@ -283,7 +295,7 @@ def _publish(context: Context, plan: Plan, certificates: Sequence[Issued]) -> Pu
     try:
         return revocation_publication.check(project, certificates, failures)
     finally:
-        project.close_ledger()
+        project.ledger_view.close()
 
 
 def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) -> tuple[int, str]:

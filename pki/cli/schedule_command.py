@@ -12,12 +12,13 @@ from pathlib import Path
 from invoke.context import Context
 
 from pki.cli.decorator import command, project_as_it_is, project_of
-from pki.cli.prompt import ask
+from pki.cli.prompt import is_yes
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.program_files import executable
 from pki.common.terminal import Screen
-from pki.project.project import Project
+from pki.config.model import Inventory
+from pki.project.layout import Store
 from pki.schedule import cron, systemd
 from pki.schedule.job import Job
 from pki.schedule.schedule_notices import notices
@@ -39,7 +40,8 @@ def schedule(
     --systemd is a service and a timer, --cron lines of a crontab; the default is what the machine has. What is to be
     written is shown first, and confirmed unless --yes is given.
     """
-    job = _job(project_of(context) if install else project_as_it_is(context))
+    project = project_of(context) if install else project_as_it_is(context)
+    job = _job(project.inventory, project.store)
     if systemd and cron:
         raise PkiError(
             "--systemd and --cron exclude each other", "give one of them; without --install nothing is written"
@@ -57,16 +59,16 @@ def schedule(
         screen.note(note.subject, note.text, note.remedy)
 
 
-def _job(project: Project) -> Job:
-    owner = project.store.home.stat().st_uid
+def _job(inventory: Inventory, store: Store) -> Job:
+    owner = store.home.stat().st_uid
     try:
         user = pwd.getpwuid(owner).pw_name
     except KeyError:
         raise PkiError(
-            f"{project.store.home}: is owned by {owner}, which is not an account of this machine",
-            f"chown -R ACCOUNT: {shlex.quote(str(project.store.home))}",
+            f"{store.home}: is owned by {owner}, which is not an account of this machine",
+            f"chown -R ACCOUNT: {shlex.quote(str(store.home))}",
         ) from None
-    job = Job(project.inventory, executable(), project.store.home.resolve(), user)
+    job = Job(inventory, executable(), store.home.resolve(), user)
     job.check()
     return job
 
@@ -82,7 +84,7 @@ def _has_systemd() -> bool:
 
 
 def _confirm(what: str, *, yes: bool) -> None:
-    if not yes and ask(f"{what}? (yes or no) ").strip().lower() not in {"y", "yes"}:
+    if not yes and not is_yes(f"{what}?"):
         raise PkiError("cancelled; nothing was written")
 
 

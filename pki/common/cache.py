@@ -59,11 +59,11 @@ class Cache:
         entry = self._entries.get(name)
         if entry is None:
             return None
-        cached_key, cached_signature, relative_files, finding, content, until = entry
+        cached_key, cached_state, relative_files, finding, content, until = entry
         if cached_key != key or (content and self._reads_all and name not in self._used):
             return None
         files = [self._home + file for file in relative_files]
-        if cached_signature != signature(files):
+        if cached_state != file_state(files):
             return None
         if content and name not in self._used and not self._now < until <= self._now + LONGEST_INTERVAL:
             if content != _content(files):
@@ -99,7 +99,7 @@ class Cache:
 
     def remember(self, name: str, key: str, files: list[str], finding: Any, *, by_state: bool = False) -> None:
         """Store a finding about some files. With `by_state` their content is never compared: it has its own checksum."""
-        if state := signature(files):
+        if state := file_state(files):
             relative_files = [file.removeprefix(self._home) for file in files]
             content = "" if by_state or not files else _content(files)
             self._entries[name] = self._used[name] = [key, state, relative_files, finding, content, self._until(name)]
@@ -152,7 +152,7 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def signature(files: Iterable[str]) -> int:
+def file_state(files: Iterable[str]) -> int:
     """Return a number for inode, size, times and mode of some files; 0 if one is missing."""
     states: list[int] = []
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 COMPACT = "%Y%m%dT%H%M%SZ"  # for names of files, and for iCalendar (RFC 5545 §3.3.5)
@@ -21,3 +21,8 @@ def moment(text: str) -> datetime:
 def strict_moment(text: str) -> datetime:
     """Return the time that `instant` wrote. Raises ValueError for any other form of a time."""
     return datetime.strptime(text, INSTANT).replace(tzinfo=UTC)
+
+
+def parse_day(text: str) -> date | None:
+    """Return the day of a text such as 2026-11-23; None for an empty text."""
+    return date.fromisoformat(text) if text else None

@@ -64,7 +64,7 @@ def _adopted(value: Any) -> Any:
     raise PydanticCustomError("unknown_authority", "unknown key")
 
 
-class Authorities(StrictModel):
+class AuthorityRules(StrictModel):
     """The CAs of the project. Every key other than root, server and client names an adopted CA."""
 
     model_config = ConfigDict(extra="allow")
@@ -86,5 +86,15 @@ class Authorities(StrictModel):
         """Return the rule of the `server` or `client` CA."""
         return self.server if authority == "server" else self.client
 
+    def is_adopted(self, name: str) -> bool:
+        """Return whether `name` is an adopted CA: it was created elsewhere, and signs only CRLs here."""
+        return name in self.adopted
 
-NO_AUTHORITIES = Authorities.model_validate({})
+    def crl_rule(self, generation: str) -> CrlRule:
+        """Return lifetime and refresh time of the CRLs of an intermediate (`server-2`) or an adopted CA."""
+        if adopted := self.adopted.get(generation):
+            return adopted.crl
+        return self.intermediate(generation.partition("-")[0]).crl
+
+
+NO_AUTHORITIES = AuthorityRules.model_validate({})

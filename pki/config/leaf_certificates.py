@@ -132,7 +132,7 @@ def probe_leaf(inventory: Inventory) -> Leaf:
 def canary_leaf(inventory: Inventory) -> Leaf:
     """Return the leaf of the canary: it is revoked when it is issued, and verifies that a proxy refuses revoked clients."""
     lifetime = inventory.profiles.client.lifetime
-    return replace(_test_leaf(inventory, CANARY, lifetime, min(lifetime / 2, CANARY_NOTICE)), is_revoked=True)
+    return replace(_test_leaf(inventory, CANARY, lifetime, min(lifetime / 2, CANARY_NOTICE)), is_canary=True)
 
 
 def _test_leaf(inventory: Inventory, name: str, lifetime: timedelta, renew_before: timedelta) -> Leaf:

@@ -7,14 +7,14 @@ key. A new key is added here, with its type in `fields.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
 
-from pki.config.authority_rules import NO_AUTHORITIES, Authorities
+from pki.config.authority_rules import NO_AUTHORITIES, AuthorityRules
 from pki.config.fields import (
     EMPTY_OR_MAPPING,
     SINGLE_OR_LIST,
@@ -245,7 +245,7 @@ class Inventory(StrictModel):
         NO_SOURCES
     )
     ledger: DatabaseAddress = "sqlite"
-    authorities: Annotated[Authorities, EMPTY_OR_MAPPING] = NO_AUTHORITIES
+    authorities: Annotated[AuthorityRules, EMPTY_OR_MAPPING] = NO_AUTHORITIES
     profiles: Annotated[Profiles, EMPTY_OR_MAPPING] = Profiles()
     networks: Annotated[dict[Slug, IPv4Network], EMPTY_OR_MAPPING] = {}
     hosts: Annotated[dict[Slug, Annotated[Host, EMPTY_OR_MAPPING]], EMPTY_OR_MAPPING] = {}
@@ -263,7 +263,7 @@ class Leaf:
 
     `name` never changes and is the same in doit, messages and the ledger. `declared` is its place in pki.yaml, or its
     template. `renew_before` includes the leaf's part of `renew_spread`. `request` is the file with the request of a
-    device, or None. `is_revoked` marks the canary, which is revoked when it is issued.
+    device, or None. `is_canary` marks the canary, which is revoked when it is issued.
     """
 
     name: str
@@ -278,13 +278,17 @@ class Leaf:
     renew_before: timedelta
     request: str | None
     declared: str
-    is_revoked: bool = False
+    is_canary: bool = False
 
     @property
     def client(self) -> str:
         """Return the name of the client, or "" for a server certificate: a host may be called client-x."""
         is_client = self.profile == "client" and self.name.startswith(CLIENT_PREFIX)
         return self.name.removeprefix(CLIENT_PREFIX) if is_client else ""
+
+    def renewal_start(self, not_after: datetime) -> datetime:
+        """Return when the renewal of a certificate that expires at `not_after` starts."""
+        return not_after - self.renew_before
 
     @property
     def artifact(self) -> ArtifactId:

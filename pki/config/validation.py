@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from pki.common.durations import backdate, is_usable, longest_pause
 from pki.common.remedies import RESTORE
 from pki.config import upstreams
-from pki.config.authority_rules import Authorities, CrlRule
+from pki.config.authority_rules import AuthorityRules, CrlRule
 from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
 from pki.config.fields import EXPECTED_SECRETS, SECRET, parse_jump_host
 from pki.config.leaf_certificates import (
@@ -135,7 +135,7 @@ def _renews_too_early(profile: ServerRule) -> str:
     )
 
 
-def _root_faults(authorities: Authorities) -> Iterator[Fault]:
+def _root_faults(authorities: AuthorityRules) -> Iterator[Fault]:
     longest, root = max(authorities.server.lifetime, authorities.client.lifetime), authorities.root
     if longest <= root.lifetime <= longest + root.overlap:
         yield (

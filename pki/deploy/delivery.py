@@ -75,6 +75,7 @@ class Delivery:
 
     def stale(self, cache: Cache, now: datetime) -> list[Reason]:
         """Return why the host must be brought up to date: another release, drift, or a check that is due."""
+        records = self.records
         if self.engine and (done := self.engine.unreported(self.host)):
             return done
         name = ArtifactId("deploy", self.host)
@@ -82,14 +83,14 @@ class Delivery:
         if cached is not None and not self._is_due(cached, now):
             return []
         reasons, paths = self._differences()
-        if not reasons and not self.records.is_remote and (receipt := self.records.receipt):
-            reasons = self.records.folder_transport.drift(receipt)
-            paths |= set(self.records.folder_transport.watched_paths(receipt))
-        checked_at = self.records.contact.checked_at if self.records.is_remote else ""
+        if not reasons and not records.is_remote and (receipt := records.receipt):
+            reasons = records.folder_transport.drift(receipt)
+            paths |= set(records.folder_transport.watched_paths(receipt))
+        checked_at = records.contact.checked_at if records.is_remote else ""
         if not reasons and paths:
-            files = [*paths, *([str(self.records.store.contact(self.host))] if self.records.is_remote else [])]
+            files = [*paths, *([str(records.store.contact(self.host))] if records.is_remote else [])]
             cache.remember(name, self._cache_key, files, [checked_at])
-        if self.records.is_remote:
+        if records.is_remote:
             if reasons and self.root_acceptance.waits_for_root:
                 return []
             reasons = reasons or self._contact_reasons(now)
@@ -144,14 +145,15 @@ class Delivery:
 
     def is_urgent(self, now: datetime) -> bool:
         """Return whether the host cannot wait for its window: something expires soon, or a revocation is new."""
-        receipt, payload = self.records.receipt, self.payloads.desired()
-        if (receipt is None and not self.records.has_lost_receipt) or payload is None:
+        records = self.records
+        receipt, payload = records.receipt, self.payloads.desired()
+        if (receipt is None and not records.has_lost_receipt) or payload is None:
             return False
         if receipt and receipt.ends and moment(receipt.ends) - now < URGENT_BEFORE:
             return True
-        delivered = self.records.history.payload(receipt.release) if receipt else self.records.history.newest
+        delivered = records.history.payload(receipt.release) if receipt else records.history.newest
         if delivered is None:  # only a contact can show which CRLs the host has
-            return receipt is None or self.records.history.is_damaged(receipt.release)
+            return receipt is None or records.history.is_damaged(receipt.release)
         destination = self.destination and self.destination()
         return preflight.revokes_more(payload, delivered, destination.canary if destination else 0)
 
@@ -185,60 +187,56 @@ class Delivery:
 
     def _deliver_to_folder(self, payload: Payload, now: datetime) -> Outcome:
         """Deliver into a folder. The outcome reports only foreign CRLs and lost records."""
+        records = self.records
         digests = {file.sha256 for file in payload.release.files}
-        crls = installed_crls.read_from_folder(self.records.store.host_root(self.host), payload)
+        crls = installed_crls.read_from_folder(records.store.host_root(self.host), payload)
         installed = [crl for crl in crls if crl.digest not in digests]
         assert self.trust is not None
         foreign = installed_crls.check_no_regression(payload, installed, self.trust(), now) if installed else []
         reasons = foreign
-        if self.records.has_lost_receipt:
+        if records.has_lost_receipt:
             reasons = [Why.RECEIPT_DAMAGED(), *foreign]
-            reasons += [Why.BOTH_DAMAGED()] if self.records.folder_transport.delivered(None) is None else []
-        receipt = self.records.receipt
-        if receipt and (drift := self.records.folder_drift(receipt)):
-            self.records.history.add_log_entry(
-                now, receipt.release, "drift", drift=[reason.as_json() for reason in drift]
-            )
-        new_receipt = self.records.folder_transport.deliver(payload, receipt, now)
+            reasons += [Why.BOTH_DAMAGED()] if records.folder_transport.delivered(None) is None else []
+        receipt = records.receipt
+        if receipt and (drift := records.folder_drift(receipt)):
+            records.history.add_log_entry(now, receipt.release, "drift", drift=[reason.as_json() for reason in drift])
+        new_receipt = records.folder_transport.deliver(payload, receipt, now)
         new_receipt = replace(new_receipt, roots=preflight.root_subjects(payload, self.trust()))
-        self.records.save_receipt(new_receipt)
+        records.save_receipt(new_receipt)
         return Outcome(Verb.DEPLOYED, tuple(reasons))
 
     def crls_in_place(self) -> list[InstalledCrl]:
         """Return every CRL file of the release as the host has it, by one contact that changes nothing."""
+        records = self.records
         if (payload := self.payloads.desired()) is None:
             raise PkiError("its release is missing", f"./run doit release:{self.host}")
-        if not self.records.is_remote:
-            return list(installed_crls.read_from_folder(self.records.store.host_root(self.host), payload))
+        if not records.is_remote:
+            return list(installed_crls.read_from_folder(records.store.host_root(self.host), payload))
         destination = self._resolve_destination()
         crls = installed_crls.fetch(destination.transport, payload.crls(), as_root=destination.as_root)
-        self.records.history.record_installed_crls(one.content for one in crls)
+        records.history.record_installed_crls(one.content for one in crls)
         return crls
 
     def record_outcome(self, change: Change, outcome: HostOutcome, now: datetime) -> list[Reason]:
         """Record the outcome of a change: receipt, history and contact. Returns what was done."""
-        receipt, previous = outcome.receipt, self.records.receipt
+        records, receipt, previous = self.records, outcome.receipt, self.records.receipt
         if outcome.drift:
-            self.records.history.add_log_entry(
-                now, receipt.release, "drift", drift=[one.as_json() for one in outcome.drift]
-            )
+            records.history.add_log_entry(now, receipt.release, "drift", drift=[one.as_json() for one in outcome.drift])
         if previous and self.payloads.has_only_crls(change.payload):
             files = {file["path"]: file for file in (*previous.files, *receipt.files)}
             receipt = replace(receipt, release=previous.release, files=tuple(files[path] for path in sorted(files)))
         if receipt != previous:
             verifications = {name: str(seen) for name, seen in (receipt.verification or {}).items()}
             if previous and receipt == replace(previous, verification=receipt.verification):
-                self.records.history.add_log_entry(now, receipt.release, "checked", verification=verifications)
+                records.history.add_log_entry(now, receipt.release, "checked", verification=verifications)
             else:
                 if any(not file.crl for file in change.payload.release.files):
-                    self.records.history.keep_release(
-                        change.payload, pin.release if (pin := self.payloads.pinned()) else ""
-                    )
-                self.records.history.add_log_entry(
+                    records.history.keep_release(change.payload, pin.release if (pin := self.payloads.pinned()) else "")
+                records.history.add_log_entry(
                     now, receipt.release, "delivered", files=len(outcome.done), verification=verifications
                 )
-            self.records.save_receipt(receipt)
-        self.records.save_contact(self.records.contact.succeeded(now, outcome.writable))
+            records.save_receipt(receipt)
+        records.save_contact(records.contact.succeeded(now, outcome.writable))
         return list(outcome.done)
 
     def change(self, payload: Payload, receipt: Receipt | None, now: datetime) -> Change:

@@ -9,7 +9,7 @@ from pki.deploy.host_session import MAX_FILE_BYTES, Session
 from pki.deploy.payload import Payload
 from pki.deploy.protocol import FileState
 from pki.deploy.release import PRIVATE
-from pki.x509.canonical import BEGIN
+from pki.x509.canonical import split_bundle
 from pki.x509.keys import key_fingerprint, open_key
 
 LONGEST_LINE = 4000  # characters
@@ -62,4 +62,5 @@ def _fingerprint(content: bytes) -> str:
     """Return the SHA-256 of a private key's public half."""
     if not PRIVATE.search(content):
         return "none, or unknown"
-    return f"SHA-256 {key_fingerprint(open_key(content.partition(BEGIN)[0], None, 'the key', '').public_key())}"
+    key = open_key(split_bundle(content).get("key.pem", b""), None, "the key", "")
+    return f"SHA-256 {key_fingerprint(key.public_key())}"

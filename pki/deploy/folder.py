@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -54,15 +55,13 @@ class FolderTransport:
                 yield f"/{folder.relative_to(self._root)}", mode
 
     def _folders(self, receipt: Receipt) -> list[Path]:
-        chains = (self._root.joinpath(file["path"].lstrip("/")).parents for file in receipt.files)
-        return sorted(
-            {
-                folder
-                for chain in chains
-                for folder in chain
-                if folder != self._root and folder.is_relative_to(self._root)
-            }
-        )
+        names = set[str]()
+        for file in receipt.files:
+            name = posixpath.dirname(file["path"].lstrip("/"))
+            while name and name not in names:
+                names.add(name)
+                name = posixpath.dirname(name)
+        return [self._root / name for name in sorted(names)]
 
     def watched_paths(self, receipt: Receipt) -> list[str]:
         """Return the paths on which `drift` depends."""

@@ -13,9 +13,7 @@ from functools import cached_property
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
 from pki.common import pem
@@ -27,8 +25,10 @@ from pki.deploy.payload import Payload
 from pki.deploy.protocol import PATH
 from pki.deploy.release import File
 from pki.x509 import canonical
+from pki.x509.canonical import fingerprint, is_ca
 from pki.x509.certificate_names import alternative_names
 from pki.x509.certificate_signing import ca_public_key
+from pki.x509.keys import public_der
 
 KEYS = tuple(f"{kind}PRIVATE KEY" for kind in ("", "EC ", "RSA ", "DSA ", "ENCRYPTED ", "OPENSSH "))
 
@@ -129,7 +129,7 @@ class FileContent:
     @property
     def leaves(self) -> list[x509.Certificate]:
         """The end-entity certificates of the file."""
-        return [certificate for certificate in self.certificates if not _is_ca(certificate)]
+        return [certificate for certificate in self.certificates if not is_ca(certificate)]
 
 
 def read_release(payload: Payload) -> ReleaseContents:
@@ -141,7 +141,7 @@ def read_release(payload: Payload) -> ReleaseContents:
         if not file.crl and not file.upstream
         for one in _certificates_of_file(content, file)
     ]
-    leaves = {name: one for one in certificates if not _is_ca(one) for name in alternative_names(one)}
+    leaves = {name: one for one in certificates if not is_ca(one) for name in alternative_names(one)}
     crls = [one.crl for file, content in contents for one in _crls_of_file(file, content)]
     return ReleaseContents(leaves, None, tuple(crls))
 
@@ -155,7 +155,7 @@ def reload_commands(payload: Payload, name: str) -> set[str]:
         if any(
             name in alternative_names(one)
             for one in _certificates_of_file(payload.content(file), file)
-            if not _is_ca(one)
+            if not is_ca(one)
         )
     }
 
@@ -181,11 +181,6 @@ def has_unknown_ca(payload: Payload, trust: Trust) -> bool:
                 if any(map(CA_NAME.search, names)) and trust.root_of(certificate) is None:
                     return True
     return False
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """Return the SHA-256 of a certificate in hexadecimal."""
-    return certificate.fingerprint(SHA256()).hex()
 
 
 def check_release(payload: Payload, trust: Trust, names: Sequence[str], now: datetime) -> ReleaseContents:
@@ -227,10 +222,14 @@ def _files_with_invalid_paths(payload: Payload) -> list[File]:
 
 def _key_faults(contents: list[FileContent], certificates: list[x509.Certificate]) -> Iterator[str]:
     """Yield keys without a certificate. A key beside certificates must belong to the first of them."""
-    public_keys = {_spki(certificate.public_key()) for certificate in certificates}
+    public_keys = {public_der(certificate.public_key()) for certificate in certificates}
     for content in contents:
         path = content.file.path
-        if content.keys and content.certificates and _spki(content.certificates[0].public_key()) not in content.keys:
+        if (
+            content.keys
+            and content.certificates
+            and public_der(content.certificates[0].public_key()) not in content.keys
+        ):
             yield f"the key in {path} does not match the certificate beside it"
         elif any(key not in public_keys for key in content.keys):
             yield f"the key in {path} matches no certificate"
@@ -242,7 +241,7 @@ def _public_key(text: bytes, file: File) -> bytes:
         public = load_pem_private_key(text, None).public_key()
     except (ValueError, TypeError):
         raise PkiError(f"nothing was sent: the key in {file.path} cannot be read", "deliver keys unencrypted") from None
-    return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return public_der(public)
 
 
 # -- certificates -----------------------------------------------------------------------------------------------------
@@ -266,21 +265,8 @@ def _leaf_faults(
         issuer = trust.issuer(leaf)
         if issuer is None:
             yield f"{leaf_text} is not signed by an authority of this project"
-        elif issuer not in beside and not any(
-            _is_ca(other) and canonical.is_issued_by(leaf, other) for other in beside
-        ):
+        elif issuer not in beside and not any(is_ca(other) and canonical.is_issued_by(leaf, other) for other in beside):
             yield f"{leaf_text} is delivered without its intermediate"
-
-
-def _is_ca(certificate: x509.Certificate) -> bool:
-    try:
-        return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
-    except x509.ExtensionNotFound:
-        return False
-
-
-def _spki(key: CertificatePublicKeyTypes) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _certificates_of_file(content: bytes, file: File) -> list[x509.Certificate]:

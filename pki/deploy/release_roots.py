@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from pki.common import pem
 from pki.deploy.payload import Payload
+from pki.x509 import canonical
 
 STORES = re.compile(  # folders from which the programs of a host build a trust store, below any root directory
     r"/(usr/local/share/ca-certificates|etc/ssl/certs|etc/pki/ca-trust/source/anchors"
@@ -72,13 +73,10 @@ def _ca_certificates(content: bytes) -> Iterator[tuple[bytes, x509.Certificate]]
     """Yield the certificates of a file that contains only CA certificates, each with its PEM section (b"" for DER)."""
     sections = [section.whole + b"\n" for section in pem.sections(content, "CERTIFICATE")]
     certificates = list[x509.Certificate]()
-    with suppress(ValueError, x509.ExtensionNotFound):
+    with suppress(ValueError):
         if not sections:
             certificates = [x509.load_der_x509_certificate(content)]
         elif b"".join(sections) == content:
             certificates = [x509.load_pem_x509_certificate(section) for section in sections]
-        if all(
-            certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-            for certificate in certificates
-        ):
+        if all(map(canonical.is_ca, certificates)):
             yield from zip(sections or [b""], certificates, strict=False)

@@ -122,7 +122,7 @@ class Change:
         """The files of the release as the receipt lists them, without those that are held back."""
         return tuple(file_record(file) for file in self.payload.release.files if file.path not in self._held_back)
 
-    def without_held_back(self, states: Sequence[FileState]) -> list[FileState]:
+    def placeable(self, states: Sequence[FileState]) -> list[FileState]:
         """Return the files that differ on the host and can be placed. Remembers the files that are held back."""
         self._held_back = {state.row.file.path: state.row.file.sha256 for state in states if state.state == "held"}
         return [state for state in states if state.state not in {"same", "held"}]
@@ -175,14 +175,17 @@ class Change:
         return installed_crls.check_no_regression(self.payload, installed, self.destination.trust, now)
 
     def deliver(self, delivered: Payload | None) -> HostOutcome:
-        """Bring the host to the release, or leave it as it was; `delivered` as for `check_release`.
+        """Bring the host to the release; `delivered` as for `check_release`.
+
+        If a file is refused, the others are rolled back. New CRLs stay in place, and so do files that were verified
+        before a CRL was refused.
 
         Raises PkiError: UnreachableError when there was no contact, HostRefusal when the host refused the change or it
         was rolled back.
         """
         contents = None if self._was_checked else self.check_release(delivered)
         with self.session() as session:
-            states = self.without_held_back(session.inspect())
+            states = self.placeable(session.inspect())
             if session.surplus and self.needs_surplus_list and not self._is_part:
                 session.end()
                 return self._with_surplus(session.surplus).deliver(delivered)

@@ -8,17 +8,9 @@ import sqlalchemy as sql
 
 from pki.config.identifiers import ArtifactId
 from pki.ledger.database import DatabaseUser
-from pki.ledger.rows import (
-    as_hex,
-    checked_text,
-    instant,
-    issued_from_row,
-)
+from pki.ledger.rows import as_hex, checked_text, instant, issued_from_row
 from pki.ledger.tables import certificates, decisions, events, is_ours, revocations
-from pki.ledger.types import (
-    Decision,
-    Issued,
-)
+from pki.ledger.types import Decision, Issued
 
 
 class SqlCertificateRecords(DatabaseUser):

@@ -9,12 +9,7 @@ import sqlalchemy as sql
 
 from pki.ledger.database import DatabaseUser
 from pki.ledger.listed import has_recorded_crl
-from pki.ledger.rows import (
-    as_hex,
-    checked_integer,
-    checked_text,
-    instant,
-)
+from pki.ledger.rows import as_hex, checked_integer, checked_text, instant
 from pki.ledger.tables import certificates, crls, revocations
 from pki.x509.revocation import CrlEntry
 

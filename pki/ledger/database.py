@@ -156,7 +156,7 @@ class Database:
             raise LedgerError(f"pki.yaml: ledger: {error}", hint) from None
         if self.is_sqlite:
             self._make_file()
-            sql.event.listen(engine, "connect", _read_only if self._is_read_only else _durable)
+            sql.event.listen(engine, "connect", _prepared if self._is_read_only else _durable)
             sql.event.listen(engine, "begin", _begin)
         try:
             self._prepare(engine)
@@ -284,7 +284,7 @@ class DatabaseUser:
         self._database = database
 
 
-def _read_only(connection: Any, _record: Any) -> None:
+def _prepared(connection: Any, _record: Any) -> None:
     connection.text_factory = _decoded
     connection.isolation_level = (
         None  # otherwise the driver executes statements that change tables outside the transaction
@@ -292,7 +292,7 @@ def _read_only(connection: Any, _record: Any) -> None:
 
 
 def _durable(connection: Any, record: Any) -> None:
-    _read_only(connection, record)
+    _prepared(connection, record)
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute(f"PRAGMA synchronous={SYNCHRONOUS}")

@@ -11,19 +11,9 @@ from pki.common.errors import LedgerError
 from pki.ledger.chain import READ_HEAD, find_faults
 from pki.ledger.database import DatabaseUser
 from pki.ledger.heads import contains_or_accepted
-from pki.ledger.rows import (
-    checked_integer,
-    checked_text,
-    instant,
-)
+from pki.ledger.rows import checked_integer, checked_text, instant
 from pki.ledger.tables import events
-from pki.ledger.types import (
-    NEWEST_MISSING,
-    RESTORE_DATABASE,
-    RESTORE_FILE,
-    Event,
-    Head,
-)
+from pki.ledger.types import NEWEST_MISSING, RESTORE_DATABASE, RESTORE_FILE, Event, Head
 
 
 class SqlEventLog(DatabaseUser):

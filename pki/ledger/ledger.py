@@ -23,9 +23,9 @@ from pki.ledger.recovery import SqlRecovery
 class SqlLedger(SqlRecorder, SqlCertificateRecords, SqlCrlRecords, SqlEventLog):
     """The ledger of one project. It is opened at its first use, and once in each forked process.
 
-    `address` is `sqlite` or a SQLAlchemy URL, `folder` is `ca/`. `guard` raises LedgerError if nothing must be recorded;
-    `recovery` ignores it. `before_writing` raises an error to forbid every recording. `is_copy` opens a
-    copy from a backup, in its own folder.
+    `address` is `sqlite` or a SQLAlchemy URL, `folder` is `ca/`. `guard` raises LedgerError if the ledger lost
+    events: then nothing may be recorded, except by `recovery`. `before_writing` raises PkiError if the clock cannot be
+    trusted: then nothing at all may be recorded. `is_copy` opens a copy from a backup, in its own folder.
     """
 
     def __init__(

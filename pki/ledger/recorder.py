@@ -16,19 +16,9 @@ from pki.config.identifiers import ArtifactId
 from pki.ledger.chain import append, append_all
 from pki.ledger.database import Database, DatabaseUser
 from pki.ledger.listed import last_number, listed_serials
-from pki.ledger.rows import (
-    Record,
-    as_hex,
-    certificate_row,
-    crl_row,
-    issuance_rows,
-)
+from pki.ledger.rows import Record, certificate_row, crl_row, decision_row, issuance_rows, revocation_row
 from pki.ledger.tables import revocations
-from pki.ledger.types import (
-    DECISIONS,
-    IssuanceRecords,
-    Issued,
-)
+from pki.ledger.types import DECISIONS, IssuanceRecords, Issued, Revocation
 from pki.x509.revocation import REASONS
 
 
@@ -73,15 +63,12 @@ class SqlRecorder(DatabaseUser):
         """
         if reason not in REASONS:
             raise LedgerError(f"{reason}: expected one of {', '.join(REASONS)}")
-        revoked_at = int(at.timestamp())
         records = list[Record]()
         for issued in revoked:
-            dates = {"revoked_at": revoked_at, "not_after": int(issued.not_after.timestamp())}
-            row = {"serial": as_hex(issued.serial), "issuer": issued.issuer, "reason": reason, **dates}
-            records.append(("revocation", issued.artifact, row))
+            revocation = Revocation(issued.serial, issued.artifact, reason, at, issued.not_after)
+            records.append(("revocation", issued.artifact, revocation_row(revocation, issued.issuer)))
         for artifact, detail in withhold.items():
-            row = {"artifact": artifact, "decision": "withheld", "detail": detail, "at": revoked_at}
-            records.append(("decision", artifact, row))
+            records.append(("decision", artifact, decision_row(artifact, "withheld", detail, at)))
         with self._recording() as db:
             for kind, artifact, row in records:
                 is_this = revocations.c.issuer == row.get("issuer"), revocations.c.serial == row.get("serial")
@@ -110,9 +97,8 @@ class SqlRecorder(DatabaseUser):
         """Record a decision about an artifact; `decision` is one of DECISIONS."""
         if decision not in DECISIONS:
             raise LedgerError(f"{decision}: expected one of {', '.join(DECISIONS)}")
-        row = {"artifact": artifact, "decision": decision, "detail": detail, "at": int(at.timestamp())}
         with self._recording() as db:
-            append(db, "decision", artifact, row, at)
+            append(db, "decision", artifact, decision_row(artifact, decision, detail, at), at)
 
     def record_issuance_records(self, issuance_records: IssuanceRecords, *, at: datetime) -> None:
         """Record what an adopted CA issued and revoked, in one transaction."""

@@ -12,18 +12,9 @@ from pki.config.identifiers import ArtifactId, GenerationName
 from pki.ledger.chain import append_all
 from pki.ledger.database import DatabaseUser
 from pki.ledger.listed import last_number, listed_serials
-from pki.ledger.rows import (
-    Record,
-    as_hex,
-    certificate_row,
-    crl_row,
-)
+from pki.ledger.rows import Record, as_hex, certificate_row, crl_row, decision_row, instant, revocation_row
 from pki.ledger.tables import certificates, revocations
-from pki.ledger.types import (
-    ACCEPTED,
-    Head,
-    Recovered,
-)
+from pki.ledger.types import ACCEPTED, Head, Recovered, Revocation
 from pki.x509.revocation import CrlEntry, crl_entry, crl_number
 
 
@@ -79,8 +70,7 @@ class SqlRecovery(DatabaseUser):
     def record_acceptance(self, lost: Sequence[Head], why: str, *, at: datetime) -> None:
         """Record that the operator accepted the loss of events that were observed earlier."""
         detail = "; ".join([why, *(f"event {head.seq} {head.hash} ({head.where})" for head in lost)])
-        row = {"artifact": "ledger", "decision": ACCEPTED, "detail": detail, "at": int(at.timestamp())}
-        self._append([("decision", "ledger", row)], at)
+        self._append([("decision", "ledger", decision_row("ledger", ACCEPTED, detail, at))], at)
 
     def _unrecorded(self, serials: Iterable[int], issuer: str) -> tuple[int, ...]:
         """Return the serial numbers that the ledger does not record as revoked."""
@@ -94,13 +84,11 @@ class SqlRecovery(DatabaseUser):
         columns = certificates.c.serial, certificates.c.artifact, certificates.c.not_after
         query = sql.select(*columns).where(certificates.c.issuer == issuer)
         with self._database.reading() as db:
-            known = {serial: (artifact, end) for serial, artifact, end in db.execute(query)} if missing else {}
+            known = {serial: (name, instant(end)) for serial, name, end in db.execute(query)} if missing else {}
         records = list[Record]()
         for entry in missing:
-            serial = as_hex(entry.serial)
-            artifact, not_after = known.get(serial, (f"serial {entry.serial:x}", int(until.timestamp())))
-            dates = {"revoked_at": int(entry.revoked_at.timestamp()), "not_after": not_after}
-            row = {"serial": serial, "issuer": issuer, "reason": entry.reason, **dates}
+            artifact, end = known.get(as_hex(entry.serial), (f"serial {entry.serial:x}", until))
+            row = revocation_row(Revocation(entry.serial, artifact, entry.reason, entry.revoked_at, end), issuer)
             records.append(("revocation", f"{artifact}, recovered from {source}", row))
         return records
 

@@ -8,12 +8,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import sqlalchemy as sql
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.ledger.types import IssuanceRecords, Issued
+from pki.ledger.tables import certificates, crls, revocations
+from pki.ledger.types import IssuanceRecords, Issued, LastCrl, Revocation
 from pki.x509.certificate_names import alternative_names
 from pki.x509.keys import key_fingerprint
 from pki.x509.pem_encoding import pem_of
@@ -49,15 +51,8 @@ def crl_row(
     """
     next_update = crl.next_update_utc
     assert next_update is not None
-    return {
-        "issuer": issuer,
-        "number": crl_number(crl),
-        "this_update": int(crl.last_update_utc.timestamp()),
-        "next_update": int(next_update.timestamp()),
-        "entries": len(crl),
-        "reason": reason,
-        **crl_content(crl, before, der),
-    }
+    record = LastCrl(crl_number(crl), crl.last_update_utc, next_update, len(crl), reason, "")
+    return _row(crls, record, issuer=issuer, **crl_content(crl, before, der))
 
 
 def crl_content(crl: x509.CertificateRevocationList | None, before: Collection[int], der: bytes = b"") -> Row:
@@ -92,41 +87,34 @@ def issuance_rows(issuance_records: IssuanceRecords, listed: Collection[int]) ->
 
     `listed` are the serial numbers on the last recorded CRL of that CA.
     """
+    issuer = issuance_records.issuer
     for issued in issuance_records.certificates:
-        row = {
-            "serial": as_hex(issued.serial),
-            "issuer": issuance_records.issuer,
-            "artifact": issued.artifact,
-            "profile": issued.profile,
-            "subject": issued.subject,
-            "names": json.dumps(list(issued.names)),
-            "key_sha256": _key_fingerprint(issued.pem),
-            "not_before": int(issued.not_before.timestamp()),
-            "not_after": int(issued.not_after.timestamp()),
-            "reason": issued.reason,
-            "pem": issued.pem,
-        }
+        columns = {"names": json.dumps(list(issued.names)), "key_sha256": _key_fingerprint(issued.pem)}
+        row = _row(certificates, issued, serial=as_hex(issued.serial), issuer=issuer, **columns)
         yield "certificate", issued.artifact, row
-    for revocation in issuance_records.revocations:
-        row = {
-            "serial": as_hex(revocation.serial),
-            "issuer": issuance_records.issuer,
-            "reason": revocation.reason,
-            "revoked_at": int(revocation.revoked_at.timestamp()),
-            "not_after": int(revocation.not_after.timestamp()),
-        }
-        yield "revocation", revocation.artifact, row
+    for revoked in issuance_records.revocations:
+        yield "revocation", revoked.artifact, revocation_row(revoked, issuer)
     if last_crl := issuance_records.last_crl:
-        row = {
-            "issuer": issuance_records.issuer,
-            "number": last_crl.number,
-            "this_update": int(last_crl.this_update.timestamp()),
-            "next_update": int(last_crl.next_update.timestamp()),
-            "entries": last_crl.entries,
-            "reason": last_crl.reason,
-            **crl_content(x509.load_pem_x509_crl(last_crl.pem.encode()) if last_crl.pem else None, listed),
-        }
-        yield "crl", ArtifactId("crl", issuance_records.issuer), row
+        crl = x509.load_pem_x509_crl(last_crl.pem.encode()) if last_crl.pem else None
+        row = _row(crls, last_crl, issuer=issuer, **crl_content(crl, listed))
+        yield "crl", ArtifactId("crl", issuer), row
+
+
+def revocation_row(revoked: Revocation, issuer: str) -> Row:
+    """Return the row of a revocation."""
+    return _row(revocations, revoked, serial=as_hex(revoked.serial), issuer=issuer)
+
+
+def decision_row(artifact: str, decision: str, detail: str, at: datetime) -> Row:
+    """Return the row of a decision."""
+    return {"artifact": artifact, "decision": decision, "detail": detail, "at": int(at.timestamp())}
+
+
+def _row(table: sql.Table, record: Issued | Revocation | LastCrl, **columns: str) -> Row:
+    """Return the fields of a record that are columns of its table, times in seconds; `columns` are in another form."""
+    names = [column.name for column in table.c if column.name != "seq"]
+    values = {name: columns.get(name, getattr(record, name, None)) for name in names}
+    return {name: int(one.timestamp()) if isinstance(one, datetime) else one for name, one in values.items()}
 
 
 def _key_fingerprint(pem: str) -> str:

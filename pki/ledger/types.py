@@ -135,8 +135,8 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class AdoptedRevocation:
-    """One revocation in the records of an adopted CA; its certificate may be lost."""
+class Revocation:
+    """One revocation; its certificate may be lost."""
 
     serial: int
     artifact: str
@@ -163,7 +163,7 @@ class IssuanceRecords:
 
     issuer: str
     certificates: tuple[Issued, ...]
-    revocations: tuple[AdoptedRevocation, ...]
+    revocations: tuple[Revocation, ...]
     last_crl: LastCrl | None
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from pki.config.identifiers import ArtifactId
 from pki.ledger.chain import TAKE_TURN, append
+from pki.ledger.rows import decision_row
 from pki.ledger.tables import SCHEMA, certificates, crls, events, head, lease, revocations
 from pki.ledger.types import Pin
 
@@ -52,9 +53,8 @@ def _to_schema_3(db: Connection, project: str, folder: Path) -> None:
     db.execute(sql.update(head).values(schema=SCHEMA, project=project))
     for host, pin in pins_in_files(folder.parent / "build"):
         db.execute(TAKE_TURN)
-        subject, at = ArtifactId("deploy", host), int(pin.since.timestamp())
-        row = {"artifact": subject, "decision": "pinned", "detail": pin.release, "at": at}
-        append(db, "decision", subject, row, pin.since)
+        subject = ArtifactId("deploy", host)
+        append(db, "decision", subject, decision_row(subject, "pinned", pin.release, pin.since), pin.since)
 
 
 def pins_in_files(build: Path) -> Iterator[tuple[str, Pin]]:

@@ -14,9 +14,10 @@ from pki.common.cache import digest_of
 from pki.common.durations import backdate
 from pki.common.notice import Notice
 from pki.config.leaf_certificates import client_artifact
+from pki.config.model import Inventory
 from pki.ledger.types import Decision, Issued
 from pki.pipeline.plan import Plan
-from pki.project.project import Project
+from pki.project.ledger_view import LedgerView
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +47,18 @@ def _serial_of(decision: Decision) -> int:
     return int(first, 16) if first and set(first) <= set("0123456789abcdef") else 0
 
 
-def identities(project: Project, *, in_use: bool = False) -> Iterator[IdentityState]:
+def identities(
+    inventory: Inventory, now: datetime, ledger_view: LedgerView, *, in_use: bool = False
+) -> Iterator[IdentityState]:
     """Yield every client in pki.yaml with its certificates in the ledger, or only those in use."""
-    decisions = project.ledger.decisions() if project.has_ledger else []
+    decisions = ledger_view.ledger.decisions() if ledger_view.has_ledger else []
     in_use_artifacts = {decision.artifact for decision in decisions if decision.decision in {"exported", "installed"}}
-    for name in project.inventory.clients:
+    for name in inventory.clients:
         artifact = client_artifact(name)
         if in_use and artifact not in in_use_artifacts:
             continue
-        issued = project.ledger.certificates(artifact=artifact) if project.has_ledger else []
-        valid = [
-            certificate for certificate in issued if certificate.not_after >= project.now and not certificate.revoked
-        ]
+        issued = ledger_view.ledger.certificates(artifact=artifact) if ledger_view.has_ledger else []
+        valid = [certificate for certificate in issued if certificate.not_after >= now and not certificate.revoked]
         exports, installs = (
             [decision for decision in decisions if (decision.artifact, decision.decision) == (artifact, kind)]
             for kind in ("exported", "installed")
@@ -74,11 +75,11 @@ def identities(project: Project, *, in_use: bool = False) -> Iterator[IdentitySt
         )
 
 
-def notes(project: Project, plan: Plan) -> Iterator[Notice]:
+def notes(inventory: Inventory, now: datetime, ledger_view: LedgerView, plan: Plan) -> Iterator[Notice]:
     """Yield a reminder for each client certificate that must be installed; cached while the ledger does not change."""
     clients = [name for name, leaf in plan.leaves.items() if leaf.client]
     key = digest_of(sorted(clients))
-    rows = project.recall_from_ledger("installed", key)
+    rows = ledger_view.recall("installed", key)
     if rows is None:
         rows = [
             [
@@ -87,22 +88,22 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
                 int(identity.device.not_after.timestamp()),
                 bool(identity.device.revoked),
             ]
-            for identity in (identities(project, in_use=True) if clients else ())
+            for identity in (identities(inventory, now, ledger_view, in_use=True) if clients else ())
             if identity.has_newer and identity.newest and identity.device
         ]
-        project.remember_from_ledger("installed", key, rows)
+        ledger_view.remember("installed", key, rows)
     for name, renewed, end, is_revoked in rows:
         yield Notice(
             client_artifact(name),
-            f"was renewed on {_day(renewed)} and is not installed yet; the old one {_end(project, end, is_revoked)}",
+            f"was renewed on {_day(renewed)} and is not installed yet; the old one {_end(now, end, is_revoked)}",
             f"install it on its device, then: ./run invoke client.installed {name}",
         )
 
 
-def _end(project: Project, end: int, is_revoked: bool) -> str:
+def _end(now: datetime, end: int, is_revoked: bool) -> str:
     if is_revoked:
         return "is revoked"
-    return f"{'expires' if end > project.now.timestamp() else 'expired'} on {_day(end)}"
+    return f"{'expires' if end > now.timestamp() else 'expired'} on {_day(end)}"
 
 
 def _issued_at(issued: Issued) -> int:

@@ -5,37 +5,39 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.config import identifiers
 from pki.config.identifiers import GenerationName
+from pki.project.authorities import Authorities
 from pki.project.generations import PUT_BACK
-from pki.project.project import Project
+from pki.project.layout import Store
 
 
-def notes(project: Project) -> Iterator[Notice]:
+def notes(store: Store, authorities: Authorities, cache: Cache) -> Iterator[Notice]:
     """Yield a notice for each damaged file of an authority or ceremony, except those that the ledger has a copy of."""
-    for generation in (name for name in identifiers.AUTHORITIES for name in project.store.generations(name)):
-        project.generation(generation)
+    for generation in (name for name in identifiers.AUTHORITIES for name in store.generations(name)):
+        authorities.generation(generation)
         if GenerationName.parse(generation).is_root:
-            project.presigned_crls(generation)
-    recovered = {project.store.shown(project.store.authority_file(name, "cert.pem")) for name in project.recovered}
-    for shown, text in project.damaged.items():
+            authorities.presigned_crls(generation)
+    recovered = {store.shown(store.authority_file(name, "cert.pem")) for name in authorities.recovered}
+    for shown, text in authorities.damaged_files.items():
         if shown not in recovered:
             yield Notice(shown, text, PUT_BACK)
-    if faults := _ceremony_faults(project):
+    if faults := _ceremony_faults(store, cache):
         more = f", and {len(faults) - 1} more: ./run invoke ceremony.verify" if len(faults) > 1 else ""
         yield Notice("ceremonies", f"{faults[0]}{more}", PUT_BACK)
 
 
-def _ceremony_faults(project: Project) -> list[str]:
+def _ceremony_faults(store: Store, cache: Cache) -> list[str]:
     """Return the faults in the records of ceremonies; cached while the files do not change."""
-    ca = project.store.ca
+    ca = store.ca
     if not os.path.lexists(ca / "transcript.jsonl"):
         return []
-    paths = [path for folder in project.store.ceremonies() for path in sorted(folder.iterdir()) if path.is_file()]
+    paths = [path for folder in store.ceremonies() for path in sorted(folder.iterdir()) if path.is_file()]
     names = [str(path) for path in (ca / "transcript.jsonl", *paths)]
-    faults: list[str] | None = project.cache.recall("ceremonies", "")
+    faults: list[str] | None = cache.recall("ceremonies", "")
     if faults is None:
         try:
             from pki.ceremony import audit  # noqa: PLC0415 - needed only after a file changed
@@ -43,6 +45,6 @@ def _ceremony_faults(project: Project) -> list[str]:
             problems = audit.verify_records(ca).faults
         except PkiError as error:
             problems = [error.message]
-        faults = [str(problem).replace(f"{project.store.home}/", "") for problem in problems]
-        project.cache.remember("ceremonies", "", names, faults)
+        faults = [str(problem).replace(f"{store.home}/", "") for problem in problems]
+        cache.remember("ceremonies", "", names, faults)
     return faults

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from pki.common import filesystem
 from pki.config.leaf_certificates import leaf_name
-from pki.config.model import Host, Leaf
+from pki.config.model import Host, Inventory, Leaf
 from pki.config.proxies import PROGRAMS, ProxyProgram
 from pki.ledger.types import Issued
-from pki.project.project import Project
+from pki.project.layout import Store
 
 NO_SERVICE = "no service that is declared in pki.yaml"  # there may be others that this project does not know
 
@@ -32,11 +32,11 @@ class Use:
         return f"{', '.join(self.services)} on {self.name}" + (f" ({self.host.proxy})" if self.host.proxy else "")
 
 
-def uses_serving(project: Project, leaf: str) -> list[Use]:
+def uses_serving(inventory: Inventory, leaf: str) -> list[Use]:
     """Return the host whose services serve a leaf, according to pki.yaml."""
     return [
         Use(name, host, services)
-        for name, host in project.inventory.hosts.items()
+        for name, host in inventory.hosts.items()
         if (
             services := tuple(
                 service_name
@@ -47,11 +47,11 @@ def uses_serving(project: Project, leaf: str) -> list[Use]:
     ]
 
 
-def uses_requiring_clients(project: Project) -> list[Use]:
+def uses_requiring_clients(inventory: Inventory) -> list[Use]:
     """Return the hosts with services that require a client certificate, according to pki.yaml."""
     return [
         Use(name, host, services)
-        for name, host in project.inventory.hosts.items()
+        for name, host in inventory.hosts.items()
         if (
             services := tuple(
                 service_name for service_name, service in host.services.items() if service.access == "mtls"
@@ -60,9 +60,9 @@ def uses_requiring_clients(project: Project) -> list[Use]:
     ]
 
 
-def current_bundle(project: Project, leaf: Leaf, issued: Sequence[Issued]) -> bytes:
+def current_bundle(store: Store, leaf: Leaf, issued: Sequence[Issued]) -> bytes:
     """Return the PEM bundle of a leaf if its certificate is one of `issued`; else b""."""
-    bundle = filesystem.read(project.store.bundle(leaf)) or b""
+    bundle = filesystem.read(store.bundle(leaf)) or b""
     return bundle if any(one.pem.encode() in bundle for one in issued) else b""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -14,110 +15,134 @@ from pki.common.counts import counted
 from pki.common.durations import in_words
 from pki.common.reasons import joined
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.config.model import Leaf
+from pki.config.model import Inventory, Leaf
 from pki.deploy import release
 from pki.ledger.types import Issued
 from pki.monitor import dependents
 from pki.monitor.client_identities import identities
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.plan import Plan
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation
+from pki.project.layout import Store
+from pki.project.ledger_revocations import Revocations
+from pki.project.ledger_view import LedgerView
 from pki.project.missing_roots import refusal
 from pki.project.project import Project
+from pki.project.root_check import RootCheck
+from pki.project.secrets import Passphrases
 from pki.x509 import canonical
 from pki.x509.revocation import crl_number
 
 Line = tuple[str, str]  # label and text
 
 
-def explain_leaf(project: Project, plan: Plan, leaf: Leaf) -> Iterator[Line]:
-    """Explain a certificate that pki.yaml declares."""
-    yield "what", f"a {leaf.profile} certificate for {', '.join(leaf.names) or leaf.common_name}"
-    yield (
-        "declared",
-        f"pki.yaml, {leaf.declared}" if not leaf.declared.startswith("templates/") else leaf.declared,
-    )
-    yield "key", _key(project, leaf)
-    valid = _valid(project, leaf.artifact)
-    in_use = [certificate for certificate in valid if dependents.current_bundle(project, leaf, [certificate])]
-    if in_use:
-        yield from _issued(project, in_use[-1])
-        renewal = in_use[-1].not_after - leaf.renew_before
-        yield "renewed", f"from {renewal:%Y-%m-%d} on, by doit, with {'a new' if leaf.rekey else 'the same'} key"
-    yield "state", _state(project, leaf)
-    for certificate in valid:
-        if certificate not in in_use:
-            yield "also valid", f"serial {certificate.serial:x}, until {certificate.not_after:%Y-%m-%d}"
-    if leaf.client:
-        yield from _device(project, leaf.client)
-    yield from _usage(project, plan, leaf.name, leaf.profile)
-    command = leaf.client or leaf.name
-    yield "replace it", f"./run invoke renew {command}"
-    yield "revoke it", f"./run invoke revoke {command} --reason …"
+@dataclass(frozen=True, slots=True)
+class Explainer:
+    """The explanations of leaves and authorities for `invoke explain`."""
+
+    project: Project
+
+    def leaf(self, plan: Plan, leaf: Leaf) -> Iterator[Line]:
+        """Explain a certificate that pki.yaml declares."""
+        yield "what", f"a {leaf.profile} certificate for {', '.join(leaf.names) or leaf.common_name}"
+        yield (
+            "declared",
+            f"pki.yaml, {leaf.declared}" if not leaf.declared.startswith("templates/") else leaf.declared,
+        )
+        yield "key", _key(self.project.store, leaf)
+        valid = _valid(self.project.revocations, leaf.artifact)
+        in_use = [
+            certificate for certificate in valid if dependents.current_bundle(self.project.store, leaf, [certificate])
+        ]
+        if in_use:
+            yield from _issued(self.project.now, in_use[-1])
+            renewal = leaf.renewal_start(in_use[-1].not_after)
+            yield "renewed", f"from {renewal:%Y-%m-%d} on, by doit, with {'a new' if leaf.rekey else 'the same'} key"
+        yield "state", self._state(leaf)
+        for certificate in valid:
+            if certificate not in in_use:
+                yield "also valid", f"serial {certificate.serial:x}, until {certificate.not_after:%Y-%m-%d}"
+        if leaf.client:
+            yield from _device(self.project.inventory, self.project.now, self.project.ledger_view, leaf.client)
+        yield from _usage(self.project.inventory, self.project.store, plan, leaf.name, leaf.profile)
+        command = leaf.client or leaf.name
+        yield "replace it", f"./run invoke renew {command}"
+        yield "revoke it", f"./run invoke revoke {command} --reason …"
+
+    def authority(self, generation: Generation) -> Iterator[Line]:
+        """Explain a generation of an authority."""
+        end = generation.certificate.not_valid_after_utc
+        root = self.project.authorities.root_of(generation.certificate) if generation.authority != "root" else None
+        yield (
+            "what",
+            f"{'the root' if root is None else f'the {generation.authority} authority'}: {generation.common_name}",
+        )
+        yield "key", _authority_key(self.project.store, self.project.passphrases, generation)
+        yield "issued by", f"{root.name if root else 'itself'}; serial {generation.certificate.serial_number:x}"
+        yield "until", _until(self.project.now, end)
+        if self.project.authorities.is_revoked_by_root(generation):
+            yield "state", "revoked: its root's CRL lists it"
+        else:
+            deadline = needs.full_length_until(self.project.authorities, generation)
+            yield (
+                "successor",
+                f"requested from {needs.signs_until(self.project.authorities, generation):%Y-%m-%d} on, needed by {deadline:%Y-%m-%d}",
+            )
+        below = [
+            certificate
+            for certificate in self.project.revocations.unexpired()
+            if certificate.issuer == generation.name and not certificate.revoked
+        ]
+        signed = f"{len(below)} certificate{'s that are' if len(below) != 1 else ' that is'} valid now"
+        yield "signed", self.project.ledger_view.fault.evidence if self.project.ledger_view.fault else signed
+        yield "if it expires", "every certificate that it issued is refused by every client and server"
+        yield "replace it", f"a root ceremony: ./run invoke ceremony.request --new {generation.authority}"
+        if root is not None:
+            yield "revoke it", f"a root ceremony: ./run invoke ceremony.request --revoke {generation.name} --reason …"
+
+    def _state(self, leaf: Leaf) -> str:
+        if blocker := leaf_files.stopped_reasons(
+            self.project.revocations, leaf.artifact
+        ) or certificates.LeafCertificates(self.project).blocked_by(leaf):
+            return joined(blocker) if isinstance(blocker, list) else str(blocker)
+        return joined(certificates.LeafCertificates(self.project).stale_reasons(leaf)) or "up to date"
 
 
-def explain_issued(project: Project, plan: Plan, certificate: Issued) -> Iterator[Line]:
+def explain_issued(
+    inventory: Inventory, store: Store, now: datetime, plan: Plan, certificate: Issued
+) -> Iterator[Line]:
     """Explain a certificate in the ledger that is not, or no longer, the current one of a leaf in pki.yaml."""
     yield "what", f"a {certificate.profile} certificate for {', '.join(certificate.names) or certificate.subject}"
     yield "name", certificate.artifact
-    yield from _issued(project, certificate)
+    yield from _issued(now, certificate)
     if certificate.revoked:
         yield "state", f"revoked: {certificate.revoked}"
-    elif certificate.not_after < project.now:
+    elif certificate.not_after < now:
         yield "state", f"expired on {certificate.not_after:%Y-%m-%d}"
     else:
         name = certificate.artifact.short
         leaf = plan.leaves.get(name)
-        is_present = leaf is not None and bool(dependents.current_bundle(project, leaf, [certificate]))
+        is_present = leaf is not None and bool(dependents.current_bundle(store, leaf, [certificate]))
         status = "not in pki.yaml" if leaf is None else "in use" if is_present else "replaced by a newer one"
         yield "state", f"valid, {status}"
         if ":" not in name:
-            yield from _usage(project, plan, name, certificate.profile)
+            yield from _usage(inventory, store, plan, name, certificate.profile)
         yield "revoke it", f"./run invoke revoke {certificate.serial:x} --reason …"
 
 
-def explain_authority(project: Project, generation: Generation) -> Iterator[Line]:
-    """Explain a generation of an authority."""
-    end = generation.certificate.not_valid_after_utc
-    root = project.root_of(generation.certificate) if generation.authority != "root" else None
-    yield "what", f"{'the root' if root is None else f'the {generation.authority} authority'}: {generation.common_name}"
-    yield "key", _authority_key(project, generation)
-    yield "issued by", f"{root.name if root else 'itself'}; serial {generation.certificate.serial_number:x}"
-    yield "until", _until(project, end)
-    if project.is_revoked_by_root(generation):
-        yield "state", "revoked: its root's CRL lists it"
-    else:
-        deadline = needs.full_length_until(project, generation)
-        yield (
-            "successor",
-            f"requested from {needs.signs_until(project, generation):%Y-%m-%d} on, needed by {deadline:%Y-%m-%d}",
-        )
-    below = [
-        certificate
-        for certificate in project.unexpired()
-        if certificate.issuer == generation.name and not certificate.revoked
-    ]
-    signed = f"{len(below)} certificate{'s that are' if len(below) != 1 else ' that is'} valid now"
-    yield "signed", project.ledger_fault.evidence if project.ledger_fault else signed
-    yield "if it expires", "every certificate that it issued is refused by every client and server"
-    yield "replace it", f"a root ceremony: ./run invoke ceremony.request --new {generation.authority}"
-    if root is not None:
-        yield "revoke it", f"a root ceremony: ./run invoke ceremony.request --revoke {generation.name} --reason …"
-
-
-def explain_missing_authority(project: Project, authority: str) -> Iterator[Line]:
+def explain_missing_authority(
+    inventory: Inventory, store: Store, authorities: Authorities, roots: RootCheck, authority: str
+) -> Iterator[Line]:
     """Explain an authority without a certificate: it was lost, or its first ceremony has not taken place."""
-    if project.missing_roots:
-        error = refusal(project.missing_roots, project.inventory, project.store)
-    else:
-        error = project.missing_authority(authority)
+    error = refusal(roots.missing, inventory, store) if roots.missing else authorities.missing_authority(authority)
     yield "state", error.message
     yield "next", error.hints[0]
 
 
-def explain_crl(project: Project, plan: Plan, generation: str) -> Iterator[Line]:
+def explain_crl(inventory: Inventory, store: Store, now: datetime, plan: Plan, generation: str) -> Iterator[Line]:
     """Explain the published CRL of a generation."""
-    data = filesystem.read(project.store.crl(generation))
+    data = filesystem.read(store.crl(generation))
     yield "what", f"the list of certificates that {generation} revoked"
     if data is None:
         yield "state", "does not exist: ./run doit"
@@ -129,19 +154,19 @@ def explain_crl(project: Project, plan: Plan, generation: str) -> Iterator[Line]
     number = crl_number(crl)
     yield "lists", f"{counted(len(crl), 'certificate')}; number {number}, of {crl.last_update_utc:%Y-%m-%d %H:%M} UTC"
     if crl.next_update_utc:
-        yield "until", _until(project, crl.next_update_utc)
+        yield "until", _until(now, crl.next_update_utc)
     yield (
         "delivered",
         ", ".join(
             _hosts_with(
-                project,
+                store,
                 plan,
                 {ArtifactId("crl", GenerationName.parse(generation).authority), "crl:all", "crl:bundle-client"},
             )
         )
         or "nowhere",
     )
-    asking = dependents.uses_requiring_clients(project)
+    asking = dependents.uses_requiring_clients(inventory)
     clients = GenerationName.parse(generation).authority in {"client", "root"}
     consequence = (
         f"{dependents.join_uses(asking)} refuse every client"
@@ -151,7 +176,7 @@ def explain_crl(project: Project, plan: Plan, generation: str) -> Iterator[Line]
     yield "if it expires", consequence if clients else "strict clients refuse servers"
     yield (
         "renew it",
-        "doit renews it in time; to renew it now: ./run doit"
+        "doit renews it in time, and after each revocation"
         if not GenerationName.parse(generation).is_root
         else "a root ceremony: ./run invoke ceremony.request --crls",
     )
@@ -160,48 +185,42 @@ def explain_crl(project: Project, plan: Plan, generation: str) -> Iterator[Line]
 # -- parts ------------------------------------------------------------------------------------------------------------
 
 
-def _key(project: Project, leaf: Leaf) -> str:
+def _key(store: Store, leaf: Leaf) -> str:
     if leaf.request:
         return f"not here: its device has it; {leaf.request} is the certificate request"
-    place = f"{project.store.shown(project.store.bundle(leaf))}, with the certificate; mode 0600"
+    place = f"{store.shown(store.bundle(leaf))}, with the certificate; mode 0600"
     return f"{place}; included in every backup" if leaf.client else f"{place}; if it is lost, doit makes a new one"
 
 
-def _authority_key(project: Project, generation: Generation) -> str:
-    if (uri := filesystem.read(project.store.authority_file(generation.name, "key.uri"))) is not None:
+def _authority_key(store: Store, passphrases: Passphrases, generation: Generation) -> str:
+    if (uri := filesystem.read(store.authority_file(generation.name, "key.uri"))) is not None:
         return f"in a token: {uri.decode().strip()}"
-    path = project.store.authority_file(generation.name, "key.pem")
+    path = store.authority_file(generation.name, "key.pem")
     if path.exists():
-        return f"{project.store.shown(path)}, encrypted; its passphrase comes from {project.passphrases.source_of(generation.name)}"
+        return f"{store.shown(path)}, encrypted; its passphrase comes from {passphrases.source_of(generation.name)}"
     return "in offline/, because this is a sandbox" if generation.is_sandbox else "not here: in the vault"
 
 
-def _issued(project: Project, certificate: Issued) -> Iterator[Line]:
+def _issued(now: datetime, certificate: Issued) -> Iterator[Line]:
     yield "serial", f"{certificate.serial:x}"
-    yield "issued by", f"{certificate.issuer}, on {certificate.not_before:%Y-%m-%d}, because: {certificate.reason}"
-    yield "until", _until(project, certificate.not_after)
+    yield "issued by", f"{certificate.issuer}, on {certificate.not_before:%Y-%m-%d}; reason: {certificate.reason}"
+    yield "until", _until(now, certificate.not_after)
 
 
-def _until(project: Project, end: datetime) -> str:
-    return f"{end:%Y-%m-%d %H:%M} UTC, {f'{in_words(end - project.now)} left' if end > project.now else 'expired'}"
+def _until(now: datetime, end: datetime) -> str:
+    return f"{end:%Y-%m-%d %H:%M} UTC, {f'{in_words(end - now)} left' if end > now else 'expired'}"
 
 
-def _valid(project: Project, artifact: str) -> list[Issued]:
+def _valid(revocations: Revocations, artifact: str) -> list[Issued]:
     return [
         certificate
-        for certificate in project.unexpired()
+        for certificate in revocations.unexpired()
         if certificate.artifact == artifact and not certificate.revoked
     ]
 
 
-def _state(project: Project, leaf: Leaf) -> str:
-    if blocker := leaf_files.stopped_reasons(project, leaf.artifact) or certificates.blocked_by(project, leaf):
-        return joined(blocker) if isinstance(blocker, list) else str(blocker)
-    return joined(certificates.stale_reasons(project, leaf)) or "up to date"
-
-
-def _device(project: Project, name: str) -> Iterator[Line]:
-    for identity in identities(project):
+def _device(inventory: Inventory, now: datetime, ledger_view: LedgerView, name: str) -> Iterator[Line]:
+    for identity in identities(inventory, now, ledger_view):
         more = "; a newer one is not installed yet" if identity.has_newer else ""
         if identity.name == name and identity.exported:
             yield "exported", f"on {identity.exported.at:%Y-%m-%d}{'' if identity.installed else more}"
@@ -209,18 +228,18 @@ def _device(project: Project, name: str) -> Iterator[Line]:
             yield "installed", f"on {identity.installed.at:%Y-%m-%d}, serial {identity.installed.detail}{more}"
 
 
-def _usage(project: Project, plan: Plan, name: str, profile: str) -> Iterator[Line]:
+def _usage(inventory: Inventory, store: Store, plan: Plan, name: str, profile: str) -> Iterator[Line]:
     """Yield who uses a certificate, and what stops without it."""
     if profile == "client":
-        uses = dependents.uses_requiring_clients(project)
+        uses = dependents.uses_requiring_clients(inventory)
         yield "accepted by", dependents.join_uses(uses)
         unable = [use for use in uses if use.program is None or not use.program.revokes]
         exception = f"; except {dependents.join_uses(unable)}, until it expires" if unable else ""
         yield "if revoked", f"these refuse it{exception}; other clients are not affected"
         yield "if it expires", "they refuse it; its owner must install the newer one that doit issued before"
         return
-    serving = dependents.uses_serving(project, name)
-    holding = _hosts_with(project, plan, {ArtifactId(kind, name) for kind in LEAF_FILES})
+    serving = dependents.uses_serving(inventory, name)
+    holding = _hosts_with(store, plan, {ArtifactId(kind, name) for kind in LEAF_FILES})
     yield "served by", dependents.join_uses(serving)
     yield "delivered", ", ".join(holding) or "nowhere"
     yield "trusted by", "every machine on which the root is installed (build/trust/roots.pem): see docs/trust.md"
@@ -228,7 +247,7 @@ def _usage(project: Project, plan: Plan, name: str, profile: str) -> Iterator[Li
     yield "if it expires", "every client refuses it: its services cannot be used until doit renews it"
 
 
-def _hosts_with(project: Project, plan: Plan, artifacts: set[str]) -> list[str]:
+def _hosts_with(store: Store, plan: Plan, artifacts: set[str]) -> list[str]:
     """Return the hosts whose releases contain one of these artifacts."""
-    releases = ((name, release.load(project.store.release(name))) for name in plan.deliveries)
+    releases = ((name, release.load(store.release(name))) for name in plan.deliveries)
     return [name for name, manifest in releases if manifest and not artifacts.isdisjoint(manifest.uses)]

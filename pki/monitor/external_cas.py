@@ -10,9 +10,11 @@ from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId
+from pki.config.model import Inventory
 from pki.ledger.types import Issued
 from pki.pipeline.plan import Plan
-from pki.project.project import Project
+from pki.project.authorities import Authorities
+from pki.project.ledger_view import LedgerView
 
 SOON = timedelta(days=30)
 THIS_MONTH_AND_SOON = timedelta(days=31) + SOON
@@ -28,69 +30,71 @@ class Expiring(NamedTuple):
     names: tuple[str, ...]
 
 
-def notes(project: Project, plan: Plan) -> Iterator[Notice]:
+def notes(
+    inventory: Inventory, now: datetime, authorities: Authorities, ledger_view: LedgerView, plan: Plan
+) -> Iterator[Notice]:
     """Yield a notice for each adopted CA that expired, or of whose certificates some expire soon."""
-    for name in project.inventory.authorities.adopted:
-        end = end_of(project, name)
-        if end and end < project.now:
+    for name in inventory.authorities.adopted:
+        end = end_of(authorities, name)
+        if end and end < now:
             remedy = "remove it, and the files that deploy its CRL, from pki.yaml and templates/"
             yield Notice(
                 ArtifactId("authority", name), f"expired on {end:%Y-%m-%d}; its CRL is no longer issued", remedy
             )
-        elif soon := _expiring(project, name, plan):
+        elif soon := _expiring(now, ledger_view, name, plan):
             shown = ", ".join(f"{certificate.artifact} on {certificate.end:%Y-%m-%d}" for certificate in soon[:NAMED])
             more = f" and {len(soon) - NAMED} more" if len(soon) > NAMED else ""
             text = f"certificates of this CA expire soon: {shown}{more}"
             yield Notice(ArtifactId("authority", name), text, REMEDY.format(soon[0].artifact))
 
 
-def summary(project: Project, name: str) -> str:
+def summary(now: datetime, ledger_view: LedgerView, name: str) -> str:
     """Return in one phrase what is left of an adopted CA."""
-    valid = _valid(project, name)
+    valid = _valid(now, ledger_view, name)
     if not valid:
-        is_imported = project.has_ledger and project.ledger.has_issuance_records(name)
+        is_imported = ledger_view.has_ledger and ledger_view.ledger.has_issuance_records(name)
         left = "no certificate of it is valid any more" if is_imported else "its issuance records are not imported yet"
         return f"adopted: signs CRLs only; {left}"
     first = f"the next expires on {valid[0].not_after:%Y-%m-%d} ({valid[0].artifact.name})"
     return f"adopted: signs CRLs only; {counted(len(valid), 'valid certificate')}, {first}"
 
 
-def end_of(project: Project, name: str) -> datetime | None:
+def end_of(authorities: Authorities, name: str) -> datetime | None:
     """Return when an adopted CA itself expires; None if its folder is invalid."""
     try:
-        generation = project.generation(name)
+        generation = authorities.generation(name)
     except PkiError:  # the check of its CRL reports it
         return None
     return generation.certificate.not_valid_after_utc if generation else None
 
 
-def _valid(project: Project, name: str) -> list[Issued]:
+def _valid(now: datetime, ledger_view: LedgerView, name: str) -> list[Issued]:
     """Return the certificates of an adopted CA that are neither expired nor revoked, next expiry first."""
-    issued = project.ledger.certificates(since=project.now, issuer=name) if project.has_ledger else []
+    issued = ledger_view.ledger.certificates(since=now, issuer=name) if ledger_view.has_ledger else []
     return sorted(
         (certificate for certificate in issued if not certificate.revoked),
         key=lambda certificate: (certificate.not_after, certificate.artifact),
     )
 
 
-def _expiring(project: Project, name: str, plan: Plan) -> list[Expiring]:
+def _expiring(now: datetime, ledger_view: LedgerView, name: str, plan: Plan) -> list[Expiring]:
     """Return certificates that expire soon, except those that were renewed there or whose names have a leaf here by now."""
-    month = f"{project.now:%Y-%m}"
-    rows = project.recall_from_ledger(f"adopted {name}", month)
+    month = f"{now:%Y-%m}"
+    rows = ledger_view.recall(f"adopted {name}", month)
     if rows is None:
-        valid = _valid(project, name)
+        valid = _valid(now, ledger_view, name)
         last = {
             certificate.subject: certificate.not_after for certificate in valid
         }  # the newest of each: they are sorted by expiry
         newest = [certificate for certificate in valid if certificate.not_after == last[certificate.subject]]
-        limit = project.now + THIS_MONTH_AND_SOON
+        limit = now + THIS_MONTH_AND_SOON
         rows = [
             [certificate.artifact, int(certificate.not_after.timestamp()), list(certificate.names)]
             for certificate in newest
             if certificate.not_after <= limit
         ]
-        project.remember_from_ledger(f"adopted {name}", month, rows)
+        ledger_view.remember(f"adopted {name}", month, rows)
     expiring = [Expiring(artifact, datetime.fromtimestamp(end, UTC), tuple(names)) for artifact, end, names in rows]
     ours = {text for leaf in plan.leaves.values() for text in leaf.names} if expiring else set()
-    soon = [certificate for certificate in expiring if project.now <= certificate.end < project.now + SOON]
+    soon = [certificate for certificate in expiring if now <= certificate.end < now + SOON]
     return [certificate for certificate in soon if not certificate.names or not ours.issuperset(certificate.names)]

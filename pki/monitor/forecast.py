@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from pki.authority import ca_state, certificate_holders, certificates, crl_size, leaf_files
+from pki.authority import ca_state, certificate_holders, crl_size, leaf_files
+from pki.authority.certificates import LeafCertificates
 from pki.ceremony.online import needs
 from pki.common.cache import digest_of
 from pki.common.durations import in_words
 from pki.common.notice import Notice
 from pki.common.reasons import Reason, Why, joined
 from pki.config.identifiers import AUTHORITIES, ArtifactId
-from pki.config.model import Leaf
+from pki.config.model import Inventory, Leaf
 from pki.monitor import (
     browser_limits,
     client_identities,
@@ -25,6 +26,11 @@ from pki.monitor import (
 )
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
+from pki.project.authorities import Authorities
+from pki.project.host_decisions import HostDecisions
+from pki.project.layout import Store
+from pki.project.ledger_revocations import Revocations
+from pki.project.ledger_view import LedgerView
 from pki.project.missing_roots import refusal
 from pki.project.project import Project
 
@@ -50,15 +56,15 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
 
     If a root is missing, nothing else is reported: everything depends on it.
     """
-    if project.missing_roots:
-        error = refusal(project.missing_roots, project.inventory, project.store)
+    if project.roots.missing:
+        error = refusal(project.roots.missing, project.inventory, project.store)
         yield Notice("authority:root", error.message, error.hint)
         return
-    if fault := project.ledger_fault:
+    if fault := project.ledger_view.fault:
         yield Notice("ledger", fault.consequence, fault.remedy)
-    yield from _unnamed(project)
-    yield from _ceremony(project)
-    yield from waiting_roots.notes(project, plan)
+    yield from _unnamed(project.inventory, project.store, project.authorities)
+    yield from _ceremony(project.inventory, project.now, project.authorities)
+    yield from waiting_roots.notes(project.store, project.cache, plan)
     yield from pending_bootstraps.notes(project, plan)
     yield from plan.actions_required
     for move in certificate_holders.moves(project, plan.leaves):
@@ -67,47 +73,61 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
         yield Notice(
             ArtifactId("cert", move.leaf), text, "./run doit" if stays else f"./run invoke retire {move.before}"
         )
-    for leaf in plan.leaves.values() if ca_state.can_shorten_renewals(project) else ():
-        if blocker := certificates.blocked_by(project, leaf):
+    for leaf in (
+        plan.leaves.values()
+        if ca_state.can_shorten_renewals(project.inventory, project.now, project.authorities)
+        else ()
+    ):
+        if blocker := LeafCertificates(project).blocked_by(leaf):
             yield Notice(
                 leaf.artifact, str(blocker), f"./run invoke ceremony.request, for a new {leaf.authority} authority"
             )
-    for name in plan.leaves if project.replacement_stopped else ():
-        if reasons := leaf_files.stopped_reasons(project, ArtifactId("cert", name)):
+    yield from _stopped(project.revocations, plan)
+    yield from _pinned(project.inventory, project.host_decisions)
+    yield from _profiles(project.authorities, LeafCertificates(project), plan)
+    yield from client_identities.notes(project.inventory, project.now, project.ledger_view, plan)
+    yield from _surplus(project.now, project.ledger_view, project.revocations, plan)
+    yield from revocation_exposure.notes(project.inventory, project.now, project.ledger_view, project.revocations, plan)
+    yield from revocation_exposure.forgeable_header_notes(project.inventory)
+    yield from browser_limits.notes(project.store, plan)
+    yield from unverified_upstreams.notes(project.inventory, project.store, project.now, project.cache)
+    yield from _oversized(project.inventory, project.store, project.authorities)
+    yield from external_cas.notes(project.inventory, project.now, project.authorities, project.ledger_view, plan)
+    yield from damaged_files.notes(project.store, project.authorities, project.cache)
+
+
+def _stopped(revocations: Revocations, plan: Plan) -> Iterator[Notice]:
+    """Yield a notice for each revoked leaf that is not replaced until the user renews it."""
+    for name in plan.leaves if revocations.replacement_stopped else ():
+        if reasons := leaf_files.stopped_reasons(revocations, ArtifactId("cert", name)):
             yield Notice(ArtifactId("cert", name), joined(reasons), f"./run invoke renew {name}")
-    yield from _pinned(project)
-    yield from _profiles(project, plan)
-    yield from client_identities.notes(project, plan)
-    for artifact, end in _no_longer_declared(project, plan):
-        if end >= project.now:
+
+
+def _surplus(now: datetime, ledger_view: LedgerView, revocations: Revocations, plan: Plan) -> Iterator[Notice]:
+    """Yield a notice for each valid certificate whose name is no longer in pki.yaml."""
+    for artifact, end in _no_longer_declared(ledger_view, revocations, plan):
+        if end >= now:
             text = f"no longer in pki.yaml; its certificate is valid until {end:%Y-%m-%d}"
             yield Notice(artifact, text, f"./run invoke retire {artifact.short}")
-    yield from revocation_exposure.notes(project, plan)
-    yield from revocation_exposure.forgeable_header_notes(project)
-    yield from browser_limits.notes(project, plan)
-    yield from unverified_upstreams.notes(project)
-    yield from _oversized(project)
-    yield from external_cas.notes(project, plan)
-    yield from damaged_files.notes(project)
 
 
-def _pinned(project: Project) -> Iterator[Notice]:
+def _pinned(inventory: Inventory, host_decisions: HostDecisions) -> Iterator[Notice]:
     """Yield a notice for each host that is pinned to an earlier release."""
-    for host, pin in sorted((project.pins or {}).items()):
-        if pin.release and host in project.inventory.hosts:
+    for host, pin in sorted((host_decisions.pins or {}).items()):
+        if pin.release and host in inventory.hosts:
             yield Notice(ArtifactId("pinned", host), PINNED, f"./run invoke deploy.push {host}")
 
 
-def _profiles(project: Project, plan: Plan) -> Iterator[Notice]:
+def _profiles(authorities: Authorities, leaf_certificates: LeafCertificates, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each lifetime changed in pki.yaml: existing certificates keep theirs until they are renewed."""
     renewals_by_lifetime: dict[tuple[str, timedelta], list[datetime]] = {}
-    ends = {name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := project.issuing(name))}
+    ends = {name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := authorities.issuing(name))}
     for leaf in plan.leaves.values():
-        if dates := _dates(project, leaf):
+        if dates := _dates(leaf_certificates, leaf):
             start, end = dates
             is_shortened = ends.get(leaf.authority) == end  # limited by the expiry of its authority
             if end - start + SECOND != leaf.lifetime and not is_shortened:
-                renewals_by_lifetime.setdefault((leaf.profile, leaf.lifetime), []).append(end - leaf.renew_before)
+                renewals_by_lifetime.setdefault((leaf.profile, leaf.lifetime), []).append(leaf.renewal_start(end))
     for (profile, lifetime), renewals in renewals_by_lifetime.items():
         number = f"{len(renewals)} certificate{'s' if len(renewals) > 1 else ''}"
         text = f"lifetime {in_words(lifetime)} takes effect at the next renewal: {number} issued before that"
@@ -115,52 +135,55 @@ def _profiles(project: Project, plan: Plan) -> Iterator[Notice]:
         yield Notice(f"profile:{profile}", text, "./run invoke renew NAME, for each that should change now")
 
 
-def _dates(project: Project, leaf: Leaf) -> tuple[datetime, datetime] | None:
+def _dates(leaf_certificates: LeafCertificates, leaf: Leaf) -> tuple[datetime, datetime] | None:
     """Return the dates of the certificate of a leaf, or None if it is not up to date; checks it if this run has not."""
-    if project.cache.recalled(leaf.artifact) is None:
-        certificates.stale_reasons(project, leaf)
-    dates = project.cache.recalled(leaf.artifact)
+    cache = leaf_certificates.project.cache
+    if cache.recalled(leaf.artifact) is None:
+        leaf_certificates.stale_reasons(leaf)
+    dates = cache.recalled(leaf.artifact)
     return (datetime.fromtimestamp(dates[0], UTC), datetime.fromtimestamp(dates[1], UTC)) if dates else None
 
 
-def _oversized(project: Project) -> Iterator[Notice]:
+def _oversized(inventory: Inventory, store: Store, authorities: Authorities) -> Iterator[Notice]:
     """Yield a notice for each CRL that its publishing proxy cannot, or soon cannot, serve."""
-    for size in crl_size.sizes(project):
+    for size in crl_size.sizes(inventory, store, authorities):
         if size.complaint:
             yield Notice(ArtifactId("crl", size.generation), size.complaint, crl_size.REMEDY)
 
 
-def _unnamed(project: Project) -> Iterator[Notice]:
+def _unnamed(inventory: Inventory, store: Store, authorities: Authorities) -> Iterator[Notice]:
     """Yield a notice for roots that pki.yaml does not list: a clone of the project would not know that they are missing."""
-    roots = project.store.generations("root") if not project.inventory.sandbox else []
-    digests = {name: one.fingerprint for name in roots if (one := project.generation(name))}
-    if unnamed := [name for name, digest in digests.items() if digest not in project.inventory.roots]:
-        digests_listed = [*project.inventory.roots, *(digests[name] for name in unnamed)]
+    roots = store.generations("root") if not inventory.sandbox else []
+    digests = {name: one.fingerprint for name in roots if (one := authorities.generation(name))}
+    if unnamed := [name for name, digest in digests.items() if digest not in inventory.roots]:
+        digests_listed = [*inventory.roots, *(digests[name] for name in unnamed)]
         text = f"pki.yaml does not list {', '.join(unnamed)}: a clone of the project would not know that it is missing"
         yield Notice("roots", text, f"in pki.yaml: `roots: [{', '.join(digests_listed)}]`")
 
 
-def _ceremony(project: Project) -> Iterator[Notice]:
+def _ceremony(inventory: Inventory, now: datetime, authorities: Authorities) -> Iterator[Notice]:
     """Yield the notice that a root ceremony is due, by when, and for what."""
-    needed = [need for need in needs.find_requirements(project) if not (project.inventory.sandbox and need.is_growth)]
-    if needed and not project.inventory.sandbox:
+    needed = [need for need in needs.find_requirements(authorities) if not (inventory.sandbox and need.is_growth)]
+    if needed and not inventory.sandbox:
         by = min(need.by for need in needed)
-        when = f"by {by:%Y-%m-%d}" if by > project.now else "now"
+        when = f"by {by:%Y-%m-%d}" if by > now else "now"
         text = f"a root ceremony is due {when}, for the root's owner and a witness: "
         text += "; ".join(f"{need.what} ({need.why})" for need in needed)
         yield Notice("ceremony", text, "./run invoke ceremony.request; see docs/ceremony.md")
 
 
-def _no_longer_declared(project: Project, plan: Plan) -> list[tuple[ArtifactId, datetime]]:
+def _no_longer_declared(
+    ledger_view: LedgerView, revocations: Revocations, plan: Plan
+) -> list[tuple[ArtifactId, datetime]]:
     """Return leaf certificates that are still valid and no longer in pki.yaml, with the last expiry of each name."""
     key = digest_of(sorted(plan.leaves), sorted(plan.waiting), sorted(plan.refused))
-    rows = project.recall_from_ledger("left", key)
+    rows = ledger_view.recall("left", key)
     if rows is None:
         declared = {ArtifactId("cert", name) for name in (*plan.leaves, *plan.refused)} | plan.waiting
         ends: dict[str, int] = {}
-        for issued in project.unexpired():
+        for issued in revocations.unexpired():
             if issued.artifact.kind == "cert" and issued.artifact not in declared and not issued.revoked:
                 ends[issued.artifact] = max(ends.get(issued.artifact, 0), int(issued.not_after.timestamp()))
         rows = [[artifact, end] for artifact, end in ends.items()]
-        project.remember_from_ledger("left", key, rows)
+        ledger_view.remember("left", key, rows)
     return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in rows]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
-from pki.common.cache import digest_of
+from pki.common.cache import Cache, digest_of
 from pki.common.notice import Notice
 from pki.config.identifiers import GenerationName
+from pki.config.model import Inventory
 from pki.deploy.host_records import HostRecords
 from pki.deploy.release_roots import is_trust_store_path
 from pki.monitor.check_result import join_names
 from pki.pipeline.plan import Plan
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation
+from pki.project.layout import Store
 from pki.project.project import Project
 
 COMMAND = "./run invoke deploy.bootstrap"
@@ -28,8 +32,8 @@ class HostRoots(NamedTuple):
 
 def notes(project: Project, plan: Plan) -> Iterator[Notice]:
     """Yield notices for hosts that were bootstrapped by an earlier version, lack a root, or accept one that was removed."""
-    hosts_with_roots = list(_hosts_with_roots(project, plan))
-    permitted = project.permitted_roots if hosts_with_roots else {}
+    hosts_with_roots = list(_hosts_with_roots(project.inventory, project.store, project.cache, plan))
+    permitted = project.host_decisions.permitted_roots if hosts_with_roots else {}
     if older := [
         host_roots.host for host_roots in hosts_with_roots if host_roots.has_root and host_roots.host not in permitted
     ]:
@@ -37,7 +41,9 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
         text = f"{join_names(older)} {verb} bootstrapped for certificates only by an earlier version: an attacker with {their} deployment key can install any root there"
         yield Notice("hosts", text, _remedy(older))
     live_roots = (
-        [root for name in project.live("root") if (root := project.generation(name))] if hosts_with_roots else []
+        [root for name in project.authorities.live("root") if (root := project.authorities.generation(name))]
+        if hosts_with_roots
+        else []
     )
     hosts_by_missing: dict[tuple[GenerationName, ...], list[HostRoots]] = {}
     for host_roots in hosts_with_roots:
@@ -48,7 +54,9 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
     for missing, group in hosts_by_missing.items():
         hosts, new = [host_roots.host for host_roots in group], [root for root in live_roots if root.name in missing]
         yield Notice(
-            "hosts", _lack(group, missing, _when(project, new, live_roots, permitted[hosts[0]])), _remedy(hosts)
+            "hosts",
+            _lack(group, missing, _when(project.now, project.authorities, new, live_roots, permitted[hosts[0]])),
+            _remedy(hosts),
         )
     noted = {host_roots.host for group in hosts_by_missing.values() for host_roots in group}
     fingerprints = {root.fingerprint for root in live_roots}
@@ -76,27 +84,31 @@ def _lack(group: Sequence[HostRoots], missing: Sequence[str], when: str) -> str:
     )
 
 
-def _when(project: Project, new_roots: list[Generation], live_roots: list[Generation], accepted: Sequence[str]) -> str:
+def _when(
+    now: datetime,
+    authorities: Authorities,
+    new_roots: list[Generation],
+    live_roots: list[Generation],
+    accepted: Sequence[str],
+) -> str:
     """Return by when the new roots must be accepted: until then, cross-certificates lead to them from an accepted root."""
     deadlines = []
     for root in new_roots:
-        vouched_until = project.connected_roots(root)
-        deadlines.append(
-            max((vouched_until[digest] for digest in accepted if digest in vouched_until), default=project.now)
-        )
+        vouched_until = authorities.connected_roots(root)
+        deadlines.append(max((vouched_until[digest] for digest in accepted if digest in vouched_until), default=now))
     if not new_roots:  # all roots are accepted; only a file is held back
         deadlines = [root.certificate.not_valid_after_utc for root in live_roots]
-    by = min(deadlines, default=project.now)
-    return f"needed by {by:%Y-%m-%d}" if by > project.now else "needed now"
+    by = min(deadlines, default=now)
+    return f"needed by {by:%Y-%m-%d}" if by > now else "needed now"
 
 
 def _remedy(hosts: list[str]) -> str:
     return f"{COMMAND} {hosts[0]}" if len(hosts) == 1 else f"{COMMAND} HOST, for each of them"
 
 
-def _hosts_with_roots(project: Project, plan: Plan) -> Iterator[HostRoots]:
+def _hosts_with_roots(inventory: Inventory, store: Store, cache: Cache, plan: Plan) -> Iterator[HostRoots]:
     """Yield hosts with `scope: certificates` that get roots; receipts are read only after one of them changed."""
-    hosts = project.inventory.hosts
+    hosts = inventory.hosts
     remote = [
         delivery for delivery in plan.deliveries.values() if delivery.records.is_remote and delivery.host in hosts
     ]
@@ -104,10 +116,10 @@ def _hosts_with_roots(project: Project, plan: Plan) -> Iterator[HostRoots]:
     if not limited:
         return
     key = digest_of([delivery.host for delivery in limited])
-    rows = project.cache.recall("hosts asked for roots", key)
+    rows = cache.recall("hosts asked for roots", key)
     if rows is None:
         rows = [_read(delivery.records) for delivery in limited]
-        project.cache.remember("hosts asked for roots", key, [str(project.store.receipt("x").parent)], rows)
+        cache.remember("hosts asked for roots", key, [str(store.receipt("x").parent)], rows)
     yield from (HostRoots(*row) for row in rows)
 
 

@@ -21,6 +21,7 @@ from pki.common import filesystem, sealed_records
 from pki.common.errors import from_os_error
 from pki.common.timestamps import instant
 from pki.config.identifiers import ArtifactId
+from pki.config.model import Inventory
 from pki.deploy import tls_client, verification
 from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import NO_UPSTREAM, Endpoint, NotVerified, Unreached
@@ -28,7 +29,6 @@ from pki.deploy.verification import WronglyAdmitted
 from pki.pipeline.delivery_targets import ProbeTarget
 from pki.pipeline.plan import Plan
 from pki.project.layout import Store
-from pki.project.project import Project
 
 PARALLEL_PROBES = 128  # services probed at the same time
 FORMAT = 2
@@ -106,7 +106,9 @@ class Target:
     endpoint: Endpoint
 
 
-def probe_services(project: Project, plan: Plan, hosts: Container[str] | None = None) -> Sequence[ProbeResult]:
+def probe_services(
+    store: Store, now: datetime, plan: Plan, hosts: Container[str] | None = None
+) -> Sequence[ProbeResult]:
     """Probe every service that can be reached from here, or those of `hosts`; a silent one does not delay the others."""
     behind: dict[Transport | None, list[Target]] = {}
     for probe_target in plan.probe_targets():
@@ -121,10 +123,10 @@ def probe_services(project: Project, plan: Plan, hosts: Container[str] | None = 
     try:
         targets[0].probe_target.prober.load_contexts()
     except OSError as error:
-        cause = f"{project.store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
-        return [replace(_not_probed(target, cause), at=project.now) for target in targets]
+        cause = f"{store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
+        return [replace(_not_probed(target, cause), at=now) for target in targets]
     results = verification.map_parallel(lambda way: _probe_via(way, behind[way]), list(behind), len(behind))
-    return sorted((replace(result, at=project.now) for group in results for result in group), key=_sort_key)
+    return sorted((replace(result, at=now) for group in results for result in group), key=_sort_key)
 
 
 def merge(earlier: Iterable[ProbeResult], newer: Iterable[ProbeResult]) -> Sequence[ProbeResult]:
@@ -322,12 +324,12 @@ def save(store: Store, results: Iterable[ProbeResult], now: datetime) -> None:
             raise from_os_error(error, path, "cannot be removed") from None
 
 
-def load(project: Project) -> Sequence[ProbeResult]:
+def load(inventory: Inventory, store: Store) -> Sequence[ProbeResult]:
     """Load the last results of the services that pki.yaml still declares; empty if there are none."""
     try:
-        data = sealed_records.decode_sealed(filesystem.read_if_possible(project.store.report(FILE))) or {}
+        data = sealed_records.decode_sealed(filesystem.read_if_possible(store.report(FILE))) or {}
         results = _adapter().validate_python(data["probes"]) if data["format"] == FORMAT else []
     except (ValueError, KeyError, TypeError):
         return ()
-    hosts = project.inventory.hosts
+    hosts = inventory.hosts
     return [result for result in results if result.host in hosts and result.service in hosts[result.host].services]

@@ -86,7 +86,9 @@ class RevocationCheck:
         names = {one.artifact for one in self._certificates}
         for leaf in plan.leaves.values():
             bundle = (
-                dependents.current_bundle(self._project, leaf, self._certificates) if leaf.artifact in names else b""
+                dependents.current_bundle(self._project.store, leaf, self._certificates)
+                if leaf.artifact in names
+                else b""
             )
             if bundle and not leaf.request:
                 filesystem.write(folder / "identity.pem", bundle, filesystem.SECRET)
@@ -97,9 +99,11 @@ class RevocationCheck:
         if self._certificates[-1].artifact.kind != "cert":  # issued by an adopted CA
             return []
         if self._is_client:
-            return dependents.uses_requiring_clients(self._project)
+            return dependents.uses_requiring_clients(self._project.inventory)
         return [
-            use for one in self._certificates for use in dependents.uses_serving(self._project, one.artifact.short)
+            use
+            for one in self._certificates
+            for use in dependents.uses_serving(self._project.inventory, one.artifact.short)
         ][:1]
 
     def _endpoints_of(self, use: dependents.Use) -> Iterator[CheckedEndpoint]:

@@ -8,44 +8,54 @@ from datetime import UTC, datetime, timedelta
 from pki.common.durations import at_least
 from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId
+from pki.config.model import Inventory
 from pki.config.proxies import PROGRAMS, ProxyProgram
 from pki.deploy.delivery import Delivery
 from pki.deploy.host_records import HostRecords
 from pki.pipeline.plan import Plan
-from pki.project.project import Project
+from pki.project.ledger_revocations import Revocations
+from pki.project.ledger_view import LedgerView
 
 
-def phrases(project: Project, delivery: Delivery) -> list[str]:
+def phrases(
+    inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations, delivery: Delivery
+) -> list[str]:
     """Return what revoked clients can still do on a host; empty if none of its services requires client certificates."""
-    program, texts = _program(project, delivery), list[str]()
+    program, texts = _program(inventory, delivery), list[str]()
     if program is None:
         return texts
     if since := _not_reached_since(delivery.records):
-        texts.append(f"not up to date since {since}: {_unreached(project, program)}")
-    if text := program.exposure(timedelta() if program.revokes else longest_client_validity(project)):
+        texts.append(f"not up to date since {since}: {_unreached(inventory, now, ledger_view, revocations, program)}")
+    if text := program.exposure(
+        timedelta() if program.revokes else longest_client_validity(inventory, now, ledger_view, revocations)
+    ):
         texts.append(text)
     return texts
 
 
-def notes(project: Project, plan: Plan) -> Iterator[Notice]:
+def notes(
+    inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations, plan: Plan
+) -> Iterator[Notice]:
     """Yield hosts that ignore a revocation for longer than an old CRL is valid, and those that cannot be reached."""
-    config = project.inventory
+    config = inventory
     for delivery in plan.deliveries.values():
-        program = _program(project, delivery)
+        program = _program(inventory, delivery)
         if program is None:
             continue
         name = ArtifactId("deploy", delivery.host)
         if not program.revokes and config.profiles.client.lifetime > config.authorities.client.crl.lifetime:
             remedy = "use another proxy, or short lifetimes: profiles.client: {lifetime: 7d, renew_before: 3d}; docs/proxies.md"
-            yield Notice(name, program.exposure(longest_client_validity(project)), remedy)
+            yield Notice(
+                name, program.exposure(longest_client_validity(inventory, now, ledger_view, revocations)), remedy
+            )
         if since := _not_reached_since(delivery.records):
-            text = f"not up to date since {since}: {_unreached(project, program)}"
+            text = f"not up to date since {since}: {_unreached(inventory, now, ledger_view, revocations, program)}"
             yield Notice(name, text, f"fix the cause, then: ./run doit {name}; or stop its services")
 
 
-def forgeable_header_notes(project: Project) -> Iterator[Notice]:
+def forgeable_header_notes(inventory: Inventory) -> Iterator[Notice]:
     """Yield hosts whose upstreams may take a header from a client for one of the proxy's."""
-    for name, host in project.inventory.hosts.items():
+    for name, host in inventory.hosts.items():
         is_ours = bool(host.services) and host.scope == "config" and host.deliver != "none"
         if is_ours and host.proxy and not PROGRAMS[host.proxy].has_patterns:
             yield Notice(
@@ -56,29 +66,35 @@ def forgeable_header_notes(project: Project) -> Iterator[Notice]:
             )
 
 
-def longest_client_validity(project: Project) -> timedelta:
+def longest_client_validity(
+    inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations
+) -> timedelta:
     """Return how long the last of the present client certificates stays valid, at most, in whole units; cached."""
-    last_end = project.recall_from_ledger("clients end", "")
+    last_end = ledger_view.recall("clients end", "")
     if last_end is None:
         valid = (
             certificate
-            for certificate in project.unexpired()
+            for certificate in revocations.unexpired()
             if certificate.profile == "client" and not certificate.revoked
         )
         last_end = max((int(certificate.not_after.timestamp()) for certificate in valid), default=0)
-        project.remember_from_ledger("clients end", "", last_end)
-    left = datetime.fromtimestamp(last_end, UTC) - project.now
-    return at_least(max(timedelta(), min(left, project.inventory.profiles.client.lifetime)))
+        ledger_view.remember("clients end", "", last_end)
+    left = datetime.fromtimestamp(last_end, UTC) - now
+    return at_least(max(timedelta(), min(left, inventory.profiles.client.lifetime)))
 
 
-def _unreached(project: Project, program: ProxyProgram) -> str:
-    crls = project.inventory.authorities.client.crl.lifetime
-    return program.exposure_unreached(crls, timedelta() if program.is_dated else longest_client_validity(project))
+def _unreached(
+    inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations, program: ProxyProgram
+) -> str:
+    crls = inventory.authorities.client.crl.lifetime
+    return program.exposure_unreached(
+        crls, timedelta() if program.is_dated else longest_client_validity(inventory, now, ledger_view, revocations)
+    )
 
 
-def _program(project: Project, delivery: Delivery) -> ProxyProgram | None:
+def _program(inventory: Inventory, delivery: Delivery) -> ProxyProgram | None:
     """Return the proxy of a host that requires client certificates; else None."""
-    host = project.inventory.hosts.get(delivery.host)
+    host = inventory.hosts.get(delivery.host)
     if host is None or host.proxy is None or all(service.access != "mtls" for service in host.services.values()):
         return None
     return PROGRAMS[host.proxy]

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pki.config.model import Leaf
+from pki.config.model import Inventory, Leaf
 from pki.ledger.types import Issued
 from pki.monitor import dependents
 from pki.monitor.revocation_publication import root_that_revoked
 from pki.pipeline.plan import Plan
-from pki.project.project import Project
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
 
 
-def consequences(project: Project, plan: Plan, certificates: Sequence[Issued], *, follows: str) -> Iterator[str]:
+def consequences(
+    inventory: Inventory,
+    store: Store,
+    authorities: Authorities,
+    plan: Plan,
+    certificates: Sequence[Issued],
+    *,
+    follows: str,
+) -> Iterator[str]:
     """Yield lines: which certificates, who uses them and where, and what follows.
 
     All `certificates` have one name. `follows` is replacement, nothing, or removal (from pki.yaml).
@@ -23,12 +32,12 @@ def consequences(project: Project, plan: Plan, certificates: Sequence[Issued], *
         yield f"{name}, serial {certificate.serial:x}, valid until {certificate.not_after:%Y-%m-%d}"
     yield f"  used by      {', '.join(certificates[-1].names) or certificates[-1].subject}"
     issuer = certificates[-1].issuer
-    if root := root_that_revoked(project, issuer):
+    if root := root_that_revoked(inventory, authorities, issuer):
         yield f"  refused by   every program that checks the CRL of {root}, which lists {issuer}, its issuer"
     elif certificates[-1].artifact.kind != "cert":  # issued by an adopted CA
         yield f"  refused by   every program that checks the CRL of {issuer}"
     elif certificates[-1].profile == "client":
-        uses = dependents.uses_requiring_clients(project)
+        uses = dependents.uses_requiring_clients(inventory)
         refusing = (use for use in uses if _can_refuse(use))
         yield f"  refused by   {dependents.join_uses(refusing)}"
         for use in uses:
@@ -36,18 +45,18 @@ def consequences(project: Project, plan: Plan, certificates: Sequence[Issued], *
                 why = use.program.caveat if use.program else "its proxy is unknown"
                 yield f"  accepted by  {use}, until it expires: {why}"
     else:
-        yield f"  served by    {dependents.join_uses(dependents.uses_serving(project, name))}"
-    yield f"  then         {_then(project, leaf, certificates, follows=follows)}"
+        yield f"  served by    {dependents.join_uses(dependents.uses_serving(inventory, name))}"
+    yield f"  then         {_then(store, leaf, certificates, follows=follows)}"
 
 
 def _can_refuse(use: dependents.Use) -> bool:
     return use.program is not None and use.program.revokes
 
 
-def _then(project: Project, leaf: Leaf | None, certificates: Sequence[Issued], *, follows: str) -> str:
+def _then(store: Store, leaf: Leaf | None, certificates: Sequence[Issued], *, follows: str) -> str:
     if leaf is None:
         return "nothing replaces it, because it is not in pki.yaml"
-    if not dependents.current_bundle(project, leaf, certificates):
+    if not dependents.current_bundle(store, leaf, certificates):
         return "the present certificate of this name is not affected"
     if follows == "removal":
         return "it is removed from pki.yaml, and nothing replaces it"

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from pki.authority import crls
 from pki.common import filesystem
+from pki.common.cache import Cache
 from pki.common.errors import ErrorCode, PkiError
 from pki.config.identifiers import ArtifactId
+from pki.config.model import Inventory
 from pki.ledger.types import Issued
 from pki.monitor import forecast
 from pki.pipeline import plan as pipeline_plan
 from pki.pipeline.plan import Plan
+from pki.project.authorities import Authorities
 from pki.project.project import Project
 
 
@@ -36,16 +39,20 @@ def check(project: Project, revoked: Sequence[Issued], failures: Mapping[str, Er
     except PkiError as error:
         return PublicationResult({**unlisted, **failures, "doit": error.code}, frozenset())
     return PublicationResult(
-        {**unlisted, **failures}, frozenset() if unlisted else frozenset(_delivered(project, plan))
+        {**unlisted, **failures}, frozenset() if unlisted else frozenset(_delivered(project.cache, plan))
     )
 
 
-def root_that_revoked(project: Project, name: str) -> str:
+def root_that_revoked(inventory: Inventory, authorities: Authorities, name: str) -> str:
     """Return the root whose CRLs list the intermediate `name`; "" if it is not revoked, or is an adopted CA."""
-    intermediate = project.generation(name)
-    if intermediate is None or project.is_adopted(name) or not project.is_revoked_by_root(intermediate):
+    intermediate = authorities.generation(name)
+    if (
+        intermediate is None
+        or inventory.authorities.is_adopted(name)
+        or not authorities.is_revoked_by_root(intermediate)
+    ):
         return ""
-    root = project.root_of(intermediate.certificate)
+    root = authorities.root_of(intermediate.certificate)
     return root.name if root else ""
 
 
@@ -56,24 +63,31 @@ def _unlisted(project: Project, revoked: Sequence[Issued]) -> Iterator[ArtifactI
     """
     expected: dict[str, set[int]] = {}
     for certificate in revoked:
-        if root := root_that_revoked(project, certificate.issuer):
-            intermediate = project.generation(certificate.issuer)
+        if root := root_that_revoked(project.inventory, project.authorities, certificate.issuer):
+            intermediate = project.authorities.generation(certificate.issuer)
             assert intermediate is not None
             expected.setdefault(root, set()).add(intermediate.certificate.serial_number)
         else:
             expected.setdefault(certificate.issuer, set()).add(certificate.serial)
     for issuer, serials in sorted(expected.items()):
         try:
-            crl = crls.signed_crl(project, issuer, filesystem.read(project.store.crl(issuer)) or b"", again=True)
+            crl = crls.signed_crl(
+                project.authorities,
+                project.cache,
+                project.run,
+                issuer,
+                filesystem.read(project.store.crl(issuer)) or b"",
+                again=True,
+            )
             if crl is None or not all(map(crl.get_revoked_certificate_by_serial_number, serials)):
                 yield ArtifactId("crl", issuer)
         except (PkiError, ValueError):
             yield ArtifactId("crl", issuer)
 
 
-def _delivered(project: Project, plan: Plan) -> Iterator[str]:
+def _delivered(cache: Cache, plan: Plan) -> Iterator[str]:
     """Yield the hosts whose release is up to date and whose receipt is for that release."""
     due = {artifact.name for artifact, _ in forecast.due_artifacts(plan)}
     for host, delivery in plan.deliveries.items():
-        if ArtifactId("release", host) not in due and not delivery.is_behind(project.cache):
+        if ArtifactId("release", host) not in due and not delivery.is_behind(cache):
             yield host

@@ -9,28 +9,28 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 
 from pki.common import filesystem
-from pki.common.cache import digest_of
+from pki.common.cache import Cache, digest_of
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.common.remedies import in_project
 from pki.config import upstreams
-from pki.config.model import Host, Upstream
+from pki.config.model import Host, Inventory, Upstream
 from pki.monitor.check_result import join_names
-from pki.project.project import Project
+from pki.project.layout import Store
 
 SOON = timedelta(days=30)
 
 
-def phrases(project: Project, name: str) -> list[str]:
+def phrases(inventory: Inventory, name: str) -> list[str]:
     """Return what `invoke status` shows about a host: its services whose upstreams are not verified."""
-    host = project.inventory.hosts.get(name)
+    host = inventory.hosts.get(name)
     services = [service for service, _ in _unverified(host)] if host else []
     return [f"upstreams not verified (verify: none): {join_names(services)}"] if services else []
 
 
-def notes(project: Project) -> Iterator[Notice]:
+def notes(inventory: Inventory, store: Store, now: datetime, cache: Cache) -> Iterator[Notice]:
     """Yield one notice for all upstreams that are not verified, and one for each CA file that expires."""
-    hosts = project.inventory.hosts
+    hosts = inventory.hosts
     unverified = [(name, service, upstream) for name, host in hosts.items() for service, upstream in _unverified(host)]
     if unverified:
         names = join_names([f"{service} on {name} ({upstream.url})" for name, service, upstream in unverified])
@@ -40,7 +40,7 @@ def notes(project: Project) -> Iterator[Notice]:
         fetch = f"mkdir -p {in_project('upstreams')}; {upstreams.fetch_command(upstream, in_project(file))}"
         remedy = f"{fetch}; compare it with the device; then replace verify: none by ca: {file}"
         yield Notice("upstreams", text, remedy)
-    yield from _expiring(project)
+    yield from _expiring(inventory, store, now, cache)
 
 
 def _unverified(host: Host) -> Iterator[tuple[str, Upstream]]:
@@ -49,27 +49,27 @@ def _unverified(host: Host) -> Iterator[tuple[str, Upstream]]:
             yield service, service_spec.upstream
 
 
-def _expiring(project: Project) -> Iterator[Notice]:
+def _expiring(inventory: Inventory, store: Store, now: datetime, cache: Cache) -> Iterator[Notice]:
     """Yield a notice for each CA file that contains a certificate that expired or expires soon."""
     users = dict[str, list[tuple[str, str]]]()
-    for name, host in project.inventory.hosts.items():
+    for name, host in inventory.hosts.items():
         for service, file in upstreams.ca_files(host).items():
             users.setdefault(file, []).append((name, service))
-    for file, end in _ends(project, list(users)).items():
+    for file, end in _ends(store, cache, list(users)).items():
         moment = datetime.fromtimestamp(end, UTC)
-        if moment < project.now + SOON:
-            verb = "expired" if moment < project.now else "expires"
+        if moment < now + SOON:
+            verb = "expired" if moment < now else "expires"
             services = join_names([f"{service} on {name}" for name, service in users[file]])
             host_name, service = users[file][0]
             text = f"a certificate in it {verb} on {moment:%Y-%m-%d}; then the proxy refuses its upstream: {services}"
-            remedy = f"renew it on the device, then: {upstreams.fetch_command(project.inventory.hosts[host_name].services[service].upstream, in_project(file))}"
+            remedy = f"renew it on the device, then: {upstreams.fetch_command(inventory.hosts[host_name].services[service].upstream, in_project(file))}"
             yield Notice(file, text, remedy)
 
 
-def _ends(project: Project, files: list[str]) -> dict[str, int]:
+def _ends(store: Store, cache: Cache, files: list[str]) -> dict[str, int]:
     """Return the first expiry in each file, in seconds since 1970; cached while no file changes."""
-    paths, key = [str(project.store.home / file) for file in files], digest_of(files)
-    ends: dict[str, int] | None = project.cache.recall("upstreams", key) if files else {}
+    paths, key = [str(store.home / file) for file in files], digest_of(files)
+    ends: dict[str, int] | None = cache.recall("upstreams", key) if files else {}
     if ends is None:
         ends = {}
         for file, path in zip(files, paths, strict=True):
@@ -78,5 +78,5 @@ def _ends(project: Project, files: list[str]) -> dict[str, int]:
                     upstreams.read_ca_certificates(filesystem.read(path), file)
                 )
                 ends[file] = min(int(certificate.not_valid_after_utc.timestamp()) for certificate in certificates)
-        project.cache.remember("upstreams", key, paths, ends)
+        cache.remember("upstreams", key, paths, ends)
     return ends

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pki.common.cache import digest_of
+from pki.common.cache import Cache, digest_of
 from pki.common.notice import Notice
 from pki.deploy.delivery import Delivery
 from pki.deploy.new_root import COMMAND, NewRoot
 from pki.monitor.check_result import join_names
 from pki.pipeline.plan import Plan
-from pki.project.project import Project
+from pki.project.layout import Store
 
 
-def waiting(project: Project, plan: Plan) -> list[Delivery]:
+def waiting(store: Store, cache: Cache, plan: Plan) -> list[Delivery]:
     """Return the hosts that wait; receipts are read only after one of them changed."""
     remote = [delivery for delivery in plan.deliveries.values() if delivery.records.is_remote]
     root = remote[0].root() if remote else None
     if root is None or not root.fingerprint:
         return []
     key = digest_of(root.fingerprint, sorted(root.connected), [delivery.host for delivery in remote])
-    names = project.cache.recall("hosts with another root", key)
+    names = cache.recall("hosts with another root", key)
     if names is None:
         names = [delivery.host for delivery in remote if delivery.root_acceptance.has_another_root]
-        project.cache.remember("hosts with another root", key, [str(project.store.receipt("x").parent)], names)
+        cache.remember("hosts with another root", key, [str(store.receipt("x").parent)], names)
     return [plan.deliveries[name] for name in names if not root.is_accepted(name)]
 
 
-def notes(project: Project, plan: Plan) -> Iterator[Notice]:
+def notes(store: Store, cache: Cache, plan: Plan) -> Iterator[Notice]:
     """Yield one notice for all hosts that wait."""
-    if deliveries := waiting(project, plan):
+    if deliveries := waiting(store, cache, plan):
         yield Notice("hosts", text([delivery.host for delivery in deliveries], deliveries[0].root()), COMMAND)
 
 

@@ -102,8 +102,12 @@ class ArtifactFiles:
                 "ca": store.ca_der,
                 "ca-pem": partial(store.authority_file, name="cert.pem"),
             }
-            return [(name, place[kind](name)) for authority in authorities for name in self._project.live(authority)]
-        if self._project.is_adopted(target):
+            return [
+                (name, place[kind](name))
+                for authority in authorities
+                for name in self._project.authorities.live(authority)
+            ]
+        if self._project.inventory.authorities.is_adopted(target):
             return self._adopted_file(kind, target)
         single: dict[str, Callable[[], Path]] = {
             "crl:bundle-client": store.client_crl_bundle,

@@ -11,19 +11,19 @@ from pki.common.reasons import Outcome, Reason, Verb, Why
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.deploy import receipt
 from pki.deploy.folder import FolderTransport
-from pki.project.project import Project
+from pki.project.layout import Store
 
 
-def stale(project: Project, artifact_ids: set[ArtifactId], leaves: set[str]) -> list[Reason]:
+def stale(store: Store, artifact_ids: set[ArtifactId], leaves: set[str]) -> list[Reason]:
     """Return the files without an artifact of that name; `leaves` are the names of leaves whose files stay."""
-    return [Why.SURPLUS(file=project.store.shown(path)) for path in _leftovers(project, artifact_ids, leaves)]
+    return [Why.SURPLUS(file=store.shown(path)) for path in _leftovers(store, artifact_ids, leaves)]
 
 
-def remove_leftovers(project: Project, artifact_ids: set[ArtifactId], leaves: set[str]) -> Outcome:
+def remove_leftovers(store: Store, artifact_ids: set[ArtifactId], leaves: set[str]) -> Outcome:
     """Remove these files; from a host that is a folder exactly the files of its receipt."""
-    for path in list(_leftovers(project, artifact_ids, leaves)):
-        if path.parent == project.store.receipt("x").parent:
-            FolderTransport(project.store.host_root(path.name.removesuffix(".json"))).withdraw(receipt.load(path))
+    for path in list(_leftovers(store, artifact_ids, leaves)):
+        if path.parent == store.receipt("x").parent:
+            FolderTransport(store.host_root(path.name.removesuffix(".json"))).withdraw(receipt.load(path))
             path.unlink()
         elif path.is_dir():
             shutil.rmtree(path)
@@ -32,8 +32,7 @@ def remove_leftovers(project: Project, artifact_ids: set[ArtifactId], leaves: se
     return Outcome(Verb.REMOVED)
 
 
-def _leftovers(project: Project, artifact_ids: set[ArtifactId], leaves: set[str]) -> Iterator[Path]:
-    store = project.store
+def _leftovers(store: Store, artifact_ids: set[ArtifactId], leaves: set[str]) -> Iterator[Path]:
     yield from _unknown(store.build / "certs", lambda name: name in leaves)
     yield from _unknown(store.build / "release", lambda name: ArtifactId("release", name) in artifact_ids)
     for folder in (store.history("x").parent, store.contact("x").parent):
@@ -42,18 +41,18 @@ def _leftovers(project: Project, artifact_ids: set[ArtifactId], leaves: set[str]
         store.receipt("x").parent, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in artifact_ids
     )
     generations = {artifact.name for artifact in artifact_ids if artifact.kind == "crl"}
-    yield from _unknown(store.build / "crl", lambda name: _keeps_crl(project, name.rpartition(".")[0], generations))
+    yield from _unknown(store.build / "crl", lambda name: _keeps_crl(store, name.rpartition(".")[0], generations))
     trust = {"roots", "client-ca", "client-chain", "index", *generations}
     yield from _unknown(store.build / "trust", lambda name: name.rpartition(".")[0] in trust)
 
 
-def _keeps_crl(project: Project, name: str, generations: set[str]) -> bool:
+def _keeps_crl(store: Store, name: str, generations: set[str]) -> bool:
     """Return whether a CRL stays. That of a CA which `ca/` lacks stays too, as after an older copy was restored.
 
     It may be the only record of revocations; `ceremony.accept` records them once it knows the CA.
     """
     generation = GenerationName.parse(name)
-    is_lost = generation.number > 0 and generation not in project.store.generations(generation.authority)
+    is_lost = generation.number > 0 and generation not in store.generations(generation.authority)
     return name in generations or name == "bundle-client" or is_lost
 
 

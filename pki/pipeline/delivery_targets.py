@@ -16,7 +16,7 @@ from pki.common.errors import PkiError
 from pki.config.fields import parse_jump_host
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.leaf_certificates import CANARY, PROBE, is_address, leaf_name, service_names
-from pki.config.model import Host
+from pki.config.model import Host, Inventory
 from pki.config.proxies import PROGRAMS
 from pki.deploy import host_clocks, preflight, release
 from pki.deploy.ansible.fleet import Fleet
@@ -33,7 +33,9 @@ from pki.deploy.tls_client import Endpoint, Prober, fingerprint
 from pki.deploy.transaction import Destination, expectations
 from pki.deploy.verification import Expectation
 from pki.pipeline.desired_state import DesiredState
+from pki.project.authorities import Authorities
 from pki.project.clock_guard import Evidence, HostClock
+from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509 import canonical, pem_encoding
 
@@ -49,7 +51,7 @@ class ReleaseChecks:
         """Return roots, authorities and rules for the pre-flight checks."""
         project = self.desired.project
         names = [name for authority in AUTHORITIES for name in project.store.generations(authority)]
-        generations = [generation for generation in map(project.generation, names) if generation]
+        generations = [generation for generation in map(project.authorities.generation, names) if generation]
         roots = b"".join(generation.pem for generation in generations if generation.authority == "root")
         authorities = b"".join(generation.pem for generation in generations)
         return Trust(
@@ -57,7 +59,7 @@ class ReleaseChecks:
             authorities,
             partial(_is_refused, self.desired),
             self.has_ended,
-            b"".join(_adopted_certificates(project)),
+            b"".join(_adopted_certificates(project.inventory, project.authorities)),
         )
 
     def judge(self) -> Trust:
@@ -68,11 +70,14 @@ class ReleaseChecks:
     def root(self) -> NewRoot:
         """Return the root that hosts must accept; NO_ROOT in a sandbox."""
         project = self.desired.project
-        root = project.issuing("root")
+        root = project.authorities.issuing("root")
         if root is None or root.is_sandbox:
             return NO_ROOT
         return NewRoot(
-            root.name, root.fingerprint, frozenset(project.connected_roots(root)), lambda: project.accepted_roots
+            root.name,
+            root.fingerprint,
+            frozenset(project.authorities.connected_roots(root)),
+            lambda: project.host_decisions.accepted_roots,
         )
 
     def new_root(self) -> NewRoot:
@@ -83,7 +88,9 @@ class ReleaseChecks:
     def _ended(self) -> frozenset[int]:
         """Return the serial numbers of expired certificates in the ledger."""
         project = self.desired.project
-        return project.ledger.expired_serials(project.clock.trusted_now) if project.has_ledger else frozenset()
+        return (
+            project.ledger.expired_serials(project.clock.trusted_now) if project.ledger_view.has_ledger else frozenset()
+        )
 
     def has_ended(self, serial: int) -> bool:
         """Return whether the ledger records a certificate as expired. Called only for one that left a CRL."""
@@ -104,33 +111,39 @@ class ReleaseChecks:
         return certificate.serial_number if certificate is not None else 0
 
 
-def _adopted_certificates(project: Project) -> Iterator[bytes]:
+def _adopted_certificates(inventory: Inventory, authorities: Authorities) -> Iterator[bytes]:
     """Yield the certificates of adopted CAs; one that cannot be read is reported by the artifact of its CRL."""
-    for name in project.inventory.authorities.adopted:
+    for name in inventory.authorities.adopted:
         with suppress(PkiError):
-            if ca := project.generation(name):
+            if ca := authorities.generation(name):
                 yield pem_encoding.pem_of([ca.certificate])
 
 
 def deliveries(desired: DesiredState) -> Iterator[Delivery]:
     """Yield the delivery of each host that a managed file is for, and of the machine that runs doit."""
     store, config, checks = desired.project.store, desired.project.inventory.deploy, ReleaseChecks(desired)
-    fleet = Fleet(store, config.ansible, lambda: _due_members(desired, _host_deliveries(desired, checks, fleet)))
+    fleet = None
+    if config.engine == "ansible":
+        fleet = Fleet(store, config.ansible, lambda: _due_members(desired, _host_deliveries(desired, checks, fleet)))
     yield from _host_deliveries(desired, checks, fleet)
     if desired.library.for_host(CA_HOST, None).files or CA_HOST in desired.blocked_hosts:
         to = partial(destination_of, checks, CA_HOST, None)
-        payloads = HostPayloads(HostRecords(CA_HOST, store, config.ca), partial(desired.project.pin, CA_HOST))
+        payloads = HostPayloads(
+            HostRecords(CA_HOST, store, config.ca), partial(desired.project.host_decisions.pin, CA_HOST)
+        )
         yield Delivery(payloads, "", to, trust=checks.judge, root=checks.new_root)
 
 
-def _host_deliveries(desired: DesiredState, checks: ReleaseChecks, fleet: Fleet) -> Iterator[Delivery]:
+def _host_deliveries(desired: DesiredState, checks: ReleaseChecks, fleet: Fleet | None) -> Iterator[Delivery]:
     """Yield the delivery of each host that a managed file is for."""
     project = desired.project
     for name, host in desired.hosts.items():
         if host.deliver != "none" and (desired.library.for_host(name, host).files or name in desired.blocked_hosts):
-            engine = fleet if host.deliver == "ssh" and project.inventory.deploy.engine == "ansible" else None
+            engine = fleet if host.deliver == "ssh" else None
             to = partial(destination_of, checks, name, host)
-            payloads = HostPayloads(HostRecords(name, project.store, host.deliver), partial(project.pin, name))
+            payloads = HostPayloads(
+                HostRecords(name, project.store, host.deliver), partial(project.host_decisions.pin, name)
+            )
             yield Delivery(payloads, host.window or "", to, engine, checks.judge, checks.new_root)
 
 
@@ -139,7 +152,7 @@ def _due_members(desired: DesiredState, deliveries: Iterable[Delivery]) -> Itera
     project = desired.project
     for delivery in deliveries:
         is_member = delivery.engine is not None
-        is_requested = not project.requested.isdisjoint({"deploy", ArtifactId("deploy", delivery.host)})
+        is_requested = not project.run.requested.isdisjoint({"deploy", ArtifactId("deploy", delivery.host)})
         if is_member and is_requested and delivery.stale(project.cache, project.now) and _is_ready(desired, delivery):
             yield delivery
 
@@ -170,7 +183,7 @@ def destination_of(checks: ReleaseChecks, name: str, host: Host | None) -> Desti
     """Return transport, endpoints and rules for the delivery to a host."""
     desired, project = checks.desired, checks.desired.project
     return Destination(
-        transport=transport_of(project, name, host),
+        transport=transport_of(project.inventory, project.store, name, host),
         endpoints=tuple(endpoints(desired, host)) if host and host.proxy else (),
         trust=checks.trust,
         prober=checks.prober,
@@ -184,26 +197,26 @@ def destination_of(checks: ReleaseChecks, name: str, host: Host | None) -> Desti
     )
 
 
-def transport_of(project: Project, name: str, host: Host | None) -> Transport:
+def transport_of(inventory: Inventory, store: Store, name: str, host: Host | None) -> Transport:
     """Return the transport to a host; the machine that runs doit and a `local` host need no ssh."""
     if host is None or host.deliver == "local":
-        return Transport(name, limits=_limits(project))
-    config, key = project.inventory.deploy, deploy_key_path(project.store.ca)
+        return Transport(name, limits=_limits(inventory))
+    config, key = inventory.deploy, deploy_key_path(store.ca)
     return Transport(
         host=name,
         name=host.ssh.name or name,
         user=host.ssh.user or "",
         port=host.ssh.port or 0,
         address=str(host.address) if host.address and not host.ssh.name else "",
-        config=str(project.store.home / config.ssh_config) if config.ssh_config else "",
+        config=str(store.home / config.ssh_config) if config.ssh_config else "",
         identity=str(key) if key.exists() else "",
-        limits=_limits(project),
+        limits=_limits(inventory),
     )
 
 
-def _limits(project: Project) -> Limits:
+def _limits(inventory: Inventory) -> Limits:
     """Return the time limits for a host, the same for all hosts."""
-    config = project.inventory.deploy
+    config = inventory.deploy
     return Limits(config.progress_timeout.total_seconds(), config.host_timeout.total_seconds())
 
 
@@ -232,7 +245,10 @@ def clock_evidence(project: Project) -> Evidence:
         return evidence
     remote = {name: host for name, host in project.inventory.hosts.items() if host.deliver == "ssh"}
     failing = {name: bool(Contact.load(project.store.contact(name)).failing_since) for name in remote}
-    transports = [transport_of(project, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
+    transports = [
+        transport_of(project.inventory, project.store, name, remote[name])
+        for name in sorted(remote, key=failing.__getitem__)
+    ]
     distinct = {(transport.address or transport.name, transport.port): transport for transport in reversed(transports)}
     for name, ahead in host_clocks.clock_offsets(
         [transport for transport in transports if transport in distinct.values()], lambda: project.clock.present
@@ -276,7 +292,11 @@ def probe_targets(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> 
             )
             if expected is not None:
                 yield ProbeTarget(
-                    name, service_endpoints, expected, checks.prober, jump_transport(desired.project, host)
+                    name,
+                    service_endpoints,
+                    expected,
+                    checks.prober,
+                    jump_transport(desired.project.inventory, desired.project.store, host),
                 )
 
 
@@ -327,13 +347,13 @@ def _expected_by_certificates(
     return expected
 
 
-def jump_transport(project: Project, host: Host) -> Transport | None:
+def jump_transport(inventory: Inventory, store: Store, host: Host) -> Transport | None:
     """Return the transport to the jump host of a host: by pki.yaml, else as ssh itself knows it; None without one."""
     if not host.jump:
         return None
     user, name, port = parse_jump_host(host.jump)
-    host_config = project.inventory.hosts.get(name)
-    jump = transport_of(project, name, host_config or Host(network=host.network))
+    host_config = inventory.hosts.get(name)
+    jump = transport_of(inventory, store, name, host_config or Host(network=host.network))
     return replace(jump, user=user or jump.user, port=port or jump.port)
 
 
@@ -342,4 +362,4 @@ def _is_refused(desired: DesiredState, serial: int) -> bool:
 
     A revoked certificate whose replacement is stopped stays on its host.
     """
-    return desired.project.is_revoked(serial, unchanged=False) and serial not in desired.stopped_serials
+    return desired.project.revocations.is_revoked(serial, unchanged=False) and serial not in desired.stopped_serials

@@ -41,6 +41,8 @@ from pki.deploy.release import ReleaseSpec, RenderedFiles, load, render_files
 from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.pipeline.cnf_certificates import request_leaves
 from pki.pipeline.template_context import Generations, InventoryView, Revoked, TooLarge
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509 import canonical
 from pki.x509.name_constraints import PermittedNames
@@ -67,7 +69,7 @@ class DesiredState:
     def of(cls, project: Project) -> DesiredState:
         """Return the desired state, by pki.yaml, templates/ and the name constraints of the issuing intermediates."""
         config, notices = project.inventory, list[Notice]()
-        hosts, leaves = _permitted_hosts(project, notices)
+        hosts, leaves = _permitted_hosts(project.inventory, project.authorities, notices)
         waiting = {
             leaf.artifact
             for name, host in config.hosts.items()
@@ -78,12 +80,14 @@ class DesiredState:
         library = managed_file_reader.read_library(
             project.store.templates, {"inventory": InventoryView(config)}, config.hosts, config.networks, project.cache
         )
-        library = _with_lost_templates(project, library)
+        library = _with_lost_templates(project.store, library)
         names = {*leaves, *(artifact.name for artifact in waiting)}
-        declared = request_leaves(config, library, names, partial(_line, project), partial(holders, project))
+        declared = request_leaves(
+            config, library, names, partial(_line, project.store), partial(holders, project.revocations)
+        )
         dns_like = {name: leaf for name, leaf in leaves.items() if leaf.is_named_like_dns}
         for leaf in (*dns_like.values(), *declared.leaves):
-            ca = project.issuing(leaf.authority)
+            ca = project.authorities.issuing(leaf.authority)
             constrained = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
             refused = [
                 name for name in constrained if ca and not PermittedNames.of_ca(ca.certificate).permits(name.lower())
@@ -110,8 +114,8 @@ class DesiredState:
     def stopped_serials(self) -> frozenset[int]:
         """Return the serial numbers of revoked leaves that stay on their hosts until the user renews them."""
         serials = set[int]()
-        for name, leaf in self.leaves.items() if self.project.replacement_stopped else ():
-            if ArtifactId("cert", name) in self.project.replacement_stopped:
+        for name, leaf in self.leaves.items() if self.project.revocations.replacement_stopped else ():
+            if ArtifactId("cert", name) in self.project.revocations.replacement_stopped:
                 certificate = canonical.read_first_certificate(filesystem.read(self.project.store.bundle(leaf)) or b"")
                 if certificate is not None:  # a missing or damaged one was not deployed by this run
                     serials.add(certificate.serial_number)
@@ -306,12 +310,12 @@ class DesiredState:
         return self._files.of(name)
 
 
-def _with_lost_templates(project: Project, library: Library) -> Library:
+def _with_lost_templates(store: Store, library: Library) -> Library:
     """Return the library with a fault where templates/ is missing although releases exist.
 
     Then templates/ was lost, and no deployed file may be removed.
     """
-    if project.store.templates.is_dir() or not (project.store.build / "release").is_dir():
+    if store.templates.is_dir() or not (store.build / "release").is_dir():
         return library
     fault = PkiError(
         "templates/ is missing",
@@ -328,16 +332,16 @@ def _breadth(names: Sequence[str]) -> float:
     return max((1 / name.count(".") for name in names if name.startswith("*.")), default=0)
 
 
-def domain_of_clients(project: Project) -> str:
+def domain_of_clients(inventory: Inventory, authorities: Authorities) -> str:
     """Return the first domain that the name constraints of the client authority permit; "" without any."""
-    issuer = project.issuing("client")
+    issuer = authorities.issuing("client")
     permitted = PermittedNames.of_ca(issuer.certificate) if issuer else None
-    return next((domain for domain in project.inventory.domains if permitted is None or permitted.permits(domain)), "")
+    return next((domain for domain in inventory.domains if permitted is None or permitted.permits(domain)), "")
 
 
-def _line(project: Project, place: Place) -> str:
+def _line(store: Store, place: Place) -> str:
     """Return the line of a place in pki.yaml, as text to append to a message."""
-    text = (filesystem.read(project.store.home / "pki.yaml") or b"").decode(errors="replace")
+    text = (filesystem.read(store.home / "pki.yaml") or b"").decode(errors="replace")
     return f" (pki.yaml:{yaml_text.line_of(text, place)})"
 
 
@@ -345,9 +349,11 @@ def _has_clients(host: Host | None) -> bool:
     return host is not None and any(service.access == "mtls" for service in host.services.values())
 
 
-def _permitted_hosts(project: Project, notices: list[Notice]) -> tuple[dict[str, Host], dict[str, Leaf]]:
+def _permitted_hosts(
+    inventory: Inventory, authorities: Authorities, notices: list[Notice]
+) -> tuple[dict[str, Host], dict[str, Leaf]]:
     """Return hosts without services and names that need a ceremony, and the leaves of hosts and clients."""
-    config, server = project.inventory, project.issuing("server")
+    config, server = inventory, authorities.issuing("server")
     permitted = PermittedNames.of_ca(server.certificate) if server else None
     hosts: dict[str, Host] = {}
     leaves: dict[str, Leaf] = {}
@@ -356,7 +362,7 @@ def _permitted_hosts(project: Project, notices: list[Notice]) -> tuple[dict[str,
         if permitted and server:
             hosts[name] = _permitted_host(config, name, host, permitted, server.name, notices)
         leaves |= {leaf.name: leaf for leaf in host_leaves(config, name, hosts[name])}
-    domain = domain_of_clients(project)
+    domain = domain_of_clients(inventory, authorities)
     for name, client in config.clients.items():
         leaf = client_leaf(config, name, client, domain)
         leaves[leaf.name] = leaf

@@ -156,7 +156,7 @@ class DoitRun:
         except PkiError as error:  # such a project is neither read nor written
             raise InvalidDodoFile(_refusal(error)) from None
         try:
-            self.project.check_roots()
+            self.project.roots.check()
             self.project.store.check_locks()
             artifacts = self.plan.artifacts
         except InventoryError as error:
@@ -198,7 +198,9 @@ class DoitRun:
             self.project  # noqa: B018 - opens it
         if "project" in self.__dict__:
             try:
-                clock_confirmation.confirm(self.project)
+                clock_confirmation.confirm(
+                    self.project.store, self.project.now, self.project.ledger_view, self.project.clock
+                )
             except PkiError as error:
                 raise InvalidDodoFile(str(error)) from None
             del self.project  # it is opened again under the lock
@@ -208,8 +210,8 @@ class DoitRun:
         inventory = None
         if "project" in vars(self):
             with suppress(PkiError):  # an unreadable file is the error itself
-                inventory = self.project.inventory if self.project.missing_roots else None
-            self.project.close_ledger()
+                inventory = self.project.inventory if self.project.roots.missing else None
+            self.project.ledger_view.close()
         try:
             notifications = self._end.refused(self._home, self._now, error, inventory, is_read=sys.stderr.isatty())
         except PkiError as notification_error:  # for example on a read-only file system

@@ -8,12 +8,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.authority import certificates, crls, leaf_files, trust_bundles
 from pki.common import filesystem
+from pki.common.cache import Cache
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
+from pki.config.model import Inventory
 from pki.config.upstreams import ARTIFACT
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.desired_state import DesiredState
-from pki.project.project import Project
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
+from pki.project.run_state import RunState
 from pki.x509.pem_encoding import encode_pem
 
 
@@ -26,8 +30,8 @@ def faults(desired: DesiredState, artifact: str) -> list[Reason]:
     project = desired.project
     if kind in LEAF_FILES and name in desired.leaves:
         leaf = desired.leaves[name]
-        reasons = certificates.delivery_faults(project, leaf)
-        files = leaf_files.file_names(project, leaf) if reasons else []
+        reasons = certificates.LeafCertificates(project).delivery_faults(leaf)
+        files = leaf_files.file_names(project.store, leaf) if reasons else []
     elif kind == ARTIFACT:
         return []  # CA files of upstreams, which were read when the release was rendered
     else:
@@ -45,31 +49,50 @@ def _damaged_files(desired: DesiredState, artifact: str) -> Iterator[str]:
     for generation, path in desired.artifact_files(artifact):
         data = filesystem.read(path)
         if is_single and kind.startswith("crl"):
-            is_sound = _is_published_crl(project, generation, data, is_pem=kind == "crl-pem")
-        elif is_single and project.is_adopted(generation):
-            is_sound = project.generation(generation) is not None
+            is_sound = _is_published_crl(
+                project.store,
+                project.authorities,
+                project.cache,
+                project.run,
+                generation,
+                data,
+                is_pem=kind == "crl-pem",
+            )
+        elif is_single and project.inventory.authorities.is_adopted(generation):
+            is_sound = project.authorities.generation(generation) is not None
         elif is_single:
-            ca = project.generation(generation)
+            ca = project.authorities.generation(generation)
             is_sound = ca is not None and data in {ca.pem, ca.certificate.public_bytes(Encoding.DER)}
         else:
-            is_sound = data == _expected(project, artifact).get(project.store.shown(path))
+            is_sound = data == _expected(project.inventory, project.store, project.authorities, artifact).get(
+                project.store.shown(path)
+            )
         if not is_sound:
             yield str(path)
 
 
-def _is_published_crl(project: Project, generation: str, data: bytes | None, *, is_pem: bool) -> bool:
-    der = filesystem.read(project.store.crl(generation))
-    if der is None or crls.signed_crl(project, generation, der, again=True) is None:
+def _is_published_crl(
+    store: Store,
+    authorities: Authorities,
+    cache: Cache,
+    run_state: RunState,
+    generation: str,
+    data: bytes | None,
+    *,
+    is_pem: bool,
+) -> bool:
+    der = filesystem.read(store.crl(generation))
+    if der is None or crls.signed_crl(authorities, cache, run_state, generation, der, again=True) is None:
         return False
     return data == (encode_pem("X509 CRL", der) if is_pem else der)
 
 
-def _expected(project: Project, artifact: str) -> dict[str, bytes]:
+def _expected(inventory: Inventory, store: Store, authorities: Authorities, artifact: str) -> dict[str, bytes]:
     """Return the contents of a bundle or the trust page, by path relative to the project."""
     if artifact == "crl:bundle-client":
-        return trust_bundles.client_crl_bundle(project)
+        return trust_bundles.client_crl_bundle(store, authorities)
     if artifact in {"page:trust", "trust:profile"}:
         from pki.authority.trust_page import page  # noqa: PLC0415 - takes longer than the rest of a run with nothing to do
 
-        return page.files(project)
-    return trust_bundles.trust_files(project)
+        return page.files(inventory, store, authorities)
+    return trust_bundles.trust_files(store, authorities)

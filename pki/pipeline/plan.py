@@ -1,4 +1,7 @@
-"""Plan a project: which artifacts there are, of which sources, in which order. Every decision is taken here."""
+"""Plan a project: which artifacts there are, of which sources, in which order.
+
+Each artifact has a function that decides later whether it is out of date, and one that makes it.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,25 @@ from functools import partial
 from urllib.parse import quote
 
 from pki.authority import certificates, crls, leaf_files, trust_bundles, trust_page
+from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.common.reasons import Outcome, Reason, stated
 from pki.config.identifiers import AUTHORITIES, ArtifactId
-from pki.config.model import Leaf
+from pki.config.model import Inventory, Leaf
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.pipeline import cleanup, delivery_targets, full_check, notices
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.authority_artifacts import (
+    AuthorityArtifacts,
     _certificate_path,
-    authority_artifacts,
     planned_generations,
-    request_artifacts,
 )
 from pki.pipeline.delivery_targets import ProbeTarget
 from pki.pipeline.desired_state import DesiredState
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
 from pki.project.project import Project
 
 
@@ -49,25 +54,25 @@ class Plan:
 
 def plan(project: Project) -> Plan:
     """Return the plan of a project, sources before what is made of them."""
-    project.planned = planned_generations(project) if project.inventory.sandbox else ()
+    project.authorities.expect(planned_generations(project.authorities) if project.inventory.sandbox else ())
     desired = DesiredState.of(project)
     deliveries = {delivery.host: delivery for delivery in delivery_targets.deliveries(desired)}
-    canary = [leaf for leaf in desired.leaves.values() if leaf.is_revoked]
+    canary = [leaf for leaf in desired.leaves.values() if leaf.is_canary]
     artifacts = (
-        *authority_artifacts(project),
-        *request_artifacts(project),
-        *_leaf_artifacts(project, canary),
-        *_crls(project, canary),
-        *_bundles(project),
-        _trust_page(project),
-        *_leaf_artifacts(project, (leaf for leaf in desired.leaves.values() if not leaf.is_revoked)),
+        *AuthorityArtifacts(project).authorities(),
+        *AuthorityArtifacts(project).requests(),
+        *Planner(project).leaves(canary),
+        *Planner(project).crls(canary),
+        *_bundles(project.store, project.authorities),
+        _trust_page(project.inventory, project.store, project.authorities, project.cache),
+        *Planner(project).leaves(leaf for leaf in desired.leaves.values() if not leaf.is_canary),
         *_unreadable_templates(desired),
         *_host_artifacts(desired, deliveries.values()),
     )
     artifact_ids = {artifact.name for artifact in artifacts}
     leaf_names = desired.leaves.keys() | desired.undeclared.keys() | {artifact.name for artifact in desired.waiting}
     return Plan(
-        (*artifacts, _cleanup(project, artifact_ids, leaf_names)),
+        (*artifacts, _cleanup(project.store, artifact_ids, leaf_names)),
         (*desired.notices, *_unused_faults(desired, deliveries)),
         desired.leaves,
         desired.waiting,
@@ -82,114 +87,133 @@ def plan(project: Project) -> Plan:
 # -- authorities, CRLs, bundles ---------------------------------------------------------------------------------------
 
 
-def _crls(project: Project, canary: Iterable[Leaf]) -> Iterator[Artifact]:
-    """Yield the CRL of each live generation. Those of the client authority follow the canary, which they must list."""
-    canary_bundles = {leaf.authority: str(project.store.bundle(leaf)) for leaf in canary}
-    for authority in AUTHORITIES:
-        prerequisites = (canary_bundles[authority],) if authority in canary_bundles else ()
-        for generation in project.live(authority):
-            is_root = authority == "root"
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """What turns the state of a project into artifacts."""
+
+    project: Project
+
+    def crls(self, canary: Iterable[Leaf]) -> Iterator[Artifact]:
+        """Yield the CRL of each live generation. Those of the client authority follow the canary, which they must list."""
+        crl = crls.Crls(self.project)
+        canary_bundles = {leaf.authority: str(self.project.store.bundle(leaf)) for leaf in canary}
+        for authority in AUTHORITIES:
+            prerequisites = (canary_bundles[authority],) if authority in canary_bundles else ()
+            for generation in self.project.authorities.live(authority):
+                is_root = authority == "root"
+                yield Artifact(
+                    id=ArtifactId("crl", generation),
+                    targets=tuple(str(self.project.store.crl(generation, form)) for form in ("crl", "pem")),
+                    sources=(str(self.project.store.authority_file(generation, "cert.pem")), *prerequisites),
+                    make=partial(crl.publish_root if is_root else crl.issue, generation),
+                    stale=partial(crl.stale_root_reasons if is_root else crl.stale_reasons, generation),
+                    doc=f"the CRL of {generation}, DER and PEM",
+                )
+        for name in self.project.inventory.authorities.adopted:
             yield Artifact(
-                id=ArtifactId("crl", generation),
-                targets=tuple(str(project.store.crl(generation, form)) for form in ("crl", "pem")),
-                sources=(str(project.store.authority_file(generation, "cert.pem")), *prerequisites),
-                make=partial(crls.publish_root_crl if is_root else crls.issue_crl, project, generation),
-                stale=partial(crls.stale_root_reasons if is_root else crls.stale_reasons, project, generation),
-                doc=f"the CRL of {generation}, DER and PEM",
+                id=ArtifactId("crl", name),
+                targets=tuple(str(self.project.store.crl(name, form)) for form in ("crl", "pem")),
+                sources=(),
+                make=partial(crl.issue_external, name),
+                stale=partial(crl.stale_external_reasons, name),
+                doc=f"the CRL of the adopted authority {name}, DER and PEM",
             )
-    for name in project.inventory.authorities.adopted:
-        yield Artifact(
-            id=ArtifactId("crl", name),
-            targets=tuple(str(project.store.crl(name, form)) for form in ("crl", "pem")),
-            sources=(),
-            make=partial(crls.issue_external_crl, project, name),
-            stale=partial(crls.stale_external_reasons, project, name),
-            doc=f"the CRL of the adopted authority {name}, DER and PEM",
-        )
+
+    def leaves(self, leaves: Iterable[Leaf]) -> Iterator[Artifact]:
+        """Yield an artifact for each leaf: its certificate with key and chain."""
+        issuers = {
+            authority: _certificate_path(self.project.store, self.project.authorities, authority)
+            for authority in AUTHORITIES
+        }
+        certificate = certificates.LeafCertificates(self.project)
+        for leaf in leaves:
+            request = (str(self.project.store.home / leaf.request),) if leaf.request else ()
+            yield Artifact(
+                id=ArtifactId("cert", leaf.name),
+                targets=tuple(leaf_files.file_names(self.project.store, leaf)),
+                sources=(issuers[leaf.authority], *request),
+                make=partial(certificate.issue_if_due, leaf),
+                stale=partial(certificate.stale_reasons, leaf),
+                doc=leaf.doc,
+            )
 
 
-def _bundles(project: Project) -> Iterator[Artifact]:
+def _bundles(store: Store, authorities: Authorities) -> Iterator[Artifact]:
     """Yield the bundles of CA certificates and of CRLs."""
-    live = {name: project.live(name) for name in AUTHORITIES}
+    live = {name: authorities.live(name) for name in AUTHORITIES}
     generations = [generation for names in live.values() for generation in names]
     # An existing certificate is not a source: an authority that can no longer sign must not block the bundle.
-    missing = [generation for generation in generations if project.generation(generation) is None]
+    missing = [generation for generation in generations if authorities.generation(generation) is None]
     files = [
         *(f"{generation}.crt" for generation in generations),
         "roots.pem",
         "client-ca.pem",
         "client-chain.pem",
     ]
+    trust_files = partial(trust_bundles.trust_files, store, authorities)
+    client_crl_bundle = partial(trust_bundles.client_crl_bundle, store, authorities)
     yield Artifact(
         id=ArtifactId("bundle", "trust"),
-        targets=tuple(str(project.store.trust(file)) for file in files),
-        sources=tuple(str(project.store.authority_file(generation, "cert.pem")) for generation in missing),
-        make=partial(_write_derived, project, trust_bundles.trust_files),
-        stale=partial(_derived_stale, project, trust_bundles.trust_files),
+        targets=tuple(str(store.trust(file)) for file in files),
+        sources=tuple(str(store.authority_file(generation, "cert.pem")) for generation in missing),
+        make=partial(_write_derived, store, trust_files),
+        stale=partial(_derived_stale, store, trust_files),
         doc="trust files: roots, client authorities, every live CA certificate in DER",
     )
     yield Artifact(
         id=ArtifactId("bundle", "client"),
-        targets=(str(project.store.client_crl_bundle()),),
-        sources=tuple(str(project.store.crl(name, "pem")) for name in (*live["client"], *live["root"])),
-        make=partial(_write_derived, project, trust_bundles.client_crl_bundle),
-        stale=partial(_derived_stale, project, trust_bundles.client_crl_bundle),
+        targets=(str(store.client_crl_bundle()),),
+        sources=tuple(str(store.crl(name, "pem")) for name in (*live["client"], *live["root"])),
+        make=partial(_write_derived, store, client_crl_bundle),
+        stale=partial(_derived_stale, store, client_crl_bundle),
         doc="the CRLs of every live client chain in one file, for nginx, HAProxy and Apache",
     )
 
 
-def _trust_page(project: Project) -> Artifact:
+def _trust_page(inventory: Inventory, store: Store, authorities: Authorities, cache: Cache) -> Artifact:
     """Return the artifact of the trust page and of the profile that it offers."""
-    targets = [str(project.store.trust(file)) for file in ("index.html", "roots.mobileconfig")]
-    generations = [name for authority in AUTHORITIES for name in project.live(authority)]
-    sources = [str(project.store.trust("roots.pem")), *(str(project.store.crl(name)) for name in generations)]
+    targets = [str(store.trust(file)) for file in ("index.html", "roots.mobileconfig")]
+    generations = [name for authority in AUTHORITIES for name in authorities.live(authority)]
+    sources = [str(store.trust("roots.pem")), *(str(store.crl(name)) for name in generations)]
     return Artifact(
         id=ArtifactId("page", "trust"),
         targets=tuple(targets),
         sources=tuple(sources),
-        make=partial(_write_derived, project, _trust_files),
-        stale=partial(_trust_page_stale, project, [*targets, *sources]),
+        make=partial(_write_derived, store, partial(_trust_files, inventory, store, authorities)),
+        stale=partial(_trust_page_stale, inventory, store, authorities, cache, [*targets, *sources]),
         doc="the trust page for the publishing address, and a profile for Apple's systems",
     )
 
 
-def _trust_page_stale(project: Project, files: list[str]) -> list[Reason]:
+def _trust_page_stale(
+    inventory: Inventory, store: Store, authorities: Authorities, cache: Cache, files: list[str]
+) -> list[Reason]:
     return trust_bundles.cached_stale_reasons(
-        project, "page:trust", trust_page.cache_key(project), files, partial(_trust_files, project)
+        store,
+        cache,
+        "page:trust",
+        trust_page.cache_key(inventory, authorities),
+        files,
+        partial(_trust_files, inventory, store, authorities),
     )
 
 
-def _trust_files(project: Project) -> dict[str, bytes]:
+def _trust_files(inventory: Inventory, store: Store, authorities: Authorities) -> dict[str, bytes]:
     """Return the contents of page and profile. Their module is slow to import, so it is loaded when needed."""
     from pki.authority.trust_page import page  # noqa: PLC0415 - takes longer than the rest of a run with nothing to do
 
-    return page.files(project)
+    return page.files(inventory, store, authorities)
 
 
-def _write_derived(project: Project, contents: Callable[[Project], dict[str, bytes]]) -> Outcome:
-    return trust_bundles.write(project, contents(project))
+def _write_derived(store: Store, contents: Callable[[], dict[str, bytes]]) -> Outcome:
+    return trust_bundles.write(store, contents())
 
 
-def _derived_stale(project: Project, contents: Callable[[Project], dict[str, bytes]]) -> list[Reason]:
-    return trust_bundles.stale_reasons(project, contents(project))
+def _derived_stale(store: Store, contents: Callable[[], dict[str, bytes]]) -> list[Reason]:
+    return trust_bundles.stale_reasons(store, contents())
 
 
 # -- leaves -----------------------------------------------------------------------------------------------------------
-
-
-def _leaf_artifacts(project: Project, leaves: Iterable[Leaf]) -> Iterator[Artifact]:
-    """Yield an artifact for each leaf: its certificate with key and chain."""
-    issuers = {authority: _certificate_path(project, authority) for authority in AUTHORITIES}
-    for leaf in leaves:
-        request = (str(project.store.home / leaf.request),) if leaf.request else ()
-        yield Artifact(
-            id=ArtifactId("cert", leaf.name),
-            targets=tuple(leaf_files.file_names(project, leaf)),
-            sources=(issuers[leaf.authority], *request),
-            make=partial(certificates.issue_if_due, project, leaf),
-            stale=partial(certificates.stale_reasons, project, leaf),
-            doc=leaf.doc,
-        )
 
 
 # -- templates that cannot be read ------------------------------------------------------------------------------------
@@ -279,12 +303,12 @@ def _release_stale(desired: DesiredState, name: str) -> list[Reason]:
 # -- cleanup --------------------------------------------------------------------------------------------------------
 
 
-def _cleanup(project: Project, artifact_ids: set[ArtifactId], leaves: set[str]) -> Artifact:
+def _cleanup(store: Store, artifact_ids: set[ArtifactId], leaves: set[str]) -> Artifact:
     return Artifact(
         id=ArtifactId("cleanup", "build"),
         targets=(),
         sources=(),
-        make=partial(cleanup.remove_leftovers, project, artifact_ids, leaves),
-        stale=partial(cleanup.stale, project, artifact_ids, leaves),
+        make=partial(cleanup.remove_leftovers, store, artifact_ids, leaves),
+        stale=partial(cleanup.stale, store, artifact_ids, leaves),
         doc="removes what is no longer in pki.yaml and templates/",
     )

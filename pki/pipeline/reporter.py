@@ -114,11 +114,11 @@ class Reporter:
         project = self._project()
         if not self._is_held():  # the first run: there is no ca/ with a lock file before it
             self._stack.enter_context(project.store.lock())
-        project.requested = frozenset(selected)
+        project.run.request(selected)
         self._started = time.monotonic()
         self._is_full = len(selected) == len(tasks)
         self._total = sum(1 for task in tasks.values() if not task.has_subtask)
-        if project.inventory.sandbox and project.issuing("root") is None:
+        if project.inventory.sandbox and project.authorities.issuing("root") is None:
             self._screen.line(BANNER)
         self._advance = self._stack.enter_context(self._screen.progress(self._total))
 
@@ -127,7 +127,7 @@ class Reporter:
 
         https://www.sqlite.org/howtocorrupt.html §2.6
         """
-        self._project().close_ledger()
+        self._project().ledger_view.close()
 
     def forget(self, name: str) -> None:
         """Drop what this process cached about an artifact that another process has worked on."""
@@ -208,7 +208,7 @@ class Reporter:
             self._monitor.check(self._report(project), self._actions)
         self._check_keys(project)
         with self._step("ledger"):
-            project.check_ledger()
+            project.ledger_view.check()
             project.close(settled=self._is_full and self._result() == "ok")
         with self._step("cache"):
             project.cache.save(whole=self._is_full)
@@ -237,7 +237,7 @@ class Reporter:
         """Report each CA key that cannot be used, unless a task failed because of it."""
         faults: dict[str, PkiError] = {}
         with self._step("keys"):
-            faults = project.key_faults()
+            faults = project.signing_keys.faults()
         concerned = {failure["about"] for failure in self._failed}
         for name, fault in faults.items():
             with self._step(ArtifactId("key", name)):
@@ -302,7 +302,7 @@ class Reporter:
             "program": __version__,
             "result": self._result(),
             "seconds": round(time.monotonic() - self._started, 3),
-            "requested": [] if self._is_full else sorted(project.requested),
+            "requested": [] if self._is_full else sorted(project.run.requested),
             "changed": self._changed,
             "failed": self._failed,
             "blocked": self._blocked,

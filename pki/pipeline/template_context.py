@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.authority import crl_size
 from pki.common import filesystem
-from pki.common.cache import digest_of, signature
+from pki.common.cache import digest_of, file_state
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory
@@ -74,7 +74,9 @@ class Generations(SharedValue):
     def __getattr__(self, authority: str) -> list[dict[str, str]]:
         if authority not in AUTHORITIES:
             raise AttributeError(authority)
-        generations = [self._project.generation(name) for name in reversed(self._project.live(authority))]
+        generations = [
+            self._project.authorities.generation(name) for name in reversed(self._project.authorities.live(authority))
+        ]
         return [
             {
                 "name": generation.name,
@@ -104,13 +106,13 @@ class Revoked(SharedValue):
 
     def _files(self) -> list[str]:
         project = self._project
-        return [str(project.store.crl(name)) for name in project.live("client")] if project else []
+        return [str(project.store.crl(name)) for name in project.authorities.live("client")] if project else []
 
     @property
     def client(self) -> list[int]:
         """Return the serial numbers; the CRLs are read again only after they changed."""
         files = self._files()
-        state = signature(files)
+        state = file_state(files)
         if not state or state != self._read[0]:
             self._read = state, sorted(entry.serial_number for file in files for entry in _entries(file))
         return self._read[1]
@@ -156,7 +158,15 @@ class TooLarge(SharedValue):
     @property
     def crls(self) -> list[str]:
         """Return the generations whose CRL exceeds the size limit."""
-        return [crl.generation for crl in crl_size.sizes(self._project) if not crl.fits] if self._project else []
+        return (
+            [
+                crl.generation
+                for crl in crl_size.sizes(self._project.inventory, self._project.store, self._project.authorities)
+                if not crl.fits
+            ]
+            if self._project
+            else []
+        )
 
     def digest(self, _section: str) -> str:
         """Return the digest, never from the cache: a CRL may grow within a run."""

@@ -12,7 +12,7 @@ from pki.common.remedies import RESTORE, here
 from pki.config.authority_rules import AdoptedRule
 from pki.config.identifiers import GenerationName
 from pki.project import external_ca
-from pki.project.generations import Generation, damaged
+from pki.project.generations import Generation, damage_error
 from pki.project.layout import Store
 from pki.project.secrets import Passphrase, Passphrases
 from pki.x509 import canonical, pkcs11
@@ -121,7 +121,7 @@ class KeyRing:
         path = self.store.authority_file(generation.name, "key.pem")
         key = self.from_pem(generation.name, filesystem.read(path) or b"", self.store.shown(path))
         if public_der(key.public_key()) != public_der(generation.certificate.public_key()):
-            raise damaged(self.store.shown(path), f"its key is not that of {generation.name}")
+            raise damage_error(self.store.shown(path), f"its key is not that of {generation.name}")
         return Issuer(generation.certificate, key)
 
     def _opened_adopted(self, name: str, data: bytes, shown: str) -> PrivateKey:

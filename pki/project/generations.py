@@ -114,7 +114,7 @@ def read_certificate(data: bytes, shown: str, *, is_ours: bool = True) -> x509.C
         except canonical.UNREADABLE:
             raise PkiError("is not a certificate", PUT_BACK, lead=shown) from None
         if is_ours:
-            raise damaged(shown, "different programs read it differently, or not at all")
+            raise damage_error(shown, "different programs read it differently, or not at all")
     return certificate
 
 
@@ -123,7 +123,7 @@ def is_copy(data: bytes, original: bytes) -> bool:
     return len(data) == len(original) and 10 * sum(map(int.__ne__, data, original)) <= len(data)
 
 
-def damaged(shown: str, why: str) -> PkiError:
+def damage_error(shown: str, why: str) -> PkiError:
     """Return the error for a damaged file of an authority."""
     return PkiError(f"is damaged: {why}", PUT_BACK, lead=shown)
 

@@ -1,6 +1,6 @@
 """Interfaces of authorities and pre-signed CRLs by their dates: all that decides when a ceremony is needed.
 
-`Project` implements them for the present; the timeline implements them for the time after future ceremonies. The same
+`Authorities` implements them for the present; the timeline implements them for the time after future ceremonies. The same
 functions use both, so nothing is signed to learn a date.
 """
 

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from pki.common import filesystem
-from pki.common.cache import digest_of, signature
+from pki.common.cache import digest_of, file_state
 from pki.common.errors import LedgerError, PkiError
 from pki.common.filesystem import require_file
 from pki.ledger import last_seen
@@ -57,7 +57,9 @@ class Guard:
         """Return a digest that changes with everything that the ledger is compared with."""
         paths = list(map(str, self._crls()))
         return digest_of(
-            [tuple(item) for item in self.seen_heads], [item.fingerprint for item in self.authorities], signature(paths)
+            [tuple(item) for item in self.seen_heads],
+            [item.fingerprint for item in self.authorities],
+            file_state(paths),
         )
 
     def fault(self) -> LedgerFault | None:

@@ -6,7 +6,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PublicKeyTypes
 
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.remedies import RESTORE
@@ -84,7 +84,7 @@ def open_key(data: bytes, passphrase: str | None, name: str, source: str) -> Pri
     return key
 
 
-def public_der(key: CertificatePublicKeyTypes) -> bytes:
+def public_der(key: PublicKeyTypes) -> bytes:
     """Return the SubjectPublicKeyInfo of the key in DER (RFC 5280 §4.1.2.7)."""
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 

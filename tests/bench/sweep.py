@@ -20,7 +20,7 @@ def main(home: str, count: str) -> None:
     project = Project.open(Path(home), datetime.now(UTC).replace(microsecond=0))
     plan = pipeline_plan.plan(project)
     started, cpu = time.perf_counter(), time.process_time()
-    found = probes.probe_services(project, plan)
+    found = probes.probe_services(project.store, project.now, plan)
     print(time.perf_counter() - started, time.process_time() - cpu)
     if wrong := [f"{one.service} {one.wrong}" for one in found if one.wrong]:
         sys.exit("\n".join(wrong))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tests.campaigns.campaign import CampaignError
 from tests.campaigns.storage import Disk
-from tests.hosts import FolderHost, Row, Shell, busybox, manifest, placing
-from tests.interrupted import SYSTEM, blow, fused
-from tests.releases import assert_whole, contents, release, wanted
+from tests.support.hosts import FolderHost, Row, Shell, busybox, manifest, placing
+from tests.support.interrupted import SYSTEM, blow, fused
+from tests.support.releases import assert_whole, contents, release, wanted
 
 COMMANDS = {"ok": "true", "fails": "echo it is broken >&2; exit 3"}
 STEPS = 120

@@ -21,8 +21,8 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from tests import judges
-from tests.judges import Identity
+from tests.support import judges
+from tests.support.judges import Identity
 
 Rows = dict[str, list[dict[str, Any]]]
 """The tables of a ledger, by their names."""

@@ -17,8 +17,8 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tests import judges
-from tests.judges import Identity
+from tests.support import judges
+from tests.support.judges import Identity
 
 SLOW = timedelta(days=30)  # after which a client has the roots that are deployed
 Crl = x509.CertificateRevocationList

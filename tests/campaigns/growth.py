@@ -16,8 +16,8 @@ from tests.campaigns import person
 from tests.campaigns.campaign import Campaign, CampaignError, Step
 from tests.campaigns.person import Person
 from tests.campaigns.simulation import quick
-from tests.ceremonies import RealHome, real_home
-from tests.conftest import START, two_hosts_agree
+from tests.support.ceremonies import RealHome, real_home
+from tests.support.projects import START, two_hosts_agree
 
 STEP = 7  # days between two runs: after so many each CRL is made again
 ROUNDS = 9  # of old and new project in turn, of which the quickest counts

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.campaigns import projects
-from tests.conftest import PROJECT
+from tests.support.projects import PROJECT
 
 NOBODY = 65534
 

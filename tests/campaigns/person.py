@@ -14,8 +14,8 @@ from pathlib import Path
 
 import tasks
 from pki.cli.program import Program
-from tests.conftest import Ask
-from tests.printed_commands import commands
+from tests.support.printed_commands import commands
+from tests.support.projects import Ask
 
 WORD = re.compile(r"type (\S+) to continue")
 PASSPHRASE = "marble-otter-canyon-velvet-anchor-piano"

@@ -18,8 +18,8 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 
 from tests.campaigns.campaign import CampaignError
-from tests.conftest import PROJECT, Report, bare_home
 from tests.integration.conftest import LiveHome, LiveRealHome, moved_clock
+from tests.support.projects import PROJECT, Report, bare_home
 
 HANGS = (
     300  # seconds after which a program hangs: what is awaited takes a hundredth of it on a machine that is not busy

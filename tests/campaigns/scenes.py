@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tests.campaigns import consistency, projects
 from tests.campaigns.campaign import CampaignError
-from tests.hosts import FolderHost
 from tests.integration.conftest import LiveRealHome
-from tests.oldca import OldCa
+from tests.support.hosts import FolderHost
+from tests.support.oldca import OldCa
 
 Command = tuple[str, ...]
 SECRET = ("--passphrase-file", "words")

@@ -27,8 +27,8 @@ from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.deployed import Chain, Deployed, Fault, identity_in
 from tests.campaigns.happenings import HAPPENINGS, accept_again, learn_revoked, let_hosts_be_down
 from tests.campaigns.person import Person
-from tests.ceremonies import RealHome, real_home
-from tests.conftest import START, Report, hasty, keys_opened_once
+from tests.support.ceremonies import RealHome, real_home
+from tests.support.projects import START, Report, hasty, keys_opened_once
 
 MARGIN = 13  # days for which everything stays valid after a run: CRLs of 21 days are replaced after 7
 PATIENCE = 6  # times that the person types what is printed

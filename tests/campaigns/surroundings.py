@@ -19,8 +19,8 @@ from tests.campaigns import consistency, projects
 from tests.campaigns.campaign import Campaign, CampaignError, Step
 from tests.campaigns.odd import ODD, Start
 from tests.campaigns.scenes import SECRET, CheckContext, Command, insist
-from tests.conftest import PROJECT
 from tests.integration.conftest import LiveRealHome
+from tests.support.projects import PROJECT
 
 COMMANDS: dict[str, Command] = {
     "doit": ("doit",),

@@ -18,7 +18,6 @@ from functools import cache
 from multiprocessing.util import Finalize
 from pathlib import Path
 
-from tests import judges
 from tests.campaigns import consistency, projects
 from tests.campaigns.campaign import Campaign, CampaignError, Step
 from tests.campaigns.consistency import Rows
@@ -26,6 +25,7 @@ from tests.campaigns.scenes import SECRET, CheckContext, Command, insist
 from tests.campaigns.works import importing, is_imported
 from tests.integration import postgres
 from tests.integration.conftest import LiveRealHome
+from tests.support import judges
 
 GUESTS = ("ann@x", "ben@x", "cat@x")
 LEAVES = ("media", "admin", "forge-mtls")

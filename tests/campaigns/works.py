@@ -15,13 +15,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pki.ceremony import request_response, words
 from pki.ceremony.online.make_request import RequestOptions
-from tests import judges, old_ledgers
 from tests.campaigns import consistency, projects
 from tests.campaigns.campaign import CampaignError
 from tests.campaigns.scenes import SECRET, CheckContext, Command
-from tests.hosts import FolderHost
 from tests.integration.conftest import now
-from tests.oldca import OldCa
+from tests.support import judges, old_ledgers
+from tests.support.hosts import FolderHost
+from tests.support.oldca import OldCa
 
 
 @dataclass(frozen=True)

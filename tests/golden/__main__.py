@@ -9,8 +9,8 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from tests.conftest import hasty, keys_opened_once
 from tests.golden import projects, record
+from tests.support.projects import hasty, keys_opened_once
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from pki.ceremony.online.make_request import RequestOptions
-from tests.ceremonies import real_home
-from tests.conftest import Home, bare_home
 from tests.golden.fixed import Stream, fixed
+from tests.support.ceremonies import real_home
+from tests.support.projects import Home, bare_home
 
 DAYS = (0, 8, 61)  # the first run, new CRLs, renewed server certificates
 

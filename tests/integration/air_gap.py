@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from shamir_mnemonic import combine_mnemonics
 
 from pki.ceremony import kit_unpacking, words
-from tests.conftest import PROJECT
 from tests.integration.conftest import run
-from tests.scripts import Printed
+from tests.support.projects import PROJECT
+from tests.support.scripts import Printed
 
 ALONE = ("unshare", "-n") if os.geteuid() == 0 else ("unshare", "-Urn")
 PATIENCE = 900  # seconds: the first run from a kit installs forty wheels

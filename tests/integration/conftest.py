@@ -20,9 +20,9 @@ import pytest
 
 from pki.x509 import pkcs11
 from pki.x509.pkcs11 import sessions
-from tests.ceremonies import RealHome
-from tests.conftest import PROJECT, Home, Report, bare_home
-from tests.copies import copy_project
+from tests.support.ceremonies import RealHome
+from tests.support.copies import copy_project
+from tests.support.projects import PROJECT, Home, Report, bare_home
 
 LONGEST = (
     *("handover", "ceremony_page", "air_gap", "proxies_judged", "ansible", "deployment", "handover_sandbox"),
@@ -77,6 +77,11 @@ def _signals_as_in_a_terminal() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def haste() -> None:
     """All is as it is for users here: as slow to guess, and as durable."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def templates_rendered_here() -> None:
+    """Templates are rendered in a child process here, as for users."""
 
 
 def now() -> datetime:

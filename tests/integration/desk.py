@@ -8,8 +8,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from pki.demo.namespace_machine import NamespaceMachine
-from tests.consoles import Typed
 from tests.integration.terminal import PROMPT, Answer, Shell
+from tests.support.consoles import Typed
 
 STATUS = "status "
 PS1 = f"{STATUS}$?{PROMPT}"

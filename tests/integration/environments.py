@@ -7,8 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from tests.conftest import PROJECT
 from tests.integration.conftest import run
+from tests.support.projects import PROJECT
 
 
 def environment(name: str) -> Path:

@@ -14,8 +14,8 @@ from typing import Any
 
 from pki.demo.lab import Lab
 from pki.demo.namespace_machine import NamespaceMachine
-from tests.conftest import PROJECT
 from tests.integration.conftest import moved_clock
+from tests.support.projects import PROJECT
 
 UNITS = {"nginx": "nginx", "haproxy": "haproxy", "caddy": "caddy", "apache": "apache2"}
 WELL, FAILED, TOLD = frozenset({0}), frozenset({1, 2}), frozenset({2})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from pki.demo.lab import Lab
-from tests.conftest import PROJECT
-from tests.integration.conftest import run
+from tests.integration.ansible_runner import runner
 from tests.integration.fleet import FAILED, TOLD, UNITS, Fleet
-from tests.leavings import is_idle
+from tests.support.leavings import is_idle
+from tests.support.projects import PROJECT
+
+__all__ = ["runner"]
 
 HOSTS = ("a1", "a2", "b1", "c1", "d1", "e1")  # a1 and a2 are of one group
 PAIR = ("a1", "a2")
@@ -64,20 +64,6 @@ fi
 printf 'end %s\\n' "$name" >>{log}
 ! grep -q "broken $name" /etc/doit-pki/watched.conf || {{ echo "$name does not like it" >&2; exit 7; }}
 """
-
-
-@pytest.fixture(scope="session")
-def runner() -> Path:
-    """ansible-runner in an environment of its own, as on a machine that has Ansible already."""
-    venv, lock = PROJECT / ".venv-ansible", PROJECT / "requirements-ansible.lock"
-    with (PROJECT / ".run.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        installed = venv / lock.name
-        if not installed.exists() or installed.read_bytes() != lock.read_bytes():
-            run(sys.executable, "-m", "venv", "--clear", venv)
-            run(venv / "bin/python", "-m", "pip", "install", "--no-deps", "--require-hashes", "-r", lock, timeout=600)
-            shutil.copy(lock, installed)
-    return venv / "bin/ansible-runner"
 
 
 @contextmanager

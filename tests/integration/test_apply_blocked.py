@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import FolderHost, Row, Shell, busybox, manifest, placing, whole
+from tests.support.hosts import FolderHost, Row, Shell, busybox, manifest, placing, whole
 
 COMMANDS = {"ok": "true", "fails": "exit 3"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import test_pki_apply
-from tests.hosts import Shell, busybox
+from tests.support.hosts import Shell, busybox
 
 host, placed = test_pki_apply.host, test_pki_apply.placed
 globals().update({name: thing for name, thing in vars(test_pki_apply).items() if name.startswith("test_")})

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts import FolderHost, Row, Shell, busybox, manifest, placing, whole
-from tests.interrupted import SYSTEM, blow, fused
-from tests.releases import assert_whole, contents, release, wanted
-from tests.test_pki_apply import COMMANDS
+from tests.support.hosts import FolderHost, Row, Shell, busybox, manifest, placing, whole
+from tests.support.interrupted import SYSTEM, blow, fused
+from tests.support.pki_apply import COMMANDS
+from tests.support.releases import assert_whole, contents, release, wanted
 
 SEED = 20261123
 SAMPLES = int(os.environ.get("PKI_SAMPLES", "12"))  # of each, with each shell

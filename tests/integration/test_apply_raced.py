@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts import FolderHost, Row, Shell, busybox, manifest, placing, whole
 from tests.integration import attacker
+from tests.support.hosts import FolderHost, Row, Shell, busybox, manifest, placing, whole
 
 SAMPLES = int(os.environ.get("PKI_SAMPLES", "12"))
 SEED = 20261129

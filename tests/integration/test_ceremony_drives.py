@@ -18,7 +18,7 @@ from pki.ceremony import words
 from tests.integration import air_gap
 from tests.integration.air_gap import Machine
 from tests.integration.conftest import run
-from tests.integration.test_air_gap import Gap
+from tests.integration.gap import Gap
 
 SAMPLES = int(os.environ.get("PKI_SAMPLES", "4"))
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts drives")

@@ -17,8 +17,8 @@ from tests.integration import air_gap
 from tests.integration.air_gap import Machine
 from tests.integration.conftest import run
 from tests.integration.terminal import Answer, Shell
-from tests.leavings import is_idle
-from tests.scripts import Item, Printed
+from tests.support.leavings import is_idle
+from tests.support.scripts import Item, Printed
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts drives")
 OF_THE_MACHINE = {"sudo -i", "swapoff -a", "poweroff"}  # they would reach the machine that runs the tests

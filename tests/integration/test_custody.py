@@ -14,9 +14,9 @@ from pki.ceremony.offline.steps import NewKey
 from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import PkiError
 from pki.x509 import keys
-from tests import judges
-from tests.ceremonies import SECRET, RealHome, real_home
 from tests.integration.conftest import SoftHsm, run
+from tests.support import judges
+from tests.support.ceremonies import SECRET, RealHome, real_home
 
 
 @dataclass(frozen=True)

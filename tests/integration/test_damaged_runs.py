@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ceremonies import RealHome
-from tests.conftest import START, Report
+from tests.support.ceremonies import RealHome
+from tests.support.projects import START, Report
 
 SAMPLES = int(os.environ.get("PKI_SAMPLES", "3"))
 JUDGED = (

@@ -16,9 +16,9 @@ import pytest
 
 from pki.deploy.tls_client import Endpoint
 from pki.deploy.verification import NOT_VERIFIED
-from tests.conftest import Home
 from tests.integration.conftest import LiveHome
-from tests.test_delivery import NAME, Live, delivered, delivered_once
+from tests.support.live_host import NAME, Live, delivered, delivered_once
+from tests.support.projects import Home
 
 __all__ = ["delivered", "delivered_once"]
 

@@ -11,8 +11,8 @@ import pytest
 
 from pki.demo.lab import Lab
 from pki.demo.namespace_machine import NamespaceMachine, check_programs
-from tests.conftest import PROJECT
-from tests.hosts import Row, whole
+from tests.support.hosts import Row, whole
+from tests.support.projects import PROJECT
 
 ACCOUNTS = ("root", "pki")
 HOST = """\

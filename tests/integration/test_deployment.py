@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.fleet import FAILED, TOLD, UNITS, WELL, Fleet, fleet
-from tests.leavings import is_idle
+from tests.support.leavings import is_idle
 
 KINDS = list(UNITS)
 NGINX = "templates/nginx/pki-services.conf"

@@ -21,15 +21,15 @@ from pki.demo import vlans
 from pki.demo.lab import Lab
 from pki.demo.namespace_machine import PATH, NamespaceMachine
 from pki.demo.vlans import Demo
-from tests import consoles
-from tests.conftest import PROJECT
 from tests.integration import air_gap
 from tests.integration.conftest import run
 from tests.integration.desk import PROJECT_FOLDER, PS1, Desk, desk_on
 from tests.integration.environments import environment
 from tests.integration.postgres import PROGRAMS as POSTGRES
 from tests.integration.terminal import Answer
-from tests.oldca import OldCa
+from tests.support import consoles
+from tests.support.oldca import OldCa
+from tests.support.projects import PROJECT
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes machines")
 PASSPHRASE = "trumpet velvet cactus orbit mango thistle"

@@ -23,12 +23,12 @@ from pki.deploy import tls_client
 from pki.deploy.tls_client import Endpoint
 from pki.monitor.check_result import Level
 from pki.x509 import certificate_signing, keys, pem_encoding, profiles
-from tests import leavings
-from tests.commands import said_by
 from tests.integration.conftest import LiveHome, live_home, now
 from tests.integration.proxies import Proxy, Upstreams, free_port, started
-from tests.integration.test_proxies import HOSTS, MTLS, TLS, serve_two_on_each_host
-from tests.test_alerting_told import text_of
+from tests.integration.proxy_stage import HOSTS, MTLS, TLS, serve_two_on_each_host
+from tests.support import leavings
+from tests.support.commands import said_by
+from tests.support.mails import text_of
 
 FIVE = ("nginx", "haproxy", "caddy", "apache", "traefik")
 LEVELS = {"critical": Level.CRITICAL, "warning": Level.WARNING, "ok": Level.OK}

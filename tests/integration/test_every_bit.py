@@ -9,8 +9,8 @@ import os
 
 import pytest
 
-from tests.ceremonies import RealHome
-from tests.every_bit import KINDS, tolerated
+from tests.support.ceremonies import RealHome
+from tests.support.every_bit import KINDS, tolerated
 
 STEP = 1 if os.environ.get("PKI_SAMPLES") else 7  # no divisor of 8: each place in a byte is tried
 

@@ -11,9 +11,9 @@ import pytest
 from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import PkiError
 from pki.monitor.report import status_table
-from tests import judges
-from tests.ceremonies import RealHome, real_home
 from tests.integration.years import Years, moment, quick_years
+from tests.support import judges
+from tests.support.ceremonies import RealHome, real_home
 
 ASKED = 490  # 730 days of an intermediate, less 180 of a client certificate, less 60 of overlap
 HELD = ASKED + 14
@@ -129,11 +129,11 @@ def test_notes_and_status_say_who_must_hold_a_ceremony_and_by_when(years: Years,
     assert note["text"].startswith("a root ceremony is due by 2028-05-26, for the root's owner and a witness: ")
     assert "client-2 (client-1 can issue certificates of full length until 2028-05-26)" in note["text"]
     assert "ceremony.request" in note["remedy"]
-    rows = {row.name: row for row in status_table.rows(home.project(ASKED), home.plan(ASKED))}
+    rows = {row.name: row for row in status_table.StatusTable(home.project(ASKED)).rows(home.plan(ASKED))}
     row = rows["authority:client-1"]
     assert (row.state, row.by) == ("due", "owner, witness")
     assert "ceremony by 2028-05-26" in row.next
-    before = {row.name: row for row in status_table.rows(home.project(ASKED - 1), home.plan(ASKED - 1))}
+    before = {row.name: row for row in status_table.StatusTable(home.project(ASKED - 1)).rows(home.plan(ASKED - 1))}
     assert before["authority:client-1"].state == "ok"
 
 

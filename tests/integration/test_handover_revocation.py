@@ -12,12 +12,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.ceremony.online.make_request import RequestOptions
-from tests import judges
-from tests.ceremonies import RealHome, real_home
 from tests.integration.conftest import TIMEOUT, LiveRealHome, built
 from tests.integration.proxies import NAMES, Proxy, Upstreams, started
-from tests.integration.test_proxies import HOSTS, MTLS, TLS, Stage, address, serve_two_on_each_host
+from tests.integration.proxy_stage import HOSTS, MTLS, TLS, Stage, address, serve_two_on_each_host
 from tests.integration.years import quick_years
+from tests.support import judges
+from tests.support.ceremonies import RealHome, real_home
 
 CLIENTS_LOST = RequestOptions(revoke=(("client-1", "keyCompromise"),))
 SERVERS_LOST = RequestOptions(revoke=(("server-1", "keyCompromise"),))

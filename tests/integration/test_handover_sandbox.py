@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Home, bare_home
 from tests.integration.years import Years, quick_years
+from tests.support.projects import Home, bare_home
 
 ASKED = 490  # as in test_handover.py
 SECOND = ASKED + 490

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
-from tests.hosts import ME, FolderHost
-from tests.integration.test_ansible import runner
+from tests.integration.ansible_runner import runner
+from tests.support.hosts import ME, FolderHost
+from tests.support.projects import PROJECT
 
 __all__ = ["runner"]
 

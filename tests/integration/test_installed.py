@@ -18,7 +18,7 @@ import pytest
 
 from pki import __version__
 from pki.common.program_files import program_files
-from tests.conftest import PROJECT
+from tests.support.projects import PROJECT
 
 BUILD = """
 import os, sys

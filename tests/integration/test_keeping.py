@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
 from tests.integration.conftest import LiveHome, run
-from tests.leavings import is_idle
+from tests.support.leavings import is_idle
+from tests.support.projects import PROJECT
 
 RUN = PROJECT / "run"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns import consistency
-from tests.conftest import PROJECT
 from tests.integration.conftest import LiveHome
+from tests.support.projects import PROJECT
 
 
 def killed_before_rename(home: LiveHome, rename: int, *command: str) -> None:

@@ -19,7 +19,8 @@ from pki.common.errors import PkiError
 from pki.demo import namespace_machine as machines
 from pki.demo.lab import Lab
 from pki.demo.namespace_machine import NamespaceMachine, check_programs, wait_until
-from tests.conftest import PROJECT
+from tests.integration.machine_state import surroundings
+from tests.support.projects import PROJECT
 
 VLANS = {"mgmt": "192.0.2.0/25", "dev": "192.0.2.128/25"}
 UNITS = ("nginx", "haproxy", "caddy", "apache2", "ssh")
@@ -227,14 +228,6 @@ def all_namespaces(until: float = inf) -> set[str]:
             if began <= until * os.sysconf("SC_CLK_TCK"):
                 found |= namespaces_of(int(process.name))
     return found
-
-
-def surroundings() -> list[str]:
-    """What a lab could change outside itself."""
-    links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout
-    rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
-    forward = Path("/proc/sys/net/ipv4/ip_forward").read_text()
-    return [links, rules, forward, Path("/proc/self/mounts").read_text(), *map(str, Path("/run").glob("*.pid"))]
 
 
 BUSY = """

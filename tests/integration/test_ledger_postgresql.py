@@ -16,11 +16,11 @@ from pki.ledger import last_seen
 from pki.ledger.ledger import SqlLedger
 from pki.ledger.types import FOREIGN, UNREADABLE
 from pki.project.project import Project
-from tests import old_ledgers
-from tests.conftest import START, Home, bare_home
 from tests.integration import postgres
 from tests.integration.postgres import Postgres
-from tests.ledger_behaviour import LedgerBehaviour, Site
+from tests.support import old_ledgers
+from tests.support.ledger_behaviour import LedgerBehaviour, Site
+from tests.support.projects import START, Home, bare_home
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 from pki.demo.namespace_machine import wait_until
 from tests.integration.browser import Browser, Page, browser
 from tests.integration.fleet import Fleet, fleet
-from tests.leavings import is_idle
+from tests.support.leavings import is_idle
 
 KINDS = ("nginx", "haproxy")
 UNUSED_CONNECTION = 10  # seconds that the proxies leave a connection open on which nothing was asked

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from tests.conftest import PROJECT
 from tests.integration.conftest import run
+from tests.support.projects import PROJECT
 
 LOOK = "from pki.ceremony.offline import machine_check; print(*machine_check.interfaces_up())"
 

@@ -21,11 +21,11 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from tests.conftest import PROJECT
 from tests.integration.conftest import TIMEOUT, LiveHome, faketime, live_home, now, run
+from tests.integration.mail_server import serving as mail_server
 from tests.integration.proxies import free_port, wait_until
-from tests.integration.test_alerts import serving as mail_server
-from tests.test_alerting_told import text_of
+from tests.support.mails import text_of
+from tests.support.projects import PROJECT
 
 RULES = "build/hosts/monitoring/etc/prometheus/doit-pki.rules.yml"
 REPORT = "build/report/pki.prom"

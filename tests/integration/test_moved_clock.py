@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.ceremonies import real_home
-from tests.conftest import PROJECT
 from tests.integration.conftest import LiveHome, LiveRealHome, built, moved_clock, run
+from tests.support.ceremonies import real_home
+from tests.support.projects import PROJECT
 
 DOIT = (sys.executable, "-m", "doit")
 INVOKE = (sys.executable, "-m", "invoke")

@@ -14,8 +14,8 @@ import pytest
 
 from pki.demo.lab import Lab
 from pki.demo.namespace_machine import NamespaceMachine, check_programs
-from tests.conftest import PROJECT
-from tests.integration.test_ansible import runner
+from tests.integration.ansible_runner import runner
+from tests.support.projects import PROJECT
 
 __all__ = ["runner"]
 

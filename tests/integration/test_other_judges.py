@@ -8,22 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import LiveHome, run
-from tests.integration.test_openssl import CLIENTS, GENERATIONS, LEAVES, PURPOSES, SERVERS, certificate_of
+from tests.integration.gnutls_judge import USAGE, gnutls
+from tests.integration.openssl_judge import CLIENTS, GENERATIONS, LEAVES, PURPOSES, SERVERS, certificate_of
 
-USAGE = {"sslserver": "1.3.6.1.5.5.7.3.1", "sslclient": "1.3.6.1.5.5.7.3.2"}
 NSS_USAGE = {"sslserver": "V", "sslclient": "C"}
 CHAIN = Path(__file__).parent / "Chain.java"
 
 
 # -- GnuTLS -----------------------------------------------------------------------------------------------------------
-
-
-def gnutls(home: LiveHome, leaf: str, purpose: str, *, ok: bool = True) -> str:
-    return run(
-        *("certtool", "--verify", "--load-ca-certificate", home.path / "build/trust/roots.pem"),
-        *("--infile", home.path / leaf / "fullchain.pem", "--verify-purpose", USAGE[purpose]),
-        ok=ok,
-    )
 
 
 @pytest.mark.parametrize(("leaf", "purpose"), PURPOSES)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.conftest import PROJECT
 from tests.integration.conftest import TIMEOUT, LiveHome, run
+from tests.support.projects import PROJECT
 
 SIGNALS = [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP]
 MOMENTS = int(os.environ.get("PKI_SAMPLES", "1"))

@@ -14,9 +14,9 @@ import pytest
 
 from pki.demo.namespace_machine import NamespaceMachine
 from pki.monitor.check_result import Level
-from tests import leavings
 from tests.integration.fleet import UNITS, Fleet, fleet
-from tests.test_alerting_told import text_of
+from tests.support import leavings
+from tests.support.mails import text_of
 
 KINDS = list(UNITS)
 PAIR = "/etc/doit-pki/nginx.pem"

@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from tests.integration.conftest import LiveHome, built, live_home, run
-from tests.integration.proxies import EVERY, KINDS, Proxy, started, wait_until
-from tests.integration.test_proxies_forged import (
+from tests.integration.forged_headers import (
     OURS,
     PROGRAMS,
     SEPARATORS,
@@ -25,6 +24,7 @@ from tests.integration.test_proxies_forged import (
     proxy,
     removable,
 )
+from tests.integration.proxies import EVERY, KINDS, Proxy, started, wait_until
 from tests.integration.upstreams import Behind, Reply, ask, peer
 
 __all__ = ["behind", "fronted", "proxy"]

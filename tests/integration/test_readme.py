@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT, bare_home
+from tests.support.projects import PROJECT, bare_home
 
 BLOCKS = re.findall(r"```console\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
 SECONDS = re.compile(r"\(\d+\.\d s\)")

@@ -11,7 +11,7 @@ import pytest
 
 from pki.demo.lab import Lab
 from pki.demo.namespace_machine import NamespaceMachine, check_programs
-from tests.conftest import PROJECT
+from tests.support.projects import PROJECT
 
 ADDRESS = "192.0.2.11"
 INVENTORY = f"""\

@@ -12,8 +12,8 @@ import pytest
 from pki.common.errors import PkiError
 from pki.common.file_headers import included_files
 from pki.config import openssl_cnf, openssl_cnf_syntax
-from tests.opensslfiles import BOX, BY_HAND, FURTHER, INCLUDED, random_file
-from tests.opensslrequests import can_be_had, difference, made_by_openssl
+from tests.support.opensslfiles import BOX, BY_HAND, FURTHER, INCLUDED, random_file
+from tests.support.opensslrequests import can_be_had, difference, made_by_openssl
 
 SAMPLES = int(os.environ.get("PKI_SAMPLES", "200"))
 

@@ -19,7 +19,7 @@ from pki.pipeline.delivery_targets import ReleaseChecks
 from pki.pipeline.desired_state import DesiredState
 from tests.integration.conftest import LiveHome
 from tests.integration.proxies import NAMES, Proxy, Upstreams, started
-from tests.integration.test_proxies import HOSTS, MTLS, TLS, mixed, upstreams
+from tests.integration.proxy_stage import HOSTS, MTLS, TLS, mixed, upstreams
 
 __all__ = ["mixed", "upstreams"]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
 from tests.integration.air_gap import Terminal
 from tests.integration.conftest import TIMEOUT, run
+from tests.support.projects import PROJECT
 
 TOOLS = ("sh", "dirname", "cmp", "cp", "rm", "flock", "mkdir", "cat", "find")
 LOCKS = ("requirements.lock", "requirements-dev.lock")

@@ -14,11 +14,11 @@ import pytest
 from pki.config import loader
 from pki.schedule import cron, systemd
 from pki.schedule.job import Job
-from tests.ceremonies import RealHome, first_ceremony
-from tests.conftest import PROJECT, Home, bare_home
 from tests.integration.conftest import run
 from tests.integration.years import quick_years
-from tests.leavings import is_idle
+from tests.support.ceremonies import RealHome, first_ceremony
+from tests.support.leavings import is_idle
+from tests.support.projects import PROJECT, Home, bare_home
 
 CLOSED = 30  # of 100 parts of exposure
 

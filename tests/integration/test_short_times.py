@@ -7,11 +7,11 @@ import tracemalloc
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from tests import judges
-from tests.conftest import START, Home, bare_home
-from tests.hierarchy import client, every_crl, root_of, server
 from tests.integration.years import quick_years
-from tests.test_short_times import shorten
+from tests.support import judges
+from tests.support.hierarchy import client, every_crl, root_of, server
+from tests.support.projects import START, Home, bare_home
+from tests.support.short_times import shorten
 
 HALF_HOURS = int(os.environ.get("PKI_SAMPLES", "16"))  # 336: the whole week
 

@@ -20,9 +20,9 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.status_page import update_page
-from tests import statuspages
 from tests.integration.browser import ARGUMENTS
 from tests.integration.conftest import TIMEOUT, LiveHome
+from tests.support import statuspages
 
 SIZES = {"phone": (390, 844), "tablet": (820, 1180), "desk": (1280, 900)}
 THUMB = 40  # pixels of whatever is to be touched

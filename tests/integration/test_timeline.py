@@ -10,9 +10,9 @@ import pytest
 
 from pki.monitor import forecast
 from pki.monitor.timeline.events import Timeline, timeline
-from tests.ceremonies import RealHome, real_home
-from tests.conftest import START, Home
 from tests.integration.years import quick_years
+from tests.support.ceremonies import RealHome, real_home
+from tests.support.projects import START, Home
 
 FORETOLD = ("cert:", "crl:root", "ceremony:")
 LAST = 1900  # days: the first root ends on day 1825

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from pki.ceremony.offline import machine_check, session
-from tests.ceremonies import real_home
 from tests.integration.conftest import run
+from tests.support.ceremonies import real_home
 
 
 def test_first_sheet_says_what_was_made_and_has_the_signatures_and_every_sheet_has_its_number(tmp_path: Path) -> None:

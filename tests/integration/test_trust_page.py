@@ -14,8 +14,8 @@ import pytest
 
 from tests.integration.conftest import LiveHome, run
 from tests.integration.proxies import Proxy, started
-from tests.integration.test_proxies import CONTENT_TYPES
-from tests.pages import Page
+from tests.integration.proxy_stage import CONTENT_TYPES
+from tests.support.pages import Page
 
 WIDTHS = (360, 768, 1280)
 # A page of the test's own beside ours, which opens it at several widths and follows its links as a reader would.

@@ -10,10 +10,10 @@ import pytest
 
 from pki.demo.lab import Lab
 from pki.demo.namespace_machine import NamespaceMachine, check_programs
-from tests.conftest import PROJECT
 from tests.integration.conftest import TIMEOUT
 from tests.integration.fleet import Fleet
-from tests.leavings import is_idle
+from tests.support.leavings import is_idle
+from tests.support.projects import PROJECT
 
 PROGRAMS = ("trust", "certutil", "tstclnt", "keytool", "update-ca-certificates", "curl", "nginx")
 ROLLOVER, LATER = 275, 410  # days: a second root has come; the first one has ended

@@ -24,9 +24,9 @@ from pki.config import loader
 from pki.demo import vlans
 from pki.demo.visits import ANSWERED, NOT_REACHABLE, REFUSED, PageRequest, PageResponse
 from pki.demo.vlans import NEW, OLD, PROJECT_FOLDER, Demo
-from tests.conftest import PROJECT
-from tests.integration.test_lab import surroundings
-from tests.leavings import is_idle
+from tests.integration.machine_state import surroundings
+from tests.support.leavings import is_idle
+from tests.support.projects import PROJECT
 
 GRAFANA, JELLYFIN = "https://grafana.lab.internal/", "https://jellyfin.lab.internal/"
 CRL = "http://pki.lab.internal/crl/client-1.crl"

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import judges
-from tests.conftest import PROJECT
-from tests.hosts import FolderHost
 from tests.integration.conftest import TIMEOUT, LiveHome, faketime, moved_clock, now, run
-from tests.leavings import is_idle
+from tests.support import judges
+from tests.support.hosts import FolderHost
+from tests.support.leavings import is_idle
+from tests.support.projects import PROJECT
 
 DOIT = (sys.executable, "-m", "doit")
 INVOKE = (sys.executable, "-m", "invoke")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.integration.fleet import FAILED, Fleet, fleet
-from tests.leavings import is_idle
+from tests.support.leavings import is_idle
 
 KINDS = ("nginx", "haproxy")
 

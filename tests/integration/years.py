@@ -21,9 +21,9 @@ from pki.deploy.managed_files import Library
 from pki.monitor import forecast
 from pki.pipeline import plan as pipeline_plan
 from pki.x509 import pkcs8
-from tests import judges
-from tests.conftest import START, Home, Report
 from tests.integration.conftest import TIMEOUT, faketime
+from tests.support import judges
+from tests.support.projects import START, Home, Report
 
 PURPOSES = {"sslserver": "1.3.6.1.5.5.7.3.1", "sslclient": "1.3.6.1.5.5.7.3.2"}
 Roots = Callable[[int], Mapping[str, bytes]]

@@ -66,9 +66,9 @@ class Executed:
 
 def read(modules: Iterable[str]) -> Executed:
     """What is stored about these modules, at the lines that they have now."""
-    executed = Executed()
+    executed, test_files = Executed(), {path.stem for path in _fast_tests()}
     for stored in sorted(STORE.glob("*.json")):
-        if not (PROJECT / "tests" / f"{stored.stem}.py").exists():
+        if stored.stem not in test_files:
             continue
         data = json.loads(stored.read_text(encoding="utf-8"))
         for name, test in data["tests"].items():
@@ -109,11 +109,16 @@ def measure(jobs: int) -> None:
     """Run each test file once that has changed since it was measured, and store what it executes."""
     STORE.mkdir(exist_ok=True)
     (STORE / "sources").mkdir(exist_ok=True)
-    stale = [path for path in sorted((PROJECT / "tests").glob("test_*.py")) if not _is_measured(path)]
+    stale = [path for path in _fast_tests() if not _is_measured(path)]
     if stale:
         print(f"measuring which lines {len(stale)} test files execute", flush=True)
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(_measure, stale))
+
+
+def _fast_tests() -> list[Path]:
+    paths = (PROJECT / "tests").rglob("test_*.py")
+    return sorted(path for path in paths if "integration" not in path.parts)
 
 
 def _stored(path: Path) -> Path:

@@ -23,9 +23,9 @@ from types import CodeType, FunctionType
 import pytest
 from _pytest.runner import runtestprotocol
 
-from tests import hosts
 from tests.mutants.changes import Change, is_shell
 from tests.mutants.executed import PROJECT, Executed, Timed
+from tests.support import hosts
 
 ENOUGH = 60.0
 """Seconds of tests, fastest first, after which a change counts as unnoticed."""

@@ -20,9 +20,10 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.ledger.types import IssuanceRecords, Issued, LastCrl
+from pki.project.authorities import Authorities
 from pki.project.external_ca import has_signed
 from pki.project.generations import Generation
-from pki.project.project import Project
+from pki.project.ledger_view import LedgerView
 from pki.x509.certificate_names import alternative_names, common_name
 from pki.x509.keys import public_der
 from pki.x509.revocation import crl_number
@@ -58,23 +59,23 @@ class _SortedFiles:
     left_out: list[str]
 
 
-def read(project: Project, name: str, folder: Path, shown: str) -> ImportResult:
+def read(authorities: Authorities, ledger_view: LedgerView, name: str, folder: Path, shown: str) -> ImportResult:
     """Return the records in a folder of the adopted authority `name` that the ledger lacks.
 
     `shown` is the name of the folder in messages. Raises PkiError with every fault of its files; files that another CA
     signed are not faults, they are left out.
     """
-    ca = project.generation(name)
+    ca = authorities.generation(name)
     assert ca is not None  # `generation` raises where the folder contains no certificate
     sorted_files = _sorted(ca, folder, shown)
-    recorded = project.ledger.certificates(issuer=name) if project.has_ledger else []
+    recorded = ledger_view.ledger.certificates(issuer=name) if ledger_view.has_ledger else []
     _check_same_ca(ca, recorded)
     new = list(_certificates(ca, sorted_files, recorded))
-    revoked = project.ledger.revoked_entries(name, NEVER) if project.has_ledger else []
+    revoked = ledger_view.ledger.revoked_entries(name, NEVER) if ledger_view.has_ledger else []
     revocations, unchanged = import_ca_revocations.compare(
         sorted_files.rows, sorted_files.crls, [*recorded, *new], {revocation.serial for revocation in revoked}, ca
     )
-    last = project.ledger.last_crl(name) if project.has_ledger else None
+    last = ledger_view.ledger.last_crl(name) if ledger_view.has_ledger else None
     crl = _last_crl(sorted_files)
     newer = crl if crl and (last is None or crl.number > last[0]) else None
     issuance_records = IssuanceRecords(name, tuple(new), tuple(revocations), newer)

@@ -9,7 +9,7 @@ from cryptography import x509
 
 from pki.authority.import_ca.openssl_index import IndexRow
 from pki.config.identifiers import ArtifactId
-from pki.ledger.types import AdoptedRevocation, Issued
+from pki.ledger.types import Issued, Revocation
 from pki.project.generations import Generation
 from pki.x509.revocation import IMPORTED_REASONS, entry_reason
 
@@ -20,7 +20,7 @@ def compare(
     issued: list[Issued],
     recorded: set[int],
     ca: Generation,
-) -> tuple[list[AdoptedRevocation], list[str]]:
+) -> tuple[list[Revocation], list[str]]:
     """Return the revocations that the ledger lacks, oldest first, and a text for each that the files lost.
 
     `recorded` are the serial numbers that the ledger records as revoked.
@@ -39,7 +39,7 @@ def compare(
                 if serial in by_serial
                 else ends.get(serial, ca.certificate.not_valid_after_utc)
             )
-            new.append(AdoptedRevocation(serial, name, reason, at, end))
+            new.append(Revocation(serial, name, reason, at, end))
     no_longer_revoked = [row for row in rows if row.serial not in revoked and row.serial in recorded]
     return new, [
         f"line {row.line} of index.txt: serial {row.serial:02X} was revoked; it stays revoked"

@@ -13,42 +13,44 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.templating import Pages
 from pki.config import identifiers
+from pki.config.model import Inventory
 from pki.config.proxies import largest_published
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation
-from pki.project.project import Project
+from pki.project.layout import Store
 from pki.x509 import canonical
 from pki.x509.export import mobileconfig
 
 BYTES_IN_A_LINE = 8
 
 
-def files(project: Project) -> dict[str, bytes]:
+def files(inventory: Inventory, store: Store, authorities: Authorities) -> dict[str, bytes]:
     """Return the contents of page and profile, by path relative to the project."""
-    config = project.inventory
-    live = {authority: _generations(project, authority) for authority in identifiers.AUTHORITIES}
+    config = inventory
+    live = {authority: _generations(authorities, authority) for authority in identifiers.AUTHORITIES}
     roots = [root.certificate for root in live["root"]]
     return {
-        project.store.shown(project.store.trust("index.html")): _fitting(project, live),
-        project.store.shown(project.store.trust("roots.mobileconfig")): mobileconfig.trust_only(
+        store.shown(store.trust("index.html")): _fitting(inventory, store, live),
+        store.shown(store.trust("roots.mobileconfig")): mobileconfig.trust_only(
             config.organisation, config.domains[0], roots
         ),
     }
 
 
-def _generations(project: Project, authority: str) -> list[Generation]:
+def _generations(authorities: Authorities, authority: str) -> list[Generation]:
     """Return the live generations of an authority, newest first. Raises PkiError when one is missing."""
-    generations = [project.generation(name) for name in reversed(project.live(authority))]
+    generations = [authorities.generation(name) for name in reversed(authorities.live(authority))]
     if None in generations:
-        raise project.missing_authority(authority)
+        raise authorities.missing_authority(authority)
     return [generation for generation in generations if generation]
 
 
-def _fitting(project: Project, live: dict[str, list[Generation]]) -> bytes:
+def _fitting(inventory: Inventory, store: Store, live: dict[str, list[Generation]]) -> bytes:
     """Return the page, without QR codes or installation steps if it would exceed the proxy's file size limit."""
-    config = project.inventory
+    config = inventory
     largest = largest_published(config)
     for has_codes, has_steps in ((True, True), (False, True), (False, False)):
-        page = render(context(project, live, has_codes=has_codes) | {"steps": has_steps})
+        page = render(context(inventory, store, live, has_codes=has_codes) | {"steps": has_steps})
         if not largest or len(page) <= largest:
             return page
     raise PkiError(
@@ -62,9 +64,11 @@ def render(values: dict[str, Any]) -> bytes:
     return Pages(Path(__file__).parent).render("page.html", values).encode()
 
 
-def context(project: Project, live: dict[str, list[Generation]], *, has_codes: bool) -> dict[str, Any]:
+def context(
+    inventory: Inventory, store: Store, live: dict[str, list[Generation]], *, has_codes: bool
+) -> dict[str, Any]:
     """Return the template values of the page."""
-    config = project.inventory
+    config = inventory
     return {
         "organisation": config.organisation,
         "domains": config.domains,
@@ -78,7 +82,7 @@ def context(project: Project, live: dict[str, list[Generation]], *, has_codes: b
             {
                 "name": generation.name,
                 "end": _day(generation.certificate.not_valid_after_utc),
-                "next_update": _due(project, generation),
+                "next_update": _due(store, generation),
             }
             for authority in identifiers.AUTHORITIES
             for generation in live[authority]
@@ -101,9 +105,9 @@ def _root(root: Generation, *, has_code: bool) -> dict[str, Any]:
     }
 
 
-def _due(project: Project, generation: Generation) -> str:
+def _due(store: Store, generation: Generation) -> str:
     """Return the date of nextUpdate of the CRL of a generation. Raises PkiError when the CRL is missing or damaged."""
-    data = filesystem.read(project.store.crl(generation.name))
+    data = filesystem.read(store.crl(generation.name))
     crl = canonical.read_crl(data or b"", Encoding.DER)
     end = crl.next_update_utc if crl is not None else None
     if end is None:

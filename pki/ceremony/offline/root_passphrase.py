@@ -10,10 +10,11 @@ from pki.ceremony import drives
 from pki.ceremony.audit import verify
 from pki.ceremony.offline.steps import NewKey
 from pki.ceremony.transcript import Transcript, versions
-from pki.ceremony.vault import Vault, check_writable, fingerprint
+from pki.ceremony.vault import Vault, check_writable
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.x509 import keys
+from pki.x509.canonical import fingerprint
 from pki.x509.keys import PrivateKey
 
 

@@ -15,9 +15,10 @@ from pki.ceremony.lint import Signed
 from pki.ceremony.offline import negative_tests, response_export
 from pki.ceremony.offline.session import CeremonySession
 from pki.ceremony.request_response import RequestedRoot, SignedCertificate, SignedCrl
-from pki.ceremony.vault import check_writable, fingerprint, write_folder
+from pki.ceremony.vault import check_writable, write_folder
 from pki.common.errors import PkiError
 from pki.x509 import keys, pem_encoding
+from pki.x509.canonical import fingerprint
 from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey
 

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -21,15 +21,19 @@ from pki.ceremony.offline.response_export import render_transcript
 from pki.ceremony.online import ceremony_archive, find_response, intermediate_keys, kit, lost_ceremonies, misplaced_keys
 from pki.ceremony.online.lost_ceremonies import CeremonyResult
 from pki.ceremony.request_response import Request
-from pki.ceremony.vault import fingerprint
 from pki.ceremony.verify_response import ParsedResponse
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import run_for
 from pki.config import editing
 from pki.config.identifiers import ArtifactId, GenerationName
+from pki.config.model import Inventory
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509 import pem_encoding
+from pki.x509.canonical import fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +59,95 @@ class VerifiedResponse:
 # -- reading and verifying --------------------------------------------------------------------------------------------
 
 
-def read_and_verify(project: Project, folder: Path) -> VerifiedResponse:
-    """Read a response and verify all of it; writes nothing. Raises PkiError that lists all faults."""
-    folder = folder.parent if folder.name == "response.yaml" else folder
-    misplaced_keys.check_no_keys(folder, *_own_folders(project))
-    find_response.check_has_response(project, folder)
-    parsed = verify_response.read_response(folder)
-    request = _answered_request(project, parsed)
-    results = [CeremonyResult(parsed, request)] if request else lost_ceremonies.find_lost(project, parsed)
-    if not results:
-        raise _other_project_error(project, parsed)
-    transcript = _checked_transcript(project, parsed)
-    for result in results:
-        _check_clocks(project, result.parsed, result.request)
-    if faults := list(_faults(project, results, transcript)) or (
-        list(intermediate_keys.faults(project, request)) if request else []
-    ):
-        raise PkiError("\n".join(faults), f"nothing was accepted; {verify_response.COPY_AGAIN}")
-    return VerifiedResponse(parsed, results[-1].request, transcript, request is None, tuple(results))
+@dataclass(frozen=True, slots=True)
+class ResponseAcceptance:
+    """The acceptance of a ceremony's response: it is verified as a whole, then stored."""
+
+    project: Project
+
+    def verify(self, folder: Path) -> VerifiedResponse:
+        """Read a response and verify all of it; writes nothing. Raises PkiError that lists all faults."""
+        folder = folder.parent if folder.name == "response.yaml" else folder
+        misplaced_keys.check_no_keys(folder, *_own_folders(self.project.inventory, self.project.store))
+        find_response.check_has_response(self.project.store, folder)
+        parsed = verify_response.read_response(folder)
+        request = _answered_request(self.project.store, parsed)
+        results = (
+            [CeremonyResult(parsed, request)]
+            if request
+            else lost_ceremonies.find_lost(self.project.inventory, self.project.store, self.project.roots, parsed)
+        )
+        if not results:
+            raise self._other_project_error(parsed)
+        transcript = _checked_transcript(self.project.store, parsed)
+        for result in results:
+            _check_clocks(self.project.now, result.parsed, result.request)
+        if faults := list(_faults(self.project.store, self.project.authorities, results, transcript)) or (
+            list(intermediate_keys.faults(self.project.store, self.project.keys, request)) if request else []
+        ):
+            raise PkiError("\n".join(faults), f"nothing was accepted; {verify_response.COPY_AGAIN}")
+        return VerifiedResponse(parsed, results[-1].request, transcript, request is None, tuple(results))
+
+    def _other_project_error(self, parsed: ParsedResponse) -> PkiError:
+        """Return the error for a response of another project; its hint covers the case that this project lost `ca/`."""
+        numbers = ", ".join(str(one.request.number) for one in ceremony_archive.open_requests(self.project.store))
+        expected = f"waits for the response to request {numbers}" if numbers else "waits for no response"
+        hint, response = _other_project_hint(self.project.store, parsed.folder), parsed.response
+        if roots := lost_ceremonies.roots_to_name(
+            self.project.inventory, self.project.store, self.project.roots, parsed
+        ):
+            lines = "\n".join(["roots:", *(f"  - {one}" for one in roots)])
+            hint += (
+                "\nis it of this project, which lost ca/? compare with the signed page of the ceremony, write this into pki.yaml, "
+                f"and repeat the command:\n{lines}"
+            )
+        return PkiError(
+            f"{parsed.name}: answers another request (SHA-256 {response.request[:16]}…, ceremony {response.number}) than one of "
+            f"the project {self.project.store.home}, which {expected}",
+            hint,
+        )
+
+    def check_roots(self, folder: Path) -> None:
+        """Raise PkiError when a root is missing that is not in this response; writes nothing."""
+        if self.project.roots.missing:
+            with suppress(PkiError):
+                verified = self.verify(folder)
+                if {one.fingerprint for one in self.project.roots.missing} <= set(verified.roots.values()):
+                    self.project.expect_roots()
+                    return
+            self.project.roots.check()
+
+    def store(self, verified: VerifiedResponse) -> list[str]:
+        """Record everything in the ledger, then write it to `ca/`. Return the CRLs that must be destroyed now.
+
+        It can be repeated after an interruption at any point: nothing is recorded twice, and the response is written last.
+        Before that, pki.yaml gets the SHA-256 of new roots; if it cannot be written, nothing is accepted.
+        """
+        with _naming_roots(
+            self.project.inventory, self.project.store, self.project.authorities, verified
+        ) as name_roots:
+            old = []
+            for place, result in enumerate(verified.results):
+                if verified.is_lost:
+                    lost_ceremonies.set_keys_aside(self.project.store, result.request)
+                old += _file(
+                    self.project.store,
+                    self.project.now,
+                    self.project.ledger_view,
+                    result,
+                    lost_ceremonies.replaced_roots(verified.results[place + 1 :]),
+                )
+            name_roots()
+        for result in verified.results:
+            _write_records(self.project.store, result, verified.transcript)
+        return old
 
 
-def _faults(project: Project, results: Sequence[CeremonyResult], transcript: bytes) -> Iterator[str]:
+def _faults(
+    store: Store, authorities: Authorities, results: Sequence[CeremonyResult], transcript: bytes
+) -> Iterator[str]:
     """Yield the faults of each response, verified with the roots that existed before it."""
-    generations = filter(None, map(project.generation, project.store.generations("root")))
+    generations = filter(None, map(authorities.generation, store.generations("root")))
     roots: dict[str, x509.Certificate] = {one.name: one.certificate for one in generations}
     records = transcript_chain.load(transcript, "transcript.jsonl")
     for result in results:
@@ -92,62 +162,44 @@ def _faults(project: Project, results: Sequence[CeremonyResult], transcript: byt
     yield from lost_ceremonies.faults(results)
 
 
-def _own_folders(project: Project) -> Iterator[Path]:
+def _own_folders(inventory: Inventory, store: Store) -> Iterator[Path]:
     """Yield the folders of this project that may have private keys."""
-    yield from (project.store.offline, project.store.ca, project.store.build)
-    yield from (project.store.home / one.adopt for one in project.inventory.authorities.adopted.values())
+    yield from (store.offline, store.ca, store.build)
+    yield from (store.home / one.adopt for one in inventory.authorities.adopted.values())
 
 
-def _answered_request(project: Project, parsed: ParsedResponse) -> Request | None:
+def _answered_request(store: Store, parsed: ParsedResponse) -> Request | None:
     """Return the open request that a response answers, or None. Raises PkiError for a response that was accepted before."""
-    for folder in project.store.ceremonies():
+    for folder in store.ceremonies():
         if filesystem.read(folder / "response.yaml") == parsed.data:
-            raise _accepted_error(project, parsed, project.store.shown(folder))
-    waiting = {one.digest: one.request for one in ceremony_archive.open_requests(project)}
+            raise _accepted_error(store, parsed, store.shown(folder))
+    waiting = {one.digest: one.request for one in ceremony_archive.open_requests(store)}
     return waiting.get(parsed.response.request)
 
 
-def _other_project_error(project: Project, parsed: ParsedResponse) -> PkiError:
-    """Return the error for a response of another project; its hint covers the case that this project lost `ca/`."""
-    numbers = ", ".join(str(one.request.number) for one in ceremony_archive.open_requests(project))
-    expected = f"waits for the response to request {numbers}" if numbers else "waits for no response"
-    hint, response = _other_project_hint(project, parsed.folder), parsed.response
-    if roots := lost_ceremonies.roots_to_name(project, parsed):
-        lines = "\n".join(["roots:", *(f"  - {one}" for one in roots)])
-        hint += (
-            "\nis it of this project, which lost ca/? compare with the signed page of the ceremony, write this into pki.yaml, "
-            f"and repeat the command:\n{lines}"
-        )
-    return PkiError(
-        f"{parsed.name}: answers another request (SHA-256 {response.request[:16]}…, ceremony {response.number}) than one of "
-        f"the project {project.store.home}, which {expected}",
-        hint,
-    )
-
-
-def _accepted_error(project: Project, parsed: ParsedResponse, place: str) -> PkiError:
+def _accepted_error(store: Store, parsed: ParsedResponse, place: str) -> PkiError:
     """Return the error for a response that was accepted before; its hint names the response that is expected."""
-    waiting = [one.request.number for one in ceremony_archive.open_requests(project)]
+    waiting = [one.request.number for one in ceremony_archive.open_requests(store)]
     if not waiting:
-        hint = f"nothing is left to do: {run_for(project.store.home)} doit"
+        hint = f"nothing is left to do: {run_for(store.home)} doit"
         return PkiError(f"{parsed.name}: was accepted already, as {place}", hint)
     beside, name = parsed.folder.parent, f"response-{waiting[-1]:04}"
-    expected = find_response.response_to_open_request(project, beside)
-    hint = find_response.accept_command(project, expected or beside / name)
+    expected = find_response.response_to_open_request(store, beside)
+    hint = find_response.accept_command(store, expected or beside / name)
     return PkiError(
         f"{parsed.name}: was accepted already, as {place}; request {waiting[-1]} waits for its response, {name}",
         hint if expected else f"perform its ceremony; then: {hint}",
     )
 
 
-def _other_project_hint(project: Project, folder: Path) -> str:
+def _other_project_hint(store: Store, folder: Path) -> str:
     """Return the hint for a response of another project: the kit beside the response names that project.
 
     When a response beside it answers an open request of this project, the hint names that response.
     """
-    if expected := find_response.response_to_open_request(project, folder.parent):
-        return find_response.accept_command(project, expected)
-    home = project.store.home
+    if expected := find_response.response_to_open_request(store, folder.parent):
+        return find_response.accept_command(store, expected)
+    home = store.home
     data = filesystem.read_if_possible(folder.resolve().parent / kit.NAME / kit.PROJECT) or b""
     project_folder = data.decode(errors="replace").strip()
     line = f"./run invoke ceremony.accept {shlex.quote(str(folder))}"
@@ -156,7 +208,7 @@ def _other_project_hint(project: Project, folder: Path) -> str:
     return f"is it a response of another project? name its folder: PKI_HOME=DIR {line}"
 
 
-def _checked_transcript(project: Project, parsed: ParsedResponse) -> bytes:
+def _checked_transcript(store: Store, parsed: ParsedResponse) -> bytes:
     """Return the transcript of a response: complete, continuing that of the last ceremony, and ending with this response.
 
     It must contain the head that the last response names: only the records up to that head were confirmed.
@@ -170,7 +222,7 @@ def _checked_transcript(project: Project, parsed: ParsedResponse) -> bytes:
         records = transcript_chain.load(transcript, f"{parsed.folder.name}/transcript.jsonl")
     except PkiError as error:  # its hint is for the vault
         raise PkiError(error.message, verify_response.COPY_AGAIN) from None
-    last = ceremony_archive.last_transcript_head(project)
+    last = ceremony_archive.last_transcript_head(store)
     if last and last not in {record.hash for record in records}:
         raise PkiError(
             f"{parsed.folder.name}/transcript.jsonl: does not continue that of the last ceremony",
@@ -184,9 +236,9 @@ def _checked_transcript(project: Project, parsed: ParsedResponse) -> bytes:
     return transcript
 
 
-def _check_clocks(project: Project, parsed: ParsedResponse, request: Request) -> None:
+def _check_clocks(now: datetime, parsed: ParsedResponse, request: Request) -> None:
     """Raise PkiError, with both clocks, for a response that was signed in the future or before its request."""
-    signed, here = parsed.response.signed, project.now
+    signed, here = parsed.response.signed, now
     both = f"the clock of the offline machine said {signed:%Y-%m-%d %H:%M} UTC, the clock of this machine says {here:%Y-%m-%d %H:%M} UTC"
     if signed > here + request_response.CLOCK_TOLERANCE:
         after = signed - request_response.CLOCK_TOLERANCE + timedelta(seconds=59)  # messages show whole minutes
@@ -201,17 +253,6 @@ def _check_clocks(project: Project, parsed: ParsedResponse, request: Request) ->
             f"{parsed.name}: was signed before the request was prepared, {request.prepared:%Y-%m-%d %H:%M} UTC: {both}",
             "the offline machine's clock was behind: perform the ceremony again, with its clock set to the true time in UTC",
         )
-
-
-def check_roots(project: Project, folder: Path) -> None:
-    """Raise PkiError when a root is missing that is not in this response; writes nothing."""
-    if project.missing_roots:
-        with suppress(PkiError):
-            verified = read_and_verify(project, folder)
-            if {one.fingerprint for one in project.missing_roots} <= set(verified.roots.values()):
-                project.expect_roots()
-                return
-        project.check_roots()
 
 
 # -- confirming and accepting ----------------------------------------------------------------------------------------
@@ -239,42 +280,28 @@ def confirm_words(verified: VerifiedResponse, typed: str) -> None:
         )
 
 
-def file_response(project: Project, verified: VerifiedResponse) -> list[str]:
-    """Record everything in the ledger, then write it to `ca/`. Return the CRLs that must be destroyed now.
-
-    It can be repeated after an interruption at any point: nothing is recorded twice, and the response is written last.
-    Before that, pki.yaml gets the SHA-256 of new roots; if it cannot be written, nothing is accepted.
-    """
-    with _naming_roots(project, verified) as name_roots:
-        old = []
-        for place, result in enumerate(verified.results):
-            if verified.is_lost:
-                lost_ceremonies.set_keys_aside(project, result.request)
-            old += _file(project, result, lost_ceremonies.replaced_roots(verified.results[place + 1 :]))
-        name_roots()
-    for result in verified.results:
-        _write_records(project, result, verified.transcript)
-    return old
-
-
 @contextmanager
-def _naming_roots(project: Project, verified: VerifiedResponse) -> Iterator[Callable[[], None]]:
+def _naming_roots(
+    inventory: Inventory, store: Store, authorities: Authorities, verified: VerifiedResponse
+) -> Iterator[Callable[[], None]]:
     """Yield a function that writes the SHA-256 of each root to pki.yaml; its new text is on disk before.
 
     The sandbox writes none, because its roots may be lost.
     """
-    path = project.store.home / "pki.yaml"
-    present = [one for name in project.store.generations("root") if (one := project.generation(name))]
+    path = store.home / "pki.yaml"
+    present = [one for name in store.generations("root") if (one := authorities.generation(name))]
     roots: dict[str, str] = {one.name: one.fingerprint for one in present}
     roots |= verified.roots
-    if project.inventory.sandbox or set(roots.values()) <= set(project.inventory.roots):
+    if inventory.sandbox or set(roots.values()) <= set(inventory.roots):
         yield lambda: None
         return
     with editing.prepared_write(editing.add_roots(path, roots)) as put:
         yield put
 
 
-def _file(project: Project, result: CeremonyResult, replaced: Collection[str]) -> list[str]:
+def _file(
+    store: Store, now: datetime, ledger_view: LedgerView, result: CeremonyResult, replaced: Collection[str]
+) -> list[str]:
     """Record and write everything except the response. Return the CRLs that must be destroyed.
 
     CRLs of the roots in `replaced` are superseded by a later ceremony, and only recorded.
@@ -282,77 +309,77 @@ def _file(project: Project, result: CeremonyResult, replaced: Collection[str]) -
     request = result.request
     because = f"ceremony {request.number}: {'; '.join(request.because)}"
     for (name, issuer), certificate in result.parsed.certificates.items():
-        if not project.ledger.certificates(serial=certificate.serial_number):
+        if not ledger_view.ledger.certificates(serial=certificate.serial_number):
             named = GenerationName.parse(name)
             profile = "root" if named.is_root else f"{named.authority}-ca"
-            project.ledger.record_certificate(
+            ledger_view.ledger.record_certificate(
                 certificate,
                 issuer=issuer,
                 artifact=ArtifactId("authority", named.authority),
                 profile=profile,
                 reason=because,
-                at=project.now,
+                at=now,
             )
-    _record_revocations(project, request)
+    _record_revocations(ledger_view, request)
     for (root, number), presigned_crl in result.parsed.presigned_crls.items():
-        if not project.ledger.has_crl(root, number):
-            project.ledger.record_crl(presigned_crl, issuer=root, reason=because, at=project.now)
+        if not ledger_view.ledger.has_crl(root, number):
+            ledger_view.ledger.record_crl(presigned_crl, issuer=root, reason=because, at=now)
     for name, issuer in result.parsed.certificates:
         if name != issuer and GenerationName.parse(name).is_root:
             pem = pem_encoding.pem_of([result.parsed.certificates[name, issuer]])
-            filesystem.write(project.store.authority_file(name, f"cross-{issuer}.pem"), pem)
-    old = _place_presigned_crls(project, result, replaced)
+            filesystem.write(store.authority_file(name, f"cross-{issuer}.pem"), pem)
+    old = _place_presigned_crls(store, now, result, replaced)
     for name, issuer in sorted(
         result.parsed.certificates, key=lambda pair: GenerationName.parse(pair[0]).is_root, reverse=True
     ):
         if name == issuer or not GenerationName.parse(name).is_root:
             filesystem.write(
-                project.store.authority_file(name, "cert.pem"),
+                store.authority_file(name, "cert.pem"),
                 pem_encoding.pem_of([result.parsed.certificates[name, issuer]]),
             )
     return old
 
 
-def _record_revocations(project: Project, request: Request) -> None:
+def _record_revocations(ledger_view: LedgerView, request: Request) -> None:
     """Record the revocations of the request that the ledger does not have yet."""
     for series in request.crl_series:
         for one in series.revoked:
-            for issued in project.ledger.certificates(serial=one.serial):
+            for issued in ledger_view.ledger.certificates(serial=one.serial):
                 if not issued.revoked:
-                    project.ledger.record_revocation(issued, reason=one.reason, at=one.at)
+                    ledger_view.ledger.record_revocation(issued, reason=one.reason, at=one.at)
 
 
-def _place_presigned_crls(project: Project, result: CeremonyResult, replaced: Collection[str]) -> list[str]:
+def _place_presigned_crls(store: Store, now: datetime, result: CeremonyResult, replaced: Collection[str]) -> list[str]:
     """Replace the pre-signed CRLs by the new series. Return the old ones that have not expired."""
     old = []
     for series in (one for one in result.request.crl_series if one.root not in replaced):
         numbers = {presigned_crl.number for presigned_crl in series.presigned_crls}
         for presigned_crl in series.presigned_crls:
-            path = project.store.authority_file(series.root, "crl") / f"{presigned_crl.number}.pem"
+            path = store.authority_file(series.root, "crl") / f"{presigned_crl.number}.pem"
             filesystem.write(
                 path, pem_encoding.pem_of([result.parsed.presigned_crls[series.root, presigned_crl.number]])
             )
-        for path in project.store.presigned_crls(series.root):
+        for path in store.presigned_crls(series.root):
             if int(path.stem) not in numbers:
-                old += _unexpired(project, path, series.root)
+                old += _unexpired(now, path, series.root)
                 path.unlink()
     return old
 
 
-def _unexpired(project: Project, path: Path, root: str) -> list[str]:
+def _unexpired(now: datetime, path: Path, root: str) -> list[str]:
     """Return a description of a replaced CRL that has not expired, or nothing."""
     with suppress(ValueError):
         crl = x509.load_pem_x509_crl(filesystem.read(path) or b"")
         end = crl.next_update_utc
-        if end and end > project.now:
+        if end and end > now:
             return [f"CRL {path.stem} of {root}, valid from {crl.last_update_utc:%Y-%m-%d} to {end:%Y-%m-%d}"]
     return []
 
 
-def _write_records(project: Project, result: CeremonyResult, transcript: bytes) -> None:
+def _write_records(store: Store, result: CeremonyResult, transcript: bytes) -> None:
     """Write transcript and response; the response is last, because it marks the ceremony as accepted."""
-    folder, request = project.store.ceremony(result.request.number), request_response.dump(result.request)
-    filesystem.write(project.store.ca / "transcript.jsonl", transcript)
+    folder, request = store.ceremony(result.request.number), request_response.dump(result.request)
+    filesystem.write(store.ca / "transcript.jsonl", transcript)
     filesystem.write(folder / "request.yaml", request)
     request_digest, response_digest = request_response.digest(request), request_response.digest(result.parsed.data)
     records = transcript_chain.load(transcript, "transcript.jsonl")

@@ -13,7 +13,8 @@ from pki.common.errors import PkiError
 from pki.common.remedies import Remedy, here
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.project.generations import PUT_BACK
-from pki.project.project import Project
+from pki.project.layout import Store
+from pki.project.ledger_view import LedgerView
 
 NUMBER = re.compile(r" CA ([0-9]+)")  # end of every CA's common name
 
@@ -27,46 +28,46 @@ class OpenRequest:
     digest: str
 
 
-def open_requests(project: Project) -> list[OpenRequest]:
+def open_requests(store: Store) -> list[OpenRequest]:
     """Return the requests without a response that follow the last ceremony, the oldest first."""
-    requests, last = [], last_response_digest(project)
-    for folder in project.store.ceremonies():
+    requests, last = [], last_response_digest(store)
+    for folder in store.ceremonies():
         data = filesystem.read(folder / "request.yaml")
         if data is None or (folder / "response.yaml").exists():
             continue
-        request = request_response.load(data, project.store.shown(folder / "request.yaml"), Request)
+        request = request_response.load(data, store.shown(folder / "request.yaml"), Request)
         if request.previous == last:
             requests.append(OpenRequest(folder / "request.yaml", request, request_response.digest(data)))
     return requests
 
 
-def new_crls_remedy(project: Project, root: str) -> Remedy:
+def new_crls_remedy(store: Store, root: str) -> Remedy:
     """Return the command for new pre-signed CRLs of a root: accept the response to an open request, or make a request."""
-    for one in open_requests(project):
+    for one in open_requests(store):
         if root in {series.root for series in one.request.crl_series}:
             number, folder = one.request.number, f"DIR/response-{one.request.number:04}"
             before = f"perform the ceremony of request {number}, which asks for them, then: "
             words = ("invoke", "ceremony.accept", folder)
-            return here(*words, home=project.store.home, placeholders=[folder], before=before)
-    return here("invoke", "ceremony.request", "--crls", home=project.store.home)
+            return here(*words, home=store.home, placeholders=[folder], before=before)
+    return here("invoke", "ceremony.request", "--crls", home=store.home)
 
 
-def last_response_digest(project: Project) -> str:
+def last_response_digest(store: Store) -> str:
     """Return the SHA-256 of the last accepted response, or NO_RESPONSE."""
-    responses = _responses(project)
+    responses = _responses(store)
     return request_response.digest(responses[-1][1]) if responses else NO_RESPONSE
 
 
-def last_transcript_head(project: Project) -> str:
+def last_transcript_head(store: Store) -> str:
     """Return the transcript head in the last accepted response, or "" before the first one."""
-    responses = _responses(project)
+    responses = _responses(store)
     return _read(*responses[-1]).transcript if responses else ""
 
 
-def _responses(project: Project) -> list[tuple[str, bytes]]:
+def _responses(store: Store) -> list[tuple[str, bytes]]:
     """Return the path and content of every accepted response, the oldest first."""
-    paths = [folder / "response.yaml" for folder in project.store.ceremonies()]
-    return [(project.store.shown(path), data) for path in paths if (data := filesystem.read(path)) is not None]
+    paths = [folder / "response.yaml" for folder in store.ceremonies()]
+    return [(store.shown(path), data) for path in paths if (data := filesystem.read(path)) is not None]
 
 
 def _read(shown: str, data: bytes) -> Response:
@@ -77,12 +78,12 @@ def _read(shown: str, data: bytes) -> Response:
         raise PkiError(error.message, PUT_BACK) from None
 
 
-def certified_generations(project: Project) -> set[str]:
+def certified_generations(store: Store, ledger_view: LedgerView) -> set[str]:
     """Return the generations that a ceremony certified, also those that are missing in `ca/`."""
-    responses = (_read(*one) for one in _responses(project))
+    responses = (_read(*one) for one in _responses(store))
     names = {one.name for response in responses for one in response.certificates}
-    for authority in AUTHORITIES if project.has_ledger else ():
-        certificates = project.ledger.certificates(artifact=ArtifactId("authority", authority))
+    for authority in AUTHORITIES if ledger_view.has_ledger else ():
+        certificates = ledger_view.ledger.certificates(artifact=ArtifactId("authority", authority))
         names |= {
             GenerationName(authority, int(numbers[-1]))
             for one in certificates
@@ -91,7 +92,7 @@ def certified_generations(project: Project) -> set[str]:
     return names
 
 
-def destroyed_roots(project: Project) -> set[str]:
+def destroyed_roots(store: Store) -> set[str]:
     """Return the roots whose keys were destroyed."""
-    responses = (_read(*one) for one in _responses(project))
+    responses = (_read(*one) for one in _responses(store))
     return {name for response in responses for name in response.destroyed}

@@ -11,14 +11,19 @@ from pki.ceremony.request_response import RequestedCrl, RequestedRoot, Requested
 from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.hierarchy import Hierarchy
-from pki.project.project import Project
+from pki.project.layout import Store
+from pki.project.ledger_view import LedgerView
 from pki.x509.certificate_signing import SECOND
 
 
 def plan_crl_series(
-    project: Project,
+    store: Store,
+    now: datetime,
+    authorities: Authorities,
+    ledger_view: LedgerView,
     roots: tuple[RequestedRoot, ...],
     present: Generation | None,
     revoke: tuple[tuple[str, str], ...],
@@ -28,36 +33,38 @@ def plan_crl_series(
 
     For a root that is replaced or destroyed in this ceremony (`roots`, `destroy`), the series lasts until it expires.
     """
-    destroyed = ceremony_archive.destroyed_roots(project)
-    for name in project.store.generations("root"):
-        generation = project.existing(name)
-        if name in destroyed or generation.certificate.not_valid_after_utc <= project.now:
+    destroyed = ceremony_archive.destroyed_roots(store)
+    for name in store.generations("root"):
+        generation = authorities.existing(name)
+        if name in destroyed or generation.certificate.not_valid_after_utc <= now:
             continue
         is_last_series = bool(roots) or generation != present or name in destroy
         until = generation.certificate.not_valid_after_utc if is_last_series else None
         yield RequestedSeries(
             root=name,
-            revoked=tuple(_revoked(project, revoke, name)),
-            presigned_crls=tuple(plan_presigned_crls(project, name, until, _last_number(project, name))),
+            revoked=tuple(_revoked(now, authorities, ledger_view, revoke, name)),
+            presigned_crls=tuple(plan_presigned_crls(authorities, name, until, _last_number(ledger_view, name))),
         )
     for root in roots:
-        last = _last_number(project, root.name)
+        last = _last_number(ledger_view, root.name)
         yield RequestedSeries(
             root=root.name,
             revoked=(),
-            presigned_crls=tuple(plan_presigned_crls(project, root.name, None, last, root.not_after)),
+            presigned_crls=tuple(plan_presigned_crls(authorities, root.name, None, last, root.not_after)),
         )
 
 
-def _last_number(project: Project, root: str) -> int:
-    last = project.ledger.last_crl(root)
+def _last_number(ledger_view: LedgerView, root: str) -> int:
+    last = ledger_view.ledger.last_crl(root)
     return last[0] if last else 0
 
 
-def _revoked(project: Project, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[RevokedCa]:
+def _revoked(
+    now: datetime, authorities: Authorities, ledger_view: LedgerView, revoke: tuple[tuple[str, str], ...], root: str
+) -> Iterator[RevokedCa]:
     """Yield the entries of a root's CRLs: revocations in the ledger, and the requested ones."""
-    for entry in project.ledger.revoked_entries(root, project.now - BACKDATED):  # the first pre-signed CRL begins then
-        issued = next(iter(project.ledger.certificates(serial=entry.serial)), None)
+    for entry in ledger_view.ledger.revoked_entries(root, now - BACKDATED):  # the first pre-signed CRL begins then
+        issued = next(iter(ledger_view.ledger.certificates(serial=entry.serial)), None)
         if issued is None:
             raise PkiError(
                 f"the CRL of {root} must list the serial number {entry.serial:x}, which is not in the ledger",
@@ -66,15 +73,15 @@ def _revoked(project: Project, revoke: tuple[tuple[str, str], ...], root: str) -
         revoked = GenerationName(issued.artifact.name, int(ceremony_archive.NUMBER.findall(issued.subject)[-1]))
         yield RevokedCa(generation=revoked, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
     for name, reason in revoke:
-        generation = project.existing(name)
-        issuer = project.root_of(generation.certificate)
+        generation = authorities.existing(name)
+        issuer = authorities.root_of(generation.certificate)
         if issuer and issuer.name == root:
             serial = generation.certificate.serial_number
-            yield RevokedCa(generation=name, serial=serial, reason=reason, at=project.now)
+            yield RevokedCa(generation=name, serial=serial, reason=reason, at=now)
 
 
 def plan_presigned_crls(
-    project: Hierarchy, root: str, until: datetime | None, number: int, end: datetime | None = None
+    hierarchy: Hierarchy, root: str, until: datetime | None, number: int, end: datetime | None = None
 ) -> Iterator[RequestedCrl]:
     """Yield pre-signed CRLs from now until `until`, or for the configured period; they replace all earlier ones.
 
@@ -83,19 +90,19 @@ def plan_presigned_crls(
     it expires, and the last one expires no earlier than any that it replaces. None begins after the root has expired; `end` is the expiry of a
     root without a certificate yet.
     """
-    if generation := project.generation(root):
+    if generation := hierarchy.generation(root):
         end = generation.not_after
-    rule = project.inventory.authorities.root.crl
+    rule = hierarchy.inventory.authorities.root.crl
     step = rule.lifetime - CRL_OVERLAP
-    earlier = {presigned_crl.this_update for presigned_crl in project.presigned_crls(root)}
-    begun = [start for start in earlier if start <= project.now]
-    starts = [max([project.now - BACKDATED, *(at + SECOND for at in begun)])]
+    earlier = {presigned_crl.this_update for presigned_crl in hierarchy.presigned_crls(root)}
+    begun = [start for start in earlier if start <= hierarchy.now]
+    starts = [max([hierarchy.now - BACKDATED, *(at + SECOND for at in begun)])]
     for at in sorted(earlier):
-        if at > project.now:
+        if at > hierarchy.now:
             _fill(starts, at + SECOND, rule.lifetime, step, end)
             starts.append(at + SECOND)
-    goal = until or project.now + rule.presigned * step
-    _fill(starts, max(goal, series_end(project, root) or goal), rule.lifetime, step, end)
+    goal = until or hierarchy.now + rule.presigned * step
+    _fill(starts, max(goal, series_end(hierarchy, root) or goal), rule.lifetime, step, end)
     for at in starts:
         number = max(int(at.timestamp()), number + 1)
         yield RequestedCrl(number=number, this_update=at, next_update=at + rule.lifetime)

@@ -13,17 +13,17 @@ from pki.ceremony.online import ceremony_archive
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import run_for
-from pki.project.project import Project
+from pki.project.layout import Store
 
 NAME = re.compile(r"response-[0-9]{4}")
 
 
-def accept_command(project: Project, folder: Path) -> str:
+def accept_command(store: Store, folder: Path) -> str:
     """Return the command that accepts a response."""
-    return f"{run_for(project.store.home)} invoke ceremony.accept {shlex.quote(str(folder))}"
+    return f"{run_for(store.home)} invoke ceremony.accept {shlex.quote(str(folder))}"
 
 
-def check_has_response(project: Project, folder: Path) -> None:
+def check_has_response(store: Store, folder: Path) -> None:
     """Raise PkiError when `folder` has no response; its hint names a response nearby, or mounts the drive."""
     if (folder / "response.yaml").exists():
         return
@@ -31,25 +31,25 @@ def check_has_response(project: Project, folder: Path) -> None:
     if responses := list(_responses(place)) or list(_responses(place.parent)):
         raise PkiError(
             f"{folder}: has no response.yaml; found {', '.join(map(str, responses))}",
-            accept_command(project, response_to_open_request(project, responses[-1].parent) or responses[-1]),
+            accept_command(store, response_to_open_request(store, responses[-1].parent) or responses[-1]),
         )
-    waiting = ceremony_archive.open_requests(project)[-1:]
+    waiting = ceremony_archive.open_requests(store)[-1:]
     expected = place / (f"response-{waiting[0].request.number:04}" if waiting else "response-NNNN")
     if _is_unmounted(place):
         quoted = shlex.quote(str(place))
         raise PkiError(
             f"{folder}: has no response.yaml: no drive is mounted there",
-            f"{drives.WHICH_DRIVE}\nthen: mkdir -p {quoted} && mount LABEL=exchange {quoted}\nand: {accept_command(project, expected)}",
+            f"{drives.WHICH_DRIVE}\nthen: mkdir -p {quoted} && mount LABEL=exchange {quoted}\nand: {accept_command(store, expected)}",
         )
     raise PkiError(
         f"{folder}: has no response.yaml",
-        f"name the folder that invoke ceremony.sign wrote: {accept_command(project, expected)}",
+        f"name the folder that invoke ceremony.sign wrote: {accept_command(store, expected)}",
     )
 
 
-def response_to_open_request(project: Project, place: Path) -> Path | None:
+def response_to_open_request(store: Store, place: Path) -> Path | None:
     """Return the newest response in `place` that answers an open request, or None."""
-    waiting = [one.digest for one in ceremony_archive.open_requests(project)]
+    waiting = [one.digest for one in ceremony_archive.open_requests(store)]
     for folder in reversed(list(_responses(place))):
         with suppress(PkiError):
             data = filesystem.read_if_possible(folder / "response.yaml") or b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -13,50 +14,75 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE, in_project, run_for
 from pki.config.identifiers import GenerationName
+from pki.config.model import Inventory
+from pki.project.ca_keys import KeyRing
+from pki.project.layout import Store
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509 import certificate_signing, keys, pkcs11
 
 
-def prepare_certificate_request(project: Project, name: str, common_name: str) -> bytes:
-    """Return the certificate request (PEM) of a planned generation; its key is created when there never was one.
+@dataclass(frozen=True, slots=True)
+class IntermediateKeys:
+    """The keys of new intermediates: new, or kept from an earlier request."""
 
-    Raises PkiError when the key is missing or damaged, or the generation was certified before: a lost key is never
-    replaced silently.
-    """
-    path = project.store.authority_file(name, "request.pem")
-    present = filesystem.read(path)
-    has_key = any(project.store.authority_file(name, file).exists() for file in ("key.pem", "key.uri"))
-    if present is not None and (fault := project.keys.fault(name)):
-        raise PkiError(fault.message, lost_key_hint(project, name, fault.hint))
-    if present is not None and has_key and _is_for(present, common_name):
-        return present
-    key = _existing_key(project, name) if has_key else _new_key(project, name)
-    builder = x509.CertificateSigningRequestBuilder().subject_name(
-        certificate_signing.subject_name(project.inventory.organisation, common_name)
-    )
-    request = builder.sign(key, keys.signature_hash(key)).public_bytes(Encoding.PEM)
-    filesystem.write(path, request)
-    return request
+    project: Project
+
+    def prepare_certificate_request(self, name: str, common_name: str) -> bytes:
+        """Return the certificate request (PEM) of a planned generation; its key is created when there never was one.
+
+        Raises PkiError when the key is missing or damaged, or the generation was certified before: a lost key is never
+        replaced silently.
+        """
+        path = self.project.store.authority_file(name, "request.pem")
+        present = filesystem.read(path)
+        has_key = any(self.project.store.authority_file(name, file).exists() for file in ("key.pem", "key.uri"))
+        if present is not None and (fault := self.project.keys.fault(name)):
+            raise PkiError(fault.message, lost_key_hint(self.project.store, name, fault.hint))
+        if present is not None and has_key and _is_for(present, common_name):
+            return present
+        key = (
+            _existing_key(self.project.inventory, self.project.store, self.project.ledger_view, self.project.keys, name)
+            if has_key
+            else self._new_key(name)
+        )
+        builder = x509.CertificateSigningRequestBuilder().subject_name(
+            certificate_signing.subject_name(self.project.inventory.organisation, common_name)
+        )
+        request = builder.sign(key, keys.signature_hash(key)).public_bytes(Encoding.PEM)
+        filesystem.write(path, request)
+        return request
+
+    def _new_key(self, name: str) -> keys.PrivateKey:
+        """Create a key in a token, or in a file under a new passphrase; the file is opened again to verify it."""
+        _check_uncertified(self.project.store, self.project.ledger_view, name)
+        rule = self.project.inventory.authorities.intermediate(GenerationName.parse(name).authority)
+        if rule.token:
+            return _key_in_token(self.project.store, self.project.keys, name, rule.token, rule.key)
+        path = self.project.store.authority_file(name, "key.pem")
+        passphrase = self.project.passphrases.new(name)
+        filesystem.write(path, keys.encrypted_pem(keys.new_key(rule.key), passphrase), filesystem.SECRET)
+        return self.project.keys.from_pem(name, filesystem.read(path) or b"", self.project.store.shown(path))
 
 
-def lost_key_hint(project: Project, name: str, hint: str) -> str:
+def lost_key_hint(store: Store, name: str, hint: str) -> str:
     """Return the hint for a lost key of a generation that is not certified yet."""
-    folder = in_project(project.store.shown(project.store.authority_file(name, "key.pem").parent))
-    return f"{hint}; without a backup: mv {folder} {folder}.lost, then: {run_for(project.store.home)} invoke ceremony.request --drop-earlier"
+    folder = in_project(store.shown(store.authority_file(name, "key.pem").parent))
+    return f"{hint}; without a backup: mv {folder} {folder}.lost, then: {run_for(store.home)} invoke ceremony.request --drop-earlier"
 
 
-def has_requested_key(project: Project, requested: RequestedIntermediate) -> bool:
+def has_requested_key(store: Store, requested: RequestedIntermediate) -> bool:
     """Return whether the key in `ca/` is the one that a request asks to certify."""
-    present = filesystem.read(project.store.authority_file(requested.name, "request.pem"))
+    present = filesystem.read(store.authority_file(requested.name, "request.pem"))
     return present is not None and _public(present) == _public(requested.request.encode())
 
 
-def faults(project: Project, request: Request) -> Iterator[str]:
+def faults(store: Store, key_ring: KeyRing, request: Request) -> Iterator[str]:
     """Yield where the keys in a request are not those in `ca/`."""
     for requested in request.intermediates:
-        if fault := project.keys.fault(requested.name):
-            yield f"{fault.message} ({lost_key_hint(project, requested.name, fault.hint)})"
-        elif not has_requested_key(project, requested):
+        if fault := key_ring.fault(requested.name):
+            yield f"{fault.message} ({lost_key_hint(store, requested.name, fault.hint)})"
+        elif not has_requested_key(store, requested):
             yield f"{requested.name}: the key in ca/ is not the certified one ({RESTORE})"
 
 
@@ -75,51 +101,42 @@ def _is_for(request: bytes, common_name: str) -> bool:
     return any(attribute.value == common_name for attribute in parsed.subject)
 
 
-def _existing_key(project: Project, name: str) -> keys.PrivateKey:
+def _existing_key(
+    inventory: Inventory, store: Store, ledger_view: LedgerView, key_ring: KeyRing, name: str
+) -> keys.PrivateKey:
     """Return the key of an interrupted run that wrote no request, or whose request has another name."""
-    _check_uncertified(project, name)
-    uri = filesystem.read(project.store.authority_file(name, "key.uri"))
+    _check_uncertified(store, ledger_view, name)
+    uri = filesystem.read(store.authority_file(name, "key.uri"))
     if uri is not None:
         return _key_in_token(
-            project,
+            store,
+            key_ring,
             name,
             uri.decode().strip(),
-            project.inventory.authorities.intermediate(GenerationName.parse(name).authority).key,
+            inventory.authorities.intermediate(GenerationName.parse(name).authority).key,
         )
-    path = project.store.authority_file(name, "key.pem")
+    path = store.authority_file(name, "key.pem")
     try:
-        return project.keys.from_pem(name, filesystem.read(path) or b"", project.store.shown(path))
+        return key_ring.from_pem(name, filesystem.read(path) or b"", store.shown(path))
     except PkiError as error:
-        raise PkiError(error.message, lost_key_hint(project, name, error.hint)) from None
+        raise PkiError(error.message, lost_key_hint(store, name, error.hint)) from None
 
 
-def _check_uncertified(project: Project, name: str) -> None:
+def _check_uncertified(store: Store, ledger_view: LedgerView, name: str) -> None:
     """Raise PkiError for a generation that was certified before: its key is in use, or lost."""
-    if project.store.authority_file(name, "cert.pem").exists():
+    if store.authority_file(name, "cert.pem").exists():
         raise PkiError(f"{name}: has a certificate already", "./run invoke status")
-    if name in ceremony_archive.certified_generations(project):
+    if name in ceremony_archive.certified_generations(store, ledger_view):
         raise PkiError(
             f"ca/{GenerationName.parse(name).authority}/{name}/: is missing, and {name} was certified", RESTORE
         )
 
 
-def _new_key(project: Project, name: str) -> keys.PrivateKey:
-    """Create a key in a token, or in a file under a new passphrase; the file is opened again to verify it."""
-    _check_uncertified(project, name)
-    rule = project.inventory.authorities.intermediate(GenerationName.parse(name).authority)
-    if rule.token:
-        return _key_in_token(project, name, rule.token, rule.key)
-    path = project.store.authority_file(name, "key.pem")
-    passphrase = project.passphrases.new(name)
-    filesystem.write(path, keys.encrypted_pem(keys.new_key(rule.key), passphrase), filesystem.SECRET)
-    return project.keys.from_pem(name, filesystem.read(path) or b"", project.store.shown(path))
-
-
-def _key_in_token(project: Project, name: str, address: str, kind: str) -> keys.PrivateKey:
+def _key_in_token(store: Store, key_ring: KeyRing, name: str, address: str, kind: str) -> keys.PrivateKey:
     """Return a key in a token, created if missing; `key.uri` gets its address."""
     uri = pkcs11.parse(address).with_object(name)
-    pin = project.keys.pin(name)
-    filesystem.write(project.store.authority_file(name, "key.uri"), f"{uri}\n".encode())
+    pin = key_ring.pin(name)
+    filesystem.write(store.authority_file(name, "key.uri"), f"{uri}\n".encode())
     try:
         return pkcs11.open_key(uri, pin.value, pin.source)  # of an interrupted run
     except PkiError:

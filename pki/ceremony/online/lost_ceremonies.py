@@ -17,12 +17,15 @@ from pki.ceremony import request_response, verify_response
 from pki.ceremony.offline.response_export import EARLIER
 from pki.ceremony.online import ceremony_archive, intermediate_keys
 from pki.ceremony.request_response import NO_RESPONSE, Request
-from pki.ceremony.vault import fingerprint
 from pki.ceremony.verify_response import ParsedResponse
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import run_for
-from pki.project.project import Project
+from pki.config.model import Inventory
+from pki.project.ca_keys import KeyRing
+from pki.project.layout import Store
+from pki.project.root_check import RootCheck
+from pki.x509.canonical import fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,36 +41,37 @@ class CeremonyResult:
         return {root.name: self.parsed.certificates[root.name, root.name] for root in self.request.roots}
 
 
-def find_lost(project: Project, parsed: ParsedResponse) -> list[CeremonyResult]:
+def find_lost(inventory: Inventory, store: Store, roots: RootCheck, parsed: ParsedResponse) -> list[CeremonyResult]:
     """Return the ceremonies that the project lost, up to the one of this response, the oldest first.
 
     Empty when they do not follow the last ceremony of this project: the response is of another project.
     """
     last, results = (
-        ceremony_archive.last_response_digest(project),
-        list(_back(parsed, ceremony_archive.last_response_digest(project)))[::-1],
+        ceremony_archive.last_response_digest(store),
+        list(_back(parsed, ceremony_archive.last_response_digest(store)))[::-1],
     )
-    if not results or results[0].request.previous != last or results[0].request.sandbox != project.inventory.sandbox:
+    if not results or results[0].request.previous != last or results[0].request.sandbox != inventory.sandbox:
         return []
-    return [] if last == NO_RESPONSE and unnamed_roots(project, results) else results
+    return [] if last == NO_RESPONSE and unnamed_roots(inventory, roots, results) else results
 
 
-def unnamed_roots(project: Project, results: Sequence[CeremonyResult]) -> list[str]:
+def unnamed_roots(inventory: Inventory, roots: RootCheck, results: Sequence[CeremonyResult]) -> list[str]:
     """Return the SHA-256 of new roots that are neither in pki.yaml nor in `build/`."""
     new_roots = [fingerprint(certificate) for result in results for certificate in result.roots.values()]
-    known_roots = {*project.inventory.roots, *(one.fingerprint for one in project.missing_roots)}
+    known_roots = {*inventory.roots, *(one.fingerprint for one in roots.missing)}
     return [one for one in new_roots if one not in known_roots]
 
 
-def roots_to_name(project: Project, parsed: ParsedResponse) -> list[str]:
+def roots_to_name(inventory: Inventory, store: Store, roots: RootCheck, parsed: ParsedResponse) -> list[str]:
     """Return the SHA-256 of the roots that pki.yaml must list before a project without roots accepts this response."""
     results = list(_back(parsed, NO_RESPONSE))
     is_complete = bool(results) and results[-1].request.previous == NO_RESPONSE
-    inventory, first = project.inventory, results[-1].request if is_complete else None
-    is_same_project = first and (first.organisation, first.sandbox) == (inventory.organisation, inventory.sandbox)
+    first = results[-1].request if is_complete else None
+    expected = inventory.organisation, inventory.sandbox
+    is_same_project = first and (first.organisation, first.sandbox) == expected
     return (
-        unnamed_roots(project, results)
-        if is_same_project and ceremony_archive.last_response_digest(project) == NO_RESPONSE
+        unnamed_roots(inventory, roots, results)
+        if is_same_project and ceremony_archive.last_response_digest(store) == NO_RESPONSE
         else []
     )
 
@@ -87,28 +91,28 @@ def replaced_roots(later: Sequence[CeremonyResult]) -> set[str]:
     return {crls.root for result in later for crls in result.request.crl_series}
 
 
-def find_lost_keys(project: Project, results: Sequence[CeremonyResult]) -> list[str]:
+def find_lost_keys(key_ring: KeyRing, results: Sequence[CeremonyResult]) -> list[str]:
     """Return the intermediates that these ceremonies certified and did not revoke, and whose key is lost."""
     revoked = {one.generation for result in results for crls in result.request.crl_series for one in crls.revoked}
     names = [intermediate.name for result in results for intermediate in result.request.intermediates]
-    return [name for name in names if name not in revoked and project.keys.fault(name)]
+    return [name for name in names if name not in revoked and key_ring.fault(name)]
 
 
-def successors_command(project: Project, names: Sequence[str]) -> str:
+def successors_command(store: Store, names: Sequence[str]) -> str:
     """Return the command that revokes intermediates with lost keys and requests their successors."""
-    run = run_for(project.store.home)
+    run = run_for(store.home)
     return f"{run} invoke ceremony.request {' '.join(f'--revoke {name}' for name in names)} --reason superseded"
 
 
-def set_keys_aside(project: Project, request: Request) -> None:
+def set_keys_aside(store: Store, request: Request) -> None:
     """Rename the folders of newer keys that have the name of a generation that a lost ceremony certified.
 
     No certificate has these keys.
     """
     for intermediate in request.intermediates:
-        folder = project.store.authority_file(intermediate.name, "request.pem").parent
+        folder = store.authority_file(intermediate.name, "request.pem").parent
         is_prepared = (folder / "request.pem").exists() and not (folder / "cert.pem").exists()
-        if is_prepared and not intermediate_keys.has_requested_key(project, intermediate):
+        if is_prepared and not intermediate_keys.has_requested_key(store, intermediate):
             free = (folder.with_name(f"{folder.name}.unused-{number}") for number in range(1, 1000))
             folder.rename(next(place for place in free if not place.exists()))
 

@@ -13,7 +13,7 @@ from pki.ceremony.online import ceremony_archive
 from pki.ceremony.online import needs as needed
 from pki.ceremony.online.ceremony_archive import OpenRequest
 from pki.ceremony.online.crl_schedule import plan_crl_series
-from pki.ceremony.online.intermediate_keys import prepare_certificate_request
+from pki.ceremony.online.intermediate_keys import IntermediateKeys
 from pki.ceremony.online.needs import INTERMEDIATES, Requirement
 from pki.ceremony.online.request_changes import changed_settings
 from pki.ceremony.policy import common_name
@@ -31,7 +31,11 @@ from pki.common.reasons import Reason, Why, joined
 from pki.common.remedies import here
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
+from pki.config.model import Inventory
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation
+from pki.project.layout import Store
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509 import certificate_signing
 
@@ -56,73 +60,159 @@ def _covers(request: Request, requirement: Requirement) -> bool:
     return requirement.generation in {root.name for root in request.roots} | {one.name for one in request.intermediates}
 
 
-def outdated_reasons(project: Project, requirements: list[Requirement]) -> list[Reason]:
+def outdated_reasons(
+    inventory: Inventory, store: Store, now: datetime, authorities: Authorities, requirements: list[Requirement]
+) -> list[Reason]:
     """Return why the newest open request must be replaced; empty when it meets all requirements and fits pki.yaml.
 
     Without requirements, there may be no open request, or one of any age with the operator's options.
     """
-    waiting = ceremony_archive.open_requests(project)
+    waiting = ceremony_archive.open_requests(store)
     if not waiting:
         return [Why.NEEDED(what=requirement.what, why=requirement.why) for requirement in requirements]
     newest = waiting[-1].request
     if not requirements:
-        return changed_settings(project, newest)
+        return changed_settings(inventory, authorities, newest)
     reasons = [
         Why.NEEDED(what=requirement.what, why=requirement.why)
         for requirement in requirements
         if not _covers(newest, requirement)
     ]
-    reasons += changed_settings(project, newest)
-    if newest.prepared > project.now + request_response.CLOCK_TOLERANCE:
+    reasons += changed_settings(inventory, authorities, newest)
+    if newest.prepared > now + request_response.CLOCK_TOLERANCE:
         reasons.append(Why.REQUEST_FUTURE(number=newest.number))
-    if project.now - newest.prepared > REQUEST_MAX_AGE:
-        reasons.append(Why.REQUEST_AGE(number=newest.number, days=(project.now - newest.prepared).days))
+    if now - newest.prepared > REQUEST_MAX_AGE:
+        reasons.append(Why.REQUEST_AGE(number=newest.number, days=(now - newest.prepared).days))
     return reasons
 
 
-def check_current(project: Project, open_request: OpenRequest) -> None:
+def check_current(
+    inventory: Inventory, store: Store, now: datetime, authorities: Authorities, open_request: OpenRequest
+) -> None:
     """Raise PkiError for an open request that must be replaced."""
-    if reasons := outdated_reasons(project, needed.find_requirements(project)):
+    if reasons := outdated_reasons(inventory, store, now, authorities, needed.find_requirements(authorities)):
         raise PkiError(
             f"request {open_request.request.number} is out of date: {joined(reasons)}",
-            here("invoke", "ceremony.request", home=project.store.home, before="replace it: "),
+            here("invoke", "ceremony.request", home=store.home, before="replace it: "),
         )
 
 
 # -- collecting -------------------------------------------------------------------------------------------------------
 
 
-def prepare_request(
-    project: Project, options: RequestOptions = RequestOptions(), *, drop_earlier: bool = False
-) -> OpenRequest:
-    """Write a request for all requirements and options; an open request with exactly that content is returned.
+@dataclass(frozen=True, slots=True)
+class RequestPreparation:
+    """The next request to a root ceremony: what it asks for, and its files."""
 
-    The options of the newest open request are carried over, unless `drop_earlier`. Raises PkiError when there is nothing
-    to request, an option is impossible, or the ledger lacks a certificate that the CRLs must list.
-    """
-    project.check_ledger()
-    requirements = needed.find_requirements(project)
-    waiting = ceremony_archive.open_requests(project)
-    if options == RequestOptions() and waiting and not outdated_reasons(project, requirements) and not drop_earlier:
-        return waiting[-1]
-    options = _combine(
-        options, _options_of(project, waiting[-1].request) if waiting and not drop_earlier else RequestOptions()
-    )
-    _check_options(project, options, requirements, _new_generations(project, options, requirements))
-    project.clock.check()
-    request = _collect(project, options, requirements)
-    data = request_response.dump(request)
-    path = project.store.ceremony(request.number) / "request.yaml"
-    filesystem.write(path, data)
-    return OpenRequest(path, request, request_response.digest(data))
+    project: Project
+
+    def outdated_reasons(self) -> list[Reason]:
+        """Return why the newest open request must be replaced; empty when it meets all present requirements."""
+        requirements = needed.find_requirements(self.project.authorities)
+        return outdated_reasons(
+            self.project.inventory, self.project.store, self.project.now, self.project.authorities, requirements
+        )
+
+    def prepare(self, options: RequestOptions = RequestOptions(), *, drop_earlier: bool = False) -> OpenRequest:
+        """Write a request for all requirements and options; an open request with exactly that content is returned.
+
+        The options of the newest open request are carried over, unless `drop_earlier`. Raises PkiError when there is nothing
+        to request, an option is impossible, or the ledger lacks a certificate that the CRLs must list.
+        """
+        self.project.ledger_view.check()
+        requirements = needed.find_requirements(self.project.authorities)
+        waiting = ceremony_archive.open_requests(self.project.store)
+        if options == RequestOptions() and waiting and not self.outdated_reasons() and not drop_earlier:
+            return waiting[-1]
+        options = _combine(
+            options,
+            _options_of(self.project.now, self.project.ledger_view, waiting[-1].request)
+            if waiting and not drop_earlier
+            else RequestOptions(),
+        )
+        _check_options(
+            self.project.store,
+            self.project.authorities,
+            options,
+            requirements,
+            _new_generations(self.project.authorities, options, requirements),
+        )
+        self.project.clock.check()
+        request = self._collect(options, requirements)
+        data = request_response.dump(request)
+        path = self.project.store.ceremony(request.number) / "request.yaml"
+        filesystem.write(path, data)
+        return OpenRequest(path, request, request_response.digest(data))
+
+    def _collect(self, options: RequestOptions, requirements: list[Requirement]) -> Request:
+        """Return the request for all requirements and options."""
+        config, names = self.project.inventory, _new_generations(self.project.authorities, options, requirements)
+        roots = tuple(_root_to_create(self.project.inventory, self.project.now, name) for name in names if name.is_root)
+        present = self.project.authorities.issuing("root")
+        can_sign = present is not None and present.certificate.not_valid_after_utc > self.project.now
+        signing = roots[0].name if roots else present.name if present else ""
+        intermediates = tuple(self._intermediate_to_sign(name, signing, roots) for name in names if not name.is_root)
+        events = self.project.ledger.events(last=1)
+        return Request(
+            format="doit-pki ceremony request 1",
+            number=max((int(folder.name) for folder in self.project.store.ceremonies()), default=0) + 1,
+            prepared=self.project.now,
+            organisation=config.organisation,
+            publish=config.publish.url,
+            sandbox=config.sandbox,
+            because=tuple(_reasons(options, requirements)),
+            previous=ceremony_archive.last_response_digest(self.project.store),
+            ledger=LedgerHead(events=events[-1].seq if events else 0, head=events[-1].hash if events else "0" * 64),
+            pinned={
+                name: self.project.authorities.existing(name).fingerprint
+                for name in self.project.store.generations("root")
+            },
+            roots=roots,
+            intermediates=intermediates,
+            cross_certificates=tuple(
+                _cross_certificate_to_sign(self.project.now, root, present) for root in roots if present and can_sign
+            ),
+            crl_series=tuple(
+                plan_crl_series(
+                    self.project.store,
+                    self.project.now,
+                    self.project.authorities,
+                    self.project.ledger_view,
+                    roots,
+                    present,
+                    options.revoke,
+                    options.destroy,
+                )
+            ),
+            destroy=options.destroy,
+        )
+
+    def _intermediate_to_sign(
+        self, name: str, root: str, requested_roots: tuple[RequestedRoot, ...]
+    ) -> RequestedIntermediate:
+        config, authority = self.project.inventory, GenerationName.parse(name).authority
+        start, end = certificate_signing.validity_dates(
+            self.project.now, config.authorities.intermediate(authority).lifetime, None
+        )
+        new_roots = {requested.name: (requested.not_before, requested.not_after) for requested in requested_roots}
+        first, last = new_roots.get(root) or _dates(self.project.authorities.existing(root).certificate)
+        cn = common_name(config.organisation, name, sandbox=config.sandbox)
+        return RequestedIntermediate(
+            name=name,
+            issuer=root,
+            common_name=cn,
+            not_before=max(start, first),
+            not_after=min(end, last),
+            domains=config.domains,
+            addresses=permitted_addresses(config),
+            request=IntermediateKeys(self.project).prepare_certificate_request(name, cn).decode(),
+        )
 
 
-def _options_of(project: Project, request: Request) -> RequestOptions:
+def _options_of(now: datetime, ledger_view: LedgerView, request: Request) -> RequestOptions:
     """Return the options of an open request."""
     done = {
-        entry.serial
-        for series in request.crl_series
-        for entry in project.ledger.revoked_entries(series.root, project.now)
+        entry.serial for series in request.crl_series for entry in ledger_view.ledger.revoked_entries(series.root, now)
     }
     listed = [one for series in request.crl_series for one in series.revoked]
     return RequestOptions(
@@ -144,7 +234,11 @@ def _combine(options: RequestOptions, other: RequestOptions) -> RequestOptions:
 
 
 def _check_options(
-    project: Project, options: RequestOptions, requirements: list[Requirement], new_generations: list[GenerationName]
+    store: Store,
+    authorities: Authorities,
+    options: RequestOptions,
+    requirements: list[Requirement],
+    new_generations: list[GenerationName],
 ) -> None:
     """Raise PkiError when there is nothing to request, or an option is impossible."""
     if not requirements and options == RequestOptions():
@@ -153,13 +247,13 @@ def _check_options(
             "to request one anyway: --new server, --revoke server-1, --crls, --destroy root-1",
         )
     for name, _ in options.revoke:
-        generation = project.generation(name) if "-" in name else None
+        generation = authorities.generation(name) if "-" in name else None
         if generation is None or generation.authority == "root":
-            raise PkiError(f"{name}: is not an intermediate", f"intermediates: {', '.join(_intermediates(project))}")
-        if project.is_revoked_by_root(generation):
+            raise PkiError(f"{name}: is not an intermediate", f"intermediates: {', '.join(_intermediates(store))}")
+        if authorities.is_revoked_by_root(generation):
             raise PkiError(f"{name}: is revoked already", "./run invoke status")
-        issuer = project.root_of(generation.certificate)
-        if issuer is None or issuer.name in ceremony_archive.destroyed_roots(project):
+        issuer = authorities.root_of(generation.certificate)
+        if issuer is None or issuer.name in ceremony_archive.destroyed_roots(store):
             raise PkiError(
                 f"{name}: the key of the root that signed it was destroyed, so it cannot be revoked",
                 "if its key is exposed, start a new project: docs/ceremony.md",
@@ -169,15 +263,15 @@ def _check_options(
             raise PkiError(f"{name}: unknown authority", "expected root, server or client")
     makes_root = any(name.is_root for name in new_generations)
     if "root" in options.generations:
-        _check_rollover(project)
+        _check_rollover(store, authorities)
     for name in options.destroy:
-        _check_destruction(project, name, makes_root=makes_root)
+        _check_destruction(store, name, makes_root=makes_root)
 
 
-def _check_rollover(project: Project) -> None:
+def _check_rollover(store: Store, authorities: Authorities) -> None:
     """Raise PkiError while two roots are valid: with path length 1, clients that trust only the first of three find no chain."""
-    roots = [root for name in project.store.generations("root") if (root := project.generation(name))]
-    live = [root for root in roots if project.is_live(root)]
+    roots = [root for name in store.generations("root") if (root := authorities.generation(name))]
+    live = [root for root in roots if authorities.is_live(root)]
     if len(live) > 1:
         end = live[0].certificate.not_valid_after_utc
         raise PkiError(
@@ -187,12 +281,12 @@ def _check_rollover(project: Project) -> None:
         )
 
 
-def _check_destruction(project: Project, name: str, *, makes_root: bool) -> None:
+def _check_destruction(store: Store, name: str, *, makes_root: bool) -> None:
     """Raise PkiError when the key of a root cannot be destroyed."""
-    roots = project.store.generations("root")
+    roots = store.generations("root")
     if name not in roots:
         raise PkiError(f"{name}: is not a root", f"roots: {', '.join(roots)}")
-    if name in ceremony_archive.destroyed_roots(project):
+    if name in ceremony_archive.destroyed_roots(store):
         raise PkiError(f"{name}: its key was destroyed already", "./run invoke ceremony.verify")
     if name == roots[-1] and not makes_root:
         raise PkiError(
@@ -201,55 +295,25 @@ def _check_destruction(project: Project, name: str, *, makes_root: bool) -> None
         )
 
 
-def _intermediates(project: Project) -> list[GenerationName]:
-    return [name for authority in INTERMEDIATES for name in project.store.generations(authority)]
+def _intermediates(store: Store) -> list[GenerationName]:
+    return [name for authority in INTERMEDIATES for name in store.generations(authority)]
 
 
 def _new_generations(
-    project: Project, options: RequestOptions, requirements: list[Requirement]
+    authorities: Authorities, options: RequestOptions, requirements: list[Requirement]
 ) -> list[GenerationName]:
     """Return the names of the new generations: required, requested, or replacing one that is to be revoked."""
     names = needed.new_generations(requirements)
-    authorities = [*options.generations]
-    if "root" in authorities:
-        authorities += INTERMEDIATES
+    renewed = [*options.generations]
+    if "root" in renewed:
+        renewed += INTERMEDIATES
     revoked = {name for name, _ in options.revoke}
     for authority in INTERMEDIATES:
-        issuing = project.issuing(authority)
+        issuing = authorities.issuing(authority)
         if issuing and issuing.name in revoked:
-            authorities.append(authority)
-    names += [needed.next_generation(project, authority) for authority in authorities]
+            renewed.append(authority)
+    names += [needed.next_generation(authorities, authority) for authority in renewed]
     return list(dict.fromkeys(names))
-
-
-def _collect(project: Project, options: RequestOptions, requirements: list[Requirement]) -> Request:
-    """Return the request for all requirements and options."""
-    config, names = project.inventory, _new_generations(project, options, requirements)
-    roots = tuple(_root_to_create(project, name) for name in names if name.is_root)
-    present = project.issuing("root")
-    can_sign = present is not None and present.certificate.not_valid_after_utc > project.now
-    signing = roots[0].name if roots else present.name if present else ""
-    intermediates = tuple(_intermediate_to_sign(project, name, signing, roots) for name in names if not name.is_root)
-    events = project.ledger.events(last=1)
-    return Request(
-        format="doit-pki ceremony request 1",
-        number=max((int(folder.name) for folder in project.store.ceremonies()), default=0) + 1,
-        prepared=project.now,
-        organisation=config.organisation,
-        publish=config.publish.url,
-        sandbox=config.sandbox,
-        because=tuple(_reasons(options, requirements)),
-        previous=ceremony_archive.last_response_digest(project),
-        ledger=LedgerHead(events=events[-1].seq if events else 0, head=events[-1].hash if events else "0" * 64),
-        pinned={name: project.existing(name).fingerprint for name in project.store.generations("root")},
-        roots=roots,
-        intermediates=intermediates,
-        cross_certificates=tuple(
-            _cross_certificate_to_sign(project, root, present) for root in roots if present and can_sign
-        ),
-        crl_series=tuple(plan_crl_series(project, roots, present, options.revoke, options.destroy)),
-        destroy=options.destroy,
-    )
 
 
 def _reasons(options: RequestOptions, requirements: list[Requirement]) -> Iterator[str]:
@@ -266,42 +330,20 @@ def _reasons(options: RequestOptions, requirements: list[Requirement]) -> Iterat
         yield REQUESTED_CRLS
 
 
-def _root_to_create(project: Project, name: str) -> RequestedRoot:
-    rule = project.inventory.authorities.root
-    start, end = certificate_signing.validity_dates(project.now, rule.lifetime, None)
-    cn = common_name(project.inventory.organisation, name, sandbox=project.inventory.sandbox)
+def _root_to_create(inventory: Inventory, now: datetime, name: str) -> RequestedRoot:
+    rule = inventory.authorities.root
+    start, end = certificate_signing.validity_dates(now, rule.lifetime, None)
+    cn = common_name(inventory.organisation, name, sandbox=inventory.sandbox)
     return RequestedRoot(name=name, common_name=cn, key=rule.key, not_before=start, not_after=end)
-
-
-def _intermediate_to_sign(
-    project: Project, name: str, root: str, requested_roots: tuple[RequestedRoot, ...]
-) -> RequestedIntermediate:
-    config, authority = project.inventory, GenerationName.parse(name).authority
-    start, end = certificate_signing.validity_dates(
-        project.now, config.authorities.intermediate(authority).lifetime, None
-    )
-    new_roots = {requested.name: (requested.not_before, requested.not_after) for requested in requested_roots}
-    first, last = new_roots.get(root) or _dates(project.existing(root).certificate)
-    cn = common_name(config.organisation, name, sandbox=config.sandbox)
-    return RequestedIntermediate(
-        name=name,
-        issuer=root,
-        common_name=cn,
-        not_before=max(start, first),
-        not_after=min(end, last),
-        domains=config.domains,
-        addresses=permitted_addresses(config),
-        request=prepare_certificate_request(project, name, cn).decode(),
-    )
 
 
 def _dates(certificate: x509.Certificate) -> tuple[datetime, datetime]:
     return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
-def _cross_certificate_to_sign(project: Project, root: RequestedRoot, present: Generation) -> RequestedCrossCertificate:
+def _cross_certificate_to_sign(now: datetime, root: RequestedRoot, present: Generation) -> RequestedCrossCertificate:
     _, end = _dates(present.certificate)
-    start = max(project.now - BACKDATED, root.not_before)
+    start = max(now - BACKDATED, root.not_before)
     return RequestedCrossCertificate(
         name=root.name, issuer=present.name, not_before=start, not_after=min(end, root.not_after)
     )

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
 from pki.project.hierarchy import Ca, Hierarchy
-from pki.project.project import Project
+from pki.project.layout import Store
 
 MAX_LEAD_TIME = timedelta(days=183)  # before the last pre-signed CRL expires
 CRL_OVERLAP = timedelta(days=30)  # of two successive pre-signed CRLs
@@ -25,8 +25,8 @@ INTERMEDIATES = ("server", "client")
 class Requirement:
     """One thing that a ceremony must create: a generation (`server-2`), or with `is_crls` its new CRLs (`root-1 CRLs`).
 
-    `by` is the latest time at which it is not yet missed. With `is_growth`, nothing expires: pki.yaml has names or
-    networks that the present generation does not permit.
+    `by` is the latest time for the ceremony. With `is_growth`, nothing expires and `by` is the present: pki.yaml has
+    names or networks that the present generation does not permit.
     """
 
     generation: GenerationName
@@ -51,24 +51,24 @@ class Requirement:
         return self.generation.authority
 
 
-def longest_lifetime_below(project: Hierarchy, authority: str) -> timedelta:
+def longest_lifetime_below(hierarchy: Hierarchy, authority: str) -> timedelta:
     """Return the longest lifetime of a certificate that an authority signs."""
-    config = project.inventory
+    config = hierarchy.inventory
     if authority == "root":
         return max(config.authorities.server.lifetime, config.authorities.client.lifetime)
     return config.profiles.server.lifetime if authority == "server" else config.profiles.client.lifetime
 
 
-def full_length_until(project: Hierarchy, generation: Ca) -> datetime:
+def full_length_until(hierarchy: Hierarchy, generation: Ca) -> datetime:
     """Return until when a generation can issue certificates of full length."""
-    return generation.not_after - longest_lifetime_below(project, generation.authority)
+    return generation.not_after - longest_lifetime_below(hierarchy, generation.authority)
 
 
-def signs_until(project: Hierarchy, generation: Ca) -> datetime:
+def signs_until(hierarchy: Hierarchy, generation: Ca) -> datetime:
     """Return the end of a generation's signing period, when its successor is requested."""
-    authorities = project.inventory.authorities
+    authorities = hierarchy.inventory.authorities
     rule = authorities.root if generation.authority == "root" else authorities.intermediate(generation.authority)
-    return full_length_until(project, generation) - rule.overlap
+    return full_length_until(hierarchy, generation) - rule.overlap
 
 
 def new_generations(requirements: Iterable[Requirement]) -> list[GenerationName]:
@@ -76,111 +76,114 @@ def new_generations(requirements: Iterable[Requirement]) -> list[GenerationName]
     return [requirement.generation for requirement in requirements if not requirement.is_crls]
 
 
-def next_generation(project: Hierarchy, authority: str) -> GenerationName:
+def next_generation(hierarchy: Hierarchy, authority: str) -> GenerationName:
     """Return the name of the generation after the newest one."""
-    names = project.generations(authority)
+    names = hierarchy.generations(authority)
     return names[-1].following if names else GenerationName(authority, 1)
 
 
-def find_requirements(project: Hierarchy) -> list[Requirement]:
+def find_requirements(hierarchy: Hierarchy) -> list[Requirement]:
     """Return what a ceremony must create now; usually nothing."""
-    root = project.issuing("root")
-    requirements = list(_root_requirements(project, root))
-    moves = [requirement for requirement in requirements if requirement.generation.is_root and not requirement.is_crls]
+    root = hierarchy.issuing("root")
+    requirements = list(_root_requirements(hierarchy, root))
+    new_roots = [
+        requirement for requirement in requirements if requirement.generation.is_root and not requirement.is_crls
+    ]
     for authority in INTERMEDIATES:
-        if moves and root is not None:
+        if new_roots and root is not None:
             requirements.append(
-                Requirement(next_generation(project, authority), f"{moves[0].what} takes over", moves[0].by)
+                Requirement(next_generation(hierarchy, authority), f"{new_roots[0].what} takes over", new_roots[0].by)
             )
         else:
-            requirements += _intermediate_requirements(project, authority)
-    return requirements + _companions(project, requirements) if requirements else []
+            requirements += _intermediate_requirements(hierarchy, authority)
+    return requirements + _companions(hierarchy, requirements) if requirements else []
 
 
-def _companions(project: Hierarchy, requirements: list[Requirement]) -> list[Requirement]:
+def _companions(hierarchy: Hierarchy, requirements: list[Requirement]) -> list[Requirement]:
     """Return what will be required within COMPANION_PERIOD, so that one ceremony serves for both."""
     requested = {requirement.authority for requirement in requirements}
-    others = (project.issuing(authority) for authority in INTERMEDIATES if authority not in requested)
+    others = (hierarchy.issuing(authority) for authority in INTERMEDIATES if authority not in requested)
     return [
         Requirement(
-            next_generation(project, one.authority),
+            next_generation(hierarchy, one.authority),
             f"{one.name} would follow within half a year",
-            full_length_until(project, one),
+            full_length_until(hierarchy, one),
         )
         for one in others
-        if one is not None and signs_until(project, one) - COMPANION_PERIOD <= project.now
+        if one is not None and signs_until(hierarchy, one) - COMPANION_PERIOD <= hierarchy.now
     ]
 
 
-def _root_requirements(project: Hierarchy, root: Ca | None) -> Iterator[Requirement]:
+def _root_requirements(hierarchy: Hierarchy, root: Ca | None) -> Iterator[Requirement]:
     """Yield a root that is missing or whose signing period ended, and CRLs that end soon or begin too late."""
     if root is None:
-        yield Requirement(GenerationName("root", 1), "there is no root yet", project.now)
+        yield Requirement(GenerationName("root", 1), "there is no root yet", hierarchy.now)
         return
-    end = signs_until(project, root)
-    if end <= project.now:
-        why = f"{root.name} can certify intermediates of full length until {full_length_until(project, root):%Y-%m-%d}"
-        yield Requirement(next_generation(project, "root"), why, full_length_until(project, root))
-    for name in project.generations("root"):
-        last = series_end(project, name)
-        generation = project.generation(name)
-        if generation is None or last is None or generation.not_after <= project.now:
+    end = signs_until(hierarchy, root)
+    if end <= hierarchy.now:
+        why = (
+            f"{root.name} can certify intermediates of full length until {full_length_until(hierarchy, root):%Y-%m-%d}"
+        )
+        yield Requirement(next_generation(hierarchy, "root"), why, full_length_until(hierarchy, root))
+    for name in hierarchy.generations("root"):
+        last = series_end(hierarchy, name)
+        generation = hierarchy.generation(name)
+        if generation is None or last is None or generation.not_after <= hierarchy.now:
             continue
-        presigned_crls = project.presigned_crls(name)
+        presigned_crls = hierarchy.presigned_crls(name)
         if (
-            not project.has_lost_crls(name)
-            and min(presigned_crl.this_update for presigned_crl in presigned_crls) > project.now
-            and generation.not_before <= project.now
+            not hierarchy.has_lost_crls(name)
+            and min(presigned_crl.this_update for presigned_crl in presigned_crls) > hierarchy.now
+            and generation.not_before <= hierarchy.now
         ):
-            yield Requirement(name, f"every CRL of {name} begins in the future", project.now, is_crls=True)
-        elif last - crl_series_lead_time(project) <= project.now and last < generation.not_after:
+            yield Requirement(name, f"every CRL of {name} begins in the future", hierarchy.now, is_crls=True)
+        elif last - crl_series_lead_time(hierarchy) <= hierarchy.now and last < generation.not_after:
             yield Requirement(name, f"the last CRL of {name} expires on {last:%Y-%m-%d}", last, is_crls=True)
 
 
-def crl_series_lead_time(project: Hierarchy) -> timedelta:
+def crl_series_lead_time(hierarchy: Hierarchy) -> timedelta:
     """Return how long before the last pre-signed CRL expires new ones are requested: half a year, or half of a shorter series."""
-    rule = project.inventory.authorities.root.crl
+    rule = hierarchy.inventory.authorities.root.crl
     return min(MAX_LEAD_TIME, rule.presigned * (rule.lifetime - CRL_OVERLAP) / 2)
 
 
-def series_end(project: Hierarchy, root: str) -> datetime | None:
+def series_end(hierarchy: Hierarchy, root: str) -> datetime | None:
     """Return when the last pre-signed CRL of a root expires, or None without one."""
-    return max((crl.next_update for crl in project.presigned_crls(root)), default=None)
+    return max((crl.next_update for crl in hierarchy.presigned_crls(root)), default=None)
 
 
-def _intermediate_requirements(project: Hierarchy, authority: str) -> Iterator[Requirement]:
+def _intermediate_requirements(hierarchy: Hierarchy, authority: str) -> Iterator[Requirement]:
     """Yield the next intermediate when the present one is missing, ends its signing period, or permits too little."""
-    present, following = project.issuing(authority), next_generation(project, authority)
+    present, following = hierarchy.issuing(authority), next_generation(hierarchy, authority)
     if present is None:
-        names = project.generations(authority)
+        names = hierarchy.generations(authority)
         yield Requirement(
-            following, f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet", project.now
+            following, f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet", hierarchy.now
         )
         return
-    last = full_length_until(project, present)
-    if signs_until(project, present) <= project.now:
+    last = full_length_until(hierarchy, present)
+    if signs_until(hierarchy, present) <= hierarchy.now:
         yield Requirement(
             following, f"{present.name} can issue certificates of full length until {last:%Y-%m-%d}", last
         )
-    elif lacking := _not_permitted(project, present):
+    elif lacking := _not_permitted(hierarchy, present):
         yield Requirement(
-            following, f"{present.name} does not permit {', '.join(lacking)}", project.now, is_growth=True
+            following, f"{present.name} does not permit {', '.join(lacking)}", hierarchy.now, is_growth=True
         )
 
 
-def _not_permitted(project: Hierarchy, generation: Ca) -> list[str]:
+def _not_permitted(hierarchy: Hierarchy, generation: Ca) -> list[str]:
     """Return domains and networks that pki.yaml permits and the present intermediate does not."""
     permitted = generation.permitted
-    domains = [domain for domain in project.inventory.domains if f".{domain}" not in permitted.domains]
     blocks = [
         block
-        for block in permitted_addresses(project.inventory)
+        for block in permitted_addresses(hierarchy.inventory)
         if not any(block.subnet_of(allowed) for allowed in permitted.networks)
     ]
-    outside = [domain for domain in domains if not permitted.permits(domain)]
+    outside = [domain for domain in hierarchy.inventory.domains if not permitted.permits(domain)]
     return outside + [str(block) for block in blocks]
 
 
-def is_ceremony_unfinished(project: Project) -> bool:
+def is_ceremony_unfinished(store: Store) -> bool:
     """Return whether the last request has no response yet; in the sandbox, this means that a run was interrupted."""
-    return any(not (folder / "response.yaml").exists() for folder in project.store.ceremonies()[-1:])
+    return any(not (folder / "response.yaml").exists() for folder in store.ceremonies()[-1:])

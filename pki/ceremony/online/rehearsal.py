@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -12,9 +13,10 @@ from pki.ceremony import plan_text, request_response, texts
 from pki.ceremony.offline import key_storage, session, steps
 from pki.ceremony.online.ceremony_archive import OpenRequest
 from pki.ceremony.request_response import NO_RESPONSE, Request
-from pki.ceremony.vault import Vault, fingerprint
-from pki.project.project import Project
+from pki.ceremony.vault import Vault
+from pki.project.authorities import Authorities
 from pki.x509 import certificate_signing, keys, profiles
+from pki.x509.canonical import fingerprint
 
 THROW_AWAY = "throw-away-key-of-a-rehearsal"
 OF_THE_DAY = "(made on the day)"
@@ -30,15 +32,15 @@ KEY_MASKS = (
 )
 
 
-def rehearse(project: Project, open_request: OpenRequest) -> dict[str, bytes]:
+def rehearse(now: datetime, authorities: Authorities, open_request: OpenRequest) -> dict[str, bytes]:
     """Return the texts of everything that the ceremony will sign, by file name. Raises PkiError as the ceremony would."""
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as temporary:
         vault, out = Path(temporary) / "vault", Path(temporary) / "out"
         vault.mkdir(0o700)
         out.mkdir(0o700)
-        request = _with_substitutes(project, Vault(vault), open_request.request)
+        request = _with_substitutes(authorities, Vault(vault), open_request.request)
         ceremony = session.open_session(
-            Vault(vault), request_response.dump(request), str(open_request.path), lambda: project.now
+            Vault(vault), request_response.dump(request), str(open_request.path), lambda: now
         )
         if request.roots:
             steps.make_roots(ceremony, lambda _, kind: key_storage.store_in_file(keys.new_key(kind), THROW_AWAY))
@@ -60,11 +62,11 @@ def rehearse(project: Project, open_request: OpenRequest) -> dict[str, bytes]:
     return {name: text.encode() for name, text in files.items()}
 
 
-def _with_substitutes(project: Project, vault: Vault, request: Request) -> Request:
+def _with_substitutes(authorities: Authorities, vault: Vault, request: Request) -> Request:
     """Return the request for an empty vault: existing roots are replaced by substitutes with throw-away keys."""
     pinned = {}
     for name in request.pinned:
-        generation = project.generation(name)
+        generation = authorities.generation(name)
         assert generation is not None
         real = generation.certificate
         key = keys.new_key(keys.key_kind(real.public_key()))

@@ -10,15 +10,16 @@ from pki.ceremony.online.needs import CRL_OVERLAP
 from pki.ceremony.request_response import Request, RequestedIntermediate, RequestedSeries
 from pki.common.reasons import Reason, Why
 from pki.config.leaf_certificates import permitted_addresses
-from pki.project.project import Project
+from pki.config.model import Inventory
+from pki.project.authorities import Authorities
 from pki.x509 import certificate_signing
 
 ROUNDING = timedelta(seconds=2)  # a request has dates in whole seconds
 
 
-def changed_settings(project: Project, request: Request) -> list[Reason]:
+def changed_settings(inventory: Inventory, authorities: Authorities, request: Request) -> list[Reason]:
     """Return a reason for each changed key of pki.yaml that the content of a request depends on."""
-    config = project.inventory
+    config = inventory
     reasons = [
         Why.REQUEST_CHANGED(field=key, before=was, after=now)
         for key, was, now in (
@@ -31,13 +32,17 @@ def changed_settings(project: Project, request: Request) -> list[Reason]:
     permitted = tuple(config.domains), tuple(permitted_addresses(config))
     if any((one.domains, one.addresses) != permitted for one in request.intermediates):
         reasons.append(Why.REQUEST_PERMITTED())
-    keys = [*_roots(project, request), *_intermediates(project, request), *_crl_series(project, request)]
+    keys = [
+        *_roots(inventory, request),
+        *_intermediates(inventory, authorities, request),
+        *_crl_series(inventory, authorities, request),
+    ]
     return reasons + [Why.REQUEST_SETTING(field=f"authorities.{key}") for key in dict.fromkeys(keys)]
 
 
-def _roots(project: Project, request: Request) -> Iterator[str]:
+def _roots(inventory: Inventory, request: Request) -> Iterator[str]:
     """Yield changed keys of the new roots."""
-    rule = project.inventory.authorities.root
+    rule = inventory.authorities.root
     for root in request.roots:
         if root.key != rule.key:
             yield "root.key"
@@ -47,28 +52,30 @@ def _roots(project: Project, request: Request) -> Iterator[str]:
             yield "root.lifetime"
 
 
-def _intermediates(project: Project, request: Request) -> Iterator[str]:
+def _intermediates(inventory: Inventory, authorities: Authorities, request: Request) -> Iterator[str]:
     """Yield changed keys of the intermediates; a lifetime that ends with the issuer's is not a change."""
     for one in request.intermediates:
         start, end = certificate_signing.validity_dates(
-            request.prepared, project.inventory.authorities.intermediate(one.authority).lifetime, None
+            request.prepared, inventory.authorities.intermediate(one.authority).lifetime, None
         )
-        first, last = _issuer_lifetime(project, request, one)
+        first, last = _issuer_lifetime(authorities, request, one)
         if not _agree((one.not_before, one.not_after), (max(start, first), min(end, last))):
             yield f"{one.authority}.lifetime"
 
 
-def _issuer_lifetime(project: Project, request: Request, one: RequestedIntermediate) -> tuple[datetime, datetime]:
+def _issuer_lifetime(
+    authorities: Authorities, request: Request, one: RequestedIntermediate
+) -> tuple[datetime, datetime]:
     new_roots = {root.name: (root.not_before, root.not_after) for root in request.roots}
     if one.issuer in new_roots:
         return new_roots[one.issuer]
-    certificate = project.existing(one.issuer).certificate
+    certificate = authorities.existing(one.issuer).certificate
     return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
-def _crl_series(project: Project, request: Request) -> Iterator[str]:
+def _crl_series(inventory: Inventory, authorities: Authorities, request: Request) -> Iterator[str]:
     """Yield changed keys of the root CRLs."""
-    rule, new_roots = project.inventory.authorities.root.crl, {root.name: root.not_after for root in request.roots}
+    rule, new_roots = inventory.authorities.root.crl, {root.name: root.not_after for root in request.roots}
     for series in request.crl_series:
         if any(
             not _agree((presigned_crl.next_update,), (presigned_crl.this_update + rule.lifetime,))
@@ -77,16 +84,16 @@ def _crl_series(project: Project, request: Request) -> Iterator[str]:
             yield "root.crl.lifetime"
         elif series.root in new_roots:
             if len(series.presigned_crls) != len(
-                list(plan_presigned_crls(project, series.root, None, 0, new_roots[series.root]))
+                list(plan_presigned_crls(authorities, series.root, None, 0, new_roots[series.root]))
             ):
                 yield "root.crl.pre-signed CRLs"
-        elif not new_roots and _is_short(project, request, series):
+        elif not new_roots and _is_short(inventory, authorities, request, series):
             yield "root.crl.pre-signed CRLs"
 
 
-def _is_short(project: Project, request: Request, series: RequestedSeries) -> bool:
+def _is_short(inventory: Inventory, authorities: Authorities, request: Request, series: RequestedSeries) -> bool:
     """Return whether the CRLs of the signing root end before the configured period; more of them are fine."""
-    rule, present = project.inventory.authorities.root.crl, project.issuing("root")
+    rule, present = inventory.authorities.root.crl, authorities.issuing("root")
     if present is None or present.name != series.root or series.root in request.destroy:
         return False
     goal = min(

@@ -12,6 +12,7 @@ from pki.ceremony.vault import Vault
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.fields import SANDBOX
+from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509 import keys
 
@@ -23,16 +24,16 @@ def perform_ceremony(project: Project, options: RequestOptions = RequestOptions(
     """
     project.clock.check()
     try:
-        _perform(project, make_request.prepare_request(project, options))
+        _perform(project, make_request.RequestPreparation(project).prepare(options))
     except PkiError as error:
         again = "to begin again: move ca/, build/ and offline/ away"
         raise PkiError(error.message, f"{error.hint}\n{again}" if error.hint else again) from None
 
 
-def _delete_orphaned_vault(project: Project) -> None:
+def _delete_orphaned_vault(store: Store) -> None:
     """Delete the vault of a sandbox whose `ca/` was deleted: the project has no records of its ceremonies."""
-    vault = Vault(project.store.offline)
-    in_project = {filesystem.read(folder / "request.yaml") for folder in project.store.ceremonies()}
+    vault = Vault(store.offline)
+    in_project = {filesystem.read(folder / "request.yaml") for folder in store.ceremonies()}
     in_vault = [filesystem.read(past.folder / "request.yaml") for past in vault.history()]
     is_sandbox = all(SANDBOX in root.subject.rfc4514_string() for root in vault.roots().values())
     if in_vault and in_project.isdisjoint(in_vault) and is_sandbox:
@@ -40,7 +41,7 @@ def _delete_orphaned_vault(project: Project) -> None:
 
 
 def _perform(project: Project, open_request: OpenRequest) -> None:
-    _delete_orphaned_vault(project)
+    _delete_orphaned_vault(project.store)
     filesystem.make_folder(project.store.offline, 0o700)
     data = filesystem.read(open_request.path) or b""
     ceremony = session.open_session(Vault(project.store.offline), data, str(open_request.path), lambda: project.now)
@@ -52,7 +53,7 @@ def _perform(project: Project, open_request: OpenRequest) -> None:
     out = project.store.offline / ".out"
     shutil.rmtree(out, ignore_errors=True)  # of an interrupted run
     filesystem.make_folder(out, 0o700)
-    accept_response.file_response(
-        project, accept_response.read_and_verify(project, steps.sign(ceremony, project.passphrases.new, out))
+    accept_response.ResponseAcceptance(project).store(
+        accept_response.ResponseAcceptance(project).verify(steps.sign(ceremony, project.passphrases.new, out))
     )
     shutil.rmtree(out)

@@ -206,7 +206,7 @@ def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcom
     if fault := _fault(transport, change.destination.endpoints, result):
         raise fault
     states = file_states(transport.host, change.rows, [answer for answer in answers if "is" in answer])
-    changed = change.without_held_back(states)
+    changed = change.placeable(states)
     if changed and all(answer.get("state") != "kept" for answer in answers):
         raise PkiError("was only checked, nothing was delivered", "run the playbook without --check")
     outcome = change.outcome(host_payload.contents, changed, verifications)

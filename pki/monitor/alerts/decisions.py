@@ -129,7 +129,9 @@ def _kind(earlier: Notified | None, finding: Finding, mark: int | None, now: dat
 def _sent(finding: Finding, mark: int | None, earlier: Notified | None, now: datetime) -> Notified:
     """Return the record of a finding that is sent now."""
     since = earlier.since if earlier and earlier.level else finding.since or now
-    level = Level.OK if finding.is_over else finding.level
+    level = (
+        Level.OK if finding.is_over else finding.level
+    )  # an event that has passed is sent once, and needs no solution
     return Notified(level, now, mark, since, finding.subject, finding.message)
 
 

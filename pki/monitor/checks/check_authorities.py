@@ -13,7 +13,7 @@ from pki.authority import ca_state, crl_size
 from pki.authority import crls as issued_crls
 from pki.ceremony.online import needs
 from pki.common import filesystem
-from pki.common.cache import digest_of
+from pki.common.cache import Cache, digest_of
 from pki.common.durations import in_words
 from pki.common.errors import SET_CLOCK, ErrorCode, PkiError
 from pki.common.reasons import joined
@@ -24,7 +24,8 @@ from pki.monitor.checks import check_machine
 from pki.monitor.checks.check_context import CheckContext
 from pki.pipeline.artifact import Artifact
 from pki.project.generations import Generation
-from pki.project.project import Project
+from pki.project.layout import Store
+from pki.project.secrets import Passphrases
 from pki.x509 import canonical
 
 DAY = timedelta(days=1)
@@ -37,7 +38,7 @@ REQUEST_CEREMONY = "./run invoke ceremony.request; see docs/ceremony.md"
 def check_roots(context: CheckContext) -> Iterator[Finding]:
     """Report roots that pki.yaml names, or that `build/` shows, and that `ca/` does not have."""
     try:
-        context.project.check_roots()
+        context.project.roots.check()
     except PkiError as error:
         yield Finding("authority:root", Level.CRITICAL, error.message, error.hint)
 
@@ -46,20 +47,21 @@ def check_authorities(context: CheckContext) -> Iterator[Finding]:
     """Report authorities that cannot sign, and a root that nears its expiry."""
     project = context.project
     for name in AUTHORITIES:
-        if reasons := ca_state.stale_reasons(project, name):
+        if reasons := ca_state.stale_reasons(project.now, project.authorities, name):
             failure = context.run.failure(ArtifactId("authority", name))
             remedy = failure.hint if failure else "./run doit" if project.inventory.sandbox else REQUEST_CEREMONY
             yield Finding(ArtifactId("authority", name), Level.CRITICAL, reasons[0], remedy)
-    root = project.issuing("root")
+    root = project.authorities.issuing("root")
     if root and (level := root_level(context, root)):
         end = root.certificate.not_valid_after_utc
         remedy = "./run doit" if project.inventory.sandbox else REQUEST_CEREMONY
         yield Finding(ArtifactId("authority", root.name), level, f"the root {_ends(context, end)}", remedy, until=end)
-    signing = [generation for name in AUTHORITIES if (generation := project.issuing(name))]
+    signing = [generation for name in AUTHORITIES if (generation := project.authorities.issuing(name))]
     if signing:
-        first = min(signing, key=lambda generation: needs.signs_until(project, generation))
-        until = needs.signs_until(project, first)
-        text = f"{', '.join(generation.name for generation in signing)}; {first.name} signs until {until:%Y-%m-%d}"
+        first = min(signing, key=lambda generation: needs.signs_until(project.authorities, generation))
+        until = needs.signs_until(project.authorities, first)
+        text = f"{', '.join(generation.name for generation in signing)}"
+        text += f"; {first.name} needs {'no successor before' if until > project.now else 'a successor since'} {until:%Y-%m-%d}"
         yield Finding("authorities", Level.OK, text)
 
 
@@ -80,7 +82,7 @@ def check_ceremonies(context: CheckContext) -> Iterator[Finding]:
     if not notes:
         yield Finding("ceremony", Level.OK, "none due")
         return
-    ends = [need.by for need in needs.find_requirements(context.project) if not need.is_growth]
+    ends = [need.by for need in needs.find_requirements(context.project.authorities) if not need.is_growth]
     until = min(ends, default=None)
     level = level_by_time_left(until - context.now, CEREMONY_SOON, CEREMONY_NOW) if until else Level.NOTICE
     yield Finding("ceremony", level, notes[0].text, notes[0].remedy, until=until)
@@ -96,20 +98,24 @@ def check_keys(context: CheckContext) -> Iterator[Finding]:
     """
     project, decrypted = context.project, list[str]()
     for authority in ("server", "client"):
-        generation = project.issuing(authority)
+        generation = project.authorities.issuing(authority)
         if (
             generation
             and not project.passphrases.is_interactive(generation.name)
-            and (context.thorough or _has_changed(project, generation))
+            and (context.thorough or _has_changed(project.store, project.passphrases, project.cache, generation))
         ):
             with suppress(PkiError):  # recorded in project.keys.open_faults
                 project.keys.issuer(generation)
                 project.cache.remember(
-                    _key_id(generation), generation.fingerprint, _key_files(project, generation), "", by_state=True
+                    _key_id(generation),
+                    generation.fingerprint,
+                    _key_files(project.store, project.passphrases, generation),
+                    "",
+                    by_state=True,
                 )
                 decrypted.append(generation.name)
     exposed = {project.store.shown(path) for path in check_machine.secret_paths(context)}
-    for name, error in {**project.keys.open_faults, **project.key_faults()}.items():
+    for name, error in {**project.keys.open_faults, **project.signing_keys.faults()}.items():
         if error.code is ErrorCode.EXPOSED and error.about in exposed:
             continue
         text = f"nothing can be renewed or revoked with it: {error.message}"
@@ -120,21 +126,21 @@ def check_keys(context: CheckContext) -> Iterator[Finding]:
         yield Finding("keys", Level.OK, f"{' and '.join(decrypted)} can be decrypted")
 
 
-def _has_changed(project: Project, generation: Generation) -> bool:
+def _has_changed(store: Store, passphrases: Passphrases, cache: Cache, generation: Generation) -> bool:
     """Return whether the key or its passphrase file changed since the key was last decrypted."""
-    files = _key_files(project, generation)
-    return bool(files) and project.cache.recall(_key_id(generation), generation.fingerprint) is None
+    files = _key_files(store, passphrases, generation)
+    return bool(files) and cache.recall(_key_id(generation), generation.fingerprint) is None
 
 
 def _key_id(generation: Generation) -> ArtifactId:
     return ArtifactId("key", generation.name)
 
 
-def _key_files(project: Project, generation: Generation) -> list[str]:
+def _key_files(store: Store, passphrases: Passphrases, generation: Generation) -> list[str]:
     """Return the files of a key and its passphrase; none for a key in a token or a passphrase from elsewhere."""
     key, passphrase = (
-        project.store.authority_file(generation.name, "key.pem"),
-        project.passphrases.file_of(generation.name),
+        store.authority_file(generation.name, "key.pem"),
+        passphrases.file_of(generation.name),
     )
     return [str(key), str(passphrase)] if passphrase and passphrase.exists() and key.exists() else []
 
@@ -166,14 +172,14 @@ def check_crls(context: CheckContext) -> Iterator[Finding]:
 
 def check_crl_sizes(context: CheckContext) -> Iterator[Finding]:
     """Report CRLs that are, or will soon be, too large for the proxy of the publishing host."""
-    for size in crl_size.sizes(context.project):
+    for size in crl_size.sizes(context.project.inventory, context.project.store, context.project.authorities):
         if size.complaint:
             level = Level.NOTICE if size.fits else Level.WARNING
             yield Finding(ArtifactId("crl", size.generation), level, size.complaint, crl_size.REMEDY)
 
 
 def _crl(context: CheckContext, artifact: Artifact, name: str) -> Iterator[Finding]:
-    rule, end = context.project.crl_rule(name), _end(context, name)
+    rule, end = context.project.inventory.authorities.crl_rule(name), _end(context, name)
     is_due = end is not None and context.now >= end - rule.lifetime + rule.refresh
     failure = context.run.failure(artifact.name) or (context.failure_of_key(name) if is_due else None)
     is_late = end is not None and context.now >= end - rule.lifetime + rule.refresh + min(
@@ -181,7 +187,7 @@ def _crl(context: CheckContext, artifact: Artifact, name: str) -> Iterator[Findi
     )
     is_expired = end is not None and end <= context.now
     if failure is None and not is_late and not is_expired:
-        if end is None and context.thorough and context.project.generation(name):
+        if end is None and context.thorough and context.project.authorities.generation(name):
             text = "missing or damaged; the next run issues it"
             yield Finding(artifact.name, Level.NOTICE, text, rerun(artifact.name))
         return
@@ -195,17 +201,17 @@ def _crl(context: CheckContext, artifact: Artifact, name: str) -> Iterator[Findi
 def _end(context: CheckContext, name: str) -> datetime | None:
     """Return the nextUpdate of the CRL in `build/`; a CRL that the run has checked is not read again."""
     if GenerationName.parse(name).is_root:
-        present = issued_crls.due_presigned(context.project, name)
+        present = issued_crls.Crls(context.project).due_presigned(name)
         return None if present is None else present.next_update_utc  # a CRL without entries is falsy
     if cached := context.project.cache.recalled(ArtifactId("crl", name)):
         return datetime.fromtimestamp(cached[1], UTC)
-    crl = read_published_crl(context.project, name)
+    crl = read_published_crl(context.project.store, name)
     return None if crl is None else crl.next_update_utc
 
 
-def read_published_crl(project: Project, name: str) -> x509.CertificateRevocationList | None:
+def read_published_crl(store: Store, name: str) -> x509.CertificateRevocationList | None:
     """Return the CRL of a generation in `build/`, or None if it is damaged or has no number. Falsy without entries."""
-    crl = canonical.read_crl(filesystem.read(project.store.crl(name)) or b"", Encoding.DER)
+    crl = canonical.read_crl(filesystem.read(store.crl(name)) or b"", Encoding.DER)
     try:
         if crl is not None:
             crl.extensions.get_extension_for_class(x509.CRLNumber)
@@ -217,19 +223,19 @@ def read_published_crl(project: Project, name: str) -> x509.CertificateRevocatio
 def _series(context: CheckContext, root: str) -> Iterator[Finding]:
     """Report a root without a valid pre-signed CRL, with a gap in the series, or with a missing one."""
     project, subject = context.project, ArtifactId("crl", root)
-    generation = project.generation(root)
+    generation = project.authorities.generation(root)
     if generation is None:
         return
-    if early := project.before(generation):
+    if early := project.authorities.not_yet_valid(generation):
         yield Finding(subject, Level.CRITICAL, f"none of its pre-signed CRLs is valid now: {early}", SET_CLOCK)
         return
-    present = issued_crls.due_presigned(project, root)
+    present = issued_crls.Crls(project).due_presigned(root)
     if present is None:
         yield _no_valid_crl(context, root)
         return
     end = present.next_update_utc
     assert end is not None
-    spans = ((crl.this_update, crl.next_update) for crl in project.presigned_crls(root))
+    spans = ((crl.this_update, crl.next_update) for crl in project.authorities.presigned_crls(root))
     for start, following_end in sorted(span for span in spans if span[0] > context.now):
         if start > end:
             text = f"none of its pre-signed CRLs covers {end:%Y-%m-%d} to {start:%Y-%m-%d}"
@@ -237,7 +243,7 @@ def _series(context: CheckContext, root: str) -> Iterator[Finding]:
                 subject,
                 _presigned_level(context, end),
                 text,
-                f"{_restore_remedy(root)}; or: {_new_crls(project, root)}",
+                f"{_restore_remedy(root)}; or: {_new_crls(project.store, root)}",
                 until=end,
             )
         end = max(end, following_end)
@@ -253,12 +259,12 @@ def _series(context: CheckContext, root: str) -> Iterator[Finding]:
 
 def _no_valid_crl(context: CheckContext, root: str) -> Finding:
     """Return the finding for a root of which no pre-signed CRL is valid now."""
-    last = read_published_crl(context.project, root)
+    last = read_published_crl(context.project.store, root)
     expiry = last.next_update_utc if last is not None else None
     until = expiry if expiry and expiry > context.now else None
     when = f" from {until:%Y-%m-%d} on, when the CRL that they have expires" if until else ""
-    text = f"{issued_crls.no_presigned_reason(context.project, root)}; every server refuses every client{when}"
-    remedy = f"{_restore_remedy(root)}; or: {_new_crls(context.project, root)}"
+    text = f"{issued_crls.Crls(context.project).no_presigned_reason(root)}; every server refuses every client{when}"
+    remedy = f"{_restore_remedy(root)}; or: {_new_crls(context.project.store, root)}"
     return Finding(ArtifactId("crl", root), Level.CRITICAL, text, remedy, until=until)
 
 
@@ -270,22 +276,22 @@ def _restore_remedy(root: str) -> str:
     return f"put ca/root/{root}/crl/ back from a backup (./run invoke restore FILE --to DIR)"
 
 
-def _new_crls(project: Project, root: str) -> Remedy:
+def _new_crls(store: Store, root: str) -> Remedy:
     from pki.ceremony.online.ceremony_archive import new_crls_remedy  # noqa: PLC0415 - slow to import, rarely needed
 
-    return new_crls_remedy(project, root)
+    return new_crls_remedy(store, root)
 
 
 def _missing_number(context: CheckContext, root: str) -> int:
     """Return the number of the newest CRL of a root in the ledger if its file is missing; else 0."""
     project = context.project
-    numbers = [presigned_crl.number for presigned_crl in project.presigned_crls(root)]
+    numbers = [presigned_crl.number for presigned_crl in project.authorities.presigned_crls(root)]
     key = digest_of(numbers)
-    missing = project.recall_from_ledger(f"pre-signed CRLs {root}", key)
+    missing = project.ledger_view.recall(f"pre-signed CRLs {root}", key)
     if missing is None:
-        last = project.ledger.last_crl(root) if project.has_ledger else None
+        last = project.ledger.last_crl(root) if project.ledger_view.has_ledger else None
         missing = last[0] if last and last[0] not in numbers else 0
-        project.remember_from_ledger(f"pre-signed CRLs {root}", key, missing)
+        project.ledger_view.remember(f"pre-signed CRLs {root}", key, missing)
     return int(missing)
 
 

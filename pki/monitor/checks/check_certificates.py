@@ -16,7 +16,7 @@ from pki.config.model import Leaf
 from pki.monitor.check_result import Finding, Level, level_by_time_left, rerun
 from pki.monitor.checks.check_authorities import REQUEST_CEREMONY
 from pki.monitor.checks.check_context import CheckContext
-from pki.project.project import Project
+from pki.project.layout import Store
 from pki.x509 import canonical
 
 DAY = timedelta(days=1)
@@ -36,7 +36,8 @@ def check_leaves(context: CheckContext) -> Iterator[Finding]:
             findings = list(_leaf(context, artifact, leaf))
             yield from findings
             dates = project.cache.recalled(artifact)
-            if not (dates or findings) and (context.thorough or run.covers(artifact)):
+            is_unexplained = not (dates or findings) and (context.thorough or run.covers(artifact))
+            if is_unexplained and artifact not in project.revocations.replacement_stopped:
                 yield _uncounted(context, artifact, leaf)
         if dates and dates[1] > now:
             valid, next_expiry = valid + 1, min(next_expiry or dates[1], dates[1])
@@ -55,7 +56,7 @@ def count_of_expected(count: int, expected: int) -> str:
 
 def _uncounted(context: CheckContext, artifact: str, leaf: Leaf) -> Finding:
     """Return a finding for a leaf that is missing in the count of certificates and has no other finding."""
-    reasons = certificates.stale_reasons(context.project, leaf) or [
+    reasons = certificates.LeafCertificates(context.project).stale_reasons(leaf) or [
         Why.STATED(text="is not counted, for an unknown reason")
     ]
     return Finding(artifact, Level.NOTICE, f"{joined(reasons)}; the next run issues it", rerun(artifact))
@@ -63,24 +64,33 @@ def _uncounted(context: CheckContext, artifact: str, leaf: Leaf) -> Finding:
 
 def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]:
     project, failure = context.project, context.run.failure(artifact)
-    if blocker := certificates.blocked_by(project, leaf):
+    if blocker := certificates.LeafCertificates(project).blocked_by(leaf):
         until = end_of_current(context, leaf)
         assert until is not None
         yield Finding(
             artifact, level_by_time_left(until - context.now, WARNING, CRITICAL), blocker, REQUEST_CEREMONY, until=until
         )
         return
-    reasons = certificates.stale_reasons(project, leaf)
-    if not reasons and (issuer := project.issuing(leaf.authority)) and (blocked := context.failure_of_key(issuer.name)):
-        current = certificates.examine(project, leaf)
-        due = renewal.postponed_reasons(project, leaf, current) if isinstance(current, Current) else []
+    reasons = certificates.LeafCertificates(project).stale_reasons(leaf)
+    if (
+        not reasons
+        and (issuer := project.authorities.issuing(leaf.authority))
+        and (blocked := context.failure_of_key(issuer.name))
+    ):
+        current = certificates.LeafCertificates(project).examine(leaf)
+        due = (
+            renewal.postponed_reasons(project.now, project.authorities, project.signing_keys, leaf, current)
+            if isinstance(current, Current)
+            else []
+        )
         reasons, failure = due, blocked
     if not reasons:
         return
     until = end_of_current(context, leaf)
-    is_late = until is not None and context.now >= until - leaf.renew_before + min(GRACE, leaf.renew_before / 2)
+    is_late = until is not None and context.now >= leaf.renewal_start(until) + min(GRACE, leaf.renew_before / 2)
     if failure is None and not is_late:
-        if until is None and context.thorough and project.issuing(leaf.authority):
+        is_stopped = artifact in project.revocations.replacement_stopped  # which a notice reports
+        if until is None and context.thorough and project.authorities.issuing(leaf.authority) and not is_stopped:
             yield Finding(artifact, Level.NOTICE, f"{joined(reasons)}; the next run issues it", rerun(artifact))
         return  # the next run renews it
     text = joined(reasons)
@@ -98,13 +108,13 @@ def level_when_late(leaf: Leaf, left: timedelta) -> Level:
 
 def end_of_current(context: CheckContext, leaf: Leaf) -> datetime | None:
     """Return when the present certificate of a leaf expires, whatever else is wrong with it."""
-    current = certificates.examine(context.project, leaf)
+    current = certificates.LeafCertificates(context.project).examine(leaf)
     if isinstance(current, Current):
         return current.not_after
-    parsed = read_current_certificate(context.project, leaf)
+    parsed = read_current_certificate(context.project.store, leaf)
     return parsed.not_valid_after_utc if parsed else None
 
 
-def read_current_certificate(project: Project, leaf: Leaf) -> x509.Certificate | None:
+def read_current_certificate(store: Store, leaf: Leaf) -> x509.Certificate | None:
     """Read the present certificate of a leaf from its file, whatever is wrong with it."""
-    return canonical.read_first_certificate(filesystem.read(project.store.bundle(leaf)) or b"")
+    return canonical.read_first_certificate(filesystem.read(store.bundle(leaf)) or b"")

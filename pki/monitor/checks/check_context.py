@@ -111,7 +111,7 @@ class CheckContext:
 
     def failure_of_key(self, generation: str) -> Failure | None:
         """Return why the key of a generation cannot sign; None if it can, or nobody tried."""
-        error = self.project.cached_key_faults.get(generation)
+        error = self.project.signing_keys.cached_faults.get(generation)
         return Failure(error.message, error.hint, error.code) if error else None
 
 

@@ -20,7 +20,7 @@ REPAIRED = "the next run makes it again"
 
 def check_files(context: CheckContext) -> Iterator[Finding]:
     """Report damaged files of authorities and ceremonies; a thorough check also those that a run repairs."""
-    for note in damaged_files.notes(context.project):
+    for note in damaged_files.notes(context.project.store, context.project.authorities, context.project.cache):
         yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
     if context.thorough:
         yield from _repairable(context)
@@ -29,18 +29,20 @@ def check_files(context: CheckContext) -> Iterator[Finding]:
 def _repairable(context: CheckContext) -> Iterator[Finding]:
     """Report damaged certificates, CRLs, bundles, releases and receipts, which the next run makes again."""
     project, store = context.project, context.project.store
-    for name in project.recovered:
+    for name in project.authorities.recovered:
         path = store.shown(store.authority_file(name, "cert.pem"))
-        yield Finding(path, Level.NOTICE, project.damaged[path], "./run doit authority")
+        yield Finding(path, Level.NOTICE, project.authorities.damaged_files[path], "./run doit authority")
     for name, leaf in context.plan.leaves.items():
-        if damaged := leaf_files.damaged_files(project, leaf):
+        if damaged := leaf_files.damaged_files(project.store, project.authorities, leaf):
             yield _notice(ArtifactId("cert", name), joined(damaged))
     for artifact in context.plan.artifacts:
         kind, name = artifact.id.kind, artifact.id.name
         if kind in {"bundle", "page"} and (reasons := artifact.reasons()):
             yield _notice(artifact.name, joined(reasons))
         elif kind == "crl" and (der := filesystem.read(store.crl(name))) is not None:
-            is_sound = crls.signed_crl(project, name, der, again=True) is not None
+            is_sound = (
+                crls.signed_crl(project.authorities, project.cache, project.run, name, der, again=True) is not None
+            )
             if not is_sound or filesystem.read(store.crl(name, "pem")) != encode_pem("X509 CRL", der):
                 yield _notice(artifact.name, "is damaged")
         elif (kind == "release" and (fault := release.damage_text(store.release(name)))) or (

@@ -65,7 +65,7 @@ def check_hosts(context: CheckContext) -> Iterator[Finding]:
             yield from _failed(context, host)
     yield from _drifted(context)
     for note in (
-        *waiting_roots.notes(context.project, context.plan),
+        *waiting_roots.notes(context.project.store, context.project.cache, context.plan),
         *pending_bootstraps.notes(context.project, context.plan),
     ):
         yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
@@ -164,7 +164,7 @@ def _states(context: CheckContext) -> Sequence[HostState]:
     remote = [delivery for delivery in context.plan.deliveries.values() if delivery.records.is_remote]
     if not remote:
         return []
-    key = digest_of([delivery.host for delivery in remote], sorted((project.pins or {}).items()))
+    key = digest_of([delivery.host for delivery in remote], sorted((project.host_decisions.pins or {}).items()))
     states = project.cache.recall("unwell hosts", key)
     if states is None:
         states = [state for delivery in remote if not (state := _state(delivery.payloads)).is_well]

@@ -22,7 +22,7 @@ from pki.ledger.types import RESTORE_FILE, TRANSIENT
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import CheckContext
 from pki.project import safe_directories
-from pki.project.project import Project
+from pki.project.ledger_view import LedgerView
 
 DAY = timedelta(days=1)
 MEGABYTE = 1 << 20
@@ -35,14 +35,14 @@ BACKUP_NOTICE, BACKUP_WARNING = 8 * DAY, 31 * DAY
 def check_ledger(context: CheckContext) -> Iterator[Finding]:
     """Report a ledger that is missing, foreign, incomplete or older than seen; thoroughly, verify its hash chain."""
     project = context.project
-    if fault := project.ledger_fault:
+    if fault := project.ledger_view.fault:
         if fault.kind == TRANSIENT:
             raise LedgerError.of(fault)  # temporary, such as a full disk, which check_disk reports
         yield Finding("ledger", Level.CRITICAL, fault.consequence, fault.remedy)
         return
-    if not project.has_ledger:
+    if not project.ledger_view.has_ledger:
         return
-    newest = _newest(project)
+    newest = _newest(project.ledger_view)
     if faults := project.ledger.verify() if context.thorough else []:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         remedy = f"./run invoke ledger.verify shows everything; {RESTORE_FILE}"
@@ -62,28 +62,28 @@ def check_clock(context: CheckContext) -> Iterator[Finding]:
         yield Finding("clock", Level.OK, "agrees with the last event in the ledger")
 
 
-def _newest(project: Project) -> tuple[int, str] | None:
+def _newest(ledger_view: LedgerView) -> tuple[int, str] | None:
     """Return number and hash of the newest event in the ledger; cached, so that an idle run does not open the ledger."""
-    cached = project.recall_from_ledger("newest", "")
+    cached = ledger_view.recall("newest", "")
     if cached is None:
-        event = project.ledger.newest_event()
+        event = ledger_view.ledger.newest_event()
         cached = [event.seq, event.hash] if event else []
-        project.remember_from_ledger("newest", "", cached)
+        ledger_view.remember("newest", "", cached)
     return (cached[0], cached[1]) if cached else None
 
 
-def ledger_head(project: Project) -> str:
+def ledger_head(ledger_view: LedgerView) -> str:
     """Return the number of events and the hash of the last one, to be compared with the ledger later; "" without a ledger."""
-    newest = _newest(project) if project.has_ledger else None
+    newest = _newest(ledger_view) if ledger_view.has_ledger else None
     return f"{newest[0]} events; hash of the last one: {newest[1]}" if newest else ""
 
 
-def ledger_counts(project: Project) -> tuple[int, int]:
+def ledger_counts(ledger_view: LedgerView) -> tuple[int, int]:
     """Return the number of certificates and of revocations in the ledger; cached while it does not change."""
-    counts = project.recall_from_ledger("counts", "")
+    counts = ledger_view.recall("counts", "")
     if counts is None:
-        counts = project.ledger.counts()
-        project.remember_from_ledger("counts", "", list(counts))
+        counts = ledger_view.ledger.counts()
+        ledger_view.remember("counts", "", list(counts))
     return counts[0], counts[1]
 
 
@@ -117,7 +117,9 @@ def check_permissions(context: CheckContext) -> Iterator[Finding]:
 def _closed(context: CheckContext, path: Path) -> str:
     """Return, as the end of a sentence, which keys are not used while others can read this file; "" for none."""
     store, passphrases = context.project.store, context.project.passphrases
-    issuing = [generation.name for name in ("server", "client") if (generation := context.project.issuing(name))]
+    issuing = [
+        generation.name for name in ("server", "client") if (generation := context.project.authorities.issuing(name))
+    ]
     names = [name for name in issuing if path in {store.authority_file(name, "key.pem"), passphrases.file_of(name)}]
     return f"; until then nothing can be renewed or revoked with {' and '.join(names)}" if names else ""
 
@@ -226,7 +228,7 @@ def read_last_backup(path: Path) -> dict[str, Any] | None:
 def check_backup(context: CheckContext) -> Iterator[Finding]:
     """Report a backup that is too old, or none; a sandbox needs none."""
     project = context.project
-    if project.inventory.sandbox or not project.has_ledger:
+    if project.inventory.sandbox or not project.ledger_view.has_ledger:
         return
     record, remedy = read_last_backup(project.store.ca / LAST_BACKUP), "./run invoke backup FILE, on another disk"
     if record is None:
@@ -238,7 +240,7 @@ def check_backup(context: CheckContext) -> Iterator[Finding]:
     except (ValueError, KeyError, TypeError):
         yield Finding("backup", Level.WARNING, "no backup was ever made: if ca/ is lost, this PKI is lost", remedy)
         return
-    newest, age = _newest(context.project), context.now - at
+    newest, age = _newest(context.project.ledger_view), context.now - at
     is_behind = newest is not None and newest[1] != (record.get("ledger") or {}).get("head")
     if is_behind and age < -TOLERANCE:
         text = f"the last one is dated {at:%Y-%m-%d}, in the future, and the ledger has changed since"

@@ -92,7 +92,9 @@ def _unprobed(context: CheckContext) -> Iterator[Finding]:
 
 def _login(context: CheckContext, result: ProbeResult) -> str:
     """Return the ssh command that logs in to the jump host of a service, with the options that our tunnel uses."""
-    jump = jump_transport(context.project, context.project.inventory.hosts[result.host])
+    jump = jump_transport(
+        context.project.inventory, context.project.store, context.project.inventory.hosts[result.host]
+    )
     return shlex.join(jump.login_command) if jump else f"ssh {shlex.quote(result.via)}"
 
 
@@ -134,7 +136,7 @@ def _end(context: CheckContext, result: ProbeResult) -> datetime | None:
     if (
         result.not_after is None
         or leaf is None
-        or context.now < result.not_after - leaf.renew_before + check_certificates.GRACE
+        or context.now < leaf.renewal_start(result.not_after) + check_certificates.GRACE
     ):
         return None
     newest = check_certificates.end_of_current(context, leaf)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from pki.common.cache import Cache
@@ -58,19 +57,23 @@ class RunMonitor:
         broken: Sequence[Finding] = ()
         hosts = _hosts(run, self._plan())
         if run.result == "interrupted" or hosts == frozenset():
-            self._probes = probes.load(project)
+            self._probes = probes.load(project.inventory, project.store)
         else:
-            results, broken = health_report.probe_all(project, self._plan(), hosts)
-            self._probes = results if hosts is None else probes.merge(probes.load(project), results)
+            results, broken = health_report.probe_all(project.store, project.now, self._plan(), hosts)
+            self._probes = (
+                results if hosts is None else probes.merge(probes.load(project.inventory, project.store), results)
+            )
             self._is_probed = not broken
         self._findings = health_report.run_checks(
             project, self._plan(), run, notes, self._probes, broken, thorough=False
         )
         with suppress(PkiError):  # the ledger check reports it
-            self._head = check_machine.ledger_head(project)
+            self._head = check_machine.ledger_head(project.ledger_view)
         checked = CheckedProject(project, self._plan(), run, self._findings, self._probes, self._head)
         try:
-            self._metrics = _metrics().collect(checked)
+            from pki.monitor.report import metrics_export  # noqa: PLC0415 - loads prometheus_client, which most commands do not need
+
+            self._metrics = metrics_export.collect(checked)
         except Exception as error:  # noqa: BLE001 - reported when the metrics are written; the page is still made
             self._metrics_error = error
         self._page.collect(checked)
@@ -87,7 +90,10 @@ class RunMonitor:
     def _write_metrics(self, report: Mapping[str, Any]) -> None:
         if self._metrics_error:
             raise self._metrics_error
-        _metrics().write(self._project(), self._plan(), self._metrics, report)
+        project = self._project()
+        from pki.monitor.report import metrics_export  # noqa: PLC0415 - loads prometheus_client, which most commands do not need
+
+        metrics_export.write(project.inventory, project.store, project.now, self._plan(), self._metrics, report)
 
     def _write_page(self, report: Mapping[str, Any]) -> None:
         late = [*self._late(LastRun.of(report)), *self._unsent(report)]
@@ -196,17 +202,12 @@ def _unwritten(store: Store, now: datetime) -> list[dict[str, str]]:
     configs = [loader.parse_valid(tree) for tree in Cache(store.home, now).findings("pki.yaml")]
     textfile = next((config.metrics.textfile for config in configs if config), None)
     try:
-        _metrics().nothing_was_run(store, textfile, now)
+        from pki.monitor.report import metrics_export  # noqa: PLC0415 - loads prometheus_client, which most commands do not need
+
+        metrics_export.nothing_was_run(store, textfile, now)
     except PkiError as error:
         return [_entry(SentMessage("metrics", "", error))]
     return []
-
-
-def _metrics() -> ModuleType:
-    """Return the module that writes metrics: commands that write none do not load prometheus_client."""
-    from pki.monitor.report import metrics_export  # noqa: PLC0415
-
-    return metrics_export
 
 
 def _forget(store: Store) -> None:

@@ -24,6 +24,7 @@ from pki.monitor.checks import (
 from pki.monitor.checks.check_context import CheckContext, LastRun
 from pki.monitor.probes import ProbeResult
 from pki.pipeline.plan import Plan
+from pki.project.layout import Store
 from pki.project.project import Project
 
 Check = Callable[[CheckContext], Iterator[Finding]]
@@ -77,7 +78,7 @@ def run_checks(
     context = CheckContext(
         project, plan, run, notes, NotificationHistory.load(project.store.ca, project.now), probes, thorough
     )
-    for topic, check in CHECKS.items() if not project.missing_roots else WITHOUT_ROOT.items():
+    for topic, check in CHECKS.items() if not project.roots.missing else WITHOUT_ROOT.items():
         findings += _run_check(topic, check, context)
     findings += _run_check("notes", lambda context: _notes(context, findings), context)
     findings += _run_check("run", lambda context: _rest_of_run(context, findings), context)
@@ -100,11 +101,11 @@ def unusable_project(error: PkiError, until: datetime | None = None) -> Finding:
 
 
 def probe_all(
-    project: Project, plan: Plan, hosts: Container[str] | None = None
+    store: Store, now: datetime, plan: Plan, hosts: Container[str] | None = None
 ) -> tuple[Sequence[ProbeResult], Sequence[Finding]]:
     """Probe the services of all hosts or of `hosts`. Where probing itself fails: no results, and a finding that reports it."""
     try:
-        return probing.probe_services(project, plan, hosts), ()
+        return probing.probe_services(store, now, plan, hosts), ()
     except Exception as error:  # noqa: BLE001 - as with every other check
         return (), (_broken("services", error),)
 

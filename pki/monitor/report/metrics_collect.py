@@ -14,6 +14,7 @@ from cryptography import x509
 
 from pki.authority import crls
 from pki.ceremony.online import needs
+from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.common.visible import visible_line
 from pki.config.fields import Access
@@ -24,6 +25,7 @@ from pki.monitor import external_cas
 from pki.monitor.check_result import Level
 from pki.monitor.checks import check_authorities, check_certificates, check_machine
 from pki.monitor.checks.check_context import CheckedProject
+from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509.revocation import crl_number
 
@@ -37,16 +39,16 @@ def certificates(checked: CheckedProject) -> Samples:
     hosts = {leaf_name(name, level): name for name in checked.project.inventory.hosts for level in levels}
     begins, ends = dict[Labels, float](), dict[Labels, float]()
     for name, leaf in checked.plan.leaves.items():
-        if dates := _dates(checked.project, leaf):
+        if dates := _dates(checked.project.store, checked.project.cache, leaf):
             labels = (name, leaf.profile, hosts.get(name, "") if leaf.profile == "server" else "")
             begins[labels], ends[labels] = dates
     return {"certificate_not_before_timestamp_seconds": begins, "certificate_not_after_timestamp_seconds": ends}
 
 
-def _dates(project: Project, leaf: Leaf) -> tuple[float, float] | None:
-    if cached := project.cache.recalled(leaf.artifact):
+def _dates(store: Store, cache: Cache, leaf: Leaf) -> tuple[float, float] | None:
+    if cached := cache.recalled(leaf.artifact):
         return cached[0], cached[1]
-    certificate = check_certificates.read_current_certificate(project, leaf)
+    certificate = check_certificates.read_current_certificate(store, leaf)
     return (
         (certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp())
         if certificate
@@ -75,18 +77,18 @@ def _authorities(checked: CheckedProject) -> Samples:
         dict[Labels, float](),
     )
     for authority in AUTHORITIES:
-        signing = project.issuing(authority)
-        for name in project.live(authority):
-            if generation := project.generation(name):
+        signing = project.authorities.issuing(authority)
+        for name in project.authorities.live(authority):
+            if generation := project.authorities.generation(name):
                 begins[name, authority] = generation.certificate.not_valid_before_utc.timestamp()
                 ends[name, authority] = generation.certificate.not_valid_after_utc.timestamp()
         if signing:
-            signs_until[signing.name, authority] = needs.signs_until(project, signing).timestamp()
+            signs_until[signing.name, authority] = needs.signs_until(project.authorities, signing).timestamp()
     for name in map(GenerationName, project.inventory.authorities.adopted):
-        if end := external_cas.end_of(project, name):
+        if end := external_cas.end_of(project.authorities, name):
             ends[name, "adopted"] = end.timestamp()
     due: dict[Labels, float] = {
-        (need.what,): need.by.timestamp() for need in needs.find_requirements(project) if not need.is_growth
+        (need.what,): need.by.timestamp() for need in needs.find_requirements(project.authorities) if not need.is_growth
     }
     return {
         "authority_not_before_timestamp_seconds": begins,
@@ -110,13 +112,15 @@ def _crls(checked: CheckedProject) -> Samples:
         kind, name = artifact.id.kind, artifact.id.name
         if kind != "crl":
             continue
-        authority = "adopted" if project.is_adopted(name) else GenerationName.parse(name).authority
+        authority = (
+            "adopted" if project.inventory.authorities.is_adopted(name) else GenerationName.parse(name).authority
+        )
         labels = (name, authority)
-        if values := _root_crl(project, name) if authority == "root" else _crl(project, name):
+        if values := _root_crl(project, name) if authority == "root" else _crl(project.store, project.cache, name):
             begins[labels], ends[labels], numbers[labels] = values
         if authority != "root":
-            refresh[labels] = project.crl_rule(name).refresh.total_seconds()
-        elif last := needs.series_end(project, name):
+            refresh[labels] = project.inventory.authorities.crl_rule(name).refresh.total_seconds()
+        elif last := needs.series_end(project.authorities, name):
             series_ends[labels] = last.timestamp()
     return {
         "crl_this_update_timestamp_seconds": begins,
@@ -127,10 +131,10 @@ def _crls(checked: CheckedProject) -> Samples:
     }
 
 
-def _crl(project: Project, name: str) -> tuple[float, float, float] | None:
-    if cached := project.cache.recalled(ArtifactId("crl", name)):
+def _crl(store: Store, cache: Cache, name: str) -> tuple[float, float, float] | None:
+    if cached := cache.recalled(ArtifactId("crl", name)):
         return cached[0], cached[1], cached[2]
-    crl = check_authorities.read_published_crl(project, name)
+    crl = check_authorities.read_published_crl(store, name)
     if crl is None:
         return None
     return _dated(crl, crl_number(crl))
@@ -138,8 +142,10 @@ def _crl(project: Project, name: str) -> tuple[float, float, float] | None:
 
 def _root_crl(project: Project, root: str) -> tuple[float, float, float] | None:
     """Return dates and number of the pre-signed CRL that is due. An x509 CRL without entries is falsy."""
-    present = crls.due_presigned(project, root)
-    number = next((presigned.number for presigned in project.presigned_crls(root) if presigned.crl is present), None)
+    present = crls.Crls(project).due_presigned(root)
+    number = next(
+        (presigned.number for presigned in project.authorities.presigned_crls(root) if presigned.crl is present), None
+    )
     return None if present is None or number is None else _dated(present, number)
 
 
@@ -224,9 +230,9 @@ def _probes(checked: CheckedProject) -> Samples:
 
 
 def _ledger(checked: CheckedProject) -> Samples:
-    if not checked.project.has_ledger:
+    if not checked.project.ledger_view.has_ledger:
         return {"ledger_certificates_total": {(): 0}, "ledger_revocations_total": {(): 0}}
-    issued, revoked = check_machine.ledger_counts(checked.project)
+    issued, revoked = check_machine.ledger_counts(checked.project.ledger_view)
     return {"ledger_certificates_total": {(): issued}, "ledger_revocations_total": {(): revoked}}
 
 

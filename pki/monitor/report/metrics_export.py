@@ -24,6 +24,7 @@ from pki.common.errors import PkiError
 from pki.common.timestamps import moment
 from pki.common.visible import visible_line
 from pki.config.identifiers import ArtifactId
+from pki.config.model import Inventory
 from pki.monitor.alerts.notification_history import NotificationHistory
 from pki.monitor.checks import check_machine
 from pki.monitor.checks.check_context import CheckedProject
@@ -31,7 +32,6 @@ from pki.monitor.report import metrics_collect
 from pki.monitor.report.metrics_collect import Labels, Samples
 from pki.pipeline.plan import Plan
 from pki.project.layout import Store
-from pki.project.project import Project
 
 PREFIX = "doit_pki_"
 FILE = "pki.prom"
@@ -115,14 +115,21 @@ def collect(context: CheckedProject) -> Blocks:
     return blocks(text) | blocks(render(home, metrics_collect.others(context)))
 
 
-def write(project: Project, plan: Plan, collected: Mapping[str, str], report: Mapping[str, Any]) -> None:
+def write(
+    inventory: Inventory,
+    store: Store,
+    now: datetime,
+    plan: Plan,
+    collected: Mapping[str, str],
+    report: Mapping[str, Any],
+) -> None:
     """Write the collected metrics and those of the run itself. Raises PkiError if one of the two files cannot be written."""
-    store, history = project.store, NotificationHistory.load(project.store.ca, project.now)
+    history = NotificationHistory.load(store.ca, now)
     more: Samples = {"build_info": {(__version__,): 1}, **_of_run(plan, report), **_of_channels(history)}
     lines = {**collected, **blocks(render(store.home, more))}
     if not lines.keys() >= METRICS.keys():
         lines = blocks((filesystem.read(store.report(FILE)) or b"").decode(errors="replace")) | lines
-    _write(store, project.inventory.metrics.textfile, lines)
+    _write(store, inventory.metrics.textfile, lines)
 
 
 def nothing_was_run(store: Store, textfile: str | None, now: datetime) -> None:

@@ -18,13 +18,16 @@ from pki.common.reasons import Reason, Why, joined
 from pki.common.remedies import RESTORE
 from pki.common.visible import shorten
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
-from pki.config.model import Leaf
+from pki.config.model import Inventory, Leaf
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
 from pki.monitor import external_cas, probes, revocation_exposure, unverified_upstreams
 from pki.monitor.checks.check_context import LastRun
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
+from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509 import canonical
 
@@ -50,10 +53,148 @@ class TableRow:
         return (self.name, self.state, self.left, shorten(self.next, CELL_WIDTH), self.by)
 
 
-def rows(project: Project, plan: Plan) -> Iterator[TableRow]:
-    """Yield a row for everything that expires or drifts, in the order in which doit makes it."""
-    run = LastRun.load(project.store)
-    return (_with_failure(row, run) for row in _rows(project, plan))
+@dataclass(frozen=True, slots=True)
+class StatusTable:
+    """The rows of `invoke status`: authorities, CRLs, leaves and hosts."""
+
+    project: Project
+
+    def rows(self, plan: Plan) -> Iterator[TableRow]:
+        """Yield a row for everything that expires or drifts, in the order in which doit makes it."""
+        run = LastRun.load(self.project.store)
+        return (_with_failure(row, run) for row in self._all_rows(plan))
+
+    def _all_rows(self, plan: Plan) -> Iterator[TableRow]:
+        artifacts = {artifact.id: artifact for artifact in plan.artifacts}
+        for authority in AUTHORITIES:
+            yield from _guarded(ArtifactId("authority", authority), partial(self._authority_rows, authority))
+        yield from _guarded(
+            "authority:adopted",
+            partial(
+                _adopted_rows,
+                self.project.inventory,
+                self.project.now,
+                self.project.authorities,
+                self.project.ledger_view,
+            ),
+        )
+        yield from _guarded(
+            "ceremony",
+            partial(
+                _needed_rows, self.project.inventory, self.project.store, self.project.now, self.project.authorities
+            ),
+        )
+        yield from _guarded(
+            "crls",
+            partial(
+                _crl_rows,
+                self.project.inventory,
+                self.project.store,
+                self.project.now,
+                self.project.authorities,
+                artifacts.values(),
+            ),
+        )
+        for leaf in plan.leaves.values():
+            yield from _guarded(leaf.artifact, partial(self._leaf_row, leaf))
+        for name, artifact in artifacts.items():
+            if name.kind == "deploy":
+                delivery, release = plan.deliveries[name.name], artifacts[ArtifactId("release", name.name)]
+                yield from _guarded(name, partial(self._host_row, delivery, artifact, release))
+        yield from _guarded(
+            "services", partial(_service_rows, self.project.inventory, self.project.store, self.project.now)
+        )
+
+    def _authority_rows(self, authority: str) -> Iterator[TableRow]:
+        names = self.project.store.generations(authority)
+        if not names and self.project.roots.missing:
+            yield TableRow(ArtifactId("authority", authority), "missing", "", f"restore it with {RESTORE}", "you")
+        elif not names:
+            yield TableRow(
+                ArtifactId("authority", authority),
+                "missing",
+                "",
+                "needs a root ceremony",
+                _ceremony(self.project.inventory),
+            )
+        for name in names:
+            generation = self.project.authorities.generation(name)
+            if generation is None:
+                continue
+            end, signs_until = (
+                generation.certificate.not_valid_after_utc,
+                needs.signs_until(self.project.authorities, generation),
+            )
+            is_last = name == names[-1]
+            if end < self.project.now:
+                state, text = "expired", f"expired on {end:%Y-%m-%d}"
+            elif self.project.authorities.is_revoked_by_root(generation):
+                state, text = "revoked", "its root's CRL lists it"
+            elif is_last:
+                state = "due" if signs_until <= self.project.now else "ok"
+                text = f"successor: requested on {signs_until:%Y-%m-%d}, ceremony by {needs.full_length_until(self.project.authorities, generation):%Y-%m-%d}"
+            else:
+                state, text = "ok", f"trusted until it expires; {names[-1]} has replaced it"
+            yield TableRow(
+                ArtifactId("authority", name),
+                state,
+                _left(self.project.now, end),
+                text,
+                _ceremony(self.project.inventory),
+            )
+
+    def _leaf_row(self, leaf: Leaf) -> TableRow:
+        name, current = leaf.artifact, certificates.LeafCertificates(self.project).examine(leaf)
+        if stopped := leaf_files.stopped_reasons(self.project.revocations, name):
+            return TableRow(name, "stopped", "", joined(stopped), "you")
+        if isinstance(current, list):
+            missing = current == [Why.NOT_CREATED()]
+            return TableRow(name, "missing" if missing else "due", "", joined(current), "doit")
+        left = _left(self.project.now, current.not_after)
+        if blocker := certificates.LeafCertificates(self.project).blocked_by(leaf):
+            return TableRow(name, "blocked", left, str(blocker), "ceremony")
+        reasons = certificates.LeafCertificates(self.project).stale_reasons(leaf)
+        if not reasons and (
+            due := renewal.postponed_reasons(
+                self.project.now, self.project.authorities, self.project.signing_keys, leaf, current
+            )
+        ):
+            faults = self.project.signing_keys.faults().items()
+            why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
+            text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
+            return TableRow(name, "due", left, text, "you")
+        text = joined(reasons) or f"renewal from {leaf.renewal_start(current.not_after):%Y-%m-%d}"
+        text += "; revoked on purpose" if leaf.is_canary else ""
+        return TableRow(name, _state(self.project.now, current.not_after, reasons), left, text, "doit")
+
+    def _host_row(self, delivery: Delivery, deploy: Artifact, release: Artifact) -> TableRow:
+        name = deploy.id.name
+        reasons = [*release.reasons(), *deploy.reasons()]
+        deployed = receipt.load(self.project.store.receipt(name))
+        if deployed is None:
+            return TableRow(deploy.name, "missing", "", joined(reasons), "doit")
+        text = (
+            joined(reasons)
+            or f"deployed {deployed.delivered_at[:10]}, {len(deployed.files)} files ({deployed.transport})"
+        )
+        text = "; ".join(
+            [
+                text,
+                *revocation_exposure.phrases(
+                    self.project.inventory,
+                    self.project.now,
+                    self.project.ledger_view,
+                    self.project.revocations,
+                    delivery,
+                ),
+                *unverified_upstreams.phrases(self.project.inventory, name),
+            ]
+        )
+        if state := delivery.state(self.project.now) if delivery.records.is_remote else "":
+            text = f"{state}; {text}"
+        left = _left(self.project.now, timestamps.moment(deployed.ends)) if deployed.ends else ""
+        is_failing = delivery.records.is_remote and delivery.records.contact.failing_since
+        return TableRow(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
 
 def _with_failure(row: TableRow, run: LastRun) -> TableRow:
@@ -62,22 +203,6 @@ def _with_failure(row: TableRow, run: LastRun) -> TableRow:
     if failure is None or row.state == "ok" or row.by != "doit" or failure.code in RETRIED:
         return row
     return replace(row, state="failing", next=f"{row.next}; the last run failed: {failure.message}", by="you")
-
-
-def _rows(project: Project, plan: Plan) -> Iterator[TableRow]:
-    artifacts = {artifact.id: artifact for artifact in plan.artifacts}
-    for authority in AUTHORITIES:
-        yield from _guarded(ArtifactId("authority", authority), partial(_authority_rows, project, authority))
-    yield from _guarded("authority:adopted", partial(_adopted_rows, project))
-    yield from _guarded("ceremony", partial(_needed_rows, project))
-    yield from _guarded("crls", partial(_crl_rows, project, artifacts.values()))
-    for leaf in plan.leaves.values():
-        yield from _guarded(leaf.artifact, partial(_leaf_row, project, leaf))
-    for name, artifact in artifacts.items():
-        if name.kind == "deploy":
-            delivery, release = plan.deliveries[name.name], artifacts[ArtifactId("release", name.name)]
-            yield from _guarded(name, partial(_host_row, project, delivery, artifact, release))
-    yield from _guarded("services", partial(_service_rows, project))
 
 
 def _guarded(name: str, rows: Callable[[], TableRow | Iterable[TableRow]]) -> list[TableRow]:
@@ -90,146 +215,89 @@ def _guarded(name: str, rows: Callable[[], TableRow | Iterable[TableRow]]) -> li
         return [TableRow(name, "missing", "", f"could not be checked: {fault.message}", "you")]
 
 
-def _crl_rows(project: Project, artifacts: Iterable[Artifact]) -> Iterator[TableRow]:
-    sizes = {crl.generation: crl.complaint for crl in crl_size.sizes(project)}
+def _crl_rows(
+    inventory: Inventory, store: Store, now: datetime, authorities: Authorities, artifacts: Iterable[Artifact]
+) -> Iterator[TableRow]:
+    sizes = {crl.generation: crl.complaint for crl in crl_size.sizes(inventory, store, authorities)}
     for artifact in artifacts:
         if artifact.id.kind == "crl":
             size = sizes.get(artifact.id.name, "")
-            yield from _guarded(artifact.name, partial(_crl_row, project, artifact, size))
+            yield from _guarded(artifact.name, partial(_crl_row, inventory, store, now, authorities, artifact, size))
 
 
-def _authority_rows(project: Project, authority: str) -> Iterator[TableRow]:
-    names = project.store.generations(authority)
-    if not names and project.missing_roots:
-        yield TableRow(ArtifactId("authority", authority), "missing", "", f"restore it with {RESTORE}", "you")
-    elif not names:
-        yield TableRow(ArtifactId("authority", authority), "missing", "", "needs a root ceremony", _ceremony(project))
-    for name in names:
-        generation = project.generation(name)
-        if generation is None:
-            continue
-        end, signs_until = generation.certificate.not_valid_after_utc, needs.signs_until(project, generation)
-        is_last = name == names[-1]
-        if end < project.now:
-            state, text = "expired", f"expired on {end:%Y-%m-%d}"
-        elif project.is_revoked_by_root(generation):
-            state, text = "revoked", "its root's CRL lists it"
-        elif is_last:
-            state = "due" if signs_until <= project.now else "ok"
-            text = f"successor: requested on {signs_until:%Y-%m-%d}, ceremony by {needs.full_length_until(project, generation):%Y-%m-%d}"
-        else:
-            state, text = "ok", f"trusted until it expires; {names[-1]} has replaced it"
-        yield TableRow(ArtifactId("authority", name), state, _left(project, end), text, _ceremony(project))
-
-
-def _adopted_rows(project: Project) -> Iterator[TableRow]:
-    for name in project.inventory.authorities.adopted:
-        end, text = external_cas.end_of(project, name), external_cas.summary(project, name)
+def _adopted_rows(
+    inventory: Inventory, now: datetime, authorities: Authorities, ledger_view: LedgerView
+) -> Iterator[TableRow]:
+    for name in inventory.authorities.adopted:
+        end, text = (
+            external_cas.end_of(authorities, name),
+            external_cas.summary(now, ledger_view, name),
+        )
         if end is None:
             yield TableRow(ArtifactId("authority", name), "missing", "", f"{text}; its folder is invalid", "you")
         else:
             yield TableRow(
                 ArtifactId("authority", name),
-                "expired" if end < project.now else "ok",
-                _left(project, end),
+                "expired" if end < now else "ok",
+                _left(now, end),
                 text,
                 "you",
             )
 
 
-def _needed_rows(project: Project) -> Iterator[TableRow]:
+def _needed_rows(inventory: Inventory, store: Store, now: datetime, authorities: Authorities) -> Iterator[TableRow]:
     """Yield what existing authorities need from a ceremony, and by when."""
     for need in (
-        requirement
-        for requirement in needs.find_requirements(project)
-        if project.store.generations(requirement.authority)
+        requirement for requirement in needs.find_requirements(authorities) if store.generations(requirement.authority)
     ):
-        left = _left(project, need.by) if need.by > project.now else "0"
-        yield TableRow(need.artifact, "due", left, need.why, _ceremony(project))
+        left = _left(now, need.by) if need.by > now else "0"
+        yield TableRow(need.artifact, "due", left, need.why, _ceremony(inventory))
 
 
-def _crl_row(project: Project, artifact: Artifact, size: str) -> TableRow:
+def _crl_row(
+    inventory: Inventory, store: Store, now: datetime, authorities: Authorities, artifact: Artifact, size: str
+) -> TableRow:
     generation = artifact.id.name
     reasons = artifact.reasons()
-    data = filesystem.read(project.store.crl(generation))
+    data = filesystem.read(store.crl(generation))
     crl = canonical.read_crl(data, Encoding.DER) if data else None
     end = crl.next_update_utc if crl is not None else None
     if end is None:
         return TableRow(artifact.name, "missing", "", joined(reasons), "doit")
     if GenerationName.parse(generation).is_root:
-        return _series_row(project, artifact.name, generation, end, reasons)
-    rule = project.crl_rule(generation)
+        return _series_row(now, authorities, artifact.name, generation, end, reasons)
+    rule = inventory.authorities.crl_rule(generation)
     refresh = end - rule.lifetime + rule.refresh
     text = joined(reasons) or f"next CRL on {refresh:%Y-%m-%d}"
     text = f"{text}; {size}" if size else text
-    return TableRow(artifact.name, _state(project, end, reasons), _left(project, end), text, "doit")
+    return TableRow(artifact.name, _state(now, end, reasons), _left(now, end), text, "doit")
 
 
-def _series_row(project: Project, name: str, root: str, end: datetime, reasons: list[Reason]) -> TableRow:
-    presigned_crls = [presigned_crl.crl for presigned_crl in project.presigned_crls(root)]
-    later = [
-        presigned_crl.last_update_utc for presigned_crl in presigned_crls if presigned_crl.last_update_utc > project.now
-    ]
+def _series_row(
+    now: datetime, authorities: Authorities, name: str, root: str, end: datetime, reasons: list[Reason]
+) -> TableRow:
+    presigned_crls = [presigned_crl.crl for presigned_crl in authorities.presigned_crls(root)]
+    later = [presigned_crl.last_update_utc for presigned_crl in presigned_crls if presigned_crl.last_update_utc > now]
     last = max((presigned_crl.next_update_utc or end for presigned_crl in presigned_crls), default=end)
     text = joined(reasons) or (
         f"next pre-signed CRL on {min(later):%Y-%m-%d}, the last one expires on {last:%Y-%m-%d}"
         if later
         else f"this is the last pre-signed CRL; new ones are needed by {end:%Y-%m-%d}"
     )
-    return TableRow(name, _state(project, end, reasons), _left(project, end), text, "doit" if later else "ceremony")
+    return TableRow(name, _state(now, end, reasons), _left(now, end), text, "doit" if later else "ceremony")
 
 
-def _leaf_row(project: Project, leaf: Leaf) -> TableRow:
-    name, current = leaf.artifact, certificates.examine(project, leaf)
-    if stopped := leaf_files.stopped_reasons(project, name):
-        return TableRow(name, "stopped", "", joined(stopped), "you")
-    if isinstance(current, list):
-        missing = current == [Why.NOT_CREATED()]
-        return TableRow(name, "missing" if missing else "due", "", joined(current), "doit")
-    left = _left(project, current.not_after)
-    if blocker := certificates.blocked_by(project, leaf):
-        return TableRow(name, "blocked", left, str(blocker), "ceremony")
-    reasons = certificates.stale_reasons(project, leaf)
-    if not reasons and (due := renewal.postponed_reasons(project, leaf, current)):
-        faults = project.key_faults().items()
-        why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
-        text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
-        return TableRow(name, "due", left, text, "you")
-    text = joined(reasons) or f"renewal from {current.not_after - leaf.renew_before:%Y-%m-%d}"
-    text += "; revoked on purpose" if leaf.is_revoked else ""
-    return TableRow(name, _state(project, current.not_after, reasons), left, text, "doit")
-
-
-def _host_row(project: Project, delivery: Delivery, deploy: Artifact, release: Artifact) -> TableRow:
-    name = deploy.id.name
-    reasons = [*release.reasons(), *deploy.reasons()]
-    deployed = receipt.load(project.store.receipt(name))
-    if deployed is None:
-        return TableRow(deploy.name, "missing", "", joined(reasons), "doit")
-    text = (
-        joined(reasons) or f"deployed {deployed.delivered_at[:10]}, {len(deployed.files)} files ({deployed.transport})"
-    )
-    text = "; ".join(
-        [text, *revocation_exposure.phrases(project, delivery), *unverified_upstreams.phrases(project, name)]
-    )
-    if state := delivery.state(project.now) if delivery.records.is_remote else "":
-        text = f"{state}; {text}"
-    left = _left(project, timestamps.moment(deployed.ends)) if deployed.ends else ""
-    is_failing = delivery.records.is_remote and delivery.records.contact.failing_since
-    return TableRow(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
-
-
-def _service_rows(project: Project) -> Iterator[TableRow]:
+def _service_rows(inventory: Inventory, store: Store, now: datetime) -> Iterator[TableRow]:
     """Yield the cached probe result of each probed service, with its time; open no connection."""
-    results = {result.subject: result for result in probes.load(project)}
-    for name, host in project.inventory.hosts.items():
+    results = {result.subject: result for result in probes.load(inventory, store)}
+    for name, host in inventory.hosts.items():
         for service in host.services if host.is_probed else ():
             subject = probes.service_id(name, service)
             result = results.get(subject)
             if result is None or result.at is None:
                 yield TableRow(subject, "unknown", "", "not probed yet", "doit")
                 continue
-            left = _left(project, result.not_after) if result.not_after else ""
+            left = _left(now, result.not_after) if result.not_after else ""
             text_if_well = (
                 "serves what was deployed" if result.is_compared else "answers; not compared with what was deployed"
             )
@@ -237,13 +305,13 @@ def _service_rows(project: Project) -> Iterator[TableRow]:
             yield TableRow(subject, "failing" if result.wrong else "ok", left, text, "you" if result.wrong else "doit")
 
 
-def _state(project: Project, end: datetime, reasons: list[Reason]) -> str:
-    return "expired" if end <= project.now else "due" if reasons else "ok"
+def _state(now: datetime, end: datetime, reasons: list[Reason]) -> str:
+    return "expired" if end <= now else "due" if reasons else "ok"
 
 
-def _left(project: Project, end: datetime) -> str:
-    return in_brief(end - project.now)
+def _left(now: datetime, end: datetime) -> str:
+    return in_brief(end - now)
 
 
-def _ceremony(project: Project) -> str:
-    return "doit (sandbox)" if project.inventory.sandbox else "owner, witness"
+def _ceremony(inventory: Inventory) -> str:
+    return "doit (sandbox)" if inventory.sandbox else "owner, witness"

@@ -6,15 +6,17 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from pki.ceremony.online import needs
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.model import Inventory
 from pki.monitor.check_result import Level, worst_by_subject
 from pki.monitor.checks import check_authorities
 from pki.monitor.checks.check_context import CheckedProject
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.project import Project
 from pki.x509.revocation import crl_number
@@ -50,16 +52,25 @@ def authorities(project: Project, leaves: Counter[str]) -> Iterator[AuthorityRow
     """Yield every generation, with the number of leaf certificates that it issued."""
     for authority in AUTHORITIES:
         for name in project.store.generations(authority):
-            if generation := project.generation(name):
-                root = generation if authority == "root" else project.root_of(generation.certificate)
-                yield _authority(project, generation, root.name if root else "", leaves[name])
+            if generation := project.authorities.generation(name):
+                root = generation if authority == "root" else project.authorities.root_of(generation.certificate)
+                yield _authority(
+                    project.inventory,
+                    project.now,
+                    project.authorities,
+                    generation,
+                    root.name if root else "",
+                    leaves[name],
+                )
     for name in map(GenerationName, project.inventory.authorities.adopted):
         with suppress(PkiError):  # its folder is invalid, which the check of its CRL reports
-            if generation := project.generation(name):
-                yield _authority(project, generation, "", leaves[name])
+            if generation := project.authorities.generation(name):
+                yield _authority(project.inventory, project.now, project.authorities, generation, "", leaves[name])
 
 
-def _authority(project: Project, generation: Generation, root: str, leaves: int) -> AuthorityRow:
+def _authority(
+    inventory: Inventory, now: datetime, authorities: Authorities, generation: Generation, root: str, leaves: int
+) -> AuthorityRow:
     certificate = generation.certificate
     return AuthorityRow(
         name=generation.name,
@@ -67,25 +78,29 @@ def _authority(project: Project, generation: Generation, root: str, leaves: int)
         root=root,
         start=certificate.not_valid_before_utc.date(),
         end=certificate.not_valid_after_utc.date(),
-        state=_state(project, generation),
+        state=_state(inventory, now, authorities, generation),
         leaves=leaves,
     )
 
 
-def _state(project: Project, generation: Generation) -> str:
+def _state(inventory: Inventory, now: datetime, authorities: Authorities, generation: Generation) -> str:
     """Return the state of a generation as a phrase."""
     end = generation.certificate.not_valid_after_utc
-    if end <= project.now:
+    if end <= now:
         return f"expired on {end:%Y-%m-%d}"
-    if project.is_adopted(generation.name):
+    if inventory.authorities.is_adopted(generation.name):
         return "adopted: signs CRLs and nothing else"
-    if project.is_revoked_by_root(generation):
+    if authorities.is_revoked_by_root(generation):
         return "revoked by its root"
-    newest = project.issuing(generation.authority)
+    newest = authorities.issuing(generation.authority)
     if newest and newest.name != generation.name:
         return f"trusted until it expires; {newest.name} signs now"
-    signs_until = needs.signs_until(project, generation)
-    return f"signs until {signs_until:%Y-%m-%d}" if signs_until > project.now else "signs still; its successor is due"
+    signs_until = needs.signs_until(authorities, generation)
+    return (
+        f"signs; a successor is requested on {signs_until:%Y-%m-%d}"
+        if signs_until > now
+        else "signs; its successor is due"
+    )
 
 
 def crls(checked: CheckedProject) -> Iterator[CrlRow]:
@@ -95,10 +110,10 @@ def crls(checked: CheckedProject) -> Iterator[CrlRow]:
         if artifact.id.kind != "crl":
             continue
         name = artifact.id.name
-        published = check_authorities.read_published_crl(project, name)
+        published = check_authorities.read_published_crl(project.store, name)
         if published is None or published.next_update_utc is None:
             continue
-        presigned_crls = project.presigned_crls(name) if GenerationName.parse(name).is_root else []
+        presigned_crls = project.authorities.presigned_crls(name) if GenerationName.parse(name).is_root else []
         later = [
             presigned.crl for presigned in presigned_crls if presigned.crl.last_update_utc > published.last_update_utc
         ]

@@ -8,8 +8,9 @@ from datetime import date
 from itertools import groupby
 from typing import Any
 
-from pki.common.cache import digest_of, signature
+from pki.common.cache import digest_of, file_state
 from pki.common.errors import PkiError
+from pki.common.timestamps import parse_day
 from pki.monitor.checks.check_context import CheckedProject
 from pki.monitor.timeline.calendar import authority_files
 
@@ -48,7 +49,7 @@ class Forecast:
 
 def cached(checked: CheckedProject) -> Any:
     """Return the cached forecast if ledger, pki.yaml, authorities and month are the same; else None."""
-    return checked.project.recall_from_ledger("page ahead", _cache_key(checked))
+    return checked.project.ledger_view.recall("page ahead", _cache_key(checked))
 
 
 def read_forecast(checked: CheckedProject) -> Forecast:
@@ -59,13 +60,13 @@ def read_forecast(checked: CheckedProject) -> Forecast:
             rows = _planned(checked)
         except PkiError as error:  # a damaged ledger, for example
             return Forecast(today, (ForecastEvent(today, "unforeseen", "timeline", error.message, is_wrong=True),), ())
-        checked.project.remember_from_ledger("page ahead", _cache_key(checked), rows)
+        checked.project.ledger_view.remember("page ahead", _cache_key(checked), rows)
     until, events, generations = rows
     days = [ForecastEvent(date.fromisoformat(day), *rest) for day, *rest in events]
     return Forecast(
         date.fromisoformat(until),
         tuple(event for event in days if event.day >= today),
-        tuple(PlannedGeneration(name, date.fromisoformat(start), _day(end)) for name, start, end in generations),
+        tuple(PlannedGeneration(name, date.fromisoformat(start), parse_day(end)) for name, start, end in generations),
     )
 
 
@@ -77,7 +78,7 @@ def files(checked: CheckedProject) -> list[str]:
 
 def _cache_key(checked: CheckedProject) -> str:
     """Return the cache key; it changes every month, because the years of the forecast move on."""
-    return digest_of(f"{checked.project.now:%Y-%m}", signature(files(checked)))
+    return digest_of(f"{checked.project.now:%Y-%m}", file_state(files(checked)))
 
 
 def _planned(checked: CheckedProject) -> list[Any]:
@@ -105,7 +106,3 @@ def _condensed(events: Sequence[Any]) -> Iterator[list[Any]]:
 def _text(moment: Any) -> str:
     """Return a moment as a date, as the cache stores it."""
     return f"{moment:%Y-%m-%d}"
-
-
-def _day(text: str) -> date | None:
-    return date.fromisoformat(text) if text else None

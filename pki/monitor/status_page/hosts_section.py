@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 from pki.common.cache import digest_of
+from pki.common.timestamps import parse_day
 from pki.config.identifiers import ArtifactId
 from pki.deploy.host_records import HostRecords
 from pki.monitor.check_result import Finding, Level
@@ -67,9 +68,9 @@ def hosts(checked: CheckedProject) -> list[HostRow]:
                 name=name,
                 network=host.network if host else "this machine",
                 way="ansible" if delivery.engine else delivery.records.transport,
-                delivered=_day(delivered),
-                contacted=_day(contacted),
-                since=_day(since),
+                delivered=parse_day(delivered),
+                contacted=parse_day(contacted),
+                since=parse_day(since),
                 verified=verified,
                 services=services,
                 state=", ".join(states) or (NOT_REACHED if ArtifactId("deploy", name) in checked.run.blocked else ""),
@@ -110,7 +111,3 @@ def _states(findings: Sequence[Finding]) -> Mapping[str, dict[str, Level]]:
             states, state = states_by_host.setdefault(subject.partition("/")[0], {}), STATES[kind]
             states[state] = max(finding.level, states.get(state, Level.OK))
     return states_by_host
-
-
-def _day(text: str) -> date | None:
-    return date.fromisoformat(text) if text else None

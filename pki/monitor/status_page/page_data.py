@@ -16,7 +16,7 @@ from cryptography import x509
 from pki.common.errors import PkiError
 from pki.common.remedies import commands_folder
 from pki.config.identifiers import ArtifactId
-from pki.config.model import Leaf
+from pki.config.model import Inventory, Leaf
 from pki.monitor.check_result import Finding, Level, worst_by_subject
 from pki.monitor.checks import check_certificates
 from pki.monitor.checks.check_context import CheckedProject
@@ -26,7 +26,9 @@ from pki.monitor.status_page.authorities_section import AuthorityRow, CrlRow
 from pki.monitor.status_page.forecast_section import Forecast
 from pki.monitor.status_page.hosts_section import HostRow
 from pki.monitor.status_page.runs_section import calm
-from pki.project.project import Project
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
+from pki.project.ledger_revocations import Revocations
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,42 +94,46 @@ def gather(checked: CheckedProject) -> PageData:
 def _certificates(checked: CheckedProject) -> Iterator[tuple[CertificateRow, str]]:
     """Yield every leaf, with the generation that issued its certificate."""
     project, today, level = checked.project, checked.project.now.date(), worst_by_subject(checked.findings)
-    stopped = dict.fromkeys(_stopped(project), "revoked, replacement stopped")
-    issuers = {name: generation.name if (generation := project.issuing(name)) else "" for name in ("server", "client")}
+    stopped = dict.fromkeys(_stopped(project.revocations), "revoked, replacement stopped")
+    issuers = {
+        name: generation.name if (generation := project.authorities.issuing(name)) else ""
+        for name in ("server", "client")
+    }
     for name, leaf in checked.plan.leaves.items():
         artifact = ArtifactId("cert", name)
         dates = project.cache.recalled(artifact)
         issuer, start, end = issuers[leaf.authority], None, None
         if dates:
             start, end = (datetime.fromtimestamp(at, UTC) for at in dates[:2])
-        elif certificate := check_certificates.read_current_certificate(project, leaf):
+        elif certificate := check_certificates.read_current_certificate(project.store, leaf):
             start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-            issuer = _issuer(project, leaf.authority, certificate)
-        renewal = (end - leaf.renew_before).date() if end else None
+            issuer = _issuer(project.store, project.authorities, leaf.authority, certificate)
+        renewal = leaf.renewal_start(end).date() if end else None
         yield (
             CertificateRow(
                 name=name,
-                group=_group(project, leaf),
+                group=_group(project.inventory, leaf),
                 start=start.date() if start else None,
                 end=end.date() if end else None,
                 renewal=renewal,
-                state=stopped.get(artifact) or _state(project, leaf, end, is_due=bool(renewal and renewal <= today)),
+                state=stopped.get(artifact)
+                or _state(project.now, leaf, end, is_due=bool(renewal and renewal <= today)),
                 level=level.get(artifact, Level.OK),
             ),
             issuer if end else "",
         )
 
 
-def _stopped(project: Project) -> Iterable[str]:
+def _stopped(revocations: Revocations) -> Iterable[str]:
     """Return the names whose replacement is stopped; none if the ledger is damaged, which other checks report."""
     try:
-        return project.replacement_stopped
+        return revocations.replacement_stopped
     except PkiError:
         return ()
 
 
-def _issuer(project: Project, authority: str, certificate: x509.Certificate) -> str:
-    generations = (project.generation(name) for name in project.store.generations(authority))
+def _issuer(store: Store, authorities: Authorities, authority: str, certificate: x509.Certificate) -> str:
+    generations = (authorities.generation(name) for name in store.generations(authority))
     return next(
         (
             generation.name
@@ -138,16 +144,16 @@ def _issuer(project: Project, authority: str, certificate: x509.Certificate) -> 
     )
 
 
-def _group(project: Project, leaf: Leaf) -> str:
+def _group(inventory: Inventory, leaf: Leaf) -> str:
     kind, _, name = leaf.declared.partition(".")
-    if kind == "hosts" and (host := project.inventory.hosts.get(name)):
+    if kind == "hosts" and (host := inventory.hosts.get(name)):
         return f"network {host.network}"
     return "clients" if kind == "clients" else "test identities" if kind == "hosts" else "requests in templates/"
 
 
-def _state(project: Project, leaf: Leaf, end: datetime | None, *, is_due: bool) -> str:
+def _state(now: datetime, leaf: Leaf, end: datetime | None, *, is_due: bool) -> str:
     if end is None:
         return "missing"
-    if end <= project.now:
+    if end <= now:
         return "expired"
-    return "revoked on purpose" if leaf.is_revoked else "renewal is due" if is_due else ""
+    return "revoked on purpose" if leaf.is_canary else "renewal is due" if is_due else ""

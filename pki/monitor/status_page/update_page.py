@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pki.common import filesystem
-from pki.common.cache import code_digest, digest_of, signature
+from pki.common.cache import code_digest, digest_of, file_state
 from pki.common.errors import PkiError
 from pki.common.visible import visible_line
 from pki.config.identifiers import ArtifactId
@@ -153,7 +153,7 @@ def _cache_key(checked: CheckedProject) -> str:
     return digest_of(
         today,
         code_digest(),
-        [signature([file]) for file in files],
+        [file_state([file]) for file in files],
         probes,
         findings,
         sorted(checked.run.blocked),

@@ -12,10 +12,12 @@ from pki.ceremony.online.needs import INTERMEDIATES
 from pki.common import filesystem
 from pki.common.durations import backdate
 from pki.config.identifiers import AUTHORITIES
+from pki.config.model import Inventory
 from pki.monitor.timeline.planned_ceremonies import Ceremony, ceremonies
 from pki.monitor.timeline.planned_hierarchy import PlannedCa, PlannedHierarchy
 from pki.monitor.timeline.renewals import Turn
 from pki.monitor.timeline.runs import DAY, Runs
+from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509 import canonical
 from pki.x509.certificate_signing import SECOND
@@ -51,7 +53,9 @@ class CaRollovers:
             issuing = rollovers.hierarchy.issuing(authority)
             rollovers.turns[authority] = [_turn(runs.now - DAY, issuing)] if issuing else []
         since = runs.now
-        for ceremony, after in ceremonies(real, rollovers.hierarchy, runs, until):
+        for ceremony, after in ceremonies(
+            real.inventory, real.store, real.now, real.authorities, rollovers.hierarchy, runs, until
+        ):
             rollovers.ceremonies.append(ceremony)
             if not held:
                 break
@@ -116,10 +120,12 @@ class CaRollovers:
                 self.closed.append((root, good, None))
 
 
-def crl_rhythm(project: Project, generation: str, runs: Runs, born: datetime) -> Iterator[tuple[datetime, datetime]]:
+def crl_rhythm(
+    inventory: Inventory, store: Store, generation: str, runs: Runs, born: datetime
+) -> Iterator[tuple[datetime, datetime]]:
     """Yield when each later CRL of an intermediate is issued, and its nextUpdate; `born` is when the CA was created."""
-    rule = project.crl_rule(generation)
-    data = filesystem.read(project.store.crl(generation))
+    rule = inventory.authorities.crl_rule(generation)
+    data = filesystem.read(store.crl(generation))
     published = canonical.read_crl(data, Encoding.DER) if data else None
     due = born if published is None else published.last_update_utc + rule.refresh
     while True:

@@ -13,12 +13,12 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pki.authority import certificates
+from pki.authority.certificates import LeafCertificates
 from pki.common import filesystem
 from pki.common.cache import digest_of
 from pki.common.timestamps import COMPACT
 from pki.config.identifiers import AUTHORITIES, ArtifactId
-from pki.config.model import Leaf
+from pki.config.model import Inventory, Leaf
 from pki.pipeline.plan import Plan
 from pki.project.hierarchy import Ca
 from pki.project.layout import Store
@@ -48,12 +48,12 @@ def write(project: Project, plan: Plan) -> list[str]:
     clients = [
         plan.leaves[name]
         for name in names
-        if name in plan.leaves and ArtifactId("cert", name) not in project.replacement_stopped
+        if name in plan.leaves and ArtifactId("cert", name) not in project.revocations.replacement_stopped
     ]
-    key, files = _cache_key(project, clients), [*_sources(project, clients), str(path)]
+    key, files = _cache_key(project.inventory, project.now, clients), [*_sources(project.store, clients), str(path)]
     if project.cache.recall("calendar", key):
         return []
-    data = rendered(entries(project, clients), project)
+    data = rendered(entries(project, clients), project.inventory, project.now)
     before = filesystem.read(path)
     if before is None or STAMP.sub(b"", before) != STAMP.sub(b"", data):
         filesystem.write(path, data)
@@ -64,23 +64,21 @@ def write(project: Project, plan: Plan) -> list[str]:
     return written
 
 
-def _cache_key(project: Project, clients: list[Leaf]) -> str:
+def _cache_key(inventory: Inventory, now: datetime, clients: list[Leaf]) -> str:
     """Return the cache key: everything the calendar depends on besides files. It changes each month."""
-    config = project.inventory
+    config = inventory
     leaves = [(leaf.name, leaf.lifetime, leaf.renew_before) for leaf in clients]
     rules = (
         *(config.authorities, config.profiles.client, config.holidays),
         *(config.schedule, config.sandbox, config.domains),
     )
-    return digest_of(
-        project.now.strftime("%Y-%m"), leaves, rules, config.organisation, config.publish, config.permit_addresses
-    )
+    return digest_of(now.strftime("%Y-%m"), leaves, rules, config.organisation, config.publish, config.permit_addresses)
 
 
-def _sources(project: Project, clients: list[Leaf]) -> list[str]:
+def _sources(store: Store, clients: list[Leaf]) -> list[str]:
     """Return the certificates, CRLs and requests that the calendar depends on."""
-    bundles = [str(project.store.bundle(leaf)) for leaf in clients if project.store.bundle(leaf).exists()]
-    return [*bundles, *authority_files(project.store), *_folders(project)]
+    bundles = [str(store.bundle(leaf)) for leaf in clients if store.bundle(leaf).exists()]
+    return [*bundles, *authority_files(store), *_folders(store)]
 
 
 def authority_files(place: Store) -> list[str]:
@@ -97,9 +95,9 @@ def authority_files(place: Store) -> list[str]:
     return [str(path) for path in files]
 
 
-def _folders(project: Project) -> list[str]:
+def _folders(store: Store) -> list[str]:
     """Return the folders in which such files may appear."""
-    places = [project.store.ca / name for name in (*AUTHORITIES, "ceremonies", "clients")]
+    places = [store.ca / name for name in (*AUTHORITIES, "ceremonies", "clients")]
     return [str(place) for place in places if place.is_dir()]
 
 
@@ -116,7 +114,7 @@ def entries(project: Project, clients: Iterable[Leaf]) -> list[CalendarEntry]:
     listed = [
         *_ceremonies(rollovers.ceremonies, project.now),
         *_ends(rollovers.generations(), project.now),
-        *_installs(project, clients, rollovers),
+        *_installs(LeafCertificates(project), project.now, clients, rollovers),
     ]
     return sorted(listed, key=lambda entry: (entry.day, entry.key))
 
@@ -155,18 +153,20 @@ def _ends(generations: Sequence[Ca], now: datetime) -> Iterator[CalendarEntry]:
             yield CalendarEntry(f"end-{one.name}", end.date(), f"{one.name} expires", text, (180, 30))
 
 
-def _installs(project: Project, clients: Iterable[Leaf], rollovers: Any) -> Iterator[CalendarEntry]:
+def _installs(
+    leaf_certificates: LeafCertificates, now: datetime, clients: Iterable[Leaf], rollovers: Any
+) -> Iterator[CalendarEntry]:
     """Yield the current identity of each client, if it is new, and those of the next year."""
     from pki.monitor.timeline.renewals import renewals  # noqa: PLC0415 - as above
 
     for leaf in clients:
-        current = certificates.current_certificate(project, leaf)
-        planned = renewals(leaf, current, rollovers.turns[leaf.authority], rollovers.runs, project.now + SOON)
+        current = leaf_certificates.current(leaf)
+        planned = renewals(leaf, current, rollovers.turns[leaf.authority], rollovers.runs, now + SOON)
         before = current.not_after if current else None
         for at, end in planned.issued:
             yield _install(leaf, at, end, before)
             before = end
-        if current and project.now < current.not_before + leaf.renew_before:
+        if current and now < current.not_before + leaf.renew_before:
             yield _install(leaf, current.not_before, current.not_after, None)
 
 
@@ -180,14 +180,14 @@ def _install(leaf: Leaf, at: datetime, end: datetime, before: datetime | None) -
 # -- RFC 5545 ---------------------------------------------------------------------------------------------------------
 
 
-def rendered(calendar_entries: Iterable[CalendarEntry], project: Project) -> bytes:
+def rendered(calendar_entries: Iterable[CalendarEntry], inventory: Inventory, now: datetime) -> bytes:
     """Return the calendar file: lines end with CRLF and are folded after 75 bytes (RFC 5545 §3.1)."""
-    config = project.inventory
+    config = inventory
     lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//doit-pki//pki.ics//EN", "CALSCALE:GREGORIAN"]
     lines += [f"X-WR-CALNAME:{_text(f'certificates of {config.organisation}')}"]
     for entry in calendar_entries:
         lines += ["BEGIN:VEVENT", f"UID:{entry.key}@{config.publish.hostname}"]
-        lines += [f"DTSTAMP:{project.now:{COMPACT}}", f"DTSTART;VALUE=DATE:{entry.day:%Y%m%d}"]
+        lines += [f"DTSTAMP:{now:{COMPACT}}", f"DTSTART;VALUE=DATE:{entry.day:%Y%m%d}"]
         lines += [f"DTEND;VALUE=DATE:{entry.day + DAY:%Y%m%d}", "TRANSP:TRANSPARENT"]
         lines += [f"SUMMARY:{_text(entry.title)}", f"DESCRIPTION:{_text(entry.text)}"]
         for days in entry.alarms:

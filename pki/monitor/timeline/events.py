@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise, takewhile
 
-from pki.authority import certificates
+from pki.authority.certificates import LeafCertificates
 from pki.ceremony.online.needs import INTERMEDIATES
 from pki.common import filesystem
 from pki.common.durations import in_common_unit, rounded
 from pki.config.identifiers import ArtifactId
-from pki.config.model import Leaf
+from pki.config.model import Inventory, Leaf
 from pki.monitor.timeline.ca_rollovers import CaRollovers, crl_rhythm
 from pki.monitor.timeline.planned_ceremonies import Ceremony
 from pki.monitor.timeline.planned_hierarchy import PlannedCa
 from pki.monitor.timeline.renewals import Renewals, renewals
 from pki.monitor.timeline.runs import Runs
 from pki.pipeline.plan import Plan
+from pki.project.layout import Store
+from pki.project.ledger_revocations import Revocations
 from pki.project.project import Project
 
 YEAR = timedelta(days=365)
@@ -84,15 +86,15 @@ def timeline(project: Project, plan: Plan, years: int, *, held: bool = True) -> 
     """Return the timeline of the next `years`; without `held`, the next requested ceremony is never performed."""
     runs, until = Runs.of(project.inventory, project.now), project.now + years * YEAR
     rollovers = CaRollovers.of(project, runs, until, held=held)
-    leaves = _renewals(project, plan, rollovers)
-    rhythms = [*_leaf_rhythms(plan, leaves), *_crl_rhythms(project, rollovers)]
+    leaves = _renewals(LeafCertificates(project), project.revocations, plan, rollovers)
+    rhythms = [*_leaf_rhythms(plan, leaves), *_crl_rhythms(project.inventory, project.store, rollovers)]
     events = [
         *_ceremony_events(rollovers, held=held),
         *_takeover_events(plan, rollovers),
-        *_presigned_events(project, rollovers),
+        *_presigned_events(project.store, rollovers),
         *_end_events(rollovers),
         *_wrong_events(plan, leaves),
-        *_outlived(project, rollovers),
+        *_outlived(project.revocations, rollovers),
     ]
     ordered = tuple(sorted((one for one in events if one.at <= until), key=lambda event: (event.at, event.what)))
     return Timeline(project.now, until, tuple(rhythms), ordered, leaves, tuple(rollovers.ceremonies))
@@ -101,14 +103,16 @@ def timeline(project: Project, plan: Plan, years: int, *, held: bool = True) -> 
 # -- leaves -----------------------------------------------------------------------------------------------------------
 
 
-def _renewals(project: Project, plan: Plan, rollovers: CaRollovers) -> dict[str, Renewals]:
+def _renewals(
+    leaf_certificates: LeafCertificates, revocations: Revocations, plan: Plan, rollovers: CaRollovers
+) -> dict[str, Renewals]:
     """Return the renewals of every leaf; leaves with equal rules and dates share one computation."""
     computed: dict[tuple[object, ...], Renewals] = {}
     leaves: dict[str, Renewals] = {}
     for leaf in plan.leaves.values():
-        if leaf.artifact in project.replacement_stopped:
+        if leaf.artifact in revocations.replacement_stopped:
             continue  # `plan` reports that its replacement is stopped
-        current = certificates.current_certificate(project, leaf)
+        current = leaf_certificates.current(leaf)
         dates = (current.not_before, current.not_after) if current else None
         kind = (leaf.authority, leaf.lifetime, leaf.renew_before, dates)
         if kind not in computed:
@@ -134,30 +138,32 @@ def _usual(moments: list[datetime]) -> timedelta:
 # -- CRLs -------------------------------------------------------------------------------------------------------------
 
 
-def _crl_rhythms(project: Project, rollovers: CaRollovers) -> Iterator[Rhythm]:
+def _crl_rhythms(inventory: Inventory, store: Store, rollovers: CaRollovers) -> Iterator[Rhythm]:
     for generation in rollovers.generations():
         is_live = generation.not_after > rollovers.runs.now and not rollovers.hierarchy.is_revoked(generation)
         if generation.authority in INTERMEDIATES and is_live:
-            crls = _crls(project, rollovers, generation)
+            crls = _crls(inventory, store, rollovers, generation)
             if crls:
                 every = _usual([at for at, _ in crls])
                 yield Rhythm(ArtifactId("crl", generation.name), "CRLs", every, crls[0][0], len(crls), crls[0][1])
 
 
-def _crls(project: Project, rollovers: CaRollovers, generation: PlannedCa) -> list[tuple[datetime, datetime]]:
+def _crls(
+    inventory: Inventory, store: Store, rollovers: CaRollovers, generation: PlannedCa
+) -> list[tuple[datetime, datetime]]:
     born = next(
         (ceremony.performed for ceremony in rollovers.ceremonies if generation.name in ceremony.generations),
         rollovers.runs.first,
     )
     end = min(generation.not_after, rollovers.until)
-    moments = crl_rhythm(project, generation.name, rollovers.runs, born)
+    moments = crl_rhythm(inventory, store, generation.name, rollovers.runs, born)
     return list(takewhile(lambda made: made[0] < end, moments))
 
 
-def _presigned_events(project: Project, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
+def _presigned_events(store: Store, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
     ceremony_dates = {ceremony.performed for ceremony in rollovers.ceremonies}
     for presigned_crl in rollovers.presigned_crls:
-        published = filesystem.read(project.store.crl(presigned_crl.root))
+        published = filesystem.read(store.crl(presigned_crl.root))
         if presigned_crl.at in ceremony_dates or (presigned_crl.at == rollovers.runs.first and published is not None):
             continue  # published with the other results of a ceremony, or published already
         yield TimelineEvent(
@@ -241,10 +247,10 @@ def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[TimelineE
             yield TimelineEvent(since, "gap", ArtifactId("cert", name), f"no valid certificate, {again}", is_wrong=True)
 
 
-def _outlived(project: Project, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
+def _outlived(revocations: Revocations, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
     """Yield client certificates that end after their authority, including replaced ones that may still be in browsers."""
     ends = {one.name: one.not_after for one in rollovers.generations()}
-    for issued in project.unexpired():
+    for issued in revocations.unexpired():
         end = ends.get(issued.issuer)
         if issued.profile == "client" and not issued.revoked and end is not None and end < issued.not_after:
             text = f"is valid until {issued.not_after:%Y-%m-%d}, and {issued.issuer}, which issued it, only until then"

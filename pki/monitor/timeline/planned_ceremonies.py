@@ -9,10 +9,12 @@ from datetime import date, datetime, timedelta
 from pki.ceremony.online import ceremony_archive, make_request, needs
 from pki.ceremony.online.needs import COMPANION_PERIOD, Requirement
 from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.model import Inventory
 from pki.config.time_fields import holiday_dates
 from pki.monitor.timeline.planned_hierarchy import PlannedHierarchy
 from pki.monitor.timeline.runs import DAY, Runs
-from pki.project.project import Project
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
 from pki.x509.certificate_signing import SECOND
 
 NOTICE = timedelta(days=14)  # assumed between the request and the ceremony
@@ -42,7 +44,13 @@ class Ceremony:
 
 
 def ceremonies(
-    project: Project, hierarchy: PlannedHierarchy, runs: Runs, until: datetime
+    inventory: Inventory,
+    store: Store,
+    now: datetime,
+    authorities: Authorities,
+    hierarchy: PlannedHierarchy,
+    runs: Runs,
+    until: datetime,
 ) -> Iterator[tuple[Ceremony, PlannedHierarchy]]:
     """Yield every ceremony that doit will request, with the hierarchy after it."""
     most = MOST * ((until - runs.now) // timedelta(days=365) + 1)
@@ -55,7 +63,9 @@ def ceremonies(
         remark = ""
         if not hierarchy.inventory.sandbox:
             by = _by(needs.find_requirements(hierarchy))
-            requested = (_waiting(project, hierarchy) if requested == runs.first else None) or requested
+            requested = (
+                _waiting(inventory, store, now, authorities, hierarchy) if requested == runs.first else None
+            ) or requested
             performed, remark = _planned_day(hierarchy, runs, requested, by)
             prepared = _prepared(hierarchy, runs, requested, performed)
         needed = needs.find_requirements(hierarchy.at(max(prepared, runs.now)))
@@ -95,12 +105,15 @@ def _thresholds(hierarchy: PlannedHierarchy) -> Iterator[datetime]:
             yield end - needs.crl_series_lead_time(hierarchy)
 
 
-def _waiting(project: Project, hierarchy: PlannedHierarchy) -> datetime | None:
+def _waiting(
+    inventory: Inventory, store: Store, now: datetime, authorities: Authorities, hierarchy: PlannedHierarchy
+) -> datetime | None:
     """Return when the open request was prepared, None if there is none or doit will replace it."""
-    requests = ceremony_archive.open_requests(project)
+    requests = ceremony_archive.open_requests(store)
     return (
         requests[-1].request.prepared
-        if requests and not make_request.outdated_reasons(project, needs.find_requirements(hierarchy))
+        if requests
+        and not make_request.outdated_reasons(inventory, store, now, authorities, needs.find_requirements(hierarchy))
         else None
     )
 

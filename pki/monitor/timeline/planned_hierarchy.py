@@ -16,7 +16,9 @@ from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
 from pki.config.model import Inventory
+from pki.project.authorities import Authorities
 from pki.project.generations import Generation, PresignedCrl, read_certificate
+from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509.certificate_signing import validity_dates_within
 from pki.x509.name_constraints import PermittedNames
@@ -68,16 +70,16 @@ class PlannedHierarchy:
     @classmethod
     def of(cls, project: Project) -> PlannedHierarchy:
         """Return the hierarchy of a project as it is now. Raises PkiError for a CA certificate that cannot be read."""
-        roots = project.generations("root")
-        names = [name for authority in AUTHORITIES for name in project.generations(authority)]
+        roots = project.authorities.generations("root")
+        names = [name for authority in AUTHORITIES for name in project.authorities.generations(authority)]
         return cls(
             project.inventory,
             project.now,
-            tuple(_existing(project, project.existing(name)) for name in names),
-            {root: tuple(map(_crl, project.presigned_crls(root))) for root in roots},
-            {root: tuple(_cross_ends(project, root)) for root in roots},
-            frozenset(ceremony_archive.destroyed_roots(project)),
-            frozenset(root for root in roots if project.has_lost_crls(root)),
+            tuple(_existing(project.authorities, project.authorities.existing(name)) for name in names),
+            {root: tuple(map(_crl, project.authorities.presigned_crls(root))) for root in roots},
+            {root: tuple(_cross_ends(project.store, root)) for root in roots},
+            frozenset(ceremony_archive.destroyed_roots(project.store)),
+            frozenset(root for root in roots if project.authorities.has_lost_crls(root)),
         )
 
     # -- queries --
@@ -181,9 +183,9 @@ def _with_ca(hierarchy: PlannedHierarchy, name: GenerationName, old_root: Planne
     return replace(hierarchy, cas=(*hierarchy.cas, added), cross_ends=crosses)
 
 
-def _existing(project: Project, generation: Generation) -> PlannedCa:
+def _existing(authorities: Authorities, generation: Generation) -> PlannedCa:
     is_root = generation.name.is_root
-    root = None if is_root else project.root_of(generation.certificate)
+    root = None if is_root else authorities.root_of(generation.certificate)
     return PlannedCa(
         generation.name,
         generation.not_before,
@@ -198,6 +200,6 @@ def _crl(crl: PresignedCrl) -> PlannedCrl:
     return PlannedCrl(crl.number, crl.this_update, crl.next_update, crl.serials)
 
 
-def _cross_ends(project: Project, root: str) -> Iterable[datetime]:
-    for path in project.store.cross_certificates(root):
-        yield read_certificate(filesystem.read(path) or b"", project.store.shown(path)).not_valid_after_utc
+def _cross_ends(store: Store, root: str) -> Iterable[datetime]:
+    for path in store.cross_certificates(root):
+        yield read_certificate(filesystem.read(path) or b"", store.shown(path)).not_valid_after_utc

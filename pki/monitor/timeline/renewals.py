@@ -74,7 +74,7 @@ def _due(leaf: Leaf, end: datetime, last: datetime, turn: Turn, runs: Runs) -> d
     """Return the run that renews a certificate, None if a renewal would gain nothing (`authority/renewal.py`)."""
     gain = minimum_gain(leaf.lifetime, leaf.renew_before)
     gains = end + gain - leaf.lifetime + backdate(leaf.lifetime) + SECOND
-    due = runs.at(max(end - leaf.renew_before, gains, last + SECOND))
+    due = runs.at(max(leaf.renewal_start(end), gains, last + SECOND))
     return due if _end(leaf, due, turn) >= end + gain else None
 
 

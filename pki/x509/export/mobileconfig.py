@@ -12,9 +12,9 @@ from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.x509.canonical import fingerprint
 from pki.x509.certificate_names import common_name
 from pki.x509.export import pkcs12
 from pki.x509.export.client_identity import ClientIdentity, file_name
@@ -61,7 +61,7 @@ def _roots(organisation: str, roots: Sequence[x509.Certificate]) -> list[tuple[s
     """Return the name and content of a payload for each root; the name has its fingerprint, so roots are independent."""
     return [
         (
-            f"root.{root.fingerprint(hashes.SHA256()).hex()[:16]}",
+            f"root.{fingerprint(root)[:16]}",
             {
                 "PayloadType": "com.apple.security.root",
                 "PayloadCertificateFileName": f"{file_name(common_name(root.subject))}.cer",

@@ -11,7 +11,7 @@ from tests.campaigns.campaign import Campaign, Step
 from tests.campaigns.inputs import arguments, mutations, trial, values
 from tests.campaigns.inputs.readers import READERS, STRICT
 from tests.campaigns.inputs.targets import TARGETS, Target
-from tests.test_odd_files import ODD
+from tests.support.odd_files import ODD
 
 ARGUMENTS = "arguments"
 DAYS = (0, 0, 0, 3, 10, 45, 75)

@@ -28,10 +28,10 @@ from pki.common import age
 from pki.ledger import database
 from pki.x509 import pkcs8
 from pki.x509.export import pkcs12
-from tests.ceremonies import RealHome, drives_at, real_home
-from tests.conftest import PROJECT, START, Home, _asked_once
-from tests.copies import copy_project
-from tests.oldca import OldCa
+from tests.support.ceremonies import RealHome, drives_at, real_home
+from tests.support.copies import copy_project
+from tests.support.oldca import OldCa
+from tests.support.projects import PROJECT, START, Home, _asked_once
 
 MOUNTS = drives.MOUNTS
 OPEN = b"age-encryption.org/v1\nopen\n"  # what stands before a backup that a trial did not encrypt
@@ -170,7 +170,9 @@ def lab(place: Path) -> Path:
     _run(home, -20, "authority")
     project = home.project(-20)
     project.ledger.record_issuance_records(
-        importer.read(project, "legacy", place / "issuance_records", "issuance_records").issuance_records,
+        importer.read(
+            project.authorities, project.ledger_view, "legacy", place / "issuance_records", "issuance_records"
+        ).issuance_records,
         at=project.now,
     )
     project.ledger.close()
@@ -187,7 +189,7 @@ def lab(place: Path) -> Path:
     (place / "words").write_text(f"{WORDS}\n")
     project = home.project()
     with contextlib.redirect_stdout(io.StringIO()):
-        write_backup.backup(project, place / "b.age", WORDS)
+        write_backup.BackupWriter(project).write(place / "b.age", WORDS)
     (place / "archive").write_bytes(age.decrypt((place / "b.age").read_bytes(), WORDS, "b.age"))
     project.close(settled=False)
     return home.path

@@ -23,12 +23,12 @@ from pki.monitor.report import health_report
 from pki.pipeline import plan
 from pki.project.project import Project
 from pki.x509.device_requests import read_device_key
-from tests import every_bit
 from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.inputs import mutations, projects
-from tests.ceremonies import RealHome
-from tests.conftest import Home
-from tests.test_ledger_damage import READERS as OF_LEDGER
+from tests.support import every_bit
+from tests.support.ceremonies import RealHome
+from tests.support.ledger_readers import READERS as OF_LEDGER
+from tests.support.projects import Home
 
 SECONDS = 20  # of processor time, for one content
 Read = Callable[[Home, Path], object]
@@ -66,7 +66,12 @@ def _planned(home: Home, _path: Path) -> None:
 def _healthy(home: Home, _path: Path) -> None:
     project = Project.open(home.path, home.moment())
     try:
-        health_report.run_checks(project, plan.plan(project), LastRun.load(project.store), probes=probes.load(project))
+        health_report.run_checks(
+            project,
+            plan.plan(project),
+            LastRun.load(project.store),
+            probes=probes.load(project.inventory, project.store),
+        )
     finally:
         project.close(settled=False)
 
@@ -88,7 +93,13 @@ def _ledger(_home: Home, path: Path) -> None:
 def _books(home: Home, _path: Path) -> None:
     project = home.project()
     try:
-        importer.read(project, "legacy", home.path.parent / "issuance_records", "issuance_records")
+        importer.read(
+            project.authorities,
+            project.ledger_view,
+            "legacy",
+            home.path.parent / "issuance_records",
+            "issuance_records",
+        )
     finally:
         project.close(settled=False)
 
@@ -108,7 +119,7 @@ def _collected(home: Home, _path: Path) -> None:
 def _brought(home: Home, _path: Path) -> None:
     project = home.project()
     try:
-        accept_response.read_and_verify(project, home.path.parent / "out/response-0002")
+        accept_response.ResponseAcceptance(project).verify(home.path.parent / "out/response-0002")
     finally:
         project.close(settled=False)
 

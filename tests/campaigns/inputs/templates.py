@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests import opensslfiles
 from tests.campaigns.inputs import values
+from tests.support import opensslfiles
 
 HEADERS = ("target", "hosts", "mode", "owner", "reload", "validate", "artifact", "certificate", "set", "nonsense")
 CONTENTS = (
@@ -135,7 +135,7 @@ def statement(data: bytes, place: int, other: int, _new: Any) -> bytes:
 
 
 def configuration(data: bytes, place: int, _other: int, _new: Any) -> bytes:
-    """Below the same headers there is a request configuration by the grammar of `tests/opensslfiles.py`."""
+    """Below the same headers there is a request configuration by the grammar of `tests/support/opensslfiles.py`."""
     lines = _lines(data)
     return _joined([*(lines[number] for number in _headers(lines)), opensslfiles.random_file(place)])
 

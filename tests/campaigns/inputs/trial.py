@@ -19,13 +19,13 @@ from pki.backup.archive_format import BackupFile
 from pki.ceremony import request_response, words
 from pki.common import age
 from pki.common.errors import PkiError
-from tests import judges
 from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.inputs import databases, mutations, projects, reading, verdicts
 from tests.campaigns.inputs.targets import TARGETS, Target
 from tests.campaigns.inputs.typed import Said, really_typed, typed
-from tests.conftest import START
-from tests.test_odd_files import ODD
+from tests.support import judges
+from tests.support.odd_files import ODD
+from tests.support.projects import START
 
 Way = Callable[[Sequence[str], Path, float], Said]
 SECRET_PART = 10  # characters: this many of a passphrase in a row are a leak

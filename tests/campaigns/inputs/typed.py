@@ -19,7 +19,7 @@ import libfaketime
 import tasks
 from pki.cli.program import Program
 from pki.monitor.report.run import Run
-from tests.conftest import PROJECT, START, two_hosts_agree
+from tests.support.projects import PROJECT, START, two_hosts_agree
 
 PROCESSOR = 20  # seconds of processor time
 WAITING = 150  # seconds until a process that waits for something is ended; other trials run meanwhile

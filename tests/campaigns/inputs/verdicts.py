@@ -12,10 +12,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests import judges
 from tests.campaigns.campaign import CampaignError
 from tests.campaigns.inputs.typed import MEMORY, Said
-from tests.judges import Identity
+from tests.support import judges
+from tests.support.judges import Identity
 
 HANGS = {-signal.SIGXCPU, -signal.SIGALRM, -signal.SIGKILL}
 SHOWN = 3000  # characters of output in a message

@@ -1,0 +1,271 @@
+"""The authorities of a project at one moment: their certificates, which of them sign, and their pre-signed CRLs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from pki.common import filesystem
+from pki.common.cache import file_state
+from pki.common.errors import PkiError
+from pki.common.remedies import RESTORE, run_for
+from pki.config.authority_rules import AdoptedRule
+from pki.config.identifiers import GenerationName
+from pki.config.model import Inventory
+from pki.project import external_ca
+from pki.project.cross_certificates import trust_paths
+from pki.project.generations import (
+    Generation,
+    PresignedCrl,
+    damage_error,
+    is_copy,
+    read_certificate,
+    read_presigned_crl,
+)
+from pki.project.layout import Store
+from pki.x509 import canonical
+
+
+@dataclass
+class Authorities:
+    """The authorities in `ca/`, and the adopted CAs, at the moment `now`. Each file is read and verified once.
+
+    `recorded_certificates` returns the certificates of an authority in the ledger, as PEM. `has_ended` returns whether
+    a moment has passed, by a clock that is trusted.
+    """
+
+    inventory: Inventory
+    store: Store
+    now: datetime
+    recorded_certificates: Callable[[str], list[bytes]]
+    has_ended: Callable[[datetime], bool]
+    planned: tuple[GenerationName, ...] = ()  # generations that the sandbox's ceremony in this run will create
+    damaged_files: dict[str, str] = field(default_factory=dict)  # damaged files, and what follows from that
+    recovered: dict[str, bytes] = field(default_factory=dict)  # PEM from the ledger, of generations with a damaged file
+    _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
+    _signing: dict[str, tuple[Generation, str]] = field(default_factory=dict)  # with the file of the next generation
+    _presigned_crls: dict[str, tuple[int, list[PresignedCrl]]] = field(default_factory=dict)
+
+    def expect(self, generations: tuple[GenerationName, ...]) -> None:
+        """Count `generations` as live from now on: the sandbox's ceremony in this run will create them."""
+        self.planned = generations
+
+    # -- certificates --
+
+    def generations(self, authority: str) -> list[GenerationName]:
+        """Return the names of an authority's generations that have a certificate, oldest first."""
+        return self.store.generations(authority)
+
+    def existing(self, name: str) -> Generation:
+        """Return a generation whose certificate exists."""
+        generation = self.generation(name)
+        assert generation is not None, name
+        return generation
+
+    def generation(self, name: str) -> Generation | None:
+        """Return a generation by name; None while it has no certificate.
+
+        Raises PkiError when its file is damaged and the ledger has no copy, or when it is a sandbox CA in a project in
+        production.
+        """
+        adopted = self.inventory.authorities.adopted.get(name)
+        path = self._adopted_file(adopted) if adopted else self.store.authority_file(name, "cert.pem")
+        state = file_state([os.fspath(path)])
+        cached = self._generations.get(name)
+        if cached and cached[0] == state:
+            return cached[1]
+        data = filesystem.read(path)
+        if data is None:
+            return None
+        if adopted:
+            cert = read_certificate(data, self.store.shown(path), is_ours=False)
+        else:
+            cert, data = self._authority(name, path, data)
+        named = GenerationName.parse(name)
+        has_cross_certificates = not named.is_root and adopted is None
+        whole_chain = data + self._cross_chain(cert) if has_cross_certificates else data
+        fingerprint, digest = cert.fingerprint(hashes.SHA256()).hex(), hashlib.sha256(whole_chain).hexdigest()
+        generation = Generation(named, cert, data, fingerprint, whole_chain, digest)
+        if generation.is_sandbox and not self.inventory.sandbox:
+            raise PkiError(
+                f"{self.store.shown(path)}: is a sandbox authority, and pki.yaml does not contain sandbox: true",
+                f"move ca/ and offline/ away, then perform a root ceremony: {run_for(self.store.home)} invoke ceremony.request",
+            )
+        self._generations[name] = (state, generation)
+        return generation
+
+    def _adopted_file(self, rule: AdoptedRule) -> Path:
+        folder = self.store.home / rule.adopt
+        return external_ca.files(folder, self.store.shown(folder))[0]
+
+    def _cross_chain(self, intermediate: x509.Certificate) -> bytes:
+        """Return the cross-certificates of an intermediate's root that have not expired, as PEM."""
+        root = self.root_of(intermediate)
+        parts = []
+        for path in self.store.cross_certificates(root.name) if root else ():
+            data, shown = filesystem.read(path) or b"", self.store.shown(path)
+            cross, signer = read_certificate(data, shown), self.generation(path.stem.removeprefix("cross-"))
+            if signer and not canonical.is_issued_by(cross, signer.certificate):
+                raise damage_error(shown, f"its signature is not that of {signer.name}")
+            parts += [] if self.has_ended(cross.not_valid_after_utc) else [data]
+        return b"".join(parts)
+
+    def _authority(self, name: str, path: Path, data: bytes) -> tuple[x509.Certificate, bytes]:
+        """Return the certificate of our own authority and its PEM; where the file is damaged, from the ledger.
+
+        Raises PkiError that names the file where neither is intact.
+        """
+        shown = self.store.shown(path)
+        names = () if GenerationName.parse(name).is_root else self.store.generations("root")
+        roots = list(filter(None, map(self.generation, names)))  # raises for a damaged root, not for this file
+        try:
+            cert = read_certificate(data, shown)
+            self._check_signature(name, cert, roots, shown)
+        except PkiError as error:
+            if (recorded := self._recorded(name, data)) is None:
+                raise
+            cert = read_certificate(recorded, shown)
+            self._check_signature(name, cert, roots, shown)
+            self.recovered[name] = recorded
+            self.damaged_files[shown] = f"{error.what}; the next run restores it from the ledger"
+            return cert, recorded
+        self.recovered.pop(name, None)
+        self.damaged_files.pop(shown, None)
+        return cert, data
+
+    def _recorded(self, name: str, data: bytes) -> bytes | None:
+        """Return the PEM of the certificate in the ledger of which `data` is a damaged copy.
+
+        Returns None where no certificate, or more than one, is similar enough.
+        """
+        recorded = self.recorded_certificates(GenerationName.parse(name).authority)
+        copies = {pem for pem in recorded if is_copy(data, pem)}
+        return copies.pop() if len(copies) == 1 else None
+
+    def _check_signature(self, name: str, cert: x509.Certificate, roots: list[Generation], shown: str) -> None:
+        """Raise PkiError unless the root that a certificate names signed it; passes where that root is not in `ca/`."""
+        signers = [(root.name, root.certificate) for root in roots if root.is_named_by(cert)]
+        named = GenerationName.parse(name)
+        signers = [(named, cert)] if named.is_root else signers
+        if signers and not any(canonical.is_issued_by(cert, signer) for _, signer in signers):
+            raise damage_error(shown, f"its signature is not that of {signers[0][0]}")
+
+    # -- roots, and what is live --
+
+    def root_of(self, intermediate: x509.Certificate) -> Generation | None:
+        """Return the root that an intermediate names as its issuer; None where it is not in `ca/`."""
+        roots = (self.generation(name) for name in self.store.generations("root"))
+        return next((root for root in roots if root and root.certificate.subject == intermediate.issuer), None)
+
+    def connected_roots(self, root: Generation) -> dict[str, datetime]:
+        """Return the SHA-256 of the roots that cross-certificates connect to `root`, with their expiry.
+
+        `root` itself is included.
+        """
+        roots = [other for name in self.store.generations("root") if (other := self.generation(name))]
+        return trust_paths(self.store, roots, root, self.has_ended)
+
+    def live(self, authority: str) -> list[GenerationName]:
+        """Return the generations that are neither expired nor revoked, oldest first, then those that are planned.
+
+        Without any of them, the newest one; before the first certificate exists, generation 1.
+        """
+        names = self.store.generations(authority)
+        live = [n for n in names if (generation := self.generation(n)) and self.is_live(generation)]
+        live += [n for n in self.planned if n.authority == authority and n not in names]
+        return live or names[-1:] or [GenerationName(authority, 1)]
+
+    def not_yet_valid(self, generation: Generation) -> str:
+        """Return a phrase where the clock is before the start of a generation; "" otherwise."""
+        start = generation.certificate.not_valid_before_utc
+        if start <= self.now:
+            return ""
+        return (
+            f"the clock says {self.now:%Y-%m-%d %H:%M} UTC, and {generation.name} is valid from {start:%Y-%m-%d %H:%M}"
+        )
+
+    def is_live(self, generation: Generation) -> bool:
+        """Return whether a generation is neither expired nor revoked by its root."""
+        return not self.has_ended(generation.certificate.not_valid_after_utc) and not self.is_revoked_by_root(
+            generation
+        )
+
+    def is_revoked_by_root(self, generation: Generation) -> bool:
+        """Return whether a pre-signed CRL lists a generation."""
+        serial = generation.certificate.serial_number
+        return any(
+            serial in serials for root in self.store.generations("root") for _, _, serials in self.presigned_crls(root)
+        )
+
+    # -- what signs --
+
+    def issuing(self, authority: str) -> Generation | None:
+        """Return the generation that signs: the newest one that is valid already and not revoked; None without any.
+
+        A generation may start in the future if the clock was ahead once. Where all do, the newest one is returned. The
+        result is cached until the file of the next generation exists, which a parallel process may write.
+        """
+        signing, next_file = self._signing.get(authority, (None, ""))
+        if (signing is None or os.path.lexists(next_file)) and (names := self.store.generations(authority)):
+            existing = (self.generation(name) for name in reversed(names))
+            not_revoked = (
+                generation for generation in existing if generation and not self.is_revoked_by_root(generation)
+            )
+            newest = next(not_revoked, None)
+            if newest is not None:
+                signing = next(
+                    (generation for generation in chain((newest,), not_revoked) if not self.not_yet_valid(generation)),
+                    newest,
+                )
+                next_file = os.fspath(self.store.authority_file(names[-1].following, "cert.pem"))
+                self._signing[authority] = signing, next_file
+        return signing
+
+    def forget_issuing(self) -> None:
+        """Forget which generations sign."""
+        self._signing.clear()
+
+    def missing_authority(self, name: str) -> PkiError:
+        """Return the error for an authority without a certificate; where a root exists, the certificate may be lost."""
+        ceremony = f"perform a root ceremony: {run_for(self.store.home)} invoke ceremony.request"
+        if self.store.generations("root"):
+            hint = f"{RESTORE}, if it existed before; else {ceremony}"
+        else:
+            hint = f"{ceremony}; or set sandbox: true in pki.yaml to try the program"
+        return PkiError(f"there is no {name} authority in ca/{name}/", hint)
+
+    # -- pre-signed CRLs --
+
+    def presigned_crls(self, root: str) -> list[PresignedCrl]:
+        """Return the pre-signed CRLs of a root whose signature is valid, lowest number first."""
+        paths = self.store.presigned_crls(root)
+        state = file_state([os.fspath(path) for path in paths])
+        cached = self._presigned_crls.get(root)
+        if cached is None or cached[0] != state:
+            issuer = self.generation(root)
+            parsed = (
+                {path: read_presigned_crl(filesystem.read(path) or b"", path, issuer) for path in paths}
+                if issuer
+                else {}
+            )
+            for path in (path for path, presigned_crl in parsed.items() if presigned_crl is None):
+                self.damaged_files[self.store.shown(path)] = (
+                    f"is damaged, or not signed by {root}; it is never published"
+                )
+            cached = self._presigned_crls[root] = (
+                state,
+                [presigned_crl for presigned_crl in parsed.values() if presigned_crl],
+            )
+        return cached[1]
+
+    def has_lost_crls(self, root: str) -> bool:
+        """Return whether a pre-signed CRL of a root is damaged."""
+        return len(self.presigned_crls(root)) != len(self.store.presigned_crls(root))

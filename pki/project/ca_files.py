@@ -1,0 +1,64 @@
+"""The paths of what a project must not lose: its authorities and ceremonies, in `ca/`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.ledger.last_seen import authority_certificates
+
+
+class CaFiles:
+    """The files in `ca/`, the folder of the authorities."""
+
+    ca: Path
+
+    def generations(self, authority: str) -> list[GenerationName]:
+        """Return the generations of an authority that have a certificate, oldest first: `server-1`, `server-2`."""
+        folder = self.ca / authority
+        names = (GenerationName.parse(path.name) for path in (folder.iterdir() if folder.is_dir() else ()))
+        generations = (generation for generation in names if generation.number and generation.authority == authority)
+        return sorted(
+            (generation for generation in generations if os.path.lexists(folder / generation / "cert.pem")),
+            key=lambda generation: generation.number,
+        )
+
+    def prepared(self) -> list[GenerationName]:
+        """Return the intermediates whose request waits for a certificate."""
+        requests = (path for path in self.files("request.pem") if not (path.parent / "cert.pem").exists())
+        return [GenerationName.parse(path.parent.name) for path in requests]
+
+    def files(self, name: str) -> list[Path]:
+        """Return the files called `name` of all intermediates, certified or not."""
+        paths = (
+            path for authority in AUTHORITIES[1:] for path in (self.ca / authority).glob(f"{authority}-[0-9]*/{name}")
+        )
+        return sorted(path for path in paths if GenerationName.parse(path.parent.name).number)
+
+    @property
+    def is_initialised(self) -> bool:
+        """Return whether an authority has a certificate: then a ledger must exist too."""
+        return bool(authority_certificates(self.ca))
+
+    def authority_file(self, generation: str, name: str) -> Path:
+        """Return the path of `cert.pem`, `key.pem`, `request.pem` … of a generation, below `ca/`."""
+        parsed = GenerationName.parse(generation)
+        return (self.ca / parsed.authority if parsed.number else self.ca) / generation / name
+
+    def cross_certificates(self, root: str) -> list[Path]:
+        """Return the certificates that older roots issued for the key of a root."""
+        return sorted(self.authority_file(root, "cert.pem").parent.glob("cross-root-*.pem"))
+
+    def ceremony(self, number: int) -> Path:
+        """Return the folder of one ceremony: its request and, once it was held, its response."""
+        return self.ca / "ceremonies" / f"{number:04}"
+
+    def ceremonies(self) -> list[Path]:
+        """Return the folders of all ceremonies that were ever requested, oldest first."""
+        return [path.parent for path in sorted((self.ca / "ceremonies").glob("[0-9][0-9][0-9][0-9]/request.yaml"))]
+
+    def presigned_crls(self, root: str) -> list[Path]:
+        """Return the files of the pre-signed CRLs of a root, lowest number first."""
+        folder = self.authority_file(root, "crl")
+        return sorted(folder.glob("[0-9]*.pem"), key=lambda p: int(p.stem)) if folder.is_dir() else []

@@ -1,0 +1,80 @@
+"""Decisions about hosts in the ledger, cached: pinned hosts, accepted roots, and permitted roots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+
+from pki.common.cache import Cache
+from pki.ledger import last_seen
+from pki.ledger.types import Decision, Pin
+from pki.project import ledger_decisions
+from pki.project.ledger_view import LedgerView
+
+
+@dataclass
+class HostDecisions:
+    """The decisions about hosts in the ledger at the moment `now`. They outlast the loss of the ledger, in the cache."""
+
+    ledger_view: LedgerView
+    cache: Cache
+    now: datetime
+
+    @cached_property
+    def accepted_roots(self) -> dict[str, list[str]]:
+        """Return the SHA-256 of the roots that were accepted for hosts that trusted another one, by host."""
+        return self._roots("accepted roots", ledger_decisions.accepted_roots)
+
+    @cached_property
+    def permitted_roots(self) -> dict[str, list[str]]:
+        """Return the SHA-256 of the roots that a host accepts, for hosts that accept only listed ones, by host."""
+        return self._roots("permitted roots", ledger_decisions.permitted_roots)
+
+    def _roots(self, name: str, derive: Callable[[Iterable[Decision]], dict[str, list[str]]]) -> dict[str, list[str]]:
+        roots: dict[str, list[str]] | None = self.ledger_view.recall(name, "")
+        if roots is None:
+            roots = derive(self.ledger_view.ledger.decisions()) if self.ledger_view.has_ledger else {}
+            self.ledger_view.remember(name, "", roots)
+        return roots
+
+    @cached_property
+    def pins(self) -> dict[str, Pin] | None:
+        """Return the hosts that are pinned to an earlier release; None where ledger and cache are lost.
+
+        Where the ledger cannot be trusted, the cache counts: a fault never unpins a host.
+        """
+        if self.ledger_view.fault:
+            cached = self.cache.recall("seen pins", last_seen.project_id(self.ledger_view.store.ca))
+        elif (cached := self.ledger_view.recall("pins", "")) is None:
+            cached = ledger_decisions.pins(self.ledger_view.ledger.decisions()) if self.ledger_view.has_ledger else {}
+        if cached is None:
+            return None
+        return {host: Pin(release, datetime.fromtimestamp(at, UTC)) for host, (release, at) in cached.items()}
+
+    def pin(self, host: str) -> Pin | None:
+        """Return the release to which a host is pinned, if it is; one without a digest where that is not known."""
+        return Pin("", self.now) if self.pins is None else self.pins.get(host)
+
+    def forget(self) -> None:
+        """Forget the pinned hosts, after events were recovered or a loss was accepted."""
+        self.__dict__.pop("pins", None)
+
+    def remember(self) -> None:
+        """Cache the decisions, if this run opened the ledger; and always the pins, which outlast a lost ledger."""
+        view = self.ledger_view
+        if view.is_open:
+            for name, derive in (
+                ("accepted roots", ledger_decisions.accepted_roots),
+                ("permitted roots", ledger_decisions.permitted_roots),
+            ):
+                if view.recall(name, "") is None:
+                    view.remember(name, "", derive(view.ledger.decisions()))
+        if not view.has_ledger:
+            return
+        if (pins := view.recall("pins", "")) is None:
+            view.remember("pins", "", pins := ledger_decisions.pins(view.ledger.decisions()))
+        project = last_seen.project_id(view.store.ca)
+        if self.cache.recall("seen pins", project) != pins:
+            self.cache.remember("seen pins", project, [], pins)

@@ -1,0 +1,75 @@
+"""The roots that must be in `ca/`: those that pki.yaml names, and those that files of earlier runs show."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+
+from pki.common.cache import Cache
+from pki.common.errors import PkiError
+from pki.config.model import Inventory
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
+from pki.project.missing_roots import MissingRoot, find_missing, has_named_root, refusal, roots_in_receipts
+
+
+@dataclass
+class RootCheck:
+    """Whether a root is missing in `ca/`: then nothing may be signed, and no ledger may be created."""
+
+    inventory: Inventory
+    store: Store
+    cache: Cache
+    authorities: Authorities
+
+    @cached_property
+    def missing(self) -> tuple[MissingRoot, ...]:
+        """Return the roots that pki.yaml names, or that `build/` shows, and that `ca/` does not contain.
+
+        Under `sandbox: true` also those under which real hosts were deployed.
+        """
+        missing = find_missing(self.inventory, self.store)
+        if missing:  # a root with a damaged file is not missing if the ledger has a copy
+            missing = tuple(root for root in missing if root.fingerprint not in self._recovered_roots())
+        if missing or not self.inventory.sandbox:
+            return missing
+        folder = str(self.store.receipt("x").parent)
+        if (cached := self.cache.recall("roots of real hosts", "")) is None:
+            cached = [
+                [root.name, root.fingerprint, root.evidence] for root in roots_in_receipts(self.store, real_hosts=True)
+            ]
+            self.cache.remember("roots of real hosts", "", [folder], cached)
+        return tuple(MissingRoot(*root) for root in cached)
+
+    @property
+    def is_older(self) -> bool:
+        """Return whether `ca/` is an older copy: it contains one root that pki.yaml names, and lacks another."""
+        return not self.inventory.sandbox and bool(self.missing) and has_named_root(self.inventory, self.store)
+
+    def _recovered_roots(self) -> set[str]:
+        """Return the SHA-256 of the roots whose file is damaged and whose certificate the ledger has."""
+        fingerprints = set[str]()
+        for name in self.store.generations("root"):
+            with suppress(PkiError):
+                fingerprints |= (
+                    {root.fingerprint}
+                    if (root := self.authorities.generation(name)) and name in self.authorities.recovered
+                    else set()
+                )
+        return fingerprints
+
+    def check(self) -> None:
+        """Raise PkiError where a root is missing, or a sandbox project contains a root that is not a sandbox root."""
+        if self.missing:
+            raise refusal(self.missing, self.inventory, self.store)
+        for name in self.store.generations("root") if self.inventory.sandbox else ():
+            if (root := self.authorities.generation(name)) and not root.is_sandbox:
+                raise PkiError(
+                    f"pki.yaml says sandbox: true, and {name} in ca/ (SHA-256 {root.fingerprint}) is not a sandbox root",
+                    "remove sandbox: true from pki.yaml; a sandbox needs its own folder: ./run invoke init DIR",
+                )
+
+    def expect(self) -> None:
+        """Continue although roots are missing: a response that contains all of them is about to be stored."""
+        self.__dict__["missing"] = ()

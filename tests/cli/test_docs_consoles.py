@@ -1,0 +1,139 @@
+"""The console blocks of docs/ that one project can answer: they are typed, and print what is shown.
+
+Blocks that need other machines, root, drives or other people's programs are in `tests/integration/test_docs_consoles.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from pki.project.clock_guard import Evidence, HostClock
+from tests.support import consoles
+from tests.support.adopted_cas import adopt
+from tests.support.left_sandbox import out_of_the_sandbox
+from tests.support.live_host import CRL, delivered, delivered_once, kind
+from tests.support.oldca import OldCa
+from tests.support.projects import PROJECT
+from tests.support.remedy_bench import Bench, as_printed, bench, deployed, outside, replaced
+
+__all__ = ["bench", "delivered", "delivered_once", "deployed", "kind", "outside"]
+
+
+ELSEWHERE = [
+    PROJECT / "tests" / name for name in ("integration/test_docs_consoles.py", "ceremony/test_lost_ceremonies.py")
+]
+
+
+def nothing(_bench: Bench) -> None:
+    """The project as it was built."""
+
+
+def identity(bench: Bench) -> None:
+    """A laptop of its own, which the first block of the page adds."""
+    assert bench.invoke("client.add", "admin@laptop", "--email", "admin@lab.internal").status == 0
+
+
+def adopted(bench: Bench) -> None:
+    """A CA of easy-rsa, in the project's folder, that is named in pki.yaml."""
+    old = OldCa()
+    for number in range(1, 501):
+        old.issue(f"user-{number}", number, days=400 if number > 12 else -30)
+    for number in range(13, 53):
+        old.revoke(number)
+    old.easy_rsa(bench.path("ca/legacy"))
+    adopt(bench.home)
+
+
+def older_ledger(bench: Bench) -> None:
+    before = bench.path("ca/ledger.db").read_bytes()
+    bench.days = 1
+    assert bench.invoke("revoke", "admin", "--reason", "key-compromise", "--yes").status == 2
+    bench.path("ca/ledger.db").write_bytes(before)
+
+
+def restored_without_build(bench: Bench) -> None:
+    """A backup from before a revocation, whose CRL is on a host, was restored on a new machine."""
+    bench.days = 1
+    assert bench.invoke("revoke", "admin", "--reason", "key-compromise", "--yes").status in {0, 2}
+    shutil.rmtree(bench.path("build"))
+    shutil.rmtree(bench.path("ca"))
+    assert bench.invoke("restore", bench.fills["FILE"], "--yes").status == 0
+
+
+def without_ca(bench: Bench) -> None:
+    shutil.rmtree(bench.path("ca"))
+
+
+def another_root(bench: Bench) -> None:
+    """The project left the sandbox, and `media` was deployed in it."""
+    bench.path(CRL).unlink()  # the name of its target bears no generation
+    out_of_the_sandbox(bench.home)
+    assert bench.doit().status == 0
+
+
+def two_faults(bench: Bench) -> None:
+    replaced(bench.home, "secrets.yaml", "server-1: ", "server-1: x")
+    max(bench.path("ca/root/root-1/crl").glob("*.pem"), key=lambda path: int(path.stem)).unlink()
+    bench.days = 1
+    bench.doit()
+
+
+def wrong_clock(bench: Bench) -> None:
+    bench.days = 400
+    hosts = HostClock("forge", timedelta(days=-400, minutes=2)), HostClock("media", None)
+    bench.evidence = lambda _: Evidence(hosts=hosts)
+
+
+BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Bench], None], int]] = {
+    ("adopt.md", "./run invoke ledger.import ca/legacy --dry-run"): ("bench", adopted, 0),
+    ("backup.md", "./run doit"): ("deployed", restored_without_build, 2),
+    ("backup.md", "./run invoke health"): ("bench", nothing, 0),
+    ("backup.md", "./run doit #2"): ("outside", without_ca, 3),
+    ("backup.md", "./run invoke ledger.accept-loss"): ("bench", older_ledger, 0),
+    ("clients.md", "./run doit"): ("bench", identity, 0),
+    ("deploy.md", "./run invoke deploy.accept-root"): ("deployed", another_root, 0),
+    ("revocation.md", "./run invoke client.add admin@laptop --email admin@lab.internal"): ("bench", nothing, 0),
+    ("schedule.md", "./run invoke timeline --years 3"): ("outside", nothing, 0),
+    ("trust.md", "openssl x509 -in ca/root/root-1/cert.pem -noout -fingerprint -sha256"): ("bench", nothing, 0),
+    ("watching.md", "./run invoke health"): ("bench", two_faults, 4),
+    ("watching.md", "./run doit"): ("bench", wrong_clock, 2),
+}
+PACKAGES = {
+    ("ansible.md", "./run pip install --require-hashes -r requirements-ansible.lock"),
+    ("backup.md", "./run pip install --require-hashes -r requirements-postgresql.lock"),
+    ("tokens.md", "./run pip install --require-hashes -r requirements-hsm.lock"),
+    ("tokens.md", "apt install softhsm2 opensc"),
+    ("watching.md", "./run pip install --require-hashes -r requirements-notify.lock"),
+}
+
+
+def test_each_block_is_typed_here_or_by_the_integration_tests_or_installs_packages() -> None:
+    calls = (node for path in ELSEWHERE for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    elsewhere = {
+        (call.args[0].value, call.args[1].value) for call in calls if ast.unparse(call.func) == "consoles.block"
+    }
+    assert BLOCKS.keys() | elsewhere | PACKAGES == consoles.blocks().keys()
+    commands = [typed.command for key in PACKAGES for typed in consoles.block(*key)]
+    assert all(re.match(r"(\./run pip|apt) install ", command) for command in commands), commands
+
+
+@pytest.mark.parametrize("key", BLOCKS, ids=" ".join)
+def test_a_block_prints_what_is_shown(key: tuple[str, str], request: pytest.FixtureRequest) -> None:
+    """A line `…` stands for any lines, `3f0c…` for hexadecimal digits; a command that is shown alone may print anything."""
+    project, prepare, status = BLOCKS[key]
+    bench: Bench = request.getfixturevalue(project)
+    prepare(bench)
+    bench.is_in_project = True
+    for typed in consoles.block(*key):
+        said = bench.type(typed.command)
+        printed = as_printed(said.out + said.error).replace(str(bench.home.path), "/srv/pki")
+        printed = printed.replace(f"{bench.home.path.parent}/host/", "/")
+        assert typed.is_shown_by(printed), f"{typed.command} prints:\n{printed}\nshown is:\n{typed.shown}"
+        assert said.status == status, said
+        status = 0

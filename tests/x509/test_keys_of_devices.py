@@ -1,0 +1,127 @@
+"""Keys in the forms that devices need, and keys that browsers refuse."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+from pki.monitor import browser_limits
+from pki.x509 import keys
+from tests.support.projects import Home
+
+PKCS1 = "# deploy-target: /etc/box/key.pem\n# deploy-hosts: media\n# deploy-artifact: key-pkcs1:media\n"
+INLINE = "# deploy-target: /etc/box/both.pem\n# deploy-hosts: media\n{{ artifact('key-pkcs1:media') }}{{ artifact('cert:media') }}"
+CNF = """\
+# deploy-target: /etc/box/box.cnf
+# deploy-hosts: media
+[ req ]
+prompt = no
+distinguished_name = dn
+[ dn ]
+CN = box.lab.internal
+"""
+
+
+def with_rsa(home: Home) -> None:
+    home.edit("    proxy: caddy\n", "    proxy: caddy\n    key: rsa-2048\n")
+
+
+def test_an_rsa_key_is_delivered_as_pkcs1_with_its_mode(home: Home) -> None:
+    with_rsa(home)
+    home.write("templates/key.pem", PKCS1)
+    home.write("templates/both.pem", INLINE)
+    assert home.doit("deploy:media").failed == {}
+    key = home.read("build/hosts/media/etc/box/key.pem")
+    assert key.startswith(b"-----BEGIN RSA PRIVATE KEY-----\n")
+    assert key in home.read("build/hosts/media/etc/box/both.pem")
+    for name in ("key.pem", "both.pem"):
+        assert (home.path / "build/hosts/media/etc/box" / name).stat().st_mode & 0o777 == 0o600
+    public = serialization.load_pem_private_key(key, None).public_key()
+    assert public == x509.load_pem_x509_certificate(home.read("build/certs/media/cert.pem")).public_key()
+    assert home.doit().made == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "artifact", "where"),
+    [
+        ("key.pem", "media", "key: rsa-2048 under hosts.media in pki.yaml"),
+        ("key.pem", "client-admin", "key: rsa-2048 under clients.admin in pki.yaml"),
+        ("key.pem", "box", "default_bits = 2048 in the section [ req ] of templates/box.cnf"),
+    ],
+)
+def test_a_key_that_is_no_rsa_key_is_refused_with_what_to_write(
+    home: Home, name: str, artifact: str, where: str
+) -> None:
+    home.write("templates/box.cnf", CNF)
+    home.write(f"templates/{name}", PKCS1.replace("key-pkcs1:media", f"key-pkcs1:{artifact}"))
+    assert home.doit("release:media").failed["release:media"] == (
+        f"templates/key.pem:3: deploy-artifact: key-pkcs1:{artifact}: PKCS#1 supports only RSA keys, and the key of {artifact} "
+        f"is ec-p256 → deliver key:{artifact}, or request an RSA key: {where}"
+    )
+    assert not (home.path / "build/hosts/media/etc/box").exists()
+
+
+def test_the_key_of_a_device_is_delivered_in_no_form(home: Home) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    (home.path / "media.csr").write_bytes(request.public_bytes(serialization.Encoding.PEM))
+    home.edit("    proxy: caddy\n", "    proxy: caddy\n    request: media.csr\n")
+    home.write("templates/key.pem", PKCS1)
+    said = home.doit("release:media").failed["release:media"]
+    assert "templates/key.pem:3: deploy-artifact: key-pkcs1:media: the key of media is on its device" in said
+
+
+@pytest.mark.parametrize("kind", ["rsa-2048", "rsa-3072", "ec-p256", "ec-p384", "ed25519"])
+def test_pkcs1_has_rsa_keys_alone(kind: str) -> None:
+    key = keys.new_key(kind)
+    text = keys.pkcs1_pem(keys.private_pem(key))
+    assert (text is not None) == kind.startswith("rsa")
+    if text:
+        assert re.fullmatch(rb"-----BEGIN RSA PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END RSA PRIVATE KEY-----\n", text)
+        assert keys.open_key(text, None, "", "").public_key() == key.public_key()
+
+
+# -- keys that browsers refuse ----------------------------------------------------------------------------------------
+
+
+def told(home: Home) -> list[tuple[str, str, str]]:
+    return [(note.subject, note.text, note.remedy) for note in browser_limits.notes(home.project().store, home.plan())]
+
+
+def test_a_service_with_an_ed25519_key_is_noted(home: Home) -> None:
+    assert told(home) == []
+    home.edit("    proxy: caddy\n", "    proxy: caddy\n    key: ed25519\n")
+    assert told(home) == [
+        (
+            "cert:media",
+            "Chrome, Firefox and Safari refuse the ed25519 key of media",
+            "key: ec-p256 under hosts.media; it may stay if no browser connects to them",
+        )
+    ]
+    assert "Chrome, Firefox and Safari refuse" in str(home.doit().data["notes"])
+
+
+def test_every_certificate_of_a_profile_or_a_file_is_noted_at_once(home: Home) -> None:
+    home.write("templates/box.cnf", CNF)
+    home.edit("renew_before: 30d, key: ec-p256", "renew_before: 30d, key: ed25519")
+    [(subject, text, remedy)] = told(home)
+    assert (subject, text) == (
+        "certificates",
+        "Chrome, Firefox and Safari refuse the ed25519 key of monitoring-mtls, forge-mtls, media, box",
+    )
+    assert "profiles.server" in remedy
+
+
+def test_an_ed25519_key_of_a_device_is_noted_and_one_of_a_client_is_not(home: Home) -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, None)
+    (home.path / "media.csr").write_bytes(request.public_bytes(serialization.Encoding.PEM))
+    home.edit("  admin: {", "  admin: {key: ed25519, ")
+    assert told(home) == []
+    home.edit("    proxy: caddy\n", "    proxy: caddy\n    request: media.csr\n")
+    [(subject, _, remedy)] = told(home)
+    assert (subject, remedy.endswith("ec_paramgen_curve:P-256 …")) == ("cert:media", True)
