@@ -47,8 +47,7 @@ def show_health(context: Context, json: bool = False) -> None:
             remedy = str(health_report.unusable_project(error).remedy)
             raise PkiError(str(error), remedy) from None  # 1, because 3 is a warning here
         raise
-    if "ledger" in vars(project):
-        project.ledger.close()
+    project.ledger_view.close()
     if json:
         _print_json(project.now, findings)
     else:
