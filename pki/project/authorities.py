@@ -97,7 +97,7 @@ class Authorities:
         if generation.is_sandbox and not self.inventory.sandbox:
             raise PkiError(
                 f"{self.store.shown(path)}: is a sandbox authority, and pki.yaml does not contain sandbox: true",
-                f"move ca/ and offline/ away, then hold a root ceremony: {run_for(self.store.home)} invoke ceremony.request",
+                f"move ca/ and offline/ away, then perform a root ceremony: {run_for(self.store.home)} invoke ceremony.request",
             )
         self._generations[name] = (state, generation)
         return generation
@@ -235,11 +235,11 @@ class Authorities:
 
     def missing_authority(self, name: str) -> PkiError:
         """Return the error for an authority without a certificate; where a root exists, the certificate may be lost."""
-        ceremony = f"hold a root ceremony: {run_for(self.store.home)} invoke ceremony.request"
+        ceremony = f"perform a root ceremony: {run_for(self.store.home)} invoke ceremony.request"
         if self.store.generations("root"):
             hint = f"{RESTORE}, if it existed before; else {ceremony}"
         else:
-            hint = f"{ceremony}; or set sandbox: true in pki.yaml for a try-out"
+            hint = f"{ceremony}; or set sandbox: true in pki.yaml to try the program"
         return PkiError(f"there is no {name} authority in ca/{name}/", hint)
 
     # -- pre-signed CRLs --
