@@ -11,7 +11,7 @@ from pki.ceremony import kit_unpacking, plan_text, printing, words
 from pki.ceremony.policy import VaultContents
 from pki.ceremony.request_response import Request
 from pki.common.program_files import PROGRAM
-from pki.common.remedies import run_for
+from pki.common.remedies import commands_folder, run_for
 from pki.common.templating import Pages
 
 GROUP = 8  # digits of a digest that are printed without a space
@@ -28,12 +28,13 @@ def render_script(
     pages = Pages(Path(__file__).parent / "pages")
     last = contents.last
     roots, signatures = list(plan_text.root_lines(request)), list(plan_text.signature_lines(request, contents))
-    run = run_for(project) if project else "./run"
+    folder = commands_folder(Path(project)) if project else PROGRAM
+    run = run_for(project, folder) if project else "./run"
     context: dict[str, Any] = {
         "request": request,
         "file": f"request-{request.number:04}.yaml",
         "machine": machine,
-        "program": shlex.quote(str(PROGRAM)),
+        "program": shlex.quote(str(folder)),
         "run": run,
         "unpack": {"list": kit_unpacking.LIST, "files": kit_unpacking.FILES, "checks": kit_unpacking.CHECKS},
         "hsm": hsm,

@@ -349,8 +349,9 @@ def _show_response(screen: Screen, vault: Vault, destroyed: Sequence[str], folde
         screen.line(line)
     screen.line("")
     screen.line(f"make the second drive equal: {_copy_line(vault.folder)}")
-    project = (filesystem.read(PROGRAM / "project") or b"").decode(errors="replace").strip()  # only in a kit
-    line = f"{f'PKI_HOME={shlex.quote(project)} ' if project else ''}./run invoke ceremony.accept {folder.name}"
+    kit = (filesystem.read(PROGRAM / "project") or b"").decode(errors="replace").splitlines()  # only in a kit
+    run = kit[1] if len(kit) > 1 else f"PKI_HOME={shlex.quote(kit[0])} ./run" if kit else "./run"
+    line = f"{run} invoke ceremony.accept {folder.name}"
     screen.line(f"then lock both away; on the online machine: {line}")
     for root in destroyed:
         screen.line(f"the key of {root} was destroyed on this drive; destroy every other copy of it now")

@@ -9,6 +9,7 @@ from json import loads
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from pki import __version__
 from pki.authority import certificates
 from pki.cli import json_output as models
 from pki.cli.certificate_lookup import Names
@@ -23,7 +24,7 @@ from pki.cli.decorator import (
     project_as_it_is,
 )
 from pki.cli.json_output import Due, Observed, PlanOutput, ReasonOutput, Remark, StatusOutput, StatusRow
-from pki.common import filesystem
+from pki.common import filesystem, state_format
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.common.reasons import Verb, Why, joined
@@ -65,7 +66,7 @@ def plan(context: Context, json: bool = False) -> None:
         screen.due(artifact.name, joined(reasons))
     for note in forecast.required_actions(project, plan):
         screen.note(note.subject, note.text, note.remedy)
-    for note in plan.notices():
+    for note in (*_upgrade_notes(project), *plan.notices()):
         screen.remark(note.subject, note.text, note.remedy)
     findings = []
     for finding in _services(project, plan):
@@ -124,7 +125,7 @@ def _plan_output(project: Project, plan: Plan) -> PlanOutput:
         up_to_date=0 if is_missing else len(plan.artifacts) - len(to_do),
         failed=[Remark(subject=name, text=error.message, remedy=error.hint) for name, error in faults],
         actions_required=_remarks(forecast.required_actions(project, plan)),
-        remarks=[] if is_missing else _remarks(plan.notices()),
+        remarks=[] if is_missing else _remarks((*_upgrade_notes(project), *plan.notices())),
         services=[
             Observed(
                 subject=finding.subject, level=finding.level.word, text=finding.message, remedy=str(finding.remedy)
@@ -132,6 +133,14 @@ def _plan_output(project: Project, plan: Plan) -> PlanOutput:
             for finding in ([] if is_missing else _services(project, plan))
         ],
     )
+
+
+def _upgrade_notes(project: Project) -> Iterable[Notice]:
+    """Yield a notice until doit has run with this version of the program: what it will do is what the upgrade changes."""
+    state = state_format.read(project.store.ca)
+    if state and state.version != __version__:
+        text = f"the last run was by {state.version}, this is {__version__}; what is to do may follow from that"
+        yield Notice("doit-pki", text, "read Upgrading in CHANGELOG.md, then: ./run doit")
 
 
 def _remarks(notes: Iterable[Notice]) -> list[Remark]:

@@ -62,8 +62,20 @@ def run_installed(words: list[str]) -> int:
     if program in PROGRAMS:
         os.execv(sys.executable, [sys.executable, "-m", *words])  # noqa: S606 - no shell
     if program in {"doit", "invoke", "--completion", "--complete", *TEXTS}:
-        return run(program, arguments)
+        status = run(program, arguments)
+        if TEXTS.get(program) == USAGE:
+            _print_commands()
+        return status
     return run("invoke", words)
+
+
+def _print_commands() -> None:
+    from pki.cli.entry_points import program_commands  # noqa: PLC0415 - slow, and not needed for doit
+    from pki.cli.program import Program  # noqa: PLC0415
+
+    commands = program_commands()
+    print()
+    Program(commands).print_commands(commands)
 
 
 def _doit(arguments: list[str]) -> int:

@@ -10,6 +10,7 @@ from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
 from invoke.parser.context import ParserContext, to_flag
 from invoke.program import Program as InvokeProgram
+from invoke.util import helpline
 
 from pki import __version__
 from pki.cli import option_help
@@ -23,6 +24,14 @@ SHOWN = {
     "help": "show this, or the help of a command: COMMAND -h",
     "list": "list the commands, or those of one group: --list ledger",
     "version": "print the version",
+}
+TITLES = {  # in the help: title → commands and groups of commands
+    "Every day": {"plan", "status", "health", "explain", "timeline"},
+    "Certificates and clients": {"renew", "revoke", "retire", "client"},
+    "Hosts": {"deploy"},
+    "Root ceremonies": {"ceremony", "ca"},
+    "Backup and ledger": {"backup", "restore", "ledger"},
+    "Machine": {"init", "schedule", "schema", "demo"},
 }
 BARE = {
     "name",
@@ -92,12 +101,17 @@ class Program(InvokeProgram):
             raise Exit("stopped", code=STOPPED) from None
 
     def print_help(self) -> None:
-        """Print the usage, the options and all commands."""
+        """Print the usage, the options and all commands, by title."""
         print(f"Usage: {TYPED} COMMAND [ARGUMENTS]\n\nOptions:\n")
         self.print_columns([(f"--{name}, -{LETTERS[name]}", text) for name, text in SHOWN.items()])
-        self.list_root, self.list_depth, self.list_format = None, 0, "flat"
-        self.scoped_collection = self.collection
-        self.list_tasks()
+        self.print_commands(self.collection)
+
+    def print_commands(self, collection: Collection) -> None:
+        """Print all commands, by title."""
+        names = [*collection.task_names]
+        for title in dict.fromkeys([*TITLES, *map(title_of, names)]):
+            print(f"{title}:\n")
+            self.print_columns([(name, helpline(collection[name])) for name in names if title_of(name) == title])
 
     def print_task_help(self, name: str) -> None:
         """Print the usage of one command, its docstring, and a line for each argument and option."""
@@ -118,6 +132,11 @@ class ProgramOfInvoke(Program):
     def core_args(self) -> list[Argument]:
         """Return our options, and invoke's --collection, --search-root and --no-dedupe."""
         return [*super().core_args(), *self.task_args()]
+
+
+def title_of(name: str) -> str:
+    """Return the title under which the help lists a command."""
+    return next((title for title, words in TITLES.items() if name.partition(".")[0] in words), "Development")
 
 
 def usage(name: str, context: ParserContext) -> str:

@@ -25,6 +25,7 @@ from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidDodoFile
 from doit.task import Task
 
+from pki.common import state_format
 from pki.common.errors import InventoryError, PkiError, as_pki_error
 from pki.common.notice import Notice
 from pki.common.reasons import UNCHANGED, Outcome, Reason, joined
@@ -151,6 +152,7 @@ class DoitRun:
         """
         try:
             check_owner(self._home)
+            state_format.check(self._home / "ca")
         except PkiError as error:  # such a project is neither read nor written
             raise InvalidDodoFile(_refusal(error)) from None
         try:
@@ -183,6 +185,8 @@ class DoitRun:
                     stack.enter_context(store.lock())
                     self._is_locked = True
             yield
+            if "plan" in vars(self):  # else nothing was run
+                state_format.record(self._home / "ca")
 
     def confirm_clock(self) -> None:
         """Ask the user whether the clock is right.

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pki import __version__
 from pki.common import filesystem, sealed_records
 from pki.common.errors import PkiError, as_pki_error
 from pki.common.notice import Notice
@@ -298,6 +299,7 @@ class Reporter:
     def _report(self, project: Project) -> dict[str, Any]:
         return {
             "at": instant(project.now),
+            "program": __version__,
             "result": self._result(),
             "seconds": round(time.monotonic() - self._started, 3),
             "requested": [] if self._is_full else sorted(project.run.requested),

@@ -17,7 +17,7 @@ from invoke.parser.argument import Argument
 
 import tasks
 from pki import __version__
-from pki.cli import entry_points, launch, option_help
+from pki.cli import entry_points, launch, option_help, program
 from pki.cli.decorator import command
 from pki.cli.program import Program
 from pki.common import locks
@@ -50,6 +50,15 @@ def test_each_command_names_its_arguments_and_says_what_each_of_them_means(
     assert len(explained) >= len(arguments_of(name))
     for one in explained:
         assert one in usage
+
+
+def test_the_help_lists_each_command_once_below_its_title(capsys: pytest.CaptureFixture[str]) -> None:
+    said = said_by(capsys, "--help").out
+    assert sorted(re.findall(r"^  ([a-z][a-z.-]+)  +[A-Z]", said, re.MULTILINE)) == NAMES
+    titles = re.findall(r"^([A-Z].*):$", said, re.MULTILINE)
+    assert titles == ["Options", *program.TITLES, "Development"]
+    developer = re.findall(r"^  ([a-z.-]+)  ", said.partition("Development:")[2], re.MULTILINE)
+    assert sorted(developer) == ["bench", "campaign", "integration", "lint", "mutants", "test"]
 
 
 def test_no_option_has_a_single_letter_by_accident() -> None:

@@ -25,6 +25,8 @@ from cryptography import x509
 from cryptography.hazmat.backends.openssl import backend
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from pki.ledger import actor
+
 BUILDERS = (x509.CertificateBuilder, x509.CertificateSigningRequestBuilder, x509.CertificateRevocationListBuilder)
 
 
@@ -79,6 +81,7 @@ def fixed() -> Iterator[Stream]:
         patch.setattr(platform, "node", lambda: "machine")
         patch.setattr(Distribution, "version", property(lambda _: "1.0"))
         patch.setattr(cryptography, "__version__", "1.0")
+        patch.setattr(actor, "__version__", "1.0")
         patch.setattr(type(backend), "openssl_version_text", lambda _: "OpenSSL 1.0")
         for name in ("python_version", "system", "release"):
             patch.setattr(platform, name, lambda: "1.0")

@@ -150,6 +150,8 @@ def test_help_and_completion_are_those_of_the_command(installed: Installation, t
     said = installed.type("doit-pki --help", tmp_path).stdout
     assert said.startswith("Usage: doit-pki doit")
     assert "./run" not in said
+    assert re.search(r"^Certificates and clients:\n\n(  .*\n)*  renew  ", said, re.MULTILINE)
+    assert "Development" not in said
     assert installed.type("doit-pki plan -h", tmp_path).stdout.startswith("Usage: doit-pki plan")
     assert installed.type("doit-pki --complete pl", tmp_path).stdout == "plan\n"
     assert "cert:client-admin" in installed.type("doit-pki --complete doit cert").stdout

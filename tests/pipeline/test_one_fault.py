@@ -44,7 +44,7 @@ def test_a_bug_in_planning_is_a_sentence(
     def fall(*_: object) -> list[str]:
         raise KeyError("an oversight")
 
-    monkeypatch.setattr(plan, "_crls", fall)
+    monkeypatch.setattr(plan.Planner, "crls", fall)
     report = Report(home.doit().status, {})
     said = capsys.readouterr().err
     assert report.status == 3

@@ -24,7 +24,7 @@ from pki.common.errors import PkiError
 from pki.common.program_files import program_files
 
 NAME = "doit-pki-kit"
-PROJECT = "project"  # file in the kit with the path of the project on the online machine
+PROJECT = "project"  # file in the kit: the project's folder on the online machine, and how its commands begin
 LOCKS = ("requirements.lock", "requirements-kit.lock", "requirements-hsm.lock")
 PYTHON = re.compile(r"3\.(1[1-9]|[2-9][0-9])")
 PLATFORM = re.compile(

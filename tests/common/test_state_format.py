@@ -1,0 +1,60 @@
+"""The format of `ca/`: an older program leaves a project of a newer one alone, and plan names a change of the version."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pki import __version__
+from pki.common import state_format
+from pki.monitor.report.run import Run
+from tests.support.commands import Said, said_by
+from tests.support.projects import START, Home
+
+NEWER = (
+    f"ca/ was written by doit-pki 7.1.0 in format 2; this is doit-pki {__version__}, which knows format 1"
+    "\n→ use doit-pki 7.1.0 or newer: docs/upgrade.md"
+)
+
+
+def written(home: Home, **record: object) -> None:
+    (home.path / "ca" / state_format.FILE).write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "health", "renew media", "ledger.verify"])
+def test_an_older_program_refuses_a_newer_format(home: Home, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    written(home, format=2, program="7.1.0")
+    before = home.read("ca/ledger.db")
+    said = said_by(capsys, *command.split(), pki_home=str(home.path), pki_now=START)
+    assert (said.status, said.error) == (1, f"{NEWER}\n")
+    assert home.read("ca/ledger.db") == before
+
+
+def test_doit_refuses_a_newer_format_and_leaves_the_record(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    written(home, format=2, program="7.1.0")
+    assert Run(home.path, START).main([]) == 3
+    assert f"nothing was done: {NEWER}" in capsys.readouterr().err
+    assert state_format.read(home.path / "ca") == state_format.StateFormat(2, "7.1.0")
+
+
+def test_plan_names_another_version_until_doit_has_run(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    def plan() -> Said:
+        return said_by(capsys, "plan", pki_home=str(home.path), pki_now=START)
+
+    assert "the last run was by" not in plan().out
+    written(home, format=1, program="0.1.0")
+    assert f"the last run was by 0.1.0, this is {__version__}; what is to do may follow from that" in plan().out
+    assert Run(home.path, START).main([]) == 0
+    assert state_format.read(home.path / "ca") == state_format.StateFormat()
+    assert "the last run was by" not in plan().out
+    report = json.loads((home.path / "build/report/status.json").read_text())
+    assert report["program"] == __version__
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"format": "x", "program": ""}', "[" * 100_000, "\xff"])
+def test_a_damaged_record_is_written_again(home: Home, text: str) -> None:
+    path = home.path / "ca" / state_format.FILE
+    path.write_text(text, encoding="latin-1")
+    assert Run(home.path, START).main([]) == 0
+    assert state_format.read(home.path / "ca") == state_format.StateFormat()
