@@ -914,7 +914,7 @@ def test_fault_of_our_own_never_leaves_a_report_that_says_all_is_well(
     def unforeseen(*_: Any) -> list[str]:
         raise RuntimeError("nobody thought of this")
 
-    monkeypatch.setattr(crls, "stale_root_reasons", unforeseen)
+    monkeypatch.setattr(crls.Crls, "stale_root_reasons", unforeseen)
     report = home.doit(days=61)
     assert report.status != 0
     assert report.data["result"] == "failed"

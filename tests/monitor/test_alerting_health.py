@@ -462,7 +462,7 @@ def test_a_project_that_cannot_be_read_breaks_no_run(home: Home, monkeypatch: py
     def bug(*_: object) -> Any:
         raise RuntimeError("our own bug")
 
-    monkeypatch.setattr(crls, "due_presigned", bug)
+    monkeypatch.setattr(crls.Crls, "due_presigned", bug)
     found = checked(home)
     assert "could not check crls" in found["crls"].message
 
