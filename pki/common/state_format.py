@@ -19,8 +19,13 @@ FILE = ".format.json"
 class StateFormat:
     """A number of the format, and the version of the program that wrote it."""
 
-    number: int = FORMAT
-    version: str = __version__
+    number: int
+    version: str
+
+
+def current() -> StateFormat:
+    """Return the format that this program writes."""
+    return StateFormat(FORMAT, __version__)
 
 
 def read(ca: Path) -> StateFormat | None:
@@ -44,7 +49,7 @@ def check(ca: Path) -> None:
 
 def record(ca: Path) -> None:
     """Record the format and this version, if `ca/` exists and has another record. An unwritable `ca/` is reported elsewhere."""
-    if ca.is_dir() and read(ca) != StateFormat():
+    if ca.is_dir() and read(ca) != current():
         text = json.dumps({"format": FORMAT, "program": __version__})
         with suppress(OSError, PkiError):
             filesystem.write(ca / FILE, f"{text}\n".encode())

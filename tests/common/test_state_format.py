@@ -46,7 +46,7 @@ def test_plan_names_another_version_until_doit_has_run(home: Home, capsys: pytes
     written(home, format=1, program="0.1.0")
     assert f"the last run was by 0.1.0, this is {__version__}; what is to do may follow from that" in plan().out
     assert Run(home.path, START).main([]) == 0
-    assert state_format.read(home.path / "ca") == state_format.StateFormat()
+    assert state_format.read(home.path / "ca") == state_format.current()
     assert "the last run was by" not in plan().out
     report = json.loads((home.path / "build/report/status.json").read_text())
     assert report["program"] == __version__
@@ -57,4 +57,4 @@ def test_a_damaged_record_is_written_again(home: Home, text: str) -> None:
     path = home.path / "ca" / state_format.FILE
     path.write_text(text, encoding="latin-1")
     assert Run(home.path, START).main([]) == 0
-    assert state_format.read(home.path / "ca") == state_format.StateFormat()
+    assert state_format.read(home.path / "ca") == state_format.current()

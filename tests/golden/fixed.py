@@ -25,6 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.backends.openssl import backend
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from pki.common import state_format
 from pki.ledger import actor
 
 BUILDERS = (x509.CertificateBuilder, x509.CertificateSigningRequestBuilder, x509.CertificateRevocationListBuilder)
@@ -81,7 +82,8 @@ def fixed() -> Iterator[Stream]:
         patch.setattr(platform, "node", lambda: "machine")
         patch.setattr(Distribution, "version", property(lambda _: "1.0"))
         patch.setattr(cryptography, "__version__", "1.0")
-        patch.setattr(actor, "__version__", "1.0")
+        for module in (actor, state_format):
+            patch.setattr(module, "__version__", "1.0")
         patch.setattr(type(backend), "openssl_version_text", lambda _: "OpenSSL 1.0")
         for name in ("python_version", "system", "release"):
             patch.setattr(platform, name, lambda: "1.0")

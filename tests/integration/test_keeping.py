@@ -38,7 +38,15 @@ def test_founded_project_is_under_git_without_its_secrets_and_two_runs_settle_it
     run("git", "-C", project, "add", ".", env=plain)
     held = run("git", "-C", project, "ls-files", env=plain).splitlines()
     assert {"pki.yaml", ".gitignore", "README.md", "templates/nginx/pki-services.conf"} <= set(held)
-    assert {name.partition("/")[0] for name in held} == {"pki.yaml", ".gitignore", "README.md", "templates"}
+    assert {name.partition("/")[0] for name in held} == {
+        "pki.yaml",
+        ".gitignore",
+        "README.md",
+        "run",
+        "dodo.py",
+        "tasks.py",
+        "templates",
+    }
 
 
 def test_project_in_somebody_elses_repository_gets_none_of_its_own(tmp_path: Path, plain: dict[str, str]) -> None:
