@@ -255,7 +255,7 @@ def test_a_restored_old_ledger_lets_no_revoked_client_in(six: Fleet) -> None:
         "has newer CRLs than this project (was it restored from a backup?): /etc/doit-pki/client-crl.pem is an unknown CRL"
         in said
     )
-    assert "./run invoke ledger.recover" in said
+    assert "run invoke ledger.recover" in said
     assert not lines_of(said, "deployed") & deploys(*HOSTS)
     assert six.curl("https://d1-admin.lab.internal/", "--cert", str(old)) == "400"
     assert "1 revocation recovered" in six.program("invoke", "ledger.recover", "--all")
@@ -342,7 +342,7 @@ def test_without_ansible_every_host_says_what_to_type(six: Fleet, runner: Path) 
     six.edit("pki.yaml", str(runner), "ansible-runner")
     said = six.program("doit", status=FAILED)
     assert said.count("ansible-runner: not found") == len(HOSTS)
-    assert "./run pip install --require-hashes -r requirements-ansible.lock" in said
+    assert "run pip install --require-hashes -r requirements-ansible.lock" in said
     assert not log(six)
     six.edit("pki.yaml", "command: ansible-runner", f"command: {runner}")
     six.program("doit")
