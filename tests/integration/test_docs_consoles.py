@@ -328,7 +328,7 @@ class Papers:
         return {
             r"first 8 words of the re[^\n]*: ": lambda _: self.words,
             r"in UTC, as HH:MM: ": lambda _: f"{datetime.now(UTC):%H:%M}",
-            r"nobody behind you\? \[yes\] ": lambda _: "yes",
+            r"nobody else looking\? \[yes\] ": lambda _: "yes",
             r"only its custodian looks now; press Enter ": lambda _: "",
             r"press Enter when it is written down; the screen is cleared then ": self._write_down,
             r"type it back[^\n]*: ": lambda _: self.passphrase,
