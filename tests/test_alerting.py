@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from pki import __version__
 from pki.authority import crls
 from pki.ceremony import request_response, words
 from pki.common.errors import PkiError, from_os_error
@@ -388,6 +389,7 @@ def test_the_report_of_a_quiet_run(home: Home) -> None:
     assert report.pop("seconds") >= 0
     assert report == {
         "at": "2026-11-23T06:00:00Z",
+        "program": __version__,
         "result": "ok",
         "requested": [],
         "changed": [],
