@@ -64,7 +64,7 @@ def _comparison(copy: TemplateCopy) -> Iterator[str]:
     if not copy.is_outdated or copy.original is None:
         yield from _diff(copy.program or b"", copy.project or b"", now, project)
         return
-    original, copied = copy.original.text.encode(), f"{copy.name} (program {copy.original.version}, as copied)"
+    original, copied = copy.original.content, f"{copy.name} (program {copy.original.version}, as copied)"
     yield from _diff(original, copy.program or b"", copied, now)
     if copy.is_edited:
         yield from _diff(original, copy.project or b"", copied, project)

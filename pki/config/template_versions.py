@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from pki import __version__
@@ -25,7 +25,7 @@ class Original:
     """A template of the program as it was copied into a project, and the version of the program."""
 
     version: str
-    text: str
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +45,19 @@ class TemplateCopy:
     @property
     def is_edited(self) -> bool:
         """Return whether the project's content is not the one that was copied."""
-        return self.is_changed and (self.original is None or self.original.text.encode() != self.project)
+        return self.is_changed and (self.original is None or self.original.content != self.project)
 
     @property
     def is_outdated(self) -> bool:
         """Return whether the program's template changed after it was copied, and the project has another content."""
-        return self.is_changed and self.original is not None and self.original.text.encode() != self.program
+        return self.is_changed and self.original is not None and self.original.content != self.program
 
 
 def program_templates(program: Path = PROGRAM) -> dict[str, bytes]:
-    """Return path below `templates/` → content, for each template of the program."""
+    """Return path below `templates/` → content, for each template of the program. Raises PkiError if one cannot be read."""
     folder = program / "templates"
-    return {name: (folder / name).read_bytes() for name in file_names(folder)}
+    names = (name for name in file_names(folder) if (folder / name).is_file())  # reading a FIFO would block
+    return {name: filesystem.read(folder / name) or b"" for name in names}
 
 
 def template_copies(folder: Path) -> list[TemplateCopy]:
@@ -75,10 +76,10 @@ def notices(folder: Path) -> Iterator[Notice]:
     """Yield the templates of a project of which the program has a newer version; files with faults are reported elsewhere."""
     try:
         originals = read_originals(folder)
+        ours = program_templates() if originals else {}
     except PkiError as fault:
         yield Notice(f"templates/{FILE}", fault.message, fault.hint)
         return
-    ours = program_templates() if originals else {}
     for name, original in sorted(originals.items()):
         with suppress(PkiError):
             copy = TemplateCopy(name, ours.get(name), _content(folder, name), original)
@@ -101,7 +102,10 @@ def read_originals(folder: Path) -> dict[str, Original]:
     """Return what the templates in `folder` were copied from, by their names. Raises PkiError if the record is damaged."""
     try:
         record = json.loads(filesystem.read(folder / FILE) or b"{}")
-        return {name: Original(str(entry["version"]), str(entry["text"])) for name, entry in record.items()}
+        return {
+            name: Original(str(entry["version"]), str(entry["text"]).encode(errors="surrogateescape"))
+            for name, entry in record.items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         hint = f"restore it from git or a backup; without it, newer versions are not reported: rm {in_project(f'templates/{FILE}')}"
         raise PkiError(f"templates/{FILE}: is damaged", hint) from None
@@ -109,13 +113,16 @@ def read_originals(folder: Path) -> dict[str, Original]:
 
 def encode_originals(originals: Mapping[str, Original]) -> bytes:
     """Return the content of the record."""
-    record = {name: asdict(original) for name, original in sorted(originals.items())}
-    return f"{json.dumps(record, indent=1, ensure_ascii=False)}\n".encode()
+    record = {
+        name: {"version": original.version, "text": original.content.decode(errors="surrogateescape")}
+        for name, original in sorted(originals.items())
+    }
+    return f"{json.dumps(record, indent=1)}\n".encode()
 
 
 def originals_of(templates: Mapping[str, bytes]) -> dict[str, Original]:
     """Return the originals of templates that are copied from this version of the program."""
-    return {name: Original(__version__, content.decode()) for name, content in templates.items()}
+    return {name: Original(__version__, content) for name, content in templates.items()}
 
 
 def record_original(folder: Path, name: str) -> None:
@@ -129,7 +136,15 @@ def record_original(folder: Path, name: str) -> None:
 
 
 def eject(folder: Path, name: str) -> None:
-    """Copy a template of the program into the templates of a project. Raises PkiError if it exists there."""
+    """Copy a template of the program into the templates of a project. Raises PkiError if it exists there.
+
+    A missing folder is not created: its absence protects the deployed files (`DesiredState`).
+    """
+    if not folder.is_dir():
+        raise PkiError(
+            "templates/ is missing",
+            f"restore it; an empty one removes all deployed files: mkdir {in_project('templates')}",
+        )
     if os.path.lexists(folder / name):
         raise PkiError(
             f"templates/{name}: exists already, and is never overwritten", f"./run invoke templates.diff {name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def row(said: Said, name: str = NAME) -> list[str]:
 
 def copied_from(home: Home, text: str, version: str = "0.1.0") -> None:
     """Record that the template was copied from an older version with this text."""
-    record = template_versions.encode_originals({NAME: Original(version, text)})
+    record = template_versions.encode_originals({NAME: Original(version, text.encode())})
     home.write("templates/.versions.json", record.decode())
 
 
@@ -149,6 +150,14 @@ def test_eject_overwrites_nothing(project: Home, invoke: Invoke, tmp_path: Path)
     assert not (project.path / "templates/.versions.json").exists()
 
 
+def test_eject_does_not_create_the_folder_whose_absence_protects_deployed_files(project: Home, invoke: Invoke) -> None:
+    (project.path / "templates").rename(project.path / "aside")
+    assert row(invoke("templates.list"))[2] == "not in the project: not used"
+    said = invoke("templates.eject", NAME)
+    assert (said.status, said.error.splitlines()[0]) == (1, "templates/ is missing")
+    assert not (project.path / "templates").exists()
+
+
 def test_eject_writes_nothing_outside_of_the_project(project: Home, invoke: Invoke, tmp_path: Path) -> None:
     (project.path / "templates/nginx").rename(tmp_path / "nginx")
     (project.path / "templates/nginx").symlink_to(tmp_path / "nginx")
@@ -195,7 +204,29 @@ def test_only_templates_with_an_older_original_are_reported(project: Home) -> No
     assert list(template_versions.notices(templates)) == []
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "7", '{"a": 1}', '{"a": {"version": "0.1.0"}}', "[" * 5000])
+def test_templates_that_are_no_text_are_recorded_byte_for_byte(tmp_path: Path) -> None:
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates/logo").write_bytes(b"\x89PNG\xff\x00")
+    os.mkfifo(tmp_path / "templates/pipe")  # reading it would block
+    templates = template_versions.program_templates(tmp_path)
+    assert templates == {"logo": b"\x89PNG\xff\x00"}
+    record = template_versions.encode_originals(template_versions.originals_of(templates))
+    (tmp_path / "templates/.versions.json").write_bytes(record)
+    assert template_versions.read_originals(tmp_path / "templates")["logo"].content == templates["logo"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": {"version": "1", "text": "\\ud800"}}',
+        "{",
+        "[]",
+        "7",
+        '{"a": 1}',
+        '{"a": {"version": "0.1.0"}}',
+        "[" * 5000,
+    ],
+)
 def test_a_damaged_record_is_reported_and_stops_nothing(project: Home, invoke: Invoke, text: str) -> None:
     project.write("templates/.versions.json", text)
     (notice,) = template_versions.notices(project.path / "templates")
