@@ -93,6 +93,23 @@ def test_a_private_key_in_a_template_is_never_shown(project: Home, invoke: Invok
     assert said.out.endswith("differ, and have a private key\n")
 
 
+def test_a_template_that_one_side_lacks_is_an_error_where_it_is_named(project: Home, invoke: Invoke) -> None:
+    (project.path / FILE).unlink()
+    project.write("templates/mine.conf", "mine\n")
+    said = invoke("templates.diff", NAME)
+    assert (said.status, said.error.splitlines()[0]) == (1, f"{FILE}: is not in the project")
+    assert said.error.endswith(f"run invoke templates.eject {NAME}\n")
+    assert invoke("templates.accept", NAME).error.startswith(f"{FILE}: does not exist\n")
+    said = invoke("templates.diff", "mine.conf")
+    assert said.error.startswith("templates/mine.conf: the program has no such template\n")
+    assert invoke("templates.diff").out == "all templates are equal to the program's\n"
+
+
+def test_a_template_of_very_many_lines_is_not_compared(project: Home, invoke: Invoke) -> None:
+    project.write(FILE, "line\n" * 10_000)
+    assert invoke("templates.diff", NAME).out.endswith("(project): differ, and have more than 10000 lines\n")
+
+
 def test_a_link_to_a_file_outside_is_not_read(project: Home, invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "shadow").write_text("secret\n")
     (project.path / FILE).unlink()
@@ -139,14 +156,15 @@ def test_eject_copies_one_template_and_records_its_version(project: Home, invoke
     assert record == {NAME: {"version": __version__, "text": (PROJECT / FILE).read_text()}}
 
 
-def test_eject_overwrites_nothing(project: Home, invoke: Invoke, tmp_path: Path) -> None:
+def test_eject_overwrites_nothing(project: Home, invoke: Invoke) -> None:
     project.write(FILE, "mine\n")
     said = invoke("templates.eject", NAME)
     assert (said.status, said.error.splitlines()[0]) == (1, f"{FILE}: exists already, and is never overwritten")
     assert project.read(FILE) == b"mine\n"
     (project.path / FILE).unlink()
-    (project.path / FILE).symlink_to(tmp_path / "nowhere")
-    assert invoke("templates.eject", NAME).status == 1
+    (project.path / FILE).symlink_to("nowhere")
+    assert "exists already" in invoke("templates.eject", NAME).error
+    assert (project.path / FILE).is_symlink()
     assert not (project.path / "templates/.versions.json").exists()
 
 
