@@ -54,7 +54,7 @@ def diff(context: Context, template: str | None = None) -> None:
     if template and chosen[0].program is None:
         raise PkiError(f"templates/{chosen[0].name}: the program has no such template", "./run invoke templates.list")
     lines = [line for copy in chosen if copy.is_changed for line in _comparison(copy)]
-    for line in lines or [f"{'the template is' if template else 'all templates are'} equal to the program's"]:
+    for line in lines or ["it is equal to the program's" if template else "no template differs from the program's"]:
         screen.line(line)
 
 

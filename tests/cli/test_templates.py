@@ -77,8 +77,8 @@ def test_the_list_shows_that_the_program_has_a_newer_version(
 
 
 def test_the_diff_shows_what_the_project_changed(project: Home, invoke: Invoke) -> None:
-    assert invoke("templates.diff").out == "all templates are equal to the program's\n"
-    assert invoke("templates.diff", NAME).out == "the template is equal to the program's\n"
+    assert invoke("templates.diff").out == "no template differs from the program's\n"
+    assert invoke("templates.diff", NAME).out == "it is equal to the program's\n"
     project.write(FILE, (PROJECT / FILE).read_text() + "# mine \x1b[2J\n")
     for said in (invoke("templates.diff"), invoke("templates.diff", FILE)):
         assert said.status == 0, said.error
@@ -102,7 +102,7 @@ def test_a_template_that_one_side_lacks_is_an_error_where_it_is_named(project: H
     assert invoke("templates.accept", NAME).error.startswith(f"{FILE}: does not exist\n")
     said = invoke("templates.diff", "mine.conf")
     assert said.error.startswith("templates/mine.conf: the program has no such template\n")
-    assert invoke("templates.diff").out == "all templates are equal to the program's\n"
+    assert invoke("templates.diff").out == "no template differs from the program's\n"
 
 
 def test_a_template_of_very_many_lines_is_not_compared(project: Home, invoke: Invoke) -> None:
