@@ -27,6 +27,7 @@ from pki.cli import (
     ledger_commands,
     revoke_command,
     schedule_command,
+    template_commands,
     timeline_command,
 )
 from pki.common.program_files import IS_INSTALLED
@@ -56,6 +57,7 @@ GROUPS = {
         "drift": drift_command.drift,
         "accept-root": accept_root_command.accept_root,
     },
+    "templates": template_commands.TASKS,
     "demo": {"vlans": demo_command.vlans},
     "ceremony": {**ceremony_online.TASKS, **ceremony_offline.TASKS},
 }

@@ -30,7 +30,7 @@ from pki.common.notice import Notice
 from pki.common.reasons import Verb, Why, joined
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
-from pki.config import loader
+from pki.config import loader, template_versions
 from pki.config.identifiers import ArtifactId
 from pki.monitor import forecast, probes
 from pki.monitor.alerts.notification_history import NotificationHistory
@@ -136,11 +136,12 @@ def _plan_output(project: Project, plan: Plan) -> PlanOutput:
 
 
 def _upgrade_notes(project: Project) -> Iterable[Notice]:
-    """Yield a notice until doit has run with this version of the program: what it will do is what the upgrade changes."""
+    """Yield notices about this version of the program: until doit has run with it, and about its newer templates."""
     state = state_format.read(project.store.ca)
     if state and state.version != __version__:
         text = f"the last run was by {state.version}, this is {__version__}; what is to do may follow from that"
         yield Notice("doit-pki", text, "read Upgrading in CHANGELOG.md, then: ./run doit")
+    yield from template_versions.notices(project.store.templates)
 
 
 def _remarks(notes: Iterable[Notice]) -> list[Remark]:

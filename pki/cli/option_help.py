@@ -72,6 +72,7 @@ MEANINGS = {
     "sheet": "write a printable page with the passphrase into this file",
     "show": "print the script instead of running it",
     "systemd": "a service and a timer of systemd",
+    "template": "path of a template below templates/, such as nginx/pki-services.conf",
     "to": "target folder or file",
     "token": "create the key in a token: pkcs11:token=NAME?module-path=FILE",
     "vault": "the mounted drive with the root key",

@@ -28,7 +28,7 @@ SHOWN = {
 TITLES = {  # in the help: title → commands and groups of commands
     "Every day": {"plan", "status", "health", "explain", "timeline"},
     "Certificates and clients": {"renew", "revoke", "retire", "client"},
-    "Hosts": {"deploy"},
+    "Hosts": {"deploy", "templates"},
     "Root ceremonies": {"ceremony", "ca"},
     "Backup and ledger": {"backup", "restore", "ledger"},
     "Machine": {"init", "schedule", "schema", "demo"},
@@ -43,6 +43,7 @@ BARE = {
     "response",
     "request",
     "events",
+    "template",
 }  # typed as a bare word where they are required
 PLACEHOLDERS = {
     "cards": "DIR",
@@ -55,6 +56,7 @@ PLACEHOLDERS = {
     "publish": "URL=HOST",
     "service": "HOST/SERVICE=UPSTREAM",
     "sheet": "FILE",
+    "template": "PATH",
     "to": "PATH",
     "vault": "DIR",
     "ansible_vault_password_file": "FILE",

@@ -14,7 +14,7 @@ from typing import Any
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.program_files import executable
-from pki.config import loader
+from pki.config import loader, template_versions
 
 PROGRAM_MODE = 0o755
 TOLERATED_FILES = re.compile(r"\.git|(README|LICENSE|COPYING)(\.\w+)?", re.IGNORECASE)
@@ -114,12 +114,11 @@ def project_files(folder: Path, tree: dict[str, Any], program: Path) -> dict[str
     texts = {".gitignore": GITIGNORE, **{name: (program / name).read_text() for name in ("dodo.py", "tasks.py")}}
     if not any(path.name.lower().startswith("readme") for path in (folder.iterdir() if folder.is_dir() else ())):
         texts["README.md"] = README.format(organisation=tree["organisation"])
+    templates = template_versions.program_templates(program)
+    originals = template_versions.encode_originals(template_versions.originals_of(templates))
     return {
-        **{
-            f"templates/{path.relative_to(program / 'templates')}": (path.read_bytes(), filesystem.PUBLIC)
-            for path in sorted((program / "templates").rglob("*"))
-            if path.is_file() and not path.name.startswith(".")
-        },
+        **{f"templates/{name}": (content, filesystem.PUBLIC) for name, content in templates.items()},
+        f"templates/{template_versions.FILE}": (originals, filesystem.PUBLIC),
         **{name: (text.encode(), filesystem.PUBLIC) for name, text in texts.items()},
         "run": (RUN.format(program=shlex.quote(str(executable()))).encode(), PROGRAM_MODE),
         "secrets.yaml": (SECRETS.encode(), filesystem.SECRET),

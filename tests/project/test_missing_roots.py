@@ -96,6 +96,8 @@ STOPS = {  # whatever writes into the project, to hosts, or hands out what is in
     "retire": ["media", "--yes"],
     "revoke": ["media", "--reason", "superseded", "--yes"],
     "schedule": ["--install", "--cron", "--yes"],
+    "templates.accept": ["caddy/Caddyfile"],
+    "templates.eject": ["caddy/Caddyfile"],
 }
 CHECKS: dict[str, tuple[list[str], set[int]]] = {  # with the statuses that each may end with
     "ceremony.verify": ([], {0, 1}),
@@ -111,6 +113,8 @@ CHECKS: dict[str, tuple[list[str], set[int]]] = {  # with the statuses that each
     "plan": ([], {2}),
     "schema": ([], {0}),
     "status": ([], {0}),
+    "templates.diff": ([], {0}),
+    "templates.list": ([], {0}),
     "timeline": ([], {0, 1, 2}),
 }
 ELSEWHERE = {  # what needs no project, or makes one; `restore` is what helps

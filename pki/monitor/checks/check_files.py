@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pki.authority import crls, leaf_files
 from pki.common import filesystem
 from pki.common.reasons import Why, joined
+from pki.config import template_versions
 from pki.config.identifiers import ArtifactId
 from pki.deploy import release
 from pki.deploy.host_records import HostRecords
@@ -24,6 +25,13 @@ def check_files(context: CheckContext) -> Iterator[Finding]:
         yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
     if context.thorough:
         yield from _repairable(context)
+
+
+def check_templates(context: CheckContext) -> Iterator[Finding]:
+    """Report templates of which the program has a newer version than the one that the project copied; `health` only."""
+    if context.thorough:
+        for note in template_versions.notices(context.project.store.templates):
+            yield Finding(note.subject, Level.NOTICE, note.text, note.remedy)
 
 
 def _repairable(context: CheckContext) -> Iterator[Finding]:

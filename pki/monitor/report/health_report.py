@@ -37,6 +37,7 @@ CHECKS: dict[str, Check] = {
     "sizes": check_authorities.check_crl_sizes,
     "certificates": check_certificates.check_leaves,
     "files": check_files.check_files,
+    "templates": check_files.check_templates,
     "hosts": check_hosts.check_hosts,
     "services": check_services.check_services,
     "ledger": check_machine.check_ledger,
