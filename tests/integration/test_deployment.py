@@ -276,7 +276,7 @@ def test_a_restored_old_backup_lets_no_revoked_client_in(four: Fleet) -> None:
     said = four.program("doit", status=FAILED)
     for kind in KINDS:
         assert f"{kind} has newer CRLs than this project (was it restored from a backup?)" in said
-        assert f"./run invoke ledger.recover {kind}" in said
+        assert f"run invoke ledger.recover {kind}" in said
     assert nobody_gets_in()
     assert "1 revocation recovered" in four.program("invoke", "ledger.recover", "--all")
     assert nobody_gets_in()

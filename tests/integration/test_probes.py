@@ -17,6 +17,7 @@ from pki.monitor.check_result import Level
 from tests.integration.fleet import UNITS, Fleet, fleet
 from tests.support import leavings
 from tests.support.mails import text_of
+from tests.support.projects import PROJECT
 
 KINDS = list(UNITS)
 PAIR = "/etc/doit-pki/nginx.pem"
@@ -99,7 +100,7 @@ def test_a_proxy_that_serves_an_old_certificate_is_found_though_its_files_are_ri
     assert (subject, level) == ("service:nginx/nginx-open", "warning")
     assert said.startswith("serves another certificate (SHA-256 ")
     remedy = health(four)[subject]["remedy"]
-    typed = f"PKI_HOME={four.home} ./run invoke deploy.push nginx"
+    typed = f"{PROJECT}/run invoke deploy.push nginx"
     assert remedy == f"on nginx: systemctl reload nginx; if that does not help: {typed}"
     four.program("doit")
     assert kept(four)["nginx/nginx-open"]["wrong"] == said
