@@ -111,6 +111,9 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        # a pool that is interrupted while it starts cannot join its thread, and says that instead
+        if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
         print("stopped; the same trials again: the same command with --seed and the number above", file=sys.stderr)
         sys.exit(STOPPED)
