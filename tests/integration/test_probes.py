@@ -63,16 +63,16 @@ def changed(host: NamespaceMachine, path: str, old: str, new: str, unit: str) ->
 
 
 def told(four: Fleet, subject: str, said: str, remedy: str) -> None:
-    """The last run told it by mail, on the status page and in the metrics, with what to type."""
-    page = leavings.page(four.home)
-    assert all(part in page for part in (subject, said, remedy)), page
+    """The last run told it by mail, on the status page and in the metrics, with what to type: in the clone's folder."""
+    page, there = leavings.page(four.home), remedy.replace(f"{PROJECT}/run ", f"PKI_HOME={four.home} ./run ")
+    assert all(part in page for part in (subject, said, there)), page
     level, typed = leavings.checks(four.home / "build/report/pki.prom")[subject]
     assert (level, remedy in typed) == (Level.WARNING, True)
     newest = max((four.home / "build/report/outbox").iterdir(), key=lambda path: path.name)
     mail = email.message_from_bytes(newest.read_bytes(), policy=email.policy.default)
     assert isinstance(mail, EmailMessage)
     text = " ".join(text_of(mail).split())
-    assert all(part in text for part in (subject, said, remedy)), text
+    assert all(part in text for part in (subject, said, there)), text
 
 
 def test_every_service_of_every_proxy_is_seen_as_it_was_deployed(four: Fleet) -> None:
