@@ -176,9 +176,21 @@ TYPED = {
     "retire": "cli/test_remedy_lab.py",
     "revoke": "cli/test_remedy_lab.py",
     "schedule": "integration/test_schedule.py",
+    "templates.accept": "cli/test_templates.py",
+    "templates.diff": "cli/test_templates.py",
+    "templates.eject": "cli/test_templates.py",
     "timeline": "cli/test_remedy_lab.py",
 }
-SHOWS_MORE = {"health", "plan", "status", "schema", "init", "doit info", "doit list"}  # changes nothing, or begins
+SHOWS_MORE = {
+    "health",
+    "plan",
+    "status",
+    "schema",
+    "init",
+    "doit info",
+    "doit list",
+    "templates.list",
+}  # changes nothing, or begins
 ELSEWHERE = {  # what needs more than a project
     "demo.vlans": "machines of its own",
     "pip install": "a package registry",
