@@ -18,7 +18,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from pki.cli import option_help
-from pki.common import filesystem, state_format
+from pki.common import filesystem
 from pki.common.errors import NO_PROJECT, InventoryError, PkiError, from_bug, from_os_error
 from pki.common.terminal import say_nothing_more
 from pki.pipeline.delivery_targets import clock_evidence
@@ -119,13 +119,8 @@ def held_project_of(context: Context) -> Iterator[Project]:
 
 
 def project_as_it_is(context: Context) -> Project:
-    """Return the project even if a root is missing: for commands that write nothing into it.
-
-    Raises PkiError if a newer program has changed it in a way that this one does not know.
-    """
-    project = Project.open(home_of(context), now_of(context), evidence_of(context))
-    state_format.check(project.store.ca)
-    return project
+    """Return the project even if a root is missing: for commands that write nothing into it."""
+    return Project.open(home_of(context), now_of(context), evidence_of(context))
 
 
 def path_of(context: Context, text: str) -> Path:

@@ -17,7 +17,6 @@ from pki.common import filesystem
 from pki.common.cache import file_state
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE, run_for
-from pki.config.authority_rules import AdoptedRule
 from pki.config.identifiers import GenerationName
 from pki.config.model import Inventory
 from pki.project import external_ca
@@ -77,7 +76,11 @@ class Authorities:
         production.
         """
         adopted = self.inventory.authorities.adopted.get(name)
-        path = self._adopted_file(adopted) if adopted else self.store.authority_file(name, "cert.pem")
+        path = (
+            external_ca.adopted_files(self.store, adopted)[0]
+            if adopted
+            else self.store.authority_file(name, "cert.pem")
+        )
         state = file_state([os.fspath(path)])
         cached = self._generations.get(name)
         if cached and cached[0] == state:
@@ -101,10 +104,6 @@ class Authorities:
             )
         self._generations[name] = (state, generation)
         return generation
-
-    def _adopted_file(self, rule: AdoptedRule) -> Path:
-        folder = self.store.home / rule.adopt
-        return external_ca.files(folder, self.store.shown(folder))[0]
 
     def _cross_chain(self, intermediate: x509.Certificate) -> bytes:
         """Return the cross-certificates of an intermediate's root that have not expired, as PEM."""

@@ -105,8 +105,7 @@ class KeyRing:
 
     def adopted_files(self, name: str) -> tuple[Path, Path]:
         """Return certificate and key file of an adopted authority."""
-        folder = self.store.home / self.adopted[name].adopt
-        return external_ca.files(folder, self.store.shown(folder))
+        return external_ca.adopted_files(self.store, self.adopted[name])
 
     def _opened(self, generation: Generation) -> Issuer:
         if generation.name in self.adopted:

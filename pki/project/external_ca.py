@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 
 from pki.common.errors import PkiError
+from pki.config.authority_rules import AdoptedRule
+from pki.project.layout import Store
 
 # certificate and key of easy-rsa, of `openssl ca`, and of a folder made by hand; the first that exists counts
 LAYOUTS = (
@@ -36,6 +38,12 @@ def files(folder: Path, shown: str) -> tuple[Path, Path]:
         "expected ca.crt and private/ca.key (easy-rsa), cacert.pem and private/cakey.pem (openssl ca), "
         "or cert.pem and key.pem",
     )
+
+
+def adopted_files(store: Store, rule: AdoptedRule) -> tuple[Path, Path]:
+    """Return certificate and key file of the adopted CA that a rule of pki.yaml declares. Raises PkiError as `files`."""
+    folder = store.home / rule.adopt
+    return files(folder, store.shown(folder))
 
 
 def check(certificate: x509.Certificate, shown: str) -> None:

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from pki.common import state_format
 from pki.common.cache import Cache
 from pki.common.child_processes import LIBPQ_PASSWORD, remove_from_environment
 from pki.common.errors import LedgerError
@@ -62,9 +63,11 @@ class Project:
     def open(cls, home: Path, now: datetime, evidence: Callable[[Project], Evidence] | None = None) -> Project:
         """Open the project in the folder `home`.
 
-        Raises InventoryError with every fault in pki.yaml, and PkiError where another account owns the project.
+        Raises InventoryError with every fault in pki.yaml, and PkiError where another account owns the project, or a
+        newer program has changed it in a way that this one does not know.
         """
         check_owner(home)
+        state_format.check(home / "ca")
         path, cache = home / "pki.yaml", Cache(home, now)
         data = loader.read(path)
         digest = hashlib.sha256(data).hexdigest()  # the cache is keyed by the code already

@@ -8,6 +8,7 @@ import pytest
 
 from pki import __version__
 from pki.common import state_format
+from pki.common.errors import PkiError
 from pki.monitor.report.run import Run
 from tests.support.commands import Said, said_by
 from tests.support.projects import START, Home
@@ -22,13 +23,36 @@ def written(home: Home, **record: object) -> None:
     (home.path / "ca" / state_format.FILE).write_text(json.dumps(record))
 
 
-@pytest.mark.parametrize("command", ["plan", "status", "health", "renew media", "ledger.verify"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "plan",
+        "status",
+        "health",
+        "renew media",
+        "ledger.verify",
+        "client.add guest guest@lab.internal",
+        "client.revoke admin --reason superseded --yes",
+        "revoke media --reason superseded --yes",
+        "deploy.bootstrap media",
+        "deploy.drift",
+        "backup backup.age",
+        "templates.eject nginx/nginx.conf",
+        "schedule",
+    ],
+)
 def test_an_older_program_refuses_a_newer_format(home: Home, capsys: pytest.CaptureFixture[str], command: str) -> None:
     written(home, format=2, program="7.1.0")
-    before = home.read("ca/ledger.db")
+    before = home.read("ca/ledger.db"), home.read("pki.yaml")
     said = said_by(capsys, *command.split(), pki_home=str(home.path), pki_now=START)
     assert (said.status, said.error) == (1, f"{NEWER}\n")
-    assert home.read("ca/ledger.db") == before
+    assert (home.read("ca/ledger.db"), home.read("pki.yaml")) == before
+
+
+def test_every_way_to_open_a_project_refuses_a_newer_format(home: Home) -> None:
+    written(home, format=2, program="7.1.0")
+    with pytest.raises(PkiError, match="format 2"):
+        home.project()
 
 
 def test_doit_refuses_a_newer_format_and_leaves_the_record(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
