@@ -6,8 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,8 @@ from pki.ceremony import drives as kernel
 from tests.integration import air_gap
 from tests.integration.air_gap import Machine
 from tests.integration.conftest import run
-from tests.integration.terminal import Answer, Shell
+from tests.integration.paper import Paper
+from tests.integration.terminal import Shell
 from tests.support.leavings import is_idle
 from tests.support.scripts import Item, Printed
 
@@ -49,17 +49,6 @@ class Drive:
 
 
 @dataclass
-class Paper:
-    """What people have written down: by hand, or printed."""
-
-    request: str = ""
-    response: str = ""
-    kit: tuple[str, str] = ("", "")
-    passphrase: str = ""
-    cards: list[str] = field(default_factory=list)
-
-
-@dataclass
 class Ceremony:
     """Both machines, the three drives, the printed page and all other paper."""
 
@@ -84,35 +73,6 @@ class Ceremony:
             place.mkdir(exist_ok=True)
         return Shell(["unshare", "-n", "-m", "sh", "-c", command], home, {**environment, "HOME": str(home)})
 
-    def answers(self) -> dict[str, Answer]:
-        """What people type when the program asks, by what it asks."""
-        return {
-            r"first 8 words of the request[^\n]*: ": lambda _: self.paper.request,
-            r"first 8 words of the response[^\n]*: ": lambda _: self.paper.response,
-            r"in UTC, as HH:MM: ": lambda _: f"{datetime.now(UTC):%H:%M}",
-            r"nobody else looking\? \[yes\] ": lambda _: "yes",
-            r"only its custodian looks now; press Enter ": lambda _: "",
-            r"press Enter when it is written down; the screen is cleared then ": self._write_down,
-            r"type it back[^\n]*: ": lambda _: self.paper.passphrase,
-            r"typed back[^\n]*: ": lambda _: self.paper.cards[-1],
-            r"passphrase of root-1[^\n]*: ": lambda _: self.paper.passphrase,
-            r"share [12] of 2 for root-1[^\n]*: ": self._card,
-            r"(passphrase|once more)[^\n]*: ": lambda _: "paper-of-the-backup-kettle-orbit",
-            r"Proceed anyway\? \(y,N\) ": lambda _: "y",
-        }
-
-    def _write_down(self, shown: str) -> str:
-        written = " ".join(word for _, word in re.findall(r"(?<!\S)(\d{1,2}) ([a-z]+)", shown))
-        if len(written.split()) == 20:
-            self.paper.cards.append(written)
-        else:
-            self.paper.passphrase = written
-        return ""
-
-    def _card(self, shown: str) -> str:
-        """The second and the third custodian came."""
-        return self.paper.cards[int(re.findall(r"share (\d) of 2", shown)[-1])]
-
     def _by_label(self, found: re.Match[str]) -> str:
         """The device that has a label; of two ceremonies at once, mount would find either one's."""
         device = f"/dev/{self.drives[found[1]].plug_in()}"
@@ -130,7 +90,7 @@ class Ceremony:
             line = re.sub(r"\bLABEL=(\w+)", self._by_label, line)
             if "ceremony.root" in line or "ceremony.sign" in line:
                 line += "".join(f" {shlex.quote(part)}" for part in air_gap.despite_swap())
-            said += shell.line(line, self.answers())
+            said += shell.line(line, self.paper.answers())
         for screen in item.of("SCREEN") if item.commands else []:
             for quoted in set(re.findall(r"`([^`]+)`", screen)) - NOT_ALWAYS:
                 assert all(part in said for part in re.split("…", quoted)), (item.number, quoted, said)

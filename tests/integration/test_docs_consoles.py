@@ -6,11 +6,9 @@ What the pages show is compared with what is printed; only dates, seconds, diges
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -25,8 +23,8 @@ from tests.integration import air_gap
 from tests.integration.conftest import run
 from tests.integration.desk import PROJECT_FOLDER, PS1, Desk, desk_on
 from tests.integration.environments import environment
+from tests.integration.paper import Paper
 from tests.integration.postgres import PROGRAMS as POSTGRES
-from tests.integration.terminal import Answer
 from tests.support import consoles
 from tests.support.oldca import OldCa
 from tests.support.projects import PROJECT
@@ -317,38 +315,6 @@ def test_campaigns_of_hours_begin_as_shown_and_are_stopped_by_control_c(tmp_path
 # -- a ceremony ---------------------------------------------------------------------------------------------------------
 
 
-class Papers:
-    """What people write down on the day, and type from there."""
-
-    def __init__(self) -> None:
-        self.passphrase, self.words = "", ""
-        self.cards: list[str] = []
-
-    def answers(self) -> dict[str, Answer]:
-        return {
-            r"first 8 words of the re[^\n]*: ": lambda _: self.words,
-            r"in UTC, as HH:MM: ": lambda _: f"{datetime.now(UTC):%H:%M}",
-            r"nobody else looking\? \[yes\] ": lambda _: "yes",
-            r"only its custodian looks now; press Enter ": lambda _: "",
-            r"press Enter when it is written down; the screen is cleared then ": self._write_down,
-            r"type it back[^\n]*: ": lambda _: self.passphrase,
-            r"typed back[^\n]*: ": lambda _: self.cards[-1],
-            r"passphrase of root-1[^\n]*: ": lambda _: self.passphrase,
-            r"share [12] of 2 for root-1[^\n]*: ": lambda shown: self.cards[
-                int(re.findall(r"share (\d) of 2", shown)[-1])
-            ],
-            r"(passphrase|once more)[^\n]*: ": lambda _: PASSPHRASE,
-        }
-
-    def _write_down(self, shown: str) -> str:
-        written = " ".join(word for _, word in re.findall(r"(?<!\S)(\d{1,2}) ([a-z]+)", shown))
-        if len(written.split()) == 20:
-            self.cards.append(written)
-        else:
-            self.passphrase = written
-        return ""
-
-
 def drive(folder: Path, name: str) -> Path:
     """The image of a formatted USB drive."""
     image = folder / f"{name}.img"
@@ -371,13 +337,13 @@ def with_drives(folder: Path, project: Path, place: str, *names: str, offline: b
 
 
 def test_a_ceremony_and_what_is_typed_before_and_after_it(tmp_path: Path) -> None:
-    project, papers = air_gap.clone(tmp_path), Papers()
+    project, papers = air_gap.clone(tmp_path), Paper(own=PASSPHRASE)
     edit(project, "sandbox: true", "sandbox: false")
     for name in ("exchange", "elsewhere", "vault", "new"):
         drive(tmp_path, name)
     online = Desk(with_drives(tmp_path, project, "/media", "exchange", "elsewhere"), tmp_path, papers.answers())
     online.follow(consoles.block("ceremony.md", "./run doit"), 2)
-    papers.words = air_gap.words_in(online.type("./run invoke ceremony.request"))
+    papers.request = air_gap.words_in(online.type("./run invoke ceremony.request"))
     online.type("umount /media/exchange")
     offline = Desk(
         with_drives(tmp_path, project, "/mnt", "exchange", "vault", "new", offline=True), tmp_path, papers.answers()
@@ -388,7 +354,7 @@ def test_a_ceremony_and_what_is_typed_before_and_after_it(tmp_path: Path) -> Non
     assert offline.status == 0, said
     said = offline.type(f"sh run invoke ceremony.sign {drives} --output /mnt/exchange {swap}")
     assert offline.status == 0, said
-    papers.words = air_gap.words_in(said)
+    papers.response = air_gap.words_in(said)
     offline.type("umount /mnt/exchange")
     online.type(f"mount -o loop {tmp_path}/exchange.img /media/exchange")
     online.follow(consoles.block("ceremony.md", "./run invoke ceremony.accept /media/exchange/response-0001"))
