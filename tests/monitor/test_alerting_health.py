@@ -34,6 +34,7 @@ from pki.monitor.probes import ProbeFault, ProbeResult
 from pki.monitor.report import health_report
 from pki.pipeline import plan
 from pki.project.clock_guard import Evidence
+from tests.support.ceremonies import RealHome
 from tests.support.commands import Invoke, Said
 from tests.support.invoked import break_template, invoke, lose_passphrase
 from tests.support.projects import START, Home
@@ -50,6 +51,19 @@ def checked(home: Home, days: float = 0, *, thorough: bool = False) -> dict[str,
     found = health_report.run_checks(project, home.plan(days), LastRun.load(project.store), thorough=thorough)
     assert [one.level for one in found] == sorted((one.level for one in found), reverse=True)
     return {one.subject: one for one in found if one.level}
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [(0, "client-1 needs no successor before 2028-03-27"), (500, "client-1 needs a successor since 2028-03-27")],
+)
+def test_health_says_which_authority_needs_a_successor_first_and_from_when(
+    real: RealHome, days: int, said: str
+) -> None:
+    project = real.project(days)
+    found = health_report.run_checks(project, real.plan(days), LastRun.load(project.store), thorough=False)
+    [text] = [str(one.message) for one in found if one.subject == "authorities" and one.level is Level.OK]
+    assert text == f"root-1, server-1, client-1; {said}"
 
 
 def level_of(home: Home, subject: str, days: float) -> str:
