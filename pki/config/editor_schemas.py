@@ -55,7 +55,11 @@ def pki_yaml_schema() -> str:
 def secrets_yaml_schema() -> str:
     """Return the JSON Schema of secrets.yaml, with a description of each kind of entry."""
     entries = {
-        pattern: {"type": "string", "description": _description(SECRETS_YAML[name], {"default": None})}
+        pattern: {
+            "type": "string",
+            "description": _description(SECRETS_YAML[name], {"default": None}),
+            "examples": [SECRETS_YAML[name].example],
+        }
         for pattern, name in SECRET_NAMES.items()
     }
     description = "The passphrases of CA keys and the secrets of alerts, by name. Never in git."
@@ -75,9 +79,9 @@ def _text(document: Mapping[str, Any], title: str) -> str:
 
 
 def _description(key: Key, schema: Mapping[str, Any]) -> str:
-    """Return the sentence of a key with its default and an example, as an editor shows it."""
+    """Return the sentence of a key with its default: editors show `examples` beside it, but no default."""
     default = f"Default: {key.default or _in_words(schema['default'])}." if "default" in schema else "Required."
-    return f"{key.text} {default} Example: {key.example}"
+    return f"{key.text} {default}"
 
 
 def _in_words(default: Any) -> str:
