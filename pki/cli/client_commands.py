@@ -101,7 +101,11 @@ def _valid(ledger_view: LedgerView, revocations: Revocations, name: str) -> list
     ledger_view.check()
     issued = revocations.unexpired()
     alike = certificates_of_client(issued, name)
-    return [one for one in issued if (one.artifact == client_artifact(name) or one in alike) and not one.revoked]
+    return [
+        certificate
+        for certificate in issued
+        if (certificate.artifact == client_artifact(name) or certificate in alike) and not certificate.revoked
+    ]
 
 
 def _remove_only(context: Context, name: str) -> None:

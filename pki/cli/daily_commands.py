@@ -229,7 +229,7 @@ def _is_ours(data: bytes | None) -> bool:
         tree = loads(data)
     except (ValueError, RecursionError):
         return False
-    ours = [loads(one)["title"] for one in (loader.json_schema(), *map(models.schema, models.MODELS))]
+    ours = [loads(schema)["title"] for schema in (loader.json_schema(), *map(models.schema, models.MODELS))]
     return isinstance(tree, dict) and "$schema" in tree and tree.get("title") in ours
 
 

@@ -61,7 +61,7 @@ def _matches(pattern: re.Pattern[str]) -> Check:
 
 
 def _one_of(*values: object) -> Check:
-    return lambda value: any(value == one and type(value) is type(one) for one in values)
+    return lambda value: any(value == allowed and type(value) is type(allowed) for allowed in values)
 
 
 ANSWER_SHAPES: Mapping[frozenset[str], Mapping[str, Check]] = {
@@ -103,7 +103,9 @@ def validated(value: object) -> Answer | None:
     shape = ANSWER_SHAPES.get(frozenset(value))
     if shape is None or not all(check(value[key]) for key, check in shape.items()):
         return None
-    return {key: shorten(one, WORDS) if isinstance(one, str) and key != MORE else one for key, one in value.items()}
+    return {
+        key: shorten(field, WORDS) if isinstance(field, str) and key != MORE else field for key, field in value.items()
+    }
 
 
 def max_answers(files: int) -> int:

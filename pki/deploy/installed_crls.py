@@ -48,7 +48,7 @@ class InstalledCrl:
 
 def max_crl_bytes(payload: Payload) -> int:
     """Return how many bytes of an installed CRL are read: the size of ours, and 1 MiB more."""
-    return MAX_CRL_BYTES + BYTES_PER_ENTRY * sum(len(one.crl) for one in _release_crls(payload))
+    return MAX_CRL_BYTES + BYTES_PER_ENTRY * sum(len(file.crl) for file in _release_crls(payload))
 
 
 def read_from_session(

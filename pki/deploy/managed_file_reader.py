@@ -33,10 +33,10 @@ SERVICE = re.compile(rf"service:{LABEL}")  # a service that no host has is allow
 class FindingCache(Protocol):
     """Findings of earlier runs, by name and by what they depend on (`common/cache.py`)."""
 
-    def recall(self, name: str, known: str) -> Any:
+    def recall(self, name: str, key: str) -> Any:
         """Return a finding, None if there is none or its files changed."""
 
-    def remember(self, name: str, known: str, files: list[str], finding: Any) -> None:
+    def remember(self, name: str, key: str, files: list[str], finding: Any) -> None:
         """Store a finding that depends on `known` and on some files."""
 
 

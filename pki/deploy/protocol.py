@@ -184,7 +184,7 @@ def surplus_files(host: str, answers: Iterable[Answer]) -> list[dict[str, str]]:
 def writable_folders(answers: Iterable[Answer]) -> tuple[Reason, ...]:
     """Return the folders above deployed files that users other than root can write, and pki-apply.conf does not trust."""
     reasons = list[Reason]()
-    for answer in (one for one in answers if host_output.WRITABLE in one):
+    for answer in (line for line in answers if host_output.WRITABLE in line):
         folder, sort, who = visible_line(answer[host_output.WRITABLE]), answer["sort"], visible_line(answer["who"])
         is_link = sort == "link"
         reasons.append(

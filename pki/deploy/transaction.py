@@ -113,8 +113,8 @@ class Change:
         self._held_back = {
             file.path: file.sha256 for file in payload.release.files if held_before.get(file.path) == file.sha256
         }
-        gone = [file for file in (previous.files if previous else surplus or ()) if file["path"] not in paths]
-        self.rows = manifest_rows(payload, gone)
+        removed = [file for file in (previous.files if previous else surplus or ()) if file["path"] not in paths]
+        self.rows = manifest_rows(payload, removed)
         self._started = time.monotonic()
 
     @property

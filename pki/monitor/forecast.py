@@ -121,7 +121,7 @@ def _pinned(inventory: Inventory, host_decisions: HostDecisions) -> Iterator[Not
 def _profiles(authorities: Authorities, leaf_certificates: LeafCertificates, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each lifetime changed in pki.yaml: existing certificates keep theirs until they are renewed."""
     renewals_by_lifetime: dict[tuple[str, timedelta], list[datetime]] = {}
-    ends = {name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := authorities.issuing(name))}
+    ends = {name: ca.certificate.not_valid_after_utc for name in AUTHORITIES if (ca := authorities.issuing(name))}
     for leaf in plan.leaves.values():
         if dates := _dates(leaf_certificates, leaf):
             start, end = dates
@@ -154,7 +154,7 @@ def _oversized(inventory: Inventory, store: Store, authorities: Authorities) -> 
 def _unnamed(inventory: Inventory, store: Store, authorities: Authorities) -> Iterator[Notice]:
     """Yield a notice for roots that pki.yaml does not list: a clone of the project would not know that they are missing."""
     roots = store.generations("root") if not inventory.sandbox else []
-    digests = {name: one.fingerprint for name in roots if (one := authorities.generation(name))}
+    digests = {name: root.fingerprint for name in roots if (root := authorities.generation(name))}
     if unnamed := [name for name, digest in digests.items() if digest not in inventory.roots]:
         digests_listed = [*inventory.roots, *(digests[name] for name in unnamed)]
         text = f"pki.yaml does not list {', '.join(unnamed)}: a clone of the project would not know that it is missing"

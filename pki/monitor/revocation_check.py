@@ -83,7 +83,7 @@ class RevocationCheck:
 
     def _copy_identity(self, plan: Plan, folder: Path) -> Path | None:
         """Copy the identity that is to be revoked and return the path, or None if its key is not here."""
-        names = {one.artifact for one in self._certificates}
+        names = {certificate.artifact for certificate in self._certificates}
         for leaf in plan.leaves.values():
             bundle = (
                 dependents.current_bundle(self._project.store, leaf, self._certificates)
@@ -102,8 +102,8 @@ class RevocationCheck:
             return dependents.uses_requiring_clients(self._project.inventory)
         return [
             use
-            for one in self._certificates
-            for use in dependents.uses_serving(self._project.inventory, one.artifact.short)
+            for certificate in self._certificates
+            for use in dependents.uses_serving(self._project.inventory, certificate.artifact.short)
         ][:1]
 
     def _endpoints_of(self, use: dependents.Use) -> Iterator[CheckedEndpoint]:
