@@ -177,13 +177,14 @@ def _no_longer_declared(
 ) -> list[tuple[ArtifactId, datetime]]:
     """Return leaf certificates that are still valid and no longer in pki.yaml, with the last expiry of each name."""
     key = digest_of(sorted(plan.leaves), sorted(plan.waiting), sorted(plan.refused))
-    rows = ledger_view.recall("left", key)
-    if rows is None:
+
+    def read() -> dict[ArtifactId, int]:
         declared = {ArtifactId("cert", name) for name in (*plan.leaves, *plan.refused)} | plan.waiting
-        ends: dict[str, int] = {}
+        ends: dict[ArtifactId, int] = {}
         for issued in revocations.unexpired():
             if issued.artifact.kind == "cert" and issued.artifact not in declared and not issued.revoked:
                 ends[issued.artifact] = max(ends.get(issued.artifact, 0), int(issued.not_after.timestamp()))
-        rows = [[artifact, end] for artifact, end in ends.items()]
-        ledger_view.remember("left", key, rows)
-    return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in rows]
+        return ends
+
+    last_ends = ledger_view.cached("left", key, read)
+    return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in last_ends.items()]

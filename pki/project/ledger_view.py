@@ -152,16 +152,12 @@ class LedgerView:
         """Return what was cached of the ledger under `name` and `key`; None when the ledger changed since."""
         return self._cache.recall(name, key)
 
-    def remember(self, name: str, key: str, finding: Any) -> None:
-        """Cache what was read from the ledger after `recall` returned None."""
-        self._cache.remember(name, key, finding)
-
     def cached(self, name: str, key: str, compute: Callable[[], T]) -> T:
         """Return what `recall` returns; if that is None, compute it and cache it. It consists of values of JSON."""
         finding: T | None = self.recall(name, key)
         if finding is None:
             finding = compute()
-            self.remember(name, key, finding)
+            self._cache.remember(name, key, finding)
         return finding
 
     def remember_state(self, *, settled: bool) -> None:
@@ -181,4 +177,4 @@ class LedgerView:
             self.ledger.write_head()
         guard = self.guard
         if not self.recall("guard", guard.cache_key):
-            self.remember("guard", guard.cache_key, guard.fault() is None)
+            self._cache.remember("guard", guard.cache_key, guard.fault() is None)
