@@ -59,7 +59,7 @@ def read_from_session(
     `recall` returns a content by its SHA-256, so that a known file is not transferred.
     """
     for state in states:
-        if state.row.file.crl and not state.row.gone and state.sha256:
+        if state.row.file.crl and not state.row.is_removal and state.sha256:
             content = b"" if state.sha256 == EMPTY else recall(state.sha256)
             yield InstalledCrl(
                 state.row.file.path, _content_on_host(session, state, payload) if content is None else content

@@ -206,8 +206,8 @@ def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcom
     if fault := _fault(transport, change.destination.endpoints, result):
         raise fault
     states = file_states(transport.host, change.rows, [answer for answer in answers if "is" in answer])
-    changed = change.placeable(states)
-    if changed and all(answer.get("state") != "kept" for answer in answers):
+    changed = change.note_states(states)
+    if changed and all(answer.get("state") != host_output.ChangeState.KEPT for answer in answers):
         raise PkiError("was only checked, nothing was delivered", "run the playbook without --check")
     outcome = change.outcome(host_payload.contents, changed, verifications)
     outcome = replace(outcome, writable=writable_folders(answers))
