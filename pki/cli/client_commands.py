@@ -22,6 +22,7 @@ from pki.config import editing
 from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Issued
 from pki.monitor.client_identities import IdentityState, identities
+from pki.monitor.revocation_impact import AfterRevocation
 from pki.pipeline import plan
 from pki.project.ledger_revocations import Revocations
 from pki.project.ledger_view import LedgerView
@@ -92,7 +93,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
     def find(project: Project) -> list[Issued]:
         return _valid(project.ledger_view, project.revocations, name)
 
-    order = Order(name, find, reason, again, "removal", insist=insist, also=leave)
+    order = Order(name, find, reason, again, AfterRevocation.REMOVAL, insist=insist, also=leave)
     carry_out(context, project, order, yes=yes)
 
 

@@ -22,8 +22,8 @@ from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Issued
 from pki.monitor import dependents, revocation_publication
 from pki.monitor.report.run import Run
-from pki.monitor.revocation_check import Observation, RevocationCheck
-from pki.monitor.revocation_impact import consequences
+from pki.monitor.revocation_check import Observation, RefusalVerdict, RevocationCheck
+from pki.monitor.revocation_impact import AfterRevocation, consequences
 from pki.monitor.revocation_publication import PublicationResult
 from pki.pipeline import plan as pipeline_plan
 from pki.pipeline.plan import Plan
@@ -58,16 +58,15 @@ WIDTH = 8  # hosts that are deployed to in parallel
 class Order:
     """A revocation that was requested.
 
-    `find` returns the valid certificates of `name`; `again` is the command to type again. `follows` is what happens to
-    the name afterwards: replacement, nothing, or removal from pki.yaml. While the project is locked, `insist` raises
-    PkiError if nothing may be revoked after all, and `also` is called once the revocation is recorded.
+    `find` returns the valid certificates of `name`; `again` is the command to type again. While the project is locked,
+    `insist` raises PkiError if nothing may be revoked after all, and `also` is called once the revocation is recorded.
     """
 
     name: str
     find: Callable[[Project], list[Issued]]
     reason: str
     again: str
-    follows: str = "replacement"
+    follows: AfterRevocation = AfterRevocation.REPLACEMENT
     insist: Callable[[], None] = lambda: None
     also: Callable[[], None] = lambda: None
 
@@ -87,7 +86,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
     find(project)  # raises for a wrong name before the reason is asked for
     reason = ask_reason(reason)
     again = f"./run invoke revoke {name} --reason {reason}{' --no-replace' if no_replace else ''}"
-    follows = "nothing" if no_replace else "replacement"
+    follows = AfterRevocation.NOTHING if no_replace else AfterRevocation.REPLACEMENT
     carry_out(context, project, Order(name, find, reason, again, follows), yes=yes)
 
 
@@ -262,7 +261,7 @@ def _record(context: Context, order: Order, certificates: Sequence[Issued]) -> b
             Screen().done("revoked", certificate.artifact, f"serial {certificate.serial:x}: {order.reason}")
         project.ledger.close()
         order.also()
-    return order.follows == "nothing" and bool(unreplaced)
+    return order.follows is AfterRevocation.NOTHING and bool(unreplaced)
 
 
 def _unreplaced(project: Project, order: Order, certificates: Sequence[Issued]) -> dict[str, str]:
@@ -271,10 +270,10 @@ def _unreplaced(project: Project, order: Order, certificates: Sequence[Issued]) 
     A client that is removed from pki.yaml is one of them: if the command is killed before the removal, no run issues a
     new certificate to it.
     """
-    if order.follows == "removal":
+    if order.follows is AfterRevocation.REMOVAL:
         return {client_artifact(order.name): f"{certificates[-1].serial:x}"}
     leaves, unreplaced = pipeline_plan.plan(project).leaves, dict[str, str]()
-    for of_leaf in _by_artifact(certificates) if order.follows == "nothing" else ():
+    for of_leaf in _by_artifact(certificates) if order.follows is AfterRevocation.NOTHING else ():
         newest = of_leaf[-1]
         leaf = leaves.get(newest.artifact.short)
         if leaf is not None and dependents.current_bundle(
@@ -308,28 +307,27 @@ def _publish(context: Context, plan: Plan, certificates: Sequence[Issued]) -> Pu
 
 def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) -> tuple[int, str]:
     """Return the exit status and the last line of a revocation."""
-    places = {
-        kind: [finding.place for finding in findings if finding.verdict == kind]
-        for kind in ("verified", "open", "failed", "folder")
-    }
+    verified, unverified, accepting, folders = (
+        [finding.place for finding in findings if finding.verdict == kind] for kind in RefusalVerdict
+    )
     absent = [name for name, code in failures.items() if code is ErrorCode.UNREACHABLE]
     broken = [name for name in failures if name not in absent]
-    if places["failed"]:
-        return 1, f"revoked, but STILL ACCEPTED by {', '.join(places['failed'])}; see docs/how-to/revoke.md"
+    if accepting:
+        return 1, f"revoked, but STILL ACCEPTED by {', '.join(accepting)}; see docs/how-to/revoke.md"
     if broken:
         return 1, f"revoked; failed: {', '.join(broken)}; fix it, then ./run doit tries again"
-    if places["open"] or absent:
-        left = ", ".join([*(places["open"] or absent), *places["folder"]])
+    if unverified or absent:
+        left = ", ".join([*(unverified or absent), *folders])
         return (
             2,
             f"revoked and published; not verified: {left}; the next ./run doit deploys to the hosts that it can reach, and verifies them",
         )
-    if places["folder"]:
-        verified, left = (
-            f"; verified at {', '.join(places['verified'])}" if places["verified"] else "",
-            ", ".join(places["folder"]),
+    if folders:
+        at = f"; verified at {', '.join(verified)}" if verified else ""
+        return (
+            2,
+            f"revoked and published{at}; not verified: {', '.join(folders)}; copy their files there from build/hosts/",
         )
-        return 2, f"revoked and published{verified}; not verified: {left}; copy their files there from build/hosts/"
-    if places["verified"]:
-        return 0, f"revoked, published, and verified at {', '.join(places['verified'])}"
+    if verified:
+        return 0, f"revoked, published, and verified at {', '.join(verified)}"
     return 0, "revoked and published; there is no service to verify it at"
