@@ -230,5 +230,6 @@ def _entry(message: SentMessage) -> dict[str, str]:
 
 def _summary(report: Mapping[str, Any]) -> str:
     """Return one sentence about the run for the mail: when it was, and what became of its tasks."""
-    counts = count_tasks(*(len(report[key]) for key in ("changed", "failed", "blocked")), report["up_to_date"])
+    changed, failed, blocked = (len(report[key]) for key in ("changed", "failed", "blocked"))
+    counts = count_tasks(changed, failed, blocked, report["up_to_date"])
     return f"Last run: {moment(report['at']):%Y-%m-%d %H:%M} UTC, {counts}."
