@@ -62,6 +62,9 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
         return
     if fault := project.ledger_view.fault:
         yield Notice("ledger", fault.consequence, fault.remedy)
+    if project.awaits_first_ceremony:
+        yield first_ceremony(project)
+        return
     yield from _unnamed(project.inventory, project.store, project.authorities)
     yield from _ceremony(project.inventory, project.now, project.authorities)
     yield from waiting_roots.notes(project.store, project.cache, plan)
@@ -94,6 +97,13 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
     yield from _oversized(project.inventory, project.store, project.authorities)
     yield from external_cas.notes(project.inventory, project.now, project.authorities, project.ledger_view, plan)
     yield from damaged_files.notes(project.store, project.authorities, project.cache)
+
+
+def first_ceremony(project: Project) -> Notice:
+    """Return the notice for a project without any authority, in which this is the next and only step."""
+    names = [need.what for need in needs.find_requirements(project.authorities)]
+    text = f"the next step is the root ceremony, which creates {', '.join(names[:-1])} and {names[-1]}; nothing can be issued before it"
+    return Notice("ceremony", text, "./run invoke ceremony.request")
 
 
 def _stopped(revocations: Revocations, plan: Plan) -> Iterator[Notice]:
