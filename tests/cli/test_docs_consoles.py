@@ -110,6 +110,7 @@ PACKAGES = {
     ("tokens.md", "./run pip install --require-hashes -r requirements-hsm.lock"),
     ("tokens.md", "apt install softhsm2 opensc"),
     ("monitor.md", "./run pip install --require-hashes -r requirements-notify.lock"),
+    ("first-hour.md", "apt install -y git python3-venv nginx curl"),
 }
 
 
@@ -120,7 +121,7 @@ def test_each_block_is_typed_here_or_by_the_integration_tests_or_installs_packag
     }
     assert BLOCKS.keys() | elsewhere | PACKAGES == consoles.blocks().keys()
     commands = [typed.command for key in PACKAGES for typed in consoles.block(*key)]
-    assert all(re.match(r"(\./run pip|apt) install ", command) for command in commands), commands
+    assert all(re.match(r"(\./run pip install|apt install|git clone) ", command) for command in commands), commands
 
 
 @pytest.mark.parametrize("key", BLOCKS, ids=" ".join)
