@@ -31,6 +31,7 @@ class ErrorCode(StrEnum):
     UNDONE = "undone"  # a host restored its previous files
     NEEDS_BOOTSTRAP = "needs bootstrap"  # pki-apply is missing on a host, or does not start correctly
     EXPOSED = "exposed"  # other users can read a secret file; it is not used until this is corrected
+    AWAITS_CEREMONY = "awaits ceremony"  # no authority exists yet; only the first ceremony creates them
     KEY_NOT_OPENED = "key not opened"  # the passphrase of a private key is missing or wrong
 
 

@@ -62,6 +62,9 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
         return
     if fault := project.ledger_view.fault:
         yield Notice("ledger", fault.consequence, fault.remedy)
+    if project.awaits_first_ceremony:
+        yield first_ceremony(project)
+        return
     yield from _unnamed(project.inventory, project.store, project.authorities)
     yield from _ceremony(project.inventory, project.now, project.authorities)
     yield from waiting_roots.notes(project.store, project.cache, plan)
@@ -96,6 +99,13 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
     yield from damaged_files.notes(project.store, project.authorities, project.cache)
 
 
+def first_ceremony(project: Project) -> Notice:
+    """Return the notice for a project without any authority, in which this is the next and only step."""
+    names = [need.what for need in needs.find_requirements(project.authorities)]
+    text = f"the next step is the root ceremony, which creates {', '.join(names[:-1])} and {names[-1]}; nothing can be issued before it"
+    return Notice("ceremony", text, "./run invoke ceremony.request")
+
+
 def _stopped(revocations: Revocations, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each revoked leaf that is not replaced until the user renews it."""
     for name in plan.leaves if revocations.replacement_stopped else ():
@@ -121,7 +131,7 @@ def _pinned(inventory: Inventory, host_decisions: HostDecisions) -> Iterator[Not
 def _profiles(authorities: Authorities, leaf_certificates: LeafCertificates, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each lifetime changed in pki.yaml: existing certificates keep theirs until they are renewed."""
     renewals_by_lifetime: dict[tuple[str, timedelta], list[datetime]] = {}
-    ends = {name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := authorities.issuing(name))}
+    ends = {name: ca.certificate.not_valid_after_utc for name in AUTHORITIES if (ca := authorities.issuing(name))}
     for leaf in plan.leaves.values():
         if dates := _dates(leaf_certificates, leaf):
             start, end = dates
@@ -154,7 +164,7 @@ def _oversized(inventory: Inventory, store: Store, authorities: Authorities) -> 
 def _unnamed(inventory: Inventory, store: Store, authorities: Authorities) -> Iterator[Notice]:
     """Yield a notice for roots that pki.yaml does not list: a clone of the project would not know that they are missing."""
     roots = store.generations("root") if not inventory.sandbox else []
-    digests = {name: one.fingerprint for name in roots if (one := authorities.generation(name))}
+    digests = {name: root.fingerprint for name in roots if (root := authorities.generation(name))}
     if unnamed := [name for name, digest in digests.items() if digest not in inventory.roots]:
         digests_listed = [*inventory.roots, *(digests[name] for name in unnamed)]
         text = f"pki.yaml does not list {', '.join(unnamed)}: a clone of the project would not know that it is missing"
@@ -177,13 +187,14 @@ def _no_longer_declared(
 ) -> list[tuple[ArtifactId, datetime]]:
     """Return leaf certificates that are still valid and no longer in pki.yaml, with the last expiry of each name."""
     key = digest_of(sorted(plan.leaves), sorted(plan.waiting), sorted(plan.refused))
-    rows = ledger_view.recall("left", key)
-    if rows is None:
+
+    def read() -> dict[ArtifactId, int]:
         declared = {ArtifactId("cert", name) for name in (*plan.leaves, *plan.refused)} | plan.waiting
-        ends: dict[str, int] = {}
+        ends: dict[ArtifactId, int] = {}
         for issued in revocations.unexpired():
             if issued.artifact.kind == "cert" and issued.artifact not in declared and not issued.revoked:
                 ends[issued.artifact] = max(ends.get(issued.artifact, 0), int(issued.not_after.timestamp()))
-        rows = [[artifact, end] for artifact, end in ends.items()]
-        ledger_view.remember("left", key, rows)
-    return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in rows]
+        return ends
+
+    last_ends = ledger_view.cached("left", key, read)
+    return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in last_ends.items()]
