@@ -8,7 +8,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki.cli.decorator import command, now_of
-from pki.cli.json_output import DoctorOutput, MachineCheck
+from pki.cli.json_output import DoctorOutput, DoctorCheck
 from pki.common.remedies import typed_in
 from pki.common.terminal import Screen
 from pki.monitor.check_result import STATUS, Level, count_by_level
@@ -29,7 +29,7 @@ def doctor(context: Context, json: bool = False) -> None:
     worst = max(observation.level for observation in observations)
     if json:
         checks = [
-            MachineCheck(checked=one.checked, seen=one.seen, level=one.level.word, remedy=one.typed)
+            DoctorCheck(checked=one.checked, seen=one.seen, level=one.level.word, remedy=one.typed)
             for one in observations
         ]
         DoctorOutput(at=now_of(context), project=home, worst=worst.word, checks=checks).show()

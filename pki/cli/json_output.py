@@ -234,7 +234,7 @@ class HealthOutput(Output):
     checks: list[Check] = Field(description="worst first")
 
 
-class MachineCheck(Part):
+class DoctorCheck(Part):
     """One line of `doctor`."""
 
     checked: str = Field(description="the subject, such as Python")
@@ -249,7 +249,7 @@ class DoctorOutput(Output):
     command = "doctor"
     project: str = Field(description="the folder of the project whose needs were checked; empty without one")
     worst: str = Field(description="ok, notice, warning or critical")
-    checks: list[MachineCheck]
+    checks: list[DoctorCheck]
 
 
 class RhythmRow(Part):
@@ -342,8 +342,8 @@ class DriftOutput(Output):
 
 
 MODELS: dict[str, type[Output]] = {
-    one.command: one
-    for one in (
+    model.command: model
+    for model in (
         PlanOutput,
         StatusOutput,
         ExplainOutput,

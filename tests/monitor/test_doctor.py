@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from pki.monitor.check_result import Level
-from pki.monitor.doctor import folder, machine, packages, project_needs
-from pki.monitor.doctor.observation import Observation
+from pki.monitor.doctor import machine, packages, project_folder, project_needs
+from pki.monitor.doctor.observation import MachineObservation
 from tests.support.commands import said_by
 from tests.support.projects import PROJECT
 
@@ -23,11 +23,11 @@ EXAMPLE = (PROJECT / "pki.yaml").read_text()
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 
 
-def faults(observations: list[Observation]) -> dict[str, Level]:
+def faults(observations: list[MachineObservation]) -> dict[str, Level]:
     return {one.checked: one.level for one in observations if one.level}
 
 
-def needs(home: Path, more: str) -> dict[str, Observation]:
+def needs(home: Path, more: str) -> dict[str, MachineObservation]:
     (home / "pki.yaml").write_text(EXAMPLE + more)
     return {one.checked: one for one in project_needs.observe_project(home)}
 
@@ -85,7 +85,9 @@ def test_a_umask_that_hides_files_from_their_owner_is_critical() -> None:
     try:
         assert machine.observe_umask().level is Level.CRITICAL
         os.umask(0o077)
-        assert machine.observe_umask() == Observation("umask", "0077: new files are 0600; secrets are always 0600")
+        assert machine.observe_umask() == MachineObservation(
+            "umask", "0077: new files are 0600; secrets are always 0600"
+        )
     finally:
         os.umask(before)
 
@@ -114,7 +116,7 @@ def test_a_port_in_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_system_that_works_is_left_empty(tmp_path: Path) -> None:
-    assert faults(list(folder.observe_file_system(tmp_path))) == {}
+    assert faults(list(project_folder.observe_file_system(tmp_path))) == {}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,7 +128,7 @@ def test_locks_that_exclude_nobody_and_a_failing_fsync_are_critical(
 
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
     monkeypatch.setattr(os, "fsync", fails)
-    seen = [(one.seen.partition(": ")[2], one.level) for one in folder.observe_file_system(tmp_path)]
+    seen = [(one.seen.partition(": ")[2], one.level) for one in project_folder.observe_file_system(tmp_path)]
     assert seen == [
         ("fsync fails (Input/output error): a power failure could lose a recorded certificate", Level.CRITICAL),
         ("locks do not exclude other processes: two runs could disturb each other", Level.CRITICAL),
@@ -135,7 +137,7 @@ def test_locks_that_exclude_nobody_and_a_failing_fsync_are_critical(
 
 
 def test_a_folder_that_cannot_be_written_is_critical() -> None:
-    [one] = folder.observe_file_system(Path("/proc"))
+    [one] = project_folder.observe_file_system(Path("/proc"))
     assert (one.checked, one.level) == ("file system", Level.CRITICAL)
     assert "/proc: no file can be written there" in one.seen
 
@@ -178,7 +180,7 @@ def test_a_mail_server_is_contacted_and_sent_nothing(tmp_path: Path) -> None:
         text = EXAMPLE.replace("smtp: outbox", f"smtp: 'smtp://127.0.0.1:{port}'")
         (tmp_path / "pki.yaml").write_text(text)
         [mail] = [one for one in project_needs.observe_project(tmp_path) if one.checked == "alerts.email"]
-        assert mail == Observation("alerts.email", f"127.0.0.1:{port} accepts connections; no mail was sent")
+        assert mail == MachineObservation("alerts.email", f"127.0.0.1:{port} accepts connections; no mail was sent")
     [mail] = [one for one in project_needs.observe_project(tmp_path) if one.checked == "alerts.email"]
     assert (mail.level, mail.seen) == (Level.WARNING, f"127.0.0.1:{port}: Connection refused: no mail can be sent")
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from pki.monitor.doctor import folder, machine, packages, project_needs
-from pki.monitor.doctor.observation import Observation
+from pki.monitor.doctor import machine, packages, project_folder, project_needs
+from pki.monitor.doctor.observation import MachineObservation
 
 
-def examine(now: datetime, place: Path, *, is_project: bool) -> Iterator[Observation]:
+def examine(now: datetime, place: Path, *, is_project: bool) -> Iterator[MachineObservation]:
     """Yield what was seen of the machine; `place` is the folder of the project, or where one would be."""
     yield packages.observe_python()
     yield packages.observe_venv()
@@ -21,8 +21,8 @@ def examine(now: datetime, place: Path, *, is_project: bool) -> Iterator[Observa
     yield machine.observe_encoding()
     yield machine.observe_umask()
     yield machine.observe_home()
-    yield folder.observe_space(place)
-    yield from folder.observe_file_system(place)
+    yield project_folder.observe_space(place)
+    yield from project_folder.observe_file_system(place)
     yield machine.observe_ports()
     for extra in packages.EXTRAS.values():
         yield extra.observe()

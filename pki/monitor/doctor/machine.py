@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from pki.monitor.check_result import Level
-from pki.monitor.doctor.observation import Observation, first_line
+from pki.monitor.doctor.observation import MachineObservation, first_line
 from pki.project.clock_guard import AGREEMENT, kernel_time
 
 SYSTEMD = Path("/run/systemd/system")  # exists while systemd is running: sd_booted(3)
@@ -18,7 +18,7 @@ LISTENS = "0A"  # the state TCP_LISTEN in /proc/net/tcp
 WEB_PORTS = (80, 443)
 
 
-def observe_programs() -> Iterator[Observation]:
+def observe_programs() -> Iterator[MachineObservation]:
     """Yield the programs that some commands start, or that hints name; none of them is needed by every project."""
     for command, arguments, use, package in (
         ("openssl", ("version",), "commands in hints", "openssl"),
@@ -27,13 +27,13 @@ def observe_programs() -> Iterator[Observation]:
     ):
         line = first_line(command, *arguments)
         if line is not None:
-            yield Observation(command, line)
+            yield MachineObservation(command, line)
         else:
             text = "cannot be started" if shutil.which(command) else "not found"
-            yield Observation(command, f"{text}; needed for {use}", Level.NOTICE, f"apt install {package}")
+            yield MachineObservation(command, f"{text}; needed for {use}", Level.NOTICE, f"apt install {package}")
 
 
-def observe_scheduler() -> Observation:
+def observe_scheduler() -> MachineObservation:
     """Return what can run doit every day: systemd, or cron."""
     available = [
         name
@@ -41,67 +41,71 @@ def observe_scheduler() -> Observation:
         if is_present
     ]
     if available:
-        return Observation("scheduler", f"{' and '.join(available)}: runs doit every day")
+        return MachineObservation("scheduler", f"{' and '.join(available)}: runs doit every day")
     text = "systemd is not running, and there is no crontab: nothing renews certificates by itself"
-    return Observation("scheduler", text, Level.WARNING, "apt install cron")
+    return MachineObservation("scheduler", text, Level.WARNING, "apt install cron")
 
 
-def observe_clock(now: datetime) -> Observation:
+def observe_clock(now: datetime) -> MachineObservation:
     """Return the time, and whether the kernel reports that its clock is synchronised."""
     shown = f"{now:%Y-%m-%d %H:%M} UTC, local time {now.astimezone():%H:%M %Z}"
     kernel = kernel_time()
     if kernel is None:
         text = f"{shown}; not synchronised, as far as the kernel reports (in a container it never does)"
-        return Observation("clock", text, Level.NOTICE, "timedatectl set-ntp true")
+        return MachineObservation("clock", text, Level.NOTICE, "timedatectl set-ntp true")
     if abs(kernel - now) > AGREEMENT + timedelta(minutes=1):  # a slow start is no fault
-        return Observation(
+        return MachineObservation(
             "clock", f"{shown}; the kernel has {kernel:%Y-%m-%d %H:%M} UTC", Level.CRITICAL, "timedatectl status"
         )
-    return Observation("clock", f"{shown}; synchronised")
+    return MachineObservation("clock", f"{shown}; synchronised")
 
 
-def observe_encoding() -> Observation:
+def observe_encoding() -> MachineObservation:
     """Return the encodings of file names and of output; everything that is printed and written is UTF-8."""
     names, output = sys.getfilesystemencoding(), sys.stdout.encoding or "none"
     seen = f"file names {names}, output {output}, LANG={os.environ.get('LC_ALL') or os.environ.get('LANG') or ''}"
     is_utf8 = all(encoding.lower().replace("-", "") == "utf8" for encoding in (names, output))
-    return Observation(
+    return MachineObservation(
         "encoding", seen, Level.OK if is_utf8 else Level.WARNING, "" if is_utf8 else "export LC_ALL=C.UTF-8"
     )
 
 
-def observe_umask() -> Observation:
+def observe_umask() -> MachineObservation:
     """Return the umask of this process, from which the program removed the right of others to write."""
     mask = os.umask(0o077)
     os.umask(mask)
     seen = f"{mask:04o}: new files are {0o666 & ~mask:04o}; secrets are always 0600"
     if mask & 0o700:
-        return Observation(
+        return MachineObservation(
             "umask", f"{mask:04o}: you could not read or write your own new files", Level.CRITICAL, "umask 022"
         )
-    return Observation("umask", seen)
+    return MachineObservation("umask", seen)
 
 
-def observe_home() -> Observation:
+def observe_home() -> MachineObservation:
     """Return whether the account has a home folder that it can write: ssh and badkeys keep files there."""
     home = os.environ.get("HOME", "")
     if not home:
-        return Observation("HOME", "is not set", Level.WARNING, "export HOME=$(getent passwd $(id -un) | cut -d: -f6)")
+        return MachineObservation(
+            "HOME", "is not set", Level.WARNING, "export HOME=$(getent passwd $(id -un) | cut -d: -f6)"
+        )
     if not os.path.isdir(home):
-        return Observation("HOME", f"{home}: is no folder", Level.WARNING, f"sudo install -d -o $(id -un) {home}")
+        return MachineObservation(
+            "HOME", f"{home}: is no folder", Level.WARNING, f"sudo install -d -o $(id -un) {home}"
+        )
     if not os.access(home, os.W_OK | os.X_OK):
         text = f"{home}: this account cannot write to it: ssh cannot record new host keys"
-        return Observation("HOME", text, Level.WARNING, f"sudo chown $(id -un) {home}")
-    return Observation("HOME", f"{home}, writable")
+        return MachineObservation("HOME", text, Level.WARNING, f"sudo chown $(id -un) {home}")
+    return MachineObservation("HOME", f"{home}, writable")
 
 
-def observe_ports() -> Observation:
+def observe_ports() -> MachineObservation:
     """Return which of the ports 80 and 443 a program of this machine listens on, where a proxy would."""
     listening = _listening_ports()
     if listening is None:
-        return Observation("ports", "not checked: /proc/net/tcp cannot be read")
+        return MachineObservation("ports", "not checked: /proc/net/tcp cannot be read")
     seen = ", ".join(f"{port} {'in use' if port in listening else 'free'}" for port in WEB_PORTS)
-    return Observation("ports", f"{seen}; needed only where this machine is a host with a proxy")
+    return MachineObservation("ports", f"{seen}; needed only where this machine is a host with a proxy")
 
 
 def _listening_ports() -> set[int] | None:

@@ -13,7 +13,7 @@ SECONDS = 10  # for a program to print its version
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
+class MachineObservation:
     """One line of `doctor`. `remedy` is a command or a step; it may be given for an optional part that is missing."""
 
     checked: str

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pki.common.program_files import IS_INSTALLED, PROGRAM
 from pki.monitor.check_result import Level
-from pki.monitor.doctor.observation import Observation
+from pki.monitor.doctor.observation import MachineObservation
 
 NEEDED = (3, 11)
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)", re.MULTILINE)
@@ -38,11 +38,11 @@ class Extra:
         """Return the command that installs it."""
         return f"./run pip install --require-hashes -r requirements-{self.name}.lock"
 
-    def observe(self) -> Observation:
+    def observe(self) -> MachineObservation:
         """Return its version; that it is missing is no fault as long as no project needs it."""
         if self.is_present:
-            return Observation(f"extra {self.name}", f"{self.package} {_version(self.package)}: {self.use}")
-        return Observation(
+            return MachineObservation(f"extra {self.name}", f"{self.package} {_version(self.package)}: {self.use}")
+        return MachineObservation(
             f"extra {self.name}", f"{self.package} is not installed; only for {self.use}", Level.OK, self.remedy
         )
 
@@ -58,23 +58,23 @@ EXTRAS = {
 }
 
 
-def observe_python() -> Observation:
+def observe_python() -> MachineObservation:
     """Return the version of Python; `run` refuses an older one before."""
     is_new_enough = sys.version_info[:2] >= NEEDED
     seen = f"{platform.python_version()} ({sys.executable}); needed: {'.'.join(map(str, NEEDED))} or newer"
-    return Observation(
+    return MachineObservation(
         "Python", seen, Level.OK if is_new_enough else Level.CRITICAL, "" if is_new_enough else "apt install python3"
     )
 
 
-def observe_venv() -> Observation:
+def observe_venv() -> MachineObservation:
     """Return whether Python can create environments: `run` in a clone creates .venv again after an upgrade of Python."""
     missing = [name for name in ("venv", "ensurepip") if util.find_spec(name) is None]
     version = ".".join(map(str, sys.version_info[:2]))
     if not missing:
-        return Observation("venv", "modules venv and ensurepip are present")
+        return MachineObservation("venv", "modules venv and ensurepip are present")
     level = Level.OK if IS_INSTALLED else Level.WARNING
-    return Observation(
+    return MachineObservation(
         "venv",
         f"no module {' and '.join(missing)}: no new environment can be created",
         level,
@@ -82,7 +82,7 @@ def observe_venv() -> Observation:
     )
 
 
-def observe_packages(lock: Path = PROGRAM / "requirements.lock") -> Iterator[Observation]:
+def observe_packages(lock: Path = PROGRAM / "requirements.lock") -> Iterator[MachineObservation]:
     """Yield missing packages, those at other versions than in the lock, and how many are at the locked version."""
     pins = dict(PIN.findall(lock.read_text()))
     present = {name: version for name in pins if (version := _version(name))}
@@ -90,12 +90,12 @@ def observe_packages(lock: Path = PROGRAM / "requirements.lock") -> Iterator[Obs
     others = {name: version for name, version in present.items() if version != pins[name]}
     remedy = "./run pip install --require-hashes -r requirements.lock"
     if missing:
-        yield Observation("packages", f"not installed: {_names(missing)}", Level.CRITICAL, remedy)
+        yield MachineObservation("packages", f"not installed: {_names(missing)}", Level.CRITICAL, remedy)
     if others:
         listed = _names([f"{name} {version} (locked: {pins[name]})" for name, version in others.items()])
         level = Level.OK if IS_INSTALLED else Level.WARNING
-        yield Observation("packages", f"at another version than {lock.name}: {listed}", level, remedy)
-    yield Observation("packages", f"{len(present) - len(others)} of {len(pins)} at the version of {lock.name}")
+        yield MachineObservation("packages", f"at another version than {lock.name}: {listed}", level, remedy)
+    yield MachineObservation("packages", f"{len(present) - len(others)} of {len(pins)} at the version of {lock.name}")
 
 
 def _version(package: str) -> str:

@@ -11,21 +11,21 @@ from pathlib import Path
 
 from pki.monitor.check_result import Level
 from pki.monitor.checks.disk_space import DiskSpace
-from pki.monitor.doctor.observation import Observation
+from pki.monitor.doctor.observation import MachineObservation
 
 ELSEWHERE = "use a folder on a local disk, such as ext4, xfs or btrfs"
 
 
-def observe_space(folder: Path) -> Observation:
+def observe_space(folder: Path) -> MachineObservation:
     """Return the free space and inodes below `folder`, judged as by `health`."""
     space = DiskSpace.of(folder)
     seen = f"{folder}: {space.free_megabytes} of {space.megabytes} MB and {space.free_inodes} inodes free"
     if space.is_read_only:
-        return Observation("disk", f"{folder}: mounted read-only", Level.CRITICAL, space.remount(folder))
-    return Observation("disk", seen, space.level, space.make_room(folder) if space.level else "")
+        return MachineObservation("disk", f"{folder}: mounted read-only", Level.CRITICAL, space.remount(folder))
+    return MachineObservation("disk", seen, space.level, space.make_room(folder) if space.level else "")
 
 
-def observe_file_system(folder: Path) -> Iterator[Observation]:
+def observe_file_system(folder: Path) -> Iterator[MachineObservation]:
     """Yield whether a file in `folder` can be flushed, renamed, locked and made private. The file is removed again."""
     kind = _kind_of(folder)
     try:
@@ -37,12 +37,12 @@ def observe_file_system(folder: Path) -> Iterator[Observation]:
     except OSError as error:
         remedy = f"sudo chown $(id -un) {folder}" if isinstance(error, PermissionError) else ELSEWHERE
         text = f"{folder}: no file can be written there: {error.strerror}"
-        yield Observation("file system", text, Level.CRITICAL, remedy)
+        yield MachineObservation("file system", text, Level.CRITICAL, remedy)
         return
     if not faults:
-        yield Observation("file system", f"{folder} is {kind}: fsync, rename, locks and mode 0600 work")
+        yield MachineObservation("file system", f"{folder} is {kind}: fsync, rename, locks and mode 0600 work")
     for fault in faults:
-        yield Observation("file system", f"{folder} is {kind}: {fault}", Level.CRITICAL, ELSEWHERE)
+        yield MachineObservation("file system", f"{folder} is {kind}: {fault}", Level.CRITICAL, ELSEWHERE)
 
 
 def _faults(handle: int, path: Path) -> Iterator[str]:
