@@ -8,7 +8,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki.cli.decorator import command, now_of
-from pki.cli.json_output import DoctorOutput, DoctorCheck
+from pki.cli.json_output import DoctorCheck, DoctorOutput
 from pki.common.remedies import typed_in
 from pki.common.terminal import Screen
 from pki.monitor.check_result import STATUS, Level, count_by_level
