@@ -10,6 +10,7 @@ from pki.cli.certificate_lookup import Names, is_among, not_declared
 from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, project_as_it_is
 from pki.cli.json_output import ExplainLine, ExplainOutput
+from pki.common.remedies import for_this_project
 from pki.common.terminal import Screen
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.config.leaf_certificates import client_artifact
@@ -30,7 +31,7 @@ def explain(context: Context, name: str, json: bool = False) -> None:
     project, screen, remarks = project_as_it_is(context), Screen(), list[str]()
     title, lines = _explanation(project, plan.plan(project), name, remarks.append)
     if json:
-        output = [ExplainLine(about=about, text=text) for about, text in lines]
+        output = [ExplainLine(about=about, text=for_this_project(text)) for about, text in lines]
         ExplainOutput(at=project.now, name=name, understood="".join(remarks), subject=title, lines=output).show()
         return
     for line in (*remarks, title):

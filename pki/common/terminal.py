@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from pki.common.remedies import for_this_project
 from pki.common.visible import visible
 
 WIDTH = 10  # of the column of verbs and levels
@@ -18,7 +19,8 @@ NAMES = 24  # the least width of the column of names
 class Screen:
     """Prints lines in columns. Rich is loaded only when standard output is a terminal.
 
-    Control characters in any text are made visible: a host, a device or a file may have supplied it.
+    Control characters in any text are made visible: a host, a device or a file may have supplied it. A command in a
+    text begins as it is typed here.
     With `may_be_deaf`, a line that cannot be written (closed pipe, full disk) is dropped instead of raising OSError.
     """
 
@@ -37,7 +39,7 @@ class Screen:
 
     def line(self, text: str) -> None:
         """Print a text without columns."""
-        text = visible(text)
+        text = visible(for_this_project(text))
         if self._console:
             self._console.print(text, markup=False)
         else:
@@ -58,7 +60,7 @@ class Screen:
 
     def dated(self, when: str, name: str, what: str, *, is_wrong: bool = False) -> None:
         """Print one line of a calendar; `when` is a date, or empty for a further event of the same day."""
-        name, what = visible(name), visible(what)
+        name, what = visible(name), visible(for_this_project(what))
         if self._console:
             from rich.table import Table  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
@@ -125,7 +127,7 @@ class Screen:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table; without a terminal, columns are padded and never shortened."""
-        rows = [[visible(cell) for cell in row] for row in rows]
+        rows = [[visible(for_this_project(cell)) for cell in row] for row in rows]
         if not self._console:
             widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
             for row in (columns, *rows):
@@ -143,7 +145,7 @@ class Screen:
 
     def _entry(self, verb: str, style: str, name: str, why: str) -> None:
         """Print a line of three columns; at a terminal, long texts wrap within their column."""
-        name, why = visible(name), visible(why)
+        name, why = visible(name), visible(for_this_project(why))
         if self._console:
             from rich.table import Table  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
@@ -162,7 +164,7 @@ class Screen:
 
     def _typed(self, remedy: str) -> None:
         """Print what to type, each command on one line, so that it can be copied; at a narrow terminal further left."""
-        lines = visible(remedy).splitlines()
+        lines = visible(for_this_project(remedy)).splitlines()
         if not self._console:
             for text in lines:
                 self._print(f"{'':<{WIDTH + NAMES}} → {text}")
