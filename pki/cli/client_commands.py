@@ -161,7 +161,7 @@ def _rows(project: Project) -> Iterator[tuple[str, ...]]:
             state, following = "missing", "doit issues it"
         else:
             state = "due" if certificates.LeafCertificates(project).stale_reasons(leaf) else "ok"
-            following = f"renewal from {leaf.renewal_start(newest.not_after):%Y-%m-%d}"
+            following = f"renewed from {leaf.renewal_start(newest.not_after):%Y-%m-%d} on"
         dates = [f"{decision.at:%Y-%m-%d}" if decision else "" for decision in (identity.exported, identity.installed)]
         yield (
             identity.name,

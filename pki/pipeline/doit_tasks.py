@@ -185,8 +185,10 @@ class DoitRun:
                     stack.enter_context(store.lock())
                     self._is_locked = True
             yield
-            if "plan" in vars(self):  # else nothing was run
-                state_format.record(self._home / "ca")
+            if "plan" in vars(self) and state_format.record(self._home / "ca"):  # without a plan, nothing was run
+                from pki.config import editor_schemas  # noqa: PLC0415 - slow, and needed after an upgrade only
+
+                editor_schemas.refresh(self._home)
 
     def confirm_clock(self) -> None:
         """Ask the user whether the clock is right.

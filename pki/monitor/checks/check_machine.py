@@ -48,7 +48,7 @@ def check_ledger(context: CheckContext) -> Iterator[Finding]:
         remedy = f"./run invoke ledger.verify shows everything; {RESTORE_FILE}"
         yield Finding("ledger", Level.CRITICAL, f"was changed or damaged: {faults[0]}{more}", remedy)
     elif newest:
-        yield Finding("ledger", Level.OK, f"{newest[0]} events; hash of the last one: {newest[1][:16]}")
+        yield Finding("ledger", Level.OK, f"intact: {newest[0]} events; hash of the last one: {newest[1][:16]}")
 
 
 def check_clock(context: CheckContext) -> Iterator[Finding]:
