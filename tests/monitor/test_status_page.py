@@ -61,7 +61,7 @@ def test_a_project_in_which_all_is_well_says_so_first(home: Home) -> None:
     assert title(found.html) == "SANDBOX All OK: Example Lab"
     assert found.headings[0][1].strip() == "All OK"
     assert "The last run, on Monday, 2026-11-23 , at 06:00 UTC, succeeded." in " ".join(found.text.split())
-    assert "None. doit does everything else by itself." in found.text
+    assert "Nothing to do. doit renews, publishes and deploys by itself." in found.text
 
 
 def test_it_shows_every_authority_certificate_crl_and_host(home: Home) -> None:
