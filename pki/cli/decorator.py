@@ -67,7 +67,7 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
 
 
 def _exit(error: PkiError) -> Exit:
-    return Exit(f"{error.message}\n→ {error.hint}" if error.hint else error.message, code=1)
+    return Exit(error_text(error.message, error.hint), code=1)
 
 
 def command_with(*, may_lack: str = "", many: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Any]:

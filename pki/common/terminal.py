@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -39,7 +41,8 @@ class Screen:
         """Print a text without columns."""
         text = visible(text)
         if self._console:
-            self._console.print(text, markup=False)
+            lines = (part for line in text.split("\n") for part in wrapped(line, self._console.width))
+            self._console.print("\n".join(lines), markup=False, soft_wrap=True)
         else:
             self._print(text)
 
@@ -181,6 +184,23 @@ class Screen:
             if not self._may_be_deaf:
                 raise
             say_nothing_more()
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of a text at a terminal, broken between words; the further ones are indented by two more."""
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    lines = textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return lines or [""]
+
+
+def error_text(message: str, hint: str) -> str:
+    """Return an error and what to do, for standard error; at a terminal broken between words, and not in commands."""
+    hints = hint.splitlines()
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        message = "\n".join(part for line in message.splitlines() for part in wrapped(line, width))
+        hints = [part for line in hints for part in fold(line, width - 2)]
+    return message + "".join(f"\n{'→' if number == 0 else ' '} {line}" for number, line in enumerate(hints))
 
 
 def fold(text: str, width: int) -> list[str]:
