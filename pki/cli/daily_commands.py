@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from json import loads
 
 from invoke.context import Context
@@ -30,7 +31,7 @@ from pki.common.notice import Notice
 from pki.common.reasons import Verb, Why, joined
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
-from pki.config import loader, template_versions
+from pki.config import template_versions
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import ArtifactId
 from pki.monitor import forecast, probes
@@ -224,11 +225,11 @@ def renew(context: Context, name: str) -> None:
 
 @command_with(may_lack="of")
 def schema(context: Context, of: str | None = None, output: str = "") -> None:
-    """Print the JSON Schema of pki.yaml, for editors, or of what the command OF prints with --json, such as plan.
+    """Print the JSON Schema of pki.yaml, for editors; of secrets.yaml; or of the output of a command with --json.
 
     --output FILE writes it into a file, which may be an older schema but nothing else.
     """
-    text = models.schema(require_one_of(of, models.MODELS, "output")) if of else loader.json_schema()
+    text = _schemas()[require_one_of(of or "pki.yaml", _schemas(), "output")]()
     if not output:
         print(text, end="")
         return
@@ -249,8 +250,19 @@ def _is_ours(data: bytes | None) -> bool:
         tree = loads(data)
     except (ValueError, RecursionError):
         return False
-    ours = [loads(one)["title"] for one in (loader.json_schema(), *map(models.schema, models.MODELS))]
+    ours = [loads(make())["title"] for make in _schemas().values()]
     return isinstance(tree, dict) and "$schema" in tree and tree.get("title") in ours
+
+
+def _schemas() -> dict[str, Callable[[], str]]:
+    """Return name → function that returns the schema: the two files, and each command with --json."""
+    from pki.config import editor_schemas  # noqa: PLC0415 - slow, and needed for one command
+
+    return {
+        "pki.yaml": editor_schemas.pki_yaml_schema,
+        "secrets.yaml": editor_schemas.secrets_yaml_schema,
+        **{name: partial(models.schema, name) for name in models.MODELS},
+    }
 
 
 def require_one_of(name: str, names: Iterable[str], what: str) -> str:
