@@ -20,7 +20,7 @@ from invoke.tasks import task
 from pki.cli import option_help
 from pki.common import filesystem
 from pki.common.errors import NO_PROJECT, InventoryError, PkiError, from_bug, from_os_error
-from pki.common.terminal import say_nothing_more
+from pki.common.terminal import error_text, say_nothing_more
 from pki.pipeline.delivery_targets import clock_evidence
 from pki.project.clock_guard import Evidence
 from pki.project.project import Project

@@ -46,6 +46,15 @@ class Screen:
         else:
             self._print(text)
 
+    def command(self, before: str, command: str) -> None:
+        """Print a command after a phrase, at a narrow terminal on a line of its own, so that it can be copied."""
+        text = f"{before} {command}"
+        if self._console and len(text) > self._console.width:
+            self.line(before)
+            self._console.print(f"  {visible(command)}", markup=False, soft_wrap=True)
+        else:
+            self.line(text)
+
     def summary(self, parts: Sequence[str]) -> None:
         """Print the parts of a last line, at a terminal that is too narrow each on a line of its own."""
         text = "; ".join(parts)
