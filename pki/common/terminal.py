@@ -15,6 +15,7 @@ from pki.common.visible import visible
 
 WIDTH = 10  # of the column of verbs and levels
 NAMES = 24  # the least width of the column of names
+LEAST = 45  # the least width of the column of texts beside a longer name
 
 
 class Screen:
@@ -160,9 +161,12 @@ class Screen:
             from rich.table import Table  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
 
+            if len(name) > max(NAMES, self._console.width - WIDTH - LEAST):  # never shortened: on a line of its own
+                self._console.print(Text.assemble((f"{verb:<{WIDTH}}", style), (name, "bold")), soft_wrap=True)
+                verb = name = ""
             line = Table.grid(padding=(0, 1, 0, 0))
             line.add_column(min_width=WIDTH - 1, no_wrap=True, style=style)
-            line.add_column(min_width=24, style="bold")
+            line.add_column(min_width=NAMES, style="bold")
             line.add_column()
             line.add_row(verb, Text(name), Text(why))
             self._console.print(line)
