@@ -322,7 +322,7 @@ def test_a_secret_that_others_can_read_is_critical(home: Home, path: str, mode: 
     (home.path / path).chmod(mode)
     found = checked(home)[path]
     assert (found.level, found.remedy) == (Level.CRITICAL, f"chmod {wanted} {path}")
-    then = f"; until then nothing can be renewed or revoked with {closed}" if closed else ""
+    then = f"; until that is corrected, nothing can be renewed or revoked with {closed}" if closed else ""
     assert found.message == f"others can read it: it has mode {mode:04o}{then}"
 
 

@@ -118,7 +118,7 @@ def _closed(context: CheckContext, path: Path) -> str:
         generation.name for name in ("server", "client") if (generation := context.project.authorities.issuing(name))
     ]
     names = [name for name in issuing if path in {store.authority_file(name, "key.pem"), passphrases.file_of(name)}]
-    return f"; until then nothing can be renewed or revoked with {' and '.join(names)}" if names else ""
+    return f"; until that is corrected, nothing can be renewed or revoked with {' and '.join(names)}" if names else ""
 
 
 def secret_paths(context: CheckContext) -> Iterator[Path]:
