@@ -20,7 +20,7 @@ from invoke.tasks import task
 from pki.cli import option_help
 from pki.common import filesystem
 from pki.common.errors import NO_PROJECT, InventoryError, PkiError, from_bug, from_os_error
-from pki.common.terminal import discard_output
+from pki.common.terminal import discard_output, error_text
 from pki.pipeline.delivery_targets import clock_evidence
 from pki.project.clock_guard import Evidence
 from pki.project.project import Project
@@ -67,7 +67,7 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
 
 
 def _exit(error: PkiError) -> Exit:
-    return Exit(f"{error.message}\n→ {error.hint}" if error.hint else error.message, code=1)
+    return Exit(error_text(error.message, error.hint), code=1)
 
 
 def command_with(*, may_lack: str = "", many: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Any]:

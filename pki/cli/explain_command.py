@@ -10,6 +10,7 @@ from pki.cli.certificate_lookup import Names, is_among, not_declared
 from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, project_as_it_is
 from pki.cli.json_output import ExplainLine, ExplainOutput
+from pki.common.remedies import for_this_project
 from pki.common.terminal import Screen
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.config.leaf_certificates import client_artifact
@@ -36,7 +37,7 @@ def explain(context: Context, name: str, json: bool = False) -> None:
     for line in (*remarks, title):
         screen.line(line)
     for about, text in lines:
-        screen.line(f"  {about:<11} {text}")
+        screen.line(f"  {about:<11} {for_this_project(text)}")
 
 
 def _explanation(
