@@ -12,7 +12,7 @@ from pki.ceremony import request_response
 from pki.ceremony.online import ceremony_archive
 from pki.ceremony.online import needs as needed
 from pki.ceremony.online.ceremony_archive import OpenRequest
-from pki.ceremony.online.crl_schedule import plan_crl_series
+from pki.ceremony.online.crl_schedule import CrlSchedule
 from pki.ceremony.online.intermediate_keys import IntermediateKeys
 from pki.ceremony.online.needs import INTERMEDIATES, Requirement
 from pki.ceremony.online.request_changes import changed_settings
@@ -164,18 +164,7 @@ class RequestPreparation:
             cross_certificates=tuple(
                 self._cross_certificate_to_sign(root, present) for root in roots if present and can_sign
             ),
-            crl_series=tuple(
-                plan_crl_series(
-                    self.project.store,
-                    self.project.now,
-                    self.project.authorities,
-                    self.project.ledger_view,
-                    roots,
-                    present,
-                    options.revoke,
-                    options.destroy,
-                )
-            ),
+            crl_series=tuple(CrlSchedule(self.project).plan(roots, present, options.revoke, options.destroy)),
             destroy=options.destroy,
         )
 
