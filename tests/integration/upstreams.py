@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.integration.environments import environment
+from tests.support.environments import environment
 from tests.integration.proxies import PATIENCE, Proxy, free_port, listens, wait_until
 
 HERE = Path(__file__).parent
