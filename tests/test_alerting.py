@@ -251,7 +251,7 @@ def test_a_host_whose_proxy_cannot_remove_every_forged_header_is_named(home: Hom
     home.edit("proxy: caddy\n", f"proxy: {proxy}\n    deliver: none\n")
     named = [note for note in forecast.required_actions(home.project(), home.plan()) if "forged headers" in note.text]
     assert [note.subject for note in named] == ["host:forge"] * (proxy == "traefik")
-    assert all("the upstreams of forgejo" in note.text and "docs/proxies.md" in note.remedy for note in named)
+    assert all("the upstreams of forgejo" in note.text and "docs/how-to/proxies.md" in note.remedy for note in named)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""docs/threat-model.md: every line names tests that exist, and what it calls unprotected can be done."""
+"""docs/explanation/threat-model.md: every line names tests that exist, and what it calls unprotected can be done."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.hierarchy import client, every_crl, intermediate_of, root_of,
 from tests.support.judges import DAY, Identity
 from tests.support.projects import PROJECT, START, Home
 
-DOCUMENT = PROJECT / "docs/threat-model.md"
+DOCUMENT = PROJECT / "docs/explanation/threat-model.md"
 JELLYFIN = x509.DNSName("jellyfin.lab.internal")
 
 

@@ -11,7 +11,7 @@ from pki.config.proxies import largest_published
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
 
-REMEDY = "publish.host: name a host with another proxy, in pki.yaml; docs/proxies.md"
+REMEDY = "publish.host: name a host with another proxy, in pki.yaml; docs/how-to/proxies.md"
 KILOBYTE = 1024
 
 

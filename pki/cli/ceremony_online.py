@@ -109,7 +109,7 @@ def _shown(store: Store, now: datetime, authorities: Authorities, open_request: 
     yield f"SHA-256 {open_request.digest}"
     yield from words.numbered_lines(open_request.digest)
     yield ""
-    yield "write the first words down, or print this; then (docs/ceremony.md, step by step):"
+    yield "write the first words down, or print this; then (docs/how-to/ceremony.md, step by step):"
     run = run_for(store.home)
     yield f"  {run} invoke ceremony.rehearse     try the ceremony with throw-away keys"
     yield f"  {run} invoke ceremony.kit DIR      write the program and this request to a drive"

@@ -159,7 +159,7 @@ def _export_sealed(
         screen.line(f"its passphrase, which is not shown again: {passphrase}")
     if key_kind(identity.key) == "ed25519":
         screen.line("browsers and phones do not accept Ed25519 keys; set in pki.yaml for this client: key: ec-p256")
-    screen.line("to install it, see docs/clients.md; then delete the file")
+    screen.line("to install it, see docs/how-to/clients.md; then delete the file")
     _then(screen, identity)
 
 

@@ -307,7 +307,7 @@ def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) 
     absent = [name for name, code in failures.items() if code is ErrorCode.UNREACHABLE]
     broken = [name for name in failures if name not in absent]
     if places["failed"]:
-        return 1, f"revoked, but STILL ACCEPTED by {', '.join(places['failed'])}; see docs/revocation.md"
+        return 1, f"revoked, but STILL ACCEPTED by {', '.join(places['failed'])}; see docs/how-to/revoke.md"
     if broken:
         return 1, f"revoked; failed: {', '.join(broken)}; fix it, then ./run doit tries again"
     if places["open"] or absent:

@@ -20,7 +20,7 @@ HINTS = {  # {0} is the file, which may not exist yet, {1} its folder
     errno.EROFS: "mount it read-write: findmnt -T {1}",
     errno.ENOTDIR: "a parent of the path is a file, not a folder: namei -m {0}",
 }
-SET_CLOCK = "timedatectl status, and correct the clock; if it is right, it was ahead earlier: docs/watching.md#a-clock-that-was-wrong"
+SET_CLOCK = "timedatectl status, and correct the clock; if it is right, it was ahead earlier: docs/how-to/monitor.md#a-clock-that-was-wrong"
 
 
 class ErrorCode(StrEnum):

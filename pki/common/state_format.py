@@ -43,7 +43,7 @@ def check(ca: Path) -> None:
         raise PkiError(
             f"ca/ was written by doit-pki {state.version} in format {state.number}; "
             f"this is doit-pki {__version__}, which knows format {FORMAT}",
-            f"use doit-pki {state.version} or newer: docs/upgrade.md",
+            f"use doit-pki {state.version} or newer: docs/how-to/upgrade.md",
         )
 
 

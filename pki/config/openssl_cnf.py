@@ -82,7 +82,8 @@ def read_request(configuration: Configuration, name: str, folder: Path | None = 
     if ca := _find_ca_mark(configuration, extensions):
         what = f"{ca.place}: {ca.raw} requests a CA: this file declares no certificate"
         return RequestReading(
-            None, (CnfRemark(what, "a CA comes from a root ceremony: docs/ceremony.md; # deploy-certificate: no"),)
+            None,
+            (CnfRemark(what, "a CA comes from a root ceremony: docs/how-to/ceremony.md; # deploy-certificate: no"),),
         )
     faults = list[PkiError]()
     subject = _collect_fault(faults, lambda: read_subject(configuration, name), CnfSubject())

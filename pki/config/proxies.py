@@ -1,6 +1,6 @@
 """The capabilities of each reverse proxy: reload, revocation checks, and the exposure to revoked clients.
 
-docs/proxies.md describes them in detail.
+docs/how-to/proxies.md describes them in detail.
 """
 
 from __future__ import annotations

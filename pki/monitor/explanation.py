@@ -242,7 +242,10 @@ def _usage(inventory: Inventory, store: Store, plan: Plan, name: str, profile: s
     holding = _hosts_with(store, plan, {ArtifactId(kind, name) for kind in LEAF_FILES})
     yield "served by", dependents.join_uses(serving)
     yield "delivered", ", ".join(holding) or "nowhere"
-    yield "trusted by", "every machine on which the root is installed (build/trust/roots.pem): see docs/trust.md"
+    yield (
+        "trusted by",
+        "every machine on which the root is installed (build/trust/roots.pem): see docs/how-to/install-root.md",
+    )
     yield "if revoked", "doit issues and deploys a new one in the same run; clients that read CRLs refuse the old one"
     yield "if it expires", "every client refuses it: its services cannot be used until doit renews it"
 

@@ -19,7 +19,7 @@ from pki.project.ledger_view import LedgerView
 SOON = timedelta(days=30)
 THIS_MONTH_AND_SOON = timedelta(days=31) + SOON
 NAMED = 5  # certificates that one note lists
-REMEDY = "declare the service that uses it in pki.yaml (docs/adopt.md), or: ./run invoke revoke {} --reason superseded"
+REMEDY = "declare the service that uses it in pki.yaml (docs/how-to/adopt.md), or: ./run invoke revoke {} --reason superseded"
 
 
 class Expiring(NamedTuple):

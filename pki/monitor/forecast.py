@@ -169,7 +169,7 @@ def _ceremony(inventory: Inventory, now: datetime, authorities: Authorities) -> 
         when = f"by {by:%Y-%m-%d}" if by > now else "now"
         text = f"a root ceremony is due {when}, for the root's owner and a witness: "
         text += "; ".join(f"{need.what} ({need.why})" for need in needed)
-        yield Notice("ceremony", text, "./run invoke ceremony.request; see docs/ceremony.md")
+        yield Notice("ceremony", text, "./run invoke ceremony.request; see docs/how-to/ceremony.md")
 
 
 def _no_longer_declared(

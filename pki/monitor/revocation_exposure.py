@@ -44,7 +44,7 @@ def notes(
             continue
         name = ArtifactId("deploy", delivery.host)
         if not program.revokes and config.profiles.client.lifetime > config.authorities.client.crl.lifetime:
-            remedy = "use another proxy, or short lifetimes: profiles.client: {lifetime: 7d, renew_before: 3d}; docs/proxies.md"
+            remedy = "use another proxy, or short lifetimes: profiles.client: {lifetime: 7d, renew_before: 3d}; docs/how-to/proxies.md"
             yield Notice(
                 name, program.exposure(longest_client_validity(inventory, now, ledger_view, revocations)), remedy
             )
@@ -62,7 +62,7 @@ def forgeable_header_notes(inventory: Inventory) -> Iterator[Notice]:
                 ArtifactId("host", name),
                 f"{host.proxy} removes forged headers by exact names only: the upstreams of {', '.join(host.services)} "
                 "may accept X.Forwarded.Tls.Client.Cert.Info or X.Real.Ip from a client as the header of the proxy",
-                "use upstreams that do not treat other bytes as - or _, or set aliasHeadersStrategy: docs/proxies.md",
+                "use upstreams that do not treat other bytes as - or _, or set aliasHeadersStrategy: docs/how-to/proxies.md",
             )
 
 

@@ -266,7 +266,7 @@ def _address(text: str) -> str:
     try:
         return str(IPv4Address(text))
     except ValueError:
-        note = ": IPv6 names cannot be certified here (docs/profiles.md)" if ":" in text else ""
+        note = ": IPv6 names cannot be certified here (docs/reference/profiles.md)" if ":" in text else ""
         raise ValueError(f"expected an IPv4 address, got {text!a}{note}") from None
 
 

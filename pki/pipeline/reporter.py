@@ -23,7 +23,7 @@ from pki.project.project import Project
 
 BANNER = """\
 SANDBOX: a trial project. Its root key is created on this machine and stays here, in offline/. In production, the root
-key never reaches the machine that runs doit: see ./run invoke init and docs/ceremony.md
+key never reaches the machine that runs doit: see ./run invoke init and docs/how-to/ceremony.md
 """
 
 

@@ -59,7 +59,7 @@ def check(certificate: x509.Certificate, shown: str) -> None:
         if isinstance(value, x509.KeyUsage) and not value.crl_sign:
             raise PkiError(
                 f"{shown}: does not permit its key to sign CRLs (key usage lacks cRLSign), and programs refuse its CRLs",
-                "issue a certificate with cRLSign for the same key and subject there: docs/adopt.md",
+                "issue a certificate with cRLSign for the same key and subject there: docs/how-to/adopt.md",
             )
 
 

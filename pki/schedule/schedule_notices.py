@@ -8,7 +8,7 @@ from pki.common.notice import Notice
 from pki.schedule import systemd
 from pki.schedule.job import DEFAULT_TIMES, Job, missed
 
-DOCS = "docs/schedule.md"
+DOCS = "docs/how-to/schedule.md"
 
 
 def notices(job: Job, present: dict[str, tuple[str, ...] | None], *, by_systemd: bool) -> Iterator[Notice]:

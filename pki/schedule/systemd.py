@@ -1,6 +1,6 @@
 """The job as systemd units: a confined service and a timer.
 
-docs/schedule.md explains each setting; `systemd-analyze security` rates them together.
+docs/how-to/schedule.md explains each setting; `systemd-analyze security` rates them together.
 """
 
 from __future__ import annotations

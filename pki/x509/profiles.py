@@ -1,7 +1,7 @@
 """The certificate profiles: the extensions of each kind of certificate (RFC 5280 §4.2).
 
 Each function returns the extensions of one profile, each with its criticality. `certificate_signing.draft_certificate`
-adds the subject and authority key identifiers. docs/profiles.md gives the reason for each extension.
+adds the subject and authority key identifiers. docs/reference/profiles.md gives the reason for each extension.
 """
 
 from __future__ import annotations

@@ -715,7 +715,7 @@ def test_status_sums_up_and_plan_does_not_flood(adopted: Home, old: OldCa, invok
         if one.subject == "authority:legacy"
     ]
     assert "legacy:device-14 on 2027-02-05 and 15 more" in notes[0].text
-    assert notes[0].remedy.startswith("declare the service that uses it in pki.yaml (docs/adopt.md)")
+    assert notes[0].remedy.startswith("declare the service that uses it in pki.yaml (docs/how-to/adopt.md)")
 
 
 def test_what_was_renewed_or_moved_over_is_not_noted_when_it_ends(adopted: Home, old: OldCa, invoke: Invoke) -> None:

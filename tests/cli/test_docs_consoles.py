@@ -98,18 +98,18 @@ BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Bench], None], int]] = {
     ("backup.md", "./run invoke ledger.accept-loss"): ("bench", older_ledger, 0),
     ("clients.md", "./run doit"): ("bench", identity, 0),
     ("deploy.md", "./run invoke deploy.accept-root"): ("deployed", another_root, 0),
-    ("revocation.md", "./run invoke client.add admin@laptop --email admin@lab.internal"): ("bench", nothing, 0),
+    ("revoke.md", "./run invoke client.add admin@laptop --email admin@lab.internal"): ("bench", nothing, 0),
     ("schedule.md", "./run invoke timeline --years 3"): ("outside", nothing, 0),
-    ("trust.md", "openssl x509 -in ca/root/root-1/cert.pem -noout -fingerprint -sha256"): ("bench", nothing, 0),
-    ("watching.md", "./run invoke health"): ("bench", two_faults, 4),
-    ("watching.md", "./run doit"): ("bench", wrong_clock, 2),
+    ("install-root.md", "openssl x509 -in ca/root/root-1/cert.pem -noout -fingerprint -sha256"): ("bench", nothing, 0),
+    ("monitor.md", "./run invoke health"): ("bench", two_faults, 4),
+    ("monitor.md", "./run doit"): ("bench", wrong_clock, 2),
 }
 PACKAGES = {
     ("ansible.md", "./run pip install --require-hashes -r requirements-ansible.lock"),
     ("backup.md", "./run pip install --require-hashes -r requirements-postgresql.lock"),
     ("tokens.md", "./run pip install --require-hashes -r requirements-hsm.lock"),
     ("tokens.md", "apt install softhsm2 opensc"),
-    ("watching.md", "./run pip install --require-hashes -r requirements-notify.lock"),
+    ("monitor.md", "./run pip install --require-hashes -r requirements-notify.lock"),
 }
 
 

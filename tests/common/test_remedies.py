@@ -89,7 +89,7 @@ def test_each_command_that_is_printed_can_be_typed() -> None:
 def test_each_command_in_a_console_of_the_documents_can_be_typed() -> None:
     found = [
         (path.name, tuple(shlex.split(line, comments=True)))
-        for path in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))
+        for path in (PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md")))
         for block in re.findall(r"```console\n(.*?)```", path.read_text(), re.DOTALL)
         for line in re.findall(r"(?m)^[$#] (?:sudo )?(?:\./run|sh run) (.*)$", block)
     ]
@@ -126,7 +126,7 @@ def test_a_command_that_cannot_be_typed_is_found(planted: str) -> None:
 @pytest.mark.parametrize(
     "harmless",
     [
-        'raise PkiError("x", f"./run invoke renew {name}, and docs/ceremony.md; or ./run doit: it renews")',
+        'raise PkiError("x", f"./run invoke renew {name}, and docs/how-to/ceremony.md; or ./run doit: it renews")',
         'raise PkiError("x", "put it back (./run invoke restore FILE --to DIR), then: ./run invoke ledger.verify")',
         'hint = here("invoke", "restore", "FILE", placeholders=["FILE"])',
         'def f() -> None:\n    """Print ./run invoke nothing."""',

@@ -15,7 +15,7 @@ from tests.support.projects import START, Home
 
 NEWER = (
     f"ca/ was written by doit-pki 7.1.0 in format 2; this is doit-pki {__version__}, which knows format 1"
-    "\n→ use doit-pki 7.1.0 or newer: docs/upgrade.md"
+    "\n→ use doit-pki 7.1.0 or newer: docs/how-to/upgrade.md"
 )
 
 

@@ -204,7 +204,7 @@ def test_a_service_that_speaks_no_http_disproves_a_change_only_where_it_did_befo
 
 def test_the_docs_say_of_each_proxy_how_it_learns_of_revocations() -> None:
     names: tuple[Proxy, ...] = ("nginx", "haproxy", "caddy", "apache", "traefik")
-    lines = (PROJECT / "docs/proxies.md").read_text().splitlines()
+    lines = (PROJECT / "docs/how-to/proxies.md").read_text().splitlines()
     [row] = [line for line in lines if line.startswith("| knows of revocations by")]
     for name, cell in zip(names, row.split("|")[2:-1], strict=True):
         assert cell.strip().startswith(PROGRAMS[name].learns or "nothing"), name

@@ -465,7 +465,7 @@ class Apache(Proxy):
 
     DEBIAN = Path("/etc/apache2")
     MODULES = ("authz_core", "authz_host", "alias", "mime", "mpm_event", "setenvif")  # Debian enables these
-    ENABLED = ("ssl", "socache_shmcb", "proxy", "proxy_http", "headers", "rewrite")  # docs/proxies.md asks for these
+    ENABLED = ("ssl", "socache_shmcb", "proxy", "proxy_http", "headers", "rewrite")  # docs/how-to/proxies.md
     # Apache serves nobody as root; this makes the tests' own files those of a plain user.
     ALONE = ("unshare", "--user", "--map-user=1000", "--map-group=1000") if os.geteuid() == 0 else ()
 

@@ -187,7 +187,7 @@ def test_a_browser_that_stays_open_is_refused_after_the_revocation_and_let_in_wi
 
         own.home.revoke("admin", "--reason", "key-compromise", "--yes")
         proxy.reload(is_patient=False)
-        # What the browser had connected ahead of need, nginx answers once: docs/proxies.md.
+        # What the browser had connected ahead of need, nginx answers once: docs/how-to/proxies.md.
         wait_until(lambda: chromium.open(URL).status == 400, "the browser is refused")
         before = visits(own)
         for page in (chromium.open(URL), chromium.open_in_new_tab(URL)):

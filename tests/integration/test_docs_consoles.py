@@ -108,7 +108,7 @@ def test_a_stolen_client_is_refused_wherever_a_host_answers_and_a_restore_keeps_
     story.ca.run("mount", "-t", "tmpfs", "tmpfs", "/media/usb")
     desk.follow(consoles.block("backup.md", "./run invoke backup /media/usb"))
     story.hosts["media"].run("nft", "-f", "-", stdin=DEAF)
-    desk.follow(consoles.block("revocation.md", "./run invoke revoke admin@laptop --reason key-compromise"), 2)
+    desk.follow(consoles.block("revoke.md", "./run invoke revoke admin@laptop --reason key-compromise"), 2)
     story.hosts["media"].run("nft", "delete", "table", "inet", "deaf")
     desk.type("cp /media/usb/pki-backup-*.age pki-backup-20261123T060000Z.age")
     desk.follow(consoles.block("backup.md", "./run invoke restore pki-backup-20261123T060000Z.age --to /srv/pki"))
@@ -196,9 +196,7 @@ def test_a_project_of_another_account_is_refused_with_the_line_that_trusts_it(mi
     machine.run("install", "-o", "eve", "pki.yaml", "/home/eve/pki", cwd=PROJECT_FOLDER)
     machine.run("mkdir", "-p", "/opt/doit-pki")
     machine.run("mount", "--bind", mine.project, "/opt/doit-pki")
-    said = mine.desk.follow(
-        consoles.block("trust-of-editors.md", "cd /home/eve/pki && sudo /opt/doit-pki/run invoke status"), 1
-    )
+    said = mine.desk.follow(consoles.block("editors.md", "cd /home/eve/pki && sudo /opt/doit-pki/run invoke status"), 1)
     mine.desk.type(said.splitlines()[-1].partition(": ")[2])
     assert "Example Lab" in mine.desk.type("sudo /opt/doit-pki/run invoke status")
     mine.desk.type(f"cd {PROJECT_FOLDER}")

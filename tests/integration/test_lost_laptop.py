@@ -75,7 +75,7 @@ def test_a_lost_laptop_is_shut_out_within_one_command_and_nobody_else_is(story: 
 
     assert "revoked, published, and verified at" in said
     assert all(f"{kind}-admin" in said.splitlines()[-1] for kind in KINDS)
-    # What a browser had connected ahead of need is answered once, within ten seconds: docs/proxies.md.
+    # What a browser had connected ahead of need is answered once, within ten seconds: docs/how-to/proxies.md.
     time.sleep(UNUSED_CONNECTION)
     wait_until(story.is_shut_out, "the browser that stayed open is refused", 120)
     for new_tab in (False, True):

@@ -283,9 +283,9 @@ def test_traefik_serves_a_renewed_certificate_without_a_reload(fronted: LiveHome
 
 
 def test_traefik_removes_every_spelling_at_an_entry_point_that_is_told_to(fronted: LiveHome, tmp_path: Path) -> None:
-    """The line that docs/proxies.md shows: the template cannot have it, because older versions do not start with it."""
+    """The line that docs/how-to/proxies.md shows: the template cannot have it, because older versions do not start with it."""
     home = fronted.copy(tmp_path / "home")
-    [line] = re.findall(r"\n(  pki: \{address: .*aliasHeadersStrategy.*)\n", Path("docs/proxies.md").read_text())
+    [line] = re.findall(r"\n(  pki: \{address: .*aliasHeadersStrategy.*)\n", Path("docs/how-to/proxies.md").read_text())
     home.edit('  pki: {address: ":{{ host.port }}"}', line, "templates/traefik/traefik.yml")
     built(home)
     names = [f"X{one}Client{two}Subject" for one in SEPARATORS for two in SEPARATORS] + ["X.Real.Ip", "X-Forwarded~For"]

@@ -89,7 +89,7 @@ def test_newer_python_beside_an_old_one_is_found(checkout: Path) -> None:
     assert "apt install python3.12-venv" in start(checkout, "doit", python=old).stderr
 
 
-@pytest.mark.parametrize("task", ["test", "lint", "bench", "integration"])
+@pytest.mark.parametrize("task", ["test", "lint", "bench", "integration", "campaign", "mutants"])
 def test_tasks_that_need_the_tools_of_development_install_them(checkout: Path, task: str) -> None:
     program(checkout / ".venv/bin/python", f'echo "$@" >> {checkout}/asked')
     program(checkout / ".venv/bin/invoke", "exit 0")

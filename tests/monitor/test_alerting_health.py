@@ -207,7 +207,7 @@ def test_a_project_without_authorities_is_critical_and_says_what_to_type(fresh: 
     assert found["authority:server"].remedy == "./run doit"
     fresh.edit("sandbox: true", "sandbox: false")
     found = checked(fresh)
-    assert found["authority:server"].remedy == "./run invoke ceremony.request; see docs/ceremony.md"
+    assert found["authority:server"].remedy == "./run invoke ceremony.request; see docs/how-to/ceremony.md"
     assert found["ceremony"].level is Level.CRITICAL
 
 
@@ -229,7 +229,7 @@ def test_a_ceremony_gets_more_urgent_as_its_day_comes(real: Home) -> None:
     levels = [level_of(real, "ceremony", days) for days in (489, 490, 521, 544)]
     assert levels == ["ok", "notice", "warning", "critical"]
     found = checked(real, 521)["ceremony"]
-    assert found.remedy == "./run invoke ceremony.request; see docs/ceremony.md"
+    assert found.remedy == "./run invoke ceremony.request; see docs/how-to/ceremony.md"
     assert found.until is not None
 
 

@@ -551,7 +551,7 @@ def test_prometheus_own_braces_survive(home: Home) -> None:
 
 
 def test_docs_name_every_metric_and_every_alert(home: Home) -> None:
-    text = (PROJECT / "docs/watching.md").read_text()
+    text = (PROJECT / "docs/how-to/monitor.md").read_text()
     rows = text.partition("| metric `doit_pki_…`")[2].partition("\n\n")[0]
     table = re.findall(r"^\| `(\w+)` \| (.*?) ?\|", rows, re.MULTILINE)
     labels = {name: tuple(re.findall(r"`(\w+)`", cell)) for name, cell in table}

@@ -587,7 +587,7 @@ def test_what_a_sweep_saw_goes_before_what_a_delivery_could_not_reach(remote: Ho
 def test_old_versions_of_tls_are_a_notice_that_says_where_to_look(home: Home) -> None:
     found = checked(home, of("grafana", outdated="TLSv1.1"))["service:monitoring/grafana"]
     assert (found.level, found.message) == (Level.NOTICE, "still accepts TLS 1.1")
-    assert found.remedy.startswith("docs/proxies.md")
+    assert found.remedy.startswith("docs/how-to/proxies.md")
 
 
 def test_a_certificate_that_is_served_to_its_end_though_there_is_a_newer_one_is_told_by_its_marks(home: Home) -> None:

@@ -61,7 +61,7 @@ def test_a_sandbox_is_refused_where_pki_yaml_names_a_root(tmp_path: Path) -> Non
 
 def test_roots_stand_in_the_schema_and_in_the_documents() -> None:
     assert '"roots"' in loader.json_schema()
-    assert "| `roots` |" in (PROJECT / "docs/inventory.md").read_text()
+    assert "| `roots` |" in (PROJECT / "docs/reference/pki-yaml.md").read_text()
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Retired words are used nowhere: neither in the names of the code, nor in the texts that people read.
 
-`docs/glossary.md` has the words and what each of them means. `tests/retired_words.tsv` has the retired ones, each with how
+`docs/explanation/glossary.md` has the words and what each of them means. `tests/retired_words.tsv` has the retired ones, each with how
 often it may be used: never.
 """
 
@@ -48,9 +48,9 @@ def texts() -> Iterator[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
-    others = ("pki/**/*.html", "pki/**/*.txt", "pki/deploy/host/*", "templates/**/*", "docs/*.md", "README.md")
+    others = ("pki/**/*.html", "pki/**/*.txt", "pki/deploy/host/*", "templates/**/*", "docs/**/*.md", "README.md")
     for path in sorted(path for pattern in others for path in PROJECT.glob(pattern) if path.is_file()):
-        if path != PROJECT / "docs/glossary.md":
+        if path != PROJECT / "docs/explanation/glossary.md":
             yield path.read_text(encoding="utf-8", errors="replace")
 
 

@@ -1,4 +1,4 @@
-"""The packages: a module imports only from packages below its own, as docs/architecture.md says."""
+"""The packages: a module imports only from packages below its own, as docs/explanation/architecture.md says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.support.projects import PROJECT
 
 PACKAGE = PROJECT / "pki"
-TABLE = PROJECT / "docs" / "architecture.md"
+TABLE = PROJECT / "docs/explanation/architecture.md"
 ROW = re.compile(r"^\|\s*`(\w+)`\s*\|[^|]+\|[^|]*\|\s*$", re.MULTILINE)
 ENTRY_POINTS = {"dodo.py", "tasks.py"}
 ONE_PACKAGE = {

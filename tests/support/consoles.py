@@ -32,7 +32,7 @@ def blocks() -> dict[Key, list[Typed]]:
     """Each block by its page and its first command; the second one of both has `#2` behind it."""
     found: dict[Key, list[Typed]] = {}
     seen: Counter[Key] = Counter()
-    for page in sorted((PROJECT / "docs").glob("*.md")):
+    for page in sorted((PROJECT / "docs").rglob("*.md")):
         for block in re.findall(r"(?m)^```console\n(.*?)^```", page.read_text(), re.DOTALL):
             parts = re.split(
                 rf"(?m)^{re.escape(block[0])} (.*)\n", block

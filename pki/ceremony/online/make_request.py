@@ -256,7 +256,7 @@ def _check_options(
         if issuer is None or issuer.name in ceremony_archive.destroyed_roots(store):
             raise PkiError(
                 f"{name}: the key of the root that signed it was destroyed, so it cannot be revoked",
-                "if its key is exposed, start a new project: docs/ceremony.md",
+                "if its key is exposed, start a new project: docs/how-to/ceremony.md",
             )
     for name in options.generations:
         if name not in AUTHORITIES:
@@ -277,7 +277,7 @@ def _check_rollover(store: Store, authorities: Authorities) -> None:
         raise PkiError(
             f"{live[0].name} certifies {live[-1].name} until {end:%Y-%m-%d}: clients that trust only {live[0].name} "
             "would find no chain to a third root",
-            f"wait until then; if {live[-1].name} is exposed, start a new project: docs/ceremony.md",
+            f"wait until then; if {live[-1].name} is exposed, start a new project: docs/how-to/ceremony.md",
         )
 
 

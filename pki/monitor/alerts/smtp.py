@@ -71,10 +71,10 @@ def send(message: EmailMessage, email: EmailAlert, password: str | None, roots: 
         ) from None
     except smtplib.SMTPAuthenticationError as error:
         raise PkiError(
-            f"{server}: refuses {email.user}: {_answer(error)}", "correct the secret smtp: docs/watching.md"
+            f"{server}: refuses {email.user}: {_answer(error)}", "correct the secret smtp: docs/how-to/monitor.md"
         ) from None
     except smtplib.SMTPNotSupportedError as error:
-        raise PkiError(f"{server}: {visible_line(str(error))}", f"{address.scheme}: docs/watching.md") from None
+        raise PkiError(f"{server}: {visible_line(str(error))}", f"{address.scheme}: docs/how-to/monitor.md") from None
     except smtplib.SMTPRecipientsRefused as error:
         raise _refusal(server, error.recipients) from None
     except smtplib.SMTPResponseException as error:

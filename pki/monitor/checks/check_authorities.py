@@ -32,7 +32,7 @@ DAY = timedelta(days=1)
 ROOT_MARKS = ((Level.NOTICE, 730), (Level.WARNING, 365), (Level.CRITICAL, 183))  # days left of a ten-year root
 TEN_YEARS = timedelta(days=3650)
 CEREMONY_SOON, CEREMONY_NOW = timedelta(days=30), timedelta(days=7)
-REQUEST_CEREMONY = "./run invoke ceremony.request; see docs/ceremony.md"
+REQUEST_CEREMONY = "./run invoke ceremony.request; see docs/how-to/ceremony.md"
 
 
 def check_roots(context: CheckContext) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ from pki.monitor.forecast import PINNED
 DAY = timedelta(days=1)
 CRITICAL = 7 * DAY
 CHANGES_NAMED = 4  # changed files that one finding lists
-CHANGE_BELONGS = "make the change in pki.yaml or templates/ (docs/managed-files.md)"
+CHANGE_BELONGS = "make the change in pki.yaml or templates/ (docs/reference/managed-files.md)"
 REPAIR = f"./run doit restores it; {CHANGE_BELONGS}"
 
 

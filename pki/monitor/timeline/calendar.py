@@ -130,7 +130,7 @@ def _ceremonies(ceremonies: Iterable[Any], now: datetime) -> Iterator[CalendarEn
             _settled(one, now),
             f"root ceremony: {', '.join(one.products)}",
             f"doit requests it on {one.requested:%Y-%m-%d}; perform it by {one.by:%Y-%m-%d}. This day is a proposal. "
-            f"It needs the owner of the root and a witness: docs/ceremony.md. {'; '.join(need.why for need in one.needs)}."
+            f"It needs the owner of the root and a witness: docs/how-to/ceremony.md. {'; '.join(need.why for need in one.needs)}."
             + (f" Note: {one.remark}." if one.remark else ""),
             (14, 1),
         )

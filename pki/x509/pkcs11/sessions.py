@@ -155,7 +155,9 @@ def _serial(token: Any) -> str:
 def log_in(pkcs11: Any, token: Any, uri: TokenUri, pin: str, source: str) -> Any:
     """Log in and return the session. Does not try a token that is locked or has one attempt left."""
     label, flags = uri.token, pkcs11.TokenFlag
-    locked = PkiError(f"token {label}: its PIN is locked", "the security officer must set a new one: docs/tokens.md")
+    locked = PkiError(
+        f"token {label}: its PIN is locked", "the security officer must set a new one: docs/how-to/tokens.md"
+    )
     wrong = PkiError(
         f"token {label}: the PIN in {source} is wrong", "correct it first: a few wrong PINs lock the token"
     )

@@ -37,7 +37,7 @@ def generate(uri: TokenUri, pin: str | None, kind: str, source: str = ANSWER) ->
         if _find_objects(session, uri.with_object(uri.object)):
             raise PkiError(
                 f"token {uri.token}: {uri.key} exists already",
-                "keys are never overwritten; delete the key of an interrupted ceremony by hand: docs/ceremony.md",
+                "keys are never overwritten; delete the key of an interrupted ceremony by hand: docs/how-to/ceremony.md",
             )
         public, private = _generate_pair(pkcs11, session, uri, kind)
         is_protected = False
