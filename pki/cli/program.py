@@ -13,7 +13,7 @@ from invoke.program import Program as InvokeProgram
 from invoke.util import helpline
 
 from pki import __version__
-from pki.cli import option_help
+from pki.cli import exit_statuses, option_help
 from pki.cli.argument_parser import ArgumentParser
 from pki.common.child_processes import STOPPED, enable_interrupts
 from pki.common.remedies import as_started
@@ -126,6 +126,9 @@ class Program(InvokeProgram):
         if lines:
             print("\nArguments and options:\n")
             self.print_columns(lines)
+        if own := exit_statuses.OWN.get(name):
+            print("Exit status:\n")
+            self.print_columns([(str(status), text) for status, text in own.items()])
 
 
 class ProgramOfInvoke(Program):
