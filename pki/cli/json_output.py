@@ -293,7 +293,7 @@ class DeliveryRow(Part):
 
     at: str = Field(description="when")
     release: str = Field(description="the release, as deploy.rollback takes it")
-    what: str = Field(description="what was done: deployed, rolled back …")
+    what: str = Field(description="what happened: delivered, checked, drift, failed or another event")
     kept: bool = Field(description="whether deploy.rollback can go back to it")
     seen: str = Field(description="result of the verification, or why it failed")
 
@@ -303,7 +303,7 @@ class HistoryOutput(Output):
 
     command = "deploy.history"
     host: str = Field(description="the host")
-    deliveries: list[DeliveryRow] = Field(description="its deployments, newest first")
+    deliveries: list[DeliveryRow] = Field(description="what happened to the host, oldest first")
     state: str = Field(description="state of the host now")
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
 from invoke.parser.context import ParserContext, to_flag
 from invoke.program import Program as InvokeProgram
+from invoke.tasks import Task
 from invoke.util import helpline
 
 from pki import __version__
@@ -121,9 +122,7 @@ class Program(InvokeProgram):
         print(f"Usage: {TYPED} {usage(name, context)}\n")
         for line in (inspect.getdoc(task) or "").splitlines():
             print(f"{self.leading_indent}{line}".rstrip())
-        meanings = getattr(task.body, option_help.MEANING, option_help.MEANINGS)
-        lines = [(_shown(one), meanings[one.attr_name or _name(one)]) for one in context.args.values()]
-        if lines:
+        if lines := argument_lines(task, context):
             print("\nArguments and options:\n")
             self.print_columns(lines)
         if own := exit_statuses.OWN.get(name):
@@ -142,6 +141,12 @@ class ProgramOfInvoke(Program):
 def title_of(name: str) -> str:
     """Return the title under which the help lists a command."""
     return next((title for title, words in TITLES.items() if name.partition(".")[0] in words), "Development")
+
+
+def argument_lines(task: Task[Any], context: ParserContext) -> list[tuple[str, str]]:
+    """Return each argument and option of a command as it is typed, with its meaning."""
+    meanings = getattr(task.body, option_help.MEANING, option_help.MEANINGS)
+    return [(_shown(one), meanings[one.attr_name or _name(one)]) for one in context.args.values()]
 
 
 def usage(name: str, context: ParserContext) -> str:
