@@ -63,11 +63,12 @@ def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
     if not changed or not project.ledger_view.has_ledger:
         return []
     key = digest_of([(leaf.name, _requested(leaf)) for leaf in changed], sorted(leaves))
-    cached = project.ledger_view.recall("moves", key)
-    if cached is None:
-        cached = [[*move[:3], int(move.end.timestamp())] for move in _moves(project.revocations, leaves, changed)]
-        project.ledger_view.remember("moves", key, cached)
-    return [Move(leaf, name, before, datetime.fromtimestamp(end, UTC)) for leaf, name, before, end in cached]
+    rows = project.ledger_view.cached(
+        "moves",
+        key,
+        lambda: [(*move[:3], int(move.end.timestamp())) for move in _moves(project.revocations, leaves, changed)],
+    )
+    return [Move(leaf, name, before, datetime.fromtimestamp(end, UTC)) for leaf, name, before, end in rows]
 
 
 def _moves(revocations: Revocations, leaves: Mapping[str, Leaf], changed: Collection[Leaf]) -> Iterator[Move]:

@@ -259,9 +259,9 @@ def _key_creator(
     def new_key(name: str, kind: str) -> steps.NewKey:
         if custody.token:
             discard()
-        made = custodians.make_new_key(custody, ceremony, name, kind)
+        key = custodians.make_new_key(custody, ceremony, name, kind)
         discard()
-        return made
+        return key
 
     return new_key
 
@@ -275,8 +275,8 @@ def _clock(start: datetime) -> machine_check.Clock:
 def _check_machine(ceremony: CeremonySession, now: datetime, despite: str) -> None:
     """Check this machine, show the results, and stop when it is not fit."""
     screen, findings = Screen(), machine_check.check_machine(now, ceremony.request.prepared, ceremony.last_moment)
-    for one in findings:
-        screen.line(f"{'fit    ' if one.ok else 'NOT FIT'} {one.check}: {one.text}")
+    for finding in findings:
+        screen.line(f"{'fit    ' if finding.ok else 'NOT FIT'} {finding.check}: {finding.text}")
     session.check_machine_is_fit(ceremony, findings, despite)
 
 

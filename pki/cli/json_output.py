@@ -326,8 +326,8 @@ class DriftOutput(Output):
 
 
 MODELS: dict[str, type[Output]] = {
-    one.command: one
-    for one in (
+    model.command: model
+    for model in (
         PlanOutput,
         StatusOutput,
         ExplainOutput,

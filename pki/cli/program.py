@@ -81,8 +81,8 @@ class Program(InvokeProgram):
     def core_args(self) -> list[Argument]:
         """Return invoke's own options, with single letters only for help, list and version."""
         args: list[Argument] = super().core_args()
-        for one in args:
-            one.names = tuple(filter(None, (one.name, LETTERS.get(_name(one), ""))))
+        for argument in args:
+            argument.names = tuple(filter(None, (argument.name, LETTERS.get(_name(argument), ""))))
         return args
 
     def parse_core_args(self) -> None:
@@ -146,29 +146,31 @@ def title_of(name: str) -> str:
 def argument_lines(task: Task[Any], context: ParserContext) -> list[tuple[str, str]]:
     """Return each argument and option of a command as it is typed, with its meaning."""
     meanings = getattr(task.body, option_help.MEANING, option_help.MEANINGS)
-    return [(_shown(one), meanings[one.attr_name or _name(one)]) for one in context.args.values()]
+    return [(_shown(argument), meanings[argument.attr_name or _name(argument)]) for argument in context.args.values()]
 
 
 def usage(name: str, context: ParserContext) -> str:
     """Return a command with its arguments as they are typed, optional ones in brackets."""
     parts = [name]
-    for one in sorted(context.args.values(), key=lambda one: not _is_needed(one) and not one.optional):
-        shown, more = _shown(one), "…" if one.kind is list else ""
-        parts.append(shown if _is_needed(one) else f"[{shown}{more}]" if one.optional else f"[{shown}]{more}")
+    for argument in sorted(
+        context.args.values(), key=lambda argument: not _is_needed(argument) and not argument.optional
+    ):
+        shown, more = _shown(argument), "…" if argument.kind is list else ""
+        parts.append(shown if _is_needed(argument) else f"[{shown}{more}]" if argument.optional else f"[{shown}]{more}")
     return " ".join(parts)
 
 
-def _is_needed(one: Argument) -> bool:
-    return bool(one.positional and one.kind is not list and not one.optional)
+def _is_needed(argument: Argument) -> bool:
+    return bool(argument.positional and argument.kind is not list and not argument.optional)
 
 
-def _shown(one: Argument) -> str:
+def _shown(argument: Argument) -> str:
     """Return how an argument is typed: as a bare word, or after the option that names it."""
-    name = _name(one)
+    name = _name(argument)
     placeholder = PLACEHOLDERS.get(name) or PLACEHOLDERS.get(name.rpartition("_")[2], name.upper())
-    is_bare = one.optional or (_is_needed(one) and name in BARE)
-    return placeholder if is_bare else to_flag(name) + (f" {placeholder}" if one.takes_value else "")
+    is_bare = argument.optional or (_is_needed(argument) and name in BARE)
+    return placeholder if is_bare else to_flag(name) + (f" {placeholder}" if argument.takes_value else "")
 
 
-def _name(one: Argument) -> str:
-    return one.name or ""
+def _name(argument: Argument) -> str:
+    return argument.name or ""

@@ -20,7 +20,7 @@ HINTS = {  # {0} is the file, which may not exist yet, {1} its folder
     errno.EROFS: "mount it read-write: findmnt -T {1}",
     errno.ENOTDIR: "a parent of the path is a file, not a folder: namei -m {0}",
 }
-SET_CLOCK = "timedatectl status, and correct the clock; if it is right, it was ahead earlier: docs/how-to/monitor.md#a-clock-that-was-wrong"
+SET_CLOCK = "timedatectl status, and correct the clock; if it is right, it was ahead earlier: docs/how-to/clock.md"
 
 
 class ErrorCode(StrEnum):
@@ -31,6 +31,7 @@ class ErrorCode(StrEnum):
     UNDONE = "undone"  # a host restored its previous files
     NEEDS_BOOTSTRAP = "needs bootstrap"  # pki-apply is missing on a host, or does not start correctly
     EXPOSED = "exposed"  # other users can read a secret file; it is not used until this is corrected
+    AWAITS_CEREMONY = "awaits ceremony"  # no authority exists yet; only the first ceremony creates them
     KEY_NOT_OPENED = "key not opened"  # the passphrase of a private key is missing or wrong
 
 

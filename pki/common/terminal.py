@@ -12,6 +12,7 @@ from typing import Any
 from pki.common.visible import visible
 
 WIDTH = 10  # of the column of verbs and levels
+NAMES = 24  # the least width of the column of names
 
 
 class Screen:
@@ -41,6 +42,12 @@ class Screen:
             self._console.print(text, markup=False)
         else:
             self._print(text)
+
+    def summary(self, parts: Sequence[str]) -> None:
+        """Print the parts of a last line, at a terminal that is too narrow each on a line of its own."""
+        text = "; ".join(parts)
+        is_narrow = self._console is not None and len(text) > self._console.width
+        self.line(";\n".join(parts) if is_narrow else text)
 
     def heading(self, text: str) -> None:
         """Print a heading after an empty line."""
@@ -154,13 +161,18 @@ class Screen:
                 self._print(f"{'':<{WIDTH + 24}} {text}")
 
     def _typed(self, remedy: str) -> None:
-        """Print what to type, without line breaks of our own, so that it can be copied as one line."""
-        for text in visible(remedy).splitlines():
-            line = f"{'':<{WIDTH + 24}} → {text}"
-            if self._console:
-                self._console.print(line, markup=False, soft_wrap=True)
-            else:
-                self._print(line)
+        """Print what to type, each command on one line, so that it can be copied; at a narrow terminal further left."""
+        lines = visible(remedy).splitlines()
+        if not self._console:
+            for text in lines:
+                self._print(f"{'':<{WIDTH + NAMES}} → {text}")
+            return
+        room = self._console.width - len(" → ")
+        indent = WIDTH + NAMES if all(len(text) <= room - WIDTH - NAMES for text in lines) else WIDTH - 1
+        for text in lines:
+            for number, part in enumerate(fold(text, room - indent)):
+                arrow = "→" if number == 0 else " "
+                self._console.print(f"{'':<{indent}} {arrow} {part}", markup=False, soft_wrap=True)
 
     def _print(self, text: str) -> None:
         try:
@@ -169,6 +181,29 @@ class Screen:
             if not self._may_be_deaf:
                 raise
             say_nothing_more()
+
+
+def fold(text: str, width: int) -> list[str]:
+    """Return a text as lines of at most `width` characters, broken after `; `, else after `: `, else after `, `.
+
+    A part between two of these that is longer stays one line: it may be a command, which is copied as a whole.
+    """
+    lines = [""]
+    for part in _parts(text, width, ("; ", ": ", ", ")):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return [line.rstrip() for line in lines]
+
+
+def _parts(text: str, width: int, ends: Sequence[str]) -> Iterator[str]:
+    """Yield a text that fits, else its parts, each with the first of `ends` at its end, which are divided again."""
+    if len(text.rstrip()) <= width or not ends:
+        yield text
+        return
+    *parts, last = text.split(ends[0])
+    for part in (*(f"{part}{ends[0]}" for part in parts), last):
+        yield from _parts(part, width, ends[1:])
 
 
 def clear_terminal() -> None:

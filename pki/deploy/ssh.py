@@ -114,7 +114,7 @@ class Transport:
         options = ["-a", "-x", "-N", "-o", "Tunnel=no", "-o", "ExitOnForwardFailure=yes"]
         options += ["-o", "ControlMaster=no", "-o", "ControlPath=none"]
         options += ["-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo"]
-        options += [word for here, there in forwards.items() for word in ("-L", f"{here}:{there}")]
+        options += [word for here, remote in forwards.items() for word in ("-L", f"{here}:{remote}")]
         return ("env", "SHELL=/bin/sh", "ssh", *self._options(seconds, []), *options, self.name)
 
     def config_command(self) -> tuple[str, ...]:

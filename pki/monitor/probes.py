@@ -152,7 +152,10 @@ def _probe_via(way: Transport | None, targets: Sequence[Target]) -> list[ProbeRe
             else verification.map_parallel(_probe, tunnelled, PARALLEL_PROBES)
         )
     if tunnel.fault:
-        results = [one if one.fingerprint else _not_forwarded(one, tunnel.fault) for one in results]
+        results = [
+            probe_result if probe_result.fingerprint else _not_forwarded(probe_result, tunnel.fault)
+            for probe_result in results
+        ]
     return results
 
 

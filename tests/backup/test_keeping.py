@@ -47,7 +47,7 @@ def mode(path: Path) -> int:
 
 # -- founding ---------------------------------------------------------------------------------------------------------
 
-WHOLE = {"dodo.py", "pki.yaml", "run", "tasks.py", "templates", "secrets.yaml", ".gitignore", "README.md"}
+WHOLE = {".schema", "dodo.py", "pki.yaml", "run", "tasks.py", "templates", "secrets.yaml", ".gitignore", "README.md"}
 
 
 @pytest.fixture

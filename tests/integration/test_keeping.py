@@ -40,6 +40,7 @@ def test_founded_project_is_under_git_without_its_secrets_and_two_runs_settle_it
     assert {"pki.yaml", ".gitignore", "README.md", "templates/nginx/pki-services.conf"} <= set(held)
     assert {name.partition("/")[0] for name in held} == {
         "pki.yaml",
+        ".schema",
         ".gitignore",
         "README.md",
         "run",

@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
             if unknown and "failed" not in result:
                 msg = f"{', '.join(unknown)}: may revoke more than ours; where this project was exported: ./run invoke ledger.recover HOST"
                 return {**result, "failed": True, "unknown": unknown, "msg": msg}
-            is_same = all(answer["is"] in {"same", "held"} for answer in states)
+            is_same = not any(host_output.FileStatus(answer["is"]).is_to_be_placed for answer in states)
             if self._task.check_mode or "failed" in result:
                 return {**result, "changed": not is_same}
             if is_same and arguments["deployed_before"] and not any(host_output.STUCK in answer for answer in answers):
@@ -83,14 +83,14 @@ class ActionModule(ActionBase):
         endpoints, expectations, prober = self._services()
         before = verification.check_before(endpoints, prober)
         states = [answer.get("state") for answer in self._speak(stream, result)]
-        result["changed"] = "kept" in states
+        result["changed"] = host_output.ChangeState.KEPT in states
         if "failed" in result:
             return result
         verifications = verification.verify_services(endpoints, expectations, before, prober)
         result["verifications"] = verification.as_json(verifications)
         if failure := verification.failure_text(verifications):
             after = self._task.args["remedy"]
-            if "placed" in states:
+            if host_output.ChangeState.PLACED in states:
                 after = self._roll_back(manifest)
             result |= {"failed": True, "msg": f"{failure}; {after}", "wrong": failure, "after": after}
         return result
@@ -103,7 +103,7 @@ class ActionModule(ActionBase):
             states = [answer.get("state") for answer in self._speak(manifest + b"back\nend\n", result)]
         except AnsibleConnectionFailure as error:
             return f"the previous files could not be restored: {error}"
-        if "undone" in states:
+        if host_output.ChangeState.UNDONE in states:
             return "rolled back"
         return f"the previous files could not be restored: {result.get('msg')}"
 

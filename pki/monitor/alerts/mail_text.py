@@ -145,7 +145,7 @@ def _item(group: Sequence[Finding], kind: str, since: datetime | None, now: date
         when.append(f"deadline {first.until:%Y-%m-%d}, in {in_words(first.until - now)}")
     return MailItem(
         first.level.word,
-        join_names([one.subject for one in group]),
+        join_names([finding.subject for finding in group]),
         kind,
         visible_line(first.message),
         ", ".join(when),
@@ -218,6 +218,6 @@ def _brief(solved: Sequence[Finding], items: Sequence[MailItem], decision: Alert
             yield f"{item.level.upper()} {item.subject}: {item.message}"
             yield from _remedy(item.remedy)
     if solved:
-        yield _shorten(f"solved: {', '.join(one.subject for one in solved)}", SUBJECT)
+        yield _shorten(f"solved: {', '.join(finding.subject for finding in solved)}", SUBJECT)
     if not items:
         yield "all OK"

@@ -48,7 +48,7 @@ def check_ledger(context: CheckContext) -> Iterator[Finding]:
         remedy = f"./run invoke ledger.verify shows everything; {RESTORE_FILE}"
         yield Finding("ledger", Level.CRITICAL, f"was changed or damaged: {faults[0]}{more}", remedy)
     elif newest:
-        yield Finding("ledger", Level.OK, f"{newest[0]} events; hash of the last one: {newest[1][:16]}")
+        yield Finding("ledger", Level.OK, f"intact: {newest[0]} events; hash of the last one: {newest[1][:16]}")
 
 
 def check_clock(context: CheckContext) -> Iterator[Finding]:
@@ -64,12 +64,13 @@ def check_clock(context: CheckContext) -> Iterator[Finding]:
 
 def _newest(ledger_view: LedgerView) -> tuple[int, str] | None:
     """Return number and hash of the newest event in the ledger; cached, so that an idle run does not open the ledger."""
-    cached = ledger_view.recall("newest", "")
-    if cached is None:
+
+    def read() -> tuple[int, str] | tuple[()]:
         event = ledger_view.ledger.newest_event()
-        cached = [event.seq, event.hash] if event else []
-        ledger_view.remember("newest", "", cached)
-    return (cached[0], cached[1]) if cached else None
+        return (event.seq, event.hash) if event else ()
+
+    newest = ledger_view.cached("newest", "", read)
+    return (newest[0], newest[1]) if newest else None
 
 
 def ledger_head(ledger_view: LedgerView) -> str:
@@ -80,11 +81,8 @@ def ledger_head(ledger_view: LedgerView) -> str:
 
 def ledger_counts(ledger_view: LedgerView) -> tuple[int, int]:
     """Return the number of certificates and of revocations in the ledger; cached while it does not change."""
-    counts = ledger_view.recall("counts", "")
-    if counts is None:
-        counts = ledger_view.ledger.counts()
-        ledger_view.remember("counts", "", list(counts))
-    return counts[0], counts[1]
+    certificates, revocations = ledger_view.cached("counts", "", lambda: list(ledger_view.ledger.counts()))
+    return certificates, revocations
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

@@ -50,15 +50,13 @@ class StatusPage:
         self._checked = checked
         self._changes = runs_section.last_changes(checked)
         cache, key = checked.project.cache, _cache_key(checked)
-        digest = cache.recall("page", key)
-        if digest is None:
-            try:
-                self._facts = _gathered(checked)
-            except Exception:  # noqa: BLE001 - reported when the page is written
-                return
-            digest = digest_of(self._facts)
-            cache.remember("page", key, [], digest)
-        self._digest = str(digest)
+
+        def gather() -> str:
+            self._facts = _gathered(checked)
+            return digest_of(self._facts)
+
+        with suppress(Exception):  # reported when the page is written
+            self._digest = cache.cached("page", key, [], gather)
 
     def write(self, store: Store, report: Mapping[str, Any], late: Sequence[Finding]) -> None:
         """Write the page if it says something new; `late` are failures after the checks."""
