@@ -110,8 +110,14 @@ def _run(command: str, folder: Path, home: str | None = None) -> str:
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "TERM": "xterm-256color"}
     if home:
         environment["PKI_HOME"] = home
-    process = subprocess.Popen(
-        command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, shell=True  # noqa: S602 - ours
+    process = subprocess.Popen(  # noqa: S602 - the commands of the session
+        command,
+        cwd=folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+        shell=True,
     )
     os.close(theirs)
     output = bytearray()

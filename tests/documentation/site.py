@@ -14,6 +14,7 @@ from tests.documentation import links, pages
 from tests.support.environments import environment
 
 SETTINGS = Path(__file__).with_name("zensical.toml")
+ASSETS = Path(__file__).with_name("assets")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 MARK = ".doit-pki-docs"  # the file by which a built site is recognised, and replaced
 
@@ -28,6 +29,7 @@ def build(output: Path, program: Path = PROGRAM) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         navigation = pages.stage(program, folder / "docs")
+        shutil.copytree(ASSETS, folder / "docs/assets")
         settings = SETTINGS.read_text().replace("[project]\n", f"[project]\n{navigation}\n", 1)
         (folder / "zensical.toml").write_text(settings)
         done = subprocess.run(

@@ -11,6 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from selenium.common.exceptions import ElementNotInteractableException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -24,6 +25,7 @@ from tests.support.projects import PROJECT
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root takes the network away")
 PHONE, DESK = 390, 1280
 READ = ("index.html", "how-to/revoke.html", "reference/keys.html", "reference/commands.html")
+SEARCH = "[...document.querySelectorAll('div')].map((one) => one.shadowRoot).find(Boolean)"
 WIDER = "return document.documentElement.scrollWidth - innerWidth"
 
 
@@ -72,13 +74,13 @@ def test_no_link_is_broken_and_nothing_comes_from_elsewhere(site: Path) -> None:
 def test_the_search_finds_how_to_revoke(site: Path, address: str, driver: Chrome) -> None:
     assert "revoke" in json.dumps(json.loads((site / "search.json").read_text()))
     show(driver, f"{address}/index.html", PHONE)
-    driver.find_element(By.CSS_SELECTOR, "[for=__search], .md-search__button").click()
-    field = WebDriverWait(driver, TIMEOUT).until(
-        lambda _: driver.find_element(By.CSS_SELECTOR, "input[type=text], input[type=search]")
-    )
-    field.send_keys("revoke a client")
-    found = "return [...document.querySelectorAll('a')].filter((one) => one.href.includes('revoke.html') && one.checkVisibility()).length"
-    WebDriverWait(driver, TIMEOUT).until(lambda _: driver.execute_script(found))
+    buttons = driver.find_elements(By.CSS_SELECTOR, "[for=__search], .md-search__button")
+    next(button for button in buttons if button.is_displayed()).click()
+    wait = WebDriverWait(driver, TIMEOUT, ignored_exceptions=[ElementNotInteractableException])  # while it opens
+    field = wait.until(lambda _: driver.execute_script(f"return {SEARCH}?.querySelector('input')"))
+    wait.until(lambda _: field.send_keys("revoke a client") is None)
+    found = f"return [...{SEARCH}.querySelectorAll('a')].map((one) => one.getAttribute('href'))"
+    wait.until(lambda _: any("how-to/revoke.html" in one for one in driver.execute_script(found)))
 
 
 def test_a_phone_scrolls_no_page_sideways_and_no_other_host_is_asked(site: Path, address: str, driver: Chrome) -> None:

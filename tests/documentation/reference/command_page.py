@@ -11,7 +11,7 @@ from doit.cmd_list import List
 
 from pki.cli import exit_statuses, program
 from pki.cli.entry_points import program_commands
-from pki.pipeline.doit_run_command import RunCommand
+from pki.pipeline.doit_internals import RunCommand
 from tests.documentation.reference.markdown import anchor, code, prose, table
 
 DOIT = {
@@ -32,7 +32,7 @@ def text() -> str:
     named["Every day"].insert(0, "[`doit`](#doit)")
     parts = [
         (
-            "# Commands\n\n"
+            "# All commands\n\n"
             "From a clone and in a project: `./run invoke COMMAND`. Installed: `doit-pki COMMAND`. `COMMAND -h` prints what is\n"
             "written here. [Exit statuses](exit-statuses.md) and [output as JSON](json.md) have pages of their own.\n"
         ),

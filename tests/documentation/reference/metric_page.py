@@ -22,7 +22,7 @@ def text() -> str:
         (
             "# Metrics\n\n"
             "Each full run writes these metrics in the text format of Prometheus into `build/report/pki.prom`, and into the file\n"
-            "`metrics: {textfile: …}` of pki.yaml. [Monitor a project](../how-to/monitor.md#metrics) shows the scrape configuration,\n"
+            "`metrics: {textfile: …}` of pki.yaml. [Monitor with Prometheus](../how-to/prometheus.md) shows the scrape configuration,\n"
             "alert rules and dashboard. Each metric also has the label `project`, the folder of the project. Names in `_total` are\n"
             "counters, all others gauges. Times are seconds since 1970.\n"
         )
