@@ -24,7 +24,7 @@ class Output(Part):
     """The output of a command. A field is never removed, and never changes its meaning, without a new `version`."""
 
     command: ClassVar[str]
-    version: Literal[1] = Field(1, description="format of the output")
+    version: Literal[1] = Field(default=1, description="format of the output")
     at: Moment = Field(description="the time to which the output refers")
 
     def show(self) -> None:
@@ -139,7 +139,9 @@ class LedgerListOutput(Output):
     """Output of `ledger.list`."""
 
     command = "ledger.list"
-    certificates: list[CertificateEntry] = Field(description="the certificates, in the order in which they were recorded")
+    certificates: list[CertificateEntry] = Field(
+        description="the certificates, in the order in which they were recorded"
+    )
 
 
 class CertificateWithPem(CertificateEntry):
@@ -232,6 +234,24 @@ class HealthOutput(Output):
     command = "health"
     worst: str = Field(description="the worst level: ok, notice, warning or critical")
     checks: list[Check] = Field(description="worst first")
+
+
+class DoctorCheck(Part):
+    """One line of `doctor`."""
+
+    checked: str = Field(description="the subject, such as Python")
+    seen: str = Field(description="the value that was seen, in words")
+    level: str = Field(description="ok, notice, warning or critical")
+    remedy: str = Field(description="what to type or do; given too for an optional part that is not installed")
+
+
+class DoctorOutput(Output):
+    """Output of `doctor`."""
+
+    command = "doctor"
+    project: str = Field(description="the folder of the project whose needs were checked; empty without one")
+    worst: str = Field(description="ok, notice, warning or critical")
+    checks: list[DoctorCheck]
 
 
 class RhythmRow(Part):
@@ -338,6 +358,7 @@ MODELS: dict[str, type[Output]] = {
         LedgerAcceptLossOutput,
         LedgerImportOutput,
         HealthOutput,
+        DoctorOutput,
         TimelineOutput,
         ClientListOutput,
         HistoryOutput,

@@ -70,7 +70,8 @@ def _option(option: Mapping[str, Any]) -> tuple[str, str]:
 def _command(name: str, task: Any, context: Any) -> str:
     first, _, rest = (inspect.getdoc(task) or "").partition("\n\n")
     paragraphs = [prose(" ".join(part.split())) for part in (first, *rest.split("\n\n")) if part.strip()]
-    usage = fill(f"./run invoke {program.usage(name, context)}", 100, subsequent_indent="    ", break_on_hyphens=False)
+    typed = f"./run invoke {program.unbroken(program.usage(name, context))}"
+    usage = fill(typed, 80, subsequent_indent="    ", break_on_hyphens=False).replace(program.NO_BREAK, " ")
     parts = [f"### {name}\n", f"```text\n{usage}\n```\n", "\n\n".join(paragraphs) + "\n"]
     if rows := [(code(shown), prose(meaning)) for shown, meaning in program.argument_lines(task, context)]:
         parts.append(table(("argument or option", "meaning"), rows))
