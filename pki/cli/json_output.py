@@ -251,7 +251,7 @@ class DoctorOutput(Output):
     command = "doctor"
     project: str = Field(description="the folder of the project whose needs were checked; empty without one")
     worst: str = Field(description="ok, notice, warning or critical")
-    checks: list[DoctorCheck]
+    checks: list[DoctorCheck] = Field(description="what was checked, each with the value that was seen")
 
 
 class RhythmRow(Part):

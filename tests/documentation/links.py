@@ -72,6 +72,6 @@ def _leads(site: Path, pages: dict[str, Page], name: str, address: str) -> bool:
 
 
 def _of_styles(site: Path) -> Iterator[tuple[str, str]]:
-    for path in sorted(site.rglob("*.css")):
+    for path in sorted([*site.rglob("*.css"), *site.rglob("*.svg")]):
         for found in CSS_ADDRESS.findall(path.read_text()):
             yield path.relative_to(site).as_posix(), next(filter(None, found))

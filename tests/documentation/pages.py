@@ -18,6 +18,7 @@ BESIDE = {  # pages outside docs/ → their place in the site
     "CHANGELOG.md": "project/changelog.md",
     "tests/README.md": "project/tests.md",
     "tests/bench/README.md": "project/benchmarks.md",
+    "tests/documentation/README.md": "project/documentation.md",
     "tests/campaigns/README.md": "project/campaigns.md",
     "tests/mutants/README.md": "project/mutants.md",
 }

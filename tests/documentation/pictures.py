@@ -73,7 +73,7 @@ def write(folder: Path) -> list[Path]:
 
 def _screenshot(chromium: str, page: Path, picture: Path) -> None:
     options = ("--headless=new", "--no-sandbox", "--hide-scrollbars", "--force-device-scale-factor=1")
-    command = [chromium, *options, "--window-size=1100,880", f"--screenshot={picture}", page.as_uri()]
+    command = [chromium, *options, "--window-size=390,844", f"--screenshot={picture}", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode or not picture.exists():
         raise PkiError(f"chromium made no picture: {done.stderr.strip()}")
