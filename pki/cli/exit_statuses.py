@@ -33,6 +33,12 @@ OWN: dict[str, Statuses] = {  # command → statuses whose meaning differs from 
         3: "warning: action required soon",
         4: "critical: action required now",
     },
+    "doctor": {
+        0: "nothing is missing",
+        2: "the worst finding is a notice",
+        3: "the worst finding is a warning",
+        4: "a finding is critical",
+    },
     "timeline": {0: "no problem is expected", 2: "a problem is expected"},
     **dict.fromkeys(("revoke", "retire", "client.revoke"), REVOCATION),
     "deploy.drift": {0: "no drift", 1: "a host could not be compared", 2: "drift"},

@@ -91,6 +91,7 @@ def test_each_status_of_a_command_is_in_the_table() -> None:
     for module, statuses in of_module.items():
         assert codes_in(module) <= statuses, module
     assert exit_statuses.OWN.keys() <= set(NAMES)
+    assert [name for name in NAMES if "xit status" in (inspect.getdoc(tasks.ns[name]) or "")] == []
 
 
 def test_each_output_as_json_and_each_of_its_fields_is_described() -> None:
