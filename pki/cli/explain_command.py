@@ -19,6 +19,8 @@ from pki.pipeline import plan
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
+ABOUT = 13  # the width of the longest label, `if it expires`
+
 
 @command
 def explain(context: Context, name: str, json: bool = False) -> None:
@@ -36,7 +38,7 @@ def explain(context: Context, name: str, json: bool = False) -> None:
     for line in (*remarks, title):
         screen.line(line)
     for about, text in lines:
-        screen.line(f"  {about:<11} {text}")
+        screen.line(f"  {about:<{ABOUT}} {text}", indent=ABOUT + 3)
 
 
 def _explanation(project: Project, plan: Plan, name: str, say: Callable[[str], None]) -> tuple[str, Iterable[Line]]:
