@@ -35,7 +35,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.program_files import PROGRAM
 from pki.common.reasons import joined
-from pki.common.remedies import RESTORE, commands_folder, run_for
+from pki.common.remedies import RESTORE, commands_folder, for_this_project, run_for
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.project.authorities import Authorities
@@ -109,7 +109,7 @@ def _shown(store: Store, now: datetime, authorities: Authorities, open_request: 
     yield f"SHA-256 {open_request.digest}"
     yield from words.numbered_lines(open_request.digest)
     yield ""
-    yield "write the first words down, or print this; then, step by step (docs/how-to/ceremony.md):"
+    yield for_this_project("write the first words down, or print this; then, step by step (docs/how-to/ceremony.md):")
     run = run_for(store.home)
     yield "try the ceremony with throw-away keys"
     yield f"  {run} invoke ceremony.rehearse"

@@ -16,6 +16,7 @@ from pki.cli.certificate_lookup import Names, not_declared
 from pki.cli.decorator import command, evidence_of, held_project_of, home_of, now_of, project_of
 from pki.cli.prompt import ask, confirm
 from pki.common.errors import ErrorCode, PkiError
+from pki.common.remedies import for_this_project
 from pki.common.terminal import Screen
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.leaf_certificates import client_artifact
@@ -226,7 +227,7 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
     for observation in findings:
         screen.observed(observation.verdict, observation.place, observation.text)
     code, text = verdict(findings, published.failures)
-    screen.line(text)
+    screen.line(for_this_project(text))
     if code:
         raise Exit(code=code)
 

@@ -22,11 +22,11 @@ class Screen:
     """Prints lines in columns. Rich is loaded only when standard output is a terminal.
 
     Control characters in any text are made visible: a host, a device or a file may have supplied it.
-    With `may_be_deaf`, a line that cannot be written (closed pipe, full disk) is dropped instead of raising OSError.
+    With `drops_unwritable`, a line that cannot be written (closed pipe, full disk) is dropped; else OSError is raised.
     """
 
-    def __init__(self, *, may_be_deaf: bool = False) -> None:
-        self._may_be_deaf = may_be_deaf
+    def __init__(self, *, drops_unwritable: bool = False) -> None:
+        self._drops_unwritable = drops_unwritable
         self._console: Any = None
         if sys.stdout.isatty():
             from rich.console import Console  # noqa: PLC0415 - costs 50 ms, and cron does not need it
@@ -114,7 +114,7 @@ class Screen:
         self._typed(remedy)
 
     def remark(self, name: str, what: str, remedy: str) -> None:
-        """Print something that is no fault, and is to be known before the next run."""
+        """Print information for the user that is not a fault, with the command to type."""
         self._entry("note", "cyan", name, what)
         self._typed(remedy)
 
@@ -220,9 +220,9 @@ class Screen:
         try:
             print(text, flush=True)
         except OSError:
-            if not self._may_be_deaf:
+            if not self._drops_unwritable:
                 raise
-            say_nothing_more()
+            discard_output()
 
 
 def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
@@ -274,7 +274,7 @@ def clear_terminal() -> None:
         print("\033[H\033[2J\033[3J", end="", flush=True)
 
 
-def say_nothing_more() -> None:
+def discard_output() -> None:
     """Redirect standard output, which cannot be written, to /dev/null: Python flushes it again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

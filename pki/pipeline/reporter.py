@@ -132,7 +132,7 @@ class Reporter:
         self._total = 0
         self._started = time.monotonic()
         self._advance: Callable[[str], None] = lambda _name: None
-        self._screen = Screen(may_be_deaf=True)  # the report contains everything that cannot be printed
+        self._screen = Screen(drops_unwritable=True)  # the report contains everything that cannot be printed
 
     # -- called by doit during the run --
 

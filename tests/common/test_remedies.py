@@ -191,7 +191,6 @@ SHOWS_MORE = {
     "health",
     "plan",
     "status",
-    "schema",
     "init",
     "doit info",
     "doit list",

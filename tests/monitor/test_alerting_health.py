@@ -28,7 +28,7 @@ from pki.deploy.verification import Verdict, Verification
 from pki.ledger.types import FILE_MISSING, IS_EMPTY, RESTORE_FILE, RESTORE_OR_ACCEPT_LOSS
 from pki.monitor import probes
 from pki.monitor.check_result import Finding, Level
-from pki.monitor.checks import check_authorities, check_machine
+from pki.monitor.checks import check_authorities, disk_space
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.probes import ProbeFault, ProbeResult
 from pki.monitor.report import health_report
@@ -505,7 +505,7 @@ def test_the_exit_status_says_how_bad_it_is(
 
 
 def test_a_look_that_breaks_is_exit_status_one(home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_machine, "MEGABYTE", 0)
+    monkeypatch.setattr(disk_space, "MEGABYTE", 0)
     said = invoke(home, "health")
     assert said.status == 1
     assert "warning   disk                     could not check disk: ZeroDivisionError(" in said.out
