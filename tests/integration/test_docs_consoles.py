@@ -122,7 +122,7 @@ def test_a_target_that_is_a_mount_point_is_refused_with_what_to_type(hosts: Host
         "sh", "-c", "mkdir -p /etc/bind && echo a >/etc/bind/b.conf && mount --bind /etc/bind/b.conf /etc/bind/b.conf"
     )
     hosts.desk.type("./run invoke deploy.bootstrap media --login root")
-    hosts.desk.follow(consoles.block("deploy.md", "./run doit"), 2)
+    hosts.desk.follow(consoles.block("deploy-problems.md", "./run doit"), 2)
 
 
 # -- the machine of the CA ----------------------------------------------------------------------------------------------
