@@ -25,7 +25,7 @@ class Names:
     inventory: Inventory
     leaves: Mapping[str, Leaf]
     issued: Collection[Issued] = ()
-    say: Callable[[str], None] = field(default=lambda text: Screen().line(text))
+    print_line: Callable[[str], None] = field(default=lambda text: Screen().line(text))
 
     def leaf(self, name: str, command: str) -> str:
         """Return the leaf that a name means; print how it was understood, unless it is the leaf's own name.
@@ -44,7 +44,7 @@ class Names:
             raise not_declared(name, {*self.leaves, *self.inventory.clients})
         leaf, how = meanings[0]
         if how:
-            self.say(f"{name} is {how}: {ArtifactId('cert', leaf)}")
+            self.print_line(f"{name} is {how}: {ArtifactId('cert', leaf)}")
         return leaf
 
     def find(self, name: str) -> list[Meaning]:

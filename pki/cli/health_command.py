@@ -14,14 +14,12 @@ from pki.common.errors import InventoryError, PkiError
 from pki.common.terminal import Screen
 from pki.config.fields import SANDBOX
 from pki.monitor import probes as probing
-from pki.monitor.check_result import Finding, Level, worst_level
+from pki.monitor.check_result import STATUS, Finding, Level, worst_level
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.probes import ProbeResult
 from pki.monitor.report import health_report
 from pki.pipeline import plan as pipeline_plan
 from pki.project.layout import Store
-
-STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}
 
 
 @command

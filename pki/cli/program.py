@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
 from typing import ClassVar
 
 from invoke.collection import Collection
@@ -19,6 +24,7 @@ from pki.common.child_processes import STOPPED, enable_interrupts
 from pki.common.remedies import as_started
 
 TYPED = as_started("./run invoke ").rstrip()
+NO_BREAK = "\N{NO-BREAK SPACE}"
 LETTERS = {"help": "h", "list": "l", "version": "V"}
 SHOWN = {
     "help": "show this, or the help of a command: COMMAND -h",
@@ -31,7 +37,7 @@ TITLES = {  # in the help: title → commands and groups of commands
     "Hosts": {"deploy", "templates"},
     "Root ceremonies": {"ceremony", "ca"},
     "Backup and ledger": {"backup", "restore", "ledger"},
-    "Machine": {"init", "schedule", "schema", "demo"},
+    "Machine": {"doctor", "init", "schedule", "schema", "demo"},
 }
 BARE = {
     "name",
@@ -115,12 +121,21 @@ class Program(InvokeProgram):
             print(f"{title}:\n")
             self.print_columns([(name, helpline(collection[name])) for name in names if title_of(name) == title])
 
+    def print_columns(self, tuples: Sequence[tuple[str, str | None]]) -> None:
+        """Print names with their texts beside them, as invoke does, but never broken at a hyphen: `--dry-run`."""
+        names = max(len(name) for name, _ in tuples)
+        width = shutil.get_terminal_size().columns - names - 6
+        for name, text in tuples:
+            for number, line in enumerate(textwrap.wrap(text or "", width, break_on_hyphens=False) or [""]):
+                print(f"  {'' if number else name:<{names}}   {line}".rstrip())
+        print()
+
     def print_task_help(self, name: str) -> None:
         """Print the usage of one command, its docstring, and a line for each argument and option."""
         context, task = self.parser.contexts[name], self.collection[name]
-        print(f"Usage: {TYPED} {usage(name, context)}\n")
-        for line in (inspect.getdoc(task) or "").splitlines():
-            print(f"{self.leading_indent}{line}".rstrip())
+        whole = re.sub(r"\[[^\]]*\]|--\S+ [A-Z]+", lambda match: match[0].replace(" ", NO_BREAK), usage(name, context))
+        print(_fitting(f"Usage: {TYPED} {whole}", "", "    ").replace(NO_BREAK, " ") + "\n")
+        print(_fitting(inspect.getdoc(task) or "", self.leading_indent, self.leading_indent))
         meanings = getattr(task.body, option_help.MEANING, option_help.MEANINGS)
         lines = [
             (_shown(argument), meanings[argument.attr_name or _name(argument)]) for argument in context.args.values()
@@ -128,6 +143,27 @@ class Program(InvokeProgram):
         if lines:
             print("\nArguments and options:\n")
             self.print_columns(lines)
+
+
+def _fitting(text: str, first: str, indent: str) -> str:
+    """Return a text with its indents; at a terminal, each paragraph is broken between words, and not at hyphens."""
+    if not sys.stdout.isatty():
+        return "\n".join(
+            f"{indent if number else first}{line}".rstrip() for number, line in enumerate(text.split("\n"))
+        )
+    width = shutil.get_terminal_size().columns
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(
+        textwrap.fill(
+            paragraph,
+            width,
+            initial_indent=indent if number else first,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        for number, paragraph in enumerate(paragraphs)
+    )
 
 
 class ProgramOfInvoke(Program):

@@ -70,21 +70,8 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
     yield from waiting_roots.notes(project.store, project.cache, plan)
     yield from pending_bootstraps.notes(project, plan)
     yield from plan.actions_required
-    for move in certificate_holders.moves(project, plan.leaves):
-        text = f"takes {move.name} over from cert:{move.before}, whose certificate with that name is valid until {move.end:%Y-%m-%d}"
-        stays = move.before in plan.leaves or move.before in plan.refused
-        yield Notice(
-            ArtifactId("cert", move.leaf), text, "./run doit" if stays else f"./run invoke retire {move.before}"
-        )
-    for leaf in (
-        plan.leaves.values()
-        if ca_state.can_shorten_renewals(project.inventory, project.now, project.authorities)
-        else ()
-    ):
-        if blocker := LeafCertificates(project).blocked_by(leaf):
-            yield Notice(
-                leaf.artifact, str(blocker), f"./run invoke ceremony.request, for a new {leaf.authority} authority"
-            )
+    yield from _moved_names(project, plan)
+    yield from _blocked_renewals(project, plan)
     yield from _stopped(project.revocations, plan)
     yield from _pinned(project.inventory, project.host_decisions)
     yield from _profiles(project.authorities, LeafCertificates(project), plan)
@@ -97,6 +84,26 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
     yield from _oversized(project.inventory, project.store, project.authorities)
     yield from external_cas.notes(project.inventory, project.now, project.authorities, project.ledger_view, plan)
     yield from damaged_files.notes(project.store, project.authorities, project.cache)
+
+
+def _moved_names(project: Project, plan: Plan) -> Iterator[Notice]:
+    """Yield a notice for each certificate that takes a name over from another one."""
+    for move in certificate_holders.moves(project, plan.leaves):
+        text = f"takes {move.name} over from cert:{move.before}, whose certificate with that name is valid until {move.end:%Y-%m-%d}"
+        stays = move.before in plan.leaves or move.before in plan.refused
+        yield Notice(
+            ArtifactId("cert", move.leaf), text, "./run doit" if stays else f"./run invoke retire {move.before}"
+        )
+
+
+def _blocked_renewals(project: Project, plan: Plan) -> Iterator[Notice]:
+    """Yield a notice for each leaf that its authority cannot renew because the authority expires too soon."""
+    if not ca_state.can_shorten_renewals(project.inventory, project.now, project.authorities):
+        return
+    for leaf in plan.leaves.values():
+        if blocker := LeafCertificates(project).blocked_by(leaf):
+            command = f"./run invoke ceremony.request, for a new {leaf.authority} authority"
+            yield Notice(leaf.artifact, str(blocker), command)
 
 
 def first_ceremony(project: Project) -> Notice:

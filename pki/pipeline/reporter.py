@@ -125,13 +125,14 @@ class Reporter:
         self._changed: list[dict[str, Any]] = []
         self._failed: list[dict[str, str]] = []
         self._blocked: list[dict[str, str]] = []
+        self._causes: dict[str, set[str]] = {}  # of each blocked task: the tasks that failed
         self._up_to_date = 0
         self._is_full = False
         self._awaits_ceremony = False
         self._total = 0
         self._started = time.monotonic()
         self._advance: Callable[[str], None] = lambda _name: None
-        self._screen = Screen(may_be_deaf=True)  # the report contains everything that cannot be printed
+        self._screen = Screen(drops_unwritable=True)  # the report contains everything that cannot be printed
 
     # -- called by doit during the run --
 
@@ -196,8 +197,10 @@ class Reporter:
             return
         if type(fail).__name__ == "UnmetDependency":
             self._blocked.append({"name": task.name, "by": fail.get_msg().strip()})
+            causes = {cause for need in fail.get_msg().split() for cause in self._causes.get(need, {need})}
+            self._causes[task.name] = causes
             if not self._awaits_ceremony:  # its cause is printed once, at the end
-                self._screen.blocked(task.name, fail.get_msg().strip())
+                self._screen.blocked(task.name, " ".join(sorted(causes)))
             return
         if hasattr(fail, "hint"):
             self._fail(task.name, PkiError(fail.message, fail.hint, fail.code, about=fail.about))
