@@ -218,7 +218,7 @@ def test_a_database_is_made_for_the_ledger(mine: Own) -> None:
     mine.machine.run(*server, POSTGRES / "initdb", "-D", data, "--auth=peer", "--no-sync", "--encoding=UTF8")
     alone = ("-k", "/run/postgresql", "-c", "listen_addresses=", "-c", "fsync=off")
     mine.machine.start(*server, POSTGRES / "postgres", "-D", data, *alone, says="ready to accept connections")
-    mine.root.follow(consoles.block("backup.md", "sudo -u postgres createuser pki"))
+    mine.root.follow(consoles.block("postgresql.md", "sudo -u postgres createuser pki"))
     assert "pki|UTF8" in mine.desk.type(
         "psql -P pager=off -At -c 'SELECT current_user, pg_encoding_to_char(encoding) FROM pg_database' pki"
     )
