@@ -20,8 +20,6 @@ def doctor(context: Context, json: bool = False) -> None:
     """Check this machine before there is a project; in a project, also what its pki.yaml needs. Changes nothing.
 
     Shows what was checked, the value that was seen, and the command to type. --json is for programs.
-
-    Exit status 0: nothing is missing, 2: notice, 3: warning, 4: critical.
     """
     home = str(context.config.pki_home)
     place = Path(home) if home else typed_in()

@@ -78,8 +78,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
 
     --reason is one of key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn,
     unspecified. The impact is shown, and confirmed unless --yes is given. A name that stays in pki.yaml gets a new
-    certificate with a new key at once; with --no-replace, not before `invoke renew`. Exit status 0: refused by every
-    service, 1: something failed or still accepts it, 2: revoked and published, but not verified everywhere.
+    certificate with a new key at once; with --no-replace, not before `invoke renew`.
     """
     project = project_of(context)
     name = _leaf_name(project, name, "revoke")
