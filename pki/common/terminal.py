@@ -108,14 +108,9 @@ class Screen:
         """Print what the next run will do, and why."""
         self._entry("to do", "yellow", name, why)
 
-    def note(self, name: str, what: str, remedy: str) -> None:
-        """Print an action that is required of the user; the remedy on a line of its own."""
-        self._entry("action", "bold cyan", name, what)
-        self._typed(remedy)
-
-    def remark(self, name: str, what: str, remedy: str) -> None:
-        """Print information for the user that is not a fault, with the command to type."""
-        self._entry("note", "cyan", name, what)
+    def note(self, name: str, what: str, remedy: str, *, is_required: bool = True) -> None:
+        """Print an action that is required of the user, or one that is not; the remedy on a line of its own."""
+        self._entry(*(("action", "bold cyan") if is_required else ("note", "cyan")), name, what)
         self._typed(remedy)
 
     def observed(self, verdict: str, place: str, text: str) -> None:
