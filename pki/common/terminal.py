@@ -38,21 +38,17 @@ class Screen:
         """Return whether standard output is a terminal."""
         return self._console is not None
 
-    def line(self, text: str, *, indent: int = 0) -> None:
-        """Print a text without columns; `indent` is where the further lines begin of one that is too long."""
+    def line(self, text: str, *, indent: int = 0, is_verbatim: bool = False) -> None:
+        """Print a text without columns; `indent` is where the further lines begin of one that is too long.
+
+        The terminal itself breaks long lines of a text that is the content of a file (`is_verbatim`).
+        """
         text = visible(text)
         if self._console:
             lines = (part for line in text.split("\n") for part in wrapped(line, self._console.width, indent))
-            self._console.print("\n".join(lines), markup=False, soft_wrap=True)
+            self._console.print(text if is_verbatim else "\n".join(lines), markup=False, soft_wrap=True)
         else:
             self._print(text)
-
-    def verbatim(self, text: str) -> None:
-        """Print the text of a file as it is; the terminal itself breaks lines that are too long."""
-        if self._console:
-            self._console.print(visible(text), markup=False, soft_wrap=True)
-        else:
-            self.line(text)
 
     def command(self, before: str, command: str) -> None:
         """Print a command after a phrase, at a narrow terminal on a line of its own, so that it can be copied."""
