@@ -153,7 +153,7 @@ def _entry(now: datetime, certificate: Issued) -> dict[str, Any]:
 
 @command
 def verify(context: Context, json: bool = False) -> None:
-    """Recompute the hash chain over every event and row; exit status 1 if anything was changed or is lost.
+    """Recompute the hash chain over every event and row, and report what was changed or is lost.
 
     --json is for programs.
     """
