@@ -108,3 +108,14 @@ def test_axe_finds_nothing(address: str, driver: Chrome) -> None:
         passed, violated = axe(driver)
         assert violated == [], page
         assert passed > 20
+
+
+def test_of_a_session_the_commands_are_copied(address: str, driver: Chrome) -> None:
+    show(driver, f"{address}/how-to/revoke.html", DESK)
+    driver.execute_cdp_cmd(
+        "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    )
+    driver.find_element(By.CSS_SELECTOR, ".language-console button").click()
+    copied = driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+    shown = driver.find_element(By.CSS_SELECTOR, ".language-console code").text
+    assert copied.splitlines() == [line[2:] for line in shown.splitlines() if line.startswith("$ ")]
