@@ -124,7 +124,7 @@ def ask_reason(reason: str) -> str:
 
 
 def _leaf_name(project: Project, name: str, command: str) -> str:
-    """Return the name as `valid` takes it: itself, or the leaf that it means, which is printed."""
+    """Return the name itself, or the leaf that it means (a service, a host, a DNS name), which is then printed."""
     project.ledger_view.check()
     issued = [certificate for certificate in project.revocations.unexpired() if certificate.artifact.kind == "cert"]
     names = Names(project.inventory, pipeline_plan.plan(project).leaves, issued)

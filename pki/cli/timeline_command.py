@@ -41,7 +41,7 @@ def show_timeline(context: Context, years: str = "10", no_ceremonies: bool = Fal
     if json:
         _print_json(timeline, project.now)
     else:
-        title = f"{project.inventory.organisation}{' (sandbox)' if project.inventory.sandbox else ''}"
+        title = f"{'SANDBOX ' if project.inventory.sandbox else ''}{project.inventory.organisation}"
         _show(screen, timeline, title, _assumption(is_sandbox=project.inventory.sandbox, no_ceremonies=no_ceremonies))
     project.close(settled=False)
     if timeline.wrong:

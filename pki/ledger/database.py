@@ -152,7 +152,7 @@ class Database:
         try:
             engine = sql.create_engine(self._reading_url() if self._is_read_only else self._url, **self._arguments())
         except (SQLAlchemyError, ImportError) as error:
-            hint = "name a database whose driver is installed; for PostgreSQL: docs/how-to/backup.md#a-ledger-in-postgresql"
+            hint = "name a database whose driver is installed; for PostgreSQL: docs/how-to/postgresql.md"
             raise LedgerError(f"pki.yaml: ledger: {error}", hint) from None
         if self.is_sqlite:
             self._make_file()

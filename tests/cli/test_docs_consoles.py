@@ -93,9 +93,9 @@ def wrong_clock(bench: Bench) -> None:
 BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Bench], None], int]] = {
     ("adopt.md", "./run invoke ledger.import ca/legacy --dry-run"): ("bench", adopted, 0),
     ("backup.md", "./run doit"): ("deployed", restored_without_build, 2),
-    ("backup.md", "./run invoke health"): ("bench", nothing, 0),
-    ("backup.md", "./run doit #2"): ("outside", without_ca, 3),
-    ("backup.md", "./run invoke ledger.accept-loss"): ("bench", older_ledger, 0),
+    ("lost-data.md", "./run invoke health"): ("bench", nothing, 0),
+    ("lost-data.md", "./run doit"): ("outside", without_ca, 3),
+    ("lost-data.md", "./run invoke ledger.accept-loss"): ("bench", older_ledger, 0),
     ("clients.md", "./run doit"): ("bench", identity, 0),
     ("deploy.md", "./run invoke deploy.accept-root"): ("deployed", another_root, 0),
     ("revoke.md", "./run invoke client.add admin@laptop --email admin@lab.internal"): ("bench", nothing, 0),
@@ -106,7 +106,7 @@ BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Bench], None], int]] = {
 }
 PACKAGES = {
     ("ansible.md", "./run pip install --require-hashes -r requirements-ansible.lock"),
-    ("backup.md", "./run pip install --require-hashes -r requirements-postgresql.lock"),
+    ("postgresql.md", "./run pip install --require-hashes -r requirements-postgresql.lock"),
     ("tokens.md", "./run pip install --require-hashes -r requirements-hsm.lock"),
     ("tokens.md", "apt install softhsm2 opensc"),
     ("alerts.md", "./run pip install --require-hashes -r requirements-notify.lock"),

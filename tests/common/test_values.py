@@ -113,7 +113,7 @@ def test_a_command_is_printed_as_it_is_typed_where_the_program_was_started(
     assert PkiError("x", "./run doit").hint == doit
     assert PkiError("x", here("invoke", "plan")).hint == typed
     beside = "" if folder == "/opt/doit-pki" else "/opt/doit-pki/"
-    assert PkiError("x", "see docs/how-to/deploy.md#drift").hint == f"see {beside}docs/how-to/deploy.md#drift"
+    assert PkiError("x", "see docs/how-to/deploy.md#a-new-root").hint == f"see {beside}docs/how-to/deploy.md#a-new-root"
     assert PkiError("x", f"see {beside}docs/how-to/deploy.md").hint == f"see {beside}docs/how-to/deploy.md", "once"
 
 

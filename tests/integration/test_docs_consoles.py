@@ -122,7 +122,7 @@ def test_a_target_that_is_a_mount_point_is_refused_with_what_to_type(hosts: Host
         "sh", "-c", "mkdir -p /etc/bind && echo a >/etc/bind/b.conf && mount --bind /etc/bind/b.conf /etc/bind/b.conf"
     )
     hosts.desk.type("./run invoke deploy.bootstrap media --login root")
-    hosts.desk.follow(consoles.block("deploy.md", "./run doit"), 2)
+    hosts.desk.follow(consoles.block("deploy-problems.md", "./run doit"), 2)
 
 
 # -- the machine of the CA ----------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def test_a_database_is_made_for_the_ledger(mine: Own) -> None:
     mine.machine.run(*server, POSTGRES / "initdb", "-D", data, "--auth=peer", "--no-sync", "--encoding=UTF8")
     alone = ("-k", "/run/postgresql", "-c", "listen_addresses=", "-c", "fsync=off")
     mine.machine.start(*server, POSTGRES / "postgres", "-D", data, *alone, says="ready to accept connections")
-    mine.root.follow(consoles.block("backup.md", "sudo -u postgres createuser pki"))
+    mine.root.follow(consoles.block("postgresql.md", "sudo -u postgres createuser pki"))
     assert "pki|UTF8" in mine.desk.type(
         "psql -P pager=off -At -c 'SELECT current_user, pg_encoding_to_char(encoding) FROM pg_database' pki"
     )
