@@ -361,10 +361,7 @@ def _verb(reasons: Iterable[Reason]) -> Verb:
 
 def _files_from(store: Store, leaf: Leaf, bundle: bytes) -> dict[Path, tuple[bytes, int]]:
     return {
-        Path(store.leaf_file(leaf, name)): (
-            content,
-            filesystem.SECRET if name == "key.pem" else filesystem.PUBLIC,
-        )
+        Path(store.leaf_file(leaf, name)): (content, filesystem.SECRET if name == "key.pem" else filesystem.PUBLIC)
         for name, content in canonical.split_bundle(bundle).items()
     }
 

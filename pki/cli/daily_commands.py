@@ -53,7 +53,7 @@ COLUMNS = ("name", "state", "days left", "what happens next", "done by")  # of s
 def plan(context: Context, json: bool = False) -> None:
     """Show what the next doit would do, and why; change nothing.
 
-    --json is for programs. Exit status 0: everything is up to date, 2: something is to do, or the ledger is lost.
+    --json is for programs.
     """
     project, screen = project_as_it_is(context), Screen()
     plan = pipeline_plan.plan(project)

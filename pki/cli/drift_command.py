@@ -31,7 +31,7 @@ WIDTH = 10  # hosts that are checked in parallel
 
 @command_with(may_lack="host")
 def drift(context: Context, host: str | None = None, json: bool = False) -> None:
-    """Compare hosts with what was deployed there, and change nothing. Exit status 0: no drift, 2: drift.
+    """Compare hosts with what was deployed there, and change nothing.
 
     The next run repairs what this command finds. --json is for programs.
     """

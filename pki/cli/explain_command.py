@@ -20,6 +20,8 @@ from pki.pipeline import plan
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
+ABOUT = 13  # the width of the longest label, `if it expires`
+
 
 @command
 def explain(context: Context, name: str, json: bool = False) -> None:
@@ -37,7 +39,7 @@ def explain(context: Context, name: str, json: bool = False) -> None:
     for line in (*remarks, title):
         screen.line(line)
     for about, text in lines:
-        screen.line(f"  {about:<11} {for_this_project(text)}")
+        screen.line(f"  {about:<{ABOUT}} {for_this_project(text)}", indent=ABOUT + 3)
 
 
 def _explanation(

@@ -101,7 +101,7 @@ class Questions:
             self._client()
         if "sandbox" not in self._answered:
             self._ask(
-                "a trial project (sandbox), whose root key is on this machine? yes or no",
+                "a sandbox, to try the program: its root key is on this machine (yes or no)",
                 "no",
                 _set_sandbox,
                 ("sandbox",),

@@ -127,8 +127,8 @@ def _show(certificate: Issued) -> None:
         ("because", certificate.reason),
         ("by", certificate.by or "not recorded by that version"),
     ):
-        screen.line(f"{key:<9} {value}")
-    screen.line(certificate.pem.rstrip() or "its certificate was not available at the import")
+        screen.line(f"{key:<9} {value}", indent=10)
+    screen.verbatim(certificate.pem.rstrip() or "its certificate was not available at the import")
 
 
 def _state(certificate: Issued, now: datetime) -> str:
@@ -153,7 +153,7 @@ def _entry(now: datetime, certificate: Issued) -> dict[str, Any]:
 
 @command
 def verify(context: Context, json: bool = False) -> None:
-    """Recompute the hash chain over every event and row; exit status 1 if anything was changed or is lost.
+    """Recompute the hash chain over every event and row, and report what was changed or is lost.
 
     --json is for programs.
     """

@@ -78,8 +78,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
 
     --reason is one of key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn,
     unspecified. The impact is shown, and confirmed unless --yes is given. A name that stays in pki.yaml gets a new
-    certificate with a new key at once; with --no-replace, not before `invoke renew`. Exit status 0: refused by every
-    service, 1: something failed or still accepts it, 2: revoked and published, but not verified everywhere.
+    certificate with a new key at once; with --no-replace, not before `invoke renew`.
     """
     project = project_of(context)
     name = _leaf_name(project, name, "revoke")
@@ -125,7 +124,7 @@ def ask_reason(reason: str) -> str:
 
 
 def _leaf_name(project: Project, name: str, command: str) -> str:
-    """Return the name as `valid` takes it: itself, or the leaf that it means, which is printed."""
+    """Return the name itself, or the leaf that it means (a service, a host, a DNS name), which is then printed."""
     project.ledger_view.check()
     issued = [certificate for certificate in project.revocations.unexpired() if certificate.artifact.kind == "cert"]
     names = Names(project.inventory, pipeline_plan.plan(project).leaves, issued)

@@ -38,14 +38,21 @@ class Screen:
         """Return whether standard output is a terminal."""
         return self._console is not None
 
-    def line(self, text: str) -> None:
-        """Print a text without columns."""
+    def line(self, text: str, *, indent: int = 0) -> None:
+        """Print a text without columns; `indent` is where the further lines begin of one that is too long."""
         text = visible(text)
         if self._console:
-            lines = (part for line in text.split("\n") for part in wrapped(line, self._console.width))
+            lines = (part for line in text.split("\n") for part in wrapped(line, self._console.width, indent))
             self._console.print("\n".join(lines), markup=False, soft_wrap=True)
         else:
             self._print(text)
+
+    def verbatim(self, text: str) -> None:
+        """Print the text of a file as it is; the terminal itself breaks lines that are too long."""
+        if self._console:
+            self._console.print(visible(text), markup=False, soft_wrap=True)
+        else:
+            self.line(text)
 
     def command(self, before: str, command: str) -> None:
         """Print a command after a phrase, at a narrow terminal on a line of its own, so that it can be copied."""
@@ -137,22 +144,41 @@ class Screen:
             yield lambda name: bar.update(job, advance=1, description=name)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table; without a terminal, columns are padded and never shortened."""
+        """Print a table; without a terminal, columns are padded and never shortened.
+
+        At a terminal that is too narrow for the longest word of each column, every row becomes a block of lines.
+        """
         rows = [[visible(cell) for cell in row] for row in rows]
         if not self._console:
             widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
             for row in (columns, *rows):
                 print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
             return
+        widths = [
+            max(len(word) for row in (columns, *rows) for word in (row[i].split() or [""])) for i in range(len(columns))
+        ]
+        if sum(widths) + 2 * len(widths) > self._console.width:
+            self._blocks(title, columns, rows)
+            return
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         for number, column in enumerate(columns):
-            table.add_column(column, no_wrap=number == 0)  # names and serial numbers are copied
+            table.add_column(column, no_wrap=number == 0, min_width=widths[number])  # names and serials are copied
         for row in rows:
             table.add_row(*(Text(cell, style=STATES.get(cell, "")) for cell in row))
         self._console.print(table)
+
+    def _blocks(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print each row as its first cell, and below that a line for each further cell with its heading."""
+        label = max(map(len, columns)) + 2
+        self._console.print(f"[bold]{title}[/]")
+        for row in rows:
+            self._console.print(row[0], markup=False, soft_wrap=True)
+            for column, cell in zip(columns[1:], row[1:], strict=True):
+                if cell:
+                    self.line(f"  {column:<{label}}{cell}", indent=label + 2)
 
     def _entry(self, verb: str, style: str, name: str, why: str) -> None:
         """Print a line of three columns; at a terminal, long texts wrap within their column."""
@@ -199,10 +225,13 @@ class Screen:
             discard_output()
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """Return the lines of a text at a terminal, broken between words; the further ones are indented by two more."""
-    indent = " " * (len(text) - len(text.lstrip()) + 2)
-    lines = textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    """Return the lines of a text at a terminal, broken between words.
+
+    The further lines begin at `indent`, by default two characters after the first one.
+    """
+    margin = " " * (indent or len(text) - len(text.lstrip()) + 2)
+    lines = textwrap.wrap(text, width, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False)
     return lines or [""]
 
 

@@ -176,8 +176,8 @@ def refusal(
 ) -> Refusal | None:
     """Return why a change was refused or rolled back, None if it was not.
 
-    `commands` maps the names in pki-apply.conf to command lines. Where a program printed nothing, `said` is what to
-    type on the `host` to see more.
+    `commands` maps the names in pki-apply.conf to command lines. Where a program printed nothing, the output of the
+    refusal is what to type on the `host` to see more.
     """
     failed: Answer = {}
     stuck: list[Answer] = []

@@ -23,10 +23,10 @@ from pki.demo.vlans import Demo
 from tests.integration import air_gap
 from tests.integration.conftest import run
 from tests.integration.desk import PROJECT_FOLDER, PS1, Desk, desk_on
-from tests.integration.environments import environment
 from tests.integration.paper import Paper
 from tests.integration.postgres import PROGRAMS as POSTGRES
 from tests.support import consoles
+from tests.support.environments import environment
 from tests.support.oldca import OldCa
 from tests.support.projects import PROJECT
 

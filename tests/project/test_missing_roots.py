@@ -126,6 +126,7 @@ ELSEWHERE = {  # what needs no project, or makes one; `restore` is what helps
         "ceremony.root",
         "ceremony.sign",
         "demo.vlans",
+        "docs",
         "init",
     ),
     *("integration", "lint", "mutants", "restore", "test"),

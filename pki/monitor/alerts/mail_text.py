@@ -226,6 +226,11 @@ def _text(
                 subsequent_indent=" " * 21,
             )
         yield ""
+    yield from _footer(facts, late)
+
+
+def _footer(facts: MailFacts, late: str) -> Iterator[str]:
+    """Yield the run, when messages are sent, and the head of the ledger."""
     yield from textwrap.wrap(facts.run, WIDTH)
     yield "All findings: ./run invoke health"
     yield from textwrap.wrap(WHEN, WIDTH)

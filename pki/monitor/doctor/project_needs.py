@@ -58,19 +58,19 @@ def _deliveries(config: Inventory) -> Iterator[MachineObservation]:
     remote = [name for name, host in config.hosts.items() if host.deliver == "ssh"]
     if remote:
         version = first_line("ssh", "-V")
-        seen = version or f"cannot be started; needed for {len(remote)} hosts with deliver: ssh"
+        value = version or f"cannot be started; needed for {len(remote)} hosts with deliver: ssh"
         yield MachineObservation(
             "deliver: ssh",
-            seen,
+            value,
             Level.OK if version else Level.CRITICAL,
             "" if version else "apt install openssh-client",
         )
     local = [name for name, host in config.hosts.items() if host.deliver == "local"]
     if local or config.deploy.ca == "local":
         is_root = os.geteuid() == 0
-        seen = "this account is root" if is_root else "this account is not root: it may write only files that it owns"
+        value = "this account is root" if is_root else "this account is not root: it may write only files that it owns"
         yield MachineObservation(
-            "deliver: local", seen, Level.OK if is_root else Level.NOTICE, "" if is_root else "sudo ./run doit"
+            "deliver: local", value, Level.OK if is_root else Level.NOTICE, "" if is_root else "sudo ./run doit"
         )
     if config.deploy.engine == "ansible":
         try:
@@ -89,8 +89,8 @@ def _extras(config: Inventory) -> Iterator[MachineObservation]:
     }
     for name in (name for name, is_needed in needs.items() if is_needed):
         extra = EXTRAS[name]
-        seen = f"{extra.package}: {'installed' if extra.is_present else 'not installed'}; pki.yaml needs it for {extra.use}"
-        yield MachineObservation(f"extra {name}", seen, *(() if extra.is_present else (Level.CRITICAL, extra.remedy)))
+        value = f"{extra.package}: {'installed' if extra.is_present else 'not installed'}; pki.yaml needs it for {extra.use}"
+        yield MachineObservation(f"extra {name}", value, *(() if extra.is_present else (Level.CRITICAL, extra.remedy)))
     for name, rule in (("server", config.authorities.server), ("client", config.authorities.client)):
         yield from _module(name, rule)
 
@@ -105,9 +105,9 @@ def _module(name: str, rule: IntermediateRule) -> Iterator[MachineObservation]:
         yield MachineObservation(subject, error.message, Level.CRITICAL, error.hint)
         return
     is_present = os.path.isfile(path)
-    seen = path if is_present else f"{path}: does not exist"
+    value = path if is_present else f"{path}: does not exist"
     yield MachineObservation(
-        subject, seen, *(() if is_present else (Level.CRITICAL, "install the PKCS#11 module of the token"))
+        subject, value, *(() if is_present else (Level.CRITICAL, "install the PKCS#11 module of the token"))
     )
 
 
@@ -117,8 +117,10 @@ def _commands(secrets: Secrets, home: Path) -> Iterator[MachineObservation]:
         if source.command:
             program = shlex.split(source.command)[0]
             path = shutil.which(program if "/" not in program else str(home / program))
-            seen = path or f"{program}: not found, and pki.yaml names it for the passphrase of {name}"
-            yield MachineObservation(f"secrets.{name}", seen, *(() if path else (Level.CRITICAL, f"install {program}")))
+            value = path or f"{program}: not found, and pki.yaml names it for the passphrase of {name}"
+            yield MachineObservation(
+                f"secrets.{name}", value, *(() if path else (Level.CRITICAL, f"install {program}"))
+            )
 
 
 def _alerts(config: Inventory) -> Iterator[MachineObservation]:
