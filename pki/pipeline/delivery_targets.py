@@ -15,7 +15,8 @@ from pki.common.cache import digest_of
 from pki.common.errors import PkiError
 from pki.config.fields import parse_jump_host
 from pki.config.identifiers import AUTHORITIES, ArtifactId
-from pki.config.leaf_certificates import CANARY, PROBE, is_address, leaf_name, service_names
+from pki.config.ip_addresses import is_address
+from pki.config.leaf_certificates import CANARY, PROBE, leaf_name, service_names
 from pki.config.model import Host, Inventory
 from pki.config.proxies import PROGRAMS
 from pki.deploy import host_clocks, preflight, release
