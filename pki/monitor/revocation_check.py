@@ -58,7 +58,8 @@ class CheckedEndpoint:
     @property
     def place(self) -> str:
         """Return host and service, as messages show them."""
-        return f"{self.delivery.host}/{self.endpoint.service}"
+        place = f"{self.delivery.host}/{self.endpoint.service}"
+        return f"{place} at {self.endpoint.address}" if self.endpoint.is_one_of_several else place
 
 
 class RevocationCheck:
@@ -205,7 +206,7 @@ class RevocationCheck:
 
     def _server_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool, is_kept: bool) -> Observation:
         service_state = verification.check_before([checked_endpoint.endpoint], checked_endpoint.prober).get(
-            checked_endpoint.endpoint.service
+            checked_endpoint.endpoint
         )
         if service_state is None or not service_state.served:
             return Observation(checked_endpoint.place, "open", "not verified: could not be reached")
