@@ -192,11 +192,11 @@ def test_a_leaf_that_left_stands_in_the_report_too(home: Home) -> None:
 
 
 def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -> None:
-    found, by = rows(home), "doit (sandbox)"
+    found, by = rows(home), "doit"
     assert {name: row.cells()[1:] for name, row in found.items()} == {
-        "authority:root-1": ("ok", "3649", "successor: requested on 2034-05-25, ceremony by 2034-11-21", by),
-        "authority:server-1": ("ok", "729", "successor: requested on 2028-06-25, ceremony by 2028-08-24", by),
-        "authority:client-1": ("ok", "729", "successor: requested on 2028-03-27, ceremony by 2028-05-26", by),
+        "authority:root-1": ("ok", "3649", "a successor is requested on 2034-05-25, and needed by 2034-11-21", by),
+        "authority:server-1": ("ok", "729", "a successor is requested on 2028-06-25, and needed by 2028-08-24", by),
+        "authority:client-1": ("ok", "729", "a successor is requested on 2028-03-27, and needed by 2028-05-26", by),
         "crl:root-1": (
             "ok",
             "389",
@@ -205,13 +205,13 @@ def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -
         ),
         "crl:server-1": ("ok", "20", "next CRL on 2026-11-30", "doit"),
         "crl:client-1": ("ok", "20", "next CRL on 2026-11-30", "doit"),
-        "cert:monitoring-mtls": ("ok", "89", "renewal from 2027-01-22", "doit"),
-        "cert:forge-mtls": ("ok", "89", "renewal from 2027-01-22", "doit"),
-        "cert:media": ("ok", "89", "renewal from 2027-01-22", "doit"),
-        "cert:client-admin": ("ok", "179", "renewal from 2027-04-22", "doit"),
-        "deploy:monitoring": ("ok", "", "deployed 2026-11-23, 22 files (folder)", "doit"),
-        "deploy:forge": ("ok", "", "deployed 2026-11-23, 7 files (folder)", "doit"),
-        "deploy:media": ("ok", "", "deployed 2026-11-23, 5 files (folder)", "doit"),
+        "cert:monitoring-mtls": ("ok", "89", "renewed from 2027-01-22 on", "doit"),
+        "cert:forge-mtls": ("ok", "89", "renewed from 2027-01-22 on", "doit"),
+        "cert:media": ("ok", "89", "renewed from 2027-01-22 on", "doit"),
+        "cert:client-admin": ("ok", "179", "renewed from 2027-04-22 on", "doit"),
+        "deploy:monitoring": ("ok", "", "22 files deployed on 2026-11-23 into a folder", "doit"),
+        "deploy:forge": ("ok", "", "7 files deployed on 2026-11-23 into a folder", "doit"),
+        "deploy:media": ("ok", "", "5 files deployed on 2026-11-23 into a folder", "doit"),
     }
 
 
@@ -309,9 +309,9 @@ def test_states_follow_the_clock(home: Home, name: str, days: int, state: str) -
 def test_a_fresh_project_is_missing_everything_and_says_through_whom_it_comes(fresh: Home) -> None:
     found = rows(fresh)
     assert {row.state for row in found.values()} == {"missing"}
-    assert found["authority:root"].by == "doit (sandbox)"
+    assert found["authority:root"].by == "doit"
     fresh.edit("sandbox: true", "sandbox: false")
-    assert rows(fresh)["authority:root"].by == "owner, witness"
+    assert rows(fresh)["authority:root"].by == "ceremony"
 
 
 def test_drift_and_damage_show_in_the_table(home: Home) -> None:
@@ -329,7 +329,7 @@ def test_the_status_command_prints_the_table_and_changes_nothing(home: Home, inv
     before = digest(home.path)
     said = invoke(home, "status")
     assert said.status == 0
-    assert re.search(r"^cert:media +ok +89 +renewal from 2027-01-22 +doit$", said.out, re.MULTILINE)
+    assert re.search(r"^cert:media +ok +89 +renewed from 2027-01-22 on +doit$", said.out, re.MULTILINE)
     assert digest(home.path) == before
 
 
@@ -357,7 +357,7 @@ def test_a_run_says_one_line_for_each_thing_made(home: Home, capsys: pytest.Capt
         ["updated", "release:monitoring"],
         ["deployed", "deploy:monitoring"],
     ]
-    assert re.fullmatch(r"SANDBOX  3 changed, 17 up to date \(\d\.\d s\)", lines[-1])
+    assert re.fullmatch(r"SANDBOX  20 tasks: 3 changed, 17 had nothing to do \(\d\.\d s\)", lines[-1])
 
 
 def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
@@ -370,7 +370,8 @@ def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
     assert lines[1].strip() == f"→ {FIX_OR_RAW}"
     assert re.fullmatch(r"blocked +deploy:media +by release:media", lines[2])
     assert re.fullmatch(
-        r"SANDBOX  1 failed, 1 blocked, 18 up to date \(\d\.\d s\); 1 warning: see .*/run invoke health", lines[-1]
+        r"SANDBOX  20 tasks: 1 failed, 1 blocked, 18 had nothing to do \(\d\.\d s\); 1 warning: see .*/run invoke health",
+        lines[-1],
     )
 
 
@@ -891,11 +892,15 @@ def test_a_narrow_terminal_keeps_columns_and_breaks_nothing_that_is_to_be_typed(
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
     Screen().check("warning", "crl:root-1", "none of its pre-signed CRLs is valid now; " * 3, "", RESTORE_FILE)
-    first, *rest, typed = capsys.readouterr().out.splitlines()
+    first, *rest, restore, recover = capsys.readouterr().out.splitlines()
     assert first.startswith("warning   crl:root-1               none of its pre-signed CRLs is valid now")
     assert rest
     assert all(line.startswith(" " * 35) and line[35] != " " for line in rest)
-    assert typed == f"{'':35}→ {RESTORE_FILE}"
+    assert [restore.strip(), recover.strip()] == [
+        "→ restore ca/ledger.db from a backup (./run invoke restore FILE --to DIR),",
+        "then: ./run invoke ledger.recover --all",
+    ]
+    assert f"{restore.strip()[2:]} {recover.strip()}" == RESTORE_FILE
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_reasons_and_status_say_the_day_that_is_true_for_a_leaf(home: Home) -> N
     before = days_before(home, "media")
     assert 30 < before < 50
     row = next(row for row in status_table.StatusTable(home.project()).rows(home.plan()) if row.name == "cert:media")
-    assert row.next == f"renewal from {START + timedelta(days=90 - before):%Y-%m-%d}"
+    assert row.next == f"renewed from {START + timedelta(days=90 - before):%Y-%m-%d} on"
     made = home.doit(days=90 - before).made
     assert made["cert:media"] == f"{before - 1} of 90 days left, renewal starts at {before}"
 

@@ -69,7 +69,7 @@ def verify_records(folder: Path) -> AuditResult:
 def may_lack_drive(folder: Path) -> bool:
     """Return whether the transcript records a deviation for a vault that is not on a drive of its own."""
     records = transcript_chain.load(filesystem.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
-    return any(one.step == "deviation" and one.facts.get("on_drive") is False for one in records)
+    return any(record.step == "deviation" and record.facts.get("on_drive") is False for record in records)
 
 
 def unsigned_roots_error(folder: Path, waiting: list[str]) -> PkiError:
@@ -78,12 +78,14 @@ def unsigned_roots_error(folder: Path, waiting: list[str]) -> PkiError:
     The request is searched for on the mounted drives.
     """
     records = transcript_chain.load(filesystem.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
-    opened = next((one.facts for one in reversed(records) if one.step == "opened" and "file" in one.facts), {})
+    opened = next(
+        (record.facts for record in reversed(records) if record.step == "opened" and "file" in record.facts), {}
+    )
     name, line = str(opened.get("file", "REQUEST")), "sh run invoke ceremony.sign {} --vault {} --output {}"
     copies = ((mount.point, filesystem.read_if_possible(mount.point / name)) for mount in drives.mounts())
     for place, data in copies:
         if data is not None and request_response.digest(data) == opened.get("sha256"):
-            filled = line.format(*(shlex.quote(str(one)) for one in (place / name, folder, place)))
+            filled = line.format(*(shlex.quote(str(path)) for path in (place / name, folder, place)))
             break
     else:
         filled = (
@@ -101,7 +103,9 @@ def _audited(folder: Path, places: CrlPaths) -> tuple[AuditResult, _Created]:
             "name a vault, or a project in which a ceremony was accepted; is its drive mounted? findmnt",
         )
     records, verdict, created = transcript_chain.load(data, str(path)), AuditResult(), _Created()
-    created.opened |= {str(one.facts["name"]): str(one.facts["sha256"]) for one in records if one.step == "opened-key"}
+    created.opened |= {
+        str(record.facts["name"]): str(record.facts["sha256"]) for record in records if record.step == "opened-key"
+    }
     verdict.lines.append(f"transcript: {counted(len(records), 'record')}, one chain, head {records[-1].hash[:16]}")
     for ceremony in sorted((folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):
         if (ceremony / "response.yaml").exists():
@@ -138,10 +142,10 @@ def _ceremony_faults(
     for fault in verify_response.faults(parsed, request, created.roots):
         yield f"{name}: {fault}"
     _add_results(parsed, created)
-    gone = len(parsed.response.presigned_crls) - len(parsed.presigned_crls)
+    missing = len(parsed.response.presigned_crls) - len(parsed.presigned_crls)
     lines.append(
         f"{name}, {parsed.response.signed:%Y-%m-%d}: {counted(len(parsed.certificates), 'certificate')}, {counted(len(parsed.presigned_crls), 'CRL')}"
-        + (f" ({gone} destroyed since)" if gone else "")
+        + (f" ({missing} destroyed since)" if missing else "")
     )
 
 
@@ -150,7 +154,9 @@ def _add_results(parsed: ParsedResponse, created: _Created) -> None:
     created.roots |= {
         name: certificate for (name, issuer), certificate in parsed.certificates.items() if name == issuer
     }
-    created.certificates |= {(one.name, one.issuer): one.pem for one in parsed.response.certificates}
+    created.certificates |= {
+        (certificate.name, certificate.issuer): certificate.pem for certificate in parsed.response.certificates
+    }
     for root in {presigned_crl.root for presigned_crl in parsed.response.presigned_crls}:
         created.presigned_crls[root] = {
             presigned_crl.number: presigned_crl.sha256
@@ -174,18 +180,20 @@ def _waiting(folder: Path, created: _Created) -> list[str]:
 
 def _file_faults(folder: Path, places: CrlPaths, created: _Created, waiting: list[str]) -> Iterator[str]:
     """Yield certificates and CRLs that no ceremony created or a later one replaced, and certificates that are missing."""
-    made = {name: pem for (name, issuer), pem in created.certificates.items() if name == issuer or "root" not in name}
+    created_certificates = {
+        name: pem for (name, issuer), pem in created.certificates.items() if name == issuer or "root" not in name
+    }
     own = [path for path in sorted(folder.rglob("cert.pem")) if CLIENTS_FOLDER not in path.relative_to(folder).parts]
     for path in own:
         name = path.parent.name
         if (
             re.fullmatch(GENERATION, name)
             and name not in waiting
-            and filesystem.read(path) != made.get(name, "").encode()
+            and filesystem.read(path) != created_certificates.get(name, "").encode()
         ):
             yield f"{path}: is from no recorded ceremony"
     is_project = (folder / "root").is_dir()  # a vault has only roots
-    for name in sorted(made.keys() - {path.parent.name for path in own}):
+    for name in sorted(created_certificates.keys() - {path.parent.name for path in own}):
         if is_project or GenerationName.parse(name).is_root:
             yield f"{folder}: the certificate of {name} is missing"
     for path in sorted(folder.rglob("cross-root-*.pem")):

@@ -110,9 +110,9 @@ def contents(folder: Path) -> list[str]:
     return sorted(name for name in os.listdir(folder) if not IGNORED_FILES.fullmatch(name))
 
 
-def is_same_drive(one: Mount, other: Mount) -> bool:
+def is_same_drive(first: Mount, second: Mount) -> bool:
     """Return whether two file systems are on the same drive, also in two partitions or through layers such as LUKS."""
-    return one.device == other.device or not _disks(one).isdisjoint(_disks(other))
+    return first.device == second.device or not _disks(first).isdisjoint(_disks(second))
 
 
 def is_in_ram(mount: Mount, depth: int = 0) -> bool:

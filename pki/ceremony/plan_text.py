@@ -20,8 +20,8 @@ def root_lines(request: Request) -> Iterator[str]:
 
 def signature_lines(request: Request, contents: VaultContents) -> Iterator[str]:
     """Yield what `ceremony.sign` will do."""
-    for one in request.intermediates:
-        yield from _intermediate(request, one, contents)
+    for intermediate in request.intermediates:
+        yield from _intermediate(request, intermediate, contents)
     for cross in request.cross_certificates:
         yield f"certify the key of {cross.name} with {cross.issuer}, for those who trust only {cross.issuer}"
         yield f"  valid {cross.not_before:%Y-%m-%d} to {cross.not_after:%Y-%m-%d}"
@@ -31,17 +31,20 @@ def signature_lines(request: Request, contents: VaultContents) -> Iterator[str]:
         yield f"DESTROY the key of {name}, here and for ever; its certificate stays"
 
 
-def _intermediate(request: Request, one: RequestedIntermediate, contents: VaultContents) -> Iterator[str]:
+def _intermediate(request: Request, intermediate: RequestedIntermediate, contents: VaultContents) -> Iterator[str]:
     """Describe an intermediate, and how its permitted names differ from those of the generation before."""
-    yield f"certify {one.name}, “{one.common_name}”, with {one.issuer}: it may sign {PURPOSES[one.authority]}"
-    yield f"  valid {one.not_before:%Y-%m-%d} to {one.not_after:%Y-%m-%d}"
-    yield f"  for names under {', '.join(one.domains)}; for addresses in {', '.join(map(str, one.addresses)) or 'none'}"
+    yield f"certify {intermediate.name}, “{intermediate.common_name}”, with {intermediate.issuer}: it may sign {PURPOSES[intermediate.authority]}"
+    yield f"  valid {intermediate.not_before:%Y-%m-%d} to {intermediate.not_after:%Y-%m-%d}"
+    yield f"  for names under {', '.join(intermediate.domains)}; for addresses in {', '.join(map(str, intermediate.addresses)) or 'none'}"
     yield f"  CRLs and certificates are published at {request.publish}"
-    yield f"  its key: SHA-256 {keys.key_fingerprint(keys.read_request_key(one.request.encode(), one.name))}"
-    before = _before(one, contents)
+    yield f"  its key: SHA-256 {keys.key_fingerprint(keys.read_request_key(intermediate.request.encode(), intermediate.name))}"
+    before = _before(intermediate, contents)
     if before is None:
         return
-    for what, old, new in (("names", before.domains, one.domains), ("addresses", before.addresses, one.addresses)):
+    for what, old, new in (
+        ("names", before.domains, intermediate.domains),
+        ("addresses", before.addresses, intermediate.addresses),
+    ):
         more = [str(item) for item in new if item not in old]
         less = [str(item) for item in old if item not in new]
         if more or less:
@@ -50,10 +53,10 @@ def _intermediate(request: Request, one: RequestedIntermediate, contents: VaultC
             yield f"  against {before.name}: {'; '.join(parts)}"
 
 
-def _before(one: RequestedIntermediate, contents: VaultContents) -> RequestedIntermediate | None:
+def _before(intermediate: RequestedIntermediate, contents: VaultContents) -> RequestedIntermediate | None:
     """Return the previous generation as it was requested, or None."""
-    earlier = [intermediate for past in contents.history for intermediate in past.request.intermediates]
-    return next((intermediate for intermediate in reversed(earlier) if intermediate.authority == one.authority), None)
+    earlier = [requested for past in contents.history for requested in past.request.intermediates]
+    return next((requested for requested in reversed(earlier) if requested.authority == intermediate.authority), None)
 
 
 def _series(series: RequestedSeries, contents: VaultContents) -> Iterator[str]:
@@ -62,9 +65,9 @@ def _series(series: RequestedSeries, contents: VaultContents) -> Iterator[str]:
     count = f"{len(series.presigned_crls)} CRLs" if len(series.presigned_crls) > 1 else "one CRL"
     yield f"sign {count} of {series.root}, good from {first.this_update:%Y-%m-%d} to {last.next_update:%Y-%m-%d}"
     earlier = contents.last_series(series.root)
-    listed = {one.serial for one in earlier.revoked} if earlier else set[int]()
-    for one in series.revoked:
-        new = "" if one.serial in listed else "REVOKE "
-        yield f"  listing {new}{one.generation}, serial {one.serial:x}, since {one.at:%Y-%m-%d}: {one.reason}"
+    listed = {entry.serial for entry in earlier.revoked} if earlier else set[int]()
+    for entry in series.revoked:
+        new = "" if entry.serial in listed else "REVOKE "
+        yield f"  listing {new}{entry.generation}, serial {entry.serial:x}, since {entry.at:%Y-%m-%d}: {entry.reason}"
     if earlier:
         yield "  they replace every earlier CRL of it; earlier ones that have not begun must be destroyed"

@@ -48,7 +48,11 @@ class VaultContents:
     @property
     def issued(self) -> list[tuple[str, str, x509.Certificate]]:
         """Return the name, issuer and certificate of everything that was ever signed."""
-        return [(one.name, one.issuer, one.certificate) for past in self.history for one in past.response.certificates]
+        return [
+            (certificate.name, certificate.issuer, certificate.certificate)
+            for past in self.history
+            for certificate in past.response.certificates
+        ]
 
     def is_ahead_of(self, request: Request) -> bool:
         """Return whether a request follows an earlier ceremony than the last one: its project lost the later ones."""
@@ -196,7 +200,11 @@ def _intermediate_faults(request: Request, requested: RequestedIntermediate, con
         yield f"a key of kind {keys.key_kind(key)}; expected one of {', '.join(KEY_KINDS)}"
     if any(keys.public_der(certificate.public_key()) == keys.public_der(key) for _, _, certificate in contents.issued):
         yield "its key is that of an earlier certificate; a new generation needs a new key"
-    twins = [one.name for one in request.intermediates if one.name != requested.name and _has_key(one, key)]
+    twins = [
+        intermediate.name
+        for intermediate in request.intermediates
+        if intermediate.name != requested.name and _has_key(intermediate, key)
+    ]
     if twins:
         yield f"its key is also that of {twins[0]}; every generation needs its own key"
     yield from _date_faults(request, requested.not_before, requested.not_after, requested.issuer, contents)
@@ -214,9 +222,11 @@ def _date_faults(
     request: Request, start: datetime, end: datetime, issuer: str, contents: VaultContents
 ) -> Iterator[str]:
     """Check that dates are in order, begin about now, and are within those of the issuer (RFC 5280 §6.1.3)."""
-    made = {root.name: (root.not_before, root.not_after) for root in request.roots}
+    periods = {root.name: (root.not_before, root.not_after) for root in request.roots}
     certificate = contents.roots.get(issuer)
-    first, last = (certificate.not_valid_before_utc, certificate.not_valid_after_utc) if certificate else made[issuer]
+    first, last = (
+        (certificate.not_valid_before_utc, certificate.not_valid_after_utc) if certificate else periods[issuer]
+    )
     if not start < end:
         yield f"would end on {end:%Y-%m-%d}, before it begins"
     if abs(start - request.prepared) > timedelta(days=2):
@@ -237,8 +247,8 @@ def _cross_faults(request: Request, contents: VaultContents) -> Iterator[str]:
 
 
 def _series_faults(request: Request, series: RequestedSeries, contents: VaultContents) -> Iterator[str]:
-    made = {root.name: root.not_after for root in request.roots}
-    ends = made.get(series.root) or contents.roots[series.root].not_valid_after_utc
+    root_ends = {root.name: root.not_after for root in request.roots}
+    ends = root_ends.get(series.root) or contents.roots[series.root].not_valid_after_utc
     before = None
     for presigned_crl in series.presigned_crls:
         if (
@@ -275,10 +285,10 @@ def _revocation_faults(series: RequestedSeries, contents: VaultContents) -> Iter
     signed = {
         (name, certificate.serial_number) for name, issuer, certificate in contents.issued if issuer == series.root
     }
-    for one in series.revoked:
-        if contents.history and (one.generation, one.serial) not in signed:  # a rehearsal has no history
-            yield f"{one.generation} with the serial number {one.serial:x} was never signed by {series.root}"
-    for name in _twice(one.generation for one in series.revoked):
+    for entry in series.revoked:
+        if contents.history and (entry.generation, entry.serial) not in signed:  # a rehearsal has no history
+            yield f"{entry.generation} with the serial number {entry.serial:x} was never signed by {series.root}"
+    for name in _twice(entry.generation for entry in series.revoked):
         yield f"{name} is listed twice"
 
 
@@ -289,12 +299,12 @@ def _replacement_faults(
 
     An entry may be left out after its certificate has expired. RFC 5280 §5.2.3: a newer CRL has a higher number.
     """
-    listed = {one.serial for one in series.revoked}
+    listed = {entry.serial for entry in series.revoked}
     ends = {certificate.serial_number: certificate.not_valid_after_utc for _, _, certificate in contents.issued}
-    for one in earlier.revoked:
-        end = ends.get(one.serial)
-        if one.serial not in listed and (end is None or end >= request.prepared - CLOCK_TOLERANCE):
-            yield f"{one.generation} (serial number {one.serial:x}) was revoked in an earlier ceremony and is not listed"
+    for entry in earlier.revoked:
+        end = ends.get(entry.serial)
+        if entry.serial not in listed and (end is None or end >= request.prepared - CLOCK_TOLERANCE):
+            yield f"{entry.generation} (serial number {entry.serial:x}) was revoked in an earlier ceremony and is not listed"
     for old in earlier.presigned_crls:
         if old.next_update > request.prepared and not _is_replaced(old.this_update, series, request.prepared):
             yield f"nothing replaces CRL {old.number} of an earlier ceremony, which begins on {old.this_update:%Y-%m-%d}"
@@ -315,7 +325,13 @@ def _destruction_faults(request: Request, contents: VaultContents) -> Iterator[s
         if root not in contents.roots:
             yield f"{root} is to be destroyed and is not in this vault"
             continue
-        if root == [*contents.roots, *(made.name for made in request.roots if made.name not in contents.roots)][-1]:
+        if (
+            root
+            == [
+                *contents.roots,
+                *(root_request.name for root_request in request.roots if root_request.name not in contents.roots),
+            ][-1]
+        ):
             yield f"{root} is the root that signs; there must be another one before its key is destroyed"
         end = max(
             (series.presigned_crls[-1].next_update for series in request.crl_series if series.root == root),

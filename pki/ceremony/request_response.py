@@ -184,7 +184,9 @@ class Request(StrictModel):
     @property
     def root_names(self) -> tuple[str, ...]:
         """Return the roots that sign something, including those that this request creates."""
-        signing = [one.issuer for one in self.intermediates] + [one.issuer for one in self.cross_certificates]
+        signing = [certificate.issuer for certificate in self.intermediates] + [
+            certificate.issuer for certificate in self.cross_certificates
+        ]
         return tuple(dict.fromkeys([*signing, *(series.root for series in self.crl_series)]))
 
 
@@ -224,7 +226,14 @@ class Response(StrictModel):
 
     def find(self, name: str, issuer: str) -> SignedCertificate | None:
         """Return the certificate of `name` that `issuer` signed, or None."""
-        return next((one for one in self.certificates if (one.name, one.issuer) == (name, issuer)), None)
+        return next(
+            (
+                certificate
+                for certificate in self.certificates
+                if (certificate.name, certificate.issuer) == (name, issuer)
+            ),
+            None,
+        )
 
 
 Document = TypeVar("Document", Request, Response)

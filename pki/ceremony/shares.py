@@ -76,14 +76,14 @@ def combine(shares: Sequence[str]) -> str:
 
 def check_share(place: int, share: str, earlier: Sequence[str] = ()) -> None:
     """Raise PkiError when the typed words are not a share, or do not belong to the `earlier` shares."""
-    texts = [_spelt(before, one) for before, one in enumerate(earlier, 1)]
+    texts = [_spelt(before, earlier_share) for before, earlier_share in enumerate(earlier, 1)]
     read = [_read(before, text) for before, text in enumerate(texts, 1)]
     read.append(_read(place, _spelt(place, share)))
     _check_one_passphrase(read)
     _check_different_shares(read)
 
 
-def render_cards(shares: Sequence[str], k: int, root: str, organisation: str, made: datetime) -> dict[str, bytes]:
+def render_cards(shares: Sequence[str], k: int, root: str, organisation: str, created: datetime) -> dict[str, bytes]:
     """Return one printable HTML page for each share, by file name."""
     pages, n = Pages(Path(__file__).parent / "pages"), len(shares)
     return {
@@ -96,7 +96,7 @@ def render_cards(shares: Sequence[str], k: int, root: str, organisation: str, ma
                 "words": share.split(),
                 "root": root,
                 "organisation": organisation,
-                "made": f"{made:%Y-%m-%d}",
+                "made": f"{created:%Y-%m-%d}",
             },
         ).encode()
         for number, share in enumerate(shares, 1)

@@ -27,8 +27,8 @@ def summary_lines(records: Sequence[Record]) -> list[SummaryLine]:
     for record in records:
         if record.step == "crl":
             crls.setdefault(str(record.facts.get("issuer", "")), []).append(record)
-    others = [one for record in records for one in _made(record)]
-    return [*others, *(_crls(root, of_root) for root, of_root in crls.items())]
+    lines = [line for record in records for line in _made(record)]
+    return [*lines, *(_crls(root, of_root) for root, of_root in crls.items())]
 
 
 def deviations(records: Sequence[Record]) -> list[str]:
@@ -72,7 +72,7 @@ def _made(record: Record) -> Iterator[SummaryLine]:
 def _crls(root: str, records: Sequence[Record]) -> SummaryLine:
     numbers = [str(record.facts.get("number", "")) for record in records]
     what = f"{len(numbers)} CRLs of {root} were signed" if len(numbers) > 1 else f"One CRL of {root} was signed"
-    named = [f"number {number}{_valid(one.facts)}" for number, one in zip(numbers, records, strict=True)]
+    named = [f"number {number}{_valid(record.facts)}" for number, record in zip(numbers, records, strict=True)]
     return SummaryLine(f"{what}: {'; '.join(named).replace(',;', ';').rstrip(',')}.")
 
 

@@ -95,7 +95,7 @@ def _recorded_number(vault: Vault) -> str:
     data = filesystem.read(vault.transcript) or b""
     complete = data[: data.rfind(b"\n") + 1]  # without a record whose write was interrupted
     records = transcript_chain.load(complete, str(vault.transcript)) if complete else []
-    return next((str(one.facts["vault"]) for one in reversed(records) if "vault" in one.facts), "")
+    return next((str(record.facts["vault"]) for record in reversed(records) if "vault" in record.facts), "")
 
 
 def _content(identity: VaultIdentity) -> bytes:

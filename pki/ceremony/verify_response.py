@@ -115,8 +115,8 @@ def _structure_faults(parsed: ParsedResponse, request: Request) -> Iterator[str]
     """Yield what was requested and is missing, and what was not requested."""
     response = parsed.response
     requested = {(root.name, root.name) for root in request.roots}
-    requested |= {(one.name, one.issuer) for one in request.intermediates}
-    requested |= {(one.name, one.issuer) for one in request.cross_certificates}
+    requested |= {(intermediate.name, intermediate.issuer) for intermediate in request.intermediates}
+    requested |= {(certificate.name, certificate.issuer) for certificate in request.cross_certificates}
     presigned_crls = [
         (series.root, presigned_crl.number) for series in request.crl_series for presigned_crl in series.presigned_crls
     ]
@@ -155,9 +155,9 @@ def _differences(
     if unknown := [name for name in (*request.root_names, *crossed_names) if name not in roots]:
         yield f"{', '.join(dict.fromkeys(unknown))}: its certificate is not available here"
         return
-    for one in request.intermediates:
-        draft = drafts.draft_intermediate(request, one, roots[one.issuer])
-        yield from _checked(draft, certificates[one.name, one.issuer], roots[one.issuer])
+    for intermediate in request.intermediates:
+        draft = drafts.draft_intermediate(request, intermediate, roots[intermediate.issuer])
+        yield from _checked(draft, certificates[intermediate.name, intermediate.issuer], roots[intermediate.issuer])
     for cross in request.cross_certificates:
         crossed = drafts.draft_cross_certificate(request, cross, roots[cross.name], roots[cross.issuer])
         yield from _checked(crossed, certificates[cross.name, cross.issuer], roots[cross.issuer])

@@ -86,7 +86,11 @@ def collect(context: Context, events: str) -> None:
 
 def _ssh(project: Project) -> dict[str, Delivery]:
     """Return the deliveries by ssh."""
-    return {name: one for name, one in plan.plan(project).deliveries.items() if one.records.transport == "ssh"}
+    return {
+        name: delivery
+        for name, delivery in plan.plan(project).deliveries.items()
+        if delivery.records.transport == "ssh"
+    }
 
 
 def _encrypt(folder: Path, password_file: Path, inventory: Inventory) -> None:

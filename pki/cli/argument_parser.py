@@ -78,13 +78,19 @@ class ArgumentMachine(ParseMachine):
 
     def _rest(self) -> Argument | None:
         """Return the argument that takes all further words, if the command has one."""
-        return next((one for one in self.context.positional_args if one.kind is list and one.optional), None)
+        return next(
+            (argument for argument in self.context.positional_args if argument.kind is list and argument.optional), None
+        )
 
     def complete_context(self) -> None:
         """Complete a command; a positional argument that is `optional` may be left out."""
         if self.context:
-            given = [one for one in self.context.positional_args if not (one.optional and one.value is None)]
-            self.context.positional_args = given
+            values = [
+                argument
+                for argument in self.context.positional_args
+                if not (argument.optional and argument.value is None)
+            ]
+            self.context.positional_args = values
         super().complete_context()
 
     def complete_flag(self) -> None:

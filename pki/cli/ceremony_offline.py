@@ -76,7 +76,7 @@ def root(
         raise _with_last_response(error, ceremony, "DIR", folder_as_vault) from None
     for name in names:
         screen.done("created", ArtifactId("authority", name), f"its key is in {ceremony.vault.folder / name}")
-    screen.line(f"continue: sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
+    screen.command("continue:", f"sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
 
 
 @command_with(many=("passphrase_file", "share_file"))
@@ -259,9 +259,9 @@ def _key_creator(
     def new_key(name: str, kind: str) -> steps.NewKey:
         if custody.token:
             discard()
-        made = custodians.make_new_key(custody, ceremony, name, kind)
+        key = custodians.make_new_key(custody, ceremony, name, kind)
         discard()
-        return made
+        return key
 
     return new_key
 
@@ -275,8 +275,8 @@ def _clock(start: datetime) -> machine_check.Clock:
 def _check_machine(ceremony: CeremonySession, now: datetime, despite: str) -> None:
     """Check this machine, show the results, and stop when it is not fit."""
     screen, findings = Screen(), machine_check.check_machine(now, ceremony.request.prepared, ceremony.last_moment)
-    for one in findings:
-        screen.line(f"{'fit    ' if one.ok else 'NOT FIT'} {one.check}: {one.text}")
+    for finding in findings:
+        screen.line(f"{'fit    ' if finding.ok else 'NOT FIT'} {finding.check}: {finding.text}")
     session.check_machine_is_fit(ceremony, findings, despite)
 
 
@@ -348,11 +348,11 @@ def _show_response(screen: Screen, vault: Vault, destroyed: Sequence[str], folde
     for line in words.numbered_lines(digest):
         screen.line(line)
     screen.line("")
-    screen.line(f"make the second drive equal: {_copy_line(vault.folder)}")
+    screen.command("make the second drive equal:", _copy_line(vault.folder))
     kit = (filesystem.read(PROGRAM / "project") or b"").decode(errors="replace").splitlines()  # only in a kit
     run = kit[1] if len(kit) > 1 else f"PKI_HOME={shlex.quote(kit[0])} ./run" if kit else "./run"
     line = f"{run} invoke ceremony.accept {folder.name}"
-    screen.line(f"then lock both away; on the online machine: {line}")
+    screen.command("then lock both away; on the online machine:", line)
     for root in destroyed:
         screen.line(f"the key of {root} was destroyed on this drive; destroy every other copy of it now")
 

@@ -25,7 +25,7 @@ class Names:
     inventory: Inventory
     leaves: Mapping[str, Leaf]
     issued: Collection[Issued] = ()
-    say: Callable[[str], None] = field(default=lambda text: Screen().line(text))
+    print_line: Callable[[str], None] = field(default=lambda text: Screen().line(text))
 
     def leaf(self, name: str, command: str) -> str:
         """Return the leaf that a name means; print how it was understood, unless it is the leaf's own name.
@@ -44,26 +44,32 @@ class Names:
             raise not_declared(name, {*self.leaves, *self.inventory.clients})
         leaf, how = meanings[0]
         if how:
-            self.say(f"{name} is {how}: {ArtifactId('cert', leaf)}")
+            self.print_line(f"{name} is {how}: {ArtifactId('cert', leaf)}")
         return leaf
 
     def find(self, name: str) -> list[Meaning]:
         """Return everything that a name may mean. A leaf of that name hides all others, then a client does."""
         bare = ArtifactId.parse(name).short
-        names = {*self.leaves, *(one.artifact.short for one in self.issued)}
+        names = {*self.leaves, *(certificate.artifact.short for certificate in self.issued)}
         if bare in names:
             return [(bare, "")]
         if (client := f"{CLIENT_PREFIX}{bare}") in names:
             return [(client, "the client")]
-        declared = [one for one in (*self._services(bare), *self._hosts(bare)) if one[0] in names]
+        declared = [meaning for meaning in (*self._services(bare), *self._hosts(bare)) if meaning[0] in names]
         declared += [
-            (one.name, "a name in the certificate") for one in self.leaves.values() if is_among(bare, one.names)
+            (leaf.name, "a name in the certificate") for leaf in self.leaves.values() if is_among(bare, leaf.names)
         ]
         declared += [
-            (one.name, "the common name of the certificate") for one in self.leaves.values() if one.common_name == bare
+            (leaf.name, "the common name of the certificate")
+            for leaf in self.leaves.values()
+            if leaf.common_name == bare
         ]
-        gone = ((one.artifact.short, "a name in the certificate") for one in self.issued if is_among(bare, one.names))
-        return declared or list(gone)
+        former_names = (
+            (certificate.artifact.short, "a name in the certificate")
+            for certificate in self.issued
+            if is_among(bare, certificate.names)
+        )
+        return declared or list(former_names)
 
     def _services(self, name: str) -> Iterator[Meaning]:
         for host, config in self.inventory.hosts.items():
@@ -80,7 +86,7 @@ def is_among(name: str, names: Iterable[str]) -> bool:
     """Return whether a DNS name, address or mailbox is one of `names`, or is covered by a wildcard among them."""
     lower = name.lower().rstrip(".")
     label, _, parent = lower.partition(".")
-    return any(one.lower() in ({lower, f"*.{parent}"} if label and parent else {lower}) for one in names)
+    return any(candidate.lower() in ({lower, f"*.{parent}"} if label and parent else {lower}) for candidate in names)
 
 
 def not_declared(name: str, names: Iterable[str]) -> PkiError:

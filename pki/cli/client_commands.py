@@ -22,6 +22,7 @@ from pki.config import editing
 from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Issued
 from pki.monitor.client_identities import IdentityState, identities
+from pki.monitor.revocation_impact import AfterRevocation
 from pki.pipeline import plan
 from pki.project.ledger_revocations import Revocations
 from pki.project.ledger_view import LedgerView
@@ -92,7 +93,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
     def find(project: Project) -> list[Issued]:
         return _valid(project.ledger_view, project.revocations, name)
 
-    order = Order(name, find, reason, again, "removal", insist=insist, also=leave)
+    order = Order(name, find, reason, again, AfterRevocation.REMOVAL, insist=insist, also=leave)
     carry_out(context, project, order, yes=yes)
 
 
@@ -101,7 +102,11 @@ def _valid(ledger_view: LedgerView, revocations: Revocations, name: str) -> list
     ledger_view.check()
     issued = revocations.unexpired()
     alike = certificates_of_client(issued, name)
-    return [one for one in issued if (one.artifact == client_artifact(name) or one in alike) and not one.revoked]
+    return [
+        certificate
+        for certificate in issued
+        if (certificate.artifact == client_artifact(name) or certificate in alike) and not certificate.revoked
+    ]
 
 
 def _remove_only(context: Context, name: str) -> None:
@@ -156,7 +161,7 @@ def _rows(project: Project) -> Iterator[tuple[str, ...]]:
             state, following = "missing", "doit issues it"
         else:
             state = "due" if certificates.LeafCertificates(project).stale_reasons(leaf) else "ok"
-            following = f"renewal from {leaf.renewal_start(newest.not_after):%Y-%m-%d}"
+            following = f"renewed from {leaf.renewal_start(newest.not_after):%Y-%m-%d} on"
         dates = [f"{decision.at:%Y-%m-%d}" if decision else "" for decision in (identity.exported, identity.installed)]
         yield (
             identity.name,

@@ -19,6 +19,7 @@ from pki.cli.prompt import is_yes
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import joined
+from pki.common.remedies import for_this_project
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import client_artifact, client_leaf, mtls_names, permitted_addresses
@@ -159,7 +160,7 @@ def _export_sealed(
         screen.line(f"its passphrase, which is not shown again: {passphrase}")
     if key_kind(identity.key) == "ed25519":
         screen.line("browsers and phones do not accept Ed25519 keys; set in pki.yaml for this client: key: ec-p256")
-    screen.line("to install it, see docs/how-to/clients.md; then delete the file")
+    screen.line(for_this_project("to install it, see docs/how-to/clients.md; then delete the file"))
     _then(screen, identity)
 
 
@@ -194,7 +195,7 @@ def _export_policy(inventory: Inventory, authorities: Authorities, kind: str, pa
         target, places = folder, firefox_policy.PLACES
     else:
         target = _new(path, f"{label}-chrome", "json")
-        clients = [one.certificate for one in _generations(authorities, "client")]
+        clients = [ca.certificate for ca in _generations(authorities, "client")]
         policy = chrome_policy.policy(mtls_names(config), clients, roots, config.domains, permitted_addresses(config))
         files, places = {target: (policy, filesystem.PUBLIC)}, chrome_policy.PLACES
     filesystem.write_all(files)
@@ -230,7 +231,7 @@ def _example(config: Inventory) -> str:
 def _new(path: Path, name: str, suffix: str = "") -> Path:
     """Return the path of a new file: `path`, or `name` in it if `path` is a folder. Raises PkiError if it exists."""
     full_name = f"{name}.{suffix}" if suffix else name
-    if older := next((one for one in ("key.pem", "tls.pem") if (path / one).exists()), ""):
+    if older := next((file_name for file_name in ("key.pem", "tls.pem") if (path / file_name).exists()), ""):
         text = f"{path}: contains an older export with its key in {older}"
         raise PkiError(text, "remove it, or name another folder: --output")
     return _new_file(path / full_name if path.is_dir() else path)
@@ -239,7 +240,7 @@ def _new(path: Path, name: str, suffix: str = "") -> Path:
 def _new_file(path: Path) -> Path:
     if path.exists():
         raise PkiError(f"{path}: exists already, and is not overwritten", "remove it, or name another: --output")
-    folder = next(one for one in path.parents if one.is_dir())
+    folder = next(parent for parent in path.parents if parent.is_dir())
     mode = folder.stat().st_mode
     if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
         raise PkiError(f"{folder} can be written by other users", f"name another folder, or: chmod go-w {folder}")

@@ -19,6 +19,7 @@ from pki.cli import (
     demo_command,
     deploy_commands,
     developer_commands,
+    doctor_command,
     drift_command,
     explain_command,
     health_command,
@@ -33,6 +34,7 @@ from pki.cli import (
 from pki.common.program_files import IS_INSTALLED
 
 COMMANDS = {
+    "doctor": doctor_command.doctor,
     "init": init_command.init,
     "plan": daily_commands.plan,
     "status": daily_commands.show_status,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from json import loads
 
 from invoke.context import Context
@@ -30,7 +31,8 @@ from pki.common.notice import Notice
 from pki.common.reasons import Verb, Why, joined
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
-from pki.config import loader, template_versions
+from pki.config import template_versions
+from pki.config.fields import SANDBOX
 from pki.config.identifiers import ArtifactId
 from pki.monitor import forecast, probes
 from pki.monitor.alerts.notification_history import NotificationHistory
@@ -40,8 +42,11 @@ from pki.monitor.checks.check_context import CheckContext, LastRun
 from pki.monitor.report import status_table
 from pki.monitor.report.run import Run
 from pki.pipeline import plan as pipeline_plan
+from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
+
+COLUMNS = ("name", "state", "days left", "what happens next", "done by")  # of status
 
 
 @command
@@ -60,14 +65,33 @@ def plan(context: Context, json: bool = False) -> None:
         raise Exit(code=2)
     to_do = list(forecast.due_artifacts(plan))
     faults = project.signing_keys.faults()
+    awaits = project.awaits_first_ceremony
     for name, error in faults.items():
         screen.failed(ArtifactId("key", name), error.message, error.hint)
     for artifact, reasons in to_do:
-        screen.due(artifact.name, joined(reasons))
+        if not awaits or artifact.id.kind == "ceremony":
+            screen.due(artifact.name, joined(reasons))
     for note in forecast.required_actions(project, plan):
         screen.note(note.subject, note.text, note.remedy)
-    for note in (*_upgrade_notes(project), *plan.notices()):
+    for note in (*_upgrade_notes(project), *(() if awaits else plan.notices())):
         screen.remark(note.subject, note.text, note.remedy)
+    findings = _print_services(project, plan, screen)
+    more = [f"{count_by_level(findings)}: see {run_for(project.store.home)} invoke health"] if findings else []
+    screen.summary([_plan_counts(plan, to_do, awaits=awaits), *more])
+    if to_do or faults or project.ledger_view.fault:
+        raise Exit(code=2)
+
+
+def _plan_counts(plan: Plan, to_do: Sequence[tuple[Artifact, object]], *, awaits: bool) -> str:
+    """Return how many tasks are to do; `awaits`: all of them but the request wait for the first ceremony."""
+    if awaits:
+        return f"{sum(artifact.id.kind != 'ceremony' for artifact, _ in to_do)} tasks waiting for the root ceremony"
+    up_to_date = len(plan.artifacts) - len(to_do)
+    return f"{len(to_do)} to do, {up_to_date} up to date" if to_do else f"{up_to_date} tasks up to date"
+
+
+def _print_services(project: Project, plan: Plan, screen: Screen) -> list[Finding]:
+    """Print the last result of each service; return the problems."""
     findings = []
     for finding in _services(project, plan):
         if finding.level:
@@ -75,12 +99,7 @@ def plan(context: Context, json: bool = False) -> None:
             findings.append(finding)
         else:
             screen.line(finding.message)
-    up_to_date = len(plan.artifacts) - len(to_do)
-    counts = f"{len(to_do)} to do, {up_to_date} up to date" if to_do else f"{up_to_date} tasks up to date"
-    more = f"; {count_by_level(findings)}: see {run_for(project.store.home)} invoke health" if findings else ""
-    screen.line(f"{counts}{more}")
-    if to_do or faults or project.ledger_view.fault:
-        raise Exit(code=2)
+    return findings
 
 
 def _services(project: Project, plan: Plan) -> Iterable[Finding]:
@@ -177,9 +196,11 @@ def show_status(context: Context, json: bool = False) -> None:
             actions_required=_remarks(forecast.required_actions(project, plan)),
         ).show()
         return
-    title = f"{config.organisation}{' (sandbox)' if config.sandbox else ''}, {project.now:%Y-%m-%d %H:%M} UTC"
-    columns = ("name", "state", "days left", "next", "by")
-    screen.table(title, columns, [row.cells() for row in status_table.StatusTable(project).rows(plan)])
+    title = f"{f'{SANDBOX} ' if config.sandbox else ''}{config.organisation}, {project.now:%Y-%m-%d %H:%M} UTC"
+    if project.awaits_first_ceremony:
+        screen.line(f"{title}: no certificate exists yet")
+    else:
+        screen.table(title, COLUMNS, [row.cells() for row in status_table.StatusTable(project).rows(plan)])
     for note in forecast.required_actions(project, plan):
         screen.note(note.subject, note.text, note.remedy)
 
@@ -204,11 +225,11 @@ def renew(context: Context, name: str) -> None:
 
 @command_with(may_lack="of")
 def schema(context: Context, of: str | None = None, output: str = "") -> None:
-    """Print the JSON Schema of pki.yaml, for editors, or of what the command OF prints with --json, such as plan.
+    """Print the JSON Schema of pki.yaml, for editors; of secrets.yaml; or of the output of a command with --json.
 
     --output FILE writes it into a file, which may be an older schema but nothing else.
     """
-    text = models.schema(require_one_of(of, models.MODELS, "output")) if of else loader.json_schema()
+    text = _schemas()[require_one_of(of or "pki.yaml", _schemas(), "output")]()
     if not output:
         print(text, end="")
         return
@@ -229,8 +250,19 @@ def _is_ours(data: bytes | None) -> bool:
         tree = loads(data)
     except (ValueError, RecursionError):
         return False
-    ours = [loads(one)["title"] for one in (loader.json_schema(), *map(models.schema, models.MODELS))]
+    ours = [loads(make())["title"] for make in _schemas().values()]
     return isinstance(tree, dict) and "$schema" in tree and tree.get("title") in ours
+
+
+def _schemas() -> dict[str, Callable[[], str]]:
+    """Return name → function that returns the schema: the two files, and each command with --json."""
+    from pki.config import editor_schemas  # noqa: PLC0415 - slow, and needed for one command
+
+    return {
+        "pki.yaml": editor_schemas.pki_yaml_schema,
+        "secrets.yaml": editor_schemas.secrets_yaml_schema,
+        **{name: partial(models.schema, name) for name in models.MODELS},
+    }
 
 
 def require_one_of(name: str, names: Iterable[str], what: str) -> str:

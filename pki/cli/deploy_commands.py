@@ -36,6 +36,7 @@ from pki.deploy import drift as drifts
 from pki.deploy import receipt as receipts
 from pki.deploy import release_roots
 from pki.deploy.delivery import Delivery
+from pki.deploy.host_output import FileStatus
 from pki.deploy.payload import Payload
 from pki.deploy.transaction import Change, differences
 from pki.monitor.report.run import Run
@@ -243,7 +244,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
     reasons = [*differences(states), *session.writable]
     for reason in reasons:
         screen.due(ArtifactId("deploy", host), str(reason))
-    count = len([state for state in states if state.state not in {"same", "set", "held"}])
+    count = sum(state.status.differs and state.status is not FileStatus.HELD_BACK for state in states)
     screen.line(f"{counted(count, 'file')} would change" if reasons else f"{host} is up to date")
 
 

@@ -47,14 +47,14 @@ def drift(context: Context, host: str | None = None, json: bool = False) -> None
     if json:
         DriftOutput(at=project.now, hosts=[_drift_row(name, result) for name, result in results.items()]).show()
     else:
-        _say_drift(screen, results)
+        _print_drift(screen, results)
     if any(isinstance(result, PkiError) for result in results.values()):
         raise Exit(code=1)
     if any(result.phrases for result in results.values() if not isinstance(result, PkiError)):
         raise Exit(code=2)
 
 
-def _say_drift(screen: Screen, results: Mapping[str, _DriftResult | PkiError]) -> None:
+def _print_drift(screen: Screen, results: Mapping[str, _DriftResult | PkiError]) -> None:
     for host, result in results.items():
         name = ArtifactId("deploy", host)
         if isinstance(result, PkiError):

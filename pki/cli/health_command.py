@@ -12,15 +12,14 @@ from pki.cli.decorator import command, now_of, project_as_it_is
 from pki.cli.json_output import Check, HealthOutput
 from pki.common.errors import InventoryError, PkiError
 from pki.common.terminal import Screen
+from pki.config.fields import SANDBOX
 from pki.monitor import probes as probing
-from pki.monitor.check_result import Finding, Level, worst_level
+from pki.monitor.check_result import STATUS, Finding, Level, worst_level
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.probes import ProbeResult
 from pki.monitor.report import health_report
 from pki.pipeline import plan as pipeline_plan
 from pki.project.layout import Store
-
-STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}
 
 
 @command
@@ -51,7 +50,7 @@ def show_health(context: Context, json: bool = False) -> None:
     if json:
         _print_json(project.now, findings)
     else:
-        _print(findings, project.now)
+        _print(findings, project.now, is_sandbox=project.inventory.sandbox)
     if status := _status(findings):
         raise Exit(code=status)
 
@@ -76,11 +75,14 @@ def _print_json(now: datetime, findings: list[Finding]) -> None:
     HealthOutput(at=now, worst=worst_level(findings).word, checks=checks).show()
 
 
-def _print(findings: list[Finding], now: datetime) -> None:
+def _print(findings: list[Finding], now: datetime, *, is_sandbox: bool) -> None:
     screen = Screen()
     for finding in findings:
-        when = [f"since {finding.since:%Y-%m-%d}"] if finding.since else []
+        is_earlier = finding.since and finding.since.date() < now.date()
+        when = [f"since {finding.since:%Y-%m-%d}"] if finding.since and is_earlier else []
         when += [f"deadline {finding.until:%Y-%m-%d}"] if finding.until and finding.until > now else []
         screen.check(finding.level.word, finding.subject, finding.message, ", ".join(when), str(finding.remedy))
     count = sum(1 for finding in findings if finding.level)
-    screen.line(f"{count} {'findings require' if count > 1 else 'finding requires'} attention" if count else "all OK")
+    mark = f"{SANDBOX}  " if is_sandbox else ""
+    total = f"{count} {'findings require' if count > 1 else 'finding requires'} attention" if count else "all OK"
+    screen.line(f"{mark}{total}")

@@ -51,16 +51,16 @@ def _adopted(inventory: Inventory, named: str) -> str:
 
 def _counts(now: datetime, name: str, records: ImportResult, *, is_dry: bool) -> LedgerImportOutput:
     new = records.issuance_records.certificates
-    revoked = {one.serial for one in records.issuance_records.revocations}
+    revoked = {revocation.serial for revocation in records.issuance_records.revocations}
     return LedgerImportOutput(
         at=now,
         authority=name,
         recorded=not is_dry,
-        valid=sum(one.not_after >= now and one.serial not in revoked for one in new),
-        ended=sum(one.not_after < now and one.serial not in revoked for one in new),
+        valid=sum(certificate.not_after >= now and certificate.serial not in revoked for certificate in new),
+        ended=sum(certificate.not_after < now and certificate.serial not in revoked for certificate in new),
         certificates=len(new),
         revocations=len(revoked),
-        without_certificate=sum(not one.pem for one in new),
+        without_certificate=sum(not certificate.pem for certificate in new),
         known=records.recorded,
         left_out=list(records.left_out),
     )

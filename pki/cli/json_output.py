@@ -234,6 +234,24 @@ class HealthOutput(Output):
     checks: list[Check] = Field(description="worst first")
 
 
+class DoctorCheck(Part):
+    """One line of `doctor`."""
+
+    checked: str = Field(description="the subject, such as Python")
+    seen: str = Field(description="the value that was seen, in words")
+    level: str = Field(description="ok, notice, warning or critical")
+    remedy: str = Field(description="what to type or do; given too for an optional part that is not installed")
+
+
+class DoctorOutput(Output):
+    """Output of `doctor`."""
+
+    command = "doctor"
+    project: str = Field(description="the folder of the project whose needs were checked; empty without one")
+    worst: str = Field(description="ok, notice, warning or critical")
+    checks: list[DoctorCheck]
+
+
 class RhythmRow(Part):
     """Something that happens regularly."""
 
@@ -324,8 +342,8 @@ class DriftOutput(Output):
 
 
 MODELS: dict[str, type[Output]] = {
-    one.command: one
-    for one in (
+    model.command: model
+    for model in (
         PlanOutput,
         StatusOutput,
         ExplainOutput,
@@ -336,6 +354,7 @@ MODELS: dict[str, type[Output]] = {
         LedgerAcceptLossOutput,
         LedgerImportOutput,
         HealthOutput,
+        DoctorOutput,
         TimelineOutput,
         ClientListOutput,
         HistoryOutput,

@@ -71,20 +71,20 @@ def show_list(context: Context, name: str = "", json: bool = False) -> None:
             artifact=(name if ":" in name else ArtifactId("cert", name)) if name else None
         )
     if json:
-        entries = [CertificateEntry(**_entry(project.now, one)) for one in certificates]
+        entries = [CertificateEntry(**_entry(project.now, certificate)) for certificate in certificates]
         LedgerListOutput(at=project.now, certificates=entries).show()
         return
     rows = [
         (
-            f"{one.serial:x}",
-            one.artifact,
-            f"{one.not_before:%Y-%m-%d}",
-            f"{one.not_after:%Y-%m-%d}",
-            f"revoked: {one.revoked}" if one.revoked else "expired" if one.not_after < project.now else "valid",
-            one.reason,
-            one.by,
+            f"{certificate.serial:x}",
+            certificate.artifact,
+            f"{certificate.not_before:%Y-%m-%d}",
+            f"{certificate.not_after:%Y-%m-%d}",
+            f"revoked: {certificate.revoked}" if certificate.revoked else _state(certificate, project.now),
+            certificate.reason,
+            certificate.by,
         )
-        for one in certificates
+        for certificate in certificates
     ]
     Screen().table(
         counted(len(rows), "certificate"),
@@ -104,44 +104,50 @@ def show(context: Context, serial: str, json: bool = False) -> None:
     if not certificates:
         raise PkiError(f"{serial}: no certificate with this serial number", "./run invoke ledger.list")
     if json:
-        entries = [CertificateWithPem(**_entry(project.now, one), pem=one.pem) for one in certificates]
+        entries = [
+            CertificateWithPem(**_entry(project.now, certificate), pem=certificate.pem) for certificate in certificates
+        ]
         LedgerShowOutput(at=project.now, certificates=entries).show()
         return
-    for one in certificates:  # several adopted authorities may have used the number
-        _show(one)
+    for certificate in certificates:  # several adopted authorities may have used the number
+        _show(certificate)
 
 
-def _show(one: Issued) -> None:
-    screen = Screen()
+def _show(certificate: Issued) -> None:
+    screen, by = Screen(), f", by {certificate.revoked_by}" if certificate.revoked_by else ""
     for key, value in (
-        ("serial", f"{one.serial:x}"),
-        ("artifact", one.artifact),
-        ("profile", one.profile),
-        ("issuer", one.issuer),
-        ("subject", one.subject),
-        ("names", ", ".join(one.names)),
-        ("valid", f"{one.not_before:%Y-%m-%d %H:%M:%S} to {one.not_after:%Y-%m-%d %H:%M:%S} UTC"),
-        ("revoked", f"{one.revoked}{f', by {one.revoked_by}' if one.revoked_by else ''}" if one.revoked else "no"),
-        ("because", one.reason),
-        ("by", one.by or "not recorded by that version"),
+        ("serial", f"{certificate.serial:x}"),
+        ("artifact", certificate.artifact),
+        ("profile", certificate.profile),
+        ("issuer", certificate.issuer),
+        ("subject", certificate.subject),
+        ("names", ", ".join(certificate.names)),
+        ("valid", f"{certificate.not_before:%Y-%m-%d %H:%M:%S} to {certificate.not_after:%Y-%m-%d %H:%M:%S} UTC"),
+        ("revoked", certificate.revoked + by if certificate.revoked else "no"),
+        ("because", certificate.reason),
+        ("by", certificate.by or "not recorded by that version"),
     ):
         screen.line(f"{key:<9} {value}")
-    screen.line(one.pem.rstrip() or "its certificate was not available at the import")
+    screen.line(certificate.pem.rstrip() or "its certificate was not available at the import")
 
 
-def _entry(now: datetime, one: Issued) -> dict[str, Any]:
+def _state(certificate: Issued, now: datetime) -> str:
+    return "revoked" if certificate.revoked else "expired" if certificate.not_after < now else "valid"
+
+
+def _entry(now: datetime, certificate: Issued) -> dict[str, Any]:
     """Return the fields of a CertificateEntry."""
     return {
-        "serial": f"{one.serial:x}",
+        "serial": f"{certificate.serial:x}",
         **{
-            name: getattr(one, name)
+            name: getattr(certificate, name)
             for name in ("artifact", "profile", "issuer", "subject", "revoked", "revoked_by", "by")
         },
-        "names": list(one.names),
-        "not_before": one.not_before,
-        "not_after": one.not_after,
-        "state": "revoked" if one.revoked else "expired" if one.not_after < now else "valid",
-        "issued_because": one.reason,
+        "names": list(certificate.names),
+        "not_before": certificate.not_before,
+        "not_after": certificate.not_after,
+        "state": _state(certificate, now),
+        "issued_because": certificate.reason,
     }
 
 
@@ -194,7 +200,7 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         with redirect_stdout(sys.stderr) if json else nullcontext():  # the lines of doit
             deliveries = _deliveries(context, host or "")
         with ThreadPoolExecutor(WIDTH) as pool:
-            crls = dict(zip((one.host for one in deliveries), pool.map(_in_place, deliveries), strict=True))
+            crls = dict(zip((delivery.host for delivery in deliveries), pool.map(_in_place, deliveries), strict=True))
     failed = {name: error for name, error in crls.items() if isinstance(error, PkiError)}
     with held_project_of(context) as project:
         recorded = [_record(project, name, files) for name, files in crls.items() if not isinstance(files, PkiError)]
@@ -206,7 +212,7 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         _recover_output(project.now, recorded, failed, goes_on=is_covered).show()
     else:
         _print_recovered(recorded, failed, goes_on=is_covered)
-    if failed or (file and not any(one.learnt for one in recorded)):
+    if failed or (file and not any(source.recovered for source in recorded)):
         raise Exit(code=1)
 
 
@@ -285,9 +291,13 @@ def _crls_on_hosts(project: Project, screen: Screen | None, without: frozenset[s
     deliveries = dict(plan.plan(project).deliveries)
     for name in without:
         require_one_of(name, deliveries, "host")
-    included = [one for name, one in deliveries.items() if name not in without and one.payloads.desired() is not None]
+    included = [
+        delivery
+        for name, delivery in deliveries.items()
+        if name not in without and delivery.payloads.desired() is not None
+    ]
     with ThreadPoolExecutor(WIDTH) as pool:
-        crls = dict(zip((one.host for one in included), pool.map(_in_place, included), strict=True))
+        crls = dict(zip((delivery.host for delivery in included), pool.map(_in_place, included), strict=True))
     unread = [name for name, files in crls.items() if isinstance(files, PkiError)]
     for name, files in crls.items():
         if screen and isinstance(files, PkiError):
@@ -307,7 +317,7 @@ def _deliveries(context: Context, host: str) -> list[Delivery]:
         deliveries = dict(plan.plan(project_of(context)).deliveries)
         return [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
 
-    lacking = [ArtifactId("release", one.host) for one in read() if one.payloads.desired() is None]
+    lacking = [ArtifactId("release", delivery.host) for delivery in read() if delivery.payloads.desired() is None]
     if lacking:
         Run(home_of(context), now_of(context), evidence_of(context)).main(lacking)
     return read()
@@ -325,25 +335,25 @@ class _Recorded:
     """What was recorded from the CRLs of one source; `foreign` are CRLs that no authority of this project signed."""
 
     source: str
-    learnt: tuple[Recovered, ...]
+    recovered: tuple[Recovered, ...]
     foreign: tuple[str, ...]
 
     @property
     def is_empty(self) -> bool:
         """Return whether the source contained no CRL."""
-        return not self.learnt and not self.foreign
+        return not self.recovered and not self.foreign
 
     def rows(self) -> list[CrlRead]:
         """Return one row of JSON for each CRL of this project."""
         return [
             CrlRead(
                 source=self.source,
-                authority=str(one.generation),
-                number=one.number,
-                revoked=[f"{serial:x}" for serial in one.serials],
-                number_is_new=one.is_newer,
+                authority=str(crl.generation),
+                number=crl.number,
+                revoked=[f"{serial:x}" for serial in crl.serials],
+                number_is_new=crl.is_newer,
             )
-            for one in self.learnt
+            for crl in self.recovered
         ]
 
     def remarks(self) -> list[Remark]:
@@ -353,33 +363,33 @@ class _Recorded:
 
 def _record(project: Project, source: str, files: Iterable[InstalledCrl]) -> _Recorded:
     """Record the revocations and number of each CRL in some files."""
-    crls = {one.digest: (file.path, one) for file in files for one in crl_files.parse_crls(file.content)}
+    crls = {crl.digest: (file.path, crl) for file in files for crl in crl_files.parse_crls(file.content)}
     results = [
-        (one.describe(path), recover_revocations.recover_from_crl(project, one.crl, source))
-        for path, one in crls.values()
+        (crl.describe(path), recover_revocations.recover_from_crl(project, crl.crl, source))
+        for path, crl in crls.values()
     ]
-    learnt = tuple(recovered for _, recovered in results if recovered)
-    return _Recorded(source, learnt, tuple(name for name, recovered in results if not recovered))
+    recovered = tuple(result for _, result in results if result)
+    return _Recorded(source, recovered, tuple(name for name, result in results if not result))
 
 
 def _print_recorded(screen: Screen, recorded: Sequence[_Recorded]) -> None:
     for source in recorded:
         for name in source.foreign:
             screen.note(name, FOREIGN, "nothing of it was recorded")
-        for one in source.learnt:
-            artifact = ArtifactId("crl", one.generation)
-            if one.serials:
-                text = f"revocations from number {one.number}: {crl_files.format_serials(one.serials)}"
+        for crl in source.recovered:
+            artifact = ArtifactId("crl", crl.generation)
+            if crl.serials:
+                text = f"revocations from number {crl.number}: {crl_files.format_serials(crl.serials)}"
                 screen.done("recorded", artifact, text)
-            if one.is_newer:
-                screen.done("recorded", artifact, f"number {one.number} is already used: the next number is higher")
+            if crl.is_newer:
+                screen.done("recorded", artifact, f"number {crl.number} is already used: the next number is higher")
         if source.is_empty:
             screen.line(f"{source.source} contains no CRL")
-    learnt = [one for source in recorded for one in source.learnt]
-    serials = {serial for one in learnt for serial in one.serials}
-    if serials or any(one.is_newer for one in learnt):
+    recovered = [crl for source in recorded for crl in source.recovered]
+    serials = {serial for crl in recovered for serial in crl.serials}
+    if serials or any(crl.is_newer for crl in recovered):
         screen.line(f"{counted(len(serials), 'revocation')} recovered; ./run doit issues CRLs that list them")
-    elif learnt:
+    elif recovered:
         screen.line("the ledger contained all of it already")
 
 

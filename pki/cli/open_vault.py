@@ -102,8 +102,8 @@ def _insist_apart(vault: Vault, others: Mapping[str, Path], *, is_drive: bool) -
     When the vault is not a drive, neither folder may be in the other.
     """
     for option, folder in others.items():
-        one, other = folder.resolve(), vault.folder.resolve()
-        is_within = one.is_relative_to(other) or other.is_relative_to(one)
+        output_folder, vault_folder = folder.resolve(), vault.folder.resolve()
+        is_within = output_folder.is_relative_to(vault_folder) or vault_folder.is_relative_to(output_folder)
         if is_within or (is_drive and drives.is_same_drive(drives.mount_of(folder), drives.mount_of(vault.folder))):
             text = f"{option} {folder}: is on the drive of the vault, which is only for the root key"
             raise PkiError(text, HINTS[option])
@@ -115,8 +115,8 @@ def _insist_apart(vault: Vault, others: Mapping[str, Path], *, is_drive: bool) -
 def check_output_folder(folder: Path, reason: str) -> None:
     """Raise PkiError when a response would be on the drive of a vault, or in the memory of this machine."""
     mount = drives.mount_of(folder)
-    places = {one.point for one in drives.mounts() if drives.is_same_drive(one, mount)}
-    places |= {one for one in (folder, *folder.parents) if one.resolve().is_relative_to(mount.point)}
+    places = {drive.point for drive in drives.mounts() if drives.is_same_drive(drive, mount)}
+    places |= {parent for parent in (folder, *folder.parents) if parent.resolve().is_relative_to(mount.point)}
     if any(vault_identity.is_vault(place) for place in places):
         text = f"--output {folder}: is on the drive of a vault, which is only for the root key"
         raise PkiError(text, HINTS["--output"])

@@ -48,7 +48,7 @@ MEANINGS = {
     "no_ceremonies": "assume that no further ceremony is performed",
     "no_replace": "issue no replacement until `invoke renew`",
     "old_passphrase_file": "file with the old passphrase in its first line",
-    "of": "a command that has --json, such as plan; default: pki.yaml",
+    "of": "secrets.yaml, or a command that has --json, such as plan; default: pki.yaml",
     "organisation": "name of the organisation",
     "output": "file or folder to write to",
     "own": "choose the passphrase yourself",

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
 from typing import ClassVar
 
 from invoke.collection import Collection
@@ -19,6 +24,7 @@ from pki.common.child_processes import STOPPED, enable_interrupts
 from pki.common.remedies import as_started
 
 TYPED = as_started("./run invoke ").rstrip()
+NO_BREAK = "\N{NO-BREAK SPACE}"
 LETTERS = {"help": "h", "list": "l", "version": "V"}
 SHOWN = {
     "help": "show this, or the help of a command: COMMAND -h",
@@ -31,7 +37,7 @@ TITLES = {  # in the help: title → commands and groups of commands
     "Hosts": {"deploy", "templates"},
     "Root ceremonies": {"ceremony", "ca"},
     "Backup and ledger": {"backup", "restore", "ledger"},
-    "Machine": {"init", "schedule", "schema", "demo"},
+    "Machine": {"doctor", "init", "schedule", "schema", "demo"},
 }
 BARE = {
     "name",
@@ -80,8 +86,8 @@ class Program(InvokeProgram):
     def core_args(self) -> list[Argument]:
         """Return invoke's own options, with single letters only for help, list and version."""
         args: list[Argument] = super().core_args()
-        for one in args:
-            one.names = tuple(filter(None, (one.name, LETTERS.get(_name(one), ""))))
+        for argument in args:
+            argument.names = tuple(filter(None, (argument.name, LETTERS.get(_name(argument), ""))))
         return args
 
     def parse_core_args(self) -> None:
@@ -115,17 +121,49 @@ class Program(InvokeProgram):
             print(f"{title}:\n")
             self.print_columns([(name, helpline(collection[name])) for name in names if title_of(name) == title])
 
+    def print_columns(self, tuples: Sequence[tuple[str, str | None]]) -> None:
+        """Print names with their texts beside them, as invoke does, but never broken at a hyphen: `--dry-run`."""
+        names = max(len(name) for name, _ in tuples)
+        width = shutil.get_terminal_size().columns - names - 6
+        for name, text in tuples:
+            for number, line in enumerate(textwrap.wrap(text or "", width, break_on_hyphens=False) or [""]):
+                print(f"  {'' if number else name:<{names}}   {line}".rstrip())
+        print()
+
     def print_task_help(self, name: str) -> None:
         """Print the usage of one command, its docstring, and a line for each argument and option."""
         context, task = self.parser.contexts[name], self.collection[name]
-        print(f"Usage: {TYPED} {usage(name, context)}\n")
-        for line in (inspect.getdoc(task) or "").splitlines():
-            print(f"{self.leading_indent}{line}".rstrip())
+        whole = re.sub(r"\[[^\]]*\]|--\S+ [A-Z]+", lambda match: match[0].replace(" ", NO_BREAK), usage(name, context))
+        print(_fitting(f"Usage: {TYPED} {whole}", "", "    ").replace(NO_BREAK, " ") + "\n")
+        print(_fitting(inspect.getdoc(task) or "", self.leading_indent, self.leading_indent))
         meanings = getattr(task.body, option_help.MEANING, option_help.MEANINGS)
-        lines = [(_shown(one), meanings[one.attr_name or _name(one)]) for one in context.args.values()]
+        lines = [
+            (_shown(argument), meanings[argument.attr_name or _name(argument)]) for argument in context.args.values()
+        ]
         if lines:
             print("\nArguments and options:\n")
             self.print_columns(lines)
+
+
+def _fitting(text: str, first: str, indent: str) -> str:
+    """Return a text with its indents; at a terminal, each paragraph is broken between words, and not at hyphens."""
+    if not sys.stdout.isatty():
+        return "\n".join(
+            f"{indent if number else first}{line}".rstrip() for number, line in enumerate(text.split("\n"))
+        )
+    width = shutil.get_terminal_size().columns
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(
+        textwrap.fill(
+            paragraph,
+            width,
+            initial_indent=indent if number else first,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        for number, paragraph in enumerate(paragraphs)
+    )
 
 
 class ProgramOfInvoke(Program):
@@ -144,23 +182,25 @@ def title_of(name: str) -> str:
 def usage(name: str, context: ParserContext) -> str:
     """Return a command with its arguments as they are typed, optional ones in brackets."""
     parts = [name]
-    for one in sorted(context.args.values(), key=lambda one: not _is_needed(one) and not one.optional):
-        shown, more = _shown(one), "…" if one.kind is list else ""
-        parts.append(shown if _is_needed(one) else f"[{shown}{more}]" if one.optional else f"[{shown}]{more}")
+    for argument in sorted(
+        context.args.values(), key=lambda argument: not _is_needed(argument) and not argument.optional
+    ):
+        shown, more = _shown(argument), "…" if argument.kind is list else ""
+        parts.append(shown if _is_needed(argument) else f"[{shown}{more}]" if argument.optional else f"[{shown}]{more}")
     return " ".join(parts)
 
 
-def _is_needed(one: Argument) -> bool:
-    return bool(one.positional and one.kind is not list and not one.optional)
+def _is_needed(argument: Argument) -> bool:
+    return bool(argument.positional and argument.kind is not list and not argument.optional)
 
 
-def _shown(one: Argument) -> str:
+def _shown(argument: Argument) -> str:
     """Return how an argument is typed: as a bare word, or after the option that names it."""
-    name = _name(one)
+    name = _name(argument)
     placeholder = PLACEHOLDERS.get(name) or PLACEHOLDERS.get(name.rpartition("_")[2], name.upper())
-    is_bare = one.optional or (_is_needed(one) and name in BARE)
-    return placeholder if is_bare else to_flag(name) + (f" {placeholder}" if one.takes_value else "")
+    is_bare = argument.optional or (_is_needed(argument) and name in BARE)
+    return placeholder if is_bare else to_flag(name) + (f" {placeholder}" if argument.takes_value else "")
 
 
-def _name(one: Argument) -> str:
-    return one.name or ""
+def _name(argument: Argument) -> str:
+    return argument.name or ""

@@ -16,14 +16,15 @@ from pki.cli.certificate_lookup import Names, not_declared
 from pki.cli.decorator import command, evidence_of, held_project_of, home_of, now_of, project_of
 from pki.cli.prompt import ask, confirm
 from pki.common.errors import ErrorCode, PkiError
+from pki.common.remedies import for_this_project
 from pki.common.terminal import Screen
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Issued
 from pki.monitor import dependents, revocation_publication
 from pki.monitor.report.run import Run
-from pki.monitor.revocation_check import Observation, RevocationCheck
-from pki.monitor.revocation_impact import consequences
+from pki.monitor.revocation_check import Observation, RefusalVerdict, RevocationCheck
+from pki.monitor.revocation_impact import AfterRevocation, consequences
 from pki.monitor.revocation_publication import PublicationResult
 from pki.pipeline import plan as pipeline_plan
 from pki.pipeline.plan import Plan
@@ -58,16 +59,15 @@ WIDTH = 8  # hosts that are deployed to in parallel
 class Order:
     """A revocation that was requested.
 
-    `find` returns the valid certificates of `name`; `again` is the command to type again. `follows` is what happens to
-    the name afterwards: replacement, nothing, or removal from pki.yaml. While the project is locked, `insist` raises
-    PkiError if nothing may be revoked after all, and `also` is called once the revocation is recorded.
+    `find` returns the valid certificates of `name`; `again` is the command to type again. While the project is locked,
+    `insist` raises PkiError if nothing may be revoked after all, and `also` is called once the revocation is recorded.
     """
 
     name: str
     find: Callable[[Project], list[Issued]]
     reason: str
     again: str
-    follows: str = "replacement"
+    follows: AfterRevocation = AfterRevocation.REPLACEMENT
     insist: Callable[[], None] = lambda: None
     also: Callable[[], None] = lambda: None
 
@@ -87,7 +87,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
     find(project)  # raises for a wrong name before the reason is asked for
     reason = ask_reason(reason)
     again = f"./run invoke revoke {name} --reason {reason}{' --no-replace' if no_replace else ''}"
-    follows = "nothing" if no_replace else "replacement"
+    follows = AfterRevocation.NOTHING if no_replace else AfterRevocation.REPLACEMENT
     carry_out(context, project, Order(name, find, reason, again, follows), yes=yes)
 
 
@@ -127,10 +127,10 @@ def ask_reason(reason: str) -> str:
 def _leaf_name(project: Project, name: str, command: str) -> str:
     """Return the name as `valid` takes it: itself, or the leaf that it means, which is printed."""
     project.ledger_view.check()
-    issued = [one for one in project.revocations.unexpired() if one.artifact.kind == "cert"]
+    issued = [certificate for certificate in project.revocations.unexpired() if certificate.artifact.kind == "cert"]
     names = Names(project.inventory, pipeline_plan.plan(project).leaves, issued)
     is_certificate = certificates_of_client(issued, name) or any(
-        f"{one.serial:x}" == name.lower().lstrip("0") for one in project.revocations.unexpired()
+        f"{certificate.serial:x}" == name.lower().lstrip("0") for certificate in project.revocations.unexpired()
     )
     if is_certificate or not names.find(name):
         return name
@@ -155,25 +155,29 @@ def valid_certificates(
     ledger_view.check()  # a lost ledger lists no certificates although there are some
     issued = revocations.unexpired()
     leaf = ArtifactId.parse(name).short
-    leaf = f"client-{leaf}" if any(one.artifact == client_artifact(leaf) for one in issued) else leaf
+    leaf = f"client-{leaf}" if any(certificate.artifact == client_artifact(leaf) for certificate in issued) else leaf
     alike = certificates_of_client(issued, name) if by_cn else []
     matches = _named(issued, leaf)
-    matches += [one for one in alike if one not in matches]
-    matches = matches or [one for one in issued if f"{one.serial:x}" == name.lower().lstrip("0")]
-    if len(artifacts := {one.artifact for one in matches}) > 1 and not all(one in alike for one in matches):
+    matches += [certificate for certificate in alike if certificate not in matches]
+    matches = matches or [
+        certificate for certificate in issued if f"{certificate.serial:x}" == name.lower().lstrip("0")
+    ]
+    if len(artifacts := {certificate.artifact for certificate in matches}) > 1 and not all(
+        certificate in alike for certificate in matches
+    ):
         commands = " or ".join(f"./run invoke revoke {artifact} --reason …" for artifact in sorted(artifacts))
         raise PkiError(f"{name}: means {' and '.join(sorted(artifacts))}", f"name one of them: {commands}")
-    if any(one.profile == "root" or one.profile.endswith("-ca") for one in matches) or (
+    if any(certificate.profile == "root" or certificate.profile.endswith("-ca") for certificate in matches) or (
         not matches and _is_authority(store, name)
     ):
         raise PkiError(
             f"{name} is a certificate authority", f"revoking one takes a ceremony: ./run invoke explain {name}"
         )
-    unrevoked = [one for one in matches if not one.revoked]
+    unrevoked = [certificate for certificate in matches if not certificate.revoked]
     if matches and not unrevoked:
         raise PkiError(f"{name}: is revoked already ({matches[-1].revoked})", "./run invoke ledger.list")
     if not matches:
-        leaves = {one.artifact.short for one in issued if one.artifact.kind != "authority"}
+        leaves = {certificate.artifact.short for certificate in issued if certificate.artifact.kind != "authority"}
         if not leaves:
             raise PkiError(f"{name}: the ledger contains no valid certificate", "./run doit")
         raise not_declared(name, leaves)
@@ -184,13 +188,15 @@ def _is_authority(store: Store, name: str) -> bool:
     """Return whether a name means an authority: `server`, `server-1` or `authority:server-1`."""
     artifact = ArtifactId.parse(name)
     bare = artifact.name if artifact.kind == "authority" else name
-    return bare in AUTHORITIES or any(bare in store.generations(one) for one in AUTHORITIES)
+    return bare in AUTHORITIES or any(bare in store.generations(authority) for authority in AUTHORITIES)
 
 
 def _named(issued: Sequence[Issued], name: str) -> list[Issued]:
     """Return the certificates of a leaf (`web`) or, if there are none, of an adopted CA (`legacy:web`)."""
-    of_project = [one for one in issued if one.artifact in {name, ArtifactId("cert", name)}]
-    return of_project or [one for one in issued if one.artifact == ArtifactId(one.issuer, name)]
+    of_project = [certificate for certificate in issued if certificate.artifact in {name, ArtifactId("cert", name)}]
+    return of_project or [
+        certificate for certificate in issued if certificate.artifact == ArtifactId(certificate.issuer, name)
+    ]
 
 
 # -- revocation, publication and verification ------------------------------------------------------------------------
@@ -221,15 +227,15 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
     for observation in findings:
         screen.observed(observation.verdict, observation.place, observation.text)
     code, text = verdict(findings, published.failures)
-    screen.line(text)
+    screen.line(for_this_project(text))
     if code:
         raise Exit(code=code)
 
 
 def _by_artifact(certificates: Sequence[Issued]) -> list[list[Issued]]:
     """Return the certificates grouped by leaf."""
-    names = dict.fromkeys(one.artifact for one in certificates)
-    return [[one for one in certificates if one.artifact == name] for name in names]
+    names = dict.fromkeys(certificate.artifact for certificate in certificates)
+    return [[certificate for certificate in certificates if certificate.artifact == name] for name in names]
 
 
 def _record(context: Context, order: Order, certificates: Sequence[Issued]) -> bool:
@@ -252,11 +258,11 @@ def _record(context: Context, order: Order, certificates: Sequence[Issued]) -> b
             at=project.now,
             withhold={name: f"{serial} {order.reason}" for name, serial in unreplaced.items()},
         )
-        for one in certificates:
-            Screen().done("revoked", one.artifact, f"serial {one.serial:x}: {order.reason}")
+        for certificate in certificates:
+            Screen().done("revoked", certificate.artifact, f"serial {certificate.serial:x}: {order.reason}")
         project.ledger.close()
         order.also()
-    return order.follows == "nothing" and bool(unreplaced)
+    return order.follows is AfterRevocation.NOTHING and bool(unreplaced)
 
 
 def _unreplaced(project: Project, order: Order, certificates: Sequence[Issued]) -> dict[str, str]:
@@ -265,10 +271,10 @@ def _unreplaced(project: Project, order: Order, certificates: Sequence[Issued]) 
     A client that is removed from pki.yaml is one of them: if the command is killed before the removal, no run issues a
     new certificate to it.
     """
-    if order.follows == "removal":
+    if order.follows is AfterRevocation.REMOVAL:
         return {client_artifact(order.name): f"{certificates[-1].serial:x}"}
     leaves, unreplaced = pipeline_plan.plan(project).leaves, dict[str, str]()
-    for of_leaf in _by_artifact(certificates) if order.follows == "nothing" else ():
+    for of_leaf in _by_artifact(certificates) if order.follows is AfterRevocation.NOTHING else ():
         newest = of_leaf[-1]
         leaf = leaves.get(newest.artifact.short)
         if leaf is not None and dependents.current_bundle(
@@ -280,13 +286,15 @@ def _unreplaced(project: Project, order: Order, certificates: Sequence[Issued]) 
 
 def _publish(context: Context, plan: Plan, certificates: Sequence[Issued]) -> PublicationResult:
     """Run doit, which issues and deploys the CRLs, and check what was published and deployed."""
-    hosts = sum(1 for one in plan.deliveries.values() if one.records.transport == "ssh" and not one.engine)
+    hosts = sum(
+        1 for delivery in plan.deliveries.values() if delivery.records.transport == "ssh" and not delivery.engine
+    )
     home, now = home_of(context), now_of(context)
     run = Run(home, now, evidence_of(context), is_part=True)
     code = run.main(["-n", str(min(hosts, WIDTH))] if hosts > 1 else [])
     report = run.report
-    failures = {one["name"]: ErrorCode.OTHER for one in report.get("blocked", [])}
-    failures |= {one["name"]: ErrorCode(one["code"]) for one in report.get("failed", [])}
+    failures = {task["name"]: ErrorCode.OTHER for task in report.get("blocked", [])}
+    failures |= {task["name"]: ErrorCode(task["code"]) for task in report.get("failed", [])}
     if not report or (
         code and not (failures or report["critical"])
     ):  # a critical finding makes the exit status 1, and is no failure of the run
@@ -300,28 +308,27 @@ def _publish(context: Context, plan: Plan, certificates: Sequence[Issued]) -> Pu
 
 def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) -> tuple[int, str]:
     """Return the exit status and the last line of a revocation."""
-    places = {
-        kind: [one.place for one in findings if one.verdict == kind]
-        for kind in ("verified", "open", "failed", "folder")
-    }
+    verified, unverified, accepting, folders = (
+        [finding.place for finding in findings if finding.verdict == kind] for kind in RefusalVerdict
+    )
     absent = [name for name, code in failures.items() if code is ErrorCode.UNREACHABLE]
     broken = [name for name in failures if name not in absent]
-    if places["failed"]:
-        return 1, f"revoked, but STILL ACCEPTED by {', '.join(places['failed'])}; see docs/how-to/revoke.md"
+    if accepting:
+        return 1, f"revoked, but STILL ACCEPTED by {', '.join(accepting)}; see docs/how-to/revoke.md"
     if broken:
         return 1, f"revoked; failed: {', '.join(broken)}; fix it, then ./run doit tries again"
-    if places["open"] or absent:
-        left = ", ".join([*(places["open"] or absent), *places["folder"]])
+    if unverified or absent:
+        left = ", ".join([*(unverified or absent), *folders])
         return (
             2,
             f"revoked and published; not verified: {left}; the next ./run doit deploys to the hosts that it can reach, and verifies them",
         )
-    if places["folder"]:
-        verified, left = (
-            f"; verified at {', '.join(places['verified'])}" if places["verified"] else "",
-            ", ".join(places["folder"]),
+    if folders:
+        at = f"; verified at {', '.join(verified)}" if verified else ""
+        return (
+            2,
+            f"revoked and published{at}; not verified: {', '.join(folders)}; copy their files there from build/hosts/",
         )
-        return 2, f"revoked and published{verified}; not verified: {left}; copy their files there from build/hosts/"
-    if places["verified"]:
-        return 0, f"revoked, published, and verified at {', '.join(places['verified'])}"
+    if verified:
+        return 0, f"revoked, published, and verified at {', '.join(verified)}"
     return 0, "revoked and published; there is no service to verify it at"

@@ -89,21 +89,23 @@ def _grouped(events: Iterable[TimelineEvent]) -> Iterator[TimelineEvent]:
     for _, group in groupby(events, key=lambda event: (event.at, event.what, event.text)):
         same = list(group)
         first = same[0]
-        names = ", ".join(one.subject for one in same) if len(same) < 3 else f"{first.subject} and {len(same) - 1} more"
+        names = (
+            ", ".join(event.subject for event in same) if len(same) < 3 else f"{first.subject} and {len(same) - 1} more"
+        )
         yield TimelineEvent(first.at, first.what, names, first.text, first.is_wrong)
 
 
 def _rhythms(timeline: Timeline) -> Iterator[tuple[str, str]]:
     """Yield one line for each rhythm, or one for all of a kind if there are many; CRLs only within a year."""
-    near = [one for one in timeline.rhythms if one.kind != "CRLs" or one.next <= timeline.start + YEAR]
+    near = [rhythm for rhythm in timeline.rhythms if rhythm.kind != "CRLs" or rhythm.next <= timeline.start + YEAR]
     for kind, group in groupby(sorted(near, key=_kind, reverse=True), key=_kind):
         alike = list(group)
         if len(alike) <= FEW:
-            yield from ((one.subject, _when(one)) for one in alike)
+            yield from ((rhythm.subject, _when(rhythm)) for rhythm in alike)
             continue
-        first, last = min(one.next for one in alike), max(one.next for one in alike)
+        first, last = min(rhythm.next for rhythm in alike), max(rhythm.next for rhythm in alike)
         when = _day(first) if first.date() == last.date() else f"from {_day(first)} to {_day(last)}"
-        least, most = min(one.every for one in alike), max(one.every for one in alike)
+        least, most = min(rhythm.every for rhythm in alike), max(rhythm.every for rhythm in alike)
         (shortest, longest), unit = in_common_unit(least, most)
         span = f"{shortest} to {longest} {unit}".rstrip() if least < most else in_words(most)
         yield f"{len(alike)} {kind}", f"every {span}, next {when}"
@@ -132,7 +134,9 @@ def _print_json(timeline: Timeline, now: datetime) -> None:
         start=timeline.start,
         until=timeline.end,
         wrong=len(timeline.wrong),
-        rhythms=[RhythmRow(**{**asdict(one), "every": format_duration(one.every)}) for one in timeline.rhythms],
-        events=[EventRow(**asdict(one)) for one in timeline.events],
-        renewals={name: [at for at, _ in one.issued] for name, one in timeline.renewals.items()},
+        rhythms=[
+            RhythmRow(**{**asdict(rhythm), "every": format_duration(rhythm.every)}) for rhythm in timeline.rhythms
+        ],
+        events=[EventRow(**asdict(event)) for event in timeline.events],
+        renewals={name: [at for at, _ in leaf.issued] for name, leaf in timeline.renewals.items()},
     ).show()

@@ -14,15 +14,17 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import cache
 from os import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pki.common import filesystem
 from pki.common.program_files import PACKAGE
+
+T = TypeVar("T")
 
 FORMAT = 3
 CODE = (".py", ".html", ".css", ".js")
@@ -81,6 +83,17 @@ class Cache:
         """Return the finding that this run recalled or stored, without checking its files again, or None."""
         entry = self._used.get(name)
         return entry[3] if entry else None
+
+    def cached(self, name: str, key: str, files: list[str], compute: Callable[[], T]) -> T:
+        """Return the finding under a name as `recall` does; if there is none, compute it and store it.
+
+        A finding is stored as JSON, so it consists of lists, texts and numbers, and is never None.
+        """
+        finding: T | None = self.recall(name, key)
+        if finding is None:
+            finding = compute()
+            self.remember(name, key, files, finding)
+        return finding
 
     def forget(self, name: str) -> None:
         """Remove a finding, because another process wrote its files in the meantime."""

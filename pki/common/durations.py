@@ -65,7 +65,7 @@ def in_brief(span: timedelta) -> str:
 
 def in_common_unit(*spans: timedelta) -> tuple[list[str], str]:
     """Return durations as counts of a common unit and the unit: `["28", "90"], "days"`; or as `in_words`, and ""."""
-    name, unit = min((_unit(span) for span in spans), key=lambda one: one[1])
+    name, unit = min((_unit(span) for span in spans), key=lambda unit_and_count: unit_and_count[1])
     if max(spans) // unit <= LARGEST_COUNT:
         return [str(span // unit) for span in spans], f"{name}s"
     return [in_words(span) for span in spans], ""

@@ -8,7 +8,6 @@ import pwd
 import shlex
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Protocol
 
 from pki.common.reasons import Reason
 from pki.common.remedies import Remedy, for_this_project, in_project
@@ -20,7 +19,7 @@ HINTS = {  # {0} is the file, which may not exist yet, {1} its folder
     errno.EROFS: "mount it read-write: findmnt -T {1}",
     errno.ENOTDIR: "a parent of the path is a file, not a folder: namei -m {0}",
 }
-SET_CLOCK = "timedatectl status, and correct the clock; if it is right, it was ahead earlier: docs/how-to/monitor.md#a-clock-that-was-wrong"
+SET_CLOCK = "timedatectl status, and correct the clock; if it is right, it was ahead earlier: docs/how-to/clock.md"
 
 
 class ErrorCode(StrEnum):
@@ -31,6 +30,7 @@ class ErrorCode(StrEnum):
     UNDONE = "undone"  # a host restored its previous files
     NEEDS_BOOTSTRAP = "needs bootstrap"  # pki-apply is missing on a host, or does not start correctly
     EXPOSED = "exposed"  # other users can read a secret file; it is not used until this is corrected
+    AWAITS_CEREMONY = "awaits ceremony"  # no authority exists yet; only the first ceremony creates them
     KEY_NOT_OPENED = "key not opened"  # the passphrase of a private key is missing or wrong
 
 
@@ -176,30 +176,12 @@ class InventoryError(PkiError):
         self.faults = faults
 
 
-class RecordingFault(Protocol):
-    """Why nothing may be signed or recorded: see `LedgerFault` in `ledger/types.py`."""
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def evidence(self) -> str: ...
-
-    @property
-    def remedy(self) -> str: ...
-
-
 class LedgerError(PkiError):
     """The ledger is wrong or cannot be opened; `kind` is the kind of the LedgerFault, or "" for other causes."""
 
     def __init__(self, message: str, hint: str = "", kind: str = "") -> None:
         super().__init__(message, hint)
         self.kind = kind
-
-    @classmethod
-    def of(cls, fault: RecordingFault) -> LedgerError:
-        """Return the error for a fault of the ledger."""
-        return cls(fault.evidence, fault.remedy, fault.kind)
 
 
 NO_PROJECT = PkiError(

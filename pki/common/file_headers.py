@@ -182,7 +182,7 @@ def _walk(folder: Path) -> list[tuple[str, PkiError | None]]:
                     f"{shown}: is a link to a folder, which is not followed", "copy the folder itself there"
                 )
                 results.append((name_of(f"{root}/{name}"), fault))
-    return sorted(results, key=lambda one: Path(one[0]))
+    return sorted(results, key=lambda result: Path(result[0]))
 
 
 def _read_template(folder: Path, name: str) -> TemplateFile:

@@ -14,6 +14,7 @@ from pathlib import Path
 from pki.common.program_files import COMMAND, IS_INSTALLED, PROGRAM, executable, has_no_project
 
 RUN = re.compile(r"(PKI_HOME=(?:'[^']*'|\S+) )?(?<![\w./])\./run ")
+DOCUMENT = re.compile(r"(?<![\w./-])docs/(?=[\w-]+/[\w-]+\.md)")
 
 
 class Place(Enum):
@@ -96,7 +97,15 @@ def commands_folder(home: Path) -> Path:
 
 def for_commands_folder(text: str) -> str:
     """Return a text whose commands are typed in `commands_folder`, wherever that of this process was typed."""
-    return for_this_project(text).replace(f"{run_for()} ", f"{run_for(where=commands_folder(_project()))} ")
+    folder = commands_folder(_project())
+    typed = for_this_project(text).replace(f"{run_for()} ", f"{run_for(where=folder)} ")
+    return with_documents(typed, folder)
+
+
+def with_documents(text: str, folder: Path) -> str:
+    """Return a text in which each `docs/…` is the path of the program's document as it is found from a folder."""
+    text = text.replace(f"{PROGRAM}/docs/", "docs/")
+    return text if folder == PROGRAM else DOCUMENT.sub(lambda _: f"{PROGRAM}/docs/", text)
 
 
 def typed_in() -> Path:
@@ -120,7 +129,8 @@ def in_project(name: str) -> str:
 
 
 def for_this_project(text: str) -> str:
-    """Return a text in which each `./run` without a project names the project of this process."""
+    """Return a text in which each `./run` without a project names the project of this process, and documents their path."""
+    text = with_documents(text, typed_in())
     if "./run " not in text or (run := run_for()) == "./run":
         return text
     return _in_words_of_installed(RUN.sub(lambda match: match[0] if match[1] else f"{run} ", text))

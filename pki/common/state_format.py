@@ -47,9 +47,15 @@ def check(ca: Path) -> None:
         )
 
 
-def record(ca: Path) -> None:
-    """Record the format and this version, if `ca/` exists and has another record. An unwritable `ca/` is reported elsewhere."""
-    if ca.is_dir() and read(ca) != current():
-        text = json.dumps({"format": FORMAT, "program": __version__})
-        with suppress(OSError, PkiError):
-            filesystem.write(ca / FILE, f"{text}\n".encode())
+def record(ca: Path) -> bool:
+    """Record the format and this version, if `ca/` exists and has another record; return whether this is done.
+
+    An unwritable `ca/` is reported elsewhere.
+    """
+    if not ca.is_dir() or read(ca) == current():
+        return False
+    text = json.dumps({"format": FORMAT, "program": __version__})
+    with suppress(OSError, PkiError):
+        filesystem.write(ca / FILE, f"{text}\n".encode())
+        return True
+    return False

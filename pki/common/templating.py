@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, time, timedelta
@@ -34,6 +35,7 @@ from jinja2.parser import Parser
 from jinja2.runtime import BlockReference, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, modifies_known_mutable
 from jinja2.utils import Cycler, Joiner, Namespace
+from markupsafe import Markup
 
 from pki.common.errors import FaultsError, PkiError
 from pki.common.file_headers import usage_fault
@@ -60,6 +62,8 @@ HARMLESS = (  # nodes that cannot need much time or memory: no loops, calls or a
     nodes.Filter,
 )
 HARMLESS_FILTERS = {"default", "d", "lower", "upper", "trim", "first", "last", "string", "sha256"}
+HYPHENATED = re.compile(r"(?<![^\s(])([^\s-]{0,14}-[^\s]{1,18})(?![^\s])")  # short enough for one line of a phone
+WHOLE = Markup('<span class="whole">{}</span>')
 WORDS = {
     RecursionError: "nests, calls or includes itself without end",
     MemoryError: TOO_LARGE,
@@ -311,7 +315,15 @@ class Pages:
 @cache
 def _page_environment(folder: Path) -> Environment:
     """Return the environment of a folder, which caches its compiled pages."""
-    return _environment(Environment, FileSystemLoader(folder), autoescape=select_autoescape())
+    environment = _environment(Environment, FileSystemLoader(folder), autoescape=select_autoescape())
+    environment.filters["whole_words"] = _whole_words
+    return environment
+
+
+def _whole_words(text: str) -> Markup:
+    """Return a text as HTML in which no name, option or date is broken at one of its hyphens."""
+    parts = HYPHENATED.split(text)  # every second part is one
+    return Markup("").join(WHOLE.format(part) if number % 2 else part for number, part in enumerate(parts))
 
 
 def _environment(

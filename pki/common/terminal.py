@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,17 +14,19 @@ from typing import Any
 from pki.common.visible import visible
 
 WIDTH = 10  # of the column of verbs and levels
+NAMES = 24  # the least width of the column of names
+LEAST = 45  # the least width of the column of texts beside a longer name
 
 
 class Screen:
     """Prints lines in columns. Rich is loaded only when standard output is a terminal.
 
     Control characters in any text are made visible: a host, a device or a file may have supplied it.
-    With `may_be_deaf`, a line that cannot be written (closed pipe, full disk) is dropped instead of raising OSError.
+    With `drops_unwritable`, a line that cannot be written (closed pipe, full disk) is dropped; else OSError is raised.
     """
 
-    def __init__(self, *, may_be_deaf: bool = False) -> None:
-        self._may_be_deaf = may_be_deaf
+    def __init__(self, *, drops_unwritable: bool = False) -> None:
+        self._drops_unwritable = drops_unwritable
         self._console: Any = None
         if sys.stdout.isatty():
             from rich.console import Console  # noqa: PLC0415 - costs 50 ms, and cron does not need it
@@ -38,9 +42,25 @@ class Screen:
         """Print a text without columns."""
         text = visible(text)
         if self._console:
-            self._console.print(text, markup=False)
+            lines = (part for line in text.split("\n") for part in wrapped(line, self._console.width))
+            self._console.print("\n".join(lines), markup=False, soft_wrap=True)
         else:
             self._print(text)
+
+    def command(self, before: str, command: str) -> None:
+        """Print a command after a phrase, at a narrow terminal on a line of its own, so that it can be copied."""
+        text = f"{before} {command}"
+        if self._console and len(text) > self._console.width:
+            self.line(before)
+            self._console.print(f"  {visible(command)}", markup=False, soft_wrap=True)
+        else:
+            self.line(text)
+
+    def summary(self, parts: Sequence[str]) -> None:
+        """Print the parts of a last line, at a terminal that is too narrow each on a line of its own."""
+        text = "; ".join(parts)
+        is_narrow = self._console is not None and len(text) > self._console.width
+        self.line(";\n".join(parts) if is_narrow else text)
 
     def heading(self, text: str) -> None:
         """Print a heading after an empty line."""
@@ -87,7 +107,7 @@ class Screen:
         self._typed(remedy)
 
     def remark(self, name: str, what: str, remedy: str) -> None:
-        """Print something that is no fault, and is to be known before the next run."""
+        """Print information for the user that is not a fault, with the command to type."""
         self._entry("note", "cyan", name, what)
         self._typed(remedy)
 
@@ -141,9 +161,12 @@ class Screen:
             from rich.table import Table  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
 
+            if len(name) > max(NAMES, self._console.width - WIDTH - LEAST):  # never shortened: on a line of its own
+                self._console.print(Text.assemble((f"{verb:<{WIDTH}}", style), (name, "bold")), soft_wrap=True)
+                verb = name = ""
             line = Table.grid(padding=(0, 1, 0, 0))
             line.add_column(min_width=WIDTH - 1, no_wrap=True, style=style)
-            line.add_column(min_width=24, style="bold")
+            line.add_column(min_width=NAMES, style="bold")
             line.add_column()
             line.add_row(verb, Text(name), Text(why))
             self._console.print(line)
@@ -154,21 +177,66 @@ class Screen:
                 self._print(f"{'':<{WIDTH + 24}} {text}")
 
     def _typed(self, remedy: str) -> None:
-        """Print what to type, without line breaks of our own, so that it can be copied as one line."""
-        for text in visible(remedy).splitlines():
-            line = f"{'':<{WIDTH + 24}} → {text}"
-            if self._console:
-                self._console.print(line, markup=False, soft_wrap=True)
-            else:
-                self._print(line)
+        """Print what to type, each command on one line, so that it can be copied; at a narrow terminal further left."""
+        lines = visible(remedy).splitlines()
+        if not self._console:
+            for text in lines:
+                self._print(f"{'':<{WIDTH + NAMES}} → {text}")
+            return
+        room = self._console.width - len(" → ")
+        indent = WIDTH + NAMES if all(len(text) <= room - WIDTH - NAMES for text in lines) else WIDTH - 1
+        for text in lines:
+            for number, part in enumerate(fold(text, room - indent)):
+                arrow = "→" if number == 0 else " "
+                self._console.print(f"{'':<{indent}} {arrow} {part}", markup=False, soft_wrap=True)
 
     def _print(self, text: str) -> None:
         try:
             print(text, flush=True)
         except OSError:
-            if not self._may_be_deaf:
+            if not self._drops_unwritable:
                 raise
-            say_nothing_more()
+            discard_output()
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of a text at a terminal, broken between words; the further ones are indented by two more."""
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    lines = textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return lines or [""]
+
+
+def error_text(message: str, hint: str) -> str:
+    """Return an error and what to do, for standard error; at a terminal broken between words, and not in commands."""
+    hints = hint.splitlines()
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        message = "\n".join(part for line in message.splitlines() for part in wrapped(line, width))
+        hints = [part for line in hints for part in fold(line, width - 2)]
+    return message + "".join(f"\n{'→' if number == 0 else ' '} {line}" for number, line in enumerate(hints))
+
+
+def fold(text: str, width: int) -> list[str]:
+    """Return a text as lines of at most `width` characters, broken after `; `, else after `: `, else after `, `.
+
+    A part between two of these that is longer stays one line: it may be a command, which is copied as a whole.
+    """
+    lines = [""]
+    for part in _parts(text, width, ("; ", ": ", ", ")):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return [line.rstrip() for line in lines]
+
+
+def _parts(text: str, width: int, ends: Sequence[str]) -> Iterator[str]:
+    """Yield a text that fits, else its parts, each with the first of `ends` at its end, which are divided again."""
+    if len(text.rstrip()) <= width or not ends:
+        yield text
+        return
+    *parts, last = text.split(ends[0])
+    for part in (*(f"{part}{ends[0]}" for part in parts), last):
+        yield from _parts(part, width, ends[1:])
 
 
 def clear_terminal() -> None:
@@ -177,7 +245,7 @@ def clear_terminal() -> None:
         print("\033[H\033[2J\033[3J", end="", flush=True)
 
 
-def say_nothing_more() -> None:
+def discard_output() -> None:
     """Redirect standard output, which cannot be written, to /dev/null: Python flushes it again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

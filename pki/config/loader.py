@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic import ValidationError
 
 from pki.common import filesystem, yaml_text
 from pki.common.errors import InventoryError, PkiError
 from pki.common.visible import line_fault
 from pki.config.error_messages import Fault, Place, dotted_path, message_of, place_of
 from pki.config.model import Inventory
-from pki.config.time_fields import format_duration
 from pki.config.validation import Line, find_cross_faults
 
 
@@ -93,24 +89,6 @@ def _unprintable_faults(tree: Any, where: Place = ()) -> Iterator[Fault]:
             if isinstance(step, str) and (fault := line_fault(step)):
                 yield (*where, step), f"the key: {fault}"
             yield from _unprintable_faults(value, (*where, step))
-
-
-class _Schema(GenerateJsonSchema):
-    """Writes default values in the form of pki.yaml."""
-
-    def encode_default(self, dft: Any) -> Any:
-        """Return a default value as text or JSON."""
-        if isinstance(dft, timedelta):
-            return format_duration(dft)
-        return dft.model_dump(mode="json", by_alias=True) if isinstance(dft, BaseModel) else super().encode_default(dft)
-
-
-def json_schema() -> str:
-    """Return the JSON Schema of pki.yaml (draft 2020-12), for editors."""
-    document = Inventory.model_json_schema(by_alias=True, schema_generator=_Schema)
-    document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    document["title"] = "pki.yaml"
-    return json.dumps(document, indent=2) + "\n"
 
 
 def _validate(tree: Any, faults: list[Fault], removed_places: set[Place]) -> Inventory | None:

@@ -14,7 +14,7 @@ from typing import Any
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.program_files import executable
-from pki.config import loader, template_versions
+from pki.config import editor_schemas, loader, template_versions
 
 PROGRAM_MODE = 0o755
 TOLERATED_FILES = re.compile(r"\.git|(README|LICENSE|COPYING)(\.\w+)?", re.IGNORECASE)
@@ -121,7 +121,8 @@ def project_files(folder: Path, tree: dict[str, Any], program: Path) -> dict[str
         f"templates/{template_versions.FILE}": (originals, filesystem.PUBLIC),
         **{name: (text.encode(), filesystem.PUBLIC) for name, text in texts.items()},
         "run": (RUN.format(program=shlex.quote(str(executable()))).encode(), PROGRAM_MODE),
-        "secrets.yaml": (SECRETS.encode(), filesystem.SECRET),
+        **{name: (content, filesystem.PUBLIC) for name, content in editor_schemas.schema_files().items()},
+        "secrets.yaml": (f"{editor_schemas.line_for('secrets.yaml')}{SECRETS}".encode(), filesystem.SECRET),
         "pki.yaml": (render_pki_yaml(tree).encode(), filesystem.PUBLIC),
     }
 
@@ -134,7 +135,7 @@ def render_pki_yaml(tree: dict[str, Any]) -> str:
     publish = f"{{url: {_scalar(tree['publish']['url'])}, host: {_scalar(tree['publish']['host'])}}}"
     sandbox = "sandbox: true   # a trial: the first run creates the root, in offline/\n" if tree.get("sandbox") else ""
     return f"""\
-# The desired state. Every key and default: docs/reference/pki-yaml.md of doit-pki; for editors: ./run invoke schema
+{editor_schemas.line_for("pki.yaml")}# The desired state. Every key and default: docs/reference/pki-yaml.md of doit-pki; editors show them with .schema/pki.json
 organisation: {_scalar(tree["organisation"])}
 domains: {_list(tree["domains"])}   # every DNS name must be in one of them; signed into the CA certificates
 publish: {publish}   # plain http: the address of CRLs; signed into every certificate

@@ -288,19 +288,19 @@ def _name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
     names, at_host = new_name_registry(inventory), dict[tuple[str, str], str]()
     names.add(address_claims(inventory))
     for claim in host_claims(inventory):
-        here = dotted_path(claim.place)[:-2]
+        path = dotted_path(claim.place)[:-2]
         if fault := name_fault(inventory, claim.name):
             yield claim.place, fault
         if first_place := at_host.get((claim.owner, claim.name)):
             yield (
                 claim.place,
-                f"{claim.name} {'is listed twice' if first_place == here else f'is already used by {first_place}'}",
+                f"{claim.name} {'is listed twice' if first_place == path else f'is already used by {first_place}'}",
             )
         elif conflict := names.conflict(claim):
             other = conflict.held
             fault = f"{claim.name} is already used by {dotted_path(other.place)[:-2]}{line(other.place)}"
             yield claim.place, f"{fault}; if both hosts serve it: hosts.{claim.owner}.shared: true"
-        at_host.setdefault((claim.owner, claim.name), here)
+        at_host.setdefault((claim.owner, claim.name), path)
         names.add([claim])
 
 

@@ -52,7 +52,7 @@ class Contact:
     def save(self, path: Path) -> None:
         """Write the record, sealed with a digest."""
         reasons = {"drift": self.drift, "writable": self.writable}
-        lists = {name: [one.as_json() for one in items] for name, items in reasons.items()}
+        lists = {name: [reason.as_json() for reason in items] for name, items in reasons.items()}
         refusal = self.refusal.as_json() if self.refusal else None
         filesystem.write(path, sealed_records.encode_sealed({**asdict(self), "refusal": refusal, **lists}))
 

@@ -214,19 +214,21 @@ class Delivery:
             return list(installed_crls.read_from_folder(records.store.host_root(self.host), payload))
         destination = self._resolve_destination()
         crls = installed_crls.fetch(destination.transport, payload.crls(), as_root=destination.as_root)
-        records.history.record_installed_crls(one.content for one in crls)
+        records.history.record_installed_crls(crl.content for crl in crls)
         return crls
 
     def record_outcome(self, change: Change, outcome: HostOutcome, now: datetime) -> list[Reason]:
         """Record the outcome of a change: receipt, history and contact. Returns what was done."""
         records, receipt, previous = self.records, outcome.receipt, self.records.receipt
         if outcome.drift:
-            records.history.add_log_entry(now, receipt.release, "drift", drift=[one.as_json() for one in outcome.drift])
+            records.history.add_log_entry(
+                now, receipt.release, "drift", drift=[reason.as_json() for reason in outcome.drift]
+            )
         if previous and self.payloads.has_only_crls(change.payload):
             files = {file["path"]: file for file in (*previous.files, *receipt.files)}
             receipt = replace(receipt, release=previous.release, files=tuple(files[path] for path in sorted(files)))
         if receipt != previous:
-            verifications = {name: str(seen) for name, seen in (receipt.verification or {}).items()}
+            verifications = {name: str(verdict) for name, verdict in (receipt.verification or {}).items()}
             if previous and receipt == replace(previous, verification=receipt.verification):
                 records.history.add_log_entry(now, receipt.release, "checked", verification=verifications)
             else:
@@ -260,9 +262,11 @@ class Delivery:
         if failing_since := self.records.contact.failing_since:
             parts.append(f"failing since {failing_since[:10]}: {self.records.contact.message}")
         verifications = ((receipt and receipt.verification) or {}).items()
-        if not_verified := [service for service, one in verifications if not one.is_verified]:
+        if not_verified := [service for service, result in verifications if not result.is_verified]:
             parts.append(f"not verified: {', '.join(not_verified)}")
-        if passed_on := [service for service, one in verifications if one.verdict is verification.Verdict.PASSED_ON]:
+        if passed_on := [
+            service for service, result in verifications if result.verdict is verification.Verdict.PASSED_ON
+        ]:
             parts.append(f"the probe is passed on: {', '.join(passed_on)}")
         if self.root_acceptance.waits_for_root:
             parts.append(f"waits for {TASK}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 from pki.common.visible import shorten
+from pki.deploy.host_output import FileStatus
 from pki.deploy.host_session import MAX_FILE_BYTES, Session
 from pki.deploy.payload import Payload
 from pki.deploy.protocol import FileState
@@ -22,13 +23,13 @@ def diff_lines(session: Session, state: FileState, payload: Payload, delivered: 
     `delivered` is what was delivered last; it is used for files that only root on the host can read.
     """
     file, path = state.row.file, state.row.file.path
-    if state.state in {"same", "set", "held"}:
-        return [f"--- {state.reason}"] if state.state == "held" else []
-    new = b"" if state.row.gone else payload.content(file)
+    if state.status is FileStatus.HELD_BACK or not state.status.differs:
+        return [f"--- {state.reason}"] if state.status is FileStatus.HELD_BACK else []
+    new = b"" if state.row.is_removal else payload.content(file)
     old = session.show(state, max(MAX_FILE_BYTES, 2 * len(new))) or _delivered_content(delivered, state)
     if PRIVATE.search(new + old):
         return [f"--- {path}: {state.reason}", f"-private key {_fingerprint(old)}", f"+private key {_fingerprint(new)}"]
-    if old == new or state.state in {"mode", "owner"}:
+    if old == new or state.status in {FileStatus.OTHER_MODE, FileStatus.OTHER_OWNER}:
         return [f"--- {path}: {state.reason}"]
     try:
         old_lines, new_lines = _lines(old), _lines(new)
@@ -37,7 +38,7 @@ def diff_lines(session: Session, state: FileState, payload: Payload, delivered: 
     if len(old_lines) + len(new_lines) > MOST_LINES:
         return _digest_lines(f"{path}: {len(old_lines)} lines on the host, {len(new_lines)} in the release", state)
     diff = [*difflib.unified_diff(old_lines, new_lines, f"{path} (host)", f"{path} (release)", lineterm="")]
-    diff = [f"--- {path}: {state.reason}", *diff] if state.state == "link" else diff
+    diff = [f"--- {path}: {state.reason}", *diff] if state.status is FileStatus.LINK else diff
     return [shorten(line.expandtabs(4), LONGEST_LINE) for line in diff]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Place, Remedy, at, here
+from pki.deploy.host_output import FileStatus
 from pki.deploy.protocol import FileState
 from pki.deploy.receipt import Receipt
 
@@ -21,21 +22,19 @@ def _file_drift(state: FileState, deployed: Mapping[str, str] | None) -> Iterato
     """Yield how a file differs. pki-apply compares mode and owner with the present release only."""
     if deployed is None:
         return
-    path, is_unchanged = (
-        state.row.file.path,
-        (state.row.file.mode, state.row.file.owner) == (deployed["mode"], deployed["owner"]),
-    )
-    match state.state:
-        case "edited" if state.sha256 != deployed["sha256"]:
-            yield Why.EDITED(file=path)
-        case "absent":
-            yield Why.DELETED(file=path)
-        case "special" | "link":
+    file = state.row.file
+    is_unchanged = (file.mode, file.owner) == (deployed["mode"], deployed["owner"])
+    match state.status:
+        case FileStatus.OTHER_CONTENT if state.sha256 != deployed["sha256"]:
+            yield Why.EDITED(file=file.path)
+        case FileStatus.ABSENT:
+            yield Why.DELETED(file=file.path)
+        case FileStatus.NO_FILE | FileStatus.LINK:
             yield state.reason
-        case "mode" if is_unchanged:
-            yield Why.FILE_OTHER_MODE(file=path, expected=deployed["mode"])
-        case "owner" if is_unchanged:
-            yield Why.FILE_OWNER(file=path, owner=deployed["owner"])
+        case FileStatus.OTHER_MODE if is_unchanged:
+            yield Why.FILE_OTHER_MODE(file=file.path, expected=deployed["mode"])
+        case FileStatus.OTHER_OWNER if is_unchanged:
+            yield Why.FILE_OWNER(file=file.path, owner=deployed["owner"])
 
 
 def permission_remedy(writable: Iterable[Reason], host: str) -> Remedy:

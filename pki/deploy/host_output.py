@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from pki.common.visible import shorten, visible_line
@@ -27,20 +28,45 @@ Check = Callable[[object], bool]
 
 # -- the form of an answer --------------------------------------------------------------------------------------------
 
-STATES = {"same", "placed", "kept", "undone", STUCK}  # of a change; "refused" has fields of its own
-FILE_STATES = {
-    "same",  # as in the release
-    "absent",
-    "edited",  # other content
-    "mode",
-    "owner",
-    "special",  # no regular file
-    "extra",  # to be removed
-    "set",  # unchanged, but another file of its deploy-set changes
-    "owed",  # in place, but its services were not reloaded since
-    "held",  # held back: not permitted until the host is bootstrapped again; the other files are deployed
-    "denied",  # not permitted at all
-}
+
+class ChangeState(StrEnum):
+    """The state of a change on the host, after a message that places, keeps or undoes it."""
+
+    NOTHING_TO_DO = "same"
+    PLACED = "placed"  # in place, until it is kept or undone
+    KEPT = "kept"
+    UNDONE = "undone"
+    STUCK = STUCK  # a file can be neither replaced nor restored
+    REFUSED = "refused"  # the answer contains the reason
+
+
+class FileStatus(StrEnum):
+    """How a file on the host compares with the release."""
+
+    SAME = "same"
+    ABSENT = "absent"
+    OTHER_CONTENT = "edited"
+    OTHER_MODE = "mode"
+    OTHER_OWNER = "owner"
+    NO_FILE = "special"  # a folder, a device, a pipe
+    LINK = "link"  # the answer contains its target
+    SURPLUS = "extra"  # to be removed
+    SET_CHANGES = "set"  # as in the release, but another file of its deploy-set changes
+    RELOAD_DUE = "owed"  # as in the release, but its services were not reloaded since
+    HELD_BACK = "held"  # not permitted until the host is bootstrapped again; the other files are deployed
+    DENIED = "denied"  # not permitted at all
+
+    @property
+    def is_to_be_placed(self) -> bool:
+        """Return whether a delivery sends (or removes) the file: it differs, or belongs to a set that changes."""
+        return self not in {FileStatus.SAME, FileStatus.HELD_BACK}
+
+    @property
+    def differs(self) -> bool:
+        """Return whether the file is not as in the release."""
+        return self not in {FileStatus.SAME, FileStatus.SET_CHANGES}
+
+
 SORTS = {"owner", "group", "acl", "everybody", "link"}  # why other users can write in a folder
 DIGEST = re.compile(r"[0-9a-f]{64}|")
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]{1,4095}")
@@ -61,15 +87,17 @@ def _matches(pattern: re.Pattern[str]) -> Check:
 
 
 def _one_of(*values: object) -> Check:
-    return lambda value: any(value == one and type(value) is type(one) for one in values)
+    return lambda value: any(value == allowed and type(value) is type(allowed) for allowed in values)
 
 
+_STATES = [state.value for state in ChangeState if state is not ChangeState.REFUSED]
+_STATUSES = [status.value for status in FileStatus if status is not FileStatus.LINK]
 ANSWER_SHAPES: Mapping[frozenset[str], Mapping[str, Check]] = {
     frozenset(shape): shape
     for shape in (
         {"pki-apply": _one_of(1)},
         {"pki-apply": _one_of(1), "date": _is_number},  # the clock of the host, in seconds since 1970
-        {"n": _is_number, "is": _one_of(*FILE_STATES), "sha256": _matches(DIGEST), "path": _matches(PATH)},
+        {"n": _is_number, "is": _one_of(*_STATUSES), "sha256": _matches(DIGEST), "path": _matches(PATH)},
         {"n": _is_number, "is": _one_of("link"), "sha256": _matches(DIGEST), "path": _matches(PATH), "to": _is_text},
         # files of earlier releases that the manifest does not name: mode, owner, set, reload and path of each
         {MORE: _matches(FILES)},
@@ -79,7 +107,7 @@ ANSWER_SHAPES: Mapping[frozenset[str], Mapping[str, Check]] = {
         {"ran": _matches(NAME), "status": _is_number, "said": _is_text},
         {"why": _is_text},
         {STUCK: _matches(PATH), "why": _is_text, "said": _is_text},
-        {"state": _one_of(*STATES)},
+        {"state": _one_of(*_STATES)},
         {"state": _one_of("refused"), "why": _is_text, "said": _is_text},
         {"error": _is_text},
     )
@@ -103,7 +131,9 @@ def validated(value: object) -> Answer | None:
     shape = ANSWER_SHAPES.get(frozenset(value))
     if shape is None or not all(check(value[key]) for key, check in shape.items()):
         return None
-    return {key: shorten(one, WORDS) if isinstance(one, str) and key != MORE else one for key, one in value.items()}
+    return {
+        key: shorten(field, WORDS) if isinstance(field, str) and key != MORE else field for key, field in value.items()
+    }
 
 
 def max_answers(files: int) -> int:
@@ -154,11 +184,11 @@ def refusal(
     for answer in answers:
         if STUCK in answer:
             stuck.append(answer)
-        if answer.get("state") == "refused":
+        if answer.get("state") == ChangeState.REFUSED:
             return Refusal(visible_line(answer["why"]), last_lines(answer["said"], f"on {host}: {PLACES}"))
         if answer.get("status"):
             failed = failed or answer
-        if answer.get("state") == "undone":
+        if answer.get("state") == ChangeState.UNDONE:
             return _refusal_of(failed, "rolled back", host, commands or {})
     if stuck:
         return Refusal(*stuck_files(stuck))

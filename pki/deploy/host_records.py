@@ -75,12 +75,12 @@ class HostRecords:
 
     def folder_drift(self, receipt: Receipt) -> list[Reason]:
         """Return where the files in the folder differ from the receipt, apart from damage to the list of files."""
-        return [one for one in self.folder_transport.drift(receipt) if one.code is not Why.LIST_DAMAGED]
+        return [reason for reason in self.folder_transport.drift(receipt) if reason.code is not Why.LIST_DAMAGED]
 
     def repaired_drift(self, at: datetime) -> Sequence[Reason]:
         """Return the drift that the run which began at `at` found on the host and repaired."""
         entries = self.history.log_entries()
-        return [one for entry in entries if entry["at"] == instant(at) for one in drifted(entry.get("drift"))]
+        return [reason for entry in entries if entry["at"] == instant(at) for reason in drifted(entry.get("drift"))]
 
     def record_drift(self, drift: Sequence[Reason], writable: Sequence[Reason] = ()) -> None:
         """Record the drift that a check found, for the next run and for health."""

@@ -9,7 +9,7 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.common.reasons import Reason
 from pki.common.visible import visible_line
 from pki.deploy import host_output
-from pki.deploy.host_output import Answer
+from pki.deploy.host_output import Answer, ChangeState
 from pki.deploy.payload import Payload
 from pki.deploy.process import DisconnectedError, LimitError, Process
 from pki.deploy.protocol import (
@@ -127,18 +127,18 @@ class Session:
             del answers[MAX_ANSWERS:-1]
         if refusal := host_output.refusal(answers, self._transport.host, command_lines(self._rows.values())):
             raise refusal_error(refusal, self._rows.values())
-        if answers[-1]["state"] != ("kept" if settle else "placed"):
+        if answers[-1]["state"] != (ChangeState.KEPT if settle else ChangeState.PLACED):
             raise invalid_answer(self._transport.host, answers[-1])
 
     def keep(self) -> None:
         """Confirm the change, so that the host does not undo it."""
         self._send(b"keep\n")
-        self._wait_for_state("kept")
+        self._wait_for_state(ChangeState.KEPT)
 
     def undo(self) -> None:
         """Let the host restore the previous files."""
         self._send(b"undo\n")
-        self._wait_for_state("undone")
+        self._wait_for_state(ChangeState.UNDONE)
 
     def extend_deadline(self, seconds: float) -> None:
         """Add seconds to the host's time limit, for time in which the host had to wait for this program."""
@@ -148,10 +148,10 @@ class Session:
         """End the dialogue."""
         self._send(b"end\n")
 
-    def _wait_for_state(self, state: str) -> None:
+    def _wait_for_state(self, state: ChangeState) -> None:
         while "state" not in (answer := self._answer()):
             pass
-        if answer["state"] == "undone" != state:
+        if answer["state"] == ChangeState.UNDONE and state is not ChangeState.UNDONE:
             raise HostRefusal("the host rolled the change back by itself", NEXT_RUN, ErrorCode.UNDONE)
         if answer["state"] != state:
             raise invalid_answer(self._transport.host, answer)

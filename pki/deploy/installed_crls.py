@@ -48,7 +48,7 @@ class InstalledCrl:
 
 def max_crl_bytes(payload: Payload) -> int:
     """Return how many bytes of an installed CRL are read: the size of ours, and 1 MiB more."""
-    return MAX_CRL_BYTES + BYTES_PER_ENTRY * sum(len(one.crl) for one in _release_crls(payload))
+    return MAX_CRL_BYTES + BYTES_PER_ENTRY * sum(len(file.crl) for file in _release_crls(payload))
 
 
 def read_from_session(
@@ -59,7 +59,7 @@ def read_from_session(
     `recall` returns a content by its SHA-256, so that a known file is not transferred.
     """
     for state in states:
-        if state.row.file.crl and not state.row.gone and state.sha256:
+        if state.row.file.crl and not state.row.is_removal and state.sha256:
             content = b"" if state.sha256 == EMPTY else recall(state.sha256)
             yield InstalledCrl(
                 state.row.file.path, _content_on_host(session, state, payload) if content is None else content

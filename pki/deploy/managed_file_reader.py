@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, get_args
+from typing import NamedTuple, get_args
 
 from pki.common import template_delimiters
+from pki.common.cache import Cache
 from pki.common.errors import FaultsError, PkiError, from_bug
 from pki.common.file_headers import CERTIFICATE, TemplateFile, file_names, included_files, read, template_files
 from pki.common.limited_process import Begin, LimitedProcess, LimitExceededError
@@ -30,16 +31,6 @@ UNDECLARED = openssl_cnf.CnfRemark(
 SERVICE = re.compile(rf"service:{LABEL}")  # a service that no host has is allowed
 
 
-class FindingCache(Protocol):
-    """Findings of earlier runs, by name and by what they depend on (`common/cache.py`)."""
-
-    def recall(self, name: str, known: str) -> Any:
-        """Return a finding, None if there is none or its files changed."""
-
-    def remember(self, name: str, known: str, files: list[str], finding: Any) -> None:
-        """Store a finding that depends on `known` and on some files."""
-
-
 class References(NamedTuple):
     """The variables that a file reads, the artifacts that it names, the files that it includes."""
 
@@ -53,13 +44,13 @@ def read_library(
     context: Mapping[str, object],
     hosts: Mapping[str, Host],
     networks: Iterable[str],
-    memory: FindingCache,
+    cache: Cache,
 ) -> Library:
     """Read every file below `folder`; `context` is what `deploy-hosts` may use (`inventory`)."""
     selectors = {"all", CA_HOST, *hosts, *(f"network:{name}" for name in networks)}
     selectors |= {*(f"proxy:{name}" for name in get_args(Proxy)), *(f"access:{level}" for level in get_args(Access))}
     selectors |= {f"trust:{kind}" for kind in get_args(TrustStore)}
-    reader = Reader(folder, Templates(folder), context, selectors, memory)
+    reader = Reader(folder, Templates(folder), context, selectors, cache)
     files, unassigned = [], []
     for source in template_files(folder):
         if source.is_managed:
@@ -87,13 +78,13 @@ class Reader:
         templates: Templates,
         context: Mapping[str, object],
         selectors: set[str],
-        memory: FindingCache,
+        cache: Cache,
     ) -> None:
         self.templates = templates
         self._folder = folder
         self._context = context
         self._selectors_allowed = selectors
-        self._memory = memory
+        self._cache = cache
         self._limited = LimitedProcess(self._render)
 
     def end(self) -> None:
@@ -191,16 +182,15 @@ class Reader:
             raise PkiError(f"{place}: {error.message}", FIX_HEADER) from None
 
     def _inventory_alone(self, text: str, name: str, key: str) -> str:
-        """Render a text with what follows from pki.yaml alone; `name` and `known` are the cache's name and key."""
+        """Render a text with what follows from pki.yaml alone; `name` and `key` are those of the cache."""
         if self.templates.is_harmless(text):
             return self.templates.render_text(text, self._context)
-        if (cached_text := self._memory.recall(name, key)) is None:
-            try:
-                cached_text = self._limited.ask(text)
-            except LimitExceededError as error:
-                raise PkiError(error.what) from None
-            self._memory.remember(name, key, [str(self._folder.parent / "pki.yaml")], cached_text)
-        return str(cached_text)
+        try:
+            return self._cache.cached(
+                name, key, [str(self._folder.parent / "pki.yaml")], lambda: self._limited.ask(text)
+            )
+        except LimitExceededError as error:
+            raise PkiError(error.what) from None
 
     def _render(self, text: str, _begin: Begin) -> str:
         return self.templates.render_text(text, self._context)
@@ -215,12 +205,12 @@ class Reader:
     def _references_of(self, file: ManagedFile, text: str) -> References:
         """Return what a file refers to, parsed once for each content."""
         name = ArtifactId("template", file.name)
-        if cached := self._memory.recall(name, file.digest):
+        if cached := self._cache.recall(name, file.digest):
             return References(*map(frozenset, cached))
         references = _references(file, text, self.templates)
         if "*" not in references.files:
             included = [str(self._folder / other) for other in sorted(references.files)]
-            self._memory.remember(name, file.digest, included, [sorted(part) for part in references])
+            self._cache.remember(name, file.digest, included, [sorted(part) for part in references])
         return references
 
 

@@ -68,7 +68,7 @@ class Trust:
     def issuer(self, certificate: x509.Certificate) -> x509.Certificate | None:
         """Return the CA of the project that signed a certificate, None if there is none."""
         candidates = self.cas_by_subject.get(certificate.issuer.public_bytes(), [])
-        return next((one for one in candidates if canonical.is_issued_by(certificate, one)), None)
+        return next((ca for ca in candidates if canonical.is_issued_by(certificate, ca)), None)
 
     def root_of(self, certificate: x509.Certificate) -> x509.Certificate | None:
         """Return the root that a certificate leads to (a root leads to itself), None if it leads to none of the project."""
@@ -122,7 +122,7 @@ class FileContent:
     @classmethod
     def of(cls, file: File, content: bytes) -> FileContent:
         """Parse the content of a file. Raises PkiError when it cannot be parsed."""
-        keys = [] if file.crl else [_public_key(one.whole, file) for one in pem.sections(content, *KEYS)]
+        keys = [] if file.crl else [_public_key(section.whole, file) for section in pem.sections(content, *KEYS)]
         certificates = () if file.crl or file.upstream else tuple(_certificates_of_file(content, file))
         return cls(file, tuple(keys), certificates, _crls_of_file(file, content))
 
@@ -136,13 +136,18 @@ def read_release(payload: Payload) -> ReleaseContents:
     """Return what a release contains, without any check of signatures, keys or dates."""
     contents = [(file, payload.content(file)) for file in payload.release.files]
     certificates = [
-        one
+        certificate
         for file, content in contents
         if not file.crl and not file.upstream
-        for one in _certificates_of_file(content, file)
+        for certificate in _certificates_of_file(content, file)
     ]
-    leaves = {name: one for one in certificates if not is_ca(one) for name in alternative_names(one)}
-    crls = [one.crl for file, content in contents for one in _crls_of_file(file, content)]
+    leaves = {
+        name: certificate
+        for certificate in certificates
+        if not is_ca(certificate)
+        for name in alternative_names(certificate)
+    }
+    crls = [listed.crl for file, content in contents for listed in _crls_of_file(file, content)]
     return ReleaseContents(leaves, None, tuple(crls))
 
 
@@ -153,9 +158,9 @@ def reload_commands(payload: Payload, name: str) -> set[str]:
         file.reload
         for file in files
         if any(
-            name in alternative_names(one)
-            for one in _certificates_of_file(payload.content(file), file)
-            if not is_ca(one)
+            name in alternative_names(certificate)
+            for certificate in _certificates_of_file(payload.content(file), file)
+            if not is_ca(certificate)
         )
     }
 
@@ -164,20 +169,22 @@ def root_subjects(payload: Payload, trust: Trust) -> dict[str, str]:
     """Return the roots that the certificates of a release lead to: subject by SHA-256."""
     roots = set[x509.Certificate]()
     for file in payload.release.files:
-        for one in () if file.crl else pem.sections(payload.content(file), "CERTIFICATE"):
+        for section in () if file.crl else pem.sections(payload.content(file), "CERTIFICATE"):
             with suppress(ValueError):  # `check_release` reports it
-                if root := trust.root_of(x509.load_pem_x509_certificate(one.whole)):
+                if root := trust.root_of(x509.load_pem_x509_certificate(section.whole)):
                     roots.add(root)
-    return {fingerprint(one): one.subject.rfc4514_string() for one in sorted(roots, key=fingerprint)}
+    return {fingerprint(root): root.subject.rfc4514_string() for root in sorted(roots, key=fingerprint)}
 
 
 def has_unknown_ca(payload: Payload, trust: Trust) -> bool:
     """Return whether a release has a certificate of a doit-pki CA that is not one of this project."""
     for file in payload.release.files:
-        for one in () if file.crl or file.upstream else pem.sections(payload.content(file), "CERTIFICATE"):
+        for section in () if file.crl or file.upstream else pem.sections(payload.content(file), "CERTIFICATE"):
             with suppress(ValueError):
-                certificate = x509.load_pem_x509_certificate(one.whole)
-                names = [str(one.value) for one in certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)]
+                certificate = x509.load_pem_x509_certificate(section.whole)
+                names = [
+                    str(attribute.value) for attribute in certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+                ]
                 if any(map(CA_NAME.search, names)) and trust.root_of(certificate) is None:
                     return True
     return False
@@ -207,9 +214,9 @@ def check_release(payload: Payload, trust: Trust, names: Sequence[str], now: dat
             f"nothing was sent: {'; '.join(dict.fromkeys(faults))}", "fix what it comes from, then: ./run doit"
         )
     ends = [leaf.not_valid_after_utc for content in contents for leaf in content.leaves]
-    ends += [end for content in contents for one in content.crls if (end := one.crl.next_update_utc)]
+    ends += [end for content in contents for listed in content.crls if (end := listed.crl.next_update_utc)]
     return ReleaseContents(
-        leaves, min(ends, default=None), tuple(one.crl for content in contents for one in content.crls)
+        leaves, min(ends, default=None), tuple(listed.crl for content in contents for listed in content.crls)
     )
 
 
@@ -283,7 +290,7 @@ def _certificates_of_file(content: bytes, file: File) -> list[x509.Certificate]:
 
 
 def _certificates(content: bytes) -> list[x509.Certificate]:
-    return [x509.load_pem_x509_certificate(one.whole) for one in pem.sections(content, "CERTIFICATE")]
+    return [x509.load_pem_x509_certificate(section.whole) for section in pem.sections(content, "CERTIFICATE")]
 
 
 # -- CRLs -------------------------------------------------------------------------------------------------------------
@@ -310,9 +317,9 @@ def _crl_faults(content: FileContent, trust: Trust, now: datetime) -> Iterator[s
 def revokes_more(payload: Payload, delivered: Payload, canary: int) -> bool:
     """Return whether the CRLs of a release list serial numbers that those of another do not, besides the canary."""
 
-    def listed(one: Payload) -> frozenset[int]:
-        files = [file for file in one.release.files if file.crl]
-        found = (crl.serials for file in files for crl in _crls_of_file(file, one.content(file)))
-        return frozenset[int]().union(*found)
+    def listed(release_payload: Payload) -> frozenset[int]:
+        files = [file for file in release_payload.release.files if file.crl]
+        serials = (crl.serials for file in files for crl in _crls_of_file(file, release_payload.content(file)))
+        return frozenset[int]().union(*serials)
 
     return bool(listed(payload) - listed(delivered) - {canary})

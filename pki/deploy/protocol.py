@@ -14,11 +14,12 @@ from pki.common.reasons import Reason, Why
 from pki.common.remedies import Remedy
 from pki.common.visible import line_fault, visible_line
 from pki.deploy import host_output
-from pki.deploy.host_output import Answer, Refusal
+from pki.deploy.host_output import Answer, FileStatus, Refusal
 from pki.deploy.payload import Payload
 from pki.deploy.release import File
 
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
+NO_DIGEST = "0"  # of a file that is to be removed, whatever its content is
 SHOWN = 120  # characters of an invalid answer that a message quotes
 
 
@@ -60,16 +61,16 @@ class ServiceRefusal(HostRefusal):
 
 @dataclass(frozen=True, slots=True)
 class ManifestRow:
-    """One line of the manifest; `number` names the file in the tar stream; `gone`: the file is to be removed."""
+    """One line of the manifest; `number` names the file in the tar stream; `is_removal`: the host must remove it."""
 
     number: int
     file: File
-    gone: bool = False
+    is_removal: bool = False
 
     def line(self) -> str:
         """Return the row as one line of the manifest. Raises PkiError when a value would break the line."""
         file = self.file
-        kind, digest = ("gone", "0") if self.gone else ("file", file.sha256)
+        kind, digest = ("gone", NO_DIGEST) if self.is_removal else ("file", file.sha256)
         commands = map(command_name, (file.validate, file.reload))
         columns = (file.mode, file.owner, digest, file.set or "-", *commands, file.path)
         # values from a receipt were not checked as the headers of managed files are
@@ -83,11 +84,11 @@ class ManifestRow:
 class FileState:
     """The state of one file on the host, as pki-apply reports it.
 
-    `state` is one of `host_output.FILE_STATES`, or "link" with its `link_target`; `sha256` is "" for a missing file.
+    A LINK has a `link_target`; `sha256` is "" for a missing file.
     """
 
     row: ManifestRow
-    state: str
+    status: FileStatus
     sha256: str
     link_target: str = ""
 
@@ -96,19 +97,19 @@ class FileState:
         """Return how the file differs from the release."""
         file = self.row.file
         return {
-            "same": Why.FILE_SAME(file=file.path),
-            "absent": Why.FILE_ABSENT(file=file.path),
-            "edited": Why.FILE_DIFFERS(file=file.path),
-            "mode": Why.FILE_OTHER_MODE(file=file.path, expected=file.mode),
-            "owner": Why.FILE_OWNER(file=file.path, owner=file.owner),
-            "special": Why.FILE_SPECIAL(file=file.path),
-            "link": Why.FILE_LINK(file=file.path, to=link_target_text(self.link_target)),
-            "extra": Why.SURPLUS(file=file.path),
-            "owed": Why.FILE_OWED(file=file.path),
-            "held": Why.FILE_HELD(file=file.path),
-            "denied": Why.FILE_DENIED(file=file.path),
-            "set": Why.FILE_SET(file=file.path, set=file.set),
-        }[self.state]
+            FileStatus.SAME: Why.FILE_SAME(file=file.path),
+            FileStatus.ABSENT: Why.FILE_ABSENT(file=file.path),
+            FileStatus.OTHER_CONTENT: Why.FILE_DIFFERS(file=file.path),
+            FileStatus.OTHER_MODE: Why.FILE_OTHER_MODE(file=file.path, expected=file.mode),
+            FileStatus.OTHER_OWNER: Why.FILE_OWNER(file=file.path, owner=file.owner),
+            FileStatus.NO_FILE: Why.FILE_SPECIAL(file=file.path),
+            FileStatus.LINK: Why.FILE_LINK(file=file.path, to=link_target_text(self.link_target)),
+            FileStatus.SURPLUS: Why.SURPLUS(file=file.path),
+            FileStatus.RELOAD_DUE: Why.FILE_OWED(file=file.path),
+            FileStatus.HELD_BACK: Why.FILE_HELD(file=file.path),
+            FileStatus.DENIED: Why.FILE_DENIED(file=file.path),
+            FileStatus.SET_CHANGES: Why.FILE_SET(file=file.path, set=file.set),
+        }[self.status]
 
 
 def link_target_text(target: str) -> str:
@@ -137,10 +138,10 @@ def manifest_rows(payload: Payload, obsolete: Sequence[Mapping[str, str]]) -> li
     """Return the rows of a manifest: the files of a release, then the files of a receipt that must be removed."""
     rows = [ManifestRow(number, file) for number, file in enumerate(payload.release.files, 1)]
     removed = [
-        File(old["path"], old["mode"], old["owner"], "0", "", "", old.get("reload", ""), old.get("set", ""))
+        File(old["path"], old["mode"], old["owner"], NO_DIGEST, "", "", old.get("reload", ""), old.get("set", ""))
         for old in obsolete
     ]
-    return rows + [ManifestRow(number, file, gone=True) for number, file in enumerate(removed, len(rows) + 1)]
+    return rows + [ManifestRow(number, file, is_removal=True) for number, file in enumerate(removed, len(rows) + 1)]
 
 
 def opening_message(host: str, rows: Iterable[ManifestRow]) -> bytes:
@@ -152,8 +153,8 @@ def opening_message(host: str, rows: Iterable[ManifestRow]) -> bytes:
 def batch_stream(host: str, rows: Sequence[ManifestRow], payload: Payload) -> bytes:
     """Return a whole dialogue in one stream (for Ansible): the host keeps the files that it needs, CRLs first."""
     parts = [opening_message(host, rows)]
-    crls = [row for row in rows if row.file.crl and not row.gone]
-    other_files = [row for row in rows if not row.file.crl or row.gone]
+    crls = [row for row in rows if row.file.crl and not row.is_removal]
+    other_files = [row for row in rows if not row.file.crl or row.is_removal]
     for command, chosen in (("settle", crls), ("place", other_files)):
         if chosen:
             stream = tar_stream(chosen, payload)
@@ -184,7 +185,7 @@ def surplus_files(host: str, answers: Iterable[Answer]) -> list[dict[str, str]]:
 def writable_folders(answers: Iterable[Answer]) -> tuple[Reason, ...]:
     """Return the folders above deployed files that users other than root can write, and pki-apply.conf does not trust."""
     reasons = list[Reason]()
-    for answer in (one for one in answers if host_output.WRITABLE in one):
+    for answer in (line for line in answers if host_output.WRITABLE in line):
         folder, sort, who = visible_line(answer[host_output.WRITABLE]), answer["sort"], visible_line(answer["who"])
         is_link = sort == "link"
         reasons.append(
@@ -195,11 +196,13 @@ def writable_folders(answers: Iterable[Answer]) -> tuple[Reason, ...]:
 
 def file_state(host: str, row: ManifestRow, answer: Answer) -> FileState:
     """Return the state of one file from the answer of a host. Raises PkiError for an answer that cannot be right."""
+    status = FileStatus(answer["is"])
     is_other = (answer.get("n"), answer.get("path")) != (row.number, row.file.path)
-    if is_other or (answer["is"] == "held" and row.gone):
+    if is_other or (status is FileStatus.HELD_BACK and row.is_removal):
         raise invalid_answer(host, answer)
-    state = FileState(row, answer["is"], answer["sha256"], answer.get("to", ""))
-    if state.state in {"same", "set", "owed"} and not row.gone and state.sha256 != row.file.sha256:
+    state = FileState(row, status, answer["sha256"], answer.get("to", ""))
+    has_content = status in {FileStatus.SAME, FileStatus.SET_CHANGES, FileStatus.RELOAD_DUE}
+    if has_content and not row.is_removal and state.sha256 != row.file.sha256:
         raise PkiError(
             f"pki-apply reports that {row.file.path} is up to date, with another digest than that of the release",
             f"check /usr/local/sbin/pki-apply on {host}; then: ./run invoke deploy.bootstrap {host}",
@@ -223,7 +226,7 @@ def tar_stream(rows: Sequence[ManifestRow], payload: Payload) -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for row in rows:
-            if not row.gone:
+            if not row.is_removal:
                 content = payload.content(row.file)
                 member = tarfile.TarInfo(str(row.number))
                 member.size, member.mode = len(content), 0o600

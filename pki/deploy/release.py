@@ -92,7 +92,7 @@ class File:
         return folder / self.path.lstrip("/")
 
 
-FILE_FIELDS = tuple(one.name for one in fields(File))
+FILE_FIELDS = tuple(field.name for field in fields(File))
 
 
 @dataclass(frozen=True, slots=True)

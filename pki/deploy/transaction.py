@@ -3,13 +3,14 @@
 The order of `Change.deliver`:
 
 1. check the release here (`check_release`), unless the same release was checked before;
-2. ask the host for the state of each file (`protocol.FileState`); without a difference, only the services are verified;
+2. ask the host for the state of each file (`note_states`); without a difference, only the services are verified;
 3. read the CRLs on the host that we did not send, and refuse to replace a newer one (`check_installed_crls`);
 4. place the CRLs: they stay, whatever happens next (`_place_crls`);
 5. place the other files, and verify the services (`_place_others`): the host keeps the change, or rolls it back.
 
-A host for certificates only accepts a new root, and files with new names, after another `deploy.bootstrap`. It answers
-`held` for such a file: the file is held back, all others are deployed, and the receipt records it.
+A host with `scope: certificates` accepts a new root, and files with new names, only after another `deploy.bootstrap`.
+Until then it holds such a file back (`FileStatus.HELD_BACK`): all other files are deployed, and the receipt lists the
+files that are held back with their SHA-256.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from pki.common.timestamps import instant, moment
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import PROBE
 from pki.deploy import drift, host_clocks, host_output, installed_crls, preflight, verification
+from pki.deploy.host_output import FileStatus
 from pki.deploy.host_session import Session
 from pki.deploy.installed_crls import InstalledCrl
 from pki.deploy.payload import Payload
 from pki.deploy.preflight import ReleaseContents, Trust
-from pki.deploy.protocol import FileState, HostRefusal, ManifestRow, ServiceRefusal, manifest_rows
+from pki.deploy.protocol import NO_DIGEST, FileState, HostRefusal, ManifestRow, ServiceRefusal, manifest_rows
 from pki.deploy.receipt import Receipt, file_record
 from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint, Prober, fingerprint
@@ -76,7 +78,7 @@ class HostOutcome:
     def with_surplus(self, surplus: Sequence[Mapping[str, str]]) -> HostOutcome:
         """Return the same outcome with files of earlier releases on the receipt, so that the next change removes them."""
         paths = {file["path"] for file in self.receipt.files}
-        more = [{**file, "sha256": "0"} for file in surplus if file["path"] not in paths]
+        more = [{**file, "sha256": NO_DIGEST} for file in surplus if file["path"] not in paths]
         return replace(self, receipt=replace(self.receipt, files=(*self.receipt.files, *more)))
 
 
@@ -109,12 +111,13 @@ class Change:
         self._now = now
         paths = {file.path for file in payload.release.files}
         self._surplus = surplus
+        # The files that the host holds back, by path: their SHA-256. Until it answers, what it held back last time counts.
         held_before = previous.held if previous else {}
         self._held_back = {
             file.path: file.sha256 for file in payload.release.files if held_before.get(file.path) == file.sha256
         }
-        gone = [file for file in (previous.files if previous else surplus or ()) if file["path"] not in paths]
-        self.rows = manifest_rows(payload, gone)
+        removed = [file for file in (previous.files if previous else surplus or ()) if file["path"] not in paths]
+        self.rows = manifest_rows(payload, removed)
         self._started = time.monotonic()
 
     @property
@@ -122,10 +125,11 @@ class Change:
         """The files of the release as the receipt lists them, without those that are held back."""
         return tuple(file_record(file) for file in self.payload.release.files if file.path not in self._held_back)
 
-    def placeable(self, states: Sequence[FileState]) -> list[FileState]:
-        """Return the files that differ on the host and can be placed. Remembers the files that are held back."""
-        self._held_back = {state.row.file.path: state.row.file.sha256 for state in states if state.state == "held"}
-        return [state for state in states if state.state not in {"same", "held"}]
+    def note_states(self, states: Sequence[FileState]) -> list[FileState]:
+        """Note which files the host holds back, as it answered now; return those that must be placed or removed."""
+        held_back = (state.row.file for state in states if state.status is FileStatus.HELD_BACK)
+        self._held_back = {file.path: file.sha256 for file in held_back}
+        return [state for state in states if state.status.is_to_be_placed]
 
     @property
     def _was_checked(self) -> bool:
@@ -185,7 +189,7 @@ class Change:
         """
         contents = None if self._was_checked else self.check_release(delivered)
         with self.session() as session:
-            states = self.placeable(session.inspect())
+            states = self.note_states(session.inspect())
             if session.surplus and self.needs_surplus_list and not self._is_part:
                 session.end()
                 return self._with_surplus(session.surplus).deliver(delivered)
@@ -280,7 +284,7 @@ class Change:
         CRLs that the host refused are tried again after the other files: a service may have rejected them until its
         configuration was fixed.
         """
-        crls = [state.row for state in states if state.row.file.crl and not state.row.gone]
+        crls = [state.row for state in states if state.row.file.crl and not state.row.is_removal]
         other_rows = [state.row for state in states if state.row not in crls]
         refusal = self._place_crls(session, crls)
         if session.stuck:
@@ -367,8 +371,8 @@ def expectations(
 
 def _done_reasons(states: Sequence[FileState]) -> list[Reason]:
     """Return what was done: a few files by name, the others counted; replaced links are always named."""
-    links = [state.reason for state in states if state.state == "link"]
-    reasons = [state.reason for state in states if state.state != "link"]
+    links = [state.reason for state in states if state.status is FileStatus.LINK]
+    reasons = [state.reason for state in states if state.status is not FileStatus.LINK]
     if len(links) > MAX_LINKS:
         links[MAX_LINKS:] = [Why.MORE_LINKS(count=len(links) - MAX_LINKS)]
     return [*links, *(reasons if len(reasons) <= 4 else [*reasons[:2], Why.MORE_FILES(count=len(reasons) - 2)])]
@@ -376,4 +380,4 @@ def _done_reasons(states: Sequence[FileState]) -> list[Reason]:
 
 def differences(states: Iterable[FileState]) -> list[Reason]:
     """Return how a host differs from its release, one reason for each file."""
-    return [state.reason for state in states if state.state not in {"same", "set"}]
+    return [state.reason for state in states if state.status.differs]

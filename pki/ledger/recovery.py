@@ -84,10 +84,10 @@ class SqlRecovery(DatabaseUser):
         columns = certificates.c.serial, certificates.c.artifact, certificates.c.not_after
         query = sql.select(*columns).where(certificates.c.issuer == issuer)
         with self._database.reading() as db:
-            known = {serial: (name, instant(end)) for serial, name, end in db.execute(query)} if missing else {}
+            issued = {serial: (name, instant(end)) for serial, name, end in db.execute(query)} if missing else {}
         records = list[Record]()
         for entry in missing:
-            artifact, end = known.get(as_hex(entry.serial), (f"serial {entry.serial:x}", until))
+            artifact, end = issued.get(as_hex(entry.serial), (f"serial {entry.serial:x}", until))
             row = revocation_row(Revocation(entry.serial, artifact, entry.reason, entry.revoked_at, end), issuer)
             records.append(("revocation", f"{artifact}, recovered from {source}", row))
         return records

@@ -114,7 +114,7 @@ def _row(table: sql.Table, record: Issued | Revocation | LastCrl, **columns: str
     """Return the fields of a record that are columns of its table, times in seconds; `columns` are in another form."""
     names = [column.name for column in table.c if column.name != "seq"]
     values = {name: columns.get(name, getattr(record, name, None)) for name in names}
-    return {name: int(one.timestamp()) if isinstance(one, datetime) else one for name, one in values.items()}
+    return {name: int(value.timestamp()) if isinstance(value, datetime) else value for name, value in values.items()}
 
 
 def _key_fingerprint(pem: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Remedy, for_this_project, here
@@ -28,6 +28,9 @@ class Level(IntEnum):
     def word(self) -> str:
         """Return the level in lower case, as messages and JSON show it."""
         return self.name.lower()
+
+
+STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}  # exit status of health and doctor
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,15 @@ def worst_level(findings: list[Finding]) -> Level:
     return max((finding.level for finding in findings), default=Level.OK)
 
 
-def count_by_level(findings: Iterable[Finding]) -> str:
+class HasLevel(Protocol):
+    """A result of a check, such as a finding."""
+
+    @property
+    def level(self) -> Level:
+        """Return how urgent it is."""
+
+
+def count_by_level(findings: Iterable[HasLevel]) -> str:
     """Return `1 critical, 2 warnings`; empty if there is no problem."""
     levels = [finding.level for finding in findings]
     counts = {level.word: levels.count(level) for level in sorted(Level, reverse=True) if level}

@@ -78,21 +78,20 @@ def identities(
 def notes(inventory: Inventory, now: datetime, ledger_view: LedgerView, plan: Plan) -> Iterator[Notice]:
     """Yield a reminder for each client certificate that must be installed; cached while the ledger does not change."""
     clients = [name for name, leaf in plan.leaves.items() if leaf.client]
-    key = digest_of(sorted(clients))
-    rows = ledger_view.recall("installed", key)
-    if rows is None:
-        rows = [
-            [
+
+    def read() -> list[tuple[str, int, int, bool]]:
+        return [
+            (
                 identity.name,
                 _issued_at(identity.newest),
                 int(identity.device.not_after.timestamp()),
                 bool(identity.device.revoked),
-            ]
+            )
             for identity in (identities(inventory, now, ledger_view, in_use=True) if clients else ())
             if identity.has_newer and identity.newest and identity.device
         ]
-        ledger_view.remember("installed", key, rows)
-    for name, renewed, end, is_revoked in rows:
+
+    for name, renewed, end, is_revoked in ledger_view.cached("installed", digest_of(sorted(clients)), read):
         yield Notice(
             client_artifact(name),
             f"was renewed on {_day(renewed)} and is not installed yet; the old one {_end(now, end, is_revoked)}",

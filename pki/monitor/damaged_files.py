@@ -37,14 +37,14 @@ def _ceremony_faults(store: Store, cache: Cache) -> list[str]:
         return []
     paths = [path for folder in store.ceremonies() for path in sorted(folder.iterdir()) if path.is_file()]
     names = [str(path) for path in (ca / "transcript.jsonl", *paths)]
-    faults: list[str] | None = cache.recall("ceremonies", "")
-    if faults is None:
+
+    def verify() -> list[str]:
         try:
             from pki.ceremony import audit  # noqa: PLC0415 - needed only after a file changed
 
             problems = audit.verify_records(ca).faults
         except PkiError as error:
             problems = [error.message]
-        faults = [str(problem).replace(f"{store.home}/", "") for problem in problems]
-        cache.remember("ceremonies", "", names, faults)
-    return faults
+        return [str(problem).replace(f"{store.home}/", "") for problem in problems]
+
+    return cache.cached("ceremonies", "", names, verify)

@@ -63,7 +63,7 @@ def uses_requiring_clients(inventory: Inventory) -> list[Use]:
 def current_bundle(store: Store, leaf: Leaf, issued: Sequence[Issued]) -> bytes:
     """Return the PEM bundle of a leaf if its certificate is one of `issued`; else b""."""
     bundle = filesystem.read(store.bundle(leaf)) or b""
-    return bundle if any(one.pem.encode() in bundle for one in issued) else b""
+    return bundle if any(certificate.pem.encode() in bundle for certificate in issued) else b""
 
 
 def join_uses(uses: Iterable[Use], nothing: str = NO_SERVICE) -> str:

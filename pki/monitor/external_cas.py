@@ -79,21 +79,21 @@ def _valid(now: datetime, ledger_view: LedgerView, name: str) -> list[Issued]:
 
 def _expiring(now: datetime, ledger_view: LedgerView, name: str, plan: Plan) -> list[Expiring]:
     """Return certificates that expire soon, except those that were renewed there or whose names have a leaf here by now."""
-    month = f"{now:%Y-%m}"
-    rows = ledger_view.recall(f"adopted {name}", month)
-    if rows is None:
+
+    def read() -> list[tuple[ArtifactId, int, list[str]]]:
         valid = _valid(now, ledger_view, name)
         last = {
             certificate.subject: certificate.not_after for certificate in valid
         }  # the newest of each: they are sorted by expiry
         newest = [certificate for certificate in valid if certificate.not_after == last[certificate.subject]]
         limit = now + THIS_MONTH_AND_SOON
-        rows = [
-            [certificate.artifact, int(certificate.not_after.timestamp()), list(certificate.names)]
+        return [
+            (certificate.artifact, int(certificate.not_after.timestamp()), list(certificate.names))
             for certificate in newest
             if certificate.not_after <= limit
         ]
-        ledger_view.remember(f"adopted {name}", month, rows)
+
+    rows = ledger_view.cached(f"adopted {name}", f"{now:%Y-%m}", read)
     expiring = [Expiring(artifact, datetime.fromtimestamp(end, UTC), tuple(names)) for artifact, end, names in rows]
     ours = {text for leaf in plan.leaves.values() for text in leaf.names} if expiring else set()
     soon = [certificate for certificate in expiring if now <= certificate.end < now + SOON]

@@ -62,26 +62,16 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
         return
     if fault := project.ledger_view.fault:
         yield Notice("ledger", fault.consequence, fault.remedy)
+    if project.awaits_first_ceremony:
+        yield first_ceremony(project)
+        return
     yield from _unnamed(project.inventory, project.store, project.authorities)
     yield from _ceremony(project.inventory, project.now, project.authorities)
     yield from waiting_roots.notes(project.store, project.cache, plan)
     yield from pending_bootstraps.notes(project, plan)
     yield from plan.actions_required
-    for move in certificate_holders.moves(project, plan.leaves):
-        text = f"takes {move.name} over from cert:{move.before}, whose certificate with that name is valid until {move.end:%Y-%m-%d}"
-        stays = move.before in plan.leaves or move.before in plan.refused
-        yield Notice(
-            ArtifactId("cert", move.leaf), text, "./run doit" if stays else f"./run invoke retire {move.before}"
-        )
-    for leaf in (
-        plan.leaves.values()
-        if ca_state.can_shorten_renewals(project.inventory, project.now, project.authorities)
-        else ()
-    ):
-        if blocker := LeafCertificates(project).blocked_by(leaf):
-            yield Notice(
-                leaf.artifact, str(blocker), f"./run invoke ceremony.request, for a new {leaf.authority} authority"
-            )
+    yield from _moved_names(project, plan)
+    yield from _blocked_renewals(project, plan)
     yield from _stopped(project.revocations, plan)
     yield from _pinned(project.inventory, project.host_decisions)
     yield from _profiles(project.authorities, LeafCertificates(project), plan)
@@ -94,6 +84,33 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
     yield from _oversized(project.inventory, project.store, project.authorities)
     yield from external_cas.notes(project.inventory, project.now, project.authorities, project.ledger_view, plan)
     yield from damaged_files.notes(project.store, project.authorities, project.cache)
+
+
+def _moved_names(project: Project, plan: Plan) -> Iterator[Notice]:
+    """Yield a notice for each certificate that takes a name over from another one."""
+    for move in certificate_holders.moves(project, plan.leaves):
+        text = f"takes {move.name} over from cert:{move.before}, whose certificate with that name is valid until {move.end:%Y-%m-%d}"
+        stays = move.before in plan.leaves or move.before in plan.refused
+        yield Notice(
+            ArtifactId("cert", move.leaf), text, "./run doit" if stays else f"./run invoke retire {move.before}"
+        )
+
+
+def _blocked_renewals(project: Project, plan: Plan) -> Iterator[Notice]:
+    """Yield a notice for each leaf that its authority cannot renew because the authority expires too soon."""
+    if not ca_state.can_shorten_renewals(project.inventory, project.now, project.authorities):
+        return
+    for leaf in plan.leaves.values():
+        if blocker := LeafCertificates(project).blocked_by(leaf):
+            command = f"./run invoke ceremony.request, for a new {leaf.authority} authority"
+            yield Notice(leaf.artifact, str(blocker), command)
+
+
+def first_ceremony(project: Project) -> Notice:
+    """Return the notice for a project without any authority, in which this is the next and only step."""
+    names = [need.what for need in needs.find_requirements(project.authorities)]
+    text = f"the next step is the root ceremony, which creates {', '.join(names[:-1])} and {names[-1]}; nothing can be issued before it"
+    return Notice("ceremony", text, "./run invoke ceremony.request")
 
 
 def _stopped(revocations: Revocations, plan: Plan) -> Iterator[Notice]:
@@ -121,7 +138,7 @@ def _pinned(inventory: Inventory, host_decisions: HostDecisions) -> Iterator[Not
 def _profiles(authorities: Authorities, leaf_certificates: LeafCertificates, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each lifetime changed in pki.yaml: existing certificates keep theirs until they are renewed."""
     renewals_by_lifetime: dict[tuple[str, timedelta], list[datetime]] = {}
-    ends = {name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := authorities.issuing(name))}
+    ends = {name: ca.certificate.not_valid_after_utc for name in AUTHORITIES if (ca := authorities.issuing(name))}
     for leaf in plan.leaves.values():
         if dates := _dates(leaf_certificates, leaf):
             start, end = dates
@@ -154,7 +171,7 @@ def _oversized(inventory: Inventory, store: Store, authorities: Authorities) -> 
 def _unnamed(inventory: Inventory, store: Store, authorities: Authorities) -> Iterator[Notice]:
     """Yield a notice for roots that pki.yaml does not list: a clone of the project would not know that they are missing."""
     roots = store.generations("root") if not inventory.sandbox else []
-    digests = {name: one.fingerprint for name in roots if (one := authorities.generation(name))}
+    digests = {name: root.fingerprint for name in roots if (root := authorities.generation(name))}
     if unnamed := [name for name, digest in digests.items() if digest not in inventory.roots]:
         digests_listed = [*inventory.roots, *(digests[name] for name in unnamed)]
         text = f"pki.yaml does not list {', '.join(unnamed)}: a clone of the project would not know that it is missing"
@@ -177,13 +194,14 @@ def _no_longer_declared(
 ) -> list[tuple[ArtifactId, datetime]]:
     """Return leaf certificates that are still valid and no longer in pki.yaml, with the last expiry of each name."""
     key = digest_of(sorted(plan.leaves), sorted(plan.waiting), sorted(plan.refused))
-    rows = ledger_view.recall("left", key)
-    if rows is None:
+
+    def read() -> dict[ArtifactId, int]:
         declared = {ArtifactId("cert", name) for name in (*plan.leaves, *plan.refused)} | plan.waiting
-        ends: dict[str, int] = {}
+        ends: dict[ArtifactId, int] = {}
         for issued in revocations.unexpired():
             if issued.artifact.kind == "cert" and issued.artifact not in declared and not issued.revoked:
                 ends[issued.artifact] = max(ends.get(issued.artifact, 0), int(issued.not_after.timestamp()))
-        rows = [[artifact, end] for artifact, end in ends.items()]
-        ledger_view.remember("left", key, rows)
-    return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in rows]
+        return ends
+
+    last_ends = ledger_view.cached("left", key, read)
+    return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in last_ends.items()]

@@ -116,16 +116,18 @@ def _hosts_with_roots(inventory: Inventory, store: Store, cache: Cache, plan: Pl
     if not limited:
         return
     key = digest_of([delivery.host for delivery in limited])
-    rows = cache.recall("hosts asked for roots", key)
-    if rows is None:
-        rows = [_read(delivery.records) for delivery in limited]
-        cache.remember("hosts asked for roots", key, [str(store.receipt("x").parent)], rows)
+    folder = str(store.receipt("x").parent)
+    rows = cache.cached(
+        "hosts asked for roots", key, [folder], lambda: [_read(delivery.records) for delivery in limited]
+    )
     yield from (HostRoots(*row) for row in rows)
 
 
-def _read(records: HostRecords) -> list[object]:
-    """Return what the receipt of a host records about roots, as the cache stores it."""
+def _read(records: HostRecords) -> HostRoots:
+    """Return what the receipt of a host records about roots."""
     receipt = records.receipt
     if receipt is None:
-        return [records.host, False, []]
-    return [records.host, any(is_trust_store_path(file["path"]) for file in receipt.files), sorted(receipt.held)]
+        return HostRoots(records.host, False, [])
+    return HostRoots(
+        records.host, any(is_trust_store_path(file["path"]) for file in receipt.files), sorted(receipt.held)
+    )

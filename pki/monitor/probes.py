@@ -125,7 +125,9 @@ def probe_services(
     except OSError as error:
         cause = f"{store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
         return [replace(_not_probed(target, cause), at=now) for target in targets]
-    groups = verification.map_parallel(lambda way: _probe_via(way, behind[way]), list(behind), len(behind))
+    groups = verification.map_parallel(
+        lambda transport: _probe_via(transport, behind[transport]), list(behind), len(behind)
+    )
     results: dict[tuple[str, str], list[tuple[Endpoint, ProbeResult]]] = {}
     for target, result in zip(targets, (result for group in groups for result in group), strict=True):
         results.setdefault(_sort_key(result), []).append((target.endpoint, result))
@@ -164,13 +166,13 @@ def _sort_key(result: ProbeResult) -> tuple[str, str]:
     return result.host, result.service
 
 
-def _probe_via(way: Transport | None, targets: Sequence[Target]) -> list[ProbeResult]:
+def _probe_via(transport: Transport | None, targets: Sequence[Target]) -> list[ProbeResult]:
     """Probe the services behind one jump host, or, with None, those that are reached directly."""
-    if way is None:
+    if transport is None:
         return verification.map_parallel(_probe, targets, PARALLEL_PROBES)
     from pki.deploy.tunnel import Tunnel  # noqa: PLC0415 - few projects need it
 
-    with Tunnel(way, [target.endpoint for target in targets]) as tunnel:
+    with Tunnel(transport, [target.endpoint for target in targets]) as tunnel:
         tunnelled = [replace(target, endpoint=local) for target, local in zip(targets, tunnel.endpoints, strict=True)]
         results = (
             [_blank(target) for target in targets]
@@ -178,7 +180,10 @@ def _probe_via(way: Transport | None, targets: Sequence[Target]) -> list[ProbeRe
             else verification.map_parallel(_probe, tunnelled, PARALLEL_PROBES)
         )
     if tunnel.fault:
-        results = [one if one.fingerprint else _not_forwarded(one, tunnel.fault) for one in results]
+        results = [
+            probe_result if probe_result.fingerprint else _not_forwarded(probe_result, tunnel.fault)
+            for probe_result in results
+        ]
     return results
 
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
@@ -35,12 +36,21 @@ PARALLEL = 10  # services probed at the same time
 PAUSE = 0.5  # seconds between two probes of one service
 
 
+class RefusalVerdict(StrEnum):
+    """Whether a service refuses the revoked certificate, or serves another one."""
+
+    VERIFIED = "verified"
+    OPEN = "open"  # not verified
+    FAILED = "failed"  # it still accepts the certificate, or still serves it
+    FOLDER = "folder"  # nothing to connect to: somebody copies the files to the host
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The result for a service or host: verified, open (not verified), failed, or folder (nothing to probe)."""
+    """What was seen of a service or host after a revocation; `text` explains the verdict."""
 
     place: str
-    verdict: str
+    verdict: RefusalVerdict
     text: str
 
 
@@ -60,6 +70,10 @@ class CheckedEndpoint:
         """Return host and service, as messages show them."""
         place = f"{self.delivery.host}/{self.endpoint.service}"
         return f"{place} at {self.endpoint.address}" if self.endpoint.is_one_of_several else place
+
+    def observation(self, verdict: RefusalVerdict, text: str) -> Observation:
+        """Return what was seen of this service."""
+        return Observation(self.place, verdict, text)
 
 
 class RevocationCheck:
@@ -84,7 +98,7 @@ class RevocationCheck:
 
     def _copy_identity(self, plan: Plan, folder: Path) -> Path | None:
         """Copy the identity that is to be revoked and return the path, or None if its key is not here."""
-        names = {one.artifact for one in self._certificates}
+        names = {certificate.artifact for certificate in self._certificates}
         for leaf in plan.leaves.values():
             bundle = (
                 dependents.current_bundle(self._project.store, leaf, self._certificates)
@@ -103,8 +117,8 @@ class RevocationCheck:
             return dependents.uses_requiring_clients(self._project.inventory)
         return [
             use
-            for one in self._certificates
-            for use in dependents.uses_serving(self._project.inventory, one.artifact.short)
+            for certificate in self._certificates
+            for use in dependents.uses_serving(self._project.inventory, certificate.artifact.short)
         ][:1]
 
     def _endpoints_of(self, use: dependents.Use) -> Iterator[CheckedEndpoint]:
@@ -145,7 +159,7 @@ class RevocationCheck:
             )
             while True:
                 observation = probe(checked_endpoint, is_delivered=checked_endpoint.delivery.host in delivered)
-                if is_final or observation.verdict == "verified" or time.monotonic() > deadline:
+                if is_final or observation.verdict is RefusalVerdict.VERIFIED or time.monotonic() > deadline:
                     return observation
                 time.sleep(PAUSE)
 
@@ -154,29 +168,26 @@ class RevocationCheck:
     def _client_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> Observation:
         identity = self._identity or checked_endpoint.prober.canary
         if identity is None:
-            return Observation(
-                checked_endpoint.place,
-                "open",
-                "not verified: neither the revoked key nor a canary is here to connect with",
+            return checked_endpoint.observation(
+                RefusalVerdict.OPEN, "not verified: neither the revoked key nor a canary is here to connect with"
             )
         try:
             acceptance = access.improper_access(
                 checked_endpoint.endpoint, self._roots, identity, checked_endpoint.session
             )
         except Unreached as why:
-            return Observation(
-                checked_endpoint.place,
-                "open",
+            return checked_endpoint.observation(
+                RefusalVerdict.OPEN,
                 f"not verified: {why}; {self._meanwhile(checked_endpoint, is_delivered=is_delivered)}",
             )
         if acceptance:
             weak = self._weakness(checked_endpoint.program)
-            return Observation(checked_endpoint.place, "failed", f"{acceptance}; {weak}" if weak else acceptance)
+            return checked_endpoint.observation(RefusalVerdict.FAILED, f"{acceptance}; {weak}" if weak else acceptance)
         if self._identity and checked_endpoint.was_open:
             session = (
                 " and in the session that it had before" if checked_endpoint.session else "; it issues no sessions"
             )
-            return Observation(checked_endpoint.place, "verified", f"refuses it in a new connection{session}")
+            return checked_endpoint.observation(RefusalVerdict.VERIFIED, f"refuses it in a new connection{session}")
         return self._by_its_crl(checked_endpoint, is_delivered=is_delivered)
 
     def _by_its_crl(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> Observation:
@@ -185,13 +196,13 @@ class RevocationCheck:
         receipt = checked_endpoint.delivery.records.receipt
         verification = ((receipt and receipt.verification) or {}).get(checked_endpoint.endpoint.service)
         if is_delivered and verification and verification.is_verified:
-            return Observation(checked_endpoint.place, "verified", f"{text}; the CRL that lists it was deployed")
+            return checked_endpoint.observation(RefusalVerdict.VERIFIED, f"{text}; the CRL that lists it was deployed")
         why = (
             f"{verification or 'was not probed'}"
             if is_delivered
             else f"the new CRL was not deployed; {self._meanwhile(checked_endpoint, is_delivered=False)}"
         )
-        return Observation(checked_endpoint.place, "open", f"not verified: {text}; {why}")
+        return checked_endpoint.observation(RefusalVerdict.OPEN, f"not verified: {text}; {why}")
 
     def _meanwhile(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> str:
         """Return what applies to a service that could not be probed."""
@@ -209,14 +220,17 @@ class RevocationCheck:
             checked_endpoint.endpoint
         )
         if service_state is None or not service_state.served:
-            return Observation(checked_endpoint.place, "open", "not verified: could not be reached")
+            return checked_endpoint.observation(RefusalVerdict.OPEN, "not verified: could not be reached")
         if service_state.served not in {_digest(certificate) for certificate in self._certificates}:
-            return Observation(
-                checked_endpoint.place, "verified", f"serves another certificate (SHA-256 {service_state.served[:16]}…)"
+            return checked_endpoint.observation(
+                RefusalVerdict.VERIFIED,
+                f"serves another certificate (SHA-256 {service_state.served[:16]}…)",
             )
         if is_kept:
-            return Observation(checked_endpoint.place, "open", "still serves it: nothing replaces it")
-        return Observation(checked_endpoint.place, "failed" if is_delivered else "open", "still serves it")
+            return checked_endpoint.observation(RefusalVerdict.OPEN, "still serves it: nothing replaces it")
+        return checked_endpoint.observation(
+            RefusalVerdict.FAILED if is_delivered else RefusalVerdict.OPEN, "still serves it"
+        )
 
     def _not_probed(self, delivered: Collection[str]) -> Iterator[Observation]:
         """Yield observations for hosts that cannot be probed from here."""
@@ -225,7 +239,7 @@ class RevocationCheck:
             caveat = self._weakness(use.program) if self._is_client and use.program else ""
             if delivery is None:
                 text = "no deployments to it, nothing verified"
-                yield Observation(use.name, "folder", f"{text}; {caveat}" if caveat else text)
+                yield Observation(use.name, RefusalVerdict.FOLDER, f"{text}; {caveat}" if caveat else text)
             elif not delivery.records.is_remote:
                 is_delivered = delivery.host in delivered
                 text = (
@@ -234,7 +248,9 @@ class RevocationCheck:
                     else "not deployed: its folder has the old files"
                 )
                 yield Observation(
-                    use.name, "folder" if is_delivered else "open", f"{text}; {caveat}" if caveat else text
+                    use.name,
+                    RefusalVerdict.FOLDER if is_delivered else RefusalVerdict.OPEN,
+                    f"{text}; {caveat}" if caveat else text,
                 )
 
 

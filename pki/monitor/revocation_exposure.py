@@ -70,16 +70,16 @@ def longest_client_validity(
     inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations
 ) -> timedelta:
     """Return how long the last of the present client certificates stays valid, at most, in whole units; cached."""
-    last_end = ledger_view.recall("clients end", "")
-    if last_end is None:
+
+    def read() -> int:
         valid = (
             certificate
             for certificate in revocations.unexpired()
             if certificate.profile == "client" and not certificate.revoked
         )
-        last_end = max((int(certificate.not_after.timestamp()) for certificate in valid), default=0)
-        ledger_view.remember("clients end", "", last_end)
-    left = datetime.fromtimestamp(last_end, UTC) - now
+        return max((int(certificate.not_after.timestamp()) for certificate in valid), default=0)
+
+    left = datetime.fromtimestamp(ledger_view.cached("clients end", "", read), UTC) - now
     return at_least(max(timedelta(), min(left, inventory.profiles.client.lifetime)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 
 from pki.config.model import Inventory, Leaf
 from pki.ledger.types import Issued
@@ -13,6 +14,14 @@ from pki.project.authorities import Authorities
 from pki.project.layout import Store
 
 
+class AfterRevocation(StrEnum):
+    """What becomes of a name after its certificates are revoked."""
+
+    REPLACEMENT = "replacement"  # the next run issues another certificate
+    NOTHING = "nothing"  # not before `invoke renew`
+    REMOVAL = "removal"  # it leaves pki.yaml
+
+
 def consequences(
     inventory: Inventory,
     store: Store,
@@ -20,11 +29,11 @@ def consequences(
     plan: Plan,
     certificates: Sequence[Issued],
     *,
-    follows: str,
+    follows: AfterRevocation,
 ) -> Iterator[str]:
     """Yield lines: which certificates, who uses them and where, and what follows.
 
-    All `certificates` have one name. `follows` is replacement, nothing, or removal (from pki.yaml).
+    All `certificates` have one name.
     """
     name = certificates[-1].artifact.short
     leaf = plan.leaves.get(name)
@@ -53,14 +62,14 @@ def _can_refuse(use: dependents.Use) -> bool:
     return use.program is not None and use.program.revokes
 
 
-def _then(store: Store, leaf: Leaf | None, certificates: Sequence[Issued], *, follows: str) -> str:
+def _then(store: Store, leaf: Leaf | None, certificates: Sequence[Issued], *, follows: AfterRevocation) -> str:
     if leaf is None:
         return "nothing replaces it, because it is not in pki.yaml"
     if not dependents.current_bundle(store, leaf, certificates):
         return "the present certificate of this name is not affected"
-    if follows == "removal":
+    if follows is AfterRevocation.REMOVAL:
         return "it is removed from pki.yaml, and nothing replaces it"
-    if follows == "nothing":
+    if follows is AfterRevocation.NOTHING:
         keeps = "" if leaf.profile == "client" else "its host keeps it; "
         return f"{keeps}nothing replaces it until: ./run invoke renew {leaf.name}"
     if leaf.request:

@@ -68,15 +68,16 @@ def _expiring(inventory: Inventory, store: Store, now: datetime, cache: Cache) -
 
 def _ends(store: Store, cache: Cache, files: list[str]) -> dict[str, int]:
     """Return the first expiry in each file, in seconds since 1970; cached while no file changes."""
-    paths, key = [str(store.home / file) for file in files], digest_of(files)
-    ends: dict[str, int] | None = cache.recall("upstreams", key) if files else {}
-    if ends is None:
-        ends = {}
+    paths = [str(store.home / file) for file in files]
+
+    def read() -> dict[str, int]:
+        ends: dict[str, int] = {}
         for file, path in zip(files, paths, strict=True):
             with suppress(PkiError):  # the release reports it
                 certificates = x509.load_pem_x509_certificates(
                     upstreams.read_ca_certificates(filesystem.read(path), file)
                 )
                 ends[file] = min(int(certificate.not_valid_after_utc.timestamp()) for certificate in certificates)
-        cache.remember("upstreams", key, paths, ends)
-    return ends
+        return ends
+
+    return cache.cached("upstreams", digest_of(files), paths, read) if files else {}

@@ -20,10 +20,12 @@ def waiting(store: Store, cache: Cache, plan: Plan) -> list[Delivery]:
     if root is None or not root.fingerprint:
         return []
     key = digest_of(root.fingerprint, sorted(root.connected), [delivery.host for delivery in remote])
-    names = cache.recall("hosts with another root", key)
-    if names is None:
-        names = [delivery.host for delivery in remote if delivery.root_acceptance.has_another_root]
-        cache.remember("hosts with another root", key, [str(store.receipt("x").parent)], names)
+    names = cache.cached(
+        "hosts with another root",
+        key,
+        [str(store.receipt("x").parent)],
+        lambda: [delivery.host for delivery in remote if delivery.root_acceptance.has_another_root],
+    )
     return [plan.deliveries[name] for name in names if not root.is_accepted(name)]
 
 

@@ -103,7 +103,10 @@ class AuthorityArtifacts:
                 )
         if not reasons:
             return Outcome(Verb.UPDATED, tuple(restored))
+        created = Outcome(Verb.CREATED)
         if self.project.inventory.sandbox:
+            if not self.project.store.generations("root"):
+                created = Outcome(Verb.CREATED, (_nothing_before(self.project.authorities),))
             from pki.ceremony.online import sandbox_ceremony  # noqa: PLC0415 - takes long, and most runs need none
 
             sandbox_ceremony.perform_ceremony(self.project)
@@ -120,7 +123,7 @@ class AuthorityArtifacts:
                 "invoke", "ceremony.request", home=self.project.store.home, before=f"{RESTORE}, or: " if is_lost else ""
             )
             raise PkiError(f"{reasons[0]}; needs a ceremony", request)
-        return Outcome(Verb.CREATED)
+        return created
 
     def requests(self) -> Iterator[Artifact]:
         """Yield the request for the ceremony that is needed next; the sandbox performs its own ceremonies."""
@@ -146,6 +149,11 @@ class AuthorityArtifacts:
         if needs.find_requirements(self.project.authorities):
             make_request.RequestPreparation(self.project).prepare()
         return Outcome(Verb.CREATED)
+
+
+def _nothing_before(authorities: Authorities) -> Reason:
+    """Return why the first ceremony of a sandbox creates all authorities."""
+    return Why.NO_GENERATIONS(names=", ".join(need.what for need in needs.find_requirements(authorities)))
 
 
 def _authority_stale(

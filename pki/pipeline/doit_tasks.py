@@ -1,6 +1,7 @@
 """Convert artifacts to doit tasks, one task for each artifact, and run doit.
 
-This module knows about doit and not about PKI; the code that builds the artifacts does not know about doit. doit orders
+The code that builds the artifacts does not know about doit. This module uses the documented features of doit; what
+depends on its internals is in doit_internals.py. doit orders
 the tasks (`file_dep`, `targets`), runs them, also in parallel, and reports. Whether a task must run is decided by its
 artifact alone, so `invoke plan` and `doit` always agree, and there is no database that can be lost.
 """
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from doit.cmd_base import ModuleTaskLoader
-from doit.dependency import FileChangedChecker
 from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidDodoFile
 from doit.task import Task
@@ -32,7 +32,7 @@ from pki.common.reasons import UNCHANGED, Outcome, Reason, joined
 from pki.config.model import Inventory
 from pki.pipeline import clock_confirmation, delivery_targets, plan
 from pki.pipeline.artifact import Artifact
-from pki.pipeline.doit_workers import Failed
+from pki.pipeline.doit_internals import Failed, NoFileChecks, artifact_task, group_task
 from pki.pipeline.plan import Plan
 from pki.pipeline.reporter import Monitor, Reporter
 from pki.project.clock_guard import Evidence
@@ -41,11 +41,11 @@ from pki.project.project import Project
 from pki.project.safe_directories import check_owner
 
 PLUGINS = {  # also in pyproject.toml, for a doit that is not started by `./run`
-    "BACKEND": {"artifacts": "pki.pipeline.doit_tasks:NoDatabase"},
+    "BACKEND": {"artifacts": "pki.pipeline.doit_internals:NoDatabase"},
     "COMMAND": {
-        "run": "pki.pipeline.doit_run_command:RunCommand",
+        "run": "pki.pipeline.doit_internals:RunCommand",
         **dict.fromkeys(
-            ("forget", "ignore", "dumpdb", "reset-dep", "strace"), "pki.pipeline.doit_run_command:NoDatabaseCommand"
+            ("forget", "ignore", "dumpdb", "reset-dep", "strace"), "pki.pipeline.doit_internals:NoDatabaseCommand"
         ),
     },
 }
@@ -164,7 +164,7 @@ class DoitRun:
         except Exception as error:  # noqa: BLE001 - a bug in planning is reported like any other error
             planning_error = as_pki_error(error)
             raise self._nothing_was_done(planning_error, _refusal(planning_error)) from None
-        tasks = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
+        tasks = {name: group_task(name, doc) for name, doc in GROUPS.items()}
         for artifact in artifacts:
             task = tasks[artifact.id] = _task(artifact)
             tasks[task.subtask_of].task_dep.append(task.name)
@@ -185,8 +185,10 @@ class DoitRun:
                     stack.enter_context(store.lock())
                     self._is_locked = True
             yield
-            if "plan" in vars(self):  # else nothing was run
-                state_format.record(self._home / "ca")
+            if "plan" in vars(self) and state_format.record(self._home / "ca"):  # without a plan, nothing was run
+                from pki.config import editor_schemas  # noqa: PLC0415 - slow, and needed after an upgrade only
+
+                editor_schemas.refresh(self._home)
 
     def confirm_clock(self) -> None:
         """Ask the user whether the clock is right.
@@ -239,24 +241,7 @@ def _refusal(error: PkiError) -> str:
 
 def _task(artifact: Artifact) -> Task:
     action = ArtifactAction(artifact)
-    task = ArtifactTask(
-        artifact.id,
-        [action.act],
-        file_dep=artifact.sources,
-        targets=artifact.targets,
-        uptodate=[action],
-        doc=artifact.doc,
-    )
-    task.subtask_of = artifact.id.kind
-    return task
-
-
-class ArtifactTask(Task):
-    """A doit task without its type checks: mypy has checked the types."""
-
-    @staticmethod
-    def check_attr(*_: object) -> None:
-        """Check nothing: doit would do 19 checks for each of the tasks of ten thousand hosts."""
+    return artifact_task(artifact.id, action.act, action, artifact.sources, artifact.targets, artifact.doc)
 
 
 class ArtifactAction:
@@ -298,50 +283,3 @@ class ArtifactAction:
         if remaining:
             return Failed(f"still out of date after it was made: {remaining[0]}")
         return {"outcome": outcome.because(reasons)}
-
-
-class NoDatabase:
-    """A doit backend without storage: every source counts as known, and the artifact decides."""
-
-    def __init__(self, name: str, **_options: object) -> None:
-        self.name = name
-
-    def get(self, _task: str, key: str) -> Any:
-        """Return the value for which doit considers every source unchanged."""
-        return None if key.endswith(":") else True
-
-    def set(self, _task: str, _key: str, _value: Any) -> None:
-        """Store nothing."""
-
-    def in_(self, _task: str) -> bool:
-        """Return that no task is stored."""
-        return False
-
-    def remove(self, _task: str) -> None:
-        """Remove nothing."""
-
-    def remove_all(self) -> None:
-        """Remove nothing."""
-
-    def dump(self) -> None:
-        """Write nothing."""
-
-
-class NoFileChecks(FileChangedChecker):
-    """A doit checker that never reads sources or targets: the artifact checks them."""
-
-    def exists(self, _path: str) -> bool:
-        """Return that the file exists."""
-        return True
-
-    def info(self, _path: str) -> None:
-        """Return no information about the file."""
-        return
-
-    def check_modified(self, _path: str, _stat: Any, _state: Any) -> bool:
-        """Return that the file is unchanged."""
-        return False
-
-    def get_state(self, _path: str, _current: Any) -> None:
-        """Return no state to store."""
-        return

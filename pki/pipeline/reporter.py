@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from pki import __version__
 from pki.common import filesystem, sealed_records
-from pki.common.errors import PkiError, as_pki_error
+from pki.common.errors import ErrorCode, PkiError, as_pki_error
 from pki.common.notice import Notice
 from pki.common.reasons import UNCHANGED, Outcome
 from pki.common.remedies import run_for
@@ -22,9 +22,34 @@ from pki.config.identifiers import ArtifactId
 from pki.project.project import Project
 
 BANNER = """\
-SANDBOX: a trial project. Its root key is created on this machine and stays here, in offline/. In production, the root
-key never reaches the machine that runs doit: see ./run invoke init and docs/how-to/ceremony.md
+SANDBOX: a trial project. Its root key is created on this machine and stays in
+offline/. In production, the root key never reaches the machine that runs doit:
+./run invoke init creates such a project.
 """
+
+
+def count_tasks(
+    changed: int, failed: int, blocked: int, up_to_date: int, *, awaited: int = 0, is_interrupted: bool = False
+) -> str:
+    """Return what became of the tasks of a run; `awaited` is the number of those that wait for the first ceremony.
+
+    `20 tasks up to date`, or `20 tasks: 17 changed, 3 had nothing to do`.
+    """
+    total = changed + failed + blocked + up_to_date + awaited
+    tasks = f"{total} task{'' if total == 1 else 's'}"
+    if awaited and not (changed or failed):
+        return f"{awaited} task{'' if awaited == 1 else 's'} waiting for the root ceremony"
+    if up_to_date == total and not is_interrupted:
+        return f"{tasks} up to date"
+    counts = {
+        "changed": changed,
+        "failed": failed,
+        "blocked": blocked,
+        "waiting for the root ceremony": awaited,
+        "had nothing to do": up_to_date,
+    }
+    parts = [f"{count} {word}" for word, count in counts.items() if count]
+    return f"{tasks}: {', '.join([*parts, *(['interrupted'] if is_interrupted else [])])}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +125,14 @@ class Reporter:
         self._changed: list[dict[str, Any]] = []
         self._failed: list[dict[str, str]] = []
         self._blocked: list[dict[str, str]] = []
+        self._causes: dict[str, set[str]] = {}  # of each blocked task: the tasks that failed
         self._up_to_date = 0
         self._is_full = False
+        self._awaits_ceremony = False
         self._total = 0
         self._started = time.monotonic()
         self._advance: Callable[[str], None] = lambda _name: None
-        self._screen = Screen(may_be_deaf=True)  # the report contains everything that cannot be printed
+        self._screen = Screen(drops_unwritable=True)  # the report contains everything that cannot be printed
 
     # -- called by doit during the run --
 
@@ -118,6 +145,7 @@ class Reporter:
         self._started = time.monotonic()
         self._is_full = len(selected) == len(tasks)
         self._total = sum(1 for task in tasks.values() if not task.has_subtask)
+        self._awaits_ceremony = project.awaits_first_ceremony
         if project.inventory.sandbox and project.authorities.issuing("root") is None:
             self._screen.line(BANNER)
         self._advance = self._stack.enter_context(self._screen.progress(self._total))
@@ -169,7 +197,10 @@ class Reporter:
             return
         if type(fail).__name__ == "UnmetDependency":
             self._blocked.append({"name": task.name, "by": fail.get_msg().strip()})
-            self._screen.blocked(task.name, fail.get_msg().strip())
+            causes = {cause for need in fail.get_msg().split() for cause in self._causes.get(need, {need})}
+            self._causes[task.name] = causes
+            if not self._awaits_ceremony:  # its cause is printed once, at the end
+                self._screen.blocked(task.name, " ".join(sorted(causes)))
             return
         if hasattr(fail, "hint"):
             self._fail(task.name, PkiError(fail.message, fail.hint, fail.code, about=fail.about))
@@ -183,7 +214,8 @@ class Reporter:
     def _fail(self, name: str, error: PkiError) -> None:
         texts = {"message": error.message, "hint": error.hint}
         self._failed.append({"name": name, **texts, "code": error.code.value, "about": error.about})
-        self._screen.failed(name, error.message, error.hint)
+        if error.code is not ErrorCode.AWAITS_CEREMONY:  # the required action is printed at the end
+            self._screen.failed(name, error.message, error.hint)
 
     def cleanup_error(self, exception: Any) -> None:
         """Print an error of doit after the tasks."""
@@ -201,6 +233,8 @@ class Reporter:
         project = self._project()
         with self._step("actions required"):
             self._actions = list(self._notes())
+            for action in self._actions if self._awaits_ceremony else ():
+                self._screen.note(action.subject, action.text, action.remedy)
         if self._is_full and self._result() == "ok":
             with self._step("calendar"):
                 self._calendar()
@@ -229,7 +263,7 @@ class Reporter:
         self._stack.close()
         is_idle = not self._changed and self._result() == "ok"
         if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
-            self._screen.line(self._summary(project))
+            self._screen.summary(self._summary(project))
         gc.freeze()  # the process ends now: no collection at exit
         self._raise_failure()
 
@@ -268,28 +302,30 @@ class Reporter:
         """Return whether the run changed or found anything; otherwise it prints nothing, so cron sends no mail."""
         return bool(self._changed or self._result() != "ok" or self._actions or self._findings or self._unsent())
 
-    def _summary(self, project: Project) -> str:
+    def _summary(self, project: Project) -> list[str]:
         command = run_for(project.store.home)
-        parts = [f"{self._counts()} ({time.monotonic() - self._started:.1f} s)"]
+        mark = f"{SANDBOX}  " if project.inventory.sandbox else ""
+        parts = [f"{mark}{self._counts()} ({time.monotonic() - self._started:.1f} s)"]
         if self._findings:
             parts.append(f"{self._findings}: see {command} invoke health")
-        if number := len(self._actions):
+        if (number := len(self._actions)) and not self._awaits_ceremony:
             parts.append(f"{number} action{'s' if number > 1 else ''} required: see {command} invoke plan")
         if number := len(self._unsent()):
             parts.append(
                 f"{number} {'messages' if number > 1 else 'message'} could not be sent; the next run tries again"
             )
-        mark = f"{SANDBOX}  " if project.inventory.sandbox else ""
-        return mark + "; ".join(parts)
+        return parts
 
     def _counts(self) -> str:
-        parts = [f"{len(self._changed)} changed"] if self._changed else []
-        parts += [f"{len(self._failed)} failed"] if self._failed else []
-        parts += [f"{len(self._blocked)} blocked"] if self._blocked else []
-        parts += ["interrupted"] if self._result() == "interrupted" else []
-        if not parts:
-            return f"{self._up_to_date} task{'' if self._up_to_date == 1 else 's'} up to date"
-        return ", ".join([*parts, f"{self._up_to_date} up to date"])
+        awaited = sum(row["code"] == ErrorCode.AWAITS_CEREMONY.value for row in self._failed)
+        return count_tasks(
+            len(self._changed),
+            len(self._failed) - awaited,
+            0 if self._awaits_ceremony else len(self._blocked),
+            self._up_to_date,
+            awaited=awaited + len(self._blocked) if self._awaits_ceremony else 0,
+            is_interrupted=self._result() == "interrupted",
+        )
 
     def _result(self) -> str:
         if self._failed or self._blocked:

@@ -121,12 +121,7 @@ class Revoked(SharedValue):
         """Return the digest, from the cache: a run that has nothing to do reads no CRL."""
         if self._project is None:
             return super().digest(section)
-        files = self._files()
-        digest = self._project.cache.recall("revoked.client", section)
-        if digest is None:
-            digest = digest_of(self.client)
-            self._project.cache.remember("revoked.client", section, files, digest)
-        return str(digest)
+        return self._project.cache.cached("revoked.client", section, self._files(), lambda: digest_of(self.client))
 
     def content(self, _section: str) -> object:
         """Return the serial numbers, for the digest."""

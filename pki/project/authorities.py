@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 
 from pki.common import filesystem
 from pki.common.cache import file_state
-from pki.common.errors import PkiError
+from pki.common.errors import ErrorCode, PkiError
 from pki.common.remedies import RESTORE, run_for
 from pki.config.identifiers import GenerationName
 from pki.config.model import Inventory
@@ -234,12 +234,12 @@ class Authorities:
 
     def missing_authority(self, name: str) -> PkiError:
         """Return the error for an authority without a certificate; where a root exists, the certificate may be lost."""
+        text = f"there is no {name} authority in ca/{name}/"
         ceremony = f"perform a root ceremony: {run_for(self.store.home)} invoke ceremony.request"
         if self.store.generations("root"):
-            hint = f"{RESTORE}, if it existed before; else {ceremony}"
-        else:
-            hint = f"{ceremony}; or set sandbox: true in pki.yaml to try the program"
-        return PkiError(f"there is no {name} authority in ca/{name}/", hint)
+            return PkiError(text, f"{RESTORE}, if it existed before; else {ceremony}")
+        hint = f"{ceremony}; or set sandbox: true in pki.yaml to try the program"
+        return PkiError(text, hint, ErrorCode.AWAITS_CEREMONY)
 
     # -- pre-signed CRLs --
 

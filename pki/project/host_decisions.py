@@ -33,11 +33,8 @@ class HostDecisions:
         return self._roots("permitted roots", ledger_decisions.permitted_roots)
 
     def _roots(self, name: str, derive: Callable[[Iterable[Decision]], dict[str, list[str]]]) -> dict[str, list[str]]:
-        roots: dict[str, list[str]] | None = self.ledger_view.recall(name, "")
-        if roots is None:
-            roots = derive(self.ledger_view.ledger.decisions()) if self.ledger_view.has_ledger else {}
-            self.ledger_view.remember(name, "", roots)
-        return roots
+        view = self.ledger_view
+        return view.cached(name, "", lambda: derive(view.ledger.decisions()) if view.has_ledger else {})
 
     @cached_property
     def pins(self) -> dict[str, Pin] | None:
@@ -65,16 +62,11 @@ class HostDecisions:
         """Cache the decisions, if this run opened the ledger; and always the pins, which outlast a lost ledger."""
         view = self.ledger_view
         if view.is_open:
-            for name, derive in (
-                ("accepted roots", ledger_decisions.accepted_roots),
-                ("permitted roots", ledger_decisions.permitted_roots),
-            ):
-                if view.recall(name, "") is None:
-                    view.remember(name, "", derive(view.ledger.decisions()))
+            self._roots("accepted roots", ledger_decisions.accepted_roots)
+            self._roots("permitted roots", ledger_decisions.permitted_roots)
         if not view.has_ledger:
             return
-        if (pins := view.recall("pins", "")) is None:
-            view.remember("pins", "", pins := ledger_decisions.pins(view.ledger.decisions()))
+        pins = view.cached("pins", "", lambda: ledger_decisions.pins(view.ledger.decisions()))
         project = last_seen.project_id(view.store.ca)
         if self.cache.recall("seen pins", project) != pins:
             self.cache.remember("seen pins", project, [], pins)

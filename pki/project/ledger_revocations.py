@@ -61,9 +61,6 @@ class Revocations:
         view = self.ledger_view
         if not view.is_open:
             return
-        if view.recall("revoked", "") is None:
-            # stored as one string: cheap to load when unused
-            serials = " ".join(f"{serial:x}" for serial in sorted(view.ledger.revoked_serials(self.now)))
-            view.remember("revoked", "", serials)
-        if view.recall("replacement stopped", "") is None:
-            view.remember("replacement stopped", "", ledger_decisions.replacement_stopped(view.ledger.decisions()))
+        # stored as one string: cheap to load when unused
+        view.cached("revoked", "", lambda: " ".join(map("{:x}".format, sorted(view.ledger.revoked_serials(self.now)))))
+        view.cached("replacement stopped", "", lambda: ledger_decisions.replacement_stopped(view.ledger.decisions()))

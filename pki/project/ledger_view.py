@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from pki.common.cache import Cache
-from pki.common.errors import LedgerError, PkiError
+from pki.common.errors import PkiError
 from pki.config import identifiers
 from pki.config.model import Inventory
 from pki.ledger import last_seen
@@ -20,6 +20,8 @@ from pki.project.generations import Generation
 from pki.project.layout import Store
 from pki.project.ledger_cache import LedgerCache
 from pki.project.ledger_guard import Guard, fault_of
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -63,10 +65,9 @@ class LedgerView:
         """Return the time of the newest event; None without a ledger or any event."""
         if not self.has_ledger:
             return None
-        cached = self.recall("last event", "")
-        if cached is None:
-            cached = [int(event.at.timestamp()) for event in self.ledger.events(last=1)]
-            self.remember("last event", "", cached)
+        cached = self.cached(
+            "last event", "", lambda: [int(event.at.timestamp()) for event in self.ledger.events(last=1)]
+        )
         return datetime.fromtimestamp(cached[0], UTC) if cached else None
 
     @property
@@ -121,7 +122,7 @@ class LedgerView:
     def check(self) -> None:
         """Raise LedgerError where nothing may be signed or recorded."""
         if self.fault:
-            raise LedgerError.of(self.fault)
+            raise self.fault.error
 
     def forget_state(self) -> None:
         """Forget the result of the guard, after events were recovered or a loss was accepted."""
@@ -151,9 +152,13 @@ class LedgerView:
         """Return what was cached of the ledger under `name` and `key`; None when the ledger changed since."""
         return self._cache.recall(name, key)
 
-    def remember(self, name: str, key: str, finding: Any) -> None:
-        """Cache what was read from the ledger after `recall` returned None."""
-        self._cache.remember(name, key, finding)
+    def cached(self, name: str, key: str, compute: Callable[[], T]) -> T:
+        """Return what `recall` returns; if that is None, compute it and cache it. It consists of values of JSON."""
+        finding: T | None = self.recall(name, key)
+        if finding is None:
+            finding = compute()
+            self._cache.remember(name, key, finding)
+        return finding
 
     def remember_state(self, *, settled: bool) -> None:
         """Cache the head of the ledger, so that an older one is noticed, and the result of the guard.
@@ -162,12 +167,9 @@ class LedgerView:
         """
         if settled and self.recall("settled", "") is None:
             self._cache.remember("settled", "", True, since="plan")
-        if not self.recall("readable", ""):
-            self.remember("readable", "", True)
+        self.cached("readable", "", lambda: True)
         project = last_seen.project_id(self.store.ca)
-        head = self.recall("head", "")
-        if head is None:
-            self.remember("head", "", head := [*self.ledger.head()[:2], self.ledger.counts()[1]])
+        head = self.cached("head", "", lambda: [*self.ledger.head()[:2], self.ledger.counts()[1]])
         if self.cache.recall("seen head", project) != head:
             self.cache.remember("seen head", project, [], head)
         recorded = last_seen.observed_head(self.store.ca, last_seen.LEDGER_HEAD)
@@ -175,4 +177,4 @@ class LedgerView:
             self.ledger.write_head()
         guard = self.guard
         if not self.recall("guard", guard.cache_key):
-            self.remember("guard", guard.cache_key, guard.fault() is None)
+            self._cache.remember("guard", guard.cache_key, guard.fault() is None)

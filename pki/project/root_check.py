@@ -35,12 +35,15 @@ class RootCheck:
         if missing or not self.inventory.sandbox:
             return missing
         folder = str(self.store.receipt("x").parent)
-        if (cached := self.cache.recall("roots of real hosts", "")) is None:
-            cached = [
-                [root.name, root.fingerprint, root.evidence] for root in roots_in_receipts(self.store, real_hosts=True)
-            ]
-            self.cache.remember("roots of real hosts", "", [folder], cached)
-        return tuple(MissingRoot(*root) for root in cached)
+        rows = self.cache.cached(
+            "roots of real hosts",
+            "",
+            [folder],
+            lambda: [
+                (root.name, root.fingerprint, root.evidence) for root in roots_in_receipts(self.store, real_hosts=True)
+            ],
+        )
+        return tuple(MissingRoot(*row) for row in rows)
 
     @property
     def is_older(self) -> bool:

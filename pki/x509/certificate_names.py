@@ -8,7 +8,7 @@ from cryptography.x509.oid import NameOID
 
 def common_name(name: x509.Name) -> str:
     """Return the CN of a subject or issuer, "" without one. Of several, the last one counts (RFC 2818 §3.1)."""
-    return next((str(one.value) for one in reversed(name.get_attributes_for_oid(NameOID.COMMON_NAME))), "")
+    return next((str(attribute.value) for attribute in reversed(name.get_attributes_for_oid(NameOID.COMMON_NAME))), "")
 
 
 def alternative_names(certificate: x509.Certificate) -> tuple[str, ...]:

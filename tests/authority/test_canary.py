@@ -74,7 +74,7 @@ def test_that_it_is_revoked_is_no_reason_to_do_anything(kept: Home) -> None:
     plan = kept.plan()
     assert not [name for name, _ in forecast.due_artifacts(plan) if name == CERT]
     [row] = [row for row in status_table.StatusTable(kept.project()).rows(plan) if row.name == CERT]
-    assert (row.state, row.next) == ("ok", "renewal from 2027-04-22; revoked on purpose")
+    assert (row.state, row.next) == ("ok", "renewed from 2027-04-22 on; revoked on purpose")
 
 
 def test_it_is_replaced_a_month_before_its_end_and_both_stay_on_the_crl(kept: Home) -> None:

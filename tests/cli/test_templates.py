@@ -257,7 +257,11 @@ def test_a_damaged_record_is_reported_and_stops_nothing(project: Home, invoke: I
 def test_a_new_project_records_the_version_of_each_template(tmp_path: Path) -> None:
     tree = {"organisation": "Lab", "domains": [], "publish": {"url": "", "host": ""}, "networks": {}, "hosts": {}}
     files = scaffold.project_files(tmp_path, {**tree, "clients": {}}, PROJECT)
-    templates = {name.removeprefix("templates/"): content for name, (content, _) in files.items() if "/" in name}
+    templates = {
+        name.removeprefix("templates/"): content
+        for name, (content, _) in files.items()
+        if name.startswith("templates/")
+    }
     record = json.loads(templates.pop(".versions.json"))
     assert {name: entry["text"].encode() for name, entry in record.items()} == templates
     assert {entry["version"] for entry in record.values()} == {__version__}

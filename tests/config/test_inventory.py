@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pki.common.errors import InventoryError, PkiError
-from pki.config import loader
+from pki.config import editor_schemas, loader
 from pki.config.leaf_certificates import host_leaves, permitted_addresses
 from pki.config.model import Inventory
 from pki.config.name_claims import Claim, NameRegistry
@@ -790,12 +790,25 @@ def test_a_source_that_is_none_is_a_fault_that_quotes_nothing_secret(tmp_path: P
 # -- the schema for editors -------------------------------------------------------------------------------------------
 
 KEYWORDS = {
-    *("$schema", "$defs", "$ref", "title", "description", "default", "type", "enum", "const", "format", "pattern"),
+    *(
+        "$schema",
+        "$defs",
+        "$ref",
+        "title",
+        "description",
+        "examples",
+        "default",
+        "type",
+        "enum",
+        "const",
+        "format",
+        "pattern",
+    ),
     *("properties", "required", "additionalProperties", "patternProperties", "propertyNames", "items", "anyOf"),
     *("minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "minProperties", "maxProperties"),
 }
 TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None)}
-SCHEMA: dict[str, Any] = json.loads(loader.json_schema())
+SCHEMA: dict[str, Any] = json.loads(editor_schemas.pki_yaml_schema())
 
 
 def schemas(node: Any) -> list[dict[str, Any]]:

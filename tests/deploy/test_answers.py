@@ -15,14 +15,17 @@ SUM = "0" * 64
 GOOD: list[dict[str, Any]] = [
     {"pki-apply": 1},
     {"pki-apply": 1, "date": 1795000000},
-    *({"n": 1, "is": state, "sha256": SUM, "path": "/etc/x"} for state in sorted(host_output.FILE_STATES)),
+    *(
+        {"n": 1, "is": state.value, "sha256": SUM, "path": "/etc/x"}
+        for state in sorted(set(host_output.FileStatus) - {"link"})
+    ),
     {"n": 1, "is": "absent", "sha256": "", "path": "/etc/x"},
     {"looked": True},
     {"bytes": 0},
     {"ran": "systemctl-reload-nginx", "status": 137, "said": "it is broken\nreally"},
     {"why": ""},
     {"stuck": "/etc/x", "why": "is a mount point", "said": "umount /etc/x"},
-    *({"state": state} for state in sorted(host_output.STATES)),
+    *({"state": state.value} for state in sorted(set(host_output.ChangeState) - {"refused"})),
     {"state": "refused", "why": "no", "said": ""},
     {"error": "no"},
 ]

@@ -9,6 +9,7 @@ import pytest
 
 from pki.common.reasons import Why
 from pki.deploy import drift
+from pki.deploy.host_output import FileStatus
 from pki.deploy.protocol import FileState, ManifestRow
 from pki.deploy.release import File
 from pki.monitor import probes
@@ -34,7 +35,7 @@ def hosts(home: Home, *, thorough: bool = True) -> dict[str, Finding]:
 
 
 def seen(file: File, state: str, sha256: str = "") -> FileState:
-    return FileState(ManifestRow(1, file), state, sha256 or file.sha256)
+    return FileState(ManifestRow(1, file), FileStatus(state), sha256 or file.sha256)
 
 
 def test_what_was_not_deployed_yet_is_no_drift(remote: Home) -> None:

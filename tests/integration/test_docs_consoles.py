@@ -6,6 +6,7 @@ What the pages show is compared with what is printed; only dates, seconds, diges
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -228,6 +229,35 @@ def test_vlans_are_shown_and_nothing_is_left() -> None:
     desk = Desk([*wide, "sh", "-i"], PROJECT, ANSWERS)
     desk.follow(consoles.block("demo.md", "./run invoke demo.vlans"))
     desk.leave()
+
+
+# -- the tutorial ---------------------------------------------------------------------------------------------------------
+
+
+def test_phone_gets_in_and_is_locked_out_again_in_the_first_hour(tmp_path: Path) -> None:
+    """The machine of the tutorial has its packages and a clone, and nginx runs, as after its installation."""
+    text = (PROJECT / "docs/tutorial/first-hour.md").read_text()
+    [configuration] = re.findall(r"(?m)^```yaml\n(.*?)^```", text, re.DOTALL)
+    with Lab() as lab:
+        machine = lab.machine("server")
+        machine.run("mkdir", "/root/doit-pki", PROJECT_FOLDER)
+        machine.run("mount", "--bind", air_gap.clone(tmp_path), "/root/doit-pki")
+        machine.serve("nginx")
+        root = desk_on(machine, tmp_path, ANSWERS)
+        root.follow(consoles.block("first-hour.md", "cd /root/doit-pki"))
+        root.follow(consoles.block("first-hour.md", "./run invoke init /srv/pki --sandbox --yes"))
+        machine.write("/srv/pki/pki.yaml", configuration)
+        root.follow(consoles.block("first-hour.md", "mkdir /srv/wiki"))
+        root.follow(consoles.block("first-hour.md", "./run invoke plan"), 2, 2)
+        root.follow(consoles.block("first-hour.md", "./run invoke deploy.bootstrap web"))
+        root.follow(consoles.block("first-hour.md", "./run doit"))
+        root.follow(consoles.block("first-hour.md", "curl https://wiki.lab.internal/"))
+        root.follow(consoles.block("first-hour.md", "mkdir -m 700 /root/phone"))
+        root.follow(consoles.block("first-hour.md", "cd /root/phone"))
+        root.follow(consoles.block("first-hour.md", "cd /srv/pki"))
+        root.follow(consoles.block("first-hour.md", "cd /root/phone #2"))
+        root.follow(consoles.block("first-hour.md", "cd /srv/pki #2"), 0, 0, 2)
+        root.leave()
 
 
 # -- Ansible ------------------------------------------------------------------------------------------------------------

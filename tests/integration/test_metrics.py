@@ -233,9 +233,9 @@ def test_metrics_that_go_away_are_missed(tmp_path: Path, home: LiveHome) -> None
 
 @contextmanager
 def alertmanager(place: Path, smarthost: str) -> Iterator[int]:
-    """Alertmanager as docs/how-to/monitor.md shows it; only the mail server is ours, and it waits for nothing."""
+    """Alertmanager as docs/how-to/prometheus.md shows it; only the mail server is ours, and it waits for nothing."""
     said = re.search(
-        r"# /etc/prometheus/alertmanager.yml\n(.*?)```", (PROJECT / "docs/how-to/monitor.md").read_text(), re.DOTALL
+        r"# /etc/prometheus/alertmanager.yml\n(.*?)```", (PROJECT / "docs/how-to/prometheus.md").read_text(), re.DOTALL
     )
     assert said
     shown = yaml.safe_load(said[1])
@@ -309,8 +309,8 @@ def served(context: ssl.SSLContext) -> Iterator[int]:
 
 @pytest.fixture
 def blackbox(shown: LiveHome, tmp_path: Path) -> Iterator[int]:
-    """blackbox_exporter with the module that docs/how-to/monitor.md shows, once for each name: no resolver knows them here."""
-    text = (PROJECT / "docs/how-to/monitor.md").read_text()
+    """blackbox_exporter with the module that docs/how-to/probes.md shows, once for each name: no resolver knows them here."""
+    text = (PROJECT / "docs/how-to/probes.md").read_text()
     said = re.search(r"# /etc/prometheus/blackbox.yml\n(.*?)```", text, re.DOTALL)
     assert said
     module = yaml.safe_load(said[1])["modules"]["pki_tls"]

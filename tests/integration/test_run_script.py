@@ -19,6 +19,7 @@ from tests.support.projects import PROJECT
 
 TOOLS = ("sh", "dirname", "cmp", "cp", "rm", "flock", "mkdir", "cat", "find")
 LOCKS = ("requirements.lock", "requirements-dev.lock")
+INSTALLED = ("pyproject.toml", *LOCKS)  # copies of these in the environment are those that it was made of
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def checkout(tmp_path: Path) -> Path:
     """A checkout before its first run, on a machine with a shell, a few tools and no Python."""
     folder = tmp_path / "checkout"
     (folder / "bin").mkdir(parents=True)
-    for name in ("run", *LOCKS):
+    for name in ("run", *INSTALLED):
         shutil.copy(PROJECT / name, folder)
     for tool in TOOLS:
         found = shutil.which(tool)
@@ -93,7 +94,8 @@ def test_newer_python_beside_an_old_one_is_found(checkout: Path) -> None:
 def test_tasks_that_need_the_tools_of_development_install_them(checkout: Path, task: str) -> None:
     program(checkout / ".venv/bin/python", f'echo "$@" >> {checkout}/asked')
     program(checkout / ".venv/bin/invoke", "exit 0")
-    shutil.copy(checkout / LOCKS[0], checkout / ".venv")
+    for name in INSTALLED[:2]:
+        shutil.copy(checkout / name, checkout / ".venv")
     assert start(checkout, "invoke", task).returncode == 0
     asked = checkout / "asked"
     assert asked.exists(), "nothing was installed"
@@ -104,13 +106,26 @@ def test_nothing_is_installed_and_nothing_said_when_all_is_there(checkout: Path)
     """Nor is anything started that takes time: a shell and two small tools are all that there is."""
     program(checkout / ".venv/bin/python", f"echo asked >>{checkout}/asked")
     program(checkout / ".venv/bin/pytest", "echo here")
-    for lock in LOCKS:
-        shutil.copy(checkout / lock, checkout / ".venv")
+    for name in INSTALLED:
+        shutil.copy(checkout / name, checkout / ".venv")
     for tool in set(TOOLS) - {"sh", "dirname", "cmp"}:
         (checkout / "bin" / tool).unlink()
     for command in (("sh", "-c", "echo here"), ("pytest",)):
         done = start(checkout, *command)
         assert (done.returncode, done.stdout, done.stderr) == (0, "here\n", "")
+    assert not (checkout / "asked").exists()
+
+
+def test_the_program_is_installed_again_where_its_plugins_for_doit_changed(checkout: Path) -> None:
+    """The environment of a clone keeps the plugins that pyproject.toml named when it was made."""
+    program(checkout / ".venv/bin/python", f'echo "$@" >> {checkout}/asked')
+    for name in INSTALLED:
+        shutil.copy(checkout / name, checkout / ".venv")
+    (checkout / "pyproject.toml").write_text("changed")
+    assert start(checkout, "sh", "-c", "exit 0").returncode == 0
+    assert f"--editable {checkout}" in (checkout / "asked").read_text()
+    (checkout / "asked").unlink()
+    assert start(checkout, "sh", "-c", "exit 0").returncode == 0
     assert not (checkout / "asked").exists()
 
 

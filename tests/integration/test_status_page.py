@@ -71,7 +71,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 def pages(shown: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The page of a real project, also after pki.yaml went wrong; of a troubled one; and of large ones."""
     work, today = tmp_path_factory.mktemp("pages"), datetime.now(UTC).date()
-    late = Finding("alerts:email", Level.WARNING, "messages cannot be sent: refused", "docs/how-to/monitor.md")
+    late = Finding("alerts:email", Level.WARNING, "messages cannot be sent: refused", "docs/how-to/alerts.md")
     made = {
         "troubled": statuspages.page(statuspages.facts(24, today, troubled=True), late),
         "grouped": statuspages.page(statuspages.facts(50, today, troubled=True)),

@@ -28,7 +28,7 @@ from pki.deploy.verification import Verdict, Verification
 from pki.ledger.types import FILE_MISSING, IS_EMPTY, RESTORE_FILE, RESTORE_OR_ACCEPT_LOSS
 from pki.monitor import probes
 from pki.monitor.check_result import Finding, Level
-from pki.monitor.checks import check_authorities, check_machine
+from pki.monitor.checks import check_authorities, disk_space
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.probes import ProbeFault, ProbeResult
 from pki.monitor.report import health_report
@@ -322,7 +322,7 @@ def test_a_secret_that_others_can_read_is_critical(home: Home, path: str, mode: 
     (home.path / path).chmod(mode)
     found = checked(home)[path]
     assert (found.level, found.remedy) == (Level.CRITICAL, f"chmod {wanted} {path}")
-    then = f"; until then nothing can be renewed or revoked with {closed}" if closed else ""
+    then = f"; until that is corrected, nothing can be renewed or revoked with {closed}" if closed else ""
     assert found.message == f"others can read it: it has mode {mode:04o}{then}"
 
 
@@ -505,7 +505,7 @@ def test_the_exit_status_says_how_bad_it_is(
 
 
 def test_a_look_that_breaks_is_exit_status_one(home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_machine, "MEGABYTE", 0)
+    monkeypatch.setattr(disk_space, "MEGABYTE", 0)
     said = invoke(home, "health")
     assert said.status == 1
     assert "warning   disk                     could not check disk: ZeroDivisionError(" in said.out

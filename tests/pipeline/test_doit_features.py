@@ -11,13 +11,21 @@ from doit.cmd_base import DoitCmdBase
 from doit.cmd_run import Run
 from doit.control import TaskControl
 from doit.dependency import Dependency
+from doit.loader import generate_tasks
 from doit.runner import Runner
 from doit.task import Stream, Task
 from doit.version import VERSION
 
-from pki.pipeline.doit_run_command import RunCommand
-from pki.pipeline.doit_tasks import ArtifactTask, NoDatabase, NoFileChecks
-from pki.pipeline.doit_workers import ParallelRunner
+from pki.config.identifiers import ArtifactId
+from pki.pipeline.doit_internals import (
+    ArtifactTask,
+    NoDatabase,
+    NoFileChecks,
+    ParallelRunner,
+    RunCommand,
+    artifact_task,
+    group_task,
+)
 
 
 def test_the_features_were_looked_at_in_this_version_of_doit() -> None:
@@ -69,9 +77,18 @@ def test_what_a_task_did_goes_to_another_process_and_back() -> None:
     assert again.values == {"outcome": 1}
 
 
+def test_the_subtasks_of_a_group_are_selected_by_its_name_and_not_listed_without_it() -> None:
+    """Doit marks groups and subtasks with attributes of a task, as its own loader of task dictionaries does."""
+    group, task = group_task("cert", ""), artifact_task(ArtifactId("cert", "web"), bool, bool, (), (), "")
+    group.task_dep.append(task.name)
+    loaded, subtask = generate_tasks("cert", (task for task in [{"name": "web", "actions": [bool]}]))
+    assert (group.has_subtask, group.task_dep, group.actions) == (loaded.has_subtask, loaded.task_dep, loaded.actions)
+    assert (task.name, task.subtask_of) == (subtask.name, subtask.subtask_of)
+
+
 def test_a_task_of_ours_skips_the_type_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr(Task, "check_attr", staticmethod(lambda *one: calls.append(one)))
+    monkeypatch.setattr(Task, "check_attr", staticmethod(lambda *arguments: calls.append(arguments)))
     Task("a", None)
     assert calls, "doit checks types in another place"
     calls.clear()

@@ -220,6 +220,23 @@ def test_each_big_library_is_known_to_one_package(library: str) -> None:
     assert users == {ONE_PACKAGE[library]}
 
 
+def test_one_module_uses_undocumented_features_of_doit() -> None:
+    """The others import what doit's documentation describes: how a program loads its tasks and starts doit."""
+    documented = {
+        *("doit.cmd_base.ModuleTaskLoader", "doit.doit_cmd.DoitMain", "doit.exceptions.InvalidDodoFile"),
+        "doit.task.Task",  # the type of what a loader yields
+    }
+    imported = {
+        f"{node.module}.{alias.name}"
+        for name, tree in trees().items()
+        if name != "pipeline/doit_internals.py"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("doit.")
+        for alias in node.names
+    }
+    assert imported == documented
+
+
 @pytest.mark.parametrize("entry_point", sorted(ENTRY_POINTS))
 def test_the_entry_points_are_short(entry_point: str) -> None:
     assert len((PROJECT / entry_point).read_text().splitlines()) < 80

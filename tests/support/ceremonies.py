@@ -49,9 +49,9 @@ class RealHome(Home):
     def ask(self, options: RequestOptions = NOTHING_MORE, days: float = 0) -> OpenRequest:
         """The request for the next ceremony, as `invoke ceremony.request` prepares it."""
         project = self.project(days)
-        asked = make_request.RequestPreparation(project).prepare(options)
+        prepared = make_request.RequestPreparation(project).prepare(options)
         project.close(settled=False)
-        return asked
+        return prepared
 
     def open(self, path: Path, days: float = 0) -> CeremonySession:
         """A sitting at the offline machine over a request."""
@@ -68,8 +68,8 @@ class RealHome(Home):
 
     def vault_is_ahead_of(self, path: Path) -> bool:
         """Whether the vault knows of ceremonies that the project of a request does not."""
-        asked = request_response.load(path.read_bytes(), str(path), request_response.Request)
-        return VaultContents(self.vault.roots(), self.vault.history()).is_ahead_of(asked)
+        request = request_response.load(path.read_bytes(), str(path), request_response.Request)
+        return VaultContents(self.vault.roots(), self.vault.history()).is_ahead_of(request)
 
     def answer_again(self, days: float = 0) -> Path:
         """The response of the last ceremony once more; returns its folder."""
@@ -156,8 +156,8 @@ class Typist:
             Program(tasks.ns).run(["invoke", *arguments])
         except SystemExit as left:
             status = int(left.code or 0)
-        said = self.capsys.readouterr()
-        return status, said.out + said.err
+        output = self.capsys.readouterr()
+        return status, output.out + output.err
 
     def records(self) -> list[transcript_chain.Record]:
         """The transcript of the vault."""

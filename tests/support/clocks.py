@@ -9,7 +9,7 @@ from pki.project.project import Project
 
 
 def hosts(*ahead: timedelta | None, kernel: timedelta | None = None) -> Evidence:
-    return Evidence(kernel, tuple(HostClock(f"host-{n}", one) for n, one in enumerate(ahead)))
+    return Evidence(kernel, tuple(HostClock(f"host-{n}", difference) for n, difference in enumerate(ahead)))
 
 
 def nobody(_project: Project) -> Evidence:

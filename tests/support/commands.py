@@ -33,5 +33,5 @@ def said_by(capsys: pytest.CaptureFixture[str], *arguments: str, **settings: obj
         Program(tasks.ns).run(["invoke", *arguments])
     except SystemExit as left:
         code = int(left.code or 0)
-    said = capsys.readouterr()
-    return Said(code, said.out, said.err)
+    output = capsys.readouterr()
+    return Said(code, output.out, output.err)

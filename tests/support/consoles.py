@@ -30,8 +30,8 @@ class Typed:
 @cache
 def blocks() -> dict[Key, list[Typed]]:
     """Each block by its page and its first command; the second one of both has `#2` behind it."""
-    found: dict[Key, list[Typed]] = {}
-    seen: Counter[Key] = Counter()
+    commands: dict[Key, list[Typed]] = {}
+    occurrences: Counter[Key] = Counter()
     for page in sorted((PROJECT / "docs").rglob("*.md")):
         for block in re.findall(r"(?m)^```console\n(.*?)^```", page.read_text(), re.DOTALL):
             parts = re.split(
@@ -43,9 +43,9 @@ def blocks() -> dict[Key, list[Typed]]:
             ]
             assert not parts[0].strip(), f"{page.name}: a console block begins with what nobody typed: {parts[0]}"
             key = page.name, typed[0].command
-            seen[key] += 1
-            found[(key[0], f"{key[1]} #{seen[key]}") if seen[key] > 1 else key] = typed
-    return found
+            occurrences[key] += 1
+            commands[(key[0], f"{key[1]} #{occurrences[key]}") if occurrences[key] > 1 else key] = typed
+    return commands
 
 
 def block(page: str, first: str) -> list[Typed]:

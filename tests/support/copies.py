@@ -24,8 +24,8 @@ def copy_project(source: Path, target: Path) -> None:
 
 def _know_copy(cache: Path, source: Path, target: Path) -> None:
     """Put the state of the copied files in place of the originals', where the original is as it was looked at."""
-    code, found = common_cache.load(cache)
-    for entry in found.values():
+    code, entries = common_cache.load(cache)
+    for entry in entries.values():
         if entry[1] == common_cache.file_state(os.path.join(source, file) for file in entry[2]):
             entry[1] = common_cache.file_state(os.path.join(target, file) for file in entry[2])
-    common_cache.write(cache, code, found)
+    common_cache.write(cache, code, entries)

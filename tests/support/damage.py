@@ -35,8 +35,8 @@ class Swapped:
         self.contents: dict[str, bytes] = {}
 
     def read(self, path: Path | str) -> bytes | None:
-        kept = self.contents.get(os.fspath(path))
-        return self._read(path) if kept is None else kept
+        content = self.contents.get(os.fspath(path))
+        return self._read(path) if content is None else content
 
 
 @contextmanager

@@ -45,10 +45,10 @@ def tolerated(path: Path, read: Read, step: int = 1) -> list[int]:
 
 def _accepts(read: Read) -> bool:
     try:
-        found = read()
+        result = read()
     except PkiError:
         return False
-    return found is not None and found is not False
+    return result is not None and result is not False
 
 
 def again(project: Project) -> Project:
@@ -67,9 +67,9 @@ def authority(home: RealHome, generation: str) -> tuple[Path, Read]:
 
     def read() -> bool | None:
         reopened = again(project)
-        found = reopened.authorities.generation(generation)
-        assert found is not None
-        assert found.pem == original, "another certificate was taken for that of the authority"
+        generation_read = reopened.authorities.generation(generation)
+        assert generation_read is not None
+        assert generation_read.pem == original, "another certificate was taken for that of the authority"
         return generation not in reopened.authorities.recovered
 
     return path, read
@@ -95,15 +95,15 @@ def crl(home: RealHome, generation: str, form: str) -> tuple[Path, Read]:
 
 def leaf(home: RealHome, name: str, file: str) -> tuple[Path, Read]:
     project, plan = home.project(), home.plan()
-    wanted = plan.leaves[name]
-    path = Path(project.store.leaf_file(wanted, file))
-    return path, lambda: not certificates.LeafCertificates(project).delivery_faults(wanted)
+    leaf = plan.leaves[name]
+    path = Path(project.store.leaf_file(leaf, file))
+    return path, lambda: not certificates.LeafCertificates(project).delivery_faults(leaf)
 
 
 def derived(home: RealHome, path: str) -> tuple[Path, Read]:
     plan = home.plan()
-    made = next(one for one in plan.artifacts if str(home.path / path) in one.targets)
-    return home.path / path, lambda: not made.reasons()
+    artifact = next(candidate for candidate in plan.artifacts if str(home.path / path) in candidate.targets)
+    return home.path / path, lambda: not artifact.reasons()
 
 
 def cache(home: RealHome) -> tuple[Path, Read]:
@@ -179,8 +179,8 @@ def report(home: RealHome) -> tuple[Path, Read]:
 def probed(home: RealHome) -> tuple[Path, Read]:
     project = home.project()
     service = next(iter(project.inventory.hosts["media"].services))
-    one = probes.ProbeResult("media", service, "jellyfin.lab.internal", 443, "tls")
-    probes.save(project.store, [one], START)
+    probe_result = probes.ProbeResult("media", service, "jellyfin.lab.internal", 443, "tls")
+    probes.save(project.store, [probe_result], START)
     return project.store.report(probes.FILE), lambda: probes.load(project.inventory, project.store) or None
 
 

@@ -11,7 +11,7 @@ from tests.support.projects import Home
 def new_generation(home: Home, authority: str, days: float = 0) -> None:
     """What a ceremony for a second generation would leave behind: a certificate in ledger and `ca/`, its key, its passphrase."""
     project = home.project(days)
-    said, name = project.inventory, f"{authority}-2"
+    config, name = project.inventory, f"{authority}-2"
     passphrase = project.passphrases.candidates("root-1")[0].value
     root_key = keys.open_key(home.read("offline/root-1/key.pem"), passphrase, "root", "secrets.yaml")
     root = project.authorities.issuing("root")
@@ -19,12 +19,12 @@ def new_generation(home: Home, authority: str, days: float = 0) -> None:
     key = keys.new_key("ec-p384")
     cert = certificate_signing.sign_certificate(
         certificate_signing.subject_name(
-            said.organisation, f"{said.organisation} SANDBOX {authority.capitalize()} CA 2"
+            config.organisation, f"{config.organisation} SANDBOX {authority.capitalize()} CA 2"
         ),
         key.public_key(),
-        certificate_signing.validity_dates(project.now, said.authorities.server.lifetime, root.certificate),
-        profiles.intermediate_extensions(authority, said.domains, permitted_addresses(said))
-        + profiles.publication_extensions(said.publish.url, root.name),
+        certificate_signing.validity_dates(project.now, config.authorities.server.lifetime, root.certificate),
+        profiles.intermediate_extensions(authority, config.domains, permitted_addresses(config))
+        + profiles.publication_extensions(config.publish.url, root.name),
         certificate_signing.Issuer(root.certificate, root_key),
     )
     secret = project.passphrases.new(name)

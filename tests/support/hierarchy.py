@@ -45,19 +45,19 @@ def signed_on_purpose(
     issuer: certificate_signing.Issuer | None = None,
 ) -> Identity:
     """A leaf that no run would make: the profile of `like`, other names, signed with an intermediate's own key."""
-    project, wanted, key = home.project(), home.plan().leaves[like], keys.new_key("ec-p256")
+    project, leaf, key = home.project(), home.plan().leaves[like], keys.new_key("ec-p256")
     extensions = [
         (value, critical)
-        for value, critical in profiles.leaf_extensions(wanted, key.public_key())
+        for value, critical in profiles.leaf_extensions(leaf, key.public_key())
         if not isinstance(value, x509.SubjectAlternativeName)
     ]
     extensions.append((x509.SubjectAlternativeName(names), False))
-    signing = issuer or project.signing_keys.issuer(by or wanted.authority)
+    signing = issuer or project.signing_keys.issuer(by or leaf.authority)
     cert = certificate_signing.sign_certificate(
-        certificate_signing.subject_name("Example Lab", wanted.common_name),
+        certificate_signing.subject_name("Example Lab", leaf.common_name),
         key.public_key(),
         certificate_signing.validity_dates(START, 90 * DAY, signing.certificate),
-        extensions + profiles.publication_extensions(URL, f"{by or wanted.authority}-1"),
+        extensions + profiles.publication_extensions(URL, f"{by or leaf.authority}-1"),
         signing,
     )
     return Identity(cert, signing.certificate, key)

@@ -61,9 +61,9 @@ def tarred(members: Sequence[tuple[str, bytes] | tarfile.TarInfo]) -> bytes:
             if isinstance(member, tarfile.TarInfo):
                 archive.addfile(member)
             else:
-                one = tarfile.TarInfo(member[0])
-                one.size = len(member[1])
-                archive.addfile(one, io.BytesIO(member[1]))
+                member_info = tarfile.TarInfo(member[0])
+                member_info.size = len(member[1])
+                archive.addfile(member_info, io.BytesIO(member[1]))
     return stream.getvalue()
 
 
@@ -200,19 +200,19 @@ class FolderHost:
 
     def touched(self) -> dict[str, tuple[int, int]]:
         """When content and inode of everything in etc were last changed."""
-        found = {path: path.lstat() for path in (self.etc, *self.etc.rglob("*"))}
-        return {str(path): (seen.st_mtime_ns, seen.st_ctime_ns) for path, seen in found.items()}
+        states = {path: path.lstat() for path in (self.etc, *self.etc.rglob("*"))}
+        return {str(path): (state.st_mtime_ns, state.st_ctime_ns) for path, state in states.items()}
 
     def litter(self) -> list[str]:
         """What a change that has come to rest may not leave behind."""
         links = {os.readlink(path) for path in self.etc.rglob("*") if path.is_symlink()}
         last = self.state / "last/folders"
-        kept = set(last.read_text().split()) if last.exists() else set()
+        tokens = set(last.read_text().split()) if last.exists() else set()
         beside = [path for path in self.etc.rglob("*") if path.name.endswith(LITTER)]
         beside += [
             path
             for path in self.etc.rglob("*.[0-9]*-*-*")
-            if path.is_dir() and path.name not in links and str(path) not in kept
+            if path.is_dir() and path.name not in links and str(path) not in tokens
         ]
         return sorted(map(str, [*beside, *self.state.glob("txn*")]))
 
@@ -230,7 +230,9 @@ class LocalTransport(Transport):
 def kill_session(process: subprocess.Popen[bytes]) -> None:
     """Kill a process that leads a session, and all that it has started: timeout makes a process group of its own."""
     while members := [
-        int(one.name) for one in Path("/proc").glob("[0-9]*") if _session_of(int(one.name)) == process.pid
+        int(process_folder.name)
+        for process_folder in Path("/proc").glob("[0-9]*")
+        if _session_of(int(process_folder.name)) == process.pid
     ]:
         for member in members:
             with suppress(ProcessLookupError):

@@ -82,17 +82,17 @@ class Identity:
 
 def certificates(data: bytes) -> list[x509.Certificate]:
     """Every PEM certificate in a text."""
-    return [x509.load_pem_x509_certificate(found) for found in PEM_CERTIFICATE.findall(data)]
+    return [x509.load_pem_x509_certificate(block) for block in PEM_CERTIFICATE.findall(data)]
 
 
 def crls(data: bytes) -> list[x509.CertificateRevocationList]:
     """Every PEM CRL in a text."""
-    return [x509.load_pem_x509_crl(found) for found in PEM_CRL.findall(data)]
+    return [x509.load_pem_x509_crl(block) for block in PEM_CRL.findall(data)]
 
 
 def certificate(path: Path) -> x509.Certificate:
-    (found,) = certificates(path.read_bytes())
-    return found
+    (certificate,) = certificates(path.read_bytes())
+    return certificate
 
 
 def extension_of(cert: x509.Certificate | x509.CertificateRevocationList, kind: type) -> Any:
@@ -100,7 +100,7 @@ def extension_of(cert: x509.Certificate | x509.CertificateRevocationList, kind: 
 
 
 def criticalities(signed: Any) -> dict[x509.ObjectIdentifier, bool]:
-    return {found.oid: found.critical for found in signed.extensions}
+    return {extension.oid: extension.critical for extension in signed.extensions}
 
 
 def key_usages(cert: x509.Certificate) -> set[str]:
@@ -112,8 +112,8 @@ def key_usages(cert: x509.Certificate) -> set[str]:
 
 
 def common_name(cert: x509.Certificate) -> str:
-    found = cert.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    return str(found[0].value) if found else ""
+    attributes = cert.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(attributes[0].value) if attributes else ""
 
 
 def number(crl: x509.CertificateRevocationList) -> int:
@@ -218,9 +218,9 @@ def assert_names_its_key(cert: x509.Certificate) -> None:
 
 def assert_points_at_key_of(signed: Any, issuer: x509.Certificate) -> None:
     """The issuer's key identifier alone: its name and serial would tie us to one certificate of it."""
-    found = extension_of(signed, x509.AuthorityKeyIdentifier)
-    assert found.key_identifier == extension_of(issuer, x509.SubjectKeyIdentifier).digest
-    assert (found.authority_cert_issuer, found.authority_cert_serial_number) == (None, None)
+    extension = extension_of(signed, x509.AuthorityKeyIdentifier)
+    assert extension.key_identifier == extension_of(issuer, x509.SubjectKeyIdentifier).digest
+    assert (extension.authority_cert_issuer, extension.authority_cert_serial_number) == (None, None)
 
 
 def assert_is_crl(crl: x509.CertificateRevocationList, issuer: x509.Certificate, now: datetime) -> None:
@@ -234,8 +234,8 @@ def assert_is_crl(crl: x509.CertificateRevocationList, issuer: x509.Certificate,
     serials = [entry.serial_number for entry in crl]
     assert len(serials) == len(set(serials))
     for entry in crl:
-        assert [found.oid for found in entry.extensions] in ([], [x509.CRLEntryExtensionOID.CRL_REASON])
-        assert not any(found.critical for found in entry.extensions)
+        assert [extension.oid for extension in entry.extensions] in ([], [x509.CRLEntryExtensionOID.CRL_REASON])
+        assert not any(extension.critical for extension in entry.extensions)
 
 
 # -- chains -----------------------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def handshake_fault(
         for above in identity.chain:
             context.add_extra_chain_cert(above)
         context.use_privatekey(identity.key)
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *found: found[-1] == 1)
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *arguments: arguments[-1] == 1)
         _openssl_store(context.get_cert_store(), roots, at, revocations if is_server else [])
         side = SSL.Connection(context)
         (side.set_accept_state if is_server else side.set_connect_state)()
@@ -355,12 +355,12 @@ def lint(signed: x509.Certificate | x509.CertificateRevocationList) -> list[str]
             ],
         )
     findings = [
-        f"{found.finding.code}: {found.message}"
+        f"{description.finding.code}: {description.message}"
         for result in container.validate(document.root)
-        for found in result.finding_descriptions
-        if found.finding.severity <= ValidationFindingSeverity.WARNING  # FATAL is 0
+        for description in result.finding_descriptions
+        if description.finding.severity <= ValidationFindingSeverity.WARNING  # FATAL is 0
     ]
-    return [found for found in findings if not any(re.fullmatch(known, found) for known in LET_PASS)]
+    return [finding for finding in findings if not any(re.fullmatch(accepted, finding) for accepted in LET_PASS)]
 
 
 # -- secrets ----------------------------------------------------------------------------------------------------------
@@ -368,13 +368,13 @@ def lint(signed: x509.Certificate | x509.CertificateRevocationList) -> list[str]
 
 def der_tree(data: bytes) -> list[Any]:
     """DER taken apart: (tag, content), where the content of something constructed is a list of the same."""
-    found: list[Any] = []
+    findings: list[Any] = []
     while data:
         tag, length, start = data[0], data[1], 2
         if length & 0x80:
             start += length & 0x7F
             length = int.from_bytes(data[2:start])
         content = data[start : start + length]
-        found.append((tag, der_tree(content) if tag & 0x20 else content))
+        findings.append((tag, der_tree(content) if tag & 0x20 else content))
         data = data[start + length :]
-    return found
+    return findings

@@ -27,10 +27,10 @@ def measured(text: str, name: str) -> Iterator[tuple[dict[str, str], float]]:
 
 def checks(metrics: Path) -> dict[str, tuple[Level, str]]:
     """What the metrics say is not well: subject → level, and what to type."""
-    found = measured(metrics.read_text(), "check_level")
-    return {labels["subject"]: (Level(int(value)), labels["remedy"]) for labels, value in found}
+    levels = measured(metrics.read_text(), "check_level")
+    return {labels["subject"]: (Level(int(value)), labels["remedy"]) for labels, value in levels}
 
 
-def is_idle(said: str) -> bool:
+def is_idle(printed: str) -> bool:
     """Whether a run changed nothing, by what it printed without a terminal: nothing, or what it found."""
-    return re.search(r"\b\d+ (made|failed|not reached)\b", said) is None
+    return re.search(r"\b\d+ (made|failed|not reached)\b", printed) is None

@@ -50,16 +50,16 @@ class Site:
     def revoke(self, days: float = 0) -> int:
         """Revoke the example's client by the command, deployed hosts and all; returns its serial number."""
         serial = self.newest("cert:client-admin").serial
-        said = self.invoke("revoke", "admin", "--reason", "key-compromise", "--yes", days=days)
-        assert said.status in {0, 2}, said
+        output = self.invoke("revoke", "admin", "--reason", "key-compromise", "--yes", days=days)
+        assert output.status in {0, 2}, output
         assert serial in self.listed()
         return serial
 
     def newest(self, artifact: str) -> Issued:
         project = self.home.project()
-        found = project.ledger.certificates(artifact=artifact)[-1]
+        certificate = project.ledger.certificates(artifact=artifact)[-1]
         project.ledger.close()
-        return found
+        return certificate
 
     def listed(self, generation: str = "client-1") -> set[int]:
         data = self.home.read(f"build/crl/{generation}.crl")
@@ -67,16 +67,16 @@ class Site:
 
     def recorded(self) -> set[int]:
         project = self.home.project()
-        found = set(project.ledger.revoked_serials(START, issuer="client-1"))
+        serials = set(project.ledger.revoked_serials(START, issuer="client-1"))
         project.ledger.close()
-        return found
+        return serials
 
     def check(self, days: float = 0) -> Finding:
         """What health says of the ledger."""
         project = self.home.project(days)
-        found = health_report.run_checks(project, self.home.plan(days), LastRun(), thorough=False)
+        findings = health_report.run_checks(project, self.home.plan(days), LastRun(), thorough=False)
         project.ledger.close()
-        return next(one for one in found if one.subject == "ledger")
+        return next(finding for finding in findings if finding.subject == "ledger")
 
     def kind(self, days: float = 0) -> str:
         project = self.home.project(days)
@@ -85,8 +85,8 @@ class Site:
 
     def forget(self, *evidence: str) -> None:
         for path in evidence:
-            found = self.home.path / path
-            shutil.rmtree(found) if found.is_dir() else found.unlink(missing_ok=True)
+            file = self.home.path / path
+            shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
 
 
 ALL = ("ca/.ledger-head.json", "build/.seen.json", "ca/.last-backup.json", "build/crl")
@@ -126,11 +126,11 @@ class LedgerBehaviour:
         site.home.write("ca/project-id", f"{project} {sealed_records.short_digest({'project': project})}\n")
         site.forget("build/.seen.json")
         for arguments in (("ledger.list",), ("ledger.verify",), ("renew", "media")):
-            said = site.invoke(*arguments)
-            assert said.status == 1, arguments
-            assert "belongs to project" in said.error, said
-            assert "ca/project-id" in said.error
-            assert "restore FILE" in said.error
+            output = site.invoke(*arguments)
+            assert output.status == 1, arguments
+            assert "belongs to project" in output.error, output
+            assert "ca/project-id" in output.error
+            assert "restore FILE" in output.error
         assert site.home.doit(days=8).status == 1
         assert site.kind() == FOREIGN
         assert site.check().level is Level.CRITICAL
@@ -145,24 +145,24 @@ class LedgerBehaviour:
 
     # -- lost, empty, older --
 
-    @pytest.mark.parametrize("kept", [*ALL, ""])
-    def test_a_ledger_from_before_signs_nothing_whatever_remembers_the_newest(self, site: Site, kept: str) -> None:
+    @pytest.mark.parametrize("left", [*ALL, ""])
+    def test_a_ledger_from_before_signs_nothing_whatever_remembers_the_newest(self, site: Site, left: str) -> None:
         """Without any evidence (the last case: a whole machine from a snapshot), only hosts know: they are asked then."""
         before = site.base.snapshot()
         serial = site.revoke()
-        if kept == "ca/.last-backup.json":
+        if left == "ca/.last-backup.json":
             words = site.home.write("words", "correct horse battery staple lamp five\n")
             assert site.invoke("backup", str(site.home.path / "b.age"), "--passphrase-file", str(words)).status == 0
-        site.forget(*(one for one in ALL if one != kept))
+        site.forget(*(place for place in ALL if place != left))
         site.base.put_back(before)
-        if not kept:
+        if not left:
             assert site.kind() == ""
             return
         assert site.kind() == OLDER
-        crl = site.home.read("build/crl/client-1.crl") if kept == "build/crl" else b""
+        crl = site.home.read("build/crl/client-1.crl") if left == "build/crl" else b""
         report = site.home.doit(days=8)
         assert report.status == 1
-        assert kept in report.failed["ledger"]
+        assert left in report.failed["ledger"]
         assert "accept-loss" in report.failed["crl:client-1"]
         if crl:
             assert site.home.read("build/crl/client-1.crl") == crl
@@ -183,14 +183,14 @@ class LedgerBehaviour:
         """It has as many events as were seen, but others."""
         before = site.base.snapshot()
         site.revoke()
-        seen = {path: site.home.read(path) for path in ("ca/.ledger-head.json", "build/.seen.json")}
+        contents = {path: site.home.read(path) for path in ("ca/.ledger-head.json", "build/.seen.json")}
         site.base.put_back(before)
         site.forget(*ALL, "build/hosts", "build/receipts")
         for days in (1, 8, 15):
             assert site.home.doit(days=days).status == 0
         [[newest]] = site.base.query("select max(seq) from events")
-        assert int(newest) > json.loads(seen["ca/.ledger-head.json"])["events"]
-        for path, data in seen.items():
+        assert int(newest) > json.loads(contents["ca/.ledger-head.json"])["events"]
+        for path, data in contents.items():
             (site.home.path / path).write_bytes(data)
         assert site.kind(16) == OLDER
 
@@ -224,8 +224,8 @@ class LedgerBehaviour:
         site.base.empty() if how == "empty" else site.base.put_back(before)
         refused = site.invoke("ledger.accept-loss", days=8)
         assert (refused.status, "there is no terminal to ask" in refused.error) == (1, True)
-        said = site.invoke("ledger.accept-loss", "--yes", days=8)
-        assert said.status == 0, said
+        output = site.invoke("ledger.accept-loss", "--yes", days=8)
+        assert output.status == 0, output
         assert serial in site.recorded()
         assert site.kind(8) == ""
         report = site.home.doit(days=8)
@@ -234,7 +234,9 @@ class LedgerBehaviour:
         assert site.home.doit(days=8.1).made == {}
         project = site.home.project(9)
         assert project.ledger.verify() == []
-        assert [one.artifact for one in project.ledger.decisions() if one.decision == "ledger-accepted"] == ["ledger"]
+        assert [
+            decision.artifact for decision in project.ledger.decisions() if decision.decision == "ledger-accepted"
+        ] == ["ledger"]
         assert site.invoke("ledger.accept-loss", "--yes", days=9).status == 1
         assert site.check(9).level is Level.OK
 
@@ -243,8 +245,8 @@ class LedgerBehaviour:
         serial = site.revoke()
         site.base.put_back(before)
         site.forget("build/crl")
-        said = site.invoke("ledger.recover", "--all", days=8)
-        assert (said.status, f"{serial:x}" in said.out) == (0, True), said
+        output = site.invoke("ledger.recover", "--all", days=8)
+        assert (output.status, f"{serial:x}" in output.out) == (0, True), output
         assert site.kind(8) == ""
         assert site.home.doit(days=8).status == 0
         assert serial in site.listed()
@@ -286,8 +288,8 @@ class LedgerBehaviour:
         site.revoke()
         assert site.invoke("ledger.verify").status == 0
         site.base.put_back(before)
-        said = site.invoke("ledger.verify")
-        assert (said.status, "older than a state that was seen" in said.out) == (1, True)
+        output = site.invoke("ledger.verify")
+        assert (output.status, "older than a state that was seen" in output.out) == (1, True)
 
     # -- entries that the ledger lacks --
 
@@ -336,7 +338,7 @@ class LedgerBehaviour:
         site.base.query(
             "update crls set added = '77' where seq = (select max(seq) from crls where issuer = 'client-1')"
         )
-        assert any("its crl of crl:client-1 was changed" in one for one in site.home.project().ledger.verify())
+        assert any("its crl of crl:client-1 was changed" in fault for fault in site.home.project().ledger.verify())
 
     # -- what is remembered --
 
@@ -379,9 +381,9 @@ class LedgerBehaviour:
             lambda: project.ledger.record_decision("cert:media", "withheld", "", START),
             lambda: project.signing_keys.issuer("server"),
         ):
-            with pytest.raises(LedgerError, match="older than a state") as told:
+            with pytest.raises(LedgerError, match="older than a state") as refusal:
                 record()
-            assert told.value.kind == OLDER
+            assert refusal.value.kind == OLDER
         assert site.base.query("select count(*) from events") == count
 
 

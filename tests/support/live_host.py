@@ -66,8 +66,8 @@ class Live:
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def receipt(self) -> dict[str, object]:
-        found: dict[str, object] = json.loads(self.home.read("build/receipts/media.json"))
-        return found
+        receipt: dict[str, object] = json.loads(self.home.read("build/receipts/media.json"))
+        return receipt
 
     def reloads(self) -> int:
         log = self.host.root / "reloads"
@@ -108,14 +108,14 @@ def delivered_once(built_once: Path, kind: type[Home], tmp_path_factory: pytest.
     folder = tmp_path_factory.mktemp("delivered")
     copy_project(built_once, folder / "work/home")
     home = kind(folder / "work/home")
-    made = Live(home, FolderHost.new(folder / "work/host"), {}, [])
-    made.host.clock.write_text(str(int(home.moment().timestamp())))
-    aimed(made.home, made.host)
-    made.transports["media"] = made.host.transport()
+    live = Live(home, FolderHost.new(folder / "work/host"), {}, [])
+    live.host.clock.write_text(str(int(home.moment().timestamp())))
+    aimed(live.home, live.host)
+    live.transports["media"] = live.host.transport()
     with pytest.MonkeyPatch.context() as patch:
-        made.reached(patch)
-        permit(made)
-        report = made.doit()
+        live.reached(patch)
+        permit(live)
+        report = live.doit()
         assert report.status == 0, report.failed
     copy_project(folder / "work", folder / "pristine")
     return folder
@@ -126,11 +126,11 @@ def delivered(delivered_once: Path, kind: type[Home], monkeypatch: pytest.Monkey
     """The example, whose host `media` has taken its first release by a dialogue."""
     shutil.rmtree(delivered_once / "work")
     copy_project(delivered_once / "pristine", delivered_once / "work")
-    made = Live(kind(delivered_once / "work/home"), FolderHost(delivered_once / "work/host"), {}, [])
-    made.transports["media"] = made.host.transport()
-    made.reached(monkeypatch)
+    live = Live(kind(delivered_once / "work/home"), FolderHost(delivered_once / "work/host"), {}, [])
+    live.transports["media"] = live.host.transport()
+    live.reached(monkeypatch)
     monkeypatch.setattr(verification, "VERIFY_TIMEOUT", 0.3)
-    return made
+    return live
 
 
 def permit(live: Live) -> None:
@@ -139,8 +139,8 @@ def permit(live: Live) -> None:
     payload = Payload.of(live.home.path / "build/release/media")
     assert payload
     user, group = ME.split(":")
-    said = bootstrap.permissions_text("media", payload, live.delivery().records.receipt, exact=True)
-    live.host.conf.write_text(f"{said}trust {user}\ntrust {group}\n")
+    printed = bootstrap.permissions_text("media", payload, live.delivery().records.receipt, exact=True)
+    live.host.conf.write_text(f"{printed}trust {user}\ntrust {group}\n")
 
 
 def change_something(live: Live) -> None:

@@ -27,8 +27,8 @@ def loop(path: Path) -> None:
 def listening(path: Path) -> None:
     here = os.getcwd()
     os.chdir(path.parent)  # a socket's path may have 108 bytes
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(path.name)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path.name)
     os.chdir(here)
 
 

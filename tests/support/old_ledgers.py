@@ -60,23 +60,23 @@ def statements(home: Path, schema: int) -> Iterator[tuple[str, list[Any]]]:
     previous = "0" * 64
     for event in events:
         kind, row = event["kind"], rows[event["kind"], event["seq"]]
-        said = {name: event[name] for name in ("seq", "at", "kind", "subject")} | {"row": _digest(row)}
-        sealed = _digest({**said, "previous": previous})
+        facts = {name: event[name] for name in ("seq", "at", "kind", "subject")} | {"row": _digest(row)}
+        sealed = _digest({**facts, "previous": previous})
         yield _insert(KINDS[kind], row)
-        yield _insert("events", {**said, "previous": previous, "hash": sealed})
+        yield _insert("events", {**facts, "previous": previous, "hash": sealed})
         previous = sealed
     yield _insert("head", {"schema": schema, "seq": len(events), "hash": previous})
 
 
 def lay(home: Path, schema: int) -> None:
     """Put a ledger of an earlier schema in the place of that below `home`, with nothing that tells of a newer one."""
-    told = list(statements(home, schema))
+    lines = list(statements(home, schema))
     for path in (home / "ca").glob("ledger.db*"):
         path.unlink()
     for name in ("ca/project-id", "ca/.ledger-head.json", "build/.seen.json"):
         (home / name).unlink(missing_ok=True)
     with closing(sqlite3.connect(home / "ca/ledger.db")) as db, db:
-        for statement, values in told:
+        for statement, values in lines:
             db.execute(statement, values)
     (home / "ca/ledger.db").chmod(0o600)
 

@@ -25,7 +25,7 @@ INCLUDED = {
 
 def _with(old: str, *new: str) -> list[str]:
     assert old in BOX
-    return [BOX.replace(old, one) for one in new]
+    return [BOX.replace(old, replacement) for replacement in new]
 
 
 def _names(*values: str, before: str = "", after: str = "") -> list[str]:
@@ -176,7 +176,7 @@ BY_HAND: dict[str, list[str]] = {
 
 def _edits(old: str, *new: str) -> list[str]:
     """`old` with each of these lines behind it."""
-    return [BOX.replace(old, f"{old}\n{one}") for one in new]
+    return [BOX.replace(old, f"{old}\n{line}") for line in new]
 
 
 _TO_V3 = BOX.partition("[ v3 ]")[0]
@@ -510,7 +510,7 @@ ODD_NAMES = (
 class _Writer:
     def __init__(self, choice: random.Random) -> None:
         self._random = choice
-        self._names = [f"{one}.lab.internal" for one in ("a", "b", "c-1", "mail")]
+        self._names = [f"{label}.lab.internal" for label in ("a", "b", "c-1", "mail")]
 
     def _one(self, *of: str) -> str:
         return self._random.choice(of)
@@ -624,11 +624,11 @@ class _Writer:
         )
 
     def _purpose(self, critical: str) -> str:
-        one = self._mostly(
+        value = self._mostly(
             ("serverAuth", "clientAuth", "TLS Web Server Authentication", "1.3.6.1.5.5.7.3.2"), ("ours", "codeSigning")
         )
         more = self._often(self._one(",serverAuth", ", clientAuth", ",emailProtection", ", critical"), 0.2)
-        return "extendedKeyUsage = " + self._one(f"{critical}{one}{more}", f"{critical}@eku", f"x:{one}")
+        return "extendedKeyUsage = " + self._one(f"{critical}{value}{more}", f"{critical}@eku", f"x:{value}")
 
     def _others(self) -> str:
         names = "\n".join(f"DNS.{number} = {self._one(*self._names)}" for number in range(self._random.randint(1, 3)))

@@ -53,33 +53,33 @@ def made_by_openssl(file: Path, key: Path | None = None) -> Made | None:
 
 
 def _read(request: x509.CertificateSigningRequest) -> Made:
-    found = {type(one.value): one.value for one in request.extensions}
-    names = list(found.get(x509.SubjectAlternativeName, []))
-    usage, limits = found.get(x509.KeyUsage), found.get(x509.BasicConstraints)
+    extensions = {type(extension.value): extension.value for extension in request.extensions}
+    names = list(extensions.get(x509.SubjectAlternativeName, []))
+    usage, limits = extensions.get(x509.KeyUsage), extensions.get(x509.BasicConstraints)
     signs = isinstance(usage, x509.KeyUsage) and (usage.key_cert_sign or usage.crl_sign)
-    purposes = found.get(x509.ExtendedKeyUsage, [])
+    purposes = extensions.get(x509.ExtendedKeyUsage, [])
     return Made(
-        tuple(str(one.value) for one in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)),
-        tuple(one.value for one in names if isinstance(one, x509.DNSName)),
-        tuple(str(one.value) for one in names if isinstance(one, x509.IPAddress)),
-        tuple(one.value for one in names if isinstance(one, x509.RFC822Name)),
-        sum(not isinstance(one, x509.DNSName | x509.IPAddress | x509.RFC822Name) for one in names),
-        frozenset(PURPOSES.get(one, one.dotted_string) for one in purposes),
+        tuple(str(attribute.value) for attribute in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)),
+        tuple(name.value for name in names if isinstance(name, x509.DNSName)),
+        tuple(str(name.value) for name in names if isinstance(name, x509.IPAddress)),
+        tuple(name.value for name in names if isinstance(name, x509.RFC822Name)),
+        sum(not isinstance(name, x509.DNSName | x509.IPAddress | x509.RFC822Name) for name in names),
+        frozenset(PURPOSES.get(purpose, purpose.dotted_string) for purpose in purposes),
         signs or (isinstance(limits, x509.BasicConstraints) and limits.ca),
         getattr(request.public_key(), "key_size", 0),
     )
 
 
-def difference(asked: CnfRequest | None, made: Made | None) -> str:
+def difference(expected: CnfRequest | None, made: Made | None) -> str:
     """What differs between a request as it is read here (None: of a CA) and as OpenSSL makes it; empty when nothing."""
     if made == UNUSED:
         return ""
-    if asked is None:
+    if expected is None:
         return "" if made in {None, UNREADABLE} or (made and made.is_ca) else f"a CA, but {made}"
-    if made is None and asked.profile == "client" and not asked.common_name:
+    if made is None and expected.profile == "client" and not expected.common_name:
         return ""  # the rules for the names of clients refuse it
     if made is None:
-        return f"{asked}, but OpenSSL makes none"
+        return f"{expected}, but OpenSSL makes none"
     theirs = (
         made.common_names,
         made.dns,
@@ -89,13 +89,19 @@ def difference(asked: CnfRequest | None, made: Made | None) -> str:
         made.others,
         made.is_ca,
     )
-    common_names = (asked.common_name,) if asked.common_name else ()
-    ours = (common_names, asked.dns, asked.addresses, asked.emails, {asked.profile}, 0, False)
+    common_names = (expected.common_name,) if expected.common_name else ()
+    ours = (common_names, expected.dns, expected.addresses, expected.emails, {expected.profile}, 0, False)
     return "" if ours == theirs else f"{ours}, but {theirs}"
 
 
-def can_be_had(made: Made | None) -> bool:
+def can_be_had(request: Made | None) -> bool:
     """Whether a certificate here can have what a request of OpenSSL asks for: names of three kinds, one CN, one purpose."""
-    if made is None or made in {UNUSED, UNREADABLE} or made.is_ca or made.others or len(made.common_names) > 1:
+    if (
+        request is None
+        or request in {UNUSED, UNREADABLE}
+        or request.is_ca
+        or request.others
+        or len(request.common_names) > 1
+    ):
         return False
-    return len(made.purposes) < 2 and made.purposes <= {"server", "client"}
+    return len(request.purposes) < 2 and request.purposes <= {"server", "client"}

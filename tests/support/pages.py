@@ -36,12 +36,12 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        said = dict(attrs)
+        attributes = dict(attrs)
         if tag == "a":
-            self.links.append(said.get("href") or "")
-        self.taken += [str(said[name]) for name in ADDRESSES & said.keys() if tag != "a"]
-        self.faults += [f"{name} on <{tag}>" for name in said if name.startswith("on")]
-        if name := said.get("id"):
+            self.links.append(attributes.get("href") or "")
+        self.taken += [str(attributes[name]) for name in ADDRESSES & attributes.keys() if tag != "a"]
+        self.faults += [f"{name} on <{tag}>" for name in attributes if name.startswith("on")]
+        if name := attributes.get("id"):
             self.faults += [f"id {name} stands twice"] if name in self._names else []
             self._names.add(name)
         if tag in {"h1", "h2", "h3", "h4"}:

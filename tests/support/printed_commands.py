@@ -50,7 +50,7 @@ class Printed:
 
 def printed(package: Path = PROJECT / "pki") -> list[Printed]:
     """Return each command in each text of a package, docstrings excepted."""
-    return [one for path in sorted(package.rglob("*.py")) for one in _in_tree(_tree(path), path.as_posix())]
+    return [printed for path in sorted(package.rglob("*.py")) for printed in _in_tree(_tree(path), path.as_posix())]
 
 
 def in_source(source: str, place: str) -> list[Printed]:
@@ -65,28 +65,28 @@ def _tree(path: Path) -> ast.Module:
 
 def _in_tree(tree: ast.Module, place: str) -> Iterator[Printed]:
     nodes = list(ast.walk(tree))
-    known = {**_imported(nodes), **_constants(tree)}
-    passed = {id(one) for node in nodes for one in _docstring(node)}
-    passed |= {id(node.value) for node in tree.body if isinstance(node, ast.Assign) and _name(node) in known}
-    passed |= {id(one) for node in nodes if isinstance(node, ast.JoinedStr | ast.BinOp) for one in _within(node)}
+    values = {**_imported(nodes), **_constants(tree)}
+    passed = {id(part) for node in nodes for part in _docstring(node)}
+    passed |= {id(node.value) for node in tree.body if isinstance(node, ast.Assign) and _name(node) in values}
+    passed |= {id(part) for node in nodes if isinstance(node, ast.JoinedStr | ast.BinOp) for part in _within(node)}
     for node in nodes:
         where = f"{place}:{getattr(node, 'lineno', 0)}"
         match node:
             case ast.Call(func=ast.Name(id="here"), args=words):
-                yield Printed(where, tuple(text(one, known) for one in words))
+                yield Printed(where, tuple(text(word, values) for word in words))
             case ast.JoinedStr() | ast.BinOp() | ast.Constant(value=str()) | ast.Name(ctx=ast.Load()):
                 if id(node) not in passed:
-                    yield from (Printed(where, words) for words in commands(text(node, known)))
+                    yield from (Printed(where, words) for words in commands(text(node, values)))
 
 
 def _within(node: ast.AST) -> Iterator[ast.AST]:
-    return (one for part in ast.iter_child_nodes(node) for one in ast.walk(part))
+    return (inner for part in ast.iter_child_nodes(node) for inner in ast.walk(part))
 
 
-def commands(said: str) -> Iterator[tuple[str, ...]]:
+def commands(printed: str) -> Iterator[tuple[str, ...]]:
     """Yield the words of each command in a text, up to where its sentence goes on."""
-    for start in COMMAND.finditer(said):
-        words = tuple(_words(said[start.end() :].partition("\n")[0]))
+    for start in COMMAND.finditer(printed):
+        words = tuple(_words(printed[start.end() :].partition("\n")[0]))
         if words:
             yield words
 
@@ -102,36 +102,36 @@ def _words(rest: str) -> Iterator[str]:
             return
 
 
-def text(node: ast.AST, known: Mapping[str, str]) -> str:  # noqa: PLR0911 - one line for each kind of node
+def text(node: ast.AST, values: Mapping[str, str]) -> str:  # noqa: PLR0911 - one line for each kind of node
     """Return a text as far as the source says it, with a word for what it does not say."""
     match node:
-        case ast.Constant(value=str(said)):
-            return FIELD.sub(UNKNOWN, said)
+        case ast.Constant(value=str(string)):
+            return FIELD.sub(UNKNOWN, string)
         case ast.JoinedStr(values=parts):
-            return "".join(text(part, known) for part in parts)
+            return "".join(text(part, values) for part in parts)
         case ast.FormattedValue(value=value):
-            return text(value, known)
+            return text(value, values)
         case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return text(left, known) + text(right, known)
-        case ast.Name(id=name) if name in known:
-            return known[name]
+            return text(left, values) + text(right, values)
+        case ast.Name(id=name) if name in values:
+            return values[name]
         case ast.Call(func=ast.Name(id="ArtifactId"), args=[ast.Constant(value=str(kind)), *_]):
             return f"{kind}:{UNKNOWN}"
-        case ast.Call(func=ast.Attribute(value=ast.Constant(), attr="join"), args=[ast.GeneratorExp(elt=one)]):
-            return text(one, known)
+        case ast.Call(func=ast.Attribute(value=ast.Constant(), attr="join"), args=[ast.GeneratorExp(elt=element)]):
+            return text(element, values)
         case ast.Call(func=ast.Name(id="run_for")):
             return "./run"
     return UNKNOWN
 
 
 def _constants(tree: ast.Module) -> dict[str, str]:
-    found = dict[str, str]()
+    constants = dict[str, str]()
     for node in tree.body:
         if isinstance(node, ast.Assign) and (name := _name(node)):
-            said = text(node.value, found)
-            if said != UNKNOWN:
-                found[name] = said
-    return found
+            value = text(node.value, constants)
+            if value != UNKNOWN:
+                constants[name] = value
+    return constants
 
 
 def _name(node: ast.Assign) -> str:
@@ -148,11 +148,11 @@ def _constants_of(module: str) -> Mapping[str, str]:
 
 def _imported(nodes: Iterable[ast.AST]) -> dict[str, str]:
     return {
-        name.asname or name.name: said
+        name.asname or name.name: value
         for node in nodes
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pki.")
         for name in node.names
-        if (said := _constants_of(node.module or "").get(name.name))
+        if (value := _constants_of(node.module or "").get(name.name))
     }
 
 

@@ -176,9 +176,12 @@ def _asked_once(question: Callable[..., Any]) -> Callable[..., Any]:
     answers: dict[tuple[object, ...], Any] = {}
 
     def ask(*signed: lint.Signed, **settings: str) -> Any:
-        asked = (*(one.public_bytes(serialization.Encoding.DER) for one in signed), *sorted(settings.items()))
-        if asked not in answers:
-            answers[asked] = question(*signed, **settings)
-        return answers[asked][:]
+        parameters = (
+            *(certificate.public_bytes(serialization.Encoding.DER) for certificate in signed),
+            *sorted(settings.items()),
+        )
+        if parameters not in answers:
+            answers[parameters] = question(*signed, **settings)
+        return answers[parameters][:]
 
     return ask

@@ -48,13 +48,15 @@ class Bench:
     def doit(self, *words: str) -> Said:
         self.capsys.readouterr()
         status = self.home.doit(*words, days=self.days, evidence=self.evidence).status
-        said = self.capsys.readouterr()
-        return Said(status, said.out, said.err)
+        output = self.capsys.readouterr()
+        return Said(status, output.out, output.err)
 
     def findings(self) -> dict[str, str]:
         """What health finds: subject → what is wrong, and what is printed to type."""
         checks = json.loads(self.invoke("health", "--json").out)["checks"]
-        return {one["subject"]: f"{one['message']}\n→ {one['remedy']}" for one in checks if one["level"] != "ok"}
+        return {
+            check["subject"]: f"{check['message']}\n→ {check['remedy']}" for check in checks if check["level"] != "ok"
+        }
 
     def type(self, line: str) -> Said:
         """Type a line; what the reader fills in is filled in."""
@@ -80,12 +82,12 @@ def bench(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 
 def seated(home: Home, folder: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Bench:
     """Somebody sits at a terminal, and has a backup."""
-    made = Bench(home, capsys)
-    made.fills = {"FILE": str(folder / "b.age"), "DIR": str(folder / "restored"), "…": "superseded", "NAME": "media"}
-    made.answers = {"type LOST": "LOST"}
+    bench = Bench(home, capsys)
+    bench.fills = {"FILE": str(folder / "b.age"), "DIR": str(folder / "restored"), "…": "superseded", "NAME": "media"}
+    bench.answers = {"type LOST": "LOST"}
 
     def answered(question: str = "") -> str:
-        answer = next((text for part, text in made.answers.items() if part in question), "yes")
+        answer = next((text for part, text in bench.answers.items() if part in question), "yes")
         print(f"{question}{answer}")
         return answer
 
@@ -94,9 +96,9 @@ def seated(home: Home, folder: Path, patch: pytest.MonkeyPatch, capsys: pytest.C
     patch.setattr(backup_commands, "ask_secretly", lambda _question: WORDS)
     patch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     patch.setattr("builtins.input", answered)
-    said = made.invoke("backup", made.fills["FILE"])
-    assert said.status == 0, said
-    return made
+    output = bench.invoke("backup", bench.fills["FILE"])
+    assert output.status == 0, output
+    return bench
 
 
 def replaced(home: Home, path: str, old: str, new: str) -> None:

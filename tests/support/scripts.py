@@ -79,8 +79,8 @@ def _steps(lines: list[str]) -> Iterator[Step]:
         if line[:1].isupper():
             if step:
                 yield step
-            found = STEP.fullmatch(line)
-            step = Step(int(found[1]), found[2]) if found else None
+            match = STEP.fullmatch(line)
+            step = Step(int(match[1]), match[2]) if match else None
         elif step:
             step.lines.append(line)
             _read(step, line)
@@ -91,9 +91,9 @@ def _steps(lines: list[str]) -> Iterator[Step]:
 def _read(step: Step, line: str) -> None:
     """Put a line of a step into its item: below a label, or below the label before it."""
     rest = line.strip()
-    if found := ITEM.fullmatch(line):
-        step.items.append(Item(found[1]))
-        rest = found[2]
+    if match := ITEM.fullmatch(line):
+        step.items.append(Item(match[1]))
+        rest = match[2]
     elif not step.items or not line.startswith(" " * GUTTER):
         return
     parts = step.items[-1].parts

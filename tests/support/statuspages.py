@@ -44,17 +44,17 @@ def facts(count: int, today: date, *, troubled: bool = False) -> PageData:
     """A project with that many hosts, each with one certificate."""
     noon = datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
     problems = [
-        Finding(one.subject, one.level, one.message, one.remedy, noon - 3 * DAY, noon + 12 * DAY, "run")
-        for one in (PROBLEMS if troubled else ())
+        Finding(problem.subject, problem.level, problem.message, problem.remedy, noon - 3 * DAY, noon + 12 * DAY, "run")
+        for problem in (PROBLEMS if troubled else ())
     ]
-    levels = {one.subject: one.level for one in problems}
+    levels = {problem.subject: problem.level for problem in problems}
     return PageData(
         organisation="Example Lab",
         place="pki.lab.internal, in /srv/pki",
         is_sandbox=False,
         today=today,
         findings=(*problems, *WELL),
-        certificates=tuple(sorted((_leaf(n, today, levels) for n in range(count)), key=lambda one: str(one.end))),
+        certificates=tuple(sorted((_leaf(n, today, levels) for n in range(count)), key=lambda leaf: str(leaf.end))),
         authorities=_authorities(count, today),
         crls=(
             CrlRow(
@@ -69,25 +69,25 @@ def facts(count: int, today: date, *, troubled: bool = False) -> PageData:
             CrlRow("server-1", 1795710899, today - 2 * DAY, today + 19 * DAY, 3, (), Level.OK),
             CrlRow("client-1", 1795710899, today - 2 * DAY, today + 19 * DAY, 12, (), Level.OK),
         ),
-        hosts=tuple(sorted((_host(n, today, levels) for n in range(count)), key=lambda one: -one.level)),
+        hosts=tuple(sorted((_host(n, today, levels) for n in range(count)), key=lambda host: -host.level)),
         services=tuple(_service(n, noon, troubled=troubled) for n in range(min(count, 12))),
         ahead=_ahead(today),
         head="5f1d09be21ac7e44b6a1 after 4711 events",
     )
 
 
-def page(found: PageData, *late: Finding, state: str = "5eed") -> str:
+def page(data: PageData, *late: Finding, state: str = "5eed") -> str:
     """The page of a run that made two certificates the day before."""
     done = RunsSection(
-        day=found.today,
+        day=data.today,
         result="failed" if late else "ok",
         requested=(),
-        failed=tuple((one.subject, one.message, one.remedy) for one in late),
+        failed=tuple((finding.subject, finding.message, finding.remedy) for finding in late),
         blocked=(),
-        changed_on=found.today - DAY,
+        changed_on=data.today - DAY,
         changed=(ChangeGroup("29 of 90 days left, renewal starts at 30", 2, ("cert:web-004", "cert:web-005")),),
     )
-    return render.page(found, [*late, *found.findings], done, state).decode()
+    return render.page(data, [*late, *data.findings], done, state, "06:33").decode()
 
 
 def _name(number: int) -> str:
@@ -106,11 +106,11 @@ def _leaf(number: int, today: date, levels: dict[str, Level]) -> CertificateRow:
 def _host(number: int, today: date, levels: dict[str, Level]) -> HostRow:
     name = _name(number)
     words = {"failing": levels.get(f"deploy:{name}"), "pinned": levels.get(f"pinned:{name}")}
-    told = {word: level for word, level in words.items() if level}
-    since = today - 3 * DAY if "failing" in told else None
-    level = max(told.values(), default=Level.OK)
+    named = {word: level for word, level in words.items() if level}
+    since = today - 3 * DAY if "failing" in named else None
+    level = max(named.values(), default=Level.OK)
     way, network = ("ssh", "folder")[number % 5 == 0], NETWORKS[number % 4]
-    return HostRow(name, network, way, today - 9 * DAY, today - DAY, since, 2, 2, ", ".join(told), level)
+    return HostRow(name, network, way, today - 9 * DAY, today - DAY, since, 2, 2, ", ".join(named), level)
 
 
 def _service(number: int, noon: datetime, *, troubled: bool) -> ProbeResult:

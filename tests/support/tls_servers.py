@@ -54,10 +54,10 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
     kinds: tuple[Literal["server", "client"], ...] = ("server", "client")
     for kind in kinds:
         key, subject = keys.new_key("ec-p256"), certificate_signing.subject_name("Example Lab", NAME)
-        made = certificate_signing.sign_certificate(
+        certificate = certificate_signing.sign_certificate(
             subject, key.public_key(), dates, profiles.leaf_extensions(_leaf(kind), key.public_key()), ours
         )
-        (folder / kind).write_bytes(keys.private_pem(key) + pem_encoding.pem_of([made]))
+        (folder / kind).write_bytes(keys.private_pem(key) + pem_encoding.pem_of([certificate]))
     (folder / "root").write_bytes(pem_encoding.pem_of([ours.certificate]))
     (folder / "stranger").write_bytes(pem_encoding.pem_of([other.certificate]))
     return Pairs(*(folder / name for name in ("root", "server", "client", "stranger")))

@@ -31,8 +31,8 @@ def typed(
         if not process:
             _be(home, [program, *arguments], account, (printed, errors))
         status = _status(process)
-        said = [one.read() for one in (printed, errors) if one.readable() and one.seek(0) == 0]
-    return subprocess.CompletedProcess([program, *arguments], status, "" if out else said[0], said[-1])
+        texts = [stream.read() for stream in (printed, errors) if stream.readable() and stream.seek(0) == 0]
+    return subprocess.CompletedProcess([program, *arguments], status, "" if out else texts[0], texts[-1])
 
 
 def _be(home: Home, words: list[str], account: int, channels: tuple[IO[str], IO[str]]) -> None:

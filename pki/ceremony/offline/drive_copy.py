@@ -70,7 +70,10 @@ def _given_up(vault: Vault, target: Vault, despite: str) -> str:
     Raises PkiError that names the right drive when they must not be lost, or `despite` gives no reason.
     """
     vault_records, target_records = _records(vault), _records(target)
-    common = sum(one.hash == other.hash for one, other in zip(vault_records, target_records, strict=False))
+    common = sum(
+        vault_record.hash == target_record.hash
+        for vault_record, target_record in zip(vault_records, target_records, strict=False)
+    )
     only_in_vault, only_in_target = vault_records[common:], target_records[common:]
     if not only_in_target:
         return ""
@@ -103,20 +106,21 @@ def _records(vault: Vault) -> list[Record]:
 
 def _has_used_key(own: list[Record], before: list[Record]) -> bool:
     """Return whether a key was used in the records `own`, or a response was written that is not in the records `before`."""
-    exported = {one.facts.get("sha256") for one in before if one.step == "exported"}
+    exported = {record.facts.get("sha256") for record in before if record.step == "exported"}
     return any(
-        one.step not in STEPS_BEFORE_KEYS and not (one.step == "exported" and one.facts.get("sha256") in exported)
-        for one in own
+        record.step not in STEPS_BEFORE_KEYS
+        and not (record.step == "exported" and record.facts.get("sha256") in exported)
+        for record in own
     )
 
 
 def _summary(records: list[Record]) -> str:
-    steps = ", ".join(dict.fromkeys(one.step for one in records))
+    steps = ", ".join(dict.fromkeys(record.step for record in records))
     return f"{len(records)} record{'s' if len(records) > 1 else ''} ({steps})"
 
 
 def _copy_command(vault: Vault, target: Vault) -> str:
-    folders = (shlex.quote(str(one.folder)) for one in (vault, target))
+    folders = (shlex.quote(str(drive.folder)) for drive in (vault, target))
     return "sh run invoke ceremony.copy --vault {} --to {}".format(*folders)
 
 

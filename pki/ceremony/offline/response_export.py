@@ -32,7 +32,7 @@ def response_files(
 ) -> dict[str, bytes]:
     """Return the files of a response: the request, the response, and each pre-signed CRL in its own file."""
     request = ceremony.request
-    made = Response(
+    response = Response(
         format="doit-pki ceremony response 1",
         number=request.number,
         request=ceremony.digest,
@@ -42,7 +42,7 @@ def response_files(
         presigned_crls=tuple(presigned_crl for presigned_crl, _ in presigned_crls),
         destroyed=request.destroy,
     )
-    files = {"request.yaml": ceremony.data, "response.yaml": request_response.dump(made)}
+    files = {"request.yaml": ceremony.data, "response.yaml": request_response.dump(response)}
     return files | {presigned_crl.file: pem_encoding.pem_of([crl]) for presigned_crl, crl in presigned_crls}
 
 
@@ -97,7 +97,7 @@ def write_response_again(vault: Vault, data: bytes, out: Path, transcript: Calla
     ):
         return None
     past, records = history[-1], load(transcript_data, str(vault.transcript))
-    if not any(one.step == "exported" and one.facts.get("sha256") == past.response_digest for one in records):
+    if not any(record.step == "exported" and record.facts.get("sha256") == past.response_digest for record in records):
         return None
     check_writable(out)
     files, target = _vault_files(vault, past.number), out / f"response-{past.number:04}"
@@ -125,9 +125,11 @@ def _record_and_write(vault: Vault, request: Request, transcript: Transcript, ta
 def _earlier_files(vault: Vault, number: int) -> dict[str, bytes]:
     """Return the files of the ceremonies before `number`; a project that lost them accepts them with the response."""
     numbers = [past.number for past in vault.history() if past.number < number]
-    by_number = {one: _vault_files(vault, one) for one in numbers}
+    by_number = {number: _vault_files(vault, number) for number in numbers}
     return {
-        f"{EARLIER}/{one:04}/{name}": content for one, files in by_number.items() for name, content in files.items()
+        f"{EARLIER}/{number:04}/{name}": content
+        for number, files in by_number.items()
+        for name, content in files.items()
     }
 
 
@@ -158,11 +160,14 @@ def render_transcript(records: Sequence[Record], request: Request, request_diges
 
     `request_digest` and `response_digest` are the SHA-256 of request and response.
     """
-    began = next((one.n for one in records if one.step == "opened" and one.facts.get("sha256") == request_digest), 1)
-    ended = next(
-        (one.n for one in records if one.step == "exported" and one.facts.get("sha256") == response_digest), None
+    began = next(
+        (record.n for record in records if record.step == "opened" and record.facts.get("sha256") == request_digest), 1
     )
-    own = [one for one in records if began <= one.n and (ended is None or one.n <= ended)]
+    ended = next(
+        (record.n for record in records if record.step == "exported" and record.facts.get("sha256") == response_digest),
+        None,
+    )
+    own = [record for record in records if began <= record.n and (ended is None or record.n <= ended)]
     title, organisation = f"Root ceremony {request.number}", request.organisation
     return render_page(
         own, title, organisation=organisation, number=request.number, request=request_digest, response=response_digest

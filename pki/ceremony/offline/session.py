@@ -49,7 +49,7 @@ class CeremonySession:
     @property
     def last_moment(self) -> datetime | None:
         """Return the time of the newest record before this session, or None."""
-        before = [one.at for one in self.transcript.records[: self.earlier]]
+        before = [record.at for record in self.transcript.records[: self.earlier]]
         return max(before, default=None)
 
     @contextmanager
@@ -111,22 +111,23 @@ def _refused(transcript: Transcript, error: PkiError, earlier: int) -> None:
 def check_machine_is_fit(ceremony: CeremonySession, findings: list[MachineCheck], despite: str) -> None:
     """Record the machine checks. Raises PkiError when one failed, unless `despite` gives a reason, which is recorded."""
     ceremony.transcript.record(
-        "environment", findings=[f"{one.check}: {one.text}{'' if one.ok else ' (NOT FIT)'}" for one in findings]
+        "environment",
+        findings=[f"{finding.check}: {finding.text}{'' if finding.ok else ' (NOT FIT)'}" for finding in findings],
     )
-    unfit = [one for one in findings if not one.ok]
+    unfit = [finding for finding in findings if not finding.ok]
     if unfit and not despite:
         with ceremony.refusing():
             raise PkiError(
-                "\n".join(f"this machine is not fit for a ceremony: {one.text}" for one in unfit),
+                "\n".join(f"this machine is not fit for a ceremony: {finding.text}" for finding in unfit),
                 "\n".join(
                     [
-                        *(one.remedy for one in unfit),
+                        *(finding.remedy for finding in unfit),
                         'or continue, with the reason in the transcript: --despite "the reason"',
                     ]
                 ),
             )
     if unfit:
-        ceremony.transcript.record("deviation", text="; ".join(one.text for one in unfit), reason=despite)
+        ceremony.transcript.record("deviation", text="; ".join(finding.text for finding in unfit), reason=despite)
 
 
 def confirm_request(

@@ -228,10 +228,10 @@ def _verify_paths(
     """Verify all new and all revoked certificates with OpenSSL and the new CRLs. Raises PkiError for a wrong result."""
     at, roots = ceremony.request.prepared, ceremony.contents.roots
     first = {presigned_crl.root: crl for presigned_crl, crl in reversed(presigned_crls)}
-    revoked = {one.serial for series in ceremony.request.crl_series for one in series.revoked}
-    made = [(one.name, one.issuer, one.certificate) for one in certificates]
-    for name, issuer, certificate in (*made, *ceremony.contents.issued):
-        is_today = (name, issuer, certificate) in made
+    revoked = {entry.serial for series in ceremony.request.crl_series for entry in series.revoked}
+    issued = [(certificate.name, certificate.issuer, certificate.certificate) for certificate in certificates]
+    for name, issuer, certificate in (*issued, *ceremony.contents.issued):
+        is_today = (name, issuer, certificate) in issued
         if name == issuer or issuer not in first or not (is_today or certificate.serial_number in revoked):
             continue
         fault = second_opinion.openssl_fault([certificate], [roots[issuer]], [first[issuer]], at)

@@ -90,13 +90,15 @@ class ResponseAcceptance:
 
     def _other_project_error(self, parsed: ParsedResponse) -> PkiError:
         """Return the error for a response of another project; its hint covers the case that this project lost `ca/`."""
-        numbers = ", ".join(str(one.request.number) for one in ceremony_archive.open_requests(self.project.store))
+        numbers = ", ".join(
+            str(open_request.request.number) for open_request in ceremony_archive.open_requests(self.project.store)
+        )
         expected = f"waits for the response to request {numbers}" if numbers else "waits for no response"
         hint, response = _other_project_hint(self.project.store, parsed.folder), parsed.response
         if roots := lost_ceremonies.roots_to_name(
             self.project.inventory, self.project.store, self.project.roots, parsed
         ):
-            lines = "\n".join(["roots:", *(f"  - {one}" for one in roots)])
+            lines = "\n".join(["roots:", *(f"  - {line}" for line in roots)])
             hint += (
                 "\nis it of this project, which lost ca/? compare with the signed page of the ceremony, write this into pki.yaml, "
                 f"and repeat the command:\n{lines}"
@@ -112,7 +114,7 @@ class ResponseAcceptance:
         if self.project.roots.missing:
             with suppress(PkiError):
                 verified = self.verify(folder)
-                if {one.fingerprint for one in self.project.roots.missing} <= set(verified.roots.values()):
+                if {root.fingerprint for root in self.project.roots.missing} <= set(verified.roots.values()):
                     self.project.expect_roots()
                     return
             self.project.roots.check()
@@ -148,7 +150,7 @@ def _faults(
 ) -> Iterator[str]:
     """Yield the faults of each response, verified with the roots that existed before it."""
     generations = filter(None, map(authorities.generation, store.generations("root")))
-    roots: dict[str, x509.Certificate] = {one.name: one.certificate for one in generations}
+    roots: dict[str, x509.Certificate] = {root.name: root.certificate for root in generations}
     records = transcript_chain.load(transcript, "transcript.jsonl")
     for result in results:
         name, missing = result.parsed.name, verify_response.transcript_fault(result.parsed, records)
@@ -165,7 +167,7 @@ def _faults(
 def _own_folders(inventory: Inventory, store: Store) -> Iterator[Path]:
     """Yield the folders of this project that may have private keys."""
     yield from (store.offline, store.ca, store.build)
-    yield from (store.home / one.adopt for one in inventory.authorities.adopted.values())
+    yield from (store.home / adopted.adopt for adopted in inventory.authorities.adopted.values())
 
 
 def _answered_request(store: Store, parsed: ParsedResponse) -> Request | None:
@@ -173,13 +175,13 @@ def _answered_request(store: Store, parsed: ParsedResponse) -> Request | None:
     for folder in store.ceremonies():
         if filesystem.read(folder / "response.yaml") == parsed.data:
             raise _accepted_error(store, parsed, store.shown(folder))
-    waiting = {one.digest: one.request for one in ceremony_archive.open_requests(store)}
+    waiting = {open_request.digest: open_request.request for open_request in ceremony_archive.open_requests(store)}
     return waiting.get(parsed.response.request)
 
 
 def _accepted_error(store: Store, parsed: ParsedResponse, place: str) -> PkiError:
     """Return the error for a response that was accepted before; its hint names the response that is expected."""
-    waiting = [one.request.number for one in ceremony_archive.open_requests(store)]
+    waiting = [open_request.request.number for open_request in ceremony_archive.open_requests(store)]
     if not waiting:
         hint = f"nothing is left to do: {run_for(store.home)} doit"
         return PkiError(f"{parsed.name}: was accepted already, as {place}", hint)
@@ -289,8 +291,8 @@ def _naming_roots(
     The sandbox writes none, because its roots may be lost.
     """
     path = store.home / "pki.yaml"
-    present = [one for name in store.generations("root") if (one := authorities.generation(name))]
-    roots: dict[str, str] = {one.name: one.fingerprint for one in present}
+    present = [root for name in store.generations("root") if (root := authorities.generation(name))]
+    roots: dict[str, str] = {root.name: root.fingerprint for root in present}
     roots |= verified.roots
     if inventory.sandbox or set(roots.values()) <= set(inventory.roots):
         yield lambda: None
@@ -343,16 +345,16 @@ def _file(
 def _record_revocations(ledger_view: LedgerView, request: Request) -> None:
     """Record the revocations of the request that the ledger does not have yet."""
     for series in request.crl_series:
-        for one in series.revoked:
-            for issued in ledger_view.ledger.certificates(serial=one.serial):
+        for entry in series.revoked:
+            for issued in ledger_view.ledger.certificates(serial=entry.serial):
                 if not issued.revoked:
-                    ledger_view.ledger.record_revocation(issued, reason=one.reason, at=one.at)
+                    ledger_view.ledger.record_revocation(issued, reason=entry.reason, at=entry.at)
 
 
 def _place_presigned_crls(store: Store, now: datetime, result: CeremonyResult, replaced: Collection[str]) -> list[str]:
     """Replace the pre-signed CRLs by the new series. Return the old ones that have not expired."""
     old = []
-    for series in (one for one in result.request.crl_series if one.root not in replaced):
+    for series in (new_series for new_series in result.request.crl_series if new_series.root not in replaced):
         numbers = {presigned_crl.number for presigned_crl in series.presigned_crls}
         for presigned_crl in series.presigned_crls:
             path = store.authority_file(series.root, "crl") / f"{presigned_crl.number}.pem"

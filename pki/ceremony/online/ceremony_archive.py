@@ -43,9 +43,9 @@ def open_requests(store: Store) -> list[OpenRequest]:
 
 def new_crls_remedy(store: Store, root: str) -> Remedy:
     """Return the command for new pre-signed CRLs of a root: accept the response to an open request, or make a request."""
-    for one in open_requests(store):
-        if root in {series.root for series in one.request.crl_series}:
-            number, folder = one.request.number, f"DIR/response-{one.request.number:04}"
+    for open_request in open_requests(store):
+        if root in {series.root for series in open_request.request.crl_series}:
+            number, folder = open_request.request.number, f"DIR/response-{open_request.request.number:04}"
             before = f"perform the ceremony of request {number}, which asks for them, then: "
             words = ("invoke", "ceremony.accept", folder)
             return here(*words, home=store.home, placeholders=[folder], before=before)
@@ -80,19 +80,19 @@ def _read(shown: str, data: bytes) -> Response:
 
 def certified_generations(store: Store, ledger_view: LedgerView) -> set[str]:
     """Return the generations that a ceremony certified, also those that are missing in `ca/`."""
-    responses = (_read(*one) for one in _responses(store))
-    names = {one.name for response in responses for one in response.certificates}
+    responses = (_read(*response_file) for response_file in _responses(store))
+    names = {certificate.name for response in responses for certificate in response.certificates}
     for authority in AUTHORITIES if ledger_view.has_ledger else ():
         certificates = ledger_view.ledger.certificates(artifact=ArtifactId("authority", authority))
         names |= {
             GenerationName(authority, int(numbers[-1]))
-            for one in certificates
-            if (numbers := NUMBER.findall(one.subject))
+            for certificate in certificates
+            if (numbers := NUMBER.findall(certificate.subject))
         }
     return names
 
 
 def destroyed_roots(store: Store) -> set[str]:
     """Return the roots whose keys were destroyed."""
-    responses = (_read(*one) for one in _responses(store))
+    responses = (_read(*response_file) for response_file in _responses(store))
     return {name for response in responses for name in response.destroyed}

@@ -49,7 +49,7 @@ def check_has_response(store: Store, folder: Path) -> None:
 
 def response_to_open_request(store: Store, place: Path) -> Path | None:
     """Return the newest response in `place` that answers an open request, or None."""
-    waiting = [one.digest for one in ceremony_archive.open_requests(store)]
+    waiting = [open_request.digest for open_request in ceremony_archive.open_requests(store)]
     for folder in reversed(list(_responses(place))):
         with suppress(PkiError):
             data = filesystem.read_if_possible(folder / "response.yaml") or b""

@@ -58,8 +58,8 @@ def find_lost(inventory: Inventory, store: Store, roots: RootCheck, parsed: Pars
 def unnamed_roots(inventory: Inventory, roots: RootCheck, results: Sequence[CeremonyResult]) -> list[str]:
     """Return the SHA-256 of new roots that are neither in pki.yaml nor in `build/`."""
     new_roots = [fingerprint(certificate) for result in results for certificate in result.roots.values()]
-    known_roots = {*inventory.roots, *(one.fingerprint for one in roots.missing)}
-    return [one for one in new_roots if one not in known_roots]
+    known_roots = {*inventory.roots, *(root.fingerprint for root in roots.missing)}
+    return [fingerprint for fingerprint in new_roots if fingerprint not in known_roots]
 
 
 def roots_to_name(inventory: Inventory, store: Store, roots: RootCheck, parsed: ParsedResponse) -> list[str]:
@@ -93,7 +93,7 @@ def replaced_roots(later: Sequence[CeremonyResult]) -> set[str]:
 
 def find_lost_keys(key_ring: KeyRing, results: Sequence[CeremonyResult]) -> list[str]:
     """Return the intermediates that these ceremonies certified and did not revoke, and whose key is lost."""
-    revoked = {one.generation for result in results for crls in result.request.crl_series for one in crls.revoked}
+    revoked = {entry.generation for result in results for crls in result.request.crl_series for entry in crls.revoked}
     names = [intermediate.name for result in results for intermediate in result.request.intermediates]
     return [name for name in names if name not in revoked and key_ring.fault(name)]
 

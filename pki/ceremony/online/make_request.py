@@ -57,7 +57,9 @@ def _covers(request: Request, requirement: Requirement) -> bool:
     """Return whether a request meets a requirement."""
     if requirement.is_crls:
         return requirement.generation in {series.root for series in request.crl_series}
-    return requirement.generation in {root.name for root in request.roots} | {one.name for one in request.intermediates}
+    return requirement.generation in {root.name for root in request.roots} | {
+        intermediate.name for intermediate in request.intermediates
+    }
 
 
 def outdated_reasons(
@@ -214,10 +216,10 @@ def _options_of(now: datetime, ledger_view: LedgerView, request: Request) -> Req
     done = {
         entry.serial for series in request.crl_series for entry in ledger_view.ledger.revoked_entries(series.root, now)
     }
-    listed = [one for series in request.crl_series for one in series.revoked]
+    listed = [entry for series in request.crl_series for entry in series.revoked]
     return RequestOptions(
-        generations=tuple(one for one in AUTHORITIES if REQUESTED.format(one) in request.because),
-        revoke=tuple((one.generation, one.reason) for one in listed if one.serial not in done),
+        generations=tuple(authority for authority in AUTHORITIES if REQUESTED.format(authority) in request.because),
+        revoke=tuple((entry.generation, entry.reason) for entry in listed if entry.serial not in done),
         destroy=request.destroy,
         crls=REQUESTED_CRLS in request.because,
     )

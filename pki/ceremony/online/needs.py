@@ -103,15 +103,15 @@ def find_requirements(hierarchy: Hierarchy) -> list[Requirement]:
 def _companions(hierarchy: Hierarchy, requirements: list[Requirement]) -> list[Requirement]:
     """Return what will be required within COMPANION_PERIOD, so that one ceremony serves for both."""
     requested = {requirement.authority for requirement in requirements}
-    others = (hierarchy.issuing(authority) for authority in INTERMEDIATES if authority not in requested)
+    companions = (hierarchy.issuing(authority) for authority in INTERMEDIATES if authority not in requested)
     return [
         Requirement(
-            next_generation(hierarchy, one.authority),
-            f"{one.name} would follow within half a year",
-            full_length_until(hierarchy, one),
+            next_generation(hierarchy, companion.authority),
+            f"{companion.name} would follow within half a year",
+            full_length_until(hierarchy, companion),
         )
-        for one in others
-        if one is not None and signs_until(hierarchy, one) - COMPANION_PERIOD <= hierarchy.now
+        for companion in companions
+        if companion is not None and signs_until(hierarchy, companion) - COMPANION_PERIOD <= hierarchy.now
     ]
 
 

@@ -56,9 +56,15 @@ def rehearse(now: datetime, authorities: Authorities, open_request: OpenRequest)
         response = request_response.load(
             (folder / "response.yaml").read_bytes(), "response.yaml", request_response.Response
         )
-        for one in response.certificates:
-            name = one.name if one.issuer == one.name or "root" not in one.name else f"{one.name}-by-{one.issuer}"
-            files[f"{name}.txt"] = _masked(texts.certificate_text(one.certificate), with_key="root" in one.name)
+        for certificate in response.certificates:
+            name = (
+                certificate.name
+                if certificate.issuer == certificate.name or "root" not in certificate.name
+                else f"{certificate.name}-by-{certificate.issuer}"
+            )
+            files[f"{name}.txt"] = _masked(
+                texts.certificate_text(certificate.certificate), with_key="root" in certificate.name
+            )
     return {name: text.encode() for name, text in files.items()}
 
 

@@ -30,7 +30,7 @@ def changed_settings(inventory: Inventory, authorities: Authorities, request: Re
         if was != now
     ]
     permitted = tuple(config.domains), tuple(permitted_addresses(config))
-    if any((one.domains, one.addresses) != permitted for one in request.intermediates):
+    if any((intermediate.domains, intermediate.addresses) != permitted for intermediate in request.intermediates):
         reasons.append(Why.REQUEST_PERMITTED())
     keys = [
         *_roots(inventory, request),
@@ -54,22 +54,22 @@ def _roots(inventory: Inventory, request: Request) -> Iterator[str]:
 
 def _intermediates(inventory: Inventory, authorities: Authorities, request: Request) -> Iterator[str]:
     """Yield changed keys of the intermediates; a lifetime that ends with the issuer's is not a change."""
-    for one in request.intermediates:
+    for intermediate in request.intermediates:
         start, end = certificate_signing.validity_dates(
-            request.prepared, inventory.authorities.intermediate(one.authority).lifetime, None
+            request.prepared, inventory.authorities.intermediate(intermediate.authority).lifetime, None
         )
-        first, last = _issuer_lifetime(authorities, request, one)
-        if not _agree((one.not_before, one.not_after), (max(start, first), min(end, last))):
-            yield f"{one.authority}.lifetime"
+        first, last = _issuer_lifetime(authorities, request, intermediate)
+        if not _agree((intermediate.not_before, intermediate.not_after), (max(start, first), min(end, last))):
+            yield f"{intermediate.authority}.lifetime"
 
 
 def _issuer_lifetime(
-    authorities: Authorities, request: Request, one: RequestedIntermediate
+    authorities: Authorities, request: Request, intermediate: RequestedIntermediate
 ) -> tuple[datetime, datetime]:
     new_roots = {root.name: (root.not_before, root.not_after) for root in request.roots}
-    if one.issuer in new_roots:
-        return new_roots[one.issuer]
-    certificate = authorities.existing(one.issuer).certificate
+    if intermediate.issuer in new_roots:
+        return new_roots[intermediate.issuer]
+    certificate = authorities.existing(intermediate.issuer).certificate
     return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
@@ -104,4 +104,4 @@ def _is_short(inventory: Inventory, authorities: Authorities, request: Request, 
 
 def _agree(dates: tuple[datetime, ...], others: tuple[datetime, ...]) -> bool:
     """Return whether all dates agree within ROUNDING."""
-    return all(abs(one - other) <= ROUNDING for one, other in zip(dates, others, strict=True))
+    return all(abs(date - other_date) <= ROUNDING for date, other_date in zip(dates, others, strict=True))

@@ -66,7 +66,7 @@ class Fleet:
         with self.store.turn("fleet"):  # other processes of this run wait, and then find their outcomes
             outcome = self._recorded(delivery.host)
             if outcome is None:
-                self._contact([delivery, *(one for one in self.waiting() if one.host != delivery.host)], now)
+                self._contact([delivery, *(other for other in self.waiting() if other.host != delivery.host)], now)
                 outcome = self._recorded(delivery.host) or {}
             done = _done(outcome)
             if outcome.get("has_more"):
@@ -84,7 +84,7 @@ class Fleet:
     def _contact(self, deliveries: Iterable[Delivery], now: datetime) -> None:
         """Deliver to all hosts without an outcome in this run, last to those that failed before."""
         payloads: dict[str, tuple[Delivery, HostPayload]] = {}
-        for delivery in sorted(deliveries, key=lambda one: bool(one.records.contact.failing_since)):
+        for delivery in sorted(deliveries, key=lambda delivery: bool(delivery.records.contact.failing_since)):
             if self._recorded(delivery.host) is None:
                 try:
                     payloads[delivery.host] = (delivery, prepare_payload(delivery, now))
@@ -94,7 +94,7 @@ class Fleet:
             return
         folder = self.store.ansible() / "project"
         try:
-            playbooks.write(folder, [one for _, one in payloads.values()], self.settings)
+            playbooks.write(folder, [payload for _, payload in payloads.values()], self.settings)
             report = runner.run(folder, self._command(), f"{instant(now)}-{self.token[:4]}".replace(":", ""))
         except PkiError as error:
             for host in payloads:
@@ -133,7 +133,7 @@ class Fleet:
         self, host: str, *, done: Iterable[Reason] = (), error: PkiError | None = None, has_more: bool = False
     ) -> None:
         """Record the outcome of a host; `has_more`: it has surplus files, which another run must remove."""
-        outcome: dict[str, Any] = {"done": [one.as_json() for one in done], "has_more": has_more}
+        outcome: dict[str, Any] = {"done": [reason.as_json() for reason in done], "has_more": has_more}
         if error:
             outcome = {"message": error.message, "hint": error.hint, "code": error.code.value}
         filesystem.make_folder(self._outcome_path(host).parent, 0o700)
@@ -141,7 +141,7 @@ class Fleet:
 
 
 def _done(outcome: Mapping[str, Any]) -> list[Reason]:
-    return [Reason.from_json(one) for one in outcome.get("done", [])]
+    return [Reason.from_json(reason) for reason in outcome.get("done", [])]
 
 
 def prepare_payload(delivery: Delivery, now: datetime) -> HostPayload:
@@ -195,7 +195,7 @@ def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcom
     change, answers = host_payload.change, list(_answers(result))
     transport, verifications = (
         change.destination.transport,
-        _verifications(result, (one.service for one in change.destination.endpoints)),
+        _verifications(result, (endpoint.service for endpoint in change.destination.endpoints)),
     )
     if refusal := host_output.refusal(answers, transport.host, command_lines(change.rows)):
         raise refusal_error(refusal, change.rows)
@@ -206,8 +206,8 @@ def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcom
     if fault := _fault(transport, change.destination.endpoints, result):
         raise fault
     states = file_states(transport.host, change.rows, [answer for answer in answers if "is" in answer])
-    changed = change.placeable(states)
-    if changed and all(answer.get("state") != "kept" for answer in answers):
+    changed = change.note_states(states)
+    if changed and all(answer.get("state") != host_output.ChangeState.KEPT for answer in answers):
         raise PkiError("was only checked, nothing was delivered", "run the playbook without --check")
     outcome = change.outcome(host_payload.contents, changed, verifications)
     outcome = replace(outcome, writable=writable_folders(answers))
@@ -228,7 +228,7 @@ def _fault(transport: Transport, endpoints: Iterable[Endpoint], result: Mapping[
         return transport.connection_error(255, BEFORE_SSH.sub("", ansible_output))
     if "after" in result:
         after = str(result["after"])
-        verifications = _verifications(result, [one.service for one in endpoints]) or {}
+        verifications = _verifications(result, [endpoint.service for endpoint in endpoints]) or {}
         return ServiceRefusal(
             visible_line(str(result.get("wrong", ansible_output))), visible_line(after), failed_services(verifications)
         )

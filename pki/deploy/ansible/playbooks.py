@@ -180,27 +180,27 @@ def remove_secrets(folder: Path) -> None:
 
 def plan_rounds(payloads: Sequence[HostPayload]) -> list[list[HostPayload]]:
     """Return as few plays as the largest group has hosts, of about the same size, in the given order."""
-    sizes = Counter(one.group for one in payloads if one.group)
+    sizes = Counter(payload.group for payload in payloads if payload.group)
     rounds: list[list[HostPayload]] = [[] for _ in range(max(sizes.values(), default=1))]
     size, used = -(-len(payloads) // len(rounds)), set()
-    for one in sorted(payloads, key=lambda one: not one.group):
-        free = (number for number in range(len(rounds)) if (number, one.group) not in used)
+    for payload in sorted(payloads, key=lambda payload: not payload.group):
+        free = (number for number in range(len(rounds)) if (number, payload.group) not in used)
         number = min(free, key=lambda number: len(rounds[number]) >= size)
-        rounds[number].append(one)
-        used |= {(number, one.group)} if one.group else set()
-    position = {one.host: number for number, one in enumerate(payloads)}
-    return [sorted(hosts, key=lambda one: position[one.host]) for hosts in rounds]
+        rounds[number].append(payload)
+        used |= {(number, payload.group)} if payload.group else set()
+    position = {payload.host: number for number, payload in enumerate(payloads)}
+    return [sorted(hosts, key=lambda payload: position[payload.host]) for hosts in rounds]
 
 
 def inventory(payloads: Sequence[HostPayload], rounds: Sequence[Sequence[HostPayload]], *, portable: bool) -> str:
     """Return the inventory: every host with its variables, its play, and the groups of pki.yaml."""
     groups: dict[str, list[str]] = {
-        f"round_{number}": [one.host for one in hosts] for number, hosts in enumerate(rounds, 1)
+        f"round_{number}": [payload.host for payload in hosts] for number, hosts in enumerate(rounds, 1)
     }
-    for one in payloads:
-        if one.group:
-            groups.setdefault(f"group_{one.group.replace('-', '_')}", []).append(one.host)
-    variables = {one.host: one.variables(portable=portable) for one in payloads}
+    for payload in payloads:
+        if payload.group:
+            groups.setdefault(f"group_{payload.group.replace('-', '_')}", []).append(payload.host)
+    variables = {payload.host: payload.variables(portable=portable) for payload in payloads}
     return "".join(f"{line}\n" for line in _inventory_lines(variables, groups))
 
 
@@ -220,7 +220,7 @@ def _inventory_lines(variables: Mapping[str, Mapping[str, Any]], groups: Mapping
 
 def playbook(rounds: int, settings: Ansible) -> str:
     """Return the playbook."""
-    serial = json.dumps([int(one) if one.isdecimal() else one for one in settings.serial])
+    serial = json.dumps([int(size) if size.isdecimal() else size for size in settings.serial])
     plays = (
         PLAY.format(number=number, plays=rounds, serial=serial, limit=settings.max_fail_percentage)
         for number in range(1, rounds + 1)

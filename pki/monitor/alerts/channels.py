@@ -70,7 +70,7 @@ def check_channels(history: NotificationHistory) -> Iterator[Finding]:
         if channel.failing_since:
             text = f"messages cannot be sent: {channel.message}"
             since = datetime.fromisoformat(channel.failing_since)
-            remedy = f"{channel.hint or 'docs/how-to/monitor.md'}; every run retries"
+            remedy = f"{channel.hint or 'docs/how-to/alerts.md'}; every run retries"
             yield Finding(ArtifactId("alerts", name), Level.WARNING, text, remedy, since=since)
         elif weekly := channel.history.digest:
             yield Finding(ArtifactId("alerts", name), Level.OK, f"last weekly message on {weekly:%Y-%m-%d}")

@@ -25,7 +25,7 @@ def send(name: str, address: str, title: str, body: str) -> None:
     if not service.add(address):
         raise PkiError(
             f"{name}: is not an address that Apprise supports",
-            "examples: ntfy://ntfy.sh/TOPIC, json://HOST/PATH; see docs/how-to/monitor.md",
+            "examples: ntfy://ntfy.sh/TOPIC, json://HOST/PATH; see docs/how-to/alerts.md",
         )
     if not service.notify(title=unmarked(title), body=unmarked(body), body_format=apprise.NotifyFormat.TEXT):
         raise PkiError(f"{name}: the service did not accept the message", "check the service and its address")

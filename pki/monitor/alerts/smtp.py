@@ -48,7 +48,9 @@ def put(message: EmailMessage, outbox: Path, now: datetime) -> Path:
     names = (f"{now:{COMPACT}}{more}.eml" for more in ("", *(f"-{number}" for number in range(2, 1000))))
     path = next(free for name in names if not (free := outbox / name).exists())
     filesystem.write(path, message.as_bytes())
-    for old in sorted(one for one in outbox.glob("*.eml") if one != path)[: -OUTBOX_SIZE + 1]:
+    for old in sorted(message_file for message_file in outbox.glob("*.eml") if message_file != path)[
+        : -OUTBOX_SIZE + 1
+    ]:
         old.unlink(missing_ok=True)
     return path
 
@@ -71,10 +73,10 @@ def send(message: EmailMessage, email: EmailAlert, password: str | None, roots: 
         ) from None
     except smtplib.SMTPAuthenticationError as error:
         raise PkiError(
-            f"{server}: refuses {email.user}: {_answer(error)}", "correct the secret smtp: docs/how-to/monitor.md"
+            f"{server}: refuses {email.user}: {_answer(error)}", "correct the secret smtp: docs/how-to/alerts.md"
         ) from None
     except smtplib.SMTPNotSupportedError as error:
-        raise PkiError(f"{server}: {visible_line(str(error))}", f"{address.scheme}: docs/how-to/monitor.md") from None
+        raise PkiError(f"{server}: {visible_line(str(error))}", f"{address.scheme}: docs/how-to/alerts.md") from None
     except smtplib.SMTPRecipientsRefused as error:
         raise _refusal(server, error.recipients) from None
     except smtplib.SMTPResponseException as error:

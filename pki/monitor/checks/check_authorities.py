@@ -82,6 +82,9 @@ def check_ceremonies(context: CheckContext) -> Iterator[Finding]:
     if not notes:
         yield Finding("ceremony", Level.OK, "none due")
         return
+    if context.project.awaits_first_ceremony:
+        yield Finding("ceremony", Level.NOTICE, notes[0].text, notes[0].remedy)
+        return
     ends = [need.by for need in needs.find_requirements(context.project.authorities) if not need.is_growth]
     until = min(ends, default=None)
     level = level_by_time_left(until - context.now, CEREMONY_SOON, CEREMONY_NOW) if until else Level.NOTICE
@@ -286,13 +289,12 @@ def _missing_number(context: CheckContext, root: str) -> int:
     """Return the number of the newest CRL of a root in the ledger if its file is missing; else 0."""
     project = context.project
     numbers = [presigned_crl.number for presigned_crl in project.authorities.presigned_crls(root)]
-    key = digest_of(numbers)
-    missing = project.ledger_view.recall(f"pre-signed CRLs {root}", key)
-    if missing is None:
+
+    def read() -> int:
         last = project.ledger.last_crl(root) if project.ledger_view.has_ledger else None
-        missing = last[0] if last and last[0] not in numbers else 0
-        project.ledger_view.remember(f"pre-signed CRLs {root}", key, missing)
-    return int(missing)
+        return last[0] if last and last[0] not in numbers else 0
+
+    return project.ledger_view.cached(f"pre-signed CRLs {root}", digest_of(numbers), read)
 
 
 def _ends(context: CheckContext, end: datetime) -> str:

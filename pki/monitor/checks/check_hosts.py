@@ -165,11 +165,13 @@ def _states(context: CheckContext) -> Sequence[HostState]:
     if not remote:
         return []
     key = digest_of([delivery.host for delivery in remote], sorted((project.host_decisions.pins or {}).items()))
-    states = project.cache.recall("unwell hosts", key)
-    if states is None:
-        states = [state for delivery in remote if not (state := _state(delivery.payloads)).is_well]
-        folders = [str(project.store.receipt("x").parent), str(project.store.contact("x").parent)]
-        project.cache.remember("unwell hosts", key, folders, states)
+    folders = [str(project.store.receipt("x").parent), str(project.store.contact("x").parent)]
+    states = project.cache.cached(
+        "unwell hosts",
+        key,
+        folders,
+        lambda: [state for delivery in remote if not (state := _state(delivery.payloads)).is_well],
+    )
     return [HostState(*row) for row in states]
 
 

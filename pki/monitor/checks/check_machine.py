@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from pki.common import filesystem, sealed_records
-from pki.common.errors import LedgerError
 from pki.common.remedies import in_project
 from pki.common.timestamps import moment
 from pki.config import identifiers
@@ -21,11 +20,11 @@ from pki.ledger.last_seen import LAST_BACKUP
 from pki.ledger.types import RESTORE_FILE, TRANSIENT
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import CheckContext
+from pki.monitor.checks.disk_space import DiskSpace
 from pki.project import safe_directories
 from pki.project.ledger_view import LedgerView
 
 DAY = timedelta(days=1)
-MEGABYTE = 1 << 20
 BACKUP_NOTICE, BACKUP_WARNING = 8 * DAY, 31 * DAY
 
 
@@ -37,7 +36,7 @@ def check_ledger(context: CheckContext) -> Iterator[Finding]:
     project = context.project
     if fault := project.ledger_view.fault:
         if fault.kind == TRANSIENT:
-            raise LedgerError.of(fault)  # temporary, such as a full disk, which check_disk reports
+            raise fault.error  # temporary, such as a full disk, which check_disk reports
         yield Finding("ledger", Level.CRITICAL, fault.consequence, fault.remedy)
         return
     if not project.ledger_view.has_ledger:
@@ -48,7 +47,7 @@ def check_ledger(context: CheckContext) -> Iterator[Finding]:
         remedy = f"./run invoke ledger.verify shows everything; {RESTORE_FILE}"
         yield Finding("ledger", Level.CRITICAL, f"was changed or damaged: {faults[0]}{more}", remedy)
     elif newest:
-        yield Finding("ledger", Level.OK, f"{newest[0]} events; hash of the last one: {newest[1][:16]}")
+        yield Finding("ledger", Level.OK, f"intact: {newest[0]} events; hash of the last one: {newest[1][:16]}")
 
 
 def check_clock(context: CheckContext) -> Iterator[Finding]:
@@ -64,12 +63,13 @@ def check_clock(context: CheckContext) -> Iterator[Finding]:
 
 def _newest(ledger_view: LedgerView) -> tuple[int, str] | None:
     """Return number and hash of the newest event in the ledger; cached, so that an idle run does not open the ledger."""
-    cached = ledger_view.recall("newest", "")
-    if cached is None:
+
+    def read() -> tuple[int, str] | tuple[()]:
         event = ledger_view.ledger.newest_event()
-        cached = [event.seq, event.hash] if event else []
-        ledger_view.remember("newest", "", cached)
-    return (cached[0], cached[1]) if cached else None
+        return (event.seq, event.hash) if event else ()
+
+    newest = ledger_view.cached("newest", "", read)
+    return (newest[0], newest[1]) if newest else None
 
 
 def ledger_head(ledger_view: LedgerView) -> str:
@@ -80,11 +80,8 @@ def ledger_head(ledger_view: LedgerView) -> str:
 
 def ledger_counts(ledger_view: LedgerView) -> tuple[int, int]:
     """Return the number of certificates and of revocations in the ledger; cached while it does not change."""
-    counts = ledger_view.recall("counts", "")
-    if counts is None:
-        counts = ledger_view.ledger.counts()
-        ledger_view.remember("counts", "", list(counts))
-    return counts[0], counts[1]
+    certificates, revocations = ledger_view.cached("counts", "", lambda: list(ledger_view.ledger.counts()))
+    return certificates, revocations
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -121,7 +118,7 @@ def _closed(context: CheckContext, path: Path) -> str:
         generation.name for name in ("server", "client") if (generation := context.project.authorities.issuing(name))
     ]
     names = [name for name in issuing if path in {store.authority_file(name, "key.pem"), passphrases.file_of(name)}]
-    return f"; until then nothing can be renewed or revoked with {' and '.join(names)}" if names else ""
+    return f"; until that is corrected, nothing can be renewed or revoked with {' and '.join(names)}" if names else ""
 
 
 def secret_paths(context: CheckContext) -> Iterator[Path]:
@@ -170,26 +167,17 @@ def check_disk(context: CheckContext) -> Iterator[Finding]:
         if not path.exists() or (device := path.stat().st_dev) in devices:
             continue
         devices.add(device)
-        filesystem_state = os.statvfs(path)
-        if filesystem_state.f_flag & os.ST_RDONLY:
+        space = DiskSpace.of(path)
+        if space.is_read_only:
             is_unfit = True
-            remedy = f"sudo mount -o remount,rw $(findmnt -nro TARGET -T {path}); for the cause: sudo dmesg"
             text = "mounted read-only: nothing can be renewed or recorded"
-            yield Finding(f"disk:{path}", Level.CRITICAL, text, remedy)
+            yield Finding(f"disk:{path}", Level.CRITICAL, text, space.remount(path))
             continue
-        room, size = (
-            filesystem_state.f_bavail * filesystem_state.f_frsize,
-            filesystem_state.f_blocks * filesystem_state.f_frsize,
-        )
-        free.append(room // MEGABYTE)
-        level = Level.CRITICAL if room < min(100 * MEGABYTE, size * 0.03) else Level.OK
-        level = max(level, Level.WARNING if room < min(500 * MEGABYTE, size * 0.1) else Level.OK)
-        if filesystem_state.f_files and filesystem_state.f_favail < min(1000, filesystem_state.f_files * 0.01):
-            level = Level.CRITICAL
-        if level:
+        free.append(space.free_megabytes)
+        if space.level:
             is_unfit = True
-            text = f"{room // MEGABYTE} of {size // MEGABYTE} MB and {filesystem_state.f_favail} inodes free"
-            yield Finding(f"disk:{path}", level, text, f"free some space: df -h {path}; du -xh {path} | sort -h | tail")
+            text = f"{space.free_megabytes} of {space.megabytes} MB and {space.free_inodes} inodes free"
+            yield Finding(f"disk:{path}", space.level, text, space.make_room(path))
     if not is_unfit:
         yield Finding("disk", Level.OK, f"{min(free)} MB free")
 

@@ -85,7 +85,7 @@ def _unprobed(context: CheckContext) -> Iterator[Finding]:
         behind = [result for result in probes if result.via == via and result.fault == ProbeFault.JUMP]
         text = f"the services behind it cannot be probed ({_listed(behind)}): {behind[0].wrong}"
         login = _login(context, behind[0])
-        after = ", as the account that runs doit; docs/how-to/monitor.md#behind-a-jump-host"
+        after = ", as the account that runs doit; docs/how-to/probes.md#behind-a-jump-host"
         yield Finding(ArtifactId("jump", via), Level.WARNING, text, Remedy(f"{login} true", after=after))
     if unseen := [result for result in probes if result.fault == ProbeFault.UNSEEN]:
         yield Finding("services", Level.WARNING, f"{_listed(unseen)} {unseen[0].wrong}", "./run doit")

@@ -28,7 +28,7 @@ from pki.monitor.report.health_report import BROKEN
 from pki.monitor.status_page import update_page
 from pki.monitor.status_page.update_page import StatusPage
 from pki.pipeline.plan import Plan
-from pki.pipeline.reporter import FindingCounts
+from pki.pipeline.reporter import FindingCounts, count_tasks
 from pki.project import layout
 from pki.project.layout import Store
 from pki.project.project import Project
@@ -138,6 +138,7 @@ class RunMonitor:
             Finding(name, Level.WARNING, failure.message, failure.hint, topic="run")
             for name, failure in run.failed.items()
             if name not in reported and ArtifactId("deploy", name) not in reported
+            if failure.code is not ErrorCode.AWAITS_CEREMONY  # check_ceremonies reports it
             if not (failure.code is ErrorCode.EXPOSED and failure.about in reported)
         ]
 
@@ -228,8 +229,7 @@ def _entry(message: SentMessage) -> dict[str, str]:
 
 
 def _summary(report: Mapping[str, Any]) -> str:
-    """Return one sentence about the run for the mail: how many artifacts changed, failed, and so on."""
-    counts = [(len(report[key]), key) for key in ("changed", "failed", "blocked")]
-    counts += [(report["up_to_date"], "up to date")]
-    text = ", ".join(f"{count} {word}" for count, word in counts if count)
-    return f"The run of {moment(report['at']):%Y-%m-%d %H:%M} UTC: {text}."
+    """Return one sentence about the run for the mail: when it was, and what became of its tasks."""
+    changed, failed, blocked = (len(report[key]) for key in ("changed", "failed", "blocked"))
+    counts = count_tasks(changed, failed, blocked, report["up_to_date"])
+    return f"Last run: {moment(report['at']):%Y-%m-%d %H:%M} UTC, {counts}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -50,6 +50,10 @@ CHECKS: dict[str, Check] = {
     "alerts": lambda context: channels.check_channels(context.history),
 }
 WITHOUT_ROOT = {name: CHECKS[name] for name in ("roots", "permissions", "project", "disk", "metrics", "alerts")}
+BEFORE_FIRST_CEREMONY = {
+    name: CHECKS[name]
+    for name in ("ceremonies", "templates", "ledger", "clock", "permissions", "project", "disk", "metrics", "alerts")
+}
 BROKEN = "broken"  # the topic of a check that failed with an error
 OVERDUE = timedelta(days=2)  # without a run
 
@@ -79,11 +83,18 @@ def run_checks(
     context = CheckContext(
         project, plan, run, notes, NotificationHistory.load(project.store.ca, project.now), probes, thorough
     )
-    for topic, check in CHECKS.items() if not project.roots.missing else WITHOUT_ROOT.items():
+    for topic, check in _checks(project).items():
         findings += _run_check(topic, check, context)
     findings += _run_check("notes", lambda context: _notes(context, findings), context)
     findings += _run_check("run", lambda context: _rest_of_run(context, findings), context)
     return sorted((_dated(finding, context.history) for finding in findings), key=lambda finding: -finding.level)
+
+
+def _checks(project: Project) -> Mapping[str, Check]:
+    """Return the checks that make sense for a project: without a root, everything else would only repeat that."""
+    if project.roots.missing:
+        return WITHOUT_ROOT
+    return BEFORE_FIRST_CEREMONY if project.awaits_first_ceremony else CHECKS
 
 
 def unusable_project(error: PkiError, until: datetime | None = None) -> Finding:
@@ -148,7 +159,9 @@ def _rest_of_run(context: CheckContext, findings: Sequence[Finding]) -> Iterator
     reported = {finding.subject for finding in findings if finding.level}
     run = context.run
     for name, failure in run.failed.items():
-        if name not in reported and not (failure.code is ErrorCode.EXPOSED and failure.about in reported):
+        is_awaited = failure.code is ErrorCode.AWAITS_CEREMONY  # check_ceremonies reports it
+        is_reported = name in reported or (failure.code is ErrorCode.EXPOSED and failure.about in reported)
+        if not is_awaited and not is_reported:
             yield Finding(name, Level.WARNING, failure.message, failure.hint or "./run doit")
     if not context.thorough:
         return
@@ -161,4 +174,4 @@ def _rest_of_run(context: CheckContext, findings: Sequence[Finding]) -> Iterator
         text = f"last ran on {run.at:%Y-%m-%d}: is its cron job or timer still there?"
         yield Finding("doit", Level.WARNING, text, "./run doit, and check crontab -l", since=run.at)
     else:
-        yield Finding("doit", Level.OK, f"ran on {run.at:%Y-%m-%d %H:%M}, {run.result}")
+        yield Finding("doit", Level.OK, f"last run on {run.at:%Y-%m-%d %H:%M} UTC: {run.result}")

@@ -108,10 +108,7 @@ def collect(context: CheckedProject) -> Blocks:
     samples, cache = metrics_collect.certificates(context), context.project.cache
     home = context.project.store.home
     key = digest_of(METRICS, str(home), samples)
-    text = cache.recall("metrics certificates", key)
-    if text is None:
-        text = render(home, samples)
-        cache.remember("metrics certificates", key, [], text)
+    text = cache.cached("metrics certificates", key, [], lambda: render(home, samples))
     return blocks(text) | blocks(render(home, metrics_collect.others(context)))
 
 

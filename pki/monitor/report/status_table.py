@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.authority import certificates, crl_size, leaf_files, renewal
 from pki.ceremony.online import needs
 from pki.common import filesystem, timestamps
+from pki.common.counts import counted
 from pki.common.durations import in_brief
 from pki.common.errors import RETRIED, as_pki_error
 from pki.common.reasons import Reason, Why, joined
@@ -132,7 +133,8 @@ class StatusTable:
                 state, text = "revoked", "its root's CRL lists it"
             elif is_last:
                 state = "due" if signs_until <= self.project.now else "ok"
-                text = f"successor: requested on {signs_until:%Y-%m-%d}, ceremony by {needs.full_length_until(self.project.authorities, generation):%Y-%m-%d}"
+                full_length_until = needs.full_length_until(self.project.authorities, generation)
+                text = f"a successor is requested on {signs_until:%Y-%m-%d}, and needed by {full_length_until:%Y-%m-%d}"
             else:
                 state, text = "ok", f"trusted until it expires; {names[-1]} has replaced it"
             yield TableRow(
@@ -163,7 +165,7 @@ class StatusTable:
             why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
             text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
             return TableRow(name, "due", left, text, "you")
-        text = joined(reasons) or f"renewal from {leaf.renewal_start(current.not_after):%Y-%m-%d}"
+        text = joined(reasons) or f"renewed from {leaf.renewal_start(current.not_after):%Y-%m-%d} on"
         text += "; revoked on purpose" if leaf.is_canary else ""
         return TableRow(name, _state(self.project.now, current.not_after, reasons), left, text, "doit")
 
@@ -175,7 +177,7 @@ class StatusTable:
             return TableRow(deploy.name, "missing", "", joined(reasons), "doit")
         text = (
             joined(reasons)
-            or f"deployed {deployed.delivered_at[:10]}, {len(deployed.files)} files ({deployed.transport})"
+            or f"{counted(len(deployed.files), 'file')} deployed on {deployed.delivered_at[:10]} {_way(deployed.transport)}"
         )
         text = "; ".join(
             [
@@ -314,4 +316,8 @@ def _left(now: datetime, end: datetime) -> str:
 
 
 def _ceremony(inventory: Inventory) -> str:
-    return "doit (sandbox)" if inventory.sandbox else "owner, witness"
+    return "doit" if inventory.sandbox else "ceremony"
+
+
+def _way(transport: str) -> str:
+    return "into a folder" if transport == "folder" else f"by {transport}"

@@ -54,14 +54,13 @@ def cached(checked: CheckedProject) -> Any:
 
 def read_forecast(checked: CheckedProject) -> Forecast:
     """Return the forecast from today on."""
-    rows, today = cached(checked), checked.project.now.date()
-    if rows is None:
-        try:
-            rows = _planned(checked)
-        except PkiError as error:  # a damaged ledger, for example
-            return Forecast(today, (ForecastEvent(today, "unforeseen", "timeline", error.message, is_wrong=True),), ())
-        checked.project.ledger_view.remember("page ahead", _cache_key(checked), rows)
-    until, events, generations = rows
+    today = checked.project.now.date()
+    try:
+        until, events, generations = checked.project.ledger_view.cached(
+            "page ahead", _cache_key(checked), lambda: _planned(checked)
+        )
+    except PkiError as error:  # a damaged ledger, for example
+        return Forecast(today, (ForecastEvent(today, "unforeseen", "timeline", error.message, is_wrong=True),), ())
     days = [ForecastEvent(date.fromisoformat(day), *rest) for day, *rest in events]
     return Forecast(
         date.fromisoformat(until),

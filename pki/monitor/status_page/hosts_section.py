@@ -50,10 +50,13 @@ def cached(checked: CheckedProject) -> Any:
 
 def hosts(checked: CheckedProject) -> list[HostRow]:
     """Return every host with deployments, those with findings first."""
-    config, records = checked.project.inventory, cached(checked)
-    if records is None:
-        records = {name: _record(delivery.records) for name, delivery in checked.plan.deliveries.items()}
-        checked.project.cache.remember("page hosts", _cache_key(checked), folders(checked), records)
+    config = checked.project.inventory
+    records = checked.project.cache.cached(
+        "page hosts",
+        _cache_key(checked),
+        folders(checked),
+        lambda: {name: _record(delivery.records) for name, delivery in checked.plan.deliveries.items()},
+    )
     states_by_host, probe_results = _states(checked.findings), dict[str, list[bool]]()
     for probe in checked.probes:
         probe_results.setdefault(probe.host, []).append(probe.is_well)

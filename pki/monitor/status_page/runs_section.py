@@ -46,7 +46,7 @@ class RunsSection:
             day=run.at.date(),
             result=run.result,
             requested=tuple(sorted(run.requested)),
-            failed=tuple((name, one.message, one.hint) for name, one in run.failed.items()),
+            failed=tuple((name, failure.message, failure.hint) for name, failure in run.failed.items()),
             blocked=tuple(run.blocked.items()),
             changed_on=changes[0],
             changed=changes[1],

@@ -84,7 +84,7 @@ class CaRollovers:
             names = self.hierarchy.generations(authority)
             later = [_turn(created[name], self.hierarchy.existing(name)) for name in names if name in created]
             turns = sorted([*self.turns[authority], *later], key=_when)
-            for turn, after in zip(turns, [*(one.at for one in turns[1:]), self.until], strict=True):
+            for turn, after in zip(turns, [*(later.at for later in turns[1:]), self.until], strict=True):
                 root = self.hierarchy.existing(turn.generation).root
                 ends = (self.runs.at(end + SECOND) for end in self.hierarchy.cross_ends.get(root, ()))
                 turns = [*turns, *(Turn(end, turn.generation, turn.end) for end in ends if turn.at < end < after)]
@@ -112,7 +112,7 @@ class CaRollovers:
             )
             end = min(self.hierarchy.existing(root).not_after, self.until)
             good = born
-            for presigned_crl in (one for one in self.presigned_crls if one.root == root):
+            for presigned_crl in (crl for crl in self.presigned_crls if crl.root == root):
                 if presigned_crl.at > good:
                     self.closed.append((root, good, presigned_crl.at))
                 good = max(good, presigned_crl.end)
@@ -129,10 +129,10 @@ def crl_rhythm(
     published = canonical.read_crl(data, Encoding.DER) if data else None
     due = born if published is None else published.last_update_utc + rule.refresh
     while True:
-        made = runs.at(due)
-        begins = made - backdate(rule.refresh)
-        yield made, begins + rule.lifetime
-        due = max(begins + rule.refresh, made + SECOND)
+        issued = runs.at(due)
+        begins = issued - backdate(rule.refresh)
+        yield issued, begins + rule.lifetime
+        due = max(begins + rule.refresh, issued + SECOND)
 
 
 def _turn(at: datetime, ca: PlannedCa) -> Turn:

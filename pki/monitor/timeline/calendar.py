@@ -120,37 +120,37 @@ def entries(project: Project, clients: Iterable[Leaf]) -> list[CalendarEntry]:
 
 
 def _ceremonies(ceremonies: Iterable[Any], now: datetime) -> Iterator[CalendarEntry]:
-    for one in ceremonies:
-        if one.by_doit:
+    for ceremony in ceremonies:
+        if ceremony.by_doit:
             continue
-        made = one.generations
-        key = made[0] if made else f"{one.needs[0].artifact.name}-{one.by:%Y-%m}"
+        generations = ceremony.generations
+        key = generations[0] if generations else f"{ceremony.needs[0].artifact.name}-{ceremony.by:%Y-%m}"
         yield CalendarEntry(
             f"ceremony-{key}",
-            _settled(one, now),
-            f"root ceremony: {', '.join(one.products)}",
-            f"doit requests it on {one.requested:%Y-%m-%d}; perform it by {one.by:%Y-%m-%d}. This day is a proposal. "
-            f"It needs the owner of the root and a witness: docs/how-to/ceremony.md. {'; '.join(need.why for need in one.needs)}."
-            + (f" Note: {one.remark}." if one.remark else ""),
+            _settled(ceremony, now),
+            f"root ceremony: {', '.join(ceremony.products)}",
+            f"doit requests it on {ceremony.requested:%Y-%m-%d}; perform it by {ceremony.by:%Y-%m-%d}. This day is a proposal. "
+            f"It needs the owner of the root and a witness: docs/how-to/ceremony.md. {'; '.join(need.why for need in ceremony.needs)}."
+            + (f" Note: {ceremony.remark}." if ceremony.remark else ""),
             (14, 1),
         )
 
 
-def _settled(one: Any, now: datetime) -> date:
+def _settled(ceremony: Any, now: datetime) -> date:
     """Return a day that does not change daily: the assumed one; once past, the last possible one; then the first."""
-    days: tuple[date, ...] = (one.performed.date(), one.by.date(), (one.requested + DAY).date())
+    days: tuple[date, ...] = (ceremony.performed.date(), ceremony.by.date(), (ceremony.requested + DAY).date())
     later = [day for day in days if day > now.date()]
     return later[0] if later else days[2]
 
 
 def _ends(generations: Sequence[Ca], now: datetime) -> Iterator[CalendarEntry]:
-    for one in generations:
-        end = one.not_after
-        if one.authority == "root" and now < end <= now + YEARS * timedelta(days=365):
+    for ca in generations:
+        end = ca.not_after
+        if ca.authority == "root" and now < end <= now + YEARS * timedelta(days=365):
             newest = [ca.name for ca in generations if ca.name.is_root][-1]
             then = f"every machine that trusts it must trust {newest} by then: build/trust/roots.pem"
-            text = "no other root follows it: create a new project" if newest == one.name else then
-            yield CalendarEntry(f"end-{one.name}", end.date(), f"{one.name} expires", text, (180, 30))
+            text = "no other root follows it: create a new project" if newest == ca.name else then
+            yield CalendarEntry(f"end-{ca.name}", end.date(), f"{ca.name} expires", text, (180, 30))
 
 
 def _installs(

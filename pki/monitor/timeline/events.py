@@ -96,7 +96,7 @@ def timeline(project: Project, plan: Plan, years: int, *, held: bool = True) -> 
         *_wrong_events(plan, leaves),
         *_outlived(project.revocations, rollovers),
     ]
-    ordered = tuple(sorted((one for one in events if one.at <= until), key=lambda event: (event.at, event.what)))
+    ordered = tuple(sorted((event for event in events if event.at <= until), key=lambda event: (event.at, event.what)))
     return Timeline(project.now, until, tuple(rhythms), ordered, leaves, tuple(rollovers.ceremonies))
 
 
@@ -157,7 +157,7 @@ def _crls(
     )
     end = min(generation.not_after, rollovers.until)
     moments = crl_rhythm(inventory, store, generation.name, rollovers.runs, born)
-    return list(takewhile(lambda made: made[0] < end, moments))
+    return list(takewhile(lambda issued: issued[0] < end, moments))
 
 
 def _presigned_events(store: Store, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
@@ -229,7 +229,7 @@ def _end_events(rollovers: CaRollovers) -> Iterator[TimelineEvent]:
             text = "expiry of the authority and its CRLs"
             if generation.name.is_root:
                 text = "expiry: devices that trust no other root will trust no service"
-            newest = [one for one in rollovers.generations() if one.authority == generation.authority][-1]
+            newest = [ca for ca in rollovers.generations() if ca.authority == generation.authority][-1]
             yield TimelineEvent(end, "end", generation.name, text, is_wrong=generation is newest)
 
 
@@ -249,7 +249,7 @@ def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[TimelineE
 
 def _outlived(revocations: Revocations, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
     """Yield client certificates that end after their authority, including replaced ones that may still be in browsers."""
-    ends = {one.name: one.not_after for one in rollovers.generations()}
+    ends = {ca.name: ca.not_after for ca in rollovers.generations()}
     for issued in revocations.unexpired():
         end = ends.get(issued.issuer)
         if issued.profile == "client" and not issued.revoked and end is not None and end < issued.not_after:

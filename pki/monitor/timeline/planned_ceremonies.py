@@ -123,7 +123,7 @@ def _prepared(hierarchy: PlannedHierarchy, runs: Runs, requested: datetime, perf
     prepared, names = requested, _names(hierarchy.at(max(requested, runs.now)))
     while True:
         moments = {runs.at(at) for at in (*_thresholds(hierarchy), prepared + make_request.REQUEST_MAX_AGE + SECOND)}
-        for moment in sorted(one for one in moments if max(prepared, runs.now) < one < performed):
+        for moment in sorted(candidate for candidate in moments if max(prepared, runs.now) < candidate < performed):
             if moment - prepared > make_request.REQUEST_MAX_AGE or _names(hierarchy.at(moment)) - names:
                 prepared, names = moment, _names(hierarchy.at(moment))
                 break

@@ -160,7 +160,7 @@ def _series(
 
 def _signed(hierarchy: PlannedHierarchy, root: str, requested: Iterable[RequestedCrl]) -> Iterable[PlannedCrl]:
     listed = frozenset[int]().union(*(crl.serials for crl in hierarchy.presigned_crls(root)))
-    return (PlannedCrl(one.number, one.this_update, one.next_update, listed) for one in requested)
+    return (PlannedCrl(crl.number, crl.this_update, crl.next_update, listed) for crl in requested)
 
 
 def _with_ca(hierarchy: PlannedHierarchy, name: GenerationName, old_root: PlannedCa | None) -> PlannedHierarchy:

@@ -19,7 +19,7 @@ class Runs:
 
     @classmethod
     def of(cls, config: Inventory, now: datetime) -> Runs:
-        return cls(now, tuple(sorted({time.fromisoformat(one) for one in config.schedule})))
+        return cls(now, tuple(sorted({time.fromisoformat(text) for text in config.schedule})))
 
     @property
     def first(self) -> datetime:
@@ -33,5 +33,5 @@ class Runs:
             return moment + (self.now - moment) % DAY
         local = moment.astimezone()
         days = (local.date(), local.date() + DAY)
-        moments = (datetime.combine(day, one).astimezone(UTC) for day in days for one in self.times)
+        moments = (datetime.combine(day, run_time).astimezone(UTC) for day in days for run_time in self.times)
         return min(run for run in moments if run >= moment)

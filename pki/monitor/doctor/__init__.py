@@ -1,0 +1,1 @@
+"""Check a machine before there is a project, and what a project needs of it."""
