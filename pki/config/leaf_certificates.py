@@ -45,12 +45,12 @@ def service_names(inventory: Inventory, host: Host, service: str) -> tuple[str, 
 def listens_on_ipv6(inventory: Inventory, name: str) -> bool:
     """Return whether the proxy of a host listens on IPv6 too.
 
-    A proxy that is told to does not start where the kernel has no IPv6, so it is told only for a host with an IPv6
+    nginx and HAProxy do not start with a listener on IPv6 where the kernel has none, so a host gets one only for an IPv6
     address in pki.yaml, or without any address in a network with an IPv6 block.
     """
     host, publish = inventory.hosts[name], inventory.publish
-    own = host.addresses or inventory.blocks(host.network)
-    return any(one.version == 6 for one in own) or (publish.host == name and ":" in publish.hostname)
+    addresses = host.addresses or inventory.blocks(host.network)
+    return any(address.version == 6 for address in addresses) or (publish.host == name and ":" in publish.hostname)
 
 
 def mtls_names(inventory: Inventory) -> list[str]:

@@ -175,10 +175,14 @@ def verify_services(
 
 def _combined(verifications: Sequence[tuple[Endpoint, Verification]]) -> Verification:
     """Return the worst verification of a service; the text names each address with that verdict, unless all have it."""
-    worst = max((verification for _, verification in verifications), key=lambda one: SEVERITY.index(one.verdict))
+    worst = max((verification for _, verification in verifications), key=lambda result: SEVERITY.index(result.verdict))
     if all(verification == worst for _, verification in verifications):
         return worst
-    texts = [endpoint.located(str(one)) for endpoint, one in verifications if one.verdict is worst.verdict]
+    texts = [
+        endpoint.located(str(verification))
+        for endpoint, verification in verifications
+        if verification.verdict is worst.verdict
+    ]
     return Verification(worst.verdict, "; ".join(texts))
 
 
