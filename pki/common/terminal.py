@@ -228,12 +228,20 @@ def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
 
 def error_text(message: str, hint: str) -> str:
     """Return an error and what to do, for standard error; at a terminal broken between words, and not in commands."""
-    hints = hint.splitlines()
+    lines, hints = message.splitlines(), hint.splitlines()
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
-        message = "\n".join(part for line in message.splitlines() for part in wrapped(line, width))
-        hints = [part for line in hints for part in fold(line, width - 2)]
-    return message + "".join(f"\n{'→' if number == 0 else ' '} {line}" for number, line in enumerate(hints))
+        lines = [part for line in lines for part in wrapped(line, width)]
+        hints = [part for line in hints for part in _folded(line, width - 2)]
+    return "\n".join([*lines, *([f"→ {hints[0]}", *hints[1:]] if hints else [])])
+
+
+def _folded(hint: str, width: int) -> list[str]:
+    """Return the lines of a hint: a row of a list is broken between words, anything else as `fold` does."""
+    if hint.startswith(" "):
+        return wrapped(hint, width)
+    first, *more = fold(hint, width)
+    return [first, *(f"  {part}" for part in more)]
 
 
 def fold(text: str, width: int) -> list[str]:
