@@ -263,7 +263,8 @@ class Reporter:
         self._stack.close()
         is_idle = not self._changed and self._result() == "ok"
         if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
-            self._screen.summary(self._summary(project))
+            parts = self._summary(project)
+            self._screen.line("; ".join(parts), narrow=";\n".join(parts))
         gc.freeze()  # the process ends now: no collection at exit
         self._raise_failure()
 
