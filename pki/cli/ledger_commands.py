@@ -128,7 +128,7 @@ def _show(certificate: Issued) -> None:
         ("recorded by", certificate.by or "unknown: an earlier version recorded it"),
     ):
         screen.line(f"{key:<11} {value}", indent=12)
-    screen.line(certificate.pem.rstrip() or "its certificate was not available at the import", is_whole=True)
+    screen.line(certificate.pem.rstrip() or "its certificate was not available at the import", is_verbatim=True)
 
 
 def _state(certificate: Issued, now: datetime) -> str:

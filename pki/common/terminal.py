@@ -38,11 +38,11 @@ class Screen:
         """Return whether standard output is a terminal."""
         return self._console is not None
 
-    def line(self, text: str, *, indent: int = 0, narrow: str = "", is_whole: bool = False) -> None:
+    def line(self, text: str, *, indent: int = 0, narrow: str = "", is_verbatim: bool = False) -> None:
         """Print a text without columns; at a terminal, what is too long is broken between words.
 
         The further lines begin at `indent`. `narrow` is printed instead where the terminal is too narrow: its indented
-        lines are commands, which stay on one line. A text that `is_whole`, such as that of a file, is not broken.
+        lines are commands, which stay on one line. A text that `is_verbatim`, such as that of a file, is not broken.
         """
         text = visible(text)
         if self._console is None:
@@ -54,7 +54,7 @@ class Screen:
             parts = [part for line in lines for part in ([line] if line[:1] == " " else wrapped(line, width))]
         else:
             parts = [
-                part for line in text.split("\n") for part in ([line] if is_whole else wrapped(line, width, indent))
+                part for line in text.split("\n") for part in ([line] if is_verbatim else wrapped(line, width, indent))
             ]
         self._console.print("\n".join(parts), markup=False, soft_wrap=True)
 
@@ -97,14 +97,9 @@ class Screen:
         """Print what the next run will do, and why."""
         self._entry("to do", "yellow", name, why)
 
-    def note(self, name: str, what: str, remedy: str) -> None:
-        """Print an action that is required of the user; the remedy on a line of its own."""
-        self._entry("action", "bold cyan", name, what)
-        self._typed(remedy)
-
-    def remark(self, name: str, what: str, remedy: str) -> None:
-        """Print information for the user that is not a fault, with the command to type."""
-        self._entry("note", "cyan", name, what)
+    def note(self, name: str, what: str, remedy: str, *, is_required: bool = True) -> None:
+        """Print an action that is required of the user, or one that is not; the remedy on a line of its own."""
+        self._entry(*(("action", "bold cyan") if is_required else ("note", "cyan")), name, what)
         self._typed(remedy)
 
     def observed(self, verdict: str, place: str, text: str) -> None:

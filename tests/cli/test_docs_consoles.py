@@ -99,7 +99,7 @@ BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Bench], None], int]] = {
     ("clients.md", "./run doit"): ("bench", identity, 0),
     ("deploy.md", "./run invoke deploy.accept-root"): ("deployed", another_root, 0),
     ("revoke.md", "./run invoke client.add admin@laptop --email admin@lab.internal"): ("bench", nothing, 0),
-    ("schedule.md", "./run invoke timeline --years 3"): ("outside", nothing, 0),
+    ("timeline.md", "./run invoke timeline --years 3"): ("outside", nothing, 0),
     ("install-root.md", "openssl x509 -in ca/root/root-1/cert.pem -noout -fingerprint -sha256"): ("bench", nothing, 0),
     ("monitor.md", "./run invoke health"): ("bench", two_faults, 4),
     ("clock.md", "./run doit"): ("bench", wrong_clock, 2),
