@@ -38,32 +38,25 @@ class Screen:
         """Return whether standard output is a terminal."""
         return self._console is not None
 
-    def line(self, text: str, *, indent: int = 0, is_verbatim: bool = False) -> None:
-        """Print a text without columns; `indent` is where the further lines begin of one that is too long.
+    def line(self, text: str, *, indent: int = 0, narrow: str = "", is_verbatim: bool = False) -> None:
+        """Print a text without columns; at a terminal, what is too long is broken between words.
 
-        The terminal itself breaks long lines of a text that is the content of a file (`is_verbatim`).
+        The further lines begin at `indent`. `narrow` is printed instead where the terminal is too narrow: its indented
+        lines are commands, which stay on one line. A text that `is_verbatim`, such as that of a file, is not broken.
         """
         text = visible(text)
-        if self._console:
-            lines = (part for line in text.split("\n") for part in wrapped(line, self._console.width, indent))
-            self._console.print(text if is_verbatim else "\n".join(lines), markup=False, soft_wrap=True)
-        else:
+        if self._console is None:
             self._print(text)
-
-    def command(self, before: str, command: str) -> None:
-        """Print a command after a phrase, at a narrow terminal on a line of its own, so that it can be copied."""
-        text = f"{before} {command}"
-        if self._console and len(text) > self._console.width:
-            self.line(before)
-            self._console.print(f"  {visible(command)}", markup=False, soft_wrap=True)
+            return
+        width = self._console.width
+        if narrow and any(len(line) > width for line in text.split("\n")):
+            lines = visible(narrow).split("\n")
+            parts = [part for line in lines for part in ([line] if line[:1] == " " else wrapped(line, width))]
         else:
-            self.line(text)
-
-    def summary(self, parts: Sequence[str]) -> None:
-        """Print the parts of a last line, at a terminal that is too narrow each on a line of its own."""
-        text = "; ".join(parts)
-        is_narrow = self._console is not None and len(text) > self._console.width
-        self.line(";\n".join(parts) if is_narrow else text)
+            parts = [
+                part for line in text.split("\n") for part in ([line] if is_verbatim else wrapped(line, width, indent))
+            ]
+        self._console.print("\n".join(parts), markup=False, soft_wrap=True)
 
     def heading(self, text: str) -> None:
         """Print a heading after an empty line."""
@@ -262,7 +255,7 @@ def _parts(text: str, width: int, ends: Sequence[str]) -> Iterator[str]:
     if len(text.rstrip()) <= width or not ends:
         yield text
         return
-    *parts, last = text.split(ends[0])
+    *parts, last = text.split(ends[0], -1 if ends[0] == "; " else 1)  # a command may have the others too
     for part in (*(f"{part}{ends[0]}" for part in parts), last):
         yield from _parts(part, width, ends[1:])
 
