@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from pki.config import fields, name_fields, time_fields
+from pki.config import fields, ip_addresses, name_fields, time_fields
 from pki.config.key_descriptions import PKI_YAML, SECRETS_YAML
 from pki.config.model import Inventory
 from pki.config.strict_model import StrictModel
@@ -21,7 +21,7 @@ from tests.documentation.reference.markdown import anchor, code, prose, table
 
 NAMED = {  # type of a field → its name, such as TimeOfDay
     repr(kind): name
-    for module in (fields, name_fields, time_fields)
+    for module in (fields, ip_addresses, name_fields, time_fields)
     for name, kind in vars(module).items()
     if get_origin(kind) is Annotated
 }
@@ -32,6 +32,8 @@ PLAIN = {
     bool: "`true` or `false`",
     IPv4Address: "IPv4 address",
     IPv4Network: "IPv4 network",
+    IPv6Address: "IPv6 address",
+    IPv6Network: "IPv6 network",
 }
 
 
