@@ -24,7 +24,7 @@ from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import client_artifact, client_leaf, mtls_names, permitted_addresses
 from pki.config.model import Inventory, Leaf
-from pki.pipeline.desired_state import domain_of_clients
+from pki.pipeline.permitted_leaves import domain_of_clients
 from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.ledger_view import LedgerView

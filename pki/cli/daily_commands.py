@@ -74,7 +74,7 @@ def plan(context: Context, json: bool = False) -> None:
     for note in forecast.required_actions(project, plan):
         screen.note(note.subject, note.text, note.remedy)
     for note in (*_upgrade_notes(project), *(() if awaits else plan.notices())):
-        screen.remark(note.subject, note.text, note.remedy)
+        screen.note(note.subject, note.text, note.remedy, is_required=False)
     findings = _print_services(project, plan, screen)
     more = [f"{count_by_level(findings)}: see {run_for(project.store.home)} invoke health"] if findings else []
     screen.summary([_plan_counts(plan, to_do, awaits=awaits), *more])

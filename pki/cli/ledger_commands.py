@@ -128,7 +128,7 @@ def _show(certificate: Issued) -> None:
         ("by", certificate.by or "not recorded by that version"),
     ):
         screen.line(f"{key:<9} {value}", indent=10)
-    screen.verbatim(certificate.pem.rstrip() or "its certificate was not available at the import")
+    screen.line(certificate.pem.rstrip() or "its certificate was not available at the import", is_verbatim=True)
 
 
 def _state(certificate: Issued, now: datetime) -> str:

@@ -42,7 +42,7 @@ MEANINGS = {
     "login": "account that prepares the host: root, or one with sudo",
     "modules": "files or folders below pki/, such as authority/crls; default: all that are relevant to security",
     "name": "a certificate, client, host, service, DNS name or serial number",
-    "network": "NAME=NETWORK, such as lan=192.168.1.0/24; may be given several times",
+    "network": "NAME=NETWORK, such as lan=192.168.1.0/24; may be given several times, also with one NAME",
     "new": "a new generation of server, client or root; may be given several times",
     "new_passphrase_file": "file with the new passphrase in its first line",
     "no_ceremonies": "assume that no further ceremony is performed",

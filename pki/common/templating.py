@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, time, timedelta
 from functools import cache
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ FIX = "fix the template, then: ./run doit"
 FIX_OR_RAW = f"{FIX}; {RAW}"
 UNENDED = {"Missing end of comment tag": "{# begins a comment of the template, but no #} ends it"}
 IN_NAMESPACE = "{% set ns = namespace(all=[]) %}, then {% set ns.all = ns.all + [one] %}"
-PLAIN = (str, bytes, int, float, tuple, list, dict, set, frozenset, date, time, timedelta, IPv4Address, IPv4Network)
+IP_TYPES = (IPv4Address, IPv4Network, IPv6Address, IPv6Network)
+PLAIN = (str, bytes, int, float, tuple, list, dict, set, frozenset, date, time, timedelta, *IP_TYPES)
 CALLABLE = (*PLAIN, BlockReference, LoopContext, Macro, TemplateModule, Cycler, Joiner, Namespace)
 
 

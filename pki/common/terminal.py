@@ -38,21 +38,17 @@ class Screen:
         """Return whether standard output is a terminal."""
         return self._console is not None
 
-    def line(self, text: str, *, indent: int = 0) -> None:
-        """Print a text without columns; `indent` is where the further lines begin of one that is too long."""
+    def line(self, text: str, *, indent: int = 0, is_verbatim: bool = False) -> None:
+        """Print a text without columns; `indent` is where the further lines begin of one that is too long.
+
+        The terminal itself breaks long lines of a text that is the content of a file (`is_verbatim`).
+        """
         text = visible(text)
         if self._console:
             lines = (part for line in text.split("\n") for part in wrapped(line, self._console.width, indent))
-            self._console.print("\n".join(lines), markup=False, soft_wrap=True)
+            self._console.print(text if is_verbatim else "\n".join(lines), markup=False, soft_wrap=True)
         else:
             self._print(text)
-
-    def verbatim(self, text: str) -> None:
-        """Print the text of a file as it is; the terminal itself breaks lines that are too long."""
-        if self._console:
-            self._console.print(visible(text), markup=False, soft_wrap=True)
-        else:
-            self.line(text)
 
     def command(self, before: str, command: str) -> None:
         """Print a command after a phrase, at a narrow terminal on a line of its own, so that it can be copied."""
@@ -108,14 +104,9 @@ class Screen:
         """Print what the next run will do, and why."""
         self._entry("to do", "yellow", name, why)
 
-    def note(self, name: str, what: str, remedy: str) -> None:
-        """Print an action that is required of the user; the remedy on a line of its own."""
-        self._entry("action", "bold cyan", name, what)
-        self._typed(remedy)
-
-    def remark(self, name: str, what: str, remedy: str) -> None:
-        """Print information for the user that is not a fault, with the command to type."""
-        self._entry("note", "cyan", name, what)
+    def note(self, name: str, what: str, remedy: str, *, is_required: bool = True) -> None:
+        """Print an action that is required of the user, or one that is not; the remedy on a line of its own."""
+        self._entry(*(("action", "bold cyan") if is_required else ("note", "cyan")), name, what)
         self._typed(remedy)
 
     def observed(self, verdict: str, place: str, text: str) -> None:
@@ -237,12 +228,20 @@ def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
 
 def error_text(message: str, hint: str) -> str:
     """Return an error and what to do, for standard error; at a terminal broken between words, and not in commands."""
-    hints = hint.splitlines()
+    lines, hints = message.splitlines(), hint.splitlines()
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
-        message = "\n".join(part for line in message.splitlines() for part in wrapped(line, width))
-        hints = [part for line in hints for part in fold(line, width - 2)]
-    return message + "".join(f"\n{'→' if number == 0 else ' '} {line}" for number, line in enumerate(hints))
+        lines = [part for line in lines for part in wrapped(line, width)]
+        hints = [part for line in hints for part in _folded(line, width - 2)]
+    return "\n".join([*lines, *([f"→ {hints[0]}", *hints[1:]] if hints else [])])
+
+
+def _folded(hint: str, width: int) -> list[str]:
+    """Return the lines of a hint: a row of a list is broken between words, anything else as `fold` does."""
+    if hint.startswith(" "):
+        return wrapped(hint, width)
+    first, *more = fold(hint, width)
+    return [first, *(f"  {part}" for part in more)]
 
 
 def fold(text: str, width: int) -> list[str]:

@@ -125,10 +125,36 @@ def probe_services(
     except OSError as error:
         cause = f"{store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
         return [replace(_not_probed(target, cause), at=now) for target in targets]
-    results = verification.map_parallel(
+    groups = verification.map_parallel(
         lambda transport: _probe_via(transport, behind[transport]), list(behind), len(behind)
     )
-    return sorted((replace(result, at=now) for group in results for result in group), key=_sort_key)
+    results: dict[tuple[str, str], list[tuple[Endpoint, ProbeResult]]] = {}
+    for target, result in zip(targets, (result for group in groups for result in group), strict=True):
+        results.setdefault(_sort_key(result), []).append((target.endpoint, result))
+    return [replace(_combined(results[key]), at=now) for key in sorted(results)]
+
+
+def _combined(results: Sequence[tuple[Endpoint, ProbeResult]]) -> ProbeResult:
+    """Return one result for a service with several addresses: what an address that answers serves, and all faults.
+
+    A fault that not all addresses have is named with its address. A service that answers at one address is reached.
+    """
+    if len(results) == 1:
+        return results[0][1]
+    order = ["", *reversed(ProbeFault)]
+    faults = [(endpoint, result.wrong) for endpoint, result in results if result.wrong]
+    is_one_fault = len(faults) == len(results) and len({wrong for _, wrong in faults}) == 1
+    texts = [faults[0][1]] if is_one_fault else [endpoint.located(wrong) for endpoint, wrong in faults]
+    return replace(
+        next((result for _, result in results if result.fingerprint), results[0][1]),
+        fault=max((result.fault for _, result in results), key=order.index),
+        wrong="; ".join(texts),
+        reached=any(result.reached for _, result in results),
+        is_compared=all(result.is_compared for _, result in results),
+        not_after=min((result.not_after for _, result in results if result.not_after), default=None),
+        outdated=next((result.outdated for _, result in results if result.outdated), ""),
+        seconds=max(result.seconds for _, result in results),
+    )
 
 
 def merge(earlier: Iterable[ProbeResult], newer: Iterable[ProbeResult]) -> Sequence[ProbeResult]:

@@ -15,7 +15,6 @@ from pki.common.remedies import RESTORE, here
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.pipeline.artifact import Artifact
 from pki.project.authorities import Authorities
-from pki.project.layout import Store
 from pki.project.project import Project
 
 
@@ -61,9 +60,7 @@ class AuthorityArtifacts:
                     *(str(self.project.store.authority_file(newest[name], file)) for file in files),
                     *(str(self.project.store.authority_file(generation, "cert.pem")) for generation in planned),
                 ),
-                sources=()
-                if name == "root"
-                else (_certificate_path(self.project.store, self.project.authorities, "root"),),
+                sources=() if name == "root" else (self.certificate_path("root"),),
                 make=partial(self._make_authority, name),
                 stale=partial(self._authority_stale, name),
                 doc=f"the {name} authority, which only a ceremony (or the sandbox) creates",
@@ -180,7 +177,8 @@ class AuthorityArtifacts:
             else []
         )
 
-
-def _certificate_path(store: Store, authorities: Authorities, authority: str) -> str:
-    generation = authorities.issuing(authority)
-    return str(store.authority_file(generation.name if generation else GenerationName(authority, 1), "cert.pem"))
+    def certificate_path(self, authority: str) -> str:
+        """Return the path of the certificate of the generation that signs, or of the first one to come."""
+        generation = self.project.authorities.issuing(authority)
+        name = generation.name if generation else GenerationName(authority, 1)
+        return str(self.project.store.authority_file(name, "cert.pem"))

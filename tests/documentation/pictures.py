@@ -82,7 +82,9 @@ def _screenshot(chromium: str, page: Path, picture: Path) -> None:
 def _session() -> str:
     """Run the session in a project of its own; return what a terminal shows, as SVG."""
     folder = Path(tempfile.gettempdir()) / Path(SHOWN).name
-    folder.mkdir()  # FileExistsError: another session is being run
+    if folder.exists():
+        raise PkiError(f"{folder}: already exists", f"is another session being run? otherwise: rm -r {folder}")
+    folder.mkdir()
     try:
         texts = [_turn(command.format(folder=folder), folder) for command in SESSION]
     finally:

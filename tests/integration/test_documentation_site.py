@@ -24,7 +24,13 @@ from tests.support.projects import PROJECT
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root takes the network away")
 PHONE, DESK = 390, 1280
-READ = ("index.html", "how-to/revoke.html", "reference/keys.html", "reference/commands.html")
+READ = [
+    ("light", PHONE, "index.html"),
+    ("light", DESK, "how-to/revoke.html"),
+    ("light", PHONE, "reference/keys.html"),
+    ("dark", PHONE, "how-to/revoke.html"),
+    ("dark", DESK, "reference/keys.html"),
+]
 SEARCH = "[...document.querySelectorAll('div')].map((one) => one.shadowRoot).find(Boolean)"
 WIDER = "return document.documentElement.scrollWidth - innerWidth"
 
@@ -94,10 +100,22 @@ def test_a_phone_scrolls_no_page_sideways_and_no_other_host_is_asked(site: Path,
     assert len(asked) > 40
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(address: str, driver: Chrome, scheme: str) -> None:
-    for page, width in zip(READ, (PHONE, DESK, PHONE, DESK), strict=True):
+def test_axe_finds_nothing(address: str, driver: Chrome) -> None:
+    for scheme, width, page in READ:
         show(driver, f"{address}/{page}", width, scheme)
+        shown = driver.find_element(By.TAG_NAME, "body").get_attribute("data-md-color-scheme")
+        assert shown == {"light": "default", "dark": "slate"}[scheme]
         passed, violated = axe(driver)
         assert violated == [], page
         assert passed > 20
+
+
+def test_of_a_session_the_commands_are_copied(address: str, driver: Chrome) -> None:
+    show(driver, f"{address}/how-to/revoke.html", DESK)
+    driver.execute_cdp_cmd(
+        "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    )
+    driver.find_element(By.CSS_SELECTOR, ".language-console button").click()
+    copied = driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+    shown = driver.find_element(By.CSS_SELECTOR, ".language-console code").text
+    assert copied.splitlines() == [line[2:] for line in shown.splitlines() if line.startswith("$ ")]

@@ -14,7 +14,7 @@ from pki.common.durations import in_words
 from pki.common.templating import Pages
 from pki.common.visible import visible_line
 from pki.config.fields import SANDBOX
-from pki.monitor.alerts.decisions import AlertDecision
+from pki.monitor.alerts.decisions import AlertDecision, Cause
 from pki.monitor.check_result import Finding, count_by_level, group_alike, join_names, shared_remedy
 
 WIDTH = 76
@@ -26,13 +26,18 @@ COLOURS = {
     "notice": "#1d6fb8",
     "ok": "#2e7d32",
 }  # each has enough contrast to white
-CAUSES = {"new": "new", "worse": "worse than before", "nearer": "closer to a deadline", "solved": "solved"}
+CAUSES = {
+    Cause.NEW: "new",
+    Cause.WORSE: "worse than before",
+    Cause.NEARER: "closer to a deadline",
+    Cause.SOLVED: "solved",
+}
 WEEKLY = "This is the weekly message. If it stops coming, doit no longer runs."
 WHEN = (
     "doit sends a message when a finding is new, worse, closer to its deadline or solved, and one message every week."
 )
 KEEP = "Keep this message: a ledger that later has fewer events, or another hash for them, was changed. Compare: ./run invoke ledger.verify"
-KINDS = {"new": "new", "worse": "worse than before", "nearer": "closer to its deadline"}
+KINDS = {Cause.NEW: "new", Cause.WORSE: "worse than before", Cause.NEARER: "closer to its deadline"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ def render_mail(decision: AlertDecision, findings: Sequence[Finding], facts: Mai
         key=lambda finding: (-finding.level, finding.key not in kinds),
     )
     items = list(_items(problems, kinds, decision, facts.now))
-    solved = [item.finding for item in decision.notifications if item.kind == "solved"]
+    solved = [item.finding for item in decision.notifications if item.kind is Cause.SOLVED]
     passed = [finding for finding in findings if not finding.level]
     title = count_by_level(problems) or "all OK"
     return MailText(

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pki.common.errors import InventoryError, PkiError
 from pki.config import loader
 from pki.config.authority_rules import IntermediateRule
+from pki.config.ip_addresses import url_host
 from pki.config.model import Inventory
 from pki.config.secret_sources import Secrets
 from pki.deploy.ansible.runner import find_program
@@ -129,11 +130,12 @@ def _alerts(config: Inventory) -> Iterator[MachineObservation]:
     if email and email.smtp != "outbox":
         parts = urlsplit(email.smtp)
         host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+        server = f"{url_host(host)}:{port}"
         try:
             with socket.create_connection((host, port), SECONDS):
-                yield MachineObservation("alerts.email", f"{host}:{port} accepts connections; no mail was sent")
+                yield MachineObservation("alerts.email", f"{server} accepts connections; no mail was sent")
         except OSError as error:
-            text = f"{host}:{port}: {error.strerror or error}: no mail can be sent"
+            text = f"{server}: {error.strerror or error}: no mail can be sent"
             yield MachineObservation("alerts.email", text, Level.WARNING, f"getent hosts {host}; ss -tn dst {host}")
     elif email:
         yield MachineObservation("alerts.email", "outbox: mails are written to build/report/outbox/, and not sent")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.monitor.status_page.page_data import CertificateRow, PageData
+from pki.monitor.timeline.event_kinds import EventKind
 
 WEEKS = 26
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -211,5 +212,5 @@ def generations_chart(facts: PageData) -> GenerationsChart:
             for number, (name, start, end, kind) in enumerate(shown)
         ]
         rows.append(AuthorityBars(authority, tuple(bars), 4 + LANE * min(2, max(1, len(bars)))))
-    ceremonies = [axis.place(event.day) for event in facts.ahead.events if event.what == "ceremony"]
+    ceremonies = [axis.place(event.day) for event in facts.ahead.events if event.what == EventKind.CEREMONY]
     return GenerationsChart(tuple(rows), tuple(axis.ticks), tuple(ceremonies), axis.place(facts.today), until)

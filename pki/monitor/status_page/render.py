@@ -22,6 +22,7 @@ from pki.monitor.status_page.authorities_section import AuthorityRow
 from pki.monitor.status_page.hosts_section import HostRow
 from pki.monitor.status_page.page_data import CertificateRow, PageData
 from pki.monitor.status_page.runs_section import RunsSection
+from pki.monitor.timeline.event_kinds import EventKind
 
 PAGES = Path(__file__).parent
 MANY = 30  # problems that are shown at once; the others on a click
@@ -178,7 +179,7 @@ def _tiles(facts: PageData) -> Iterable[tuple[str, str, str]]:
     )
     detail = f"{troubled} with problems" if troubled else f"{not_deployed} not deployed" if not_deployed else "all OK"
     yield "hosts", str(len(facts.hosts)), detail
-    ceremony = next((row for row in facts.ahead.events if row.what == "ceremony"), None)
+    ceremony = next((row for row in facts.ahead.events if row.what == EventKind.CEREMONY), None)
     kind = "performed by doit" if facts.is_sandbox else "planned day"
     yield (
         "next ceremony",

@@ -12,6 +12,15 @@ function nameColumns() {
   }
 }
 
+// of a session, the button copies what is typed: neither the prompts nor the output
+function copyCommands() {
+  for (const button of document.querySelectorAll(".language-console button[data-clipboard-target]")) {
+    const lines = document.querySelector(button.dataset.clipboardTarget).textContent.split("\n");
+    button.dataset.clipboardText = lines.filter((line) => /^[$#] /.test(line)).map((line) => line.slice(2)).join("\n");
+    button.removeAttribute("data-clipboard-target");
+  }
+}
+
 function makeReachable() {
   for (const area of document.querySelectorAll(".md-typeset pre > code, .md-typeset__scrollwrap, .md-typeset__table")) {
     if (area.scrollWidth > area.clientWidth) area.tabIndex = 0;
@@ -23,9 +32,10 @@ function makeReachable() {
 
 function improve() {
   nameColumns();
-  makeReachable();
+  const adapt = () => { copyCommands(); makeReachable(); };
+  adapt();
   // the theme adds buttons and frames later
-  new MutationObserver(makeReachable).observe(document.body, { childList: true, subtree: true });
+  new MutationObserver(adapt).observe(document.body, { childList: true, subtree: true });
   addEventListener("resize", makeReachable);
 }
 
