@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from pki.authority import certificates
+from pki.authority.certificates import LeafCertificates
 from pki.common.cache import digest_of
 from pki.config.model import Leaf
 from pki.config.name_claims import Key, comparison_key
@@ -55,11 +55,7 @@ def certificates_of_client(issued: Collection[Issued], common_name: str) -> list
 def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
     """Return the names that the next run moves from one leaf to another."""
     uncached = (leaf for leaf in leaves.values() if project.cache.recalled(leaf.artifact) is None)
-    changed = [
-        leaf
-        for leaf in uncached
-        if not certificates.is_cached(project.inventory, project.store, project.authorities, project.cache, leaf)
-    ]
+    changed = [leaf for leaf in uncached if not LeafCertificates(project).is_cached(leaf)]
     if not changed or not project.ledger_view.has_ledger:
         return []
     key = digest_of([(leaf.name, _requested(leaf)) for leaf in changed], sorted(leaves))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,18 +21,15 @@ from pki.authority.leaf_bundle import Bundle, is_pair, parse_bundle
 from pki.authority.leaf_files import file_faults, file_names, stopped_damage, stopped_reasons, wrong_mode
 from pki.authority.renewal import Current, gains_time, renewal_reasons
 from pki.common import filesystem
-from pki.common.cache import Cache, digest_of
+from pki.common.cache import digest_of
 from pki.common.durations import in_words
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined, joined_past
 from pki.common.remedies import here
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory, Leaf
-from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.layout import Store
-from pki.project.ledger_revocations import Revocations
-from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509 import canonical, certificate_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_names import common_name
@@ -40,37 +38,47 @@ from pki.x509.device_requests import read_device_key, read_unverified_key
 from pki.x509.keys import key_kind, public_der
 from pki.x509.weak_keys import find_weakness
 
+NEW_KEY = "make a new key and request on the device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …"
+
 
 @dataclass(frozen=True, slots=True)
 class LeafCertificates:
-    """The leaf certificates of a project: why each is out of date, and how it is issued."""
+    """The leaf certificates of a project: why each is out of date, and how it is issued.
+
+    The order of the checks: the content of the PEM bundle (`examine`), revocation, the dates (`renewal_reasons`), and
+    last the files that are split from the bundle (`file_faults`). A bundle that passed `examine` is cached: until a file
+    or a declaration changes, only revocation and dates are checked. A revoked leaf that is not to be replaced is only
+    checked for damage (`_stopped_faults`).
+    """
 
     project: Project
 
+    # -- whether a leaf is out of date --
+
     def stale_reasons(self, leaf: Leaf) -> list[Reason]:
         """Return why a leaf must be issued again, or its files split again from its PEM bundle."""
-        name = leaf.artifact
-        if name in self.project.revocations.replacement_stopped:
-            return stopped_damage(
-                self.project.store, self.project.authorities, self.project.revocations, leaf
-            ) or file_faults(self.project.store, leaf)
-        issuer = self.project.authorities.issuing(leaf.authority)
-        cache_key = _cache_key(self.project.inventory, self.project.store, leaf, issuer)
-        cached = _cached(self.project.cache, name, cache_key)
+        if leaf.artifact in self.project.revocations.replacement_stopped:
+            return self._stopped_faults(leaf)
+        issuer = self._issuer(leaf)
+        cached = self._cached(leaf, issuer)
         if cached is not None:
-            return _revocation(
-                self.project.ledger_view, self.project.revocations, leaf, cached.serial, unchanged=True
-            ) or renewal_reasons(self.project.now, self.project.signing_keys, leaf, cached, issuer)
-        result = self.examine(leaf)
-        if isinstance(result, list):
-            return result
+            return self._revocation_reasons(leaf, cached.serial, unchanged=True) or self._renewal_reasons(
+                leaf, cached, issuer
+            )
+        current = self.examine(leaf)
+        if isinstance(current, list):
+            return current
         damaged = file_faults(self.project.store, leaf)
         if not damaged:
-            dates = int(result.not_before.timestamp()), int(result.not_after.timestamp())
-            self.project.cache.remember(
-                name, cache_key, file_names(self.project.store, leaf), [*dates, f"{result.serial:x}"]
-            )
-        return renewal_reasons(self.project.now, self.project.signing_keys, leaf, result, issuer) or damaged
+            dates = int(current.not_before.timestamp()), int(current.not_after.timestamp())
+            files, finding = file_names(self.project.store, leaf), [*dates, f"{current.serial:x}"]
+            self.project.cache.remember(leaf.artifact, self._cache_key(leaf, issuer), files, finding)
+        return self._renewal_reasons(leaf, current, issuer) or damaged
+
+    def issue_reasons(self, leaf: Leaf) -> list[Reason]:
+        """Return why a leaf must be issued again; the files that are split from its PEM bundle do not count."""
+        current = self.examine(leaf)
+        return current if isinstance(current, list) else self._renewal_reasons(leaf, current, self._issuer(leaf))
 
     def delivery_faults(self, leaf: Leaf) -> list[Reason]:
         """Return why the files of a leaf cannot be delivered; empty when they are intact.
@@ -78,61 +86,37 @@ class LeafCertificates:
         The files are read again: the cache is not used.
         """
         if leaf.artifact in self.project.revocations.replacement_stopped:
-            return stopped_damage(
-                self.project.store, self.project.authorities, self.project.revocations, leaf
-            ) or file_faults(self.project.store, leaf)
-        result = self.examine(leaf)
-        return result if isinstance(result, list) else file_faults(self.project.store, leaf)
+            return self._stopped_faults(leaf)
+        current = self.examine(leaf)
+        return current if isinstance(current, list) else file_faults(self.project.store, leaf)
 
     def current(self, leaf: Leaf) -> Current | None:
         """Return dates and serial number of the certificate of a leaf; None when it must be issued again at once.
 
         Its content is as pki.yaml declares it, and it is not revoked. Its dates are not checked.
         """
-        cache_key = _cache_key(
-            self.project.inventory, self.project.store, leaf, self.project.authorities.issuing(leaf.authority)
-        )
-        result = _cached(self.project.cache, leaf.artifact, cache_key) or self.examine(leaf)
-        return (
-            None
-            if isinstance(result, list)
-            or _revocation(self.project.ledger_view, self.project.revocations, leaf, result.serial, unchanged=True)
-            else result
-        )
-
-    def issue_reasons(self, leaf: Leaf) -> list[Reason]:
-        """Return why a leaf must be issued again; the files that are split from its PEM bundle do not count."""
-        result = self.examine(leaf)
-        return (
-            result
-            if isinstance(result, list)
-            else renewal_reasons(
-                self.project.now,
-                self.project.signing_keys,
-                leaf,
-                result,
-                self.project.authorities.issuing(leaf.authority),
-            )
-        )
+        current = self._cached(leaf, self._issuer(leaf)) or self.examine(leaf)
+        if isinstance(current, list) or self._revocation_reasons(leaf, current.serial, unchanged=True):
+            return None
+        return current
 
     def blocked_by(self, leaf: Leaf) -> Reason | None:
         """Return why a leaf that is due cannot be renewed with any gain; None when nothing prevents it.
 
         Its issuer expires so soon that a renewed certificate would not last longer: a ceremony is needed first.
         """
-        issuer = self.project.authorities.issuing(leaf.authority)
+        issuer = self._issuer(leaf)
         if issuer is None:
             return None
-        result = self.examine(leaf)
-        if isinstance(result, list) or self.project.now < leaf.renewal_start(result.not_after):
+        current, now = self.examine(leaf), self.project.now
+        if isinstance(current, list) or now < leaf.renewal_start(current.not_after):
             return None
-        if gains_time(self.project.now, leaf, result, issuer):
+        if gains_time(now, leaf, current, issuer):
             return None
-        end = issuer.certificate.not_valid_after_utc
         return Why.NO_GAIN(
-            left=in_words(result.not_after - self.project.now),
+            left=in_words(current.not_after - now),
             issuer=issuer.name,
-            date=f"{end:%Y-%m-%d}",
+            date=f"{issuer.certificate.not_valid_after_utc:%Y-%m-%d}",
             authority=leaf.authority,
         )
 
@@ -155,21 +139,77 @@ class LeafCertificates:
         if names != profiles.subject_alternative_name(leaf):
             reasons.append(Why.OTHER_NAMES(difference=_name_difference(names, leaf)))
         reasons += _changed_common_name(leaf, bundle.certificate)
-        if issuer := self.project.authorities.issuing(leaf.authority):
+        if issuer := self._issuer(leaf):
             reasons += _profile_faults(self.project.inventory, leaf, bundle, issuer, compare=not reasons)
         cert = bundle.certificate
-        reasons += _revocation(
-            self.project.ledger_view, self.project.revocations, leaf, cert.serial_number, unchanged=False
-        )
+        reasons += self._revocation_reasons(leaf, cert.serial_number, unchanged=False)
         return reasons or Current(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
+
+    def _issuer(self, leaf: Leaf) -> Generation | None:
+        return self.project.authorities.issuing(leaf.authority)
+
+    def _renewal_reasons(self, leaf: Leaf, current: Current, issuer: Generation | None) -> list[Reason]:
+        return renewal_reasons(self.project.now, self.project.signing_keys, leaf, current, issuer)
+
+    def _revocation_reasons(self, leaf: Leaf, serial: int, *, unchanged: bool) -> list[Reason]:
+        """Return that a certificate is revoked; of the canary, which is revoked on purpose, that it is not.
+
+        `unchanged` means that the certificate is as it was in the last run, as for `Revocations.is_revoked`.
+        """
+        revocations = self.project.revocations
+        if not leaf.is_canary:
+            return [Why.REVOKED()] if revocations.is_revoked(serial, unchanged=unchanged) else []
+        if unchanged and self.project.ledger_view.is_settled:
+            return []  # the run that issued it revoked it
+        if revocations.is_revoked(serial, unchanged=False) or self.project.ledger_view.fault:
+            return []  # a ledger that lost events cannot show that it was not revoked
+        return [Why.NOT_REVOKED()]
+
+    def _stopped_damage(self, leaf: Leaf) -> list[Reason]:
+        """Return how the PEM bundle of a leaf is damaged that is revoked and not to be replaced."""
+        return stopped_damage(self.project.store, self.project.authorities, self.project.revocations, leaf)
+
+    def _stopped_faults(self, leaf: Leaf) -> list[Reason]:
+        return self._stopped_damage(leaf) or file_faults(self.project.store, leaf)
+
+    # -- what is cached of a leaf --
+
+    def is_cached(self, leaf: Leaf) -> bool:
+        """Return whether an earlier check found that the content of a leaf is as pki.yaml declares it.
+
+        Dates and revocation are not part of that.
+        """
+        return self._cached(leaf, self._issuer(leaf)) is not None
+
+    def _cached(self, leaf: Leaf, issuer: Generation | None) -> Current | None:
+        """Return dates and serial number of a leaf from an earlier check; None when its files changed since."""
+        cached = self.project.cache.recall(leaf.artifact, self._cache_key(leaf, issuer))
+        if cached is None:
+            return None
+        begin, end, serial = cached
+        return Current(datetime.fromtimestamp(begin, UTC), datetime.fromtimestamp(end, UTC), int(serial, 16))
+
+    def _cache_key(self, leaf: Leaf, issuer: Generation | None) -> str:
+        """Return the cache key of a leaf: a digest of all that decides what its certificate must contain.
+
+        The profiles are not part of it: they are code, and a change of the code empties the cache.
+        """
+        inventory = self.project.inventory
+        request = filesystem.read(self.project.store.home / leaf.request) if leaf.request else None
+        return digest_of(
+            *(leaf.common_name, leaf.dns, leaf.addresses, leaf.emails, leaf.key, request),
+            *(issuer.chain_digest if issuer else "", inventory.organisation, inventory.publish.url),
+        )
+
+    # -- issuance --
 
     def issue_if_due(self, leaf: Leaf) -> Outcome:
         """Issue a leaf if that is necessary, and split its PEM bundle into its other files.
 
         Raises PkiError when its replacement is stopped and its PEM bundle is damaged.
         """
-        if stopped := stopped_reasons(self.project.revocations, _id(leaf)):
-            if damaged := stopped_damage(self.project.store, self.project.authorities, self.project.revocations, leaf):
+        if stopped := stopped_reasons(self.project.revocations, leaf.artifact):
+            if damaged := self._stopped_damage(leaf):
                 raise PkiError(joined(dict.fromkeys([*damaged, *stopped])), here("invoke", "renew", leaf.name))
             reasons = []
         else:
@@ -187,7 +227,7 @@ class LeafCertificates:
         Raises PkiError, with the old pair in place, when the authority, its passphrase or the request is missing.
         """
         issuer = self.project.signing_keys.issuer(leaf.authority)
-        generation = self.project.authorities.issuing(leaf.authority)
+        generation = self._issuer(leaf)
         assert generation is not None
         if generation.certificate.not_valid_after_utc <= self.project.now:
             raise PkiError(
@@ -198,7 +238,7 @@ class LeafCertificates:
         key = None if leaf.request else self._leaf_key(leaf)
         public = key.public_key() if key else _requested_key(self.project.store, leaf)
         cert = certificate_signing.sign_certificate(
-            certificate_signing.subject_name(self.project.inventory.organisation, leaf.common_name),
+            subject_name(self.project.inventory.organisation, leaf.common_name),
             public,
             certificate_signing.validity_dates(self.project.now, leaf.lifetime, generation.certificate),
             profiles.leaf_extensions(leaf, public)
@@ -214,59 +254,35 @@ class LeafCertificates:
             self.project.ledger.record_certificate(
                 cert,
                 issuer=generation.name,
-                artifact=_id(leaf),
+                artifact=leaf.artifact,
                 profile=leaf.profile,
                 reason=joined_past(reasons),
                 at=self.project.now,
             )
             if leaf.is_canary:
-                _revoke_all(self.project.now, self.project.ledger_view, self.project.revocations, _id(leaf))
+                self._revoke_all(leaf.artifact)
             waiting.place()
         self.project.run.mark_verified(hashlib.sha256(bundle).digest())
 
     def _leaf_key(self, leaf: Leaf) -> keys.PrivateKey:
         """Return a new key; with `rekey: keep` the present one, if it is intact, of the declared kind and not revoked."""
         if not leaf.rekey:
-            result = self.examine(leaf)
-            revoked = isinstance(result, list) and any(reason.code is Why.REVOKED for reason in result)
+            current = self.examine(leaf)
+            is_revoked = isinstance(current, list) and any(reason.code is Why.REVOKED for reason in current)
             key_pem = canonical.split_bundle(filesystem.read(self.project.store.bundle(leaf)) or b"").get("key.pem")
-            if key_pem and not revoked:
-                try:
+            if key_pem and not is_revoked:
+                with suppress(PkiError):  # the present key is damaged
                     key = keys.open_key(key_pem, None, leaf.name, "")
-                except PkiError:
-                    return keys.new_key(leaf.key)
-                if keys.key_kind(key) == leaf.key:
-                    return key
+                    if keys.key_kind(key) == leaf.key:
+                        return key
         return keys.new_key(leaf.key)
 
-
-def _cached(cache: Cache, name: str, cache_key: str) -> Current | None:
-    """Return dates and serial number of the leaf `name` as cached under `cache_key`; None when its files changed since."""
-    cached = cache.recall(name, cache_key)
-    if cached is None:
-        return None
-    return Current(datetime.fromtimestamp(cached[0], UTC), datetime.fromtimestamp(cached[1], UTC), int(cached[2], 16))
-
-
-def is_cached(inventory: Inventory, store: Store, authorities: Authorities, cache: Cache, leaf: Leaf) -> bool:
-    """Return whether an earlier check found that the content of a leaf is as pki.yaml declares it.
-
-    Dates and revocation are not part of that.
-    """
-    cache_key = _cache_key(inventory, store, leaf, authorities.issuing(leaf.authority))
-    return _cached(cache, leaf.artifact, cache_key) is not None
-
-
-def _revocation(
-    ledger_view: LedgerView, revocations: Revocations, leaf: Leaf, serial: int, *, unchanged: bool
-) -> list[Reason]:
-    """Return why the revocation status of a leaf is wrong: it is revoked, or it is the canary and is not revoked."""
-    if not leaf.is_canary:
-        return [Why.REVOKED()] if revocations.is_revoked(serial, unchanged=unchanged) else []
-    is_settled = unchanged and ledger_view.is_settled
-    if is_settled or revocations.is_revoked(serial, unchanged=False) or ledger_view.fault:
-        return []  # a ledger that lost events cannot show that it was not revoked
-    return [Why.NOT_REVOKED()]
+    def _revoke_all(self, artifact: ArtifactId) -> None:
+        """Revoke every certificate of the canary, which must be revoked, before its files are in place."""
+        for issued in self.project.ledger.certificates(artifact=artifact, since=self.project.now):
+            if not issued.revoked:
+                self.project.ledger.record_revocation(issued, reason="superseded", at=self.project.now)
+        self.project.revocations.forget()
 
 
 def _key_faults(store: Store, leaf: Leaf, bundle: Bundle) -> Iterator[Reason]:
@@ -315,18 +331,6 @@ def _changed_common_name(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reason]
         yield Why.OTHER_COMMON_NAME(before=present or "none", after=leaf.common_name)
 
 
-def _cache_key(inventory: Inventory, store: Store, leaf: Leaf, issuer: Generation | None) -> str:
-    """Return the cache key of a leaf: a digest of all that decides what its certificate must contain.
-
-    The profiles are not part of it: they are code, and a change of the code empties the cache.
-    """
-    request = filesystem.read(store.home / leaf.request) if leaf.request else None
-    return digest_of(
-        *(leaf.common_name, leaf.dns, leaf.addresses, leaf.emails, leaf.key, request),
-        *(issuer.chain_digest if issuer else "", inventory.organisation, inventory.publish.url),
-    )
-
-
 def _request_difference(store: Store, leaf: Leaf, public: bytes) -> list[Reason]:
     data = filesystem.read(store.home / (leaf.request or ""))
     try:
@@ -347,13 +351,6 @@ def _name_difference(extension: x509.ExtensionType | None, leaf: Leaf) -> str:
     return " and ".join(parts) or "names are in another order"
 
 
-NEW_KEY = "make a new key and request on the device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …"
-
-
-def _id(leaf: Leaf) -> ArtifactId:
-    return ArtifactId("cert", leaf.name)
-
-
 def _verb(reasons: Iterable[Reason]) -> Verb:
     """Return how an issuance is reported: a renewal has new dates and nothing else that is new."""
     codes = {reason.code for reason in reasons}
@@ -362,20 +359,9 @@ def _verb(reasons: Iterable[Reason]) -> Verb:
     return Verb.RENEWED if codes <= {Why.DUE, Why.EXPIRED} else Verb.REISSUED
 
 
-def _revoke_all(now: datetime, ledger_view: LedgerView, revocations: Revocations, artifact: ArtifactId) -> None:
-    """Revoke every certificate of a leaf that must be revoked (the canary), before its files are in place."""
-    for issued in ledger_view.ledger.certificates(artifact=artifact, since=now):
-        if not issued.revoked:
-            ledger_view.ledger.record_revocation(issued, reason="superseded", at=now)
-    revocations.forget()
-
-
 def _files_from(store: Store, leaf: Leaf, bundle: bytes) -> dict[Path, tuple[bytes, int]]:
     return {
-        Path(store.leaf_file(leaf, name)): (
-            content,
-            filesystem.SECRET if name == "key.pem" else filesystem.PUBLIC,
-        )
+        Path(store.leaf_file(leaf, name)): (content, filesystem.SECRET if name == "key.pem" else filesystem.PUBLIC)
         for name, content in canonical.split_bundle(bundle).items()
     }
 

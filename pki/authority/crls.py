@@ -21,14 +21,9 @@ from pki.common.durations import backdate, in_common_unit
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined_past
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.config.model import Inventory
-from pki.project.authorities import Authorities
 from pki.project.generations import Generation, PresignedCrl
 from pki.project.layout import Store
-from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
-from pki.project.run_state import RunState
-from pki.project.signing_keys import SigningKeys
 from pki.x509 import canonical, crl_signing, pem_encoding
 from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import encode_pem
@@ -51,46 +46,91 @@ class Crls:
         issuer = self.project.authorities.generation(generation)
         cached = _cached(self.project.cache, generation, issuer)
         if cached is not None and self.project.ledger_view.is_unchanged_now():
-            return _date_reasons(
-                self.project.inventory,
-                self.project.now,
-                self.project.signing_keys,
-                generation,
-                *(datetime.fromtimestamp(at, UTC) for at in cached[:2]),
-            )
+            return self._date_reasons(generation, *(datetime.fromtimestamp(at, UTC) for at in cached[:2]))
         der, text = (filesystem.read(self.project.store.crl(generation, form)) for form in ("crl", "pem"))
         if der is None or text is None:
             return [Why.NOT_CREATED()]
-        crl = signed_crl(self.project.authorities, self.project.cache, self.project.run, generation, der)
+        crl = self.signed(generation, der)
         if issuer is None or crl is None or crl.next_update_utc is None:
             return [Why.CRL_DAMAGED(generation=generation)]
         if cached is None and text != encode_pem("X509 CRL", der):
             return [Why.CRL_FORMS()]
         dates = crl.last_update_utc, crl.next_update_utc
-        reasons = _date_reasons(
-            self.project.inventory, self.project.now, self.project.signing_keys, generation, *dates
-        ) or _ledger_differences(self.project.now, self.project.ledger_view, generation, crl, missing)
+        reasons = self._date_reasons(generation, *dates) or self._ledger_differences(generation, crl, missing)
         if not reasons:
             files = [str(self.project.store.crl(generation, form)) for form in ("crl", "pem")]
-            number = crl_number(crl)
-            finding = [*(int(at.timestamp()) for at in dates), number]
+            finding = [*(int(at.timestamp()) for at in dates), crl_number(crl)]
             self.project.cache.remember(ArtifactId("crl", generation), digest_of(issuer.fingerprint), files, finding)
         return reasons
+
+    def _date_reasons(self, generation: str, start: datetime, end: datetime) -> list[Reason]:
+        """Return why a CRL from `start` (thisUpdate) to `end` (nextUpdate) must be issued again for its dates."""
+        age = self.project.now - start
+        refresh = self.project.inventory.authorities.crl_rule(generation).refresh
+        if end <= self.project.now:
+            return [Why.EXPIRED(date=f"{end:%Y-%m-%d}")]
+        if age < timedelta(0):
+            return [Why.NOT_YET_VALID(time=f"{start:%Y-%m-%d %H:%M}")]
+        if age < refresh or not self.project.signing_keys.can_sign(generation):
+            return []  # without the key it stays in use until it expires
+        (old, every), unit = in_common_unit(age, refresh)
+        return [Why.CRL_AGE(age=f"{old} {unit}".rstrip(), every=every)]
+
+    def _ledger_differences(
+        self, generation: str, crl: x509.CertificateRevocationList, missing: int | None
+    ) -> list[Reason]:
+        """Return what the ledger records and a CRL lacks, or the reverse; `missing` as for `stale_reasons`."""
+        if not self.project.ledger_view.has_ledger:
+            return []
+        last = self.project.ledger.last_crl(generation)
+        number = crl_number(crl)
+        if last is not None and number < last[0]:
+            return [Why.CRL_NUMBER(number=number, last=last[0])]
+        if missing is not None:
+            return [Why.CRL_LACKS(count=_new_revocations(missing))] if missing else []
+        listed = {entry.serial_number for entry in crl}
+        revoked = self.project.ledger.revoked_serials(self.project.now, issuer=generation)
+        if missing := len(revoked - listed):
+            return [Why.CRL_LACKS(count=_new_revocations(missing))]
+        return self._unrecorded_reasons(generation, listed - revoked)
+
+    def _unrecorded_reasons(self, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
+        """Return one reason if the ledger does not record some of `serials`, which a CRL lists, as revoked; else none."""
+        unrecorded = len(serials - self.project.ledger.revoked_serials(NEVER, issuer=generation)) if serials else 0
+        return [Why.CRL_UNRECORDED(count=_revoked_certificates(unrecorded))] if unrecorded else []
 
     def stale_external_reasons(self, name: str) -> list[Reason]:
         """Return why the CRL of an adopted CA must be issued again; empty once the CA itself has expired."""
         ca = self.project.authorities.generation(name)
         return [] if ca and ca.certificate.not_valid_after_utc < self.project.now else self.stale_reasons(name)
 
+    def published(self, generation: str, *, again: bool = False) -> x509.CertificateRevocationList | None:
+        """Return the published CRL of a generation, if there is one that the generation signed; `again` as for `signed`."""
+        der = filesystem.read(self.project.store.crl(generation))
+        return self.signed(generation, der, again=again) if der else None
+
+    def signed(self, generation: str, der: bytes, *, again: bool = False) -> x509.CertificateRevocationList | None:
+        """Return the CRL `der`, the content of the published file of a generation, if that generation signed it.
+
+        The signature is verified once for the same bytes, because that takes 0.1 s for a large CRL. With `again` the
+        results of earlier runs are not used.
+        """
+        issuer, run = self.project.authorities.generation(generation), self.project.run
+        if issuer is None:
+            return None
+        digest = hashlib.sha256(issuer.fingerprint.encode() + der).digest()
+        is_cached = not again and _cached(self.project.cache, generation, issuer) is not None
+        if digest in run.verified or is_cached:
+            return x509.load_der_x509_crl(der)
+        crl = canonical.read_crl(der, serialization.Encoding.DER)
+        if crl is None or not canonical.is_signed_by(crl, ca_public_key(issuer.certificate)):
+            return None
+        run.mark_verified(digest)
+        return crl
+
     def unrecorded(self, generation: str) -> frozenset[int]:
         """Return the serial numbers that the published CRL of a generation lists and the ledger does not."""
-        crl = signed_crl(
-            self.project.authorities,
-            self.project.cache,
-            self.project.run,
-            generation,
-            filesystem.read(self.project.store.crl(generation)) or b"",
-        )
+        crl = self.published(generation)
         listed = frozenset(entry.serial_number for entry in crl) if crl is not None else frozenset[int]()
         if not listed or not self.project.ledger_view.has_ledger:
             return listed
@@ -119,10 +159,8 @@ class Crls:
         Where the file of a pre-signed CRL is damaged, the published CRL counts too, so that no older one replaces it.
         """
         presigned_crls = self.project.authorities.presigned_crls(root)
-        if len(presigned_crls) < len(self.project.store.presigned_crls(root)) and (
-            der := filesystem.read(self.project.store.crl(root))
-        ):
-            published = signed_crl(self.project.authorities, self.project.cache, self.project.run, root, der)
+        if len(presigned_crls) < len(self.project.store.presigned_crls(root)):
+            published = self.published(root)
             if published is not None and published.next_update_utc:
                 number = crl_number(published)
                 in_place = PresignedCrl(number, published, frozenset(entry.serial_number for entry in published))
@@ -161,7 +199,7 @@ class Crls:
             and not self.project.ledger_view.is_settled
             and (serials := self.unrecorded(root))
         ):
-            return unrecorded_reason(self.project.ledger_view, root, serials)
+            return self._unrecorded_reasons(root, serials)
         return (
             []
             if filesystem.read(self.project.store.crl(root, "pem")) == encode_pem("X509 CRL", published)
@@ -223,16 +261,8 @@ class Crls:
             else self.project.ledger.last_crl(generation, begun=self.project.now)
         )
         ended = last[1] if last else NEVER
-        earlier = signed_crl(
-            self.project.authorities,
-            self.project.cache,
-            self.project.run,
-            generation,
-            filesystem.read(self.project.store.crl(generation)) or b"",
-        )
-        listed = {
-            entry.serial_number: entry for entry in earlier or () if entry.revocation_date_utc <= self.project.now
-        }
+        present = self.published(generation) or ()
+        listed = {entry.serial_number: entry for entry in present if entry.revocation_date_utc <= self.project.now}
         revoked = self.project.ledger.revoked_serials(ended, issuer=generation)
         new = self.project.ledger.revoked_entries(generation, ended, only=revoked - listed.keys())
         dated = [entry._replace(revoked_at=min(entry.revoked_at, self.project.now)) for entry in new]
@@ -243,7 +273,7 @@ class Crls:
 
         A revocation is never undone.
         """
-        reasons = unrecorded_reason(self.project.ledger_view, generation, self.unrecorded(generation))
+        reasons = self._unrecorded_reasons(generation, self.unrecorded(generation))
         if reasons:
             shown = self.project.store.shown(self.project.store.crl(generation))
             recover_revocations.recover_from_crl(
@@ -298,73 +328,12 @@ def _cached(cache: Cache, generation: str, issuer: Generation | None) -> Any:
     return cache.recall(ArtifactId("crl", generation), digest_of(issuer.fingerprint)) if issuer else None
 
 
-def signed_crl(
-    authorities: Authorities, cache: Cache, run_state: RunState, generation: str, der: bytes, *, again: bool = False
-) -> x509.CertificateRevocationList | None:
-    """Return the CRL `der`, the content of the published file of a generation, if that generation signed it; else None.
-
-    The signature is verified once for the same bytes, because that takes 0.1 s for a large CRL. With `again` the
-    results of earlier runs are not used.
-    """
-    issuer = authorities.generation(generation)
-    if issuer is None:
-        return None
-    digest = hashlib.sha256(issuer.fingerprint.encode() + der).digest()
-    if digest in run_state.verified or (not again and _cached(cache, generation, issuer) is not None):
-        return x509.load_der_x509_crl(der)
-    crl = canonical.read_crl(der, serialization.Encoding.DER)
-    if crl is None or not canonical.is_signed_by(crl, ca_public_key(issuer.certificate)):
-        return None
-    run_state.mark_verified(digest)
-    return crl
-
-
-def _date_reasons(
-    inventory: Inventory, now: datetime, signing_keys: SigningKeys, generation: str, start: datetime, end: datetime
-) -> list[Reason]:
-    """Return why a CRL from `start` to `end` must be issued again for its dates."""
-    age, refresh = now - start, inventory.authorities.crl_rule(generation).refresh
-    if end <= now:
-        return [Why.EXPIRED(date=f"{end:%Y-%m-%d}")]
-    if age < timedelta(0):
-        return [Why.NOT_YET_VALID(time=f"{start:%Y-%m-%d %H:%M}")]
-    if age < refresh or not signing_keys.can_sign(generation):
-        return []  # without the key it stays in use until it expires
-    (old, every), unit = in_common_unit(age, refresh)
-    return [Why.CRL_AGE(age=f"{old} {unit}".rstrip(), every=every)]
-
-
-def _ledger_differences(
-    now: datetime, ledger_view: LedgerView, generation: str, crl: x509.CertificateRevocationList, missing: int | None
-) -> list[Reason]:
-    """Return what the ledger records and a CRL lacks, or the reverse."""
-    if not ledger_view.has_ledger:
-        return []
-    last = ledger_view.ledger.last_crl(generation)
-    number = crl_number(crl)
-    if last is not None and number < last[0]:
-        return [Why.CRL_NUMBER(number=number, last=last[0])]
-    if missing is not None:
-        return [Why.CRL_LACKS(count=_new_revocations(missing))] if missing else []
-    listed = {entry.serial_number for entry in crl}
-    revoked = ledger_view.ledger.revoked_serials(now, issuer=generation)
-    if missing := len(revoked - listed):
-        return [Why.CRL_LACKS(count=_new_revocations(missing))]
-    return unrecorded_reason(ledger_view, generation, listed - revoked)
-
-
 def _revoked_certificates(number: int) -> str:
     return f"{number} revoked certificate{'s' if number > 1 else ''}"
 
 
 def _new_revocations(number: int) -> str:
     return f"{number} new revocation{'s' if number > 1 else ''}"
-
-
-def unrecorded_reason(ledger_view: LedgerView, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
-    """Return one reason if the ledger does not record some of `serials`, which a CRL lists, as revoked; else none."""
-    unrecorded = len(serials - ledger_view.ledger.revoked_serials(NEVER, issuer=generation)) if serials else 0
-    return [Why.CRL_UNRECORDED(count=_revoked_certificates(unrecorded))] if unrecorded else []
 
 
 def _next_update(crl: x509.CertificateRevocationList) -> datetime:

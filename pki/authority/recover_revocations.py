@@ -85,12 +85,12 @@ class BackupCa:
         """
         if self.adopted:
             path = home / self.adopted
-            return not path.is_file() or _same(filesystem.read(path) or b"", self.certificate)
+            return not path.is_file() or _is_same_certificate(filesystem.read(path) or b"", self.certificate)
         issued = ledger.certificates(serial=self.certificate.serial_number)
-        return any(_same(certificate.pem.encode(), self.certificate) for certificate in issued)
+        return any(_is_same_certificate(certificate.pem.encode(), self.certificate) for certificate in issued)
 
 
-def _same(pem: bytes, certificate: x509.Certificate) -> bool:
+def _is_same_certificate(pem: bytes, certificate: x509.Certificate) -> bool:
     with suppress(ValueError):
         return x509.load_pem_x509_certificate(pem) == certificate
     return False

@@ -10,7 +10,7 @@ from cryptography import x509
 
 from pki.backup import restore
 from pki.common import filesystem
-from pki.common.errors import LedgerError, PkiError
+from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.ledger.types import EMPTY, MISSING, OLDER, UNKNOWN_AUTHORITIES, Head, LedgerFault
 from pki.project.authorities import Authorities
@@ -36,7 +36,7 @@ def acceptable(ledger_view: LedgerView) -> LedgerFault:
     if fault is None:
         raise PkiError("the ledger lacks no event that was seen", "nothing to accept: ./run doit")
     if fault.kind not in ACCEPTABLE:
-        raise LedgerError.of(fault)
+        raise fault.error
     return fault
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal, TypeVar
 
 from cryptography import x509
@@ -21,6 +20,7 @@ from pki.common.timestamps import instant, strict_moment
 from pki.config.error_messages import dotted_path, message_of, place_of
 from pki.config.fields import AuthorityKeyKind, Organisation, PublishUrl
 from pki.config.identifiers import GenerationName
+from pki.config.ip_addresses import Network
 from pki.config.name_fields import Domain
 from pki.config.strict_model import StrictModel
 from pki.x509.revocation import REASONS, CrlEntry
@@ -85,7 +85,7 @@ RootName = Annotated[str, Field(pattern=rf"^{ROOT}$")]
 Count = Annotated[int, Field(ge=0, lt=1 << 63), PlainSerializer(str)]
 Number = Annotated[int, Field(ge=1, le=9999), PlainSerializer(str)]  # of a ceremony: its folder has four digits
 Line = Annotated[str, AfterValidator(_printable)]
-Network = Annotated[IPv4Network, PlainSerializer(str)]
+PermittedNetwork = Annotated[Network, PlainSerializer(str)]
 
 
 class LedgerHead(StrictModel):
@@ -128,7 +128,7 @@ class RequestedIntermediate(StrictModel):
     not_before: Instant
     not_after: Instant
     domains: Annotated[tuple[Domain, ...], Field(min_length=1)]
-    addresses: tuple[Network, ...]
+    addresses: tuple[PermittedNetwork, ...]
     request: str
 
     @property

@@ -35,7 +35,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.program_files import PROGRAM
 from pki.common.reasons import joined
-from pki.common.remedies import RESTORE, run_for, run_in_commands_folder
+from pki.common.remedies import RESTORE, for_this_project, run_for, run_in_commands_folder
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.project.authorities import Authorities
@@ -104,20 +104,24 @@ def _shown(store: Store, now: datetime, authorities: Authorities, open_request: 
     if requirements := needs.find_requirements(authorities):
         by = min(requirement.by for requirement in requirements)
         yield ""
-        yield f"to be performed {f'by {by:%Y-%m-%d}' if by > now else 'now'}, by the operator and a witness"
+        yield f"the operator and a witness perform it {f'by {by:%Y-%m-%d}' if by > now else 'now'}"
     yield ""
     yield f"SHA-256 {open_request.digest}"
     yield from words.numbered_lines(open_request.digest)
     yield ""
-    yield "write the first words down, or print this; then (docs/how-to/ceremony.md, step by step):"
+    yield for_this_project("write the first words down, or print this; then, step by step (docs/how-to/ceremony.md):")
     run = run_for(store.home)
-    yield f"  {run} invoke ceremony.rehearse     try the ceremony with throw-away keys"
-    yield f"  {run} invoke ceremony.kit DIR      write the program and this request to a drive"
+    yield "try the ceremony with throw-away keys"
+    yield f"  {run} invoke ceremony.rehearse"
+    yield "write the program and this request to a USB drive"
+    yield f"  {run} invoke ceremony.kit DIR"
+    create = "create the root, " if open_request.request.roots else ""
+    yield f"on the offline machine: {create}sign, and copy everything to a second drive"
     if open_request.request.roots:
-        yield "  ./run invoke ceremony.root REQUEST --vault DIR     on the offline machine"
-    yield "  ./run invoke ceremony.sign REQUEST --vault DIR --output DIR     on the offline machine"
-    yield "  ./run invoke ceremony.copy --vault DIR --to DIR     on the offline machine: the second drive"
-    yield "on this machine again:"
+        yield "  ./run invoke ceremony.root REQUEST --vault DIR"
+    yield "  ./run invoke ceremony.sign REQUEST --vault DIR --output DIR"
+    yield "  ./run invoke ceremony.copy --vault DIR --to DIR"
+    yield "on this machine again: accept the response, and issue everything that waits for it"
     yield f"  {run} invoke ceremony.accept DIR/response-{open_request.request.number:04}"
     yield f"  {run} doit"
 

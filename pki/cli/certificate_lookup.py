@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
+from pki.config.ip_addresses import canonical_address
 from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Inventory, Leaf
 from pki.config.name_fields import CLIENT_PREFIX
@@ -25,7 +26,7 @@ class Names:
     inventory: Inventory
     leaves: Mapping[str, Leaf]
     issued: Collection[Issued] = ()
-    say: Callable[[str], None] = field(default=lambda text: Screen().line(text))
+    print_line: Callable[[str], None] = field(default=lambda text: Screen().line(text))
 
     def leaf(self, name: str, command: str) -> str:
         """Return the leaf that a name means; print how it was understood, unless it is the leaf's own name.
@@ -44,7 +45,7 @@ class Names:
             raise not_declared(name, {*self.leaves, *self.inventory.clients})
         leaf, how = meanings[0]
         if how:
-            self.say(f"{name} is {how}: {ArtifactId('cert', leaf)}")
+            self.print_line(f"{name} is {how}: {ArtifactId('cert', leaf)}")
         return leaf
 
     def find(self, name: str) -> list[Meaning]:
@@ -84,7 +85,7 @@ class Names:
 
 def is_among(name: str, names: Iterable[str]) -> bool:
     """Return whether a DNS name, address or mailbox is one of `names`, or is covered by a wildcard among them."""
-    lower = name.lower().rstrip(".")
+    lower = canonical_address(name).lower().rstrip(".")
     label, _, parent = lower.partition(".")
     return any(candidate.lower() in ({lower, f"*.{parent}"} if label and parent else {lower}) for candidate in names)
 

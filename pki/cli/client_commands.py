@@ -56,7 +56,11 @@ def show_list(context: Context, json: bool = False) -> None:
         clients = [ClientRow(**dict(zip(ClientRow.model_fields, row, strict=True))) for row in rows]
         ClientListOutput(at=project.now, clients=clients).show()
         return
-    Screen().table(f"{len(rows)} client identities, {project.now:%Y-%m-%d %H:%M} UTC", columns, rows)
+    Screen().table(
+        f"{len(rows)} client {'identity' if len(rows) == 1 else 'identities'}, {project.now:%Y-%m-%d %H:%M} UTC",
+        columns,
+        rows,
+    )
 
 
 @command

@@ -19,11 +19,12 @@ from pki.cli.prompt import is_yes
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import joined
+from pki.common.remedies import for_this_project
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import client_artifact, client_leaf, mtls_names, permitted_addresses
 from pki.config.model import Inventory, Leaf
-from pki.pipeline.desired_state import domain_of_clients
+from pki.pipeline.permitted_leaves import domain_of_clients
 from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.ledger_view import LedgerView
@@ -159,7 +160,7 @@ def _export_sealed(
         screen.line(f"its passphrase, which is not shown again: {passphrase}")
     if key_kind(identity.key) == "ed25519":
         screen.line("browsers and phones do not accept Ed25519 keys; set in pki.yaml for this client: key: ec-p256")
-    screen.line("to install it, see docs/how-to/clients.md; then delete the file")
+    screen.line(for_this_project("to install it, see docs/how-to/clients.md; then delete the file"))
     _then(screen, identity)
 
 

@@ -53,7 +53,7 @@ COLUMNS = ("name", "state", "days left", "what happens next", "done by")  # of s
 def plan(context: Context, json: bool = False) -> None:
     """Show what the next doit would do, and why; change nothing.
 
-    --json is for programs. Exit status 0: everything is up to date, 2: something is to do, or the ledger is lost.
+    --json is for programs.
     """
     project, screen = project_as_it_is(context), Screen()
     plan = pipeline_plan.plan(project)
@@ -74,10 +74,11 @@ def plan(context: Context, json: bool = False) -> None:
     for note in forecast.required_actions(project, plan):
         screen.note(note.subject, note.text, note.remedy)
     for note in (*_upgrade_notes(project), *(() if awaits else plan.notices())):
-        screen.remark(note.subject, note.text, note.remedy)
+        screen.note(note.subject, note.text, note.remedy, is_required=False)
     findings = _print_services(project, plan, screen)
     more = [f"{count_by_level(findings)}: see {run_for(project.store.home)} invoke health"] if findings else []
-    screen.summary([_plan_counts(plan, to_do, awaits=awaits), *more])
+    parts = [_plan_counts(plan, to_do, awaits=awaits), *more]
+    screen.line("; ".join(parts), narrow=";\n".join(parts))
     if to_do or faults or project.ledger_view.fault:
         raise Exit(code=2)
 

@@ -20,7 +20,7 @@ from invoke.tasks import task
 from pki.cli import option_help
 from pki.common import filesystem
 from pki.common.errors import NO_PROJECT, InventoryError, PkiError, from_bug, from_os_error
-from pki.common.terminal import say_nothing_more
+from pki.common.terminal import discard_output, error_text
 from pki.pipeline.delivery_targets import clock_evidence
 from pki.project.clock_guard import Evidence
 from pki.project.project import Project
@@ -45,12 +45,12 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
         except PkiError as error:
             raise _exit(error) from None
         except BrokenPipeError:  # `… | head`: https://docs.python.org/3/library/signal.html#note-on-sigpipe
-            say_nothing_more()
+            discard_output()
             raise Exit(code=1) from None
         except OSError as error:
             if error.errno not in UNWRITABLE or error.filename:
                 raise _exit(from_os_error(error)) from None
-            say_nothing_more()
+            discard_output()
             hint = "make room: df -h" if error.errno == errno.ENOSPC else "redirect it elsewhere"
             raise Exit(f"the output cannot be written: {error.strerror}\n→ {hint}", code=1) from None
         except Exit:
@@ -67,7 +67,7 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
 
 
 def _exit(error: PkiError) -> Exit:
-    return Exit(f"{error.message}\n→ {error.hint}" if error.hint else error.message, code=1)
+    return Exit(error_text(error.message, error.hint), code=1)
 
 
 def command_with(*, may_lack: str = "", many: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Any]:

@@ -1,4 +1,4 @@
-"""The commands for developers of doit-pki: test, integration, lint, bench, campaign, mutants."""
+"""The commands for developers of doit-pki: test, integration, lint, bench, campaign, mutants, docs."""
 
 from __future__ import annotations
 
@@ -88,6 +88,18 @@ def try_mutants(context: Context, modules: list[str], seed: str = "", at_most: s
     _all_of(context, shlex.join(["python", "-m", "tests.mutants", *modules, *options]))
 
 
+@task(auto_shortflags=False)
+def docs(context: Context, output: str = "", reference: bool = False, pictures: bool = False) -> None:
+    """Build the documentation site from docs/, with search, and check every link; warnings are errors.
+
+    --reference writes the pages of docs/reference/ that are generated from the code, --pictures those in docs/images/
+    (tests/documentation/README.md); then no site is built.
+    """
+    options = [f"--output={path_of(context, output)}"] if output else []
+    options += ["--reference"] * reference + ["--pictures"] * pictures
+    _all_of(context, shlex.join(["python", "-m", "tests.documentation", *options]))
+
+
 TASKS: dict[str, Any] = {
     "test": run_tests,
     "integration": integration,
@@ -95,4 +107,5 @@ TASKS: dict[str, Any] = {
     "bench": bench,
     "campaign": run_campaign,
     "mutants": try_mutants,
+    "docs": docs,
 }

@@ -20,8 +20,6 @@ def doctor(context: Context, json: bool = False) -> None:
     """Check this machine before there is a project; in a project, also what its pki.yaml needs. Changes nothing.
 
     Shows what was checked, the value that was seen, and the command to type. --json is for programs.
-
-    Exit status 0: nothing is missing, 2: notice, 3: warning, 4: critical.
     """
     home = str(context.config.pki_home)
     place = Path(home) if home else typed_in()
@@ -29,14 +27,19 @@ def doctor(context: Context, json: bool = False) -> None:
     worst = max(observation.level for observation in observations)
     if json:
         checks = [
-            DoctorCheck(checked=one.checked, seen=one.seen, level=one.level.word, remedy=one.typed)
-            for one in observations
+            DoctorCheck(
+                checked=observation.checked,
+                seen=observation.seen,
+                level=observation.level.word,
+                remedy=observation.typed,
+            )
+            for observation in observations
         ]
         DoctorOutput(at=now_of(context), project=home, worst=worst.word, checks=checks).show()
     else:
         screen = Screen()
-        for one in observations:
-            screen.check(one.level.word, one.checked, one.seen, "", one.typed)
+        for observation in observations:
+            screen.check(observation.level.word, observation.checked, observation.seen, "", observation.typed)
         screen.line(
             f"{count_by_level(observations)} in {len(observations)} checks"
             if worst

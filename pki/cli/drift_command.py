@@ -31,7 +31,7 @@ WIDTH = 10  # hosts that are checked in parallel
 
 @command_with(may_lack="host")
 def drift(context: Context, host: str | None = None, json: bool = False) -> None:
-    """Compare hosts with what was deployed there, and change nothing. Exit status 0: no drift, 2: drift.
+    """Compare hosts with what was deployed there, and change nothing.
 
     The next run repairs what this command finds. --json is for programs.
     """
@@ -47,14 +47,14 @@ def drift(context: Context, host: str | None = None, json: bool = False) -> None
     if json:
         DriftOutput(at=project.now, hosts=[_drift_row(name, result) for name, result in results.items()]).show()
     else:
-        _say_drift(screen, results)
+        _print_drift(screen, results)
     if any(isinstance(result, PkiError) for result in results.values()):
         raise Exit(code=1)
     if any(result.phrases for result in results.values() if not isinstance(result, PkiError)):
         raise Exit(code=2)
 
 
-def _say_drift(screen: Screen, results: Mapping[str, _DriftResult | PkiError]) -> None:
+def _print_drift(screen: Screen, results: Mapping[str, _DriftResult | PkiError]) -> None:
     for host, result in results.items():
         name = ArtifactId("deploy", host)
         if isinstance(result, PkiError):

@@ -20,6 +20,8 @@ from pki.pipeline import plan
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
+ABOUT = 13  # the width of the longest label, `if it expires`
+
 
 @command
 def explain(context: Context, name: str, json: bool = False) -> None:
@@ -37,11 +39,16 @@ def explain(context: Context, name: str, json: bool = False) -> None:
     for line in (*remarks, title):
         screen.line(line)
     for about, text in lines:
-        screen.line(f"  {about:<11} {text}")
+        screen.line(f"  {about:<{ABOUT}} {for_this_project(text)}", indent=ABOUT + 3)
 
 
-def _explanation(project: Project, plan: Plan, name: str, say: Callable[[str], None]) -> tuple[str, Iterable[Line]]:
-    """Return the full name of what `name` means, and its explanation. `say` receives how the name was understood."""
+def _explanation(
+    project: Project, plan: Plan, name: str, print_line: Callable[[str], None]
+) -> tuple[str, Iterable[Line]]:
+    """Return the full name of what `name` means, and its explanation.
+
+    `print_line` gets a line where the name means something else: a host, a service or a DNS name.
+    """
     artifact, generations = ArtifactId.parse(name), [g for a in AUTHORITIES for g in project.store.generations(a)]
     bare = artifact.name if artifact.kind == "authority" else name
     if bare in AUTHORITIES and (issuing := project.authorities.issuing(bare)):
@@ -61,14 +68,16 @@ def _explanation(project: Project, plan: Plan, name: str, say: Callable[[str], N
             else require_one_of(artifact.name, generations, "authority")
         )
         return ArtifactId("crl", of), explanation.explain_crl(project.inventory, project.store, project.now, plan, of)
-    if declared := _declared(project, plan, name, say):
+    if declared := _declared(project, plan, name, print_line):
         return declared
     return _recorded(project, plan, name, generations)
 
 
-def _declared(project: Project, plan: Plan, name: str, say: Callable[[str], None]) -> tuple[str, Iterable[Line]] | None:
+def _declared(
+    project: Project, plan: Plan, name: str, print_line: Callable[[str], None]
+) -> tuple[str, Iterable[Line]] | None:
     """Explain a leaf certificate in pki.yaml or templates/, or a leaf that waits for a ceremony; None if it is neither."""
-    names = Names(project.inventory, plan.leaves, say=say)
+    names = Names(project.inventory, plan.leaves, print_line=print_line)
     if names.find(name):
         leaf = plan.leaves[names.leaf(name, "explain")]
         return leaf.artifact, explanation.Explainer(project).leaf(plan, leaf)

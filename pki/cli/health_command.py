@@ -27,8 +27,6 @@ def show_health(context: Context, json: bool = False) -> None:
     """Check the whole project; show every finding, worst first, with the command that fixes it. Changes nothing.
 
     The results for services are cached, and shown by plan and status. --json is for programs.
-
-    Exit status 0: all OK, 1: something could not be checked, 2: notice, 3: warning, 4: critical.
     """
     try:
         project = project_as_it_is(context)

@@ -14,7 +14,7 @@ from pki.cli.decorator import command_with, path_of
 from pki.cli.init_questions import Questions, tree_of
 from pki.common.errors import PkiError
 from pki.common.program_files import PROGRAM
-from pki.common.remedies import as_started
+from pki.common.remedies import as_started, typed_in
 from pki.common.terminal import Screen
 from pki.config import scaffold
 
@@ -59,7 +59,7 @@ def init(
         tree.pop("sandbox", None)
     created = scaffold.create_project(target, tree, PROGRAM)
     screen = Screen()
-    screen.done("created", "project", f"{target}: {', '.join(created)}")
+    screen.done("created", "project", f"{target}\n{', '.join(created)}")
     _print_next_steps(screen, target, sandbox="sandbox" in tree, in_git=_create_repository(screen, target))
 
 
@@ -81,16 +81,16 @@ def _create_repository(screen: Screen, folder: Path) -> bool:
     if not ask("init", "--quiet"):
         screen.line(f"git init failed in {folder}; the project is complete without it")
         return False
-    screen.done("created", "git", f"{folder}/.git; nothing is committed")
+    screen.done("created", "git", f"{folder}/.git\nnothing is committed yet")
     return True
 
 
 def _print_next_steps(screen: Screen, folder: Path, *, sandbox: bool, in_git: bool) -> None:
-    here = shlex.quote(str(folder))
-    first = "doit" if sandbox else "invoke ceremony.request"
-    screen.line("\nnext:")
+    screen.line("\nnext: edit pki.yaml (your hosts, services and clients), then type:")
+    if folder != typed_in():
+        screen.line(f"  cd {shlex.quote(str(folder))}")
     if in_git:
-        screen.line(f"  git -C {here} add . && git -C {here} commit -m 'Create the project'")
-    screen.line(as_started(f"  cd {here} && ./run {first}"))
+        screen.line("  git add . && git commit -m 'Create the project'")
+    screen.line(as_started(f"  ./run {'doit' if sandbox else 'invoke ceremony.request'}"))
     if not sandbox:
-        screen.line(as_started("(to try it without a ceremony: set sandbox: true in its pki.yaml, then ./run doit)"))
+        screen.line(as_started("\nto try it without a ceremony: write sandbox: true in pki.yaml, then ./run doit"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 from pki.common.errors import PkiError
@@ -53,14 +53,22 @@ def _pair(text: str, expected: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _networks(texts: list[str]) -> dict[str, str]:
-    return dict(_pair(word, "NAME=NETWORK such as lan=192.168.1.0/24") for word in _words(texts))
+def _networks(texts: list[str]) -> Tree:
+    return _grouped(_pair(word, "NAME=NETWORK such as lan=192.168.1.0/24") for word in _words(texts))
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> Tree:
+    """Return name → value, or a list where a name is given several times: an IPv4 and an IPv6 address."""
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return {name: of_name[0] if len(of_name) == 1 else of_name for name, of_name in values.items()}
 
 
 def _host(text: str, network: str) -> tuple[str, Tree]:
     """Return the name and settings of a host: `web,network=lan,address=192.168.1.10,proxy=nginx`."""
     name, *parts = text.split(",")
-    settings = dict(_pair(part, "NAME,network=…,address=…,proxy=…") for part in parts)
+    settings = _grouped(_pair(part, "NAME,network=…,address=…,proxy=…") for part in parts)
     return name.strip(), {"network": network, **settings}
 
 
@@ -101,7 +109,7 @@ class Questions:
             self._client()
         if "sandbox" not in self._answered:
             self._ask(
-                "a trial project (sandbox), whose root key is on this machine? yes or no",
+                "a sandbox, to try the program: its root key is on this machine (yes or no)",
                 "no",
                 _set_sandbox,
                 ("sandbox",),

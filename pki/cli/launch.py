@@ -13,7 +13,7 @@ from pki.common.child_processes import STOPPED
 from pki.common.errors import NO_PROJECT, PkiError
 from pki.common.program_files import has_no_project
 from pki.common.remedies import as_started
-from pki.common.terminal import say_nothing_more
+from pki.common.terminal import discard_output
 
 USAGE = """\
 Usage: ./run doit [NAME]...            bring everything up to date, or what is named: cert:media, deploy:web
@@ -46,12 +46,12 @@ def run(program: str, arguments: list[str]) -> int:
         print("stopped", file=sys.stderr)
         return STOPPED
     except BrokenPipeError:  # `… | head`
-        say_nothing_more()
+        discard_output()
         return 1
     except OSError as error:
         if error.filename:
             raise
-        say_nothing_more()
+        discard_output()
         print(f"the output cannot be written: {error.strerror}\n→ redirect it elsewhere", file=sys.stderr)
         return 1
 

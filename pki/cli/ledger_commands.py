@@ -88,7 +88,7 @@ def show_list(context: Context, name: str = "", json: bool = False) -> None:
     ]
     Screen().table(
         counted(len(rows), "certificate"),
-        ("serial", "artifact", "from", "until", "state", "issued because", "by"),
+        ("serial", "artifact", "from", "until", "state", "issued because", "recorded by"),
         rows,
     )
 
@@ -125,10 +125,10 @@ def _show(certificate: Issued) -> None:
         ("valid", f"{certificate.not_before:%Y-%m-%d %H:%M:%S} to {certificate.not_after:%Y-%m-%d %H:%M:%S} UTC"),
         ("revoked", certificate.revoked + by if certificate.revoked else "no"),
         ("because", certificate.reason),
-        ("by", certificate.by or "not recorded by that version"),
+        ("recorded by", certificate.by or "unknown: an earlier version recorded it"),
     ):
-        screen.line(f"{key:<9} {value}")
-    screen.line(certificate.pem.rstrip() or "its certificate was not available at the import")
+        screen.line(f"{key:<11} {value}", indent=12)
+    screen.line(certificate.pem.rstrip() or "its certificate was not available at the import", is_verbatim=True)
 
 
 def _state(certificate: Issued, now: datetime) -> str:
@@ -153,7 +153,7 @@ def _entry(now: datetime, certificate: Issued) -> dict[str, Any]:
 
 @command
 def verify(context: Context, json: bool = False) -> None:
-    """Recompute the hash chain over every event and row; exit status 1 if anything was changed or is lost.
+    """Recompute the hash chain over every event and row, and report what was changed or is lost.
 
     --json is for programs.
     """
@@ -212,7 +212,7 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         _recover_output(project.now, recorded, failed, goes_on=is_covered).show()
     else:
         _print_recovered(recorded, failed, goes_on=is_covered)
-    if failed or (file and not any(source.learnt for source in recorded)):
+    if failed or (file and not any(source.recovered for source in recorded)):
         raise Exit(code=1)
 
 
@@ -335,13 +335,13 @@ class _Recorded:
     """What was recorded from the CRLs of one source; `foreign` are CRLs that no authority of this project signed."""
 
     source: str
-    learnt: tuple[Recovered, ...]
+    recovered: tuple[Recovered, ...]
     foreign: tuple[str, ...]
 
     @property
     def is_empty(self) -> bool:
         """Return whether the source contained no CRL."""
-        return not self.learnt and not self.foreign
+        return not self.recovered and not self.foreign
 
     def rows(self) -> list[CrlRead]:
         """Return one row of JSON for each CRL of this project."""
@@ -353,7 +353,7 @@ class _Recorded:
                 revoked=[f"{serial:x}" for serial in crl.serials],
                 number_is_new=crl.is_newer,
             )
-            for crl in self.learnt
+            for crl in self.recovered
         ]
 
     def remarks(self) -> list[Remark]:
@@ -368,15 +368,15 @@ def _record(project: Project, source: str, files: Iterable[InstalledCrl]) -> _Re
         (crl.describe(path), recover_revocations.recover_from_crl(project, crl.crl, source))
         for path, crl in crls.values()
     ]
-    learnt = tuple(recovered for _, recovered in results if recovered)
-    return _Recorded(source, learnt, tuple(name for name, recovered in results if not recovered))
+    recovered = tuple(result for _, result in results if result)
+    return _Recorded(source, recovered, tuple(name for name, result in results if not result))
 
 
 def _print_recorded(screen: Screen, recorded: Sequence[_Recorded]) -> None:
     for source in recorded:
         for name in source.foreign:
             screen.note(name, FOREIGN, "nothing of it was recorded")
-        for crl in source.learnt:
+        for crl in source.recovered:
             artifact = ArtifactId("crl", crl.generation)
             if crl.serials:
                 text = f"revocations from number {crl.number}: {crl_files.format_serials(crl.serials)}"
@@ -385,11 +385,11 @@ def _print_recorded(screen: Screen, recorded: Sequence[_Recorded]) -> None:
                 screen.done("recorded", artifact, f"number {crl.number} is already used: the next number is higher")
         if source.is_empty:
             screen.line(f"{source.source} contains no CRL")
-    learnt = [crl for source in recorded for crl in source.learnt]
-    serials = {serial for crl in learnt for serial in crl.serials}
-    if serials or any(crl.is_newer for crl in learnt):
+    recovered = [crl for source in recorded for crl in source.recovered]
+    serials = {serial for crl in recovered for serial in crl.serials}
+    if serials or any(crl.is_newer for crl in recovered):
         screen.line(f"{counted(len(serials), 'revocation')} recovered; ./run doit issues CRLs that list them")
-    elif learnt:
+    elif recovered:
         screen.line("the ledger contained all of it already")
 
 

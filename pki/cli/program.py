@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import inspect
-from typing import ClassVar
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
 from invoke.parser.context import ParserContext, to_flag
 from invoke.program import Program as InvokeProgram
+from invoke.tasks import Task
 from invoke.util import helpline
 
 from pki import __version__
-from pki.cli import option_help
+from pki.cli import exit_statuses, option_help
 from pki.cli.argument_parser import ArgumentParser
 from pki.common.child_processes import STOPPED, enable_interrupts
 from pki.common.remedies import as_started
 
 TYPED = as_started("./run invoke ").rstrip()
+NO_BREAK = "\N{NO-BREAK SPACE}"
 LETTERS = {"help": "h", "list": "l", "version": "V"}
 SHOWN = {
     "help": "show this, or the help of a command: COMMAND -h",
@@ -115,19 +122,47 @@ class Program(InvokeProgram):
             print(f"{title}:\n")
             self.print_columns([(name, helpline(collection[name])) for name in names if title_of(name) == title])
 
+    def print_columns(self, tuples: Sequence[tuple[str, str | None]]) -> None:
+        """Print names with their texts beside them, as invoke does, but never broken at a hyphen: `--dry-run`."""
+        names = max(len(name) for name, _ in tuples)
+        width = shutil.get_terminal_size().columns - names - 6
+        for name, text in tuples:
+            for number, line in enumerate(textwrap.wrap(text or "", width, break_on_hyphens=False) or [""]):
+                print(f"  {'' if number else name:<{names}}   {line}".rstrip())
+        print()
+
     def print_task_help(self, name: str) -> None:
         """Print the usage of one command, its docstring, and a line for each argument and option."""
         context, task = self.parser.contexts[name], self.collection[name]
-        print(f"Usage: {TYPED} {usage(name, context)}\n")
-        for line in (inspect.getdoc(task) or "").splitlines():
-            print(f"{self.leading_indent}{line}".rstrip())
-        meanings = getattr(task.body, option_help.MEANING, option_help.MEANINGS)
-        lines = [
-            (_shown(argument), meanings[argument.attr_name or _name(argument)]) for argument in context.args.values()
-        ]
-        if lines:
+        print(_fitting(f"Usage: {TYPED} {unbroken(usage(name, context))}", "", "    ").replace(NO_BREAK, " ") + "\n")
+        print(_fitting(inspect.getdoc(task) or "", self.leading_indent, self.leading_indent))
+        if lines := argument_lines(task, context):
             print("\nArguments and options:\n")
             self.print_columns(lines)
+        if own := exit_statuses.OWN.get(name):
+            print("Exit status:\n")
+            self.print_columns([(str(status), text) for status, text in own.items()])
+
+
+def _fitting(text: str, first: str, indent: str) -> str:
+    """Return a text with its indents; at a terminal, each paragraph is broken between words, and not at hyphens."""
+    if not sys.stdout.isatty():
+        return "\n".join(
+            f"{indent if number else first}{line}".rstrip() for number, line in enumerate(text.split("\n"))
+        )
+    width = shutil.get_terminal_size().columns
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(
+        textwrap.fill(
+            paragraph,
+            width,
+            initial_indent=indent if number else first,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        for number, paragraph in enumerate(paragraphs)
+    )
 
 
 class ProgramOfInvoke(Program):
@@ -143,6 +178,12 @@ def title_of(name: str) -> str:
     return next((title for title, words in TITLES.items() if name.partition(".")[0] in words), "Development")
 
 
+def argument_lines(task: Task[Any], context: ParserContext) -> list[tuple[str, str]]:
+    """Return each argument and option of a command as it is typed, with its meaning."""
+    meanings = getattr(task.body, option_help.MEANING, option_help.MEANINGS)
+    return [(_shown(argument), meanings[argument.attr_name or _name(argument)]) for argument in context.args.values()]
+
+
 def usage(name: str, context: ParserContext) -> str:
     """Return a command with its arguments as they are typed, optional ones in brackets."""
     parts = [name]
@@ -152,6 +193,11 @@ def usage(name: str, context: ParserContext) -> str:
         shown, more = _shown(argument), "…" if argument.kind is list else ""
         parts.append(shown if _is_needed(argument) else f"[{shown}{more}]" if argument.optional else f"[{shown}]{more}")
     return " ".join(parts)
+
+
+def unbroken(usage_line: str) -> str:
+    """Return a usage in which no line breaks within an option: NO_BREAK is in place of its blanks."""
+    return re.sub(r"\[[^\]]*\]|--\S+ [A-Z]+", lambda match: match[0].replace(" ", NO_BREAK), usage_line)
 
 
 def _is_needed(argument: Argument) -> bool:

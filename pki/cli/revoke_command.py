@@ -16,6 +16,7 @@ from pki.cli.certificate_lookup import Names, not_declared
 from pki.cli.decorator import command, evidence_of, held_project_of, home_of, now_of, project_of
 from pki.cli.prompt import ask, confirm
 from pki.common.errors import ErrorCode, PkiError
+from pki.common.remedies import for_this_project
 from pki.common.terminal import Screen
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.leaf_certificates import client_artifact
@@ -77,8 +78,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
 
     --reason is one of key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn,
     unspecified. The impact is shown, and confirmed unless --yes is given. A name that stays in pki.yaml gets a new
-    certificate with a new key at once; with --no-replace, not before `invoke renew`. Exit status 0: refused by every
-    service, 1: something failed or still accepts it, 2: revoked and published, but not verified everywhere.
+    certificate with a new key at once; with --no-replace, not before `invoke renew`.
     """
     project = project_of(context)
     name = _leaf_name(project, name, "revoke")
@@ -124,7 +124,7 @@ def ask_reason(reason: str) -> str:
 
 
 def _leaf_name(project: Project, name: str, command: str) -> str:
-    """Return the name as `valid` takes it: itself, or the leaf that it means, which is printed."""
+    """Return the name itself, or the leaf that it means (a service, a host, a DNS name), which is then printed."""
     project.ledger_view.check()
     issued = [certificate for certificate in project.revocations.unexpired() if certificate.artifact.kind == "cert"]
     names = Names(project.inventory, pipeline_plan.plan(project).leaves, issued)
@@ -226,7 +226,7 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
     for observation in findings:
         screen.observed(observation.verdict, observation.place, observation.text)
     code, text = verdict(findings, published.failures)
-    screen.line(text)
+    screen.line(for_this_project(text))
     if code:
         raise Exit(code=code)
 

@@ -51,7 +51,7 @@ def schedule(
         _remove(job, screen, yes=yes)
         return
     text = _units(job) if by_systemd else _crontab(job)
-    screen.line(text)
+    screen.line(text, is_verbatim=True)
     if install:
         _confirm("write this", yes=yes)
         _install_units(job, screen) if by_systemd else _install_lines(job, screen)

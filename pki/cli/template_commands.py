@@ -55,7 +55,7 @@ def diff(context: Context, template: str | None = None) -> None:
         raise PkiError(f"templates/{chosen[0].name}: the program has no such template", "./run invoke templates.list")
     lines = [line for copy in chosen if copy.is_changed for line in _comparison(copy)]
     for line in lines or ["it is equal to the program's" if template else "no template differs from the program's"]:
-        screen.line(line)
+        screen.line(line, is_verbatim=True)
 
 
 def _comparison(copy: TemplateCopy) -> Iterator[str]:

@@ -31,7 +31,7 @@ def show_timeline(context: Context, years: str = "10", no_ceremonies: bool = Fal
     """Show the renewals, CRLs, ceremonies and expiries of the next --years, and the problems to expect.
 
     Assumes that each ceremony is performed two weeks after doit requests it, outside the `holidays` of pki.yaml; with
-    --no-ceremonies, that no further ceremony is performed. --json is for programs. Exit status 2 if there is a problem.
+    --no-ceremonies, that no further ceremony is performed. --json is for programs.
     """
     if not years.isdecimal() or not 1 <= int(years) <= LONGEST:
         raise PkiError(f"--years {years}: expected a number from 1 to {LONGEST}", "./run invoke timeline --years 3")
@@ -41,7 +41,7 @@ def show_timeline(context: Context, years: str = "10", no_ceremonies: bool = Fal
     if json:
         _print_json(timeline, project.now)
     else:
-        title = f"{project.inventory.organisation}{' (sandbox)' if project.inventory.sandbox else ''}"
+        title = f"{'SANDBOX ' if project.inventory.sandbox else ''}{project.inventory.organisation}"
         _show(screen, timeline, title, _assumption(is_sandbox=project.inventory.sandbox, no_ceremonies=no_ceremonies))
     project.close(settled=False)
     if timeline.wrong:

@@ -8,7 +8,6 @@ import pwd
 import shlex
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Protocol
 
 from pki.common.reasons import Reason
 from pki.common.remedies import Remedy, for_this_project, in_project
@@ -177,30 +176,12 @@ class InventoryError(PkiError):
         self.faults = faults
 
 
-class RecordingFault(Protocol):
-    """Why nothing may be signed or recorded: see `LedgerFault` in `ledger/types.py`."""
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def evidence(self) -> str: ...
-
-    @property
-    def remedy(self) -> str: ...
-
-
 class LedgerError(PkiError):
     """The ledger is wrong or cannot be opened; `kind` is the kind of the LedgerFault, or "" for other causes."""
 
     def __init__(self, message: str, hint: str = "", kind: str = "") -> None:
         super().__init__(message, hint)
         self.kind = kind
-
-    @classmethod
-    def of(cls, fault: RecordingFault) -> LedgerError:
-        """Return the error for a fault of the ledger."""
-        return cls(fault.evidence, fault.remedy, fault.kind)
 
 
 NO_PROJECT = PkiError(

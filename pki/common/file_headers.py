@@ -16,8 +16,19 @@ from pki.common.remedies import in_project
 from pki.common.visible import line_fault
 
 DEFAULTS = {"deploy-hosts": "ca", "deploy-owner": "root:root", "deploy-mode": ""}
-CERTIFICATE = "deploy-certificate"  # yes or no: does an OpenSSL request configuration declare a certificate
-HEADERS = {"deploy-target", "deploy-set", "deploy-artifact", "deploy-validate", "deploy-reload", CERTIFICATE, *DEFAULTS}
+CERTIFICATE = "deploy-certificate"
+HEADERS = {  # header → its meaning
+    "deploy-target": "absolute path on the host; required",
+    "deploy-hosts": "hosts that get the file: names of hosts, `ca` (the machine that runs doit), `all`, `proxy:NAME`, "
+    "`network:NAME`, `access:LEVEL`, `trust:STORE`, `service:NAME`; a list with commas: any of them",
+    "deploy-owner": "account and group of the file: `USER:GROUP`",
+    "deploy-mode": "permissions, octal; without it 0644, or 0600 if the content has a private key",
+    "deploy-set": "folder of the target, if its files must change together: it becomes a link that is switched at once",
+    "deploy-artifact": "artifact that is delivered byte for byte, instead of the body of the file",
+    CERTIFICATE: "`yes` or `no`: whether an OpenSSL request configuration declares a certificate; without it `yes` for `*.cnf`",
+    "deploy-validate": "command on the host that must succeed with the new files; otherwise the host is rolled back",
+    "deploy-reload": "command on the host after a change, once for each host",
+}
 HEADER = re.compile(r"(deploy-[a-z]+)\s*:\s*(.*)")
 CLOSERS = {"<!--": "-->", "{#": "#}"}
 OPENERS = ("#", ";", "//", "--", *CLOSERS)

@@ -165,6 +165,13 @@ def append(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def replace_bytes(path: Path, offset: int, data: bytes) -> None:
+    """Replace bytes of an existing file in place. The reader sees the old or the new ones if they are a few."""
+    with _named_errors(path), path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
 def temporary_path(path: Path) -> Path:
     """Return the temporary path for the new content of a file, in the same folder."""
     return path.with_name(f".{path.name}.new")

@@ -54,6 +54,7 @@ class Why(Enum):
     )
 
     # authorities
+    NO_GENERATIONS = "{names} did not exist"
     AUTHORITY_EXPIRED = "{generation} expired on {date}"
     AUTHORITY_UNSIGNED = "{generation} is not signed by {root}"
     CEREMONY_INTERRUPTED = "its last ceremony was interrupted"

@@ -14,6 +14,7 @@ from pathlib import Path
 from pki.common.program_files import COMMAND, IS_INSTALLED, PROGRAM, executable, has_no_project
 
 RUN = re.compile(r"(PKI_HOME=(?:'[^']*'|\S+) )?(?<![\w./])\./run ")
+DOCUMENT = re.compile(r"(?<![\w./-])docs/(?=[\w-]+/[\w-]+\.md)")
 BARE = re.compile(r"(?<![\w./])\./run (?!(?:doit|invoke|pip|badkeys)\b)(?=[a-z])")  # a command without `invoke`
 
 
@@ -112,9 +113,15 @@ def _has_run(home: Path) -> bool:
 def for_commands_folder(text: str) -> str:
     """Return a text whose commands are typed in `commands_folder`, wherever that of this process was typed."""
     project = _project()
-    command = run_in_commands_folder(project)
-    text = for_this_project(text).replace(f"{run_for()} ", f"{command} ")
+    folder, command = commands_folder(project), run_in_commands_folder(project)
+    text = with_documents(for_this_project(text).replace(f"{run_for()} ", f"{command} "), folder)
     return BARE.sub("./run invoke ", text) if command == "./run" else text
+
+
+def with_documents(text: str, folder: Path) -> str:
+    """Return a text in which each `docs/…` is the path of the program's document as it is found from a folder."""
+    text = text.replace(f"{PROGRAM}/docs/", "docs/")
+    return text if folder == PROGRAM else DOCUMENT.sub(lambda _: f"{PROGRAM}/docs/", text)
 
 
 def typed_in() -> Path:
@@ -138,7 +145,8 @@ def in_project(name: str) -> str:
 
 
 def for_this_project(text: str) -> str:
-    """Return a text in which each `./run` without a project names the project of this process."""
+    """Return a text in which each `./run` without a project names the project of this process, and documents their path."""
+    text = with_documents(text, typed_in())
     if "./run " in text and (run := run_for()) != "./run":
         text = RUN.sub(lambda match: match[0] if match[1] else f"{run} ", text)
     return _in_words_of_installed(text)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, time, timedelta
 from functools import cache
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from jinja2.parser import Parser
 from jinja2.runtime import BlockReference, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, modifies_known_mutable
 from jinja2.utils import Cycler, Joiner, Namespace
+from markupsafe import Markup
 
 from pki.common.errors import FaultsError, PkiError
 from pki.common.file_headers import usage_fault
@@ -60,6 +62,8 @@ HARMLESS = (  # nodes that cannot need much time or memory: no loops, calls or a
     nodes.Filter,
 )
 HARMLESS_FILTERS = {"default", "d", "lower", "upper", "trim", "first", "last", "string", "sha256"}
+HYPHENATED = re.compile(r"(?<![^\s(])([^\s-]{0,14}-[^\s]{1,18})(?![^\s])")  # short enough for one line of a phone
+WHOLE = Markup('<span class="whole">{}</span>')
 WORDS = {
     RecursionError: "nests, calls or includes itself without end",
     MemoryError: TOO_LARGE,
@@ -69,7 +73,8 @@ FIX = "fix the template, then: ./run doit"
 FIX_OR_RAW = f"{FIX}; {RAW}"
 UNENDED = {"Missing end of comment tag": "{# begins a comment of the template, but no #} ends it"}
 IN_NAMESPACE = "{% set ns = namespace(all=[]) %}, then {% set ns.all = ns.all + [one] %}"
-PLAIN = (str, bytes, int, float, tuple, list, dict, set, frozenset, date, time, timedelta, IPv4Address, IPv4Network)
+IP_TYPES = (IPv4Address, IPv4Network, IPv6Address, IPv6Network)
+PLAIN = (str, bytes, int, float, tuple, list, dict, set, frozenset, date, time, timedelta, *IP_TYPES)
 CALLABLE = (*PLAIN, BlockReference, LoopContext, Macro, TemplateModule, Cycler, Joiner, Namespace)
 
 
@@ -310,7 +315,15 @@ class Pages:
 @cache
 def _page_environment(folder: Path) -> Environment:
     """Return the environment of a folder, which caches its compiled pages."""
-    return _environment(Environment, FileSystemLoader(folder), autoescape=select_autoescape())
+    environment = _environment(Environment, FileSystemLoader(folder), autoescape=select_autoescape())
+    environment.filters["whole_words"] = _whole_words
+    return environment
+
+
+def _whole_words(text: str) -> Markup:
+    """Return a text as HTML in which no name, option or date is broken at one of its hyphens."""
+    parts = HYPHENATED.split(text)  # every second part is one
+    return Markup("").join(WHOLE.format(part) if number % 2 else part for number, part in enumerate(parts))
 
 
 def _environment(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,18 +16,19 @@ from pki.common.visible import visible
 
 WIDTH = 10  # of the column of verbs and levels
 NAMES = 24  # the least width of the column of names
+LEAST = 45  # the least width of the column of texts beside a longer name
 
 
 class Screen:
     """Prints lines in columns. Rich is loaded only when standard output is a terminal.
 
     Control characters in any text are made visible: a host, a device or a file may have supplied it. A command in a
-    text begins as it is typed here.
-    With `may_be_deaf`, a line that cannot be written (closed pipe, full disk) is dropped instead of raising OSError.
+    text begins as it is typed here, except in a text that is printed as it is (`is_verbatim`).
+    With `drops_unwritable`, a line that cannot be written (closed pipe, full disk) is dropped; else OSError is raised.
     """
 
-    def __init__(self, *, may_be_deaf: bool = False) -> None:
-        self._may_be_deaf = may_be_deaf
+    def __init__(self, *, drops_unwritable: bool = False) -> None:
+        self._drops_unwritable = drops_unwritable
         self._console: Any = None
         if sys.stdout.isatty():
             from rich.console import Console  # noqa: PLC0415 - costs 50 ms, and cron does not need it
@@ -37,19 +40,25 @@ class Screen:
         """Return whether standard output is a terminal."""
         return self._console is not None
 
-    def line(self, text: str) -> None:
-        """Print a text without columns."""
-        text = visible(for_this_project(text))
-        if self._console:
-            self._console.print(text, markup=False)
-        else:
-            self._print(text)
+    def line(self, text: str, *, indent: int = 0, narrow: str = "", is_verbatim: bool = False) -> None:
+        """Print a text without columns; at a terminal, what is too long is broken between words.
 
-    def summary(self, parts: Sequence[str]) -> None:
-        """Print the parts of a last line, at a terminal that is too narrow each on a line of its own."""
-        text = "; ".join(parts)
-        is_narrow = self._console is not None and len(text) > self._console.width
-        self.line(";\n".join(parts) if is_narrow else text)
+        The further lines begin at `indent`. `narrow` is printed instead where the terminal is too narrow: its indented
+        lines are commands, which stay on one line. A text that `is_verbatim`, such as that of a file, is not broken.
+        """
+        text = visible(text if is_verbatim else for_this_project(text))
+        if self._console is None:
+            self._print(text)
+            return
+        width = self._console.width
+        if narrow and any(len(line) > width for line in text.split("\n")):
+            lines = visible(for_this_project(narrow)).split("\n")
+            parts = [part for line in lines for part in ([line] if line[:1] == " " else wrapped(line, width))]
+        else:
+            parts = [
+                part for line in text.split("\n") for part in ([line] if is_verbatim else wrapped(line, width, indent))
+            ]
+        self._console.print("\n".join(parts), markup=False, soft_wrap=True)
 
     def heading(self, text: str) -> None:
         """Print a heading after an empty line."""
@@ -90,14 +99,9 @@ class Screen:
         """Print what the next run will do, and why."""
         self._entry("to do", "yellow", name, why)
 
-    def note(self, name: str, what: str, remedy: str) -> None:
-        """Print an action that is required of the user; the remedy on a line of its own."""
-        self._entry("action", "bold cyan", name, what)
-        self._typed(remedy)
-
-    def remark(self, name: str, what: str, remedy: str) -> None:
-        """Print something that is no fault, and is to be known before the next run."""
-        self._entry("note", "cyan", name, what)
+    def note(self, name: str, what: str, remedy: str, *, is_required: bool = True) -> None:
+        """Print an action that is required of the user, or one that is not; the remedy on a line of its own."""
+        self._entry(*(("action", "bold cyan") if is_required else ("note", "cyan")), name, what)
         self._typed(remedy)
 
     def observed(self, verdict: str, place: str, text: str) -> None:
@@ -126,22 +130,41 @@ class Screen:
             yield lambda name: bar.update(job, advance=1, description=name)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table; without a terminal, columns are padded and never shortened."""
+        """Print a table; without a terminal, columns are padded and never shortened.
+
+        At a terminal that is too narrow for the longest word of each column, every row becomes a block of lines.
+        """
         rows = [[visible(for_this_project(cell)) for cell in row] for row in rows]
         if not self._console:
             widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
             for row in (columns, *rows):
                 print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
             return
+        widths = [
+            max(len(word) for row in (columns, *rows) for word in (row[i].split() or [""])) for i in range(len(columns))
+        ]
+        if sum(widths) + 2 * len(widths) > self._console.width:
+            self._blocks(title, columns, rows)
+            return
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         for number, column in enumerate(columns):
-            table.add_column(column, no_wrap=number == 0)  # names and serial numbers are copied
+            table.add_column(column, no_wrap=number == 0, min_width=widths[number])  # names and serials are copied
         for row in rows:
             table.add_row(*(Text(cell, style=STATES.get(cell, "")) for cell in row))
         self._console.print(table)
+
+    def _blocks(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print each row as its first cell, and below that a line for each further cell with its heading."""
+        label = max(map(len, columns)) + 2
+        self._console.print(f"[bold]{title}[/]")
+        for row in rows:
+            self._console.print(row[0], markup=False, soft_wrap=True)
+            for column, cell in zip(columns[1:], row[1:], strict=True):
+                if cell:
+                    self.line(f"  {column:<{label}}{cell}", indent=label + 2)
 
     def _entry(self, verb: str, style: str, name: str, why: str) -> None:
         """Print a line of three columns; at a terminal, long texts wrap within their column."""
@@ -150,9 +173,12 @@ class Screen:
             from rich.table import Table  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
 
+            if len(name) > max(NAMES, self._console.width - WIDTH - LEAST):  # never shortened: on a line of its own
+                self._console.print(Text.assemble((f"{verb:<{WIDTH}}", style), (name, "bold")), soft_wrap=True)
+                verb = name = ""
             line = Table.grid(padding=(0, 1, 0, 0))
             line.add_column(min_width=WIDTH - 1, no_wrap=True, style=style)
-            line.add_column(min_width=24, style="bold")
+            line.add_column(min_width=NAMES, style="bold")
             line.add_column()
             line.add_row(verb, Text(name), Text(why))
             self._console.print(line)
@@ -180,9 +206,37 @@ class Screen:
         try:
             print(text, flush=True)
         except OSError:
-            if not self._may_be_deaf:
+            if not self._drops_unwritable:
                 raise
-            say_nothing_more()
+            discard_output()
+
+
+def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    """Return the lines of a text at a terminal, broken between words.
+
+    The further lines begin at `indent`, by default two characters after the first one.
+    """
+    margin = " " * (indent or len(text) - len(text.lstrip()) + 2)
+    lines = textwrap.wrap(text, width, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False)
+    return lines or [""]
+
+
+def error_text(message: str, hint: str) -> str:
+    """Return an error and what to do, for standard error; at a terminal broken between words, and not in commands."""
+    lines, hints = message.splitlines(), hint.splitlines()
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        lines = [part for line in lines for part in wrapped(line, width)]
+        hints = [part for line in hints for part in _folded(line, width - 2)]
+    return "\n".join([*lines, *([f"→ {hints[0]}", *hints[1:]] if hints else [])])
+
+
+def _folded(hint: str, width: int) -> list[str]:
+    """Return the lines of a hint: a row of a list is broken between words, anything else as `fold` does."""
+    if hint.startswith(" "):
+        return wrapped(hint, width)
+    first, *more = fold(hint, width)
+    return [first, *(f"  {part}" for part in more)]
 
 
 def fold(text: str, width: int) -> list[str]:
@@ -203,7 +257,7 @@ def _parts(text: str, width: int, ends: Sequence[str]) -> Iterator[str]:
     if len(text.rstrip()) <= width or not ends:
         yield text
         return
-    *parts, last = text.split(ends[0])
+    *parts, last = text.split(ends[0], -1 if ends[0] == "; " else 1)  # a command may have the others too
     for part in (*(f"{part}{ends[0]}" for part in parts), last):
         yield from _parts(part, width, ends[1:])
 
@@ -214,7 +268,7 @@ def clear_terminal() -> None:
         print("\033[H\033[2J\033[3J", end="", flush=True)
 
 
-def say_nothing_more() -> None:
+def discard_output() -> None:
     """Redirect standard output, which cannot be written, to /dev/null: Python flushes it again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -61,8 +61,6 @@ def _expected_and_actual(detail: ErrorDetails, model: Any) -> tuple[str, str]:
         "greater_than_equal": f"expected at least {context.get('ge')}",
         "less_than_equal": f"expected at most {context.get('le')}",
         "time_delta_type": "expected a number and a unit such as 90d",
-        "ip_v4_address": "expected an IPv4 address such as 10.10.0.10",
-        "ip_v4_network": "expected an IPv4 network such as 10.10.0.0/24",
     }.get(kind, detail["msg"].lower())
     return expected, _describe(actual)
 

@@ -14,17 +14,21 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from pki.config.ip_addresses import canonical_url, parse_address
+
 SANDBOX = "SANDBOX"
 CA_NAME = re.compile(r" (Root|Server|Client) CA ([0-9]+)$")  # the end of the CN of every CA of a project
 
-MAIL_SERVER = r"outbox|smtps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?"
+IN_BRACKETS = r"\[[0-9A-Fa-f:.]+\]"  # an IPv6 address; the validators check it
+MAIL_SERVER = rf"outbox|smtps?://([A-Za-z0-9.-]+|{IN_BRACKETS})(:[0-9]{{1,5}})?"
 PKCS11_ADDRESS = r"pkcs11:[^\s]+"
 ACCOUNT = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"
-DESTINATION = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+SSH_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+DESTINATION = rf"{SSH_NAME}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*"
 NOTIFY = r"notify(-[a-z0-9]+)*"
 SECRET = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}"
 ADOPTED_NAME = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
-PROBE_ROUTE = rf"none|direct|({ACCOUNT}@)?{DESTINATION}(:[0-9]{{1,5}})?"
+PROBE_ROUTE = rf"none|direct|({ACCOUNT}@)?({SSH_NAME}|{IN_BRACKETS})(:[0-9]{{1,5}})?"
 TEXTFILE = r"(/[^/\s]+)+\.prom"
 PROTOCOL = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}(/[A-Za-z0-9._+-]{1,32})?"
 CARRIES_HTTP = re.compile(r"(h2|h3|http|tls)([^a-z].*|c.*|s.*)?", re.IGNORECASE)
@@ -51,11 +55,12 @@ def _ledger_address(value: str) -> str:
 
 def _mail_server(value: str) -> str:
     if not re.fullmatch(MAIL_SERVER, value):
-        raise ValueError("expected outbox, smtp://host:port or smtps://host:port")
+        in_brackets = "; an IPv6 address is written in brackets: smtp://[fd00:10::25]:25" if "::" in value else ""
+        raise ValueError(f"expected outbox, smtp://host:port or smtps://host:port{in_brackets}")
     port = re.search(r":([0-9]+)$", value)
     if port and not 0 < int(port[1]) <= 65535:
         raise ValueError("expected a port from 1 to 65535")
-    return value
+    return value if value == "outbox" else canonical_url(value)
 
 
 @lru_cache(maxsize=1024)  # many services have the same few upstreams
@@ -66,10 +71,11 @@ def _http_address(value: str, example: str) -> str:
     except ValueError:
         host, parts = None, urlsplit("")
     if parts.scheme not in {"http", "https"} or not host or not re.fullmatch(r"[A-Za-z0-9.:/_\[\]-]+", value):
-        raise ValueError(f"expected an address such as {example}")
+        in_brackets = "; an IPv6 address is written in brackets: http://[fd00:10::10]:3000" if "::" in value else ""
+        raise ValueError(f"expected an address such as {example}{in_brackets}")
     if parts.path.strip("/"):
         raise ValueError("expected scheme, host and port alone, without a path")
-    return value.rstrip("/")
+    return canonical_url(value.rstrip("/"))
 
 
 def _publish_url(value: str) -> str:
@@ -163,17 +169,35 @@ def _adopted_name(value: str) -> str:
 
 def _probe_route(value: str) -> str:
     if not re.fullmatch(PROBE_ROUTE, value):
-        raise ValueError("expected none, direct, or a jump host as ssh knows it, such as bastion or user@bastion:2222")
-    if ":" in value and not 0 < parse_jump_host(value)[2] <= 65535:
+        in_brackets = "; an IPv6 address is written in brackets: [fd00:10::1]:2222" if "::" in value else ""
+        raise ValueError(
+            f"expected none, direct, or a jump host as ssh knows it, such as bastion or user@bastion:2222{in_brackets}"
+        )
+    account, name, port = parse_jump_host(value)
+    if value.rpartition("]")[2].count(":") and not 0 < port <= 65535:
         raise ValueError("expected a port from 1 to 65535")
-    return value
+    if ":" not in name:
+        return value
+    return f"{account}{'@' if account else ''}[{parse_address(name)}]{f':{port}' if port else ''}"
 
 
 def parse_jump_host(route: str) -> tuple[str, str, int]:
     """Return account, name and port of a jump host such as `user@bastion:2222`; "" or 0 for a part that is missing."""
     account, _, rest = route.rpartition("@")
+    if rest.startswith("["):
+        name, _, port = rest[1:].partition("]")
+        return account, name, int(port.removeprefix(":") or 0)
     name, _, port = rest.partition(":")
     return account, name, int(port or 0)
+
+
+def _destination(value: str) -> str:
+    """Return a host as ssh knows it: a name of the ssh configuration or of DNS, or an address."""
+    if ":" in value:
+        return str(parse_address(value))
+    if not re.fullmatch(DESTINATION, value):
+        raise ValueError("expected a host as ssh knows it")
+    return value
 
 
 def _secret_name(value: str) -> str:
@@ -239,7 +263,7 @@ SINGLE_OR_NONEMPTY_LIST = BeforeValidator(
 
 
 Account = Annotated[str, matching(ACCOUNT, "the name of an account"), json_pattern(ACCOUNT)]
-Destination = Annotated[str, matching(DESTINATION, "a host as ssh knows it"), json_pattern(DESTINATION)]
+Destination = Annotated[str, AfterValidator(_destination), json_pattern(DESTINATION)]
 ProbeRoute = Annotated[str, AfterValidator(_probe_route), json_pattern(PROBE_ROUTE)]
 Batch = Annotated[str, matching(BATCH, "a number of hosts, or a part of them such as 20%"), json_pattern(BATCH)]
 SourceFile = Annotated[str, AfterValidator(_secret_file)]

@@ -49,9 +49,9 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
             "[lab.internal]",
         ),
         "permit_addresses": Key(
-            "IPv4 networks whose addresses certificates may name.",
+            "Networks whose addresses certificates may name.",
             "[10.0.0.0/8]",
-            "the private blocks (RFC 1918) that contain `networks`",
+            "the private blocks (RFC 1918, RFC 4193) that contain `networks`",
         ),
         "publish": Key(
             "Where CRLs and CA certificates are published.", '{url: "http://pki.lab.internal", host: monitoring}'
@@ -74,7 +74,10 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
             "{server: {lifetime: 3y}}",
         ),
         "profiles": Key("Lifetime, renewal and key of server and client certificates.", "{server: {lifetime: 60d}}"),
-        "networks": Key("Networks by name, each with its IPv4 addresses.", "{lan: 192.168.1.0/24}"),
+        "networks": Key(
+            "Networks by name, each with its addresses: IPv4, IPv6, or a list of both.",
+            "{lan: [192.168.1.0/24, fd00:1::/64]}",
+        ),
         "hosts": Key(
             "Hosts by name: how files are delivered to them, and their services.",
             "{web: {network: lan, address: 192.168.1.10, proxy: nginx}}",
@@ -173,7 +176,10 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
     "ClientRule": PROFILE,
     "Host": {
         "network": Key("Network of `networks` in which the host is.", "lan"),
-        "address": Key("IPv4 address of the host, in its network.", "192.168.1.10"),
+        "address": Key(
+            "Address of the host in its network: IPv4, IPv6, or a list of both; ssh connects to the first one.",
+            "[192.168.1.10, fd00:1::10]",
+        ),
         "port": Key("TCP port on which the proxy accepts TLS.", "8443"),
         "deliver": Key(
             "How files get to the host: ssh, local (this machine), folder (in build/hosts/), or none.", "ssh"

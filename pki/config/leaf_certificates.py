@@ -7,34 +7,50 @@ import re
 from collections.abc import Container, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from pki.config.fields import Access
 from pki.config.identifiers import ArtifactId
+from pki.config.ip_addresses import IpNetwork, as_tuple, is_address, is_within
 from pki.config.model import Client, Host, Inventory, Leaf, ServerRule
 from pki.config.name_claims import Claim, IsUpstream, NameRegistry
-from pki.config.name_fields import ADDRESS, CLIENT_PREFIX, LABEL
+from pki.config.name_fields import CLIENT_PREFIX, LABEL
 
 PROBE, PROBE_LIFETIME = "doit-pki-probe", timedelta(days=14)
 CANARY, CANARY_NOTICE = "doit-pki-canary", timedelta(days=30)
-PRIVATE_BLOCKS = tuple(IPv4Network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+PRIVATE_BLOCKS: tuple[IpNetwork, ...] = (  # RFC 1918 and RFC 4193
+    *(IPv4Network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),
+    IPv6Network("fc00::/7"),
+)
 
 
-def permitted_addresses(inventory: Inventory) -> tuple[IPv4Network, ...]:
-    """Return the IPv4 networks of which certificates may name addresses; by default the private blocks of `networks`."""
+def permitted_addresses(inventory: Inventory) -> tuple[IpNetwork, ...]:
+    """Return the networks of which certificates may name addresses; by default the private blocks of `networks`."""
     if inventory.permit_addresses is not None:
         return inventory.permit_addresses
     around = {
-        next((block for block in PRIVATE_BLOCKS if network.subnet_of(block)), network)
-        for network in inventory.networks.values()
+        next((block for block in PRIVATE_BLOCKS if is_within(network, (block,))), network)
+        for networks in inventory.networks.values()
+        for network in as_tuple(networks)
     }
-    return tuple(sorted(around))
+    return tuple(sorted(around, key=lambda block: (block.version, int(block.network_address), block.prefixlen)))
 
 
 def service_names(inventory: Inventory, host: Host, service: str) -> tuple[str, ...]:
     """Return the DNS names and addresses of a service: its `names`, else `<service>.<first domain>`."""
     return host.services[service].names or (f"{service}.{inventory.domains[0]}",)
+
+
+def listens_on_ipv6(inventory: Inventory, name: str) -> bool:
+    """Return whether the proxy of a host listens on IPv6 too.
+
+    nginx and HAProxy do not start with a listener on IPv6 where the kernel has none, so a host gets one only for an IPv6
+    address in pki.yaml, or without any address in a network with an IPv6 block.
+    """
+    host, publish = inventory.hosts[name], inventory.publish
+    addresses = host.addresses or inventory.blocks(host.network)
+    return any(address.version == 6 for address in addresses) or (publish.host == name and ":" in publish.hostname)
 
 
 def mtls_names(inventory: Inventory) -> list[str]:
@@ -157,16 +173,11 @@ def is_test_name(name: str) -> bool:
     return name.lower().partition(".")[0] in {PROBE, CANARY}
 
 
-def is_address(name: str) -> bool:
-    """Return whether a name is an IPv4 address."""
-    return name[-1:].isdigit() and ADDRESS.fullmatch(name) is not None
-
-
 def name_fault(inventory: Inventory, name: str) -> str:
-    """Return why a DNS name or an IPv4 address must not be in a certificate of this project, or ""."""
+    """Return why a DNS name or an address must not be in a certificate of this project, or ""."""
     if is_address(name):
         blocks = permitted_addresses(inventory)
-        if not any(IPv4Address(name) in block for block in blocks):
+        if not any(ip_address(name) in block for block in blocks):
             return f"{name} is outside permit_addresses ({', '.join(map(str, blocks)) or 'none'})"
     elif not is_within_domains(inventory, name):
         return f"{name} is outside domains ({', '.join(inventory.domains)})"
@@ -203,10 +214,10 @@ def host_claims(inventory: Inventory, only: Container[str] | None = None) -> Ite
 
 
 def address_claims(inventory: Inventory) -> Iterator[Claim]:
-    """Yield a claim of each host on its own address: certificates of other hosts must not name it."""
+    """Yield a claim of each host on its own addresses: certificates of other hosts must not name them."""
     for name, host in inventory.hosts.items():
-        if host.address is not None:
-            yield Claim("server", str(host.address), name, ("hosts", name, "address"))
+        for address in host.addresses:
+            yield Claim("server", str(address), name, ("hosts", name, "address"))
 
 
 def new_name_registry(inventory: Inventory) -> NameRegistry:
@@ -221,7 +232,8 @@ def _is_upstream(inventory: Inventory) -> IsUpstream:
         if host is None or not upstream:
             return False
         own = {name for service in host.services for name in service_names(inventory, host, service)}
-        own |= {str(host.address), host_name, *host.names, *(f"{host_name}.{domain}" for domain in inventory.domains)}
-        return upstream in own - {claim.name, "None"}
+        own |= {*map(str, host.addresses), *host.names}
+        own |= {host_name, *(f"{host_name}.{domain}" for domain in inventory.domains)}
+        return upstream in own - {claim.name}
 
     return is_upstream

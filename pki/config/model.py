@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -45,6 +44,7 @@ from pki.config.fields import (
     upstream_address,
 )
 from pki.config.identifiers import ArtifactId
+from pki.config.ip_addresses import Addresses, IpAddress, IpNetwork, Network, Networks, as_tuple, url_host
 from pki.config.name_fields import (
     CLIENT_PREFIX,
     ClientName,
@@ -93,6 +93,11 @@ class Publish(StrictModel):
     def hostname(self) -> str:
         """Return the host name of the URL."""
         return urlsplit(self.url).hostname or ""
+
+    @property
+    def url_host(self) -> str:
+        """Return the host as it is in the URL: an IPv6 address in brackets."""
+        return url_host(self.hostname)
 
     @property
     def port(self) -> int:
@@ -148,7 +153,7 @@ class Host(StrictModel):
     """A host: how releases are delivered to it, its proxy and services, and the names in its certificates."""
 
     network: Slug
-    address: IPv4Address | None = None
+    address: Addresses | None = None
     port: Annotated[int, Field(ge=1, le=65535)] = 443
     deliver: Deliver = "folder"
     ssh: Ssh = Ssh()
@@ -164,6 +169,11 @@ class Host(StrictModel):
     key: KeyKind | None = None
     rekey: Literal["new", "keep"] | None = None
     request: RelativeFile | None = None
+
+    @property
+    def addresses(self) -> tuple[IpAddress, ...]:
+        """Return all addresses, in the order of pki.yaml; ssh connects to the first one."""
+        return as_tuple(self.address)
 
     @property
     def is_probed(self) -> bool:
@@ -237,7 +247,7 @@ class Inventory(StrictModel):
 
     organisation: Organisation
     domains: Annotated[tuple[Domain, ...], SINGLE_OR_NONEMPTY_LIST, Field(min_length=1)]
-    permit_addresses: Annotated[tuple[IPv4Network, ...], SINGLE_OR_LIST] | None = None
+    permit_addresses: Annotated[tuple[Network, ...], SINGLE_OR_LIST] | None = None
     publish: Publish
     sandbox: bool = False
     roots: Annotated[tuple[Fingerprint, ...], SINGLE_OR_LIST] = ()
@@ -247,7 +257,7 @@ class Inventory(StrictModel):
     ledger: DatabaseAddress = "sqlite"
     authorities: Annotated[AuthorityRules, EMPTY_OR_MAPPING] = NO_AUTHORITIES
     profiles: Annotated[Profiles, EMPTY_OR_MAPPING] = Profiles()
-    networks: Annotated[dict[Slug, IPv4Network], EMPTY_OR_MAPPING] = {}
+    networks: Annotated[dict[Slug, Networks], EMPTY_OR_MAPPING] = {}
     hosts: Annotated[dict[Slug, Annotated[Host, EMPTY_OR_MAPPING]], EMPTY_OR_MAPPING] = {}
     clients: Annotated[dict[ClientName, Annotated[Client, EMPTY_OR_MAPPING]], EMPTY_OR_MAPPING] = {}
     alerts: Annotated[Alerts, EMPTY_OR_MAPPING] = Alerts()
@@ -255,6 +265,10 @@ class Inventory(StrictModel):
     deploy: Annotated[Deploy, EMPTY_OR_MAPPING] = Deploy()
     schedule: Annotated[tuple[TimeOfDay, ...], SINGLE_OR_LIST] = ()
     holidays: Annotated[tuple[Holiday, ...], SINGLE_OR_LIST] = ()
+
+    def blocks(self, network: str) -> tuple[IpNetwork, ...]:
+        """Return the blocks of addresses of a network; without any if the network is not defined."""
+        return as_tuple(self.networks.get(network))
 
 
 @dataclass(frozen=True, slots=True)

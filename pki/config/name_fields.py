@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from ipaddress import AddressValueError, IPv4Address
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from pki.config.fields import ProfileName
+from pki.config.ip_addresses import IPV4_TEXT, parse_address
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
-ADDRESS = re.compile(r"[0-9.]+")
 LEAF_NAME = r"[a-z0-9]([a-z0-9._-]{0,48}[a-z0-9])?"
 CLIENT_PREFIX = "client-"
 
@@ -25,7 +24,7 @@ def dns_name(value: str) -> str:
         raise ValueError("expected a host name: letters, digits and hyphens, in labels of at most 63")
     if value != value.lower():
         raise ValueError(f"write host names in lower case: {value.lower()}")
-    if "." in value and ADDRESS.fullmatch(value):
+    if "." in value and IPV4_TEXT.fullmatch(value):
         raise ValueError("expected a host name, not an address")
     if value.startswith("*.") and value.count(".") == 1:
         raise ValueError("a wildcard needs two labels after it; Apple rejects the whole certificate otherwise")
@@ -33,13 +32,8 @@ def dns_name(value: str) -> str:
 
 
 def _subject_name(value: str) -> str:
-    """Return a DNS name or an IPv4 address."""
-    if not ADDRESS.fullmatch(value):
-        return dns_name(value)
-    try:
-        return str(IPv4Address(value))
-    except AddressValueError:
-        raise ValueError("expected an IPv4 address or a host name") from None
+    """Return a DNS name, or an address in its canonical form."""
+    return str(parse_address(value)) if ":" in value or IPV4_TEXT.fullmatch(value) else dns_name(value)
 
 
 def _domain(value: str) -> str:

@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from pki.common.errors import FaultsError, PkiError
 from pki.config import openssl_cnf_modules, openssl_cnf_values
+from pki.config.ip_addresses import canonical_address
 from pki.config.openssl_cnf_names import (
     CA_TYPES,
     CA_USES,
@@ -107,7 +108,8 @@ def read_request(configuration: Configuration, name: str, folder: Path | None = 
         places.setdefault(text, place)
     common_name = subject.common_name.text if subject.common_name else ""
     if subject.common_name:
-        places.setdefault(common_name, subject.common_name.place)
+        for text in (common_name, canonical_address(common_name)):
+            places.setdefault(text, subject.common_name.place)
     dns, addresses, emails = (
         tuple(text for kind, text, _ in names if kind == name_kind) for name_kind in ("DNS", "IP", "email")
     )
@@ -226,7 +228,7 @@ def _read_alternative_names(
         elif kind == "email" and text in {"copy", "move"}:
             yield from (("email", email.text, email.place) for email in subject.emails)
         else:
-            yield kind, text, place
+            yield kind, canonical_address(text) if kind == "IP" else text, place
     if faults:
         raise FaultsError.of(faults)
 

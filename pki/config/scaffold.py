@@ -153,17 +153,21 @@ clients:
 
 def _networks(tree: dict[str, Any]) -> Iterator[str]:
     for name, network in tree["networks"].items():
-        yield f"  {_scalar(name)}: {_scalar(network)}"
+        yield f"  {_scalar(name)}: {_value(network)}"
 
 
 def _hosts(tree: dict[str, Any]) -> Iterator[str]:
     for name, host in tree["hosts"].items():
         yield f"  {_scalar(name)}:"
-        yield from (f"    {key}: {_scalar(value)}" for key, value in host.items() if isinstance(value, str))
+        yield from (f"    {key}: {_value(value)}" for key, value in host.items() if isinstance(value, str | list))
         if host.get("services"):
             yield "    services:"
         for service, settings in host.get("services", {}).items():
             yield f"      {_scalar(service)}: {{upstream: {_scalar(settings['upstream'])}, access: {_scalar(settings['access'])}}}"
+
+
+def _value(value: str | list[str]) -> str:
+    return _list(value) if isinstance(value, list) else _scalar(value)
 
 
 def _clients(tree: dict[str, Any]) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from datetime import time, timedelta
-from ipaddress import IPv4Address
 
 from pki.common.durations import backdate, is_usable, longest_pause
 from pki.common.remedies import RESTORE
@@ -13,6 +12,7 @@ from pki.config import upstreams
 from pki.config.authority_rules import AuthorityRules, CrlRule
 from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
 from pki.config.fields import EXPECTED_SECRETS, SECRET, parse_jump_host
+from pki.config.ip_addresses import IpAddress
 from pki.config.leaf_certificates import (
     CANARY,
     PROBE,
@@ -197,25 +197,26 @@ def _no_signing_period(overlap: timedelta, lifetime: timedelta, longest: timedel
 
 
 def _place_faults(inventory: Inventory, removed: set[Place]) -> Iterator[Fault]:
-    owners: dict[IPv4Address, str] = {}
+    owners: dict[IpAddress, str] = {}
     for name, host in inventory.hosts.items():
         if name in RESERVED_HOSTS:
             yield ("hosts", name), f"this name is reserved for {RESERVED_HOSTS[name]}"
         yield from _window_faults(inventory, name)
         yield from _trust_faults(name, host)
         yield from _probe_faults(inventory, name)
-        network = inventory.networks.get(host.network)
-        if network is None and not {("networks",), ("networks", host.network)} & removed:
+        blocks = inventory.blocks(host.network)
+        if not blocks and not {("networks",), ("networks", host.network)} & removed:
             defined = f"; defined: {', '.join(inventory.networks) or 'none'}"
             hint = did_you_mean(host.network, list(inventory.networks)) or defined
             yield ("hosts", name, "network"), f"unknown network {host.network!r}{hint}"
-        if network and host.address is not None and host.address not in network:
-            yield (
-                ("hosts", name, "address"),
-                f"{host.address} is outside network {host.network} ({network})",
-            )
-        if host.address is not None and owners.setdefault(host.address, name) != name:
-            yield ("hosts", name, "address"), f"{host.address} is already used by host {owners[host.address]}"
+        for address in host.addresses:
+            place = ("hosts", name, "address")
+            if blocks and not any(address in block for block in blocks):
+                yield place, f"{address} is outside network {host.network} ({', '.join(map(str, blocks))})"
+            if owners.setdefault(address, name) != name:
+                yield place, f"{address} is already used by host {owners[address]}"
+        if twice := [address for address in dict.fromkeys(host.addresses) if host.addresses.count(address) > 1]:
+            yield ("hosts", name, "address"), f"{twice[0]} is listed twice"
     if inventory.publish.host not in inventory.hosts and not {("hosts",), ("hosts", inventory.publish.host)} & removed:
         hint = did_you_mean(inventory.publish.host, list(inventory.hosts))
         yield ("publish", "host"), f"unknown host {inventory.publish.host!r}{hint}"
@@ -287,19 +288,19 @@ def _name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
     names, at_host = new_name_registry(inventory), dict[tuple[str, str], str]()
     names.add(address_claims(inventory))
     for claim in host_claims(inventory):
-        here = dotted_path(claim.place)[:-2]
+        path = dotted_path(claim.place)[:-2]
         if fault := name_fault(inventory, claim.name):
             yield claim.place, fault
         if first_place := at_host.get((claim.owner, claim.name)):
             yield (
                 claim.place,
-                f"{claim.name} {'is listed twice' if first_place == here else f'is already used by {first_place}'}",
+                f"{claim.name} {'is listed twice' if first_place == path else f'is already used by {first_place}'}",
             )
         elif conflict := names.conflict(claim):
             other = conflict.held
             fault = f"{claim.name} is already used by {dotted_path(other.place)[:-2]}{line(other.place)}"
             yield claim.place, f"{fault}; if both hosts serve it: hosts.{claim.owner}.shared: true"
-        at_host.setdefault((claim.owner, claim.name), here)
+        at_host.setdefault((claim.owner, claim.name), path)
         names.add([claim])
 
 

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +38,7 @@ class Lab:
     """VLANs by name with their networks; the router has the first address of each, and forwards what is permitted."""
 
     def __init__(self, vlans: Mapping[str, str] | None = None, *, overlay: bool = True) -> None:
-        self.vlans = {name: IPv4Network(network) for name, network in (vlans or LAN).items()}
+        self.vlans = {name: ip_network(network) for name, network in (vlans or LAN).items()}
         self.machines: dict[str, NamespaceMachine] = {}
         self._names: dict[str, str] = {}
         self._ports = count()  # never reused: the kernel removes the port of a closed machine late
@@ -80,7 +80,7 @@ class Lab:
         network = self.vlans[vlan]
         used = {self._gateway(vlan), *(other.address for other in self.machines.values())}
         address = address or next(str(host) for host in network.hosts() if str(host) not in used)
-        interface = IPv4Interface(f"{address}/{network.prefixlen}")
+        interface = ip_interface(f"{address}/{network.prefixlen}")
         if address in used or interface.network != network:
             raise PkiError(f"{name}: {address} is already used, or not in {network}, the network of {vlan}")
         machine = self._boot(NamespaceMachine(name, self._scratch, interface, vlan, f"port{next(self._ports)}"))
@@ -93,11 +93,15 @@ class Lab:
         )
         self._ip(
             machine,
-            f"address add {machine.interface} dev eth0",
+            _address_line(interface, "eth0"),
             "link set eth0 up",
             f"route add default via {self._gateway(vlan)}",
         )
         return machine
+
+    def add_address(self, machine: NamespaceMachine, address: str) -> None:
+        """Give a machine one more address, with the length of its network: `fd00:77::10/64`."""
+        self._ip(machine, _address_line(ip_interface(address), "eth0"))
 
     def name(self, address: str, *names: str) -> None:
         """Add names for an address to /etc/hosts of every machine."""
@@ -124,8 +128,8 @@ class Lab:
     def permit(self, source: str | NamespaceMachine, target: str | NamespaceMachine, *ports: int) -> None:
         """Let a VLAN or a machine open connections to another: to these TCP ports, or to all."""
         words = [
-            f'iifname "{source}"' if isinstance(source, str) else f"ip saddr {source.address}",
-            f'oifname "{target}"' if isinstance(target, str) else f"ip daddr {target.address}",
+            f'iifname "{source}"' if isinstance(source, str) else f"{_family(source)} saddr {source.address}",
+            f'oifname "{target}"' if isinstance(target, str) else f"{_family(target)} daddr {target.address}",
             *([f"tcp dport {{ {', '.join(map(str, ports))} }}"] if ports else []),
         ]
         self.router.run("nft", "-f", "-", stdin=f"insert rule inet lab forward {' '.join(words)} accept\n")
@@ -145,13 +149,18 @@ class Lab:
         self._ip(
             self._router,
             *(f"link add name {vlan} type bridge" for vlan in self.vlans),
-            *(f"address add {self._gateway(vlan)}/{net.prefixlen} dev {vlan}" for vlan, net in self.vlans.items()),
+            *(
+                _address_line(ip_interface(f"{self._gateway(vlan)}/{net.prefixlen}"), vlan)
+                for vlan, net in self.vlans.items()
+            ),
             *(f"link set dev {vlan} up" for vlan in self.vlans),
         )
         # With br_netfilter the kernel passes traffic within a VLAN through the firewall too.
         within = "\n        ".join(f'iifname "{vlan}" oifname "{vlan}" accept' for vlan in self.vlans)
         self._router.run("nft", "-f", "-", stdin=FIREWALL.format(within=within))
         self._router.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+        if any(network.version == 6 for network in self.vlans.values()):
+            self._router.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
 
     def _gateway(self, vlan: str) -> str:
         return str(next(self.vlans[vlan].hosts()))
@@ -179,3 +188,13 @@ class Lab:
         """Write /etc/hosts. The same file is mounted on every machine, so it is overwritten in place."""
         lines = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in self._names.items())]
         (self._scratch / "hosts").write_text("".join(f"{line}\n" for line in lines))
+
+
+def _address_line(interface: IPv4Interface | IPv6Interface, device: str) -> str:
+    """Return the line of `ip -batch` that adds an address; an IPv6 address can be used at once (ip-address(8))."""
+    return f"address add {interface} dev {device}{' nodad' if interface.version == 6 else ''}"
+
+
+def _family(machine: NamespaceMachine) -> str:
+    """Return the family of a machine's address as nftables calls it."""
+    return "ip6" if ":" in machine.address else "ip"

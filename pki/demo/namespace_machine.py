@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
 from pki.common.child_processes import wait_ready
@@ -95,7 +95,7 @@ class NamespaceMachine:
 
     name: str
     scratch: Path
-    interface: IPv4Interface | None = None
+    interface: IPv4Interface | IPv6Interface | None = None
     vlan: str = ""
     port: str = ""
     holder: int = 0
@@ -104,7 +104,7 @@ class NamespaceMachine:
 
     @property
     def address(self) -> str:
-        """Return its IPv4 address; "" for the router."""
+        """Return its first address; "" for the router."""
         return str(self.interface.ip) if self.interface else ""
 
     def boot(self, hosts: Path, *, overlay: bool) -> None:

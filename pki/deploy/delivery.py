@@ -74,28 +74,37 @@ class Delivery:
     # -- whether the host must be brought up to date --
 
     def stale(self, cache: Cache, now: datetime) -> list[Reason]:
-        """Return why the host must be brought up to date: another release, drift, or a check that is due."""
-        records = self.records
+        """Return why the host must be brought up to date: another release, drift, or a check that is due.
+
+        What needs no contact is decided first, by our own records (`_differences`), and cached where nothing differs.
+        """
         if self.engine and (done := self.engine.unreported(self.host)):
             return done
-        name = ArtifactId("deploy", self.host)
-        cached = cache.recall(name, self._cache_key)
+        cached = cache.recall(ArtifactId("deploy", self.host), self._cache_key)
         if cached is not None and not self._is_due(cached, now):
             return []
+        return self._remote_reasons(cache, now) if self.records.is_remote else self._folder_reasons(cache)
+
+    def _folder_reasons(self, cache: Cache) -> list[Reason]:
+        """Return why the folder of a host must be brought up to date; its files are compared with the receipt."""
         reasons, paths = self._differences()
-        if not reasons and not records.is_remote and (receipt := records.receipt):
-            reasons = records.folder_transport.drift(receipt)
-            paths |= set(records.folder_transport.watched_paths(receipt))
-        checked_at = records.contact.checked_at if records.is_remote else ""
+        if not reasons and (receipt := self.records.receipt):
+            reasons = self.records.folder_transport.drift(receipt)
+            paths |= set(self.records.folder_transport.watched_paths(receipt))
         if not reasons and paths:
-            files = [*paths, *([str(records.store.contact(self.host))] if records.is_remote else [])]
-            cache.remember(name, self._cache_key, files, [checked_at])
-        if records.is_remote:
-            if reasons and self.root_acceptance.waits_for_root:
-                return []
-            reasons = reasons or self._contact_reasons(now)
-            return reasons if reasons and (self.may_change(now) or self.is_urgent(now)) else []
+            cache.remember(ArtifactId("deploy", self.host), self._cache_key, [*paths], [""])
         return reasons
+
+    def _remote_reasons(self, cache: Cache, now: datetime) -> list[Reason]:
+        """Return why a remote host must be contacted now; empty too while it waits for its root or its window."""
+        reasons, paths = self._differences()
+        if not reasons and paths:
+            files = [*paths, str(self.records.store.contact(self.host))]
+            cache.remember(ArtifactId("deploy", self.host), self._cache_key, files, [self.records.contact.checked_at])
+        if reasons and self.root_acceptance.waits_for_root:
+            return []
+        reasons = reasons or self._contact_reasons(now)
+        return reasons if reasons and (self.may_change(now) or self.is_urgent(now)) else []
 
     @property
     def _cache_key(self) -> str:
@@ -104,9 +113,11 @@ class Delivery:
         return f"{self.records.transport} pinned {pin.release}" if pin else self.records.transport
 
     def _is_due(self, cached: list[str], now: datetime) -> bool:
+        """Return whether a remote host must be contacted, although nothing differs; `cached` has its last contact."""
         return self.records.is_remote and (bool(self._contact_reasons(now)) or not cached[0])
 
     def _contact_reasons(self, now: datetime) -> list[Reason]:
+        """Return why a host must be contacted by its last contact alone: it failed, found drift, or is too long ago."""
         contact = self.records.contact
         if contact.failing_since:
             return [Why.FAILING(date=contact.failing_since[:10])]

@@ -20,7 +20,7 @@ STOPPED = "stopped: it "  # begins the message about a host that reached a limit
 WORDS = 4000  # characters of a program's output that are kept; pki-apply sends half of that
 PERMISSIONS = "/etc/pki-apply.conf"  # on a host: what may be placed, and the commands by their names
 # Shows a full disk and read-only mounts; the page explains the other messages.
-PLACES = "df -h; findmnt -ro TARGET,OPTIONS (docs/how-to/deploy.md#when-something-is-wrong)"
+PLACES = "df -h; findmnt -ro TARGET,OPTIONS (docs/how-to/deploy-problems.md)"
 MORE = "more"
 WRITABLE = "writable"  # key of an answer about a folder above a file that users other than root can write
 STUCK = "stuck"  # key of an answer about a file that can be neither replaced nor restored
@@ -176,8 +176,8 @@ def refusal(
 ) -> Refusal | None:
     """Return why a change was refused or rolled back, None if it was not.
 
-    `commands` maps the names in pki-apply.conf to command lines. Where a program printed nothing, `said` is what to
-    type on the `host` to see more.
+    `commands` maps the names in pki-apply.conf to command lines. Where a program printed nothing, the output of the
+    refusal is what to type on the `host` to see more.
     """
     failed: Answer = {}
     stuck: list[Answer] = []

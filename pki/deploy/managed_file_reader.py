@@ -70,7 +70,7 @@ def read_library(
 
 
 class Reader:
-    """Reads the files below one folder; `known` are the valid selectors of `deploy-hosts`."""
+    """Reads the files below one folder; `context` as for `read_library`, `selectors` are those that `deploy-hosts` may name."""
 
     def __init__(
         self,

@@ -114,7 +114,7 @@ class Transport:
         options = ["-a", "-x", "-N", "-o", "Tunnel=no", "-o", "ExitOnForwardFailure=yes"]
         options += ["-o", "ControlMaster=no", "-o", "ControlPath=none"]
         options += ["-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo"]
-        options += [word for here, remote in forwards.items() for word in ("-L", f"{here}:{remote}")]
+        options += [word for local, remote in forwards.items() for word in ("-L", f"{local}:{remote}")]
         return ("env", "SHELL=/bin/sh", "ssh", *self._options(seconds, []), *options, self.name)
 
     def config_command(self) -> tuple[str, ...]:
@@ -154,8 +154,8 @@ class Transport:
     @property
     def _placeholders(self) -> dict[str, str]:
         host = self.host
-        asked = shlex.join(("ssh", "-G", *self.login_command[1:]))
-        return {"host": host, "name": self.name or host, "asked": asked}
+        option_listing = shlex.join(("ssh", "-G", *self.login_command[1:]))
+        return {"host": host, "name": self.name or host, "asked": option_listing}
 
     def limit_error(self, what: str) -> PkiError:
         """Return the error for a host that took too long or sent too much."""

@@ -40,7 +40,8 @@ class Endpoint:
     """A service as clients reach it; `name` is the SNI and the name in its certificate, `access` is tls or mtls.
 
     `revokes` is whether its proxy can refuse revoked certificates. `tunnel` is a Unix socket that leads to it, ""
-    where address and port are reached directly.
+    where address and port are reached directly. A service of a host with several addresses has an endpoint for each of
+    them, all with `is_one_of_several`.
     """
 
     service: str
@@ -50,6 +51,16 @@ class Endpoint:
     access: str
     revokes: bool = True
     tunnel: str = ""
+    is_one_of_several: bool = False
+
+    @property
+    def socket_address(self) -> str:
+        """Return address and port as one text: an IPv6 address is in brackets."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+    def located(self, phrase: str) -> str:
+        """Return a phrase after the name of the service, with the address if the service has several."""
+        return f"at {self.address} {phrase}" if self.is_one_of_several else phrase
 
 
 @dataclass

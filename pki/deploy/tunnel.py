@@ -38,7 +38,7 @@ class Tunnel:
         self.fault = _configured_forwards(self._transport)
         if self.fault:
             return self
-        forwards = {endpoint.tunnel: f"{endpoint.address}:{endpoint.port}" for endpoint in self.endpoints}
+        forwards = {endpoint.tunnel: endpoint.socket_address for endpoint in self.endpoints}
         try:
             self._process = Process(
                 self._transport.tunnel_command(forwards, int(TIMEOUT)), Limits(START_TIMEOUT, START_TIMEOUT)

@@ -61,6 +61,16 @@ class Verdict(StrEnum):
     WRONG = "wrong"
 
 
+SEVERITY = (  # the verdicts, worst last
+    Verdict.VERIFIED,
+    Verdict.PASSED_ON,
+    Verdict.NO_UPSTREAM,
+    Verdict.UNDECIDED,
+    Verdict.UNREACHED,
+    Verdict.WRONG,
+)
+
+
 class Verification(NamedTuple):
     """The verdict on a service, and a phrase after its name."""
 
@@ -128,10 +138,10 @@ class WronglyAdmitted(NotVerified):
 # -- the services of a host, before and after a change ----------------------------------------------------------------
 
 
-def check_before(endpoints: Sequence[Endpoint], prober: Prober) -> dict[str, Before]:
-    """Return the state of each reachable service before a change."""
+def check_before(endpoints: Sequence[Endpoint], prober: Prober) -> dict[Endpoint, Before]:
+    """Return the state of each reachable endpoint before a change."""
     states = map_parallel(partial(_before, prober=prober), endpoints)
-    return {endpoint.service: before for endpoint, before in zip(endpoints, states, strict=True) if before}
+    return {endpoint: before for endpoint, before in zip(endpoints, states, strict=True) if before}
 
 
 def _before(endpoint: Endpoint, prober: Prober) -> Before | None:
@@ -147,17 +157,33 @@ def _before(endpoint: Endpoint, prober: Prober) -> Before | None:
 def verify_services(
     endpoints: Sequence[Endpoint],
     expectations: Mapping[str, Expectation],
-    before: Mapping[str, Before] | None,
+    before: Mapping[Endpoint, Before] | None,
     prober: Prober,
 ) -> dict[str, Verification]:
-    """Return the verification of each service; `expectations` are by the endpoint's name.
+    """Return the verification of each service, at all of its addresses; `expectations` are by the endpoint's name.
 
-    `before` is None where nothing was changed. A service that is unreachable now and was before stays not verified.
+    `before` is None where nothing was changed. An endpoint that is unreachable now and was before stays not verified.
     """
     verifications = map_parallel(
-        partial(_verify_service, expectations=expectations, before=before, prober=prober), endpoints
+        partial(_verify_endpoint, expectations=expectations, before=before, prober=prober), endpoints
     )
-    return {endpoint.service: verification for endpoint, verification in zip(endpoints, verifications, strict=True)}
+    by_service: dict[str, list[tuple[Endpoint, Verification]]] = {}
+    for endpoint, verification in zip(endpoints, verifications, strict=True):
+        by_service.setdefault(endpoint.service, []).append((endpoint, verification))
+    return {service: _combined(of_service) for service, of_service in by_service.items()}
+
+
+def _combined(verifications: Sequence[tuple[Endpoint, Verification]]) -> Verification:
+    """Return the worst verification of a service; the text names each address with that verdict, unless all have it."""
+    worst = max((verification for _, verification in verifications), key=lambda result: SEVERITY.index(result.verdict))
+    if all(verification == worst for _, verification in verifications):
+        return worst
+    texts = [
+        endpoint.located(str(verification))
+        for endpoint, verification in verifications
+        if verification.verdict is worst.verdict
+    ]
+    return Verification(worst.verdict, "; ".join(texts))
 
 
 def failed_services(verifications: Mapping[str, Verification]) -> tuple[str, ...]:
@@ -175,15 +201,18 @@ def as_json(verifications: Mapping[str, Verification]) -> dict[str, list[str]]:
     return {name: [verification.verdict.value, verification.text] for name, verification in verifications.items()}
 
 
-def _verify_service(
-    endpoint: Endpoint, expectations: Mapping[str, Expectation], before: Mapping[str, Before] | None, prober: Prober
+def _verify_endpoint(
+    endpoint: Endpoint,
+    expectations: Mapping[str, Expectation],
+    before: Mapping[Endpoint, Before] | None,
+    prober: Prober,
 ) -> Verification:
     states, expectation = before or {}, expectations.get(endpoint.name)
-    if endpoint.service not in states and not is_reachable(endpoint):
+    if endpoint not in states and not is_reachable(endpoint):
         return NOT_VERIFIED
     if expectation is None:
         return VERIFIED
-    state = NO_CHANGE if before is None else states.get(endpoint.service, Before())
+    state = NO_CHANGE if before is None else states.get(endpoint, Before())
     result = _verify_until_timeout(endpoint, expectation, state, prober)
     if result.is_verified and state.served == expectation.fingerprint:
         time.sleep(SETTLING)

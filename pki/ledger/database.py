@@ -152,7 +152,7 @@ class Database:
         try:
             engine = sql.create_engine(self._reading_url() if self._is_read_only else self._url, **self._arguments())
         except (SQLAlchemyError, ImportError) as error:
-            hint = "name a database whose driver is installed; for PostgreSQL: docs/how-to/backup.md#a-ledger-in-postgresql"
+            hint = "name a database whose driver is installed; for PostgreSQL: docs/how-to/postgresql.md"
             raise LedgerError(f"pki.yaml: ledger: {error}", hint) from None
         if self.is_sqlite:
             self._make_file()
@@ -181,7 +181,7 @@ class Database:
             raise self._not_writable()
         if not path.exists():
             if not self._is_new_allowed:
-                raise LedgerError.of(LedgerFault(MISSING, FILE_MISSING, RESTORE_OR_ACCEPT_LOSS))
+                raise LedgerFault(MISSING, FILE_MISSING, RESTORE_OR_ACCEPT_LOSS).error
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
             give_to_folder_owner(path, self._folder)  # SQLite gives its log the owner of the database
 
@@ -225,10 +225,10 @@ class Database:
             seq = db.execute(sql.select(head.c.seq)).scalar() if head.name in tables else None
         if schema is None and not self._is_new_allowed:
             remedy = RESTORE_OR_ACCEPT_LOSS if self.is_sqlite else RESTORE_DATABASE
-            raise LedgerError.of(LedgerFault(EMPTY, f"{self.place}: {IS_EMPTY}", remedy))
+            raise LedgerFault(EMPTY, f"{self.place}: {IS_EMPTY}", remedy).error
         if schema is not None and schema > SCHEMA:
             text = f"{self.place}: schema {schema}, this program writes {SCHEMA}"
-            raise LedgerError.of(LedgerFault(UNREADABLE, text, "use the program version that matches it"))
+            raise LedgerFault(UNREADABLE, text, "use the program version that matches it").error
         if schema != SCHEMA or not metadata.tables.keys() <= tables:
             with self._schema_change(engine) as db:
                 self._create_or_upgrade(db, is_new=schema is None)

@@ -66,7 +66,7 @@ def _foreign(text: str, place: str) -> LedgerError:
             "set ledger: in pki.yaml to a database of this project alone; if this is its database, "
             "restore its ca/ from a backup: ./run invoke restore FILE --to DIR"
         )
-    return LedgerError.of(LedgerFault(FOREIGN, text, remedy))
+    return LedgerFault(FOREIGN, text, remedy).error
 
 
 def _knows_an_authority(db: Connection, folder: Path) -> bool:

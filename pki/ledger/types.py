@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from cryptography import x509
 
+from pki.common.errors import LedgerError
 from pki.common.remedies import in_project
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.x509.certificate_names import common_name
@@ -81,6 +82,11 @@ class LedgerFault:
         if self.kind in {MISSING, UNKNOWN_AUTHORITIES}:
             return self.evidence
         return f"nothing can be issued or revoked: {self.evidence}"
+
+    @property
+    def error(self) -> LedgerError:
+        """Return the error to raise."""
+        return LedgerError(self.evidence, self.remedy, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +196,7 @@ class Recovered:
 
 
 class Recorder(Protocol):
-    """Records what is issued, revoked and decided (`recorder.SqlRecorder`)."""
+    """Records what is issued, revoked and decided; `recorder.SqlRecorder` documents each method."""
 
     def record_certificate(
         self, cert: x509.Certificate, *, issuer: str, artifact: str, profile: str, reason: str, at: datetime
@@ -214,7 +220,7 @@ class Recorder(Protocol):
 
 
 class CertificateRecords(Protocol):
-    """Reads certificates, revocations and decisions (`certificate_records.SqlCertificateRecords`)."""
+    """Reads certificates, revocations and decisions; `certificate_records.SqlCertificateRecords` documents each method."""
 
     def certificates(
         self,
@@ -235,7 +241,7 @@ class CertificateRecords(Protocol):
 
 
 class CrlRecords(Protocol):
-    """Reads recorded CRLs and the entries of the next ones (`crl_records.SqlCrlRecords`)."""
+    """Reads recorded CRLs and the entries of the next ones; `crl_records.SqlCrlRecords` documents each method."""
 
     def revoked_entries(
         self, issuer: str, still_valid_at: datetime, *, only: Collection[int] | None = None
@@ -251,7 +257,7 @@ class CrlRecords(Protocol):
 
 
 class EventLog(Protocol):
-    """Reads the events and verifies their hash chain (`event_log.SqlEventLog`)."""
+    """Reads the events and verifies their hash chain; `event_log.SqlEventLog` documents each method."""
 
     def events(self, last: int | None = None) -> list[Event]: ...
 
@@ -265,7 +271,7 @@ class EventLog(Protocol):
 
 
 class Recovery(Protocol):
-    """Records again what a ledger lost (`recovery.SqlRecovery`)."""
+    """Records again what a ledger lost; `recovery.SqlRecovery` documents each method."""
 
     def create_empty(self) -> None: ...
 

@@ -125,8 +125,36 @@ def probe_services(
     except OSError as error:
         cause = f"{store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
         return [replace(_not_probed(target, cause), at=now) for target in targets]
-    results = verification.map_parallel(lambda way: _probe_via(way, behind[way]), list(behind), len(behind))
-    return sorted((replace(result, at=now) for group in results for result in group), key=_sort_key)
+    groups = verification.map_parallel(
+        lambda transport: _probe_via(transport, behind[transport]), list(behind), len(behind)
+    )
+    results: dict[tuple[str, str], list[tuple[Endpoint, ProbeResult]]] = {}
+    for target, result in zip(targets, (result for group in groups for result in group), strict=True):
+        results.setdefault(_sort_key(result), []).append((target.endpoint, result))
+    return [replace(_combined(results[key]), at=now) for key in sorted(results)]
+
+
+def _combined(results: Sequence[tuple[Endpoint, ProbeResult]]) -> ProbeResult:
+    """Return one result for a service with several addresses: what an address that answers serves, and all faults.
+
+    A fault that not all addresses have is named with its address. A service that answers at one address is reached.
+    """
+    if len(results) == 1:
+        return results[0][1]
+    order = ["", *reversed(ProbeFault)]
+    faults = [(endpoint, result.wrong) for endpoint, result in results if result.wrong]
+    is_one_fault = len(faults) == len(results) and len({wrong for _, wrong in faults}) == 1
+    texts = [faults[0][1]] if is_one_fault else [endpoint.located(wrong) for endpoint, wrong in faults]
+    return replace(
+        next((result for _, result in results if result.fingerprint), results[0][1]),
+        fault=max((result.fault for _, result in results), key=order.index),
+        wrong="; ".join(texts),
+        reached=any(result.reached for _, result in results),
+        is_compared=all(result.is_compared for _, result in results),
+        not_after=min((result.not_after for _, result in results if result.not_after), default=None),
+        outdated=next((result.outdated for _, result in results if result.outdated), ""),
+        seconds=max(result.seconds for _, result in results),
+    )
 
 
 def merge(earlier: Iterable[ProbeResult], newer: Iterable[ProbeResult]) -> Sequence[ProbeResult]:
@@ -138,13 +166,13 @@ def _sort_key(result: ProbeResult) -> tuple[str, str]:
     return result.host, result.service
 
 
-def _probe_via(way: Transport | None, targets: Sequence[Target]) -> list[ProbeResult]:
+def _probe_via(transport: Transport | None, targets: Sequence[Target]) -> list[ProbeResult]:
     """Probe the services behind one jump host, or, with None, those that are reached directly."""
-    if way is None:
+    if transport is None:
         return verification.map_parallel(_probe, targets, PARALLEL_PROBES)
     from pki.deploy.tunnel import Tunnel  # noqa: PLC0415 - few projects need it
 
-    with Tunnel(way, [target.endpoint for target in targets]) as tunnel:
+    with Tunnel(transport, [target.endpoint for target in targets]) as tunnel:
         tunnelled = [replace(target, endpoint=local) for target, local in zip(targets, tunnel.endpoints, strict=True)]
         results = (
             [_blank(target) for target in targets]

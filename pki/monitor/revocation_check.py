@@ -68,7 +68,8 @@ class CheckedEndpoint:
     @property
     def place(self) -> str:
         """Return host and service, as messages show them."""
-        return f"{self.delivery.host}/{self.endpoint.service}"
+        place = f"{self.delivery.host}/{self.endpoint.service}"
+        return f"{place} at {self.endpoint.address}" if self.endpoint.is_one_of_several else place
 
     def observation(self, verdict: RefusalVerdict, text: str) -> Observation:
         """Return what was seen of this service."""
@@ -216,7 +217,7 @@ class RevocationCheck:
 
     def _server_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool, is_kept: bool) -> Observation:
         service_state = verification.check_before([checked_endpoint.endpoint], checked_endpoint.prober).get(
-            checked_endpoint.endpoint.service
+            checked_endpoint.endpoint
         )
         if service_state is None or not service_state.served:
             return checked_endpoint.observation(RefusalVerdict.OPEN, "not verified: could not be reached")

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pki.authority import crls
-from pki.common import filesystem
 from pki.common.cache import Cache
 from pki.common.errors import ErrorCode, PkiError
 from pki.config.identifiers import ArtifactId
@@ -71,14 +70,7 @@ def _unlisted(project: Project, revoked: Sequence[Issued]) -> Iterator[ArtifactI
             expected.setdefault(certificate.issuer, set()).add(certificate.serial)
     for issuer, serials in sorted(expected.items()):
         try:
-            crl = crls.signed_crl(
-                project.authorities,
-                project.cache,
-                project.run,
-                issuer,
-                filesystem.read(project.store.crl(issuer)) or b"",
-                again=True,
-            )
+            crl = crls.Crls(project).published(issuer, again=True)
             if crl is None or not all(map(crl.get_revoked_certificate_by_serial_number, serials)):
                 yield ArtifactId("crl", issuer)
         except (PkiError, ValueError):

@@ -25,10 +25,25 @@ LEAF_FILES = {  # artifact → the file of a leaf that it is, or is made of
 }
 RSA = {kind for kind in get_args(KeyKind) if kind.partition("-")[0] == "rsa"}
 PRIVATE = {"tls", "key", "key-pkcs1"}
-NAMES = (
-    "tls:LEAF, key:, key-pkcs1:, cert:, chain:, fullchain:; crl:AUTHORITY or crl:all, crl-pem:, ca:, ca-pem:; "
-    "crl:bundle-client; trust:roots, trust:client-ca, trust:client-chain, trust:profile; page:trust; upstream-ca:HOST"
-)
+CONTENTS = {  # artifact → its content; AUTHORITY is root, server, client, all, or the name of an adopted CA
+    "tls:LEAF": "private key, certificate and intermediate",
+    "key:LEAF": "private key, PKCS#8",
+    "key-pkcs1:LEAF": "private key, PKCS#1; RSA keys only",
+    "cert:LEAF": "certificate",
+    "chain:LEAF": "intermediate",
+    "fullchain:LEAF": "certificate and intermediate",
+    "crl:AUTHORITY": "CRL of each live generation, DER",
+    "crl-pem:AUTHORITY": "CRL of each live generation, PEM",
+    "ca:AUTHORITY": "certificate of each live generation, DER; not of an adopted CA",
+    "ca-pem:AUTHORITY": "certificate of each live generation, PEM",
+    "crl:bundle-client": "CRLs of every client chain in one PEM file, root included",
+    "trust:roots": "roots, PEM",
+    "trust:client-ca": "client authorities, PEM",
+    "trust:client-chain": "client authorities and roots, PEM",
+    "trust:profile": "roots as a configuration profile for Apple's systems",
+    "page:trust": "trust page, HTML",
+    f"{upstreams.ARTIFACT}:HOST": "file `ca` of each upstream of a host, PEM",
+}
 
 
 class ArtifactFiles:
@@ -67,7 +82,7 @@ class ArtifactFiles:
             return [(service, home / file) for service, file in upstreams.ca_files(self._hosts[target]).items()]
         files = self._authority_files(kind, target)
         if not files:
-            raise PkiError(f"unknown artifact {name!r}", NAMES)
+            raise PkiError(f"unknown artifact {name!r}", ", ".join(CONTENTS))
         self._paths[name] = files
         return files
 

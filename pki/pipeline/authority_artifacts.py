@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 
 from pki.authority import ca_state
@@ -14,10 +13,8 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why
 from pki.common.remedies import RESTORE, here
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
-from pki.config.model import Inventory
 from pki.pipeline.artifact import Artifact
 from pki.project.authorities import Authorities
-from pki.project.layout import Store
 from pki.project.project import Project
 
 
@@ -47,13 +44,7 @@ class AuthorityArtifacts:
             for authority in AUTHORITIES
         }
         performer = next(
-            (
-                name
-                for name in AUTHORITIES
-                if self.project.authorities.planned
-                and _sandbox_reasons(self.project.store, self.project.now, self.project.authorities, name)
-            ),
-            "",
+            (name for name in AUTHORITIES if self.project.authorities.planned and self._sandbox_reasons(name)), ""
         )
         for name in AUTHORITIES:
             key = "key.uri" if self.project.store.authority_file(newest[name], "key.uri").exists() else "key.pem"
@@ -69,18 +60,9 @@ class AuthorityArtifacts:
                     *(str(self.project.store.authority_file(newest[name], file)) for file in files),
                     *(str(self.project.store.authority_file(generation, "cert.pem")) for generation in planned),
                 ),
-                sources=()
-                if name == "root"
-                else (_certificate_path(self.project.store, self.project.authorities, "root"),),
+                sources=() if name == "root" else (self.certificate_path("root"),),
                 make=partial(self._make_authority, name),
-                stale=partial(
-                    _authority_stale,
-                    self.project.inventory,
-                    self.project.store,
-                    self.project.now,
-                    self.project.authorities,
-                    name,
-                ),
+                stale=partial(self._authority_stale, name),
                 doc=f"the {name} authority, which only a ceremony (or the sandbox) creates",
             )
 
@@ -89,21 +71,20 @@ class AuthorityArtifacts:
 
         Raises PkiError where a ceremony of the user is needed.
         """
-        reasons = restored = _authority_stale(
-            self.project.inventory, self.project.store, self.project.now, self.project.authorities, name
-        )
+        reasons = restored = self._authority_stale(name)
         for generation in self.project.store.generations(name):
-            if _damaged_certificate(self.project.store, self.project.authorities, generation):
+            if self._damaged_certificate(generation):
                 filesystem.write(
                     self.project.store.authority_file(generation, "cert.pem"),
                     self.project.authorities.recovered[generation],
                 )
-                reasons = _authority_stale(
-                    self.project.inventory, self.project.store, self.project.now, self.project.authorities, name
-                )
+                reasons = self._authority_stale(name)
         if not reasons:
             return Outcome(Verb.UPDATED, tuple(restored))
+        created = Outcome(Verb.CREATED)
         if self.project.inventory.sandbox:
+            if not self.project.store.generations("root"):
+                created = Outcome(Verb.CREATED, (self._nothing_before(),))
             from pki.ceremony.online import sandbox_ceremony  # noqa: PLC0415 - takes long, and most runs need none
 
             sandbox_ceremony.perform_ceremony(self.project)
@@ -120,7 +101,7 @@ class AuthorityArtifacts:
                 "invoke", "ceremony.request", home=self.project.store.home, before=f"{RESTORE}, or: " if is_lost else ""
             )
             raise PkiError(f"{reasons[0]}; needs a ceremony", request)
-        return Outcome(Verb.CREATED)
+        return created
 
     def requests(self) -> Iterator[Artifact]:
         """Yield the request for the ceremony that is needed next; the sandbox performs its own ceremonies."""
@@ -130,13 +111,7 @@ class AuthorityArtifacts:
                 targets=(),
                 sources=(),
                 make=partial(self._make_request),
-                stale=partial(
-                    _request_stale,
-                    self.project.inventory,
-                    self.project.store,
-                    self.project.now,
-                    self.project.authorities,
-                ),
+                stale=self._request_stale,
                 doc="the request for the next root ceremony, with the keys to certify",
             )
 
@@ -147,56 +122,63 @@ class AuthorityArtifacts:
             make_request.RequestPreparation(self.project).prepare()
         return Outcome(Verb.CREATED)
 
+    def _nothing_before(self) -> Reason:
+        """Return why the first ceremony of a sandbox creates all authorities."""
+        return Why.NO_GENERATIONS(
+            names=", ".join(need.what for need in needs.find_requirements(self.project.authorities))
+        )
 
-def _authority_stale(
-    inventory: Inventory, store: Store, now: datetime, authorities: Authorities, name: str
-) -> list[Reason]:
-    """Return what is wrong with an authority; in the sandbox also why it needs a ceremony.
+    def _authority_stale(self, name: str) -> list[Reason]:
+        """Return what is wrong with an authority; in the sandbox also why it needs a ceremony.
 
-    A run performs one ceremony for all authorities, with the first artifact that needs it.
-    """
-    damaged = [
-        path for generation in store.generations(name) if (path := _damaged_certificate(store, authorities, generation))
-    ]
-    if damaged:
-        return [Why.RESTORED(file=path) for path in damaged]
-    if not inventory.sandbox:
-        return ca_state.stale_reasons(now, authorities, name)
-    before = AUTHORITIES[: AUTHORITIES.index(name)]
-    return (
-        []
-        if any(_sandbox_reasons(store, now, authorities, authority) for authority in before)
-        else _sandbox_reasons(store, now, authorities, name)
-    )
+        A run performs one ceremony for all authorities, with the first artifact that needs it.
+        """
+        damaged = [
+            path
+            for generation in self.project.store.generations(name)
+            if (path := self._damaged_certificate(generation))
+        ]
+        if damaged:
+            return [Why.RESTORED(file=path) for path in damaged]
+        if not self.project.inventory.sandbox:
+            return ca_state.stale_reasons(self.project.now, self.project.authorities, name)
+        before = AUTHORITIES[: AUTHORITIES.index(name)]
+        return [] if any(self._sandbox_reasons(authority) for authority in before) else self._sandbox_reasons(name)
 
+    def _sandbox_reasons(self, name: str) -> list[Reason]:
+        """Return why an authority of the sandbox needs a ceremony."""
+        if name == "root" and needs.is_ceremony_unfinished(self.project.store):
+            return [Why.CEREMONY_INTERRUPTED()]
+        due = [
+            Why.CEREMONY_DUE(why=need.why, what=need.what)
+            for need in needs.find_requirements(self.project.authorities)
+            if need.authority == name and not need.is_growth
+        ]
+        return ca_state.stale_reasons(self.project.now, self.project.authorities, name) or due
 
-def _sandbox_reasons(store: Store, now: datetime, authorities: Authorities, name: str) -> list[Reason]:
-    """Return why an authority of the sandbox needs a ceremony."""
-    if name == "root" and needs.is_ceremony_unfinished(store):
-        return [Why.CEREMONY_INTERRUPTED()]
-    due = [
-        Why.CEREMONY_DUE(why=need.why, what=need.what)
-        for need in needs.find_requirements(authorities)
-        if need.authority == name and not need.is_growth
-    ]
-    return ca_state.stale_reasons(now, authorities, name) or due
+    def _damaged_certificate(self, generation: str) -> str:
+        """Return the path of a generation's certificate if it is damaged and the ledger has a copy; else ""."""
+        ca = self.project.authorities.generation(generation)
+        return (
+            self.project.store.shown(self.project.store.authority_file(generation, "cert.pem"))
+            if ca and generation in self.project.authorities.recovered
+            else ""
+        )
 
+    def _request_stale(self) -> list[Reason]:
+        from pki.ceremony.online import make_request  # noqa: PLC0415 - takes long, and most runs need none
 
-def _damaged_certificate(store: Store, authorities: Authorities, generation: str) -> str:
-    """Return the path of a generation's certificate if it is damaged and the ledger has a copy; else ""."""
-    ca = authorities.generation(generation)
-    return (
-        store.shown(store.authority_file(generation, "cert.pem")) if ca and generation in authorities.recovered else ""
-    )
+        needed = needs.find_requirements(self.project.authorities)
+        return (
+            make_request.outdated_reasons(
+                self.project.inventory, self.project.store, self.project.now, self.project.authorities, needed
+            )
+            if needed
+            else []
+        )
 
-
-def _request_stale(inventory: Inventory, store: Store, now: datetime, authorities: Authorities) -> list[Reason]:
-    from pki.ceremony.online import make_request  # noqa: PLC0415 - takes long, and most runs need none
-
-    needed = needs.find_requirements(authorities)
-    return make_request.outdated_reasons(inventory, store, now, authorities, needed) if needed else []
-
-
-def _certificate_path(store: Store, authorities: Authorities, authority: str) -> str:
-    generation = authorities.issuing(authority)
-    return str(store.authority_file(generation.name if generation else GenerationName(authority, 1), "cert.pem"))
+    def certificate_path(self, authority: str) -> str:
+        """Return the path of the certificate of the generation that signs, or of the first one to come."""
+        generation = self.project.authorities.issuing(authority)
+        name = generation.name if generation else GenerationName(authority, 1)
+        return str(self.project.store.authority_file(name, "cert.pem"))

@@ -6,17 +6,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
 from typing import NamedTuple, cast
 
 from pki.common.errors import PkiError, as_pki_error
 from pki.config import openssl_cnf
 from pki.config.error_messages import dotted_path
 from pki.config.fields import KeyKind, ProfileName
+from pki.config.ip_addresses import canonical_address, is_address, parse_address
 from pki.config.leaf_certificates import (
     address_claims,
     host_claims,
-    is_address,
     is_test_name,
     is_within_domains,
     name_fault,
@@ -166,7 +165,7 @@ def _declaration(config: Inventory, file: ManagedFile, request: openssl_cnf.CnfR
     rule = config.profiles.server if profile == "server" else config.profiles.client
     dns, addresses, cn = list(request.dns), list(request.addresses), request.common_name
     if profile == "server" and cn and not _is_description(cn, request):
-        (addresses if is_address(cn) else dns).insert(0, cn)
+        (addresses if is_address(cn) else dns).insert(0, canonical_address(cn))
     leaf = Leaf(
         name=name,
         profile=profile,
@@ -190,8 +189,10 @@ def _declaration(config: Inventory, file: ManagedFile, request: openssl_cnf.CnfR
 def _is_description(cn: str, request: openssl_cnf.CnfRequest) -> bool:
     """Return whether the CN of a server is a description or one of its names already, so that it adds no name."""
     names = {name.lower() for name in (*request.dns, *request.addresses)}
-    if cn.lower() in names or not names:
+    if canonical_address(cn).lower() in names or not names:
         return bool(names)
+    if ":" in cn:
+        return not is_address(cn)
     is_label = (
         re.fullmatch(r"[A-Za-z0-9_-]+", cn) is not None
     )  # a short host name: some programs use it where there is no DNS name
@@ -210,8 +211,8 @@ def _claims(config: Inventory, file: ManagedFile, request: openssl_cnf.CnfReques
 
 def _name_faults(config: Inventory, leaf: Leaf) -> Iterator[tuple[str, str]]:
     """Yield each name of a leaf that is wrong, with the fault."""
-    checks: list[tuple[Callable[[str], str], tuple[str, ...]]] = [(dns_name, leaf.dns), (email_address, leaf.emails)]
-    for check, names in [*checks, (_address, leaf.addresses)]:
+    checks: list[tuple[Callable[[str], object], tuple[str, ...]]] = [(dns_name, leaf.dns), (email_address, leaf.emails)]
+    for check, names in [*checks, (parse_address, leaf.addresses)]:
         for name in names:
             try:
                 check(name)
@@ -260,14 +261,6 @@ def _text_faults(cn: str) -> Iterator[str]:
         yield str(error)
     if len(cn) > 64:
         yield "its CN is longer than 64 characters"
-
-
-def _address(text: str) -> str:
-    try:
-        return str(IPv4Address(text))
-    except ValueError:
-        note = ": IPv6 names cannot be certified here (docs/reference/profiles.md)" if ":" in text else ""
-        raise ValueError(f"expected an IPv4 address, got {text!a}{note}") from None
 
 
 def _shown(name: str) -> str:

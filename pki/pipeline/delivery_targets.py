@@ -15,7 +15,8 @@ from pki.common.cache import digest_of
 from pki.common.errors import PkiError
 from pki.config.fields import parse_jump_host
 from pki.config.identifiers import AUTHORITIES, ArtifactId
-from pki.config.leaf_certificates import CANARY, PROBE, is_address, leaf_name, service_names
+from pki.config.ip_addresses import is_address
+from pki.config.leaf_certificates import CANARY, PROBE, leaf_name, service_names
 from pki.config.model import Host, Inventory
 from pki.config.proxies import PROGRAMS
 from pki.deploy import host_clocks, preflight, release
@@ -207,7 +208,7 @@ def transport_of(inventory: Inventory, store: Store, name: str, host: Host | Non
         name=host.ssh.name or name,
         user=host.ssh.user or "",
         port=host.ssh.port or 0,
-        address=str(host.address) if host.address and not host.ssh.name else "",
+        address=str(host.addresses[0]) if host.addresses and not host.ssh.name else "",
         config=str(store.home / config.ssh_config) if config.ssh_config else "",
         identity=str(key) if key.exists() else "",
         limits=_limits(inventory),
@@ -221,7 +222,7 @@ def _limits(inventory: Inventory) -> Limits:
 
 
 def endpoints(desired: DesiredState, host: Host) -> Iterator[Endpoint]:
-    """Yield one name of each service; for a wildcard, a name that matches it."""
+    """Yield each address of each service, with one name of it; for a wildcard, a name that matches it."""
     config = desired.project.inventory
     for service, rule in host.services.items():
         name = next(
@@ -229,9 +230,12 @@ def endpoints(desired: DesiredState, host: Host) -> Iterator[Endpoint]:
             None,
         )
         if name:
-            address = str(host.address) if host.address else name.replace("*", "probe")
+            addresses = list(map(str, host.addresses)) or [name.replace("*", "probe")]
             revokes = host.proxy is not None and PROGRAMS[host.proxy].revokes
-            yield Endpoint(service, name, address, host.port, rule.access, revokes)
+            for address in addresses:
+                yield Endpoint(
+                    service, name, address, host.port, rule.access, revokes, is_one_of_several=len(addresses) > 1
+                )
 
 
 def clock_evidence(project: Project) -> Evidence:

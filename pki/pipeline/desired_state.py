@@ -21,18 +21,17 @@ from pki.common.remedies import in_project
 from pki.common.templating import FIX
 from pki.config import upstreams
 from pki.config.fields import Access
-from pki.config.identifiers import ArtifactId, GenerationName
+from pki.config.identifiers import ArtifactId
+from pki.config.ip_addresses import url_host
 from pki.config.leaf_certificates import (
     CANARY,
     PROBE,
-    canary_leaf,
-    client_leaf,
     host_leaves,
     leaf_name,
-    probe_leaf,
+    listens_on_ipv6,
     service_names,
 )
-from pki.config.model import Host, Inventory, Leaf
+from pki.config.model import Host, Leaf
 from pki.config.name_claims import Place
 from pki.config.proxies import PROGRAMS
 from pki.deploy import managed_file_reader
@@ -40,8 +39,8 @@ from pki.deploy.managed_files import CA_HOST, Library, ManagedFile, UnassignedFi
 from pki.deploy.release import ReleaseSpec, RenderedFiles, load, render_files
 from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.pipeline.cnf_certificates import request_leaves
+from pki.pipeline.permitted_leaves import has_clients, needs_ceremony, permitted_hosts
 from pki.pipeline.template_context import Generations, InventoryView, Revoked, TooLarge
-from pki.project.authorities import Authorities
 from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509 import canonical
@@ -59,7 +58,7 @@ class DesiredState:
     waiting: frozenset[ArtifactId]
     notices: list[Notice]
     _shared: dict[str, Any] = field(default_factory=dict)
-    _subnets: dict[str, str] = field(default_factory=dict)
+    _subnets: dict[str, list[str]] = field(default_factory=dict)
     _no_revocations: Revoked | None = None
     _no_size_limit: TooLarge | None = None
     _exceeded: dict[str, PkiError] = field(default_factory=dict)
@@ -69,7 +68,7 @@ class DesiredState:
     def of(cls, project: Project) -> DesiredState:
         """Return the desired state, by pki.yaml, templates/ and the name constraints of the issuing intermediates."""
         config, notices = project.inventory, list[Notice]()
-        hosts, leaves = _permitted_hosts(project.inventory, project.authorities, notices)
+        hosts, leaves = permitted_hosts(project.inventory, project.authorities, notices)
         waiting = {
             leaf.artifact
             for name, host in config.hosts.items()
@@ -94,7 +93,7 @@ class DesiredState:
             ]
             leaves[leaf.name] = leaf
             if ca and refused:
-                notices.append(_needs_ceremony(leaf.artifact, list(dict.fromkeys(refused)), ca.name))
+                notices.append(needs_ceremony(leaf.artifact, list(dict.fromkeys(refused)), ca.name))
                 waiting.add(leaf.artifact)
                 del leaves[leaf.name]
         notices += [
@@ -203,9 +202,9 @@ class DesiredState:
                 "probes": [PROBE, CANARY],
             }
             self._no_revocations, self._no_size_limit = Revoked(None), TooLarge(None)
-            self._subnets = {network: str(block) for network, block in config.networks.items()}
+            self._subnets = {network: [str(block) for block in config.blocks(network)] for network in config.networks}
         shared = self._shared
-        if not _has_clients(host):
+        if not has_clients(host):
             shared = {**shared, "revoked": self._no_revocations}
         if name != config.publish.host:
             shared = {**shared, "too_large": self._no_size_limit}
@@ -214,8 +213,11 @@ class DesiredState:
         view = {
             "name": name,
             "network": host.network,
-            "subnet": self._subnets[host.network],
-            "address": str(host.address) if host.address else "",
+            "subnet": self._subnets[host.network][0],
+            "subnets": self._subnets[host.network],
+            "address": str(host.addresses[0]) if host.addresses else "",
+            "addresses": [str(address) for address in host.addresses],
+            "listens_on_ipv6": listens_on_ipv6(config, name),
             "port": host.port,
             "proxy": host.proxy or "",
             "reload": PROGRAMS[host.proxy].reload if host.proxy else "",
@@ -232,6 +234,7 @@ class DesiredState:
             {
                 "name": service_name,
                 "names": service_names(self.project.inventory, host, service_name),
+                "url_hosts": list(map(url_host, service_names(self.project.inventory, host, service_name))),
                 "upstream": service.upstream.url,
                 "upstream_address": upstreams.upstream_host_and_port(service.upstream),
                 "upstream_tls": tls.view() if (tls := upstreams.upstream_tls(host, service_name)) else None,
@@ -251,7 +254,7 @@ class DesiredState:
         host = self.hosts.get(name)
         selection = self.library.for_host(name, host)
         if id(selection) not in self._common:
-            self._common[id(selection)] = self._common_sources(selection.files, has_clients=_has_clients(host))
+            self._common[id(selection)] = self._common_sources(selection.files, has_clients=has_clients(host))
         common, templated = self._common[id(selection)]
         artifacts = [self._artifact_name(artifact, name) for artifact in templated]
         return (*common, *(path for artifact in artifacts if artifact for path in self._paths_of(artifact)))
@@ -332,69 +335,7 @@ def _breadth(names: Sequence[str]) -> float:
     return max((1 / name.count(".") for name in names if name.startswith("*.")), default=0)
 
 
-def domain_of_clients(inventory: Inventory, authorities: Authorities) -> str:
-    """Return the first domain that the name constraints of the client authority permit; "" without any."""
-    issuer = authorities.issuing("client")
-    permitted = PermittedNames.of_ca(issuer.certificate) if issuer else None
-    return next((domain for domain in inventory.domains if permitted is None or permitted.permits(domain)), "")
-
-
 def _line(store: Store, place: Place) -> str:
     """Return the line of a place in pki.yaml, as text to append to a message."""
     text = (filesystem.read(store.home / "pki.yaml") or b"").decode(errors="replace")
     return f" (pki.yaml:{yaml_text.line_of(text, place)})"
-
-
-def _has_clients(host: Host | None) -> bool:
-    return host is not None and any(service.access == "mtls" for service in host.services.values())
-
-
-def _permitted_hosts(
-    inventory: Inventory, authorities: Authorities, notices: list[Notice]
-) -> tuple[dict[str, Host], dict[str, Leaf]]:
-    """Return hosts without services and names that need a ceremony, and the leaves of hosts and clients."""
-    config, server = inventory, authorities.issuing("server")
-    permitted = PermittedNames.of_ca(server.certificate) if server else None
-    hosts: dict[str, Host] = {}
-    leaves: dict[str, Leaf] = {}
-    for name, host in config.hosts.items():
-        hosts[name] = host
-        if permitted and server:
-            hosts[name] = _permitted_host(config, name, host, permitted, server.name, notices)
-        leaves |= {leaf.name: leaf for leaf in host_leaves(config, name, hosts[name])}
-    domain = domain_of_clients(inventory, authorities)
-    for name, client in config.clients.items():
-        leaf = client_leaf(config, name, client, domain)
-        leaves[leaf.name] = leaf
-    if any((host.deliver in {"ssh", "local"} or host.is_probed) and _has_clients(host) for host in hosts.values()):
-        leaves |= {PROBE: probe_leaf(config), CANARY: canary_leaf(config)}
-    return hosts, leaves
-
-
-def _permitted_host(
-    config: Inventory, name: str, host: Host, permitted: PermittedNames, ca: str, notices: list[Notice]
-) -> Host:
-    """Return the host without the services and names that the present intermediate does not permit."""
-    refused = [host_name for host_name in host.names if not permitted.permits(host_name)]
-    services = {}
-    for service_name, service in host.services.items():
-        lacking = [
-            host_name for host_name in service_names(config, host, service_name) if not permitted.permits(host_name)
-        ]
-        refused += lacking
-        if not lacking:
-            services[service_name] = service
-    if not refused:
-        return host
-    notices.append(_needs_ceremony(ArtifactId("host", name), refused, ca))
-    names = tuple(host_name for host_name in host.names if permitted.permits(host_name))
-    return host.model_copy(update={"services": services, "names": names})
-
-
-def _needs_ceremony(subject: str, refused: list[str], ca: str) -> Notice:
-    verb = "wait" if len(refused) > 1 else "waits"
-    return Notice(
-        subject,
-        f"{', '.join(refused)} {verb}: {ca} does not permit {'them' if len(refused) > 1 else 'it'}; needs a ceremony",
-        f"./run invoke ceremony.request, for a new generation of {GenerationName.parse(ca).authority} with wider name constraints",
-    )

@@ -8,7 +8,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.authority import certificates, crls, leaf_files, trust_bundles
 from pki.common import filesystem
-from pki.common.cache import Cache
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory
@@ -17,7 +16,6 @@ from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.desired_state import DesiredState
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
-from pki.project.run_state import RunState
 from pki.x509.pem_encoding import encode_pem
 
 
@@ -49,15 +47,9 @@ def _damaged_files(desired: DesiredState, artifact: str) -> Iterator[str]:
     for generation, path in desired.artifact_files(artifact):
         data = filesystem.read(path)
         if is_single and kind.startswith("crl"):
-            is_sound = _is_published_crl(
-                project.store,
-                project.authorities,
-                project.cache,
-                project.run,
-                generation,
-                data,
-                is_pem=kind == "crl-pem",
-            )
+            der = filesystem.read(project.store.crl(generation)) or b""
+            is_sound = crls.Crls(project).signed(generation, der, again=True) is not None
+            is_sound = is_sound and data == (encode_pem("X509 CRL", der) if kind == "crl-pem" else der)
         elif is_single and project.inventory.authorities.is_adopted(generation):
             is_sound = project.authorities.generation(generation) is not None
         elif is_single:
@@ -69,22 +61,6 @@ def _damaged_files(desired: DesiredState, artifact: str) -> Iterator[str]:
             )
         if not is_sound:
             yield str(path)
-
-
-def _is_published_crl(
-    store: Store,
-    authorities: Authorities,
-    cache: Cache,
-    run_state: RunState,
-    generation: str,
-    data: bytes | None,
-    *,
-    is_pem: bool,
-) -> bool:
-    der = filesystem.read(store.crl(generation))
-    if der is None or crls.signed_crl(authorities, cache, run_state, generation, der, again=True) is None:
-        return False
-    return data == (encode_pem("X509 CRL", der) if is_pem else der)
 
 
 def _expected(inventory: Inventory, store: Store, authorities: Authorities, artifact: str) -> dict[str, bytes]:

@@ -11,24 +11,18 @@ from functools import partial
 from urllib.parse import quote
 
 from pki.authority import certificates, crls, leaf_files, trust_bundles, trust_page
-from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.common.reasons import Outcome, Reason, stated
 from pki.config.identifiers import AUTHORITIES, ArtifactId
-from pki.config.model import Inventory, Leaf
+from pki.config.model import Leaf
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.pipeline import cleanup, delivery_targets, full_check, notices
 from pki.pipeline.artifact import Artifact
-from pki.pipeline.authority_artifacts import (
-    AuthorityArtifacts,
-    _certificate_path,
-    planned_generations,
-)
+from pki.pipeline.authority_artifacts import AuthorityArtifacts, planned_generations
 from pki.pipeline.delivery_targets import ProbeTarget
 from pki.pipeline.desired_state import DesiredState
-from pki.project.authorities import Authorities
 from pki.project.layout import Store
 from pki.project.project import Project
 
@@ -58,14 +52,15 @@ def plan(project: Project) -> Plan:
     desired = DesiredState.of(project)
     deliveries = {delivery.host: delivery for delivery in delivery_targets.deliveries(desired)}
     canary = [leaf for leaf in desired.leaves.values() if leaf.is_canary]
+    of_authorities, issued = AuthorityArtifacts(project), IssuedArtifacts(project)
     artifacts = (
-        *AuthorityArtifacts(project).authorities(),
-        *AuthorityArtifacts(project).requests(),
-        *Planner(project).leaves(canary),
-        *Planner(project).crls(canary),
-        *_bundles(project.store, project.authorities),
-        _trust_page(project.inventory, project.store, project.authorities, project.cache),
-        *Planner(project).leaves(leaf for leaf in desired.leaves.values() if not leaf.is_canary),
+        *of_authorities.authorities(),
+        *of_authorities.requests(),
+        *issued.leaves(canary),
+        *issued.crls(canary),
+        *issued.bundles(),
+        issued.trust_page(),
+        *issued.leaves(leaf for leaf in desired.leaves.values() if not leaf.is_canary),
         *_unreadable_templates(desired),
         *_host_artifacts(desired, deliveries.values()),
     )
@@ -84,12 +79,12 @@ def plan(project: Project) -> Plan:
     )
 
 
-# -- authorities, CRLs, bundles ---------------------------------------------------------------------------------------
+# -- certificates, CRLs, bundles --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Planner:
-    """What turns the state of a project into artifacts."""
+class IssuedArtifacts:
+    """The artifacts that the authorities issue, and what is derived from them: bundles and the trust page."""
 
     project: Project
 
@@ -121,10 +116,8 @@ class Planner:
 
     def leaves(self, leaves: Iterable[Leaf]) -> Iterator[Artifact]:
         """Yield an artifact for each leaf: its certificate with key and chain."""
-        issuers = {
-            authority: _certificate_path(self.project.store, self.project.authorities, authority)
-            for authority in AUTHORITIES
-        }
+        of_authorities = AuthorityArtifacts(self.project)
+        issuers = {authority: of_authorities.certificate_path(authority) for authority in AUTHORITIES}
         certificate = certificates.LeafCertificates(self.project)
         for leaf in leaves:
             request = (str(self.project.store.home / leaf.request),) if leaf.request else ()
@@ -137,72 +130,61 @@ class Planner:
                 doc=leaf.doc,
             )
 
+    def bundles(self) -> Iterator[Artifact]:
+        """Yield the bundles of CA certificates and of CRLs."""
+        store, authorities = self.project.store, self.project.authorities
+        live = {name: authorities.live(name) for name in AUTHORITIES}
+        generations = [generation for names in live.values() for generation in names]
+        # An existing certificate is not a source: an authority that can no longer sign must not block the bundle.
+        missing = [generation for generation in generations if authorities.generation(generation) is None]
+        files = [f"{generation}.crt" for generation in generations]
+        trust_files = partial(trust_bundles.trust_files, store, authorities)
+        client_crl_bundle = partial(trust_bundles.client_crl_bundle, store, authorities)
+        yield Artifact(
+            id=ArtifactId("bundle", "trust"),
+            targets=tuple(
+                str(store.trust(file)) for file in (*files, "roots.pem", "client-ca.pem", "client-chain.pem")
+            ),
+            sources=tuple(str(store.authority_file(generation, "cert.pem")) for generation in missing),
+            make=partial(_write_derived, store, trust_files),
+            stale=partial(_derived_stale, store, trust_files),
+            doc="trust files: roots, client authorities, every live CA certificate in DER",
+        )
+        yield Artifact(
+            id=ArtifactId("bundle", "client"),
+            targets=(str(store.client_crl_bundle()),),
+            sources=tuple(str(store.crl(name, "pem")) for name in (*live["client"], *live["root"])),
+            make=partial(_write_derived, store, client_crl_bundle),
+            stale=partial(_derived_stale, store, client_crl_bundle),
+            doc="the CRLs of every live client chain in one file, for nginx, HAProxy and Apache",
+        )
 
-def _bundles(store: Store, authorities: Authorities) -> Iterator[Artifact]:
-    """Yield the bundles of CA certificates and of CRLs."""
-    live = {name: authorities.live(name) for name in AUTHORITIES}
-    generations = [generation for names in live.values() for generation in names]
-    # An existing certificate is not a source: an authority that can no longer sign must not block the bundle.
-    missing = [generation for generation in generations if authorities.generation(generation) is None]
-    files = [
-        *(f"{generation}.crt" for generation in generations),
-        "roots.pem",
-        "client-ca.pem",
-        "client-chain.pem",
-    ]
-    trust_files = partial(trust_bundles.trust_files, store, authorities)
-    client_crl_bundle = partial(trust_bundles.client_crl_bundle, store, authorities)
-    yield Artifact(
-        id=ArtifactId("bundle", "trust"),
-        targets=tuple(str(store.trust(file)) for file in files),
-        sources=tuple(str(store.authority_file(generation, "cert.pem")) for generation in missing),
-        make=partial(_write_derived, store, trust_files),
-        stale=partial(_derived_stale, store, trust_files),
-        doc="trust files: roots, client authorities, every live CA certificate in DER",
-    )
-    yield Artifact(
-        id=ArtifactId("bundle", "client"),
-        targets=(str(store.client_crl_bundle()),),
-        sources=tuple(str(store.crl(name, "pem")) for name in (*live["client"], *live["root"])),
-        make=partial(_write_derived, store, client_crl_bundle),
-        stale=partial(_derived_stale, store, client_crl_bundle),
-        doc="the CRLs of every live client chain in one file, for nginx, HAProxy and Apache",
-    )
+    def trust_page(self) -> Artifact:
+        """Return the artifact of the trust page and of the profile that it offers."""
+        store = self.project.store
+        targets = [str(store.trust(file)) for file in ("index.html", "roots.mobileconfig")]
+        generations = [name for authority in AUTHORITIES for name in self.project.authorities.live(authority)]
+        sources = [str(store.trust("roots.pem")), *(str(store.crl(name)) for name in generations)]
+        return Artifact(
+            id=ArtifactId("page", "trust"),
+            targets=tuple(targets),
+            sources=tuple(sources),
+            make=partial(_write_derived, store, self._trust_page_files),
+            stale=partial(self._trust_page_stale, [*targets, *sources]),
+            doc="the trust page for the publishing address, and a profile for Apple's systems",
+        )
 
+    def _trust_page_stale(self, files: list[str]) -> list[Reason]:
+        key = trust_page.cache_key(self.project.inventory, self.project.authorities)
+        return trust_bundles.cached_stale_reasons(
+            self.project.store, self.project.cache, "page:trust", key, files, self._trust_page_files
+        )
 
-def _trust_page(inventory: Inventory, store: Store, authorities: Authorities, cache: Cache) -> Artifact:
-    """Return the artifact of the trust page and of the profile that it offers."""
-    targets = [str(store.trust(file)) for file in ("index.html", "roots.mobileconfig")]
-    generations = [name for authority in AUTHORITIES for name in authorities.live(authority)]
-    sources = [str(store.trust("roots.pem")), *(str(store.crl(name)) for name in generations)]
-    return Artifact(
-        id=ArtifactId("page", "trust"),
-        targets=tuple(targets),
-        sources=tuple(sources),
-        make=partial(_write_derived, store, partial(_trust_files, inventory, store, authorities)),
-        stale=partial(_trust_page_stale, inventory, store, authorities, cache, [*targets, *sources]),
-        doc="the trust page for the publishing address, and a profile for Apple's systems",
-    )
+    def _trust_page_files(self) -> dict[str, bytes]:
+        """Return the contents of page and profile. Their module is slow to import, so it is loaded when needed."""
+        from pki.authority.trust_page import page  # noqa: PLC0415 - takes longer than the rest of a run with nothing to do
 
-
-def _trust_page_stale(
-    inventory: Inventory, store: Store, authorities: Authorities, cache: Cache, files: list[str]
-) -> list[Reason]:
-    return trust_bundles.cached_stale_reasons(
-        store,
-        cache,
-        "page:trust",
-        trust_page.cache_key(inventory, authorities),
-        files,
-        partial(_trust_files, inventory, store, authorities),
-    )
-
-
-def _trust_files(inventory: Inventory, store: Store, authorities: Authorities) -> dict[str, bytes]:
-    """Return the contents of page and profile. Their module is slow to import, so it is loaded when needed."""
-    from pki.authority.trust_page import page  # noqa: PLC0415 - takes longer than the rest of a run with nothing to do
-
-    return page.files(inventory, store, authorities)
+        return page.files(self.project.inventory, self.project.store, self.project.authorities)
 
 
 def _write_derived(store: Store, contents: Callable[[], dict[str, bytes]]) -> Outcome:
@@ -211,9 +193,6 @@ def _write_derived(store: Store, contents: Callable[[], dict[str, bytes]]) -> Ou
 
 def _derived_stale(store: Store, contents: Callable[[], dict[str, bytes]]) -> list[Reason]:
     return trust_bundles.stale_reasons(store, contents())
-
-
-# -- leaves -----------------------------------------------------------------------------------------------------------
 
 
 # -- templates that cannot be read ------------------------------------------------------------------------------------

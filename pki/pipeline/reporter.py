@@ -14,7 +14,7 @@ from pki.common import filesystem, sealed_records
 from pki.common.errors import ErrorCode, PkiError, as_pki_error
 from pki.common.notice import Notice
 from pki.common.reasons import UNCHANGED, Outcome
-from pki.common.remedies import run_for
+from pki.common.remedies import as_started, run_for
 from pki.common.terminal import Screen
 from pki.common.timestamps import instant
 from pki.config.fields import SANDBOX
@@ -125,13 +125,14 @@ class Reporter:
         self._changed: list[dict[str, Any]] = []
         self._failed: list[dict[str, str]] = []
         self._blocked: list[dict[str, str]] = []
+        self._causes: dict[str, set[str]] = {}  # of each blocked task: the tasks that failed
         self._up_to_date = 0
         self._is_full = False
         self._awaits_ceremony = False
         self._total = 0
         self._started = time.monotonic()
         self._advance: Callable[[str], None] = lambda _name: None
-        self._screen = Screen(may_be_deaf=True)  # the report contains everything that cannot be printed
+        self._screen = Screen(drops_unwritable=True)  # the report contains everything that cannot be printed
 
     # -- called by doit during the run --
 
@@ -146,7 +147,7 @@ class Reporter:
         self._total = sum(1 for task in tasks.values() if not task.has_subtask)
         self._awaits_ceremony = project.awaits_first_ceremony
         if project.inventory.sandbox and project.authorities.issuing("root") is None:
-            self._screen.line(BANNER)
+            self._screen.line(as_started(BANNER))
         self._advance = self._stack.enter_context(self._screen.progress(self._total))
 
     def before_fork(self) -> None:
@@ -196,8 +197,10 @@ class Reporter:
             return
         if type(fail).__name__ == "UnmetDependency":
             self._blocked.append({"name": task.name, "by": fail.get_msg().strip()})
+            causes = {cause for need in fail.get_msg().split() for cause in self._causes.get(need, {need})}
+            self._causes[task.name] = causes
             if not self._awaits_ceremony:  # its cause is printed once, at the end
-                self._screen.blocked(task.name, fail.get_msg().strip())
+                self._screen.blocked(task.name, " ".join(sorted(causes)))
             return
         if hasattr(fail, "hint"):
             self._fail(task.name, PkiError(fail.message, fail.hint, fail.code, about=fail.about))
@@ -260,7 +263,8 @@ class Reporter:
         self._stack.close()
         is_idle = not self._changed and self._result() == "ok"
         if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
-            self._screen.summary(self._summary(project))
+            parts = self._summary(project)
+            self._screen.line("; ".join(parts), narrow=";\n".join(parts))
         gc.freeze()  # the process ends now: no collection at exit
         self._raise_failure()
 

@@ -20,6 +20,40 @@ from pki.deploy.release import SharedValue
 from pki.project.project import Project
 from pki.x509 import canonical
 
+VARIABLES = {  # variable of templates → its meaning; `[]` is an entry of a list
+    "host.name": "name of the host in pki.yaml",
+    "host.network": "name of its network",
+    "host.subnet": "first block of addresses of its network",
+    "host.subnets": "all blocks of addresses of its network",
+    "host.address": "its first address, or empty",
+    "host.addresses": "all its addresses",
+    "host.listens_on_ipv6": "whether its proxy listens on IPv6: the host has an IPv6 address in pki.yaml, or none in a network with IPv6",
+    "host.port": "port on which its proxy accepts TLS",
+    "host.proxy": "its proxy, such as nginx, or empty",
+    "host.reload": "command that reloads its proxy, or empty",
+    "services[].name": "name of a service of the host in pki.yaml; services with wildcards are last",
+    "services[].names": "DNS names and addresses of the service",
+    "services[].url_hosts": "the same as in a URL: IPv6 addresses in brackets",
+    "services[].upstream": "address of its upstream, with scheme",
+    "services[].upstream_address": "host and port of its upstream",
+    "services[].upstream_tls": "how an https upstream is verified (`is_verified`, `name`, `ca`), or nothing",
+    "services[].access": "tls or mtls",
+    "services[].upgrades": "values that the header Upgrade may have",
+    "services[].leaf": "name of the certificate of the service",
+    "leaf.tls": "name of the host's certificate for services with `access: tls`",
+    "leaf.mtls": "name of the host's certificate for services with `access: mtls`",
+    "revoked.client": "serial numbers on the CRLs of the client CA, for proxies that do not read CRLs",
+    "too_large.crls": "generations whose CRL exceeds the size limit of the publishing host's proxy",
+    "probes": "CNs of the test identities, whose requests a proxy should answer itself",
+    "authority.NAME[].name": "a live generation of `root`, `server` or `client`, newest first",
+    "authority.NAME[].subject": "its subject, as OpenSSL prints it",
+    "authority.NAME[].common_name": "its CN",
+    "authority.NAME[].base64": "its certificate, as base64 of the DER form",
+    "inventory.KEY": "a key of pki.yaml, such as `inventory.domains` or `inventory.publish.host`",
+    "generation": "in `deploy-target` of an artifact of an authority: the generation; of `upstream-ca:`: the service",
+    "artifact(NAME)": "content of an artifact; `artifact(NAME) | sha256` is its digest",
+}
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ConfigView:

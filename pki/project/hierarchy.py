@@ -16,7 +16,7 @@ from pki.x509.name_constraints import PermittedNames
 
 
 class Ca(Protocol):
-    """One generation of an authority."""
+    """One generation of an authority: its name, the validity of its certificate, and the names that it may certify."""
 
     @property
     def name(self) -> GenerationName: ...
@@ -37,7 +37,7 @@ class Ca(Protocol):
 
 
 class DatedCrl(Protocol):
-    """One pre-signed CRL of a root."""
+    """One pre-signed CRL of a root: its number and dates (RFC 5280 §5.1.2, §5.2.3), and the serial numbers on it."""
 
     @property
     def number(self) -> int: ...
@@ -65,7 +65,9 @@ class Hierarchy(Protocol):
         """Return the names of the generations that have a certificate, oldest first."""
         ...
 
-    def generation(self, name: str) -> Ca | None: ...
+    def generation(self, name: str) -> Ca | None:
+        """Return a generation by name; None while it has no certificate."""
+        ...
 
     def issuing(self, authority: str) -> Ca | None:
         """Return the newest generation that is valid already and not revoked."""

@@ -40,9 +40,9 @@ from pki.x509.certificate_signing import ca_public_key
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The ledger, and everything that it is compared with.
+    """Compares the ledger with everything that was seen of it, and decides whether it can be trusted.
 
-    Those are the heads that were seen before, the authorities that sign, and the CRLs in `build/`.
+    It must contain the heads that were seen before, the certificates of the authorities that sign, and the CRLs in `build/`.
     """
 
     store: Store

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from pki.common.cache import Cache
-from pki.common.errors import LedgerError, PkiError
+from pki.common.errors import PkiError
 from pki.config import identifiers
 from pki.config.model import Inventory
 from pki.ledger import last_seen
@@ -122,7 +122,7 @@ class LedgerView:
     def check(self) -> None:
         """Raise LedgerError where nothing may be signed or recorded."""
         if self.fault:
-            raise LedgerError.of(self.fault)
+            raise self.fault.error
 
     def forget_state(self) -> None:
         """Forget the result of the guard, after events were recovered or a loss was accepted."""

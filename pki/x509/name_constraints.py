@@ -4,36 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from cryptography import x509
 
-from pki.config.name_fields import ADDRESS
+from pki.config.ip_addresses import UNUSED_IPV4, UNUSED_IPV6, IpNetwork, is_address
 
 NO_IPV4 = IPv4Network("0.0.0.0/0")
 NO_IPV6 = IPv6Network("::/0")
-UNUSED_IPV6 = IPv6Network("100::/64")  # RFC 6666, discard-only: permitting it alone permits no IPv6 in use
 
 
-def build_name_constraints(domains: Sequence[str], addresses: Sequence[IPv4Network]) -> x509.NameConstraints:
-    """Return name constraints that permit `domains` with their subdomains, IPv4 `addresses`, and no IPv6 in use.
+def build_name_constraints(domains: Sequence[str], addresses: Sequence[IpNetwork]) -> x509.NameConstraints:
+    """Return name constraints that permit `domains` with their subdomains, `addresses`, and no other address in use.
 
-    RFC 5280 §4.2.1.10: a type of name without a subtree is unrestricted, so IP addresses are always constrained.
-    Permitting 100::/64 replaces excluding ::/0, which crashes JDK 17 beside permitted IPv4 networks.
+    RFC 5280 §4.2.1.10: a type of name without a subtree is unrestricted. Some programs treat IPv4 and IPv6 as two types,
+    so a subtree of each is always there. A family that is not wanted gets an unused block: excluding ::/0 or 0.0.0.0/0
+    beside permitted networks of the other family crashes JDK 17.
     """
     permitted: list[x509.GeneralName] = [x509.DNSName(domain) for domain in domains]
     if not addresses:
         return x509.NameConstraints(permitted, [x509.IPAddress(NO_IPV4), x509.IPAddress(NO_IPV6)])
-    permitted += [x509.IPAddress(network) for network in addresses]
-    return x509.NameConstraints([*permitted, x509.IPAddress(UNUSED_IPV6)], None)
+    versions = {network.version for network in addresses}
+    unused = (UNUSED_IPV4, UNUSED_IPV6)
+    blocks = [*addresses, *(network for network in unused if network.version not in versions)]
+    return x509.NameConstraints([*permitted, *map(x509.IPAddress, blocks)], None)
 
 
 @dataclass(frozen=True, slots=True)
 class PermittedNames:
-    """The DNS names and IPv4 addresses that the name constraints of an intermediate permit."""
+    """The DNS names and addresses that the name constraints of an intermediate permit."""
 
     domains: tuple[str, ...]
-    networks: tuple[IPv4Network, ...]
+    networks: tuple[IpNetwork, ...]
 
     @classmethod
     def of_ca(cls, ca: x509.Certificate) -> PermittedNames:
@@ -45,12 +47,14 @@ class PermittedNames:
             tuple(
                 tree.value
                 for tree in subtrees
-                if isinstance(tree, x509.IPAddress) and isinstance(tree.value, IPv4Network)
+                if isinstance(tree, x509.IPAddress)
+                and isinstance(tree.value, IPv4Network | IPv6Network)
+                and tree.value not in {UNUSED_IPV4, UNUSED_IPV6}
             ),
         )
 
     def permits(self, name: str) -> bool:
-        """Return whether a DNS name or an IPv4 address, as text, is permitted."""
-        if ADDRESS.fullmatch(name):
-            return any(IPv4Address(name) in network for network in self.networks)
+        """Return whether a DNS name or an address, as text, is permitted."""
+        if is_address(name):
+            return any(ip_address(name) in network for network in self.networks)
         return f".{name}".endswith(self.domains)

@@ -7,12 +7,13 @@ adds the subject and authority key identifiers. docs/reference/profiles.md gives
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ObjectIdentifier
 
+from pki.config.ip_addresses import IpNetwork
 from pki.config.model import Leaf
 from pki.x509.name_constraints import build_name_constraints
 
@@ -47,7 +48,7 @@ def cross_certificate_extensions() -> Extensions:
     ]
 
 
-def intermediate_extensions(authority: str, domains: Sequence[str], addresses: Sequence[IPv4Network]) -> Extensions:
+def intermediate_extensions(authority: str, domains: Sequence[str], addresses: Sequence[IpNetwork]) -> Extensions:
     """Return the extensions of the `server` or `client` intermediate.
 
     The extended key usage prevents that a server certificate is accepted as a client certificate, and the reverse. The
@@ -99,7 +100,7 @@ def certificate_url(publish_url: str, generation: str) -> str:
 def subject_alternative_name(leaf: Leaf) -> x509.SubjectAlternativeName | None:
     """Return the alternative names of a leaf, or None if it has none: RFC 5280 §4.2.1.6 forbids an empty extension."""
     names: list[x509.GeneralName] = [x509.DNSName(name) for name in leaf.dns]
-    names += [x509.IPAddress(IPv4Address(address)) for address in leaf.addresses]
+    names += [x509.IPAddress(ip_address(address)) for address in leaf.addresses]
     names += [x509.RFC822Name(email) for email in leaf.emails]
     return x509.SubjectAlternativeName(names) if names else None
 

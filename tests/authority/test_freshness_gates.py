@@ -103,11 +103,9 @@ def test_a_crl_that_was_found_sound_is_judged_again_by_whoever_believes_nothing(
     stranger = Issuer(project.authorities.generation("client-1").certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
     good, bad = (crl_by(project, "client-1", by).public_bytes(Encoding.DER) for by in (None, stranger))
     for again in (False, True):
-        assert (
-            crls.signed_crl(project.authorities, project.cache, project.run, "client-1", good, again=again) is not None
-        )
-    assert crls.signed_crl(project.authorities, project.cache, project.run, "client-1", bad, again=True) is None
-    assert crls.signed_crl(project.authorities, project.cache, project.run, "client-7", good) is None
+        assert crls.Crls(project).signed("client-1", good, again=again) is not None
+    assert crls.Crls(project).signed("client-1", bad, again=True) is None
+    assert crls.Crls(project).signed("client-7", good) is None
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 def test_founded_try_out_runs_and_then_has_nothing_to_do(tmp_path: Path, invoke: Invoke) -> None:
     said = invoke("init", "project", "--yes", "--sandbox")
     assert said.status == 0, said.error
-    assert f"cd {tmp_path}/project && ./run doit" in said.out
+    assert f"  cd {tmp_path}/project\n  ./run doit\n" in said.out
     assert names(tmp_path / "project") == WHOLE
     home = Home(tmp_path / "project")
     assert home.doit().status == 0

@@ -799,7 +799,7 @@ def test_a_ceremony_is_held_from_the_command_line_and_each_step_names_the_next(t
     status, said = typist("ceremony.request", "--output", "out")
     assert status == 0, said
     assert "make root-1, “Example Lab Root CA 1”: a new ec-p384 key" in said
-    assert "to be performed now, by the operator and a witness" in said
+    assert "the operator and a witness perform it now" in said
     spoken = typist.words_of("out/request-0001.yaml")
     assert re.findall(r"\d+ ([a-z]+)", said.rpartition("SHA-256")[2])[:8] == spoken.split()
     assert "./run invoke ceremony.root REQUEST --vault DIR" in said

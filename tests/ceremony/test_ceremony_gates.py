@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -351,12 +351,16 @@ def test_a_trial_passes_only_if_both_verifiers_say_so(
 
 
 def test_what_a_request_permits_is_not_tried_as_foreign() -> None:
-    def outside(domains: tuple[str, ...], addresses: tuple[IPv4Network, ...]) -> list[str]:
+    def outside(domains: tuple[str, ...], addresses: tuple[IPv4Network | IPv6Network, ...]) -> list[str]:
         return [str(one.value) for one in negative_tests._outside(domains, addresses)]  # noqa: SLF001 - a name is chosen from many
 
     assert outside((DOMAIN,), ()) == ["www.example.com", "203.0.113.7"]
     assert outside(("example.com",), (IPv4Network("203.0.113.0/24"),)) == ["www.example.org", "198.51.100.7"]
     assert outside(("example.com", "example.org"), EVERYTHING) == ["www.foreign.invalid"]
+    both = (IPv4Network("10.0.0.0/8"), IPv6Network("fc00::/7"))
+    assert outside((DOMAIN,), both) == ["www.example.com", "203.0.113.7", "2001:db8::7"]
+    assert outside((DOMAIN,), (IPv6Network("2001:db8::/32"),)) == ["www.example.com", "203.0.113.7", "3fff::7"]
+    assert outside((DOMAIN,), (*EVERYTHING, IPv6Network("::/0"))) == ["www.example.com"]
 
 
 def test_lint_spares_names_of_one_label_and_no_others(root: Issuer) -> None:

@@ -200,7 +200,7 @@ def test_the_lines_of_the_page_bring_them_back(typist: Typist) -> None:
     certificates = lose(typist, [CRLS, CRLS])
     accept_loss(typist)
     sign, take, run = consoles.block(
-        "backup.md",
+        "lost-data.md",
         "sh run invoke ceremony.sign /mnt/vault/ceremonies/0003/request.yaml --vault /mnt/vault --output /mnt/exchange",
     )
     status, printed = typist(*at_desk(sign.command), days=LATER)

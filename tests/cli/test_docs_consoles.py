@@ -93,20 +93,20 @@ def wrong_clock(bench: Bench) -> None:
 BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Bench], None], int]] = {
     ("adopt.md", "./run invoke ledger.import ca/legacy --dry-run"): ("bench", adopted, 0),
     ("backup.md", "./run doit"): ("deployed", restored_without_build, 2),
-    ("backup.md", "./run invoke health"): ("bench", nothing, 0),
-    ("backup.md", "./run doit #2"): ("outside", without_ca, 3),
-    ("backup.md", "./run invoke ledger.accept-loss"): ("bench", older_ledger, 0),
+    ("lost-data.md", "./run invoke health"): ("bench", nothing, 0),
+    ("lost-data.md", "./run doit"): ("outside", without_ca, 3),
+    ("lost-data.md", "./run invoke ledger.accept-loss"): ("bench", older_ledger, 0),
     ("clients.md", "./run doit"): ("bench", identity, 0),
     ("deploy.md", "./run invoke deploy.accept-root"): ("deployed", another_root, 0),
     ("revoke.md", "./run invoke client.add admin@laptop --email admin@lab.internal"): ("bench", nothing, 0),
-    ("schedule.md", "./run invoke timeline --years 3"): ("outside", nothing, 0),
+    ("timeline.md", "./run invoke timeline --years 3"): ("outside", nothing, 0),
     ("install-root.md", "openssl x509 -in ca/root/root-1/cert.pem -noout -fingerprint -sha256"): ("bench", nothing, 0),
     ("monitor.md", "./run invoke health"): ("bench", two_faults, 4),
     ("clock.md", "./run doit"): ("bench", wrong_clock, 2),
 }
 PACKAGES = {
     ("ansible.md", "./run pip install --require-hashes -r requirements-ansible.lock"),
-    ("backup.md", "./run pip install --require-hashes -r requirements-postgresql.lock"),
+    ("postgresql.md", "./run pip install --require-hashes -r requirements-postgresql.lock"),
     ("tokens.md", "./run pip install --require-hashes -r requirements-hsm.lock"),
     ("tokens.md", "apt install softhsm2 opensc"),
     ("alerts.md", "./run pip install --require-hashes -r requirements-notify.lock"),
@@ -122,6 +122,14 @@ def test_each_block_is_typed_here_or_by_the_integration_tests_or_installs_packag
     assert BLOCKS.keys() | elsewhere | PACKAGES == consoles.blocks().keys()
     commands = [typed.command for key in PACKAGES for typed in consoles.block(*key)]
     assert all(re.match(r"(\./run pip install|apt install|git clone) ", command) for command in commands), commands
+
+
+def test_the_readme_has_at_most_120_lines_and_its_sessions_fit_a_terminal_of_80_columns() -> None:
+    text = (PROJECT / "README.md").read_text()
+    assert text.count("\n") <= 120
+    sessions = re.findall(r"(?m)^```console\n(.*?)^```", text, re.DOTALL)
+    assert len(sessions) == 2
+    assert [line for session in sessions for line in session.splitlines() if len(line) > 80] == []
 
 
 @pytest.mark.parametrize("key", BLOCKS, ids=" ".join)

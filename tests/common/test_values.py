@@ -112,6 +112,9 @@ def test_a_command_is_printed_as_it_is_typed_where_the_program_was_started(
     doit = typed.replace("invoke plan", "doit").replace("doit-pki plan", "doit-pki doit")
     assert PkiError("x", "./run doit").hint == doit
     assert PkiError("x", here("invoke", "plan")).hint == typed
+    beside = "" if folder == "/opt/doit-pki" else "/opt/doit-pki/"
+    assert PkiError("x", "see docs/how-to/deploy.md#a-new-root").hint == f"see {beside}docs/how-to/deploy.md#a-new-root"
+    assert PkiError("x", f"see {beside}docs/how-to/deploy.md").hint == f"see {beside}docs/how-to/deploy.md", "once"
 
 
 def test_the_commands_of_mails_and_pages_are_typed_in_one_folder_whatever_started_the_run(
@@ -126,9 +129,12 @@ def test_the_commands_of_mails_and_pages_are_typed_in_one_folder_whatever_starte
             patch.setattr(remedies, "PROGRAM", Path("/opt/doit-pki"))
             for name, value in {"PKI_HOME": "/srv/pki", "PKI_CALLED_FROM": folder, **environment}.items():
                 patch.setenv(name, value)
-            hint = PkiError("x", "first: ./run invoke plan").hint
+            hint = PkiError("x", "first: ./run invoke plan (docs/how-to/deploy.md)").hint
             printed["run" if environment else "clone"].add(remedies.for_commands_folder(hint))
-    assert printed == {"clone": {"first: PKI_HOME=/srv/pki ./run invoke plan"}, "run": {"first: ./run invoke plan"}}
+    assert printed == {
+        "clone": {"first: PKI_HOME=/srv/pki ./run invoke plan (docs/how-to/deploy.md)"},
+        "run": {"first: ./run invoke plan (/opt/doit-pki/docs/how-to/deploy.md)"},
+    }
 
 
 def test_a_project_with_its_own_run_has_the_same_commands_on_its_page_for_every_installation(

@@ -18,7 +18,7 @@ from pki.config.model import Client, Inventory, Leaf
 from pki.config.name_claims import Claim, NameRegistry
 from pki.config.name_fields import common_name, dns_name, email_address, leaf_file_name
 from pki.monitor import forecast
-from pki.pipeline import desired_state
+from pki.pipeline import permitted_leaves
 from pki.x509.name_constraints import PermittedNames
 from tests.support.commands import Invoke, Said, said_by
 from tests.support.projects import Home, Report
@@ -136,7 +136,7 @@ def test_a_client_file_cannot_have_the_cn_of_another_or_one_that_reads_as_anothe
         ("DNS.1 = gr\u0430fana.lab.internal", "write an international name in its ASCII form (xn--...)"),
         ("DNS.1 = A\x1b[31m.lab.internal", "expected a host name"),
         ("DNS.1 = 10.10.0.2", "expected a host name, not an address"),
-        ("IP.1 = \u0661.1.1.1", "expected an IPv4 address"),
+        ("IP.1 = \u0661.1.1.1", "expected an address such as 10.10.0.10 or fd00:10::10"),
     ],
 )
 def test_the_other_names_of_a_client_are_as_strict(home: Home, name: str, sentence: str) -> None:
@@ -230,7 +230,7 @@ def test_plan_names_each_client_whose_cn_changes(home: Home, invoke: Invoke, mon
     """After an update of this program certificates still have the e-mail address as their CN."""
     home.edit("clients:\n", "clients:\n  boss: {email: boss@lab.internal}\n")
     with monkeypatch.context() as patch:
-        patch.setattr(desired_state, "client_leaf", by_address)
+        patch.setattr(permitted_leaves, "client_leaf", by_address)
         home.doit()
     assert subject_of(home.path / "ca/clients/boss/cert.pem") == "CN=boss@lab.internal,O=Example Lab"
     said = " ".join(invoke("plan").out.split())

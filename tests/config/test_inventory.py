@@ -293,17 +293,17 @@ PLACES = [
     (
         "10.30.0.10",
         "10.30.0.300",
-        "39: hosts.media.address: expected an IPv4 address such as 10.10.0.10, got '10.30.0.300'",
+        "39: hosts.media.address: expected an address such as 10.10.0.10 or fd00:10::10, got '10.30.0.300'",
     ),
     (
         "av: 10.30.0.0/24",
         "av: 10.30.0.7/24",
-        "20: networks.av: expected an IPv4 network such as 10.10.0.0/24, got '10.30.0.7/24'",
+        "20: networks.av: expected a network such as 10.10.0.0/24 or fd00:10::/64 (did you mean 10.30.0.0/24?), got '10.30.0.7/24'",
     ),
     (
         "[10.0.0.0/8]",
-        '["fd00::/8"]',
-        "5: permit_addresses[0]: expected an IPv4 network such as 10.10.0.0/24, got 'fd00::/8'",
+        '["fe80::/64"]',
+        "5: permit_addresses[0]: link-local addresses (fe80::/10) cannot be certified; expected a network such as 10.10.0.0/24 or fd00:10::/64",
     ),
     ("network: av\n", "network: audio\n", "38: hosts.media.network: unknown network 'audio'; defined: mgmt, dev, av"),
     (
@@ -539,7 +539,7 @@ def test_one_request_cannot_serve_two_certificates_or_none(tmp_path: Path) -> No
         ("smtp: outbox", "smtp: inbox", "48: alerts.email.smtp: ", "outbox"),
         ("ledger: sqlite", "ledger: oracle", "9: ledger: ", "sqlite"),
         ("presigned: 2", "presigned: 0", "12: authorities.root.crl.presigned: ", "expected"),
-        ("access: tls}", "access: tls, names: [10.30.0.300]}", f"42: {NAMES}: ", "expected an IPv4 address"),
+        ("access: tls}", "access: tls, names: [10.30.0.300]}", f"42: {NAMES}: ", "expected an address such as"),
     ],
     ids=["smtp", "ledger", "presigned_crls", "address as a name"],
 )

@@ -147,7 +147,7 @@ def test_nothing_is_waited_for_where_nothing_changed(pairs: Pairs, monkeypatch: 
     monkeypatch.setattr(verification, "SETTLING", 3600)
     with serving(pairs, trusts(str(pairs.root), "403 Forbidden")) as endpoint:
         prober = Prober(pairs.root, pairs.client, pairs.client)
-        served = verification.check_before([endpoint], prober)["grafana"].served
+        served = verification.check_before([endpoint], prober)[endpoint].served
         expectations = {NAME: Expectation(served, answers=False, revokes=True)}
         found = verification.verify_services([endpoint], expectations, None, prober)
     assert {name: str(one) for name, one in found.items()} == {
@@ -175,7 +175,7 @@ def seen_after(pairs: Pairs, access: Literal["mtls", "tls"], behaviour: Behaviou
         endpoint, prober = replace(one, access=access), Prober(pairs.root, pairs.client, None)
         certificate = x509.load_pem_x509_certificates(pairs.server.read_bytes())[0]
         expectations = {NAME: Expectation(tls_client.fingerprint(certificate.public_bytes(serialization.Encoding.DER)))}
-        befores = [*({"grafana": Before(status)} for status in (200, 502, 0)), None]
+        befores = [*({endpoint: Before(status)} for status in (200, 502, 0)), None]
         return [verification.verify_services([endpoint], expectations, before, prober)["grafana"] for before in befores]
 
 

@@ -1,4 +1,4 @@
-"""What whoever has a deploy key can do on a host, and cannot: each line of docs/how-to/deploy.md, with the real pki-apply."""
+"""What whoever has a deploy key can do on a host, and cannot: each line of docs/explanation/deployment.md, with the real pki-apply."""
 
 from __future__ import annotations
 

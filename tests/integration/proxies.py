@@ -27,7 +27,7 @@ from typing import ClassVar
 
 from pki.config.leaf_certificates import service_names
 from tests.integration.conftest import LiveHome, run
-from tests.integration.environments import environment
+from tests.support.environments import environment
 
 PATIENCE = 60.0  # seconds: only what never comes is awaited so long
 PARTING = 15.0  # seconds for a proxy to end by itself

@@ -12,9 +12,9 @@ import pytest
 from OpenSSL import SSL
 
 from tests.integration.conftest import LiveHome, built, live_home, run
-from tests.integration.environments import environment
 from tests.integration.proxies import EVERY, PATIENCE, Proxy, Upstreams, started
 from tests.integration.proxy_stage import HOSTS, MTLS, TLS, serve_two_on_each_host
+from tests.support.environments import environment
 
 ACCESS = {"tls": TLS, "mtls": MTLS}
 # What TLS libraries offer beyond the groups in sslyze's profile: OpenSSL 3 the first two, newer libraries the last.

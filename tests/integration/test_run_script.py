@@ -219,7 +219,7 @@ def test_file_names_are_relative_to_where_the_command_is_typed(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "lock", [*LOCKS, *(f"requirements-{name}.lock" for name in ("hsm", "notify", "kit", "postgresql"))]
+    "lock", [*LOCKS, *(f"requirements-{name}.lock" for name in ("docs", "hsm", "notify", "kit", "postgresql"))]
 )
 def test_lock_holds_versions_and_hashes_and_no_addresses(lock: str) -> None:
     text = (PROJECT / lock).read_text()

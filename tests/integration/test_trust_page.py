@@ -21,13 +21,16 @@ WIDTHS = (360, 768, 1280)
 # A page of the test's own beside ours, which opens it at several widths and follows its links as a reader would.
 LOOK = """<!DOCTYPE html><title>look</title><body><script>
 (async () => {
-  const found = {wide: {}, links: {}, taken: [], small: []};
+  const found = {wide: {}, links: {}, taken: [], small: [], big: {}, codes: {}};
   for (const width of WIDTHS) {
     const frame = document.createElement("iframe");
     frame.width = width; frame.style.border = 0; frame.height = 900; frame.src = "/";
     await new Promise((done) => { frame.onload = done; document.body.append(frame); });
     const page = frame.contentDocument;
     page.querySelectorAll("details").forEach((one) => { one.open = true; });
+    const visible = (what) => [...page.querySelectorAll(what)].filter((one) => one.checkVisibility());
+    found.big[width] = visible("a.big").map((one) => [one.getAttribute("href"), one.getBoundingClientRect().height]);
+    found.codes[width] = visible("figure svg").length;
     found.wide[width] = page.documentElement.scrollWidth - page.documentElement.clientWidth;
     found.taken.push(...frame.contentWindow.performance.getEntriesByType("resource").map((one) => one.name));
     page.querySelectorAll("summary, a.get").forEach((one) => {
@@ -75,6 +78,13 @@ def chromium(published: Proxy, profile: Path, *arguments: str) -> str:
         *(f"--user-data-dir={profile}", f"--host-resolver-rules={rules}", "--enable-logging=stderr"),
         *(*options, f"http://pki.lab.internal/{path}"),
     )
+
+
+def test_a_phone_gets_large_buttons_and_no_qr_code(seen: dict[str, Any]) -> None:
+    phone, desk = str(WIDTHS[0]), str(WIDTHS[-1])
+    assert [address for address, _ in seen["big"][phone]] == ["trust/roots.mobileconfig", "trust/root-1.crt"]
+    assert all(height >= 48 for _, height in seen["big"][phone])
+    assert (seen["codes"][phone], seen["big"][desk], seen["codes"][desk]) == (0, [], 1)
 
 
 def test_every_link_of_the_page_downloads_under_its_type(seen: dict[str, Any], published: Proxy) -> None:

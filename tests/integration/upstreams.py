@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.integration.environments import environment
 from tests.integration.proxies import PATIENCE, Proxy, free_port, listens, wait_until
+from tests.support.environments import environment
 
 HERE = Path(__file__).parent
 CGI = """#!/bin/sh

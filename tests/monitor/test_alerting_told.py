@@ -154,12 +154,16 @@ def test_the_worst_stands_in_the_subject_and_first_and_a_thousand_problems_are_n
     found.insert(500, Finding("clock", Level.CRITICAL, "is wrong", "set it", topic="clock"))
     said = letter_of(found)
     assert said.subject == "[Example Lab] CRITICAL: clock is wrong (and 1000 more)"
-    assert said.text.startswith("Example Lab: 1 critical, 1000 warnings\n\nCRITICAL  clock   (new)\n    is wrong\n")
+    assert said.text.startswith(
+        "Example Lab: 1 critical, 1000 warnings\n"
+        "Sent because 1001 findings are new. Type the commands on ca, in /srv/pki.\n\n"
+        "CRITICAL  clock   (new)\n    is wrong\n"
+    )
     assert "and 971 more: ./run invoke health" in said.text
     assert "and 971 more" in said.html
     assert len(said.brief) < 5000
     solved = letter_of([], decide(ChannelHistory(), found, everything, START - DAY).after)
-    assert solved.subject.startswith("[Example Lab] solved: clock, deploy:h0")
+    assert solved.subject.startswith("[Example Lab] solved: clock and 1000 more")
     assert len(solved.subject) < 160
     assert "and 971 more" in solved.text
 
@@ -172,7 +176,10 @@ def test_what_several_things_have_in_common_is_said_once() -> None:
     new = [Finding(name, Level.WARNING, "cannot be renewed", rerun(name), topic="certificates") for name in names]
     said = letter_of([old, *new], past)
     shown = said.text.split("\n\n")
-    assert shown[0] == "Example Lab: 9 warnings"
+    assert shown[0].splitlines() == [
+        "Example Lab: 9 warnings",
+        "Sent because 8 findings are new. Type the commands on ca, in /srv/pki.",
+    ]
     assert shown[1].splitlines() == [
         "WARNING   cert:c0, cert:c1, cert:c2, cert:c3, cert:c4, cert:c5 and 2 more",
         "          (new)",
@@ -217,7 +224,7 @@ def break_template(home: Home) -> None:
 def test_the_first_run_says_that_messages_arrive(built_once: Path) -> None:
     [path] = built_once.glob("build/report/outbox/*.eml")
     message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-    assert message["Subject"] == "SANDBOX [Example Lab] all OK"
+    assert message["Subject"] == "SANDBOX [Example Lab] weekly: all OK"
     assert (message["To"], message["From"]) == ("admin@lab.internal", "pki@lab.internal")
 
 
@@ -236,7 +243,8 @@ def test_a_quiet_week_sends_nothing_and_then_one_message_with_the_ledgers_head(h
     home.doit(days=7)
     [weekly] = outbox()
     newest = home.project().ledger.events(last=1)[0]
-    assert weekly["Subject"] == "SANDBOX [Example Lab] all OK"
+    assert weekly["Subject"] == "SANDBOX [Example Lab] weekly: all OK"
+    assert "This is the weekly message. If it stops coming, doit no longer runs." in text_of(weekly)
     assert newest.hash in re.sub(r"\s", "", text_of(weekly))
     assert newest.hash in text_of(weekly, "html")
 

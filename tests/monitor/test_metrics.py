@@ -325,7 +325,7 @@ def test_a_project_without_authorities_leaves_what_there_is(real_bare: Home) -> 
     assert real_bare.doit().status
     found = left(real_bare)
     assert found["certificate_not_after_timestamp_seconds"] == found["crl_number"] == {}
-    assert ("authority:root", "authorities") in {labels[:2] for labels in found["check_level"]}
+    assert ("ceremony", "ceremonies") in {labels[:2] for labels in found["check_level"]}
     assert found["ledger_certificates_total"] == {(): 0}
 
 

@@ -25,6 +25,7 @@ from tests.support.oldca import OldCa
 from tests.support.pages import Page
 from tests.support.projects import START, Home
 
+CLOCK = re.compile(rb'<span id="clock">(\d\d:\d\d)</span>')
 PATH = "build/report/status.html"
 DAY = timedelta(days=1)
 NASTY = "<script>alert(1)</script>'\"&"
@@ -34,8 +35,15 @@ def shown(home: Home) -> Page:
     return Page(home.read(PATH).decode())
 
 
-def written(home: Home) -> int:
-    return (home.path / PATH).stat().st_mtime_ns
+def written(home: Home) -> tuple[int, bytes]:
+    """The file of the page, which a new page replaces, and its content without the hour."""
+    return (home.path / PATH).stat().st_ino, CLOCK.sub(b"", home.read(PATH))
+
+
+def hour(home: Home) -> str:
+    found = CLOCK.search(home.read(PATH))
+    assert found
+    return found[1].decode()
 
 
 def title(html: str) -> str:
@@ -52,8 +60,8 @@ def test_a_project_in_which_all_is_well_says_so_first(home: Home) -> None:
     assert found.faults == []
     assert title(found.html) == "SANDBOX All OK: Example Lab"
     assert found.headings[0][1].strip() == "All OK"
-    assert "The last run, on Monday, 2026-11-23 , succeeded." in found.text
-    assert "None. doit does everything else by itself." in found.text
+    assert "The last run, on Monday, 2026-11-23 , at 06:00 UTC, succeeded." in " ".join(found.text.split())
+    assert "Nothing to do. doit renews, publishes and deploys by itself." in found.text
 
 
 def test_it_shows_every_authority_certificate_crl_and_host(home: Home) -> None:
@@ -127,9 +135,14 @@ def test_a_project_before_its_first_ceremony_has_a_page(tmp_path: Path) -> None:
     assert project.doit().status
     found = shown(project)
     assert found.faults == []
-    assert "ceremony a root ceremony is due now" in found.text
-    assert "Authorities None yet." in found.text
-    assert "Certificate revocation lists (CRLs) None published yet." in found.text
+    assert title(found.html) == "Next step: the root ceremony: Example Lab"
+    assert "at 06:00 UTC, created nothing: every certificate waits for this ceremony." in found.text
+    assert "./run invoke ceremony.request" in found.text
+    assert [text.strip() for _, text in found.headings] == [
+        "Next step: the root ceremony",
+        "Action required",
+        "ceremony",
+    ]
 
 
 def test_an_adopted_authority_is_shown_where_its_folder_is_as_it_should_be(home: Home) -> None:
@@ -212,6 +225,7 @@ def test_a_run_with_nothing_to_do_leaves_it_as_it_is_all_day_long(home: Home) ->
     before = written(home)
     for days in (0.1, 0.5, 0.7):
         assert home.doit(days=days).data["changed"] == []
+        assert hour(home) == f"{home.moment(days):%H:%M}"
     assert written(home) == before
 
 
@@ -314,7 +328,7 @@ def test_a_wrong_inventory_is_told_at_its_top_until_it_is_mended(
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
     home.doit()
-    before = home.read(PATH)
+    before = CLOCK.sub(b"", home.read(PATH))
     home.edit("proxy: caddy", "proxy: cady")
     assert Run(home.path, home.moment(0.1)).main([]) == 3
     assert Run(home.path, home.moment(0.2)).main([]) == 3
@@ -326,7 +340,8 @@ def test_a_wrong_inventory_is_told_at_its_top_until_it_is_mended(
     assert found.html.index('class="banner"') < found.html.index("<header>")
     home.edit("proxy: cady", "proxy: caddy")
     home.doit(days=0.3)
-    assert home.read(PATH) == before
+    assert CLOCK.sub(b"", home.read(PATH)) == before
+    assert hour(home) == f"{home.moment(0.3):%H:%M}"
 
 
 def test_no_page_appears_where_nothing_was_ever_run(fresh: Home) -> None:

@@ -26,8 +26,8 @@ def test_a_bug_in_one_look_or_one_act_is_a_sentence_and_stops_that_artifact_alon
     def fall(*_: object) -> list[str]:
         raise KeyError("an oversight")
 
-    monkeypatch.setattr(plan, "_trust_page_stale", fall)
-    monkeypatch.setattr(plan, "_trust_files", fall)
+    monkeypatch.setattr(plan.IssuedArtifacts, "_trust_page_stale", fall)
+    monkeypatch.setattr(plan.IssuedArtifacts, "_trust_page_files", fall)
     report = home.doit(days=61)
     said = r"unexpected KeyError ('an oversight')"
     assert {name for name in report.failed if name != "page:trust"} == set()
@@ -44,7 +44,7 @@ def test_a_bug_in_planning_is_a_sentence(
     def fall(*_: object) -> list[str]:
         raise KeyError("an oversight")
 
-    monkeypatch.setattr(plan.Planner, "crls", fall)
+    monkeypatch.setattr(plan.IssuedArtifacts, "crls", fall)
     report = Report(home.doit().status, {})
     said = capsys.readouterr().err
     assert report.status == 3

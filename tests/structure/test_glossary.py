@@ -65,6 +65,14 @@ def test_no_name_has_a_retired_word_more_often_than_before() -> None:
     assert not more_often(counts, budget("word")), "the glossary has another word"
 
 
+def test_a_variable_is_named_for_what_it_is() -> None:
+    vague = {"one", "found", "said", "wanted", "there", "known", "told", "kept", "seen", "gone"}
+    nodes = [node for path in PROJECT.glob("pki/**/*.py") for node in ast.walk(ast.parse(path.read_text("utf-8")))]
+    fields = {id(node.target) for node in nodes if isinstance(node, ast.AnnAssign)}  # of what is printed as JSON
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in fields}
+    assert not vague & (names | {node.arg for node in nodes if isinstance(node, ast.arg)})
+
+
 def test_no_text_has_a_retired_phrase_more_often_than_before() -> None:
     everything, allowed = "\n".join(texts()), budget("phrase")
     counts = {phrase: len(re.findall(phrase, everything, re.IGNORECASE)) for phrase in allowed}

@@ -87,7 +87,7 @@ def page(data: PageData, *late: Finding, state: str = "5eed") -> str:
         changed_on=data.today - DAY,
         changed=(ChangeGroup("29 of 90 days left, renewal starts at 30", 2, ("cert:web-004", "cert:web-005")),),
     )
-    return render.page(data, [*late, *data.findings], done, state).decode()
+    return render.page(data, [*late, *data.findings], done, state, "06:33").decode()
 
 
 def _name(number: int) -> str:

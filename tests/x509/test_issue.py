@@ -72,6 +72,29 @@ def test_an_intermediate_with_addresses_permits_these_and_no_ipv6_in_use() -> No
     assert constraints.excluded_subtrees is None
 
 
+@pytest.mark.parametrize(
+    ("permitted", "constraints"),
+    [
+        (["fc00::/7"], ["fc00::/7", "192.0.0.8/32"]),
+        (["10.0.0.0/8", "fc00::/7"], ["10.0.0.0/8", "fc00::/7"]),
+    ],
+)
+def test_a_family_of_addresses_that_is_not_wanted_gets_an_unused_block(
+    root: Issuer, permitted: list[str], constraints: list[str]
+) -> None:
+    """GnuTLS takes IPv4 and IPv6 for two types of name: without a block of a family it would accept all of it."""
+    blocks = tuple(map(ip_network, permitted))
+    extension = name_constraints.build_name_constraints(("lab",), blocks)
+    assert [str(one.value) for one in extension.permitted_subtrees or ()] == ["lab", *constraints]
+    assert extension.excluded_subtrees is None
+    key = keys.new_key("ec-p256").public_key()
+    extensions = profiles.intermediate_extensions("server", ("lab",), blocks)
+    ca = certificate_signing.sign_certificate(NAMES, key, (START, START + DAY), extensions, root)
+    names = PermittedNames.of_ca(ca)
+    assert names.networks == blocks
+    assert [names.permits(name) for name in ("fd00::1", "2001:db8::1", "192.0.0.8")] == [True, False, False]
+
+
 @pytest.mark.parametrize(("extensions", "path_length"), [
     (profiles.root_extensions(), None), (profiles.cross_certificate_extensions(), 1), (profiles.intermediate_extensions("server", ("lab",), ()), 0),
 ])  # fmt: skip

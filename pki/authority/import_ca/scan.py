@@ -45,10 +45,10 @@ def find(folder: Path, shown: str) -> ScannedFiles:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for here, inner, names in os.walk(folder):
+    for current, inner, names in os.walk(folder):
         inner[:] = sorted(name for name in inner if name not in SKIPPED and not name.startswith("."))
         for name in sorted(names):
-            path = Path(here, name)
+            path = Path(current, name)
             if path.suffix.lower() in SUFFIXES and path.is_file():
                 yield path
 

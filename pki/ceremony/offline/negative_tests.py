@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -16,13 +16,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from pki.ceremony import second_opinion
 from pki.ceremony.drafts import CertificateDraft
 from pki.common.errors import PkiError
+from pki.config.ip_addresses import IpNetwork
 from pki.x509 import certificate_signing, keys, name_constraints, profiles
 from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey
 
-# Reserved names and addresses (RFC 2606, RFC 5737); a sandbox may permit some, so the first that is not permitted is used.
+# Reserved names and addresses (RFC 2606, RFC 5737, RFC 3849, RFC 9637); a sandbox may permit some, so the first of each
+# kind that is not permitted is used.
 FOREIGN = ("www.example.com", "www.example.org", "www.foreign.invalid")
-ELSEWHERE = ("203.0.113.7", "198.51.100.7", "192.0.2.7")
+ELSEWHERE = (("203.0.113.7", "198.51.100.7", "192.0.2.7"), ("2001:db8::7", "3fff::7"))
 DAY = timedelta(days=1)
 
 
@@ -66,7 +68,7 @@ class _Copies:
 
 
 def run_negative_tests(
-    draft: CertificateDraft, authority: str, domains: tuple[str, ...], addresses: tuple[IPv4Network, ...]
+    draft: CertificateDraft, authority: str, domains: tuple[str, ...], addresses: tuple[IpNetwork, ...]
 ) -> list[NegativeTest]:
     """Test what the intermediate of a draft may and may not sign. Raises PkiError when a verifier disagrees."""
     copies = _copies(draft)
@@ -87,11 +89,16 @@ def run_negative_tests(
     return tests
 
 
-def _outside(domains: tuple[str, ...], addresses: tuple[IPv4Network, ...]) -> list[x509.GeneralName]:
-    """Return a name and an address that the request does not permit; fewer when it permits all of them."""
+def _outside(domains: tuple[str, ...], addresses: tuple[IpNetwork, ...]) -> list[x509.GeneralName]:
+    """Return a name and an address that the request does not permit; fewer when it permits all of them.
+
+    Of IPv6 an address is tried only where the request permits some: without any, there is one test fewer to read out.
+    """
     permitted = name_constraints.PermittedNames(tuple(f".{domain}" for domain in domains), addresses)
-    names = [x509.DNSName(name) for name in FOREIGN if not permitted.permits(name)][:1]
-    return [*names, *[x509.IPAddress(IPv4Address(text)) for text in ELSEWHERE if not permitted.permits(text)][:1]]
+    names, ipv4, ipv6 = ([name for name in kind if not permitted.permits(name)][:1] for kind in (FOREIGN, *ELSEWHERE))
+    if all(network.version == 4 for network in addresses):
+        ipv6 = []
+    return [*map(x509.DNSName, names), *(x509.IPAddress(ip_address(text)) for text in (*ipv4, *ipv6))]
 
 
 def _copies(draft: CertificateDraft) -> _Copies:

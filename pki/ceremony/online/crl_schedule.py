@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pki.ceremony.online import ceremony_archive
@@ -11,73 +12,67 @@ from pki.ceremony.request_response import RequestedCrl, RequestedRoot, Requested
 from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
-from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.hierarchy import Hierarchy
-from pki.project.layout import Store
-from pki.project.ledger_view import LedgerView
+from pki.project.project import Project
 from pki.x509.certificate_signing import SECOND
 
 
-def plan_crl_series(
-    store: Store,
-    now: datetime,
-    authorities: Authorities,
-    ledger_view: LedgerView,
-    roots: tuple[RequestedRoot, ...],
-    present: Generation | None,
-    revoke: tuple[tuple[str, str], ...],
-    destroy: tuple[str, ...],
-) -> Iterator[RequestedSeries]:
-    """Yield a new series of pre-signed CRLs for every root that has a key.
+@dataclass(frozen=True, slots=True)
+class CrlSchedule:
+    """The pre-signed CRLs that a request of a project asks for."""
 
-    For a root that is replaced or destroyed in this ceremony (`roots`, `destroy`), the series lasts until it expires.
-    """
-    destroyed = ceremony_archive.destroyed_roots(store)
-    for name in store.generations("root"):
-        generation = authorities.existing(name)
-        if name in destroyed or generation.certificate.not_valid_after_utc <= now:
-            continue
-        is_last_series = bool(roots) or generation != present or name in destroy
-        until = generation.certificate.not_valid_after_utc if is_last_series else None
-        yield RequestedSeries(
-            root=name,
-            revoked=tuple(_revoked(now, authorities, ledger_view, revoke, name)),
-            presigned_crls=tuple(plan_presigned_crls(authorities, name, until, _last_number(ledger_view, name))),
-        )
-    for root in roots:
-        last = _last_number(ledger_view, root.name)
-        yield RequestedSeries(
-            root=root.name,
-            revoked=(),
-            presigned_crls=tuple(plan_presigned_crls(authorities, root.name, None, last, root.not_after)),
-        )
+    project: Project
 
+    def plan(
+        self,
+        roots: tuple[RequestedRoot, ...],
+        present: Generation | None,
+        revoke: tuple[tuple[str, str], ...],
+        destroy: tuple[str, ...],
+    ) -> Iterator[RequestedSeries]:
+        """Yield a new series of pre-signed CRLs for every root that has a key.
 
-def _last_number(ledger_view: LedgerView, root: str) -> int:
-    last = ledger_view.ledger.last_crl(root)
-    return last[0] if last else 0
+        `roots` are the new ones, `present` is the one that signs now; `revoke` has the intermediates to be revoked, each
+        with its reason. For a root that is replaced or destroyed in this ceremony (`roots`, `destroy`), the series lasts
+        until it expires.
+        """
+        authorities = self.project.authorities
+        destroyed = ceremony_archive.destroyed_roots(self.project.store)
+        for name in self.project.store.generations("root"):
+            generation = authorities.existing(name)
+            if name in destroyed or generation.not_after <= self.project.now:
+                continue
+            is_last_series = bool(roots) or generation != present or name in destroy
+            until = generation.not_after if is_last_series else None
+            crls = plan_presigned_crls(authorities, name, until, self._last_number(name))
+            yield RequestedSeries(root=name, revoked=tuple(self._revoked(revoke, name)), presigned_crls=tuple(crls))
+        for root in roots:
+            crls = plan_presigned_crls(authorities, root.name, None, self._last_number(root.name), root.not_after)
+            yield RequestedSeries(root=root.name, revoked=(), presigned_crls=tuple(crls))
 
+    def _last_number(self, root: str) -> int:
+        last = self.project.ledger.last_crl(root)
+        return last[0] if last else 0
 
-def _revoked(
-    now: datetime, authorities: Authorities, ledger_view: LedgerView, revoke: tuple[tuple[str, str], ...], root: str
-) -> Iterator[RevokedCa]:
-    """Yield the entries of a root's CRLs: revocations in the ledger, and the requested ones."""
-    for entry in ledger_view.ledger.revoked_entries(root, now - BACKDATED):  # the first pre-signed CRL begins then
-        issued = next(iter(ledger_view.ledger.certificates(serial=entry.serial)), None)
-        if issued is None:
-            raise PkiError(
-                f"the CRL of {root} must list the serial number {entry.serial:x}, which is not in the ledger",
-                "it was signed after the backup that this project was restored from: restore a newer one",
-            )
-        revoked = GenerationName(issued.artifact.name, int(ceremony_archive.NUMBER.findall(issued.subject)[-1]))
-        yield RevokedCa(generation=revoked, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
-    for name, reason in revoke:
-        generation = authorities.existing(name)
-        issuer = authorities.root_of(generation.certificate)
-        if issuer and issuer.name == root:
-            serial = generation.certificate.serial_number
-            yield RevokedCa(generation=name, serial=serial, reason=reason, at=now)
+    def _revoked(self, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[RevokedCa]:
+        """Yield the entries of a root's CRLs: revocations in the ledger, and the requested ones."""
+        begin = self.project.now - BACKDATED  # of the first pre-signed CRL
+        for entry in self.project.ledger.revoked_entries(root, begin):
+            issued = next(iter(self.project.ledger.certificates(serial=entry.serial)), None)
+            if issued is None:
+                raise PkiError(
+                    f"the CRL of {root} must list the serial number {entry.serial:x}, which is not in the ledger",
+                    "it was signed after the backup that this project was restored from: restore a newer one",
+                )
+            revoked = GenerationName(issued.artifact.name, int(ceremony_archive.NUMBER.findall(issued.subject)[-1]))
+            yield RevokedCa(generation=revoked, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
+        for name, reason in revoke:
+            generation = self.project.authorities.existing(name)
+            issuer = self.project.authorities.root_of(generation.certificate)
+            if issuer and issuer.name == root:
+                serial = generation.certificate.serial_number
+                yield RevokedCa(generation=name, serial=serial, reason=reason, at=self.project.now)
 
 
 def plan_presigned_crls(

@@ -14,10 +14,8 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE, in_project, run_for
 from pki.config.identifiers import GenerationName
-from pki.config.model import Inventory
 from pki.project.ca_keys import KeyRing
 from pki.project.layout import Store
-from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509 import certificate_signing, keys, pkcs11
 
@@ -41,11 +39,7 @@ class IntermediateKeys:
             raise PkiError(fault.message, lost_key_hint(self.project.store, name, fault.hint))
         if present is not None and has_key and _is_for(present, common_name):
             return present
-        key = (
-            _existing_key(self.project.inventory, self.project.store, self.project.ledger_view, self.project.keys, name)
-            if has_key
-            else self._new_key(name)
-        )
+        key = self._existing_key(self.project.keys, name) if has_key else self._new_key(name)
         builder = x509.CertificateSigningRequestBuilder().subject_name(
             certificate_signing.subject_name(self.project.inventory.organisation, common_name)
         )
@@ -55,14 +49,50 @@ class IntermediateKeys:
 
     def _new_key(self, name: str) -> keys.PrivateKey:
         """Create a key in a token, or in a file under a new passphrase; the file is opened again to verify it."""
-        _check_uncertified(self.project.store, self.project.ledger_view, name)
+        self._check_uncertified(name)
         rule = self.project.inventory.authorities.intermediate(GenerationName.parse(name).authority)
         if rule.token:
-            return _key_in_token(self.project.store, self.project.keys, name, rule.token, rule.key)
+            return self._key_in_token(self.project.keys, name, rule.token, rule.key)
         path = self.project.store.authority_file(name, "key.pem")
         passphrase = self.project.passphrases.new(name)
         filesystem.write(path, keys.encrypted_pem(keys.new_key(rule.key), passphrase), filesystem.SECRET)
         return self.project.keys.from_pem(name, filesystem.read(path) or b"", self.project.store.shown(path))
+
+    def _existing_key(self, key_ring: KeyRing, name: str) -> keys.PrivateKey:
+        """Return the key of an interrupted run that wrote no request, or whose request has another name."""
+        self._check_uncertified(name)
+        uri = filesystem.read(self.project.store.authority_file(name, "key.uri"))
+        if uri is not None:
+            return self._key_in_token(
+                key_ring,
+                name,
+                uri.decode().strip(),
+                self.project.inventory.authorities.intermediate(GenerationName.parse(name).authority).key,
+            )
+        path = self.project.store.authority_file(name, "key.pem")
+        try:
+            return key_ring.from_pem(name, filesystem.read(path) or b"", self.project.store.shown(path))
+        except PkiError as error:
+            raise PkiError(error.message, lost_key_hint(self.project.store, name, error.hint)) from None
+
+    def _check_uncertified(self, name: str) -> None:
+        """Raise PkiError for a generation that was certified before: its key is in use, or lost."""
+        if self.project.store.authority_file(name, "cert.pem").exists():
+            raise PkiError(f"{name}: has a certificate already", "./run invoke status")
+        if name in ceremony_archive.certified_generations(self.project.store, self.project.ledger_view):
+            raise PkiError(
+                f"ca/{GenerationName.parse(name).authority}/{name}/: is missing, and {name} was certified", RESTORE
+            )
+
+    def _key_in_token(self, key_ring: KeyRing, name: str, address: str, kind: str) -> keys.PrivateKey:
+        """Return a key in a token, created if missing; `key.uri` gets its address."""
+        uri = pkcs11.parse(address).with_object(name)
+        pin = key_ring.pin(name)
+        filesystem.write(self.project.store.authority_file(name, "key.uri"), f"{uri}\n".encode())
+        try:
+            return pkcs11.open_key(uri, pin.value, pin.source)  # of an interrupted run
+        except PkiError:
+            return pkcs11.generate(uri, pin.value, kind, pin.source)
 
 
 def lost_key_hint(store: Store, name: str, hint: str) -> str:
@@ -99,45 +129,3 @@ def _is_for(request: bytes, common_name: str) -> bool:
     except ValueError:
         return False
     return any(attribute.value == common_name for attribute in parsed.subject)
-
-
-def _existing_key(
-    inventory: Inventory, store: Store, ledger_view: LedgerView, key_ring: KeyRing, name: str
-) -> keys.PrivateKey:
-    """Return the key of an interrupted run that wrote no request, or whose request has another name."""
-    _check_uncertified(store, ledger_view, name)
-    uri = filesystem.read(store.authority_file(name, "key.uri"))
-    if uri is not None:
-        return _key_in_token(
-            store,
-            key_ring,
-            name,
-            uri.decode().strip(),
-            inventory.authorities.intermediate(GenerationName.parse(name).authority).key,
-        )
-    path = store.authority_file(name, "key.pem")
-    try:
-        return key_ring.from_pem(name, filesystem.read(path) or b"", store.shown(path))
-    except PkiError as error:
-        raise PkiError(error.message, lost_key_hint(store, name, error.hint)) from None
-
-
-def _check_uncertified(store: Store, ledger_view: LedgerView, name: str) -> None:
-    """Raise PkiError for a generation that was certified before: its key is in use, or lost."""
-    if store.authority_file(name, "cert.pem").exists():
-        raise PkiError(f"{name}: has a certificate already", "./run invoke status")
-    if name in ceremony_archive.certified_generations(store, ledger_view):
-        raise PkiError(
-            f"ca/{GenerationName.parse(name).authority}/{name}/: is missing, and {name} was certified", RESTORE
-        )
-
-
-def _key_in_token(store: Store, key_ring: KeyRing, name: str, address: str, kind: str) -> keys.PrivateKey:
-    """Return a key in a token, created if missing; `key.uri` gets its address."""
-    uri = pkcs11.parse(address).with_object(name)
-    pin = key_ring.pin(name)
-    filesystem.write(store.authority_file(name, "key.uri"), f"{uri}\n".encode())
-    try:
-        return pkcs11.open_key(uri, pin.value, pin.source)  # of an interrupted run
-    except PkiError:
-        return pkcs11.generate(uri, pin.value, kind, pin.source)

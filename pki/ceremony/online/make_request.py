@@ -12,7 +12,7 @@ from pki.ceremony import request_response
 from pki.ceremony.online import ceremony_archive
 from pki.ceremony.online import needs as needed
 from pki.ceremony.online.ceremony_archive import OpenRequest
-from pki.ceremony.online.crl_schedule import plan_crl_series
+from pki.ceremony.online.crl_schedule import CrlSchedule
 from pki.ceremony.online.intermediate_keys import IntermediateKeys
 from pki.ceremony.online.needs import INTERMEDIATES, Requirement
 from pki.ceremony.online.request_changes import changed_settings
@@ -35,7 +35,6 @@ from pki.config.model import Inventory
 from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.layout import Store
-from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509 import certificate_signing
 
@@ -127,18 +126,9 @@ class RequestPreparation:
         if options == RequestOptions() and waiting and not self.outdated_reasons() and not drop_earlier:
             return waiting[-1]
         options = _combine(
-            options,
-            _options_of(self.project.now, self.project.ledger_view, waiting[-1].request)
-            if waiting and not drop_earlier
-            else RequestOptions(),
+            options, self._options_of(waiting[-1].request) if waiting and not drop_earlier else RequestOptions()
         )
-        _check_options(
-            self.project.store,
-            self.project.authorities,
-            options,
-            requirements,
-            _new_generations(self.project.authorities, options, requirements),
-        )
+        self._check_options(options, requirements, self._new_generations(options, requirements))
         self.project.clock.check()
         request = self._collect(options, requirements)
         data = request_response.dump(request)
@@ -148,8 +138,8 @@ class RequestPreparation:
 
     def _collect(self, options: RequestOptions, requirements: list[Requirement]) -> Request:
         """Return the request for all requirements and options."""
-        config, names = self.project.inventory, _new_generations(self.project.authorities, options, requirements)
-        roots = tuple(_root_to_create(self.project.inventory, self.project.now, name) for name in names if name.is_root)
+        config, names = self.project.inventory, self._new_generations(options, requirements)
+        roots = tuple(self._root_to_create(name) for name in names if name.is_root)
         present = self.project.authorities.issuing("root")
         can_sign = present is not None and present.certificate.not_valid_after_utc > self.project.now
         signing = roots[0].name if roots else present.name if present else ""
@@ -172,20 +162,9 @@ class RequestPreparation:
             roots=roots,
             intermediates=intermediates,
             cross_certificates=tuple(
-                _cross_certificate_to_sign(self.project.now, root, present) for root in roots if present and can_sign
+                self._cross_certificate_to_sign(root, present) for root in roots if present and can_sign
             ),
-            crl_series=tuple(
-                plan_crl_series(
-                    self.project.store,
-                    self.project.now,
-                    self.project.authorities,
-                    self.project.ledger_view,
-                    roots,
-                    present,
-                    options.revoke,
-                    options.destroy,
-                )
-            ),
+            crl_series=tuple(CrlSchedule(self.project).plan(roots, present, options.revoke, options.destroy)),
             destroy=options.destroy,
         )
 
@@ -210,19 +189,109 @@ class RequestPreparation:
             request=IntermediateKeys(self.project).prepare_certificate_request(name, cn).decode(),
         )
 
+    def _options_of(self, request: Request) -> RequestOptions:
+        """Return the options of an open request."""
+        done = {
+            entry.serial
+            for series in request.crl_series
+            for entry in self.project.ledger_view.ledger.revoked_entries(series.root, self.project.now)
+        }
+        listed = [entry for series in request.crl_series for entry in series.revoked]
+        return RequestOptions(
+            generations=tuple(authority for authority in AUTHORITIES if REQUESTED.format(authority) in request.because),
+            revoke=tuple((entry.generation, entry.reason) for entry in listed if entry.serial not in done),
+            destroy=request.destroy,
+            crls=REQUESTED_CRLS in request.because,
+        )
 
-def _options_of(now: datetime, ledger_view: LedgerView, request: Request) -> RequestOptions:
-    """Return the options of an open request."""
-    done = {
-        entry.serial for series in request.crl_series for entry in ledger_view.ledger.revoked_entries(series.root, now)
-    }
-    listed = [entry for series in request.crl_series for entry in series.revoked]
-    return RequestOptions(
-        generations=tuple(authority for authority in AUTHORITIES if REQUESTED.format(authority) in request.because),
-        revoke=tuple((entry.generation, entry.reason) for entry in listed if entry.serial not in done),
-        destroy=request.destroy,
-        crls=REQUESTED_CRLS in request.because,
-    )
+    def _check_options(
+        self, options: RequestOptions, requirements: list[Requirement], new_generations: list[GenerationName]
+    ) -> None:
+        """Raise PkiError when there is nothing to request, or an option is impossible."""
+        if not requirements and options == RequestOptions():
+            raise PkiError(
+                "no ceremony is needed now",
+                "to request one anyway: --new server, --revoke server-1, --crls, --destroy root-1",
+            )
+        for name, _ in options.revoke:
+            generation = self.project.authorities.generation(name) if "-" in name else None
+            if generation is None or generation.authority == "root":
+                raise PkiError(f"{name}: is not an intermediate", f"intermediates: {', '.join(self._intermediates())}")
+            if self.project.authorities.is_revoked_by_root(generation):
+                raise PkiError(f"{name}: is revoked already", "./run invoke status")
+            issuer = self.project.authorities.root_of(generation.certificate)
+            if issuer is None or issuer.name in ceremony_archive.destroyed_roots(self.project.store):
+                raise PkiError(
+                    f"{name}: the key of the root that signed it was destroyed, so it cannot be revoked",
+                    "if its key is exposed, start a new project: docs/how-to/ceremony.md",
+                )
+        for name in options.generations:
+            if name not in AUTHORITIES:
+                raise PkiError(f"{name}: unknown authority", "expected root, server or client")
+        makes_root = any(name.is_root for name in new_generations)
+        if "root" in options.generations:
+            self._check_rollover()
+        for name in options.destroy:
+            self._check_destruction(name, makes_root=makes_root)
+
+    def _check_rollover(self) -> None:
+        """Raise PkiError while two roots are valid: with path length 1, clients that trust only the first of three find no chain."""
+        roots = [
+            root
+            for name in self.project.store.generations("root")
+            if (root := self.project.authorities.generation(name))
+        ]
+        live = [root for root in roots if self.project.authorities.is_live(root)]
+        if len(live) > 1:
+            end = live[0].certificate.not_valid_after_utc
+            raise PkiError(
+                f"{live[0].name} certifies {live[-1].name} until {end:%Y-%m-%d}: clients that trust only {live[0].name} "
+                "would find no chain to a third root",
+                f"wait until then; if {live[-1].name} is exposed, start a new project: docs/how-to/ceremony.md",
+            )
+
+    def _check_destruction(self, name: str, *, makes_root: bool) -> None:
+        """Raise PkiError when the key of a root cannot be destroyed."""
+        roots = self.project.store.generations("root")
+        if name not in roots:
+            raise PkiError(f"{name}: is not a root", f"roots: {', '.join(roots)}")
+        if name in ceremony_archive.destroyed_roots(self.project.store):
+            raise PkiError(f"{name}: its key was destroyed already", "./run invoke ceremony.verify")
+        if name == roots[-1] and not makes_root:
+            raise PkiError(
+                f"{name}: is the only root that can sign",
+                f"create its successor in the same ceremony: --new root --destroy {name}",
+            )
+
+    def _intermediates(self) -> list[GenerationName]:
+        return [name for authority in INTERMEDIATES for name in self.project.store.generations(authority)]
+
+    def _new_generations(self, options: RequestOptions, requirements: list[Requirement]) -> list[GenerationName]:
+        """Return the names of the new generations: required, requested, or replacing one that is to be revoked."""
+        names = needed.new_generations(requirements)
+        renewed = [*options.generations]
+        if "root" in renewed:
+            renewed += INTERMEDIATES
+        revoked = {name for name, _ in options.revoke}
+        for authority in INTERMEDIATES:
+            issuing = self.project.authorities.issuing(authority)
+            if issuing and issuing.name in revoked:
+                renewed.append(authority)
+        names += [needed.next_generation(self.project.authorities, authority) for authority in renewed]
+        return list(dict.fromkeys(names))
+
+    def _root_to_create(self, name: str) -> RequestedRoot:
+        rule = self.project.inventory.authorities.root
+        start, end = certificate_signing.validity_dates(self.project.now, rule.lifetime, None)
+        cn = common_name(self.project.inventory.organisation, name, sandbox=self.project.inventory.sandbox)
+        return RequestedRoot(name=name, common_name=cn, key=rule.key, not_before=start, not_after=end)
+
+    def _cross_certificate_to_sign(self, root: RequestedRoot, present: Generation) -> RequestedCrossCertificate:
+        _, end = _dates(present.certificate)
+        start = max(self.project.now - BACKDATED, root.not_before)
+        return RequestedCrossCertificate(
+            name=root.name, issuer=present.name, not_before=start, not_after=min(end, root.not_after)
+        )
 
 
 def _combine(options: RequestOptions, other: RequestOptions) -> RequestOptions:
@@ -233,89 +302,6 @@ def _combine(options: RequestOptions, other: RequestOptions) -> RequestOptions:
         destroy=tuple(dict.fromkeys(options.destroy + other.destroy)),
         crls=options.crls or other.crls,
     )
-
-
-def _check_options(
-    store: Store,
-    authorities: Authorities,
-    options: RequestOptions,
-    requirements: list[Requirement],
-    new_generations: list[GenerationName],
-) -> None:
-    """Raise PkiError when there is nothing to request, or an option is impossible."""
-    if not requirements and options == RequestOptions():
-        raise PkiError(
-            "no ceremony is needed now",
-            "to request one anyway: --new server, --revoke server-1, --crls, --destroy root-1",
-        )
-    for name, _ in options.revoke:
-        generation = authorities.generation(name) if "-" in name else None
-        if generation is None or generation.authority == "root":
-            raise PkiError(f"{name}: is not an intermediate", f"intermediates: {', '.join(_intermediates(store))}")
-        if authorities.is_revoked_by_root(generation):
-            raise PkiError(f"{name}: is revoked already", "./run invoke status")
-        issuer = authorities.root_of(generation.certificate)
-        if issuer is None or issuer.name in ceremony_archive.destroyed_roots(store):
-            raise PkiError(
-                f"{name}: the key of the root that signed it was destroyed, so it cannot be revoked",
-                "if its key is exposed, start a new project: docs/how-to/ceremony.md",
-            )
-    for name in options.generations:
-        if name not in AUTHORITIES:
-            raise PkiError(f"{name}: unknown authority", "expected root, server or client")
-    makes_root = any(name.is_root for name in new_generations)
-    if "root" in options.generations:
-        _check_rollover(store, authorities)
-    for name in options.destroy:
-        _check_destruction(store, name, makes_root=makes_root)
-
-
-def _check_rollover(store: Store, authorities: Authorities) -> None:
-    """Raise PkiError while two roots are valid: with path length 1, clients that trust only the first of three find no chain."""
-    roots = [root for name in store.generations("root") if (root := authorities.generation(name))]
-    live = [root for root in roots if authorities.is_live(root)]
-    if len(live) > 1:
-        end = live[0].certificate.not_valid_after_utc
-        raise PkiError(
-            f"{live[0].name} certifies {live[-1].name} until {end:%Y-%m-%d}: clients that trust only {live[0].name} "
-            "would find no chain to a third root",
-            f"wait until then; if {live[-1].name} is exposed, start a new project: docs/how-to/ceremony.md",
-        )
-
-
-def _check_destruction(store: Store, name: str, *, makes_root: bool) -> None:
-    """Raise PkiError when the key of a root cannot be destroyed."""
-    roots = store.generations("root")
-    if name not in roots:
-        raise PkiError(f"{name}: is not a root", f"roots: {', '.join(roots)}")
-    if name in ceremony_archive.destroyed_roots(store):
-        raise PkiError(f"{name}: its key was destroyed already", "./run invoke ceremony.verify")
-    if name == roots[-1] and not makes_root:
-        raise PkiError(
-            f"{name}: is the only root that can sign",
-            f"create its successor in the same ceremony: --new root --destroy {name}",
-        )
-
-
-def _intermediates(store: Store) -> list[GenerationName]:
-    return [name for authority in INTERMEDIATES for name in store.generations(authority)]
-
-
-def _new_generations(
-    authorities: Authorities, options: RequestOptions, requirements: list[Requirement]
-) -> list[GenerationName]:
-    """Return the names of the new generations: required, requested, or replacing one that is to be revoked."""
-    names = needed.new_generations(requirements)
-    renewed = [*options.generations]
-    if "root" in renewed:
-        renewed += INTERMEDIATES
-    revoked = {name for name, _ in options.revoke}
-    for authority in INTERMEDIATES:
-        issuing = authorities.issuing(authority)
-        if issuing and issuing.name in revoked:
-            renewed.append(authority)
-    names += [needed.next_generation(authorities, authority) for authority in renewed]
-    return list(dict.fromkeys(names))
 
 
 def _reasons(options: RequestOptions, requirements: list[Requirement]) -> Iterator[str]:
@@ -332,20 +318,5 @@ def _reasons(options: RequestOptions, requirements: list[Requirement]) -> Iterat
         yield REQUESTED_CRLS
 
 
-def _root_to_create(inventory: Inventory, now: datetime, name: str) -> RequestedRoot:
-    rule = inventory.authorities.root
-    start, end = certificate_signing.validity_dates(now, rule.lifetime, None)
-    cn = common_name(inventory.organisation, name, sandbox=inventory.sandbox)
-    return RequestedRoot(name=name, common_name=cn, key=rule.key, not_before=start, not_after=end)
-
-
 def _dates(certificate: x509.Certificate) -> tuple[datetime, datetime]:
     return certificate.not_valid_before_utc, certificate.not_valid_after_utc
-
-
-def _cross_certificate_to_sign(now: datetime, root: RequestedRoot, present: Generation) -> RequestedCrossCertificate:
-    _, end = _dates(present.certificate)
-    start = max(now - BACKDATED, root.not_before)
-    return RequestedCrossCertificate(
-        name=root.name, issuer=present.name, not_before=start, not_after=min(end, root.not_after)
-    )

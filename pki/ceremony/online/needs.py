@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pki.config.identifiers import ArtifactId, GenerationName
+from pki.config.ip_addresses import is_within
 from pki.config.leaf_certificates import permitted_addresses
 from pki.project.hierarchy import Ca, Hierarchy
 from pki.project.layout import Store
@@ -175,11 +176,7 @@ def _intermediate_requirements(hierarchy: Hierarchy, authority: str) -> Iterator
 def _not_permitted(hierarchy: Hierarchy, generation: Ca) -> list[str]:
     """Return domains and networks that pki.yaml permits and the present intermediate does not."""
     permitted = generation.permitted
-    blocks = [
-        block
-        for block in permitted_addresses(hierarchy.inventory)
-        if not any(block.subnet_of(allowed) for allowed in permitted.networks)
-    ]
+    blocks = [block for block in permitted_addresses(hierarchy.inventory) if not is_within(block, permitted.networks)]
     outside = [domain for domain in hierarchy.inventory.domains if not permitted.permits(domain)]
     return outside + [str(block) for block in blocks]
 

@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
         self._left, self._most = float(arguments["limits"]["whole"]), host_output.max_answers(manifest.count(b"\n") - 2)
         # ask first: an unchanged host, and one with unknown CRLs, must not get secrets
         if arguments["deployed_before"] or arguments["crls"] or self._task.check_mode:
-            answers = self._speak(manifest + b"end\n", result, check_only=True)
+            answers = self._exchange(manifest + b"end\n", result, check_only=True)
             states = [answer for answer in answers if "is" in answer]
             unknown = [answer["path"] for answer in states if answer["sha256"] and self._is_unknown(answer)]
             if unknown and "failed" not in result:
@@ -82,7 +82,7 @@ class ActionModule(ActionBase):
     def _deliver(self, stream: bytes, manifest: bytes, result: dict[str, Any]) -> dict[str, Any]:
         endpoints, expectations, prober = self._services()
         before = verification.check_before(endpoints, prober)
-        states = [answer.get("state") for answer in self._speak(stream, result)]
+        states = [answer.get("state") for answer in self._exchange(stream, result)]
         result["changed"] = host_output.ChangeState.KEPT in states
         if "failed" in result:
             return result
@@ -100,14 +100,14 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = {"answers": []}
         self._left = max(self._left, LEAST)
         try:
-            states = [answer.get("state") for answer in self._speak(manifest + b"back\nend\n", result)]
+            states = [answer.get("state") for answer in self._exchange(manifest + b"back\nend\n", result)]
         except AnsibleConnectionFailure as error:
             return f"the previous files could not be restored: {error}"
         if host_output.ChangeState.UNDONE in states:
             return "rolled back"
         return f"the previous files could not be restored: {result.get('msg')}"
 
-    def _speak(self, stream: bytes, result: dict[str, Any], *, check_only: bool = False) -> list[dict[str, Any]]:
+    def _exchange(self, stream: bytes, result: dict[str, Any], *, check_only: bool = False) -> list[dict[str, Any]]:
         """Send one stream to pki-apply; return its answers, and put failures into the result."""
         output = self._contact(stream)
         lines = output["stdout"].removesuffix("\n").split("\n") if output["stdout"] else []

@@ -84,7 +84,7 @@ def find_program(command: str) -> str:
 def read_events(path: Path, invalid: list[str]) -> list[dict[str, Any]]:
     """Return events from elsewhere: of a folder that ansible-runner wrote, or of a JSON list from AWX.
 
-    `left_out` receives the names of invalid events. Raises PkiError where the path is neither.
+    The names of events that are not valid are added to `invalid`. Raises PkiError where the path is neither.
     """
     try:
         if path.is_dir():

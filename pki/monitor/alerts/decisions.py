@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from pki.monitor.check_result import Finding, Level
 
@@ -35,11 +36,20 @@ class Notified:
     message: str
 
 
+class Cause(StrEnum):
+    """Why a finding is sent now."""
+
+    NEW = "new"
+    WORSE = "worse"  # its level has risen
+    NEARER = "nearer"  # its deadline has reached the next of REMINDERS
+    SOLVED = "solved"
+
+
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One finding to send; `kind` is `new`, `worse`, `nearer` (its deadline is closer) or `solved`."""
+    """One finding to send, and why it is sent."""
 
-    kind: str
+    kind: Cause
     finding: Finding
 
 
@@ -87,7 +97,7 @@ def decide(
             continue
         if earlier.level and is_checked(key):
             notifications.append(
-                Notification("solved", Finding(earlier.subject, Level.OK, earlier.message, since=earlier.since))
+                Notification(Cause.SOLVED, Finding(earlier.subject, Level.OK, earlier.message, since=earlier.since))
             )
             after[key] = replace(earlier, level=Level.OK, at=now)
         elif earlier.level or _within(earlier.at, now, PAUSE):
@@ -114,16 +124,16 @@ def _mark(finding: Finding, now: datetime) -> int | None:
     return min((mark for mark in REMINDERS if left <= mark), default=None)
 
 
-def _kind(earlier: Notified | None, finding: Finding, mark: int | None, now: datetime) -> str:
-    """Return why a finding is sent now: "new", "worse" or "nearer"; "" if it is not sent."""
+def _kind(earlier: Notified | None, finding: Finding, mark: int | None, now: datetime) -> Cause | None:
+    """Return why a finding is sent now, None if it is not sent."""
     if earlier is None:
-        return "new"
+        return Cause.NEW
     if earlier.level is Level.OK:
-        return "" if _within(earlier.at, now, PAUSE) else "new"
+        return None if _within(earlier.at, now, PAUSE) else Cause.NEW
     if finding.level > earlier.level:
-        return "worse"
+        return Cause.WORSE
     is_nearer = mark is not None and (earlier.mark is None or mark < earlier.mark)
-    return "nearer" if is_nearer else ""
+    return Cause.NEARER if is_nearer else None
 
 
 def _sent(finding: Finding, mark: int | None, earlier: Notified | None, now: datetime) -> Notified:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from pki.common.durations import in_words
 from pki.common.templating import Pages
 from pki.common.visible import visible_line
 from pki.config.fields import SANDBOX
-from pki.monitor.alerts.decisions import AlertDecision
+from pki.monitor.alerts.decisions import AlertDecision, Cause
 from pki.monitor.check_result import Finding, count_by_level, group_alike, join_names, shared_remedy
 
 WIDTH = 76
@@ -25,7 +26,18 @@ COLOURS = {
     "notice": "#1d6fb8",
     "ok": "#2e7d32",
 }  # each has enough contrast to white
-KINDS = {"new": "new", "worse": "worse than before", "nearer": "closer to its deadline"}
+CAUSES = {
+    Cause.NEW: "new",
+    Cause.WORSE: "worse than before",
+    Cause.NEARER: "closer to a deadline",
+    Cause.SOLVED: "solved",
+}
+WEEKLY = "This is the weekly message. If it stops coming, doit no longer runs."
+WHEN = (
+    "doit sends a message when a finding is new, worse, closer to its deadline or solved, and one message every week."
+)
+KEEP = "Keep this message: a ledger that later has fewer events, or another hash for them, was changed. Compare: ./run invoke ledger.verify"
+KINDS = {Cause.NEW: "new", Cause.WORSE: "worse than before", Cause.NEARER: "closer to its deadline"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +88,19 @@ def render_mail(decision: AlertDecision, findings: Sequence[Finding], facts: Mai
         key=lambda finding: (-finding.level, finding.key not in kinds),
     )
     items = list(_items(problems, kinds, decision, facts.now))
-    solved = [item.finding for item in decision.notifications if item.kind == "solved"]
+    solved = [item.finding for item in decision.notifications if item.kind is Cause.SOLVED]
     passed = [finding for finding in findings if not finding.level]
     title = count_by_level(problems) or "all OK"
     return MailText(
         subject=_subject(decision, problems, solved, facts),
-        text="\n".join(_text(title, items, solved, passed, facts, late)),
+        text="\n".join(_text(title, _cause(decision), items, solved, passed, facts, late)),
         html=Pages(Path(__file__).parent).render(
             "mail_text.html",
             {
                 "title": title,
+                "cause": _cause(decision),
+                "when": WHEN,
+                "keep": KEEP,
                 "items": items[:MANY],
                 "more": sum(item.count for item in items[MANY:]),
                 "solved": solved[:MANY],
@@ -105,16 +120,36 @@ def _subject(decision: AlertDecision, problems: Sequence[Finding], solved: Seque
     new_findings = [item.finding for item in decision.notifications if item.kind in KINDS]
     first = max([*new_findings, *problems], key=lambda finding: finding.level, default=None)
     if first is None:
-        text = f"solved: {', '.join(finding.subject for finding in solved)}; all OK" if solved else "all OK"
+        text = f"{_solved(solved)}; all OK" if solved else "all OK"
     elif new_findings:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         text = f"{first.level.word.upper()}: {first.subject} {first.message}"
         text = _shorten(text, SUBJECT - len(more)) + more
     else:
-        before = f"solved: {', '.join(finding.subject for finding in solved)}; " if solved else ""
+        before = f"{_solved(solved)}; " if solved else ""
         text = f"{before}still {first.level.word}: {first.subject} {first.message}"
+    text = text if decision.notifications else f"weekly: {text}"
     mark = f"{SANDBOX} " if facts.is_sandbox else ""
     return visible_line(_shorten(f"{mark}[{facts.organisation}] {text}", SUBJECT + len(facts.name) + 15))
+
+
+def _solved(solved: Sequence[Finding]) -> str:
+    """Return `solved: release:media and 3 more`, short enough for a subject."""
+    more = f" and {len(solved) - 1} more" if len(solved) > 1 else ""
+    return f"solved: {solved[0].subject}{more}"
+
+
+def _cause(decision: AlertDecision) -> str:
+    """Return why the message is sent, such as "Sent because 2 findings are new, and 1 is solved" as a sentence."""
+    counts = Counter(item.kind for item in decision.notifications)
+    parts = [
+        f"{counts[kind]} {'is' if counts[kind] == 1 else 'are'} {text}" for kind, text in CAUSES.items() if counts[kind]
+    ]
+    if not parts:
+        return WEEKLY
+    first, _, rest = parts[0].partition(" ")
+    parts[0] = f"{first} finding{'' if first == '1' else 's'} {rest}"
+    return f"Sent because {', and '.join(parts)}."
 
 
 def _shorten(text: str, length: int) -> str:
@@ -159,13 +194,16 @@ def _item(group: Sequence[Finding], kind: str, since: datetime | None, now: date
 
 def _text(
     title: str,
+    cause: str,
     items: Sequence[MailItem],
     solved: Sequence[Finding],
     passed: Sequence[Finding],
     facts: MailFacts,
     late: str,
 ) -> Iterator[str]:
-    yield from (f"{facts.name}: {title}", "")
+    yield f"{facts.name}: {title}"
+    yield from textwrap.wrap(f"{cause} Type the commands on {facts.origin}.", WIDTH, break_long_words=False)
+    yield ""
     for item in items[:MANY]:
         heading = item.subject + (f"   ({item.kind})" if item.kind else "")
         level = f"{item.level.upper():<9} "
@@ -193,12 +231,19 @@ def _text(
                 subsequent_indent=" " * 21,
             )
         yield ""
+    yield from _footer(facts, late)
+
+
+def _footer(facts: MailFacts, late: str) -> Iterator[str]:
+    """Yield the run, when messages are sent, and the head of the ledger."""
     yield from textwrap.wrap(facts.run, WIDTH)
-    yield from (f"Run the commands on {facts.origin}", "All findings: ./run invoke health")
+    yield "All findings: ./run invoke health"
+    yield from textwrap.wrap(WHEN, WIDTH)
     if late:
         yield from textwrap.wrap(late, WIDTH)
     if facts.head:
-        yield from textwrap.wrap(f"Ledger: {facts.head}", WIDTH)
+        yield from ("", *textwrap.wrap(f"Ledger: {facts.head}", WIDTH))
+        yield from textwrap.wrap(KEEP, WIDTH, break_on_hyphens=False)
     yield ""
 
 

@@ -17,6 +17,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.timestamps import COMPACT
 from pki.common.visible import visible_line
+from pki.config.ip_addresses import url_host
 from pki.config.model import EmailAlert
 from pki.monitor.alerts.mail_text import MailText
 
@@ -63,7 +64,7 @@ def send(message: EmailMessage, email: EmailAlert, password: str | None, roots: 
     """
     address = urlsplit(email.smtp)
     host, port = address.hostname or "", address.port or (SUBMISSION if email.user else PORTS[address.scheme])
-    server = f"{host}:{port}"
+    server = f"{url_host(host)}:{port}"
     try:
         refused = _deliver(message, email, password, _context(roots), host, port)
     except ssl.SSLCertVerificationError as error:

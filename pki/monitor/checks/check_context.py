@@ -83,9 +83,12 @@ class LastRun:
         )
 
     def failure(self, artifact: str) -> Failure | None:
-        """Return why an artifact was not made: its own failure, or that of an artifact that it needs."""
-        if artifact in self.failed:
-            return self.failed[artifact]
+        """Return why an artifact was not made: its own failure, or that of an artifact that it needs.
+
+        None if it only waited for the first ceremony: until then that is the only finding, and afterwards it is over.
+        """
+        if own := self.failed.get(artifact):
+            return None if own.code is ErrorCode.AWAITS_CEREMONY else own
         for name in self.blocked.get(artifact, "").split():
             if failure := self.failure(name):
                 return Failure(f"{name}: {failure.message}", failure.hint, failure.code)

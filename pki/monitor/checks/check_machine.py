@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from pki.common import filesystem, sealed_records
-from pki.common.errors import LedgerError
 from pki.common.remedies import in_project
 from pki.common.timestamps import moment
 from pki.config import identifiers
@@ -37,7 +36,7 @@ def check_ledger(context: CheckContext) -> Iterator[Finding]:
     project = context.project
     if fault := project.ledger_view.fault:
         if fault.kind == TRANSIENT:
-            raise LedgerError.of(fault)  # temporary, such as a full disk, which check_disk reports
+            raise fault.error  # temporary, such as a full disk, which check_disk reports
         yield Finding("ledger", Level.CRITICAL, fault.consequence, fault.remedy)
         return
     if not project.ledger_view.has_ledger:
@@ -119,7 +118,7 @@ def _closed(context: CheckContext, path: Path) -> str:
         generation.name for name in ("server", "client") if (generation := context.project.authorities.issuing(name))
     ]
     names = [name for name in issuing if path in {store.authority_file(name, "key.pem"), passphrases.file_of(name)}]
-    return f"; until then nothing can be renewed or revoked with {' and '.join(names)}" if names else ""
+    return f"; until that is corrected, nothing can be renewed or revoked with {' and '.join(names)}" if names else ""
 
 
 def secret_paths(context: CheckContext) -> Iterator[Path]:

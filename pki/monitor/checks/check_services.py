@@ -36,7 +36,8 @@ def check_services(context: CheckContext) -> Iterator[Finding]:
             if result.fault == ProbeFault.SILENT and not shared_causes.is_explained_by_delivery(context, result)
         ]
         if silent and not shared_causes.is_unreachable(context, host):
-            yield from _silent(context, host, silent, is_all=len(silent) == len(results))
+            is_all = len(silent) == len(results) and not any(result.fingerprint for result in silent)
+            yield from _silent(context, host, silent, is_all=is_all)
         for result in results:
             if result.fault not in {ProbeFault.SILENT, ProbeFault.JUMP, ProbeFault.UNSEEN} and (
                 check := _answering(context, result)

@@ -63,10 +63,10 @@ def observe_clock(now: datetime) -> MachineObservation:
 def observe_encoding() -> MachineObservation:
     """Return the encodings of file names and of output; everything that is printed and written is UTF-8."""
     names, output = sys.getfilesystemencoding(), sys.stdout.encoding or "none"
-    seen = f"file names {names}, output {output}, LANG={os.environ.get('LC_ALL') or os.environ.get('LANG') or ''}"
+    value = f"file names {names}, output {output}, LANG={os.environ.get('LC_ALL') or os.environ.get('LANG') or ''}"
     is_utf8 = all(encoding.lower().replace("-", "") == "utf8" for encoding in (names, output))
     return MachineObservation(
-        "encoding", seen, Level.OK if is_utf8 else Level.WARNING, "" if is_utf8 else "export LC_ALL=C.UTF-8"
+        "encoding", value, Level.OK if is_utf8 else Level.WARNING, "" if is_utf8 else "export LC_ALL=C.UTF-8"
     )
 
 
@@ -74,12 +74,12 @@ def observe_umask() -> MachineObservation:
     """Return the umask of this process, from which the program removed the right of others to write."""
     mask = os.umask(0o077)
     os.umask(mask)
-    seen = f"{mask:04o}: new files are {0o666 & ~mask:04o}; secrets are always 0600"
+    value = f"{mask:04o}: new files are {0o666 & ~mask:04o}; secrets are always 0600"
     if mask & 0o700:
         return MachineObservation(
             "umask", f"{mask:04o}: you could not read or write your own new files", Level.CRITICAL, "umask 022"
         )
-    return MachineObservation("umask", seen)
+    return MachineObservation("umask", value)
 
 
 def observe_home() -> MachineObservation:
@@ -104,8 +104,8 @@ def observe_ports() -> MachineObservation:
     listening = _listening_ports()
     if listening is None:
         return MachineObservation("ports", "not checked: /proc/net/tcp cannot be read")
-    seen = ", ".join(f"{port} {'in use' if port in listening else 'free'}" for port in WEB_PORTS)
-    return MachineObservation("ports", f"{seen}; needed only where this machine is a host with a proxy")
+    value = ", ".join(f"{port} {'in use' if port in listening else 'free'}" for port in WEB_PORTS)
+    return MachineObservation("ports", f"{value}; needed only where this machine is a host with a proxy")
 
 
 def _listening_ports() -> set[int] | None:

@@ -82,9 +82,9 @@ EXTRAS = {
 def observe_python() -> MachineObservation:
     """Return the version of Python; `run` refuses an older one before."""
     is_new_enough = sys.version_info[:2] >= NEEDED
-    seen = f"{platform.python_version()} ({sys.executable}); needed: {'.'.join(map(str, NEEDED))} or newer"
+    value = f"{platform.python_version()} ({sys.executable}); needed: {'.'.join(map(str, NEEDED))} or newer"
     return MachineObservation(
-        "Python", seen, Level.OK if is_new_enough else Level.CRITICAL, "" if is_new_enough else "apt install python3"
+        "Python", value, Level.OK if is_new_enough else Level.CRITICAL, "" if is_new_enough else "apt install python3"
     )
 
 

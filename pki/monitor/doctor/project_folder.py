@@ -19,10 +19,10 @@ ELSEWHERE = "use a folder on a local disk, such as ext4, xfs or btrfs"
 def observe_space(folder: Path) -> MachineObservation:
     """Return the free space and inodes below `folder`, judged as by `health`."""
     space = DiskSpace.of(folder)
-    seen = f"{folder}: {space.free_megabytes} of {space.megabytes} MB and {space.free_inodes} inodes free"
+    value = f"{folder}: {space.free_megabytes} of {space.megabytes} MB and {space.free_inodes} inodes free"
     if space.is_read_only:
         return MachineObservation("disk", f"{folder}: mounted read-only", Level.CRITICAL, space.remount(folder))
-    return MachineObservation("disk", seen, space.level, space.make_room(folder) if space.level else "")
+    return MachineObservation("disk", value, space.level, space.make_room(folder) if space.level else "")
 
 
 def observe_file_system(folder: Path) -> Iterator[MachineObservation]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pki.common.errors import InventoryError, PkiError
 from pki.config import loader
 from pki.config.authority_rules import IntermediateRule
+from pki.config.ip_addresses import url_host
 from pki.config.model import Inventory
 from pki.config.secret_sources import Secrets
 from pki.deploy.ansible.runner import find_program
@@ -58,19 +59,19 @@ def _deliveries(config: Inventory) -> Iterator[MachineObservation]:
     remote = [name for name, host in config.hosts.items() if host.deliver == "ssh"]
     if remote:
         version = first_line("ssh", "-V")
-        seen = version or f"cannot be started; needed for {len(remote)} hosts with deliver: ssh"
+        value = version or f"cannot be started; needed for {len(remote)} hosts with deliver: ssh"
         yield MachineObservation(
             "deliver: ssh",
-            seen,
+            value,
             Level.OK if version else Level.CRITICAL,
             "" if version else "apt install openssh-client",
         )
     local = [name for name, host in config.hosts.items() if host.deliver == "local"]
     if local or config.deploy.ca == "local":
         is_root = os.geteuid() == 0
-        seen = "this account is root" if is_root else "this account is not root: it may write only files that it owns"
+        value = "this account is root" if is_root else "this account is not root: it may write only files that it owns"
         yield MachineObservation(
-            "deliver: local", seen, Level.OK if is_root else Level.NOTICE, "" if is_root else "sudo ./run doit"
+            "deliver: local", value, Level.OK if is_root else Level.NOTICE, "" if is_root else "sudo ./run doit"
         )
     if config.deploy.engine == "ansible":
         try:
@@ -89,8 +90,8 @@ def _extras(config: Inventory) -> Iterator[MachineObservation]:
     }
     for name in (name for name, is_needed in needs.items() if is_needed):
         extra = EXTRAS[name]
-        seen = f"{extra.package}: {'installed' if extra.is_present else 'not installed'}; pki.yaml needs it for {extra.use}"
-        yield MachineObservation(f"extra {name}", seen, *(() if extra.is_present else (Level.CRITICAL, extra.remedy)))
+        value = f"{extra.package}: {'installed' if extra.is_present else 'not installed'}; pki.yaml needs it for {extra.use}"
+        yield MachineObservation(f"extra {name}", value, *(() if extra.is_present else (Level.CRITICAL, extra.remedy)))
     for name, rule in (("server", config.authorities.server), ("client", config.authorities.client)):
         yield from _module(name, rule)
 
@@ -105,9 +106,9 @@ def _module(name: str, rule: IntermediateRule) -> Iterator[MachineObservation]:
         yield MachineObservation(subject, error.message, Level.CRITICAL, error.hint)
         return
     is_present = os.path.isfile(path)
-    seen = path if is_present else f"{path}: does not exist"
+    value = path if is_present else f"{path}: does not exist"
     yield MachineObservation(
-        subject, seen, *(() if is_present else (Level.CRITICAL, "install the PKCS#11 module of the token"))
+        subject, value, *(() if is_present else (Level.CRITICAL, "install the PKCS#11 module of the token"))
     )
 
 
@@ -117,8 +118,10 @@ def _commands(secrets: Secrets, home: Path) -> Iterator[MachineObservation]:
         if source.command:
             program = shlex.split(source.command)[0]
             path = shutil.which(program if "/" not in program else str(home / program))
-            seen = path or f"{program}: not found, and pki.yaml names it for the passphrase of {name}"
-            yield MachineObservation(f"secrets.{name}", seen, *(() if path else (Level.CRITICAL, f"install {program}")))
+            value = path or f"{program}: not found, and pki.yaml names it for the passphrase of {name}"
+            yield MachineObservation(
+                f"secrets.{name}", value, *(() if path else (Level.CRITICAL, f"install {program}"))
+            )
 
 
 def _alerts(config: Inventory) -> Iterator[MachineObservation]:
@@ -127,11 +130,12 @@ def _alerts(config: Inventory) -> Iterator[MachineObservation]:
     if email and email.smtp != "outbox":
         parts = urlsplit(email.smtp)
         host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+        server = f"{url_host(host)}:{port}"
         try:
             with socket.create_connection((host, port), SECONDS):
-                yield MachineObservation("alerts.email", f"{host}:{port} accepts connections; no mail was sent")
+                yield MachineObservation("alerts.email", f"{server} accepts connections; no mail was sent")
         except OSError as error:
-            text = f"{host}:{port}: {error.strerror or error}: no mail can be sent"
+            text = f"{server}: {error.strerror or error}: no mail can be sent"
             yield MachineObservation("alerts.email", text, Level.WARNING, f"getent hosts {host}; ss -tn dst {host}")
     elif email:
         yield MachineObservation("alerts.email", "outbox: mails are written to build/report/outbox/, and not sent")

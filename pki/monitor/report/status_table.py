@@ -19,16 +19,13 @@ from pki.common.reasons import Reason, Why, joined
 from pki.common.remedies import RESTORE
 from pki.common.visible import shorten
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
-from pki.config.model import Inventory, Leaf
+from pki.config.model import Leaf
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
 from pki.monitor import external_cas, probes, revocation_exposure, unverified_upstreams
 from pki.monitor.checks.check_context import LastRun
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
-from pki.project.authorities import Authorities
-from pki.project.layout import Store
-from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.x509 import canonical
 
@@ -69,55 +66,23 @@ class StatusTable:
         artifacts = {artifact.id: artifact for artifact in plan.artifacts}
         for authority in AUTHORITIES:
             yield from _guarded(ArtifactId("authority", authority), partial(self._authority_rows, authority))
-        yield from _guarded(
-            "authority:adopted",
-            partial(
-                _adopted_rows,
-                self.project.inventory,
-                self.project.now,
-                self.project.authorities,
-                self.project.ledger_view,
-            ),
-        )
-        yield from _guarded(
-            "ceremony",
-            partial(
-                _needed_rows, self.project.inventory, self.project.store, self.project.now, self.project.authorities
-            ),
-        )
-        yield from _guarded(
-            "crls",
-            partial(
-                _crl_rows,
-                self.project.inventory,
-                self.project.store,
-                self.project.now,
-                self.project.authorities,
-                artifacts.values(),
-            ),
-        )
+        yield from _guarded("authority:adopted", self._adopted_rows)
+        yield from _guarded("ceremony", self._needed_rows)
+        yield from _guarded("crls", partial(self._crl_rows, artifacts.values()))
         for leaf in plan.leaves.values():
             yield from _guarded(leaf.artifact, partial(self._leaf_row, leaf))
         for name, artifact in artifacts.items():
             if name.kind == "deploy":
                 delivery, release = plan.deliveries[name.name], artifacts[ArtifactId("release", name.name)]
                 yield from _guarded(name, partial(self._host_row, delivery, artifact, release))
-        yield from _guarded(
-            "services", partial(_service_rows, self.project.inventory, self.project.store, self.project.now)
-        )
+        yield from _guarded("services", self._service_rows)
 
     def _authority_rows(self, authority: str) -> Iterator[TableRow]:
         names = self.project.store.generations(authority)
         if not names and self.project.roots.missing:
             yield TableRow(ArtifactId("authority", authority), "missing", "", f"restore it with {RESTORE}", "you")
         elif not names:
-            yield TableRow(
-                ArtifactId("authority", authority),
-                "missing",
-                "",
-                "needs a root ceremony",
-                _ceremony(self.project.inventory),
-            )
+            yield TableRow(ArtifactId("authority", authority), "missing", "", "needs a root ceremony", self._ceremony())
         for name in names:
             generation = self.project.authorities.generation(name)
             if generation is None:
@@ -137,13 +102,7 @@ class StatusTable:
                 text = f"a successor is requested on {signs_until:%Y-%m-%d}, and needed by {full_length_until:%Y-%m-%d}"
             else:
                 state, text = "ok", f"trusted until it expires; {names[-1]} has replaced it"
-            yield TableRow(
-                ArtifactId("authority", name),
-                state,
-                _left(self.project.now, end),
-                text,
-                _ceremony(self.project.inventory),
-            )
+            yield TableRow(ArtifactId("authority", name), state, self._left(end), text, self._ceremony())
 
     def _leaf_row(self, leaf: Leaf) -> TableRow:
         name, current = leaf.artifact, certificates.LeafCertificates(self.project).examine(leaf)
@@ -152,7 +111,7 @@ class StatusTable:
         if isinstance(current, list):
             missing = current == [Why.NOT_CREATED()]
             return TableRow(name, "missing" if missing else "due", "", joined(current), "doit")
-        left = _left(self.project.now, current.not_after)
+        left = self._left(current.not_after)
         if blocker := certificates.LeafCertificates(self.project).blocked_by(leaf):
             return TableRow(name, "blocked", left, str(blocker), "ceremony")
         reasons = certificates.LeafCertificates(self.project).stale_reasons(leaf)
@@ -167,7 +126,7 @@ class StatusTable:
             return TableRow(name, "due", left, text, "you")
         text = joined(reasons) or f"renewed from {leaf.renewal_start(current.not_after):%Y-%m-%d} on"
         text += "; revoked on purpose" if leaf.is_canary else ""
-        return TableRow(name, _state(self.project.now, current.not_after, reasons), left, text, "doit")
+        return TableRow(name, self._state(current.not_after, reasons), left, text, "doit")
 
     def _host_row(self, delivery: Delivery, deploy: Artifact, release: Artifact) -> TableRow:
         name = deploy.id.name
@@ -194,9 +153,105 @@ class StatusTable:
         )
         if state := delivery.state(self.project.now) if delivery.records.is_remote else "":
             text = f"{state}; {text}"
-        left = _left(self.project.now, timestamps.moment(deployed.ends)) if deployed.ends else ""
+        left = self._left(timestamps.moment(deployed.ends)) if deployed.ends else ""
         is_failing = delivery.records.is_remote and delivery.records.contact.failing_since
         return TableRow(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
+
+    def _crl_rows(self, artifacts: Iterable[Artifact]) -> Iterator[TableRow]:
+        sizes = {
+            crl.generation: crl.complaint
+            for crl in crl_size.sizes(self.project.inventory, self.project.store, self.project.authorities)
+        }
+        for artifact in artifacts:
+            if artifact.id.kind == "crl":
+                size = sizes.get(artifact.id.name, "")
+                yield from _guarded(artifact.name, partial(self._crl_row, artifact, size))
+
+    def _adopted_rows(self) -> Iterator[TableRow]:
+        for name in self.project.inventory.authorities.adopted:
+            end, text = (
+                external_cas.end_of(self.project.authorities, name),
+                external_cas.summary(self.project.now, self.project.ledger_view, name),
+            )
+            if end is None:
+                yield TableRow(ArtifactId("authority", name), "missing", "", f"{text}; its folder is invalid", "you")
+            else:
+                yield TableRow(
+                    ArtifactId("authority", name),
+                    "expired" if end < self.project.now else "ok",
+                    self._left(end),
+                    text,
+                    "you",
+                )
+
+    def _needed_rows(self) -> Iterator[TableRow]:
+        """Yield what existing authorities need from a ceremony, and by when."""
+        for need in (
+            requirement
+            for requirement in needs.find_requirements(self.project.authorities)
+            if self.project.store.generations(requirement.authority)
+        ):
+            left = self._left(need.by) if need.by > self.project.now else "0"
+            yield TableRow(need.artifact, "due", left, need.why, self._ceremony())
+
+    def _crl_row(self, artifact: Artifact, size: str) -> TableRow:
+        generation = artifact.id.name
+        reasons = artifact.reasons()
+        data = filesystem.read(self.project.store.crl(generation))
+        crl = canonical.read_crl(data, Encoding.DER) if data else None
+        end = crl.next_update_utc if crl is not None else None
+        if end is None:
+            return TableRow(artifact.name, "missing", "", joined(reasons), "doit")
+        if GenerationName.parse(generation).is_root:
+            return self._series_row(artifact.name, generation, end, reasons)
+        rule = self.project.inventory.authorities.crl_rule(generation)
+        refresh = end - rule.lifetime + rule.refresh
+        text = joined(reasons) or f"next CRL on {refresh:%Y-%m-%d}"
+        text = f"{text}; {size}" if size else text
+        return TableRow(artifact.name, self._state(end, reasons), self._left(end), text, "doit")
+
+    def _series_row(self, name: str, root: str, end: datetime, reasons: list[Reason]) -> TableRow:
+        presigned_crls = [presigned_crl.crl for presigned_crl in self.project.authorities.presigned_crls(root)]
+        later = [
+            presigned_crl.last_update_utc
+            for presigned_crl in presigned_crls
+            if presigned_crl.last_update_utc > self.project.now
+        ]
+        last = max((presigned_crl.next_update_utc or end for presigned_crl in presigned_crls), default=end)
+        text = joined(reasons) or (
+            f"next pre-signed CRL on {min(later):%Y-%m-%d}, the last one expires on {last:%Y-%m-%d}"
+            if later
+            else f"this is the last pre-signed CRL; new ones are needed by {end:%Y-%m-%d}"
+        )
+        return TableRow(name, self._state(end, reasons), self._left(end), text, "doit" if later else "ceremony")
+
+    def _service_rows(self) -> Iterator[TableRow]:
+        """Yield the cached probe result of each probed service, with its time; open no connection."""
+        results = {result.subject: result for result in probes.load(self.project.inventory, self.project.store)}
+        for name, host in self.project.inventory.hosts.items():
+            for service in host.services if host.is_probed else ():
+                subject = probes.service_id(name, service)
+                result = results.get(subject)
+                if result is None or result.at is None:
+                    yield TableRow(subject, "unknown", "", "not probed yet", "doit")
+                    continue
+                left = self._left(result.not_after) if result.not_after else ""
+                text_if_well = (
+                    "serves what was deployed" if result.is_compared else "answers; not compared with what was deployed"
+                )
+                text = f"{result.phrase or text_if_well}, probed {result.at:%Y-%m-%d %H:%M}"
+                yield TableRow(
+                    subject, "failing" if result.wrong else "ok", left, text, "you" if result.wrong else "doit"
+                )
+
+    def _state(self, end: datetime, reasons: list[Reason]) -> str:
+        return "expired" if end <= self.project.now else "due" if reasons else "ok"
+
+    def _left(self, end: datetime) -> str:
+        return in_brief(end - self.project.now)
+
+    def _ceremony(self) -> str:
+        return "doit" if self.project.inventory.sandbox else "ceremony"
 
 
 def _with_failure(row: TableRow, run: LastRun) -> TableRow:
@@ -215,108 +270,6 @@ def _guarded(name: str, rows: Callable[[], TableRow | Iterable[TableRow]]) -> li
     except Exception as error:  # noqa: BLE001 - a bug in one row must not hide the others
         fault = as_pki_error(error)
         return [TableRow(name, "missing", "", f"could not be checked: {fault.message}", "you")]
-
-
-def _crl_rows(
-    inventory: Inventory, store: Store, now: datetime, authorities: Authorities, artifacts: Iterable[Artifact]
-) -> Iterator[TableRow]:
-    sizes = {crl.generation: crl.complaint for crl in crl_size.sizes(inventory, store, authorities)}
-    for artifact in artifacts:
-        if artifact.id.kind == "crl":
-            size = sizes.get(artifact.id.name, "")
-            yield from _guarded(artifact.name, partial(_crl_row, inventory, store, now, authorities, artifact, size))
-
-
-def _adopted_rows(
-    inventory: Inventory, now: datetime, authorities: Authorities, ledger_view: LedgerView
-) -> Iterator[TableRow]:
-    for name in inventory.authorities.adopted:
-        end, text = (
-            external_cas.end_of(authorities, name),
-            external_cas.summary(now, ledger_view, name),
-        )
-        if end is None:
-            yield TableRow(ArtifactId("authority", name), "missing", "", f"{text}; its folder is invalid", "you")
-        else:
-            yield TableRow(
-                ArtifactId("authority", name),
-                "expired" if end < now else "ok",
-                _left(now, end),
-                text,
-                "you",
-            )
-
-
-def _needed_rows(inventory: Inventory, store: Store, now: datetime, authorities: Authorities) -> Iterator[TableRow]:
-    """Yield what existing authorities need from a ceremony, and by when."""
-    for need in (
-        requirement for requirement in needs.find_requirements(authorities) if store.generations(requirement.authority)
-    ):
-        left = _left(now, need.by) if need.by > now else "0"
-        yield TableRow(need.artifact, "due", left, need.why, _ceremony(inventory))
-
-
-def _crl_row(
-    inventory: Inventory, store: Store, now: datetime, authorities: Authorities, artifact: Artifact, size: str
-) -> TableRow:
-    generation = artifact.id.name
-    reasons = artifact.reasons()
-    data = filesystem.read(store.crl(generation))
-    crl = canonical.read_crl(data, Encoding.DER) if data else None
-    end = crl.next_update_utc if crl is not None else None
-    if end is None:
-        return TableRow(artifact.name, "missing", "", joined(reasons), "doit")
-    if GenerationName.parse(generation).is_root:
-        return _series_row(now, authorities, artifact.name, generation, end, reasons)
-    rule = inventory.authorities.crl_rule(generation)
-    refresh = end - rule.lifetime + rule.refresh
-    text = joined(reasons) or f"next CRL on {refresh:%Y-%m-%d}"
-    text = f"{text}; {size}" if size else text
-    return TableRow(artifact.name, _state(now, end, reasons), _left(now, end), text, "doit")
-
-
-def _series_row(
-    now: datetime, authorities: Authorities, name: str, root: str, end: datetime, reasons: list[Reason]
-) -> TableRow:
-    presigned_crls = [presigned_crl.crl for presigned_crl in authorities.presigned_crls(root)]
-    later = [presigned_crl.last_update_utc for presigned_crl in presigned_crls if presigned_crl.last_update_utc > now]
-    last = max((presigned_crl.next_update_utc or end for presigned_crl in presigned_crls), default=end)
-    text = joined(reasons) or (
-        f"next pre-signed CRL on {min(later):%Y-%m-%d}, the last one expires on {last:%Y-%m-%d}"
-        if later
-        else f"this is the last pre-signed CRL; new ones are needed by {end:%Y-%m-%d}"
-    )
-    return TableRow(name, _state(now, end, reasons), _left(now, end), text, "doit" if later else "ceremony")
-
-
-def _service_rows(inventory: Inventory, store: Store, now: datetime) -> Iterator[TableRow]:
-    """Yield the cached probe result of each probed service, with its time; open no connection."""
-    results = {result.subject: result for result in probes.load(inventory, store)}
-    for name, host in inventory.hosts.items():
-        for service in host.services if host.is_probed else ():
-            subject = probes.service_id(name, service)
-            result = results.get(subject)
-            if result is None or result.at is None:
-                yield TableRow(subject, "unknown", "", "not probed yet", "doit")
-                continue
-            left = _left(now, result.not_after) if result.not_after else ""
-            text_if_well = (
-                "serves what was deployed" if result.is_compared else "answers; not compared with what was deployed"
-            )
-            text = f"{result.phrase or text_if_well}, probed {result.at:%Y-%m-%d %H:%M}"
-            yield TableRow(subject, "failing" if result.wrong else "ok", left, text, "you" if result.wrong else "doit")
-
-
-def _state(now: datetime, end: datetime, reasons: list[Reason]) -> str:
-    return "expired" if end <= now else "due" if reasons else "ok"
-
-
-def _left(now: datetime, end: datetime) -> str:
-    return in_brief(end - now)
-
-
-def _ceremony(inventory: Inventory) -> str:
-    return "doit" if inventory.sandbox else "ceremony"
 
 
 def _way(transport: str) -> str:

@@ -10,18 +10,22 @@ from typing import NamedTuple
 
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.monitor.status_page.page_data import CertificateRow, PageData
+from pki.monitor.timeline.event_kinds import EventKind
 
 WEEKS = 26
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 MOST_TICKS = 7
+PHONE_GAP, PHONE_END = 36, 66  # percent: the least distance of two labels on a phone, and the last place of one
+SHORT = 24  # percent: on a phone, the name of a generation needs a bar of this width
 LANE = 26  # pixels between the two lanes of bars of an authority
 
 
 class Tick(NamedTuple):
-    """A label on the time axis."""
+    """A label on the time axis; `fits_phone` if it touches no other one, nor the end, where the axis is narrow."""
 
     place: str
     text: str
+    fits_phone: bool = True
 
 
 class Bar(NamedTuple):
@@ -36,6 +40,7 @@ class Bar(NamedTuple):
     text: str = ""
     kind: str = ""
     label: str = ""
+    is_short: bool = False  # on a phone, the text does not fit into it
 
 
 class CertificateDays(NamedTuple):
@@ -70,7 +75,9 @@ class Axis:
     def bar(self, start: date, end: date, y: int = 0, text: str = "", kind: str = "") -> Bar:
         """Return the bar from one day to another; a very short one stays visible."""
         width = max(0.4, self.at(end) - self.at(start))
-        return Bar(self.place(start), f"{width:.1f}%", y, text, kind, self.place(max(start, self.today)))
+        label = max(start, self.today)
+        is_short = self.at(end) - self.at(label) < SHORT
+        return Bar(self.place(start), f"{width:.1f}%", y, text, kind, self.place(label), is_short)
 
     @property
     def ticks(self) -> list[Tick]:
@@ -78,7 +85,12 @@ class Axis:
         firsts = list(self._months())
         step = next(step for step in (1, 2, 3, 6, 12, 24, 60, 120) if len(firsts) / step <= MOST_TICKS)
         chosen = [day for day in firsts if (day.year * 12 + day.month - 1) % step == 0]
-        return [Tick(self.place(day), _month(day, step)) for day in chosen if 2 <= self.at(day) <= 88]
+        ticks, last = list[Tick](), -100.0
+        for day in (day for day in chosen if 2 <= self.at(day) <= 88):
+            fits_phone = self.at(day) - last >= PHONE_GAP and self.at(day) <= PHONE_END
+            last = self.at(day) if fits_phone else last
+            ticks.append(Tick(self.place(day), _month(day, step), fits_phone))
+        return ticks
 
     def _months(self) -> Iterator[date]:
         day = self.start.replace(day=1)
@@ -200,5 +212,5 @@ def generations_chart(facts: PageData) -> GenerationsChart:
             for number, (name, start, end, kind) in enumerate(shown)
         ]
         rows.append(AuthorityBars(authority, tuple(bars), 4 + LANE * min(2, max(1, len(bars)))))
-    ceremonies = [axis.place(event.day) for event in facts.ahead.events if event.what == "ceremony"]
+    ceremonies = [axis.place(event.day) for event in facts.ahead.events if event.what == EventKind.CEREMONY]
     return GenerationsChart(tuple(rows), tuple(axis.ticks), tuple(ceremonies), axis.place(facts.today), until)

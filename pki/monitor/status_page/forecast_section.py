@@ -13,9 +13,10 @@ from pki.common.errors import PkiError
 from pki.common.timestamps import parse_day
 from pki.monitor.checks.check_context import CheckedProject
 from pki.monitor.timeline.calendar import authority_files
+from pki.monitor.timeline.event_kinds import EventKind
 
 YEARS = 5
-SHOWN = {"request", "ceremony", "holiday", "turn", "end", "gap", "short"}
+SHOWN = set(EventKind) - {EventKind.PRESIGNED_CRL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def _planned(checked: CheckedProject) -> list[Any]:
 
     result = timeline(checked.project, checked.plan, YEARS)
     ceremony_dates = {name: ceremony.performed for ceremony in result.ceremonies for name in ceremony.generations}
-    ends = {event.subject: event.at for event in result.events if event.what == "end"}
+    ends = {event.subject: event.at for event in result.events if event.what is EventKind.EXPIRY}
     generations = [[name, _text(at), _text(ends[name]) if name in ends else ""] for name, at in ceremony_dates.items()]
     return [_text(result.end), list(_condensed(result.events)), generations]
 
@@ -99,7 +100,7 @@ def _condensed(events: Sequence[Any]) -> Iterator[list[Any]]:
     ):
         names = [event.subject for event in group]
         subjects = ", ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"
-        yield [_text(day), what, subjects, text, is_wrong]
+        yield [_text(day), what.value, subjects, text, is_wrong]
 
 
 def _text(moment: Any) -> str:

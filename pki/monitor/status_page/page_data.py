@@ -60,6 +60,7 @@ class PageData:
     services: tuple[ProbeResult, ...]
     ahead: Forecast
     head: str
+    awaits_ceremony: bool = False
 
 
 def gather(checked: CheckedProject) -> PageData:
@@ -85,6 +86,7 @@ def gather(checked: CheckedProject) -> PageData:
         services=tuple(replace(certificate, seconds=0.0, at=None) for certificate in checked.probes),
         ahead=forecast_section.read_forecast(checked),
         head=checked.head,
+        awaits_ceremony=project.awaits_first_ceremony,
     )
 
 

@@ -22,10 +22,12 @@ from pki.monitor.status_page.authorities_section import AuthorityRow
 from pki.monitor.status_page.hosts_section import HostRow
 from pki.monitor.status_page.page_data import CertificateRow, PageData
 from pki.monitor.status_page.runs_section import RunsSection
+from pki.monitor.timeline.event_kinds import EventKind
 
 PAGES = Path(__file__).parent
 MANY = 30  # problems that are shown at once; the others on a click
 PROBLEMS = "with problems"
+FIRST_STEP = "Next step: the root ceremony"
 SOON = 6  # forecast events that are shown at once
 MOST = 500  # problems on the page
 FEW = 40  # rows that are shown without groups
@@ -62,8 +64,11 @@ class Group:
     is_open: bool
 
 
-def page(facts: PageData, findings: Sequence[Finding], runs_section: RunsSection, state: str) -> bytes:
-    """Return the whole page. `findings` are those that still hold, and failures after the checks."""
+def page(facts: PageData, findings: Sequence[Finding], runs_section: RunsSection, state: str, clock: str) -> bytes:
+    """Return the whole page. `findings` are those that still hold, and failures after the checks.
+
+    `clock` is the hour of the run, `06:33`; later runs replace it.
+    """
     problems = sorted((row for row in findings if row.level), key=lambda row: -row.level)
     worst = problems[0].level if problems else Level.OK
     items = [_item(group, facts.today) for group in group_alike(problems)]
@@ -73,7 +78,8 @@ def page(facts: PageData, findings: Sequence[Finding], runs_section: RunsSection
     values = {
         "facts": facts,
         "state": state,
-        "title": count_by_level(problems) or "All OK",
+        "title": FIRST_STEP if facts.awaits_ceremony else count_by_level(problems) or "All OK",
+        "clock": clock,
         "level": worst.word,
         "icon": ICONS[worst].replace("#", "%23"),
         "style": style,
@@ -173,7 +179,7 @@ def _tiles(facts: PageData) -> Iterable[tuple[str, str, str]]:
     )
     detail = f"{troubled} with problems" if troubled else f"{not_deployed} not deployed" if not_deployed else "all OK"
     yield "hosts", str(len(facts.hosts)), detail
-    ceremony = next((row for row in facts.ahead.events if row.what == "ceremony"), None)
+    ceremony = next((row for row in facts.ahead.events if row.what == EventKind.CEREMONY), None)
     kind = "performed by doit" if facts.is_sandbox else "planned day"
     yield (
         "next ceremony",

@@ -27,6 +27,7 @@ from pki.project.layout import Store
 
 PAGE = "status.html"
 STATE = re.compile(rb'(<meta name="pki-state" content=")(\w*)(">)')
+CLOCK = re.compile(rb'(<span id="clock">)(\d\d:\d\d)</span>')
 BANNER = (b"<!--banner-->", b"<!--/banner-->")
 TITLE = re.compile(rb"<title>(?!Stopped)")
 BARE = (
@@ -34,6 +35,7 @@ BARE = (
     b"<body><!--banner--><!--/banner--></body></html>\n"
 )
 HEAD = 2048  # bytes at the beginning of the page that contain its state
+TOP = 65536  # bytes at the beginning of the page that contain the hour of the last run
 
 
 class StatusPage:
@@ -66,7 +68,9 @@ class StatusPage:
             return
         section, solved = RunsSection.of(LastRun.of(report), self._changes), _solved(self._checked.findings, report)
         state = digest_of(code_digest(), self._digest, section, late, sorted(solved))
+        clock = f"{LastRun.of(report).at:%H:%M}"
         if state_of(path) == state:
+            _put_clock(path, clock.encode())
             return
         try:
             facts = self._facts or _gathered(self._checked)
@@ -74,7 +78,7 @@ class StatusPage:
             findings = [*late, *(finding for finding in facts.findings if finding.subject not in outdated)]
             from pki.monitor.status_page import render  # noqa: PLC0415 - needed only when the page changes
 
-            filesystem.write(path, render.page(facts, findings, section, state))
+            filesystem.write(path, render.page(facts, findings, section, state, clock))
         except Exception as error:
             _put_banner(path, "This page could not be updated:", str(error), "./run invoke health")
             raise
@@ -89,6 +93,14 @@ def state_of(path: Path) -> str:
     except FileNotFoundError:
         return ""
     return match[2].decode() if match else ""
+
+
+def _put_clock(path: Path, clock: bytes) -> None:
+    """Replace the hour of the last run in a page that says nothing else new; all hours have five bytes."""
+    with path.open("rb") as page:
+        match = CLOCK.search(page.read(TOP))
+    if match and match[2] != clock:
+        filesystem.replace_bytes(path, match.start(2), clock)
 
 
 def nothing_was_run(store: Store, now: datetime, message: str, remedy: str, *, is_new: bool = False) -> None:

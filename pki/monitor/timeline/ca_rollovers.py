@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -13,7 +14,7 @@ from pki.common import filesystem
 from pki.common.durations import backdate
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory
-from pki.monitor.timeline.planned_ceremonies import Ceremony, ceremonies
+from pki.monitor.timeline.planned_ceremonies import Ceremony, ceremonies, open_request_date
 from pki.monitor.timeline.planned_hierarchy import PlannedCa, PlannedHierarchy
 from pki.monitor.timeline.renewals import Turn
 from pki.monitor.timeline.runs import DAY, Runs
@@ -53,9 +54,8 @@ class CaRollovers:
             issuing = rollovers.hierarchy.issuing(authority)
             rollovers.turns[authority] = [_turn(runs.now - DAY, issuing)] if issuing else []
         since = runs.now
-        for ceremony, after in ceremonies(
-            real.inventory, real.store, real.now, real.authorities, rollovers.hierarchy, runs, until
-        ):
+        waiting_since = partial(open_request_date, real.inventory, real.store, real.now, real.authorities)
+        for ceremony, after in ceremonies(rollovers.hierarchy, runs, until, waiting_since):
             rollovers.ceremonies.append(ceremony)
             if not held:
                 break

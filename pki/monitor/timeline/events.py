@@ -19,6 +19,7 @@ from pki.common.durations import in_common_unit, rounded
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory, Leaf
 from pki.monitor.timeline.ca_rollovers import CaRollovers, crl_rhythm
+from pki.monitor.timeline.event_kinds import EventKind
 from pki.monitor.timeline.planned_ceremonies import Ceremony
 from pki.monitor.timeline.planned_hierarchy import PlannedCa
 from pki.monitor.timeline.renewals import Renewals, renewals
@@ -36,7 +37,7 @@ class TimelineEvent:
     """An event that happens once. `is_wrong` marks a problem, such as a gap without a valid certificate."""
 
     at: datetime
-    what: str
+    what: EventKind
     subject: str
     text: str
     is_wrong: bool = False
@@ -168,14 +169,18 @@ def _presigned_events(store: Store, rollovers: CaRollovers) -> Iterator[Timeline
             continue  # published with the other results of a ceremony, or published already
         yield TimelineEvent(
             presigned_crl.at,
-            "presigned_crl",
+            EventKind.PRESIGNED_CRL,
             ArtifactId("crl", presigned_crl.root),
             f"the next pre-signed CRL is published, valid until {presigned_crl.end:%Y-%m-%d}",
         )
     for root, since, until in rollovers.closed:
         again = f"until {until:%Y-%m-%d}" if until else "and nothing planned ends this"
         yield TimelineEvent(
-            since, "gap", ArtifactId("crl", root), f"no valid CRL, {again}: every client is refused", is_wrong=True
+            since,
+            EventKind.GAP,
+            ArtifactId("crl", root),
+            f"no valid CRL, {again}: every client is refused",
+            is_wrong=True,
         )
 
 
@@ -187,13 +192,13 @@ def _ceremony_events(rollovers: CaRollovers, *, held: bool) -> Iterator[Timeline
         names = ", ".join(ceremony.products)
         if not ceremony.by_doit:
             text = f"doit prepares the request for {names}; the ceremony is due by {ceremony.by:%Y-%m-%d}"
-            yield TimelineEvent(max(ceremony.requested, rollovers.runs.now), "request", "ceremony", text)
+            yield TimelineEvent(max(ceremony.requested, rollovers.runs.now), EventKind.REQUEST, "ceremony", text)
         if held:
             created = f"{names} {'are' if len(ceremony.products) > 1 or ceremony.needs[0].is_crls else 'is'} created"
             who = "doit performs it (sandbox)" if ceremony.by_doit else "this day is assumed"
-            yield TimelineEvent(ceremony.performed, "ceremony", "ceremony", f"{created}; {who}")
+            yield TimelineEvent(ceremony.performed, EventKind.CEREMONY, "ceremony", f"{created}; {who}")
         if ceremony.remark:
-            yield TimelineEvent(ceremony.performed, "holiday", "ceremony", ceremony.remark, is_wrong=True)
+            yield TimelineEvent(ceremony.performed, EventKind.HOLIDAY, "ceremony", ceremony.remark, is_wrong=True)
 
 
 def _takeover_events(plan: Plan, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
@@ -209,7 +214,7 @@ def _takeover_events(plan: Plan, rollovers: CaRollovers) -> Iterator[TimelineEve
             install = f"; to be installed: {_people(leaves)}" if any(_is_persons(leaf) for leaf in leaves) else ""
             verb = "are" if len(leaves) > 1 else "is"
             text = f"{why}: {count} {verb} issued again{install}"
-            yield TimelineEvent(rollovers.runs.at(turn.at), "turn", turn.generation, text)
+            yield TimelineEvent(rollovers.runs.at(turn.at), EventKind.TAKEOVER, turn.generation, text)
 
 
 def _people(leaves: Iterable[Leaf]) -> str:
@@ -230,7 +235,7 @@ def _end_events(rollovers: CaRollovers) -> Iterator[TimelineEvent]:
             if generation.name.is_root:
                 text = "expiry: devices that trust no other root will trust no service"
             newest = [ca for ca in rollovers.generations() if ca.authority == generation.authority][-1]
-            yield TimelineEvent(end, "end", generation.name, text, is_wrong=generation is newest)
+            yield TimelineEvent(end, EventKind.EXPIRY, generation.name, text, is_wrong=generation is newest)
 
 
 # -- problems ---------------------------------------------------------------------------------------------------------
@@ -241,10 +246,12 @@ def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[TimelineE
         for at, end in planned.short:
             (good, life), unit = in_common_unit(end - at, plan.leaves[name].lifetime)
             text = f"limited by its authority: valid for {f'{good} of {life} {unit}'.rstrip()}, until {end:%Y-%m-%d}"
-            yield TimelineEvent(at, "short", ArtifactId("cert", name), text, is_wrong=True)
+            yield TimelineEvent(at, EventKind.SHORT_VALIDITY, ArtifactId("cert", name), text, is_wrong=True)
         for since, until in planned.gaps:
             again = f"until {until:%Y-%m-%d}" if until else "and nothing planned ends this"
-            yield TimelineEvent(since, "gap", ArtifactId("cert", name), f"no valid certificate, {again}", is_wrong=True)
+            yield TimelineEvent(
+                since, EventKind.GAP, ArtifactId("cert", name), f"no valid certificate, {again}", is_wrong=True
+            )
 
 
 def _outlived(revocations: Revocations, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
@@ -254,4 +261,4 @@ def _outlived(revocations: Revocations, rollovers: CaRollovers) -> Iterator[Time
         end = ends.get(issued.issuer)
         if issued.profile == "client" and not issued.revoked and end is not None and end < issued.not_after:
             text = f"is valid until {issued.not_after:%Y-%m-%d}, and {issued.issuer}, which issued it, only until then"
-            yield TimelineEvent(end, "gap", issued.artifact, text, is_wrong=True)
+            yield TimelineEvent(end, EventKind.GAP, issued.artifact, text, is_wrong=True)

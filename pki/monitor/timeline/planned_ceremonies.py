@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -44,15 +44,15 @@ class Ceremony:
 
 
 def ceremonies(
-    inventory: Inventory,
-    store: Store,
-    now: datetime,
-    authorities: Authorities,
     hierarchy: PlannedHierarchy,
     runs: Runs,
     until: datetime,
+    waiting_since: Callable[[PlannedHierarchy], datetime | None],
 ) -> Iterator[tuple[Ceremony, PlannedHierarchy]]:
-    """Yield every ceremony that doit will request, with the hierarchy after it."""
+    """Yield every ceremony that doit will request, with the hierarchy after it.
+
+    `waiting_since` returns when the open request was prepared, None without one (`open_request_date`).
+    """
     most = MOST * ((until - runs.now) // timedelta(days=365) + 1)
     for _ in range(most):
         requested = _next(hierarchy, runs, until)
@@ -63,9 +63,7 @@ def ceremonies(
         remark = ""
         if not hierarchy.inventory.sandbox:
             by = _by(needs.find_requirements(hierarchy))
-            requested = (
-                _waiting(inventory, store, now, authorities, hierarchy) if requested == runs.first else None
-            ) or requested
+            requested = (waiting_since(hierarchy) if requested == runs.first else None) or requested
             performed, remark = _planned_day(hierarchy, runs, requested, by)
             prepared = _prepared(hierarchy, runs, requested, performed)
         needed = needs.find_requirements(hierarchy.at(max(prepared, runs.now)))
@@ -105,17 +103,14 @@ def _thresholds(hierarchy: PlannedHierarchy) -> Iterator[datetime]:
             yield end - needs.crl_series_lead_time(hierarchy)
 
 
-def _waiting(
+def open_request_date(
     inventory: Inventory, store: Store, now: datetime, authorities: Authorities, hierarchy: PlannedHierarchy
 ) -> datetime | None:
     """Return when the open request was prepared, None if there is none or doit will replace it."""
-    requests = ceremony_archive.open_requests(store)
-    return (
-        requests[-1].request.prepared
-        if requests
-        and not make_request.outdated_reasons(inventory, store, now, authorities, needs.find_requirements(hierarchy))
-        else None
-    )
+    requests, required = ceremony_archive.open_requests(store), needs.find_requirements(hierarchy)
+    if not requests or make_request.outdated_reasons(inventory, store, now, authorities, required):
+        return None
+    return requests[-1].request.prepared
 
 
 def _prepared(hierarchy: PlannedHierarchy, runs: Runs, requested: datetime, performed: datetime) -> datetime:

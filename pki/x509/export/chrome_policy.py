@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Sequence
-from ipaddress import IPv4Network
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.config.ip_addresses import IpNetwork, url_host
 from pki.x509.certificate_names import common_name
 
 PLACES: tuple[tuple[str, ...], ...] = (
@@ -29,7 +29,7 @@ def policy(
     clients: Sequence[x509.Certificate],
     roots: Sequence[x509.Certificate],
     domains: Sequence[str],
-    networks: Sequence[IPv4Network],
+    networks: Sequence[IpNetwork],
 ) -> bytes:
     """Return the JSON file of the policy.
 
@@ -53,7 +53,7 @@ def policy(
 
 def _pattern(name: str) -> str:
     """Return the URL pattern of a name, on any port; Chrome writes a wildcard as `[*.]`."""
-    return f"https://{name.replace('*.', '[*.]')}"
+    return f"https://{url_host(name).replace('*.', '[*.]')}"
 
 
 def _base64(certificate: x509.Certificate) -> str:
