@@ -35,8 +35,6 @@ def check(context: Context, json: bool = False) -> None:
     """Check pki.yaml, templates/ and the files that they name, for a pull request; needs no ca/, build/ or secrets.
 
     Builds all releases in a temporary folder, with throw-away keys, and delivers nothing. --json is for programs.
-
-    Exit status 0: no faults, 1: a release cannot be built, 3: pki.yaml is invalid.
     """
     home = home_of(context)
     check_owner(home)

@@ -33,6 +33,7 @@ OWN: dict[str, Statuses] = {  # command → statuses whose meaning differs from 
         3: "warning: action required soon",
         4: "critical: action required now",
     },
+    "check": {0: "no faults", 1: "a certificate or release cannot be made, or a template has a fault"},
     "doctor": {
         0: "nothing is missing",
         2: "the worst finding is a notice",
