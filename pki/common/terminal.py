@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from pki.common.remedies import for_this_project
 from pki.common.visible import visible
 
 WIDTH = 10  # of the column of verbs and levels
@@ -24,7 +25,8 @@ LEAST = 45  # the least width of the column of texts beside a longer name
 class Screen:
     """Prints lines in columns. Rich is loaded only when standard output is a terminal.
 
-    Control characters in any text are made visible: a host, a device or a file may have supplied it.
+    Control characters in any text are made visible: a host, a device or a file may have supplied it. A command in a
+    text begins as it is typed here, except in a text that is printed as it is (`is_verbatim`).
     With `drops_unwritable`, a line that cannot be written (closed pipe, full disk) is dropped; else OSError is raised.
     """
 
@@ -47,13 +49,13 @@ class Screen:
         The further lines begin at `indent`. `narrow` is printed instead where the terminal is too narrow: its indented
         lines are commands, which stay on one line. A text that `is_verbatim`, such as that of a file, is not broken.
         """
-        text = visible(text)
+        text = visible(text if is_verbatim else for_this_project(text))
         if self._console is None:
             self._print(text)
             return
         width = self._console.width
         if narrow and any(len(line) > width for line in text.split("\n")):
-            lines = visible(narrow).split("\n")
+            lines = visible(for_this_project(narrow)).split("\n")
             parts = [
                 part for line in lines for part in (continued(line, width) if line[:1] == " " else wrapped(line, width))
             ]
@@ -72,7 +74,7 @@ class Screen:
 
     def dated(self, when: str, name: str, what: str, *, is_wrong: bool = False) -> None:
         """Print one line of a calendar; `when` is a date, or empty for a further event of the same day."""
-        name, what = visible(name), visible(what)
+        name, what = visible(name), visible(for_this_project(what))
         if self._console:
             from rich.table import Table  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
@@ -137,7 +139,7 @@ class Screen:
 
         At a terminal that is too narrow for the longest word of each column, every row becomes a block of lines.
         """
-        rows = [[visible(cell) for cell in row] for row in rows]
+        rows = [[visible(for_this_project(cell)) for cell in row] for row in rows]
         if not self._console:
             widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
             for row in (columns, *rows):
@@ -171,7 +173,7 @@ class Screen:
 
     def _entry(self, verb: str, style: str, name: str, why: str) -> None:
         """Print a line of three columns; at a terminal, long texts wrap within their column."""
-        name, why = visible(name), visible(why)
+        name, why = visible(name), visible(for_this_project(why))
         if self._console:
             from rich.table import Table  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
@@ -193,7 +195,7 @@ class Screen:
 
     def _typed(self, remedy: str) -> None:
         """Print what to type, each command on one line, so that it can be copied; at a narrow terminal further left."""
-        lines = visible(remedy).splitlines()
+        lines = visible(for_this_project(remedy)).splitlines()
         if not self._console:
             for text in lines:
                 self._print(f"{'':<{WIDTH + NAMES}} → {text}")
