@@ -53,7 +53,7 @@ def check_authorities(context: CheckContext) -> Iterator[Finding]:
             yield Finding(ArtifactId("authority", name), Level.CRITICAL, reasons[0], remedy)
     root = project.authorities.issuing("root")
     if root and (level := root_level(context, root)):
-        end = root.certificate.not_valid_after_utc
+        end = root.not_after
         remedy = "./run doit" if project.inventory.sandbox else REQUEST_CEREMONY
         yield Finding(ArtifactId("authority", root.name), level, f"the root {_ends(context, end)}", remedy, until=end)
     signing = [generation for name in AUTHORITIES if (generation := project.authorities.issuing(name))]
