@@ -29,7 +29,7 @@ ADDRESSES = {  # those of each host, by its proxy; ssh takes the first one
 INVENTORY = """\
 organisation: Example Lab
 domains: [lab.internal]
-publish: {url: "http://[FD00:77::11]", host: nginx}
+publish: {url: "http://[FD00:77::14]", host: apache}
 sandbox: true
 networks: {lan: [192.0.2.0/24, fd00:77::/64]}
 deploy: {ssh_config: ssh_config}
@@ -47,7 +47,7 @@ HOST = """\
     names: [{name}.lab.internal, "{v6}"]
     services:
       {name}-admin: {{upstream: "http://[::1]:3000", access: mtls}}
-      {name}-open: {{upstream: "http://[::1]:3000", access: tls}}
+      {name}-open: {{upstream: "http://[::1]:3000", access: tls, names: ["{v6}00", {name}-open.lab.internal]}}
 """
 
 
@@ -149,7 +149,7 @@ def test_a_certificate_names_the_address_in_its_canonical_form(lan: Fleet) -> No
 def test_crls_are_published_at_an_address_in_brackets(lan: Fleet) -> None:
     certificate = lan.home / "build/certs/nginx/cert.pem"
     shown = lan.ca.run("openssl", "x509", "-in", str(certificate), "-noout", "-text").stdout
-    url = "http://[fd00:77::11]/crl/server-1.crl"
+    url = "http://[fd00:77::14]/crl/server-1.crl"
     assert f"URI:{url}" in shown
     assert lan.curl(url) == "200"
 

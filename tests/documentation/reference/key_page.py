@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv4Network
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from pki.config import fields, name_fields, time_fields
+from pki.config import fields, ip_addresses, name_fields, time_fields
 from pki.config.key_descriptions import PKI_YAML, SECRETS_YAML
 from pki.config.model import Inventory
 from pki.config.strict_model import StrictModel
@@ -30,8 +29,11 @@ PLAIN = {
     str: "text",
     int: "number",
     bool: "`true` or `false`",
-    IPv4Address: "IPv4 address",
-    IPv4Network: "IPv4 network",
+}
+IP_TYPES = {
+    repr(ip_addresses.Network): "IPv4 or IPv6 network",
+    repr(ip_addresses.Networks): "IPv4 or IPv6 network, or a list",
+    repr(ip_addresses.Addresses): "IPv4 or IPv6 address, or a list",
 }
 
 
@@ -112,6 +114,8 @@ def _models_in(kind: Any, path: str) -> Iterator[tuple[type[StrictModel], str]]:
 
 def _kind(kind: Any) -> str:
     """Return a type in words."""
+    if name := IP_TYPES.get(repr(kind)):
+        return name
     if name := NAMED.get(repr(kind)):
         words = re.findall(r"[A-Z][a-z]*", name)
         return " ".join(SPELLED.get(word.lower(), word.lower()) for word in words)
