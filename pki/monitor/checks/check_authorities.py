@@ -70,9 +70,7 @@ def root_level(context: CheckContext, root: Generation) -> Level:
 
     Two years, one year and half a year for a root of ten years; for a shorter lifetime proportionally less.
     """
-    certificate = root.certificate
-    share = min(1.0, (certificate.not_valid_after_utc - certificate.not_valid_before_utc) / TEN_YEARS)
-    left = certificate.not_valid_after_utc - context.now
+    share, left = min(1.0, (root.not_after - root.not_before) / TEN_YEARS), root.not_after - context.now
     return max((level for level, days in ROOT_MARKS if left <= days * DAY * share), default=Level.OK)
 
 
