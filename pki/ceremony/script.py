@@ -11,7 +11,7 @@ from pki.ceremony import kit_unpacking, plan_text, printing, words
 from pki.ceremony.policy import VaultContents
 from pki.ceremony.request_response import Request
 from pki.common.program_files import PROGRAM
-from pki.common.remedies import commands_folder, run_for
+from pki.common.remedies import commands_folder, run_in_commands_folder
 from pki.common.templating import Pages
 
 GROUP = 8  # digits of a digest that are printed without a space
@@ -29,7 +29,7 @@ def render_script(
     last = contents.last
     roots, signatures = list(plan_text.root_lines(request)), list(plan_text.signature_lines(request, contents))
     folder = commands_folder(Path(project)) if project else PROGRAM
-    run = run_for(project, folder) if project else "./run"
+    run = run_in_commands_folder(Path(project)) if project else "./run"
     context: dict[str, Any] = {
         "request": request,
         "file": f"request-{request.number:04}.yaml",

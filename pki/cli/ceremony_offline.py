@@ -76,7 +76,7 @@ def root(
         raise _with_last_response(error, ceremony, "DIR", folder_as_vault) from None
     for name in names:
         screen.done("created", ArtifactId("authority", name), f"its key is in {ceremony.vault.folder / name}")
-    screen.command("continue:", f"sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
+    _print_command(screen, "continue:", f"sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
 
 
 @command_with(many=("passphrase_file", "share_file"))
@@ -226,6 +226,10 @@ def _check_unsigned(ceremony: CeremonySession, line: str) -> None:
         )
 
 
+def _print_command(screen: Screen, before: str, command: str) -> None:
+    screen.line(f"{before} {command}", narrow=f"{before}\n  {command}")
+
+
 def _copy_line(folder: Path) -> str:
     """Return the command for the second drive; the printed script mounts it as `copy` beside `vault`."""
     to = shlex.quote(str(folder.with_name("copy"))) if folder.name == "vault" else "DIR"
@@ -348,11 +352,11 @@ def _show_response(screen: Screen, vault: Vault, destroyed: Sequence[str], folde
     for line in words.numbered_lines(digest):
         screen.line(line)
     screen.line("")
-    screen.command("make the second drive equal:", _copy_line(vault.folder))
+    _print_command(screen, "make the second drive equal:", _copy_line(vault.folder))
     kit = (filesystem.read(PROGRAM / "project") or b"").decode(errors="replace").splitlines()  # only in a kit
     run = kit[1] if len(kit) > 1 else f"PKI_HOME={shlex.quote(kit[0])} ./run" if kit else "./run"
     line = f"{run} invoke ceremony.accept {folder.name}"
-    screen.command("then lock both away; on the online machine:", line)
+    _print_command(screen, "then lock both away; on the online machine:", line)
     for root in destroyed:
         screen.line(f"the key of {root} was destroyed on this drive; destroy every other copy of it now")
 

@@ -35,7 +35,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.program_files import PROGRAM
 from pki.common.reasons import joined
-from pki.common.remedies import RESTORE, commands_folder, for_this_project, run_for
+from pki.common.remedies import RESTORE, for_this_project, run_for, run_in_commands_folder
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.project.authorities import Authorities
@@ -180,7 +180,7 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
     project, screen = project_of(context), Screen()
     machine, target = kits.Machine(python, platform), kits.check_place(path_of(context, folder))
     home = str(project.store.home.resolve())
-    files = {kits.PROJECT: f"{home}\n{run_for(home, commands_folder(Path(home)))}\n".encode()}
+    files = {kits.PROJECT: f"{home}\n{run_in_commands_folder(Path(home))}\n".encode()}
     if waiting := ceremony_archive.open_requests(project.store)[-1:]:
         [open_request] = waiting
         make_request.check_current(project.inventory, project.store, project.now, project.authorities, open_request)

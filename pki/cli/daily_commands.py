@@ -77,7 +77,8 @@ def plan(context: Context, json: bool = False) -> None:
         screen.note(note.subject, note.text, note.remedy, is_required=False)
     findings = _print_services(project, plan, screen)
     more = [f"{count_by_level(findings)}: see {run_for(project.store.home)} invoke health"] if findings else []
-    screen.summary([_plan_counts(plan, to_do, awaits=awaits), *more])
+    parts = [_plan_counts(plan, to_do, awaits=awaits), *more]
+    screen.line("; ".join(parts), narrow=";\n".join(parts))
     if to_do or faults or project.ledger_view.fault:
         raise Exit(code=2)
 

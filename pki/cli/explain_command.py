@@ -33,7 +33,7 @@ def explain(context: Context, name: str, json: bool = False) -> None:
     project, screen, remarks = project_as_it_is(context), Screen(), list[str]()
     title, lines = _explanation(project, plan.plan(project), name, remarks.append)
     if json:
-        output = [ExplainLine(about=about, text=text) for about, text in lines]
+        output = [ExplainLine(about=about, text=for_this_project(text)) for about, text in lines]
         ExplainOutput(at=project.now, name=name, understood="".join(remarks), subject=title, lines=output).show()
         return
     for line in (*remarks, title):

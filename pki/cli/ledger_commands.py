@@ -88,7 +88,7 @@ def show_list(context: Context, name: str = "", json: bool = False) -> None:
     ]
     Screen().table(
         counted(len(rows), "certificate"),
-        ("serial", "artifact", "from", "until", "state", "issued because", "by"),
+        ("serial", "artifact", "from", "until", "state", "issued because", "recorded by"),
         rows,
     )
 
@@ -125,9 +125,9 @@ def _show(certificate: Issued) -> None:
         ("valid", f"{certificate.not_before:%Y-%m-%d %H:%M:%S} to {certificate.not_after:%Y-%m-%d %H:%M:%S} UTC"),
         ("revoked", certificate.revoked + by if certificate.revoked else "no"),
         ("because", certificate.reason),
-        ("by", certificate.by or "not recorded by that version"),
+        ("recorded by", certificate.by or "unknown: an earlier version recorded it"),
     ):
-        screen.line(f"{key:<9} {value}", indent=10)
+        screen.line(f"{key:<11} {value}", indent=12)
     screen.line(certificate.pem.rstrip() or "its certificate was not available at the import", is_verbatim=True)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pki.common.remedies import for_this_project
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:
@@ -12,3 +14,6 @@ class Notice:
     subject: str
     text: str
     remedy: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "remedy", for_this_project(str(self.remedy)))

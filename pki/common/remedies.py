@@ -15,6 +15,7 @@ from pki.common.program_files import COMMAND, IS_INSTALLED, PROGRAM, executable,
 
 RUN = re.compile(r"(PKI_HOME=(?:'[^']*'|\S+) )?(?<![\w./])\./run ")
 DOCUMENT = re.compile(r"(?<![\w./-])docs/(?=[\w-]+/[\w-]+\.md)")
+BARE = re.compile(r"(?<![\w./])\./run (?!(?:doit|invoke|pip|badkeys)\b)(?=[a-z])")  # a command without `invoke`
 
 
 class Place(Enum):
@@ -92,14 +93,29 @@ def _project(home: Path | str | None = None) -> Path:
 
 def commands_folder(home: Path) -> Path:
     """Return the folder in which the commands of a mail or page are typed: the clone, or the project with its own `run`."""
-    return home if IS_INSTALLED or os.environ.get("PKI_RUN") else PROGRAM
+    return home if IS_INSTALLED or _has_run(home) else PROGRAM
+
+
+def run_in_commands_folder(home: Path) -> str:
+    """Return the command for a project as it is typed in its `commands_folder`.
+
+    It is the same whatever started this process: a page must not change because cron and a user start runs in turn.
+    """
+    return "./run" if _has_run(home) else run_for(home, commands_folder(home))
+
+
+def _has_run(home: Path) -> bool:
+    """Return whether a project has a `run` of its own."""
+    by_folder = os.environ.get("PKI_RUN", "")
+    return bool(by_folder and Path(by_folder).resolve().parent == home) or os.access(home / "run", os.X_OK)
 
 
 def for_commands_folder(text: str) -> str:
     """Return a text whose commands are typed in `commands_folder`, wherever that of this process was typed."""
-    folder = commands_folder(_project())
-    typed = for_this_project(text).replace(f"{run_for()} ", f"{run_for(where=folder)} ")
-    return with_documents(typed, folder)
+    project = _project()
+    folder, command = commands_folder(project), run_in_commands_folder(project)
+    text = with_documents(for_this_project(text).replace(f"{run_for()} ", f"{command} "), folder)
+    return BARE.sub("./run invoke ", text) if command == "./run" else text
 
 
 def with_documents(text: str, folder: Path) -> str:
@@ -118,7 +134,7 @@ def _in_words_of_installed(text: str) -> str:
     if not IS_INSTALLED:
         return text
     return text.replace(f"{COMMAND} invoke ", f"{COMMAND} ").replace(
-        "-r requirements-", f"-r {shlex.quote(str(PROGRAM))}/requirements-"
+        "-r requirements", f"-r {shlex.quote(str(PROGRAM))}/requirements"
     )
 
 
@@ -131,9 +147,9 @@ def in_project(name: str) -> str:
 def for_this_project(text: str) -> str:
     """Return a text in which each `./run` without a project names the project of this process, and documents their path."""
     text = with_documents(text, typed_in())
-    if "./run " not in text or (run := run_for()) == "./run":
-        return text
-    return _in_words_of_installed(RUN.sub(lambda match: match[0] if match[1] else f"{run} ", text))
+    if "./run " in text and (run := run_for()) != "./run":
+        text = RUN.sub(lambda match: match[0] if match[1] else f"{run} ", text)
+    return _in_words_of_installed(text)
 
 
 def here(

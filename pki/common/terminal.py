@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from pki.common.remedies import for_this_project
 from pki.common.visible import visible
 
 WIDTH = 10  # of the column of verbs and levels
@@ -21,7 +22,8 @@ LEAST = 45  # the least width of the column of texts beside a longer name
 class Screen:
     """Prints lines in columns. Rich is loaded only when standard output is a terminal.
 
-    Control characters in any text are made visible: a host, a device or a file may have supplied it.
+    Control characters in any text are made visible: a host, a device or a file may have supplied it. A command in a
+    text begins as it is typed here, except in a text that is printed as it is (`is_verbatim`).
     With `drops_unwritable`, a line that cannot be written (closed pipe, full disk) is dropped; else OSError is raised.
     """
 
@@ -38,32 +40,25 @@ class Screen:
         """Return whether standard output is a terminal."""
         return self._console is not None
 
-    def line(self, text: str, *, indent: int = 0, is_verbatim: bool = False) -> None:
-        """Print a text without columns; `indent` is where the further lines begin of one that is too long.
+    def line(self, text: str, *, indent: int = 0, narrow: str = "", is_verbatim: bool = False) -> None:
+        """Print a text without columns; at a terminal, what is too long is broken between words.
 
-        The terminal itself breaks long lines of a text that is the content of a file (`is_verbatim`).
+        The further lines begin at `indent`. `narrow` is printed instead where the terminal is too narrow: its indented
+        lines are commands, which stay on one line. A text that `is_verbatim`, such as that of a file, is not broken.
         """
-        text = visible(text)
-        if self._console:
-            lines = (part for line in text.split("\n") for part in wrapped(line, self._console.width, indent))
-            self._console.print(text if is_verbatim else "\n".join(lines), markup=False, soft_wrap=True)
-        else:
+        text = visible(text if is_verbatim else for_this_project(text))
+        if self._console is None:
             self._print(text)
-
-    def command(self, before: str, command: str) -> None:
-        """Print a command after a phrase, at a narrow terminal on a line of its own, so that it can be copied."""
-        text = f"{before} {command}"
-        if self._console and len(text) > self._console.width:
-            self.line(before)
-            self._console.print(f"  {visible(command)}", markup=False, soft_wrap=True)
+            return
+        width = self._console.width
+        if narrow and any(len(line) > width for line in text.split("\n")):
+            lines = visible(for_this_project(narrow)).split("\n")
+            parts = [part for line in lines for part in ([line] if line[:1] == " " else wrapped(line, width))]
         else:
-            self.line(text)
-
-    def summary(self, parts: Sequence[str]) -> None:
-        """Print the parts of a last line, at a terminal that is too narrow each on a line of its own."""
-        text = "; ".join(parts)
-        is_narrow = self._console is not None and len(text) > self._console.width
-        self.line(";\n".join(parts) if is_narrow else text)
+            parts = [
+                part for line in text.split("\n") for part in ([line] if is_verbatim else wrapped(line, width, indent))
+            ]
+        self._console.print("\n".join(parts), markup=False, soft_wrap=True)
 
     def heading(self, text: str) -> None:
         """Print a heading after an empty line."""
@@ -74,7 +69,7 @@ class Screen:
 
     def dated(self, when: str, name: str, what: str, *, is_wrong: bool = False) -> None:
         """Print one line of a calendar; `when` is a date, or empty for a further event of the same day."""
-        name, what = visible(name), visible(what)
+        name, what = visible(name), visible(for_this_project(what))
         if self._console:
             from rich.table import Table  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
@@ -139,7 +134,7 @@ class Screen:
 
         At a terminal that is too narrow for the longest word of each column, every row becomes a block of lines.
         """
-        rows = [[visible(cell) for cell in row] for row in rows]
+        rows = [[visible(for_this_project(cell)) for cell in row] for row in rows]
         if not self._console:
             widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
             for row in (columns, *rows):
@@ -173,7 +168,7 @@ class Screen:
 
     def _entry(self, verb: str, style: str, name: str, why: str) -> None:
         """Print a line of three columns; at a terminal, long texts wrap within their column."""
-        name, why = visible(name), visible(why)
+        name, why = visible(name), visible(for_this_project(why))
         if self._console:
             from rich.table import Table  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
@@ -195,7 +190,7 @@ class Screen:
 
     def _typed(self, remedy: str) -> None:
         """Print what to type, each command on one line, so that it can be copied; at a narrow terminal further left."""
-        lines = visible(remedy).splitlines()
+        lines = visible(for_this_project(remedy)).splitlines()
         if not self._console:
             for text in lines:
                 self._print(f"{'':<{WIDTH + NAMES}} → {text}")
@@ -262,7 +257,7 @@ def _parts(text: str, width: int, ends: Sequence[str]) -> Iterator[str]:
     if len(text.rstrip()) <= width or not ends:
         yield text
         return
-    *parts, last = text.split(ends[0])
+    *parts, last = text.split(ends[0], -1 if ends[0] == "; " else 1)  # a command may have the others too
     for part in (*(f"{part}{ends[0]}" for part in parts), last):
         yield from _parts(part, width, ends[1:])
 

@@ -196,9 +196,10 @@ def writable_folders(answers: Iterable[Answer]) -> tuple[Reason, ...]:
 
 def file_state(host: str, row: ManifestRow, answer: Answer) -> FileState:
     """Return the state of one file from the answer of a host. Raises PkiError for an answer that cannot be right."""
+    if (answer.get("n"), answer.get("path")) != (row.number, row.file.path):
+        raise invalid_answer(host, answer)
     status = FileStatus(answer["is"])
-    is_other = (answer.get("n"), answer.get("path")) != (row.number, row.file.path)
-    if is_other or (status is FileStatus.HELD_BACK and row.is_removal):
+    if status is FileStatus.HELD_BACK and row.is_removal:
         raise invalid_answer(host, answer)
     state = FileState(row, status, answer["sha256"], answer.get("to", ""))
     has_content = status in {FileStatus.SAME, FileStatus.SET_CHANGES, FileStatus.RELOAD_DUE}

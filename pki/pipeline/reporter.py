@@ -14,7 +14,7 @@ from pki.common import filesystem, sealed_records
 from pki.common.errors import ErrorCode, PkiError, as_pki_error
 from pki.common.notice import Notice
 from pki.common.reasons import UNCHANGED, Outcome
-from pki.common.remedies import run_for
+from pki.common.remedies import as_started, run_for
 from pki.common.terminal import Screen
 from pki.common.timestamps import instant
 from pki.config.fields import SANDBOX
@@ -147,7 +147,7 @@ class Reporter:
         self._total = sum(1 for task in tasks.values() if not task.has_subtask)
         self._awaits_ceremony = project.awaits_first_ceremony
         if project.inventory.sandbox and project.authorities.issuing("root") is None:
-            self._screen.line(BANNER)
+            self._screen.line(as_started(BANNER))
         self._advance = self._stack.enter_context(self._screen.progress(self._total))
 
     def before_fork(self) -> None:
@@ -263,7 +263,8 @@ class Reporter:
         self._stack.close()
         is_idle = not self._changed and self._result() == "ok"
         if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
-            self._screen.summary(self._summary(project))
+            parts = self._summary(project)
+            self._screen.line("; ".join(parts), narrow=";\n".join(parts))
         gc.freeze()  # the process ends now: no collection at exit
         self._raise_failure()
 

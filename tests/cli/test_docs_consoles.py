@@ -124,6 +124,14 @@ def test_each_block_is_typed_here_or_by_the_integration_tests_or_installs_packag
     assert all(re.match(r"(\./run pip install|apt install|git clone) ", command) for command in commands), commands
 
 
+def test_the_readme_has_at_most_120_lines_and_its_sessions_fit_a_terminal_of_80_columns() -> None:
+    text = (PROJECT / "README.md").read_text()
+    assert text.count("\n") <= 120
+    sessions = re.findall(r"(?m)^```console\n(.*?)^```", text, re.DOTALL)
+    assert len(sessions) == 2
+    assert [line for session in sessions for line in session.splitlines() if len(line) > 80] == []
+
+
 @pytest.mark.parametrize("key", BLOCKS, ids=" ".join)
 def test_a_block_prints_what_is_shown(key: tuple[str, str], request: pytest.FixtureRequest) -> None:
     """A line `…` stands for any lines, `3f0c…` for hexadecimal digits; a command that is shown alone may print anything."""

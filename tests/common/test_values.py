@@ -137,6 +137,23 @@ def test_the_commands_of_mails_and_pages_are_typed_in_one_folder_whatever_starte
     }
 
 
+def test_a_project_with_its_own_run_has_the_same_commands_on_its_page_for_every_installation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The metrics too: an alert would be a new one with each other start."""
+    (tmp_path / "run").touch(mode=0o755)
+    printed = set()
+    for is_installed in (True, False):
+        for environment in ({}, {"PKI_RUN": str(tmp_path / "run")}, {"PKI_COMMAND": "/opt/bin/doit-pki"}):
+            with monkeypatch.context() as patch:
+                patch.setattr(remedies, "IS_INSTALLED", is_installed)
+                for name, value in {"PKI_HOME": str(tmp_path), "PKI_CALLED_FROM": "/root", **environment}.items():
+                    patch.setenv(name, value)
+                hint = PkiError("x", "first: ./run invoke plan, then: ./run doit").hint
+                printed.add(remedies.for_commands_folder(hint))
+    assert printed == {"first: ./run invoke plan, then: ./run doit"}
+
+
 def test_a_remedy_says_where_it_is_typed() -> None:
     assert str(at(Place.HOST, "nginx -t", "web")) == "on web: nginx -t"
     assert str(at(Place.CONSOLE, "ip link", "web")) == "in a console of web: ip link"

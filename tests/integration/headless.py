@@ -39,11 +39,13 @@ def chrome(profile: Path) -> Iterator[Chrome]:
         driver.quit()
 
 
-def show(driver: Chrome, url: str, width: int, scheme: str = "light") -> None:
-    """Open a page in a window of a width, in a colour scheme."""
+def show(
+    driver: Chrome, url: str, width: int, scheme: str = "light", *, height: int = 900, media: str = "screen"
+) -> None:
+    """Open a page in a window of a size, in a colour scheme; `media` is screen or print."""
     features = [{"name": "prefers-color-scheme", "value": scheme}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen", "features": features})
-    measures = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
+    measures = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", measures)
     driver.get(url)
 

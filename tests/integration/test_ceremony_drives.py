@@ -259,7 +259,7 @@ def test_no_slip_ends_the_command_and_nothing_that_is_typed_is_shown(session: Si
         if start < 10:
             person.see("words are right so far")
             person.see("type it back from the paper")
-    person.see("continue: sh run invoke ceremony.sign")
+    person.see("  sh run invoke ceremony.sign")
     assert person.end() == 0
     assert person.echoes
     since = person.shown[before:]

@@ -198,7 +198,7 @@ def test_a_project_of_another_account_is_refused_with_the_line_that_trusts_it(mi
     machine.run("mkdir", "-p", "/opt/doit-pki")
     machine.run("mount", "--bind", mine.project, "/opt/doit-pki")
     said = mine.desk.follow(consoles.block("editors.md", "cd /home/eve/pki && sudo /opt/doit-pki/run invoke status"), 1)
-    mine.desk.type(said.splitlines()[-1].partition(": ")[2])
+    mine.desk.type(said.partition("if you trust its owner:")[2].strip())  # may begin on a line of its own
     assert "Example Lab" in mine.desk.type("sudo /opt/doit-pki/run invoke status")
     mine.desk.type(f"cd {PROJECT_FOLDER}")
 

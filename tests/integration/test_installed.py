@@ -12,6 +12,8 @@ import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from email import message_from_bytes
+from email.policy import default
 from pathlib import Path
 
 import pytest
@@ -157,6 +159,41 @@ def test_help_and_completion_are_those_of_the_command(installed: Installation, t
     assert "cert:client-admin" in installed.type("doit-pki --complete doit cert").stdout
     assert installed.type("doit-pki --complete explain adm").stdout == "admin\n"
     assert installed.type("doit-pki pln", tmp_path).stderr == "No idea what 'pln' is!\n→ did you mean plan?\n"
+
+
+SCREENS = ("doit", "plan", "health", "explain admin", "explain admin --json", "plan --json", "revoke nobody --yes")
+COMMAND = re.compile(r"(?:^|(?<=[\s`>:(]))(?:\./run|doit-pki) [a-z][a-z.-]*(?: [a-z][a-z.-]+)?")
+
+
+def test_each_printed_command_begins_with_the_word_that_is_right_where_it_is_read(
+    installed: Installation, tmp_path: Path
+) -> None:
+    """Screens: as the program was started. Page, metrics, mail and alert rules: in the folder of the project."""
+    project = tmp_path / "lab"
+    hosts = "--host pki,proxy=nginx --host web,address=127.0.0.1,network=lan,proxy=nginx --network lan=127.0.0.0/8"
+    service = "--service pki/prometheus=http://127.0.0.1:9090,mtls"
+    assert installed.type(f"doit-pki init lab --yes --sandbox {hosts} {service}", tmp_path).returncode == 0
+    text = (project / "pki.yaml").read_text().replace("  web:\n", "  web:\n    deliver: ssh\n    ssh: {port: 1}\n")
+    mail = "alerts: {email: {to: a@lab.internal, from: b@lab.internal}}\n"
+    (project / "pki.yaml").write_text(f"{text}{mail}metrics: {{textfile: /nonexistent/pki.prom}}\n")
+    screens = [installed.type(f"doit-pki {line}", project) for line in SCREENS]
+    printed = {word for done in screens for word in COMMAND.findall(done.stdout + done.stderr)}
+    assert {word for word in printed if not word.startswith("doit-pki ") or word.startswith("doit-pki invoke")} == set()
+    assert {"doit-pki health", "doit-pki deploy.run web"} <= {" ".join(one.split()[:3]) for one in printed}
+    report = project / "build/report"
+    [letter] = (report / "outbox").glob("*.eml")
+    rules = project / "build/hosts/pki/etc/prometheus/doit-pki.rules.yml"
+    for path in (report / "status.html", report / "pki.prom", letter, rules):
+        data = path.read_bytes()
+        text = message_from_bytes(data, policy=default).get_body().get_content() if path is letter else data.decode()
+        found = COMMAND.findall(text)
+        assert found, path
+        assert {word for word in found if not word.startswith(("./run doit", "./run invoke"))} == set(), path
+    first = (report / "pki.prom").read_text()
+    done = installed.type("./run doit", project, path=SYSTEM)
+    assert "./run invoke health" in done.stdout
+    remedies = [re.findall(r'remedy="([^"]*)"', text) for text in (first, (report / "pki.prom").read_text())]
+    assert remedies[0] == remedies[1]
 
 
 def test_the_line_for_cron_runs_the_installed_program(installed: Installation) -> None:

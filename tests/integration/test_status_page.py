@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.status_page import update_page
-from tests.integration.browser import ARGUMENTS
 from tests.integration.conftest import TIMEOUT, LiveHome
+from tests.integration.headless import axe, chrome, show
 from tests.support import statuspages
 
 SIZES = {"phone": (390, 844), "tablet": (820, 1180), "desk": (1280, 900)}
@@ -44,10 +41,6 @@ const look = () => {
 };
 look();
 """
-AXE = """
-const done = arguments[arguments.length - 1];
-axe.run().then((found) => done([found.passes.length, found.violations.map((one) => [one.id, one.nodes.map((node) => node.html)])]));
-"""
 
 TOUCHING = """
 const touching = [], boxes = (what) => [...what].filter((one) => one.checkVisibility()).map((one) => one.getBoundingClientRect());
@@ -67,17 +60,8 @@ Look = Callable[..., Chrome]
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    for program in ("chromium", "chromedriver"):
-        assert shutil.which(program), f"apt install {program}"
-    options = ChromeOptions()
-    options.binary_location = str(shutil.which("chromium"))
-    for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    made = Chrome(options=options, service=Service(str(shutil.which("chromedriver"))))
-    made.set_script_timeout(TIMEOUT)
-    yield made
-    made.quit()
+    with chrome(tmp_path_factory.mktemp("profile")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +101,10 @@ def look(driver: Chrome, pages: dict[str, Path]) -> Look:
     """Open a page on a screen of a size, in a colour scheme."""
 
     def opened(name: str, size: str = "desk", scheme: str = "light", media: str = "screen") -> Chrome:
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
-        width, height = SIZES[size]
-        measures = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", measures)
         for log in ("browser", "performance"):
             driver.get_log(log)
-        driver.get(pages[name].as_uri())
+        width, height = SIZES[size]
+        show(driver, pages[name].as_uri(), width, scheme, height=height, media=media)
         return driver
 
     return opened
@@ -142,21 +122,13 @@ def unfold(driver: Chrome) -> None:
 @pytest.mark.parametrize("name", ["well", "stopped", "troubled", "grouped"])
 def test_it_fits_the_screen_and_axe_finds_nothing(look: Look, name: str, size: str, scheme: str) -> None:
     driver = look(name, size, scheme)
-    driver.execute_script(_axe())
     unfold(driver)
-    passed, violated = driver.execute_async_script(AXE)
+    passed, violated = axe(driver)
     assert violated == []
     assert passed > 20
     wide, screen = driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
     assert wide <= screen
     assert driver.execute_script(SMALL, THUMB) == []
-
-
-def _axe() -> str:
-    package = find_spec("axe_core_python")
-    assert package is not None
-    assert package.origin is not None
-    return (Path(package.origin).parent / "axe.min.js").read_text()
 
 
 def test_it_asks_nobody_for_anything_and_nothing_is_wrong_on_the_console(look: Look, pages: dict[str, Path]) -> None:

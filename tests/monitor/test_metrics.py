@@ -485,7 +485,7 @@ def test_every_alert_says_how_bad_it_is_and_what_to_type(home: Home) -> None:
     assert len(found) > 20
     for rule in found:
         assert rule["labels"]["severity"] in {"info", "warning", "critical"}
-        assert rule["annotations"].keys() == {"summary", "description"}
+        assert rule["annotations"].keys() == {"summary", "description", "where"}
         assert re.search(r"\./run (doit|invoke)|\$labels\.remedy", rule["annotations"]["description"]), rule["alert"]
 
 

@@ -17,26 +17,23 @@ from pki.monitor.doctor.observation import MachineObservation
 NEEDED = (3, 11)
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)", re.MULTILINE)
 SHOWN = 4  # packages in one line
+OF_CLONE = {"flit-core"}  # builds the clone's package; an installation does not have it
 
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """Packages for an optional part: the name of its lock file, the module that is imported, and what needs it."""
+    """Packages for an optional part: the module that is imported, what needs it, and the command that installs it."""
 
     name: str
     module: str
     package: str
     use: str
+    remedy: str
 
     @property
     def is_present(self) -> bool:
         """Return whether its module can be found."""
         return util.find_spec(self.module) is not None
-
-    @property
-    def remedy(self) -> str:
-        """Return the command that installs it."""
-        return f"./run pip install --require-hashes -r requirements-{self.name}.lock"
 
     def observe(self) -> MachineObservation:
         """Return its version; that it is missing is no fault as long as no project needs it."""
@@ -50,10 +47,34 @@ class Extra:
 EXTRAS = {
     extra.name: extra
     for extra in (
-        Extra("hsm", "pkcs11", "python-pkcs11", "keys in PKCS#11 tokens"),
-        Extra("ansible", "ansible_runner", "ansible-runner", "deploy.engine: ansible"),
-        Extra("postgresql", "psycopg", "psycopg", "a ledger in PostgreSQL"),
-        Extra("notify", "apprise", "apprise", "alerts.notify"),
+        Extra(
+            "hsm",
+            "pkcs11",
+            "python-pkcs11",
+            "keys in PKCS#11 tokens",
+            "./run pip install --require-hashes -r requirements-hsm.lock",
+        ),
+        Extra(
+            "ansible",
+            "ansible_runner",
+            "ansible-runner",
+            "deploy.engine: ansible",
+            "./run pip install --require-hashes -r requirements-ansible.lock",
+        ),
+        Extra(
+            "postgresql",
+            "psycopg",
+            "psycopg",
+            "a ledger in PostgreSQL",
+            "./run pip install --require-hashes -r requirements-postgresql.lock",
+        ),
+        Extra(
+            "notify",
+            "apprise",
+            "apprise",
+            "alerts.notify",
+            "./run pip install --require-hashes -r requirements-notify.lock",
+        ),
     )
 }
 
@@ -84,7 +105,7 @@ def observe_venv() -> MachineObservation:
 
 def observe_packages(lock: Path = PROGRAM / "requirements.lock") -> Iterator[MachineObservation]:
     """Yield missing packages, those at other versions than in the lock, and how many are at the locked version."""
-    pins = dict(PIN.findall(lock.read_text()))
+    pins = {name: version for name, version in PIN.findall(lock.read_text()) if not (IS_INSTALLED and name in OF_CLONE)}
     present = {name: version for name in pins if (version := _version(name))}
     missing = [name for name in pins if name not in present]
     others = {name: version for name, version in present.items() if version != pins[name]}

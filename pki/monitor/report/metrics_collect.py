@@ -16,6 +16,7 @@ from pki.authority import crls
 from pki.ceremony.online import needs
 from pki.common.cache import Cache
 from pki.common.errors import PkiError
+from pki.common.remedies import for_commands_folder
 from pki.common.visible import visible_line
 from pki.config.fields import Access
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
@@ -241,7 +242,11 @@ def _checks(checked: CheckedProject) -> Samples:
     worst = dict[Labels, float]()
     for finding in checked.findings:
         if finding.level:
-            labels = (visible_line(finding.subject), finding.topic, visible_line(str(finding.remedy)))
+            labels = (
+                visible_line(finding.subject),
+                finding.topic,
+                visible_line(for_commands_folder(str(finding.remedy))),
+            )
             worst[labels] = max(finding.level, worst.get(labels, 0))
     return {"checks": {(level.word,): levels[level] for level in Level}, "check_level": worst}
 

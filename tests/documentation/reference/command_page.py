@@ -11,6 +11,7 @@ from doit.cmd_list import List
 
 from pki.cli import exit_statuses, program
 from pki.cli.entry_points import program_commands
+from pki.cli.launch import USAGE
 from pki.pipeline.doit_internals import RunCommand
 from tests.documentation.reference.markdown import anchor, code, prose, table
 
@@ -37,6 +38,8 @@ def text() -> str:
             "written here. [Exit statuses](exit-statuses.md) and [output as JSON](json.md) have pages of their own.\n"
         ),
         table(("group", "commands"), [(title, ", ".join(own)) for title, own in named.items()]),
+        f"## The program\n\n```text\n{USAGE}```\n",
+        table(("option of `./run invoke`", "meaning"), [_program_option(name) for name in program.SHOWN]),
         _doit(),
     ]
     contexts = {context.name: context for context in commands.to_contexts()}
@@ -58,6 +61,10 @@ def _doit() -> str:
             table(("option", "meaning"), [_option(one) for one in List.cmd_options]),
         ]
     )
+
+
+def _program_option(name: str) -> tuple[str, str]:
+    return f"`--{name}`, `-{program.LETTERS[name]}`", prose(program.SHOWN[name])
 
 
 def _option(option: Mapping[str, Any]) -> tuple[str, str]:
