@@ -13,6 +13,7 @@ from pki.cli import (
     ca_commands,
     ceremony_offline,
     ceremony_online,
+    check_command,
     client_commands,
     client_export,
     daily_commands,
@@ -34,6 +35,7 @@ from pki.cli import (
 from pki.common.program_files import IS_INSTALLED
 
 COMMANDS = {
+    "check": check_command.check,
     "doctor": doctor_command.doctor,
     "init": init_command.init,
     "plan": daily_commands.plan,

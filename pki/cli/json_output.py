@@ -254,6 +254,16 @@ class DoctorOutput(Output):
     checks: list[DoctorCheck] = Field(description="what was checked, each with the value that was seen")
 
 
+class CheckOutput(Output):
+    """Output of `check`."""
+
+    command = "check"
+    hosts: int = Field(description="hosts in pki.yaml, whose releases were built")
+    faults: list[Remark] = Field(
+        description="why a certificate or release could not be made, and faults of unused templates"
+    )
+
+
 class RhythmRow(Part):
     """Something that happens regularly."""
 
@@ -359,6 +369,7 @@ MODELS: dict[str, type[Output]] = {
         LedgerImportOutput,
         HealthOutput,
         DoctorOutput,
+        CheckOutput,
         TimelineOutput,
         ClientListOutput,
         HistoryOutput,

@@ -38,7 +38,7 @@ TITLES = {  # in the help: title → commands and groups of commands
     "Hosts": {"deploy", "templates"},
     "Root ceremonies": {"ceremony", "ca"},
     "Backup and ledger": {"backup", "restore", "ledger"},
-    "Machine": {"doctor", "init", "schedule", "schema", "demo"},
+    "Machine": {"check", "doctor", "init", "schedule", "schema", "demo"},
 }
 BARE = {
     "name",
