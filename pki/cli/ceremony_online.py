@@ -38,6 +38,7 @@ from pki.common.reasons import joined
 from pki.common.remedies import RESTORE, for_this_project, run_for, run_in_commands_folder
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId, GenerationName
+from pki.project import version_change
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
 
@@ -228,6 +229,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
     folder = path_of(context, response)
     accept_response.ResponseAcceptance(project).check_roots(folder)
     with project.store.lock():
+        version_change.begin(project.store)
         verified = accept_response.ResponseAcceptance(project).verify(folder)
         for name, sha256 in verified.roots.items():
             screen.line(f"new root certificate {name}; it will be trusted from now on: SHA-256 {sha256}")

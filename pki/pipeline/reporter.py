@@ -19,6 +19,7 @@ from pki.common.terminal import Screen
 from pki.common.timestamps import instant
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import ArtifactId
+from pki.project import version_change
 from pki.project.project import Project
 
 BANNER = """\
@@ -141,6 +142,10 @@ class Reporter:
         project = self._project()
         if not self._is_held():  # the first run: there is no ca/ with a lock file before it
             self._stack.enter_context(project.store.lock())
+        if version_change.record(project.inventory, project.store):
+            from pki.config import editor_schemas  # noqa: PLC0415 - slow, and needed after an upgrade only
+
+            editor_schemas.refresh(project.store.home)
         project.run.request(selected)
         self._started = time.monotonic()
         self._is_full = len(selected) == len(tasks)
