@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import sqlite3
 import sys
@@ -20,7 +21,7 @@ from pki.authority import crls
 from pki.ceremony import request_response, words
 from pki.common.errors import PkiError, from_os_error
 from pki.common.templating import FIX_OR_RAW
-from pki.common.terminal import Screen
+from pki.common.terminal import Screen, continued
 from pki.deploy.contact import Contact
 from pki.ledger.types import RESTORE_FILE
 from pki.monitor import forecast
@@ -901,6 +902,16 @@ def test_a_narrow_terminal_keeps_columns_and_breaks_nothing_that_is_to_be_typed(
         "then: ./run invoke ledger.recover --all",
     ]
     assert f"{restore.strip()[2:]} {recover.strip()}" == RESTORE_FILE
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+def test_a_command_that_is_too_long_is_continued_so_that_a_shell_still_takes_it_as_it_was(width: int) -> None:
+    command = "sh run invoke ceremony.sign 'ca/my folder/request.yaml' --vault \"a b\" --output DIR"
+    lines = continued(f"  {command}", width)
+    assert all(line.startswith("  ") for line in lines)
+    assert all(len(line) <= max(width, len("    'ca/my folder/request.yaml' \\")) for line in lines)
+    typed = "\n".join(lines).replace("\\\n", "")  # as a shell reads it: POSIX, Shell Command Language 2.2.1
+    assert shlex.split(typed) == shlex.split(command)
 
 
 @pytest.mark.parametrize(

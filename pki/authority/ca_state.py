@@ -21,10 +21,8 @@ def stale_reasons(now: datetime, authorities: Authorities, name: str) -> list[Re
     issuing = authorities.issuing(name)
     if issuing is None:
         return [Why.NOT_CREATED()]
-    if issuing.certificate.not_valid_after_utc < now:
-        return [
-            Why.AUTHORITY_EXPIRED(generation=issuing.name, date=f"{issuing.certificate.not_valid_after_utc:%Y-%m-%d}")
-        ]
+    if issuing.not_after < now:
+        return [Why.AUTHORITY_EXPIRED(generation=issuing.name, date=f"{issuing.not_after:%Y-%m-%d}")]
     root = authorities.root_of(issuing.certificate)
     if name != "root" and (root is None or not canonical.is_issued_by(issuing.certificate, root.certificate)):
         return [Why.AUTHORITY_UNSIGNED(generation=issuing.name, root=root.name if root else "a root in ca/root/")]
@@ -38,7 +36,7 @@ def can_shorten_renewals(inventory: Inventory, now: datetime, authorities: Autho
     """
     rules = inventory.profiles
     return any(
-        issuer.certificate.not_valid_after_utc - now <= rule.lifetime
+        issuer.not_after - now <= rule.lifetime
         for name, rule in (("server", rules.server), ("client", rules.client))
         if (issuer := authorities.issuing(name)) is not None
     )

@@ -116,7 +116,7 @@ class LeafCertificates:
         return Why.NO_GAIN(
             left=in_words(current.not_after - now),
             issuer=issuer.name,
-            date=f"{issuer.certificate.not_valid_after_utc:%Y-%m-%d}",
+            date=f"{issuer.not_after:%Y-%m-%d}",
             authority=leaf.authority,
         )
 
@@ -229,9 +229,9 @@ class LeafCertificates:
         issuer = self.project.signing_keys.issuer(leaf.authority)
         generation = self._issuer(leaf)
         assert generation is not None
-        if generation.certificate.not_valid_after_utc <= self.project.now:
+        if generation.not_after <= self.project.now:
             raise PkiError(
-                f"{generation.name} expired on {generation.certificate.not_valid_after_utc:%Y-%m-%d}",
+                f"{generation.name} expired on {generation.not_after:%Y-%m-%d}",
                 here("invoke", "ceremony.request", "--new", leaf.authority, before="needs a ceremony: "),
             )
         check_begun(self.project.inventory, self.project.authorities, self.project.clock, generation)

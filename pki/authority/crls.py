@@ -102,7 +102,7 @@ class Crls:
     def stale_external_reasons(self, name: str) -> list[Reason]:
         """Return why the CRL of an adopted CA must be issued again; empty once the CA itself has expired."""
         ca = self.project.authorities.generation(name)
-        return [] if ca and ca.certificate.not_valid_after_utc < self.project.now else self.stale_reasons(name)
+        return [] if ca and ca.not_after < self.project.now else self.stale_reasons(name)
 
     def published(self, generation: str, *, again: bool = False) -> x509.CertificateRevocationList | None:
         """Return the published CRL of a generation, if there is one that the generation signed; `again` as for `signed`."""

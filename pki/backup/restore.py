@@ -20,7 +20,7 @@ from pki.authority import recover_revocations
 from pki.authority.recover_revocations import BackupCa
 from pki.backup.archive_format import Archive, BackupFile, ledger_head, unpack
 from pki.backup.place_files import Placement
-from pki.common import age, filesystem, sealed_records, yaml_text
+from pki.common import age, filesystem, sealed_records, state_format, yaml_text
 from pki.common.errors import PkiError
 from pki.common.timestamps import COMPACT
 from pki.config import loader
@@ -85,6 +85,7 @@ class Restore:
                 raise PkiError(
                     f"{name}: its ledger is not the one that its manifest names", "use another copy of the backup"
                 )
+        _require_known_format(archive, name, target)
         config = loader.parse_valid(yaml_text.load(archive.files["pki.yaml"].data.decode(), f"{name}: pki.yaml"))
         if config is None:
             raise PkiError(
@@ -249,6 +250,22 @@ class Restore:
                 unread.append(PkiError(f"{path}: is damaged in this backup", "./run invoke ledger.recover --all"))
                 continue
             yield name, BackupCa(certificate, path if name in self.config.authorities.adopted else "")
+
+
+def _require_known_format(archive: Archive, name: str, target: Path) -> None:
+    """Raise PkiError if the backup, or `ca/` in its way, has a format that this program does not know.
+
+    A damaged record in the backup is refused too; one in the target is moved aside with `ca/`.
+    """
+    if record := archive.files.get(state_format.SHOWN):
+        state_format.require_known(
+            state_format.parse(record.data, f"{name}: {state_format.SHOWN}", "use another backup"), f"{name}: its ca/"
+        )
+    present = None
+    with suppress(PkiError):
+        present = state_format.read(target / "ca")
+    if present:
+        state_format.require_known(present, f"{target}/ca")
 
 
 def _is_certificate_of_ours(path: str) -> bool:

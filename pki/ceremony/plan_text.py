@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pki.ceremony.policy import VaultContents
 from pki.ceremony.request_response import Request, RequestedIntermediate, RequestedSeries
 from pki.x509 import keys
 
 PURPOSES = {"server": "certificates of servers", "client": "certificates of clients"}
+
+
+def in_paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines with an empty one before each that begins another item; the lines of one item are indented."""
+    for line in lines:
+        if not line.startswith(" "):
+            yield ""
+        yield line
 
 
 def root_lines(request: Request) -> Iterator[str]:

@@ -7,6 +7,7 @@ reader accepts only the exact bytes that the writer produces, so one SHA-256 ide
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
@@ -238,6 +239,9 @@ class Response(StrictModel):
 
 Document = TypeVar("Document", Request, Response)
 
+# version 0.1.0 wrote these words; its ceremonies are records that stay valid
+EARLIER_KEYS = {"ladders": "crl_series", "rungs": "presigned_crls"}
+
 
 def digest(data: bytes) -> str:
     """Return the SHA-256 of `data` in hexadecimal."""
@@ -260,12 +264,13 @@ def load(data: bytes, name: str, kind: type[Document]) -> Document:
     except UnicodeDecodeError:
         raise PkiError(f"{name}: is not {what}: not text", "copy it again from where it was written") from None
     try:
-        document = kind.model_validate(_tree(text, name, what))
+        tree = _tree(text, name, what)
+        document = kind.model_validate(_in_present_words(tree))
     except ValidationError as error:
         raise PkiError("\n".join(_faults(error, text, name, kind)), "copy it again from where it was written") from None
     except PkiError as error:
         raise PkiError(error.message, f"this is not {what}, or it was damaged: copy it again") from None
-    if dump(document) != data:
+    if data not in {dump(document), _dump_as_earlier(document)}:
         raise PkiError(
             f"{name}: was changed after it was written: its form differs", "copy it again from where it was written"
         )
@@ -278,6 +283,21 @@ def _tree(text: str, name: str, what: str) -> Any:
     if not isinstance(tree, dict) or "format" not in tree:
         raise PkiError(f"{name}: is not {what}")
     return tree
+
+
+def _in_present_words(tree: Any) -> Any:
+    """Return the tree of a document with the present keys, wherever it has those of version 0.1.0."""
+    if isinstance(tree, dict):
+        return {EARLIER_KEYS.get(key, key): _in_present_words(value) for key, value in tree.items()}
+    return [_in_present_words(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def _dump_as_earlier(document: Request | Response) -> bytes:
+    """Return the encoding of a document by version 0.1.0."""
+    text = dump(document).decode()
+    for earlier, key in EARLIER_KEYS.items():
+        text = re.sub(rf"^(  )?{key}:", rf"\g<1>{earlier}:", text, flags=re.MULTILINE)
+    return text.encode()
 
 
 def _faults(error: ValidationError, text: str, name: str, kind: type[StrictModel]) -> Iterator[str]:

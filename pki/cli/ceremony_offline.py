@@ -287,10 +287,9 @@ def _check_machine(ceremony: CeremonySession, now: datetime, despite: str) -> No
 def _confirm(context: Context, ceremony: CeremonySession, lines: list[str], given: str) -> None:
     """Show the plan, and prompt for the first words of the request's digest and for the time on the witness's watch."""
     screen = Screen()
-    screen.line("")
-    screen.line(f"{ceremony.request.organisation}, ceremony {ceremony.request.number}; about to be done:")
-    for line in lines or ["nothing"]:
-        screen.line(f"  {line}")
+    screen.line(f"\nceremony {ceremony.request.number} of {ceremony.request.organisation} will now:")
+    for line in plan_text.in_paragraphs(lines or ["do nothing"]):
+        screen.line(f"  {line}".rstrip())
     screen.line("")
     others = _other_digests(ceremony)
     typed_words = given or ask_first_words("request", "the online machine", ceremony.digest, others)

@@ -38,6 +38,7 @@ from pki.common.reasons import joined
 from pki.common.remedies import RESTORE, for_this_project, run_for, run_in_commands_folder
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId, GenerationName
+from pki.project import version_change
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
 
@@ -98,9 +99,11 @@ def _shown(store: Store, now: datetime, authorities: Authorities, open_request: 
     """Yield the screen lines of a request: its content, its digest in words, and the next steps."""
     yield f"request {open_request.request.number}, prepared {open_request.request.prepared:%Y-%m-%d %H:%M} UTC, in {store.shown(open_request.path)}"
     yield from (f"  because {reason}" for reason in open_request.request.because)
-    yield ""
-    yield from plan_text.root_lines(open_request.request)
-    yield from plan_text.signature_lines(open_request.request, _past_ceremonies(store))
+    lines = (
+        *plan_text.root_lines(open_request.request),
+        *plan_text.signature_lines(open_request.request, _past_ceremonies(store)),
+    )
+    yield from ("", "the ceremony will:", *(f"  {line}".rstrip() for line in plan_text.in_paragraphs(lines)))
     if requirements := needs.find_requirements(authorities):
         by = min(requirement.by for requirement in requirements)
         yield ""
@@ -111,17 +114,17 @@ def _shown(store: Store, now: datetime, authorities: Authorities, open_request: 
     yield ""
     yield for_this_project("write the first words down, or print this; then, step by step (docs/how-to/ceremony.md):")
     run = run_for(store.home)
-    yield "try the ceremony with throw-away keys"
+    yield "1. try the ceremony with throw-away keys"
     yield f"  {run} invoke ceremony.rehearse"
-    yield "write the program and this request to a USB drive"
+    yield "2. write the program and this request to a USB drive"
     yield f"  {run} invoke ceremony.kit DIR"
     create = "create the root, " if open_request.request.roots else ""
-    yield f"on the offline machine: {create}sign, and copy everything to a second drive"
+    yield f"3. on the offline machine: {create}sign, and copy everything to a second drive"
     if open_request.request.roots:
         yield "  ./run invoke ceremony.root REQUEST --vault DIR"
     yield "  ./run invoke ceremony.sign REQUEST --vault DIR --output DIR"
     yield "  ./run invoke ceremony.copy --vault DIR --to DIR"
-    yield "on this machine again: accept the response, and issue everything that waits for it"
+    yield "4. on this machine again: accept the response, and issue everything that waits for it"
     yield f"  {run} invoke ceremony.accept DIR/response-{open_request.request.number:04}"
     yield f"  {run} doit"
 
@@ -226,6 +229,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
     folder = path_of(context, response)
     accept_response.ResponseAcceptance(project).check_roots(folder)
     with project.store.lock():
+        version_change.begin(project.store)
         verified = accept_response.ResponseAcceptance(project).verify(folder)
         for name, sha256 in verified.roots.items():
             screen.line(f"new root certificate {name}; it will be trusted from now on: SHA-256 {sha256}")

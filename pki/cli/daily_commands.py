@@ -10,7 +10,6 @@ from json import loads
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import __version__
 from pki.authority import certificates
 from pki.cli import json_output as models
 from pki.cli.certificate_lookup import Names
@@ -25,7 +24,7 @@ from pki.cli.decorator import (
     project_as_it_is,
 )
 from pki.cli.json_output import Due, Observed, PlanOutput, ReasonOutput, Remark, StatusOutput, StatusRow
-from pki.common import filesystem, state_format
+from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.common.reasons import Verb, Why, joined
@@ -44,6 +43,7 @@ from pki.monitor.report.run import Run
 from pki.pipeline import plan as pipeline_plan
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
+from pki.project import version_change
 from pki.project.project import Project
 
 COLUMNS = ("name", "state", "days left", "what happens next", "done by")  # of status
@@ -156,12 +156,9 @@ def _plan_output(project: Project, plan: Plan) -> PlanOutput:
 
 
 def _upgrade_notes(project: Project) -> Iterable[Notice]:
-    """Yield notices about this version of the program: until doit has run with it, and about its newer templates."""
-    state = state_format.read(project.store.ca)
-    if state and state.version != __version__:
-        text = f"the last run was by {state.version}, this is {__version__}; what is to do may follow from that"
-        yield Notice("doit-pki", text, "read Upgrading in CHANGELOG.md, then: ./run doit")
-    yield from template_versions.notices(project.store.templates)
+    """Yield notices about this version of the program: what it changes, and copies of older templates."""
+    yield from version_change.notices(project.inventory, project.store, project.templates)
+    yield from template_versions.notices(project.templates)
 
 
 def _remarks(notes: Iterable[Notice]) -> list[Remark]:

@@ -22,6 +22,7 @@ from pki.common import filesystem
 from pki.common.errors import NO_PROJECT, InventoryError, PkiError, from_bug, from_os_error
 from pki.common.terminal import discard_output, error_text
 from pki.pipeline.delivery_targets import clock_evidence
+from pki.project import version_change
 from pki.project.clock_guard import Evidence
 from pki.project.project import Project
 
@@ -112,6 +113,7 @@ def held_project_of(context: Context) -> Iterator[Project]:
     before.ledger_view.close()
     with before.store.lock():
         project = project_of(context)
+        version_change.begin(project.store)
         try:
             yield project
         finally:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pki.common.errors import FaultsError, PkiError
 from pki.common.remedies import in_project
+from pki.common.template_folders import TemplateFolders
 from pki.common.visible import line_fault
 
 DEFAULTS = {"deploy-hosts": "ca", "deploy-owner": "root:root", "deploy-mode": ""}
@@ -65,15 +66,13 @@ class TemplateFile:
         return "deploy-target" in self.headers or self.fault is not None
 
 
-def template_files(folder: Path) -> Iterator[TemplateFile]:
-    """Yield the files in a folder and its subfolders, sorted by name, without hidden files and backups of editors."""
-    for name, fault in _walk(folder):
-        yield TemplateFile(name, fault=fault, is_folder=True) if fault else _read_template(folder, name)
-
-
-def file_names(folder: Path) -> list[str]:
-    """Return the names of all files in a folder and its subfolders."""
-    return [name for name, fault in _walk(folder) if not fault]
+def template_files(folders: TemplateFolders) -> Iterator[TemplateFile]:
+    """Yield the templates of a project, sorted by name, without hidden files and backups of editors."""
+    for found in folders.files():
+        if found.fault:
+            yield TemplateFile(found.name, fault=found.fault, is_folder=True)
+        else:
+            yield _read_template(found.folder, found.name)
 
 
 def read(path: Path, shown: str) -> bytes:
@@ -166,34 +165,6 @@ def included_files(folder: Path, name: str, path: str) -> list[tuple[str, str]]:
             raise PkiError(f"{shown}: is larger than {LARGEST >> 20} MB", "include less")
         files.append((content.decode("utf-8", errors="surrogateescape"), shown))
     return files
-
-
-def _walk(folder: Path) -> list[tuple[str, PkiError | None]]:
-    """Return the names of files, and the name and error of each folder that cannot be read."""
-    results: list[tuple[str, PkiError | None]] = []
-
-    def name_of(path: str | os.PathLike[str]) -> str:
-        return Path(path).relative_to(folder).as_posix()
-
-    def unreadable(error: OSError) -> None:
-        name = name_of(error.filename)
-        if name != "." or not isinstance(error, FileNotFoundError):
-            shown = f"templates/{name}".removesuffix("/.")
-            hint = f"chown or chmod it: ls -ld {in_project(shown)}"
-            results.append((name, PkiError(f"{shown}: cannot be read: {error.strerror}", hint)))
-
-    for root, folders, files in os.walk(folder, onerror=unreadable):
-        results += [
-            (name_of(f"{root}/{name}"), None) for name in files if not name.startswith(".") and not name.endswith("~")
-        ]
-        for name in folders:
-            if os.path.islink(f"{root}/{name}") and not name.startswith("."):
-                shown = f"templates/{name_of(f'{root}/{name}')}"
-                fault = PkiError(
-                    f"{shown}: is a link to a folder, which is not followed", "copy the folder itself there"
-                )
-                results.append((name_of(f"{root}/{name}"), fault))
-    return sorted(results, key=lambda result: Path(result[0]))
 
 
 def _read_template(folder: Path, name: str) -> TemplateFile:

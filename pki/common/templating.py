@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import (
+    BaseLoader,
     Environment,
     FileSystemLoader,
     StrictUndefined,
@@ -41,6 +42,7 @@ from pki.common.errors import FaultsError, PkiError
 from pki.common.file_headers import usage_fault
 from pki.common.limited_process import TOO_LARGE
 from pki.common.template_delimiters import RAW
+from pki.common.template_folders import TemplateFolders
 from pki.common.visible import in_one_line
 
 HARMLESS = (  # nodes that cannot need much time or memory: no loops, calls or arithmetic, and only HARMLESS_FILTERS
@@ -70,6 +72,7 @@ WORDS = {
     UnicodeDecodeError: "is not UTF-8 text",
 }
 FIX = "fix the template, then: ./run doit"
+EJECT = "./run invoke templates.eject"
 FIX_OR_RAW = f"{FIX}; {RAW}"
 UNENDED = {"Missing end of comment tag": "{# begins a comment of the template, but no #} ends it"}
 IN_NAMESPACE = "{% set ns = namespace(all=[]) %}, then {% set ns.all = ns.all + [one] %}"
@@ -103,33 +106,38 @@ def _kind(value: object) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
-class TemplateLoader(FileSystemLoader):
-    """Loads the files of one folder that templates may use."""
+class TemplateLoader(BaseLoader):
+    """Loads the files of a project and of the program that templates may use."""
+
+    def __init__(self, folders: TemplateFolders) -> None:
+        self._folders = folders
+        self._loaders = {folder: FileSystemLoader(folder) for folder in folders.folders}
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
         """Return the text of a template. Raises PkiError for a file that must not be used."""
-        if fault := usage_fault(Path(self.searchpath[0]), template):
+        folder = self._folders.folder_of(template)
+        if fault := usage_fault(folder, template):
             raise fault
-        return super().get_source(environment, template)
+        return self._loaders[folder].get_source(environment, template)
 
 
 class Templates:
-    """The Jinja2 templates of one folder. Undefined names are errors; text is preserved exactly.
+    """The Jinja2 templates of a project. Undefined names are errors; text is preserved exactly.
 
     Nothing is evaluated before it is rendered: `reads` and `is_harmless` are safe for any template.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folders: TemplateFolders) -> None:
+        self._folders = folders
         # no escaping: these are configuration files, not HTML
-        self._environment = _environment(RestrictedEnvironment, TemplateLoader(folder), autoescape=False)
+        self._environment = _environment(RestrictedEnvironment, TemplateLoader(folders), autoescape=False)
         self._environment.optimized = False  # the optimizer computes constants when a template is compiled
         self._environment.finalize = _unchanged
         self._environment.globals["range"] = range  # the limits of the rendering process replace that of Jinja2's range
         self._texts: dict[str, Template] = {}
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:
-        """Render the file `name`, relative to the folder. Raises PkiError with file and line."""
+        """Render the file `name`, a path below `templates/`. Raises PkiError with file and line."""
         try:
             return self._environment.get_template(name).render(context)
         except PkiError:
@@ -175,9 +183,7 @@ class Templates:
                     files.add("*")
                 elif referenced not in files:
                     files.add(referenced)
-                    pending += (
-                        [referenced] if self._exists(referenced) and not usage_fault(self._folder, referenced) else []
-                    )
+                    pending += [referenced] if self._exists(referenced) and not self._usage_fault(referenced) else []
         if faults:
             raise FaultsError.of(faults)
         return frozenset(variables), frozenset(artifacts), frozenset(files)
@@ -226,7 +232,10 @@ class Templates:
             raise self._fault(name, error) from None
 
     def _exists(self, name: str) -> bool:
-        return ".." not in name.split("/") and os.path.isfile(f"{self._folder}/{name}")
+        return ".." not in name.split("/") and self._folders.path(name).is_file()
+
+    def _usage_fault(self, name: str) -> PkiError | None:
+        return usage_fault(self._folders.folder_of(name), name)
 
     def _faults_within(self, name: str, tree: nodes.Template) -> Iterator[PkiError]:
         """Yield all faults at which the compiler or the first rendering would stop."""
@@ -248,7 +257,7 @@ class Templates:
                 is_needed = not getattr(statement, "ignore_missing", False)
                 if is_needed and not self._exists(target.value):
                     yield PkiError(f"templates/{name}:{statement.lineno}: templates/{target.value} does not exist", FIX)
-                elif self._exists(target.value) and (fault := usage_fault(self._folder, target.value)):
+                elif self._exists(target.value) and (fault := self._usage_fault(target.value)):
                     yield PkiError(f"templates/{name}:{statement.lineno}: {fault.message}", fault.hint)
 
     def _fault(self, name: str, error: BaseException) -> PkiError:
@@ -257,6 +266,8 @@ class Templates:
         else:
             name, line = self._place_within(error) or (name, 0)
         hint = FIX_OR_RAW if isinstance(error, TemplateSyntaxError | UndefinedError) else FIX
+        if self._folders.folder_of(name) == self._folders.program != self._folders.project:
+            hint = f"copy this template of the program into the project, and change it there: {EJECT} {name}"
         return PkiError(f"templates/{name}{f':{line}' if line else ''}: {_message(error)}", hint)
 
     def _place_within(self, error: BaseException) -> tuple[str, int] | None:
@@ -271,8 +282,10 @@ class Templates:
         return place
 
     def _name_of(self, file: str) -> str:
-        folder = f"{self._folder}{os.sep}"
-        return file.removeprefix(folder) if file.startswith(folder) else ""
+        for folder in self._folders.folders:
+            if file.startswith(prefix := f"{folder}{os.sep}"):
+                return file.removeprefix(prefix)
+        return ""
 
 
 @pass_context
@@ -327,7 +340,7 @@ def _whole_words(text: str) -> Markup:
 
 
 def _environment(
-    kind: type[Environment], loader: FileSystemLoader, *, autoescape: bool | Callable[[str | None], bool]
+    kind: type[Environment], loader: BaseLoader, *, autoescape: bool | Callable[[str | None], bool]
 ) -> Environment:
     environment = kind(
         loader=loader,

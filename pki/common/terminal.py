@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -16,6 +17,8 @@ from pki.common.visible import visible
 
 WIDTH = 10  # of the column of verbs and levels
 NAMES = 24  # the least width of the column of names
+SHELL_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
+CONTINUED = "\\"
 LEAST = 45  # the least width of the column of texts beside a longer name
 
 
@@ -53,7 +56,9 @@ class Screen:
         width = self._console.width
         if narrow and any(len(line) > width for line in text.split("\n")):
             lines = visible(for_this_project(narrow)).split("\n")
-            parts = [part for line in lines for part in ([line] if line[:1] == " " else wrapped(line, width))]
+            parts = [
+                part for line in lines for part in (continued(line, width) if line[:1] == " " else wrapped(line, width))
+            ]
         else:
             parts = [
                 part for line in text.split("\n") for part in ([line] if is_verbatim else wrapped(line, width, indent))
@@ -219,6 +224,17 @@ def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
     margin = " " * (indent or len(text) - len(text.lstrip()) + 2)
     lines = textwrap.wrap(text, width, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False)
     return lines or [""]
+
+
+def continued(command: str, width: int) -> list[str]:
+    """Return the lines of an indented shell command, broken between its words; a backslash ends each but the last one."""
+    lines = [" "]
+    for word in SHELL_WORD.findall(command):
+        if lines[-1].strip() and len(f"{lines[-1]} {word} {CONTINUED}") > width:
+            lines[-1] += f" {CONTINUED}"
+            lines.append("   ")
+        lines[-1] += f" {word}"
+    return lines
 
 
 def error_text(message: str, hint: str) -> str:

@@ -1,4 +1,4 @@
-"""Add or remove a client in pki.yaml, or add roots. Every other line stays the same.
+"""Add or remove a client in pki.yaml, add roots, or leave out templates. Every other line stays the same.
 
 The edited text is loaded again and must contain exactly the old inventory with this change; otherwise nothing is written.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,10 @@ from typing import Any
 from pki.common import filesystem, yaml_text
 from pki.common.errors import InventoryError, PkiError
 from pki.config import loader
-from pki.config.model import Client, Inventory
+from pki.config.model import Client, Inventory, TemplateOptions
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
+LEFT_OUT = "# templates of the program that this project does not use; to use one, remove its line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,33 @@ def add_roots(path: Path, roots: Mapping[str, str]) -> Edit:
             raise PkiError(f"{path.name} has a layout that this program cannot edit; nothing was changed", hint)
         text = edited
     return Edit(path, data, text)
+
+
+def leave_out_templates(path: Path, names: Sequence[str]) -> Edit:
+    """Return the edit that adds the key `templates`, which leaves out these templates of the program.
+
+    Raises PkiError; its hint has the lines to add by hand if the layout is unusual.
+    """
+    before, config, _ = _read(path)
+    text, expected = before.decode(), config.model_copy(update={"templates": TemplateOptions(without=tuple(names))})
+    end = "\r\n" if "\r\n" in text else "\n"
+    section = "".join(f"{line}{end}" for line in (LEFT_OUT, *_template_lines(names)))
+    edited = f"{text}{'' if text.endswith(end) else end}{end}{section}"
+    if _parse(edited, path.name) != expected:
+        message = f"{path.name} has a layout that this program cannot edit; nothing was changed"
+        raise PkiError(message, left_out_by_hand(path, names))
+    return Edit(path, before, edited)
+
+
+def left_out_by_hand(path: Path, names: Sequence[str]) -> str:
+    """Return the hint with the lines that leave out templates, for a pki.yaml that cannot be written."""
+    return f"write this into {path.name} yourself, then type the same command again:\n" + "\n".join(
+        _template_lines(names)
+    )
+
+
+def _template_lines(names: Sequence[str]) -> list[str]:
+    return ["templates:", "  without:", *(f"    - {name}" for name in names)]
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from pki.config.model import Inventory
 
 Place = tuple[str | int, ...]
 Fault = tuple[Place, str]
+# keys of pki.yaml in version 0.1.0 → the present word
+RENAMED = {"handover": "overlap", "rungs": "presigned", "spread": "renew_spread"}
 
 
 def place_of(detail: ErrorDetails) -> Place:
@@ -36,9 +38,7 @@ def _expected_and_actual(detail: ErrorDetails, model: Any) -> tuple[str, str]:
     if kind == "missing":
         return "is missing", ""
     if kind in {"extra_forbidden", "unknown_authority"}:
-        other = "; to adopt a CA that was created elsewhere: {adopt: DIR}" if kind == "unknown_authority" else ""
-        close = did_you_mean(str(detail["loc"][-1]), _defined_keys(detail["loc"], model))
-        return f"unknown key{close or other}", ""
+        return f"unknown key{_other_key(detail, model)}", ""
     if kind == "literal_error":
         words = [word for word in str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ") if word]
         listed = ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0]
@@ -63,6 +63,15 @@ def _expected_and_actual(detail: ErrorDetails, model: Any) -> tuple[str, str]:
         "time_delta_type": "expected a number and a unit such as 90d",
     }.get(kind, detail["msg"].lower())
     return expected, _describe(actual)
+
+
+def _other_key(detail: ErrorDetails, model: Any) -> str:
+    """Return what to write instead of an unknown key, as a phrase after `unknown key`; "" if nothing is close."""
+    key, defined = str(detail["loc"][-1]), _defined_keys(detail["loc"], model)
+    if (new := RENAMED.get(key, "")) in defined:
+        return f": it is called {new} now"
+    adopt = "; to adopt a CA that was created elsewhere: {adopt: DIR}" if detail["type"] == "unknown_authority" else ""
+    return did_you_mean(key, defined) or adopt
 
 
 def _describe(value: Any) -> str:
@@ -91,7 +100,7 @@ def _defined_keys(loc: tuple[str | int, ...], document: Any) -> list[str]:
         fields = getattr(model, "model_fields", {})
         field = next((f for n, f in fields.items() if str(step) in (n, f.alias)), None)
         inner = field.annotation if field else _hints(model).get("__pydantic_extra__")
-        model = _models_within(inner)[-1:] or model
+        model = models_within(inner)[-1:] or model
         model = model[0] if isinstance(model, list) and model else model
     return [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
 
@@ -99,10 +108,11 @@ def _defined_keys(loc: tuple[str | int, ...], document: Any) -> list[str]:
 _hints = cache(get_type_hints)
 
 
-def _models_within(annotation: Any) -> list[Any]:
+def models_within(annotation: Any) -> list[Any]:
+    """Return the models of sections that a type of a field names, in their order."""
     if hasattr(annotation, "model_fields"):
         return [getattr(annotation, "__origin__", annotation)]
-    return [model for part in get_args(annotation) for model in _models_within(part)]
+    return [model for part in get_args(annotation) for model in models_within(part)]
 
 
 def dotted_path(where: Place) -> str:

@@ -92,6 +92,9 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
             "{textfile: /var/lib/prometheus/node-exporter/doit-pki.prom}",
         ),
         "deploy": Key("Options of all deliveries.", "{ca: local}"),
+        "templates": Key(
+            "Which of the program's templates the project uses: by default all of them.", "{without: [tls/tls.pem]}"
+        ),
         "schedule": Key(
             "Times of day, local time, at which systemd or cron runs doit; each `window` of a host must contain one.",
             '["06:00"]',
@@ -258,6 +261,11 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
         "from": Key("Sender of the mail.", "pki@lab.internal"),
         "smtp": Key("Mail server: smtp://host:port, smtps://host:port, or outbox.", "smtps://mail.lab.internal:465"),
         "user": Key("Account at the mail server; its password is the secret `smtp`.", "pki@lab.internal"),
+    },
+    "TemplateOptions": {
+        "without": Key(
+            "Templates of the program that no host gets: their paths below templates/, or `all`.", "[tls/tls.pem]"
+        ),
     },
     "Metrics": {
         "textfile": Key(

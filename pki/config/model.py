@@ -59,6 +59,8 @@ from pki.config.secret_sources import NO_SOURCES, Secrets, _secrets_in_one_file
 from pki.config.strict_model import StrictModel
 from pki.config.time_fields import Duration, Holiday, RenewSpread, TimeOfDay, Timeout, Window
 
+ALL_TEMPLATES = "all"  # in templates.without: every template of the program, and each that a later version adds
+
 
 class ServerRule(StrictModel):
     """The profile of server certificates; with `rekey: new` each renewal generates a new key."""
@@ -242,6 +244,12 @@ class Deploy(StrictModel):
     host_timeout: Timeout = timedelta(minutes=10)
 
 
+class TemplateOptions(StrictModel):
+    """The program's templates that the project does not use: their paths below templates/, or `all`."""
+
+    without: Annotated[tuple[RelativeFile, ...], SINGLE_OR_LIST] = ()
+
+
 class Inventory(StrictModel):
     """The whole of pki.yaml: the desired state of the project."""
 
@@ -263,6 +271,7 @@ class Inventory(StrictModel):
     alerts: Annotated[Alerts, EMPTY_OR_MAPPING] = Alerts()
     metrics: Annotated[Metrics, EMPTY_OR_MAPPING] = Metrics()
     deploy: Annotated[Deploy, EMPTY_OR_MAPPING] = Deploy()
+    templates: Annotated[TemplateOptions, EMPTY_OR_MAPPING] | None = None
     schedule: Annotated[tuple[TimeOfDay, ...], SINGLE_OR_LIST] = ()
     holidays: Annotated[tuple[Holiday, ...], SINGLE_OR_LIST] = ()
 

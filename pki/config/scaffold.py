@@ -1,4 +1,4 @@
-"""Create a new project: pki.yaml with comments, templates and README, completely or not at all."""
+"""Create a new project: pki.yaml with comments, an empty templates/ and README, completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.program_files import executable
+from pki.common.template_folders import ORIGINALS
 from pki.config import editor_schemas, loader, template_versions
 
 PROGRAM_MODE = 0o755
@@ -56,7 +57,8 @@ README = """\
 The project of an internal certificate authority, run by doit-pki.
 
 - `pki.yaml`: the configuration. Change it, then run `./run invoke plan`, then `./run doit`.
-- `templates/`: the files for hosts, each with a header that names its target. Edit them as you like.
+- `templates/`: your own files for hosts, each with a header that names its target. The program has templates for proxies, trust
+  stores and monitoring: `./run invoke templates.list` lists them, `templates.eject PATH` copies one here, so that you can change it.
 - `ca/`, `secrets.yaml`: keys, passphrases and the ledger. Never in git; back them up: `./run invoke backup`.
 - `build/`: everything else. It can be generated again.
 - `run`, `dodo.py`, `tasks.py`: start the program, also as `doit` and `invoke` where it is installed.
@@ -114,11 +116,8 @@ def project_files(folder: Path, tree: dict[str, Any], program: Path) -> dict[str
     texts = {".gitignore": GITIGNORE, **{name: (program / name).read_text() for name in ("dodo.py", "tasks.py")}}
     if not any(path.name.lower().startswith("readme") for path in (folder.iterdir() if folder.is_dir() else ())):
         texts["README.md"] = README.format(organisation=tree["organisation"])
-    templates = template_versions.program_templates(program)
-    originals = template_versions.encode_originals(template_versions.originals_of(templates))
     return {
-        **{f"templates/{name}": (content, filesystem.PUBLIC) for name, content in templates.items()},
-        f"templates/{template_versions.FILE}": (originals, filesystem.PUBLIC),
+        f"templates/{ORIGINALS}": (template_versions.encode_originals({}), filesystem.PUBLIC),
         **{name: (text.encode(), filesystem.PUBLIC) for name, text in texts.items()},
         "run": (RUN.format(program=shlex.quote(str(executable()))).encode(), PROGRAM_MODE),
         **{name: (content, filesystem.PUBLIC) for name, content in editor_schemas.schema_files().items()},

@@ -1,10 +1,10 @@
-"""The program's templates, and the version of each that a project's template was copied from: `templates/.versions.json`."""
+"""The templates of the program and of a project, and what the project's copies are based on: `templates/.versions.json`."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,11 @@ from pathlib import Path
 from pki import __version__
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.common.file_headers import file_names, link_fault
+from pki.common.file_headers import link_fault
 from pki.common.notice import Notice
-from pki.common.program_files import PROGRAM
 from pki.common.remedies import here, in_project
-
-FILE = ".versions.json"  # hidden: no managed file
+from pki.common.template_folders import ORIGINALS, PROGRAM_TEMPLATES, TemplateFolders, file_names, program_names
+from pki.config import released_templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +29,24 @@ class Original:
 
 @dataclass(frozen=True, slots=True)
 class TemplateCopy:
-    """A template of the program, of the project, or of both; `name` is its path below `templates/`."""
+    """A template of the program, of the project, or of both; `name` is its path below `templates/`.
+
+    `is_left_out`: the project does not use that of the program. `original` is what the project's was copied from, and
+    `released` the version whose template it still is without a change; None and "" if that is not known.
+    """
 
     name: str
     program: bytes | None
     project: bytes | None
     original: Original | None
+    is_left_out: bool = False
+
+    @property
+    def released(self) -> str:
+        """Return the version of the program whose template the project's file is, byte for byte; "" for none."""
+        if self.project is None or self.program is None:
+            return ""
+        return __version__ if self.project == self.program else released_templates.version_of(self.name, self.project)
 
     @property
     def is_changed(self) -> bool:
@@ -44,48 +55,75 @@ class TemplateCopy:
 
     @property
     def is_edited(self) -> bool:
-        """Return whether the project's content is not the one that was copied."""
-        return self.is_changed and (self.original is None or self.original.content != self.project)
+        """Return whether the project's content is neither the one that was copied nor that of an earlier version."""
+        return (
+            self.is_changed and not self.released and (self.original is None or self.original.content != self.project)
+        )
 
     @property
     def is_outdated(self) -> bool:
-        """Return whether the program's template changed after it was copied, and the project has another content."""
-        return self.is_changed and self.original is not None and self.original.content != self.program
+        """Return whether the program's template is newer than the one that the project's is based on."""
+        is_older = self.original.content != self.program if self.original else bool(self.released)
+        return self.is_changed and is_older
+
+    @property
+    def is_unchanged_copy(self) -> bool:
+        """Return whether the project's file can be removed without a loss: the program has it, or had it."""
+        return None not in (self.program, self.project) and not self.is_edited
+
+    @property
+    def based_on(self) -> str:
+        """Return the version that the project's file is based on; "" if it is not known."""
+        if self.released or self.original is None:
+            return self.released
+        return self.original.version
 
 
-def program_templates(program: Path = PROGRAM) -> dict[str, bytes]:
+def program_templates(folder: Path = PROGRAM_TEMPLATES) -> dict[str, bytes]:
     """Return path below `templates/` → content, for each template of the program. Raises PkiError if one cannot be read."""
-    folder = program / "templates"
-    names = (name for name in file_names(folder) if (folder / name).is_file())  # reading a FIFO would block
-    return {name: filesystem.read(folder / name) or b"" for name in names}
+    return {name: filesystem.read(folder / name) or b"" for name in sorted(program_names(folder))}
 
 
-def template_copies(folder: Path) -> list[TemplateCopy]:
-    """Return every template of the program and of the project whose templates are in `folder`, sorted by name.
+def template_copies(templates: TemplateFolders) -> list[TemplateCopy]:
+    """Return every template of the program and of the project, sorted by name.
 
     Raises PkiError if a file cannot be read, or is a link out of the folder.
     """
-    ours, originals = program_templates(), read_originals(folder)
-    theirs = {name: _content(folder, name) for name in file_names(folder)}
+    ours, originals = program_templates(), read_originals(templates.project)
+    is_program = templates.project == PROGRAM_TEMPLATES
+    theirs = {} if is_program else {name: _content(templates.project, name) for name in file_names(templates.project)}
+    offered = ours if is_program else templates.offered()
     return [
-        TemplateCopy(name, ours.get(name), theirs.get(name), originals.get(name)) for name in sorted({*ours, *theirs})
+        TemplateCopy(name, ours.get(name), theirs.get(name), originals.get(name), name not in offered)
+        for name in sorted({*ours, *theirs})
     ]
 
 
-def notices(folder: Path) -> Iterator[Notice]:
-    """Yield the templates of a project of which the program has a newer version; files with faults are reported elsewhere."""
-    try:
-        originals = read_originals(folder)
-        ours = program_templates() if originals else {}
-    except PkiError as fault:
-        yield Notice(f"templates/{FILE}", fault.message, fault.hint)
+def notices(templates: TemplateFolders) -> Iterator[Notice]:
+    """Yield the project's templates of which the program has a newer version; files with faults are reported elsewhere.
+
+    Copies that the project did not change are one notice: one command replaces all of them.
+    """
+    if templates.project == PROGRAM_TEMPLATES:
         return
-    for name, original in sorted(originals.items()):
+    try:
+        originals, ours = read_originals(templates.project), program_templates()
+    except PkiError as fault:
+        yield Notice(f"templates/{ORIGINALS}", fault.message, fault.hint)
+        return
+    unchanged = list[str]()
+    for name, program in ours.items():
         with suppress(PkiError):
-            copy = TemplateCopy(name, ours.get(name), _content(folder, name), original)
-            if copy.is_outdated:
-                text = f"was copied from version {original.version}; the program has a newer one"
-                yield Notice(f"templates/{name}", text, str(here("invoke", "templates.diff", name)))
+            copy = TemplateCopy(name, program, _content(templates.project, name), originals.get(name))
+            if copy.is_outdated and not copy.is_edited:
+                unchanged.append(name)
+            elif copy.is_outdated:
+                text = f"is based on version {copy.based_on}; the program has a newer one"
+                yield Notice(f"templates/{name}", text, str(here("invoke", "templates.diff", name, "--three-way")))
+    if unchanged:
+        text = f"{len(unchanged)} unchanged copies of an earlier version; the program has newer ones: {unchanged[0]}"
+        text += f" and {len(unchanged) - 1} more" if len(unchanged) > 1 else ""
+        yield Notice("templates", text, str(here("invoke", "templates.diff")))
 
 
 def _content(folder: Path, name: str) -> bytes | None:
@@ -101,14 +139,14 @@ def _content(folder: Path, name: str) -> bytes | None:
 def read_originals(folder: Path) -> dict[str, Original]:
     """Return what the templates in `folder` were copied from, by their names. Raises PkiError if the record is damaged."""
     try:
-        record = json.loads(filesystem.read(folder / FILE) or b"{}")
+        record = json.loads(filesystem.read(folder / ORIGINALS) or b"{}")
         return {
             name: Original(str(entry["version"]), str(entry["text"]).encode(errors="surrogateescape"))
             for name, entry in record.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        hint = f"restore it from git or a backup; without it, newer versions are not reported: rm {in_project(f'templates/{FILE}')}"
-        raise PkiError(f"templates/{FILE}: is damaged", hint) from None
+        hint = f"restore it from git or a backup; without it, newer versions are not reported: rm {in_project(f'templates/{ORIGINALS}')}"
+        raise PkiError(f"templates/{ORIGINALS}: is damaged", hint) from None
 
 
 def encode_originals(originals: Mapping[str, Original]) -> bytes:
@@ -132,7 +170,7 @@ def record_original(folder: Path, name: str) -> None:
     """
     if filesystem.read(folder / name) is None:
         raise PkiError(f"templates/{name}: does not exist", f"./run invoke templates.eject {name}")
-    filesystem.write(folder / FILE, _record_with(folder, name))
+    filesystem.write(folder / ORIGINALS, _record_with(folder, name))
 
 
 def eject(folder: Path, name: str) -> None:
@@ -143,7 +181,7 @@ def eject(folder: Path, name: str) -> None:
     if not folder.is_dir():
         raise PkiError(
             "templates/ is missing",
-            f"restore it; an empty one removes all deployed files: mkdir {in_project('templates')}",
+            f"restore it, or create it empty to deliver no file of your own: mkdir {in_project('templates')}",
         )
     if os.path.lexists(folder / name):
         raise PkiError(
@@ -151,9 +189,23 @@ def eject(folder: Path, name: str) -> None:
         )
     if fault := link_fault(folder, name):
         raise fault
-    files = {folder / name: program_templates()[name], folder / FILE: _record_with(folder, name)}
+    files = {folder / name: program_templates()[name], folder / ORIGINALS: _record_with(folder, name)}
     filesystem.write_all({path: (content, filesystem.PUBLIC) for path, content in files.items()})
 
 
 def _record_with(folder: Path, name: str) -> bytes:
     return encode_originals({**read_originals(folder), **originals_of({name: program_templates()[name]})})
+
+
+def remove_copies(folder: Path, copies: Iterable[TemplateCopy]) -> None:
+    """Remove files of the project that equal a template of the program or of an earlier version, and their record."""
+    originals = read_originals(folder)
+    names = {copy.name for copy in copies if copy.is_unchanged_copy and not copy.is_left_out}
+    for name in sorted(names):
+        (folder / name).unlink()
+        for parent in list(Path(name).parents)[:-1]:
+            with suppress(OSError):  # other files are in it
+                (folder / parent).rmdir()
+    if names & originals.keys():
+        kept = {name: original for name, original in originals.items() if name not in names}
+        filesystem.write(folder / ORIGINALS, encode_originals(kept))

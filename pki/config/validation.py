@@ -8,6 +8,7 @@ from datetime import time, timedelta
 
 from pki.common.durations import backdate, is_usable, longest_pause
 from pki.common.remedies import RESTORE
+from pki.common.template_folders import program_names
 from pki.config import upstreams
 from pki.config.authority_rules import AuthorityRules, CrlRule
 from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
@@ -26,9 +27,10 @@ from pki.config.leaf_certificates import (
     service_names,
 )
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
-from pki.config.model import Host, Inventory, ServerRule
+from pki.config.model import ALL_TEMPLATES, Host, Inventory, ServerRule
 from pki.config.name_fields import is_like_dns_name
 from pki.config.proxies import PROGRAMS
+from pki.config.released_templates import RELEASED
 from pki.config.time_fields import format_duration, is_in_window
 
 Line = Callable[[Place], str]
@@ -64,6 +66,19 @@ def find_cross_faults(inventory: Inventory, removed: set[Place], line: Line = la
         yield from _client_faults(inventory, line)
         yield from _upstream_faults(inventory)
     yield from _leaf_faults(inventory)
+    yield from _template_faults(inventory)
+
+
+def _template_faults(inventory: Inventory) -> Iterator[Fault]:
+    """Yield paths in `templates.without` that no version of the program has: nothing would be left out."""
+    without = inventory.templates.without if inventory.templates else ()
+    names = program_names() | RELEASED.keys()
+    for position, name in enumerate(without):
+        place = ("templates", "without", position)
+        if name == ALL_TEMPLATES and len(without) > 1:
+            yield place, f"{ALL_TEMPLATES} cannot be combined: it leaves out every template of the program"
+        elif name not in {ALL_TEMPLATES, *names}:
+            yield place, f"the program has no template {name!r}{did_you_mean(name, sorted(names))}"
 
 
 def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:

@@ -69,7 +69,7 @@ class Demo:
     def create_project(self) -> None:
         """Create a project on the machine ca, from which root may log in on the hosts as root."""
         self.ca.write(PROJECT_FOLDER / "pki.yaml", (HERE / "project.yaml").read_text())
-        self.ca.run("cp", "-r", PROGRAM / "templates", PROJECT_FOLDER)
+        self.ca.run("mkdir", "-p", f"{PROJECT_FOLDER}/templates")
         self.ca.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
         known_hosts = ""
         for name, host in self.hosts.items():

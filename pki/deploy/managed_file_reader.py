@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple, get_args
 
 from pki.common import template_delimiters
 from pki.common.cache import Cache
 from pki.common.errors import FaultsError, PkiError, from_bug
-from pki.common.file_headers import CERTIFICATE, TemplateFile, file_names, included_files, read, template_files
+from pki.common.file_headers import CERTIFICATE, TemplateFile, included_files, read, template_files
 from pki.common.limited_process import Begin, LimitedProcess, LimitExceededError
+from pki.common.template_folders import TemplateFolders
 from pki.common.templating import Templates
 from pki.config import openssl_cnf, openssl_cnf_syntax
 from pki.config.fields import Access, Proxy, TrustStore
@@ -40,19 +40,19 @@ class References(NamedTuple):
 
 
 def read_library(
-    folder: Path,
+    folders: TemplateFolders,
     context: Mapping[str, object],
     hosts: Mapping[str, Host],
     networks: Iterable[str],
     cache: Cache,
 ) -> Library:
-    """Read every file below `folder`; `context` is what `deploy-hosts` may use (`inventory`)."""
+    """Read every template of a project; `context` is what `deploy-hosts` may use (`inventory`)."""
     selectors = {"all", CA_HOST, *hosts, *(f"network:{name}" for name in networks)}
     selectors |= {*(f"proxy:{name}" for name in get_args(Proxy)), *(f"access:{level}" for level in get_args(Access))}
     selectors |= {f"trust:{kind}" for kind in get_args(TrustStore)}
-    reader = Reader(folder, Templates(folder), context, selectors, cache)
+    reader = Reader(folders, Templates(folders), context, selectors, cache)
     files, unassigned = [], []
-    for source in template_files(folder):
+    for source in template_files(folders):
         if source.is_managed:
             file = reader.read(source)
             if file.selectors:
@@ -70,18 +70,18 @@ def read_library(
 
 
 class Reader:
-    """Reads the files below one folder; `context` as for `read_library`, `selectors` are those that `deploy-hosts` may name."""
+    """Reads the templates of a project; `context` as for `read_library`, `selectors` are those that `deploy-hosts` may name."""
 
     def __init__(
         self,
-        folder: Path,
+        folders: TemplateFolders,
         templates: Templates,
         context: Mapping[str, object],
         selectors: set[str],
         cache: Cache,
     ) -> None:
         self.templates = templates
-        self._folder = folder
+        self._folders = folders
         self._context = context
         self._selectors_allowed = selectors
         self._cache = cache
@@ -105,7 +105,7 @@ class Reader:
             if not source.fault:
                 reads, artifacts, files = self._references_of(file, source.text)
                 for included in sorted(files):
-                    for name in file_names(self._folder) if included == "*" else [included]:
+                    for name in self._folders.names() if included == "*" else [included]:
                         digest.update(self._content(name))
                 file = replace(file, digest=digest.hexdigest(), reads=reads, artifacts=artifacts)
                 request, remarks = self._request(file, source.text)
@@ -126,12 +126,13 @@ class Reader:
         config = openssl_cnf_syntax.Configuration()
         if openssl_cnf.is_request(text) or openssl_cnf.has_include(text):
             body = self._rendered_body(file, text) if "{{" in text or "{%" in text or "{#" in text else text
-            config = openssl_cnf_syntax.parse(body, shown, partial(included_files, self._folder, file.name))
+            folder = self._folders.folder_of(file.name)
+            config = openssl_cnf_syntax.parse(body, shown, partial(included_files, folder, file.name))
         if "req" not in config.sections:
             if header:
                 raise PkiError(f"{file.place(CERTIFICATE)}: there is no section [ req ]", "remove the header")
             return openssl_cnf.RequestReading(None)
-        reading = openssl_cnf.read_request(config, shown, (self._folder / file.name).parent)
+        reading = openssl_cnf.read_request(config, shown, self._folders.path(file.name).parent)
         return reading._replace(remarks=()) if header and reading.request else reading
 
     def _accidental_comments(self, file: ManagedFile, text: str) -> Iterator[openssl_cnf.CnfRemark]:
@@ -187,7 +188,7 @@ class Reader:
             return self.templates.render_text(text, self._context)
         try:
             return self._cache.cached(
-                name, key, [str(self._folder.parent / "pki.yaml")], lambda: self._limited.ask(text)
+                name, key, [str(self._folders.project.parent / "pki.yaml")], lambda: self._limited.ask(text)
             )
         except LimitExceededError as error:
             raise PkiError(error.what) from None
@@ -198,7 +199,7 @@ class Reader:
     def _content(self, name: str) -> bytes:
         """Return the content of an included file, empty if it cannot be read: rendering reports that."""
         try:
-            return read(self._folder / name, name)
+            return read(self._folders.path(name), name)
         except (PkiError, ValueError):
             return b""
 
@@ -208,8 +209,9 @@ class Reader:
         if cached := self._cache.recall(name, file.digest):
             return References(*map(frozenset, cached))
         references = _references(file, text, self.templates)
-        if "*" not in references.files:
-            included = [str(self._folder / other) for other in sorted(references.files)]
+        included = [str(self._folders.path(other)) for other in sorted(references.files)]
+        # a file of the program is not in the cache: the project can replace it without a change of that file
+        if "*" not in references.files and all(file.startswith(f"{self._folders.project}/") for file in included):
             self._cache.remember(name, file.digest, included, [sorted(part) for part in references])
         return references
 

@@ -72,7 +72,7 @@ class Explainer:
 
     def authority(self, generation: Generation) -> Iterator[Line]:
         """Explain a generation of an authority."""
-        end = generation.certificate.not_valid_after_utc
+        end = generation.not_after
         root = self.project.authorities.root_of(generation.certificate) if generation.authority != "root" else None
         yield (
             "what",

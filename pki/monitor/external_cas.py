@@ -65,7 +65,7 @@ def end_of(authorities: Authorities, name: str) -> datetime | None:
         generation = authorities.generation(name)
     except PkiError:  # the check of its CRL reports it
         return None
-    return generation.certificate.not_valid_after_utc if generation else None
+    return generation.not_after if generation else None
 
 
 def _valid(now: datetime, ledger_view: LedgerView, name: str) -> list[Issued]:

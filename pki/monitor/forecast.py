@@ -138,7 +138,7 @@ def _pinned(inventory: Inventory, host_decisions: HostDecisions) -> Iterator[Not
 def _profiles(authorities: Authorities, leaf_certificates: LeafCertificates, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each lifetime changed in pki.yaml: existing certificates keep theirs until they are renewed."""
     renewals_by_lifetime: dict[tuple[str, timedelta], list[datetime]] = {}
-    ends = {name: ca.certificate.not_valid_after_utc for name in AUTHORITIES if (ca := authorities.issuing(name))}
+    ends = {name: ca.not_after for name in AUTHORITIES if (ca := authorities.issuing(name))}
     for leaf in plan.leaves.values():
         if dates := _dates(leaf_certificates, leaf):
             start, end = dates

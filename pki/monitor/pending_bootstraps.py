@@ -97,7 +97,7 @@ def _when(
         vouched_until = authorities.connected_roots(root)
         deadlines.append(max((vouched_until[digest] for digest in accepted if digest in vouched_until), default=now))
     if not new_roots:  # all roots are accepted; only a file is held back
-        deadlines = [root.certificate.not_valid_after_utc for root in live_roots]
+        deadlines = [root.not_after for root in live_roots]
     by = min(deadlines, default=now)
     return f"needed by {by:%Y-%m-%d}" if by > now else "needed now"
 

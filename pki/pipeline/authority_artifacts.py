@@ -92,7 +92,7 @@ class AuthorityArtifacts:
         if reasons and (issuing := self.project.authorities.issuing(name)) is None:
             raise self.project.authorities.missing_authority(name)
         if reasons:
-            if issuing and issuing.certificate.not_valid_after_utc < self.project.now:
+            if issuing and issuing.not_after < self.project.now:
                 self.project.clock.check()  # with a wrong clock a ceremony does not help
             is_lost = (
                 reasons[0].code is not Why.AUTHORITY_EXPIRED

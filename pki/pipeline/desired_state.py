@@ -77,7 +77,7 @@ class DesiredState:
             if leaf.name not in leaves
         }
         library = managed_file_reader.read_library(
-            project.store.templates, {"inventory": InventoryView(config)}, config.hosts, config.networks, project.cache
+            project.templates, {"inventory": InventoryView(config)}, config.hosts, config.networks, project.cache
         )
         library = _with_lost_templates(project.store, library)
         names = {*leaves, *(artifact.name for artifact in waiting)}
@@ -286,7 +286,7 @@ class DesiredState:
         if has_clients and any(name.startswith("revoked") for name in reads):
             artifacts.add("crl:client")
         fixed = [path for artifact in artifacts if "{" not in artifact for path in self._paths_of(artifact)]
-        templates = [f"{self.project.store.templates}/{file.name}" for file in files]
+        templates = [str(self.project.templates.path(file.name)) for file in files]
         return (*templates, *fixed), tuple(artifact for artifact in artifacts if "{" in artifact)
 
     def _paths_of(self, artifact: str) -> list[str]:
@@ -322,7 +322,7 @@ def _with_lost_templates(store: Store, library: Library) -> Library:
         return library
     fault = PkiError(
         "templates/ is missing",
-        f"restore it, or create it empty to remove all deployed files: mkdir {in_project('templates')}",
+        f"restore it, or create it empty to deliver no file of your own: mkdir {in_project('templates')}",
     )
     return replace(library, unassigned=(UnassignedFile(".", fault, is_folder=True),))
 

@@ -28,7 +28,8 @@ from doit.task import Task
 from pki.common import state_format
 from pki.common.errors import InventoryError, PkiError, as_pki_error
 from pki.common.notice import Notice
-from pki.common.reasons import UNCHANGED, Outcome, Reason, joined
+from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, joined
+from pki.common.terminal import Screen
 from pki.config.model import Inventory
 from pki.pipeline import clock_confirmation, delivery_targets, plan
 from pki.pipeline.artifact import Artifact
@@ -38,6 +39,7 @@ from pki.pipeline.reporter import Monitor, Reporter
 from pki.project.clock_guard import Evidence
 from pki.project.layout import Store
 from pki.project.project import Project
+from pki.project.project_templates import record_unrecorded
 from pki.project.safe_directories import check_owner
 
 PLUGINS = {  # also in pyproject.toml, for a doit that is not started by `./run`
@@ -111,6 +113,7 @@ class DoitRun:
         self._end = end
         self._evidence = evidence
         self._is_locked = False
+        self._is_run = False  # not `doit list`, which changes nothing
         self._reporter = Reporter(
             lambda: self.project,
             lambda: end.notes(self.project, self.plan),
@@ -158,6 +161,7 @@ class DoitRun:
         try:
             self.project.roots.check()
             self.project.store.check_locks()
+            self._list_templates()
             artifacts = self.plan.artifacts
         except InventoryError as error:
             raise self._nothing_was_done(error, f"pki.yaml is invalid; nothing was done:\n{error}") from None
@@ -172,6 +176,14 @@ class DoitRun:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(tasks))
         yield from tasks.values()
 
+    def _list_templates(self) -> None:
+        """List in pki.yaml the program's templates that an existing project lacks. Raises PkiError."""
+        if self._is_run and (names := record_unrecorded(self.project.inventory, self.project.store)):
+            text = f"lists {len(names)} templates of the program that this project does not use: templates.without"
+            Screen(drops_unwritable=True).done(Verb.UPDATED, "pki.yaml", text)
+            self.project.ledger_view.close()
+            del self.project  # it is opened again, with the new pki.yaml
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the lock of the project from before pki.yaml is read, so that earlier changes of it count.
@@ -184,11 +196,8 @@ class DoitRun:
                 if (store := Store(self._home)).ca.is_dir():
                     stack.enter_context(store.lock())
                     self._is_locked = True
+            self._is_run = True
             yield
-            if "plan" in vars(self) and state_format.record(self._home / "ca"):  # without a plan, nothing was run
-                from pki.config import editor_schemas  # noqa: PLC0415 - slow, and needed after an upgrade only
-
-                editor_schemas.refresh(self._home)
 
     def confirm_clock(self) -> None:
         """Ask the user whether the clock is right.

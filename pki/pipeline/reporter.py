@@ -14,17 +14,18 @@ from pki.common import filesystem, sealed_records
 from pki.common.errors import ErrorCode, PkiError, as_pki_error
 from pki.common.notice import Notice
 from pki.common.reasons import UNCHANGED, Outcome
-from pki.common.remedies import as_started, run_for
+from pki.common.remedies import run_for
 from pki.common.terminal import Screen
 from pki.common.timestamps import instant
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import ArtifactId
+from pki.project import version_change
 from pki.project.project import Project
 
 BANNER = """\
 SANDBOX: a trial project. Its root key is created on this machine and stays in
-offline/. In production, the root key never reaches the machine that runs doit:
-./run invoke init creates such a project.
+offline/. In a project for production, the root key never reaches the machine
+that runs doit.
 """
 
 
@@ -141,13 +142,17 @@ class Reporter:
         project = self._project()
         if not self._is_held():  # the first run: there is no ca/ with a lock file before it
             self._stack.enter_context(project.store.lock())
+        if version_change.record(project.inventory, project.store):
+            from pki.config import editor_schemas  # noqa: PLC0415 - slow, and needed after an upgrade only
+
+            editor_schemas.refresh(project.store.home)
         project.run.request(selected)
         self._started = time.monotonic()
         self._is_full = len(selected) == len(tasks)
         self._total = sum(1 for task in tasks.values() if not task.has_subtask)
         self._awaits_ceremony = project.awaits_first_ceremony
         if project.inventory.sandbox and project.authorities.issuing("root") is None:
-            self._screen.line(as_started(BANNER))
+            self._screen.line(BANNER)
         self._advance = self._stack.enter_context(self._screen.progress(self._total))
 
     def before_fork(self) -> None:

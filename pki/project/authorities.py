@@ -184,7 +184,7 @@ class Authorities:
 
     def not_yet_valid(self, generation: Generation) -> str:
         """Return a phrase where the clock is before the start of a generation; "" otherwise."""
-        start = generation.certificate.not_valid_before_utc
+        start = generation.not_before
         if start <= self.now:
             return ""
         return (
@@ -193,9 +193,7 @@ class Authorities:
 
     def is_live(self, generation: Generation) -> bool:
         """Return whether a generation is neither expired nor revoked by its root."""
-        return not self.has_ended(generation.certificate.not_valid_after_utc) and not self.is_revoked_by_root(
-            generation
-        )
+        return not self.has_ended(generation.not_after) and not self.is_revoked_by_root(generation)
 
     def is_revoked_by_root(self, generation: Generation) -> bool:
         """Return whether a pre-signed CRL lists a generation."""

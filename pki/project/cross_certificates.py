@@ -21,13 +21,13 @@ def trust_paths(
 
     The value is the time until which they do: when the first certificate on the path expires.
     """
-    candidates, expiries, queue = list(roots), {root.fingerprint: root.certificate.not_valid_after_utc}, [root]
+    candidates, expiries, queue = list(roots), {root.fingerprint: root.not_after}, [root]
     while queue:
         certified_root = queue.pop()
         for cross in _cross_certificates(store, certified_root, has_ended):
             for candidate in candidates:
                 ends = (
-                    candidate.certificate.not_valid_after_utc,
+                    candidate.not_after,
                     cross.not_valid_after_utc,
                     expiries[certified_root.fingerprint],
                 )

@@ -14,6 +14,7 @@ from pki.common import state_format
 from pki.common.cache import Cache
 from pki.common.child_processes import LIBPQ_PASSWORD, remove_from_environment
 from pki.common.errors import LedgerError
+from pki.common.template_folders import TemplateFolders
 from pki.config import loader
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Inventory
@@ -26,6 +27,7 @@ from pki.project.host_decisions import HostDecisions
 from pki.project.layout import Store
 from pki.project.ledger_revocations import Revocations
 from pki.project.ledger_view import LedgerView
+from pki.project.project_templates import templates_of
 from pki.project.root_check import RootCheck
 from pki.project.run_state import RunState
 from pki.project.safe_directories import check_owner
@@ -85,6 +87,11 @@ class Project:
         """Return the guard of the clock, which is asked before anything is signed or recorded."""
         evidence = partial(self.evidence, self) if self.evidence else None
         return ClockGuard(self.now, lambda: self.ledger_view.last_event(), evidence)  # noqa: PLW0108 - the view needs the clock
+
+    @cached_property
+    def templates(self) -> TemplateFolders:
+        """Return the templates that the project uses: its own, and those of the program."""
+        return templates_of(self.inventory, self.store)
 
     @cached_property
     def authorities(self) -> Authorities:

@@ -17,9 +17,10 @@ NO_IPV6 = IPv6Network("::/0")
 def build_name_constraints(domains: Sequence[str], addresses: Sequence[IpNetwork]) -> x509.NameConstraints:
     """Return name constraints that permit `domains` with their subdomains, `addresses`, and no other address in use.
 
-    RFC 5280 §4.2.1.10: a type of name without a subtree is unrestricted. Some programs treat IPv4 and IPv6 as two types,
-    so a subtree of each is always there. A family that is not wanted gets an unused block: excluding ::/0 or 0.0.0.0/0
-    beside permitted networks of the other family crashes JDK 17.
+    RFC 5280 §4.2.1.10: a type of name without a subtree is unrestricted. GnuTLS treats IPv4 and IPv6 as two types, so a
+    subtree of each is always there. A family that is not wanted gets an unused block instead of an exclusion: JDK 17
+    crashes on an excluded ::/0 beside permitted IPv4 networks, and refuses every address on an excluded 0.0.0.0/0 beside
+    permitted IPv6 networks.
     """
     permitted: list[x509.GeneralName] = [x509.DNSName(domain) for domain in domains]
     if not addresses:

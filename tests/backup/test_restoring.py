@@ -16,7 +16,10 @@ import pytest
 import sqlalchemy as sql
 
 from pki.backup import place_files
+from pki.backup.archive_format import Archive, BackupFile
 from pki.backup.restore import Restore
+from pki.common.errors import PkiError
+from pki.common.state_format import SHOWN
 from pki.ledger.ledger import SqlLedger
 from pki.ledger.tables import metadata
 from pki.monitor.report.run import Run
@@ -427,3 +430,42 @@ def test_with_a_ledger_elsewhere_nothing_is_recorded_before_the_restore_and_then
     assert external.doit(days=1).status == 0
     assert external.doit(days=1).made == {}
     assert ("project", "restored") in decisions(external)
+
+
+@pytest.mark.parametrize(
+    ("record", "fault"),
+    [
+        ('{"format": 3, "program": "7.1.0"}', "its ca/ was written by doit-pki 7.1.0 in format 3"),
+        ("{", "ca/.format.json: is damaged"),
+    ],
+    ids=["newer", "damaged"],
+)
+def test_a_backup_of_an_unknown_format_is_refused_before_anything_is_written(
+    real: RealHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: str, fault: str
+) -> None:
+    archive = Archive(
+        {"at": "2026-11-23T06:00:00Z", "organisation": "Example Lab", "ledger": None},
+        {
+            name: BackupFile(data, 0o600)
+            for name, data in (("pki.yaml", real.read("pki.yaml")), (SHOWN, record.encode()))
+        },
+    )
+    target = tmp_path / "new"
+    monkeypatch.setattr("pki.backup.restore.age.decrypt", lambda *_: b"")
+    monkeypatch.setattr("pki.backup.restore.unpack", lambda *_: archive)
+    with pytest.raises(PkiError) as caught:
+        Restore.read(b"", "", "backup.age", target, real.moment(1))
+    assert caught.value.message.startswith(f"backup.age: {fault}")
+    assert not target.exists()
+
+
+def test_a_newer_project_is_not_replaced_by_an_older_program(real: RealHome, invoke: Invoke) -> None:
+    (real.path / SHOWN).write_text('{"format": 3, "program": "7.1.0"}')
+    before = everything(real.path)
+    said = invoke("restore", "b.age", "--passphrase-file", "words", "--yes", home=real.path)
+    fault = f"{real.path}/ca was written by doit-pki 7.1.0 in format 3"
+    assert (said.status, said.error.partition(";")[0]) == (1, fault)
+    assert everything(real.path) == before
+    (real.path / SHOWN).write_text("{")  # it is moved aside with ca/
+    restore(invoke, real.path, "--yes")
+    assert real.doit(days=1).status == 0

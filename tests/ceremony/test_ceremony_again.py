@@ -205,7 +205,7 @@ def test_again_where_there_is_nothing_to_destroy_is_told_before_anything_is_aske
     status, said = typist("ceremony.root", "out/request-0001.yaml", "--vault", "vault", "--again", "a test")
     assert (status, asked) == (1, [])
     assert "omit --again" in said
-    assert "about to be done" not in said
+    assert "will now:" not in said
 
 
 def test_root_that_has_signed_is_never_made_again(typist: Typist) -> None:
@@ -236,7 +236,7 @@ def test_root_line_after_the_signatures_says_at_once_what_comes_next(
     assert "the request is signed already, in ceremony 1" in said
     assert f"continue: sh run invoke ceremony.copy --vault {typist.desk}/vault --to {typist.desk}/copy" in said
     assert "sh run invoke ceremony.sign out/request-0001.yaml --vault vault --output" in said
-    assert "about to be done" not in said
+    assert "will now:" not in said
     assert (typist.desk / "vault/transcript.jsonl").read_bytes() == before
 
 

@@ -15,7 +15,7 @@ from tests.support.backups import Invoke
 from tests.support.ceremonies import RealHome
 from tests.support.invoked import invoke
 from tests.support.judges import Identity
-from tests.support.projects import Home
+from tests.support.projects import Home, bare_home
 
 __all__ = ["invoke"]
 
@@ -47,14 +47,15 @@ def names_of(home: Home, leaf: str) -> list[str]:
     return [str(name.value) for name in judges.extension_of(certificate, x509.SubjectAlternativeName)]
 
 
-@pytest.fixture
-def six(fresh: Home) -> Home:
+@pytest.fixture(scope="module")
+def six(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The example with IPv6 from its first ceremony on, after its first run."""
-    use_ipv6(fresh)
-    fresh.write("templates/six.cnf", BOX)
-    report = fresh.doit()
+    home = bare_home(tmp_path_factory.mktemp("six") / "home")
+    use_ipv6(home)
+    home.write("templates/six.cnf", BOX)
+    report = home.doit()
     assert report.status == 0, report.failed
-    return fresh
+    return home
 
 
 def test_a_new_project_gets_authorities_that_permit_ipv6_and_certificates_that_name_it(six: Home) -> None:
@@ -116,6 +117,7 @@ def test_proxies_listen_on_ipv6_where_the_host_has_it_and_nowhere_else(fresh: Ho
 def test_an_authority_without_ipv6_needs_a_ceremony_and_issues_nothing_before(real: RealHome, invoke: Invoke) -> None:
     before = real.read("build/certs/media/cert.pem")
     use_ipv6(real)
+    real.write("templates/six.cnf", BOX)
     report = real.doit(days=30)
     assert report.status == 0, report.failed
     assert "for server-2: server-1 does not permit fc00::/7" in report.made["ceremony:request"]
@@ -124,6 +126,8 @@ def test_an_authority_without_ipv6_needs_a_ceremony_and_issues_nothing_before(re
     text, remedy = actions["host:media"]
     assert text == "fd00:30::10 waits: server-1 does not permit it; needs a ceremony"
     assert remedy.startswith("./run invoke ceremony.request, ")
+    assert actions["cert:six"][0] == "fd00:30::6 waits: server-1 does not permit it; needs a ceremony"
+    assert not (real.path / "build/certs/six").exists()
     assert real.read("build/certs/media/cert.pem") == before
     for command in ("plan", "health"):
         assert text in " ".join(invoke(real, command).out.split()), command
@@ -134,6 +138,7 @@ def test_an_authority_without_ipv6_needs_a_ceremony_and_issues_nothing_before(re
     real.accept(real.answer(waiting.path, days=30), days=30)
     assert real.doit(days=30).status == 0
     assert names_of(real, "media") == ["jellyfin.lab.internal", "fd00:30::10"]
+    assert names_of(real, "six") == ["six.lab.internal", "fd00:30::6"]
     root = real.certificate("root-1")
     judges.assert_is_ca(
         real.certificate("server-2"), root, "server", url=URL, domains=["lab.internal"], networks=NETWORKS

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pki import __version__
+from pki.common.template_folders import TemplateFolders
 from pki.config import scaffold, template_versions
 from pki.config.template_versions import Original
 from tests.support.commands import Invoke, Said, said_by
@@ -32,15 +33,28 @@ def invoke(project: Home, capsys: pytest.CaptureFixture[str]) -> Invoke:
     return call
 
 
+@pytest.fixture
+def invoke_home(home: Home, capsys: pytest.CaptureFixture[str]) -> Invoke:
+    def call(*arguments: str) -> Said:
+        return said_by(capsys, *arguments, pki_home=str(home.path), pki_now=START)
+
+    return call
+
+
 def row(said: Said, name: str = NAME) -> list[str]:
     """Return the cells of one template in the output of templates.list."""
     line = next(line for line in said.out.splitlines() if line.startswith(f"{name} "))
     return line.split("  ", 1)[0:1] + [cell.strip() for cell in line.split("  ")[1:] if cell.strip()]
 
 
-def copied_from(home: Home, text: str, version: str = "0.1.0") -> None:
+def without(home: Home, *names: str) -> None:
+    """Let pki.yaml leave out templates of the program."""
+    home.write("pki.yaml", f"{home.read('pki.yaml').decode()}templates: {{without: [{', '.join(names)}]}}\n")
+
+
+def copied_from(home: Home, text: str, version: str = "0.1.0", name: str = NAME) -> None:
     """Record that the template was copied from an older version with this text."""
-    record = template_versions.encode_originals({NAME: Original(version, text.encode())})
+    record = template_versions.encode_originals({name: Original(version, text.encode())})
     home.write("templates/.versions.json", record.decode())
 
 
@@ -53,24 +67,27 @@ def older() -> str:
 
 
 def test_the_list_names_the_origin_of_each_template(project: Home, invoke: Invoke) -> None:
-    (project.path / "templates/tls/tls.pem").unlink()
+    for name in ("tls/tls.pem", "grafana/doit-pki.json"):
+        (project.path / "templates" / name).unlink()
+    without(project, "grafana/doit-pki.json")
     project.write("templates/mine.conf", "mine\n")
     project.edit("deploy-target", "deploy-target ", FILE)
     said = invoke("templates.list")
     assert said.status == 0, said.error
-    assert row(said) == [NAME, "program", "changed", "unknown"]
-    assert row(said, "caddy/Caddyfile") == ["caddy/Caddyfile", "program", "unchanged", __version__]
-    assert row(said, "tls/tls.pem") == ["tls/tls.pem", "program", "not in the project: not used", __version__]
+    assert row(said) == [NAME, "project", "changed", "unknown"]
+    assert row(said, "caddy/Caddyfile") == ["caddy/Caddyfile", "project", "unchanged copy", __version__]
+    assert row(said, "tls/tls.pem") == ["tls/tls.pem", "program", __version__]
+    assert row(said, "grafana/doit-pki.json") == ["grafana/doit-pki.json", "without", "not used"]
     assert row(said, "mine.conf") == ["mine.conf", "project"]
 
 
-@pytest.mark.parametrize(("mine", "state"), [("", "unchanged"), ("# mine\n", "changed")])
+@pytest.mark.parametrize(("mine", "state"), [("", "unchanged copy"), ("# mine\n", "changed")])
 def test_the_list_shows_that_the_program_has_a_newer_version(
     project: Home, invoke: Invoke, mine: str, state: str
 ) -> None:
     project.write(FILE, older() + mine)
     copied_from(project, older())
-    assert row(invoke("templates.list")) == [NAME, "program", f"{state}; the program has a newer version", "0.1.0"]
+    assert row(invoke("templates.list")) == [NAME, "project", f"{state}; the program has a newer version", "0.1.0"]
 
 
 # -- templates.diff ---------------------------------------------------------------------------------------------------
@@ -133,15 +150,85 @@ def test_a_newer_version_is_compared_three_ways(project: Home, invoke: Invoke) -
     assert out.endswith(f"run invoke templates.accept {NAME}\n")
 
 
-def test_an_unchanged_copy_of_an_older_version_is_replaced_by_the_printed_commands(
+def test_an_unchanged_copy_of_an_older_version_is_replaced_by_the_printed_command(
     project: Home, invoke: Invoke
 ) -> None:
     project.write(FILE, older())
     copied_from(project, older())
-    assert invoke("templates.diff").out.endswith(f"run invoke templates.eject {NAME}\n")
-    (project.path / FILE).unlink()
-    assert invoke("templates.eject", NAME).status == 0
-    assert row(invoke("templates.list")) == [NAME, "program", "unchanged", __version__]
+    command = invoke("templates.diff").out.splitlines()[-1].partition(" invoke ")[2]
+    assert invoke(*command.split()).status == 0
+    assert not (project.path / "templates/nginx/pki-drain.conf").exists()
+    assert json.loads(project.read("templates/.versions.json")) == {}
+    assert row(invoke("templates.list")) == [NAME, "program", __version__]
+
+
+# -- templates.remove-copies ------------------------------------------------------------------------------------------
+
+
+def test_unchanged_copies_are_removed_and_hosts_get_the_same(home: Home, invoke_home: Invoke) -> None:
+    home.write(FILE, f"{older()}# mine\n")
+    home.write("templates/publish/ca.pem", "# of an earlier version\n")
+    copied_from(home, "# of an earlier version\n", name="publish/ca.pem")
+    assert home.doit().status == 0
+    said = invoke_home("templates.remove-copies")
+    assert said.status == 0, said.error
+    assert said.out.count("removed") == len(template_versions.program_templates()) - 2
+    assert "1 unchanged copies of an earlier version stay" in said.out
+    left = sorted(str(path.relative_to(home.path)) for path in (home.path / "templates").rglob("*") if path.is_file())
+    assert left == ["templates/.versions.json", FILE, "templates/publish/ca.pem"]
+    assert home.doit().made == {}
+    assert invoke_home("templates.remove-copies", "--outdated").out.count("removed") == 1
+    assert not (home.path / "templates/publish").exists()
+
+
+def test_copies_stay_until_it_is_recorded_what_an_older_project_lacks(project: Home, invoke: Invoke) -> None:
+    said = invoke("templates.remove-copies")
+    assert (said.status, said.error.splitlines()[0]) == (1, "this version has not run here yet")
+    assert (project.path / FILE).exists()
+
+
+def test_a_copy_that_is_left_out_otherwise_is_never_removed(home: Home, invoke_home: Invoke) -> None:
+    without(home, "caddy/Caddyfile")
+    assert invoke_home("templates.remove-copies", "caddy/Caddyfile").out.startswith("no unchanged copy")
+    assert (home.path / "templates/caddy/Caddyfile").exists()
+
+
+# -- templates.diff --three-way ---------------------------------------------------------------------------------------
+
+
+def test_a_merge_never_lands_in_templates_by_itself(project: Home, invoke: Invoke, tmp_path: Path) -> None:
+    base = (PROJECT / FILE).read_text()
+    project.write(FILE, f"{older()}# mine\n")
+    copied_from(project, older())
+    said = invoke("templates.diff", NAME, "--three-way")
+    assert said.status == 0, said.error
+    assert said.out.startswith(f"{base}# mine\n→ no conflict")
+    merged = str(tmp_path / "merged.conf")
+    said = invoke("templates.diff", NAME, "--three-way", "--output", merged)
+    assert (tmp_path / "merged.conf").read_text() == f"{base}# mine\n"
+    assert project.read(FILE).decode() == f"{older()}# mine\n"
+    for place, fault in ((merged, "exists already"), (f"{project.path}/templates/x.conf", "is in templates/")):
+        assert fault in invoke("templates.diff", NAME, "--output", place).error
+
+
+def test_a_conflict_shows_the_text_that_was_copied_ours_and_the_program_s(project: Home, invoke: Invoke) -> None:
+    first, _, rest = (PROJECT / FILE).read_text().partition("\n")
+    project.write(FILE, f"# of mine\n{rest}")
+    copied_from(project, f"# copied\n{rest}")
+    assert invoke("templates.diff", NAME, "--three-way").out.startswith(
+        f"<<<<<<< {NAME} (project)\n# of mine\n||||||| {NAME} (program 0.1.0, as copied)\n# copied\n=======\n{first}\n"
+        f">>>>>>> {NAME} (program {__version__})\n"
+    )
+    assert "→ 1 conflict; " in invoke("templates.diff", NAME, "--three-way").out
+
+
+def test_three_versions_need_git_and_a_record(project: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write(FILE, "mine\n")
+    assert "the version that it was copied from is not recorded" in invoke("templates.diff", NAME, "--three-way").error
+    copied_from(project, older())
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert invoke("templates.diff", NAME, "--three-way").error.startswith("git is not installed")
+    assert invoke("templates.diff", "--three-way").error.startswith("--three-way needs the name of one template")
 
 
 # -- templates.eject --------------------------------------------------------------------------------------------------
@@ -170,7 +257,7 @@ def test_eject_overwrites_nothing(project: Home, invoke: Invoke) -> None:
 
 def test_eject_does_not_create_the_folder_whose_absence_protects_deployed_files(project: Home, invoke: Invoke) -> None:
     (project.path / "templates").rename(project.path / "aside")
-    assert row(invoke("templates.list"))[2] == "not in the project: not used"
+    assert row(invoke("templates.list")) == [NAME, "program", __version__]
     said = invoke("templates.eject", NAME)
     assert (said.status, said.error.splitlines()[0]) == (1, "templates/ is missing")
     assert not (project.path / "templates").exists()
@@ -198,20 +285,20 @@ def test_an_unknown_template_is_refused_with_the_closest_name(invoke: Invoke, co
 def test_plan_and_health_report_a_newer_version_until_it_is_accepted(project: Home, invoke: Invoke) -> None:
     project.write(FILE, f"{older()}# mine\n")
     copied_from(project, older())
-    text = "was copied from version 0.1.0; the program has a newer one"
+    text = "is based on version 0.1.0; the program has a newer one"
     for command in ("plan", "health"):
         line, remedy = invoke(command).out.partition(FILE)[2].splitlines()[:2]
         assert line.strip() == text, command
-        assert remedy.endswith(f"run invoke templates.diff {NAME}"), command
+        assert remedy.endswith(f"run invoke templates.diff {NAME} --three-way"), command
     assert invoke("templates.accept", NAME).status == 0
     assert project.read(FILE).endswith(b"# mine\n")
     for command in ("plan", "health"):
         assert text not in invoke(command).out, command
-    assert row(invoke("templates.list")) == [NAME, "program", "changed", __version__]
+    assert row(invoke("templates.list")) == [NAME, "project", "changed", __version__]
 
 
 def test_only_templates_with_an_older_original_are_reported(project: Home) -> None:
-    templates = project.path / "templates"
+    templates = TemplateFolders(project.path / "templates")
     assert list(template_versions.notices(templates)) == []
     copied_from(project, older())  # the project has the newer one already
     assert list(template_versions.notices(templates)) == []
@@ -223,14 +310,13 @@ def test_only_templates_with_an_older_original_are_reported(project: Home) -> No
 
 
 def test_templates_that_are_no_text_are_recorded_byte_for_byte(tmp_path: Path) -> None:
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "templates/logo").write_bytes(b"\x89PNG\xff\x00")
-    os.mkfifo(tmp_path / "templates/pipe")  # reading it would block
+    (tmp_path / "logo").write_bytes(b"\x89PNG\xff\x00")
+    os.mkfifo(tmp_path / "pipe")  # reading it would block
     templates = template_versions.program_templates(tmp_path)
     assert templates == {"logo": b"\x89PNG\xff\x00"}
     record = template_versions.encode_originals(template_versions.originals_of(templates))
-    (tmp_path / "templates/.versions.json").write_bytes(record)
-    assert template_versions.read_originals(tmp_path / "templates")["logo"].content == templates["logo"]
+    (tmp_path / ".versions.json").write_bytes(record)
+    assert template_versions.read_originals(tmp_path)["logo"].content == templates["logo"]
 
 
 @pytest.mark.parametrize(
@@ -247,21 +333,16 @@ def test_templates_that_are_no_text_are_recorded_byte_for_byte(tmp_path: Path) -
 )
 def test_a_damaged_record_is_reported_and_stops_nothing(project: Home, invoke: Invoke, text: str) -> None:
     project.write("templates/.versions.json", text)
-    (notice,) = template_versions.notices(project.path / "templates")
+    (notice,) = template_versions.notices(TemplateFolders(project.path / "templates"))
     assert (notice.subject, notice.text) == ("templates/.versions.json", "templates/.versions.json: is damaged")
     (project.path / FILE).unlink()
     assert invoke("templates.eject", NAME).status == 1
     assert not (project.path / FILE).exists()
 
 
-def test_a_new_project_records_the_version_of_each_template(tmp_path: Path) -> None:
+def test_a_new_project_has_no_copies(tmp_path: Path) -> None:
     tree = {"organisation": "Lab", "domains": [], "publish": {"url": "", "host": ""}, "networks": {}, "hosts": {}}
     files = scaffold.project_files(tmp_path, {**tree, "clients": {}}, PROJECT)
-    templates = {
-        name.removeprefix("templates/"): content
-        for name, (content, _) in files.items()
-        if name.startswith("templates/")
+    assert {name: content for name, (content, _) in files.items() if name.startswith("templates/")} == {
+        "templates/.versions.json": b"{}\n"
     }
-    record = json.loads(templates.pop(".versions.json"))
-    assert {name: entry["text"].encode() for name, entry in record.items()} == templates
-    assert {entry["version"] for entry in record.values()} == {__version__}

@@ -185,6 +185,7 @@ TYPED = {
     "templates.accept": "cli/test_templates.py",
     "templates.diff": "cli/test_templates.py",
     "templates.eject": "cli/test_templates.py",
+    "templates.remove-copies": "cli/test_templates.py",
     "timeline": "cli/test_remedy_lab.py",
 }
 SHOWS_MORE = {

@@ -399,6 +399,35 @@ WORDS = [
         "organisation: Example Lab\nsandbax: 1",
         "4: sandbax: unknown key (did you mean sandbox?)",
     ),
+    ("presigned: 2", "rungs: 2", "12: authorities.root.crl.rungs: unknown key: it is called presigned now"),
+    ("{lifetime: 10y,", "{handover: 180d,", "12: authorities.root.handover: unknown key: it is called overlap now"),
+    *(
+        (
+            f"{name}: {{lifetime: 2y, ",
+            f"{name}: {{handover: 60d,",
+            f"{line}: authorities.{name}.handover: unknown key: it is called overlap now",
+        )
+        for name, line in (("server", 13), ("client", 14))
+    ),
+    *(
+        (
+            f"{name}: {{lifetime: {days}d,",
+            f"{name}: {{spread: 10d,",
+            f"{line}: profiles.{name}.spread: unknown key: it is called renew_spread now",
+        )
+        for name, days, line in (("server", 90, 17), ("client", 180, 18))
+    ),
+    ("secrets: secrets.yaml", "secrets: secrets.yaml\nspread: 1d", "9: spread: unknown key"),
+    (
+        JELLYFIN,
+        f"{JELLYFIN}\ntemplates: {{without: [nginx/pki-drain.conf, nginx/pki-service.conf]}}",
+        "43: templates.without[1]: the program has no template 'nginx/pki-service.conf' (did you mean nginx/pki-services.conf?)",
+    ),
+    (
+        JELLYFIN,
+        f"{JELLYFIN}\ntemplates: {{without: [all, tls/tls.pem]}}",
+        "43: templates.without[0]: all cannot be combined: it leaves out every template of the program",
+    ),
     ("network: av\n", "network: av\n    colour: red\n", "39: hosts.media.colour: unknown key"),
     (
         "network: av\n",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pki.cli import init_questions
 from pki.common.errors import InventoryError
-from pki.config import fields, ip_addresses, loader
+from pki.config import fields, ip_addresses, loader, scaffold
 from pki.config.leaf_certificates import address_claims, host_leaves, listens_on_ipv6, permitted_addresses
 from pki.config.model import Inventory
+from pki.x509 import certificate_signing, keys, profiles
+from pki.x509.export import chrome_policy
 from tests.support.projects import PROJECT
 
 REFUSED_ADDRESSES = [
@@ -229,3 +234,36 @@ def test_networks_are_compared_within_their_family() -> None:
     blocks = (IPv4Network("10.0.0.0/8"), ip_network("fc00::/7"))
     assert [ip_addresses.is_within(ip_network(block), blocks) for block in ("10.1.0.0/16", "fd00::/8")] == [True, True]
     assert [ip_addresses.is_within(ip_network(block), blocks) for block in ("11.0.0.0/8", "::/0")] == [False, False]
+
+
+def test_init_takes_two_networks_and_two_addresses(tmp_path: Path) -> None:
+    tree = init_questions.tree_of(
+        "Lab",
+        ["lab.internal"],
+        ["lan=192.168.1.0/24", "lan=fd00:1::/64", "iot=fd00:2::/64"],
+        "http://[fd00:1::10]=web",
+        ["web,address=192.168.1.10,address=FD00:1::10,proxy=nginx"],
+        ["web/wiki=http://[::1]:3000,tls"],
+        [],
+    )
+    (tmp_path / "pki.yaml").write_text(scaffold.render_pki_yaml(tree))
+    config = loader.load(tmp_path / "pki.yaml")
+    assert config.blocks("lan") == (ip_network("192.168.1.0/24"), ip_network("fd00:1::/64"))
+    assert config.networks["iot"] == ip_network("fd00:2::/64")
+    assert list(map(str, config.hosts["web"].addresses)) == ["192.168.1.10", "fd00:1::10"]
+    assert config.publish.url == "http://[fd00:1::10]"
+
+
+def test_the_policy_of_a_browser_has_addresses_in_brackets_and_networks_of_both_families() -> None:
+    """chromeenterprise.google: #AutoSelectCertificateForUrls has URL patterns, #CACertificatesWithConstraints CIDRs."""
+    key = keys.new_key("ec-p256")
+    dates = (datetime(2026, 11, 30, tzinfo=UTC), datetime(2026, 12, 30, tzinfo=UTC))
+    name = certificate_signing.subject_name("Lab", "Root 1")
+    root = certificate_signing.sign_certificate(name, key.public_key(), dates, profiles.root_extensions(), key)
+    networks = [ip_network("10.0.0.0/8"), ip_network("fc00::/7")]
+    data = chrome_policy.policy(["fd00::1", "10.0.0.1", "*.lab"], [root], [root], ["lab"], networks)
+    policy = json.loads(data)
+    patterns = [json.loads(choice)["pattern"] for choice in policy["AutoSelectCertificateForUrls"]]
+    assert patterns == ["https://[fd00::1]", "https://10.0.0.1", "https://[*.]lab"]
+    [trusted] = policy["CACertificatesWithConstraints"]
+    assert trusted["constraints"]["permitted_cidrs"] == ["10.0.0.0/8", "fc00::/7"]

@@ -119,7 +119,7 @@ def test_a_renewal_arrives_with_its_key(delivered: Live) -> None:
 
 
 def test_what_left_the_release_is_taken_away_also_after_another_bootstrap(delivered: Live) -> None:
-    (delivered.home.path / "templates/caddy/Caddyfile").unlink()
+    delivered.home.leave_out("caddy/Caddyfile")
     permit(delivered)
     report = delivered.doit()
     assert report.status == 0, report.failed
@@ -438,7 +438,7 @@ def test_what_left_the_release_is_taken_away_where_only_the_host_knows_of_it(
     how(delivered.home.path / "build/receipts/media.json")
     mine = delivered.on("/etc/caddy/mine")
     mine.write_bytes(b"of the admin\n")
-    (delivered.home.path / "templates/caddy/Caddyfile").unlink()
+    delivered.home.leave_out("caddy/Caddyfile")
     report = delivered.doit()
     assert report.status == 0, report.failed
     assert not delivered.on("/etc/caddy/Caddyfile").exists()

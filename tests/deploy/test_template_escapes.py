@@ -14,6 +14,7 @@ import pytest
 from pki.common import templating
 from pki.common.errors import InventoryError, PkiError
 from pki.common.file_headers import Header
+from pki.common.template_folders import TemplateFolders
 from pki.common.templating import Templates
 from pki.config import loader
 from pki.deploy import bootstrap
@@ -137,7 +138,7 @@ def ends_harmlessly(templates: Templates, text: str, context: Mapping[str, objec
 def test_a_template_reaches_nothing_but_its_values(world: DesiredState, tmp_path: Path, escape: str) -> None:
     """In this process, with what the templates of a host get, `artifact` included."""
     mark = tmp_path / "run"
-    templates = Templates(tmp_path)
+    templates = Templates(TemplateFolders(tmp_path))
     context = {**world.context("media"), "artifact": lambda name: name}
     assert ends_harmlessly(templates, escape.format(mark), context)
     assert not mark.exists()
@@ -148,7 +149,7 @@ def test_a_header_that_is_rendered_in_plan_reaches_nothing_either(
     world: DesiredState, tmp_path: Path, escape: str
 ) -> None:
     mark, context = tmp_path / "run", {"inventory": InventoryView(world.project.inventory)}
-    assert ends_harmlessly(Templates(tmp_path), escape.format(mark), context)
+    assert ends_harmlessly(Templates(TemplateFolders(tmp_path)), escape.format(mark), context)
     assert not mark.exists()
 
 
@@ -157,7 +158,7 @@ def test_an_object_of_the_program_has_no_methods_for_templates(world: DesiredSta
     """Also where one gets into a context as it is: pydantic's `parse_raw` runs what it reads."""
     mark, context = tmp_path / "run", {"inventory": world.project.inventory}
     with pytest.raises(PkiError, match="a template may not use 'parse_raw' of a"):
-        Templates(tmp_path).render_text(f"{{{{ {what}.parse_raw({PICKLE.format(mark)}) }}}}", context)
+        Templates(TemplateFolders(tmp_path)).render_text(f"{{{{ {what}.parse_raw({PICKLE.format(mark)}) }}}}", context)
     assert not mark.exists()
 
 
@@ -366,7 +367,7 @@ def test_a_header_is_one_line_of_printable_characters(tmp_path: Path, header: st
 
     file = ManagedFile("x.conf", {f"deploy-{header}": Header("{{ value }}", 3)}, "")
     with pytest.raises(PkiError, match="expected one line of printable characters, got U\\+") as refused:
-        render_header(file, f"deploy-{header}", Templates(tmp_path), {"value": odd})
+        render_header(file, f"deploy-{header}", Templates(TemplateFolders(tmp_path)), {"value": odd})
     assert refused.value.message.startswith(f"templates/x.conf:3: deploy-{header}: ")
 
 

@@ -16,6 +16,7 @@ from pki.common import limited_process, template_delimiters
 from pki.common.errors import FaultsError, PkiError
 from pki.common.file_headers import LARGEST
 from pki.common.limited_process import Begin, LimitedProcess, LimitExceededError
+from pki.common.template_folders import TemplateFolders
 from pki.common.templating import Templates
 from pki.deploy.managed_files import Library
 from pki.monitor import forecast
@@ -39,7 +40,7 @@ def library(home: Home) -> Library:
 
     project = home.project()
     said = project.inventory
-    return read_library(project.store.templates, {"inventory": said}, said.hosts, said.networks, project.cache)
+    return read_library(project.templates, {"inventory": said}, said.hosts, said.networks, project.cache)
 
 
 def fault_of(home: Home, name: str = "one.conf") -> str:
@@ -170,7 +171,9 @@ def test_marks_of_another_language_are_named_with_what_to_write(home: Home, body
     ],
 )
 def test_lines_that_a_comment_takes_out_by_mistake_are_found(text: str, lines: list[str]) -> None:
-    assert list(template_delimiters.find_swallowed_lines(text, Templates(Path("/nowhere")).lex)) == lines
+    assert (
+        list(template_delimiters.find_swallowed_lines(text, Templates(TemplateFolders(Path("/nowhere"))).lex)) == lines
+    )
 
 
 def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:

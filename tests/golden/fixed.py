@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from pki.common import state_format
 from pki.ledger import actor
+from pki.project import version_change
 
 BUILDERS = (x509.CertificateBuilder, x509.CertificateSigningRequestBuilder, x509.CertificateRevocationListBuilder)
 
@@ -82,7 +83,7 @@ def fixed() -> Iterator[Stream]:
         patch.setattr(platform, "node", lambda: "machine")
         patch.setattr(Distribution, "version", property(lambda _: "1.0"))
         patch.setattr(cryptography, "__version__", "1.0")
-        for module in (actor, state_format):
+        for module in (actor, state_format, version_change):
             patch.setattr(module, "__version__", "1.0")
         patch.setattr(type(backend), "openssl_version_text", lambda _: "OpenSSL 1.0")
         for name in ("python_version", "system", "release"):

@@ -88,8 +88,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     made.install(wheel)
     done = made.type("doit-pki init 'my project' --yes --sandbox", folder)
     assert done.returncode == 0, done.stderr
-    [line] = re.findall(r"^  (cd .*)$", done.stdout, re.MULTILINE)
-    done = made.type(line, folder)
+    commands = re.findall(r"^  ((?:cd|doit-pki doit\b).*)$", done.stdout, re.MULTILINE)
+    done = made.type(" && ".join(commands), folder)
     assert done.returncode == 0, done.stderr
     assert "deployed  deploy:pki" in done.stdout
     yield made

@@ -195,9 +195,8 @@ def test_the_end_of_the_root_is_told_two_years_ahead(home: Home) -> None:
 
 @pytest.mark.parametrize(("days", "level"), [(799, Level.OK), (800, Level.NOTICE), (900, Level.WARNING)])
 def test_the_marks_of_a_short_root_are_shorter(days: int, level: Level) -> None:
-    certificate = SimpleNamespace(not_valid_before_utc=START, not_valid_after_utc=START + timedelta(days=1000))
+    root: Any = SimpleNamespace(not_before=START, not_after=START + timedelta(days=1000))
     view: Any = SimpleNamespace(now=START + timedelta(days=days))
-    root: Any = SimpleNamespace(certificate=certificate)
     assert check_authorities.root_level(view, root) is level
 
 

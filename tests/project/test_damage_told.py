@@ -292,7 +292,7 @@ def test_a_folder_host_gives_back_what_left_the_release_though_its_receipt_is_da
 ) -> None:
     how(home.path / "build/receipts/media.json")
     mine = home.write("build/hosts/media/etc/mine", "of the admin\n")
-    (home.path / "templates/caddy/Caddyfile").unlink()
+    home.leave_out("caddy/Caddyfile")
     report = home.doit()
     assert report.status == 0, report.failed
     assert not (home.path / "build/hosts/media/etc/caddy/Caddyfile").exists()

@@ -98,6 +98,7 @@ STOPS = {  # whatever writes into the project, to hosts, or hands out what is in
     "schedule": ["--install", "--cron", "--yes"],
     "templates.accept": ["caddy/Caddyfile"],
     "templates.eject": ["caddy/Caddyfile"],
+    "templates.remove-copies": [],
 }
 CHECKS: dict[str, tuple[list[str], set[int]]] = {  # with the statuses that each may end with
     "ceremony.verify": ([], {0, 1}),

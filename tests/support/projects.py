@@ -103,6 +103,11 @@ class Home:
         assert old in text, f"{path} does not hold {old!r}"
         (self.path / path).write_text(text.replace(old, new))
 
+    def leave_out(self, template: str) -> None:
+        """Deliver a template to no host: neither the project's nor that of the program."""
+        (self.path / "templates" / template).unlink(missing_ok=True)
+        (self.path / "pki.yaml").write_text(f"{self.read('pki.yaml').decode()}templates: {{without: {template}}}\n")
+
     def add_service(self, name: str, host: str = "monitoring", access: str = "mtls") -> None:
         line = f'      {name}: {{upstream: "http://127.0.0.1:9999", access: {access}}}\n'
         text = (self.path / "pki.yaml").read_text()

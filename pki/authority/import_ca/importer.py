@@ -207,7 +207,7 @@ def _of_row(ca: Generation, row: openssl_index.IndexRow) -> tuple[str, Issued]:
         profile="unknown",
         subject=row.subject,
         names=(),
-        not_before=min(ca.certificate.not_valid_before_utc, row.end),
+        not_before=min(ca.not_before, row.end),
         not_after=row.end,
         reason="imported from index.txt: its certificate was not in the folder",
         revoked="",

@@ -34,11 +34,7 @@ def compare(
     for serial, (at, reason) in sorted(revoked.items(), key=lambda pair: (pair[1][0], pair[0])):
         if serial not in recorded:
             name = by_serial[serial].artifact if serial in by_serial else ArtifactId(ca.name, f"{serial:x}")
-            end = (
-                by_serial[serial].not_after
-                if serial in by_serial
-                else ends.get(serial, ca.certificate.not_valid_after_utc)
-            )
+            end = by_serial[serial].not_after if serial in by_serial else ends.get(serial, ca.not_after)
             new.append(Revocation(serial, name, reason, at, end))
     no_longer_revoked = [row for row in rows if row.serial not in revoked and row.serial in recorded]
     return new, [

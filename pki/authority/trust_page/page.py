@@ -81,7 +81,7 @@ def context(
         "authorities": [
             {
                 "name": generation.name,
-                "end": _day(generation.certificate.not_valid_after_utc),
+                "end": _day(generation.not_after),
                 "next_update": _due(store, generation),
             }
             for authority in identifiers.AUTHORITIES
@@ -97,8 +97,8 @@ def _root(root: Generation, *, has_code: bool) -> dict[str, Any]:
     return {
         "name": root.name,
         "common_name": root.common_name,
-        "start": _day(root.certificate.not_valid_before_utc),
-        "end": _day(root.certificate.not_valid_after_utc),
+        "start": _day(root.not_before),
+        "end": _day(root.not_after),
         "lines": lines,
         "words": words.of_digest(root.fingerprint),
         "code": qr.svg(":".join(pairs)) if has_code else "",

@@ -141,7 +141,7 @@ class RequestPreparation:
         config, names = self.project.inventory, self._new_generations(options, requirements)
         roots = tuple(self._root_to_create(name) for name in names if name.is_root)
         present = self.project.authorities.issuing("root")
-        can_sign = present is not None and present.certificate.not_valid_after_utc > self.project.now
+        can_sign = present is not None and present.not_after > self.project.now
         signing = roots[0].name if roots else present.name if present else ""
         intermediates = tuple(self._intermediate_to_sign(name, signing, roots) for name in names if not name.is_root)
         events = self.project.ledger.events(last=1)
@@ -243,7 +243,7 @@ class RequestPreparation:
         ]
         live = [root for root in roots if self.project.authorities.is_live(root)]
         if len(live) > 1:
-            end = live[0].certificate.not_valid_after_utc
+            end = live[0].not_after
             raise PkiError(
                 f"{live[0].name} certifies {live[-1].name} until {end:%Y-%m-%d}: clients that trust only {live[0].name} "
                 "would find no chain to a third root",

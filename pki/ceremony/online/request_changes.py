@@ -96,9 +96,7 @@ def _is_short(inventory: Inventory, authorities: Authorities, request: Request, 
     rule, present = inventory.authorities.root.crl, authorities.issuing("root")
     if present is None or present.name != series.root or series.root in request.destroy:
         return False
-    goal = min(
-        request.prepared + rule.presigned * (rule.lifetime - CRL_OVERLAP), present.certificate.not_valid_after_utc
-    )
+    goal = min(request.prepared + rule.presigned * (rule.lifetime - CRL_OVERLAP), present.not_after)
     return series.presigned_crls[-1].next_update + ROUNDING < goal
 
 

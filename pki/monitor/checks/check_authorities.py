@@ -53,7 +53,7 @@ def check_authorities(context: CheckContext) -> Iterator[Finding]:
             yield Finding(ArtifactId("authority", name), Level.CRITICAL, reasons[0], remedy)
     root = project.authorities.issuing("root")
     if root and (level := root_level(context, root)):
-        end = root.certificate.not_valid_after_utc
+        end = root.not_after
         remedy = "./run doit" if project.inventory.sandbox else REQUEST_CEREMONY
         yield Finding(ArtifactId("authority", root.name), level, f"the root {_ends(context, end)}", remedy, until=end)
     signing = [generation for name in AUTHORITIES if (generation := project.authorities.issuing(name))]
@@ -70,9 +70,7 @@ def root_level(context: CheckContext, root: Generation) -> Level:
 
     Two years, one year and half a year for a root of ten years; for a shorter lifetime proportionally less.
     """
-    certificate = root.certificate
-    share = min(1.0, (certificate.not_valid_after_utc - certificate.not_valid_before_utc) / TEN_YEARS)
-    left = certificate.not_valid_after_utc - context.now
+    share, left = min(1.0, (root.not_after - root.not_before) / TEN_YEARS), root.not_after - context.now
     return max((level for level, days in ROOT_MARKS if left <= days * DAY * share), default=Level.OK)
 
 

@@ -30,7 +30,7 @@ def check_files(context: CheckContext) -> Iterator[Finding]:
 def check_templates(context: CheckContext) -> Iterator[Finding]:
     """Report templates of which the program has a newer version than the one that the project copied; `health` only."""
     if context.thorough:
-        for note in template_versions.notices(context.project.store.templates):
+        for note in template_versions.notices(context.project.templates):
             yield Finding(note.subject, Level.NOTICE, note.text, note.remedy)
 
 

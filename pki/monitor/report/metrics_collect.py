@@ -81,8 +81,8 @@ def _authorities(checked: CheckedProject) -> Samples:
         signing = project.authorities.issuing(authority)
         for name in project.authorities.live(authority):
             if generation := project.authorities.generation(name):
-                begins[name, authority] = generation.certificate.not_valid_before_utc.timestamp()
-                ends[name, authority] = generation.certificate.not_valid_after_utc.timestamp()
+                begins[name, authority] = generation.not_before.timestamp()
+                ends[name, authority] = generation.not_after.timestamp()
         if signing:
             signs_until[signing.name, authority] = needs.signs_until(project.authorities, signing).timestamp()
     for name in map(GenerationName, project.inventory.authorities.adopted):

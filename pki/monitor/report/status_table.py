@@ -88,7 +88,7 @@ class StatusTable:
             if generation is None:
                 continue
             end, signs_until = (
-                generation.certificate.not_valid_after_utc,
+                generation.not_after,
                 needs.signs_until(self.project.authorities, generation),
             )
             is_last = name == names[-1]

@@ -85,7 +85,7 @@ def _authority(
 
 def _state(inventory: Inventory, now: datetime, authorities: Authorities, generation: Generation) -> str:
     """Return the state of a generation as a phrase."""
-    end = generation.certificate.not_valid_after_utc
+    end = generation.not_after
     if end <= now:
         return f"expired on {end:%Y-%m-%d}"
     if inventory.authorities.is_adopted(generation.name):
