@@ -77,8 +77,8 @@ def file_faults(store: Store, leaf: Leaf) -> list[Reason]:
     parts = canonical.split_bundle(filesystem.read(store.bundle(leaf)) or b"")
     for name, content in parts.items():
         path = store.leaf_file(leaf, name)
-        if filesystem.read(path) != content:
-            reasons.append(Why.NOT_FROM_PEM(file=name))
+        if (present := filesystem.read(path)) != content:
+            reasons.append((Why.MISSING_FILE if present is None else Why.NOT_FROM_PEM)(file=name))
         elif name == "key.pem" and filesystem.mode_of(path) != filesystem.SECRET:
             reasons.append(wrong_mode(name, filesystem.mode_of(path)))
     return reasons
