@@ -65,7 +65,7 @@ def plan(context: Context, json: bool = False) -> None:
         raise Exit(code=2)
     to_do = list(forecast.due_artifacts(plan))
     faults = project.signing_keys.faults()
-    awaits = project.awaits_first_ceremony
+    awaits = project.roots.awaits_first_ceremony
     for name, error in faults.items():
         screen.failed(ArtifactId("key", name), error.message, error.hint)
     for artifact, reasons in to_do:
@@ -195,7 +195,7 @@ def show_status(context: Context, json: bool = False) -> None:
         ).show()
         return
     title = f"{f'{SANDBOX} ' if config.sandbox else ''}{config.organisation}, {project.now:%Y-%m-%d %H:%M} UTC"
-    if project.awaits_first_ceremony:
+    if project.roots.awaits_first_ceremony:
         screen.line(f"{title}: no certificate exists yet")
     else:
         screen.table(title, COLUMNS, [row.cells() for row in status_table.StatusTable(project).rows(plan)])

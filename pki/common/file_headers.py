@@ -68,11 +68,11 @@ class TemplateFile:
 
 def template_files(folders: TemplateFolders) -> Iterator[TemplateFile]:
     """Yield the templates of a project, sorted by name, without hidden files and backups of editors."""
-    for found in folders.files():
-        if found.fault:
-            yield TemplateFile(found.name, fault=found.fault, is_folder=True)
+    for file in folders.files():
+        if file.fault:
+            yield TemplateFile(file.name, fault=file.fault, is_folder=True)
         else:
-            yield _read_template(found.folder, found.name)
+            yield _read_template(file.folder, file.name)
 
 
 def read(path: Path, shown: str) -> bytes:

@@ -132,7 +132,7 @@ def _walk(folder: Path) -> Iterable[tuple[str, PkiError | None]]:
                     f"{shown}: is a link to a folder, which is not followed", "copy the folder itself there"
                 )
                 results.append((name_of(f"{root}/{name}"), fault))
-    return sorted(results, key=lambda one: Path(one[0]))
+    return sorted(results, key=lambda result: Path(result[0]))
 
 
 def _unreadable(shown: str, error: OSError, look: str) -> PkiError:

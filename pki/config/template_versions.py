@@ -207,5 +207,5 @@ def remove_copies(folder: Path, copies: Iterable[TemplateCopy]) -> None:
             with suppress(OSError):  # other files are in it
                 (folder / parent).rmdir()
     if names & originals.keys():
-        kept = {name: original for name, original in originals.items() if name not in names}
-        filesystem.write(folder / ORIGINALS, encode_originals(kept))
+        remaining = {name: original for name, original in originals.items() if name not in names}
+        filesystem.write(folder / ORIGINALS, encode_originals(remaining))

@@ -62,7 +62,7 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
         return
     if fault := project.ledger_view.fault:
         yield Notice("ledger", fault.consequence, fault.remedy)
-    if project.awaits_first_ceremony:
+    if project.roots.awaits_first_ceremony:
         yield first_ceremony(project)
         return
     yield from _unnamed(project.inventory, project.store, project.authorities)

@@ -150,7 +150,7 @@ class Reporter:
         self._started = time.monotonic()
         self._is_full = len(selected) == len(tasks)
         self._total = sum(1 for task in tasks.values() if not task.has_subtask)
-        self._awaits_ceremony = project.awaits_first_ceremony
+        self._awaits_ceremony = project.roots.awaits_first_ceremony
         if project.inventory.sandbox and project.authorities.issuing("root") is None:
             self._screen.line(BANNER)
         self._advance = self._stack.enter_context(self._screen.progress(self._total))

@@ -16,7 +16,7 @@ from pki.common.child_processes import LIBPQ_PASSWORD, remove_from_environment
 from pki.common.errors import LedgerError
 from pki.common.template_folders import TemplateFolders
 from pki.config import loader
-from pki.config.identifiers import AUTHORITIES, ArtifactId
+from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory
 from pki.ledger import last_seen
 from pki.ledger.types import Ledger
@@ -102,12 +102,6 @@ class Project:
     def roots(self) -> RootCheck:
         """Return the check that no root is missing."""
         return RootCheck(self.inventory, self.store, self.cache, self.authorities)
-
-    @property
-    def awaits_first_ceremony(self) -> bool:
-        """Return whether no ceremony has created an authority yet; false in a sandbox, and where a root is missing."""
-        has_authorities = any(self.store.generations(authority) for authority in AUTHORITIES)
-        return not (self.inventory.sandbox or has_authorities or self.roots.missing)
 
     @cached_property
     def ledger_view(self) -> LedgerView:

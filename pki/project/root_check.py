@@ -8,6 +8,7 @@ from functools import cached_property
 
 from pki.common.cache import Cache
 from pki.common.errors import PkiError
+from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
@@ -49,6 +50,12 @@ class RootCheck:
     def is_older(self) -> bool:
         """Return whether `ca/` is an older copy: it contains one root that pki.yaml names, and lacks another."""
         return not self.inventory.sandbox and bool(self.missing) and has_named_root(self.inventory, self.store)
+
+    @property
+    def awaits_first_ceremony(self) -> bool:
+        """Return whether no ceremony has created an authority yet; false in a sandbox, and where a root is missing."""
+        has_authorities = any(self.store.generations(authority) for authority in AUTHORITIES)
+        return not (self.inventory.sandbox or has_authorities or self.missing)
 
     def _recovered_roots(self) -> set[str]:
         """Return the SHA-256 of the roots whose file is damaged and whose certificate the ledger has."""

@@ -89,15 +89,15 @@ def _template_notices(templates: TemplateFolders, before: Mapping[str, str]) -> 
     }
     new = [name for name in now if name not in before] if before else []
     changed = [name for name in now if name in before and before[name] != now[name]]
-    gone = [name for name in before if name not in program_names() and not (templates.project / name).exists()]
+    removed = [name for name in before if name not in program_names() and not (templates.project / name).exists()]
     show = str(here("invoke", "templates.list"))
     if new:
         without = f"not for this project: templates: {{without: [{', '.join(new)}]}} in pki.yaml"
         yield Notice("templates", f"the program has {_listed(new)} more", without)
     if changed:
         yield Notice("templates", f"the program changed {_listed(changed)}", show)
-    if gone:
-        yield Notice("templates", f"the program no longer has {_listed(gone)}", show)
+    if removed:
+        yield Notice("templates", f"the program no longer has {_listed(removed)}", show)
 
 
 def _listed(names: tuple[str, ...] | list[str]) -> str:

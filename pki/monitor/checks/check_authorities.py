@@ -80,7 +80,7 @@ def check_ceremonies(context: CheckContext) -> Iterator[Finding]:
     if not notes:
         yield Finding("ceremony", Level.OK, "none due")
         return
-    if context.project.awaits_first_ceremony:
+    if context.project.roots.awaits_first_ceremony:
         yield Finding("ceremony", Level.NOTICE, notes[0].text, notes[0].remedy)
         return
     ends = [need.by for need in needs.find_requirements(context.project.authorities) if not need.is_growth]

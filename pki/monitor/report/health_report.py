@@ -94,7 +94,7 @@ def _checks(project: Project) -> Mapping[str, Check]:
     """Return the checks that make sense for a project: without a root, everything else would only repeat that."""
     if project.roots.missing:
         return WITHOUT_ROOT
-    return BEFORE_FIRST_CEREMONY if project.awaits_first_ceremony else CHECKS
+    return BEFORE_FIRST_CEREMONY if project.roots.awaits_first_ceremony else CHECKS
 
 
 def unusable_project(error: PkiError, until: datetime | None = None) -> Finding:

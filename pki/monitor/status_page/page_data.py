@@ -86,7 +86,7 @@ def gather(checked: CheckedProject) -> PageData:
         services=tuple(replace(certificate, seconds=0.0, at=None) for certificate in checked.probes),
         ahead=forecast_section.read_forecast(checked),
         head=checked.head,
-        awaits_ceremony=project.awaits_first_ceremony,
+        awaits_ceremony=project.roots.awaits_first_ceremony,
     )
 
 
