@@ -142,7 +142,7 @@ def test_options_say_what_the_project_should_be(tmp_path: Path, invoke: Invoke) 
     [
         (["--domain", "Lab"], ["domains[0]: write host names in lower case: lab, got 'Lab'"]),
         (["--network", "lan"], ["expected NAME=NETWORK such as lan=192.168.1.0/24, got 'lan'"]),
-        (["--network", "lan=192.168.1.0/33"], ["networks.lan: expected an IPv4 network"]),
+        (["--network", "lan=192.168.1.0/33"], ["networks.lan: expected a network"]),
         (["--host", "web,colour=red"], ["hosts.web.colour: unknown key"]),
         (["--host", "web,address=10.9.9.9"], ["hosts.web.address: 10.9.9.9 is outside network lan (192.168.1.0/24)"]),
         (["--service", "web/wiki=http://x:1"], ["unknown host 'web'", "→ add --host web"]),
@@ -211,7 +211,7 @@ def test_empty_answers_take_the_defaults(tmp_path: Path, invoke: Invoke, answers
         ("organisation", "My SANDBOX", "the word SANDBOX is reserved for sandbox authorities"),
         ("domains", "*.lab.example", "expected a domain without a wildcard"),
         ("networks", "lan", "expected NAME=NETWORK such as lan=192.168.1.0/24, got 'lan'"),
-        ("networks", "lan=10.1.0.0/33", "expected an IPv4 network such as 10.10.0.0/24"),
+        ("networks", "lan=10.1.0.0/33", "expected a network such as 10.10.0.0/24 or fd00:10::/64"),
         ("hosts", "Web", "expected lower-case letters, digits and hyphens, got 'Web'"),
         ("publish", "https://crl.lab.example", "expected plain http"),
         ("clients", "ann.smith", "looks like a DNS name"),
