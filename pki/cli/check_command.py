@@ -66,8 +66,9 @@ def check(context: Context, json: bool = False) -> None:
 def _copy(home: Path, trial: Path, config: Inventory, tree: dict[str, Any]) -> None:
     """Copy templates and named files into a trial: a sandbox with default secrets and ledger, and without adopted CAs."""
     trial.mkdir(mode=0o700)
+    (trial / "templates").mkdir()  # git does not store an empty one
     if (home / "templates").is_dir():
-        shutil.copytree(home / "templates", trial / "templates", symlinks=True)
+        shutil.copytree(home / "templates", trial / "templates", symlinks=True, dirs_exist_ok=True)
     hosts = config.hosts.values()
     requests = {*(host.request for host in hosts), *(client.request for client in config.clients.values())}
     for name in {*filter(None, requests), *(file for host in hosts for file in upstreams.ca_files(host).values())}:
