@@ -47,9 +47,8 @@ def check(context: Context, json: bool = False) -> None:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as printed:
             status = run.main(["cert", "release"])
         faults = list(_faults(LastRun.load(Store(trial)), status, printed.getvalue()))
-        reported = "\n".join(fault.text for fault in faults)
-        unused = run.plan.template_faults() if status < INVALID else ()
-        faults += [Notice("templates", fault.message, fault.hint) for fault in unused if fault.message not in reported]
+        unused = run.plan.unused_template_faults() if status < INVALID else ()
+        faults += [Notice("templates", fault.message, fault.hint) for fault in unused]
     if json:
         remarks = [Remark(subject=fault.subject, text=fault.text, remedy=fault.remedy) for fault in faults]
         CheckOutput(at=now_of(context), hosts=len(config.hosts), faults=remarks).show()
