@@ -674,6 +674,39 @@ def test_status_says_why_the_last_run_could_not_do_what_is_due(home: Home) -> No
     assert found["crl:client-1"].by == "doit"
 
 
+def test_status_says_what_a_key_that_cannot_be_used_blocks(home: Home, invoke: Invoke) -> None:
+    """Also before anything is due: revocations are blocked already."""
+    home.doit()
+    (home.path / "ca/server/server-1/key.pem").chmod(0o644)
+    found, crl = rows(home), home.project().authorities.issuing("client")
+    assert crl is not None
+    row = found["authority:server-1"]
+    remedy = "chmod 600 ca/server/server-1/key.pem"
+    assert (row.state, row.by) == ("blocked", "you")
+    assert row.next == f"cannot sign: ca/server/server-1/key.pem: can be read by other users; {remedy}"
+    assert row.next == row.cells()[3]
+    then = ", if authority:server-1 can sign by then"
+    for name in ("cert:media", "crl:server-1"):
+        assert found[name].state == "ok"
+        assert found[name].next.endswith(then)
+    for name in ("authority:client-1", "cert:client-admin", "crl:client-1", "crl:root-1"):
+        assert found[name].state == "ok"
+        assert "server-1" not in found[name].next
+    assert rows(home, 8)["crl:server-1"].state == "blocked"
+    assert rows(home, 8)["crl:server-1"].next == "next CRL was due on 2026-11-30; waits for authority:server-1"
+    printed = {row["name"]: row for row in json.loads(invoke(home, "status", "--json").out)["rows"]}
+    assert printed["authority:server-1"]["state"] == "blocked"
+
+
+def test_status_tries_a_key_whose_passphrase_changed(home: Home) -> None:
+    home.doit()
+    text = home.read("secrets.yaml").decode()
+    (home.path / "secrets.yaml").write_text(text.replace("client-1: ", "client-1: x"))
+    found = rows(home)
+    assert {row.name for row in found.values() if row.state == "blocked"} == {"authority:client-1"}
+    assert "the passphrase from secrets.yaml is wrong" in found["authority:client-1"].next
+
+
 def test_a_renewal_without_its_passphrase_is_refused_and_the_old_pair_stays(home: Home, invoke: Invoke) -> None:
     before = home.read("build/certs/media/tls.pem")
     lose_passphrase(home, "server-1")

@@ -109,7 +109,7 @@ FAULTS = {
     "wrong mode here": Fault(
         lambda typed: (typed.home / "secrets.yaml").chmod(0o644),
         ("invoke", "health"),
-        "others can read it: it has mode 0644",
+        "can be read by others: its mode is 0644",
         "chmod 600 {home}/secrets.yaml",
     ),
     "path not permitted": Fault(
