@@ -89,14 +89,16 @@ def try_mutants(context: Context, modules: list[str], seed: str = "", at_most: s
 
 
 @task(auto_shortflags=False)
-def docs(context: Context, output: str = "", reference: bool = False, pictures: bool = False) -> None:
+def docs(
+    context: Context, output: str = "", reference: bool = False, pictures: bool = False, man: bool = False
+) -> None:
     """Build the documentation site from docs/, with search, and check every link; warnings are errors.
 
-    --reference writes the pages of docs/reference/ that are generated from the code, --pictures those in docs/images/
-    (tests/documentation/README.md); then no site is built.
+    --reference writes the pages of docs/reference/ that are generated from the code, --pictures those in docs/images/,
+    --man the man page docs/doit-pki.1 (tests/documentation/README.md); then no site is built.
     """
     options = [f"--output={path_of(context, output)}"] if output else []
-    options += ["--reference"] * reference + ["--pictures"] * pictures
+    options += ["--reference"] * reference + ["--pictures"] * pictures + ["--man"] * man
     _all_of(context, shlex.join(["python", "-m", "tests.documentation", *options]))
 
 

@@ -40,6 +40,7 @@ MEANINGS = {
     "keep": "open a shell at the end, before the machines are removed",
     "key": "file with an ssh public key of yours, instead of a new key",
     "login": "account that prepares the host: root, or one with sudo",
+    "man": "write the man page docs/doit-pki.1; needs help2man",
     "modules": "files or folders below pki/, such as authority/crls; default: all that are relevant to security",
     "name": "a certificate, client, host, service, DNS name or serial number",
     "network": "NAME=NETWORK, such as lan=192.168.1.0/24; may be given several times, also with one NAME",

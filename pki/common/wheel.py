@@ -16,7 +16,7 @@ from flit_core.buildapi import (
     prepare_metadata_for_build_wheel,
 )
 
-from pki.common.program_files import IN_PACKAGE, program_files
+from pki.common.program_files import IN_PACKAGE, PROGRAM, program_files
 
 __all__ = [
     "build_editable",
@@ -29,6 +29,8 @@ __all__ = [
     "prepare_metadata_for_build_wheel",
 ]
 
+MAN_PAGE = "docs/doit-pki.1"
+
 
 class WheelBuilder(wheel.WheelBuilder):  # type: ignore[misc]
     """flit's builder of wheels, with the files of the program that are not in its package."""
@@ -39,6 +41,11 @@ class WheelBuilder(wheel.WheelBuilder):  # type: ignore[misc]
         for name, path in program_files().items():
             if not name.startswith("pki/"):
                 self._add_file(path, f"pki/{IN_PACKAGE}/{name}")
+
+    def add_data_directory(self) -> None:
+        """Add the man page, which pip copies into `share/man/` of the environment."""
+        data = self.dist_info.removesuffix(".dist-info") + ".data/data"
+        self._add_file(PROGRAM / MAN_PAGE, f"{data}/share/man/man1/{Path(MAN_PAGE).name}")
 
 
 def build_wheel(folder: str, _settings: Any = None, _metadata: str | None = None) -> str:

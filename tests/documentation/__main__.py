@@ -1,4 +1,4 @@
-"""`python -m tests.documentation`: build the site, or write the reference or the pictures in docs/."""
+"""`python -m tests.documentation`: build the site, or write the reference, the pictures or the man page in docs/."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from pki.common.errors import PkiError
 from pki.common.program_files import PROGRAM
 from pki.common.remedies import as_started
-from tests.documentation import pictures, reference, site
+from tests.documentation import man_page, pictures, reference, site
 
 
 def arguments() -> argparse.Namespace:
@@ -17,16 +17,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=PROGRAM / "build/docs", metavar="DIR")
     parser.add_argument("--reference", action="store_true")
     parser.add_argument("--pictures", action="store_true")
+    parser.add_argument("--man", action="store_true")
     return parser.parse_args()
 
 
 def main() -> int:
     given = arguments()
     try:
-        if given.reference or given.pictures:
+        if given.reference or given.pictures or given.man:
             written = reference.write(PROGRAM / "docs/reference") if given.reference else []
             written += pictures.write(PROGRAM / "docs/images") if given.pictures else []
-            print("\n".join(f"wrote {path.relative_to(PROGRAM)}" for path in written) or "docs/reference is up to date")
+            written += man_page.write(PROGRAM / "docs/doit-pki.1") if given.man else []
+            print("\n".join(f"wrote {path.relative_to(PROGRAM)}" for path in written) or "up to date")
             return 0
         count = site.build(given.output)
     except PkiError as error:

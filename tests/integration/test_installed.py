@@ -21,6 +21,7 @@ import pytest
 from pki import __version__
 from pki.cli.collection import COMMANDS, GROUPS
 from pki.common.program_files import program_files
+from tests.documentation import man_page
 from tests.support.projects import PROJECT
 
 BUILD = """
@@ -96,12 +97,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     shutil.rmtree(folder)
 
 
-def test_wheel_holds_each_file_of_the_program(wheel: Path) -> None:
+def test_wheel_holds_each_file_of_the_program(source: Path, wheel: Path) -> None:
     """It is built from the sdist, so both are complete."""
+    assert {path.name for path in PROJECT.glob("*.md")} <= {path.name for path in source.iterdir()}
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         run = archive.getinfo("pki/program/run")
-    assert names == {name if name.startswith("pki/") else f"pki/program/{name}" for name in program_files()}
+    page = f"doit_pki-{__version__}.data/data/share/man/man1/doit-pki.1"
+    assert names == {page, *(name if name.startswith("pki/") else f"pki/program/{name}" for name in program_files())}
     assert run.external_attr >> 16 & 0o111
 
 
@@ -160,6 +163,15 @@ def test_help_and_completion_are_those_of_the_command(installed: Installation, t
     assert "cert:client-admin" in installed.type("doit-pki --complete doit cert").stdout
     assert installed.type("doit-pki --complete explain adm").stdout == "admin\n"
     assert installed.type("doit-pki pln", tmp_path).stderr == "No idea what 'pln' is!\n→ did you mean plan?\n"
+
+
+def test_the_man_page_is_made_from_the_help_of_the_command(installed: Installation) -> None:
+    """`./run invoke docs --man` writes it. `man` warns of each mistake in it, and of characters that ASCII lacks."""
+    page = installed.environment / "share/man/man1/doit-pki.1"
+    assert page.read_text() == man_page.text(installed.environment / "bin")
+    done = installed.type(f"LC_ALL=C man --warnings -l {page}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^ +client\.revoke\n +Revoke ", done.stdout, re.MULTILINE)
 
 
 SCREENS = ("doit", "plan", "health", "explain admin", "explain admin --json", "plan --json", "revoke nobody --yes")
