@@ -228,7 +228,7 @@ def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -
         "crl:root-1": (
             "ok",
             "389",
-            "next pre-signed CRL on 2027-11-18, the last one expires on 2028-12-12",
+            "next pre-signed CRL on 2027-11-18; a ceremony must sign more before 2028-12-12",
             "doit",
         ),
         "crl:server-1": ("ok", "20", "next CRL on 2026-11-30", "doit"),

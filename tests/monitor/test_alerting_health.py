@@ -55,7 +55,10 @@ def checked(home: Home, days: float = 0, *, thorough: bool = False) -> dict[str,
 
 @pytest.mark.parametrize(
     ("days", "said"),
-    [(0, "client-1 needs no successor before 2028-03-27"), (500, "client-1 needs a successor since 2028-03-27")],
+    [
+        (0, "no ceremony is requested before 2028-03-27 (client-1)"),
+        (500, "a ceremony is requested since 2028-03-27 (client-1)"),
+    ],
 )
 def test_health_says_which_authority_needs_a_successor_first_and_from_when(
     real: RealHome, days: int, said: str
