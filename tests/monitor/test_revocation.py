@@ -412,7 +412,7 @@ def test_a_renewed_identity_is_reminded_of_until_it_is_installed_and_only_once_i
     assert "cert:client-admin" not in notes(home, 140)
     assert invoke("client.installed", "admin", days=140).status == 0
     assert "cert:client-admin" in home.doit(days=151).made
-    text = "was renewed on 2027-04-23 and is not installed yet; the old one expires on 2027-05-22"
+    text = "a new certificate was issued on 2027-04-23 and is not installed yet; the old one expires on 2027-05-22"
     assert notes(home, 151) == {
         "cert:client-admin": (text, "install it on its device, then: ./run invoke client.installed admin")
     }
@@ -434,7 +434,7 @@ def test_an_identity_that_was_handed_out_is_in_use_whether_or_not_anybody_said_t
     export("first", 1)
     assert notes(home, 1) == {}
     home.doit(days=151)
-    text = "was renewed on 2027-04-23 and is not installed yet; the old one expires on 2027-05-22"
+    text = "a new certificate was issued on 2027-04-23 and is not installed yet; the old one expires on 2027-05-22"
     assert notes(home, 151)["cert:client-admin"][0] == text
     assert "a newer one is not installed yet" in invoke("explain", "admin", days=151).out
     export("second", 152)
