@@ -764,9 +764,9 @@ def test_ledger_list_shows_every_certificate_with_its_state(home: Home, invoke: 
 def test_ledger_show_tells_one_certificate_and_ends_with_its_pem(home: Home, invoke: Invoke) -> None:
     said = invoke(home, "ledger.show", f"{serial(home):x}")
     assert said.status == 0
-    assert "names     jellyfin.lab.internal\n" in said.out
-    assert "valid     2026-11-23 05:00:00 to 2027-02-21 04:59:59 UTC\n" in said.out
-    assert "revoked   no\n" in said.out
+    assert "names       jellyfin.lab.internal\n" in said.out
+    assert "valid       2026-11-23 05:00:00 to 2027-02-21 04:59:59 UTC\n" in said.out
+    assert "revoked     no\n" in said.out
     assert said.out.encode().endswith(home.read("build/certs/media/cert.pem"))
 
 

@@ -1,7 +1,7 @@
 """The model of pki.yaml: one class for each section, with the default of each key.
 
-`fields.py` defines the types of the fields, `validation.py` the rules between fields. docs/reference/pki-yaml.md describes every
-key. A new key is added here, with its type in `fields.py`.
+`fields.py` defines the types of the fields, `validation.py` the rules between fields. docs/reference/keys.md lists every key.
+A new key is added here, with its type in `fields.py`.
 """
 
 from __future__ import annotations

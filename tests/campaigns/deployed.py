@@ -63,6 +63,7 @@ class Deployed:
     roots: list[tuple[datetime, bytes]] = field(default_factory=list)  # each set of roots, since when it is deployed
     clients: dict[bytes, Identity] = field(default_factory=dict)  # each that was handed out
     revoked: dict[int, x509.Certificate] = field(default_factory=dict)  # of which the command said that it is done
+    ends: dict[int, datetime] = field(default_factory=dict)  # of each certificate that the ledger recorded
     listed: dict[str, dict[int, datetime]] = field(default_factory=dict)  # file → serial numbers that it listed
 
     # -- what is there --
@@ -156,8 +157,7 @@ class Deployed:
                 if serial not in found and now < end:
                     yield name.partition("/")[0], f"{name} does not list {serial:x} any more"
             far = datetime.max.replace(tzinfo=UTC)
-            ends = {serial: cert.not_valid_after_utc for serial, cert in self.revoked.items()}
-            self.listed[name] = {serial: ends.get(serial, known.get(serial, far)) for serial in found} | {
+            self.listed[name] = {serial: self.ends.get(serial, known.get(serial, far)) for serial in found} | {
                 serial: end for serial, end in known.items() if now < end
             }
 
@@ -213,6 +213,7 @@ class Issued:
 
     artifact: str
     issuer: str
+    serial: int
     start: datetime
     end: datetime
     why: str
@@ -267,7 +268,7 @@ class Chain:
 
 def _issued(row: dict[str, object]) -> Issued:
     start, end = (datetime.fromtimestamp(int(str(row[name])), UTC) for name in ("not_before", "not_after"))
-    return Issued(str(row["artifact"]), str(row["issuer"]), start, end, str(row["reason"]))
+    return Issued(str(row["artifact"]), str(row["issuer"]), int(str(row["serial"]), 16), start, end, str(row["reason"]))
 
 
 def _digest(row: dict[str, object]) -> str:

@@ -382,6 +382,7 @@ class Simulation:
 
     def judge_ledger(self, day: int) -> None:
         wrong, issued = self.chain.look(whole=day % 30 == 0 or bool(self.ledger_damaged))
+        self.deployed.ends |= {certificate.serial: certificate.end for certificate in issued}
         if self.ledger_damaged and day - self.ledger_damaged < 2 * HABIT:
             self.ledger_damaged = self.ledger_damaged if wrong else 0
             return

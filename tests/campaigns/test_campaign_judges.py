@@ -8,6 +8,10 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from tests.campaigns import person
 from tests.campaigns.deployed import Chain, Deployed, identity_in
 from tests.campaigns.killed import killed_at
@@ -61,6 +65,32 @@ def test_an_entry_that_leaves_a_crl_is_lost_until_its_certificate_ends(real: Rea
     assert [host for host, _ in found.lost(START, {"monitoring"})] == ["forge"]
     assert list(found.lost(START, {"forge"})) == []
     assert list(found.lost(client.leaf.not_valid_after_utc, set())) == []
+
+
+def test_an_entry_of_a_certificate_that_somebody_else_revoked_leaves_a_crl_when_that_ends(real: RealHome) -> None:
+    """Commands that are typed as printed, such as `retire`, revoke certificates that the campaign did not choose."""
+    found = judged(real)
+    _, issued = Chain(real.path / "ca/ledger.db").look()
+    (client,) = found.clients.values()
+    serial, end = client.leaf.serial_number, client.leaf.not_valid_after_utc
+    found.ends = {certificate.serial: certificate.end for certificate in issued}
+    assert found.ends[serial] == end
+    path = real.path / HOSTS / "forge/etc/doit-pki/client-crl.pem"
+    empty = path.read_bytes()
+    revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(START).build()
+    crl = (
+        x509.CertificateRevocationListBuilder()
+        .add_revoked_certificate(revoked)
+        .issuer_name(client.leaf.issuer)
+        .last_update(START)
+        .next_update(end)
+        .sign(client.key, hashes.SHA256())
+    )
+    path.write_bytes(crl.public_bytes(Encoding.PEM))
+    assert list(found.lost(START, set())) == []
+    path.write_bytes(empty)
+    assert [host for host, _ in found.lost(end - timedelta(seconds=1), set())] == ["forge"]
+    assert list(found.lost(end, set())) == []
 
 
 def test_a_changed_row_a_missing_event_and_a_false_head_break_the_chain(real: RealHome) -> None:

@@ -16,6 +16,7 @@ from tests.support.projects import PROJECT
 ADDRESS = "192.0.2.11"
 INVENTORY = f"""\
 organisation: Example Keys
+templates: {{without: all}}
 domains: [lab.internal]
 permit_addresses: [192.0.2.0/24]
 publish: {{url: "http://pki.lab.internal", host: web}}

@@ -36,7 +36,10 @@ WEEKLY = "This is the weekly message. If it stops coming, doit no longer runs."
 WHEN = (
     "doit sends a message when a finding is new, worse, closer to its deadline or solved, and one message every week."
 )
-KEEP = "Keep this message: a ledger that later has fewer events, or another hash for them, was changed. Compare: ./run invoke ledger.verify"
+KEEP = (
+    "Keep this message. If the ledger later has fewer events, or another hash at this event, somebody changed it, or an "
+    "old copy was restored. Compare: ./run invoke ledger.verify"
+)
 PASSED = "what every run checks; ./run invoke health checks more"
 KINDS = {Cause.NEW: "new", Cause.WORSE: "worse than before", Cause.NEARER: "closer to its deadline"}
 
