@@ -103,7 +103,6 @@ BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Bench], None], int]] = {
     ("timeline.md", "./run invoke timeline --years 3"): ("outside", nothing, 0),
     ("install-root.md", "openssl x509 -in ca/root/root-1/cert.pem -noout -fingerprint -sha256"): ("bench", nothing, 0),
     ("monitor.md", "./run invoke health"): ("bench", two_faults, 4),
-    ("continuous-integration.md", "./run invoke check"): ("bench", nothing, 0),
     ("clock.md", "./run doit"): ("bench", wrong_clock, 2),
 }
 PACKAGES = {
