@@ -127,6 +127,33 @@ def test_what_follows_names_what_it_follows_from(home: Home) -> None:
     assert due["deploy:forge"] == "changes with release:forge"
 
 
+@pytest.mark.parametrize("change", ["content", "mode", "lost"])
+def test_nothing_follows_from_files_that_are_split_again(home: Home, invoke: Invoke, change: str) -> None:
+    key = home.path / "build/certs/media/key.pem"
+    if change == "content":
+        key.write_text("x")
+    key.unlink() if change == "lost" else key.chmod(0o644)
+    (home.path / "ca/client/client-1/key.pem").chmod(0o644)
+    due, said = foretold(home), invoke(home, "plan")
+    assert due.keys() == {"cert:media"}
+    assert said.out.endswith("\n1 to do, 1 failed, 19 up to date\n")
+    assert home.doit().made.keys() == due.keys()
+
+
+def test_what_is_made_again_may_change_what_is_made_of_it(home: Home, invoke: Invoke) -> None:
+    (home.path / "build/trust/server-1.crt").unlink()
+    due, said = foretold(home), invoke(home, "plan")
+    assert due["bundle:trust"] == "build/trust/server-1.crt is missing"
+    assert due["page:trust"] == "may change with bundle:trust"
+    assert "may do    page:trust" in said.out
+    assert f"\n1 to do, {len(due) - 1} may follow, {20 - len(due)} up to date\n" in said.out
+    printed = json.loads(invoke(home, "plan", "--json").out)
+    assert [one["name"] for one in printed["to_do"]] == ["bundle:trust"]
+    assert len(printed["may_follow"]) == len(due) - 1
+    assert printed["up_to_date"] == 20 - len(due)
+    assert home.doit().made.keys() == {"bundle:trust"}
+
+
 # -- what needs a person ----------------------------------------------------------------------------------------------
 
 
@@ -674,6 +701,39 @@ def test_status_says_why_the_last_run_could_not_do_what_is_due(home: Home) -> No
     assert found["crl:client-1"].by == "doit"
 
 
+def test_status_says_what_a_key_that_cannot_be_used_blocks(home: Home, invoke: Invoke) -> None:
+    """Also before anything is due: revocations are blocked already."""
+    home.doit()
+    (home.path / "ca/server/server-1/key.pem").chmod(0o644)
+    found, crl = rows(home), home.project().authorities.issuing("client")
+    assert crl is not None
+    row = found["authority:server-1"]
+    remedy = "chmod 600 ca/server/server-1/key.pem"
+    assert (row.state, row.by) == ("blocked", "you")
+    assert row.next == f"cannot sign: ca/server/server-1/key.pem: can be read by other users; {remedy}"
+    assert row.next == row.cells()[3]
+    then = ", if authority:server-1 can sign by then"
+    for name in ("cert:media", "crl:server-1"):
+        assert found[name].state == "ok"
+        assert found[name].next.endswith(then)
+    for name in ("authority:client-1", "cert:client-admin", "crl:client-1", "crl:root-1"):
+        assert found[name].state == "ok"
+        assert "server-1" not in found[name].next
+    assert rows(home, 8)["crl:server-1"].state == "blocked"
+    assert rows(home, 8)["crl:server-1"].next == "next CRL was due on 2026-11-30; waits for authority:server-1"
+    printed = {row["name"]: row for row in json.loads(invoke(home, "status", "--json").out)["rows"]}
+    assert printed["authority:server-1"]["state"] == "blocked"
+
+
+def test_status_tries_a_key_whose_passphrase_changed(home: Home) -> None:
+    home.doit()
+    text = home.read("secrets.yaml").decode()
+    (home.path / "secrets.yaml").write_text(text.replace("client-1: ", "client-1: x"))
+    found = rows(home)
+    assert {row.name for row in found.values() if row.state == "blocked"} == {"authority:client-1"}
+    assert "the passphrase from secrets.yaml is wrong" in found["authority:client-1"].next
+
+
 def test_a_renewal_without_its_passphrase_is_refused_and_the_old_pair_stays(home: Home, invoke: Invoke) -> None:
     before = home.read("build/certs/media/tls.pem")
     lose_passphrase(home, "server-1")
@@ -704,9 +764,9 @@ def test_ledger_list_shows_every_certificate_with_its_state(home: Home, invoke: 
 def test_ledger_show_tells_one_certificate_and_ends_with_its_pem(home: Home, invoke: Invoke) -> None:
     said = invoke(home, "ledger.show", f"{serial(home):x}")
     assert said.status == 0
-    assert "names     jellyfin.lab.internal\n" in said.out
-    assert "valid     2026-11-23 05:00:00 to 2027-02-21 04:59:59 UTC\n" in said.out
-    assert "revoked   no\n" in said.out
+    assert "names       jellyfin.lab.internal\n" in said.out
+    assert "valid       2026-11-23 05:00:00 to 2027-02-21 04:59:59 UTC\n" in said.out
+    assert "revoked     no\n" in said.out
     assert said.out.encode().endswith(home.read("build/certs/media/cert.pem"))
 
 

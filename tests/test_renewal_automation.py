@@ -452,7 +452,7 @@ def test_a_damaged_or_deleted_file_is_cut_again_without_an_issue(home: Home, nam
     path.write_bytes(path.read_bytes()[:-30])
     assert home.doit().made == {"cert:media": f"{name}.pem does not match its PEM bundle"}
     path.unlink()
-    assert home.doit().made == {"cert:media": f"{name}.pem does not match its PEM bundle"}
+    assert home.doit().made == {"cert:media": f"{name}.pem is missing"}
     assert pair(home, "media") == before
 
 

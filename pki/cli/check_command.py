@@ -47,9 +47,8 @@ def check(context: Context, json: bool = False) -> None:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as printed:
             status = run.main(["cert", "release"])
         faults = list(_faults(LastRun.load(Store(trial)), status, printed.getvalue()))
-        reported = "\n".join(fault.text for fault in faults)
-        unused = run.plan.template_faults() if status < INVALID else ()
-        faults += [Notice("templates", fault.message, fault.hint) for fault in unused if fault.message not in reported]
+        unused = run.plan.unused_template_faults() if status < INVALID else ()
+        faults += [Notice("templates", fault.message, fault.hint) for fault in unused]
     if json:
         remarks = [Remark(subject=fault.subject, text=fault.text, remedy=fault.remedy) for fault in faults]
         CheckOutput(at=now_of(context), hosts=len(config.hosts), faults=remarks).show()
@@ -66,8 +65,9 @@ def check(context: Context, json: bool = False) -> None:
 def _copy(home: Path, trial: Path, config: Inventory, tree: dict[str, Any]) -> None:
     """Copy templates and named files into a trial: a sandbox with default secrets and ledger, and without adopted CAs."""
     trial.mkdir(mode=0o700)
+    (trial / "templates").mkdir()  # git does not store an empty one
     if (home / "templates").is_dir():
-        shutil.copytree(home / "templates", trial / "templates", symlinks=True)
+        shutil.copytree(home / "templates", trial / "templates", symlinks=True, dirs_exist_ok=True)
     hosts = config.hosts.values()
     requests = {*(host.request for host in hosts), *(client.request for client in config.clients.values())}
     for name in {*filter(None, requests), *(file for host in hosts for file in upstreams.ca_files(host).values())}:

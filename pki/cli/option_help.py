@@ -103,7 +103,10 @@ SPECIAL = {
     "import_command.import_records": {
         "folder": "the folder of `openssl ca`, pki/ of easy-rsa, or one with certificates"
     },
-    "ceremony_offline.copy": {"to": "the second drive"},
+    "ceremony_offline.copy": {
+        "to": "the second drive",
+        "despite": "for this reason: give up the records that only the second drive has; the reason is recorded",
+    },
     "ceremony_offline.change_passphrase": {"to": "a new drive"},
 }
 

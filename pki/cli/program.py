@@ -64,7 +64,7 @@ PLACEHOLDERS = {
     "service": "HOST/SERVICE=UPSTREAM",
     "sheet": "FILE",
     "template": "PATH",
-    "to": "PATH",
+    "to": "DIR",
     "vault": "DIR",
     "ansible_vault_password_file": "FILE",
     "again": "REASON",
@@ -72,6 +72,7 @@ PLACEHOLDERS = {
     "passphrase_to": "FILE",
     "folder_as_vault": "REASON",
 }
+PLACEHOLDERS_OF_COMMANDS = {("deploy.rollback", "to"): "RELEASE"}
 
 
 class Program(InvokeProgram):
@@ -181,7 +182,10 @@ def title_of(name: str) -> str:
 def argument_lines(task: Task[Any], context: ParserContext) -> list[tuple[str, str]]:
     """Return each argument and option of a command as it is typed, with its meaning."""
     meanings = getattr(task.body, option_help.MEANING, option_help.MEANINGS)
-    return [(_shown(argument), meanings[argument.attr_name or _name(argument)]) for argument in context.args.values()]
+    return [
+        (_shown(context, argument), meanings[argument.attr_name or _name(argument)])
+        for argument in context.args.values()
+    ]
 
 
 def usage(name: str, context: ParserContext) -> str:
@@ -190,7 +194,7 @@ def usage(name: str, context: ParserContext) -> str:
     for argument in sorted(
         context.args.values(), key=lambda argument: not _is_needed(argument) and not argument.optional
     ):
-        shown, more = _shown(argument), "…" if argument.kind is list else ""
+        shown, more = _shown(context, argument), "…" if argument.kind is list else ""
         parts.append(shown if _is_needed(argument) else f"[{shown}{more}]" if argument.optional else f"[{shown}]{more}")
     return " ".join(parts)
 
@@ -204,10 +208,11 @@ def _is_needed(argument: Argument) -> bool:
     return bool(argument.positional and argument.kind is not list and not argument.optional)
 
 
-def _shown(argument: Argument) -> str:
-    """Return how an argument is typed: as a bare word, or after the option that names it."""
+def _shown(context: ParserContext, argument: Argument) -> str:
+    """Return how an argument of a command is typed: as a bare word, or after the option that names it."""
     name = _name(argument)
-    placeholder = PLACEHOLDERS.get(name) or PLACEHOLDERS.get(name.rpartition("_")[2], name.upper())
+    common = PLACEHOLDERS.get(name) or PLACEHOLDERS.get(name.rpartition("_")[2], name.upper())
+    placeholder = PLACEHOLDERS_OF_COMMANDS.get((context.name or "", name), common)
     is_bare = argument.optional or (_is_needed(argument) and name in BARE)
     return placeholder if is_bare else to_flag(name) + (f" {placeholder}" if argument.takes_value else "")
 

@@ -1,8 +1,7 @@
 """The model of pki.yaml: one class for each section, with the default of each key.
 
 `fields.py` defines the types of the fields, `validation.py` the rules between fields. A new key also needs its
-description in `key_descriptions.py`, from which docs/reference/keys.md is made (`./run invoke docs --reference`), and a
-row in docs/reference/pki-yaml.md.
+description in `key_descriptions.py`, from which docs/reference/keys.md is made: `./run invoke docs --reference`.
 """
 
 from __future__ import annotations

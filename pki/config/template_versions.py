@@ -206,6 +206,5 @@ def remove_copies(folder: Path, copies: Iterable[TemplateCopy]) -> None:
         for parent in list(Path(name).parents)[:-1]:
             with suppress(OSError):  # other files are in it
                 (folder / parent).rmdir()
-    if names & originals.keys():
-        remaining = {name: original for name, original in originals.items() if name not in names}
-        filesystem.write(folder / ORIGINALS, encode_originals(remaining))
+    remaining = {name: original for name, original in originals.items() if name not in names}
+    filesystem.write(folder / ORIGINALS, encode_originals(remaining))  # also without entries: git keeps no empty folder

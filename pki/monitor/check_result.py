@@ -40,7 +40,7 @@ class Finding:
     `subject` is what it is about, `topic` the check; both together identify the finding from run to run. `what` is a
     reason, or text from elsewhere; `remedy` is the command to type. It is true `since` a time; `until` is its deadline,
     such as the expiry of a certificate. A finding `is_over` if it reports an event that has passed: it is notified once,
-    and never as solved.
+    and never as solved. `headline` says in a few words what subject and message say, for the subject of a mail.
     """
 
     subject: str
@@ -51,10 +51,13 @@ class Finding:
     until: datetime | None = None
     topic: str = ""
     is_over: bool = False
+    headline: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.remedy, str):
             object.__setattr__(self, "remedy", for_this_project(self.remedy))
+        if not self.headline:
+            object.__setattr__(self, "headline", f"{self.subject} {self.message}")
 
     @property
     def about(self) -> ArtifactId:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from pki.authority import ca_state, certificate_holders, crl_size, leaf_files
@@ -12,7 +12,7 @@ from pki.common.cache import digest_of
 from pki.common.durations import in_words
 from pki.common.notice import Notice
 from pki.common.reasons import Reason, Why, joined
-from pki.config.identifiers import AUTHORITIES, ArtifactId
+from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.config.model import Inventory, Leaf
 from pki.monitor import (
     browser_limits,
@@ -38,17 +38,53 @@ SECOND = timedelta(seconds=1)
 PINNED = "is pinned to an earlier release; only its CRLs are updated"
 
 
+REMADE = {
+    *(Why.MISSING_FILE, Why.NOT_FROM_SOURCES, Why.CRL_NO_PEM),
+    *(Why.COPY_DAMAGED, Why.MANIFEST_DAMAGED, Why.MAY_FOLLOW),
+}  # files are made again
+
+
 def due_artifacts(plan: Plan) -> Iterator[tuple[Artifact, list[Reason]]]:
-    """Yield the artifacts that the next run would make, each with its own reasons, or with the artifacts whose changes change it."""
-    due: dict[str, str] = {}
+    """Yield the artifacts that the next run would make, each with its own reasons, or with the artifacts whose changes change it.
+
+    An artifact may follow (MAY_FOLLOW) if files that it is made of are made again, perhaps with the same content, even if
+    it differs from them now. Nothing else follows from files of a leaf that are split again from its PEM bundle.
+    """
+    changed, remade, split = dict[str, str](), dict[str, str](), dict[str, str]()
     for artifact in plan.artifacts:
         reasons = artifact.reasons()
-        if not reasons and artifact.id.kind != "authority":  # an authority has no sources that doit makes
-            sources = dict.fromkeys(due[source] for source in artifact.sources if source in due)
-            reasons = [Why.FOLLOWS(artifacts=", ".join(sources))] if sources else []
-        if reasons:
-            due |= dict.fromkeys(artifact.targets, artifact.name)
-            yield artifact, reasons
+        if artifact.id.kind != "authority":  # an authority has no sources that doit makes
+            if not reasons:
+                reasons = _following(Why.FOLLOWS, artifact, changed) or _following(Why.MAY_FOLLOW, artifact, remade)
+            elif all(reason.code is Why.CHANGED for reason in reasons) and not _following(
+                Why.FOLLOWS, artifact, changed
+            ):
+                reasons = _following(Why.MAY_FOLLOW, artifact, remade | split) or reasons
+        if not reasons:
+            continue
+        is_split = artifact.id.kind == "cert" and leaf_files.are_of_split_files(reasons)
+        due = split if is_split else remade if _is_remade(artifact.id, reasons) else changed
+        due |= dict.fromkeys(artifact.targets, artifact.name)
+        yield artifact, reasons
+
+
+def _following(code: Why, artifact: Artifact, due: Mapping[str, str]) -> list[Reason]:
+    """Return the reason that an artifact changes, or may change, with what `due` has by path."""
+    sources = dict.fromkeys(due[source] for source in artifact.sources if source in due)
+    return [code(artifacts=", ".join(sources))] if sources else []
+
+
+def _is_remade(artifact: ArtifactId, reasons: Iterable[Reason]) -> bool:
+    """Return whether files are made again that may get the content that they had: of derived artifacts, pre-signed CRLs."""
+    is_derived = artifact.kind in {"bundle", "page", "release"}
+    is_presigned = artifact.kind == "crl" and GenerationName.parse(artifact.name).is_root
+    codes = REMADE | {Why.NOT_CREATED} if is_derived or is_presigned else REMADE
+    return all(reason.code in codes for reason in reasons)
+
+
+def may_follow(reasons: Iterable[Reason]) -> bool:
+    """Return whether an artifact with these reasons of `due_artifacts` may stay as it is."""
+    return any(reason.code is Why.MAY_FOLLOW for reason in reasons)
 
 
 def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:

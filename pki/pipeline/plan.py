@@ -43,6 +43,7 @@ class Plan:
     deliveries: Mapping[str, Delivery]
     probe_targets: Callable[[], Iterator[ProbeTarget]]
     template_faults: Callable[[], tuple[PkiError, ...]]  # of all templates, used or not
+    unused_template_faults: Callable[[], tuple[PkiError, ...]]  # of templates that are in no release
     notices: Callable[[], Iterator[Notice]]  # useful before the next run; nothing is wrong
 
 
@@ -68,13 +69,14 @@ def plan(project: Project) -> Plan:
     leaf_names = desired.leaves.keys() | desired.undeclared.keys() | {artifact.name for artifact in desired.waiting}
     return Plan(
         (*artifacts, _cleanup(project.store, artifact_ids, leaf_names)),
-        (*desired.notices, *_unused_faults(desired, deliveries)),
+        (*desired.notices, *_unused_notices(desired, deliveries)),
         desired.leaves,
         desired.waiting,
         frozenset(desired.undeclared),
         deliveries,
         partial(delivery_targets.probe_targets, desired, deliveries),
         partial(_template_faults, desired, deliveries),
+        partial(_unused_template_faults, desired, deliveries),
         partial(notices.notices, desired, deliveries),
     )
 
@@ -226,11 +228,22 @@ def _template_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) 
     return tuple({fault.message: fault for fault in faults}.values())
 
 
-def _unused_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
-    """Yield the faults of templates that no release uses at present."""
+def _unused_template_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
+    """Return the faults of templates that are in no release at present, among them those with unknown hosts."""
+    unassigned = [file_without_hosts.fault for file_without_hosts in desired.library.unassigned]
+    return (*unassigned, *(fault for _, fault in _unused_faults(desired, deliveries)))
+
+
+def _unused_notices(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
+    """Yield a notice for each fault of a template that no release uses at present."""
+    for name, fault in _unused_faults(desired, deliveries):
+        yield Notice(f"templates/{name}", fault.message, fault.hint or "fix it, then: ./run doit")
+
+
+def _unused_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[tuple[str, PkiError]]:
     for file in desired.library.files:
         if file.fault and not any(file.is_for(name, desired.hosts.get(name)) for name in deliveries):
-            yield Notice(f"templates/{file.name}", file.fault.message, file.fault.hint or "fix it, then: ./run doit")
+            yield file.name, file.fault
 
 
 # -- hosts ------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ OWNER = f"{getpass.getuser()}:{grp.getgrgid(os.getgid()).gr_name}"
 LEFT_OUT = ("apache", "caddy", "haproxy", "publish", "traefik")
 HEAD = """\
 organisation: Example Lab
+templates: {{without: all}}
 domains: [lab.internal]
 permit_addresses: [10.0.0.0/8]
 publish: {{url: "http://pki.lab.internal", host: {first}}}

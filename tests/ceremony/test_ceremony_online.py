@@ -165,7 +165,7 @@ CHANGES = {
     "authorities.root.lifetime": ("lifetime: 10y", "lifetime: 9y"),
     "authorities.server.lifetime": ("server: {lifetime: 2y", "server: {lifetime: 20mo"),
     "authorities.root.crl.lifetime": ("lifetime: 13mo", "lifetime: 12mo"),
-    "authorities.root.crl.pre-signed CRLs": ("presigned: 2", "presigned: 3"),
+    "authorities.root.crl.presigned": ("presigned: 2", "presigned: 3"),
 }
 
 

@@ -44,8 +44,9 @@ def test_each_fault_of_a_template_or_a_named_file_is_reported(clone: Path, capsy
     pki_yaml.write_text(
         pki_yaml.read_text().replace("  web:\n", "  web:\n    names: web.lab.internal\n    request: web.csr\n")
     )
-    with (clone / "templates/nginx/pki-services.conf").open("a") as file:
-        file.write("{{ host.nme }}\n")
+    own = clone / "templates/nginx/pki-services.conf"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text((PROJECT / "templates/nginx/pki-services.conf").read_text() + "{{ host.nme }}\n")
     (clone / "templates/unused.conf").write_text("# deploy-target: /etc/x\n# deploy-hosts: nobody\nx\n")
     said = said_by(capsys, "check", "--json", pki_home=str(clone))
     faults = {one["subject"]: one["text"] for one in json.loads(said.out)["faults"]}

@@ -52,6 +52,17 @@ def test_each_command_names_its_arguments_and_says_what_each_of_them_means(
         assert one in usage
 
 
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [("deploy.rollback", "--to RELEASE"), ("ceremony.copy", "--to DIR"), ("restore", "--to DIR")],
+)
+def test_a_placeholder_says_what_the_option_of_this_command_takes(
+    capsys: pytest.CaptureFixture[str], name: str, typed: str
+) -> None:
+    usage, _, lines = said_by(capsys, name, "-h").out.partition("Arguments and options:\n")
+    assert (typed in usage, typed in lines) == (True, True)
+
+
 def test_the_help_lists_each_command_once_below_its_title(capsys: pytest.CaptureFixture[str]) -> None:
     said = said_by(capsys, "--help").out
     assert sorted(re.findall(r"^  ([a-z][a-z.-]+)  +[A-Z]", said, re.MULTILINE)) == NAMES

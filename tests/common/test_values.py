@@ -171,7 +171,7 @@ def test_a_run_reports_what_became_of_each_artifact(home: Home) -> None:
     made = {one["name"]: one for one in home.doit("cert:media").data["changed"]}
     assert (made["cert:media"]["verb"], [one["code"] for one in made["cert:media"]["codes"]]) == (
         "updated",
-        ["NOT_FROM_PEM"],
+        ["MISSING_FILE"],
     )
     home.add_service("extra", "media", access="tls")
     renewed = {one["name"]: one["verb"] for one in home.doit("cert:media", "cert:forge-mtls", days=80).data["changed"]}

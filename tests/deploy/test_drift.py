@@ -104,6 +104,6 @@ def test_health_finds_a_folder_of_secrets_that_others_can_write(home: Home, plac
     found = hosts(home)[place]
     assert (found.level, found.message) == (
         Level.CRITICAL,
-        "others can replace files in it: it has mode 0777",
+        "lets others replace files in it: its mode is 0777",
     )
     assert str(found.remedy) == f"chmod go-w {place}"

@@ -85,7 +85,7 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
     ),
     "a wrong passphrase": (
         *(lambda home: wrong_passphrase(home, "client-1"), 8),
-        *("CRITICAL  key:client-1   (new)", "nothing can be renewed or revoked with it:", WRONG),
+        *("CRITICAL  key:client-1   (new)", "cannot be used: ca/client/client-1/key.pem:", WRONG),
     ),
     "a CRL near its end": (
         *(lambda home: wrong_passphrase(home, "client-1"), 19),

@@ -26,6 +26,7 @@ HOST = """\
 """
 INVENTORY = """\
 organisation: Example Keys
+templates: {without: all}
 domains: [lab.internal]
 permit_addresses: [192.0.2.0/24]
 publish: {url: "http://pki.lab.internal", host: root}

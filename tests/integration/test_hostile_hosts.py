@@ -27,6 +27,7 @@ MEMORY = 300_000  # kB that no process of a run may have
 GOOD = ("one", "two")
 INVENTORY = """\
 organisation: Example
+templates: {{without: all}}
 domains: [lab.internal]
 publish: {{url: "http://pki.lab.internal", host: one}}
 sandbox: true

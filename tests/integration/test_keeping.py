@@ -38,7 +38,7 @@ def test_founded_project_is_under_git_without_its_secrets_and_two_runs_settle_it
     assert is_idle(run(RUN, "doit", cwd=tmp_path, env=environment))
     run("git", "-C", project, "add", ".", env=plain)
     held = run("git", "-C", project, "ls-files", env=plain).splitlines()
-    assert {"pki.yaml", ".gitignore", "README.md", "templates/nginx/pki-services.conf"} <= set(held)
+    assert {"pki.yaml", ".gitignore", "README.md", "templates/.versions.json"} <= set(held)
     assert {name.partition("/")[0] for name in held} == {
         "pki.yaml",
         ".schema",

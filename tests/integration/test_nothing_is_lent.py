@@ -23,6 +23,7 @@ PROGRAM = "/usr/local/sbin/pki-apply"
 AGENT = "/root/agent"
 INVENTORY = """\
 organisation: Example Keys
+templates: {{without: all}}
 domains: [lab.internal]
 permit_addresses: [192.0.2.0/24]
 publish: {{url: "http://pki.lab.internal", host: web}}

@@ -16,6 +16,7 @@ from tests.support.projects import PROJECT
 ADDRESS = "192.0.2.11"
 INVENTORY = f"""\
 organisation: Example Keys
+templates: {{without: all}}
 domains: [lab.internal]
 permit_addresses: [192.0.2.0/24]
 publish: {{url: "http://pki.lab.internal", host: web}}
@@ -108,7 +109,7 @@ FAULTS = {
     "wrong mode here": Fault(
         lambda typed: (typed.home / "secrets.yaml").chmod(0o644),
         ("invoke", "health"),
-        "others can read it: it has mode 0644",
+        "can be read by others: its mode is 0644",
         "chmod 600 {home}/secrets.yaml",
     ),
     "path not permitted": Fault(

@@ -218,7 +218,8 @@ def test_a_wrong_passphrase_is_found_before_it_is_needed(home: Home) -> None:
     found = checked(home, thorough=True)
     assert list(found) == ["key:server-1"]
     assert found["key:server-1"].level is Level.CRITICAL
-    assert found["key:server-1"].message.endswith("ca/server/server-1/key.pem: its key cannot be opened")
+    cause = "cannot be used: ca/server/server-1/key.pem: its key cannot be opened"
+    assert found["key:server-1"].message == f"{cause}; nothing can be renewed or revoked with it"
     assert found["key:server-1"].remedy.startswith("the passphrase from secrets.yaml is wrong")
     assert "./run invoke restore FILE; if no backup has the key, " in str(found["key:server-1"].remedy)
     assert checked(home).keys() == {"key:server-1"}
@@ -323,7 +324,8 @@ def test_a_secret_that_others_can_read_is_critical(home: Home, path: str, mode: 
     found = checked(home)[path]
     assert (found.level, found.remedy) == (Level.CRITICAL, f"chmod {wanted} {path}")
     then = f"; until that is corrected, nothing can be renewed or revoked with {closed}" if closed else ""
-    assert found.message == f"others can read it: it has mode {mode:04o}{then}"
+    assert found.message == f"can be read by others: its mode is {mode:04o}{then}"
+    assert found.headline == f"others can read {path}"
 
 
 @pytest.mark.parametrize(("days", "far"), [(-1, "1 day before"), (181, "181 days after")])
@@ -584,7 +586,7 @@ def test_json_says_all_that_the_lines_say(home: Home, invoke: Invoke) -> None:
         "subject": "ca",
         "topic": "permissions",
         "level": "critical",
-        "message": "others can read it: it has mode 0750",
+        "message": "can be read by others: its mode is 0750",
         "code": "STATED",
         "remedy": "chmod 700 ca",
         "since": None,

@@ -130,6 +130,15 @@ def test_a_host_that_does_not_answer_is_first_among_the_hosts(home: Home) -> Non
     assert "media warning failing since 2026-11-21 ssh 2026-11-23 2026-11-20" in text
 
 
+def test_a_key_that_cannot_be_used_shows_at_its_authority_and_its_certificates(home: Home) -> None:
+    (home.path / "ca/server/server-1/key.pem").chmod(0o644)
+    assert home.doit().status
+    text = shown(home).text
+    assert "cannot sign: ca/server/server-1/key.pem: can be read by other users" in text
+    assert "renewal waits for server-1" in text
+    assert "renewal waits for client-1" not in text
+
+
 def test_a_project_before_its_first_ceremony_has_a_page(tmp_path: Path) -> None:
     project = real_home(tmp_path)
     assert project.doit().status

@@ -102,6 +102,7 @@ STOPS = {  # whatever writes into the project, to hosts, or hands out what is in
 }
 CHECKS: dict[str, tuple[list[str], set[int]]] = {  # with the statuses that each may end with
     "ceremony.verify": ([], {0, 1}),
+    "check": ([], {0}),
     "client.list": ([], {0}),
     "deploy.diff": (["media"], {0, 1, 2}),
     "deploy.drift": (["media"], {0, 1, 2}),

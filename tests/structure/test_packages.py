@@ -150,6 +150,38 @@ def test_each_file_that_the_table_of_tasks_names_exists() -> None:
     assert [name for name in named if not ((PACKAGE / name).exists() or (PROJECT / name).exists())] == []
 
 
+def names_of(path: Path) -> set[str]:
+    """What a Python file defines at its top, and `Class.name` for what is in its classes."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        own = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
+        own += [node.target.id] if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else []
+        own += [str(node.name)] if isinstance(node, ast.ClassDef | ast.FunctionDef) else []
+        names |= {
+            *own,
+            *(f"{own[0]}.{one.name}" for one in getattr(node, "body", ()) if isinstance(one, ast.FunctionDef)),
+        }
+    return names
+
+
+def undefined(table: str) -> list[str]:
+    """Functions, classes and constants in rows of the table of tasks that no file of their row defines."""
+    missing = []
+    for row in table.splitlines():
+        files = [PACKAGE / name for name in re.findall(r"`([a-z_0-9]+/[\w./-]*\.py)`", row)]
+        defined = {name for path in files if path.exists() for name in names_of(path)}
+        named = re.findall(r"`(_\w+|[A-Z]\w+(?:\.\w+)?)`", row.partition(" | ")[2])
+        missing += [f"{row.split('|')[1].strip()}: {name}" for name in named if name not in defined]
+    return missing
+
+
+def test_each_function_that_the_table_of_tasks_names_is_in_a_file_of_its_row() -> None:
+    table = TABLE.read_text().partition("## Where to change what")[2]
+    assert undefined(table) == []
+    row = "| the text | `_read` and `Cache.cached` in `common/cache.py` | `tests/common/test_cache.py` | |"
+    assert undefined(row) == ["the text: _read"]
+
+
 def test_no_module_of_ours_is_imported_by_a_text() -> None:
     """What a text imports has the type Any; where start-up time matters, an import is inside a function."""
     by_text = re.compile(r"""(?:import_module|__import__)\(f?["']pki[."']""")

@@ -30,7 +30,7 @@ PROBLEMS = (
         *("ceremony", Level.WARNING, "a root ceremony is due by 2026-12-20, for the root's owner and a witness"),
         *("./run invoke ceremony.request; see docs/how-to/ceremony.md",),
     ),
-    Finding("ca/secrets", Level.CRITICAL, "others can read it: it has mode 0644", "chmod 600 ca/secrets"),
+    Finding("ca/secrets", Level.CRITICAL, "can be read by others: its mode is 0644", "chmod 600 ca/secrets"),
     Finding("pinned:web-002", Level.NOTICE, "is pinned to an earlier release", "./run invoke deploy.push web-002"),
 )
 WELL = (

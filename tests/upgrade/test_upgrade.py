@@ -106,7 +106,8 @@ def test_copies_of_0_1_0_are_recognised_and_replaced_by_a_command(old: Home, inv
     assert invoke("templates.remove-copies").status == 0
     assert old.doit(days=2).made == {}
     assert invoke("templates.remove-copies", "--outdated").status == 0
-    assert [path.name for path in (old.path / "templates").rglob("*") if path.is_file()] == ["Caddyfile"]
+    left = sorted(path.name for path in (old.path / "templates").rglob("*") if path.is_file())
+    assert left == [".versions.json", "Caddyfile"]  # the former keeps the folder in git
     report = old.doit(days=2)
     assert report.status == 0, report.failed
     assert {"release:monitoring", "release:forge"} <= set(report.made)

@@ -86,9 +86,9 @@ def _crl_series(inventory: Inventory, authorities: Authorities, request: Request
             if len(series.presigned_crls) != len(
                 list(plan_presigned_crls(authorities, series.root, None, 0, new_roots[series.root]))
             ):
-                yield "root.crl.pre-signed CRLs"
+                yield "root.crl.presigned"
         elif not new_roots and _is_short(inventory, authorities, request, series):
-            yield "root.crl.pre-signed CRLs"
+            yield "root.crl.presigned"
 
 
 def _is_short(inventory: Inventory, authorities: Authorities, request: Request, series: RequestedSeries) -> bool:

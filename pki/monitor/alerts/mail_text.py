@@ -126,11 +126,11 @@ def _subject(decision: AlertDecision, problems: Sequence[Finding], solved: Seque
         text = f"{_solved(solved)}; all OK" if solved else "all OK"
     elif new_findings:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        text = f"{first.level.word.upper()}: {first.subject} {first.message}"
+        text = f"{first.level.word.upper()}: {first.headline}"
         text = _shorten(text, SUBJECT - len(more)) + more
     else:
         before = f"{_solved(solved)}; " if solved else ""
-        text = f"{before}still {first.level.word}: {first.subject} {first.message}"
+        text = f"{before}still {first.level.word}: {first.headline}"
     text = text if decision.notifications else f"weekly: {text}"
     mark = f"{SANDBOX} " if facts.is_sandbox else ""
     return visible_line(_shorten(f"{mark}[{facts.organisation}] {text}", SUBJECT + len(facts.name) + 15))

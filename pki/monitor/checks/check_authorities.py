@@ -25,6 +25,7 @@ from pki.monitor.checks.check_context import CheckContext
 from pki.pipeline.artifact import Artifact
 from pki.project.generations import Generation
 from pki.project.layout import Store
+from pki.project.project import Project
 from pki.project.secrets import Passphrases
 from pki.x509 import canonical
 
@@ -97,15 +98,33 @@ def check_keys(context: CheckContext) -> Iterator[Finding]:
 
     A thorough check decrypts all; any other, those that the run used and those whose files changed since.
     """
-    project, decrypted = context.project, list[str]()
+    project, decrypted = context.project, decrypt_keys(context.project, thorough=context.thorough)
+    exposed = {project.store.shown(path) for path in check_machine.secret_paths(context)}
+    for name, error in {**project.keys.open_faults, **project.signing_keys.faults()}.items():
+        if error.code is ErrorCode.EXPOSED and error.about in exposed:
+            continue
+        text = f"cannot be used: {error.message}; nothing can be renewed or revoked with it"
+        yield Finding(
+            ArtifactId("key", name), Level.CRITICAL, text, error.hint or f"./run invoke ca.change-passphrase {name}"
+        )
+    if decrypted and context.thorough:
+        yield Finding("keys", Level.OK, f"{' and '.join(decrypted)} can be decrypted")
+
+
+def decrypt_keys(project: Project, *, thorough: bool) -> list[str]:
+    """Decrypt the keys of the intermediates that sign, and return the names of those that can be decrypted.
+
+    Without `thorough`, only those whose files changed since. What is wrong is recorded in `project.keys.open_faults`.
+    """
+    decrypted = list[str]()
     for authority in ("server", "client"):
         generation = project.authorities.issuing(authority)
         if (
             generation
             and not project.passphrases.is_interactive(generation.name)
-            and (context.thorough or _has_changed(project.store, project.passphrases, project.cache, generation))
+            and (thorough or _has_changed(project.store, project.passphrases, project.cache, generation))
         ):
-            with suppress(PkiError):  # recorded in project.keys.open_faults
+            with suppress(PkiError):
                 project.keys.issuer(generation)
                 project.cache.remember(
                     _key_id(generation),
@@ -115,16 +134,7 @@ def check_keys(context: CheckContext) -> Iterator[Finding]:
                     by_state=True,
                 )
                 decrypted.append(generation.name)
-    exposed = {project.store.shown(path) for path in check_machine.secret_paths(context)}
-    for name, error in {**project.keys.open_faults, **project.signing_keys.faults()}.items():
-        if error.code is ErrorCode.EXPOSED and error.about in exposed:
-            continue
-        text = f"nothing can be renewed or revoked with it: {error.message}"
-        yield Finding(
-            ArtifactId("key", name), Level.CRITICAL, text, error.hint or f"./run invoke ca.change-passphrase {name}"
-        )
-    if decrypted and context.thorough:
-        yield Finding("keys", Level.OK, f"{' and '.join(decrypted)} can be decrypted")
+    return decrypted
 
 
 def _has_changed(store: Store, passphrases: Passphrases, cache: Cache, generation: Generation) -> bool:

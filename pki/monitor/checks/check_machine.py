@@ -97,15 +97,17 @@ def check_permissions(context: CheckContext) -> Iterator[Finding]:
         modes += [] if path.is_dir() else [mode]
         if mode & 0o077:
             is_open, required = True, "700" if path.is_dir() else "600"
-            text = f"others can read it: it has mode {mode:04o}{_closed(context, path)}"
+            text = f"can be read by others: its mode is {mode:04o}{_closed(context, path)}"
             shown = project.store.shown(path)
-            yield Finding(shown, Level.CRITICAL, text, f"chmod {required} {in_project(shown)}")
+            remedy = f"chmod {required} {in_project(shown)}"
+            yield Finding(shown, Level.CRITICAL, text, remedy, headline=f"others can read {shown}")
     for folder in _folders(context):
         mode = filesystem.mode_of(folder)
         if mode is not None and mode & stat.S_IWOTH:
             is_open, shown = True, context.project.store.shown(folder)
-            text = f"others can replace files in it: it has mode {mode:04o}"
-            yield Finding(shown, Level.CRITICAL, text, f"chmod go-w {in_project(shown)}")
+            text = f"lets others replace files in it: its mode is {mode:04o}"
+            headline = f"others can replace files in {shown}"
+            yield Finding(shown, Level.CRITICAL, text, f"chmod go-w {in_project(shown)}", headline=headline)
     if not is_open:
         text = "all mode 0600" if set(modes) <= {0o600} else "none accessible to others"
         yield Finding("permissions", Level.OK, f"{len(modes)} secret file{'s' if len(modes) != 1 else ''}, {text}")

@@ -23,6 +23,7 @@ from pki.config.model import Leaf
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
 from pki.monitor import external_cas, probes, revocation_exposure, unverified_upstreams
+from pki.monitor.checks import check_authorities
 from pki.monitor.checks.check_context import LastRun
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
@@ -60,6 +61,7 @@ class StatusTable:
     def rows(self, plan: Plan) -> Iterator[TableRow]:
         """Yield a row for everything that expires or drifts, in the order in which doit makes it."""
         run = LastRun.load(self.project.store)
+        check_authorities.decrypt_keys(self.project, thorough=False)
         return (_with_failure(row, run) for row in self._all_rows(plan))
 
     def _all_rows(self, plan: Plan) -> Iterator[TableRow]:
@@ -96,6 +98,10 @@ class StatusTable:
                 state, text = "expired", f"expired on {end:%Y-%m-%d}"
             elif self.project.authorities.is_revoked_by_root(generation):
                 state, text = "revoked", "its root's CRL lists it"
+            elif fault := self.project.signing_keys.cached_faults.get(name):
+                text = "; ".join(filter(None, [f"cannot sign: {fault.message}", fault.hint]))
+                yield TableRow(ArtifactId("authority", name), "blocked", self._left(end), text, "you")
+                continue
             elif is_last:
                 state = "due" if signs_until <= self.project.now else "ok"
                 full_length_until = needs.full_length_until(self.project.authorities, generation)
@@ -120,13 +126,15 @@ class StatusTable:
                 self.project.now, self.project.authorities, self.project.signing_keys, leaf, current
             )
         ):
-            faults = self.project.signing_keys.faults().items()
+            faults = self.project.signing_keys.cached_faults.items()
             why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
             text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
             return TableRow(name, "due", left, text, "you")
         text = joined(reasons) or f"renewed from {leaf.renewal_start(current.not_after):%Y-%m-%d} on"
         text += "; revoked on purpose" if leaf.is_canary else ""
-        return TableRow(name, self._state(current.not_after, reasons), left, text, "doit")
+        row = TableRow(name, self._state(current.not_after, reasons), left, text, "doit")
+        issuer = self.project.authorities.issuing(leaf.authority)
+        return self._with_key_fault(row, issuer.name) if issuer else row
 
     def _host_row(self, delivery: Delivery, deploy: Artifact, release: Artifact) -> TableRow:
         name = deploy.id.name
@@ -206,9 +214,22 @@ class StatusTable:
             return self._series_row(artifact.name, generation, end, reasons)
         rule = self.project.inventory.authorities.crl_rule(generation)
         refresh = end - rule.lifetime + rule.refresh
-        text = joined(reasons) or f"next CRL on {refresh:%Y-%m-%d}"
-        text = f"{text}; {size}" if size else text
-        return TableRow(artifact.name, self._state(end, reasons), self._left(end), text, "doit")
+        is_due = refresh <= self.project.now  # without reasons if its key cannot be used
+        text = joined(reasons) or f"next CRL {'was due ' if is_due else ''}on {refresh:%Y-%m-%d}"
+        state = "expired" if end <= self.project.now else "due" if reasons or is_due else "ok"
+        row = TableRow(artifact.name, state, self._left(end), text, "doit")
+        row = self._with_key_fault(row, generation)
+        return replace(row, next=f"{row.next}; {size}") if size else row
+
+    def _with_key_fault(self, row: TableRow, generation: str) -> TableRow:
+        """Add to a row that it waits for its authority, if the key of that cannot be used; what is due is blocked."""
+        if generation not in self.project.signing_keys.cached_faults:
+            return row
+        authority = ArtifactId("authority", generation)
+        if row.state == "ok":
+            return replace(row, next=f"{row.next}, if {authority} can sign by then")
+        state = "blocked" if row.state == "due" else row.state
+        return replace(row, state=state, next=f"{row.next}; waits for {authority}", by="you")
 
     def _series_row(self, name: str, root: str, end: datetime, reasons: list[Reason]) -> TableRow:
         presigned_crls = [presigned_crl.crl for presigned_crl in self.project.authorities.presigned_crls(root)]

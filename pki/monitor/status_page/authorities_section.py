@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -54,7 +54,7 @@ def authorities(project: Project, leaves: Counter[str]) -> Iterator[AuthorityRow
         for name in project.store.generations(authority):
             if generation := project.authorities.generation(name):
                 root = generation if authority == "root" else project.authorities.root_of(generation.certificate)
-                yield _authority(
+                row = _authority(
                     project.inventory,
                     project.now,
                     project.authorities,
@@ -62,6 +62,8 @@ def authorities(project: Project, leaves: Counter[str]) -> Iterator[AuthorityRow
                     root.name if root else "",
                     leaves[name],
                 )
+                fault = project.signing_keys.cached_faults.get(name)
+                yield replace(row, state=f"cannot sign: {fault.message}") if fault else row
     for name in map(GenerationName, project.inventory.authorities.adopted):
         with suppress(PkiError):  # its folder is invalid, which the check of its CRL reports
             if generation := project.authorities.generation(name):

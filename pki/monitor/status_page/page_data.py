@@ -111,6 +111,8 @@ def _certificates(checked: CheckedProject) -> Iterator[tuple[CertificateRow, str
             start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
             issuer = _issuer(project.store, project.authorities, leaf.authority, certificate)
         renewal = leaf.renewal_start(end).date() if end else None
+        signer = issuers[leaf.authority]
+        blocker = f"renewal waits for {signer}" if signer in project.signing_keys.cached_faults else ""
         yield (
             CertificateRow(
                 name=name,
@@ -119,7 +121,9 @@ def _certificates(checked: CheckedProject) -> Iterator[tuple[CertificateRow, str
                 end=end.date() if end else None,
                 renewal=renewal,
                 state=stopped.get(artifact)
-                or _state(project.now, leaf, end, is_due=bool(renewal and renewal <= today)),
+                or _state(
+                    project.now, leaf, end, blocker or ("renewal is due" if renewal and renewal <= today else "")
+                ),
                 level=level.get(artifact, Level.OK),
             ),
             issuer if end else "",
@@ -153,9 +157,9 @@ def _group(inventory: Inventory, leaf: Leaf) -> str:
     return "clients" if kind == "clients" else "test identities" if kind == "hosts" else "requests in templates/"
 
 
-def _state(now: datetime, leaf: Leaf, end: datetime | None, *, is_due: bool) -> str:
+def _state(now: datetime, leaf: Leaf, end: datetime | None, renewal: str) -> str:
     if end is None:
         return "missing"
     if end <= now:
         return "expired"
-    return "revoked on purpose" if leaf.is_canary else "renewal is due" if is_due else ""
+    return "revoked on purpose" if leaf.is_canary else renewal

@@ -38,6 +38,7 @@ OPEN = b"age-encryption.org/v1\nopen\n"  # what stands before a backup that a tr
 WORDS = "trumpet velvet cactus orbit mango thistle"
 LAB = """\
 organisation: Example Lab
+templates: {without: all}
 domains: [lab.internal]
 permit_addresses: [10.0.0.0/8]
 publish: {url: "http://pki.lab.internal", host: monitoring}
@@ -199,6 +200,7 @@ def offline(place: Path) -> Path:
     """A project with an offline root, whose second ceremony was held and is not yet accepted; `vault` is beside it."""
     home = real_home(place)
     shutil.rmtree(home.path / "templates")
+    home.edit("organisation:", "templates: {without: all}\norganisation:")
     _templates(home.path, "nginx/pki-services.conf", "tls/tls-mtls.pem", "tls/tls.pem", "publish/crl.crl")
     home.ceremony()
     _run(home, 0)
