@@ -212,7 +212,10 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
     project.clock.check()
     plan, screen, certificates = pipeline_plan.plan(project), Screen(), order.find(project)
     for of_leaf in _by_artifact(certificates):
-        _show_impact(project, plan, screen, of_leaf, order.follows)
+        impact = consequences(
+            project.inventory, project.store, project.authorities, plan, of_leaf, follows=order.follows
+        )
+        _show_impact(screen, of_leaf, list(impact))
     if not yes:
         confirm("revoke it?", order.again)
     with TemporaryDirectory(prefix="doit-pki-") as folder:
@@ -231,19 +234,14 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
         raise Exit(code=code)
 
 
-def _show_impact(
-    project: Project, plan: Plan, screen: Screen, certificates: Sequence[Issued], follows: AfterRevocation
-) -> None:
+def _show_impact(screen: Screen, certificates: Sequence[Issued], impact: Sequence[tuple[str, str]]) -> None:
     """Print the certificates of one name, and what their revocation will break: labels and texts in two columns."""
     for certificate in certificates:
         screen.line(
             f"{certificate.artifact.short}, serial {certificate.serial:x}, valid until {certificate.not_after:%Y-%m-%d}"
         )
-    rows = list(
-        consequences(project.inventory, project.store, project.authorities, plan, certificates, follows=follows)
-    )
-    width = max(len(label) for label, _ in rows)
-    for label, text in rows:
+    width = max(len(label) for label, _ in impact)
+    for label, text in impact:
         screen.line(f"  {label:<{width}}  {text}", indent=width + 4)
 
 
