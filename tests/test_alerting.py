@@ -127,6 +127,33 @@ def test_what_follows_names_what_it_follows_from(home: Home) -> None:
     assert due["deploy:forge"] == "changes with release:forge"
 
 
+@pytest.mark.parametrize("change", ["content", "mode", "lost"])
+def test_nothing_follows_from_files_that_are_split_again(home: Home, invoke: Invoke, change: str) -> None:
+    key = home.path / "build/certs/media/key.pem"
+    if change == "content":
+        key.write_text("x")
+    key.unlink() if change == "lost" else key.chmod(0o644)
+    (home.path / "ca/client/client-1/key.pem").chmod(0o644)
+    due, said = foretold(home), invoke(home, "plan")
+    assert due.keys() == {"cert:media"}
+    assert said.out.endswith("\n1 to do, 1 failed, 19 up to date\n")
+    assert home.doit().made.keys() == due.keys()
+
+
+def test_what_is_made_again_may_change_what_is_made_of_it(home: Home, invoke: Invoke) -> None:
+    (home.path / "build/trust/server-1.crt").unlink()
+    due, said = foretold(home), invoke(home, "plan")
+    assert due["bundle:trust"] == "build/trust/server-1.crt is missing"
+    assert due["page:trust"] == "may change with bundle:trust"
+    assert "may do    page:trust" in said.out
+    assert f"\n1 to do, {len(due) - 1} may follow, {20 - len(due)} up to date\n" in said.out
+    printed = json.loads(invoke(home, "plan", "--json").out)
+    assert [one["name"] for one in printed["to_do"]] == ["bundle:trust"]
+    assert len(printed["may_follow"]) == len(due) - 1
+    assert printed["up_to_date"] == 20 - len(due)
+    assert home.doit().made.keys() == {"bundle:trust"}
+
+
 # -- what needs a person ----------------------------------------------------------------------------------------------
 
 
@@ -201,7 +228,7 @@ def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -
         "crl:root-1": (
             "ok",
             "389",
-            "next pre-signed CRL on 2027-11-18, the last one expires on 2028-12-12",
+            "next pre-signed CRL on 2027-11-18; a ceremony must sign more before 2028-12-12",
             "doit",
         ),
         "crl:server-1": ("ok", "20", "next CRL on 2026-11-30", "doit"),

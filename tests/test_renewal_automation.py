@@ -297,7 +297,7 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
         "28 days left, and a renewal would not extend it: server-1 expires on 2028-11-22; "
         "needs a ceremony: a new generation of server"
     )
-    assert said["cert:media"].remedy == "./run invoke ceremony.request, for a new server authority"
+    assert said["cert:media"].remedy == "./run invoke ceremony.request --new server"
     assert {"cert:forge-mtls", "cert:monitoring-mtls", "cert:client-admin"} <= said.keys()
     rows = {row.name: row for row in status_table.StatusTable(project).rows(plan)}
     assert (rows["cert:media"].state, rows["cert:media"].by) == ("blocked", "ceremony")

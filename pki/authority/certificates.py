@@ -91,9 +91,9 @@ class LeafCertificates:
         return current if isinstance(current, list) else file_faults(self.project.store, leaf)
 
     def current(self, leaf: Leaf) -> Current | None:
-        """Return dates and serial number of the certificate of a leaf; None when it must be issued again at once.
+        """Return dates and serial number of a leaf's certificate, whatever the dates are.
 
-        Its content is as pki.yaml declares it, and it is not revoked. Its dates are not checked.
+        None if it is missing, revoked, or its content is not what pki.yaml declares.
         """
         current = self._cached(leaf, self._issuer(leaf)) or self.examine(leaf)
         if isinstance(current, list) or self._revocation_reasons(leaf, current.serial, unchanged=True):
@@ -101,7 +101,7 @@ class LeafCertificates:
         return current
 
     def blocked_by(self, leaf: Leaf) -> Reason | None:
-        """Return why a leaf that is due cannot be renewed with any gain; None when nothing prevents it.
+        """Return why the renewal of a due leaf would gain no time; None if it is not due or would gain some.
 
         Its issuer expires so soon that a renewed certificate would not last longer: a ceremony is needed first.
         """
@@ -162,7 +162,7 @@ class LeafCertificates:
         if unchanged and self.project.ledger_view.is_settled:
             return []  # the run that issued it revoked it
         if revocations.is_revoked(serial, unchanged=False) or self.project.ledger_view.fault:
-            return []  # a ledger that lost events cannot show that it was not revoked
+            return []  # after a loss of events, nobody can say whether it was revoked
         return [Why.NOT_REVOKED()]
 
     def _stopped_damage(self, leaf: Leaf) -> list[Reason]:
@@ -226,26 +226,26 @@ class LeafCertificates:
 
         Raises PkiError, with the old pair in place, when the authority, its passphrase or the request is missing.
         """
-        issuer = self.project.signing_keys.issuer(leaf.authority)
-        generation = self._issuer(leaf)
-        assert generation is not None
-        if generation.not_after <= self.project.now:
+        signer = self.project.signing_keys.issuer(leaf.authority)
+        issuer = self._issuer(leaf)
+        assert issuer is not None
+        if issuer.not_after <= self.project.now:
             raise PkiError(
-                f"{generation.name} expired on {generation.not_after:%Y-%m-%d}",
+                f"{issuer.name} expired on {issuer.not_after:%Y-%m-%d}",
                 here("invoke", "ceremony.request", "--new", leaf.authority, before="needs a ceremony: "),
             )
-        check_begun(self.project.inventory, self.project.authorities, self.project.clock, generation)
+        check_begun(self.project.inventory, self.project.authorities, self.project.clock, issuer)
         key = None if leaf.request else self._leaf_key(leaf)
         public = key.public_key() if key else _requested_key(self.project.store, leaf)
         cert = certificate_signing.sign_certificate(
             subject_name(self.project.inventory.organisation, leaf.common_name),
             public,
-            certificate_signing.validity_dates(self.project.now, leaf.lifetime, generation.certificate),
+            certificate_signing.validity_dates(self.project.now, leaf.lifetime, issuer.certificate),
             profiles.leaf_extensions(leaf, public)
-            + profiles.publication_extensions(self.project.inventory.publish.url, generation.name),
-            issuer,
+            + profiles.publication_extensions(self.project.inventory.publish.url, issuer.name),
+            signer,
         )
-        bundle = (keys.private_pem(key) if key else b"") + pem_encoding.pem_of([cert]) + generation.chain
+        bundle = (keys.private_pem(key) if key else b"") + pem_encoding.pem_of([cert]) + issuer.chain
         mode = filesystem.SECRET if key else filesystem.PUBLIC
         with filesystem.StagedFiles(
             {self.project.store.bundle(leaf): (bundle, mode), **_files_from(self.project.store, leaf, bundle)}
@@ -253,7 +253,7 @@ class LeafCertificates:
             waiting.flush_meanwhile()
             self.project.ledger.record_certificate(
                 cert,
-                issuer=generation.name,
+                issuer=issuer.name,
                 artifact=leaf.artifact,
                 profile=leaf.profile,
                 reason=joined_past(reasons),
@@ -278,7 +278,7 @@ class LeafCertificates:
         return keys.new_key(leaf.key)
 
     def _revoke_all(self, artifact: ArtifactId) -> None:
-        """Revoke every certificate of the canary, which must be revoked, before its files are in place."""
+        """Revoke the canary's new certificate before its files are in place: the canary is always revoked."""
         for issued in self.project.ledger.certificates(artifact=artifact, since=self.project.now):
             if not issued.revoked:
                 self.project.ledger.record_revocation(issued, reason="superseded", at=self.project.now)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pki.authority.leaf_bundle import is_pair, parse_bundle
 from pki.common import filesystem
 from pki.common.reasons import Reason, Why
@@ -10,6 +12,8 @@ from pki.project.authorities import Authorities
 from pki.project.layout import Store
 from pki.project.ledger_revocations import Revocations
 from pki.x509 import canonical
+
+SPLIT_KEY = "key.pem"  # split from the PEM bundle; the only other file with a private key
 
 
 def damaged_files(store: Store, authorities: Authorities, leaf: Leaf) -> list[Reason]:
@@ -71,6 +75,15 @@ def wrong_mode(file: str, mode: int | None) -> Reason:
     return Why.FILE_MODE(file=file, mode=f"{mode or 0:04o}", expected=f"{filesystem.SECRET:04o}")
 
 
+def are_of_split_files(reasons: Iterable[Reason]) -> bool:
+    """Return whether all these reasons are of `file_faults`: the certificate and its key stay the same."""
+    return all(
+        reason.code in {Why.MISSING_FILE, Why.NOT_FROM_PEM}
+        or (reason.code is Why.FILE_MODE and dict(reason.data)["file"] == SPLIT_KEY)
+        for reason in reasons
+    )
+
+
 def file_faults(store: Store, leaf: Leaf) -> list[Reason]:
     """Return which of the files that are split from the PEM bundle differ from it, or have the wrong mode."""
     reasons = []
@@ -79,6 +92,6 @@ def file_faults(store: Store, leaf: Leaf) -> list[Reason]:
         path = store.leaf_file(leaf, name)
         if (present := filesystem.read(path)) != content:
             reasons.append((Why.MISSING_FILE if present is None else Why.NOT_FROM_PEM)(file=name))
-        elif name == "key.pem" and filesystem.mode_of(path) != filesystem.SECRET:
+        elif name == SPLIT_KEY and filesystem.mode_of(path) != filesystem.SECRET:
             reasons.append(wrong_mode(name, filesystem.mode_of(path)))
     return reasons

@@ -83,7 +83,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
     reason = ask_reason(reason)
     again = f"./run invoke client.revoke {name} --reason {reason}"
 
-    def leave() -> None:
+    def remove_from_pki_yaml() -> None:
         try:
             editing.write(edit)
         except PkiError as error:
@@ -91,13 +91,21 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
         else:
             Screen().done(Verb.UPDATED, "pki.yaml", f"removed clients.{name}")
 
-    def insist() -> None:
+    def check_pki_yaml() -> None:
         edit.insist_unchanged("nothing was revoked", again)
 
     def find(project: Project) -> list[Issued]:
         return _valid(project.ledger_view, project.revocations, name)
 
-    order = Order(name, find, reason, again, AfterRevocation.REMOVAL, insist=insist, also=leave)
+    order = Order(
+        name,
+        find,
+        reason,
+        again,
+        AfterRevocation.REMOVAL,
+        check_again=check_pki_yaml,
+        after_record=remove_from_pki_yaml,
+    )
     carry_out(context, project, order, yes=yes)
 
 
@@ -105,11 +113,11 @@ def _valid(ledger_view: LedgerView, revocations: Revocations, name: str) -> list
     """Return the valid certificates of a client in pki.yaml: its own, and others with its CN."""
     ledger_view.check()
     issued = revocations.unexpired()
-    alike = certificates_of_client(issued, name)
+    with_same_cn = certificates_of_client(issued, name)
     return [
         certificate
         for certificate in issued
-        if (certificate.artifact == client_artifact(name) or certificate in alike) and not certificate.revoked
+        if (certificate.artifact == client_artifact(name) or certificate in with_same_cn) and not certificate.revoked
     ]
 
 

@@ -27,7 +27,7 @@ from pki.cli.json_output import Due, Observed, PlanOutput, ReasonOutput, Remark,
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
-from pki.common.reasons import Verb, Why, joined
+from pki.common.reasons import Reason, Verb, Why, joined
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
 from pki.config import template_versions
@@ -70,25 +70,28 @@ def plan(context: Context, json: bool = False) -> None:
         screen.failed(ArtifactId("key", name), error.message, error.hint)
     for artifact, reasons in to_do:
         if not awaits or artifact.id.kind == "ceremony":
-            screen.due(artifact.name, joined(reasons))
+            screen.due(artifact.name, joined(reasons), is_certain=not forecast.may_follow(reasons))
     for note in forecast.required_actions(project, plan):
         screen.note(note.subject, note.text, note.remedy)
     for note in (*_upgrade_notes(project), *(() if awaits else plan.notices())):
         screen.note(note.subject, note.text, note.remedy, is_required=False)
     findings = _print_services(project, plan, screen)
     more = [f"{count_by_level(findings)}: see {run_for(project.store.home)} invoke health"] if findings else []
-    parts = [_plan_counts(plan, to_do, awaits=awaits), *more]
+    parts = [_plan_counts(plan, to_do, len(faults), awaits=awaits), *more]
     screen.line("; ".join(parts), narrow=";\n".join(parts))
     if to_do or faults or project.ledger_view.fault:
         raise Exit(code=2)
 
 
-def _plan_counts(plan: Plan, to_do: Sequence[tuple[Artifact, object]], *, awaits: bool) -> str:
+def _plan_counts(plan: Plan, to_do: Sequence[tuple[Artifact, list[Reason]]], failed: int, *, awaits: bool) -> str:
     """Return how many tasks are to do; `awaits`: all of them but the request wait for the first ceremony."""
     if awaits:
         return f"{sum(artifact.id.kind != 'ceremony' for artifact, _ in to_do)} tasks waiting for the root ceremony"
+    uncertain = sum(forecast.may_follow(reasons) for _, reasons in to_do)
+    counts = {"to do": len(to_do) - uncertain, "may follow": uncertain, "failed": failed}
+    parts = [f"{count} {word}" for word, count in counts.items() if count]
     up_to_date = len(plan.artifacts) - len(to_do)
-    return f"{len(to_do)} to do, {up_to_date} up to date" if to_do else f"{up_to_date} tasks up to date"
+    return ", ".join([*parts, f"{up_to_date} up to date"]) if parts else f"{up_to_date} tasks up to date"
 
 
 def _print_services(project: Project, plan: Plan, screen: Screen) -> list[Finding]:
@@ -138,10 +141,8 @@ def _plan_output(project: Project, plan: Plan) -> PlanOutput:
     )
     return PlanOutput(
         at=project.now,
-        to_do=[
-            Due(name=artifact.name, reasons=[ReasonOutput.of(reason) for reason in reasons])
-            for artifact, reasons in to_do
-        ],
+        to_do=[_due(artifact, reasons) for artifact, reasons in to_do if not forecast.may_follow(reasons)],
+        may_follow=[_due(artifact, reasons) for artifact, reasons in to_do if forecast.may_follow(reasons)],
         up_to_date=0 if is_missing else len(plan.artifacts) - len(to_do),
         failed=[Remark(subject=name, text=error.message, remedy=error.hint) for name, error in faults],
         actions_required=_remarks(forecast.required_actions(project, plan)),
@@ -153,6 +154,10 @@ def _plan_output(project: Project, plan: Plan) -> PlanOutput:
             for finding in ([] if is_missing else _services(project, plan))
         ],
     )
+
+
+def _due(artifact: Artifact, reasons: Iterable[Reason]) -> Due:
+    return Due(name=artifact.name, reasons=[ReasonOutput.of(reason) for reason in reasons])
 
 
 def _upgrade_notes(project: Project) -> Iterable[Notice]:

@@ -14,7 +14,7 @@ from pki.common.errors import InventoryError, PkiError
 from pki.common.terminal import Screen
 from pki.config.fields import SANDBOX
 from pki.monitor import probes as probing
-from pki.monitor.check_result import STATUS, Finding, Level, worst_level
+from pki.monitor.check_result import STATUS, Finding, Level, count_by_level, worst_level
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.probes import ProbeResult
 from pki.monitor.report import health_report
@@ -80,7 +80,5 @@ def _print(findings: list[Finding], now: datetime, *, is_sandbox: bool) -> None:
         when = [f"since {finding.since:%Y-%m-%d}"] if finding.since and is_earlier else []
         when += [f"deadline {finding.until:%Y-%m-%d}"] if finding.until and finding.until > now else []
         screen.check(finding.level.word, finding.subject, finding.message, ", ".join(when), str(finding.remedy))
-    count = sum(1 for finding in findings if finding.level)
     mark = f"{SANDBOX}  " if is_sandbox else ""
-    total = f"{count} {'findings require' if count > 1 else 'finding requires'} attention" if count else "all OK"
-    screen.line(f"{mark}{total}")
+    screen.line(f"{mark}{count_by_level(findings) or 'all OK'}")

@@ -73,6 +73,7 @@ class PlanOutput(Output):
 
     command = "plan"
     to_do: list[Due] = Field(description="what the next run would do")
+    may_follow: list[Due] = Field(description="what changes only if something in `to_do` gets another content")
     up_to_date: int = Field(description="number of artifacts that are up to date")
     failed: list[Remark] = Field(description="keys that cannot be used, templates that cannot be read")
     actions_required: list[Remark] = Field(description="what only you can do, such as a ceremony")

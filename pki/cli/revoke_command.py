@@ -59,8 +59,9 @@ WIDTH = 8  # hosts that are deployed to in parallel
 class Order:
     """A revocation that was requested.
 
-    `find` returns the valid certificates of `name`; `again` is the command to type again. While the project is locked,
-    `insist` raises PkiError if nothing may be revoked after all, and `also` is called once the revocation is recorded.
+    `find` returns the valid certificates of `name`; `again` is the command to type again. Both other functions run
+    under the project's lock: `check_again` before the revocation is recorded, and it may raise PkiError; `after_record`
+    after it.
     """
 
     name: str
@@ -68,8 +69,8 @@ class Order:
     reason: str
     again: str
     follows: AfterRevocation = AfterRevocation.REPLACEMENT
-    insist: Callable[[], None] = lambda: None
-    also: Callable[[], None] = lambda: None
+    check_again: Callable[[], None] = lambda: None
+    after_record: Callable[[], None] = lambda: None
 
 
 @command
@@ -78,7 +79,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
 
     --reason is one of key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn,
     unspecified. The impact is shown, and confirmed unless --yes is given. A name that stays in pki.yaml gets a new
-    certificate with a new key at once; with --no-replace, not before `invoke renew`.
+    certificate with a new key at once. With --no-replace, it gets none until you type `invoke renew NAME`.
     """
     project = project_of(context)
     name = _leaf_name(project, name, "revoke")
@@ -129,7 +130,7 @@ def _leaf_name(project: Project, name: str, command: str) -> str:
     issued = [certificate for certificate in project.revocations.unexpired() if certificate.artifact.kind == "cert"]
     names = Names(project.inventory, pipeline_plan.plan(project).leaves, issued)
     is_certificate = certificates_of_client(issued, name) or any(
-        f"{certificate.serial:x}" == name.lower().lstrip("0") for certificate in project.revocations.unexpired()
+        _has_serial(certificate, name) for certificate in project.revocations.unexpired()
     )
     if is_certificate or not names.find(name):
         return name
@@ -151,24 +152,21 @@ def valid_certificates(
     A CN means every certificate with it, wherever it is declared: services distinguish clients by CN alone.
     Raises PkiError for an ambiguous or unknown name, an authority, and if everything is revoked already.
     """
-    ledger_view.check()  # a lost ledger lists no certificates although there are some
+    ledger_view.check()  # without this check, a lost ledger would look like one without certificates
     issued = revocations.unexpired()
     leaf = ArtifactId.parse(name).short
     leaf = f"client-{leaf}" if any(certificate.artifact == client_artifact(leaf) for certificate in issued) else leaf
-    alike = certificates_of_client(issued, name) if by_cn else []
+    with_same_cn = certificates_of_client(issued, name) if by_cn else []
     matches = _named(issued, leaf)
-    matches += [certificate for certificate in alike if certificate not in matches]
-    matches = matches or [
-        certificate for certificate in issued if f"{certificate.serial:x}" == name.lower().lstrip("0")
-    ]
-    if len(artifacts := {certificate.artifact for certificate in matches}) > 1 and not all(
-        certificate in alike for certificate in matches
-    ):
+    matches += [certificate for certificate in with_same_cn if certificate not in matches]
+    matches = matches or [certificate for certificate in issued if _has_serial(certificate, name)]
+    artifacts = {certificate.artifact for certificate in matches}
+    is_one_client = all(certificate in with_same_cn for certificate in matches)
+    if len(artifacts) > 1 and not is_one_client:
         commands = " or ".join(f"./run invoke revoke {artifact} --reason …" for artifact in sorted(artifacts))
         raise PkiError(f"{name}: means {' and '.join(sorted(artifacts))}", f"name one of them: {commands}")
-    if any(certificate.profile == "root" or certificate.profile.endswith("-ca") for certificate in matches) or (
-        not matches and _is_authority(store, name)
-    ):
+    is_ca = any(certificate.profile == "root" or certificate.profile.endswith("-ca") for certificate in matches)
+    if is_ca or (not matches and _is_authority(store, name)):
         raise PkiError(
             f"{name} is a certificate authority", f"revoking one takes a ceremony: ./run invoke explain {name}"
         )
@@ -181,6 +179,11 @@ def valid_certificates(
             raise PkiError(f"{name}: the ledger contains no valid certificate", "./run doit")
         raise not_declared(name, leaves)
     return unrevoked
+
+
+def _has_serial(certificate: Issued, text: str) -> bool:
+    """Return whether a text is the serial number of a certificate: hexadecimal, in any case, with leading zeros or not."""
+    return f"{certificate.serial:x}" == text.lower().lstrip("0")
 
 
 def _is_authority(store: Store, name: str) -> bool:
@@ -204,24 +207,24 @@ def _named(issued: Sequence[Issued], name: str) -> list[Issued]:
 def carry_out(context: Context, project: Project, order: Order, *, yes: bool) -> None:
     """Show the impact, ask for confirmation, revoke, publish, and verify at every service that it is refused now.
 
-    Raises Exit with status 1 or 2, as described at `revoke`.
+    Raises Exit with status 1 or 2: see REVOCATION in exit_statuses.py.
     """
     project.clock.check()
     plan, screen, certificates = pipeline_plan.plan(project), Screen(), order.find(project)
     for of_leaf in _by_artifact(certificates):
-        for line in consequences(
+        impact = consequences(
             project.inventory, project.store, project.authorities, plan, of_leaf, follows=order.follows
-        ):
-            screen.line(line)
+        )
+        _show_impact(screen, of_leaf, list(impact))
     if not yes:
         confirm("revoke it?", order.again)
     with TemporaryDirectory(prefix="doit-pki-") as folder:
         revocation_check = RevocationCheck(project, plan, certificates, Path(folder))
         revocation_check.probe_before()
         project.ledger_view.close()  # `_record` opens it again under the lock
-        is_in_use = _record(context, order, certificates)
+        is_unreplaced = _record(context, order, certificates)
         published = _publish(context, plan, certificates)
-        findings = revocation_check.probe_after(published.delivered, is_kept=is_in_use)
+        findings = revocation_check.probe_after(published.delivered, is_unreplaced=is_unreplaced)
         project.ledger_view.close()
     for observation in findings:
         screen.observed(observation.verdict, observation.place, observation.text)
@@ -231,6 +234,17 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
         raise Exit(code=code)
 
 
+def _show_impact(screen: Screen, certificates: Sequence[Issued], impact: Sequence[tuple[str, str]]) -> None:
+    """Print the certificates of one name, and what their revocation will break: labels and texts in two columns."""
+    for certificate in certificates:
+        screen.line(
+            f"{certificate.artifact.short}, serial {certificate.serial:x}, valid until {certificate.not_after:%Y-%m-%d}"
+        )
+    width = max(len(label) for label, _ in impact)
+    for label, text in impact:
+        screen.line(f"  {label:<{width}}  {text}", indent=width + 4)
+
+
 def _by_artifact(certificates: Sequence[Issued]) -> list[list[Issued]]:
     """Return the certificates grouped by leaf."""
     names = dict.fromkeys(certificate.artifact for certificate in certificates)
@@ -238,12 +252,13 @@ def _by_artifact(certificates: Sequence[Issued]) -> list[list[Issued]]:
 
 
 def _record(context: Context, order: Order, certificates: Sequence[Issued]) -> bool:
-    """Write the revocations into the ledger; return whether a leaf in pki.yaml stays without a replacement.
+    """Write the revocations into the ledger.
 
+    Return whether --no-replace leaves a name of pki.yaml without a valid certificate.
     Raises PkiError if the valid certificates are no longer those that were shown: another command changed the project.
     """
     with held_project_of(context) as project:
-        order.insist()
+        order.check_again()
         if order.find(project) != certificates:
             raise PkiError(
                 f"{order.name}: its valid certificates are no longer those that were shown; nothing was revoked",
@@ -260,7 +275,7 @@ def _record(context: Context, order: Order, certificates: Sequence[Issued]) -> b
         for certificate in certificates:
             Screen().done("revoked", certificate.artifact, f"serial {certificate.serial:x}: {order.reason}")
         project.ledger.close()
-        order.also()
+        order.after_record()
     return order.follows is AfterRevocation.NOTHING and bool(unreplaced)
 
 
@@ -307,9 +322,9 @@ def _publish(context: Context, plan: Plan, certificates: Sequence[Issued]) -> Pu
 
 def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) -> tuple[int, str]:
     """Return the exit status and the last line of a revocation."""
-    verified, unverified, accepting, folders = (
-        [finding.place for finding in findings if finding.verdict == kind] for kind in RefusalVerdict
-    )
+    places = {kind: [finding.place for finding in findings if finding.verdict == kind] for kind in RefusalVerdict}
+    verified, folders = places[RefusalVerdict.VERIFIED], places[RefusalVerdict.FOLDER]
+    unverified, accepting = places[RefusalVerdict.UNVERIFIED], places[RefusalVerdict.ACCEPTED]
     absent = [name for name, code in failures.items() if code is ErrorCode.UNREACHABLE]
     broken = [name for name in failures if name not in absent]
     if accepting:
@@ -317,6 +332,7 @@ def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) 
     if broken:
         return 1, f"revoked; failed: {', '.join(broken)}; fix it, then ./run doit tries again"
     if unverified or absent:
+        # `unverified` already contains the services of hosts that could not be reached
         left = ", ".join([*(unverified or absent), *folders])
         return (
             2,

@@ -18,6 +18,7 @@ class Why(Enum):
     STATED = "{text}"  # the text of another program, a file or an unexpected error
     NEEDED = "for {what}: {why}"
     FOLLOWS = "changes with {artifacts}"
+    MAY_FOLLOW = "may change with {artifacts}"
 
     # files
     NOT_CREATED = "does not exist"

@@ -100,9 +100,9 @@ class Screen:
         """Print what was not made because something that it needs failed; `by` are names with a space between them."""
         self._entry("blocked", "yellow", name, f"by {by.replace(' ', ', ')}")
 
-    def due(self, name: str, why: str) -> None:
-        """Print what the next run will do, and why."""
-        self._entry("to do", "yellow", name, why)
+    def due(self, name: str, why: str, *, is_certain: bool = True) -> None:
+        """Print what the next run will do, or may do, and why."""
+        self._entry("to do" if is_certain else "may do", "yellow", name, why)
 
     def note(self, name: str, what: str, remedy: str, *, is_required: bool = True) -> None:
         """Print an action that is required of the user, or one that is not; the remedy on a line of its own."""

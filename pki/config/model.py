@@ -1,7 +1,7 @@
 """The model of pki.yaml: one class for each section, with the default of each key.
 
-`fields.py` defines the types of the fields, `validation.py` the rules between fields. docs/reference/keys.md lists every key.
-A new key is added here, with its type in `fields.py`.
+`fields.py` defines the types of the fields, `validation.py` the rules between fields. A new key also needs its
+description in `key_descriptions.py`, from which docs/reference/keys.md is made: `./run invoke docs --reference`.
 """
 
 from __future__ import annotations
@@ -152,7 +152,13 @@ class Ssh(StrictModel):
 
 
 class Host(StrictModel):
-    """A host: how releases are delivered to it, its proxy and services, and the names in its certificates."""
+    """A host: how releases are delivered to it, its proxy and services, and the names in its certificates.
+
+    With `scope: certificates`, only managed files with `deploy-artifact` are delivered. `trust` are the trust stores
+    that the roots are installed in. Hosts of one `group` are never changed at the same time. `probe` is the route to its
+    services: a jump host, `direct`, or `none`. With `shared: true`, its certificates may have names that belong to
+    another host. `request` is the file with the certificate request (CSR) of a device that keeps its own key.
+    """
 
     network: Slug
     address: Addresses | None = None
@@ -179,7 +185,7 @@ class Host(StrictModel):
 
     @property
     def is_probed(self) -> bool:
-        """Return whether the services are probed: by default those of a proxy that is delivered to by ssh or local."""
+        """Return whether the services are probed: by default if the host has a proxy and `deliver` is ssh or local."""
         if self.probe is None:
             return self.proxy is not None and self.deliver in {"ssh", "local"} and bool(self.services)
         return self.probe != "none" and bool(self.services)
@@ -209,7 +215,11 @@ class EmailAlert(StrictModel):
 
 
 class Alerts(StrictModel):
-    """Recipients of alerts. `notify` names secrets with the URLs of services: a URL contains a token."""
+    """Recipients of alerts.
+
+    `notify` lists names of secrets. Each secret is the URL of a notification service; it is a secret because it contains
+    a token.
+    """
 
     email: EmailAlert | None = None
     notify: Annotated[tuple[NotifyName, ...], SINGLE_OR_LIST] = ()

@@ -36,7 +36,7 @@ class DisconnectedError(Exception):
 
 
 class LimitError(DisconnectedError):
-    """The process took too long or sent too much; the message is a phrase after its name."""
+    """The process took too long or sent too much; the message is the rest of a sentence that begins with its name."""
 
 
 class Process:

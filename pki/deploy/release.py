@@ -165,7 +165,7 @@ def stale_reasons(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[
 
 
 def damage_text(folder: Path) -> str:
-    """Return what of a release is damaged, as a phrase after its name; "" if nothing is, or there is no release."""
+    """Return what of a release is damaged, as the rest of a sentence that begins with its name; "" if nothing is, or there is no release."""
     release = load(folder)
     if release is None:
         return "its manifest is damaged" if os.path.lexists(folder / "manifest.json") else ""

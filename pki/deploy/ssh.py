@@ -187,7 +187,7 @@ class Transport:
 
 
 def tunnel_fault(transport: Transport, complaint: str) -> str:
-    """Return why a jump host forwards nothing, as a phrase after its name."""
+    """Return why a jump host forwards nothing, as the rest of a sentence that begins with its name."""
     if fault := transport.host_key_fault(complaint):
         return fault[0]
     if "prohibited" in complaint:

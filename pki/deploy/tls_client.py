@@ -28,11 +28,14 @@ ALERTS = (
 
 
 class NotVerified(Exception):  # noqa: N818 - a finding that callers always catch
-    """A service that does not behave as deployed: how, as a phrase after its name."""
+    """A service that does not behave as deployed.
+
+    The message is the rest of a sentence that begins with the name of the service, such as `does not answer`.
+    """
 
 
 class Unreached(Exception):  # noqa: N818 - a finding that callers always catch
-    """A service that could not be asked, which proves nothing: why, as a phrase after its name."""
+    """A service that could not be asked, which proves nothing. The message is as that of NotVerified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Endpoint:
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
     def located(self, phrase: str) -> str:
-        """Return a phrase after the name of the service, with the address if the service has several."""
+        """Return a phrase that follows the name of the service, with the address if the service has several."""
         return f"at {self.address} {phrase}" if self.is_one_of_several else phrase
 
 

@@ -6,7 +6,10 @@ The order of `Change.deliver`:
 2. ask the host for the state of each file (`note_states`); without a difference, only the services are verified;
 3. read the CRLs on the host that we did not send, and refuse to replace a newer one (`check_installed_crls`);
 4. place the CRLs: they stay, whatever happens next (`_place_crls`);
-5. place the other files, and verify the services (`_place_others`): the host keeps the change, or rolls it back.
+5. place the other files, and verify the services (`_place_others`): the host keeps the change, or rolls it back;
+6. try CRLs again that the host refused in step 4.
+
+If a file of an earlier change can be neither replaced nor restored (it is "stuck"), only step 4 is done.
 
 A host with `scope: certificates` accepts a new root, and files with new names, only after another `deploy.bootstrap`.
 Until then it holds such a file back (`FileStatus.HELD_BACK`): all other files are deployed, and the receipt lists the
@@ -165,8 +168,10 @@ class Change:
     ) -> list[Reason]:
         """Raise PkiError if the release would replace a CRL on the host by an older one.
 
-        Returns the foreign CRLs, which no authority of this project signed: they are replaced and reported. An older CRL
-        may replace one that is dated in the future, by our clock and by the host's: our own may be behind.
+        Returns the foreign CRLs, which no authority of this project signed: they are replaced and reported. A CRL that is
+        dated in the future may be replaced by an older one. "In the future" means later than our clock and later than the
+        host's, because our clock may be slow. If the host's clock is ahead of ours, the CRLs of our records are therefore
+        checked again.
         """
         now = max(self._now, host_clocks.answer_date(session.greeting) or self._now)
         if delivered and now > self._now:
@@ -181,8 +186,8 @@ class Change:
     def deliver(self, delivered: Payload | None) -> HostOutcome:
         """Bring the host to the release; `delivered` as for `check_release`.
 
-        If a file is refused, the others are rolled back. New CRLs stay in place, and so do files that were verified
-        before a CRL was refused.
+        If a file is refused, all files except CRLs are rolled back. A CRL that is refused is tried again after the other
+        files; if it is refused again, PkiError is raised and the other files stay.
 
         Raises PkiError: UnreachableError when there was no contact, HostRefusal when the host refused the change or it
         was rolled back.

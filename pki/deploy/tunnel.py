@@ -21,9 +21,9 @@ FORWARDINGS = {"localforward": "LocalForward", "remoteforward": "RemoteForward",
 class Tunnel:
     """Forwards ports to some endpoints while the `with` block runs.
 
-    `endpoints` are the endpoints as they are reached through it. `fault` is why the jump host forwards nothing, as a
-    phrase after its name; whether it refused all forwardings is known after the block. An ssh configuration with a
-    forwarding of its own is refused: ClearAllForwardings would clear ours, too.
+    `endpoints` are the endpoints as they are reached through it. `fault` is why the jump host forwards nothing, as the
+    rest of a sentence that begins with its name; whether it refused all forwardings is known after the block. An ssh
+    configuration with a forwarding of its own is refused: ClearAllForwardings would clear ours, too.
     """
 
     def __init__(self, transport: Transport, endpoints: Sequence[Endpoint]) -> None:

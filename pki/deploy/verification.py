@@ -72,7 +72,7 @@ SEVERITY = (  # the verdicts, worst last
 
 
 class Verification(NamedTuple):
-    """The verdict on a service, and a phrase after its name."""
+    """The verdict on a service, and the rest of a sentence that begins with its name."""
 
     verdict: Verdict
     text: str

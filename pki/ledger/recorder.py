@@ -16,7 +16,7 @@ from pki.config.identifiers import ArtifactId
 from pki.ledger.chain import append, append_all
 from pki.ledger.database import Database, DatabaseUser
 from pki.ledger.listed import last_number, listed_serials
-from pki.ledger.rows import Record, certificate_row, crl_row, decision_row, issuance_rows, revocation_row
+from pki.ledger.rows import Record, as_hex, certificate_row, crl_row, decision_row, issuance_rows, revocation_row
 from pki.ledger.tables import revocations
 from pki.ledger.types import DECISIONS, IssuanceRecords, Issued, Revocation
 from pki.x509.revocation import REASONS
@@ -70,10 +70,9 @@ class SqlRecorder(DatabaseUser):
         for artifact, detail in withhold.items():
             records.append(("decision", artifact, decision_row(artifact, "withheld", detail, at)))
         with self._recording() as db:
-            for kind, artifact, row in records:
-                is_this = revocations.c.issuer == row.get("issuer"), revocations.c.serial == row.get("serial")
-                if kind == "revocation" and db.execute(sql.select(revocations.c.seq).where(*is_this)).first():
-                    raise LedgerError(f"{artifact}: serial {row['serial']} is already revoked")
+            for issued in revoked:
+                if _is_revoked(db, issued.issuer, as_hex(issued.serial)):
+                    raise LedgerError(f"{issued.artifact}: serial {as_hex(issued.serial)} is already revoked")
             append_all(db, records, at)
 
     def record_crl(
@@ -81,8 +80,8 @@ class SqlRecorder(DatabaseUser):
     ) -> None:
         """Record a CRL: its number, dates, digest, and the difference of its entries to the previous CRL.
 
-        Raises LedgerError unless the number is above the last one (RFC 5280 §5.2.3). `der` is the encoded CRL if it is
-        available.
+        Raises LedgerError unless the number is above the last one (RFC 5280 §5.2.3). `der` is the encoded CRL;
+        without it, the CRL is encoded again.
         """
         with self._recording() as db:
             row = crl_row(crl, issuer, reason, listed_serials(db, issuer), der)
@@ -105,3 +104,9 @@ class SqlRecorder(DatabaseUser):
         if issuance_records.certificates or issuance_records.revocations or issuance_records.last_crl:
             with self._recording() as db:
                 append_all(db, list(issuance_rows(issuance_records, listed_serials(db, issuance_records.issuer))), at)
+
+
+def _is_revoked(db: Connection, issuer: str, serial: str) -> bool:
+    """Return whether the ledger has a revocation of the certificate with this issuer and serial number."""
+    same = revocations.c.issuer == issuer, revocations.c.serial == serial
+    return db.execute(sql.select(revocations.c.seq).where(*same)).first() is not None

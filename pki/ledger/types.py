@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from cryptography import x509
@@ -205,7 +206,12 @@ class Recorder(Protocol):
     def record_revocation(self, issued: Issued, *, reason: str, at: datetime) -> None: ...
 
     def record_revocations(
-        self, going: Sequence[Issued], *, reason: str, at: datetime, withhold: Mapping[str, str]
+        self,
+        revoked: Sequence[Issued],
+        *,
+        reason: str,
+        at: datetime,
+        withhold: Mapping[str, str] = MappingProxyType({}),
     ) -> None: ...
 
     def record_crl(

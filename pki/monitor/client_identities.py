@@ -91,10 +91,10 @@ def notes(inventory: Inventory, now: datetime, ledger_view: LedgerView, plan: Pl
             if identity.has_newer and identity.newest and identity.device
         ]
 
-    for name, renewed, end, is_revoked in ledger_view.cached("installed", digest_of(sorted(clients)), read):
+    for name, issued, end, is_revoked in ledger_view.cached("installed", digest_of(sorted(clients)), read):
         yield Notice(
             client_artifact(name),
-            f"was renewed on {_day(renewed)} and is not installed yet; the old one {_end(now, end, is_revoked)}",
+            f"a new certificate was issued on {_day(issued)} and is not installed yet; the old one {_end(now, end, is_revoked)}",
             f"install it on its device, then: ./run invoke client.installed {name}",
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from pki.authority import ca_state, certificate_holders, crl_size, leaf_files
@@ -12,7 +12,7 @@ from pki.common.cache import digest_of
 from pki.common.durations import in_words
 from pki.common.notice import Notice
 from pki.common.reasons import Reason, Why, joined
-from pki.config.identifiers import AUTHORITIES, ArtifactId
+from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.config.model import Inventory, Leaf
 from pki.monitor import (
     browser_limits,
@@ -38,23 +38,59 @@ SECOND = timedelta(seconds=1)
 PINNED = "is pinned to an earlier release; only its CRLs are updated"
 
 
+REMADE = {
+    *(Why.MISSING_FILE, Why.NOT_FROM_SOURCES, Why.CRL_NO_PEM),
+    *(Why.COPY_DAMAGED, Why.MANIFEST_DAMAGED, Why.MAY_FOLLOW),
+}  # files are made again
+
+
 def due_artifacts(plan: Plan) -> Iterator[tuple[Artifact, list[Reason]]]:
-    """Yield the artifacts that the next run would make, each with its own reasons, or with the artifacts whose changes change it."""
-    due: dict[str, str] = {}
+    """Yield the artifacts that the next run would make, each with its own reasons, or with the artifacts whose changes change it.
+
+    An artifact may follow (MAY_FOLLOW) if files that it is made of are made again, perhaps with the same content, even if
+    it differs from them now. Nothing else follows from files of a leaf that are split again from its PEM bundle.
+    """
+    changed, remade, split = dict[str, str](), dict[str, str](), dict[str, str]()
     for artifact in plan.artifacts:
         reasons = artifact.reasons()
-        if not reasons and artifact.id.kind != "authority":  # an authority has no sources that doit makes
-            sources = dict.fromkeys(due[source] for source in artifact.sources if source in due)
-            reasons = [Why.FOLLOWS(artifacts=", ".join(sources))] if sources else []
-        if reasons:
-            due |= dict.fromkeys(artifact.targets, artifact.name)
-            yield artifact, reasons
+        if artifact.id.kind != "authority":  # an authority has no sources that doit makes
+            if not reasons:
+                reasons = _following(Why.FOLLOWS, artifact, changed) or _following(Why.MAY_FOLLOW, artifact, remade)
+            elif all(reason.code is Why.CHANGED for reason in reasons) and not _following(
+                Why.FOLLOWS, artifact, changed
+            ):
+                reasons = _following(Why.MAY_FOLLOW, artifact, remade | split) or reasons
+        if not reasons:
+            continue
+        is_split = artifact.id.kind == "cert" and leaf_files.are_of_split_files(reasons)
+        due = split if is_split else remade if _is_remade(artifact.id, reasons) else changed
+        due |= dict.fromkeys(artifact.targets, artifact.name)
+        yield artifact, reasons
+
+
+def _following(code: Why, artifact: Artifact, due: Mapping[str, str]) -> list[Reason]:
+    """Return the reason that an artifact changes, or may change, with what `due` has by path."""
+    sources = dict.fromkeys(due[source] for source in artifact.sources if source in due)
+    return [code(artifacts=", ".join(sources))] if sources else []
+
+
+def _is_remade(artifact: ArtifactId, reasons: Iterable[Reason]) -> bool:
+    """Return whether files are made again that may get the content that they had: of derived artifacts, pre-signed CRLs."""
+    is_derived = artifact.kind in {"bundle", "page", "release"}
+    is_presigned = artifact.kind == "crl" and GenerationName.parse(artifact.name).is_root
+    codes = REMADE | {Why.NOT_CREATED} if is_derived or is_presigned else REMADE
+    return all(reason.code in codes for reason in reasons)
+
+
+def may_follow(reasons: Iterable[Reason]) -> bool:
+    """Return whether an artifact with these reasons of `due_artifacts` may stay as it is."""
+    return any(reason.code is Why.MAY_FOLLOW for reason in reasons)
 
 
 def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
     """Yield every action required of people, with the command to type.
 
-    If a root is missing, nothing else is reported: everything depends on it.
+    If a root is missing, only that is reported. Before the first ceremony, only a ledger fault and the ceremony are.
     """
     if project.roots.missing:
         error = refusal(project.roots.missing, project.inventory, project.store)
@@ -74,9 +110,9 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
     yield from _blocked_renewals(project, plan)
     yield from _stopped(project.revocations, plan)
     yield from _pinned(project.inventory, project.host_decisions)
-    yield from _profiles(project.authorities, LeafCertificates(project), plan)
+    yield from _changed_lifetimes(project.authorities, LeafCertificates(project), plan)
     yield from client_identities.notes(project.inventory, project.now, project.ledger_view, plan)
-    yield from _surplus(project.now, project.ledger_view, project.revocations, plan)
+    yield from _undeclared(project.now, project.ledger_view, project.revocations, plan)
     yield from revocation_exposure.notes(project.inventory, project.now, project.ledger_view, project.revocations, plan)
     yield from revocation_exposure.forgeable_header_notes(project.inventory)
     yield from browser_limits.notes(project.store, plan)
@@ -102,7 +138,7 @@ def _blocked_renewals(project: Project, plan: Plan) -> Iterator[Notice]:
         return
     for leaf in plan.leaves.values():
         if blocker := LeafCertificates(project).blocked_by(leaf):
-            command = f"./run invoke ceremony.request, for a new {leaf.authority} authority"
+            command = f"./run invoke ceremony.request --new {leaf.authority}"
             yield Notice(leaf.artifact, str(blocker), command)
 
 
@@ -120,9 +156,9 @@ def _stopped(revocations: Revocations, plan: Plan) -> Iterator[Notice]:
             yield Notice(ArtifactId("cert", name), joined(reasons), f"./run invoke renew {name}")
 
 
-def _surplus(now: datetime, ledger_view: LedgerView, revocations: Revocations, plan: Plan) -> Iterator[Notice]:
+def _undeclared(now: datetime, ledger_view: LedgerView, revocations: Revocations, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each valid certificate whose name is no longer in pki.yaml."""
-    for artifact, end in _no_longer_declared(ledger_view, revocations, plan):
+    for artifact, end in _undeclared_certificates(ledger_view, revocations, plan):
         if end >= now:
             text = f"no longer in pki.yaml; its certificate is valid until {end:%Y-%m-%d}"
             yield Notice(artifact, text, f"./run invoke retire {artifact.short}")
@@ -135,7 +171,7 @@ def _pinned(inventory: Inventory, host_decisions: HostDecisions) -> Iterator[Not
             yield Notice(ArtifactId("pinned", host), PINNED, f"./run invoke deploy.push {host}")
 
 
-def _profiles(authorities: Authorities, leaf_certificates: LeafCertificates, plan: Plan) -> Iterator[Notice]:
+def _changed_lifetimes(authorities: Authorities, leaf_certificates: LeafCertificates, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each lifetime changed in pki.yaml: existing certificates keep theirs until they are renewed."""
     renewals_by_lifetime: dict[tuple[str, timedelta], list[datetime]] = {}
     ends = {name: ca.not_after for name in AUTHORITIES if (ca := authorities.issuing(name))}
@@ -146,9 +182,9 @@ def _profiles(authorities: Authorities, leaf_certificates: LeafCertificates, pla
             if end - start + SECOND != leaf.lifetime and not is_shortened:
                 renewals_by_lifetime.setdefault((leaf.profile, leaf.lifetime), []).append(leaf.renewal_start(end))
     for (profile, lifetime), renewals in renewals_by_lifetime.items():
-        number = f"{len(renewals)} certificate{'s' if len(renewals) > 1 else ''}"
-        text = f"lifetime {in_words(lifetime)} takes effect at the next renewal: {number} issued before that"
-        text += f", the last is renewed on {max(renewals):%Y-%m-%d}"
+        number = f"{len(renewals)} still {'have' if len(renewals) > 1 else 'has'} the old one"
+        text = f"the new lifetime of {in_words(lifetime)} applies when a certificate is renewed: {number}"
+        text += f", {'the last ' if len(renewals) > 1 else ''}until {max(renewals):%Y-%m-%d}"
         yield Notice(f"profile:{profile}", text, "./run invoke renew NAME, for each that should change now")
 
 
@@ -156,7 +192,7 @@ def _dates(leaf_certificates: LeafCertificates, leaf: Leaf) -> tuple[datetime, d
     """Return the dates of the certificate of a leaf, or None if it is not up to date; checks it if this run has not."""
     cache = leaf_certificates.project.cache
     if cache.recalled(leaf.artifact) is None:
-        leaf_certificates.stale_reasons(leaf)
+        leaf_certificates.stale_reasons(leaf)  # fills the cache if the certificate is up to date
     dates = cache.recalled(leaf.artifact)
     return (datetime.fromtimestamp(dates[0], UTC), datetime.fromtimestamp(dates[1], UTC)) if dates else None
 
@@ -180,8 +216,9 @@ def _unnamed(inventory: Inventory, store: Store, authorities: Authorities) -> It
 
 def _ceremony(inventory: Inventory, now: datetime, authorities: Authorities) -> Iterator[Notice]:
     """Yield the notice that a root ceremony is due, by when, and for what."""
-    needed = [need for need in needs.find_requirements(authorities) if not (inventory.sandbox and need.is_growth)]
-    if needed and not inventory.sandbox:
+    if inventory.sandbox:
+        return
+    if needed := needs.find_requirements(authorities):
         by = min(need.by for need in needed)
         when = f"by {by:%Y-%m-%d}" if by > now else "now"
         text = f"a root ceremony is due {when}, for the root's owner and a witness: "
@@ -189,7 +226,7 @@ def _ceremony(inventory: Inventory, now: datetime, authorities: Authorities) -> 
         yield Notice("ceremony", text, "./run invoke ceremony.request; see docs/how-to/ceremony.md")
 
 
-def _no_longer_declared(
+def _undeclared_certificates(
     ledger_view: LedgerView, revocations: Revocations, plan: Plan
 ) -> list[tuple[ArtifactId, datetime]]:
     """Return leaf certificates that are still valid and no longer in pki.yaml, with the last expiry of each name."""
@@ -203,5 +240,5 @@ def _no_longer_declared(
                 ends[issued.artifact] = max(ends.get(issued.artifact, 0), int(issued.not_after.timestamp()))
         return ends
 
-    last_ends = ledger_view.cached("left", key, read)
+    last_ends = ledger_view.cached("undeclared", key, read)
     return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in last_ends.items()]

@@ -1,5 +1,6 @@
 """Probes: connect to every service as its clients do, in parallel, and record what it serves and whom it accepts.
 
+A probe is one connection, or a few, to a service. The probe identity is the certificate for it, which must be let in.
 Each service is probed once. Waiting until a service is back after a deployment is `deploy.verification`'s part.
 """
 
@@ -38,15 +39,15 @@ FILE = "probes.json"
 class ProbeFault(StrEnum):
     """The fault of a service, worst first."""
 
-    ENTRY = "entry"  # a client that must be refused is accepted
+    WRONGLY_ADMITTED = "entry"  # a client that must be refused is accepted
     UNVERIFIED = "unverified"  # name, chain or dates of its certificate are invalid
     REFUSAL = "refusal"  # a client that must be accepted is refused
-    BROKEN = "broken"  # it does not answer like an HTTP server behind TLS
-    OTHER = "other"  # it serves a valid certificate that is not the deployed one
+    NOT_HTTP = "broken"  # it does not answer like an HTTP server behind TLS
+    OTHER_CERTIFICATE = "other"  # it serves a valid certificate that is not the deployed one
     SILENT = "silent"  # no answer
     UPSTREAM = "upstream"  # the proxy answers, its upstream does not
     JUMP = "jump"  # its jump host does not forward
-    UNSEEN = "unseen"  # the probe failed here, not at the service
+    PROBE_FAILED = "unseen"  # the probe failed here, not at the service
 
 
 def service_id(host: str, service: str) -> ArtifactId:
@@ -58,8 +59,8 @@ def service_id(host: str, service: str) -> ArtifactId:
 class ProbeResult:
     """The result of probing one service.
 
-    `wrong` describes all faults as a phrase after its name, "" if there are none; `fault` is the worst of them. `reached`
-    tells whether anything answered. `not_after`, `fingerprint` (SHA-256, hexadecimal) and `version` (`TLSv1.3`) are from
+    `wrong` is the rest of a sentence that begins with the name of the service, such as `does not answer`, with all
+    faults; "" if all is well. `fault` is the worst of them. `reached` tells whether anything answered. `not_after`, `fingerprint` (SHA-256, hexadecimal) and `version` (`TLSv1.3`) are from
     the handshake, empty without one; `outdated` is the version below TLS 1.2 that it still accepts, or "". `via` is its
     jump host, `is_compared` whether a deployed certificate is known for it, `seconds` the duration of the probe, `at` its
     time.
@@ -89,7 +90,7 @@ class ProbeResult:
 
     @property
     def phrase(self) -> str:
-        """Return the faults as a phrase after the name of the service."""
+        """Return the faults as the rest of a sentence that begins with the name of the service."""
         return f"is behind {self.via}: {self.wrong}" if self.fault == ProbeFault.JUMP else self.wrong
 
     @property
@@ -179,7 +180,7 @@ def _probe_via(transport: Transport | None, targets: Sequence[Target]) -> list[P
             if tunnel.fault
             else verification.map_parallel(_probe, tunnelled, PARALLEL_PROBES)
         )
-    if tunnel.fault:
+    if tunnel.fault:  # ssh reports refused forwardings only when it ends, so the fault may be known only now
         results = [
             probe_result if probe_result.fingerprint else _not_forwarded(probe_result, tunnel.fault)
             for probe_result in results
@@ -218,7 +219,7 @@ def _exchange(target: Target) -> ProbeResult:
         return _unanswered(target, error)
     result = replace(_served(blank, certificate, version), outdated=tls_client.legacy_version(endpoint, prober))
     if mismatch := verification.certificate_mismatch(certificate, expectation):
-        result = _add_fault(result, ProbeFault.OTHER, mismatch)
+        result = _add_fault(result, ProbeFault.OTHER_CERTIFICATE, mismatch)
     return (
         _check_access(result, target, expectation, status)
         if endpoint.access == "mtls"
@@ -228,7 +229,7 @@ def _exchange(target: Target) -> ProbeResult:
 
 def _unanswered(target: Target, error: Exception) -> ProbeResult:
     """Return the result for a service that does not answer the probe identity, with the cause."""
-    fault, wrong = ProbeFault.BROKEN, str(error)
+    fault, wrong = ProbeFault.NOT_HTTP, str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         fault, wrong = ProbeFault.UNVERIFIED, f"serves a certificate that does not verify: {error.verify_message}"
     elif isinstance(error, ssl.SSLEOFError | ConnectionError) and target.endpoint.tunnel:
@@ -256,13 +257,13 @@ def _check_access(
         try:
             attempt()
         except WronglyAdmitted as entry:
-            result = _add_fault(result, ProbeFault.ENTRY, str(entry))
+            result = _add_fault(result, ProbeFault.WRONGLY_ADMITTED, str(entry))
         except NotVerified as refusal:
             result = _add_fault(result, ProbeFault.REFUSAL, str(refusal))
         except Unreached as why:
-            result = _add_fault(result, ProbeFault.BROKEN, str(why))
+            result = _add_fault(result, ProbeFault.NOT_HTTP, str(why))
         except OSError as error:
-            result = _add_fault(result, ProbeFault.BROKEN, f"stops answering: {tls_client.error_text(error)}")
+            result = _add_fault(result, ProbeFault.NOT_HTTP, f"stops answering: {tls_client.error_text(error)}")
     return _upstream(result, status)
 
 
@@ -277,8 +278,8 @@ def _check_open_access(result: ProbeResult, target: Target) -> ProbeResult:
             result, ProbeFault.UPSTREAM, "completes the handshake but answers no request: its upstream does not answer"
         )
     except OSError as error:
-        return _add_fault(result, ProbeFault.BROKEN, f"stops answering: {tls_client.error_text(error)}")
-    return _upstream(result, status) if status else _add_fault(result, ProbeFault.BROKEN, verification.NO_HTTP)
+        return _add_fault(result, ProbeFault.NOT_HTTP, f"stops answering: {tls_client.error_text(error)}")
+    return _upstream(result, status) if status else _add_fault(result, ProbeFault.NOT_HTTP, verification.NO_HTTP)
 
 
 def _upstream(result: ProbeResult, status: int) -> ProbeResult:
@@ -331,7 +332,7 @@ def _not_forwarded(result: ProbeResult, wrong: str) -> ProbeResult:
 
 
 def _not_probed(target: Target, why: str) -> ProbeResult:
-    return _add_fault(_blank(target), ProbeFault.UNSEEN, f"could not be probed: {why}", reached=False)
+    return _add_fault(_blank(target), ProbeFault.PROBE_FAILED, f"could not be probed: {why}", reached=False)
 
 
 # -- the stored results ------------------------------------------------------------------------------------------

@@ -40,8 +40,8 @@ class RefusalVerdict(StrEnum):
     """Whether a service refuses the revoked certificate, or serves another one."""
 
     VERIFIED = "verified"
-    OPEN = "open"  # not verified
-    FAILED = "failed"  # it still accepts the certificate, or still serves it
+    UNVERIFIED = "open"
+    ACCEPTED = "failed"  # it still accepts the certificate, or still serves it
     FOLDER = "folder"  # nothing to connect to: somebody copies the files to the host
 
 
@@ -144,22 +144,22 @@ class RevocationCheck:
 
             verification.map_parallel(connect_to, self._endpoints, PARALLEL)
 
-    def probe_after(self, delivered: Collection[str], *, is_kept: bool) -> list[Observation]:
+    def probe_after(self, delivered: Collection[str], *, is_unreplaced: bool) -> list[Observation]:
         """Return what every service does now.
 
-        `delivered` are the hosts that got the new CRL or certificate, `is_kept` tells that nothing replaces the certificate. A
-        service that should refuse is probed again until it does, at most `verification.VERIFY_TIMEOUT` seconds.
+        `delivered` are the hosts that got the new CRL or certificate, `is_unreplaced` tells that nothing replaces the
+        certificate. A service that should refuse a client, or serve another certificate, is probed again until it does,
+        at most `verification.VERIFY_TIMEOUT` seconds.
         """
-        probe = self._client_at if self._is_client else partial(self._server_at, is_kept=is_kept)
+        probe = self._client_at if self._is_client else partial(self._server_at, is_unreplaced=is_unreplaced)
 
         def settle(checked_endpoint: CheckedEndpoint) -> Observation:
             deadline = time.monotonic() + verification.VERIFY_TIMEOUT
-            is_final = (
-                is_kept or checked_endpoint.delivery.host not in delivered or not checked_endpoint.program.revokes
-            )
+            is_delivered = checked_endpoint.delivery.host in delivered
+            may_change = is_delivered and (checked_endpoint.program.revokes if self._is_client else not is_unreplaced)
             while True:
-                observation = probe(checked_endpoint, is_delivered=checked_endpoint.delivery.host in delivered)
-                if is_final or observation.verdict is RefusalVerdict.VERIFIED or time.monotonic() > deadline:
+                observation = probe(checked_endpoint, is_delivered=is_delivered)
+                if not may_change or observation.verdict is RefusalVerdict.VERIFIED or time.monotonic() > deadline:
                     return observation
                 time.sleep(PAUSE)
 
@@ -169,7 +169,7 @@ class RevocationCheck:
         identity = self._identity or checked_endpoint.prober.canary
         if identity is None:
             return checked_endpoint.observation(
-                RefusalVerdict.OPEN, "not verified: neither the revoked key nor a canary is here to connect with"
+                RefusalVerdict.UNVERIFIED, "not verified: neither the revoked key nor a canary is here to connect with"
             )
         try:
             acceptance = access.improper_access(
@@ -177,12 +177,14 @@ class RevocationCheck:
             )
         except Unreached as why:
             return checked_endpoint.observation(
-                RefusalVerdict.OPEN,
+                RefusalVerdict.UNVERIFIED,
                 f"not verified: {why}; {self._meanwhile(checked_endpoint, is_delivered=is_delivered)}",
             )
         if acceptance:
             weak = self._weakness(checked_endpoint.program)
-            return checked_endpoint.observation(RefusalVerdict.FAILED, f"{acceptance}; {weak}" if weak else acceptance)
+            return checked_endpoint.observation(
+                RefusalVerdict.ACCEPTED, f"{acceptance}; {weak}" if weak else acceptance
+            )
         if self._identity and checked_endpoint.was_open:
             session = (
                 " and in the session that it had before" if checked_endpoint.session else "; it issues no sessions"
@@ -202,7 +204,7 @@ class RevocationCheck:
             if is_delivered
             else f"the new CRL was not deployed; {self._meanwhile(checked_endpoint, is_delivered=False)}"
         )
-        return checked_endpoint.observation(RefusalVerdict.OPEN, f"not verified: {text}; {why}")
+        return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, f"not verified: {text}; {why}")
 
     def _meanwhile(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> str:
         """Return what applies to a service that could not be probed."""
@@ -215,21 +217,21 @@ class RevocationCheck:
     def _weakness(self, program: ProxyProgram) -> str:
         return "" if program.revokes else f"accepts it until it expires on {self._end:%Y-%m-%d}: {program.caveat}"
 
-    def _server_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool, is_kept: bool) -> Observation:
+    def _server_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool, is_unreplaced: bool) -> Observation:
         service_state = verification.check_before([checked_endpoint.endpoint], checked_endpoint.prober).get(
             checked_endpoint.endpoint
         )
         if service_state is None or not service_state.served:
-            return checked_endpoint.observation(RefusalVerdict.OPEN, "not verified: could not be reached")
+            return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, "not verified: could not be reached")
         if service_state.served not in {_digest(certificate) for certificate in self._certificates}:
             return checked_endpoint.observation(
                 RefusalVerdict.VERIFIED,
                 f"serves another certificate (SHA-256 {service_state.served[:16]}…)",
             )
-        if is_kept:
-            return checked_endpoint.observation(RefusalVerdict.OPEN, "still serves it: nothing replaces it")
+        if is_unreplaced:
+            return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, "still serves it: nothing replaces it")
         return checked_endpoint.observation(
-            RefusalVerdict.FAILED if is_delivered else RefusalVerdict.OPEN, "still serves it"
+            RefusalVerdict.ACCEPTED if is_delivered else RefusalVerdict.UNVERIFIED, "still serves it"
         )
 
     def _not_probed(self, delivered: Collection[str]) -> Iterator[Observation]:
@@ -249,7 +251,7 @@ class RevocationCheck:
                 )
                 yield Observation(
                     use.name,
-                    RefusalVerdict.FOLDER if is_delivered else RefusalVerdict.OPEN,
+                    RefusalVerdict.FOLDER if is_delivered else RefusalVerdict.UNVERIFIED,
                     f"{text}; {caveat}" if caveat else text,
                 )
 

@@ -13,6 +13,8 @@ from pki.pipeline.plan import Plan
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
 
+REFUSED = "will be refused by"
+
 
 class AfterRevocation(StrEnum):
     """What becomes of a name after its certificates are revoked."""
@@ -30,32 +32,27 @@ def consequences(
     certificates: Sequence[Issued],
     *,
     follows: AfterRevocation,
-) -> Iterator[str]:
-    """Yield lines: which certificates, who uses them and where, and what follows.
-
-    All `certificates` have one name.
-    """
+) -> Iterator[tuple[str, str]]:
+    """Yield labels and texts: who uses the certificates and where, and what follows. All have one name."""
     name = certificates[-1].artifact.short
     leaf = plan.leaves.get(name)
-    for certificate in certificates:
-        yield f"{name}, serial {certificate.serial:x}, valid until {certificate.not_after:%Y-%m-%d}"
-    yield f"  used by      {', '.join(certificates[-1].names) or certificates[-1].subject}"
+    yield "used by", ", ".join(certificates[-1].names) or certificates[-1].subject
     issuer = certificates[-1].issuer
     if root := root_that_revoked(inventory, authorities, issuer):
-        yield f"  refused by   every program that checks the CRL of {root}, which lists {issuer}, its issuer"
+        yield REFUSED, f"every program that checks the CRL of {root}, which lists {issuer}, its issuer"
     elif certificates[-1].artifact.kind != "cert":  # issued by an adopted CA
-        yield f"  refused by   every program that checks the CRL of {issuer}"
+        yield REFUSED, f"every program that checks the CRL of {issuer}"
     elif certificates[-1].profile == "client":
         uses = dependents.uses_requiring_clients(inventory)
         refusing = (use for use in uses if _can_refuse(use))
-        yield f"  refused by   {dependents.join_uses(refusing)}"
+        yield REFUSED, dependents.join_uses(refusing)
         for use in uses:
             if not _can_refuse(use):
                 why = use.program.caveat if use.program else "its proxy is unknown"
-                yield f"  accepted by  {use}, until it expires: {why}"
+                yield "will still be accepted by", f"{use}, until it expires: {why}"
     else:
-        yield f"  served by    {dependents.join_uses(dependents.uses_serving(inventory, name))}"
-    yield f"  then         {_then(store, leaf, certificates, follows=follows)}"
+        yield "served by", dependents.join_uses(dependents.uses_serving(inventory, name))
+    yield "then", _then(store, leaf, certificates, follows=follows)
 
 
 def _can_refuse(use: dependents.Use) -> bool:

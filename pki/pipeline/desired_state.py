@@ -6,7 +6,7 @@ needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.pipeline.cnf_certificates import request_leaves
 from pki.pipeline.permitted_leaves import has_clients, needs_ceremony, permitted_hosts
 from pki.pipeline.template_context import Generations, InventoryView, Revoked, TooLarge
+from pki.project.authorities import Authorities
 from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509 import canonical
@@ -49,7 +50,12 @@ from pki.x509.name_constraints import PermittedNames
 
 @dataclass
 class DesiredState:
-    """Everything that artifacts are made from. `waiting` are leaves that need a ceremony first."""
+    """Everything that artifacts are made from. `waiting` are leaves that need a ceremony first.
+
+    Caches for all hosts: `_shared`, the template values that do not depend on the host; `_subnets` of each network;
+    `_exceeded`, the fault of each template that exceeded a limit; `_common`, the sources that hosts with the same
+    managed files share.
+    """
 
     project: Project
     hosts: dict[str, Host]
@@ -84,18 +90,12 @@ class DesiredState:
         declared = request_leaves(
             config, library, names, partial(_line, project.store), partial(holders, project.revocations)
         )
-        dns_like = {name: leaf for name, leaf in leaves.items() if leaf.is_named_like_dns}
-        for leaf in (*dns_like.values(), *declared.leaves):
-            ca = project.authorities.issuing(leaf.authority)
-            constrained = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
-            refused = [
-                name for name in constrained if ca and not PermittedNames.of_ca(ca.certificate).permits(name.lower())
-            ]
-            leaves[leaf.name] = leaf
-            if ca and refused:
-                notices.append(needs_ceremony(leaf.artifact, list(dict.fromkeys(refused)), ca.name))
-                waiting.add(leaf.artifact)
-                del leaves[leaf.name]
+        # permitted_hosts checked the names of hosts; a common name that looks like a DNS name is constrained too
+        dns_like = [leaf for leaf in leaves.values() if leaf.is_named_like_dns]
+        permitted, refused = _split_by_constraints(project.authorities, (*dns_like, *declared.leaves), notices)
+        waiting |= {leaf.artifact for leaf in refused}
+        leaves = {name: leaf for name, leaf in leaves.items() if leaf.artifact not in waiting}
+        leaves |= {leaf.name: leaf for leaf in permitted}
         notices += [
             Notice(f"templates/{file.name}", *remark) for file in declared.library.files for remark in file.remarks
         ]
@@ -103,7 +103,7 @@ class DesiredState:
 
     @cached_property
     def _rendering(self) -> LimitedProcess[tuple[str, tuple[str, ...]], RenderedFiles]:
-        return self.project.close_at_end(LimitedProcess(self._gather))
+        return self.project.close_at_end(LimitedProcess(self._render_files))
 
     @cached_property
     def _naming(self) -> LimitedProcess[tuple[str, str], str]:
@@ -143,9 +143,9 @@ class DesiredState:
 
     @cached_property
     def blocked_hosts(self) -> dict[str, list[PkiError]]:
-        """Return hosts that may have a file whose hosts are unknown now, with the faults.
+        """Return the hosts that may already have a file that we can no longer assign to hosts, each with the faults of such files.
 
-        The file must not be removed from them, so their releases stay as they are.
+        Their releases stay as they are, so that the file is not removed.
         """
         faults: dict[str, list[PkiError]] = {}
         store = self.project.store
@@ -170,7 +170,7 @@ class DesiredState:
                 faults[Path(lost.name).stem] = lost.fault
         return {name: fault for name, fault in faults.items() if name not in self.leaves}
 
-    def gather(self, name: str) -> RenderedFiles:
+    def render_within_limits(self, name: str) -> RenderedFiles:
         """Render every file of a host's release within limits. A template that exceeded them is not rendered again."""
         while True:
             try:
@@ -187,11 +187,14 @@ class DesiredState:
                 }
                 return gathered
 
-    def _gather(self, request: tuple[str, tuple[str, ...]], begin: Begin) -> RenderedFiles:
+    def _render_files(self, request: tuple[str, tuple[str, ...]], begin: Begin) -> RenderedFiles:
         return render_files(self.release_spec(request[0]), begin, request[1])
 
     def context(self, name: str) -> dict[str, Any]:
-        """Return the values for the templates of a host: plain values, so that a digest shows whether they changed."""
+        """Return the values for the templates of a host.
+
+        Each is plain data or a SharedValue, so that its digest shows whether it changed.
+        """
         config, host = self.project.inventory, self.hosts.get(name)
         if not self._shared:
             self._shared = {
@@ -313,6 +316,25 @@ class DesiredState:
         return self._files.of(name)
 
 
+def _split_by_constraints(
+    authorities: Authorities, leaves: Iterable[Leaf], notices: list[Notice]
+) -> tuple[list[Leaf], list[Leaf]]:
+    """Return the leaves whose names their issuing intermediates permit, and the others, with a notice for each of these."""
+    permitted, waiting = list[Leaf](), list[Leaf]()
+    for leaf in leaves:
+        ca = authorities.issuing(leaf.authority)
+        constrained = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
+        refused = [
+            name for name in constrained if ca and not PermittedNames.of_ca(ca.certificate).permits(name.lower())
+        ]
+        if ca and refused:
+            notices.append(needs_ceremony(leaf.artifact, list(dict.fromkeys(refused)), ca.name))
+            waiting.append(leaf)
+        else:
+            permitted.append(leaf)
+    return permitted, waiting
+
+
 def _with_lost_templates(store: Store, library: Library) -> Library:
     """Return the library with a fault where templates/ is missing although releases exist.
 
@@ -328,7 +350,7 @@ def _with_lost_templates(store: Store, library: Library) -> Library:
 
 
 def _breadth(names: Sequence[str]) -> float:
-    """Return how many names the wildcards among `names` cover.
+    """Return a sort key for services: 0 without wildcards, else the higher the fewer labels a wildcard has.
 
     Some proxies take the first match, so the broadest names must be last.
     """

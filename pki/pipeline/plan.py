@@ -282,7 +282,10 @@ def _host_artifacts(desired: DesiredState, deliveries: Iterable[Delivery]) -> It
 def _build_release(desired: DesiredState, name: str) -> Outcome:
     faults_of = partial(full_check.faults, desired)
     return release.build(
-        desired.release_spec(name), desired.project.store.release(name), partial(desired.gather, name), faults_of
+        desired.release_spec(name),
+        desired.project.store.release(name),
+        partial(desired.render_within_limits, name),
+        faults_of,
     )
 
 

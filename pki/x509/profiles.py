@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ObjectIdentifier
 
@@ -28,8 +29,8 @@ PURPOSE: dict[str, ObjectIdentifier] = {
 def root_extensions() -> Extensions:
     """Return the extensions of a root.
 
-    RFC 5280 §4.2.1.9 and §4.2.1.3: basic constraints and key usage of a CA are critical. The root has no path length
-    constraint, because its cross-certificate for a new root would exceed it.
+    RFC 5280 §4.2.1.9 and §4.2.1.3: basic constraints and key usage of a CA are critical. With a path
+    length of 1, every chain through its cross-certificate for a new root would be too long.
     """
     return [
         (x509.BasicConstraints(ca=True, path_length=None), True),
@@ -51,7 +52,7 @@ def cross_certificate_extensions() -> Extensions:
 def intermediate_extensions(authority: str, domains: Sequence[str], addresses: Sequence[IpNetwork]) -> Extensions:
     """Return the extensions of the `server` or `client` intermediate.
 
-    The extended key usage prevents that a server certificate is accepted as a client certificate, and the reverse. The
+    The extended key usage keeps a server certificate from being accepted as a client certificate, and the reverse. The
     name constraints are critical (RFC 5280 §4.2.1.10) and limit names to `domains` and `addresses`. Path length 0: no CA
     below it.
     """
@@ -69,7 +70,7 @@ def leaf_extensions(leaf: Leaf, public_key: CertificatePublicKeyTypes) -> Extens
     Only RSA keys get keyEncipherment (RFC 5480 §3 and RFC 8410 §5 exclude it for others). The alternative names are not
     critical, because the subject is never empty: it has an O (RFC 5280 §4.2.1.6).
     """
-    is_rsa = public_key.__class__.__name__.startswith("RSA")
+    is_rsa = isinstance(public_key, RSAPublicKey)
     extensions: Extensions = [
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_key_usage(digital_signature=True, key_encipherment=is_rsa), True),
@@ -79,10 +80,10 @@ def leaf_extensions(leaf: Leaf, public_key: CertificatePublicKeyTypes) -> Extens
     return [*extensions, (names, False)] if names else extensions
 
 
-def publication_extensions(issuer_url: str, issuer: str) -> Extensions:
-    """Return the extensions with the addresses of the issuer's CRL and certificate (RFC 5280 §4.2.1.13 and §4.2.2.1)."""
-    crl = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url(issuer_url, issuer))], None, None, None)
-    certificate = x509.UniformResourceIdentifier(certificate_url(issuer_url, issuer))
+def publication_extensions(publish_url: str, generation: str) -> Extensions:
+    """Return the extensions with the addresses of the issuing generation's CRL and certificate (RFC 5280 §4.2.1.13 and §4.2.2.1)."""
+    crl = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url(publish_url, generation))], None, None, None)
+    certificate = x509.UniformResourceIdentifier(certificate_url(publish_url, generation))
     access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, certificate)
     return [(x509.CRLDistributionPoints([crl]), False), (x509.AuthorityInformationAccess([access]), False)]
 

@@ -97,12 +97,12 @@ BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Bench], None], int]] = {
     ("lost-data.md", "./run doit"): ("outside", without_ca, 3),
     ("lost-data.md", "./run invoke ledger.accept-loss"): ("bench", older_ledger, 0),
     ("clients.md", "./run doit"): ("bench", identity, 0),
+    ("continuous-integration.md", "./run invoke check"): ("bench", nothing, 0),
     ("deploy.md", "./run invoke deploy.accept-root"): ("deployed", another_root, 0),
     ("revoke.md", "./run invoke client.add admin@laptop --email admin@lab.internal"): ("bench", nothing, 0),
     ("timeline.md", "./run invoke timeline --years 3"): ("outside", nothing, 0),
     ("install-root.md", "openssl x509 -in ca/root/root-1/cert.pem -noout -fingerprint -sha256"): ("bench", nothing, 0),
     ("monitor.md", "./run invoke health"): ("bench", two_faults, 4),
-    ("continuous-integration.md", "./run invoke check"): ("bench", nothing, 0),
     ("clock.md", "./run doit"): ("bench", wrong_clock, 2),
 }
 PACKAGES = {

@@ -112,7 +112,7 @@ def rendered(home: Home, body: str) -> str:
     """What the release of media fails with, or else the file that was made."""
     home.write("templates/one.conf", HEAD + body)
     world = DesiredState.of(home.project())
-    gathered = world.gather("media")
+    gathered = world.render_within_limits("media")
     faults = [*world.library.for_host("media", world.hosts["media"]).faults, *gathered.faults.values()]
     if faults:
         return "\n".join(fault.message for fault in faults)
@@ -477,7 +477,7 @@ def test_present_templates_render_byte_for_byte_as_with_jinja2_alone(
     world: DesiredState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def files() -> dict[tuple[str, str], bytes]:
-        made = {name: DesiredState.of(world.project).gather(name) for name in world.hosts}
+        made = {name: DesiredState.of(world.project).render_within_limits(name) for name in world.hosts}
         assert not any(one.faults for one in made.values())
         return {(name, file.path): content for name, one in made.items() for file, content in one.files}
 

@@ -55,7 +55,10 @@ def checked(home: Home, days: float = 0, *, thorough: bool = False) -> dict[str,
 
 @pytest.mark.parametrize(
     ("days", "said"),
-    [(0, "client-1 needs no successor before 2028-03-27"), (500, "client-1 needs a successor since 2028-03-27")],
+    [
+        (0, "no ceremony is requested before 2028-03-27 (client-1)"),
+        (500, "a ceremony is requested since 2028-03-27 (client-1)"),
+    ],
 )
 def test_health_says_which_authority_needs_a_successor_first_and_from_when(
     real: RealHome, days: int, said: str
@@ -616,3 +619,25 @@ def test_health_knows_since_when_from_those_who_were_told(home: Home, invoke: In
     assert "release:media" in invoke(home, "health", days=3).out
     [line] = [one for one in invoke(home, "health", days=3).out.splitlines() if "release:media" in one]
     assert line.endswith("(since 2026-11-24)")
+
+
+@pytest.mark.parametrize(
+    ("result", "level", "text"),
+    [
+        ("ok", Level.OK, "ran on time, on 2026-11-23 06:00 UTC"),
+        ("failed", Level.OK, "ran on time, on 2026-11-23 06:00 UTC; each of its failures is a finding of its own"),
+        ("interrupted", Level.NOTICE, "the last run, on 2026-11-23 06:00 UTC, was interrupted"),
+    ],
+)
+def test_the_line_about_the_last_run_does_not_call_a_failed_run_ok(
+    home: Home, result: str, level: Level, text: str
+) -> None:
+    run = LastRun(at=home.project().now.replace(hour=6, minute=0), result=result)
+    project = home.project()
+    [line] = [one for one in health_report.run_checks(project, home.plan(), run) if one.subject == "doit"]
+    assert (line.level, str(line.message)) == (level, text)
+
+
+@pytest.mark.parametrize(("megabytes", "text"), [(512, "512 MB"), (9_999, "9999 MB"), (41_177, "41 GB")])
+def test_much_free_space_is_given_in_gigabytes(megabytes: int, text: str) -> None:
+    assert disk_space.in_megabytes(megabytes) == text

@@ -59,7 +59,7 @@ def test_plan_status_and_health_show_the_next_step_alone(production: Home, invok
     health = invoke(production, "health")
     assert health.status == 2
     assert lines(health.out, production)[:2] == [f"notice ceremony {STEP}", NEXT[1]]
-    assert lines(health.out, production)[-1] == "1 finding requires attention"
+    assert lines(health.out, production)[-1] == "1 notice"
 
 
 def test_there_is_one_finding_for_mails_and_the_page(production: Home) -> None:

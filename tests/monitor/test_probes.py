@@ -170,7 +170,7 @@ def test_a_service_that_is_well_is_described(paper: Paper) -> None:
 
 def test_another_certificate_than_the_deployed_one_is_told_with_both_digests(paper: Paper) -> None:
     found = seen(paper, says("200 OK"), pair=paper.old)
-    assert (found.fault, found.fingerprint, found.reached) == (ProbeFault.OTHER, paper.old_digest, True)
+    assert (found.fault, found.fingerprint, found.reached) == (ProbeFault.OTHER_CERTIFICATE, paper.old_digest, True)
     assert found.wrong == (
         f"serves another certificate (SHA-256 {paper.old_digest[:16]}…) than the deployed one ({paper.new_digest[:16]}…)"
     )
@@ -195,7 +195,7 @@ def test_versions_that_nobody_should_speak_are_seen_though_newer_ones_are_spoken
 @pytest.mark.parametrize("status", ["200 OK", "502 Bad Gateway"])
 def test_who_has_no_certificate_and_the_canary_must_be_refused(paper: Paper, status: str) -> None:
     found = seen(paper, says(status), access="mtls", revokes=True)
-    assert found.fault == ProbeFault.ENTRY
+    assert found.fault == ProbeFault.WRONGLY_ADMITTED
     number = status[:3]
     assert found.wrong == (
         f"answers {number} to a client without a certificate; lets the revoked canary in with {number}"
@@ -224,7 +224,7 @@ def test_the_probe_must_be_let_in(paper: Paper) -> None:
 )
 def test_what_is_no_http_server_behind_tls_is_broken(paper: Paper, behaviour: Behaviour, said: str) -> None:
     found = seen(paper, behaviour, access="mtls")
-    assert (found.fault, found.reached) == (ProbeFault.BROKEN, True)
+    assert (found.fault, found.reached) == (ProbeFault.NOT_HTTP, True)
     assert found.wrong.startswith(said)
 
 
@@ -276,7 +276,7 @@ def test_an_open_service_that_speaks_no_http_or_never_answers_is_told(
     paper: Paper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = seen(paper, hangs_up)
-    assert (found.fault, found.wrong) == (ProbeFault.BROKEN, "does not answer as an HTTP server")
+    assert (found.fault, found.wrong) == (ProbeFault.NOT_HTTP, "does not answer as an HTTP server")
     monkeypatch.setattr(tls_client, "TIMEOUT", 0.3)
     assert seen(paper, is_silent_within_tls).fault == ProbeFault.UPSTREAM
 
@@ -343,7 +343,7 @@ def test_what_keeps_us_from_looking_is_told_and_no_service_is_to_blame(paper: Pa
     blind = replace(paper, prober=Prober(paper.pairs.root, tmp_path / "probe.pem"))
     end = Endpoint("grafana", NAME, "127.0.0.1", 1, "tls")
     [found] = swept(blind, [end], paper.expectation())
-    assert found.fault == ProbeFault.UNSEEN
+    assert found.fault == ProbeFault.PROBE_FAILED
     assert found.wrong == f"could not be probed: {tmp_path}/probe.pem: No such file or directory"
 
 
@@ -524,11 +524,11 @@ def test_services_that_were_compared_with_nothing_are_not_counted_as_well(home: 
 @pytest.mark.parametrize(
     ("fault", "level"),
     [
-        (ProbeFault.ENTRY, Level.CRITICAL),
+        (ProbeFault.WRONGLY_ADMITTED, Level.CRITICAL),
         (ProbeFault.UNVERIFIED, Level.CRITICAL),
         (ProbeFault.REFUSAL, Level.WARNING),
-        (ProbeFault.BROKEN, Level.WARNING),
-        (ProbeFault.OTHER, Level.WARNING),
+        (ProbeFault.NOT_HTTP, Level.WARNING),
+        (ProbeFault.OTHER_CERTIFICATE, Level.WARNING),
         (ProbeFault.SILENT, Level.WARNING),
         (ProbeFault.UPSTREAM, Level.WARNING),
     ],
@@ -559,7 +559,7 @@ def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, error: Pki
     Contact().failed(START, error).save(remote.project().store.contact("media"))
     silent = of("jellyfin", "media", fault=ProbeFault.SILENT, wrong="does not answer: timed out")
     assert checked(remote, silent).keys() == {"deploy:media"}
-    entry = of("jellyfin", "media", fault=ProbeFault.ENTRY, wrong="lets the canary in")
+    entry = of("jellyfin", "media", fault=ProbeFault.WRONGLY_ADMITTED, wrong="lets the canary in")
     assert checked(remote, entry).keys() == {"deploy:media", "service:media/jellyfin"}
 
 
@@ -595,7 +595,9 @@ def test_a_certificate_that_is_served_to_its_end_though_there_is_a_newer_one_is_
     found = checked(home, near)["service:media/jellyfin"]
     assert (found.level, found.until) == (Level.WARNING, near.not_after)
     assert found.message == "the certificate that it serves expires on 2026-12-13"
-    nearer = replace(near, not_after=START + timedelta(days=6), fault=ProbeFault.OTHER, wrong="serves another one")
+    nearer = replace(
+        near, not_after=START + timedelta(days=6), fault=ProbeFault.OTHER_CERTIFICATE, wrong="serves another one"
+    )
     found = checked(home, nearer)["service:media/jellyfin"]
     assert (found.level, found.message) == (
         Level.CRITICAL,
@@ -654,7 +656,7 @@ def test_only_a_whole_run_looks_and_only_it_can_say_that_something_is_over(
     watched: tuple[Home, Callable[..., None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, sees = watched
-    sees(of("grafana", fault=ProbeFault.OTHER, wrong="serves another one"), of("loki"))
+    sees(of("grafana", fault=ProbeFault.OTHER_CERTIFICATE, wrong="serves another one"), of("loki"))
     assert told(home, monkeypatch, days=0.1) == [("new", "service:monitoring/grafana")]
     sees(of("grafana"), of("loki"))
     assert told(home, monkeypatch, "crl", days=0.2) == []
@@ -675,7 +677,7 @@ def test_what_the_last_sweep_saw_is_kept_until_the_next_one(
     found = [
         of(
             "grafana",
-            fault=ProbeFault.OTHER,
+            fault=ProbeFault.OTHER_CERTIFICATE,
             wrong="serves another one",
             fingerprint="ab",
             version="TLSv1.3",
@@ -702,7 +704,7 @@ def test_what_the_last_sweep_saw_is_kept_until_the_next_one(
 
 def test_health_looks_anew(watched: tuple[Home, Callable[..., None]], invoke: Invoke) -> None:
     home, sees = watched
-    sees(of("grafana", fault=ProbeFault.ENTRY, wrong="lets the revoked canary in with 200"))
+    sees(of("grafana", fault=ProbeFault.WRONGLY_ADMITTED, wrong="lets the revoked canary in with 200"))
     said = invoke(home, "health")
     assert said.status == 4
     assert "service:monitoring/grafana" in said.out
@@ -714,7 +716,7 @@ def test_a_sweep_that_breaks_hides_nothing_else_and_calls_nothing_solved(
     watched: tuple[Home, Callable[..., None]], monkeypatch: pytest.MonkeyPatch, invoke: Invoke
 ) -> None:
     home, sees = watched
-    sees(of("grafana", fault=ProbeFault.OTHER, wrong="serves another one"))
+    sees(of("grafana", fault=ProbeFault.OTHER_CERTIFICATE, wrong="serves another one"))
     assert told(home, monkeypatch, days=0.1) == [("new", "service:monitoring/grafana")]
     monkeypatch.setattr(probes, "probe_services", lambda *_: 1 / 0)
     assert told(home, monkeypatch, days=2) == [("new", "services")]

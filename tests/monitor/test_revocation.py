@@ -107,7 +107,7 @@ def test_without_a_terminal_nothing_is_revoked_and_the_command_that_does_is_name
     said = invoke("revoke", "admin", "--reason", "key-compromise")
     assert said.status == 1
     assert f"client-admin, serial {serial:x}, valid until 2027-05-22" in said.out
-    assert "refused by   grafana, prometheus, loki on monitoring (nginx); forgejo on forge (haproxy)" in said.out
+    assert "will be refused by  grafana, prometheus, loki on monitoring (nginx); forgejo on forge (haproxy)" in said.out
     assert listed(home) == set()
     command = re.search(r"→ \./run invoke (.*)", said.error)
     assert command
@@ -128,11 +128,27 @@ def test_at_a_terminal_the_reason_and_a_yes_are_asked_for(
     assert listed(home) == {serial}
 
 
+@pytest.mark.usefixtures("home")
+def test_at_a_narrow_terminal_the_impact_stays_in_two_columns(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    types(monkeypatch, "no")
+    lines = invoke("revoke", "admin", "--reason", "superseded").out.splitlines()
+    assert lines[2:7] == [
+        "  used by             admin.client.lab.internal, admin@lab.internal",
+        "  will be refused by  grafana, prometheus, loki on monitoring (nginx); forgejo",
+        "                      on forge (haproxy)",
+        "  then                a new certificate with a new key follows at once; its",
+        "                      owner must install it",
+    ]
+
+
 def test_a_proxy_that_cannot_refuse_is_named_before_and_after(home: Home, invoke: Invoke) -> None:
     home.edit("    proxy: haproxy\n", "    proxy: traefik\n")
     home.doit()
     said = invoke("revoke", "admin", "--reason", "superseded", "--yes")
-    assert "accepted by  forgejo on forge (traefik), until it expires: traefik reads no CRLs" in said.out
+    assert "will still be accepted by  forgejo on forge (traefik), until it expires: traefik reads no CRLs" in said.out
     assert re.search(
         r"^folder +forge +written to a folder, not verified; accepts it until it expires on 2027-05-22",
         said.out,
@@ -235,7 +251,7 @@ def test_a_list_that_was_lost_again_is_not_said_to_be_published(
 def withheld(home: Home, invoke: Invoke) -> Home:
     said = invoke("revoke", "admin", "--reason", "key-compromise", "--no-replace", "--yes")
     assert said.status == 2, said.error
-    assert "then         nothing replaces it until: ./run invoke renew client-admin" in said.out
+    assert "  then                nothing replaces it until: ./run invoke renew client-admin" in said.out
     return home
 
 
@@ -294,7 +310,7 @@ def test_an_older_certificate_of_a_name_is_revoked_and_the_present_one_stays(hom
     invoke("renew", "admin")
     new = certificate(home).serial_number
     said = invoke("revoke", f"{old:x}", "--reason", "superseded", "--no-replace", "--yes")
-    assert "then         the present certificate of this name is not affected" in said.out
+    assert "  then                the present certificate of this name is not affected" in said.out
     assert (listed(home), certificate(home).serial_number) == ({old}, new)
     assert home.project().revocations.replacement_stopped == {}
 
@@ -330,7 +346,7 @@ def test_one_identity_for_each_device_has_a_key_of_its_own_and_is_revoked_alone(
     assert names.get_values_for_type(x509.RFC822Name) == ["admin@lab.internal"]
     said = invoke("client.revoke", "admin@laptop", "--reason", "key-compromise", "--yes")
     assert said.status == 2, said.error
-    assert "then         it is removed from pki.yaml, and nothing replaces it" in said.out
+    assert "  then                it is removed from pki.yaml, and nothing replaces it" in said.out
     assert listed(home) == {laptop.serial_number}
     assert certificate(home) == admin
     assert home.read("pki.yaml").decode() == text
@@ -396,7 +412,7 @@ def test_a_renewed_identity_is_reminded_of_until_it_is_installed_and_only_once_i
     assert "cert:client-admin" not in notes(home, 140)
     assert invoke("client.installed", "admin", days=140).status == 0
     assert "cert:client-admin" in home.doit(days=151).made
-    text = "was renewed on 2027-04-23 and is not installed yet; the old one expires on 2027-05-22"
+    text = "a new certificate was issued on 2027-04-23 and is not installed yet; the old one expires on 2027-05-22"
     assert notes(home, 151) == {
         "cert:client-admin": (text, "install it on its device, then: ./run invoke client.installed admin")
     }
@@ -418,7 +434,7 @@ def test_an_identity_that_was_handed_out_is_in_use_whether_or_not_anybody_said_t
     export("first", 1)
     assert notes(home, 1) == {}
     home.doit(days=151)
-    text = "was renewed on 2027-04-23 and is not installed yet; the old one expires on 2027-05-22"
+    text = "a new certificate was issued on 2027-04-23 and is not installed yet; the old one expires on 2027-05-22"
     assert notes(home, 151)["cert:client-admin"][0] == text
     assert "a newer one is not installed yet" in invoke("explain", "admin", days=151).out
     export("second", 152)

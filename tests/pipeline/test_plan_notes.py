@@ -52,8 +52,8 @@ def test_a_changed_lifetime_is_told_until_everything_was_renewed(home: Home) -> 
     assert report.made == {}
     [note] = [one for one in report.data["notes"] if one["subject"] == "profile:server"]
     assert note["text"] == (
-        "lifetime 2 days takes effect at the next renewal: 3 certificates issued before that, "
-        "the last is renewed on 2027-02-20"
+        "the new lifetime of 2 days applies when a certificate is renewed: 3 still have the old one, "
+        "the last until 2027-02-20"
     )
     assert note["remedy"] == "./run invoke renew NAME, for each that should change now"
     assert len(home.doit(days=89.5).made) >= 3

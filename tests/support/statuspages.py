@@ -34,7 +34,9 @@ PROBLEMS = (
     Finding("pinned:web-002", Level.NOTICE, "is pinned to an earlier release", "./run invoke deploy.push web-002"),
 )
 WELL = (
-    Finding("authorities", Level.OK, "root-1, server-1, client-1; client-1 needs no successor before 2028-03-30"),
+    Finding(
+        "authorities", Level.OK, "root-1, server-1, client-1; no ceremony is requested before 2028-03-30 (client-1)"
+    ),
     Finding("ledger", Level.OK, "4711 events; hash of the last one: 5f1d09be21ac7e44"),
     Finding("permissions", Level.OK, "11 secret files, all mode 0600"),
 )

@@ -36,7 +36,11 @@ WEEKLY = "This is the weekly message. If it stops coming, doit no longer runs."
 WHEN = (
     "doit sends a message when a finding is new, worse, closer to its deadline or solved, and one message every week."
 )
-KEEP = "Keep this message: a ledger that later has fewer events, or another hash for them, was changed. Compare: ./run invoke ledger.verify"
+KEEP = (
+    "Keep this message. If the ledger later has fewer events, or another hash at this event, somebody changed it, or an "
+    "old copy was restored. Compare: ./run invoke ledger.verify"
+)
+PASSED = "what every run checks; ./run invoke health checks more"
 KINDS = {Cause.NEW: "new", Cause.WORSE: "worse than before", Cause.NEARER: "closer to its deadline"}
 
 
@@ -106,6 +110,7 @@ def render_mail(decision: AlertDecision, findings: Sequence[Finding], facts: Mai
                 "solved": solved[:MANY],
                 "more_solved": len(solved) - MANY,
                 "passed": passed,
+                "passed_by": PASSED,
                 "facts": facts,
                 "late": late,
                 "colours": COLOURS,
@@ -222,7 +227,7 @@ def _text(
             yield f"    and {len(solved) - MANY} more"
         yield ""
     if passed:
-        yield "OK"
+        yield f"OK ({PASSED})"
         for finding in passed:
             yield from textwrap.wrap(
                 f"{finding.subject + ':':<16} {visible_line(finding.message)}",

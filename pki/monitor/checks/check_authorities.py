@@ -61,8 +61,8 @@ def check_authorities(context: CheckContext) -> Iterator[Finding]:
     if signing:
         first = min(signing, key=lambda generation: needs.signs_until(project.authorities, generation))
         until = needs.signs_until(project.authorities, first)
-        text = f"{', '.join(generation.name for generation in signing)}"
-        text += f"; {first.name} needs {'no successor before' if until > project.now else 'a successor since'} {until:%Y-%m-%d}"
+        requested = "no ceremony is requested before" if until > project.now else "a ceremony is requested since"
+        text = f"{', '.join(generation.name for generation in signing)}; {requested} {until:%Y-%m-%d} ({first.name})"
         yield Finding("authorities", Level.OK, text)
 
 

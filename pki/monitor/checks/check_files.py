@@ -58,7 +58,7 @@ def _repairable(context: CheckContext) -> Iterator[Finding]:
 
 
 def _record_fault(records: HostRecords) -> str:
-    """Return which record of a deployment is damaged, as a phrase after its name, or ""."""
+    """Return which record of a deployment is damaged, as the rest of a sentence that begins with its name, or ""."""
     if records.has_lost_receipt:
         return str(Why.RECEIPT_DAMAGED())
     receipt = None if records.is_remote else records.receipt

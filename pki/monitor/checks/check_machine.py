@@ -20,7 +20,7 @@ from pki.ledger.last_seen import LAST_BACKUP
 from pki.ledger.types import RESTORE_FILE, TRANSIENT
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import CheckContext
-from pki.monitor.checks.disk_space import DiskSpace
+from pki.monitor.checks.disk_space import DiskSpace, in_megabytes
 from pki.project import safe_directories
 from pki.project.ledger_view import LedgerView
 
@@ -181,7 +181,7 @@ def check_disk(context: CheckContext) -> Iterator[Finding]:
             text = f"{space.free_megabytes} of {space.megabytes} MB and {space.free_inodes} inodes free"
             yield Finding(f"disk:{path}", space.level, text, space.make_room(path))
     if not is_unfit:
-        yield Finding("disk", Level.OK, f"{min(free)} MB free")
+        yield Finding("disk", Level.OK, f"{in_megabytes(min(free))} free")
 
 
 def check_textfile(context: CheckContext) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from pki.monitor.checks.check_context import CheckContext
 from pki.monitor.probes import ProbeFault, ProbeResult
 from pki.pipeline.delivery_targets import jump_transport
 
-CRITICAL = {ProbeFault.ENTRY, ProbeFault.UNVERIFIED}
+CRITICAL = {ProbeFault.WRONGLY_ADMITTED, ProbeFault.UNVERIFIED}
 NAMED = 5  # services that one finding lists
 NEWER = "docs/how-to/proxies.md: configure it to allow only TLS 1.2 and 1.3"
 
@@ -39,7 +39,7 @@ def check_services(context: CheckContext) -> Iterator[Finding]:
             is_all = len(silent) == len(results) and not any(result.fingerprint for result in silent)
             yield from _silent(context, host, silent, is_all=is_all)
         for result in results:
-            if result.fault not in {ProbeFault.SILENT, ProbeFault.JUMP, ProbeFault.UNSEEN} and (
+            if result.fault not in {ProbeFault.SILENT, ProbeFault.JUMP, ProbeFault.PROBE_FAILED} and (
                 check := _answering(context, result)
             ):
                 yield check
@@ -75,7 +75,9 @@ def failing_subjects(probes: Sequence[ProbeResult]) -> frozenset[str]:
     wrong = [result for result in probes if result.wrong]
     names = {name for result in wrong for name in (result.subject, ArtifactId("service", result.host))}
     names |= {ArtifactId("jump", result.via) for result in wrong if result.fault == ProbeFault.JUMP}
-    return frozenset(names | ({"services"} if any(result.fault == ProbeFault.UNSEEN for result in wrong) else set()))
+    return frozenset(
+        names | ({"services"} if any(result.fault == ProbeFault.PROBE_FAILED for result in wrong) else set())
+    )
 
 
 def _unprobed(context: CheckContext) -> Iterator[Finding]:
@@ -87,7 +89,7 @@ def _unprobed(context: CheckContext) -> Iterator[Finding]:
         login = _login(context, behind[0])
         after = ", as the account that runs doit; docs/how-to/probes.md#behind-a-jump-host"
         yield Finding(ArtifactId("jump", via), Level.WARNING, text, Remedy(f"{login} true", after=after))
-    if unseen := [result for result in probes if result.fault == ProbeFault.UNSEEN]:
+    if unseen := [result for result in probes if result.fault == ProbeFault.PROBE_FAILED]:
         yield Finding("services", Level.WARNING, f"{_listed(unseen)} {unseen[0].wrong}", "./run doit")
 
 

@@ -12,6 +12,11 @@ from pki.monitor.check_result import Level
 MEGABYTE = 1 << 20
 
 
+def in_megabytes(megabytes: int) -> str:
+    """Return a size in MB, or in GB from 10 GB on."""
+    return f"{megabytes} MB" if megabytes < 10_000 else f"{megabytes // 1000} GB"
+
+
 @dataclass(frozen=True, slots=True)
 class DiskSpace:
     """The space of one file system, in bytes and inodes."""

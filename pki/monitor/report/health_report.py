@@ -174,4 +174,13 @@ def _rest_of_run(context: CheckContext, findings: Sequence[Finding]) -> Iterator
         text = f"last ran on {run.at:%Y-%m-%d}: is its cron job or timer still there?"
         yield Finding("doit", Level.WARNING, text, "./run doit, and check crontab -l", since=run.at)
     else:
-        yield Finding("doit", Level.OK, f"last run on {run.at:%Y-%m-%d %H:%M} UTC: {run.result}")
+        yield _run_on_time(run.at, run.result)
+
+
+def _run_on_time(at: datetime, result: str) -> Finding:
+    """Return the finding about a run that was not long ago; each of its failures is a finding of its own."""
+    moment = f"{at:%Y-%m-%d %H:%M} UTC"
+    if result == "interrupted":
+        return Finding("doit", Level.NOTICE, f"the last run, on {moment}, was interrupted", "./run doit")
+    failures = "; each of its failures is a finding of its own" if result == "failed" else ""
+    return Finding("doit", Level.OK, f"ran on time, on {moment}{failures}")

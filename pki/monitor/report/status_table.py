@@ -240,7 +240,7 @@ class StatusTable:
         ]
         last = max((presigned_crl.next_update_utc or end for presigned_crl in presigned_crls), default=end)
         text = joined(reasons) or (
-            f"next pre-signed CRL on {min(later):%Y-%m-%d}, the last one expires on {last:%Y-%m-%d}"
+            f"next pre-signed CRL on {min(later):%Y-%m-%d}; a ceremony must sign more before {last:%Y-%m-%d}"
             if later
             else f"this is the last pre-signed CRL; new ones are needed by {end:%Y-%m-%d}"
         )
