@@ -104,6 +104,9 @@ def _shown(store: Store, now: datetime, authorities: Authorities, open_request: 
         *plan_text.signature_lines(open_request.request, _past_ceremonies(store)),
     )
     yield from ("", "the ceremony will:", *(f"  {line}".rstrip() for line in plan_text.in_paragraphs(lines)))
+    if open_request.request.intermediates and authorities.inventory.permit_addresses is None:
+        yield ""
+        yield "addresses: the private block around each of the networks; permit_addresses in pki.yaml names others"
     if requirements := needs.find_requirements(authorities):
         by = min(requirement.by for requirement in requirements)
         yield ""

@@ -58,7 +58,7 @@ class Why(Enum):
     NO_GENERATIONS = "{names} did not exist"
     AUTHORITY_EXPIRED = "{generation} expired on {date}"
     AUTHORITY_UNSIGNED = "{generation} is not signed by {root}"
-    CEREMONY_INTERRUPTED = "its last ceremony was interrupted"
+    CEREMONY_INTERRUPTED = "its last request has no response"
     CEREMONY_DUE = "{why}; a ceremony creates {what}"
 
     # CRLs

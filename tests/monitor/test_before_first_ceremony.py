@@ -60,6 +60,20 @@ def test_plan_status_and_health_show_the_next_step_alone(production: Home, invok
     assert health.status == 2
     assert lines(health.out, production)[:2] == [f"notice ceremony {STEP}", NEXT[1]]
     assert lines(health.out, production)[-1] == "1 notice"
+    assert "its failures" not in health.out
+
+
+def test_the_request_says_why_it_permits_more_addresses_than_the_networks(production: Home, invoke: Invoke) -> None:
+    why = "addresses: the private block around each of the networks; permit_addresses in pki.yaml names others"
+    assert why not in lines(invoke(production, "ceremony.request").out, production)
+    production.edit("permit_addresses: [10.0.0.0/8] ", "# none: ")
+    assert why in lines(invoke(production, "ceremony.request").out, production)
+
+
+def test_a_sandbox_with_an_open_request_does_not_claim_that_a_ceremony_began(production: Home, invoke: Invoke) -> None:
+    production.doit()
+    production.edit("sandbox: false", "sandbox: true")
+    assert "to do authority:root its last request has no response" in lines(invoke(production, "plan").out, production)
 
 
 def test_there_is_one_finding_for_mails_and_the_page(production: Home) -> None:

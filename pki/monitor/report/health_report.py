@@ -174,13 +174,14 @@ def _rest_of_run(context: CheckContext, findings: Sequence[Finding]) -> Iterator
         text = f"last ran on {run.at:%Y-%m-%d}: is its cron job or timer still there?"
         yield Finding("doit", Level.WARNING, text, "./run doit, and check crontab -l", since=run.at)
     else:
-        yield _run_on_time(run.at, run.result)
+        yield _run_on_time(run.at, run)
 
 
-def _run_on_time(at: datetime, result: str) -> Finding:
-    """Return the finding about a run that was not long ago; each of its failures is a finding of its own."""
+def _run_on_time(at: datetime, run: LastRun) -> Finding:
+    """Return the finding about a run that was not long ago; what waits for a ceremony is no failure."""
     moment = f"{at:%Y-%m-%d %H:%M} UTC"
-    if result == "interrupted":
+    if run.result == "interrupted":
         return Finding("doit", Level.NOTICE, f"the last run, on {moment}, was interrupted", "./run doit")
-    failures = "; each of its failures is a finding of its own" if result == "failed" else ""
+    awaits = {failure.code for failure in run.failed.values()} == {ErrorCode.AWAITS_CEREMONY}
+    failures = "; each of its failures is a finding of its own" if run.result == "failed" and not awaits else ""
     return Finding("doit", Level.OK, f"ran on time, on {moment}{failures}")
