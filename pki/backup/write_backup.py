@@ -28,7 +28,7 @@ from pki.project.project import Project
 from pki.project.secrets import Passphrases
 
 EXCLUDED = (".*.new", ".*.lock", "ledger.db", "ledger.db-*", LAST_BACKUP, LEDGER_HEAD, ALERTS)
-OTHER_FILES = ("README.md", ".gitignore", ".schema", "templates", "requests")
+OTHER_FILES = ("README.md", ".gitignore", "templates", "requests")
 TRIES = 3
 
 

@@ -348,6 +348,18 @@ def packed(path: Path) -> archive_format.Archive:
     return archive_format.unpack(age.decrypt(path.read_bytes(), WORDS, path.name), path.name)
 
 
+@pytest.mark.usefixtures("no_git")
+def test_a_project_that_init_created_is_backed_up_and_restored(tmp_path: Path, invoke: Invoke, words: str) -> None:
+    assert invoke("init", "project", "--yes", "--sandbox").status == 0
+    home = Home(tmp_path / "project")
+    assert home.doit().status == 0
+    said = invoke("backup", str(tmp_path / NAME), "--passphrase-file", words, home=home.path)
+    assert said.status == 0, said.error
+    shutil.rmtree(home.path / "ca")
+    settle(home, tmp_path / NAME, invoke, words)
+    assert home.doit().status == 0
+
+
 def settle(home: Home, backup: Path, invoke: Invoke, words: str) -> Said:
     """Restore into a project whose ca/ is gone."""
     said = invoke("restore", str(backup), "--passphrase-file", words, home=home.path)

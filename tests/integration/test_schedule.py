@@ -102,7 +102,7 @@ def test_line_of_the_crontab_runs_doit_with_what_cron_gives_it(tmp_path: Path) -
     words = line.split(" ", 5)[5].replace("\\%", "%")
     bare = {"PATH": "/usr/bin:/bin", "HOME": "/", "SHELL": "/bin/sh", "LOGNAME": "root"}
     said = run("/bin/sh", "-c", words, cwd=Path("/"), env=bare)
-    assert said.splitlines()[-1].startswith("SANDBOX  17 changed, "), shlex.quote(said)
+    assert said.splitlines()[-1].startswith("SANDBOX  20 tasks: 17 changed, "), shlex.quote(said)
 
 
 # -- the calendar -----------------------------------------------------------------------------------------------------
@@ -150,6 +150,6 @@ def test_run_needs_no_capability_and_writes_below_its_project_alone(tmp_path: Pa
     home = bare_home(tmp_path / "my 100% project")
     within = ("unshare", "--mount", "--propagation", "private", "/bin/sh", "-euc", CLOSED_IN, "sh")
     said = run(*within, home.path, PROJECT / "run")
-    assert said.splitlines()[-1].startswith("SANDBOX  17 changed, "), said
+    assert said.splitlines()[-1].startswith("SANDBOX  20 tasks: 17 changed, "), said
     again = run(*within, home.path, PROJECT / "run")
     assert is_idle(again), again

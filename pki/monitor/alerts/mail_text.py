@@ -40,7 +40,7 @@ KEEP = (
     "Keep this message. If the ledger later has fewer events, or another hash at this event, somebody changed it, or an "
     "old copy was restored. Compare: ./run invoke ledger.verify"
 )
-PASSED = "what every run checks; ./run invoke health checks more"
+PASSED = "what every run checks; for all checks, type ./run invoke health"
 KINDS = {Cause.NEW: "new", Cause.WORSE: "worse than before", Cause.NEARER: "closer to its deadline"}
 
 
