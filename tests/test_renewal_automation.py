@@ -276,7 +276,7 @@ def test_a_renewal_by_hand_is_delivered_by_the_next_run(home: Home) -> None:
     assert home.read("build/hosts/media/etc/doit-pki/media.pem") == after["tls"]
     assert [one.reason for one in home.project().ledger.certificates(artifact="cert:media")] == [
         "did not exist",
-        "requested with invoke renew",
+        "requested with renew",
     ]
 
 

@@ -41,7 +41,7 @@ def read_response(folder: Path, *, presigned_crls: Mapping[str, Path] | None = N
     name = f"{folder.name}/response.yaml"
     data = filesystem.read(folder / "response.yaml")
     if data is None:
-        raise PkiError(f"{folder}: has no response.yaml", "name the folder that invoke ceremony.sign wrote")
+        raise PkiError(f"{folder}: has no response.yaml", "name the folder that ceremony.sign wrote")
     response = request_response.load(data, name, Response)
     places = (
         {presigned_crl.file: folder / presigned_crl.file for presigned_crl in response.presigned_crls}

@@ -220,7 +220,7 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
 
 @command
 def accept(context: Context, response: str, words: str = "") -> None:
-    """Accept the response of a ceremony: RESPONSE is the folder response-NNNN that invoke ceremony.sign wrote.
+    """Accept the response of a ceremony: RESPONSE is the folder response-NNNN that ceremony.sign wrote.
 
     Everything in it is verified again. The first words of its SHA-256, which the offline machine showed, are prompted for
     (or --words "…"). Nothing is recorded unless all checks pass.

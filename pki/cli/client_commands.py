@@ -67,7 +67,7 @@ def show_list(context: Context, json: bool = False) -> None:
 def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> None:
     """Revoke every valid certificate of a client identity, remove it from pki.yaml, and verify that it is refused.
 
-    For people who left and devices that are gone: unlike with `invoke revoke`, no certificate replaces it.
+    For people who left and devices that are gone: unlike with `revoke`, no certificate replaces it.
     """
     project = project_of(context)
     require_one_of(name, project.inventory.clients, "client")

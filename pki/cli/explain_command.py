@@ -39,7 +39,7 @@ def explain(context: Context, name: str, json: bool = False) -> None:
     for line in (*remarks, title):
         screen.line(line)
     for about, text in lines:
-        screen.line(f"  {about:<{ABOUT}} {for_this_project(text)}", indent=ABOUT + 3)
+        screen.line(f"  {about:<{ABOUT}}  {for_this_project(text)}", indent=ABOUT + 4)
 
 
 def _explanation(

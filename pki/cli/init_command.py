@@ -65,24 +65,27 @@ def init(
 
 def _create_repository(screen: Screen, folder: Path) -> bool:
     """Create a git repository if git is installed; return whether the project is in one."""
-    git = shutil.which("git")
-    if not git:
+    if not shutil.which("git"):
         return False
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-
-    def ask(*arguments: str) -> bool:
-        line = [git, "-C", str(folder), *arguments]
-        return not subprocess.run(
-            line, env=clean, stdin=subprocess.DEVNULL, capture_output=True, check=False
-        ).returncode
-
-    if ask("rev-parse", "--is-inside-work-tree"):
+    if _git(folder, "rev-parse", "--is-inside-work-tree"):
         return True
-    if not ask("init", "--quiet"):
+    if not _git(folder, "init", "--quiet"):
         screen.line(f"git init failed in {folder}; the project is complete without it")
         return False
     screen.done("created", "git", f"{folder}/.git\nnothing is committed yet")
     return True
+
+
+def _git(folder: Path, *arguments: str) -> bool:
+    """Return whether git succeeds in a folder. Variables that name another repository are not passed on, an author is."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith(("GIT_AUTHOR_", "GIT_COMMITTER_"))
+    }
+    line = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(line, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return not done.returncode
 
 
 def _print_next_steps(screen: Screen, folder: Path, *, sandbox: bool, in_git: bool) -> None:
@@ -90,6 +93,8 @@ def _print_next_steps(screen: Screen, folder: Path, *, sandbox: bool, in_git: bo
     if folder != typed_in():
         screen.line(f"  cd {shlex.quote(str(folder))}")
     if in_git:
+        if not (_git(folder, "var", "GIT_AUTHOR_IDENT") and _git(folder, "var", "GIT_COMMITTER_IDENT")):
+            screen.line("  git config user.name 'YOUR NAME' && git config user.email YOUR@ADDRESS")
         screen.line("  git add . && git commit -m 'Create the project'")
     screen.line(as_started(f"  ./run {'doit' if sandbox else 'invoke ceremony.request'}"))
     if not sandbox:

@@ -47,7 +47,7 @@ MEANINGS = {
     "new": "a new generation of server, client or root; may be given several times",
     "new_passphrase_file": "file with the new passphrase in its first line",
     "no_ceremonies": "assume that no further ceremony is performed",
-    "no_replace": "issue no replacement until `invoke renew`",
+    "no_replace": "issue no replacement until `renew`",
     "old_passphrase_file": "file with the old passphrase in its first line",
     "of": "secrets.yaml, or a command that has --json, such as plan; default: pki.yaml",
     "organisation": "name of the organisation",

@@ -23,6 +23,7 @@ from pki.cli import exit_statuses, option_help
 from pki.cli.argument_parser import ArgumentParser
 from pki.common.child_processes import STOPPED, enable_interrupts
 from pki.common.remedies import as_started
+from pki.common.terminal import discard_output
 
 TYPED = as_started("./run invoke ").rstrip()
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -172,6 +173,17 @@ class ProgramOfInvoke(Program):
     def core_args(self) -> list[Argument]:
         """Return our options, and invoke's --collection, --search-root and --no-dedupe."""
         return [*super().core_args(), *self.task_args()]
+
+    def run(self, argv: list[str] | None = None, exit: bool = True) -> None:  # noqa: A002 - invoke's name
+        """Run as invoke does; end with status 1 and no traceback where nobody reads the output: `invoke --list | head`."""
+        try:
+            try:
+                super().run(argv, exit)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            discard_output()
+            raise SystemExit(1) from None
 
 
 def title_of(name: str) -> str:

@@ -79,7 +79,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
 
     --reason is one of key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn,
     unspecified. The impact is shown, and confirmed unless --yes is given. A name that stays in pki.yaml gets a new
-    certificate with a new key at once. With --no-replace, it gets none until you type `invoke renew NAME`.
+    certificate with a new key at once. With --no-replace, it gets none until you type `renew NAME`.
     """
     project = project_of(context)
     name = _leaf_name(project, name, "revoke")
@@ -98,9 +98,7 @@ def retire(context: Context, name: str, yes: bool = False) -> None:
     leaves = pipeline_plan.plan(project).leaves
     name = _leaf_name(project, name, "retire")
     if name in leaves:
-        raise PkiError(
-            f"{name} is still in pki.yaml", f"remove it there first, or: ./run invoke revoke {name} --reason …"
-        )
+        raise PkiError(f"{name} is still in pki.yaml", f"remove it there first, or: ./run invoke revoke {name}")
     carry_out(
         context,
         project,
@@ -163,7 +161,7 @@ def valid_certificates(
     artifacts = {certificate.artifact for certificate in matches}
     is_one_client = all(certificate in with_same_cn for certificate in matches)
     if len(artifacts) > 1 and not is_one_client:
-        commands = " or ".join(f"./run invoke revoke {artifact} --reason …" for artifact in sorted(artifacts))
+        commands = " or ".join(f"./run invoke revoke {artifact}" for artifact in sorted(artifacts))
         raise PkiError(f"{name}: means {' and '.join(sorted(artifacts))}", f"name one of them: {commands}")
     is_ca = any(certificate.profile == "root" or certificate.profile.endswith("-ca") for certificate in matches)
     if is_ca or (not matches and _is_authority(store, name)):

@@ -130,7 +130,9 @@ def eject(context: Context, template: str) -> None:
     with held_project_of(context) as project:
         name = _name(template, template_versions.program_templates())
         template_versions.eject(project.store.templates, name)
-    Screen().done("created", f"templates/{name}", f"from version {__version__}; what it adds: {here('invoke', 'plan')}")
+    Screen().done(
+        "created", f"templates/{name}", f"from version {__version__}; change it, then: {here('invoke', 'plan')}"
+    )
 
 
 @command

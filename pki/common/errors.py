@@ -186,5 +186,5 @@ class LedgerError(PkiError):
 
 NO_PROJECT = PkiError(
     "there is no project here: neither this folder nor one above it contains pki.yaml",
-    "change to the project's folder, or name it: PKI_HOME=DIR; to create one: ./run invoke init DIR",
+    "change to the project's folder, or name it: PKI_HOME=DIR ./run invoke plan; to create one: ./run invoke init DIR",
 )

@@ -73,7 +73,7 @@ class Why(Enum):
     PRESIGNED_LACKS = "its pre-signed CRL {number} does not list the revoked {serials}, and is never published"
     NO_PRESIGNED = "none of its pre-signed CRLs is valid now; needs a ceremony"
     REQUESTED = "requested"
-    BY_HAND = "requested with invoke renew"
+    BY_HAND = "requested with renew"
 
     # requests for ceremonies
     REQUEST_CHANGED = "{field}: was {before}, is {after}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from pki.common.program_files import COMMAND, IS_INSTALLED, PROGRAM, executable, has_no_project
 
 RUN = re.compile(r"(PKI_HOME=(?:'[^']*'|\S+) )?(?<![\w./])\./run ")
-DOCUMENT = re.compile(r"(?<![\w./-])docs/(?=[\w-]+/[\w-]+\.md)")
+DOCUMENT = re.compile(r"(?<![\w./-])(?=docs/[\w-]+/[\w-]+\.md|CHANGELOG\.md)")
 BARE = re.compile(r"(?<![\w./])\./run (?!(?:doit|invoke|pip|badkeys)\b)(?=[a-z])")  # a command without `invoke`
 
 
@@ -80,11 +80,15 @@ def run_for(home: Path | str | None = None, where: Path | None = None) -> str:
     is_found = has_no_project() or (
         here.is_relative_to(project) if IS_INSTALLED or here != PROGRAM else project == PROGRAM
     )
-    if IS_INSTALLED or here == PROGRAM:
-        command = started_as()
-    else:
-        command = started_as().replace("./run", "run").replace("run", shlex.quote(str(PROGRAM / "run")))
+    command = _run_of_program(here)
     return command if is_found else f"PKI_HOME={shlex.quote(str(project))} {command}"
+
+
+def _run_of_program(folder: Path) -> str:
+    """Return the command of the program as it is typed in a folder, without a project."""
+    if IS_INSTALLED or folder == PROGRAM:
+        return started_as()
+    return started_as().replace("./run", "run").replace("run", shlex.quote(str(PROGRAM / "run")))
 
 
 def _project(home: Path | str | None = None) -> Path:
@@ -119,9 +123,9 @@ def for_commands_folder(text: str) -> str:
 
 
 def with_documents(text: str, folder: Path) -> str:
-    """Return a text in which each `docs/…` is the path of the program's document as it is found from a folder."""
-    text = text.replace(f"{PROGRAM}/docs/", "docs/")
-    return text if folder == PROGRAM else DOCUMENT.sub(lambda _: f"{PROGRAM}/docs/", text)
+    """Return a text in which `CHANGELOG.md` and each `docs/…` is the path of the program's document as it is found from a folder."""
+    text = text.replace(f"{PROGRAM}/docs/", "docs/").replace(f"{PROGRAM}/CHANGELOG.md", "CHANGELOG.md")
+    return text if folder == PROGRAM else DOCUMENT.sub(lambda _: f"{PROGRAM}/", text)
 
 
 def typed_in() -> Path:
@@ -148,7 +152,8 @@ def for_this_project(text: str) -> str:
     """Return a text in which each `./run` without a project names the project of this process, and documents their path."""
     text = with_documents(text, typed_in())
     if "./run " in text and (run := run_for()) != "./run":
-        text = RUN.sub(lambda match: match[0] if match[1] else f"{run} ", text)
+        program = _run_of_program(typed_in())  # where the text names another project
+        text = RUN.sub(lambda match: f"{match[1]}{program} " if match[1] else f"{run} ", text)
     return _in_words_of_installed(text)
 
 

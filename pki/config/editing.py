@@ -53,7 +53,7 @@ def remove_client(path: Path, name: str) -> Edit:
     """Return the edit that removes a client. Raises PkiError if its lines cannot be identified."""
     before, config, _ = _read(path)
     clients = {other: client for other, client in config.clients.items() if other != name}
-    hint = f"./run invoke revoke {name} --reason … --no-replace; then take clients.{name} out of pki.yaml yourself"
+    hint = f"./run invoke revoke {name} --no-replace; then take clients.{name} out of pki.yaml yourself"
     return Edit(path, before, _require_meaning(path, _delete_client(before.decode(), name), config, clients, hint))
 
 

@@ -30,7 +30,7 @@ def read(path: Path) -> bytes:
     """Return the bytes of pki.yaml. Raises PkiError if the file does not exist."""
     data = filesystem.read(path)
     if data is None:
-        raise PkiError(f"{path}: there is no inventory", "name its folder: PKI_HOME=DIR")
+        raise PkiError(f"{path}: there is no inventory", "name its folder: PKI_HOME=DIR ./run invoke plan")
     return data
 
 

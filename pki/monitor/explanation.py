@@ -68,7 +68,7 @@ class Explainer:
         yield from _usage(self.project.inventory, self.project.store, plan, leaf.name, leaf.profile)
         command = leaf.client or leaf.name
         yield "replace it", f"./run invoke renew {command}"
-        yield "revoke it", f"./run invoke revoke {command} --reason …"
+        yield "revoke it", f"./run invoke revoke {command}"
 
     def authority(self, generation: Generation) -> Iterator[Line]:
         """Explain a generation of an authority."""
@@ -99,7 +99,8 @@ class Explainer:
         yield "if it expires", "every certificate that it issued is refused by every client and server"
         yield "replace it", f"a root ceremony: ./run invoke ceremony.request --new {generation.authority}"
         if root is not None:
-            yield "revoke it", f"a root ceremony: ./run invoke ceremony.request --revoke {generation.name} --reason …"
+            revocation = f"./run invoke ceremony.request --revoke {generation.name} --reason superseded"
+            yield "revoke it", f"a root ceremony: {revocation}"
 
     def _state(self, leaf: Leaf) -> str:
         if blocker := leaf_files.stopped_reasons(
@@ -128,7 +129,7 @@ def explain_issued(
         yield "state", f"valid, {status}"
         if ":" not in name:
             yield from _usage(inventory, store, plan, name, certificate.profile)
-        yield "revoke it", f"./run invoke revoke {certificate.serial:x} --reason …"
+        yield "revoke it", f"./run invoke revoke {certificate.serial:x}"
 
 
 def explain_missing_authority(

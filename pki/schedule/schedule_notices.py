@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from pki.common.notice import Notice
@@ -18,7 +19,9 @@ def notices(job: Job, present: dict[str, tuple[str, ...] | None], *, by_systemd:
     """
     if not job.config.schedule:
         yield Notice(
-            "schedule", f"pki.yaml names no times; the default is {DEFAULT_TIMES[0]}", "schedule: [06:00] in pki.yaml"
+            "schedule",
+            f"pki.yaml names no times; the default is {DEFAULT_TIMES[0]}",
+            f"for another time, write in pki.yaml: schedule: [{DEFAULT_TIMES[0]}]",
         )
     yield from _times(job, present)
     yield from _account(job)
@@ -27,7 +30,7 @@ def notices(job: Job, present: dict[str, tuple[str, ...] | None], *, by_systemd:
         yield Notice(
             "service",
             "deploys files on this machine (local), so the service is not confined",
-            f"{DOCS} explains that, and how to avoid it",
+            f"read {DOCS}, which explains how to avoid that",
         )
 
 
@@ -52,8 +55,12 @@ def _times(job: Job, present: dict[str, tuple[str, ...] | None]) -> Iterator[Not
 
 def _account(job: Job) -> Iterator[Notice]:
     if job.user == "root":
-        hint = "" if job.is_local else f"; a separate account is enough: chown -R ACCOUNT: {job.home}"
-        yield Notice("account", f"doit runs as root, because {job.home} belongs to root", f"{DOCS}{hint}")
+        text = f"doit runs as root, because {job.home} belongs to root"
+        if job.is_local:
+            yield Notice("account", text, f"read {DOCS}")
+        else:
+            change = f"chown -R ACCOUNT: {shlex.quote(str(job.home))}"
+            yield Notice("account", f"{text}; a separate account is enough", f"{change} ({DOCS})")
 
 
 def _secrets(job: Job, *, by_systemd: bool) -> Iterator[Notice]:

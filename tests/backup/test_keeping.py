@@ -103,6 +103,19 @@ def test_founded_project_uses_the_program_s_templates_and_keeps_secrets_to_its_o
     assert not loader.load(folder / "pki.yaml").sandbox
 
 
+@pytest.mark.parametrize("identity", ["", "name = Ann\nemail = ann@lab.internal\n"])
+def test_next_steps_set_the_author_of_commits_where_git_knows_none(
+    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, identity: str
+) -> None:
+    for name in [name for name in os.environ if name.startswith("GIT_") or name in {"EMAIL", "XDG_CONFIG_HOME"}]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".gitconfig").write_text(f"[user]\nuseConfigOnly = true\n{identity}")
+    said = invoke("init", "project", "--yes")
+    line = "  git config user.name 'YOUR NAME' && git config user.email YOUR@ADDRESS\n  git add . && git commit"
+    assert (said.status, line in said.out, "git commit" in said.out) == (0, not identity, True)
+
+
 OPTIONS = (
     *("--organisation", "Müller & Söhne", "--domain", "lab.example", "--domain", "av.example"),
     *("--network", "lan=10.1.0.0/16", "--network", "dmz=10.2.0.0/24", "--publish", "http://crl.lab.example=gate"),

@@ -241,7 +241,7 @@ REFUSED: dict[str, Refused] = {
         ("ledger.show", "ff"), "./run invoke ledger.list", again="no certificate with this serial number"
     ),
     "a certificate that is still declared": Refused(
-        ("retire", "media"), "./run invoke revoke media --reason …", again="is still in pki.yaml"
+        ("retire", "media"), "./run invoke revoke media", again="is still in pki.yaml"
     ),
     "a client that is there": Refused(
         ("client.add", "admin", "--email", "a@lab.internal"),

@@ -19,7 +19,7 @@ import tasks
 from pki import __version__
 from pki.cli import entry_points, launch, option_help, program
 from pki.cli.decorator import command
-from pki.cli.program import Program
+from pki.cli.program import Program, ProgramOfInvoke
 from pki.common import locks
 from pki.common.errors import from_os_error
 from pki.common.terminal import Screen
@@ -148,6 +148,17 @@ def test_invoke_itself_hands_the_command_line_over(
         entry_points.invoke_commands(tasks.__file__, START)
     assert left.value.code == 0
     assert '"title": "plan --json"' in capsys.readouterr().out
+
+
+def test_invoke_itself_ends_without_a_traceback_where_nobody_reads_its_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        with pytest.raises(SystemExit) as caught:
+            ProgramOfInvoke(tasks.ns).run(["invoke", "--list"])
+        monkeypatch.undo()
+    assert caught.value.code == 1
 
 
 def test_the_parser_of_invoke_stays_as_it_is() -> None:

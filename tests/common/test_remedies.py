@@ -80,6 +80,10 @@ def _doit(words: list[str]) -> str:
     return ""
 
 
+def test_no_printed_command_leaves_a_value_as_an_ellipsis() -> None:
+    assert [f"{one.place}: {' '.join(one.words)}" for one in printed() if "…" in one.words] == []
+
+
 def test_each_command_that_is_printed_can_be_typed() -> None:
     found = printed()
     assert len(found) > 200

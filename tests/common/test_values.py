@@ -108,6 +108,12 @@ def test_a_command_is_printed_as_it_is_typed_where_the_program_was_started(
     for name, value in {"PKI_HOME": "/srv/pki", "PKI_CALLED_FROM": folder, **environment}.items():
         monkeypatch.setenv(name, value)
     assert PkiError("x", "first: ./run invoke plan").hint == f"first: {typed}"
+    program = typed.removeprefix("PKI_HOME=/srv/pki ").replace("/srv/pki/run", "/opt/doit-pki/run")
+    assert PkiError("x", "PKI_HOME=DIR ./run invoke plan").hint == f"PKI_HOME=DIR {program}"
+    documents = "" if folder == "/opt/doit-pki" else "/opt/doit-pki/"
+    plain = "read CHANGELOG.md and docs/how-to/upgrade.md"
+    hint = f"read {documents}CHANGELOG.md and {documents}docs/how-to/upgrade.md"
+    assert PkiError("x", plain).hint == PkiError("x", hint).hint == hint
     assert PkiError("x", f"first: {typed}").hint == f"first: {typed}", "once"
     doit = typed.replace("invoke plan", "doit").replace("doit-pki plan", "doit-pki doit")
     assert PkiError("x", "./run doit").hint == doit

@@ -516,7 +516,7 @@ def test_revoke_asks_which_of_a_server_and_a_client_is_meant(home: Home, invoke:
     assert declare(home, client("media")).status == 0
     answer = invoke("revoke", "media", "--reason", "superseded", "--yes")
     assert answer.status == 1
-    assert "./run invoke revoke cert:box --reason … or ./run invoke revoke cert:media --reason …" in answer.error
+    assert "./run invoke revoke cert:box or ./run invoke revoke cert:media" in answer.error
     assert invoke("revoke", "cert:box", "--reason", "superseded", "--yes").status in {0, 2}
 
 

@@ -749,7 +749,7 @@ def test_a_missing_file_says_how_to_name_its_folder(tmp_path: Path) -> None:
     with pytest.raises(PkiError) as caught:
         loader.load(tmp_path / "pki.yaml")
     assert caught.value.message == f"{tmp_path}/pki.yaml: there is no inventory"
-    assert caught.value.hint == "name its folder: PKI_HOME=DIR"
+    assert caught.value.hint == "name its folder: PKI_HOME=DIR ./run invoke plan"
 
 
 def test_a_file_that_is_not_utf8_is_said_and_no_traceback(tmp_path: Path) -> None:

@@ -74,6 +74,17 @@ def test_packages_are_compared_with_the_lock(tmp_path: Path) -> None:
     assert (other.level, count.seen) == (Level.WARNING, "0 of 2 at the version of requirements.lock")
 
 
+def test_other_versions_of_packages_are_one_line_without_a_remedy_in_an_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "IS_INSTALLED", True)
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("invoke==0.0.1 \\\n    --hash=sha256:00\n")
+    (line,) = packages.observe_packages(lock)
+    assert line.seen.startswith("0 of 1 at the version of requirements.lock; at another version: invoke ")
+    assert (line.level, line.remedy) == (Level.OK, "")
+
+
 def test_a_clock_that_is_not_the_one_of_the_kernel_is_critical(monkeypatch: pytest.MonkeyPatch) -> None:
     for kernel, level in ((NOW, Level.OK), (None, Level.NOTICE), (NOW.replace(hour=9), Level.CRITICAL)):
         monkeypatch.setattr(machine, "kernel_time", lambda at=kernel: at)

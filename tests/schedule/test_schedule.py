@@ -333,7 +333,9 @@ def test_project_of_root_is_told_that_an_account_of_its_own_is_enough(
 ) -> None:
     monkeypatch.setattr("pwd.getpwuid", lambda _: type("Entry", (), {"pw_name": "root"}))
     assert machine.told == []
-    assert "doit runs as root, because" in invoke(fresh, "--systemd").out
+    said = invoke(fresh, "--systemd").out
+    assert "doit runs as root, because" in said
+    assert f"→ chown -R ACCOUNT: {fresh.path} (" in said
     monkeypatch.setattr("pwd.getpwuid", lambda _: type("Entry", (), {"pw_name": "pki"}))
     assert "as root" not in invoke(fresh, "--systemd").out
 

@@ -83,8 +83,8 @@ def bench(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 def seated(home: Home, folder: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Bench:
     """Somebody sits at a terminal, and has a backup."""
     bench = Bench(home, capsys)
-    bench.fills = {"FILE": str(folder / "b.age"), "DIR": str(folder / "restored"), "…": "superseded", "NAME": "media"}
-    bench.answers = {"type LOST": "LOST"}
+    bench.fills = {"FILE": str(folder / "b.age"), "DIR": str(folder / "restored"), "NAME": "media"}
+    bench.answers = {"type LOST": "LOST", "reason of the revocation": "superseded"}
 
     def answered(question: str = "") -> str:
         answer = next((text for part, text in bench.answers.items() if part in question), "yes")

@@ -43,7 +43,7 @@ def check_has_response(store: Store, folder: Path) -> None:
         )
     raise PkiError(
         f"{folder}: has no response.yaml",
-        f"name the folder that invoke ceremony.sign wrote: {accept_command(store, expected)}",
+        f"name the folder that ceremony.sign wrote: {accept_command(store, expected)}",
     )
 
 

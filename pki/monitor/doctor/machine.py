@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from pki.common.remedies import as_started
 from pki.monitor.check_result import Level
 from pki.monitor.doctor.observation import MachineObservation, first_line
 from pki.project.clock_guard import AGREEMENT, kernel_time
@@ -41,7 +42,9 @@ def observe_scheduler() -> MachineObservation:
         if is_present
     ]
     if available:
-        return MachineObservation("scheduler", f"{' and '.join(available)}: runs doit every day")
+        return MachineObservation(
+            "scheduler", f"{' and '.join(available)}: can run doit every day ({as_started('./run invoke schedule')})"
+        )
     text = "systemd is not running, and there is no crontab: nothing renews certificates by itself"
     return MachineObservation("scheduler", text, Level.WARNING, "apt install cron")
 

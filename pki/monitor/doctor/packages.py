@@ -112,11 +112,15 @@ def observe_packages(lock: Path = PROGRAM / "requirements.lock") -> Iterator[Mac
     remedy = "./run pip install --require-hashes -r requirements.lock"
     if missing:
         yield MachineObservation("packages", f"not installed: {_names(missing)}", Level.CRITICAL, remedy)
+    count = f"{len(present) - len(others)} of {len(pins)} at the version of {lock.name}"
+    listed = _names([f"{name} {version} (locked: {pins[name]})" for name, version in others.items()])
+    if others and IS_INSTALLED:  # pip and pipx choose versions in the ranges of pyproject.toml: nothing to correct
+        yield MachineObservation("packages", f"{count}; at another version: {listed}")
+        return
     if others:
-        listed = _names([f"{name} {version} (locked: {pins[name]})" for name, version in others.items()])
-        level = Level.OK if IS_INSTALLED else Level.WARNING
-        yield MachineObservation("packages", f"at another version than {lock.name}: {listed}", level, remedy)
-    yield MachineObservation("packages", f"{len(present) - len(others)} of {len(pins)} at the version of {lock.name}")
+        text = f"at another version than {lock.name}: {listed}"
+        yield MachineObservation("packages", text, Level.WARNING, remedy)
+    yield MachineObservation("packages", count)
 
 
 def _version(package: str) -> str:
