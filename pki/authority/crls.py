@@ -29,7 +29,7 @@ from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import encode_pem
 from pki.x509.revocation import CrlEntry, crl_number
 
-NEVER = datetime.fromtimestamp(0, UTC)
+EPOCH = datetime.fromtimestamp(0, UTC)  # before every certificate's end: revoked_serials(EPOCH) includes expired ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Crls:
     def stale_reasons(self, generation: str, *, missing: int | None = None) -> list[Reason]:
         """Return why an intermediate's CRL must be issued again.
 
-        `missing` is the number of entries that it lacks, where the caller knows it already.
+        `missing`: how many revocations the published CRL lacks, if the caller has counted them. Then the reverse (listed
+        but not in the ledger) is not examined: `issue` has just recovered those.
         """
         issuer = self.project.authorities.generation(generation)
         cached = _cached(self.project.cache, generation, issuer)
@@ -59,8 +60,8 @@ class Crls:
         reasons = self._date_reasons(generation, *dates) or self._ledger_differences(generation, crl, missing)
         if not reasons:
             files = [str(self.project.store.crl(generation, form)) for form in ("crl", "pem")]
-            finding = [*(int(at.timestamp()) for at in dates), crl_number(crl)]
-            self.project.cache.remember(ArtifactId("crl", generation), digest_of(issuer.fingerprint), files, finding)
+            facts = [*(int(at.timestamp()) for at in dates), crl_number(crl)]
+            self.project.cache.remember(ArtifactId("crl", generation), digest_of(issuer.fingerprint), files, facts)
         return reasons
 
     def _date_reasons(self, generation: str, start: datetime, end: datetime) -> list[Reason]:
@@ -90,13 +91,13 @@ class Crls:
             return [Why.CRL_LACKS(count=_new_revocations(missing))] if missing else []
         listed = {entry.serial_number for entry in crl}
         revoked = self.project.ledger.revoked_serials(self.project.now, issuer=generation)
-        if missing := len(revoked - listed):
-            return [Why.CRL_LACKS(count=_new_revocations(missing))]
+        if lacking := len(revoked - listed):
+            return [Why.CRL_LACKS(count=_new_revocations(lacking))]
         return self._unrecorded_reasons(generation, listed - revoked)
 
     def _unrecorded_reasons(self, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
         """Return one reason if the ledger does not record some of `serials`, which a CRL lists, as revoked; else none."""
-        unrecorded = len(serials - self.project.ledger.revoked_serials(NEVER, issuer=generation)) if serials else 0
+        unrecorded = len(serials - self.project.ledger.revoked_serials(EPOCH, issuer=generation)) if serials else 0
         return [Why.CRL_UNRECORDED(count=_revoked_certificates(unrecorded))] if unrecorded else []
 
     def stale_external_reasons(self, name: str) -> list[Reason]:
@@ -134,7 +135,7 @@ class Crls:
         listed = frozenset(entry.serial_number for entry in crl) if crl is not None else frozenset[int]()
         if not listed or not self.project.ledger_view.has_ledger:
             return listed
-        return listed - self.project.ledger.revoked_serials(NEVER, issuer=generation)
+        return listed - self.project.ledger.revoked_serials(EPOCH, issuer=generation)
 
     def due_presigned(self, root: str) -> x509.CertificateRevocationList | None:
         """Return the newest pre-signed CRL of a root, if it is valid now and lists every recorded revocation; else None.
@@ -235,7 +236,7 @@ class Crls:
         reasons = (*recovered, *self.stale_reasons(generation, missing=len(new))) or (Why.REQUESTED(),)
         this_update = max(
             self.project.now - backdate(self.project.inventory.authorities.crl_rule(generation).refresh),
-            min(last[1] + timedelta(seconds=1), self.project.now) if last else NEVER,
+            min(last[1] + timedelta(seconds=1), self.project.now) if last else EPOCH,
         )
         end = this_update + self.project.inventory.authorities.crl_rule(generation).lifetime
         crl = crl_signing.sign_crl(issuer, number, this_update, end, new, unchanged)
@@ -250,9 +251,8 @@ class Crls:
     def _entries(self, generation: str) -> tuple[list[CrlEntry], list[x509.RevokedCertificate]]:
         """Return the entries of an intermediate's next CRL: new ones, and those of the present CRL that stay as they are.
 
-        An entry stays until one CRL after its certificate expired (RFC 5280 §3.3); a CRL whose thisUpdate is in the future
-        does not count as that one. An entry of an adopted CA stays for ever, as on the CRLs of `openssl ca`: only its
-        imported records list it. A revocation that was recorded while the clock was ahead gets the present date: some
+        An entry stays until one CRL was issued after its certificate expired (RFC 5280 §3.3). A CRL dated in the future is
+        not counted as that CRL. Entries of an adopted CA never leave, as with `openssl ca`. A revocation that was recorded while the clock was ahead gets the present date: some
         clients ignore entries from the future.
         """
         last = (
@@ -260,11 +260,11 @@ class Crls:
             if self.project.inventory.authorities.is_adopted(generation)
             else self.project.ledger.last_crl(generation, begun=self.project.now)
         )
-        ended = last[1] if last else NEVER
+        previous_start = last[1] if last else EPOCH
         present = self.published(generation) or ()
         listed = {entry.serial_number: entry for entry in present if entry.revocation_date_utc <= self.project.now}
-        revoked = self.project.ledger.revoked_serials(ended, issuer=generation)
-        new = self.project.ledger.revoked_entries(generation, ended, only=revoked - listed.keys())
+        revoked = self.project.ledger.revoked_serials(previous_start, issuer=generation)
+        new = self.project.ledger.revoked_entries(generation, previous_start, only=revoked - listed.keys())
         dated = [entry._replace(revoked_at=min(entry.revoked_at, self.project.now)) for entry in new]
         return dated, [entry for serial, entry in listed.items() if serial in revoked]
 

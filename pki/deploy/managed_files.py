@@ -21,7 +21,8 @@ from pki.config.model import Host
 
 CA_HOST = DEFAULTS["deploy-hosts"]
 FIX_HEADER = "fix the header, then: ./run doit"
-OTHERS = (".conf", ".cfg", ".cnf")  # in any case of letters; a *.cnf declares a certificate without a header
+# Endings of files that may be OpenSSL request configurations, in upper or lower case. `.cnf` needs no header for that.
+REQUEST_SUFFIXES = (".conf", ".cfg", ".cnf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +70,17 @@ class ManagedFile:
 
     @property
     def is_request(self) -> bool:
-        """Return whether this file declares a leaf if it is an OpenSSL request configuration."""
+        """Return whether the file is read as an OpenSSL request configuration.
+
+        Its header `deploy-certificate` decides; without that header, its name does: `*.cnf`.
+        """
         header = self.headers.get(CERTIFICATE)
         return header.value == "yes" if header else self.name.endswith(".cnf")
 
     @property
     def may_declare(self) -> bool:
-        """Return whether this file may declare a leaf, whatever its headers are."""
-        return self.is_request or self.name.lower().endswith(OTHERS)
+        """Return whether the file may declare a leaf: it is read as a request configuration, or is called like one."""
+        return self.is_request or self.name.lower().endswith(REQUEST_SUFFIXES)
 
     @property
     def leaf_name(self) -> str:
@@ -88,8 +92,8 @@ class ManagedFile:
 class Selection:
     """The managed files of one host, or of several hosts that get the same files.
 
-    `digests` are those of the templates, `digest` one for all of them. `reads` are the variables, as
-    `inventory.domains`, `inventory`, `domains`. `faults` are those of the files.
+    `digests` are those of the templates, `digest` one for all of them. `reads` has one triple for each variable: its
+    full name, the part before the first dot, the rest. `faults` are those of the files.
     """
 
     files: tuple[ManagedFile, ...]
@@ -150,7 +154,9 @@ class Library:
                 host.scope,
                 frozenset(host.trust),
                 frozenset(service.access for service in host.services.values()),
-                frozenset(name for name in host.services if ArtifactId("service", name) in self._used_selectors),
+                frozenset(
+                    service for service in host.services if ArtifactId("service", service) in self._used_selectors
+                ),
             )
         if key not in self._selections:
             self._selections[key] = Selection.of(tuple(file for file in self.files if file.is_for(name, host)))

@@ -31,8 +31,9 @@ from pki.project.project import Project
 class Plan:
     """The artifacts of a project, the actions required of the user, and the hosts.
 
-    `waiting` are artifacts that need a ceremony first. `refused` are leaves whose `*.cnf` is invalid: their issued
-    certificates stay as they are. The callables compute their result when called.
+    `waiting` are certificates that need a ceremony first. `refused` are names of leaves that an invalid file in
+    templates/ may declare: their issued files stay as they are. Neither are in `leaves`. The callables compute their
+    result when called.
     """
 
     artifacts: tuple[Artifact, ...]
@@ -57,6 +58,7 @@ def plan(project: Project) -> Plan:
     artifacts = (
         *of_authorities.authorities(),
         *of_authorities.requests(),
+        # The canary is issued and revoked first, because the client CRL must list it.
         *issued.leaves(canary),
         *issued.crls(canary),
         *issued.bundles(),
@@ -68,16 +70,16 @@ def plan(project: Project) -> Plan:
     artifact_ids = {artifact.name for artifact in artifacts}
     leaf_names = desired.leaves.keys() | desired.undeclared.keys() | {artifact.name for artifact in desired.waiting}
     return Plan(
-        (*artifacts, _cleanup(project.store, artifact_ids, leaf_names)),
-        (*desired.notices, *_unused_notices(desired, deliveries)),
-        desired.leaves,
-        desired.waiting,
-        frozenset(desired.undeclared),
-        deliveries,
-        partial(delivery_targets.probe_targets, desired, deliveries),
-        partial(_template_faults, desired, deliveries),
-        partial(_unused_template_faults, desired, deliveries),
-        partial(notices.notices, desired, deliveries),
+        artifacts=(*artifacts, _cleanup(project.store, artifact_ids, leaf_names)),
+        actions_required=(*desired.notices, *_unused_notices(desired, deliveries)),
+        leaves=desired.leaves,
+        waiting=desired.waiting,
+        refused=frozenset(desired.undeclared),
+        deliveries=deliveries,
+        probe_targets=partial(delivery_targets.probe_targets, desired, deliveries),
+        template_faults=partial(_template_faults, desired, deliveries),
+        unused_template_faults=partial(_unused_template_faults, desired, deliveries),
+        notices=partial(notices.notices, desired, deliveries),
     )
 
 
@@ -201,17 +203,17 @@ def _derived_stale(store: Store, contents: Callable[[], dict[str, bytes]]) -> li
 
 
 def _unreadable_templates(desired: DesiredState) -> Iterator[Artifact]:
-    """Yield an artifact that always fails for each file in templates/ that cannot be read.
+    """Yield an artifact that always fails for each unassigned file in templates/: one whose hosts cannot be determined.
 
-    Its hosts are unknown, so no release reports it.
+    No release reports such a file.
     """
-    for lost in desired.library.unassigned:
+    for unassigned in desired.library.unassigned:
         yield Artifact(
-            id=ArtifactId("template", quote(lost.name, safe="/", errors="surrogateescape")),
+            id=ArtifactId("template", quote(unassigned.name, safe="/", errors="surrogateescape")),
             targets=(),
             sources=(),
-            make=partial(_raise, lost.fault),
-            stale=partial(stated, lost.fault.message),
+            make=partial(_raise, unassigned.fault),
+            stale=partial(stated, unassigned.fault.message),
             doc="cannot be read, so its hosts are unknown",
         )
 
@@ -222,16 +224,16 @@ def _raise(fault: PkiError) -> Outcome:
 
 def _template_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
     """Return the faults of all templates, each once."""
-    faults = [file_without_hosts.fault for file_without_hosts in desired.library.unassigned]
+    faults = [unassigned.fault for unassigned in desired.library.unassigned]
     faults += [file.fault for file in desired.library.files if file.fault]
     faults += [fault for name in deliveries for fault in desired.release_spec(name).faults]
     return tuple({fault.message: fault for fault in faults}.values())
 
 
 def _unused_template_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
-    """Return the faults of templates that are in no release at present, among them those with unknown hosts."""
-    unassigned = [file_without_hosts.fault for file_without_hosts in desired.library.unassigned]
-    return (*unassigned, *(fault for _, fault in _unused_faults(desired, deliveries)))
+    """Return the faults of templates that are in no release at present: the unassigned ones, then the unused ones."""
+    faults = [unassigned.fault for unassigned in desired.library.unassigned]
+    return (*faults, *(fault for _, fault in _unused_faults(desired, deliveries)))
 
 
 def _unused_notices(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
@@ -241,6 +243,7 @@ def _unused_notices(desired: DesiredState, deliveries: Mapping[str, Delivery]) -
 
 
 def _unused_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[tuple[str, PkiError]]:
+    """Yield name and fault of each unused file: its hosts are known, and no host of this project is among them."""
     for file in desired.library.files:
         if file.fault and not any(file.is_for(name, desired.hosts.get(name)) for name in deliveries):
             yield file.name, file.fault

@@ -51,7 +51,7 @@ VARIABLES = {  # variable of templates → its meaning; `[]` is an entry of a li
     "authority.NAME[].base64": "its certificate, as base64 of the DER form",
     "inventory.KEY": "a key of pki.yaml, such as `inventory.domains` or `inventory.publish.host`",
     "generation": "in `deploy-target` of an artifact of an authority: the generation; of `upstream-ca:`: the service",
-    "artifact(NAME)": "content of an artifact; `artifact(NAME) | sha256` is its digest",
+    "artifact(NAME)": "content of an artifact; the filter `sha256` returns its digest",
 }
 
 

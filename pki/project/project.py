@@ -49,7 +49,8 @@ class Project:
     """The parts of one project, each created when it is first used. A function takes the parts that it needs.
 
     The parts need one another in a circle: the authorities take damaged certificates from the ledger, the ledger may
-    only be created while no root is missing, and the roots are among the authorities. So some get a function instead.
+    only be created while no root is missing, and the roots are among the authorities. So some parts get a function that returns the other part when
+    it is called (the lambdas below), instead of the part.
     """
 
     inventory: Inventory
@@ -57,7 +58,7 @@ class Project:
     now: datetime
     cache: Cache
     passphrases: Passphrases
-    evidence: Callable[[Project], Evidence] | None = None  # of the time; default: the kernel alone
+    evidence: Callable[[Project], Evidence] | None = None  # other clocks, to confirm ours; default: only the kernel's
     run: RunState = field(default_factory=RunState)
     _at_end: list[Endable] = field(default_factory=list, init=False)
 
@@ -153,7 +154,7 @@ class Project:
         return [certificate.pem.encode() for certificate in recorded]
 
     def expect_roots(self) -> None:
-        """Continue although roots are missing: a response that contains all of them is about to be stored."""
+        """Permit missing roots, because a response that contains all of them is about to be stored."""
         self.roots.expect()
         self.forget_ledger_state()
 
@@ -171,9 +172,8 @@ class Project:
     def close(self, *, settled: bool) -> None:
         """Close the ledger and cache what the next run needs of it.
 
-        `settled` means that everything ended well, so that the ledger requires no further action. Revocations,
-        decisions and the last event are cached, because every process that deploys would have to open the ledger for
-        them.
+        `settled`: the run succeeded, so every event in the ledger has been acted on. Revocations, decisions and the
+        last event are cached, because every process that deploys would have to open the ledger for them.
         """
         self.revocations.remember()
         self.host_decisions.remember()

@@ -20,7 +20,8 @@ def build_name_constraints(domains: Sequence[str], addresses: Sequence[IpNetwork
     RFC 5280 §4.2.1.10: a type of name without a subtree is unrestricted. GnuTLS treats IPv4 and IPv6 as two types, so a
     subtree of each is always there. A family that is not wanted gets an unused block instead of an exclusion: JDK 17
     crashes on an excluded ::/0 beside permitted IPv4 networks, and refuses every address on an excluded 0.0.0.0/0 beside
-    permitted IPv6 networks.
+    permitted IPv6 networks. With no addresses at all, both families are excluded; the two JDK faults occur only beside a
+    permitted network.
     """
     permitted: list[x509.GeneralName] = [x509.DNSName(domain) for domain in domains]
     if not addresses:
@@ -33,7 +34,7 @@ def build_name_constraints(domains: Sequence[str], addresses: Sequence[IpNetwork
 
 @dataclass(frozen=True, slots=True)
 class PermittedNames:
-    """The DNS names and addresses that the name constraints of an intermediate permit."""
+    """The DNS names and addresses that the name constraints of an intermediate permit. `domains` begin with a dot."""
 
     domains: tuple[str, ...]
     networks: tuple[IpNetwork, ...]
@@ -55,7 +56,7 @@ class PermittedNames:
         )
 
     def permits(self, name: str) -> bool:
-        """Return whether a DNS name or an address, as text, is permitted."""
+        """Return whether a DNS name, in lower case, or an address is permitted."""
         if is_address(name):
             return any(ip_address(name) in network for network in self.networks)
         return f".{name}".endswith(self.domains)

@@ -45,8 +45,8 @@ def told(
         decision = decide(past, found(now), looked_at, now)
         past = decision.after
         if decision.is_worth_sending:
-            news = [f"{one.kind} {one.finding.subject}" for one in decision.notifications]
-            heard.append(((now - START) // DAY, news, decision.is_digest))
+            news = [f"{one.cause} {one.finding.subject}" for one in decision.notifications]
+            heard.append(((now - START) // DAY, news, decision.is_weekly))
     return heard
 
 
@@ -125,8 +125,8 @@ def test_what_was_not_looked_at_is_not_solved() -> None:
 def test_a_clock_that_was_set_back_silences_nobody() -> None:
     past = decide(ChannelHistory(), [DOWN], everything, START + 365 * DAY).after
     before = decide(past, [], everything, START)
-    assert [one.kind for one in before.notifications] == ["solved"]
-    assert before.is_digest
+    assert [one.cause for one in before.notifications] == ["solved"]
+    assert before.is_weekly
 
 
 def letter_of(found: list[Finding], past: ChannelHistory | None = None) -> mail_text.MailText:

@@ -643,7 +643,7 @@ def told(home: Home, monkeypatch: pytest.MonkeyPatch, *tasks: str, days: float) 
 
     def listening(*arguments: Any) -> Any:
         made = decide(*arguments)
-        heard.extend((one.kind, one.finding.subject) for one in made.notifications)
+        heard.extend((one.cause, one.finding.subject) for one in made.notifications)
         return made
 
     with monkeypatch.context() as patch:

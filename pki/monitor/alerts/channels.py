@@ -72,7 +72,7 @@ def check_channels(history: NotificationHistory) -> Iterator[Finding]:
             since = datetime.fromisoformat(channel.failing_since)
             remedy = f"{channel.hint or 'docs/how-to/alerts.md'}; every run retries"
             yield Finding(ArtifactId("alerts", name), Level.WARNING, text, remedy, since=since)
-        elif weekly := channel.history.digest:
+        elif weekly := channel.history.weekly_sent:
             yield Finding(ArtifactId("alerts", name), Level.OK, f"last weekly message on {weekly:%Y-%m-%d}")
 
 

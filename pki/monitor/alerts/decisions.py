@@ -49,30 +49,30 @@ class Cause(StrEnum):
 class Notification:
     """One finding to send, and why it is sent."""
 
-    kind: Cause
+    cause: Cause
     finding: Finding
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelHistory:
-    """What was sent through a channel: the last message about each finding (by its key), and the last weekly digest."""
+    """What was sent through a channel: the last message about each finding (by its key), and the last weekly message."""
 
     notified: Mapping[str, Notified] = field(default_factory=dict)
-    digest: datetime | None = None
+    weekly_sent: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AlertDecision:
-    """What to send now: notifications, the weekly digest (all findings), or both; and the history `after` that."""
+    """What to send now: notifications, the weekly message (all findings), or both; and the history `after` that."""
 
     notifications: tuple[Notification, ...]
-    is_digest: bool
+    is_weekly: bool
     after: ChannelHistory
 
     @property
     def is_worth_sending(self) -> bool:
         """Return whether there is anything to send."""
-        return bool(self.notifications) or self.is_digest
+        return bool(self.notifications) or self.is_weekly
 
 
 def decide(
@@ -87,8 +87,8 @@ def decide(
     present = _worst_by_key(findings)
     for key, finding in present.items():
         earlier, mark = history.notified.get(key), _mark(finding, now)
-        if kind := _kind(earlier, finding, mark, now):
-            notifications.append(Notification(kind, finding))
+        if cause := _cause(earlier, finding, mark, now):
+            notifications.append(Notification(cause, finding))
             after[key] = _sent(finding, mark, earlier, now)
         elif earlier:
             after[key] = _unchanged(earlier, finding, mark, now)
@@ -102,9 +102,9 @@ def decide(
             after[key] = replace(earlier, level=Level.OK, at=now)
         elif earlier.level or _within(earlier.at, now, PAUSE):
             after[key] = earlier
-    is_digest = not _within(history.digest, now, WEEK)
+    is_weekly = not _within(history.weekly_sent, now, WEEK)
     ordered = tuple(sorted(notifications, key=lambda item: -item.finding.level))
-    return AlertDecision(ordered, is_digest, ChannelHistory(after, now if is_digest else history.digest))
+    return AlertDecision(ordered, is_weekly, ChannelHistory(after, now if is_weekly else history.weekly_sent))
 
 
 def _worst_by_key(findings: Iterable[Finding]) -> dict[str, Finding]:
@@ -124,7 +124,7 @@ def _mark(finding: Finding, now: datetime) -> int | None:
     return min((mark for mark in REMINDERS if left <= mark), default=None)
 
 
-def _kind(earlier: Notified | None, finding: Finding, mark: int | None, now: datetime) -> Cause | None:
+def _cause(earlier: Notified | None, finding: Finding, mark: int | None, now: datetime) -> Cause | None:
     """Return why a finding is sent now, None if it is not sent."""
     if earlier is None:
         return Cause.NEW

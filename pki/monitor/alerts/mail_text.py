@@ -86,13 +86,13 @@ class MailItem:
 
 def render_mail(decision: AlertDecision, findings: Sequence[Finding], facts: MailFacts, late: str) -> MailText:
     """Return the message for a decision; `late` tells since when earlier messages could not be sent, and why."""
-    kinds = {item.finding.key: KINDS[item.kind] for item in decision.notifications if item.kind in KINDS}
+    kinds = {item.finding.key: KINDS[item.cause] for item in decision.notifications if item.cause in KINDS}
     problems = sorted(
         (finding for finding in findings if finding.level),
         key=lambda finding: (-finding.level, finding.key not in kinds),
     )
     items = list(_items(problems, kinds, decision, facts.now))
-    solved = [item.finding for item in decision.notifications if item.kind is Cause.SOLVED]
+    solved = [item.finding for item in decision.notifications if item.cause is Cause.SOLVED]
     passed = [finding for finding in findings if not finding.level]
     title = count_by_level(problems) or "all OK"
     return MailText(
@@ -122,7 +122,7 @@ def render_mail(decision: AlertDecision, findings: Sequence[Finding], facts: Mai
 
 def _subject(decision: AlertDecision, problems: Sequence[Finding], solved: Sequence[Finding], facts: MailFacts) -> str:
     """Return the subject: the worst new finding, else the worst one, else what was solved."""
-    new_findings = [item.finding for item in decision.notifications if item.kind in KINDS]
+    new_findings = [item.finding for item in decision.notifications if item.cause in KINDS]
     first = max([*new_findings, *problems], key=lambda finding: finding.level, default=None)
     if first is None:
         text = f"{_solved(solved)}; all OK" if solved else "all OK"
@@ -146,9 +146,11 @@ def _solved(solved: Sequence[Finding]) -> str:
 
 def _cause(decision: AlertDecision) -> str:
     """Return why the message is sent, such as "Sent because 2 findings are new, and 1 is solved" as a sentence."""
-    counts = Counter(item.kind for item in decision.notifications)
+    counts = Counter(item.cause for item in decision.notifications)
     parts = [
-        f"{counts[kind]} {'is' if counts[kind] == 1 else 'are'} {text}" for kind, text in CAUSES.items() if counts[kind]
+        f"{counts[cause]} {'is' if counts[cause] == 1 else 'are'} {text}"
+        for cause, text in CAUSES.items()
+        if counts[cause]
     ]
     if not parts:
         return WEEKLY
@@ -264,7 +266,7 @@ def _remedy(text: str) -> Iterator[str]:
 
 def _brief(solved: Sequence[Finding], items: Sequence[MailItem], decision: AlertDecision) -> Iterator[str]:
     for item in items[:MANY]:
-        if item.kind or decision.is_digest:
+        if item.kind or decision.is_weekly:
             yield f"{item.level.upper()} {item.subject}: {item.message}"
             yield from _remedy(item.remedy)
     if solved:

@@ -139,12 +139,14 @@ def _channel(data: Mapping[str, Any]) -> Channel:
         key: Notified(Level(level), moment(at), mark, moment(since), subject, message)
         for key, (level, at, mark, since, subject, message) in data["told"].items()
     }
-    digest = moment(data["digest"]) if data["digest"] else None
+    weekly_sent = moment(data["digest"]) if data["digest"] else None
     owed = tuple(
         Finding(subject, Level(level), message, remedy, topic=topic, is_over=True)
         for subject, level, message, remedy, topic in data["owed"]
     )
-    return Channel(ChannelHistory(notified, digest), owed, data["failing_since"], data["message"], data.get("hint", ""))
+    return Channel(
+        ChannelHistory(notified, weekly_sent), owed, data["failing_since"], data["message"], data.get("hint", "")
+    )
 
 
 def _as_json(channel: Channel) -> dict[str, Any]:
@@ -154,7 +156,7 @@ def _as_json(channel: Channel) -> dict[str, Any]:
     }
     return {
         "told": notified,
-        "digest": instant(channel.history.digest) if channel.history.digest else "",
+        "digest": instant(channel.history.weekly_sent) if channel.history.weekly_sent else "",
         "owed": [
             [record.subject, int(record.level), record.message, str(record.remedy), record.topic]
             for record in channel.owed
