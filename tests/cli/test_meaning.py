@@ -125,7 +125,7 @@ def test_a_certificate_that_no_declared_service_serves_may_be_served_elsewhere(h
         "extendedKeyUsage = serverAuth\n",
     )
     assert home.doit().status == 0
-    assert "served by     no service that is declared in pki.yaml" in invoke("explain", "printer").out
+    assert "served by      no service that is declared in pki.yaml" in invoke("explain", "printer").out
     assert (
         "served by  no service that is declared in pki.yaml"
         in invoke("revoke", "printer", "--reason", "superseded").out
