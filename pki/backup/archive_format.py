@@ -84,13 +84,17 @@ def unpack(data: bytes, name: str) -> Archive:
     return Archive(manifest, files)
 
 
-def _check_member(member: tarfile.TarInfo, name: str) -> None:
-    path = PurePosixPath(member.name)
-    parts = member.name.split("/")
-    is_plain = member.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not member.issparse()
-    is_below = not path.is_absolute() and not {"", ".", ".."} & set(parts) and not any(c in member.name for c in "\0\\")
+def is_restorable(path: str) -> bool:
+    """Return whether a restore writes a file of this relative path: nothing hidden at the top, nothing that doit creates."""
+    parts = path.split("/")
     is_hidden = parts[0].startswith(".") and parts != [".gitignore"]
-    if not is_plain or not is_below or is_hidden or parts[0] in NEVER or ".git" in parts:
+    is_below = not PurePosixPath(path).is_absolute() and not {"", ".", ".."} & set(parts)
+    return is_below and not is_hidden and parts[0] not in NEVER and ".git" not in parts and not set("\0\\") & set(path)
+
+
+def _check_member(member: tarfile.TarInfo, name: str) -> None:
+    is_plain = member.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not member.issparse()
+    if not is_plain or not is_restorable(member.name):
         raise PkiError(
             f"{name}: contains {member.name!r}, which no project contains", "it was not made by this program"
         )

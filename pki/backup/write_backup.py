@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from pki.backup.archive_format import BackupFile, ledger_head, pack, unpack
+from pki.backup.archive_format import BackupFile, is_restorable, ledger_head, pack, unpack
 from pki.common import age, filesystem, sealed_records
 from pki.common.cache import file_state
 from pki.common.errors import PkiError
@@ -32,8 +32,11 @@ OTHER_FILES = ("README.md", ".gitignore", "templates", "requests")
 TRIES = 3
 
 
-def check_target(store: Store, ledger_view: LedgerView, target: Path) -> None:
-    """Raise PkiError when no backup can be written to `target`, before the passphrase is asked for."""
+def check_target(inventory: Inventory, store: Store, ledger_view: LedgerView, target: Path) -> None:
+    """Raise PkiError when no backup can be written to `target`, before the passphrase is asked for.
+
+    The files that pki.yaml names may have names that no restore writes.
+    """
     if not store.ca.is_dir():
         raise PkiError("there is nothing to back up: ca/ is missing", "if it is lost: ./run invoke restore FILE")
     ledger_view.check()  # a backup without the ledger is useless, and would count as the newest
@@ -44,6 +47,12 @@ def check_target(store: Store, ledger_view: LedgerView, target: Path) -> None:
     for folder in (store.ca, store.build):
         if target.resolve().is_relative_to(folder.resolve()):
             raise PkiError(f"{target}: is in {folder.name}/ and would be lost with it", "name a file elsewhere")
+    for name in sorted(str(path.relative_to(store.home)) for path in _paths(inventory, store)):
+        if not is_restorable(name):
+            raise PkiError(
+                f"{name}: a backup contains no hidden file and nothing of build/ or offline/",
+                "move it to a folder such as requests/, write its new path in pki.yaml, then: ./run invoke backup",
+            )
 
 
 def shared_fate(store: Store, target: Path) -> str:
@@ -67,7 +76,7 @@ class BackupWriter:
 
         Raises PkiError, with no file left, when it cannot be written or does not read back as it was written.
         """
-        check_target(self.project.store, self.project.ledger_view, target)
+        check_target(self.project.inventory, self.project.store, self.project.ledger_view, target)
         files = self.snapshot()
         ledger = files.get("ca/ledger.db")
         head = ledger_head(ledger.data, "ca/ledger.db") if ledger else None

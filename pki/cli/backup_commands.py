@@ -42,7 +42,7 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     target = path_of(context, file or ".")
     if target.is_dir():
         target /= f"pki-backup-{project.now:{COMPACT}}.age"
-    backing_up.check_target(project.store, project.ledger_view, target)
+    backing_up.check_target(project.inventory, project.store, project.ledger_view, target)
     passphrase = _new_passphrase(context, project.passphrases, passphrase_file)
     with _disk_errors():
         notes = backing_up.BackupWriter(project).write(target, passphrase)
