@@ -226,10 +226,6 @@ class Authorities:
                 self._signing[authority] = signing, next_file
         return signing
 
-    def forget_issuing(self) -> None:
-        """Forget which generations sign."""
-        self._signing.clear()
-
     def missing_authority(self, name: str) -> PkiError:
         """Return the error for an authority without a certificate; where a root exists, the certificate may be lost."""
         text = f"there is no {name} authority in ca/{name}/"
