@@ -60,7 +60,7 @@ def digest(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def foretold(home: Home, days: float = 0) -> dict[str, str]:
-    return {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan(days))}
+    return {artifact.id: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan(days))}
 
 
 def rows(home: Home, days: float = 0) -> dict[str, status_table.TableRow]:

@@ -70,10 +70,10 @@ def plan(context: Context, json: bool = False) -> None:
         screen.failed(ArtifactId("key", name), error.message, error.hint)
     for artifact, reasons in to_do:
         if not awaits or artifact.id.kind == "ceremony":
-            screen.due(artifact.name, joined(reasons), is_certain=not forecast.may_follow(reasons))
+            screen.due(artifact.id, joined(reasons), is_certain=not forecast.may_follow(reasons))
     for note in forecast.required_actions(project, plan):
         screen.note(note.subject, note.text, note.remedy)
-    for note in (*_upgrade_notes(project), *(() if awaits else plan.notices())):
+    for note in (*_upgrade_notes(project), *(() if awaits else plan.remarks())):
         screen.note(note.subject, note.text, note.remedy, is_required=False)
     findings = _print_services(project, plan, screen)
     more = [f"{count_by_level(findings)}: see {run_for(project.store.home)} invoke health"] if findings else []
@@ -146,7 +146,7 @@ def _plan_output(project: Project, plan: Plan) -> PlanOutput:
         up_to_date=0 if is_missing else len(plan.artifacts) - len(to_do),
         failed=[Remark(subject=name, text=error.message, remedy=error.hint) for name, error in faults],
         actions_required=_remarks(forecast.required_actions(project, plan)),
-        remarks=[] if is_missing else _remarks((*_upgrade_notes(project), *plan.notices())),
+        remarks=[] if is_missing else _remarks((*_upgrade_notes(project), *plan.remarks())),
         services=[
             Observed(
                 subject=finding.subject, level=finding.level.word, text=finding.message, remedy=str(finding.remedy)
@@ -157,7 +157,7 @@ def _plan_output(project: Project, plan: Plan) -> PlanOutput:
 
 
 def _due(artifact: Artifact, reasons: Iterable[Reason]) -> Due:
-    return Due(name=artifact.name, reasons=[ReasonOutput.of(reason) for reason in reasons])
+    return Due(name=artifact.id, reasons=[ReasonOutput.of(reason) for reason in reasons])
 
 
 def _upgrade_notes(project: Project) -> Iterable[Notice]:

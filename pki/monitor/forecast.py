@@ -64,7 +64,7 @@ def due_artifacts(plan: Plan) -> Iterator[tuple[Artifact, list[Reason]]]:
             continue
         is_split = artifact.id.kind == "cert" and leaf_files.are_of_split_files(reasons)
         due = split if is_split else remade if _is_remade(artifact.id, reasons) else changed
-        due |= dict.fromkeys(artifact.targets, artifact.name)
+        due |= dict.fromkeys(artifact.targets, artifact.id)
         yield artifact, reasons
 
 
@@ -126,7 +126,7 @@ def _moved_names(project: Project, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each certificate that takes a name over from another one."""
     for move in certificate_holders.moves(project, plan.leaves):
         text = f"takes {move.name} over from cert:{move.before}, whose certificate with that name is valid until {move.end:%Y-%m-%d}"
-        stays = move.before in plan.leaves or move.before in plan.refused
+        stays = move.before in plan.leaves or move.before in plan.leaves_of_invalid_files
         yield Notice(
             ArtifactId("cert", move.leaf), text, "./run doit" if stays else f"./run invoke retire {move.before}"
         )
@@ -230,10 +230,11 @@ def _undeclared_certificates(
     ledger_view: LedgerView, revocations: Revocations, plan: Plan
 ) -> list[tuple[ArtifactId, datetime]]:
     """Return leaf certificates that are still valid and no longer in pki.yaml, with the last expiry of each name."""
-    key = digest_of(sorted(plan.leaves), sorted(plan.waiting), sorted(plan.refused))
+    key = digest_of(sorted(plan.leaves), sorted(plan.awaiting_ceremony), sorted(plan.leaves_of_invalid_files))
 
     def read() -> dict[ArtifactId, int]:
-        declared = {ArtifactId("cert", name) for name in (*plan.leaves, *plan.refused)} | plan.waiting
+        names = (*plan.leaves, *plan.leaves_of_invalid_files)
+        declared = {ArtifactId("cert", name) for name in names} | plan.awaiting_ceremony
         ends: dict[ArtifactId, int] = {}
         for issued in revocations.unexpired():
             if issued.artifact.kind == "cert" and issued.artifact not in declared and not issued.revoked:

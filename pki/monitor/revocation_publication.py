@@ -79,7 +79,7 @@ def _unlisted(project: Project, revoked: Sequence[Issued]) -> Iterator[ArtifactI
 
 def _delivered(cache: Cache, plan: Plan) -> Iterator[str]:
     """Yield the hosts whose release is up to date and whose receipt is for that release."""
-    due = {artifact.name for artifact, _ in forecast.due_artifacts(plan)}
+    due = {artifact.id for artifact, _ in forecast.due_artifacts(plan)}
     for host, delivery in plan.deliveries.items():
         if ArtifactId("release", host) not in due and not delivery.is_behind(cache):
             yield host

@@ -10,12 +10,10 @@ from pki.authority import certificates, crls, leaf_files, trust_bundles
 from pki.common import filesystem
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
-from pki.config.model import Inventory
-from pki.config.upstreams import ARTIFACT
+from pki.config.upstreams import ARTIFACT as UPSTREAM_CA
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.desired_state import DesiredState
-from pki.project.authorities import Authorities
-from pki.project.layout import Store
+from pki.project.project import Project
 from pki.x509.pem_encoding import encode_pem
 
 
@@ -26,12 +24,12 @@ def faults(desired: DesiredState, artifact: str) -> list[Reason]:
     """
     kind, name = ArtifactId.parse(artifact).parts
     project = desired.project
+    if kind == UPSTREAM_CA:
+        return []  # the CA files of upstreams are the user's; they were read and checked when the release was rendered
     if kind in LEAF_FILES and name in desired.leaves:
         leaf = desired.leaves[name]
         reasons = certificates.LeafCertificates(project).delivery_faults(leaf)
         files = leaf_files.file_names(project.store, leaf) if reasons else []
-    elif kind == ARTIFACT:
-        return []  # CA files of upstreams, which were read when the release was rendered
     else:
         files = [str(path) for path in _damaged_files(desired, artifact)]
         reasons = [Why.DAMAGED(file=path) for path in files]
@@ -43,28 +41,28 @@ def faults(desired: DesiredState, artifact: str) -> list[Reason]:
 def _damaged_files(desired: DesiredState, artifact: str) -> Iterator[str]:
     """Yield the files of an authority, a CRL or a bundle that differ from what their sources give."""
     project, (kind, name) = desired.project, ArtifactId.parse(artifact).parts
-    is_single = kind not in {"trust", "page"} and name != "bundle-client"
+    is_combined = kind in {"trust", "page"} or name == "bundle-client"
     for generation, path in desired.artifact_files(artifact):
         data = filesystem.read(path)
-        if is_single and kind.startswith("crl"):
+        if is_combined:
+            shown = project.store.shown(path)
+            is_intact = data == _combined_files(project, artifact).get(shown)
+        elif kind.startswith("crl"):
             der = filesystem.read(project.store.crl(generation)) or b""
-            is_sound = crls.Crls(project).signed(generation, der, again=True) is not None
-            is_sound = is_sound and data == (encode_pem("X509 CRL", der) if kind == "crl-pem" else der)
-        elif is_single and project.inventory.authorities.is_adopted(generation):
-            is_sound = project.authorities.generation(generation) is not None
-        elif is_single:
-            ca = project.authorities.generation(generation)
-            is_sound = ca is not None and data in {ca.pem, ca.certificate.public_bytes(Encoding.DER)}
+            is_signed = crls.Crls(project).signed(generation, der, again=True) is not None
+            is_intact = is_signed and data == (encode_pem("X509 CRL", der) if kind == "crl-pem" else der)
+        elif project.inventory.authorities.is_adopted(generation):
+            is_intact = project.authorities.generation(generation) is not None  # raises where its file is damaged
         else:
-            is_sound = data == _expected(project.inventory, project.store, project.authorities, artifact).get(
-                project.store.shown(path)
-            )
-        if not is_sound:
+            ca = project.authorities.generation(generation)
+            is_intact = ca is not None and data in {ca.pem, ca.certificate.public_bytes(Encoding.DER)}
+        if not is_intact:
             yield str(path)
 
 
-def _expected(inventory: Inventory, store: Store, authorities: Authorities, artifact: str) -> dict[str, bytes]:
-    """Return the contents of a bundle or the trust page, by path relative to the project."""
+def _combined_files(project: Project, artifact: str) -> dict[str, bytes]:
+    """Return the expected contents of a bundle or of the trust page, by path relative to the project."""
+    inventory, store, authorities = project.inventory, project.store, project.authorities
     if artifact == "crl:bundle-client":
         return trust_bundles.client_crl_bundle(store, authorities)
     if artifact in {"page:trust", "trust:profile"}:

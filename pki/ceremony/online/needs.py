@@ -26,14 +26,14 @@ INTERMEDIATES = ("server", "client")
 class Requirement:
     """One thing that a ceremony must create: a generation (`server-2`), or with `is_crls` its new CRLs (`root-1 CRLs`).
 
-    `by` is the latest time for the ceremony. With `is_growth`, nothing expires and `by` is the present: pki.yaml has
-    names or networks that the present generation does not permit.
+    `by` is the latest time for the ceremony. With `is_for_new_names`, nothing expires and `by` is the present: pki.yaml
+    has names or networks that the present generation does not permit.
     """
 
     generation: GenerationName
     why: str
     by: datetime
-    is_growth: bool = False
+    is_for_new_names: bool = False
     is_crls: bool = False
 
     @property
@@ -169,7 +169,7 @@ def _intermediate_requirements(hierarchy: Hierarchy, authority: str) -> Iterator
         )
     elif lacking := _not_permitted(hierarchy, present):
         yield Requirement(
-            following, f"{present.name} does not permit {', '.join(lacking)}", hierarchy.now, is_growth=True
+            following, f"{present.name} does not permit {', '.join(lacking)}", hierarchy.now, is_for_new_names=True
         )
 
 

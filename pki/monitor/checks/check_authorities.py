@@ -84,7 +84,7 @@ def check_ceremonies(context: CheckContext) -> Iterator[Finding]:
     if context.project.roots.awaits_first_ceremony:
         yield Finding("ceremony", Level.NOTICE, notes[0].text, notes[0].remedy)
         return
-    ends = [need.by for need in needs.find_requirements(context.project.authorities) if not need.is_growth]
+    ends = [need.by for need in needs.find_requirements(context.project.authorities) if not need.is_for_new_names]
     until = min(ends, default=None)
     level = level_by_time_left(until - context.now, CEREMONY_SOON, CEREMONY_NOW) if until else Level.NOTICE
     yield Finding("ceremony", level, notes[0].text, notes[0].remedy, until=until)
@@ -175,7 +175,7 @@ def check_crls(context: CheckContext) -> Iterator[Finding]:
                 ends.append(end)
             elif end is None and not findings:
                 text = joined(artifact.reasons()) or "cannot be read"
-                yield Finding(artifact.name, Level.NOTICE, f"{text}; the next run issues it", rerun(artifact.name))
+                yield Finding(artifact.id, Level.NOTICE, f"{text}; the next run issues it", rerun(artifact.id))
     if ends:
         count = f"{len(ends)} of {expected}" if len(ends) < expected else str(len(ends))
         yield Finding("crls", Level.OK, f"{count} valid; the next expiry is on {min(ends):%Y-%m-%d}")
@@ -192,7 +192,7 @@ def check_crl_sizes(context: CheckContext) -> Iterator[Finding]:
 def _crl(context: CheckContext, artifact: Artifact, name: str) -> Iterator[Finding]:
     rule, end = context.project.inventory.authorities.crl_rule(name), _end(context, name)
     is_due = end is not None and context.now >= end - rule.lifetime + rule.refresh
-    failure = context.run.failure(artifact.name) or (context.failure_of_key(name) if is_due else None)
+    failure = context.run.failure(artifact.id) or (context.failure_of_key(name) if is_due else None)
     is_late = end is not None and context.now >= end - rule.lifetime + rule.refresh + min(
         2 * DAY, (rule.lifetime - rule.refresh) / 2
     )
@@ -200,13 +200,13 @@ def _crl(context: CheckContext, artifact: Artifact, name: str) -> Iterator[Findi
     if failure is None and not is_late and not is_expired:
         if end is None and context.thorough and context.project.authorities.generation(name):
             text = "missing or damaged; the next run issues it"
-            yield Finding(artifact.name, Level.NOTICE, text, rerun(artifact.name))
+            yield Finding(artifact.id, Level.NOTICE, text, rerun(artifact.id))
         return
     text = _ends(context, end) if end else "does not exist"
     text += f", and cannot be renewed: {failure.message}" if failure else ", and was not renewed"
     left = end - context.now if end else timedelta()
     level = max(Level.WARNING, level_by_time_left(left, rule.lifetime, min(3 * DAY, rule.lifetime / 7)))
-    yield Finding(artifact.name, level, text, (failure.hint if failure else "") or rerun(artifact.name), until=end)
+    yield Finding(artifact.id, level, text, (failure.hint if failure else "") or rerun(artifact.id), until=end)
 
 
 def _end(context: CheckContext, name: str) -> datetime | None:

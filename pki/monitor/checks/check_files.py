@@ -46,15 +46,15 @@ def _repairable(context: CheckContext) -> Iterator[Finding]:
     for artifact in context.plan.artifacts:
         kind, name = artifact.id.kind, artifact.id.name
         if kind in {"bundle", "page"} and (reasons := artifact.reasons()):
-            yield _notice(artifact.name, joined(reasons))
+            yield _notice(artifact.id, joined(reasons))
         elif kind == "crl" and (der := filesystem.read(store.crl(name))) is not None:
             is_sound = crls.Crls(project).signed(name, der, again=True) is not None
             if not is_sound or filesystem.read(store.crl(name, "pem")) != encode_pem("X509 CRL", der):
-                yield _notice(artifact.name, "is damaged")
+                yield _notice(artifact.id, "is damaged")
         elif (kind == "release" and (fault := release.damage_text(store.release(name)))) or (
             kind == "deploy" and (fault := _record_fault(context.plan.deliveries[name].records))
         ):
-            yield _notice(artifact.name, fault)
+            yield _notice(artifact.id, fault)
 
 
 def _record_fault(records: HostRecords) -> str:

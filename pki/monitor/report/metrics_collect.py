@@ -89,7 +89,9 @@ def _authorities(checked: CheckedProject) -> Samples:
         if end := external_cas.end_of(project.authorities, name):
             ends[name, "adopted"] = end.timestamp()
     due: dict[Labels, float] = {
-        (need.what,): need.by.timestamp() for need in needs.find_requirements(project.authorities) if not need.is_growth
+        (need.what,): need.by.timestamp()
+        for need in needs.find_requirements(project.authorities)
+        if not need.is_for_new_names
     }
     return {
         "authority_not_before_timestamp_seconds": begins,

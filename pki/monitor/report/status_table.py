@@ -141,7 +141,7 @@ class StatusTable:
         reasons = [*release.reasons(), *deploy.reasons()]
         deployed = receipt.load(self.project.store.receipt(name))
         if deployed is None:
-            return TableRow(deploy.name, "missing", "", joined(reasons), "doit")
+            return TableRow(deploy.id, "missing", "", joined(reasons), "doit")
         text = (
             joined(reasons)
             or f"{counted(len(deployed.files), 'file')} deployed on {deployed.delivered_at[:10]} {_way(deployed.transport)}"
@@ -163,7 +163,7 @@ class StatusTable:
             text = f"{state}; {text}"
         left = self._left(timestamps.moment(deployed.ends)) if deployed.ends else ""
         is_failing = delivery.records.is_remote and delivery.records.contact.failing_since
-        return TableRow(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
+        return TableRow(deploy.id, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
     def _crl_rows(self, artifacts: Iterable[Artifact]) -> Iterator[TableRow]:
         sizes = {
@@ -173,7 +173,7 @@ class StatusTable:
         for artifact in artifacts:
             if artifact.id.kind == "crl":
                 size = sizes.get(artifact.id.name, "")
-                yield from _guarded(artifact.name, partial(self._crl_row, artifact, size))
+                yield from _guarded(artifact.id, partial(self._crl_row, artifact, size))
 
     def _adopted_rows(self) -> Iterator[TableRow]:
         for name in self.project.inventory.authorities.adopted:
@@ -209,15 +209,15 @@ class StatusTable:
         crl = canonical.read_crl(data, Encoding.DER) if data else None
         end = crl.next_update_utc if crl is not None else None
         if end is None:
-            return TableRow(artifact.name, "missing", "", joined(reasons), "doit")
+            return TableRow(artifact.id, "missing", "", joined(reasons), "doit")
         if GenerationName.parse(generation).is_root:
-            return self._series_row(artifact.name, generation, end, reasons)
+            return self._series_row(artifact.id, generation, end, reasons)
         rule = self.project.inventory.authorities.crl_rule(generation)
         refresh = end - rule.lifetime + rule.refresh
         is_due = refresh <= self.project.now  # without reasons if its key cannot be used
         text = joined(reasons) or f"next CRL {'was due ' if is_due else ''}on {refresh:%Y-%m-%d}"
         state = "expired" if end <= self.project.now else "due" if reasons or is_due else "ok"
-        row = TableRow(artifact.name, state, self._left(end), text, "doit")
+        row = TableRow(artifact.id, state, self._left(end), text, "doit")
         row = self._with_key_fault(row, generation)
         return replace(row, next=f"{row.next}; {size}") if size else row
 

@@ -126,7 +126,7 @@ def crls(checked: CheckedProject) -> Iterator[CrlRow]:
             end=published.next_update_utc.date(),
             entries=len(published),
             later=tuple(_days(crl) for crl in later),
-            level=level.get(artifact.name, Level.OK),
+            level=level.get(artifact.id, Level.OK),
         )
 
 

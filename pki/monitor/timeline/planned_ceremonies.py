@@ -89,7 +89,9 @@ def _next(hierarchy: PlannedHierarchy, runs: Runs, until: datetime) -> datetime 
 
 def _is_requested(hierarchy: PlannedHierarchy) -> bool:
     """Return whether doit requests a ceremony; the sandbox performs none for changed domains or networks alone."""
-    return any(not (need.is_growth and hierarchy.inventory.sandbox) for need in needs.find_requirements(hierarchy))
+    return any(
+        not (need.is_for_new_names and hierarchy.inventory.sandbox) for need in needs.find_requirements(hierarchy)
+    )
 
 
 def _thresholds(hierarchy: PlannedHierarchy) -> Iterator[datetime]:
