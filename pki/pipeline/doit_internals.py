@@ -137,7 +137,7 @@ class ParallelRunner(Runner):
     def _next(self, dispatcher: Generator[Any, Any, Any], ended_node: Any) -> Any:
         """Return the next node whose task must be executed; None when there is none until another task ends.
 
-        The dispatcher is told which node has ended, or None, and yields the next one. A node that needs no execution
+        The dispatcher receives the node that has ended, or None, and yields the next one. A node that needs no execution
         has ended at once.
         """
         while not self._stop_running:

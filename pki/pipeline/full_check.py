@@ -10,10 +10,12 @@ from pki.authority import certificates, crls, leaf_files, trust_bundles
 from pki.common import filesystem
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
+from pki.config.model import Inventory
 from pki.config.upstreams import ARTIFACT as UPSTREAM_CA
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.desired_state import DesiredState
-from pki.project.project import Project
+from pki.project.authorities import Authorities
+from pki.project.layout import Store
 from pki.x509.pem_encoding import encode_pem
 
 
@@ -46,7 +48,9 @@ def _damaged_files(desired: DesiredState, artifact: str) -> Iterator[str]:
         data = filesystem.read(path)
         if is_combined:
             shown = project.store.shown(path)
-            is_intact = data == _combined_files(project, artifact).get(shown)
+            is_intact = data == _combined_files(project.inventory, project.store, project.authorities, artifact).get(
+                shown
+            )
         elif kind.startswith("crl"):
             der = filesystem.read(project.store.crl(generation)) or b""
             is_signed = crls.Crls(project).signed(generation, der, again=True) is not None
@@ -60,9 +64,8 @@ def _damaged_files(desired: DesiredState, artifact: str) -> Iterator[str]:
             yield str(path)
 
 
-def _combined_files(project: Project, artifact: str) -> dict[str, bytes]:
+def _combined_files(inventory: Inventory, store: Store, authorities: Authorities, artifact: str) -> dict[str, bytes]:
     """Return the expected contents of a bundle or of the trust page, by path relative to the project."""
-    inventory, store, authorities = project.inventory, project.store, project.authorities
     if artifact == "crl:bundle-client":
         return trust_bundles.client_crl_bundle(store, authorities)
     if artifact in {"page:trust", "trust:profile"}:

@@ -275,12 +275,15 @@ class Reporter:
             )
         self.report = self._report(project)
         self._stack.close()
-        is_idle = not self._changed and self._result() == "ok"
-        if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
-            parts = self._summary(project)
-            self._screen.line("; ".join(parts), narrow=";\n".join(parts))
+        self._print_summary()
         gc.freeze()  # the process ends now: no collection at exit
         self._raise_failure()
+
+    def _print_summary(self) -> None:
+        is_idle = not self._changed and self._result() == "ok"
+        if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
+            parts = self._summary(self._project())
+            self._screen.line("; ".join(parts), narrow=";\n".join(parts))
 
     def _check_keys(self, project: Project) -> None:
         """Report each CA key that cannot be used, unless a task failed because of it."""

@@ -436,7 +436,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     ),
     "another organisation": (
         lambda r, _: r.model_copy(update={"organisation": "Other Lab"}),
-        "it speaks of Other Lab, the vault is that of Example Lab",
+        "it names the organisation Other Lab, the vault is that of Example Lab",
     ),
     "a sandbox": (
         lambda r, _: r.model_copy(update={"sandbox": True}),
