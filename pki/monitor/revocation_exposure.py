@@ -36,14 +36,14 @@ def phrases(
 def notes(
     inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations, plan: Plan
 ) -> Iterator[Notice]:
-    """Yield hosts that ignore a revocation for longer than an old CRL is valid, and those that cannot be reached."""
-    config = inventory
+    """Yield a notice for each host that ignores a revocation for longer than an old CRL is valid, or cannot be reached."""
     for delivery in plan.deliveries.values():
         program = _program(inventory, delivery)
         if program is None:
             continue
         name = ArtifactId("deploy", delivery.host)
-        if not program.revokes and config.profiles.client.lifetime > config.authorities.client.crl.lifetime:
+        is_ignored_for_long = inventory.profiles.client.lifetime > inventory.authorities.client.crl.lifetime
+        if not program.revokes and is_ignored_for_long:
             remedy = "use another proxy, or short lifetimes: profiles.client: {lifetime: 7d, renew_before: 3d}; docs/how-to/proxies.md"
             yield Notice(
                 name, program.exposure(longest_client_validity(inventory, now, ledger_view, revocations)), remedy
@@ -54,7 +54,7 @@ def notes(
 
 
 def forgeable_header_notes(inventory: Inventory) -> Iterator[Notice]:
-    """Yield hosts whose upstreams may take a header from a client for one of the proxy's."""
+    """Yield a notice for each host whose upstreams may mistake a client's header for a header of the proxy."""
     for name, host in inventory.hosts.items():
         is_ours = bool(host.services) and host.scope == "config" and host.deliver != "none"
         if is_ours and host.proxy and not PROGRAMS[host.proxy].has_patterns:
@@ -69,7 +69,7 @@ def forgeable_header_notes(inventory: Inventory) -> Iterator[Notice]:
 def longest_client_validity(
     inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations
 ) -> timedelta:
-    """Return how long the last of the present client certificates stays valid, at most, in whole units; cached."""
+    """Return for how long a client certificate of today stays valid at most, in whole units; cached."""
 
     def read() -> int:
         valid = (

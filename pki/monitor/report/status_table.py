@@ -69,7 +69,7 @@ class StatusTable:
         for authority in AUTHORITIES:
             yield from _guarded(ArtifactId("authority", authority), partial(self._authority_rows, authority))
         yield from _guarded("authority:adopted", self._adopted_rows)
-        yield from _guarded("ceremony", self._needed_rows)
+        yield from _guarded("ceremony", self._requirement_rows)
         yield from _guarded("crls", partial(self._crl_rows, artifacts.values()))
         for leaf in plan.leaves.values():
             yield from _guarded(leaf.artifact, partial(self._leaf_row, leaf))
@@ -89,10 +89,7 @@ class StatusTable:
             generation = self.project.authorities.generation(name)
             if generation is None:
                 continue
-            end, signs_until = (
-                generation.not_after,
-                needs.signs_until(self.project.authorities, generation),
-            )
+            end, signs_until = generation.not_after, needs.signs_until(self.project.authorities, generation)
             is_last = name == names[-1]
             if end < self.project.now:
                 state, text = "expired", f"expired on {end:%Y-%m-%d}"
@@ -115,17 +112,18 @@ class StatusTable:
         if stopped := leaf_files.stopped_reasons(self.project.revocations, name):
             return TableRow(name, "stopped", "", joined(stopped), "you")
         if isinstance(current, list):
-            missing = current == [Why.NOT_CREATED()]
-            return TableRow(name, "missing" if missing else "due", "", joined(current), "doit")
+            is_missing = current == [Why.NOT_CREATED()]
+            return TableRow(name, "missing" if is_missing else "due", "", joined(current), "doit")
         left = self._left(current.not_after)
         if blocker := certificates.LeafCertificates(self.project).blocked_by(leaf):
             return TableRow(name, "blocked", left, str(blocker), "ceremony")
         reasons = certificates.LeafCertificates(self.project).stale_reasons(leaf)
-        if not reasons and (
-            due := renewal.postponed_reasons(
+        due = list[Reason]()
+        if not reasons:
+            due = renewal.postponed_reasons(
                 self.project.now, self.project.authorities, self.project.signing_keys, leaf, current
             )
-        ):
+        if due:  # the renewal waits for a key that cannot be used
             faults = self.project.signing_keys.cached_faults.items()
             why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
             text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
@@ -144,7 +142,7 @@ class StatusTable:
             return TableRow(deploy.id, "missing", "", joined(reasons), "doit")
         text = (
             joined(reasons)
-            or f"{counted(len(deployed.files), 'file')} deployed on {deployed.delivered_at[:10]} {_way(deployed.transport)}"
+            or f"{counted(len(deployed.files), 'file')} deployed on {deployed.delivered_at[:10]} {_transport_text(deployed.transport)}"
         )
         text = "; ".join(
             [
@@ -177,10 +175,8 @@ class StatusTable:
 
     def _adopted_rows(self) -> Iterator[TableRow]:
         for name in self.project.inventory.authorities.adopted:
-            end, text = (
-                external_cas.end_of(self.project.authorities, name),
-                external_cas.summary(self.project.now, self.project.ledger_view, name),
-            )
+            end = external_cas.expiry_of(self.project.authorities, name)
+            text = external_cas.summary(self.project.now, self.project.ledger_view, name)
             if end is None:
                 yield TableRow(ArtifactId("authority", name), "missing", "", f"{text}; its folder is invalid", "you")
             else:
@@ -192,13 +188,11 @@ class StatusTable:
                     "you",
                 )
 
-    def _needed_rows(self) -> Iterator[TableRow]:
+    def _requirement_rows(self) -> Iterator[TableRow]:
         """Yield what existing authorities need from a ceremony, and by when."""
-        for need in (
-            requirement
-            for requirement in needs.find_requirements(self.project.authorities)
-            if self.project.store.generations(requirement.authority)
-        ):
+        for need in needs.find_requirements(self.project.authorities):
+            if not self.project.store.generations(need.authority):
+                continue  # _authority_rows shows that the authority is missing
             left = self._left(need.by) if need.by > self.project.now else "0"
             yield TableRow(need.artifact, "due", left, need.why, self._ceremony())
 
@@ -214,7 +208,7 @@ class StatusTable:
             return self._series_row(artifact.id, generation, end, reasons)
         rule = self.project.inventory.authorities.crl_rule(generation)
         refresh = end - rule.lifetime + rule.refresh
-        is_due = refresh <= self.project.now  # without reasons if its key cannot be used
+        is_due = refresh <= self.project.now  # while its key cannot be used, a CRL that is due has no reasons
         text = joined(reasons) or f"next CRL {'was due ' if is_due else ''}on {refresh:%Y-%m-%d}"
         state = "expired" if end <= self.project.now else "due" if reasons or is_due else "ok"
         row = TableRow(artifact.id, state, self._left(end), text, "doit")
@@ -222,7 +216,7 @@ class StatusTable:
         return replace(row, next=f"{row.next}; {size}") if size else row
 
     def _with_key_fault(self, row: TableRow, generation: str) -> TableRow:
-        """Add to a row that it waits for its authority, if the key of that cannot be used; what is due is blocked."""
+        """Add to a row that it waits for its authority, if the key of the authority cannot be used. A due row is blocked."""
         if generation not in self.project.signing_keys.cached_faults:
             return row
         authority = ArtifactId("authority", generation)
@@ -239,11 +233,11 @@ class StatusTable:
             if presigned_crl.last_update_utc > self.project.now
         ]
         last = max((presigned_crl.next_update_utc or end for presigned_crl in presigned_crls), default=end)
-        text = joined(reasons) or (
-            f"next pre-signed CRL on {min(later):%Y-%m-%d}; a ceremony must sign more before {last:%Y-%m-%d}"
-            if later
-            else f"this is the last pre-signed CRL; new ones are needed by {end:%Y-%m-%d}"
-        )
+        if later:
+            forecast = f"next pre-signed CRL on {min(later):%Y-%m-%d}; a ceremony must sign more before {last:%Y-%m-%d}"
+        else:
+            forecast = f"this is the last pre-signed CRL; new ones are needed by {end:%Y-%m-%d}"
+        text = joined(reasons) or forecast
         return TableRow(name, self._state(end, reasons), self._left(end), text, "doit" if later else "ceremony")
 
     def _service_rows(self) -> Iterator[TableRow]:
@@ -284,7 +278,7 @@ def _with_failure(row: TableRow, run: LastRun) -> TableRow:
 
 
 def _guarded(name: str, rows: Callable[[], TableRow | Iterable[TableRow]]) -> list[TableRow]:
-    """Return the rows of one subject; if that fails, one row with the error, so that the other rows are still shown."""
+    """Return the rows of one subject. If computing them fails, return one row with the error, so that other rows are shown."""
     try:
         result = rows()
         return [result] if isinstance(result, TableRow) else list(result)
@@ -293,5 +287,5 @@ def _guarded(name: str, rows: Callable[[], TableRow | Iterable[TableRow]]) -> li
         return [TableRow(name, "missing", "", f"could not be checked: {fault.message}", "you")]
 
 
-def _way(transport: str) -> str:
+def _transport_text(transport: str) -> str:
     return "into a folder" if transport == "folder" else f"by {transport}"

@@ -24,7 +24,7 @@ from pki.x509.revocation import crl_number
 
 @dataclass(frozen=True, slots=True)
 class AuthorityRow:
-    """A generation. `root` is the one that issued it: itself for a root, empty for an adopted CA."""
+    """A generation. `root` is the name of the root that issued it: its own name for a root, "" for an adopted CA."""
 
     name: str
     common_name: str
