@@ -69,6 +69,8 @@ def test_a_project_of_0_1_0_is_upgraded(old: Home, invoke: Invoke) -> None:
         assert settled(contents(old.path)) == settled(before) | {"pki.yaml": renamed.encode()}
     said = invoke("plan")
     assert f"the last run was by a version before 0.2.0, this is {__version__}" in said.out
+    assert "its receipt is" not in said.out  # older records are read, not called damaged
+    assert "its manifest is" not in said.out
     assert f"the project lacks 2 templates ({', '.join(LACKING)})" in " ".join(said.out.split())
     assert settled(contents(old.path)) == settled(before) | {"pki.yaml": renamed.encode()}
     report = old.doit(days=2)
