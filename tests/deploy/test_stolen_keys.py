@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -99,7 +100,10 @@ class Stolen:
         return path.read_bytes() if path.exists() else None
 
 
-@pytest.fixture(params=["sh", "bash", "busybox"])
+BUSYBOX = pytest.mark.skipif(shutil.which("busybox") is None, reason="there is no busybox command")
+
+
+@pytest.fixture(params=["sh", "bash", pytest.param("busybox", marks=BUSYBOX)])
 def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell | None:
     if request.param == "busybox":
         return busybox(tmp_path / "applets")
