@@ -29,8 +29,8 @@ def talk(said: dict[str, Any]) -> dict[str, Any]:
     if said["cert"]:
         context.load_cert_chain(said["cert"])
     try:
-        plain = socket.create_connection(("127.0.0.1", said["port"]), timeout=20)
-        with connect(f"wss://{said['name']}/", sock=plain, ssl=context, proxy=None, open_timeout=20) as wire:
+        plain = socket.create_connection(("127.0.0.1", said["port"]), timeout=300)
+        with connect(f"wss://{said['name']}/", sock=plain, ssl=context, proxy=None, open_timeout=300) as wire:
             headers = json.loads(wire.recv(20))
             back = []
             for message in ("hello", "x" * 100_000):
