@@ -91,7 +91,11 @@ def bootstrap(
     _permitted(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
     if (last_receipt := delivery.records.receipt) and last_receipt.held:
         receipts.save(project.store.receipt(host), replace(last_receipt, held={}))  # the next run deploys these files
-    level = "files of its release" if scope == "certificates" else "folders of its release: equal to root access"
+    level = (
+        "files of its release"
+        if scope == "certificates"
+        else "folders of its release, which is as powerful as root access"
+    )
     Screen().done("prepared", ArtifactId("deploy", host), f"{output}; the deployment key may write the {level}")
 
 
@@ -158,7 +162,7 @@ def push(context: Context, host: str) -> None:
 def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> None:
     """Put a host back to the previous release, or to --to RELEASE, with the newest CRLs, and pin it there until deploy.push.
 
-    A release with an expired or revoked certificate is refused. --yes: do not prompt.
+    A release with an expired or revoked certificate is refused. With --yes, it does not ask.
     """
     project = project_of(context)
     delivery = _delivery(context, project, host)
