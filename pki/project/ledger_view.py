@@ -29,7 +29,8 @@ class LedgerView:
     """The ledger of a project. What a run reads of it is cached while it does not change.
 
     `check_clock` is called before anything is recorded, and `check_roots` before a new ledger may be created; both
-    raise PkiError. `authorities` returns those with which the guard compares the ledger.
+    raise PkiError. `authorities` returns those with which the guard compares the ledger. `upgrades`: whether tables of an
+    older version are upgraded when the ledger is opened, and not only when something is recorded.
     """
 
     inventory: Inventory
@@ -38,6 +39,7 @@ class LedgerView:
     check_clock: Callable[[], None]
     check_roots: Callable[[], None]
     authorities: Callable[[], Authorities]
+    upgrades: bool = False
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -49,7 +51,7 @@ class LedgerView:
             self.check_roots()  # opening the ledger might create the file
         from pki.ledger.ledger import SqlLedger  # noqa: PLC0415 - SQLAlchemy takes longer to import than a run with nothing to do
 
-        return SqlLedger(self.inventory.ledger, self.store.ca, self.check, self.check_clock)
+        return SqlLedger(self.inventory.ledger, self.store.ca, self.check, self.check_clock, upgrades=self.upgrades)
 
     @property
     def is_open(self) -> bool:
