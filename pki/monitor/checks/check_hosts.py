@@ -95,7 +95,8 @@ def _counted(context: CheckContext, troubled: Mapping[str, str], new_hosts: Sequ
     if not troubled and not new_hosts:
         yield from [Finding("hosts", Level.OK, "; ".join(parts))] if count else []
     elif context.thorough:
-        yield Finding("hosts", Level.NOTICE, "; ".join(parts), "./run doit")
+        remedy = "solve the findings that are named, then: ./run doit" if troubled else "./run doit"
+        yield Finding("hosts", Level.NOTICE, "; ".join(parts), remedy)
 
 
 def _remote_findings(context: CheckContext, state: HostState) -> Iterator[Finding]:
