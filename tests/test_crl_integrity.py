@@ -190,7 +190,7 @@ def test_crls_are_made_anew_every_week_and_not_before(home: Home) -> None:
     assert not {name for name in home.doit(days=6).made if name.startswith("crl:")}
     made = home.doit(days=7).made
     assert {name for name in made if name.startswith("crl:")} == {"crl:server-1", "crl:client-1"}
-    assert made["crl:client-1"] == "is 7 days old; refreshed every 7"
+    assert made["crl:client-1"] == "was 7 days old; refreshed every 7"
     assert not {name for name in home.doit(days=13).made if name.startswith("crl:")}
 
 

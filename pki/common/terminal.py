@@ -300,7 +300,7 @@ def ask_secretly(question: str) -> str | None:
 
 VERDICTS = {
     "verified": "green",
-    "open": "bold yellow",
+    "unverified": "bold yellow",
     "failed": "bold red",
     "folder": "dim",
     "unknown": "yellow",

@@ -59,6 +59,7 @@ def find_cross_faults(inventory: Inventory, removed: set[Place], line: Line = la
     if "authorities" not in {place[0] for place in removed}:
         yield from _adopted_faults(inventory)
     yield from _named_root_faults(inventory)
+    yield from _secret_file_faults(inventory)
     yield from _place_faults(inventory, removed)
     if not {"domains", "permit_addresses"} & {place[0] for place in removed}:
         yield from _name_faults(inventory, line)
@@ -193,6 +194,15 @@ def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
     for name in inventory.secrets.names:
         if not re.fullmatch(SECRET, name) and name not in adopted:
             yield ("secrets", name), EXPECTED_SECRETS
+
+
+def _secret_file_faults(inventory: Inventory) -> Iterator[Fault]:
+    """Yield faults of files with passphrases that no backup would contain: `archive_format.is_restorable` has the same rule."""
+    for name in sorted(inventory.secrets.files()):
+        folder = name.partition("/")[0]
+        if folder.startswith(".") or folder in UNSAVED_FOLDERS:
+            fault = f"{name}: a backup contains no hidden file and nothing of build/ or offline/"
+            yield ("secrets",), f"{fault}; move it to a folder such as requests/, and write its new path here"
 
 
 def _crl_fault(rule: CrlRule) -> str:

@@ -87,7 +87,7 @@ class Explainer:
             deadline = needs.full_length_until(self.project.authorities, generation)
             yield (
                 "successor",
-                f"requested from {needs.signs_until(self.project.authorities, generation):%Y-%m-%d} on, needed by {deadline:%Y-%m-%d}",
+                f"requested from {needs.signs_until(self.project.authorities, generation):%Y-%m-%d} on, must exist by {deadline:%Y-%m-%d}",
             )
         below = [
             certificate

@@ -435,7 +435,7 @@ def test_crl_comes_anew_by_its_own_rule(adopted: Home, invoke: Invoke) -> None:
     first = crl_of(adopted)
     assert first.next_update_utc == first.last_update_utc + 90 * DAY
     assert "crl:legacy" not in adopted.doit(days=29).made
-    assert adopted.doit(days=31).made["crl:legacy"] == "is 31 days old; refreshed every 30"
+    assert adopted.doit(days=31).made["crl:legacy"] == "was 31 days old; refreshed every 30"
     assert judges.number(crl_of(adopted)) > judges.number(first)
 
 

@@ -223,7 +223,7 @@ def test_an_old_generation_serves_until_its_end_beside_the_new_one(real: RealHom
     assert_sound(real)
     report = real.doit(days=500)
     assert report.status == 0, report.failed
-    assert report.made["cert:media"] == "it is not issued by server-2, the current issuer"
+    assert report.made["cert:media"] == "it was not issued by server-2, the current issuer"
     root, two = real.certificate("root-1"), real.certificate("server-2")
     judges.assert_is_ca(two, root, "server", url=URL, domains=["lab.internal"], networks=NETWORKS)
     judges.assert_is_leaf(

@@ -19,8 +19,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from pki.common.errors import PkiError
 from pki.common.reasons import Verb
+from pki.config.fields import Proxy
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Deploy
+from pki.config.proxies import PROGRAMS
 from pki.deploy import bootstrap, host_session, preflight, process, protocol, release, verification
 from pki.deploy.contact import Contact
 from pki.deploy.delivery_history import History
@@ -39,7 +41,7 @@ from pki.x509.revocation import CrlEntry
 from tests.support.backups import Invoke, invoke
 from tests.support.hosts import ME, LocalTransport
 from tests.support.live_host import NAME, Live, change_something, delivered, delivered_once, kind, permit
-from tests.support.projects import START, Home
+from tests.support.projects import PROJECT, START, Home
 
 __all__ = ["delivered", "delivered_once", "invoke", "kind"]
 
@@ -314,7 +316,7 @@ def test_drift_and_diff_look_and_change_nothing(delivered: Live, invoke: Invoke)
     before = delivered.host.touched()
     said = invoke("deploy.drift", "media", home=delivered.home.path)
     assert said.status == 2
-    assert "Caddyfile differs" in said.out
+    assert "Caddyfile differed" in said.out
     said = invoke("deploy.diff", "media", home=delivered.home.path)
     assert "PRIVATE" not in said.out
     assert "+private key SHA-256" in said.out
@@ -1081,6 +1083,13 @@ def permissions(delivered: Live, *commands: str) -> Sequence[str]:
     files = [replace(payload.release.files[0], validate=command) for command in commands]
     few = replace(payload, release=replace(payload.release, files=tuple(files)))
     return bootstrap.permissions_text("media", few, exact=True).splitlines()
+
+
+@pytest.mark.parametrize("proxy", list(PROGRAMS))
+def test_every_proxy_starts_at_boot_after_an_interrupted_delivery_was_undone(proxy: Proxy) -> None:
+    script = (PROJECT / "pki/deploy/host/bootstrap.sh").read_text()
+    [before] = [line for line in script.splitlines() if line.startswith("Before=")]
+    assert f"{PROGRAMS[proxy].unit or proxy}.service" in before.removeprefix("Before=").split()
 
 
 @pytest.mark.parametrize(
