@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from pki.authority import crls, recover_revocations
 from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import LedgerError
-from pki.ledger import crl_records
+from pki.ledger import crl_queries
 from pki.ledger.types import FILE_MISSING, RESTORE_OR_ACCEPT_LOSS, Issued, Recovered
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.revocation import REASONS, CrlEntry
@@ -355,10 +355,10 @@ def test_recovered_revocation_of_a_known_certificate_ends_with_it(home: Home) ->
         )
         is not None
     )
-    assert project.ledger.revoked_serials(issued.not_after, issuer="client-1") == {issued.serial}
-    assert project.ledger.revoked_serials(issued.not_after + DAY) == frozenset()
-    assert issued.serial in project.ledger.expired_serials(issued.not_after + DAY)
-    assert issued.serial not in project.ledger.expired_serials(issued.not_after)
+    assert project.ledger.revoked_serials(expiring_after=issued.not_after, issuer="client-1") == {issued.serial}
+    assert project.ledger.revoked_serials(expiring_after=issued.not_after + DAY) == frozenset()
+    assert issued.serial in project.ledger.expired_serials(expired_before=issued.not_after + DAY)
+    assert issued.serial not in project.ledger.expired_serials(expired_before=issued.not_after)
 
 
 def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoked(real: RealHome) -> None:
@@ -391,11 +391,11 @@ def test_entries_that_the_last_crl_has_are_taken_over_as_they_are(home: Home) ->
     assert [entry.serial_number for entry in grown] == list(range(6, 40))
 
 
-@pytest.mark.parametrize("limit", [0, crl_records.MOST_SELECTED_SERIALS])
+@pytest.mark.parametrize("limit", [0, crl_queries.MOST_SELECTED_SERIALS])
 def test_entries_leave_with_their_certificates_and_only_new_ones_are_read(
     home: Home, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(crl_records, "MOST_SELECTED_SERIALS", limit)
+    monkeypatch.setattr(crl_queries, "MOST_SELECTED_SERIALS", limit)
     project = home.project(days=1)
     (admin,) = project.ledger.certificates(artifact="cert:client-admin")
     ended, lasting = (replace(admin, serial=number) for number in (5, 6))

@@ -16,7 +16,7 @@ from pki.x509.revocation import crl_number
 
 SHOWN = 4  # serial numbers that a message names
 TOLERANCE = timedelta(minutes=5)  # between two correct clocks
-HasEnded = Callable[[int], bool]
+HasExpired = Callable[[int], bool]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _parse_crl(der: bytes) -> ParsedCrl:
     return parsed
 
 
-def regression_faults(new: ParsedCrl, old: ParsedCrl, has_ended: HasEnded, now: datetime) -> Iterator[str]:
+def regression_faults(new: ParsedCrl, old: ParsedCrl, has_expired: HasExpired, now: datetime) -> Iterator[str]:
     """Yield why a CRL must not replace another one of the same issuer: it is older, or lacks a revocation.
 
     Servers reject a CRL whose thisUpdate is in the future (a clock that was ahead signed or published it), so an older
@@ -81,7 +81,7 @@ def regression_faults(new: ParsedCrl, old: ParsedCrl, has_ended: HasEnded, now: 
     if this_update < old_this_update <= now:
         yield f"has thisUpdate {this_update:%Y-%m-%d %H:%M:%S}, the one on the host {old_this_update:%Y-%m-%d %H:%M:%S}"
     # RFC 5280 §3.3: an entry may leave the CRL once it was on one issued after its certificate expired.
-    if missing := [serial for serial in old.serials - new.serials if not has_ended(serial)]:
+    if missing := [serial for serial in old.serials - new.serials if not has_expired(serial)]:
         yield f"lacks the revoked {format_serials(missing)}, which number {old.number} on the host lists"
 
 

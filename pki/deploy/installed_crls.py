@@ -150,5 +150,5 @@ def _faults(release_crls: Sequence[ParsedCrl], installed: InstalledCrl, trust: T
     for old in filter(trust.has_signed, crl_files.parse_crls(installed.content)):
         for new in release_crls:
             if new.issuer == old.issuer:
-                for fault in crl_files.regression_faults(new, old, trust.has_ended, now):
+                for fault in crl_files.regression_faults(new, old, trust.has_expired, now):
                     yield f"{new.describe(installed.path)} {fault}"

@@ -38,14 +38,14 @@ class Trust:
     """The facts that a release is checked against.
 
     `roots`, `authorities` and `adopted` (CAs of which only CRLs are delivered) are PEM. `is_revoked` answers for a
-    serial number. `has_ended` returns whether the certificate with a serial number is known and has expired: only such
+    serial number. `has_expired` returns whether the certificate with a serial number is known and has expired: only such
     entries may leave a CRL.
     """
 
     roots: bytes
     authorities: bytes
     is_revoked: Callable[[int], bool] = field(default=lambda _: False)
-    has_ended: Callable[[int], bool] = field(default=lambda _: False)
+    has_expired: Callable[[int], bool] = field(default=lambda _: False)
     adopted: bytes = b""
     _judged: dict[bytes, bool] = field(default_factory=dict)
     _roots: dict[bytes, x509.Certificate | None] = field(default_factory=dict)

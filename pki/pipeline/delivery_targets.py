@@ -59,7 +59,7 @@ class ReleaseChecks:
             roots,
             authorities,
             partial(_is_refused, self.desired),
-            self.has_ended,
+            self.has_expired,
             b"".join(_adopted_certificates(project.inventory, project.authorities)),
         )
 
@@ -90,10 +90,12 @@ class ReleaseChecks:
         """Return the serial numbers of expired certificates in the ledger."""
         project = self.desired.project
         return (
-            project.ledger.expired_serials(project.clock.trusted_now) if project.ledger_view.has_ledger else frozenset()
+            project.ledger.expired_serials(expired_before=project.clock.trusted_now)
+            if project.ledger_view.has_ledger
+            else frozenset()
         )
 
-    def has_ended(self, serial: int) -> bool:
+    def has_expired(self, serial: int) -> bool:
         """Return whether the ledger records a certificate as expired. Called only for one that left a CRL."""
         return serial in self._ended
 
@@ -366,4 +368,7 @@ def _is_refused(desired: DesiredState, serial: int) -> bool:
 
     A revoked certificate whose replacement is stopped stays on its host.
     """
-    return desired.project.revocations.is_revoked(serial, unchanged=False) and serial not in desired.stopped_serials
+    return (
+        desired.project.revocations.is_revoked(serial, certificate_unchanged=False)
+        and serial not in desired.stopped_serials
+    )

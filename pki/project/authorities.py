@@ -19,7 +19,7 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.common.remedies import RESTORE, run_for
 from pki.config.identifiers import GenerationName
 from pki.config.model import Inventory
-from pki.project import external_ca
+from pki.project import adopted_ca
 from pki.project.cross_certificates import trust_paths
 from pki.project.generations import (
     Generation,
@@ -37,7 +37,7 @@ from pki.x509 import canonical
 class Authorities:
     """The authorities in `ca/`, and the adopted CAs, at the moment `now`. Each file is read and verified once.
 
-    `recorded_certificates` returns the certificates of an authority in the ledger, as PEM. `has_ended` returns whether
+    `recorded_certificates` returns the certificates of an authority in the ledger, as PEM. `has_passed` returns whether
     a moment has passed, by a clock that is trusted.
     """
 
@@ -45,7 +45,7 @@ class Authorities:
     store: Store
     now: datetime
     recorded_certificates: Callable[[str], list[bytes]]
-    has_ended: Callable[[datetime], bool]
+    has_passed: Callable[[datetime], bool]
     planned: tuple[GenerationName, ...] = ()  # generations that the sandbox's ceremony in this run will create
     damaged_files: dict[str, str] = field(default_factory=dict)  # damaged files, and what follows from that
     recovered: dict[str, bytes] = field(default_factory=dict)  # PEM from the ledger, of generations with a damaged file
@@ -77,9 +77,7 @@ class Authorities:
         """
         adopted = self.inventory.authorities.adopted.get(name)
         path = (
-            external_ca.adopted_files(self.store, adopted)[0]
-            if adopted
-            else self.store.authority_file(name, "cert.pem")
+            adopted_ca.adopted_files(self.store, adopted)[0] if adopted else self.store.authority_file(name, "cert.pem")
         )
         state = file_state([os.fspath(path)])
         cached = self._generations.get(name)
@@ -114,7 +112,7 @@ class Authorities:
             cross, signer = read_certificate(data, shown), self.generation(path.stem.removeprefix("cross-"))
             if signer and not canonical.is_issued_by(cross, signer.certificate):
                 raise damage_error(shown, f"its signature is not that of {signer.name}")
-            parts += [] if self.has_ended(cross.not_valid_after_utc) else [data]
+            parts += [] if self.has_passed(cross.not_valid_after_utc) else [data]
         return b"".join(parts)
 
     def _authority(self, name: str, path: Path, data: bytes) -> tuple[x509.Certificate, bytes]:
@@ -170,7 +168,7 @@ class Authorities:
         `root` itself is included.
         """
         roots = [other for name in self.store.generations("root") if (other := self.generation(name))]
-        return trust_paths(self.store, roots, root, self.has_ended)
+        return trust_paths(self.store, roots, root, self.has_passed)
 
     def live(self, authority: str) -> list[GenerationName]:
         """Return the generations that are neither expired nor revoked, oldest first, then those that are planned.
@@ -193,7 +191,7 @@ class Authorities:
 
     def is_live(self, generation: Generation) -> bool:
         """Return whether a generation is neither expired nor revoked by its root."""
-        return not self.has_ended(generation.not_after) and not self.is_revoked_by_root(generation)
+        return not self.has_passed(generation.not_after) and not self.is_revoked_by_root(generation)
 
     def is_revoked_by_root(self, generation: Generation) -> bool:
         """Return whether a pre-signed CRL lists a generation."""

@@ -11,7 +11,7 @@ from pki.common.errors import PkiError, exposed_secret
 from pki.common.remedies import RESTORE, here
 from pki.config.authority_rules import AdoptedRule
 from pki.config.identifiers import GenerationName
-from pki.project import external_ca
+from pki.project import adopted_ca
 from pki.project.generations import Generation, damage_error
 from pki.project.layout import Store
 from pki.project.secrets import Passphrase, Passphrases
@@ -105,7 +105,7 @@ class KeyRing:
 
     def adopted_files(self, name: str) -> tuple[Path, Path]:
         """Return certificate and key file of an adopted authority."""
-        return external_ca.adopted_files(self.store, self.adopted[name])
+        return adopted_ca.adopted_files(self.store, self.adopted[name])
 
     def _opened(self, generation: Generation) -> Issuer:
         if generation.name in self.adopted:
@@ -141,7 +141,7 @@ class KeyRing:
     def _open_adopted(self, generation: Generation) -> Issuer:
         certificate, path = self.adopted_files(generation.name)
         shown = self.store.shown(path)
-        external_ca.check(generation.certificate, self.store.shown(certificate))
+        adopted_ca.check(generation.certificate, self.store.shown(certificate))
         data = filesystem.read(path)
         if data is None:
             raise PkiError(

@@ -192,7 +192,7 @@ class ClockGuard:
         last = self._last_event_if_far
         return self._now if last is None or self.verdict.may_sign else last
 
-    def has_ended(self, end: datetime) -> bool:
+    def has_passed(self, end: datetime) -> bool:
         """Return whether `end` has passed. Collects evidence only if the answer depends on it."""
         last = self._last_event_if_far
         if last is None or (end < self._now) == (end < last):

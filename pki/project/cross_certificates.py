@@ -15,7 +15,7 @@ from pki.x509 import canonical
 
 
 def trust_paths(
-    store: Store, roots: Iterable[Generation], root: Generation, has_ended: Callable[[datetime], bool]
+    store: Store, roots: Iterable[Generation], root: Generation, has_passed: Callable[[datetime], bool]
 ) -> dict[str, datetime]:
     """Return the SHA-256 of those `roots` from which unexpired cross-certificates lead to `root`, itself included.
 
@@ -24,7 +24,7 @@ def trust_paths(
     candidates, expiries, queue = list(roots), {root.fingerprint: root.not_after}, [root]
     while queue:
         certified_root = queue.pop()
-        for cross in _cross_certificates(store, certified_root, has_ended):
+        for cross in _cross_certificates(store, certified_root, has_passed):
             for candidate in candidates:
                 ends = (
                     candidate.not_after,
@@ -38,10 +38,10 @@ def trust_paths(
 
 
 def _cross_certificates(
-    store: Store, root: Generation, has_ended: Callable[[datetime], bool]
+    store: Store, root: Generation, has_passed: Callable[[datetime], bool]
 ) -> Iterator[x509.Certificate]:
     for path in store.cross_certificates(root.name):
         with suppress(ValueError):  # a damaged one connects nothing
             cross = x509.load_pem_x509_certificate(filesystem.read(path) or b"")
-            if not has_ended(cross.not_valid_after_utc) and cross.public_key() == root.certificate.public_key():
+            if not has_passed(cross.not_valid_after_utc) and cross.public_key() == root.certificate.public_key():
                 yield cross

@@ -48,7 +48,7 @@ class Guard:
     store: Store
     is_sqlite: bool
     ledger: Callable[[], Ledger]
-    seen_heads: Sequence[Head]
+    observed_heads: Sequence[Head]
     authorities: Sequence[Generation]
     generation: Callable[[str], Generation | None]
 
@@ -57,7 +57,7 @@ class Guard:
         """Return a digest that changes with everything that the ledger is compared with."""
         paths = list(map(str, self._crls()))
         return digest_of(
-            [tuple(item) for item in self.seen_heads],
+            [tuple(item) for item in self.observed_heads],
             [item.fingerprint for item in self.authorities],
             file_state(paths),
         )
@@ -93,7 +93,7 @@ class Guard:
 
     def lost_heads(self) -> list[Head]:
         """Return the heads that were seen and that the ledger lacks; for one event only the first record of it."""
-        lost = {(head.seq, head.hash): head for head in reversed(self.ledger().missing_heads(self.seen_heads))}
+        lost = {(head.seq, head.hash): head for head in reversed(self.ledger().missing_heads(self.observed_heads))}
         return sorted(lost.values(), key=lambda head: head.seq)
 
     @property

@@ -97,7 +97,7 @@ class Pki:
             pem_encoding.pem_of([self.root.certificate]),
             pem_encoding.pem_of([self.server.certificate]),
             is_revoked=self.gone.__contains__,
-            has_ended=self.ended.__contains__,
+            has_expired=self.ended.__contains__,
         )
 
     @property
@@ -341,7 +341,7 @@ def test_only_a_new_revocation_is_urgent_and_the_canary_is_none(pki: Pki) -> Non
 
 def back(pki: Pki, new: bytes, old: bytes, now: datetime = START) -> list[str]:
     (first,), (second,) = crl_files.parse_crls(new), crl_files.parse_crls(old)
-    return list(crl_files.regression_faults(first, second, pki.trust.has_ended, now))
+    return list(crl_files.regression_faults(first, second, pki.trust.has_expired, now))
 
 
 def test_a_revoked_certificate_that_has_ended_may_leave_the_crl(pki: Pki) -> None:
@@ -570,4 +570,4 @@ def test_a_certificate_whose_names_cannot_be_read_never_leaves(pki: Pki) -> None
 def test_a_release_is_judged_by_revocations_and_ends_only_where_they_are_known(pki: Pki) -> None:
     bare = Trust(pki.trust.roots, pki.trust.authorities)
     assert not bare.is_revoked(5)
-    assert not bare.has_ended(5)
+    assert not bare.has_expired(5)

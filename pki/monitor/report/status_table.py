@@ -118,7 +118,7 @@ class StatusTable:
             missing = current == [Why.NOT_CREATED()]
             return TableRow(name, "missing" if missing else "due", "", joined(current), "doit")
         left = self._left(current.not_after)
-        if blocker := certificates.LeafCertificates(self.project).blocked_by(leaf):
+        if blocker := certificates.LeafCertificates(self.project).no_gain_reason(leaf):
             return TableRow(name, "blocked", left, str(blocker), "ceremony")
         reasons = certificates.LeafCertificates(self.project).stale_reasons(leaf)
         if not reasons and (
