@@ -19,7 +19,7 @@ from pki.authority import crls, recover_revocations
 from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import LedgerError
 from pki.ledger import crl_queries
-from pki.ledger.types import FILE_MISSING, RESTORE_OR_ACCEPT_LOSS, Issued, Recovered
+from pki.ledger.types import FILE_MISSING_TEXT, RESTORE_FILE_OR_ACCEPT_LOSS, Issued, Recovered
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.revocation import REASONS, CrlEntry
 from tests.support import judges
@@ -625,7 +625,7 @@ def test_ledger_that_is_gone_is_never_begun_anew_by_itself(after_revocation: Hom
     lose_ledger(home)
     report = home.doit(days=61)
     assert {report.failed.get(name) for name in ("cert:media", "crl:client-1", "ledger")} == {
-        f"{FILE_MISSING} → {RESTORE_OR_ACCEPT_LOSS}"
+        f"{FILE_MISSING_TEXT} → {RESTORE_FILE_OR_ACCEPT_LOSS}"
     }
     assert report.status == 1
     assert listed
@@ -639,7 +639,7 @@ def test_ledger_that_is_gone_for_good_is_begun_again_by_a_command_and_takes_back
     home, listed = after_revocation, serials(after_revocation)
     lose_ledger(home)
     said = said_by(capsys, "ledger.verify", pki_home=str(home.path), pki_now=home.moment(7))
-    assert (said.status, said.error) == (1, f"{FILE_MISSING}\n→ {RESTORE_OR_ACCEPT_LOSS}\n")
+    assert (said.status, said.error) == (1, f"{FILE_MISSING_TEXT}\n→ {RESTORE_FILE_OR_ACCEPT_LOSS}\n")
     said = said_by(capsys, "ledger.accept-loss", "--yes", pki_home=str(home.path), pki_now=home.moment(7))
     assert said.status == 0, said.error
     assert home.doit(days=7).status == 0

@@ -11,6 +11,7 @@ from pki.common.remedies import RESTORE
 from pki.common.template_folders import program_names
 from pki.config import upstreams
 from pki.config.authority_rules import AuthorityRules, CrlRule
+from pki.config.delivery_window import is_in_window
 from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
 from pki.config.fields import EXPECTED_SECRETS, SECRET, parse_jump_host
 from pki.config.ip_addresses import IpAddress
@@ -31,7 +32,7 @@ from pki.config.model import ALL_TEMPLATES, Host, Inventory, ServerRule
 from pki.config.name_fields import is_like_dns_name
 from pki.config.proxies import PROGRAMS
 from pki.config.released_templates import RELEASED
-from pki.config.time_fields import format_duration, is_in_window
+from pki.config.time_fields import format_duration
 
 Line = Callable[[Place], str]
 

@@ -11,7 +11,7 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.timestamps import instant, moment
 from pki.common.visible import shorten
-from pki.deploy.drift import reasons_from_json as drifted
+from pki.deploy.drift import reasons_from_json
 from pki.deploy.protocol import HostRefusal, ServiceRefusal, Step
 
 MESSAGE_LENGTH = 2000  # characters of a message that are recorded
@@ -43,7 +43,7 @@ class Contact:
         try:
             data = sealed_records.decode_sealed(filesystem.read_if_possible(path)) or {}
             services = tuple(data.get("services", ()))
-            reasons = {name: drifted(data.get(name)) for name in ("drift", "writable")}
+            reasons = {name: reasons_from_json(data.get(name)) for name in ("drift", "writable")}
             refusal = Reason.from_json(data["refusal"]) if data.get("refusal") else None
             return cls(**{**data, "services": services, "refusal": refusal, **reasons})
         except (TypeError, ValueError, KeyError):

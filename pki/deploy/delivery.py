@@ -11,8 +11,8 @@ from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
 from pki.common.timestamps import moment
+from pki.config.delivery_window import is_in_window
 from pki.config.identifiers import ArtifactId
-from pki.config.time_fields import is_in_window
 from pki.deploy import installed_crls, preflight, verification
 from pki.deploy import receipt as receipts
 from pki.deploy.host_payloads import HostPayloads
@@ -160,7 +160,7 @@ class Delivery:
         receipt, payload = records.receipt, self.payloads.desired()
         if (receipt is None and not records.has_lost_receipt) or payload is None:
             return False
-        if receipt and receipt.ends and moment(receipt.ends) - now < URGENT_BEFORE:
+        if receipt and receipt.first_expiry and moment(receipt.first_expiry) - now < URGENT_BEFORE:
             return True
         delivered = records.history.payload(receipt.release) if receipt else records.history.newest
         if delivered is None:  # only a contact can show which CRLs the host has

@@ -144,7 +144,7 @@ class Change:
         previous = self._previous
         if self._pinned or previous is None or not self.is_already_deployed:
             return False
-        return not previous.ends or self._now < moment(previous.ends)
+        return not previous.first_expiry or self._now < moment(previous.first_expiry)
 
     def session(self) -> Session:
         """Return a dialogue with the host, to be opened with `with`."""
@@ -349,7 +349,7 @@ class Change:
             transport=self.destination.transport_name or ("local" if self.destination.transport.is_local else "ssh"),
             files=self.files,
             verification=verifications,
-            ends=instant(contents.ends) if contents.ends else "",
+            first_expiry=instant(contents.first_expiry) if contents.first_expiry else "",
             seconds=round(time.monotonic() - self._started, 3),
             roots=preflight.root_subjects(self.payload, self.destination.trust),
             held=self._held_back,

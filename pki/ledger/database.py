@@ -29,12 +29,12 @@ from pki.ledger.tables import SCHEMA, head, lease, metadata
 from pki.ledger.types import (
     CHECK_DISK,
     EMPTY,
-    FILE_MISSING,
-    IS_EMPTY,
+    EMPTY_TEXT,
+    FILE_MISSING_TEXT,
     MISSING,
     RESTORE_DATABASE,
     RESTORE_FILE,
-    RESTORE_OR_ACCEPT_LOSS,
+    RESTORE_FILE_OR_ACCEPT_LOSS,
     TRANSIENT,
     UNREADABLE,
     LedgerFault,
@@ -181,7 +181,7 @@ class Database:
             raise self._not_writable()
         if not path.exists():
             if not self._is_new_allowed:
-                raise LedgerFault(MISSING, FILE_MISSING, RESTORE_OR_ACCEPT_LOSS).error
+                raise LedgerFault(MISSING, FILE_MISSING_TEXT, RESTORE_FILE_OR_ACCEPT_LOSS).error
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
             give_to_folder_owner(path, self._folder)  # SQLite gives its log the owner of the database
 
@@ -224,8 +224,8 @@ class Database:
             schema = db.execute(sql.select(head.c.schema)).scalar() if head.name in tables else None
             seq = db.execute(sql.select(head.c.seq)).scalar() if head.name in tables else None
         if schema is None and not self._is_new_allowed:
-            remedy = RESTORE_OR_ACCEPT_LOSS if self.is_sqlite else RESTORE_DATABASE
-            raise LedgerFault(EMPTY, f"{self.place}: {IS_EMPTY}", remedy).error
+            remedy = RESTORE_FILE_OR_ACCEPT_LOSS if self.is_sqlite else RESTORE_DATABASE
+            raise LedgerFault(EMPTY, f"{self.place}: {EMPTY_TEXT}", remedy).error
         if schema is not None and schema > SCHEMA:
             text = f"{self.place}: schema {schema}, this program writes {SCHEMA}"
             raise LedgerFault(UNREADABLE, text, "use the program version that matches it").error

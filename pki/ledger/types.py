@@ -31,7 +31,7 @@ DECISIONS = (
     ACCEPTED,
 )
 
-# Kinds of LedgerFault: reasons why nothing may be signed or recorded.
+# Kinds of LedgerFault: reasons why nothing may be signed or recorded. The remedies and texts follow below.
 MISSING, EMPTY, FOREIGN, OLDER = "missing", "empty", "foreign", "older"
 UNKNOWN_AUTHORITIES, NEWEST_MISSING, UNREADABLE = "unknown-authorities", "newest-missing", "unreadable"
 TRANSIENT = "passing"  # a temporary condition such as a full disk: the ledger itself may be intact
@@ -43,10 +43,10 @@ RESTORE_DATABASE = (
     "restore the ledger's database from its newest dump; if there is none: ./run invoke ledger.accept-loss"
 )
 CHECK_DISK = f"ls -l {in_project('ca/ledger.db')}* and df -h {in_project('ca')}, then: ./run invoke ledger.verify"
-FILE_MISSING = "ca/ledger.db: is missing, and with it the record of what was issued and revoked"
-RESTORE_OR_ACCEPT_LOSS = f"{RESTORE_FILE}; if there is no backup: ./run invoke ledger.accept-loss"
-IS_EMPTY = "is empty, but ca/ contains authorities, which a ledger must know"
-NEWEST_IS_BACK = "restore the newest ca/ledger.db (./run invoke restore FILE --to DIR); if it is lost: ./run invoke ledger.accept-loss"
+FILE_MISSING_TEXT = "ca/ledger.db: is missing, and with it the record of what was issued and revoked"
+RESTORE_FILE_OR_ACCEPT_LOSS = f"{RESTORE_FILE}; if there is no backup: ./run invoke ledger.accept-loss"
+EMPTY_TEXT = "is empty, but ca/ contains authorities, which a ledger must know"
+RESTORE_NEWEST_FILE = "restore the newest ca/ledger.db (./run invoke restore FILE --to DIR); if it is lost: ./run invoke ledger.accept-loss"
 
 
 class Head(NamedTuple):

@@ -53,14 +53,12 @@ class ReleaseChecks:
         project = self.desired.project
         names = [name for authority in AUTHORITIES for name in project.store.generations(authority)]
         generations = [generation for generation in map(project.authorities.generation, names) if generation]
-        roots = b"".join(generation.pem for generation in generations if generation.authority == "root")
-        authorities = b"".join(generation.pem for generation in generations)
         return Trust(
-            roots,
-            authorities,
-            partial(_is_refused, self.desired),
-            self.has_expired,
-            b"".join(_adopted_certificates(project.inventory, project.authorities)),
+            roots_pem=b"".join(generation.pem for generation in generations if generation.authority == "root"),
+            authorities_pem=b"".join(generation.pem for generation in generations),
+            is_revoked=partial(_is_refused, self.desired),
+            has_expired=self.has_expired,
+            adopted_pem=b"".join(_adopted_certificates(project.inventory, project.authorities)),
         )
 
     def judge(self) -> Trust:
@@ -323,7 +321,7 @@ def _expected_by_release(
         if payload is None:
             return {}
         try:
-            by_name = expectations(payload, preflight.read_release(payload), service_endpoints, checks.canary)
+            by_name = expectations(payload, preflight.read_contents(payload), service_endpoints, checks.canary)
         except (PkiError, ValueError):
             return {}
         cached = [

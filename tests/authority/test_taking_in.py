@@ -785,7 +785,7 @@ def test_service_in_between_may_trust_both_cas_by_two_files_of_its_own(adopted: 
 
 
 def test_deployer_takes_crls_of_an_adopted_ca_and_certificates_not(old: OldCa) -> None:
-    trust = Trust(b"", b"", adopted=pem(old.certificate))
+    trust = Trust(b"", b"", adopted_pem=pem(old.certificate))
     (listed,) = crl_files.parse_crls(old.crl({}).public_bytes(serialization.Encoding.DER))
     assert trust.has_signed(listed)
     assert trust.issuer(old.issued[1]) is None

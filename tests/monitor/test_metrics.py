@@ -197,7 +197,7 @@ def test_a_host_that_does_not_answer_is_named_with_its_dates(remote: Home) -> No
     project = remote.project()
     ends = START + timedelta(days=40)
     taken = receipt_of(project.store.receipt("media"))
-    keep_receipt(project.store.receipt("media"), _with(taken, ends=instant(ends)))
+    keep_receipt(project.store.receipt("media"), _with(taken, first_expiry=instant(ends)))
     Contact().failed(START, UnreachableError("cannot be reached: no route")).save(project.store.contact("media"))
     remote.doit("authority")  # which looks at the project and delivers nothing
     found = left(remote)

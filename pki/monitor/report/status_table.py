@@ -161,7 +161,7 @@ class StatusTable:
         )
         if state := delivery.state(self.project.now) if delivery.records.is_remote else "":
             text = f"{state}; {text}"
-        left = self._left(timestamps.moment(deployed.ends)) if deployed.ends else ""
+        left = self._left(timestamps.moment(deployed.first_expiry)) if deployed.first_expiry else ""
         is_failing = delivery.records.is_remote and delivery.records.contact.failing_since
         return TableRow(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
