@@ -89,8 +89,10 @@ def bootstrap(
     output = bootstraps.install(prepared, login_transport, as_root=as_root)
     bootstraps.verify_start(transport, payload, as_root=os.geteuid() == 0)
     _permitted(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
-    if (last_receipt := delivery.records.receipt) and last_receipt.held:
-        receipts.save(project.store.receipt(host), replace(last_receipt, held={}))  # the next run deploys these files
+    if (last_receipt := delivery.records.receipt) and last_receipt.held_back:
+        receipts.save(
+            project.store.receipt(host), replace(last_receipt, held_back={})
+        )  # the next run deploys these files
     level = "files of its release" if scope == "certificates" else "folders of its release: equal to root access"
     Screen().done("prepared", ArtifactId("deploy", host), f"{output}; the deployment key may write the {level}")
 

@@ -92,7 +92,7 @@ class HostRecords:
     def record_unreached(self, error: PkiError, now: datetime) -> None:
         """Record that a check could not reach the host, so that the next run tries again."""
         if self.is_remote:
-            with suppress(PkiError):
+            with suppress(PkiError):  # on a read-only project the command still reports it
                 self.save_contact(self.contact.failed(now, error))
 
     def record_failure(self, payload: Payload, error: PkiError, now: datetime) -> PkiError:
@@ -109,9 +109,8 @@ class HostRecords:
         text = f"unreachable for {counted(days, 'day')}" if days else "unreachable"
         if receipt and receipt.first_expiry:
             left = math.floor((moment(receipt.first_expiry) - now) / DAY)
-            text += (
-                f"; its certificate expires in {counted(left, 'day')}" if left >= 0 else "; its certificate has expired"
-            )
+            expiry = f"expires in {counted(left, 'day')}" if left >= 0 else "has expired"
+            text += f"; its certificate {expiry}"
         return f"{text} ({message})"
 
     def save_receipt(self, receipt: Receipt) -> None:

@@ -30,8 +30,8 @@ class Receipt:
     `not_done` are sentences about what the transport cannot do (owners not set, commands not run). `verification` is
     the result for each service. `first_expiry` is when the first certificate or CRL of the release expires, "" without any.
     `seconds` is the duration of the delivery. `roots` maps the SHA-256 of each root that its certificates lead to, to
-    its subject. `held` maps files that the host does not permit before it is bootstrapped again (those with a new
-    root) to their SHA-256.
+    its subject. `held_back` maps files that the host does not permit before it is bootstrapped again (those with
+    a new root) to their SHA-256.
     """
 
     host: str
@@ -44,7 +44,7 @@ class Receipt:
     first_expiry: Annotated[str, Field(alias="ends")] = ""  # the name in the file of formats 2 and 3
     seconds: float = 0.0
     roots: Mapping[str, str] = field(default_factory=dict)
-    held: Mapping[str, str] = field(default_factory=dict)
+    held_back: Annotated[Mapping[str, str], Field(alias="held")] = field(default_factory=dict)
 
 
 @cache

@@ -115,7 +115,7 @@ class Change:
         paths = {file.path for file in payload.release.files}
         self._surplus = surplus
         # The files that the host holds back, by path: their SHA-256. Until it answers, what it held back last time counts.
-        held_before = previous.held if previous else {}
+        held_before = previous.held_back if previous else {}
         self._held_back = {
             file.path: file.sha256 for file in payload.release.files if held_before.get(file.path) == file.sha256
         }
@@ -265,7 +265,7 @@ class Change:
     def is_already_deployed(self) -> bool:
         """Return whether exactly these files were deployed by the previous delivery."""
         previous = self._previous
-        return previous is not None and (previous.files, dict(previous.held)) == (self.files, self._held_back)
+        return previous is not None and (previous.files, dict(previous.held_back)) == (self.files, self._held_back)
 
     def outcome(
         self, contents: ReleaseContents, states: Sequence[FileState], verifications: Mapping[str, Verification] | None
@@ -352,7 +352,7 @@ class Change:
             first_expiry=instant(contents.first_expiry) if contents.first_expiry else "",
             seconds=round(time.monotonic() - self._started, 3),
             roots=preflight.root_subjects(self.payload, self.destination.trust),
-            held=self._held_back,
+            held_back=self._held_back,
         )
 
 
