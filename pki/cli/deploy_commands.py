@@ -90,11 +90,18 @@ def bootstrap(
     bootstraps.verify_start(transport, payload, as_root=os.geteuid() == 0)
     _permitted(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
     if (last_receipt := delivery.records.receipt) and last_receipt.held_back:
-        receipts.save(
-            project.store.receipt(host), replace(last_receipt, held_back={})
-        )  # the next run deploys these files
+        # the next run deploys these files
+        receipts.save(project.store.receipt(host), replace(last_receipt, held_back={}))
+    permission = _what_the_key_may_write(scope, is_local=is_local)
+    Screen().done("prepared", ArtifactId("deploy", host), f"{output}{permission}")
+
+
+def _what_the_key_may_write(scope: str, *, is_local: bool) -> str:
+    """Return what the message about a prepared host adds: this machine itself needs no deployment key."""
+    if is_local:
+        return ""
     level = "files of its release" if scope == "certificates" else "folders of its release: equal to root access"
-    Screen().done("prepared", ArtifactId("deploy", host), f"{output}; the deployment key may write the {level}")
+    return f"; the deployment key may write the {level}"
 
 
 def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_config: bool) -> None:

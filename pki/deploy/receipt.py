@@ -16,8 +16,8 @@ from pki.deploy.release import File
 from pki.deploy.verification import Verification
 
 FORMAT = 3
-OLD_FORMAT = 2  # stored the verification of services as sentences, which are not read
-
+OLD_FORMAT = 2  # of version 0.1.0: without a digest, and with sentences about the verification, which are not read
+OLD_KEYS = ("format", "host", "release", "delivered_at", "transport", "files", "not_done", "proof", "ends", "seconds")
 
 FILE_KEYS = {"path", "sha256", "mode", "owner", "reload"}  # required for each file
 
@@ -54,12 +54,15 @@ def _adapter() -> TypeAdapter[Receipt]:
 
 def load(path: Path) -> Receipt | None:
     """Return the receipt at `path`, None if there is none or it was changed since it was written."""
-    data = sealed_records.decode_sealed(filesystem.read_if_possible(path)) or {}
+    data = sealed_records.decode_record(filesystem.read_if_possible(path), OLD_KEYS) or {}
     version = data.pop("format", None)
     if version not in {FORMAT, OLD_FORMAT}:
         return None
+    if version == OLD_FORMAT:
+        data |= {"verification": None}
+        data.pop("proof", None)
     try:
-        receipt = _adapter().validate_python({**data, **({} if version == FORMAT else {"verification": None})})
+        receipt = _adapter().validate_python(data)
         moment(receipt.delivered_at)
     except ValueError:
         return None

@@ -26,6 +26,7 @@ from pki.deploy.managed_files import FIX_HEADER, ManagedFile, Selection, render_
 from pki.x509.keys import pkcs1_pem
 
 FORMAT = 1
+UNSEALED_KEYS = ("format", "host", "release", "files", "inputs", "uses")  # of version 0.1.0
 PRIVATE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 LOOSEST_SECRET = 0o640  # the most permissive mode of a file with a private key
 OWNER = re.compile(r"{0}:{0}".format(r"[A-Za-z_][A-Za-z0-9_.-]*"))  # Debian-exim, first.last
@@ -120,7 +121,7 @@ class Release:
 def load(folder: Path) -> Release | None:
     """Return the release in a folder, None if there is none or its manifest is damaged."""
     try:
-        data = sealed_records.decode_sealed(filesystem.read(folder / "manifest.json")) or {}
+        data = sealed_records.decode_record(filesystem.read(folder / "manifest.json"), UNSEALED_KEYS) or {}
         if data.get("format") != FORMAT:
             return None
         return Release(data["host"], tuple(File(**file) for file in data["files"]), data["inputs"], data["uses"])

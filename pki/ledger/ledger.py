@@ -25,7 +25,8 @@ class SqlLedger(SqlRecorder, SqlCertificateQueries, SqlCrlQueries, SqlEventLog):
 
     `address` is `sqlite` or a SQLAlchemy URL, `folder` is `ca/`. `guard` raises LedgerError if the ledger lost
     events: then nothing may be recorded, except by `recovery`. `before_writing` raises PkiError if the clock cannot be
-    trusted: then nothing at all may be recorded. `is_copy` opens a copy from a backup, in its own folder.
+    trusted: then nothing at all may be recorded. `is_copy` opens a copy from a backup, in its own folder. `upgrades` says
+    whether tables of an older version are upgraded as soon as the ledger is opened, or when something is recorded.
     """
 
     def __init__(
@@ -36,8 +37,9 @@ class SqlLedger(SqlRecorder, SqlCertificateQueries, SqlCrlQueries, SqlEventLog):
         before_writing: Callable[[], None] = lambda: None,
         *,
         is_copy: bool = False,
+        upgrades: bool = True,
     ) -> None:
-        super().__init__(Database(address, folder, before_writing, is_copy=is_copy), guard)
+        super().__init__(Database(address, folder, before_writing, is_copy=is_copy, upgrades=upgrades), guard)
         self._folder = folder
 
     @cached_property

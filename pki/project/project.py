@@ -60,11 +60,19 @@ class Project:
     passphrases: Passphrases
     evidence: Callable[[Project], Evidence] | None = None  # other clocks, to confirm ours; default: only the kernel's
     run: RunState = field(default_factory=RunState)
+    upgrades_ledger: bool = False
     _at_end: list[Endable] = field(default_factory=list, init=False)
 
     @classmethod
-    def open(cls, home: Path, now: datetime, evidence: Callable[[Project], Evidence] | None = None) -> Project:
-        """Open the project in the folder `home`.
+    def open(
+        cls,
+        home: Path,
+        now: datetime,
+        evidence: Callable[[Project], Evidence] | None = None,
+        *,
+        upgrades_ledger: bool = False,
+    ) -> Project:
+        """Open the project in the folder `home`; upgrade the ledger of an older version first, or not before it is written.
 
         Raises InventoryError with every fault in pki.yaml, and PkiError where another account owns the project, or a
         newer program has changed it in a way that this one does not know.
@@ -81,7 +89,9 @@ class Project:
         store = Store(home)
         if config.ledger.startswith("postgresql"):
             remove_from_environment([LIBPQ_PASSWORD])
-        return cls(config, store, now, cache, Passphrases(store, config.secrets), evidence)
+        return cls(
+            config, store, now, cache, Passphrases(store, config.secrets), evidence, upgrades_ledger=upgrades_ledger
+        )
 
     @cached_property
     def clock(self) -> ClockGuard:
@@ -114,6 +124,7 @@ class Project:
             self.clock.check,
             lambda: self.roots.check(),  # noqa: PLW0108 - the roots need the authorities
             lambda: self.authorities,
+            self.upgrades_ledger,
         )
 
     @property

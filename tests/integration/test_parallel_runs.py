@@ -76,7 +76,7 @@ def test_nothing_is_left_of_a_run_that_is_ended_and_the_next_one_finishes(
     process = started(unbuilt)
     time.sleep((moment + 0.6) / MOMENTS * build_takes)
     (os.killpg if whole_group else os.kill)(process.pid, number)
-    process.wait(30)
+    process.wait(TIMEOUT)
     assert soon_none(process.pid) == []
     said = run(sys.executable, "-m", "doit", cwd=PROJECT, env=unbuilt.environment, timeout=120)
     assert "waiting for another run" not in said
