@@ -172,10 +172,7 @@ def _input_reason(name: str, *, is_present: bool, was_present: bool) -> Reason:
 
 
 def damage_text(folder: Path) -> str:
-    """Return what is damaged in a release, as the rest of a sentence that begins with its name.
-
-    Returns "" if nothing is damaged, or if there is no release.
-    """
+    """Return what is damaged in a release, as the rest of a sentence that begins with its name; "" without damage."""
     release = load(folder)
     if release is None:
         return "its manifest is damaged" if os.path.lexists(folder / "manifest.json") else ""
