@@ -146,8 +146,7 @@ def _head_to_record(ledger_view: LedgerView, head: Mapping[str, object] | None) 
     if head is None:
         newest = ledger_view.ledger.head()
         head = {"events": newest.seq, "head": newest.hash}
-    _, revocations = ledger_view.ledger.counts()
-    return {"ledger": head, "revocations": revocations}
+    return {"ledger": head, "revocations": ledger_view.ledger.counts().revocations}
 
 
 def _notes(inventory: Inventory, store: Store, passphrases: Passphrases, files: dict[str, BackupFile]) -> Iterator[str]:

@@ -41,6 +41,7 @@ class Finding:
     `what` is a reason, or text from elsewhere. `remedy` is the command to type. `since` is when the problem began, `until`
     is the deadline, such as the expiry of a certificate. `is_over` means that the finding reports an event that has
     passed: it is sent once, and never as solved. `headline` summarises subject and message for the subject of a mail.
+    `consequence` is a sentence for the text of a mail: what the problem means for hosts.
     """
 
     subject: str
@@ -52,12 +53,13 @@ class Finding:
     topic: str = ""
     is_over: bool = False
     headline: str = ""
+    consequence: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.remedy, str):
             object.__setattr__(self, "remedy", for_this_project(self.remedy))
         if not self.headline:
-            object.__setattr__(self, "headline", f"{self.subject} {self.message}")
+            object.__setattr__(self, "headline", f"{self.subject}: {self.message}")
 
     @property
     def about(self) -> ArtifactId:

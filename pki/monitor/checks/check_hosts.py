@@ -53,14 +53,15 @@ class HostState(NamedTuple):
 
 def check_hosts(context: CheckContext) -> Iterator[Finding]:
     """Report hosts that fail, are pinned, not verified, new, or were changed by others."""
-    reported_hosts = set[str]()
+    reported: dict[str, str] = {}  # the subject of the finding that gives the reason, by host
     for state in _unwell_hosts(context):
-        reported_hosts.add(state.host)
-        yield from _remote_findings(context, state)
+        for finding in _remote_findings(context, state):
+            reported.setdefault(state.host, finding.subject)
+            yield finding
     for name in context.run.failed.keys() | context.run.blocked.keys():
         kind, host = ArtifactId.parse(name).parts
-        if kind == "deploy" and host not in reported_hosts and host in context.plan.deliveries:
-            reported_hosts.add(host)
+        if kind == "deploy" and host not in reported and host in context.plan.deliveries:
+            reported[host] = context.run.blocked.get(name, name)
             yield from _failure_before_contact(context, host)
     yield from _drift(context)
     for note in (
@@ -68,22 +69,36 @@ def check_hosts(context: CheckContext) -> Iterator[Finding]:
         *pending_bootstraps.notes(context.project, context.plan),
     ):
         yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
-    new_hosts = [name for name in context.plan.deliveries if name not in reported_hosts and _is_new(context, name)]
-    if new_hosts:
-        text = f"not deployed yet: {join_names(new_hosts)}; the next run deploys them"
-        yield Finding("hosts", Level.NOTICE, text, "./run doit")
-    yield from _count_of_deployed(context, len(context.plan.deliveries) - len(reported_hosts) - len(new_hosts))
+    new_hosts = [name for name in context.plan.deliveries if name not in reported and _is_new(context, name)]
+    yield from _count_of_deployed(context, reported, new_hosts)
 
 
-def _count_of_deployed(context: CheckContext, count: int) -> Iterator[Finding]:
-    """Report how many hosts have what pki.yaml declares, and which get no deployments."""
+def _count_of_deployed(
+    context: CheckContext, reported: Mapping[str, str], new_hosts: Sequence[str]
+) -> Iterator[Finding]:
+    """Report how many hosts have what pki.yaml declares, and why the others do not have it.
+
+    `reported` maps a host to the subject of the finding that gives the reason. After a run, a host that is not as declared
+    has been reported already, so only a thorough check counts such hosts again.
+    """
     hosts, deliveries = context.project.inventory.hosts, context.plan.deliveries
     excluded = [name for name in hosts if name not in deliveries]
     expected = len(hosts.keys() | deliveries.keys())
-    if count:
-        of_expected = f" of {expected}" if count < expected else ""
-        rest = f"; no deployments to {join_names(excluded)}" if excluded else ""
-        yield Finding("hosts", Level.OK, f"{count}{of_expected} deployed as declared in pki.yaml{rest}")
+    count = len(deliveries) - len(reported) - len(new_hosts)
+    parts = [f"{count}{f' of {expected}' if count < expected else ''} deployed as declared in pki.yaml"]
+    if new_hosts:
+        parts.append(f"not deployed yet: {join_names(new_hosts)}")
+    if reported:
+        reasons = join_names([f"{host} (see {subject})" for host, subject in reported.items()])
+        parts.append(f"not as declared: {reasons}")
+    if excluded:
+        parts.append(f"no deployments to {join_names(excluded)}")
+    is_all_deployed = not reported and not new_hosts
+    if is_all_deployed and count:
+        yield Finding("hosts", Level.OK, "; ".join(parts))
+    elif not is_all_deployed and context.thorough:
+        remedy = "solve the findings that are named, then: ./run doit" if reported else "./run doit"
+        yield Finding("hosts", Level.NOTICE, "; ".join(parts), remedy)
 
 
 def _remote_findings(context: CheckContext, state: HostState) -> Iterator[Finding]:
@@ -192,7 +207,7 @@ def _state(payloads: HostPayloads) -> HostState:
         host=payloads.records.host,
         failing_since=contact.failing_since,
         message=contact.message,
-        first_expiry=receipt.ends if receipt else "",
+        first_expiry=receipt.first_expiry if receipt else "",
         not_verified=as_json(not_verified),
         pinned_since=instant(pin.since) if pin and pin.release else "",
         drift=[item.as_json() for item in contact.drift],
