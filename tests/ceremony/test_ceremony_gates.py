@@ -389,7 +389,7 @@ def test_each_finding_from_a_warning_on_is_named_with_its_code_and_a_notice_is_n
         ]
     )
     container = SimpleNamespace(validate=lambda _: [result])
-    monkeypatch.setattr(lint, "_prepared", lambda _: (container, SimpleNamespace(root=None)))
+    monkeypatch.setattr(lint, "_validators_and_document", lambda _: (container, SimpleNamespace(root=None)))
     signed = signed_by(drafted(root), root.key)
     assert lint.findings(signed, permitted="x.permitted") == ["x.fatal: cannot be read", "x.warning"]
 
