@@ -22,6 +22,7 @@ from pki.ledger.types import (
     UNREADABLE,
     Head,
     LedgerFault,
+    RecordedCrl,
 )
 from pki.project.layout import Store
 from pki.project.ledger_guard import Guard
@@ -65,9 +66,9 @@ class FakeLedger:
         assert issuer == "client-1"
         return der in self.recorded
 
-    def last_crl(self, issuer: str) -> tuple[int, Any] | None:
+    def last_crl(self, issuer: str) -> RecordedCrl | None:
         assert issuer == "client-1"
-        return None if self.last is None else (self.last, START)
+        return None if self.last is None else RecordedCrl(self.last, START)
 
     def certificates(self, serial: int) -> list[object]:
         return [object()] if self.knows and serial == CLIENT.certificate.serial_number else []
