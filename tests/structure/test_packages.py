@@ -159,7 +159,9 @@ def names_of(path: Path) -> set[str]:
         own += [str(node.name)] if isinstance(node, ast.ClassDef | ast.FunctionDef) else []
         inner = getattr(node, "body", ())
         members = [one.name for one in inner if isinstance(one, ast.FunctionDef)]
-        members += [one.target.id for one in inner if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)]
+        members += [
+            one.target.id for one in inner if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+        ]
         names |= {*own, *(f"{own[0]}.{member}" for member in members if own)}
     return names
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from pki.authority.certificates import LeafCertificates
 from pki.common.counts import counted
 from pki.common.errors import ErrorCode, InventoryError, PkiError
 from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId
+from pki.config.leaf_certificates import leaf_name
 from pki.monitor import forecast
 from pki.monitor import probes as probing
 from pki.monitor.alerts import channels
@@ -184,11 +186,15 @@ def _consequence(context: CheckContext, artifact: ArtifactId) -> str:
     """Return what the failure of a release means for its host; "" for other artifacts."""
     if artifact.kind != "release" or artifact.name not in context.plan.deliveries:
         return ""
-    receipt = context.plan.deliveries[artifact.name].records.receipt
-    if receipt is None:
-        return f"{artifact.name} gets no files until this is solved"
-    expiry = f"; the first certificate or CRL on it expires on {receipt.ends[:10]}" if receipt.ends else ""
-    return f"{artifact.name} keeps its present files{expiry}"
+    host = artifact.name
+    if context.plan.deliveries[host].records.receipt is None:
+        return f"{host} gets no files until this is solved"
+    certificates = LeafCertificates(context.project)
+    leaves = [context.plan.leaves.get(leaf_name(host, access)) for access in ("tls", "mtls")]
+    current = [certificates.current(leaf) for leaf in leaves if leaf]
+    expiry = min((certificate.not_after for certificate in current if certificate), default=None)
+    valid = f"; its certificate is valid until {expiry:%Y-%m-%d}" if expiry else ""
+    return f"{host} keeps its present files{valid}"
 
 
 def _run_on_time(at: datetime, run: LastRun) -> Finding:
