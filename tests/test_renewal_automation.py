@@ -685,7 +685,7 @@ def names_of(output: str) -> set[str]:
 
 def test_four_processes_make_the_same_as_one(fresh: Home, built_once: Path) -> None:
     process = run_doit(fresh, "-n", "4")
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=300)
     assert (process.returncode, errors) == (0, "")
     alone = Home(built_once)
     assert names_of(output) == {artifact.name for artifact in alone.plan().artifacts} - {
@@ -702,7 +702,7 @@ def test_four_processes_make_the_same_as_one(fresh: Home, built_once: Path) -> N
     for leaf in ("media", "forge-mtls", "monitoring-mtls", "client-admin"):
         assert_whole(fresh, leaf)
     again = run_doit(fresh, "-n", "4")
-    assert again.communicate(timeout=60)[0] == ""
+    assert again.communicate(timeout=300)[0] == ""
 
 
 def test_four_processes_renew_the_same_as_one(home: Home) -> None:
@@ -719,7 +719,7 @@ def test_two_runs_at_once_take_turns_and_the_second_finds_nothing_to_do(fresh: H
         for process in both:
             assert process.stderr is not None
             assert process.stderr.readline() == f"waiting for another run (process {os.getpid()}) to end\n"
-    outputs = [process.communicate(timeout=60)[0] for process in both]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sorted(len(names_of(output)) for output in outputs) == [0, 17]
     assert outputs.count("") == 1

@@ -298,7 +298,14 @@ def ask_secretly(question: str) -> str | None:
         return None
 
 
-VERDICTS = {"verified": "green", "unverified": "bold yellow", "failed": "bold red", "folder": "dim"}
+VERDICTS = {
+    "verified": "green",
+    "unverified": "bold yellow",
+    "failed": "bold red",
+    "folder": "dim",
+    "unknown": "yellow",
+    "sessions": "cyan",
+}
 LEVELS = {"ok": "green", "notice": "cyan", "warning": "yellow", "critical": "bold red"}
 STATES = {
     "ok": "green",

@@ -54,12 +54,12 @@ def listens_on_ipv6(inventory: Inventory, name: str) -> bool:
 
 
 def mtls_names(inventory: Inventory) -> list[str]:
-    """Return the names of all services that require mutual TLS, without duplicates."""
+    """Return the names of all services for browsers that require mutual TLS, without duplicates."""
     names = (
         name
         for host in inventory.hosts.values()
         for service, settings in host.services.items()
-        if settings.access == "mtls"
+        if settings.access == "mtls" and settings.speaks == "https"
         for name in service_names(inventory, host, service)
     )
     return list(dict.fromkeys(names))
@@ -89,7 +89,8 @@ def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:
     by_access: dict[Access, list[str]] = {"tls": list(host.names), "mtls": []}
     for service_name, service in host.services.items():
         by_access[service.access] += service_names(inventory, host, service_name)
-    for access, names in by_access.items():
+    for access, all_names in by_access.items():
+        names = list(dict.fromkeys(all_names))  # services on different ports may share a name
         if not names:
             continue
         certificate_name, addresses = leaf_name(name, access), tuple(n for n in names if is_address(n))
@@ -202,15 +203,9 @@ def host_claims(inventory: Inventory, only: Container[str] | None = None) -> Ite
             for name in service_names(inventory, host, service):
                 if only is None or name in only:
                     place = ("hosts", host_name, "services", service)
-                    yield Claim(
-                        "server",
-                        name,
-                        host_name,
-                        place,
-                        host.shared,
-                        settings.upstream.url,
-                        settings.upstream.name or "",
-                    )
+                    upstream = settings.upstream
+                    url, proves = (upstream.url, upstream.name or "") if upstream else ("", "")
+                    yield Claim("server", name, host_name, place, host.shared, url, proves)
 
 
 def address_claims(inventory: Inventory) -> Iterator[Claim]:

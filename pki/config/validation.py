@@ -9,7 +9,7 @@ from datetime import time, timedelta
 from pki.common.durations import backdate, is_usable, longest_pause
 from pki.common.remedies import RESTORE
 from pki.common.template_folders import program_names
-from pki.config import upstreams
+from pki.config import service_rules
 from pki.config.authority_rules import AuthorityRules, CrlRule
 from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
 from pki.config.fields import EXPECTED_SECRETS, SECRET, parse_jump_host
@@ -24,7 +24,6 @@ from pki.config.leaf_certificates import (
     is_within_domains,
     name_fault,
     new_name_registry,
-    service_names,
 )
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
 from pki.config.model import ALL_TEMPLATES, Host, Inventory, ServerRule
@@ -65,7 +64,7 @@ def find_cross_faults(inventory: Inventory, removed: set[Place], line: Line = la
     if not {"domains", "permit_addresses"} & {place[0] for place in removed}:
         yield from _name_faults(inventory, line)
         yield from _client_faults(inventory, line)
-        yield from _upstream_faults(inventory)
+        yield from service_rules.find_faults(inventory)
     yield from _leaf_faults(inventory)
     yield from _template_faults(inventory)
 
@@ -259,8 +258,8 @@ def _trust_faults(name: str, host: Host) -> Iterator[Fault]:
 def _probe_faults(inventory: Inventory, name: str) -> Iterator[Fault]:
     """Yield faults of `probe`: a host without services, or a jump host that is the host itself or this machine."""
     host, place = inventory.hosts[name], ("hosts", name, "probe")
-    if host.probe not in {None, "none"} and not host.services:
-        yield place, f"{name} has no service to probe; leave it out"
+    if host.probe not in {None, "none"} and not host.is_probed:
+        yield place, f"{name} has no service {'that can be probed' if host.services else 'to probe'}; leave it out"
     jump = parse_jump_host(host.jump)[1]
     if jump == name:
         yield place, f"{jump} is this host itself; write direct, or the name of another host"
@@ -310,32 +309,23 @@ def _window_faults(inventory: Inventory, name: str) -> Iterator[Fault]:
 
 def _name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
     """Yield faults of names outside the name constraints, duplicates on one host, and conflicts between hosts."""
-    names, at_host = new_name_registry(inventory), dict[tuple[str, str], str]()
+    names, at_host = new_name_registry(inventory), dict[tuple[str, str], Place]()
     names.add(address_claims(inventory))
     for claim in host_claims(inventory):
-        path = dotted_path(claim.place)[:-2]
         if fault := name_fault(inventory, claim.name):
             yield claim.place, fault
-        if first_place := at_host.get((claim.owner, claim.name)):
+        first_place = at_host.setdefault((claim.owner, claim.name), claim.place)
+        if first_place is not claim.place and not service_rules.share_name(inventory, first_place, claim.place):
+            user = dotted_path(first_place)[:-2]
             yield (
                 claim.place,
-                f"{claim.name} {'is listed twice' if first_place == path else f'is already used by {first_place}'}",
+                f"{claim.name} {'is listed twice' if first_place == claim.place else f'is already used by {user}'}",
             )
         elif conflict := names.conflict(claim):
             other = conflict.held
             fault = f"{claim.name} is already used by {dotted_path(other.place)[:-2]}{line(other.place)}"
             yield claim.place, f"{fault}; if both hosts serve it: hosts.{claim.owner}.shared: true"
-        at_host.setdefault((claim.owner, claim.name), path)
         names.add([claim])
-
-
-def _upstream_faults(inventory: Inventory) -> Iterator[Fault]:
-    for name, host in inventory.hosts.items():
-        for service, settings in host.services.items():
-            for key, fault in upstreams.find_faults(
-                settings.upstream, host.proxy, service_names(inventory, host, service)
-            ):
-                yield ("hosts", name, "services", service, "upstream", key), fault
 
 
 def _client_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:

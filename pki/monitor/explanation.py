@@ -237,6 +237,13 @@ def _usage(inventory: Inventory, store: Store, plan: Plan, name: str, profile: s
         unable = [use for use in uses if use.program is None or not use.program.revokes]
         exception = f"; except {dependents.join_uses(unable)}, until it expires" if unable else ""
         yield "if revoked", f"these refuse it{exception}; other clients are not affected"
+        for use in uses:
+            if use.remark:
+                yield "check", f"{use}: {use.remark}"
+            if protocol := use.protocol:
+                ending = protocol.ending.replace("{serial}", "SERIAL")
+                text = f"{protocol.sessions} stay open: {protocol.limit}; to end them: {ending}"
+                yield "open sessions", f"{use}: {text}"
         yield "if it expires", "they refuse it; its owner must install the newer one that doit issued before"
         return
     serving = dependents.uses_serving(inventory, name)

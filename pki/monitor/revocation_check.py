@@ -21,11 +21,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common import filesystem
-from pki.config.proxies import ProxyProgram
+from pki.config.proxies import ServerProgram
 from pki.deploy import access, verification
 from pki.deploy.access import ResumableSession
 from pki.deploy.delivery import Delivery
-from pki.deploy.tls_client import Endpoint, Prober, Unreached
+from pki.deploy.tls_client import ClientContext, Endpoint, NotVerifiable, Prober, Unreached
 from pki.ledger.types import Issued
 from pki.monitor import dependents
 from pki.pipeline.plan import Plan
@@ -43,6 +43,7 @@ class RefusalVerdict(StrEnum):
     UNVERIFIED = "unverified"
     ACCEPTED = "failed"  # it still accepts the certificate, or still serves it
     FOLDER = "folder"  # nothing to connect to: somebody copies the files to the host
+    UNSEEN = "unknown"  # a service that cannot be asked from here
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class CheckedEndpoint:
     """One endpoint; `was_open` and `session` are what the identity got there before the revocation."""
 
     delivery: Delivery
-    program: ProxyProgram
+    program: ServerProgram
     endpoint: Endpoint
     prober: Prober
     was_open: bool = False
@@ -70,6 +71,11 @@ class CheckedEndpoint:
         """Return host and service, as messages show them."""
         place = f"{self.delivery.host}/{self.endpoint.service}"
         return f"{place} at {self.endpoint.address}" if self.endpoint.is_one_of_several else place
+
+    @property
+    def witness(self) -> ClientContext | None:
+        """Return a client that the service must accept, for protocols in which a server may just close a connection."""
+        return self.prober.as_probe if self.endpoint.speaks != "https" and self.prober.probe else None
 
     def observation(self, verdict: RefusalVerdict, text: str) -> Observation:
         """Return what was seen of this service."""
@@ -115,11 +121,8 @@ class RevocationCheck:
             return []
         if self._is_client:
             return dependents.uses_requiring_clients(self._project.inventory)
-        return [
-            use
-            for certificate in self._certificates
-            for use in dependents.uses_serving(self._project.inventory, certificate.artifact.short)
-        ][:1]
+        names = dict.fromkeys(certificate.artifact.short for certificate in self._certificates)
+        return [use for name in names for use in dependents.uses_serving(self._project.inventory, name)]
 
     def _endpoints_of(self, use: dependents.Use) -> Iterator[CheckedEndpoint]:
         delivery, program = self._deliveries.get(use.name), use.program
@@ -137,9 +140,12 @@ class RevocationCheck:
 
             def connect_to(checked_endpoint: CheckedEndpoint) -> None:
                 with suppress(Unreached):
-                    checked_endpoint.was_open = bool(
-                        access.improper_access(checked_endpoint.endpoint, self._roots, identity)
-                    )
+                    try:
+                        checked_endpoint.was_open = bool(
+                            access.improper_access(checked_endpoint.endpoint, self._roots, identity)
+                        )
+                    except NotVerifiable:  # TLS accepts it, whatever the server's own rules say of its account
+                        checked_endpoint.was_open = True
                     checked_endpoint.session = access.open_session(checked_endpoint.endpoint, self._roots, identity)
 
             verification.map_parallel(connect_to, self._endpoints, PARALLEL)
@@ -173,7 +179,11 @@ class RevocationCheck:
             )
         try:
             acceptance = access.improper_access(
-                checked_endpoint.endpoint, self._roots, identity, checked_endpoint.session
+                checked_endpoint.endpoint,
+                self._roots,
+                identity,
+                checked_endpoint.session,
+                checked_endpoint.witness,
             )
         except Unreached as why:
             return checked_endpoint.observation(
@@ -220,7 +230,7 @@ class RevocationCheck:
             return f"the old CRL is valid there until {self._old_crl_expiry:%Y-%m-%d %H:%M} UTC"
         return f"the service accepts the certificate until the certificate expires, on {self._end:%Y-%m-%d}"
 
-    def _weakness(self, program: ProxyProgram) -> str:
+    def _weakness(self, program: ServerProgram) -> str:
         return (
             ""
             if program.revokes
@@ -248,13 +258,18 @@ class RevocationCheck:
         )
 
     def _not_probed(self, delivered: Collection[str]) -> Iterator[Observation]:
-        """Yield observations for hosts that cannot be probed from here."""
+        """Yield observations for hosts and services that cannot be probed from here."""
         for use in self._uses:
-            delivery = self._deliveries.get(use.name)
+            if use.unseen:
+                check = "refuses the certificate" if self._is_client else "serves another one"
+                text = f"not verifiable from here: {use.unseen}; check on the host that it {check}"
+                yield from (Observation(f"{use.name}/{name}", RefusalVerdict.UNSEEN, text) for name in use.services)
+                continue
+            delivery, place = self._deliveries.get(use.name), self._place(use)
             caveat = self._weakness(use.program) if self._is_client and use.program else ""
             if delivery is None:
                 text = "gets no deployments; nothing was verified"
-                yield Observation(use.name, RefusalVerdict.FOLDER, f"{text}; {caveat}" if caveat else text)
+                yield Observation(place, RefusalVerdict.FOLDER, f"{text}; {caveat}" if caveat else text)
             elif not delivery.records.is_remote:
                 is_delivered = delivery.host in delivered
                 text = (
@@ -263,10 +278,15 @@ class RevocationCheck:
                     else "not deployed: its folder has the old files"
                 )
                 yield Observation(
-                    use.name,
+                    place,
                     RefusalVerdict.FOLDER if is_delivered else RefusalVerdict.UNVERIFIED,
                     f"{text}; {caveat}" if caveat else text,
                 )
+
+    def _place(self, use: dependents.Use) -> str:
+        """Return the host, with the services where several of its servers are concerned."""
+        is_only = sum(other.name == use.name for other in self._uses) == 1
+        return use.name if is_only else f"{use.name}/{', '.join(use.services)}"
 
 
 def _next_update(der: bytes | None) -> datetime | None:

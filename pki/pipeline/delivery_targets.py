@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.common import filesystem
 from pki.common.cache import digest_of
 from pki.common.errors import PkiError
-from pki.config.fields import parse_jump_host
+from pki.config.fields import UNSEEN, parse_jump_host
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.ip_addresses import is_address
 from pki.config.leaf_certificates import CANARY, PROBE, leaf_name, service_names
 from pki.config.model import Host, Inventory
-from pki.config.proxies import PROGRAMS
+from pki.config.service_protocols import port_of, program_of
 from pki.deploy import host_clocks, preflight, release
 from pki.deploy.ansible.fleet import Fleet
 from pki.deploy.contact import Contact
@@ -185,7 +185,9 @@ def destination_of(checks: ReleaseChecks, name: str, host: Host | None) -> Desti
     desired, project = checks.desired, checks.desired.project
     return Destination(
         transport=transport_of(project.inventory, project.store, name, host),
-        endpoints=tuple(endpoints(desired, host)) if host and host.proxy else (),
+        endpoints=tuple(endpoint for endpoint in endpoints(desired, host) if host.serves(endpoint.service))
+        if host
+        else (),
         trust=checks.trust,
         prober=checks.prober,
         as_root=os.geteuid() == 0,
@@ -225,16 +227,26 @@ def endpoints(desired: DesiredState, host: Host) -> Iterator[Endpoint]:
     """Yield each address of each service, with one name of it; for a wildcard, a name that matches it."""
     config = desired.project.inventory
     for service, rule in host.services.items():
+        if rule.speaks in UNSEEN:
+            continue
         name = next(
             (service_name for service_name in service_names(config, host, service) if not is_address(service_name)),
             None,
         )
         if name:
             addresses = list(map(str, host.addresses)) or [name.replace("*", "probe")]
-            revokes = host.proxy is not None and PROGRAMS[host.proxy].revokes
+            program = program_of(host, service)
             for address in addresses:
                 yield Endpoint(
-                    service, name, address, host.port, rule.access, revokes, is_one_of_several=len(addresses) > 1
+                    service,
+                    name,
+                    address,
+                    port_of(host, service),
+                    rule.access,
+                    revokes=program is not None and program.revokes,
+                    is_one_of_several=len(addresses) > 1,
+                    speaks=rule.speaks,
+                    is_proxied=rule.is_proxied,
                 )
 
 
@@ -288,7 +300,10 @@ def probe_targets(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> 
     checks = ReleaseChecks(desired)
     for name, host in desired.hosts.items():
         if host.is_probed:
-            service_endpoints, delivery = tuple(endpoints(desired, host)), deliveries.get(name)
+            service_endpoints = tuple(
+                endpoint for endpoint in endpoints(desired, host) if host.probes(endpoint.service)
+            )
+            delivery = deliveries.get(name)
             expected = (
                 _expected_by_release(checks, delivery, service_endpoints)
                 if delivery

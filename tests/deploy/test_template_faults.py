@@ -515,7 +515,7 @@ def test_a_process_needs_no_standard_input_and_is_content_with_a_lower_limit_of_
         "print(LimitedProcess(work).ask('a'))"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT, check=False, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=PROJECT, check=False, capture_output=True, text=True, timeout=300
     )
     assert ended.stdout.strip().isdigit(), ended.stderr
 

@@ -17,7 +17,16 @@ from typing import Any
 
 from pki.common import filesystem, visible
 from pki.config.model import Ansible
-from pki.deploy import access, host_output, tls_client, verification
+from pki.deploy import (
+    access,
+    binary_protocols,
+    bounded_stream,
+    host_output,
+    questions,
+    text_protocols,
+    tls_client,
+    verification,
+)
 from pki.deploy.preflight import ReleaseContents
 from pki.deploy.protocol import batch_stream
 from pki.deploy.ssh import CONNECT_TIMEOUT, NO_FORWARDING, PROGRAM, Transport
@@ -28,6 +37,10 @@ UTILS = "ansible_collections.doit.pki.plugins.plugin_utils"
 COLLECTION_MODULES = (
     visible,
     host_output,
+    bounded_stream,
+    text_protocols,
+    binary_protocols,
+    questions,
     tls_client,
     access,
     verification,

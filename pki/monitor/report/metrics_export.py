@@ -82,6 +82,9 @@ METRICS: dict[str, MetricSpec] = {
         ("host",), "When the first certificate or CRL on a failing host expires."
     ),
     "probe_success": MetricSpec(SERVICE, "1 if a service serves what was deployed and refuses whom it should."),
+    "probe_unverifiable_info": MetricSpec(
+        (*SERVICE, "reason"), "A service that does not show whom it lets in, which has no probe_success, and why."
+    ),
     "probe_reached": MetricSpec(SERVICE, "1 if a service answered at all."),
     "probe_duration_seconds": MetricSpec(SERVICE, "Duration of the probe of a service."),
     "probe_not_after_timestamp_seconds": MetricSpec(

@@ -24,6 +24,7 @@ from pki.deploy.delivery import Delivery
 from pki.monitor import external_cas, probes, revocation_exposure, unverified_upstreams
 from pki.monitor.checks import check_authorities
 from pki.monitor.checks.check_context import LastRun
+from pki.monitor.unseen_services import unseen_services
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
@@ -253,7 +254,7 @@ class StatusTable:
         """Yield the cached probe result of each probed service, with its time; open no connection."""
         results = {result.subject: result for result in probes.load(self.project.inventory, self.project.store)}
         for name, host in self.project.inventory.hosts.items():
-            for service in host.services if host.is_probed else ():
+            for service in filter(host.probes, host.services):
                 subject = probes.service_id(name, service)
                 result = results.get(subject)
                 if result is None or result.at is None:
@@ -263,10 +264,14 @@ class StatusTable:
                 text_if_well = (
                     "serves what was deployed" if result.is_compared else "answers; not compared with what was deployed"
                 )
+                if result.unverifiable:
+                    text_if_well += f"; who is let in is not verifiable from here: {result.unverifiable}"
                 text = f"{result.phrase or text_if_well}, probed {result.at:%Y-%m-%d %H:%M}"
-                yield TableRow(
-                    subject, "failing" if result.wrong else "ok", left, text, "you" if result.wrong else "doit"
-                )
+                state = "failing" if result.wrong else "unknown" if result.unverifiable else "ok"
+                yield TableRow(subject, state, left, text, "you" if state != "ok" else "doit")
+
+        for result in unseen_services(self.project.inventory):
+            yield TableRow(result.subject, "unknown", "", f"not verifiable from here: {result.unverifiable}", "you")
 
     def _state(self, end: datetime, reasons: list[Reason]) -> str:
         return "expired" if end <= self.project.now else "due" if reasons else "ok"
