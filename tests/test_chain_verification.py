@@ -403,7 +403,7 @@ def test_changed_request_brings_a_new_certificate_for_the_new_key(home: Home) ->
     home.doit()
     key = ec.generate_private_key(ec.SECP384R1())
     put_request(home, request(key))
-    assert home.doit().made == {"cert:device": "device.csr contains another key"}
+    assert home.doit().made == {"cert:device": "device.csr contained another key"}
     assert device(home).leaf.public_key() == key.public_key()
 
 

@@ -531,7 +531,7 @@ def test_rung_that_is_due_is_the_one_that_is_published(home: Home) -> None:
     assert "crl:root-1" not in home.doit("crl", days=start - MINUTE).made
     assert crl_of(home, "root-1") == first
     report = home.doit("crl", "bundle", days=start)
-    assert report.made["crl:root-1"] == "another of its pre-signed CRLs is due"
+    assert report.made["crl:root-1"] == "another of its pre-signed CRLs was due"
     assert crl_of(home, "root-1") == second
     assert judges.crls(home.read("build/crl/bundle-client.pem"))[-1] == second
 

@@ -130,8 +130,8 @@ def test_a_clock_that_was_ahead_is_noticed(home: Home) -> None:
     home.doit(days=61)
     report = home.doit(days=3)
     assert report.status == 0
-    assert report.made["cert:media"] == "is not valid before 2027-01-23 05:00"
-    assert report.made["crl:client-1"] == "is not valid before 2027-01-23 05:00"
+    assert report.made["cert:media"] == "was not valid before 2027-01-23 05:00"
+    assert report.made["crl:client-1"] == "was not valid before 2027-01-23 05:00"
 
 
 def test_nothing_is_issued_while_the_clock_stands_before_the_authority_and_the_clock_is_named(home: Home) -> None:
@@ -248,7 +248,7 @@ def test_rekey_keep_holds_the_key_through_a_renewal(home: Home, old: str, new: s
 def test_rekey_keep_does_not_hold_a_key_of_another_kind(home: Home) -> None:
     home.edit("network: av\n", "network: av\n    rekey: keep\n    key: ec-p384\n")
     made = home.doit().made
-    assert made["cert:media"] == "its key is of kind ec-p256, pki.yaml specifies ec-p384"
+    assert made["cert:media"] == "its key was of kind ec-p256, pki.yaml specifies ec-p384"
     assert set(made) == {"cert:media"} | AV
     assert keys.key_kind(certificate(home, "media").public_key()) == "ec-p384"
 
@@ -439,8 +439,8 @@ def test_two_swapped_files_that_are_cut_from_a_truth_are_cut_again_without_an_is
         (home.path / folder(leaf) / f"{name}.pem").write_bytes(before[other][name])
     made = home.doit().made
     assert made == {
-        "cert:media": f"{name}.pem does not match its PEM bundle",
-        "cert:client-admin": f"{name}.pem does not match its PEM bundle",
+        "cert:media": f"{name}.pem did not match its PEM bundle",
+        "cert:client-admin": f"{name}.pem did not match its PEM bundle",
     }
     assert {leaf: pair(home, leaf) for leaf in before} == before
 
@@ -450,7 +450,7 @@ def test_a_damaged_or_deleted_file_is_cut_again_without_an_issue(home: Home, nam
     before = pair(home, "media")
     path = home.path / folder("media") / f"{name}.pem"
     path.write_bytes(path.read_bytes()[:-30])
-    assert home.doit().made == {"cert:media": f"{name}.pem does not match its PEM bundle"}
+    assert home.doit().made == {"cert:media": f"{name}.pem did not match its PEM bundle"}
     path.unlink()
     assert home.doit().made == {"cert:media": f"{name}.pem was missing"}
     assert pair(home, "media") == before
@@ -490,7 +490,7 @@ def test_a_truth_with_a_foreign_key_is_issued_again(home: Home) -> None:
     path = home.path / folder("media") / "tls.pem"
     own = home.read(f"{folder('media')}/key.pem")
     path.write_bytes(path.read_bytes().replace(own, home.read(f"{folder('forge-mtls')}/key.pem")))
-    assert home.doit().made["cert:media"] == "its key and its certificate do not match"
+    assert home.doit().made["cert:media"] == "its key and its certificate did not match"
     assert_whole(home, "media")
 
 
@@ -530,7 +530,7 @@ def test_a_damaged_bundle_is_written_again_and_goes_no_further_when_its_content_
     home: Home,
 ) -> None:
     (home.path / "build/trust/roots.pem").write_bytes(b"damaged")
-    assert home.doit().made == {"bundle:trust": "build/trust/roots.pem does not match its sources"}
+    assert home.doit().made == {"bundle:trust": "build/trust/roots.pem did not match its sources"}
 
 
 # -- what changes in pki.yaml -----------------------------------------------------------------------------------------

@@ -198,7 +198,7 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
         ),
         "group": Key("Name of a group of hosts that are never changed at the same time.", "web-pair"),
         "probe": Key(
-            "How the services are probed from outside: none, direct, or the jump host for ssh.",
+            "How doit connects to the services as a client to probe them: none, direct, or the jump host for ssh.",
             "user@bastion:2222",
             "direct with deliver: ssh or local and a proxy, else none",
         ),

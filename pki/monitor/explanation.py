@@ -96,7 +96,7 @@ class Explainer:
         ]
         signed = f"{len(below)} certificate{'s that are' if len(below) != 1 else ' that is'} valid now"
         yield "signed", self.project.ledger_view.fault.evidence if self.project.ledger_view.fault else signed
-        yield "if it expires", "every certificate that it issued is refused by every client and server"
+        yield "if it expires", f"every client and server refuses every certificate that {generation.name} issued"
         yield "replace it", f"a root ceremony: ./run invoke ceremony.request --new {generation.authority}"
         if root is not None:
             revocation = f"./run invoke ceremony.request --revoke {generation.name} --reason superseded"
@@ -190,7 +190,7 @@ def _key(store: Store, leaf: Leaf) -> str:
     if leaf.request:
         return f"not here: its device has it; {leaf.request} is the certificate request"
     place = f"{store.shown(store.bundle(leaf))}, with the certificate; mode 0600"
-    return f"{place}; included in every backup" if leaf.client else f"{place}; if it is lost, doit makes a new one"
+    return f"{place}; included in every backup" if leaf.client else f"{place}; if the key is lost, doit makes a new key"
 
 
 def _authority_key(store: Store, passphrases: Passphrases, generation: Generation) -> str:
@@ -235,8 +235,8 @@ def _usage(inventory: Inventory, store: Store, plan: Plan, name: str, profile: s
         uses = dependents.uses_requiring_clients(inventory)
         yield "accepted by", dependents.join_uses(uses)
         unable = [use for use in uses if use.program is None or not use.program.revokes]
-        exception = f"; except {dependents.join_uses(unable)}, until it expires" if unable else ""
-        yield "if revoked", f"these refuse it{exception}; other clients are not affected"
+        exception = f"; except {dependents.join_uses(unable)}, until the certificate expires" if unable else ""
+        yield "if revoked", f"these services refuse the certificate{exception}; other clients are not affected"
         for use in uses:
             if use.remark:
                 yield "check", f"{use}: {use.remark}"
@@ -244,7 +244,10 @@ def _usage(inventory: Inventory, store: Store, plan: Plan, name: str, profile: s
                 ending = protocol.ending.replace("{serial}", "SERIAL")
                 text = f"{protocol.sessions} stay open: {protocol.limit}; to end them: {ending}"
                 yield "open sessions", f"{use}: {text}"
-        yield "if it expires", "they refuse it; its owner must install the newer one that doit issued before"
+        yield (
+            "if it expires",
+            "these services refuse the certificate; its owner must install the newer one, which doit issues in time",
+        )
         return
     serving = dependents.uses_serving(inventory, name)
     holding = _hosts_with(store, plan, {ArtifactId(kind, name) for kind in LEAF_FILES})
@@ -254,8 +257,11 @@ def _usage(inventory: Inventory, store: Store, plan: Plan, name: str, profile: s
         "trusted by",
         "every machine on which the root is installed (build/trust/roots.pem): see docs/how-to/install-root.md",
     )
-    yield "if revoked", "doit issues and deploys a new one in the same run; clients that read CRLs refuse the old one"
-    yield "if it expires", "every client refuses it: its services cannot be used until doit renews it"
+    yield (
+        "if revoked",
+        "doit issues and deploys a new certificate in the same run; clients that read CRLs refuse the old one",
+    )
+    yield "if it expires", "every client refuses the certificate: these services cannot be used until doit renews it"
 
 
 def _hosts_with(store: Store, plan: Plan, artifacts: set[str]) -> list[str]:

@@ -134,7 +134,7 @@ def test_one_that_no_ledger_knows_as_revoked_is_replaced(kept: Home, home: Home)
     assert shown(kept) == before
     shutil.rmtree(kept.path / "build/crl")
     lost_ledger.accept(kept.project(), "a test")
-    assert made(home).made[CERT] == "is not revoked"
+    assert made(home).made[CERT] == "was not revoked"
     assert shown(kept) != before
     assert shown(kept) in listed(kept)
 

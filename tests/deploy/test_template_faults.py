@@ -152,7 +152,7 @@ def test_marks_of_another_language_are_named_with_what_to_write(home: Home, body
     home.write("templates/hook", SCRIPT + body)
     message, _, hint = release_fault(home).partition(" → ")
     assert message == said
-    assert hint.endswith(f"if {{{{, {{% or {{# is text of the file itself: {RAW}")
+    assert hint.endswith(f"if {{{{, {{% or {{# is text of the file itself, {RAW}")
 
 
 @pytest.mark.parametrize(

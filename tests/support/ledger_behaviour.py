@@ -301,7 +301,7 @@ class LedgerBehaviour:
         assert "lists 1 revoked certificate that the ledger does not contain" in due.out
         report = site.home.doit(days=1)
         assert report.status == 0, report.failed
-        assert report.made["crl:client-1"] == "lists 1 revoked certificate that the ledger does not contain"
+        assert report.made["crl:client-1"] == "listed 1 revoked certificate that the ledger did not contain"
         assert (site.recorded(), site.listed()) == ({serial}, {serial})
         subjects = [event.subject for event in site.home.project().ledger.events()]
         assert "cert:client-admin, recovered from build/crl/client-1.crl" in subjects

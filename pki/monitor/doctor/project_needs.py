@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pki.common.counts import counted
 from pki.common.errors import InventoryError, PkiError
 from pki.config import loader
 from pki.config.authority_rules import IntermediateRule
@@ -41,7 +42,9 @@ def observe_project(home: Path) -> Iterator[MachineObservation]:
     except PkiError as error:
         yield MachineObservation("project", error.message, Level.CRITICAL, error.hint)
         return
-    yield MachineObservation("pki.yaml", f"valid; {len(config.hosts)} hosts, {len(config.clients)} clients")
+    yield MachineObservation(
+        "pki.yaml", f"valid; {counted(len(config.hosts), 'host')}, {counted(len(config.clients), 'client')}"
+    )
     for path, text, remedy in safe_directories.writable_by_others(home):
         yield MachineObservation("project", f"{path}: {text}", Level.WARNING, remedy)
     yield from _deliveries(config)
