@@ -263,8 +263,8 @@ def test_loose_mode_of_a_secret_is_mended(home: Home) -> None:
     (home.path / "build/certs/media/key.pem").chmod(0o644)
     (home.path / "build/certs/forge-mtls/tls.pem").chmod(0o640)
     made = home.doit().made
-    assert made["cert:media"] == "key.pem has mode 0644, expected 0600"
-    assert made["cert:forge-mtls"] == "tls.pem has mode 0640, expected 0600"
+    assert made["cert:media"] == "key.pem had mode 0644, expected 0600"
+    assert made["cert:forge-mtls"] == "tls.pem had mode 0640, expected 0600"
     assert mode(home.path / "build/certs/media/key.pem") == 0o600
     assert mode(home.path / "build/certs/forge-mtls/tls.pem") == 0o600
 

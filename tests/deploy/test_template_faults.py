@@ -134,7 +134,7 @@ def test_nothing_of_a_template_is_computed_while_it_is_read(home: Home) -> None:
 # -- text of other languages in which Jinja2 finds its own marks --------------------------------------------------------
 
 SCRIPT = "#!/bin/sh\n# deploy-target: /usr/local/bin/hook\n# deploy-hosts: media\n"
-RAW = "{% raw %} before it, {% endraw %} after it"
+RAW = "write {% raw %} before it and {% endraw %} after it"
 
 
 @pytest.mark.parametrize(

@@ -161,16 +161,18 @@ def test_each_file_that_the_table_of_tasks_names_exists() -> None:
 
 
 def names_of(path: Path) -> set[str]:
-    """What a Python file defines at its top, and `Class.name` for what is in its classes."""
+    """What a Python file defines at its top, and `Class.name` for the functions and fields of its classes."""
     names = set()
     for node in ast.parse(path.read_text()).body:
         own = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
         own += [node.target.id] if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else []
         own += [str(node.name)] if isinstance(node, ast.ClassDef | ast.FunctionDef) else []
-        names |= {
-            *own,
-            *(f"{own[0]}.{one.name}" for one in getattr(node, "body", ()) if isinstance(one, ast.FunctionDef)),
-        }
+        inner = getattr(node, "body", ())
+        members = [one.name for one in inner if isinstance(one, ast.FunctionDef)]
+        members += [
+            one.target.id for one in inner if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+        ]
+        names |= {*own, *(f"{own[0]}.{member}" for member in members if own)}
     return names
 
 
