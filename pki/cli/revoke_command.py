@@ -93,7 +93,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
 
 @command
 def retire(context: Context, name: str, yes: bool = False) -> None:
-    """Revoke the certificates of a name that is no longer in pki.yaml. --yes: do not prompt."""
+    """Revoke the certificates of a name that is no longer in pki.yaml. With --yes, it does not ask."""
     project = project_of(context)
     leaves = pipeline_plan.plan(project).leaves
     name = _leaf_name(project, name, "retire")

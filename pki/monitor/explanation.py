@@ -87,7 +87,7 @@ class Explainer:
             deadline = needs.full_length_until(self.project.authorities, generation)
             yield (
                 "successor",
-                f"requested from {needs.signs_until(self.project.authorities, generation):%Y-%m-%d} on, needed by {deadline:%Y-%m-%d}",
+                f"requested from {needs.signs_until(self.project.authorities, generation):%Y-%m-%d} on, must exist by {deadline:%Y-%m-%d}",
             )
         below = [
             certificate
@@ -105,7 +105,7 @@ class Explainer:
     def _state(self, leaf: Leaf) -> str:
         if blocker := leaf_files.stopped_reasons(
             self.project.revocations, leaf.artifact
-        ) or certificates.LeafCertificates(self.project).blocked_by(leaf):
+        ) or certificates.LeafCertificates(self.project).no_gain_reason(leaf):
             return joined(blocker) if isinstance(blocker, list) else str(blocker)
         return joined(certificates.LeafCertificates(self.project).stale_reasons(leaf)) or "up to date"
 

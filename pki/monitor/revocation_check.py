@@ -40,7 +40,7 @@ class RefusalVerdict(StrEnum):
     """Whether a service refuses the revoked certificate, or serves another one."""
 
     VERIFIED = "verified"
-    UNVERIFIED = "open"
+    UNVERIFIED = "unverified"
     ACCEPTED = "failed"  # it still accepts the certificate, or still serves it
     FOLDER = "folder"  # nothing to connect to: somebody copies the files to the host
     UNSEEN = "unknown"  # a service that cannot be asked from here
@@ -175,7 +175,7 @@ class RevocationCheck:
         identity = self._identity or checked_endpoint.prober.canary
         if identity is None:
             return checked_endpoint.observation(
-                RefusalVerdict.UNVERIFIED, "not verified: neither the revoked key nor a canary is here to connect with"
+                RefusalVerdict.UNVERIFIED, "neither the revoked key nor a canary is here to connect with"
             )
         try:
             acceptance = access.improper_access(
@@ -188,7 +188,7 @@ class RevocationCheck:
         except Unreached as why:
             return checked_endpoint.observation(
                 RefusalVerdict.UNVERIFIED,
-                f"not verified: {why}; {self._meanwhile(checked_endpoint, is_delivered=is_delivered)}",
+                f"{why}; {self._meanwhile(checked_endpoint, is_delivered=is_delivered)}",
             )
         if acceptance:
             weak = self._weakness(checked_endpoint.program)
@@ -196,52 +196,65 @@ class RevocationCheck:
                 RefusalVerdict.ACCEPTED, f"{acceptance}; {weak}" if weak else acceptance
             )
         if self._identity and checked_endpoint.was_open:
-            session = (
-                " and in the session that it had before" if checked_endpoint.session else "; it issues no sessions"
+            session = " and in its earlier session" if checked_endpoint.session else "; the service issues no sessions"
+            return checked_endpoint.observation(
+                RefusalVerdict.VERIFIED, f"refuses the revoked identity in a new connection{session}"
             )
-            return checked_endpoint.observation(RefusalVerdict.VERIFIED, f"refuses it in a new connection{session}")
         return self._by_its_crl(checked_endpoint, is_delivered=is_delivered)
 
     def _by_its_crl(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> Observation:
         """Decide where the refusal alone proves little: it was refused before too, or only the canary is refused."""
-        text = "refuses it, as it did before" if self._identity else "refuses the canary (the revoked key is not here)"
+        text = (
+            "refuses the revoked identity, as before the revocation"
+            if self._identity
+            else "refuses the canary (the revoked key is not here)"
+        )
         receipt = checked_endpoint.delivery.records.receipt
         verification = ((receipt and receipt.verification) or {}).get(checked_endpoint.endpoint.service)
         if is_delivered and verification and verification.is_verified:
-            return checked_endpoint.observation(RefusalVerdict.VERIFIED, f"{text}; the CRL that lists it was deployed")
+            return checked_endpoint.observation(
+                RefusalVerdict.VERIFIED, f"{text}; the CRL that lists the certificate was deployed"
+            )
         why = (
             f"{verification or 'was not probed'}"
             if is_delivered
             else f"the new CRL was not deployed; {self._meanwhile(checked_endpoint, is_delivered=False)}"
         )
-        return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, f"not verified: {text}; {why}")
+        return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, f"{text}; {why}")
 
     def _meanwhile(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> str:
         """Return what applies to a service that could not be probed."""
         if is_delivered:
-            return "the CRL that lists it was deployed"
+            return "the CRL that lists the certificate was deployed"
         if checked_endpoint.program.is_dated and self._old_crl_expiry:
             return f"the old CRL is valid there until {self._old_crl_expiry:%Y-%m-%d %H:%M} UTC"
-        return f"it accepts the certificate until it expires, on {self._end:%Y-%m-%d}"
+        return f"the service accepts the certificate until the certificate expires, on {self._end:%Y-%m-%d}"
 
     def _weakness(self, program: ServerProgram) -> str:
-        return "" if program.revokes else f"accepts it until it expires on {self._end:%Y-%m-%d}: {program.caveat}"
+        return (
+            ""
+            if program.revokes
+            else f"accepts the certificate until the certificate expires on {self._end:%Y-%m-%d}: {program.caveat}"
+        )
 
     def _server_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool, is_unreplaced: bool) -> Observation:
         service_state = verification.check_before([checked_endpoint.endpoint], checked_endpoint.prober).get(
             checked_endpoint.endpoint
         )
         if service_state is None or not service_state.served:
-            return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, "not verified: could not be reached")
+            return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, "could not be reached")
         if service_state.served not in {_digest(certificate) for certificate in self._certificates}:
             return checked_endpoint.observation(
                 RefusalVerdict.VERIFIED,
                 f"serves another certificate (SHA-256 {service_state.served[:16]}…)",
             )
         if is_unreplaced:
-            return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, "still serves it: nothing replaces it")
+            return checked_endpoint.observation(
+                RefusalVerdict.UNVERIFIED, "still serves the revoked certificate: no new certificate replaces it"
+            )
         return checked_endpoint.observation(
-            RefusalVerdict.ACCEPTED if is_delivered else RefusalVerdict.UNVERIFIED, "still serves it"
+            RefusalVerdict.ACCEPTED if is_delivered else RefusalVerdict.UNVERIFIED,
+            "still serves the revoked certificate",
         )
 
     def _not_probed(self, delivered: Collection[str]) -> Iterator[Observation]:
@@ -255,7 +268,7 @@ class RevocationCheck:
             delivery, place = self._deliveries.get(use.name), self._place(use)
             caveat = self._weakness(use.program) if self._is_client and use.program else ""
             if delivery is None:
-                text = "no deployments to it, nothing verified"
+                text = "gets no deployments; nothing was verified"
                 yield Observation(place, RefusalVerdict.FOLDER, f"{text}; {caveat}" if caveat else text)
             elif not delivery.records.is_remote:
                 is_delivered = delivery.host in delivered

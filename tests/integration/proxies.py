@@ -29,7 +29,7 @@ from pki.config.leaf_certificates import service_names
 from tests.integration.conftest import LiveHome, run
 from tests.support.environments import environment
 
-PATIENCE = 60.0  # seconds: only what never comes is awaited so long
+PATIENCE = 300.0  # seconds: only what never comes is awaited so long
 PARTING = 15.0  # seconds for a proxy to end by itself
 CURRENT = ("haproxy-current", "caddy-current")  # those of which Debian has an older generation
 NAMES = ("nginx", "haproxy", "caddy", "apache", *CURRENT)  # who acts on a revocation

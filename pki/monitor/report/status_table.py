@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.authority import certificates, crl_size, leaf_files, renewal
 from pki.ceremony.online import needs
 from pki.common import filesystem, timestamps
-from pki.common.counts import counted
 from pki.common.durations import in_brief
 from pki.common.errors import RETRIED, as_pki_error
 from pki.common.reasons import Reason, Why, joined
@@ -39,7 +38,7 @@ class TableRow:
     """One row: name, state, time left, next event, and who acts.
 
     `state` is ok, due, blocked, stopped (replacement stopped), revoked, expired, missing, failing or unknown; `left` is
-    the time left as text, `next` what happens next, `by` who does it: doit, you, or a ceremony.
+    the time left as text, `next` what happens next, `by` who does it: doit, you, a ceremony, or doit and then a ceremony.
     """
 
     name: str
@@ -106,7 +105,7 @@ class StatusTable:
             elif is_last:
                 state = "due" if signs_until <= self.project.now else "ok"
                 full_length_until = needs.full_length_until(self.project.authorities, generation)
-                text = f"a successor is requested on {signs_until:%Y-%m-%d}, and needed by {full_length_until:%Y-%m-%d}"
+                text = f"a successor is requested on {signs_until:%Y-%m-%d}, and must exist by {full_length_until:%Y-%m-%d}"
             else:
                 state, text = "ok", f"trusted until it expires; {names[-1]} has replaced it"
             yield TableRow(ArtifactId("authority", name), state, self._left(end), text, self._ceremony())
@@ -119,7 +118,7 @@ class StatusTable:
             missing = current == [Why.NOT_CREATED()]
             return TableRow(name, "missing" if missing else "due", "", joined(current), "doit")
         left = self._left(current.not_after)
-        if blocker := certificates.LeafCertificates(self.project).blocked_by(leaf):
+        if blocker := certificates.LeafCertificates(self.project).no_gain_reason(leaf):
             return TableRow(name, "blocked", left, str(blocker), "ceremony")
         reasons = certificates.LeafCertificates(self.project).stale_reasons(leaf)
         if not reasons and (
@@ -145,7 +144,7 @@ class StatusTable:
             return TableRow(deploy.name, "missing", "", joined(reasons), "doit")
         text = (
             joined(reasons)
-            or f"{counted(len(deployed.files), 'file')} deployed on {deployed.delivered_at[:10]} {_way(deployed.transport)}"
+            or f"nothing until a file changes; last deployed on {deployed.delivered_at[:10]} {_way(deployed.transport)}"
         )
         text = "; ".join(
             [
@@ -162,7 +161,7 @@ class StatusTable:
         )
         if state := delivery.state(self.project.now) if delivery.records.is_remote else "":
             text = f"{state}; {text}"
-        left = self._left(timestamps.moment(deployed.ends)) if deployed.ends else ""
+        left = self._left(timestamps.moment(deployed.first_expiry)) if deployed.first_expiry else ""
         is_failing = delivery.records.is_remote and delivery.records.contact.failing_since
         return TableRow(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
@@ -240,12 +239,16 @@ class StatusTable:
             if presigned_crl.last_update_utc > self.project.now
         ]
         last = max((presigned_crl.next_update_utc or end for presigned_crl in presigned_crls), default=end)
+        by = self._ceremony()
+        signs = "doit signs more" if by == "doit" else "a ceremony must sign more"
         text = joined(reasons) or (
-            f"next pre-signed CRL on {min(later):%Y-%m-%d}; a ceremony must sign more before {last:%Y-%m-%d}"
+            f"next pre-signed CRL on {min(later):%Y-%m-%d}; {signs} before {last:%Y-%m-%d}"
             if later
-            else f"this is the last pre-signed CRL; new ones are needed by {end:%Y-%m-%d}"
+            else f"this is the last pre-signed CRL; {signs} before {end:%Y-%m-%d}"
         )
-        return TableRow(name, self._state(end, reasons), self._left(end), text, "doit" if later else "ceremony")
+        if later and by == "ceremony":
+            by = "doit, then a ceremony"
+        return TableRow(name, self._state(end, reasons), self._left(end), text, by)
 
     def _service_rows(self) -> Iterator[TableRow]:
         """Yield the cached probe result of each probed service, with its time; open no connection."""
