@@ -117,7 +117,7 @@ class ReleaseContents:
 
 
 @dataclass(frozen=True, slots=True)
-class ParsedFile:
+class ParsedReleaseFile:
     """The keys, certificates and CRLs in one file; `public_keys` are those of its private keys (SPKI, DER)."""
 
     file: File
@@ -126,7 +126,7 @@ class ParsedFile:
     crls: tuple[ParsedCrl, ...]
 
     @classmethod
-    def of(cls, file: File, content: bytes) -> ParsedFile:
+    def of(cls, file: File, content: bytes) -> ParsedReleaseFile:
         """Parse the content of a file. Raises PkiError when it cannot be parsed."""
         if file.crl:
             return cls(file, (), (), _crls_of_file(file, content))
@@ -197,7 +197,7 @@ def check_release(payload: Payload, trust: Trust, names: Sequence[str], now: dat
     One of its certificates must be valid for each of `names`, unless the release has no certificate. Raises PkiError
     with all faults.
     """
-    parsed_files = [ParsedFile.of(file, payload.content(file)) for file in payload.release.files]
+    parsed_files = [ParsedReleaseFile.of(file, payload.content(file)) for file in payload.release.files]
     certificates = [certificate for parsed in parsed_files for certificate in parsed.certificates]
     leaves = {name: leaf for parsed in parsed_files for leaf in parsed.leaves for name in alternative_names(leaf)}
     faults = [
@@ -225,7 +225,7 @@ def _files_with_invalid_paths(payload: Payload) -> list[File]:
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
-def _key_faults(parsed_files: list[ParsedFile], certificates: list[x509.Certificate]) -> Iterator[str]:
+def _key_faults(parsed_files: list[ParsedReleaseFile], certificates: list[x509.Certificate]) -> Iterator[str]:
     """Yield the faults of private keys.
 
     A key in a file with certificates must belong to the first certificate. Any other key must belong to one of
@@ -256,7 +256,7 @@ def _public_key(text: bytes, file: File) -> bytes:
 
 
 def _leaf_faults(
-    parsed: ParsedFile, trust: Trust, now: datetime, release_certificates: list[x509.Certificate]
+    parsed: ParsedReleaseFile, trust: Trust, now: datetime, release_certificates: list[x509.Certificate]
 ) -> Iterator[str]:
     """Yield the faults of the leaves in a file. Their intermediate must be in the same file.
 
@@ -319,7 +319,7 @@ def _crls_of_file(file: File, content: bytes) -> tuple[ParsedCrl, ...]:
     return crls
 
 
-def _crl_faults(parsed: ParsedFile, trust: Trust, now: datetime) -> Iterator[str]:
+def _crl_faults(parsed: ParsedReleaseFile, trust: Trust, now: datetime) -> Iterator[str]:
     for parsed_crl in parsed.crls:
         what, crl = parsed_crl.describe(parsed.file.path), parsed_crl.crl
         if not trust.has_signed(parsed_crl):

@@ -187,7 +187,9 @@ def _consequence(context: CheckContext, artifact: ArtifactId) -> str:
     receipt = context.plan.deliveries[artifact.name].records.receipt
     if receipt is None:
         return f"{artifact.name} gets no files until this is solved"
-    expiry = f"; the first certificate or CRL on it expires on {receipt.first_expiry[:10]}" if receipt.first_expiry else ""
+    expiry = (
+        f"; the first certificate or CRL on it expires on {receipt.first_expiry[:10]}" if receipt.first_expiry else ""
+    )
     return f"{artifact.name} keeps its present files{expiry}"
 
 
