@@ -59,7 +59,13 @@ def _notes_of_program(
     name = ArtifactId("deploy", delivery.host)
     is_ignored_for_long = inventory.profiles.client.lifetime > inventory.authorities.client.crl.lifetime
     if not program.revokes and is_ignored_for_long:
-        remedy = "use another proxy, or short lifetimes: profiles.client: {lifetime: 7d, renew_before: 3d}; docs/how-to/proxies.md"
+        short = "short lifetimes: profiles.client: {lifetime: 7d, renew_before: 3d}"
+        is_proxy = program in PROGRAMS.values()
+        remedy = (
+            f"use another proxy, or {short}; docs/how-to/proxies.md"
+            if is_proxy
+            else f"{short}; docs/how-to/services.md"
+        )
         yield Notice(name, program.exposure(longest_client_validity(inventory, now, ledger_view, revocations)), remedy)
     if since := _not_reached_since(delivery.records):
         text = f"not up to date since {since}: {_unreached(inventory, now, ledger_view, revocations, program)}"
