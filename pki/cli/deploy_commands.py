@@ -89,8 +89,9 @@ def bootstrap(
     output = bootstraps.install(prepared, login_transport, as_root=as_root)
     bootstraps.verify_start(transport, payload, as_root=os.geteuid() == 0)
     _permitted(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
-    if (last_receipt := delivery.records.receipt) and last_receipt.held:
-        receipts.save(project.store.receipt(host), replace(last_receipt, held={}))  # the next run deploys these files
+    if (last_receipt := delivery.records.receipt) and last_receipt.held_back:
+        # the next run deploys these files
+        receipts.save(project.store.receipt(host), replace(last_receipt, held_back={}))
     permission = _what_the_key_may_write(scope, is_local=is_local)
     Screen().done("prepared", ArtifactId("deploy", host), f"{output}{permission}")
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field
 
 from pki.config.authority_rules import NO_AUTHORITIES, AuthorityRules
+from pki.config.delivery_window import Window
 from pki.config.fields import (
     EMPTY_OR_MAPPING,
     SINGLE_OR_LIST,
@@ -59,7 +60,7 @@ from pki.config.name_fields import (
 )
 from pki.config.secret_sources import NO_SOURCES, Secrets, _secrets_in_one_file
 from pki.config.strict_model import StrictModel
-from pki.config.time_fields import Duration, Holiday, RenewSpread, TimeOfDay, Timeout, Window
+from pki.config.time_fields import Duration, Holiday, RenewSpread, TimeOfDay, Timeout
 
 ALL_TEMPLATES = "all"  # in templates.without: every template of the program, and each that a later version adds
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ConfigDict, TypeAdapter, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 
 from pki.common import filesystem, sealed_records
 from pki.common.timestamps import moment
@@ -27,10 +28,10 @@ class Receipt:
     """The record of one delivery to a host.
 
     `not_done` are sentences about what the transport cannot do (owners not set, commands not run). `verification` is
-    the result for each service. `ends` is when the first certificate or CRL on the host expires, "" if there is none.
+    the result for each service. `first_expiry` is when the first certificate or CRL of the release expires, "" without any.
     `seconds` is the duration of the delivery. `roots` maps the SHA-256 of each root that its certificates lead to, to
-    its subject. `held` maps files that the host does not permit before it is bootstrapped again (those with a new
-    root) to their SHA-256.
+    its subject. `held_back` maps files that the host does not permit before it is bootstrapped again (those with
+    a new root) to their SHA-256.
     """
 
     host: str
@@ -40,10 +41,10 @@ class Receipt:
     files: tuple[Mapping[str, str], ...]
     not_done: tuple[str, ...] = ()
     verification: Mapping[str, Verification] | None = None
-    ends: str = ""
+    first_expiry: Annotated[str, Field(alias="ends")] = ""  # the name in the file of formats 2 and 3
     seconds: float = 0.0
     roots: Mapping[str, str] = field(default_factory=dict)
-    held: Mapping[str, str] = field(default_factory=dict)
+    held_back: Annotated[Mapping[str, str], Field(alias="held")] = field(default_factory=dict)
 
 
 @cache
@@ -70,7 +71,7 @@ def load(path: Path) -> Receipt | None:
 
 def save(path: Path, receipt: Receipt) -> None:
     """Write a receipt, sealed with a digest."""
-    record = _adapter().dump_python(receipt, mode="json")
+    record = _adapter().dump_python(receipt, mode="json", by_alias=True)
     filesystem.write(path, sealed_records.encode_sealed({"format": FORMAT, **record}))
 
 

@@ -29,12 +29,12 @@ from pki.ledger.tables import SCHEMA, head, lease, metadata
 from pki.ledger.types import (
     CHECK_DISK,
     EMPTY,
-    FILE_MISSING,
-    IS_EMPTY,
+    EMPTY_TEXT,
+    FILE_MISSING_TEXT,
     MISSING,
     RESTORE_DATABASE,
     RESTORE_FILE,
-    RESTORE_OR_ACCEPT_LOSS,
+    RESTORE_FILE_OR_ACCEPT_LOSS,
     TRANSIENT,
     UNREADABLE,
     LedgerFault,
@@ -46,8 +46,8 @@ TRANSIENT_CODES = {  # SQLite result codes for conditions that do not concern th
     *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY),
     *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
 }
-SYNCHRONOUS = "FULL"  # an event is durable before the files that follow from it
-MUTEX = 0x646F6974  # advisory lock of PostgreSQL: one process at a time creates or upgrades the tables
+SYNCHRONOUS = "FULL"  # of SQLite: an event is durable before the files that follow from it
+SCHEMA_LOCK = 0x646F6974  # advisory lock of PostgreSQL: one process at a time creates or upgrades the tables
 
 
 class Database:
@@ -152,7 +152,9 @@ class Database:
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             is_transient = self.is_sqlite and getattr(cause, "sqlite_errorcode", 0) & 0xFF in TRANSIENT_CODES
-            hint = CHECK_DISK if is_transient else RESTORE_FILE if self.is_sqlite else CHECK_DATABASE
+            hint = RESTORE_FILE if self.is_sqlite else CHECK_DATABASE
+            if is_transient:
+                hint = CHECK_DISK
             text = f"{self.place}: {in_one_line(str(cause))}"
             raise LedgerError(text, hint, TRANSIENT if is_transient else "") from None
 
@@ -213,7 +215,7 @@ class Database:
             raise self._not_writable()
         if not path.exists():
             if not self._is_new_allowed:
-                raise LedgerFault(MISSING, FILE_MISSING, RESTORE_OR_ACCEPT_LOSS).error
+                raise LedgerFault(MISSING, FILE_MISSING_TEXT, RESTORE_FILE_OR_ACCEPT_LOSS).error
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
             give_to_folder_owner(path, self._folder)  # SQLite gives its log the owner of the database
 
@@ -262,8 +264,8 @@ class Database:
             schema = db.execute(sql.select(head.c.schema)).scalar() if head.name in tables else None
             seq = db.execute(sql.select(head.c.seq)).scalar() if head.name in tables else None
         if schema is None and not self._is_new_allowed:
-            remedy = RESTORE_OR_ACCEPT_LOSS if self.is_sqlite else RESTORE_DATABASE
-            raise LedgerFault(EMPTY, f"{self.place}: {IS_EMPTY}", remedy).error
+            remedy = RESTORE_FILE_OR_ACCEPT_LOSS if self.is_sqlite else RESTORE_DATABASE
+            raise LedgerFault(EMPTY, f"{self.place}: {EMPTY_TEXT}", remedy).error
         if schema is not None and schema > SCHEMA:
             text = f"{self.place}: schema {schema}, this program writes {SCHEMA}"
             raise LedgerFault(UNREADABLE, text, "use the program version that matches it").error
@@ -298,7 +300,7 @@ class Database:
             db = connection.execution_options(begin="BEGIN IMMEDIATE")
             with db.begin():
                 if db.dialect.name == "postgresql":
-                    db.execute(sql.select(sql.func.pg_advisory_xact_lock(MUTEX)))
+                    db.execute(sql.select(sql.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
                 yield db
 
     @property
@@ -330,9 +332,8 @@ class DatabaseUser:
 
 def _prepared(connection: Any, _record: Any) -> None:
     connection.text_factory = _decoded
-    connection.isolation_level = (
-        None  # otherwise the driver executes statements that change tables outside the transaction
-    )
+    # otherwise the driver executes statements that change tables outside the transaction
+    connection.isolation_level = None
 
 
 def _durable(connection: Any, record: Any) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from pki.ledger.certificate_records import SqlCertificateRecords
-from pki.ledger.crl_records import SqlCrlRecords
+from pki.ledger.certificate_queries import SqlCertificateQueries
+from pki.ledger.crl_queries import SqlCrlQueries
 from pki.ledger.database import Database
 from pki.ledger.event_log import SqlEventLog
 from pki.ledger.heads import write_head
@@ -20,7 +20,7 @@ from pki.ledger.recorder import SqlRecorder
 from pki.ledger.recovery import SqlRecovery
 
 
-class SqlLedger(SqlRecorder, SqlCertificateRecords, SqlCrlRecords, SqlEventLog):
+class SqlLedger(SqlRecorder, SqlCertificateQueries, SqlCrlQueries, SqlEventLog):
     """The ledger of one project. It is opened at its first use, and once in each forked process.
 
     `address` is `sqlite` or a SQLAlchemy URL, `folder` is `ca/`. `guard` raises LedgerError if the ledger lost

@@ -105,7 +105,7 @@ class Explainer:
     def _state(self, leaf: Leaf) -> str:
         if blocker := leaf_files.stopped_reasons(
             self.project.revocations, leaf.artifact
-        ) or certificates.LeafCertificates(self.project).blocked_by(leaf):
+        ) or certificates.LeafCertificates(self.project).no_gain_reason(leaf):
             return joined(blocker) if isinstance(blocker, list) else str(blocker)
         return joined(certificates.LeafCertificates(self.project).stale_reasons(leaf)) or "up to date"
 

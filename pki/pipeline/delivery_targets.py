@@ -53,14 +53,12 @@ class ReleaseChecks:
         project = self.desired.project
         names = [name for authority in AUTHORITIES for name in project.store.generations(authority)]
         generations = [generation for generation in map(project.authorities.generation, names) if generation]
-        roots = b"".join(generation.pem for generation in generations if generation.authority == "root")
-        authorities = b"".join(generation.pem for generation in generations)
         return Trust(
-            roots,
-            authorities,
-            partial(_is_refused, self.desired),
-            self.has_ended,
-            b"".join(_adopted_certificates(project.inventory, project.authorities)),
+            roots_pem=b"".join(generation.pem for generation in generations if generation.authority == "root"),
+            authorities_pem=b"".join(generation.pem for generation in generations),
+            is_revoked=partial(_is_refused, self.desired),
+            has_expired=self.has_expired,
+            adopted_pem=b"".join(_adopted_certificates(project.inventory, project.authorities)),
         )
 
     def judge(self) -> Trust:
@@ -90,10 +88,12 @@ class ReleaseChecks:
         """Return the serial numbers of expired certificates in the ledger."""
         project = self.desired.project
         return (
-            project.ledger.expired_serials(project.clock.trusted_now) if project.ledger_view.has_ledger else frozenset()
+            project.ledger.expired_serials(expired_before=project.clock.trusted_now)
+            if project.ledger_view.has_ledger
+            else frozenset()
         )
 
-    def has_ended(self, serial: int) -> bool:
+    def has_expired(self, serial: int) -> bool:
         """Return whether the ledger records a certificate as expired. Called only for one that left a CRL."""
         return serial in self._ended
 
@@ -336,7 +336,7 @@ def _expected_by_release(
         if payload is None:
             return {}
         try:
-            by_name = expectations(payload, preflight.read_release(payload), service_endpoints, checks.canary)
+            by_name = expectations(payload, preflight.read_contents(payload), service_endpoints, checks.canary)
         except (PkiError, ValueError):
             return {}
         cached = [
@@ -381,4 +381,7 @@ def _is_refused(desired: DesiredState, serial: int) -> bool:
 
     A revoked certificate whose replacement is stopped stays on its host.
     """
-    return desired.project.revocations.is_revoked(serial, unchanged=False) and serial not in desired.stopped_serials
+    return (
+        desired.project.revocations.is_revoked(serial, certificate_unchanged=False)
+        and serial not in desired.stopped_serials
+    )

@@ -137,7 +137,7 @@ class DesiredState:
             templates=self.library.templates,
             context=self.context(name),
             sources=self.artifact_files,
-            waiting=self._waiting_files,
+            awaiting_ceremony=self._waiting_files,
             faults=(*selection.faults, *self.blocked_hosts.get(name, ())),
         )
 

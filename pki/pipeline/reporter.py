@@ -255,7 +255,7 @@ class Reporter:
         self._check_keys(project)
         with self._step("ledger"):
             project.ledger_view.check()
-            project.close(settled=self._is_full and self._result() == "ok")
+            project.close(run_succeeded=self._is_full and self._result() == "ok")
         with self._step("cache"):
             project.cache.save(whole=self._is_full)
         with self._step("alerts"):

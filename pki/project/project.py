@@ -107,7 +107,7 @@ class Project:
     @cached_property
     def authorities(self) -> Authorities:
         """Return the certificates of the authorities, and their pre-signed CRLs."""
-        return Authorities(self.inventory, self.store, self.now, self._recorded_certificates, self.clock.has_ended)
+        return Authorities(self.inventory, self.store, self.now, self._recorded_certificates, self.clock.has_passed)
 
     @cached_property
     def roots(self) -> RootCheck:
@@ -180,16 +180,16 @@ class Project:
         self._at_end.append(resource)
         return resource
 
-    def close(self, *, settled: bool) -> None:
+    def close(self, *, run_succeeded: bool) -> None:
         """Close the ledger and cache what the next run needs of it.
 
-        `settled`: the run succeeded, so every event in the ledger has been acted on. Revocations, decisions and the
+        `run_succeeded` means that the run acted on every event in the ledger. Revocations, decisions and the
         last event are cached, because every process that deploys would have to open the ledger for them.
         """
         self.revocations.remember()
         self.host_decisions.remember()
         if self.ledger_view.has_ledger:
-            self.ledger_view.remember_state(settled=settled)
+            self.ledger_view.remember_state(run_succeeded=run_succeeded)
         if self.ledger_view.is_open:
             self.ledger_view.last_event()  # this caches it
         self.ledger_view.close()

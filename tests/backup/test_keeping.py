@@ -894,7 +894,7 @@ def test_what_a_published_crl_revokes_comes_back_into_a_project_that_lost_all_el
     for lost in ("ca", "build"):
         shutil.rmtree(home.path / lost)
     assert invoke("restore", str(backup), "--passphrase-file", words, home=home.path, days=90).status == 0
-    assert home.project(90).ledger.revoked_serials(START) == frozenset()
+    assert home.project(90).ledger.revoked_serials(expiring_after=START) == frozenset()
     said = invoke("ledger.recover", "--file", "client-1.crl", home=home.path, days=90)
     assert said.status == 0, said
     report = home.doit(days=90)

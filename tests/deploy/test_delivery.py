@@ -598,9 +598,9 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     project = delivered.home.project(7)
     serial = next(iter(x509.load_pem_x509_crl(entries))).serial_number
     trust = ReleaseChecks(DesiredState.of(project)).trust
-    assert (trust.is_revoked(serial), trust.has_ended(serial)) == (True, False)
+    assert (trust.is_revoked(serial), trust.has_expired(serial)) == (True, False)
     later = ReleaseChecks(DesiredState.of(delivered.home.project(400))).trust
-    assert later.has_ended(serial)
+    assert later.has_expired(serial)
     with_entry = Payload.of(delivered.home.path / "build/release/media")
     made = crl_signing.sign_crl(
         project.signing_keys.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), []
@@ -684,7 +684,7 @@ def test_recovered_revocation_says_where_it_comes_from_and_keeps_date_and_reason
     live, serial = restored
     assert invoke("ledger.recover", "media", home=live.home.path, days=90).status == 0
     project = live.home.project(90)
-    (entry,) = project.ledger.revoked_entries("client-1", project.now)
+    (entry,) = project.ledger.revoked_entries("client-1", expiring_after=project.now)
     assert (entry.serial, entry.revoked_at, entry.reason) == (serial, live.home.moment(1), "keyCompromise")
     subjects = [event.subject for event in project.ledger.events()]
     assert "cert:client-admin, recovered from media" in subjects
@@ -703,7 +703,7 @@ def test_a_crl_from_elsewhere_is_taken_in_if_it_is_our_own(
     for name in ("foreign.pem", "none.pem", "gone.pem"):
         assert invoke("ledger.recover", "--file", name, home=live.home.path, days=90).status == 1
     assert invoke("ledger.recover", home=live.home.path).status == 1
-    assert not live.home.project(90).ledger.revoked_serials(live.home.moment(90))
+    assert not live.home.project(90).ledger.revoked_serials(expiring_after=live.home.moment(90))
     said = invoke("ledger.recover", "--file", "fetched.crl", home=live.home.path, days=90)
     assert said.status == 0, said
     report = live.doit(days=90)

@@ -25,7 +25,7 @@ from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.ssh import UnreachableError
 from pki.deploy.verification import Verdict, Verification
-from pki.ledger.types import FILE_MISSING, IS_EMPTY, RESTORE_FILE, RESTORE_OR_ACCEPT_LOSS
+from pki.ledger.types import EMPTY_TEXT, FILE_MISSING_TEXT, RESTORE_FILE, RESTORE_FILE_OR_ACCEPT_LOSS
 from pki.monitor import probes
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks import check_authorities, disk_space
@@ -244,7 +244,7 @@ def test_a_host_that_does_not_answer_is_told_since_when_and_how_long_there_is_ti
     project = remote.project()
     taken = receipt_of(project.store.receipt("media"))
     ends = START + timedelta(days=40)
-    keep_receipt(project.store.receipt("media"), _with(taken, ends=instant(ends)))
+    keep_receipt(project.store.receipt("media"), _with(taken, first_expiry=instant(ends)))
     Contact().failed(START, UnreachableError("cannot be reached: no route")).save(project.store.contact("media"))
     found = checked(remote, 3)["deploy:media"]
     assert (found.level, found.since, found.until) == (Level.WARNING, START, ends)
@@ -375,16 +375,20 @@ def test_a_ledger_that_is_gone_is_critical(home: Home) -> None:
     (home.path / "ca/ledger.db").unlink()
     report = home.doit(days=1)  # nothing is due, and nothing asks for the ledger
     found = checked(home, 1)["ledger"]
-    assert (found.level, found.message, found.remedy) == (Level.CRITICAL, FILE_MISSING, RESTORE_OR_ACCEPT_LOSS)
-    assert (report.status, report.failed) == (1, {"ledger": f"{FILE_MISSING} → {RESTORE_OR_ACCEPT_LOSS}"})
+    assert (found.level, found.message, found.remedy) == (
+        Level.CRITICAL,
+        FILE_MISSING_TEXT,
+        RESTORE_FILE_OR_ACCEPT_LOSS,
+    )
+    assert (report.status, report.failed) == (1, {"ledger": f"{FILE_MISSING_TEXT} → {RESTORE_FILE_OR_ACCEPT_LOSS}"})
 
 
 def test_a_ledger_that_was_emptied_is_critical_and_no_crl_is_made(home: Home) -> None:
     os.truncate(home.path / "ca/ledger.db", 0)
     assert "crl:client-1" in home.doit(days=8).failed
     found = checked(home, 8)["ledger"]
-    assert (found.level, found.remedy) == (Level.CRITICAL, RESTORE_OR_ACCEPT_LOSS)
-    assert found.message == f"nothing can be issued or revoked: ca/ledger.db: {IS_EMPTY}"
+    assert (found.level, found.remedy) == (Level.CRITICAL, RESTORE_FILE_OR_ACCEPT_LOSS)
+    assert found.message == f"nothing can be issued or revoked: ca/ledger.db: {EMPTY_TEXT}"
 
 
 def test_a_ledger_that_was_changed_is_critical(home: Home) -> None:

@@ -197,7 +197,7 @@ def _state(payloads: HostPayloads) -> HostState:
         host=payloads.records.host,
         failing_since=contact.failing_since,
         message=contact.message,
-        ends=receipt.ends if receipt else "",
+        ends=receipt.first_expiry if receipt else "",
         not_verified=as_json(verifications),
         pinned_since=instant(pin.since) if (pin := payloads.pinned()) and pin.release else "",
         drift=[item.as_json() for item in contact.drift],

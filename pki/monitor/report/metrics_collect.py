@@ -1,7 +1,7 @@
 """Metric samples of the project, collected while ledger and cache are open; reads nothing that the run has read already.
 
 `Samples` maps the name of a metric (without prefix) to its values by label values, in the order of the labels in
-`metrics_export.METRICS`. Instants are seconds since 1970.
+`metric_definitions.METRICS`. Instants are seconds since 1970.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class StatusTable:
             missing = current == [Why.NOT_CREATED()]
             return TableRow(name, "missing" if missing else "due", "", joined(current), "doit")
         left = self._left(current.not_after)
-        if blocker := certificates.LeafCertificates(self.project).blocked_by(leaf):
+        if blocker := certificates.LeafCertificates(self.project).no_gain_reason(leaf):
             return TableRow(name, "blocked", left, str(blocker), "ceremony")
         reasons = certificates.LeafCertificates(self.project).stale_reasons(leaf)
         if not reasons and (
@@ -161,7 +161,7 @@ class StatusTable:
         )
         if state := delivery.state(self.project.now) if delivery.records.is_remote else "":
             text = f"{state}; {text}"
-        left = self._left(timestamps.moment(deployed.ends)) if deployed.ends else ""
+        left = self._left(timestamps.moment(deployed.first_expiry)) if deployed.first_expiry else ""
         is_failing = delivery.records.is_remote and delivery.records.contact.failing_since
         return TableRow(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 

@@ -193,7 +193,7 @@ def lab(place: Path) -> Path:
     with contextlib.redirect_stdout(io.StringIO()):
         write_backup.BackupWriter(project).write(place / "b.age", WORDS)
     (place / "archive").write_bytes(age.decrypt((place / "b.age").read_bytes(), WORDS, "b.age"))
-    project.close(settled=False)
+    project.close(run_succeeded=False)
     return home.path
 
 
