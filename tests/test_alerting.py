@@ -61,7 +61,7 @@ def digest(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def foretold(home: Home, days: float = 0) -> dict[str, str]:
-    return {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan(days))}
+    return {artifact.id: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan(days))}
 
 
 def rows(home: Home, days: float = 0) -> dict[str, status_table.TableRow]:
@@ -89,7 +89,7 @@ def test_a_fresh_project_has_everything_to_do(fresh: Home) -> None:
 
 @pytest.mark.parametrize("days", [0, 6, 7, 29, 61, 100, 151])
 def test_the_forecast_is_what_the_next_run_does(home: Home, days: int) -> None:
-    due = {artifact.name: joined_past(why) for artifact, why in forecast.due_artifacts(home.plan(days))}
+    due = {artifact.id: joined_past(why) for artifact, why in forecast.due_artifacts(home.plan(days))}
     made = home.doit(days=days).made
     assert due.keys() == made.keys()
     own = {name: why for name, why in due.items() if not why.startswith("changes with ")}

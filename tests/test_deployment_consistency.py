@@ -410,7 +410,7 @@ def test_a_stray_file_in_a_release_is_swept_when_it_is_next_built(home: Home) ->
 
 def test_a_new_managed_file_is_delivered_without_any_other_change(home: Home) -> None:
     home.write("templates/nginx/status.conf", STATUS_CONF)
-    foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan())}
+    foretold = {artifact.id: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan())}
     made = home.doit().made
     assert set(made) == set(foretold) == only("monitoring")
     assert made["deploy:monitoring"] == "/etc/nginx/conf.d/status.conf was added"
@@ -482,7 +482,7 @@ def test_a_removed_host_is_withdrawn_and_its_certificate_is_left_to_a_person(hom
 
 def test_a_host_of_deliver_none_keeps_its_certificate_and_gets_nothing(home: Home) -> None:
     home.edit("network: av\n", "network: av\n    deliver: none\n")
-    names = {artifact.name for artifact in home.plan().artifacts}
+    names = {artifact.id for artifact in home.plan().artifacts}
     assert "cert:media" in names
     assert not only("media") & names
     report = home.doit()
@@ -605,7 +605,7 @@ def test_a_host_whose_every_name_waits_is_no_failure(home: Home) -> None:
     )
     [note] = home.plan().actions_required
     assert note.subject == "host:shop"
-    assert "cert:shop-mtls" not in {artifact.name for artifact in home.plan().artifacts}
+    assert "cert:shop-mtls" not in {artifact.id for artifact in home.plan().artifacts}
     assert home.doit().status == 0
     assert not on(home, "shop", "/etc/doit-pki/shop-mtls.pem").exists()
 
@@ -819,6 +819,6 @@ def test_a_page_that_was_edited_is_written_again(home: Home) -> None:
 
 def test_a_plan_over_a_damaged_revocation_list_ends_in_a_sentence(home: Home) -> None:
     (home.path / "build/crl/server-1.crl").write_bytes(b"damaged")
-    due = {artifact.name: reasons for artifact, reasons in forecast.due_artifacts(home.plan())}
+    due = {artifact.id: reasons for artifact, reasons in forecast.due_artifacts(home.plan())}
     assert [str(reason) for reason in due["page:trust"]] == ["the CRL of server-1 is damaged"]
     assert home.doit().status == 0

@@ -538,7 +538,7 @@ def test_a_damaged_bundle_is_written_again_and_goes_no_further_when_its_content_
 
 def test_a_new_service_rebuilds_its_certificate_release_and_delivery_as_forecast(home: Home) -> None:
     add_last_service(home, WIKI)
-    foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan())}
+    foretold = {artifact.id: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan())}
     made = home.doit().made
     assert set(made) == {"cert:monitoring-mtls", "release:monitoring", "deploy:monitoring"}
     assert set(foretold) == set(made)
@@ -688,7 +688,7 @@ def test_four_processes_make_the_same_as_one(fresh: Home, built_once: Path) -> N
     output, errors = process.communicate(timeout=300)
     assert (process.returncode, errors) == (0, "")
     alone = Home(built_once)
-    assert names_of(output) == {artifact.name for artifact in alone.plan().artifacts} - {
+    assert names_of(output) == {artifact.id for artifact in alone.plan().artifacts} - {
         "cleanup:build",
         "authority:server",  # which come with the ceremony of the root
         "authority:client",

@@ -138,7 +138,7 @@ class LeafCertificates:
         reasons = [*_key_faults(self.project.store, leaf, bundle)]
         if leaf.request is None and filesystem.mode_of(path) != filesystem.SECRET:
             reasons.append(wrong_mode(path.name, filesystem.mode_of(path)))
-        names = bundle.extensions.get(x509.SubjectAlternativeName, (None, False))[0]
+        names, _ = bundle.extensions.get(x509.SubjectAlternativeName, (None, False))
         if names != profiles.subject_alternative_name(leaf):
             reasons.append(Why.OTHER_NAMES(difference=_name_difference(names, leaf)))
         reasons += _changed_common_name(leaf, bundle.certificate)

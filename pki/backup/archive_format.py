@@ -31,7 +31,7 @@ class BackupFile:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A backup as it was read: each file is in the manifest with its digest. `about` is the rest of the manifest."""
+    """A backup as it was read. Its files agree with the digests in the manifest; `about` is the rest of the manifest."""
 
     about: Mapping[str, Any]
     files: Mapping[str, BackupFile]
@@ -54,10 +54,10 @@ def pack(files: Mapping[str, BackupFile], about: Mapping[str, Any], at: datetime
 
 
 def unpack(data: bytes, name: str) -> Archive:
-    """Read a backup; `name` is its name in messages.
+    """Read a backup; messages call it `name`.
 
-    Raises PkiError unless it contains only plain files below one folder, each with the digest of its manifest, and no
-    others.
+    Raises PkiError unless the backup contains exactly the files of its manifest, each of them a plain file that a project
+    may contain, with the digest in the manifest.
     """
     files: dict[str, BackupFile] = {}
     try:
@@ -65,7 +65,7 @@ def unpack(data: bytes, name: str) -> Archive:
             for member in tar:
                 _check_member(member, name)
                 stream = tar.extractfile(member)
-                assert stream is not None
+                assert stream is not None  # _check_member permits only plain files
                 if member.name in files:
                     raise PkiError(f"{name}: contains {member.name!r} twice", "it was not made by this program")
                 files[member.name] = BackupFile(stream.read(), member.mode & 0o777)
@@ -80,12 +80,16 @@ def unpack(data: bytes, name: str) -> Archive:
         raise PkiError(f"{name}: has a format that this program does not read", "use the program that wrote it")
     altered = [path for path, file in files.items() if digests.pop(path, "") != hashlib.sha256(file.data).hexdigest()]
     if altered or digests:
-        raise PkiError(f"{name}: {[*altered, *digests][0]} differs from its manifest", "use another copy of the backup")
+        missing = list(digests)  # of files that are in the manifest only
+        raise PkiError(f"{name}: {[*altered, *missing][0]} differs from its manifest", "use another copy of the backup")
     return Archive(manifest, files)
 
 
 def is_restorable(path: str) -> bool:
-    """Return whether a restore writes a file of this relative path: nothing hidden at the top, nothing that doit creates."""
+    """Return whether a restore writes a file of this relative path.
+
+    It writes no hidden file at the top, except .gitignore, and no file that doit creates.
+    """
     parts = path.split("/")
     is_hidden = parts[0].startswith(".") and parts != [".gitignore"]
     is_below = not PurePosixPath(path).is_absolute() and not {"", ".", ".."} & set(parts)
@@ -101,9 +105,9 @@ def _check_member(member: tarfile.TarInfo, name: str) -> None:
 
 
 def ledger_head(data: bytes, name: str) -> dict[str, Any]:
-    """Return number of events and hash of the newest one; raises PkiError unless the ledger is intact.
+    """Return the number of events and the hash of the newest event of a ledger; messages call the ledger `name`.
 
-    `name` is its name in messages.
+    Raises PkiError unless the ledger is intact.
     """
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "ledger.db").write_bytes(data)

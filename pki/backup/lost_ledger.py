@@ -23,7 +23,7 @@ ACCEPTABLE = {MISSING, EMPTY, OLDER, UNKNOWN_AUTHORITIES}
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What the ledger lost, and what was recorded again: generations, and serial numbers of revocations."""
+    """The events that the ledger lost, and what was recorded again: generations, and serial numbers of revocations."""
 
     lost: list[Head]
     authorities: list[str]
@@ -31,7 +31,7 @@ class Accepted:
 
 
 def acceptable(ledger_view: LedgerView) -> LedgerFault:
-    """Return what is lost. Raises PkiError where nothing is lost, or the fault must not be accepted."""
+    """Return the loss of the ledger. Raises PkiError if nothing is lost, or if the fault must not be accepted."""
     fault = ledger_view.fault
     if fault is None:
         raise PkiError("the ledger lacks no event that was seen", "nothing to accept: ./run doit")
@@ -43,8 +43,8 @@ def acceptable(ledger_view: LedgerView) -> LedgerFault:
 def accept(project: Project, why: str) -> Accepted:
     """Record the loss in the ledger, with the reason `why`, so that it can be used again.
 
-    Before that the ledger is created where it is missing, and the authorities in `ca/` and the revocations in
-    published CRLs are recorded. After a kill it can be repeated.
+    Before that, creates the ledger if it is missing, and records the authorities in `ca/` and the revocations in published
+    CRLs. It can be repeated after it was killed.
     """
     fault = acceptable(project.ledger_view)
     if is_new := fault.kind in {MISSING, EMPTY}:
@@ -65,14 +65,12 @@ def accept_if_covered(project: Project) -> bool:
     The caller has read every known CRL before.
     """
     project.forget_ledger_state()
-    if (
-        project.ledger_view.fault is None
-        or project.ledger_view.fault.kind != OLDER
-        or project.ledger_view.guard.has_unrecorded_crls
-    ):
+    fault = project.ledger_view.fault
+    if fault is None or fault.kind != OLDER or project.ledger_view.guard.has_unrecorded_crls:
         return False
     lost = project.ledger_view.guard.lost_heads()
-    recorded, expected = project.ledger.counts().revocations, lost[-1].revocations if lost else None
+    recorded = project.ledger.counts().revocations
+    expected = lost[-1].revocations if lost else None
     if expected is None or recorded < expected:
         return False
     project.ledger.recovery.record_acceptance(

@@ -19,9 +19,9 @@ IGNORE_ALL = b"# private keys and passphrases from before a restore: never in gi
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What is placed below `target`: each of `moved` goes to the folder `aside`, then each of `placed` gets its place.
+    """The paths that change below `target`: those of `moved` go to the folder `aside`, then those of `placed` are placed.
 
-    Both are paths below `target`, files or whole folders; `ca` is placed last.
+    The paths are files or whole folders. `ca` is placed last, so that an interrupted restore has no new `ca`.
     """
 
     target: Path
@@ -61,21 +61,21 @@ class Placement:
         A file and its successor are exchanged in one step where the file system supports that, so that a run which
         starts meanwhile finds one or the other.
         """
-        done: list[Callable[[], object]] = []
+        undo_steps: list[Callable[[], object]] = []
         try:
             if self.moved:
                 filesystem.make_folder(self.aside, 0o700)
                 filesystem.write(self.aside / ".gitignore", IGNORE_ALL)
             for path in self.moved:
                 if path not in self.placed:
-                    _rename(self.target / path, self.aside / path, done)
+                    _rename(self.target / path, self.aside / path, undo_steps)
             for path in self.placed:
-                if path in self.moved and not self._is_exchanged(path, done):
-                    _rename(self.target / path, self.aside / path, done)
+                if path in self.moved and not self._is_exchanged(path, undo_steps):
+                    _rename(self.target / path, self.aside / path, undo_steps)
                 if os.path.lexists(self.stage / path):
-                    _rename(self.stage / path, self.target / path, done)
+                    _rename(self.stage / path, self.target / path, undo_steps)
         except BaseException as error:
-            self._undo(done)
+            self._undo(undo_steps)
             if isinstance(error, OSError):
                 where = error.filename or self.target
                 raise PkiError(
@@ -84,17 +84,18 @@ class Placement:
             raise
         shutil.rmtree(self.stage, ignore_errors=True)
 
-    def _is_exchanged(self, path: str, done: list[Callable[[], object]]) -> bool:
+    def _is_exchanged(self, path: str, undo_steps: list[Callable[[], object]]) -> bool:
         """Exchange a path and its successor; return False, with nothing changed, where that is not supported."""
-        _rename(self.stage / path, self.aside / path, done)
+        _rename(self.stage / path, self.aside / path, undo_steps)
         if not filesystem.exchange_names(self.target / path, self.aside / path):
-            done.pop()()
+            undo_step = undo_steps.pop()
+            undo_step()
             return False
-        done.append(partial(filesystem.exchange_names, self.target / path, self.aside / path))
+        undo_steps.append(partial(filesystem.exchange_names, self.target / path, self.aside / path))
         return True
 
-    def _undo(self, done: list[Callable[[], object]]) -> None:
-        for undo in reversed(done):
+    def _undo(self, undo_steps: list[Callable[[], object]]) -> None:
+        for undo in reversed(undo_steps):
             with suppress(OSError):
                 undo()
         self.clear()
@@ -102,7 +103,7 @@ class Placement:
             shutil.rmtree(self.aside, ignore_errors=True)
 
 
-def _rename(old: Path, new: Path, done: list[Callable[[], object]]) -> None:
+def _rename(old: Path, new: Path, undo_steps: list[Callable[[], object]]) -> None:
     filesystem.make_folder(new.parent, 0o700 if not new.parent.exists() else 0o755)
     old.rename(new)
-    done.append(partial(os.replace, new, old))
+    undo_steps.append(partial(os.replace, new, old))

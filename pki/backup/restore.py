@@ -38,10 +38,10 @@ LEDGER = "ca/ledger.db"
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """The result of a restore: what was placed, what was `left` although it differs, what was moved to `aside`.
+    """The result of a restore: the paths that were placed, `left` although they differ, and moved to the folder `aside`.
 
-    `recovered` are the serial numbers of revocations from older ledgers in the way; `unread` has an error for each
-    that cannot be read.
+    `recovered` are the serial numbers of revocations from older ledgers that were in the way. `unread` has an error for
+    each of these ledgers that cannot be read.
     """
 
     placed: list[str]
@@ -60,10 +60,7 @@ def check_target(target: Path) -> None:
 
 @dataclass
 class Restore:
-    """A backup that is about to be restored into `target`. `read` has checked it; nothing is written yet.
-
-    `config` is pki.yaml of the backup.
-    """
+    """A backup that is about to be restored into `target`. `read` has checked it; nothing is written yet."""
 
     archive: Archive
     target: Path
@@ -121,12 +118,9 @@ class Restore:
         return {}
 
     def nothing_lost(self) -> str:
-        """Return a phrase where the restore would replace files although nothing is lost.
-
-        Returns "" where something is lost.
-        """
+        """Return a phrase if the restore would replace files although nothing is lost; "" if something is lost."""
         ledger = self.target / LEDGER
-        with suppress(PkiError):  # pki.yaml is invalid; ca/ is checked below
+        with suppress(PkiError):  # for an invalid pki.yaml, which says nothing about ca/
             if Project.open(self.target, self.now).roots.missing:
                 return ""
         try:
@@ -135,7 +129,7 @@ class Restore:
             if self.ledger is None:
                 return "nothing is missing from ca/"
             head = ledger_head(_ledger_bytes(ledger), LEDGER) if ledger.is_file() else {"events": 0}
-        except PkiError:
+        except PkiError:  # a file that cannot be read counts as lost
             return ""
         if head["events"] < self.ledger["events"]:
             return ""
@@ -161,9 +155,9 @@ class Restore:
         return sorted({path for path in [*listed, *adopted] if not path.startswith("ca/")})
 
     def _is_in_the_way(self, path: str) -> bool:
-        """Return whether another file is where one of the backup goes.
+        """Return whether another file is at the place of a file of the backup.
 
-        A secrets file may contain more than the backup.
+        A secrets file that contains all entries of the backup, and more, stays.
         """
         place = self.target / path
         if not os.path.lexists(place):
@@ -177,9 +171,8 @@ class Restore:
             yield "ca"
         place = self.target / "pki.yaml"
         present_config = loader.parse_valid(self._present) if self._present else None
-        if os.path.lexists(place) and (
-            not self._present or (present_config and present_config.sandbox != self.config.sandbox)
-        ):
+        is_other_kind = present_config is not None and present_config.sandbox != self.config.sandbox
+        if os.path.lexists(place) and (not self._present or is_other_kind):  # a valid pki.yaml of the project stays
             yield "pki.yaml"
         yield from (path for path in self._secrets if self._is_in_the_way(path))
 
@@ -188,7 +181,7 @@ class Restore:
     def carry_out(self) -> Restored:
         """Restore the project into `target`. Files in its way are moved aside; other files stay.
 
-        Raises PkiError, with everything unchanged, when something cannot be written. After a kill it can be repeated.
+        Raises PkiError, with everything unchanged, if something cannot be written. It can be repeated after it was killed.
         """
         moved = list(self._moved())
         parts = {path.partition("/")[0] for path in self.archive.files}
@@ -209,16 +202,15 @@ class Restore:
             except BaseException:
                 placement.clear()
                 raise
-            locks.enter_context(
-                Store(placement.stage).lock()
-            )  # a run that finds the new ca/ waits until everything is in place
+            # A run that starts meanwhile and finds the new ca/ waits for this lock, until everything is in place.
+            locks.enter_context(Store(placement.stage).lock())
             placement.carry_out()
         left = [path for path in self.archive.files if not _is_below(path, placed)]
         differ = [path for path in left if _read(self.target / path) != self.archive.files[path].data]
         return Restored(placed, differ, moved, aside, recovered, unread)
 
     def _files(self, placed: list[str]) -> dict[str, tuple[bytes, int]]:
-        """Return the files to place, with modes; the record of the last backup then names this one."""
+        """Return the files to place, with their modes, and a record of the last backup that names this backup."""
         files = {path: file for path, file in self.archive.files.items() if _is_below(path, placed)}
         contents = {path: (file.data, _mode(self.archive, path, file)) for path, file in files.items()}
         note = {"at": self.at, "file": self.name, "ledger": self.ledger}
@@ -228,13 +220,13 @@ class Restore:
         """Record in the ledger of the stage the revocations of older ledgers, and the restore."""
         if self.ledger is None:
             return [], []
-        older = [self.target / LEDGER, *sorted(self.target.glob(f"{BEFORE_RESTORE}*/{LEDGER}"))]
-        existing = [path for path in older if os.path.lexists(path)]
+        other_ledgers = [self.target / LEDGER, *sorted(self.target.glob(f"{BEFORE_RESTORE}*/{LEDGER}"))]
+        existing = [path for path in other_ledgers if os.path.lexists(path)]
         unread: list[PkiError] = []
-        recovered, ledgers = recover_revocations.recover_from_ledgers(
+        recovered, unread_ledgers = recover_revocations.recover_from_ledgers(
             folder, dict(self._cas(unread)), existing, f"backup of {self.at}", self.now
         )
-        return recovered, [*unread, *ledgers]
+        return recovered, [*unread, *unread_ledgers]
 
     def _cas(self, unread: list[PkiError]) -> Iterator[tuple[str, BackupCa]]:
         """Yield the CAs whose certificate is in the backup, by name; adds an error to `unread` for each damaged one."""
@@ -319,16 +311,17 @@ def unknown_leaves(store: Store, ledger_view: LedgerView) -> list[str]:
 def recover_from_published_crls(project: Project) -> tuple[list[str], list[str]]:
     """Record the revocations that CRLs in build/ list and the ledger lacks: a revocation is never undone.
 
-    Returns the generations whose CRL is newer than the ledger's newest, and the serial numbers that were recorded.
+    Returns the generations whose CRL is newer than the newest CRL in the ledger, and the serial numbers that were
+    recorded.
     """
     newer, serials = [], []
     generations = [generation_name for name in AUTHORITIES for generation_name in project.store.generations(name)]
     for generation in [*generations, *project.inventory.authorities.adopted]:
         data = filesystem.read(project.store.crl(generation))
-        with suppress(ValueError):
-            recovered = (
-                recover_revocations.recover_from_crl(project, x509.load_der_x509_crl(data), "build/") if data else None
-            )
+        if data is None:
+            continue
+        with suppress(ValueError):  # a damaged CRL
+            recovered = recover_revocations.recover_from_crl(project, x509.load_der_x509_crl(data), "build/")
             if recovered and recovered.generation == generation:
                 newer += [generation] if recovered.is_newer else []
                 serials += [f"{serial:x}" for serial in recovered.serials]

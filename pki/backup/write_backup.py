@@ -39,7 +39,7 @@ def check_target(inventory: Inventory, store: Store, ledger_view: LedgerView, ta
     """
     if not store.ca.is_dir():
         raise PkiError("there is nothing to back up: ca/ is missing", "if it is lost: ./run invoke restore FILE")
-    ledger_view.check()  # a backup without the ledger is useless, and would count as the newest
+    ledger_view.check()  # a backup without the ledger would be useless, but count as the newest backup
     if target.exists():
         raise PkiError(f"{target}: exists already", "name another file; a backup is never overwritten")
     if not target.parent.is_dir():
@@ -55,7 +55,7 @@ def check_target(inventory: Inventory, store: Store, ledger_view: LedgerView, ta
             )
 
 
-def shared_fate(store: Store, target: Path) -> str:
+def common_loss(store: Store, target: Path) -> str:
     """Return why a backup is lost together with its project: same folder or same disk; "" otherwise."""
     home = store.home.resolve()
     if target.resolve().is_relative_to(home):
@@ -85,46 +85,46 @@ class BackupWriter:
             "organisation": self.project.inventory.organisation,
             "ledger": head,
         }
-        encrypted = age.encrypt(
-            pack(
-                files, {**about, "secrets": _secret_files(self.project.inventory, self.project.store)}, self.project.now
-            ),
-            passphrase,
-        )
-        with filesystem.StagedFiles({target: (encrypted, filesystem.SECRET)}) as waiting:
-            waiting.flush()
-            read_back = unpack(
-                age.decrypt(filesystem.read(filesystem.temporary_path(target)) or b"", passphrase, str(target)),
-                str(target),
-            )
-            if read_back.files != files or (
-                ledger and ledger_head(read_back.files["ca/ledger.db"].data, str(target)) != head
-            ):
+        secrets = _secret_files(self.project.inventory, self.project.store)
+        encrypted = age.encrypt(pack(files, {**about, "secrets": secrets}, self.project.now), passphrase)
+        with filesystem.StagedFiles({target: (encrypted, filesystem.SECRET)}) as staged:
+            staged.flush()
+            written = filesystem.read(filesystem.temporary_path(target)) or b""
+            read_back = unpack(age.decrypt(written, passphrase, str(target)), str(target)).files
+            is_ledger_intact = ledger is None or ledger_head(read_back["ca/ledger.db"].data, str(target)) == head
+            if read_back != files or not is_ledger_intact:
                 raise PkiError(f"{target}: does not read back as it was written", "check the disk that it is on")
             if target.exists():
                 raise PkiError(f"{target}: exists already", "name another file; a backup is never overwritten")
-            waiting.place()
-        record = {"at": about["at"], "file": target.name, **_noted(self.project.ledger_view, head)}
+            staged.place()
+        record = {"at": about["at"], "file": target.name, **_head_to_record(self.project.ledger_view, head)}
         filesystem.write(self.project.store.ca / LAST_BACKUP, sealed_records.encode_sealed(record), filesystem.SECRET)
         return list(_notes(self.project.inventory, self.project.store, self.project.passphrases, files))
 
     def snapshot(self) -> dict[str, BackupFile]:
-        """Return every file of a backup as of one moment; under the lock of the project if files keep changing."""
+        """Return every file of a backup as of one moment.
+
+        Reads without the lock of the project, so that a backup does not wait for a run. If files change meanwhile, reads
+        again, and in the end under the lock.
+        """
         for _ in range(TRIES):
-            paths = sorted(_paths(self.project.inventory, self.project.store))
-            before = file_state(map(str, paths))
+            paths = self._sorted_paths()
+            state = file_state(map(str, paths))
             files = self.read_now(paths)
-            if (
-                before
-                and before == file_state(map(str, paths))
-                and paths == sorted(_paths(self.project.inventory, self.project.store))
-            ):
+            is_unchanged = state == file_state(map(str, paths)) and paths == self._sorted_paths()
+            if state and is_unchanged:
                 return files
         with self.project.store.lock():
-            return self.read_now(sorted(_paths(self.project.inventory, self.project.store)))
+            return self.read_now(self._sorted_paths())
+
+    def _sorted_paths(self) -> list[Path]:
+        return sorted(_paths(self.project.inventory, self.project.store))
 
     def read_now(self, paths: list[Path]) -> dict[str, BackupFile]:
-        """Return the files, then the ledger, which therefore records everything that they show."""
+        """Return the content of the files and of the ledger.
+
+        The ledger is read last, so that it contains every certificate and CRL among the files.
+        """
         files = {}
         for path in paths:
             if (data := filesystem.read(path)) is not None:
@@ -136,7 +136,7 @@ class BackupWriter:
         return files
 
 
-def _noted(ledger_view: LedgerView, head: Mapping[str, object] | None) -> Mapping[str, object]:
+def _head_to_record(ledger_view: LedgerView, head: Mapping[str, object] | None) -> Mapping[str, object]:
     """Return the head of the ledger for the record of the last backup, so that an older ledger is noticed.
 
     A ledger in another database is not in the backup: its present head is recorded.

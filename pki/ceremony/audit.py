@@ -32,15 +32,15 @@ class AuditResult:
 
     lines: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
+    unused_roots: list[str] = field(default_factory=list)
 
 
 @dataclass
 class _Created:
     """What the ceremonies so far created, and the newest root of each name in the transcript."""
 
-    opened: dict[str, str] = field(default_factory=dict)  # SHA-256 of the root certificate by name
-    previous: str = NO_RESPONSE
+    roots_in_transcript: dict[str, str] = field(default_factory=dict)  # SHA-256 of the root certificate by name
+    last_response: str = NO_RESPONSE  # its SHA-256, which the next request must name
     roots: dict[str, x509.Certificate] = field(default_factory=dict)
     certificates: dict[tuple[str, str], str] = field(default_factory=dict)
     presigned_crls: dict[str, dict[int, str]] = field(default_factory=dict)  # the newest series of each root
@@ -51,19 +51,20 @@ def verify(folder: Path) -> AuditResult:
 
     Raises PkiError when there is no valid transcript.
     """
-    places: CrlPaths = {}
+    crl_paths: CrlPaths = {}
     for path in sorted(folder.rglob("*.pem")):
         if match := PRESIGNED.search("/".join(path.parts[-3:])):
-            places.setdefault((match[1], int(match[2])), []).append(path)
-    verdict, created = _audited(folder, places)
-    verdict.waiting = _waiting(folder, created)
-    verdict.faults += _file_faults(folder, places, created, verdict.waiting)
-    return verdict
+            crl_paths.setdefault((match[1], int(match[2])), []).append(path)
+    result, created = _audited(folder, crl_paths)
+    result.unused_roots = _unused_roots(folder, created)
+    result.faults += _file_faults(folder, crl_paths, created, result.unused_roots)
+    return result
 
 
 def verify_records(folder: Path) -> AuditResult:
     """Verify only the records of all ceremonies: `transcript.jsonl` and the files in `ceremonies/`."""
-    return _audited(folder, {})[0]
+    result, _ = _audited(folder, {})
+    return result
 
 
 def may_lack_drive(folder: Path) -> bool:
@@ -72,7 +73,7 @@ def may_lack_drive(folder: Path) -> bool:
     return any(record.step == "deviation" and record.facts.get("on_drive") is False for record in records)
 
 
-def unsigned_roots_error(folder: Path, waiting: list[str]) -> PkiError:
+def unused_roots_error(folder: Path, unused_roots: list[str]) -> PkiError:
     """Return an error for a vault with roots that have signed nothing; its hint is the complete command.
 
     The request is searched for on the mounted drives.
@@ -81,20 +82,19 @@ def unsigned_roots_error(folder: Path, waiting: list[str]) -> PkiError:
     opened = next(
         (record.facts for record in reversed(records) if record.step == "opened" and "file" in record.facts), {}
     )
-    name, line = str(opened.get("file", "REQUEST")), "sh run invoke ceremony.sign {} --vault {} --output {}"
+    name, command = str(opened.get("file", "REQUEST")), "sh run invoke ceremony.sign {} --vault {} --output {}"
     copies = ((mount.point, filesystem.read_if_possible(mount.point / name)) for mount in drives.mounts())
-    for place, data in copies:
+    for drive, data in copies:
         if data is not None and request_response.digest(data) == opened.get("sha256"):
-            filled = line.format(*(shlex.quote(str(path)) for path in (place / name, folder, place)))
+            filled = command.format(*(shlex.quote(str(path)) for path in (drive / name, folder, drive)))
             break
     else:
-        filled = (
-            f"{line.format('REQUEST', shlex.quote(str(folder)), 'DIR')}, where REQUEST is {name} on the exchange drive"
-        )
-    return PkiError(f"{folder}: {', '.join(waiting)} was created and has signed nothing yet", f"go on: {filled}")
+        filled = command.format("REQUEST", shlex.quote(str(folder)), "DIR")
+        filled += f", where REQUEST is {name} on the exchange drive"
+    return PkiError(f"{folder}: {', '.join(unused_roots)} was created and has signed nothing yet", f"go on: {filled}")
 
 
-def _audited(folder: Path, places: CrlPaths) -> tuple[AuditResult, _Created]:
+def _audited(folder: Path, crl_paths: CrlPaths) -> tuple[AuditResult, _Created]:
     path = folder / "transcript.jsonl"
     data = filesystem.read(path)
     if data is None:
@@ -102,40 +102,42 @@ def _audited(folder: Path, places: CrlPaths) -> tuple[AuditResult, _Created]:
             f"{path}: does not exist",
             "name a vault, or a project in which a ceremony was accepted; is its drive mounted? findmnt",
         )
-    records, verdict, created = transcript_chain.load(data, str(path)), AuditResult(), _Created()
-    created.opened |= {
+    records, result, created = transcript_chain.load(data, str(path)), AuditResult(), _Created()
+    created.roots_in_transcript |= {
         str(record.facts["name"]): str(record.facts["sha256"]) for record in records if record.step == "opened-key"
     }
-    verdict.lines.append(f"transcript: {counted(len(records), 'record')}, one chain, head {records[-1].hash[:16]}")
+    result.lines.append(f"transcript: {counted(len(records), 'record')}, one chain, head {records[-1].hash[:16]}")
     for ceremony in sorted((folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):
         if (ceremony / "response.yaml").exists():
             try:
-                verdict.faults += _ceremony_faults(ceremony, records, places, created, verdict.lines)
+                result.faults += _ceremony_faults(ceremony, records, crl_paths, created, result.lines)
             except PkiError as error:
-                verdict.faults.append(error.message)
-    return verdict, created
+                result.faults.append(error.message)
+    return result, created
 
 
 def _ceremony_faults(
-    folder: Path, records: list[Record], places: CrlPaths, created: _Created, lines: list[str]
+    folder: Path, records: list[Record], crl_paths: CrlPaths, created: _Created, lines: list[str]
 ) -> Iterator[str]:
     request_data = filesystem.read(folder / "request.yaml")
     if request_data is None:
         raise PkiError(
             f"{folder}/request.yaml: is missing", "restore it from a backup, or from the other drive of the vault"
         )
-    name, request = (
-        f"ceremony {int(folder.name)}",
-        request_response.load(request_data, f"{folder}/request.yaml", Request),
-    )
+    name = f"ceremony {int(folder.name)}"
+    request = request_response.load(request_data, f"{folder}/request.yaml", Request)
     response = request_response.load(
         filesystem.read(folder / "response.yaml") or b"", f"{folder}/response.yaml", request_response.Response
     )
-    paths = {r.file: places[r.root, r.number][0] for r in response.presigned_crls if (r.root, r.number) in places}
+    paths = {
+        crl.file: crl_paths[crl.root, crl.number][0]
+        for crl in response.presigned_crls
+        if (crl.root, crl.number) in crl_paths
+    }
     parsed = verify_response.read_response(folder, presigned_crls=paths)
     if parsed.response.request != request_response.digest(request_data):
         yield f"{name}: the response answers another request"
-    if request.previous != created.previous:
+    if request.previous != created.last_response:
         yield f"{name}: does not follow the ceremony before it"
     if fault := verify_response.transcript_fault(parsed, records):
         yield f"{name}: the transcript {fault}"
@@ -150,7 +152,7 @@ def _ceremony_faults(
 
 
 def _add_results(parsed: ParsedResponse, created: _Created) -> None:
-    created.previous = request_response.digest(parsed.data)
+    created.last_response = request_response.digest(parsed.data)
     created.roots |= {
         name: certificate for (name, issuer), certificate in parsed.certificates.items() if name == issuer
     }
@@ -165,42 +167,45 @@ def _add_results(parsed: ParsedResponse, created: _Created) -> None:
         }
 
 
-def _waiting(folder: Path, created: _Created) -> list[str]:
+def _unused_roots(folder: Path, created: _Created) -> list[str]:
     """Return the roots of a vault that its transcript records and that are in no response yet."""
     names = []
     for path in sorted(folder.glob("root-*/cert.pem")):
         name, data = path.parent.name, filesystem.read(path) or b""
-        with suppress(ValueError):
-            if name not in created.roots and fingerprint(x509.load_pem_x509_certificate(data)) == created.opened.get(
-                name
-            ):
+        if name in created.roots:
+            continue
+        with suppress(ValueError):  # _file_faults reports a damaged certificate
+            certificate = x509.load_pem_x509_certificate(data)
+            if fingerprint(certificate) == created.roots_in_transcript.get(name):
                 names.append(name)
     return names
 
 
-def _file_faults(folder: Path, places: CrlPaths, created: _Created, waiting: list[str]) -> Iterator[str]:
+def _file_faults(folder: Path, crl_paths: CrlPaths, created: _Created, unused_roots: list[str]) -> Iterator[str]:
     """Yield certificates and CRLs that no ceremony created or a later one replaced, and certificates that are missing."""
-    created_certificates = {
+    created_certificates = {  # without cross-certificates, which have files of their own
         name: pem for (name, issuer), pem in created.certificates.items() if name == issuer or "root" not in name
     }
-    own = [path for path in sorted(folder.rglob("cert.pem")) if CLIENTS_FOLDER not in path.relative_to(folder).parts]
-    for path in own:
+    certificate_paths = [
+        path for path in sorted(folder.rglob("cert.pem")) if CLIENTS_FOLDER not in path.relative_to(folder).parts
+    ]
+    for path in certificate_paths:
         name = path.parent.name
         if (
             re.fullmatch(GENERATION, name)
-            and name not in waiting
+            and name not in unused_roots
             and filesystem.read(path) != created_certificates.get(name, "").encode()
         ):
             yield f"{path}: is from no recorded ceremony"
     is_project = (folder / "root").is_dir()  # a vault has only roots
-    for name in sorted(created_certificates.keys() - {path.parent.name for path in own}):
+    for name in sorted(created_certificates.keys() - {path.parent.name for path in certificate_paths}):
         if is_project or GenerationName.parse(name).is_root:
             yield f"{folder}: the certificate of {name} is missing"
     for path in sorted(folder.rglob("cross-root-*.pem")):
         key = path.parent.name, path.stem.removeprefix("cross-")
         if filesystem.read(path) != created.certificates.get(key, "").encode():
             yield f"{path}: is from no recorded ceremony"
-    for (root, number), paths in sorted(places.items()):
+    for (root, number), paths in sorted(crl_paths.items()):
         for path in paths:
             if request_response.digest(filesystem.read(path) or b"") != created.presigned_crls.get(root, {}).get(
                 number

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from pki.ceremony import lint, second_opinion
-from pki.ceremony.drafts import CertificateDraft, CrlDraft, Draft
+from pki.ceremony.drafts import CertificateDraft, Draft
 from pki.ceremony.lint import Signed
 from pki.common.errors import PkiError
 from pki.x509 import certificate_signing, crl_signing, keys
@@ -21,9 +21,9 @@ from pki.x509.keys import PrivateKey
 
 Builder = x509.CertificateBuilder | x509.CertificateRevocationListBuilder
 
-# RFC 5280 §4.2.1.1 permits only a self-signed certificate without this extension; under the throw-away key a root is not
-# self-signed yet
-NOT_SELF_SIGNED = "pkix.authority_key_identifier_extension_absent"
+# The code of a finding that a root has only under the throw-away key, where it is not self-signed yet: RFC 5280 §4.2.1.1
+# permits a certificate without this extension only if it is self-signed.
+NO_AUTHORITY_KEY_ID = "pkix.authority_key_identifier_extension_absent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +36,15 @@ class Linted:
     throw_away: Signed
 
 
-def lint_draft(draft: Draft, like: PrivateKey) -> Linted:
-    """Sign a draft with a throw-away key of the same kind as `like`, and check the result.
+def lint_draft(draft: Draft, real_key: PrivateKey) -> Linted:
+    """Sign a draft with a throw-away key of the same kind as `real_key`, and check the result.
 
     Raises PkiError that lists all findings of the linter and all differences from the request.
     """
     builder = draft.builder()
-    throw_away = _signed(builder, keys.new_key(keys.key_kind(like)))
+    throw_away = _signed(builder, keys.new_key(keys.key_kind(real_key)))
     is_root = isinstance(draft, CertificateDraft) and draft.issuer is None
-    findings = lint.findings(throw_away, permitted=NOT_SELF_SIGNED if is_root else "")
+    findings = lint.findings(throw_away, permitted=NO_AUTHORITY_KEY_ID if is_root else "")
     faults = [*_differences(draft, throw_away), *findings]
     if faults:
         raise PkiError(f"{draft.what}: would have faults: {'; '.join(faults)}", "nothing was signed; correct pki.yaml")
@@ -60,9 +60,9 @@ def sign(linted: Linted, issuer: Issuer | PrivateKey) -> Signed:
     signed = _signed(linted.builder, key)
     if _to_be_signed(signed) != linted.to_be_signed:
         raise PkiError(f"{what}: the signed bytes are not those that were linted", "this is a bug: stop the ceremony")
-    parent = issuer.certificate if isinstance(issuer, Issuer) else signed
-    assert isinstance(parent, x509.Certificate)
-    if faults := check(linted.draft, signed, parent):
+    issuer_certificate = issuer.certificate if isinstance(issuer, Issuer) else signed
+    assert isinstance(issuer_certificate, x509.Certificate)  # for mypy: only a root is signed by its own key alone
+    if faults := check(linted.draft, signed, issuer_certificate):
         raise PkiError(f"{what}: {'; '.join(faults)}", "nothing of it was written; stop the ceremony")
     return signed
 
@@ -89,10 +89,10 @@ def check(draft: Draft, signed: Signed, issuer: x509.Certificate) -> list[str]:
 
 
 def _differences(draft: Draft, signed: Signed) -> Sequence[str]:
+    """Return the differences of a certificate or CRL from its draft, in sentences."""
     if isinstance(draft, CertificateDraft):
         return list(draft.differences(signed)) if isinstance(signed, x509.Certificate) else ["it is not a certificate"]
-    assert isinstance(draft, CrlDraft)
-    return list(draft.differences(signed)) if not isinstance(signed, x509.Certificate) else ["it is not a CRL"]
+    return ["it is not a CRL"] if isinstance(signed, x509.Certificate) else list(draft.differences(signed))
 
 
 def _signed(builder: Builder, key: PrivateKey) -> Signed:

@@ -47,11 +47,11 @@ class CertificateDraft:
         expected: dict[x509.ObjectIdentifier, tuple[x509.ExtensionType, bool]] = {
             value.oid: (value, critical) for value, critical in self.extensions
         }
-        own = x509.SubjectKeyIdentifier.from_public_key(self.key)
-        expected[own.oid] = (own, False)
+        subject_key_id = x509.SubjectKeyIdentifier.from_public_key(self.key)
+        expected[subject_key_id.oid] = (subject_key_id, False)
         if self.issuer is not None:
-            above = certificate_signing.authority_key_identifier(self.issuer)
-            expected[above.oid] = (above, False)
+            authority_key_id = certificate_signing.authority_key_identifier(self.issuer)
+            expected[authority_key_id.oid] = (authority_key_id, False)
         if certificate.subject != self.subject:
             yield f"its subject is {certificate.subject.rfc4514_string()}, requested {self.subject.rfc4514_string()}"
         if certificate.issuer != (self.issuer.subject if self.issuer else self.subject):
@@ -108,6 +108,7 @@ Draft = CertificateDraft | CrlDraft
 
 
 def _entries(crl: x509.CertificateRevocationList) -> Iterator[CrlEntry]:
+    """Yield the entries of a CRL. An entry with an extension that no draft has gets the reason `unknown`, and so differs."""
     for revoked in crl:
         reason = "unspecified"
         for extension in revoked.extensions:
@@ -143,13 +144,13 @@ def draft_intermediate(
 
 
 def draft_cross_certificate(
-    request: Request, requested: RequestedCrossCertificate, new: x509.Certificate, issuer: x509.Certificate
+    request: Request, requested: RequestedCrossCertificate, new_root: x509.Certificate, issuer: x509.Certificate
 ) -> CertificateDraft:
-    """Return the draft of the certificate by which `issuer` certifies the key of the root `new`."""
+    """Return the draft of the certificate by which the root `issuer` certifies the key of the root `new_root`."""
     return CertificateDraft(
         what=f"{requested.name} by {requested.issuer}",
-        subject=new.subject,
-        key=new.public_key(),
+        subject=new_root.subject,
+        key=new_root.public_key(),
         dates=(requested.not_before, requested.not_after),
         extensions=profiles.cross_certificate_extensions()
         + profiles.publication_extensions(request.publish, requested.issuer),

@@ -41,38 +41,42 @@ class Mount:
 
 
 def mount_of(folder: Path) -> Mount:
-    """Return the mount of a folder; when two are mounted on one folder, the later one. Raises PkiError without /proc."""
-    place = Path(os.path.realpath(folder))
-    above = [mount for mount in mounts() if place.is_relative_to(mount.point)]
-    if not above:
+    """Return the mount that contains a folder. Raises PkiError without /proc.
+
+    If two file systems are mounted on one folder, the later one hides the earlier one.
+    """
+    real_path = Path(os.path.realpath(folder))
+    candidates = [mount for mount in mounts() if real_path.is_relative_to(mount.point)]
+    if not candidates:
         raise PkiError(f"{folder}: {MOUNTS} does not list its file system", "mount -t proc proc /proc")
-    longest = max(len(mount.point.parts) for mount in above)
-    return [mount for mount in above if len(mount.point.parts) == longest][-1]
+    longest = max(len(mount.point.parts) for mount in candidates)
+    return [mount for mount in candidates if len(mount.point.parts) == longest][-1]
 
 
 def mounts() -> Iterator[Mount]:
     """Yield all mounts in the order of the kernel."""
     with suppress(OSError):
         for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
-            before, _, after = line.partition(" - ")
-            fields, rest = before.split(" "), after.split(" ")
-            if len(fields) >= 6 and len(rest) >= 2:
-                yield Mount(Path(_plain(fields[4])), fields[2], rest[0], _plain(rest[1]))
+            left, _, right = line.partition(" - ")  # the left part has a variable number of fields
+            mount_fields, source_fields = left.split(" "), right.split(" ")
+            if len(mount_fields) >= 6 and len(source_fields) >= 2:
+                point, device = Path(_unescaped(mount_fields[4])), mount_fields[2]
+                yield Mount(point, device, kind=source_fields[0], source=_unescaped(source_fields[1]))
 
 
 def vault_fault(folder: Path) -> PkiError | None:
     """Return why a folder cannot be a vault, with a hint; None when it is a mounted drive."""
-    mount, place = mount_of(folder), Path(os.path.realpath(folder))
-    again = mount_hint(folder)
-    if place != mount.point and (mount.point == Path("/") or is_in_ram(mount)):
+    mount, real_path = mount_of(folder), Path(os.path.realpath(folder))
+    hint_to_mount = mount_hint(folder)
+    if real_path != mount.point and (mount.point == Path("/") or is_in_ram(mount)):
         text = f"{folder}: no drive is mounted there: files would stay on this machine"
-        return PkiError(f"{text}, and be lost when it is switched off" if is_in_ram(mount) else text, again)
-    if place != mount.point:
+        return PkiError(f"{text}, and be lost when it is switched off" if is_in_ram(mount) else text, hint_to_mount)
+    if real_path != mount.point:
         return PkiError(f"{folder}: is a folder on the drive {mount.point}, not a drive", f"--vault {mount.point}")
     if is_in_ram(mount):
-        return PkiError(f"{folder}: is in the memory of this machine ({mount.kind}), not on a drive", again)
+        return PkiError(f"{folder}: is in the memory of this machine ({mount.kind}), not on a drive", hint_to_mount)
     if mount.device == mount_of(Path("/")).device:
-        return PkiError(f"{folder}: is on the file system that this machine runs from, not on a drive", again)
+        return PkiError(f"{folder}: is on the file system that this machine runs from, not on a drive", hint_to_mount)
     if mount.kind in WITHOUT_MODES:
         hint = f"format an empty drive (all data on it is lost): mkfs.ext4 -L vault {mount.source}"
         return PkiError(
@@ -82,7 +86,7 @@ def vault_fault(folder: Path) -> PkiError | None:
 
 
 def mount_hint(folder: Path) -> str:
-    """Return the hint how to mount a drive at a folder; the printed script gives a drive the label of its folder."""
+    """Return the hint how to mount a drive at a folder. The printed steps give each drive the label of its folder."""
     return f"{WHICH_DRIVE}\nthen, for example: mount LABEL={shlex.quote(folder.name)} {shlex.quote(str(folder))}\nand repeat the command"
 
 
@@ -116,11 +120,11 @@ def is_same_drive(first: Mount, second: Mount) -> bool:
 
 
 def is_in_ram(mount: Mount, depth: int = 0) -> bool:
-    """Return whether files on a file system are or may be lost without power; layered ones count as such."""
+    """Return whether files on a file system are lost without power. In doubt (layered file systems) returns True."""
     if mount.kind in IN_RAM | LAYERED or depth > MAX_DEPTH:
         return True
     for disk in _disks(mount):
-        with suppress(OSError):
+        with suppress(OSError):  # not a loop device, which would be as durable as its file
             file = (BLOCKS / disk / "loop/backing_file").read_text().rstrip("\n")
             if is_in_ram(mount_of(Path(file)), depth + 1):
                 return True
@@ -141,17 +145,17 @@ def _disks(mount: Mount) -> frozenset[str]:
 
 def _whole_disks(device: str, depth: int = 0) -> Iterator[str]:
     """Yield the numbers of the drives that a partition or layered device is on."""
-    place = Path(os.path.realpath(BLOCKS / device))
-    below = list(place.glob("slaves/*/dev"))
-    if below and depth < MAX_DEPTH:
-        for path in below:
+    folder = Path(os.path.realpath(BLOCKS / device))
+    lower_devices = list(folder.glob("slaves/*/dev"))
+    if lower_devices and depth < MAX_DEPTH:
+        for path in lower_devices:
             yield from _whole_disks(path.read_text().strip(), depth + 1)
-    elif (place / "partition").exists():
-        yield (place.parent / "dev").read_text().strip()
+    elif (folder / "partition").exists():
+        yield (folder.parent / "dev").read_text().strip()
     else:
         yield device
 
 
-def _plain(text: str) -> str:
+def _unescaped(text: str) -> str:
     """Return a field of mountinfo with its octal escapes decoded (proc_pid_mountinfo(5))."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

@@ -19,7 +19,7 @@ def findings(signed: Signed, permitted: str = "") -> list[str]:
     """Return warnings and more severe findings as `code: text`, except those with the code `permitted`."""
     from pkilint.validation import ValidationFindingSeverity  # noqa: PLC0415 - takes 0.2 s to import
 
-    container, document = _prepared(signed)
+    container, document = _validators_and_document(signed)
     ignored = _ignored_codes(signed) | {permitted}
     return [
         f"{description.finding.code}: {description.message}" if description.message else str(description.finding.code)
@@ -31,7 +31,7 @@ def findings(signed: Signed, permitted: str = "") -> list[str]:
 
 
 def _ignored_codes(signed: Signed) -> set[str]:
-    """Return the finding codes that do not apply, because every name has a valid syntax.
+    """Return the codes of findings about the syntax of names, if all names of that type have a valid syntax.
 
     pkilint requires two labels and a last label without digits. RFC 5280 §4.2.1.6 and §4.2.1.10, OpenSSL, Go and NSS
     accept `lan` and `corp.lan3`, which private networks use.
@@ -71,7 +71,7 @@ def _uris(signed: Signed) -> Iterator[str]:
         yield from (location.value for location in locations if isinstance(location, x509.UniformResourceIdentifier))
 
 
-def _prepared(signed: Signed) -> tuple[Any, Any]:
+def _validators_and_document(signed: Signed) -> tuple[Any, Any]:
     """Return the validators for a certificate or a CRL, and the document that they check."""
     from pkilint import loader, pkix  # noqa: PLC0415 - as above
     from pkilint.pkix import certificate, crl, extension, name  # noqa: PLC0415

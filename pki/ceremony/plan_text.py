@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pki.ceremony.policy import VaultContents
 from pki.ceremony.request_response import Request, RequestedIntermediate, RequestedSeries
+from pki.ceremony.vault_contents import VaultContents
 from pki.x509 import keys
 
 PURPOSES = {"server": "certificates of servers", "client": "certificates of clients"}
 
 
 def in_paragraphs(lines: Iterable[str]) -> Iterator[str]:
-    """Yield lines with an empty one before each that begins another item; the lines of one item are indented."""
+    """Yield lines with an empty line before each item. The first line of an item is not indented, its other lines are."""
     for line in lines:
         if not line.startswith(" "):
             yield ""
@@ -46,22 +46,22 @@ def _intermediate(request: Request, intermediate: RequestedIntermediate, content
     yield f"  for names under {', '.join(intermediate.domains)}; for addresses in {', '.join(map(str, intermediate.addresses)) or 'none'}"
     yield f"  CRLs and certificates are published at {request.publish}"
     yield f"  its key: SHA-256 {keys.key_fingerprint(keys.read_request_key(intermediate.request.encode(), intermediate.name))}"
-    before = _before(intermediate, contents)
-    if before is None:
+    previous = _previous_generation(intermediate, contents)
+    if previous is None:
         return
     for what, old, new in (
-        ("names", before.domains, intermediate.domains),
-        ("addresses", before.addresses, intermediate.addresses),
+        ("names", previous.domains, intermediate.domains),
+        ("addresses", previous.addresses, intermediate.addresses),
     ):
-        more = [str(item) for item in new if item not in old]
-        less = [str(item) for item in old if item not in new]
-        if more or less:
-            parts = [f"MORE {what}: {', '.join(more)}"] if more else []
-            parts += [f"fewer {what}: {', '.join(less)}"] if less else []
-            yield f"  against {before.name}: {'; '.join(parts)}"
+        added = [str(item) for item in new if item not in old]
+        removed = [str(item) for item in old if item not in new]
+        if added or removed:
+            parts = [f"MORE {what}: {', '.join(added)}"] if added else []
+            parts += [f"fewer {what}: {', '.join(removed)}"] if removed else []
+            yield f"  against {previous.name}: {'; '.join(parts)}"
 
 
-def _before(intermediate: RequestedIntermediate, contents: VaultContents) -> RequestedIntermediate | None:
+def _previous_generation(intermediate: RequestedIntermediate, contents: VaultContents) -> RequestedIntermediate | None:
     """Return the previous generation as it was requested, or None."""
     earlier = [requested for past in contents.history for requested in past.request.intermediates]
     return next((requested for requested in reversed(earlier) if requested.authority == intermediate.authority), None)

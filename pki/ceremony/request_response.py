@@ -1,7 +1,7 @@
 """Request and response: the two YAML files that cross the air gap, their models, reader and writer.
 
-All dates are absolute and there are no defaults, so everything that a ceremony signs can be reviewed beforehand. The
-reader accepts only the exact bytes that the writer produces, so one SHA-256 identifies one content.
+All dates are absolute and there are no defaults, so that everything that a ceremony signs can be reviewed beforehand.
+The reader accepts only the exact bytes that the writer produces, so that each content has exactly one SHA-256.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class RequestedIntermediate(StrictModel):
 
 
 class RequestedCrossCertificate(StrictModel):
-    """A certificate for a new root's key by the old root, for clients that trust only the old one."""
+    """A certificate by the old root for the key of a new root, for clients that trust only the old root."""
 
     name: RootName
     issuer: RootName
@@ -185,10 +185,9 @@ class Request(StrictModel):
     @property
     def root_names(self) -> tuple[str, ...]:
         """Return the roots that sign something, including those that this request creates."""
-        signing = [certificate.issuer for certificate in self.intermediates] + [
-            certificate.issuer for certificate in self.cross_certificates
-        ]
-        return tuple(dict.fromkeys([*signing, *(series.root for series in self.crl_series)]))
+        issuers = [requested.issuer for requested in self.intermediates]
+        issuers += [requested.issuer for requested in self.cross_certificates]
+        return tuple(dict.fromkeys([*issuers, *(series.root for series in self.crl_series)]))
 
 
 class SignedCertificate(StrictModel):
@@ -205,7 +204,7 @@ class SignedCertificate(StrictModel):
 
 
 class SignedCrl(StrictModel):
-    """A signed root CRL. It has a file of its own beside the response, because a later ceremony may require to destroy it."""
+    """A signed root CRL. It has a file of its own, so that the CRL can be destroyed when a later ceremony replaces it."""
 
     root: RootName
     number: Count
@@ -278,7 +277,10 @@ def load(data: bytes, name: str, kind: type[Document]) -> Document:
 
 
 def _tree(text: str, name: str, what: str) -> Any:
-    """Return the parsed YAML. The error quotes nothing: the file could be a file with passphrases that was named by mistake."""
+    """Return the parsed YAML.
+
+    The error quotes nothing from the file, because the user may have named a file with passphrases by mistake.
+    """
     tree = yaml_text.load(text, name, MAX_DEPTH)
     if not isinstance(tree, dict) or "format" not in tree:
         raise PkiError(f"{name}: is not {what}")
@@ -316,4 +318,4 @@ def _as_text(value: Any) -> Any:
         return {key: _as_text(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_as_text(inner) for inner in value]
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""Render the printed script of one ceremony: the commands in their order, with a box to tick at each step."""
+"""Render the printed steps of one ceremony: the commands in their order, with a box to tick at each step."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pki.ceremony import kit_unpacking, plan_text, printing, words
-from pki.ceremony.policy import VaultContents
 from pki.ceremony.request_response import Request
+from pki.ceremony.vault_contents import VaultContents
 from pki.common.program_files import PROGRAM
 from pki.common.remedies import commands_folder, run_in_commands_folder
 from pki.common.templating import Pages
@@ -53,4 +53,4 @@ def render_script(
 
 
 def _indented(lines: Iterable[str]) -> list[str]:
-    return [broken for line in lines for broken in printing.wrap_line(line, "    ")]
+    return [wrapped for line in lines for wrapped in printing.wrap_line(line, "    ")]

@@ -32,16 +32,16 @@ def signature_fault(signed: Signed, issuer: x509.Certificate) -> str:
     from pyasn1_alt_modules import rfc5280  # noqa: PLC0415
 
     is_certificate = isinstance(signed, x509.Certificate)
-    shape = rfc5280.Certificate() if is_certificate else rfc5280.CertificateList()
-    tree, rest = decoder.decode(signed.public_bytes(Encoding.DER), asn1Spec=shape)
-    inner = tree["tbsCertificate" if is_certificate else "tbsCertList"]
-    outer_algorithm, inner_algorithm = tree["signatureAlgorithm"], inner["signature"]
+    asn1_type = rfc5280.Certificate() if is_certificate else rfc5280.CertificateList()
+    tree, rest = decoder.decode(signed.public_bytes(Encoding.DER), asn1Spec=asn1_type)
+    to_be_signed = tree["tbsCertificate" if is_certificate else "tbsCertList"]
+    outer_algorithm, inner_algorithm = tree["signatureAlgorithm"], to_be_signed["signature"]
     if rest or encoder.encode(outer_algorithm) != encoder.encode(inner_algorithm):
         return "its two signature algorithm fields differ"  # RFC 5280 §4.1.1.2
     algorithm = str(outer_algorithm["algorithm"])
     if algorithm not in HASHES:
         return f"its algorithm {algorithm} is not one that this project signs with"
-    return _arithmetic_fault(HASHES[algorithm], encoder.encode(inner), tree["signature"].asOctets(), issuer)
+    return _arithmetic_fault(HASHES[algorithm], encoder.encode(to_be_signed), tree["signature"].asOctets(), issuer)
 
 
 def _arithmetic_fault(hash_name: str, content: bytes, signature: bytes, issuer: x509.Certificate) -> str:
@@ -73,9 +73,10 @@ def openssl_fault(
     """Return why OpenSSL refuses a chain (leaf first) at a time, or "". Uses X509_STRICT and, with CRLs, CRL_CHECK_ALL."""
     from OpenSSL import crypto  # noqa: PLC0415 - as above
 
-    leaf, *between = (crypto.X509.from_cryptography(certificate) for certificate in chain)
+    leaf, *intermediates = (crypto.X509.from_cryptography(certificate) for certificate in chain)
     try:
-        crypto.X509StoreContext(_trust(crypto.X509Store(), roots, crls, at), leaf, between).verify_certificate()
+        store = _with_trust(crypto.X509Store(), roots, crls, at)
+        crypto.X509StoreContext(store, leaf, intermediates).verify_certificate()
     except crypto.X509StoreContextError as error:
         return str(error)
     return ""
@@ -97,17 +98,17 @@ def handshake_fault(
         for certificate in chain[1:]:
             context.add_extra_chain_cert(certificate)
     verifier.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *arguments: arguments[-1] == 1)
-    _trust(verifier.get_cert_store(), roots, [], at)
-    first, second = SSL.Connection(presenter), SSL.Connection(verifier)
-    server, client = (first, second) if purpose == "server" else (second, first)
+    _with_trust(verifier.get_cert_store(), roots, [], at)
+    presenting, verifying = SSL.Connection(presenter), SSL.Connection(verifier)
+    server, client = (presenting, verifying) if purpose == "server" else (verifying, presenting)
     server.set_accept_state()
     client.set_connect_state()
-    for _ in range(10):
+    for _ in range(10):  # more than the flights of a TLS handshake
         for side, other in ((client, server), (server, client)):
             try:
                 side.do_handshake()
             except SSL.WantReadError:
-                pass
+                pass  # this side has written its messages, and waits for the other side
             except SSL.Error as error:
                 return str(error)
             with suppress(SSL.WantReadError):
@@ -115,9 +116,10 @@ def handshake_fault(
     return ""
 
 
-def _trust(
+def _with_trust(
     store: Any, roots: Sequence[x509.Certificate], crls: Sequence[x509.CertificateRevocationList], at: datetime
 ) -> Any:
+    """Return an OpenSSL store after adding trusted roots, CRLs and the time of the verification to it."""
     from OpenSSL import crypto  # noqa: PLC0415 - as above
 
     flags = crypto.X509StoreFlags

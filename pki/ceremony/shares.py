@@ -25,62 +25,65 @@ RETYPE = "compare it with its card and type it again"
 
 
 def parse_rule(text: str) -> tuple[int, int]:
-    """Return how many shares of how many are needed: "2of3" is (2, 3). Raises PkiError."""
+    """Return how many shares are needed and how many there are: "2of3" is (2, 3). Raises PkiError."""
     match = re.fullmatch(r"\s*(\d{1,3})[\s-]*of[\s-]*(\d{1,3})\s*", text)
     if not match:
         raise PkiError(f"'{text}' is not a share rule", "2of3, for example")
-    k, n = int(match[1]), int(match[2])
-    if k < 2:
+    needed, total = int(match[1]), int(match[2])
+    if needed < 2:
         raise PkiError(f"{text}: a single share would open the key", "2of3, for example")
-    if k > n:
-        raise PkiError(f"{text}: there are only {n} shares", "2of3, for example")
-    if n > MAX_SHARES:
+    if needed > total:
+        raise PkiError(f"{text}: there are only {total} shares", "2of3, for example")
+    if total > MAX_SHARES:
         raise PkiError(
-            f"{text}: at most {MAX_SHARES} shares are possible", f"{min(k, MAX_SHARES)}of{MAX_SHARES}, for example"
+            f"{text}: at most {MAX_SHARES} shares are possible",
+            f"{min(needed, MAX_SHARES)}of{MAX_SHARES}, for example",
         )
-    return k, n
+    return needed, total
 
 
-def split(k: int, n: int) -> tuple[str, list[str]]:
-    """Return a new passphrase and its `n` shares, of which any `k` restore it."""
+def split(needed: int, total: int) -> tuple[str, list[str]]:
+    """Return a new passphrase and its `total` shares, of which any `needed` restore the passphrase."""
     from shamir_mnemonic import generate_mnemonics  # noqa: PLC0415 - not needed by a run with nothing to do
 
-    if not 2 <= k <= n <= MAX_SHARES:
-        raise ValueError(f"{k} of {n} shares")
+    if not 2 <= needed <= total <= MAX_SHARES:
+        raise ValueError(f"{needed} of {total} shares")
     entropy = secrets.token_bytes(ENTROPY_BYTES)
-    [shares] = generate_mnemonics(1, [(k, n)], entropy, iteration_exponent=EXPONENT)
+    [shares] = generate_mnemonics(1, [(needed, total)], entropy, iteration_exponent=EXPONENT)
     return _passphrase(entropy), list(shares)
 
 
 def combine(shares: Sequence[str]) -> str:
-    """Return the passphrase of these shares, each given as words; more than needed are fine.
+    """Return the passphrase of these shares, each given as words. More shares than needed are permitted.
 
-    Raises PkiError that names a share by its position: a misspelt word, a share of another passphrase, missing shares.
+    Raises PkiError for a misspelt word, a share of another passphrase, or missing shares; it names a share by its position.
     """
     from shamir_mnemonic import MnemonicError, combine_mnemonics  # noqa: PLC0415 - not needed by a run with nothing to do
 
     if not shares:
         raise PkiError("no share was given", "type the words of each card")
     texts = [_spelt(place, share) for place, share in enumerate(shares, 1)]
-    read = [_read(place, text) for place, text in enumerate(texts, 1)]
-    _check_one_passphrase(read)
-    _check_different_shares(read)
-    needed = read[0].member_threshold
-    if len(read) < needed:
-        raise PkiError(f"{len(read)} of {needed} shares given: {needed - len(read)} missing", "ask another custodian")
+    parsed = [_parsed(place, text) for place, text in enumerate(texts, 1)]
+    _check_one_passphrase(parsed)
+    _check_different_shares(parsed)
+    needed = parsed[0].member_threshold
+    if len(parsed) < needed:
+        raise PkiError(
+            f"{len(parsed)} of {needed} shares given: {needed - len(parsed)} missing", "ask another custodian"
+        )
     try:
         return _passphrase(combine_mnemonics(texts[:needed]))
     except MnemonicError:
-        raise _of_different_ceremonies(range(1, len(read) + 1)) from None
+        raise _different_ceremonies_error(range(1, len(parsed) + 1)) from None
 
 
 def check_share(place: int, share: str, earlier: Sequence[str] = ()) -> None:
     """Raise PkiError when the typed words are not a share, or do not belong to the `earlier` shares."""
-    texts = [_spelt(before, earlier_share) for before, earlier_share in enumerate(earlier, 1)]
-    read = [_read(before, text) for before, text in enumerate(texts, 1)]
-    read.append(_read(place, _spelt(place, share)))
-    _check_one_passphrase(read)
-    _check_different_shares(read)
+    texts = [_spelt(earlier_place, earlier_share) for earlier_place, earlier_share in enumerate(earlier, 1)]
+    parsed = [_parsed(earlier_place, text) for earlier_place, text in enumerate(texts, 1)]
+    parsed.append(_parsed(place, _spelt(place, share)))
+    _check_one_passphrase(parsed)
+    _check_different_shares(parsed)
 
 
 def render_cards(shares: Sequence[str], k: int, root: str, organisation: str, created: datetime) -> dict[str, bytes]:
@@ -117,32 +120,32 @@ def _spelt(place: int, share: str) -> str:
     return " ".join(words.complete(word) for word in typed)
 
 
-def _read(place: int, text: str) -> Any:
+def _parsed(place: int, text: str) -> Any:
     from shamir_mnemonic import MnemonicError, Share  # noqa: PLC0415 - not needed by a run with nothing to do
 
     try:
-        read = Share.from_mnemonic(text)
+        share = Share.from_mnemonic(text)
     except MnemonicError:
         fault = word_correction.share_fault(text.split()) or "it is not a share of 20 words"
         raise PkiError(f"has a wrong checksum: {fault}", RETYPE, lead=f"share {place}") from None
-    if read.group_count != 1 or read.member_threshold < 2:
+    if share.group_count != 1 or share.member_threshold < 2:
         what = "belongs to a group of shares of another program"
         raise PkiError(what, "find the right card", lead=f"share {place}")
-    return read
+    return share
 
 
-def _check_one_passphrase(read: Sequence[Any]) -> None:
+def _check_one_passphrase(parsed_shares: Sequence[Any]) -> None:
     """Raise PkiError when shares belong to different passphrases: their common parameters differ."""
-    families = [share.group_parameters() for share in read]
-    (family, size), *others = Counter(families).most_common()
-    outliers = [place for place, other in enumerate(families, 1) if other != family]
-    if others and size > len(outliers):
-        raise _of_different_ceremonies(outliers)
+    parameters = [share.group_parameters() for share in parsed_shares]
+    (most_common, count), *others = Counter(parameters).most_common()
+    outliers = [place for place, other in enumerate(parameters, 1) if other != most_common]
+    if others and count > len(outliers):  # the majority is right
+        raise _different_ceremonies_error(outliers)
     if others:
-        raise _of_different_ceremonies(range(1, len(read) + 1))
+        raise _different_ceremonies_error(range(1, len(parsed_shares) + 1))
 
 
-def _of_different_ceremonies(places: Sequence[int]) -> PkiError:
+def _different_ceremonies_error(places: Sequence[int]) -> PkiError:
     *most, last = map(str, places)
     which = f"shares {', '.join(most)} and {last} are of different ceremonies"
     return PkiError(
@@ -151,13 +154,13 @@ def _of_different_ceremonies(places: Sequence[int]) -> PkiError:
     )
 
 
-def _check_different_shares(read: Sequence[Any]) -> None:
+def _check_different_shares(parsed_shares: Sequence[Any]) -> None:
     """Raise PkiError when a share was given twice."""
     places: dict[int, int] = {}
-    for place, share in enumerate(read, 1):
+    for place, share in enumerate(parsed_shares, 1):
         if share.index in places:
-            before = places[share.index]
-            if share.value != read[before - 1].value:
-                raise _of_different_ceremonies([before, place])
-            raise PkiError(f"share {place} is the same as share {before}", "type the words of another card")
+            earlier_place = places[share.index]
+            if share.value != parsed_shares[earlier_place - 1].value:
+                raise _different_ceremonies_error([earlier_place, place])
+            raise PkiError(f"share {place} is the same as share {earlier_place}", "type the words of another card")
         places[share.index] = place

@@ -26,8 +26,8 @@ from pki.common.hash_chain import START_HASH
 __all__ = ["Record", "Transcript", "load", "render_page", "versions"]
 
 PRIVATE_KEY_MARKS = ("PRIVATE KEY", "AGE-SECRET-KEY")
-BETWEEN = re.compile(r"[\W_]+")
-MIN_SECRET_LENGTH = 12
+SEPARATORS = re.compile(r"[\W_]+")
+MIN_SECRET_LENGTH = 12  # characters; a shorter text, such as a PIN, would be found in any digest
 STEPS_BEFORE_KEYS = frozenset(  # steps that are recorded before a key is used
     {"opened", "continued", "environment", "deviation", "plan", "confirmed", "clocks", "refused"}
 )
@@ -37,9 +37,9 @@ RECORD_START = b'{"at":"'
 class Transcript:
     """A transcript to append to; an existing one is verified and continued.
 
-    With `begin`, nothing is written before the first step that uses a key, or `settle`, so that a command that is stopped
-    before leaves the drive unchanged; `begin` is called before the first write. `interrupted` is a sentence when an
-    interrupted write was repaired, else "". Raises PkiError when the file is not a valid transcript, or cannot be written.
+    With `begin`, records are kept in memory until the first step that uses a key, or until `settle`: a command that is
+    stopped before leaves the drive unchanged. `begin` is called before the first write. `interrupted` is a sentence if an
+    interrupted write was repaired, else "". Raises PkiError if the file is not a valid transcript, or cannot be written.
     """
 
     def __init__(self, path: Path, now: Callable[[], datetime], begin: Callable[[], None] | None = None) -> None:
@@ -50,9 +50,9 @@ class Transcript:
         data = filesystem.read(path) or b""
         complete = data[: data.rfind(b"\n") + 1]
         self._records = load(complete, str(path)) if complete else []
-        self._size, self._torn = len(complete), len(data) - len(complete)
-        if lost := data[len(complete) :]:
-            self._drop_incomplete(lost)
+        self._size, self._incomplete_size = len(complete), len(data) - len(complete)
+        if incomplete := data[len(complete) :]:
+            self._drop_incomplete(incomplete)
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -76,7 +76,7 @@ class Transcript:
         self._forbidden.append(secret)
 
     def record(self, step: str, /, **facts: Any) -> None:
-        """Record a step. Returns when it is on disk, or may be written later (see `begin`).
+        """Record a step. Returns when the record is on disk, or is kept in memory (see `begin`).
 
         Raises ValueError for a secret, and for a fact that is not a JSON value.
         """
@@ -102,15 +102,17 @@ class Transcript:
 
     def _refuse_secrets(self, record: Record) -> None:
         texts = [record.step, *_texts(record.facts)]
-        run_together = _bare("".join(texts))
+        joined = _letters_and_digits("".join(texts))
         for secret in (*PRIVATE_KEY_MARKS, *self._forbidden):
-            bare = _bare(secret)
-            if any(secret in text for text in texts) or (len(bare) >= MIN_SECRET_LENGTH and bare in run_together):
+            bare_secret = _letters_and_digits(secret)
+            is_joined = len(bare_secret) >= MIN_SECRET_LENGTH and bare_secret in joined
+            if is_joined or any(secret in text for text in texts):
                 raise ValueError(f"a fact of the step '{record.step}' contains a secret")
 
     def _drop_incomplete(self, lost: bytes) -> None:
         """Drop an incomplete last line, which an interrupted write left, and record that."""
-        if not self._records and not (lost.startswith(RECORD_START) or RECORD_START.startswith(lost)):
+        is_start_of_record = lost.startswith(RECORD_START) or RECORD_START.startswith(lost)
+        if not self._records and not is_start_of_record:
             raise PkiError(f"{self._path}: is not a transcript", "name another file")
         number = len(self._records)
         goes_on = f"goes on after record {number}" if number else "begins again"
@@ -126,11 +128,11 @@ class Transcript:
         except OSError as error:
             raise _unwritable(self._path, error) from None
         try:
-            if os.fstat(handle).st_size != self._size + self._torn:
+            if os.fstat(handle).st_size != self._size + self._incomplete_size:
                 raise PkiError(f"{self._path}: was changed by another process", "run one ceremony command at a time")
-            if self._torn:
+            if self._incomplete_size:
                 os.ftruncate(handle, self._size)
-                self._torn = 0
+                self._incomplete_size = 0
             self._write_out(handle, lines)
         except OSError as error:
             with suppress(OSError):
@@ -185,8 +187,8 @@ def _texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def _bare(text: str) -> str:
-    return BETWEEN.sub("", text).casefold()
+def _letters_and_digits(text: str) -> str:
+    return SEPARATORS.sub("", text).casefold()
 
 
 def _unwritable(path: Path, error: OSError) -> PkiError:

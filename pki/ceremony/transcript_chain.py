@@ -78,7 +78,7 @@ CHAIN = HashChain("n", canonical)
 
 
 def _read(line: bytes, last: Record | None) -> tuple[str, Record | None]:
-    """Return a fault, or "" and the record on a line that follows `last`."""
+    """Return a fault and None, or "" and the record of a line. `last` is the record of the line before."""
     try:
         tree = _parse(line)
         is_canonical = canonical(tree) == line
@@ -113,7 +113,7 @@ def _fault_of_shape(tree: Any) -> str:
         "step: expected lower-case letters and hyphens": isinstance(tree["step"], str) and STEP.fullmatch(tree["step"]),
         "at: expected a moment such as 2026-11-23T06:00:00Z": _is_moment(tree["at"]),
     }
-    return next((fault for fault, is_so in expected.items() if not is_so), "")
+    return next((fault for fault, is_as_expected in expected.items() if not is_as_expected), "")
 
 
 def _is_moment(text: Any) -> bool:

@@ -14,8 +14,8 @@ from pki.ceremony.transcript_chain import Record, canonical
 from pki.common.hash_chain import START_HASH
 from pki.common.templating import Pages
 
-# Sentences for each step: the first whose facts are all in the record is used. The other facts are listed below it.
-# A step that is not listed here is shown by its name.
+# Sentences for each step. The page shows the first sentence whose facts are all in the record, and lists the other facts
+# below the sentence. A step that is not listed here is shown by its name.
 SENTENCES: dict[str, tuple[str, ...]] = {
     "opened": ("The ceremony was opened by {operator}, before {witness}.", "The ceremony was opened."),
     "continued": (
@@ -59,14 +59,14 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One fact below a sentence; `kind` is line, code, text, list or table."""
+    """One fact below a sentence. `kind` is line, code, text, list or table; each kind uses the fields that it needs."""
 
     name: str
     kind: str
     value: str = ""
     values: tuple[str, ...] = ()
     columns: Row = ()
-    rows: tuple[tuple[bool, Row], ...] = ()
+    rows: tuple[tuple[bool, Row], ...] = ()  # each with whether it shows a failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,20 +15,20 @@ COMMON_NAME = re.compile(r"^CN=((?:[^,\\]|\\.)+).*$")
 
 @dataclass(frozen=True, slots=True)
 class SummaryLine:
-    """One thing that the ceremony created or destroyed, in a sentence; with the SHA-256 of a certificate."""
+    """A sentence about one thing that the ceremony created or destroyed; `sha256` is empty except for a certificate."""
 
     text: str
     sha256: str = ""
 
 
 def summary_lines(records: Sequence[Record]) -> list[SummaryLine]:
-    """Return what was created or destroyed, in the order of the records; the CRLs of a root are one line."""
+    """Return what was created or destroyed, in the order of the records; then one line for the CRLs of each root."""
     crls: dict[str, list[Record]] = {}
     for record in records:
         if record.step == "crl":
             crls.setdefault(str(record.facts.get("issuer", "")), []).append(record)
     lines = [line for record in records for line in _made(record)]
-    return [*lines, *(_crls(root, of_root) for root, of_root in crls.items())]
+    return [*lines, *(_crls(root, crl_records) for root, crl_records in crls.items())]
 
 
 def deviations(records: Sequence[Record]) -> list[str]:

@@ -24,7 +24,7 @@ from pki.x509 import keys, pem_encoding, pkcs11
 from pki.x509.keys import PrivateKey
 
 TRANSCRIPT = "transcript.jsonl"
-ROOM = 1 << 20  # bytes: ten times the size of a response with its transcript
+MIN_FREE_BYTES = 1 << 20  # ten times the size of a response with its transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,8 @@ class Vault:
         """Return the certificates of the roots whose keys are or were here, the oldest first."""
         certificates: dict[str, x509.Certificate] = {}
         paths = ((GenerationName.parse(path.parent.name), path) for path in self.folder.glob("root-*/cert.pem"))
-        for _, path in sorted((pair for pair in paths if pair[0].number), key=lambda pair: pair[0].number):
+        numbered = sorted((name.number, path) for name, path in paths if name.number)
+        for _, path in numbered:
             try:
                 certificates[path.parent.name] = x509.load_pem_x509_certificate(filesystem.read(path) or b"")
             except ValueError:
@@ -69,19 +70,19 @@ class Vault:
 
     def place_root(self, root: str, certificate: x509.Certificate, key: Mapping[str, bytes]) -> None:
         """Write a new root completely or not at all; `key` is key.pem or key.uri with its content."""
-        target, beside = self.folder / root, self.folder / f".{root}.new"
+        target, unfinished = self.folder / root, self.folder / f".{root}.new"
         if target.exists():
             raise PkiError(f"{target}: exists already", "a root is never overwritten; use another drive")
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         files = {"cert.pem": (pem_encoding.pem_of([certificate]), filesystem.PUBLIC)}
         files |= {name: (content, filesystem.SECRET) for name, content in key.items()}
         try:
-            filesystem.write_all({beside / name: file for name, file in files.items()})
-            beside.rename(target)
+            filesystem.write_all({unfinished / name: file for name, file in files.items()})
+            unfinished.rename(target)
         except OSError as error:
             raise from_os_error(error, target, "cannot be written") from None
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
 
     def open_key(self, root: str, passphrase: str, source: str) -> PrivateKey:
         """Return the private key of a root; `passphrase` is the PIN when the key is in a token.
@@ -176,7 +177,7 @@ def check_writable(folder: Path) -> None:
         raise PkiError(f"{folder}: is not a folder", "mount the drive, then name its folder")
     file = folder / ".room"
     try:
-        filesystem.write(file, os.urandom(ROOM))
+        filesystem.write(file, os.urandom(MIN_FREE_BYTES))
     except PkiError as error:
         raise PkiError(error.message, "is the drive read-only, or full? use another one, or free space") from None
     file.unlink()
@@ -186,12 +187,12 @@ def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
     """Write a folder of public files completely or not at all. Raises PkiError when it exists, or cannot be written."""
     if target.exists():
         raise PkiError(f"{target}: exists already", "nothing is overwritten; name another folder")
-    beside = target.with_name(f".{target.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
+    unfinished = target.with_name(f".{target.name}.new")
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        filesystem.write_all({beside / name: (content, filesystem.PUBLIC) for name, content in files.items()})
-        beside.rename(target)
+        filesystem.write_all({unfinished / name: (content, filesystem.PUBLIC) for name, content in files.items()})
+        unfinished.rename(target)
     except OSError as error:
         raise from_os_error(error, target, "cannot be written") from None
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)

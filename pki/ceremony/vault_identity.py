@@ -46,7 +46,7 @@ def read_identity(folder: Path) -> VaultIdentity | None:
 
 
 def recognise(vault: Vault, at: datetime, *, may_begin: bool) -> VaultIdentity:
-    """Return the identity of a vault, or a new one for an empty drive when it `may_begin`. Writes nothing.
+    """Return the identity of a vault. Returns a new identity for an empty drive if a vault `may_begin` there. Writes nothing.
 
     A vault of an earlier version, which has a transcript and no identity, gets a new identity too. Raises PkiError for
     any other drive.
@@ -54,7 +54,7 @@ def recognise(vault: Vault, at: datetime, *, may_begin: bool) -> VaultIdentity:
     path = vault.folder / FILE
     identity = read_identity(vault.folder)
     if identity is None:
-        _refuse(vault, may_begin=may_begin)
+        _check_may_become_vault(vault, may_begin=may_begin)
         return VaultIdentity(format="doit-pki vault 1", vault=secrets.token_hex(4), made=at)
     if (recorded := _recorded_number(vault)) and recorded != identity.vault:
         raise PkiError(
@@ -74,7 +74,7 @@ def is_vault(folder: Path) -> bool:
     return (folder / FILE).exists() or bool(list(folder.glob("root-*/key.*")))
 
 
-def _refuse(vault: Vault, *, may_begin: bool) -> None:
+def _check_may_become_vault(vault: Vault, *, may_begin: bool) -> None:
     """Raise PkiError for a drive without an identity that cannot become a vault."""
     folder, files = vault.folder, drives.contents(vault.folder)
     if not files and not may_begin:

@@ -35,21 +35,18 @@ class ParsedResponse:
 def read_response(folder: Path, *, presigned_crls: Mapping[str, Path] | None = None) -> ParsedResponse:
     """Read a response with its CRLs from `folder`.
 
-    `presigned_crls` gives the paths of the CRLs by file name when they are elsewhere; CRLs without a path were destroyed
-    and are left out. Raises PkiError when a file is missing or damaged.
+    `presigned_crls` gives the paths of the CRLs by file name, if they are not in `folder`. A CRL without a path was
+    destroyed, and is left out. Raises PkiError if a file is missing or damaged.
     """
     name = f"{folder.name}/response.yaml"
     data = filesystem.read(folder / "response.yaml")
     if data is None:
         raise PkiError(f"{folder}: has no response.yaml", "name the folder that ceremony.sign wrote")
     response = request_response.load(data, name, Response)
-    places = (
-        {presigned_crl.file: folder / presigned_crl.file for presigned_crl in response.presigned_crls}
-        if presigned_crls is None
-        else presigned_crls
-    )
+    if presigned_crls is None:
+        presigned_crls = {crl.file: folder / crl.file for crl in response.presigned_crls}
     certificates = _certificates(response, name)
-    return ParsedResponse(name, folder, data, response, certificates, dict(_presigned_crls(response, places)))
+    return ParsedResponse(name, folder, data, response, certificates, dict(_presigned_crls(response, presigned_crls)))
 
 
 def _certificates(response: Response, name: str) -> dict[tuple[str, str], x509.Certificate]:
@@ -67,12 +64,12 @@ def _certificates(response: Response, name: str) -> dict[tuple[str, str], x509.C
 
 
 def _presigned_crls(
-    response: Response, places: Mapping[str, Path]
+    response: Response, paths: Mapping[str, Path]
 ) -> Iterator[tuple[tuple[str, int], x509.CertificateRevocationList]]:
     for presigned_crl in response.presigned_crls:
-        if presigned_crl.file not in places:
+        if presigned_crl.file not in paths:  # it was destroyed
             continue
-        path = places[presigned_crl.file]
+        path = paths[presigned_crl.file]
         data = filesystem.read(path)
         if data is None:
             raise PkiError(f"{path}: is missing", COPY_AGAIN)
@@ -95,19 +92,18 @@ def faults(parsed: ParsedResponse, request: Request, known_roots: Mapping[str, x
 def transcript_fault(parsed: ParsedResponse, records: Sequence[Record]) -> str:
     """Return why a transcript does not cover a response, or "" when it does.
 
-    It must contain the head that the response names, and after it a record of the export with the response's digest.
+    A transcript must contain the head that the response names, and after the head a record of the export with the digest
+    of the response.
     """
     hashes = [record.hash for record in records]
     if parsed.response.transcript not in hashes:
         return f"has no record of response {parsed.response.number}"
-    digest, members = (
-        request_response.digest(parsed.data),
-        {presigned_crl.file: presigned_crl.sha256 for presigned_crl in parsed.response.presigned_crls},
-    )
+    digest = request_response.digest(parsed.data)
+    crl_files = {presigned_crl.file: presigned_crl.sha256 for presigned_crl in parsed.response.presigned_crls}
     for record in records[hashes.index(parsed.response.transcript) :]:
         files = record.facts.get("files")
         if record.step == "exported" and record.facts.get("sha256") == digest and isinstance(files, dict):
-            return "" if members.items() <= files.items() else "names other CRLs than the response"
+            return "" if crl_files.items() <= files.items() else "names other CRLs than the response"
     return f"has no export of response {parsed.response.number} with this SHA-256"
 
 
@@ -149,23 +145,23 @@ def _differences(
 ) -> Iterator[str]:
     roots, certificates = dict(known_roots), parsed.certificates
     for root in request.roots:
-        cert = roots[root.name] = certificates[root.name, root.name]
-        yield from _checked(drafts.draft_root(request, root, cert.public_key()), cert, cert)
-    crossed_names = [cross.name for cross in request.cross_certificates]
-    if unknown := [name for name in (*request.root_names, *crossed_names) if name not in roots]:
+        certificate = roots[root.name] = certificates[root.name, root.name]
+        yield from _checked(drafts.draft_root(request, root, certificate.public_key()), certificate, certificate)
+    certified_roots = [cross.name for cross in request.cross_certificates]
+    if unknown := [name for name in (*request.root_names, *certified_roots) if name not in roots]:
         yield f"{', '.join(dict.fromkeys(unknown))}: its certificate is not available here"
         return
     for intermediate in request.intermediates:
         draft = drafts.draft_intermediate(request, intermediate, roots[intermediate.issuer])
         yield from _checked(draft, certificates[intermediate.name, intermediate.issuer], roots[intermediate.issuer])
     for cross in request.cross_certificates:
-        crossed = drafts.draft_cross_certificate(request, cross, roots[cross.name], roots[cross.issuer])
-        yield from _checked(crossed, certificates[cross.name, cross.issuer], roots[cross.issuer])
+        draft = drafts.draft_cross_certificate(request, cross, roots[cross.name], roots[cross.issuer])
+        yield from _checked(draft, certificates[cross.name, cross.issuer], roots[cross.issuer])
     for series in request.crl_series:
-        for presigned_crl in drafts.draft_crl_series(series, roots[series.root]):
-            crl = parsed.presigned_crls.get((series.root, presigned_crl.presigned_crl.number))
-            if crl is not None:  # an empty CRL is falsy
-                yield from _checked(presigned_crl, crl, roots[series.root])
+        for crl_draft in drafts.draft_crl_series(series, roots[series.root]):
+            crl = parsed.presigned_crls.get((series.root, crl_draft.presigned_crl.number))
+            if crl is not None:  # a destroyed CRL is not compared; an empty CRL counts as False
+                yield from _checked(crl_draft, crl, roots[series.root])
 
 
 def _checked(draft: drafts.Draft, signed: Signed, issuer: x509.Certificate) -> Iterator[str]:

@@ -20,21 +20,21 @@ Residue = Callable[[Sequence[int]], int]  # 0 when the words match their checksu
 
 def check_words(passphrase: str) -> str:
     """Return the check words of a generated passphrase, "" for any other; they are stored in the key file."""
-    given = words.split(passphrase)
-    if len(given) != words.PASSPHRASE_WORDS or not all(words.complete(word) == word for word in given):
+    typed_words = words.split(passphrase)
+    if len(typed_words) != words.PASSPHRASE_WORDS or not all(words.complete(word) == word for word in typed_words):
         return ""
-    return " ".join(words.word_at(number) for number in _checksum(words.numbers(given), PURPOSE)[:CHECK_WORDS])
+    return " ".join(words.word_at(number) for number in _checksum(words.numbers(typed_words), PURPOSE)[:CHECK_WORDS])
 
 
-def passphrase_fault(given: Sequence[str], check: str) -> str:
+def passphrase_fault(typed_words: Sequence[str], check: str) -> str:
     """Return what is wrong with a passphrase of PASSPHRASE_WORDS words, or "" when it matches its check words."""
     expected = _packed(words.numbers(words.split(check)))
-    return _fault(given, lambda numbers: _packed(_checksum(numbers, PURPOSE)[:CHECK_WORDS]) ^ expected)
+    return _fault(typed_words, lambda numbers: _packed(_checksum(numbers, PURPOSE)[:CHECK_WORDS]) ^ expected)
 
 
-def share_fault(given: Sequence[str]) -> str:
+def share_fault(typed_words: Sequence[str]) -> str:
     """Return what is wrong with the words of a share, or "" when they match the checksum in the share."""
-    return _fault(given, _share_residue)
+    return _fault(typed_words, _share_residue)
 
 
 def _share_residue(numbers: Sequence[int]) -> int:
@@ -42,9 +42,9 @@ def _share_residue(numbers: Sequence[int]) -> int:
     return _packed(_checksum(numbers[:-SHARE_CHECK_WORDS], purpose)) ^ _packed(numbers[-SHARE_CHECK_WORDS:])
 
 
-def _fault(given: Sequence[str], residue: Residue) -> str:
+def _fault(typed_words: Sequence[str], residue: Residue) -> str:
     """Return where the words do not match their checksum, as a phrase."""
-    numbers = words.numbers(given)
+    numbers = words.numbers(typed_words)
     wrong = residue(numbers)
     if not wrong:
         return ""

@@ -40,21 +40,21 @@ def first(hex_digest: str) -> str:
 
 
 def matches(typed: str, hex_digest: str) -> bool:
-    """Return whether the typed words are the first ones of the digest: at least WORDS_TO_TYPE, all of them right."""
+    """Return whether the typed words are the first words of the digest: at least WORDS_TO_TYPE, without an error."""
     return not mismatch(typed, hex_digest)
 
 
 def mismatch(typed: str, hex_digest: str) -> str:
-    """Return why the typed words are not the first ones of the digest, or "". Never names the right word."""
-    given, right = split(typed), of_digest(hex_digest)
-    if wrong := misspelt(given):
+    """Return why the typed words are not the first words of the digest, or "". Never names the right word."""
+    typed_words, right = split(typed), of_digest(hex_digest)
+    if wrong := misspelt(typed_words):
         return wrong
-    for place, (word, expected) in enumerate(zip(given, right, strict=False), 1):
+    for place, (word, expected) in enumerate(zip(typed_words, right, strict=False), 1):
         if complete(word) != expected:
             return f"word {place}, '{word}', is not word {place} of this digest"
-    if len(given) > len(right):
-        return f"{len(given)} words are too many, a digest has {len(right)}"
-    if missing := max(WORDS_TO_TYPE - len(given), 0):
+    if len(typed_words) > len(right):
+        return f"{len(typed_words)} words are too many, a digest has {len(right)}"
+    if missing := max(WORDS_TO_TYPE - len(typed_words), 0):
         return f"{missing} more word{' is' if missing == 1 else 's are'} needed: the first {WORDS_TO_TYPE} at least"
     return ""
 
@@ -64,14 +64,13 @@ def name_of_typed(typed: str, digests: Mapping[str, str], own: str) -> str:
 
     `own` is the name of the digest whose words are expected: a part of its words is incomplete, not a mix-up.
     """
-    digits, given = "".join(typed.lower().split()), split(typed)
+    digits, typed_words = "".join(typed.lower().split()), split(typed)
     for name, hex_digest in digests.items():
         if len(digits) >= WORDS_TO_TYPE and hex_digest.startswith(digits):
             return f"the digits of {name}"
-        agreeing = [complete(word) for word in given[:WORDS_TO_TYPE]] == list(of_digest(hex_digest))[
-            : len(given[:WORDS_TO_TYPE])
-        ]
-        if name != own and len(given) >= 2 and agreeing:
+        first_words = [complete(word) for word in typed_words[:WORDS_TO_TYPE]]
+        is_match = first_words == list(of_digest(hex_digest))[: len(first_words)]
+        if name != own and len(typed_words) >= 2 and is_match:  # one word can agree by chance
             return f"the words of {name}"
     return ""
 
@@ -88,9 +87,9 @@ def new_passphrase() -> str:
 
 
 def passphrase(typed: str) -> str:
-    """Return a generated passphrase in its original form, from any spelling of its words; any other text unchanged."""
-    given = [complete(word) for word in split(typed)]
-    return "-".join(given) if len(given) == PASSPHRASE_WORDS and all(given) else typed
+    """Return a generated passphrase in its original form, from any spelling of its words. Returns any other text unchanged."""
+    typed_words = [complete(word) for word in split(typed)]
+    return "-".join(typed_words) if len(typed_words) == PASSPHRASE_WORDS and all(typed_words) else typed
 
 
 def split(typed: str) -> list[str]:
@@ -109,34 +108,34 @@ def word_at(index: int) -> str:
     return _word_list()[index]
 
 
-def numbers(given: Sequence[str]) -> list[int]:
+def numbers(typed_words: Sequence[str]) -> list[int]:
     """Return the indexes of words of the list, each complete or abbreviated."""
-    return [_indexes()[complete(word)] for word in given]
+    return [_indexes()[complete(word)] for word in typed_words]
 
 
-def misspelt(given: Sequence[str]) -> str:
+def misspelt(typed_words: Sequence[str]) -> str:
     """Return a phrase about the first word that is not in the list, with a suggestion; "" when all are in it."""
-    for place, word in enumerate(given, 1):
+    for place, word in enumerate(typed_words, 1):
         if not complete(word):
             return f"word {place}, '{word}', is not in the list{suggestion(word)}"
     return ""
 
 
-def difference(given: Sequence[str], right: Sequence[str]) -> str:
+def difference(typed_words: Sequence[str], right: Sequence[str]) -> str:
     """Return how the typed words differ from the first right ones, or "". Never names the right word."""
-    if wrong := misspelt(given):
+    if wrong := misspelt(typed_words):
         return wrong
-    for place, (word, expected) in enumerate(zip(given, right, strict=False), 1):
+    for place, (word, expected) in enumerate(zip(typed_words, right, strict=False), 1):
         if complete(word) != expected:
             return f"word {place} is wrong"
-    return f"{len(given)} words are too many, there are {len(right)}" if len(given) > len(right) else ""
+    return f"{len(typed_words)} words are too many, there are {len(right)}" if len(typed_words) > len(right) else ""
 
 
 def suggestion(word: str) -> str:
     """Return a suggestion for a word that is not in the list, or ""."""
-    begun = [candidate for candidate in _word_list() if candidate.startswith(word)]
-    near = begun if len(begun) == 1 else get_close_matches(word, _word_list(), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    completions = [candidate for candidate in _word_list() if candidate.startswith(word)]
+    suggestions = completions if len(completions) == 1 else get_close_matches(word, _word_list(), n=1)
+    return f" (did you mean {suggestions[0]}?)" if suggestions else ""
 
 
 @cache

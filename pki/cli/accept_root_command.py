@@ -26,18 +26,18 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     plan = pipeline_plan.plan(project)
     remote = [name for name, delivery in plan.deliveries.items() if delivery.records.is_remote]
     chosen = {require_one_of(name, remote, "remote host") for name in hosts}
-    waiting = [
+    deliveries = [
         delivery
         for delivery in waiting_roots.waiting(project.store, project.cache, plan)
         if not chosen or delivery.host in chosen
     ]
-    for name in sorted(chosen - {delivery.host for delivery in waiting}):
+    for name in sorted(chosen - {delivery.host for delivery in deliveries}):
         screen.line(f"{name} waits for no new root")
-    if not waiting:
+    if not deliveries:
         screen.line("no host waits for a new root" if not chosen else "nothing to accept")
         return
-    root, names = waiting[0].root(), [delivery.host for delivery in waiting]
-    for delivery in waiting:
+    root, names = deliveries[0].root(), [delivery.host for delivery in deliveries]
+    for delivery in deliveries:
         receipt = delivery.records.receipt
         old_roots = ", ".join(
             f"{name} (SHA-256 {digest})" for digest, name in (receipt.roots if receipt else {}).items()
@@ -48,11 +48,11 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     if not yes:
         confirm(f"deploy it to {', '.join(names)}?", same_command)
     with held_project_of(context) as project:
-        current = {
+        root_by_host = {
             delivery.host: delivery.root().fingerprint
             for delivery in waiting_roots.waiting(project.store, project.cache, pipeline_plan.plan(project))
         }
-        if any(current.get(name) != root.fingerprint for name in names):
+        if any(root_by_host.get(name) != root.fingerprint for name in names):
             raise PkiError("the waiting hosts or the new root changed meanwhile; nothing was accepted", same_command)
         for name in names:
             project.ledger.record_decision(ArtifactId("deploy", name), "root-accepted", root.fingerprint, project.now)

@@ -34,7 +34,7 @@ def export(context: Context, folder: str, ansible_vault_password_file: str = "")
     if target.exists() and any(target.iterdir()) and not (target / playbooks.COLLECTION).is_dir():
         raise PkiError(f"{folder}: is not empty", "name a new folder, or one that deploy.export made")
     payloads, failed = [], 0
-    for delivery in _ssh(project).values():
+    for delivery in _ssh_deliveries(project).values():
         try:
             payloads.append(fleet.prepare_payload(delivery, project.now))
         except PkiError as error:
@@ -70,21 +70,21 @@ def collect(context: Context, events: str) -> None:
         if not results:
             hint = "name the events of a run of playbook.yaml, which deploy.export wrote"
             raise PkiError(f"{events}: contains no delivery by {runner.ACTION}", hint)
-        deliveries = _ssh(project)
+        deliveries = _ssh_deliveries(project)
         for host, result in results.items():
             try:
-                done = fleet.collect(deliveries[require_one_of(host, deliveries, "ssh host")], result, project.now)
+                reasons = fleet.collect(deliveries[require_one_of(host, deliveries, "ssh host")], result, project.now)
             except PkiError as error:
                 failed += 1
                 screen.failed(ArtifactId("deploy", host), error.message, error.hint)
             else:
-                screen.done(Verb.DEPLOYED if done else Verb.UNCHANGED, ArtifactId("deploy", host), joined(done))
+                screen.done(Verb.DEPLOYED if reasons else Verb.UNCHANGED, ArtifactId("deploy", host), joined(reasons))
     screen.line(f"{len(results) - failed} of {len(deliveries)} hosts have their release")
     if failed or invalid:
         raise Exit(code=1)
 
 
-def _ssh(project: Project) -> dict[str, Delivery]:
+def _ssh_deliveries(project: Project) -> dict[str, Delivery]:
     """Return the deliveries by ssh."""
     return {
         name: delivery
@@ -95,6 +95,7 @@ def _ssh(project: Project) -> dict[str, Delivery]:
 
 def _encrypt(folder: Path, password_file: Path, inventory: Inventory) -> None:
     """Encrypt the secret files of a project with ansible-vault."""
+    # ansible-vault is beside ansible-playbook; a bare name is searched for in PATH.
     vault_program = Path(inventory.deploy.ansible.command).with_name("ansible-vault")
     program = runner.find_program(str(vault_program if vault_program.is_absolute() else vault_program.name))
     names = [

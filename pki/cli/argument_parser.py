@@ -34,7 +34,7 @@ class ArgumentParser(Parser):
 class ArgumentMachine(ParseMachine):
     """invoke's state machine for the words of a command line."""
 
-    last = ""  # the word that is being handled
+    last_word = ""  # the word that is being handled
 
     def parts(self, word: str) -> Iterator[str]:
         """Yield a word, or the option and the value of `--option=value`. Several single letters are several options."""
@@ -64,19 +64,20 @@ class ArgumentMachine(ParseMachine):
 
     def handle(self, token: str) -> None:
         """Handle one word: `invoke renew --help` prints help, instead of renewing a certificate of that name."""
-        inside = self._is_inside()
-        if inside and token in HELP and token not in self.context.flags and not self.waiting_for_flag_value:
+        is_inside = self._is_inside()
+        is_help = token in HELP and token not in self.context.flags if is_inside else False
+        if is_help and not self.waiting_for_flag_value:
             self.initial.flags["--help"].value = self.context.name
             self.context.positional_args = []
             return
-        rest = self._rest() if inside and not self.waiting_for_flag_value else None
-        if rest is not None and not token.startswith("-"):
-            rest.value = token
+        list_argument = self._list_argument() if is_inside and not self.waiting_for_flag_value else None
+        if list_argument is not None and not token.startswith("-"):
+            list_argument.value = token  # invoke appends to the value of a list
             return
-        self.last = token
+        self.last_word = token
         super().handle(token)
 
-    def _rest(self) -> Argument | None:
+    def _list_argument(self) -> Argument | None:
         """Return the argument that takes all further words, if the command has one."""
         return next(
             (argument for argument in self.context.positional_args if argument.kind is list and argument.optional), None
@@ -106,12 +107,13 @@ class ArgumentMachine(ParseMachine):
 
     def error(self, msg: str) -> None:
         """Raise ParseError with a message and the command to type next."""
-        raise ParseError(f"{msg}\n→ {as_started(self._next())}", self.context)
+        raise ParseError(f"{msg}\n→ {as_started(self._next_command())}", self.context)
 
-    def _next(self) -> str:
+    def _next_command(self) -> str:
+        """Return the command to type after an error, or a suggestion."""
         if self._is_inside():
             return f"./run invoke {self.context.name} --help"
-        word = self.last
+        word = self.last_word
         if any(name.startswith(f"{word}.") for name in self.contexts):
             return f"./run invoke --list {word}"
         close = get_close_matches(word, list(self.contexts), n=1)

@@ -46,15 +46,15 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     passphrase = _new_passphrase(context, project.passphrases, passphrase_file)
     with _disk_errors():
         notes = backing_up.BackupWriter(project).write(target, passphrase)
-    project.ledger_view.close()  # its extra files go: a copy of ledger.db alone is then whole
+    project.ledger_view.close()  # SQLite deletes its log: a copy of ledger.db alone is then complete
     screen.done("created", "backup", f"{target}, read back and intact")
     for note in notes:
         screen.line(f"  {note}")
-    if risk := backing_up.shared_fate(project.store, target):
+    if risk := backing_up.common_loss(project.store, target):
         screen.note("backup", risk, "./run invoke backup FILE, on another disk")
     try:
         faults = project.signing_keys.cached_faults
-    except PkiError as error:  # the certificate of an authority, without which its key cannot be checked
+    except PkiError as error:  # the certificate of an authority is damaged, so that its key cannot be checked
         raise PkiError(f"{error.message}; this backup has the same fault", error.hint) from None
     for name, fault in faults.items():
         screen.failed(ArtifactId("key", name), f"{fault.message}; this backup has the same fault", fault.hint)
@@ -80,12 +80,12 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
     if passphrase is None:
         raise NO_TERMINAL
     with _disk_errors():
-        work = restoring.Restore.read(sealed, passphrase, file, target, now_of(context))
-        if not yes and (intact := work.nothing_lost()):
+        backup = restoring.Restore.read(sealed, passphrase, file, target, now_of(context))
+        if not yes and (intact := backup.nothing_lost()):
             print(f"{target}: {intact}")
-            confirm(f"replace it by the backup of {work.at}?", f"./run invoke restore {file}")
-        restored = work.carry_out()
-    _print_restored(Screen(), work, restored)
+            confirm(f"replace it by the backup of {backup.at}?", f"./run invoke restore {file}")
+        restored = backup.carry_out()
+    _print_restored(Screen(), backup, restored)
     project = Project.open(target, now_of(context))
     if project.roots.missing:
         error = refusal(project.roots.missing, project.inventory, project.store)
@@ -94,17 +94,17 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
         )
     else:
         project.clock.confirm()  # the last event in a backup may be old, and says nothing about the clock
-        _print_newer_state(Screen(), project, work)
-        if work.ledger is not None:
-            _continue_from(Screen(), project, f"restored from {path.name}, a backup of {work.at}")
+        _print_newer_state(Screen(), project, backup)
+        if backup.ledger is not None:
+            _continue_from(Screen(), project, f"restored from {path.name}, a backup of {backup.at}")
     run = run_for(target)
     Screen().line(
         f"next: {run} invoke plan; to recover later revocations from the hosts: {run} invoke ledger.recover --all"
     )
 
 
-def _print_restored(screen: Screen, work: Restore, restored: Restored) -> None:
-    screen.done("restored", "project", f"{work.target}: {', '.join(restored.placed)}, as of {work.at}")
+def _print_restored(screen: Screen, backup: Restore, restored: Restored) -> None:
+    screen.done("restored", "project", f"{backup.target}: {', '.join(restored.placed)}, as of {backup.at}")
     if restored.moved:
         screen.line(f"  moved to {restored.aside}: {', '.join(restored.moved)}")
     if restored.left:
@@ -114,27 +114,27 @@ def _print_restored(screen: Screen, work: Restore, restored: Restored) -> None:
         screen.line(f"  revoked after the backup, and recovered from the ledger that was there: {serials}")
     for error in restored.unread:
         screen.note("ledger", f"{error.message}; no revocation is recovered from it", error.hint)
-    if work.ledger is None:
+    if backup.ledger is None:
         screen.line("  the backup contains no ledger: restore its database with the tool of that database")
 
 
-def _print_newer_state(screen: Screen, project: Project, work: Restore) -> None:
+def _print_newer_state(screen: Screen, project: Project, backup: Restore) -> None:
     """Record and print what runs did after the backup, as far as build/ still contains it."""
     if project.inventory.ledger == "sqlite" and not project.ledger_view.has_ledger:
         return
-    if work.ledger is None:  # a ledger in the backup got that event already
+    if backup.ledger is None:  # a ledger in the backup got that event already
         try:
-            project.ledger.record_decision("project", "restored", f"backup of {work.at}", project.now)
+            project.ledger.record_decision("project", "restored", f"backup of {backup.at}", project.now)
         except LedgerError as error:
             screen.note("ledger", f"{error.message}; that the project was restored is not recorded", error.hint)
             return
-    newer, carried = restoring.recover_from_published_crls(project)
+    newer, serials = restoring.recover_from_published_crls(project)
     if newer:
         screen.line(
             f"  build/ contains newer CRLs than the restored ledger ({', '.join(newer)}); the next CRLs get higher numbers"
         )
-    if carried:
-        screen.line(f"  revoked after the backup, and recorded again from those CRLs: {', '.join(carried)}")
+    if serials:
+        screen.line(f"  revoked after the backup, and recorded again from those CRLs: {', '.join(serials)}")
     for name in restoring.unknown_leaves(project.store, project.ledger_view):
         screen.note(
             ArtifactId("cert", name),
@@ -158,11 +158,11 @@ def _continue_from(screen: Screen, project: Project, reason: str) -> None:
 def _new_passphrase(context: Context, passphrases: Passphrases, file: str) -> str:
     """Return the passphrase of a new backup. Raises PkiError if it is weak: a backup is stored on other machines."""
     named = passphrases.named("backup") if not file else None
-    text, source = (
-        passphrase_in(context, file) or (named.value if named else ""),
-        file or (named.source if named else ""),
-    )
-    if not source:
+    if file:
+        source, text = file, passphrase_in(context, file) or ""
+    elif named:
+        source, text = named.source, named.value
+    else:
         source, text = "the passphrase", _typed_twice()
     if fault := passphrase_strength.find_weakness(text):
         raise PkiError(f"{source}: {fault}", passphrase_strength.REMEDY)
@@ -170,6 +170,7 @@ def _new_passphrase(context: Context, passphrases: Passphrases, file: str) -> st
 
 
 def _typed_twice() -> str:
+    """Return a passphrase that was typed twice. Raises PkiError without a terminal, or if the two differ."""
     text = ask_secretly("passphrase for the backup (six random words): ")
     if text is None:
         raise NO_TERMINAL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from pki.authority.intermediate_passphrase import change_passphrase as move_key
+from pki.authority.intermediate_passphrase import change_passphrase as change_passphrase_of_key
 from pki.cli.decorator import command, held_project_of, passphrase_in
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId, GenerationName
@@ -20,7 +20,7 @@ def change_passphrase(
     last case the old one is read from the secrets file or --old-passphrase-file. Older backups contain the old one.
     """
     with held_project_of(context) as project:
-        source = move_key(
+        source = change_passphrase_of_key(
             project,
             generation,
             new=passphrase_in(context, passphrase_file),

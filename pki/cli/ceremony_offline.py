@@ -62,9 +62,10 @@ def root(
     """
     screen = Screen()
     custody = Custody(context, passphrase_file, own=own, shares=shares, cards=cards, token=token)
-    apart = {"--cards": path_of(context, cards)} if cards else {}
-    ceremony = _open(context, request, vault, folder_as_vault, apart, may_begin=True)
-    _check_unsigned(ceremony, f"sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
+    other_folders = {"--cards": path_of(context, cards)} if cards else {}
+    ceremony = _open(context, request, vault, folder_as_vault, other_folders, may_begin=True)
+    sign_command = f"sh run invoke ceremony.sign {request} --vault {vault} --output DIR"
+    _check_unsigned(ceremony, sign_command)
     lost = steps.replaceable_roots(ceremony) if again else []
     if not again:
         steps.check_roots_to_make(ceremony)
@@ -76,7 +77,7 @@ def root(
         raise _with_last_response(error, ceremony, "DIR", folder_as_vault) from None
     for name in names:
         screen.done("created", ArtifactId("authority", name), f"its key is in {ceremony.vault.folder / name}")
-    _print_command(screen, "continue:", f"sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
+    _print_command(screen, "continue:", sign_command)
 
 
 @command_with(many=("passphrase_file", "share_file"))
@@ -110,8 +111,10 @@ def sign(
         )
     ceremony = _begin(context, opened_vault, path, data)
     _check_machine(ceremony, now_of(context), despite)
-    again = ["show the response to this request once more; nothing is signed again"] if ceremony.answered else []
-    _confirm(context, ceremony, again or [*plan_text.signature_lines(ceremony.request, ceremony.contents)], words)
+    lines = [*plan_text.signature_lines(ceremony.request, ceremony.contents)]
+    if ceremony.answered:
+        lines = ["show the response to this request once more; nothing is signed again"]
+    _confirm(context, ceremony, lines, words)
     secret_of = custodians.secret_reader(context, ceremony.vault, passphrase_file, share_file)
     try:
         folder = steps.sign(ceremony, secret_of, out)
@@ -142,14 +145,17 @@ def change_passphrase(
     is copied and verified, and the old drive is unchanged: destroy it after you have tried the new one. --folder-as-vault
     as for ceremony.root.
     """
-    apart = {option: path_of(context, folder) for option, folder in {"--cards": cards, "--to": to}.items() if folder}
-    opened_vault = open_vault.open_vault(context, vault, folder_as_vault, apart)
-    screen, place = Screen(), opened_vault.vault
-    target = open_vault.vault_folder(context, to, folder_as_vault)[0] if to else place
+    folders = {"--cards": cards, "--to": to}
+    other_folders = {option: path_of(context, folder) for option, folder in folders.items() if folder}
+    opened_vault = open_vault.open_vault(context, vault, folder_as_vault, other_folders)
+    screen, old_vault = Screen(), opened_vault.vault
+    target = old_vault
+    if to:
+        target, _ = open_vault.vault_folder(context, to, folder_as_vault)
     custody = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
-    secret_of = custodians.secret_reader(context, place, [passphrase_file] if passphrase_file else [], share_file)
+    secret_of = custodians.secret_reader(context, old_vault, [passphrase_file] if passphrase_file else [], share_file)
     root_passphrase.change_passphrase(
-        place,
+        old_vault,
         target,
         root,
         secret_of,
@@ -159,7 +165,7 @@ def change_passphrase(
     )
     screen.done("changed", ArtifactId("authority", root), f"its key has a new passphrase, in {target.folder / root}")
     if to:
-        screen.line(f"try the new drive, then destroy the old one: {place.folder}")
+        screen.line(f"try the new drive, then destroy the old one: {old_vault.folder}")
 
 
 @command
@@ -185,11 +191,13 @@ def copy(context: Context, vault: str, to: str, despite: str = "", folder_as_vau
 
 
 def _open(
-    context: Context, request: str, vault: str, reason: str, apart: dict[str, Path], *, may_begin: bool = False
+    context: Context, request: str, vault: str, reason: str, other_folders: dict[str, Path], *, may_begin: bool = False
 ) -> CeremonySession:
     """Open a session for a request. Nothing is written before the drive is known to be a vault, or fit to become one."""
     path, data = _request(context, request)
-    return _begin(context, open_vault.open_vault(context, vault, reason, apart, may_begin=may_begin), path, data)
+    return _begin(
+        context, open_vault.open_vault(context, vault, reason, other_folders, may_begin=may_begin), path, data
+    )
 
 
 def _request(context: Context, request: str) -> tuple[Path, bytes]:
@@ -217,12 +225,12 @@ def _transcript(context: Context, opened_vault: open_vault.MountedVault) -> Tran
     return transcript
 
 
-def _check_unsigned(ceremony: CeremonySession, line: str) -> None:
+def _check_unsigned(ceremony: CeremonySession, sign_command: str) -> None:
     """Raise PkiError, before any prompt, when the request is answered: its roots exist and have signed."""
     if past := ceremony.answered:
         raise PkiError(
             f"the request is signed already, in ceremony {past.number}: its roots exist and are not replaced",
-            f"continue: {_copy_line(ceremony.vault.folder)}\nto show the response and its words again: {line}",
+            f"continue: {_copy_line(ceremony.vault.folder)}\nto show the response and its words again: {sign_command}",
         )
 
 
@@ -231,7 +239,7 @@ def _print_command(screen: Screen, before: str, command: str) -> None:
 
 
 def _copy_line(folder: Path) -> str:
-    """Return the command for the second drive; the printed script mounts it as `copy` beside `vault`."""
+    """Return the command for the second drive, which the printed steps mount as `copy` beside `vault`."""
     to = shlex.quote(str(folder.with_name("copy"))) if folder.name == "vault" else "DIR"
     return f"sh run invoke ceremony.copy --vault {shlex.quote(str(folder))} --to {to}"
 
@@ -244,17 +252,17 @@ def _destruction_lines(lost: list[str], again: str) -> list[str]:
 def _key_creator(
     custody: Custody, ceremony: CeremonySession, lost: list[str], again: str
 ) -> Callable[[str, str], steps.NewKey]:
-    """Return a function that creates a key, and destroys the `lost` ones after the last prompt.
+    """Return a function that creates a key, and destroys the `lost` roots after the last prompt.
 
-    An operator who stops at a prompt loses nothing. A token cannot have two keys of one name, so the old one is
-    destroyed first there.
+    So an operator who stops at a prompt loses nothing. But a token cannot have two keys of one name, so there the old key
+    is destroyed before the new one is created.
     """
-    left = bool(lost)
+    is_discarded = not lost
 
     def discard() -> None:
-        nonlocal left
-        if left:
-            left = False
+        nonlocal is_discarded
+        if not is_discarded:
+            is_discarded = True
             files = [custody.passphrase_file] if custody.token else []
             secret_of = custodians.secret_reader(custody.context, ceremony.vault, files, [])
             for name in steps.discard_roots(ceremony, secret_of, again):
@@ -284,7 +292,7 @@ def _check_machine(ceremony: CeremonySession, now: datetime, despite: str) -> No
     session.check_machine_is_fit(ceremony, findings, despite)
 
 
-def _confirm(context: Context, ceremony: CeremonySession, lines: list[str], given: str) -> None:
+def _confirm(context: Context, ceremony: CeremonySession, lines: list[str], words_option: str) -> None:
     """Show the plan, and prompt for the first words of the request's digest and for the time on the witness's watch."""
     screen = Screen()
     screen.line(f"\nceremony {ceremony.request.number} of {ceremony.request.organisation} will now:")
@@ -292,9 +300,9 @@ def _confirm(context: Context, ceremony: CeremonySession, lines: list[str], give
         screen.line(f"  {line}".rstrip())
     screen.line("")
     others = _other_digests(ceremony)
-    typed_words = given or ask_first_words("request", "the online machine", ceremony.digest, others)
+    typed_words = words_option or ask_first_words("request", "the online machine", ceremony.digest, others)
     session.confirm_request(ceremony, lines, typed_words, others)
-    if not given:
+    if not words_option:  # without a terminal nobody reads a watch
         clock = _clock(now_of(context))
         session.compare_clocks(ceremony, *ask_watch_time(clock))
 
@@ -331,16 +339,19 @@ def _reason(folder_as_vault: str) -> str:
     return f" --folder-as-vault {shlex.quote(folder_as_vault)}" if folder_as_vault else ""
 
 
-def _with_hint_for_lost_paper(error: PkiError, ceremony: CeremonySession, line: str) -> PkiError:
+def _with_hint_for_lost_paper(error: PkiError, ceremony: CeremonySession, root_command: str) -> PkiError:
     """Return an error about a passphrase, with a hint for the case that its paper is lost and the root signed nothing."""
     unused = steps.unused_roots(ceremony)
-    if not unused or not (isinstance(error, InputError | CancelledError)):
+    is_about_passphrase = isinstance(error, InputError | CancelledError)
+    if not unused or not is_about_passphrase:
         return error
-    rule = key_storage.share_rule(ceremony.vault, unused[0])
-    option = f" --shares {rule[0]}of{rule[1]}" if rule else ""
-    line = f'{line}{option} --again "the paper is lost"'
-    lost = f"is the paper lost? {', '.join(unused)} signed nothing yet and can be created again: {line}"
-    return PkiError(error.message, f"{error.hint}\n{lost}" if error.hint else lost)
+    option = ""
+    if rule := key_storage.share_rule(ceremony.vault, unused[0]):
+        needed, total = rule
+        option = f" --shares {needed}of{total}"
+    command = f'{root_command}{option} --again "the paper is lost"'
+    hint = f"is the paper lost? {', '.join(unused)} signed nothing yet and can be created again: {command}"
+    return PkiError(error.message, f"{error.hint}\n{hint}" if error.hint else hint)
 
 
 def _show_response(screen: Screen, vault: Vault, destroyed: Sequence[str], folder: Path) -> None:
@@ -352,12 +363,20 @@ def _show_response(screen: Screen, vault: Vault, destroyed: Sequence[str], folde
         screen.line(line)
     screen.line("")
     _print_command(screen, "make the second drive equal:", _copy_line(vault.folder))
-    kit = (filesystem.read(PROGRAM / "project") or b"").decode(errors="replace").splitlines()  # only in a kit
-    run = kit[1] if len(kit) > 1 else f"PKI_HOME={shlex.quote(kit[0])} ./run" if kit else "./run"
-    line = f"{run} invoke ceremony.accept {folder.name}"
-    _print_command(screen, "then lock both away; on the online machine:", line)
+    command = f"{_run_on_online_machine()} invoke ceremony.accept {folder.name}"
+    _print_command(screen, "then lock both away; on the online machine:", command)
     for root in destroyed:
         screen.line(f"the key of {root} was destroyed on this drive; destroy every other copy of it now")
+
+
+def _run_on_online_machine() -> str:
+    """Return how commands begin on the online machine, which a file in the kit says; older kits name only the project."""
+    project_and_run = (filesystem.read(PROGRAM / "project") or b"").decode(errors="replace").splitlines()
+    if not project_and_run:  # not a kit
+        return "./run"
+    if len(project_and_run) == 1:
+        return f"PKI_HOME={shlex.quote(project_and_run[0])} ./run"
+    return project_and_run[1]
 
 
 TASKS: dict[str, Any] = {"root": root, "sign": sign, "change-passphrase": change_passphrase, "copy": copy}

@@ -24,9 +24,9 @@ from pki.ceremony.online import (
 from pki.ceremony.online import kit as kits
 from pki.ceremony.online.ceremony_archive import OpenRequest
 from pki.ceremony.online.make_request import RequestOptions
-from pki.ceremony.policy import VaultContents
 from pki.ceremony.script import render_script
 from pki.ceremony.vault import PastCeremony
+from pki.ceremony.vault_contents import VaultContents
 from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, command_with, held_project_of, path_of, project_as_it_is, project_of
 from pki.cli.prompt import ask_first_words
@@ -67,15 +67,15 @@ def request(
             sandbox_ceremony.perform_ceremony(project, options)
             screen.line(f"the sandbox performed the ceremony itself; now: {run_for(project.store.home)} doit")
             return
-        before = ceremony_archive.open_requests(project.store)[-1:]
+        earlier_requests = ceremony_archive.open_requests(project.store)
         preparation = make_request.RequestPreparation(project)
-        reasons = preparation.outdated_reasons() if before else []
+        reasons = preparation.outdated_reasons() if earlier_requests else []
         open_request = preparation.prepare(options, drop_earlier=drop_earlier)
-    if before and before[0].digest != open_request.digest:
+    if earlier_requests and earlier_requests[-1].digest != open_request.digest:
         screen.line(
-            f"replaces request {before[0].request.number}, whose printed page and kit are void: {joined(reasons) or 'you added options'}"
+            f"replaces request {earlier_requests[-1].request.number}, whose printed page and kit are void: {joined(reasons) or 'you added options'}"
         )
-    for line in _shown(project.store, project.now, project.authorities, open_request):
+    for line in _request_lines(project.store, project.now, project.authorities, open_request):
         screen.line(line)
     if output:
         target = path_of(context, output) / f"request-{open_request.request.number:04}.yaml"
@@ -95,7 +95,7 @@ def _options(new: list[str], revoke: list[str], destroy: list[str], reason: str,
     return RequestOptions(tuple(new), tuple((name, plain) for name in revoke), tuple(destroy), crls)
 
 
-def _shown(store: Store, now: datetime, authorities: Authorities, open_request: OpenRequest) -> Iterator[str]:
+def _request_lines(store: Store, now: datetime, authorities: Authorities, open_request: OpenRequest) -> Iterator[str]:
     """Yield the screen lines of a request: its content, its digest in words, and the next steps."""
     yield f"request {open_request.request.number}, prepared {open_request.request.prepared:%Y-%m-%d %H:%M} UTC, in {store.shown(open_request.path)}"
     yield from (f"  because {reason}" for reason in open_request.request.because)
@@ -133,22 +133,19 @@ def _shown(store: Store, now: datetime, authorities: Authorities, open_request: 
 
 
 def _past_ceremonies(store: Store) -> VaultContents:
-    """Return the accepted ceremonies of this project, in the form in which the vault has them."""
+    """Return the accepted ceremonies of this project, in the form in which a vault contains them."""
     history = []
     for folder in store.ceremonies():
         request_data, response_data = (filesystem.read(folder / f"{name}.yaml") for name in ("request", "response"))
         if request_data is not None and response_data is not None:
-            parts = (
-                request_response.load(request_data, str(folder), request_response.Request),
-                request_response.load(response_data, str(folder), request_response.Response),
-            )
             history.append(
                 PastCeremony(
-                    int(folder.name),
-                    folder,
-                    *parts,
-                    request_response.digest(request_data),
-                    request_response.digest(response_data),
+                    number=int(folder.name),
+                    folder=folder,
+                    request=request_response.load(request_data, str(folder), request_response.Request),
+                    response=request_response.load(response_data, str(folder), request_response.Response),
+                    request_digest=request_response.digest(request_data),
+                    response_digest=request_response.digest(response_data),
                 )
             )
     return VaultContents({}, history)
@@ -163,17 +160,18 @@ def rehearse(context: Context, output: str = "") -> None:
     texts.
     """
     project, screen = project_of(context), Screen()
-    waiting = ceremony_archive.open_requests(project.store)
-    if not waiting:
+    open_requests = ceremony_archive.open_requests(project.store)
+    if not open_requests:
         raise PkiError("there is no open request to rehearse", f"{run_for(project.store.home)} invoke ceremony.request")
-    number = f"{waiting[-1].request.number:04}"
-    folder = path_of(context, output) if output else project.store.home / "rehearsal" / number
-    make_request.check_current(project.inventory, project.store, project.now, project.authorities, waiting[-1])
-    files = rehearsal.rehearse(project.now, project.authorities, waiting[-1])
+    open_request = open_requests[-1]
+    number = open_request.request.number
+    folder = path_of(context, output) if output else project.store.home / "rehearsal" / f"{number:04}"
+    make_request.check_current(project.inventory, project.store, project.now, project.authorities, open_request)
+    files = rehearsal.rehearse(project.now, project.authorities, open_request)
     filesystem.write_all({folder / name: (content, filesystem.PUBLIC) for name, content in files.items()})
     for name in files:
         screen.line(f"{folder / name}")
-    screen.line(f"request {waiting[-1].request.number} can be performed: every check passed with throw-away keys")
+    screen.line(f"request {number} can be performed: every check passed with throw-away keys")
 
 
 @command
@@ -187,8 +185,9 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
     machine, target = kits.Machine(python, platform), kits.check_place(path_of(context, folder))
     home = str(project.store.home.resolve())
     files = {kits.PROJECT: f"{home}\n{run_in_commands_folder(Path(home))}\n".encode()}
-    if waiting := ceremony_archive.open_requests(project.store)[-1:]:
-        [open_request] = waiting
+    open_requests = ceremony_archive.open_requests(project.store)
+    if open_requests:
+        open_request = open_requests[-1]
         make_request.check_current(project.inventory, project.store, project.now, project.authorities, open_request)
         files[f"request-{open_request.request.number:04}.yaml"] = request_response.dump(open_request.request)
         files["CEREMONY.txt"] = render_script(
@@ -201,11 +200,10 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
         )
     digest, count = kits.write_kit(target, PROGRAM, machine, files, hsm=hsm)
     screen.done("created", "kit", f"{target}, for {machine}")
-    screen.line(
-        f"print CEREMONY.txt in it: request {open_request.request.number}"
-        if waiting
-        else "no request is open: the kit has only the program"
-    )
+    if open_requests:
+        screen.line(f"print CEREMONY.txt in it: request {open_requests[-1].request.number}")
+    else:
+        screen.line("no request is open: the kit has only the program")
     screen.line("")
     screen.line(f"SHA-256 of its SHA256SUMS {digest}")
     screen.line(f"{count} files")
@@ -246,15 +244,15 @@ def accept(context: Context, response: str, words: str = "") -> None:
         )
         if verified.is_lost and not project.store.generations("root") and project.ledger_view.fault:
             lost_ledger.accept(project, f"ca/ was lost; accepted again with ceremony {verified.request.number}")
-        old = accept_response.ResponseAcceptance(project).store(verified)
+        crls_to_destroy = accept_response.ResponseAcceptance(project).store(verified)
         if verified.is_lost:
             restore.recover_from_published_crls(project)
         project.ledger.close()
     for name, issuer in (pair for result in verified.results for pair in result.parsed.certificates):
         screen.done("accepted", ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
-    for line in old:
+    for crl in crls_to_destroy:
         screen.note(
-            "destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"
+            "destroy", f"{crl}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"
         )
     if lost_keys := lost_ceremonies.find_lost_keys(project.keys, verified.results):
         command = lost_ceremonies.successors_command(project.store, lost_keys)
@@ -265,32 +263,32 @@ def accept(context: Context, response: str, words: str = "") -> None:
 @command_with(may_lack="folder")
 def verify(context: Context, folder: str | None = None) -> None:
     """Verify every hash and signature of all ceremonies again: of this project, or of the vault FOLDER."""
-    place = _root_of(path_of(context, folder) if folder else project_as_it_is(context).store.ca)
-    verdict, screen = audit.verify(place), Screen()
+    place = _folder_with_transcript(path_of(context, folder) if folder else project_as_it_is(context).store.ca)
+    result, screen = audit.verify(place), Screen()
     if vault_identity.is_vault(place):
-        _add_drive(place, verdict)
-    for line in verdict.lines:
+        _add_drive(place, result)
+    for line in result.lines:
         screen.line(line)
-    for fault in verdict.faults:
+    for fault in result.faults:
         screen.failed("ceremony", fault, "")
-    if verdict.faults:
+    if result.faults:
         raise Exit(code=1)
-    if verdict.waiting:
-        unsigned = audit.unsigned_roots_error(place, verdict.waiting)
+    if result.unused_roots:
+        unsigned = audit.unused_roots_error(place, result.unused_roots)
         screen.line(f"{unsigned.message}\n→ {unsigned.hint}")
-    screen.line("all is as it was made" + (", so far" if verdict.waiting else ""))
+    screen.line("all is as it was made" + (", so far" if result.unused_roots else ""))
 
 
-def _add_drive(place: Path, verdict: audit.AuditResult) -> None:
-    """Add the drive of a vault to the verdict; a vault that is not on a drive is a fault, unless a deviation is recorded."""
+def _add_drive(place: Path, result: audit.AuditResult) -> None:
+    """Add the drive of a vault to the result. A vault that is not on a drive is a fault, unless a deviation is recorded."""
     identity, fault = vault_identity.read_identity(place), drives.vault_fault(place)
     number = f"vault {identity.vault}" if identity else "a vault without a number"
-    verdict.lines.append(f"{number} on {place}: {drives.mount_of(place)}")
+    result.lines.append(f"{number} on {place}: {drives.mount_of(place)}")
     if fault and not audit.may_lack_drive(place):
-        verdict.faults.append(fault.message)
+        result.faults.append(fault.message)
 
 
-def _root_of(place: Path) -> Path:
+def _folder_with_transcript(place: Path) -> Path:
     """Return the folder with the transcript: `ca/` of a project, or the folder itself."""
     return place / "ca" if (place / "ca" / "transcript.jsonl").exists() else place
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
@@ -16,7 +17,13 @@ from pki.config.name_fields import CLIENT_PREFIX
 from pki.ledger.types import Issued
 
 SHOWN = 20  # names in a hint; the others are only counted
-Meaning = tuple[str, str]  # a leaf, and how the name was understood: "" for its own name
+
+
+class Meaning(NamedTuple):
+    """A leaf that a typed name may mean, and what the name is to it: `the client`; "" for the leaf's own name."""
+
+    leaf: str
+    how: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,7 @@ class Names:
         `command` is the command that was typed, for the hint. Raises PkiError if the name means no leaf, or several.
         """
         meanings = self.find(name)
-        leaves = dict.fromkeys(leaf for leaf, _ in meanings)
+        leaves = dict.fromkeys(meaning.leaf for meaning in meanings)
         if len(leaves) > 1:
             commands = " or ".join(f"./run invoke {command} {leaf}" for leaf in leaves)
             raise PkiError(
@@ -49,24 +56,26 @@ class Names:
         return leaf
 
     def find(self, name: str) -> list[Meaning]:
-        """Return everything that a name may mean. A leaf of that name hides all others, then a client does."""
+        """Return everything that a name may mean. A leaf of that name hides everything else, then a client of that name."""
         bare = ArtifactId.parse(name).short
         names = {*self.leaves, *(certificate.artifact.short for certificate in self.issued)}
         if bare in names:
-            return [(bare, "")]
+            return [Meaning(bare, "")]
         if (client := f"{CLIENT_PREFIX}{bare}") in names:
-            return [(client, "the client")]
-        declared = [meaning for meaning in (*self._services(bare), *self._hosts(bare)) if meaning[0] in names]
+            return [Meaning(client, "the client")]
+        declared = [meaning for meaning in (*self._services(bare), *self._hosts(bare)) if meaning.leaf in names]
         declared += [
-            (leaf.name, "a name in the certificate") for leaf in self.leaves.values() if is_among(bare, leaf.names)
+            Meaning(leaf.name, "a name in the certificate")
+            for leaf in self.leaves.values()
+            if is_among(bare, leaf.names)
         ]
         declared += [
-            (leaf.name, "the common name of the certificate")
+            Meaning(leaf.name, "the common name of the certificate")
             for leaf in self.leaves.values()
             if leaf.common_name == bare
         ]
         former_names = (
-            (certificate.artifact.short, "a name in the certificate")
+            Meaning(certificate.artifact.short, "a name in the certificate")
             for certificate in self.issued
             if is_among(bare, certificate.names)
         )
@@ -75,19 +84,20 @@ class Names:
     def _services(self, name: str) -> Iterator[Meaning]:
         for host, config in self.inventory.hosts.items():
             if name in config.services:
-                yield leaf_name(host, config.services[name].access), f"a service on {host}"
+                yield Meaning(leaf_name(host, config.services[name].access), f"a service on {host}")
 
     def _hosts(self, name: str) -> Iterator[Meaning]:
         if name in self.inventory.hosts:
-            yield leaf_name(name, "tls"), "a host"
-            yield leaf_name(name, "mtls"), "a host"
+            yield Meaning(leaf_name(name, "tls"), "a host")
+            yield Meaning(leaf_name(name, "mtls"), "a host")
 
 
 def is_among(name: str, names: Iterable[str]) -> bool:
     """Return whether a DNS name, address or mailbox is one of `names`, or is covered by a wildcard among them."""
     lower = canonical_address(name).lower().rstrip(".")
     label, _, parent = lower.partition(".")
-    return any(candidate.lower() in ({lower, f"*.{parent}"} if label and parent else {lower}) for candidate in names)
+    matches = {lower, f"*.{parent}"} if label and parent else {lower}
+    return any(candidate.lower() in matches for candidate in names)
 
 
 def not_declared(name: str, names: Iterable[str]) -> PkiError:
@@ -95,5 +105,7 @@ def not_declared(name: str, names: Iterable[str]) -> PkiError:
     declared = sorted(names)
     close = difflib.get_close_matches(name, declared, n=1)
     shown = ", ".join(declared[:SHOWN]) + (f" and {len(declared) - SHOWN} more" if len(declared) > SHOWN else "")
-    hint = f"did you mean {close[0]}?" if close else f"declared here: {shown}" if declared else "./run doit"
+    hint = f"declared here: {shown}" if declared else "./run doit"
+    if close:
+        hint = f"did you mean {close[0]}?"
     return PkiError(f"{name}: not declared in pki.yaml", hint)

@@ -27,7 +27,7 @@ from pki.project.layout import Store
 from pki.project.safe_directories import check_owner
 
 INVALID = 3  # exit status of doit: nothing was planned
-OF_MACHINE = ("roots", "secrets", "ledger", "alerts", "metrics", "deploy")  # keys that a trial does not have
+LEFT_OUT = ("roots", "secrets", "ledger", "alerts", "metrics", "deploy")  # keys that depend on the real machine
 
 
 @command
@@ -74,7 +74,7 @@ def _copy(home: Path, trial: Path, config: Inventory, tree: dict[str, Any]) -> N
         if (content := filesystem.read(home / name)) is not None:
             filesystem.make_folder((trial / name).parent)
             filesystem.write(trial / name, content)
-    tree = {key: value for key, value in tree.items() if key not in OF_MACHINE}
+    tree = {key: value for key, value in tree.items() if key not in LEFT_OUT}
     rules = tree.get("authorities") or {}
     tree["authorities"] = {
         name: {key: value for key, value in rule.items() if key != "token"} if isinstance(rule, dict) else rule

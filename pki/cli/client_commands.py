@@ -81,7 +81,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
         run_doit(context)
         return
     reason = ask_reason(reason)
-    again = f"./run invoke client.revoke {name} --reason {reason}"
+    same_command = f"./run invoke client.revoke {name} --reason {reason}"
 
     def remove_from_pki_yaml() -> None:
         try:
@@ -92,7 +92,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
             Screen().done(Verb.UPDATED, "pki.yaml", f"removed clients.{name}")
 
     def check_pki_yaml() -> None:
-        edit.insist_unchanged("nothing was revoked", again)
+        edit.insist_unchanged("nothing was revoked", same_command)
 
     def find(project: Project) -> list[Issued]:
         return _valid(project.ledger_view, project.revocations, name)
@@ -101,7 +101,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
         name,
         find,
         reason,
-        again,
+        same_command,
         AfterRevocation.REMOVAL,
         check_again=check_pki_yaml,
         after_record=remove_from_pki_yaml,
@@ -141,12 +141,11 @@ def installed(context: Context, name: str, serial: str = "") -> None:
         }
         identity = by_name[require_one_of(name, by_name, "client")]
         issued = {f"{cert.serial:x}": cert for cert in project.ledger.certificates(artifact=client_artifact(name))}
-        if serial and serial.lower().lstrip("0") not in issued:
+        cert = issued.get(serial.lower().lstrip("0")) if serial else identity.newest
+        if cert is None and serial:
             raise PkiError(f"{serial}: {name} has no certificate with this serial number", "./run invoke ledger.list")
-        if not serial and identity.newest is None:
+        if cert is None:
             raise PkiError(f"{name} has no valid certificate", "./run doit")
-        cert = issued[serial.lower().lstrip("0")] if serial else identity.newest
-        assert cert is not None
         project.ledger.record_decision(client_artifact(name), "installed", f"{cert.serial:x}", project.now)
     screen = Screen()
     screen.done(
@@ -186,13 +185,17 @@ def _rows(project: Project) -> Iterator[tuple[str, ...]]:
 
 
 def _not_installed(now: datetime, identity: IdentityState) -> str:
+    """Return what to do if the newest certificate is not installed on the device; "" otherwise."""
     if not identity.has_newer:
         return ""
     old = identity.device
-    state = "unknown" if old is None else "revoked" if old.revoked else f"valid until {old.not_after:%Y-%m-%d}"
-    if old and not old.revoked and old.not_after < now:
-        state = "expired"
-    return f"install the newer one; the old one ({identity.given:x}) is {state}"
+    if old is None:
+        state = "unknown"
+    elif old.revoked:
+        state = "revoked"
+    else:
+        state = "expired" if old.not_after < now else f"valid until {old.not_after:%Y-%m-%d}"
+    return f"install the newer one; the old one ({identity.device_serial:x}) is {state}"
 
 
 TASKS: dict[str, Any] = {"add": add, "list": show_list, "installed": installed, "revoke": revoke}

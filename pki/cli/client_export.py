@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from invoke.context import Context
 
@@ -35,13 +36,20 @@ from pki.x509.export.generated_passphrase import new_passphrase
 from pki.x509.export.passphrase_sheet import Sheet
 from pki.x509.keys import key_kind
 
-Sealed = Callable[[Project, ClientIdentity, str], bytes]
-Files = dict[Path, tuple[bytes, int]]
+Files = dict[Path, tuple[bytes, int]]  # content and mode by path
 
-SEALED: dict[str, tuple[str, Sealed]] = {
-    "p12": ("p12", lambda _, identity, passphrase: pkcs12.modern(identity, passphrase)),
-    "p12-legacy": ("p12", lambda _, identity, passphrase: pkcs12.legacy(identity, passphrase)),
-    "mobileconfig": (
+
+class SealedFormat(NamedTuple):
+    """A format whose file is protected by a passphrase: the suffix of the file, and the function that returns it."""
+
+    suffix: str
+    seal: Callable[[Project, ClientIdentity, str], bytes]
+
+
+SEALED = {
+    "p12": SealedFormat("p12", lambda _, identity, passphrase: pkcs12.modern(identity, passphrase)),
+    "p12-legacy": SealedFormat("p12", lambda _, identity, passphrase: pkcs12.legacy(identity, passphrase)),
+    "mobileconfig": SealedFormat(
         "mobileconfig",
         lambda project, identity, passphrase: mobileconfig.with_identity(
             identity, project.inventory.domains[0], passphrase
@@ -77,27 +85,28 @@ def export(
         raise PkiError(f"{name}: --format is missing", WHICH)
     require_one_of(format, FORMATS, "format")
     client = require_one_of(_client_name(project.inventory, name), project.inventory.clients, "client")
-    secret = format in SEALED
-    if (sheet or passphrase_to) and not secret:
+    has_passphrase = format in SEALED
+    if (sheet or passphrase_to) and not has_passphrase:
         raise PkiError(f"{format}: has no passphrase", "leave out --sheet and --passphrase-to")
     if format.endswith("-policy"):
         _export_policy(project.inventory, project.authorities, format, path_of(context, output or "."))
         return
     identity = _identity(project, client)
-    target = _new(path_of(context, output or "."), identity.file_name, SEALED[format][0] if secret else "")
+    suffix = SEALED[format].suffix if has_passphrase else ""
+    target = _new_path(path_of(context, output or "."), identity.file_name, suffix)
     if sheet and passphrase_to:
         raise PkiError("--sheet and --passphrase-to exclude each other", "give one of them")
-    if secret and not (sheet or passphrase_to or sys.stdout.isatty()):
+    if has_passphrase and not (sheet or passphrase_to or sys.stdout.isatty()):
         raise PkiError("there is no terminal to show the passphrase", "--sheet FILE.html, or --passphrase-to FILE")
-    beside = _new_file(path_of(context, sheet or passphrase_to)) if sheet or passphrase_to else None
-    if beside == target:
+    passphrase_file = _new_file(path_of(context, sheet or passphrase_to)) if sheet or passphrase_to else None
+    if passphrase_file == target:
         raise PkiError(f"{target}: the passphrase and the identity cannot be in the same file", "name another file")
     if not yes and not is_yes(f"export the private key of {client} as {target}?"):
         raise PkiError("cancelled; nothing was written")
     with held_project_of(context) as project:
         identity = _identity(project, require_one_of(client, project.inventory.clients, "client"))
-        if secret:
-            _export_sealed(project, identity, format, target, beside, as_page=bool(sheet))
+        if has_passphrase:
+            _export_sealed(project, identity, format, target, passphrase_file, as_page=bool(sheet))
         else:
             _export_pem(project.inventory, project.now, project.ledger_view, identity, target)
 
@@ -136,12 +145,12 @@ def _check(project: Project, leaf: Leaf) -> None:
 
 
 def _export_sealed(
-    project: Project, identity: ClientIdentity, kind: str, target: Path, beside: Path | None, *, as_page: bool
+    project: Project, identity: ClientIdentity, kind: str, target: Path, passphrase_file: Path | None, *, as_page: bool
 ) -> None:
     screen, passphrase = Screen(), new_passphrase()
-    data = SEALED[kind][1](project, identity, passphrase)
+    data = SEALED[kind].seal(project, identity, passphrase)
     files: Files = {target: (data, filesystem.SECRET)}
-    if beside:
+    if passphrase_file:
         page = Sheet(
             identity=identity,
             format=kind,
@@ -151,17 +160,19 @@ def _export_sealed(
             at=project.now,
             example=_example(project.inventory),
         )
-        files[beside] = (page.page() if as_page else f"{passphrase}\n".encode(), filesystem.SECRET)
+        files[passphrase_file] = (page.page() if as_page else f"{passphrase}\n".encode(), filesystem.SECRET)
     _write(project.now, project.ledger_view, identity, kind, files)
     screen.done("exported", client_artifact(identity.name), f"{target}, valid until {_end(identity)}")
-    if beside:
-        screen.line(f"its passphrase is only in {beside}: send it another way than the identity, then destroy it")
+    if passphrase_file:
+        screen.line(
+            f"its passphrase is only in {passphrase_file}: send it another way than the identity, then destroy it"
+        )
     else:
         screen.line(f"its passphrase, which is not shown again: {passphrase}")
     if key_kind(identity.key) == "ed25519":
         screen.line("browsers and phones do not accept Ed25519 keys; set in pki.yaml for this client: key: ec-p256")
     screen.line(for_this_project("to install it, see docs/how-to/clients.md; then delete the file"))
-    _then(screen, identity)
+    _print_next_step(screen, identity)
 
 
 def _export_pem(
@@ -172,7 +183,7 @@ def _export_pem(
         files = {folder / name: (data, filesystem.SECRET) for name, data in pem_files.files(identity).items()}
         _write(now, ledger_view, identity, "pem", files)
     except PkiError:
-        with suppress(OSError):
+        with suppress(OSError):  # a folder that existed before, with other files in it, stays
             folder.rmdir()
         raise
     screen = Screen()
@@ -181,7 +192,7 @@ def _export_pem(
     screen.line(
         f"the key in it is not encrypted:  curl --cert {folder}/tls.pem --cacert {folder}/roots.pem https://{example}/"
     )
-    _then(screen, identity)
+    _print_next_step(screen, identity)
 
 
 def _export_policy(inventory: Inventory, authorities: Authorities, kind: str, path: Path) -> None:
@@ -190,11 +201,11 @@ def _export_policy(inventory: Inventory, authorities: Authorities, kind: str, pa
     roots = [root.certificate for root in _generations(authorities, "root")]
     label = file_name(config.organisation)
     if kind == "firefox-policy":
-        folder = _new(path, f"{label}-firefox")
+        folder = _new_path(path, f"{label}-firefox")
         files = {folder / name: (data, filesystem.PUBLIC) for name, data in firefox_policy.files(roots).items()}
         target, places = folder, firefox_policy.PLACES
     else:
-        target = _new(path, f"{label}-chrome", "json")
+        target = _new_path(path, f"{label}-chrome", "json")
         clients = [ca.certificate for ca in _generations(authorities, "client")]
         policy = chrome_policy.policy(mtls_names(config), clients, roots, config.domains, permitted_addresses(config))
         files, places = {target: (policy, filesystem.PUBLIC)}, chrome_policy.PLACES
@@ -228,7 +239,7 @@ def _example(config: Inventory) -> str:
     return next((name for name in mtls_names(config) if "*" not in name), "")
 
 
-def _new(path: Path, name: str, suffix: str = "") -> Path:
+def _new_path(path: Path, name: str, suffix: str = "") -> Path:
     """Return the path of a new file: `path`, or `name` in it if `path` is a folder. Raises PkiError if it exists."""
     full_name = f"{name}.{suffix}" if suffix else name
     if older := next((file_name for file_name in ("key.pem", "tls.pem") if (path / file_name).exists()), ""):
@@ -250,15 +261,15 @@ def _new_file(path: Path) -> Path:
 def _write(now: datetime, ledger_view: LedgerView, identity: ClientIdentity, kind: str, files: Files) -> None:
     """Write the files of an identity under the project's lock; the export is recorded before the files appear."""
     artifact, serial = client_artifact(identity.name), identity.certificate.serial_number
-    with filesystem.StagedFiles(files) as waiting:
-        waiting.flush()
+    with filesystem.StagedFiles(files) as staged:
+        staged.flush()
         ledger_view.ledger.record_decision(artifact, "exported", f"{serial:x} {kind}", now)
-        waiting.place()
+        staged.place()
 
 
 def _end(identity: ClientIdentity) -> str:
     return f"{identity.certificate.not_valid_after_utc:%Y-%m-%d}"
 
 
-def _then(screen: Screen, identity: ClientIdentity) -> None:
+def _print_next_step(screen: Screen, identity: ClientIdentity) -> None:
     screen.line(f"once it is installed on the device: ./run invoke client.installed {identity.name}")

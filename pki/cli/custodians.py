@@ -35,8 +35,9 @@ class Custody:
     token: str
 
     def __post_init__(self) -> None:
-        ways = [bool(self.own), bool(self.shares), bool(self.token), bool(self.passphrase_file and not self.token)]
-        if sum(ways) > 1:
+        # With --token, --passphrase-file is a file with the PIN, and not a way of its own.
+        is_from_file = bool(self.passphrase_file and not self.token)
+        if sum([bool(self.own), bool(self.shares), bool(self.token), is_from_file]) > 1:
             raise PkiError("--own, --shares, --token and --passphrase-file exclude each other", "choose one of them")
         if self.cards and not self.shares:
             raise PkiError("--cards is only valid with --shares", "--shares 2of3 --cards DIR")
@@ -77,22 +78,23 @@ def _new_passphrase(custody: Custody, name: str, organisation: str) -> tuple[str
 
 def _chosen(custody: Custody, name: str) -> str:
     """Return the passphrase from a file, or typed twice."""
-    given = passphrase_in(custody.context, custody.passphrase_file)
-    if given is not None:
-        return _strong(custody.passphrase_file, given)
+    from_file = passphrase_in(custody.context, custody.passphrase_file)
+    if from_file is not None:
+        return _strong(custody.passphrase_file, from_file)
     with without_echo():
         while True:
-            given = ask_hidden(f"passphrase for {name}: ", partial(_strong, "the passphrase"))
-            if given == words.passphrase(ask("once more: ", hidden=True)):
-                return given
+            typed = ask_hidden(f"passphrase for {name}: ", partial(_strong, "the passphrase"))
+            if typed == words.passphrase(ask("once more: ", hidden=True)):
+                return typed
             Screen().line("the two differ; type it again, twice (Ctrl-C stops)")
 
 
-def _strong(source: str, given: str) -> str:
-    """Return a chosen passphrase in the form that `_secret` returns. Raises InputError when it is weak."""
-    if fault := passphrase_strength.find_weakness(words.passphrase(given)):
+def _strong(source: str, text: str) -> str:
+    """Return a chosen passphrase in the form that `_secret` returns. Raises InputError if it is weak."""
+    passphrase = words.passphrase(text)
+    if fault := passphrase_strength.find_weakness(passphrase):
         raise InputError(f"{source}: {fault}", "six random words, or let it be generated")
-    return words.passphrase(given)
+    return passphrase
 
 
 def _generated(name: str) -> str:
@@ -112,26 +114,26 @@ def _generated(name: str) -> str:
 
 def _split(custody: Custody, name: str, organisation: str) -> str:
     """Return a new passphrase that nobody sees: each custodian gets a share, on a card or on the screen, and types it back."""
-    k, n = shares.parse_rule(custody.shares)
-    passphrase, parts = shares.split(k, n)
+    needed, total = shares.parse_rule(custody.shares)
+    passphrase, parts = shares.split(needed, total)
     screen = Screen()
     if custody.cards:
         folder = path_of(custody.context, custody.cards)
-        pages = shares.render_cards(parts, k, name, organisation, now_of(custody.context))
+        pages = shares.render_cards(parts, needed, name, organisation, now_of(custody.context))
         filesystem.write_all({folder / page: (content, filesystem.SECRET) for page, content in pages.items()})
-        screen.line(f"{n} cards are in {folder}: print them here, hand them out, and destroy the files")
+        screen.line(f"{total} cards are in {folder}: print them here, hand them out, and destroy the files")
     for number, part in enumerate(parts, 1):
-        show = partial(_point_to, number, n) if custody.cards else partial(_show, part)
-        ask(f"share {number} of {n}: only its custodian looks now; press Enter ")
+        show = partial(_point_to, number, total) if custody.cards else partial(_show, part)
+        ask(f"share {number} of {total}: only its custodian looks now; press Enter ")
         if not custody.cards:
             show()
-        ask_to_repeat(f"share {number} of {n}, typed back from the card (nothing is shown): ", part, show)
-        screen.line(f"share {number} of {n} is right")
+        ask_to_repeat(f"share {number} of {total}, typed back from the card (nothing is shown): ", part, show)
+        screen.line(f"share {number} of {total} is right")
     return passphrase
 
 
-def _point_to(number: int, n: int) -> None:
-    Screen().line(f"share {number} of {n} is on its card: type it from there")
+def _point_to(number: int, total: int) -> None:
+    Screen().line(f"share {number} of {total} is on its card: type it from there")
 
 
 def _show(text: str) -> None:
@@ -164,15 +166,15 @@ def secret_reader(
 
     def secret_of(root: str) -> str:
         if root not in secrets:
-            passphrase_file = (_for(root, passphrase_files) or [""])[0]
-            secrets[root] = _secret(context, vault, root, passphrase_file, _for(root, share_files))
+            passphrase_file = next(iter(_files_for(root, passphrase_files)), "")
+            secrets[root] = _secret(context, vault, root, passphrase_file, _files_for(root, share_files))
         return secrets[root]
 
     return secret_of
 
 
-def _for(root: str, files: list[str]) -> list[str]:
-    """Return the files that are named for a root, or those for any root when there is none."""
+def _files_for(root: str, files: list[str]) -> list[str]:
+    """Return the files that are named for a root; if there are none, those that are for any root."""
     own = [file.removeprefix(f"{root}=") for file in files if file.startswith(f"{root}=")]
     return own or [file for file in files if not re.match(r"root-[0-9]+=", file)]
 
@@ -183,31 +185,32 @@ def _secret(context: Context, vault: Vault, root: str, passphrase_file: str, sha
         return ""  # opening the key reports that it is missing
     rule = key_storage.share_rule(vault, root)
     if rule is None or passphrase_file:
-        given = passphrase_in(context, passphrase_file)
+        from_file = passphrase_in(context, passphrase_file)
         if vault.token_of(root):  # a PIN is tried once only: repeated wrong PINs lock the token
-            return given if given is not None else ask(f"PIN of the token that holds {root}: ", hidden=True)
-        if given is not None:
-            return words.passphrase(given)
+            return from_file if from_file is not None else ask(f"PIN of the token that holds {root}: ", hidden=True)
+        if from_file is not None:
+            return words.passphrase(from_file)
         count = words.PASSPHRASE_WORDS if key_storage.is_generated(vault, root) else 0
         return ask_hidden(f"passphrase of {root}: ", lambda text: _tried(vault, root, text), count)
     if share_files:
         return shares.combine([passphrase_in(context, file) or "" for file in share_files])
-    return _combined(vault, root, rule[0])
+    needed, _ = rule
+    return _combined(vault, root, needed)
 
 
-def _combined(vault: Vault, root: str, k: int) -> str:
-    """Prompt for the shares of k custodians and return the passphrase; repeat when the shares are of another root."""
+def _combined(vault: Vault, root: str, needed: int) -> str:
+    """Prompt for the shares of `needed` custodians, and return the passphrase.
+
+    Prompts for all of them again if they do not open the key of the root.
+    """
     with without_echo():
         while True:
-            given: list[str] = []
-            for place in range(1, k + 1):
-                given.append(
-                    ask_hidden(
-                        f"share {place} of {k} for {root}: ", partial(_checked, given, place), shares.SHARE_WORDS
-                    )
-                )
+            typed_shares: list[str] = []
+            for place in range(1, needed + 1):
+                check = partial(_checked, typed_shares, place)
+                typed_shares.append(ask_hidden(f"share {place} of {needed} for {root}: ", check, shares.SHARE_WORDS))
             try:
-                return _tried(vault, root, shares.combine(given))
+                return _tried(vault, root, shares.combine(typed_shares))
             except InputError:
                 Screen().line(
                     f"these shares do not open {root}; compare the root and the date on the cards (Ctrl-C stops)"
@@ -225,10 +228,10 @@ def _tried(vault: Vault, root: str, text: str) -> str:
     return passphrase
 
 
-def _checked(given: list[str], place: int, share: str) -> str:
-    """Return a typed share. Raises InputError when it is wrong or does not belong to the earlier ones."""
+def _checked(earlier_shares: list[str], place: int, share: str) -> str:
+    """Return a typed share. Raises InputError if it is wrong or does not belong to the earlier shares."""
     try:
-        shares.check_share(place, share, given)
+        shares.check_share(place, share, earlier_shares)
     except PkiError as error:
         # The number on a card differs from the order in which cards are typed.
         raise InputError(error.what, error.hint, lead=_card(place) if error.lead else "") from None

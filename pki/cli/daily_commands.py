@@ -70,10 +70,10 @@ def plan(context: Context, json: bool = False) -> None:
         screen.failed(ArtifactId("key", name), error.message, error.hint)
     for artifact, reasons in to_do:
         if not awaits or artifact.id.kind == "ceremony":
-            screen.due(artifact.name, joined(reasons), is_certain=not forecast.may_follow(reasons))
+            screen.due(artifact.id, joined(reasons), is_certain=not forecast.may_follow(reasons))
     for note in forecast.required_actions(project, plan):
         screen.note(note.subject, note.text, note.remedy)
-    for note in (*_upgrade_notes(project), *(() if awaits else plan.notices())):
+    for note in (*_upgrade_notes(project), *(() if awaits else plan.remarks())):
         screen.note(note.subject, note.text, note.remedy, is_required=False)
     findings = _print_services(project, plan, screen)
     more = [f"{count_by_level(findings)}: see {run_for(project.store.home)} invoke health"] if findings else []
@@ -84,7 +84,7 @@ def plan(context: Context, json: bool = False) -> None:
 
 
 def _plan_counts(plan: Plan, to_do: Sequence[tuple[Artifact, list[Reason]]], failed: int, *, awaits: bool) -> str:
-    """Return how many tasks are to do; `awaits`: all of them but the request wait for the first ceremony."""
+    """Return the counts of tasks; with `awaits`, all tasks except the request wait for the first ceremony."""
     if awaits:
         return f"{sum(artifact.id.kind != 'ceremony' for artifact, _ in to_do)} tasks waiting for the root ceremony"
     uncertain = sum(forecast.may_follow(reasons) for _, reasons in to_do)
@@ -108,14 +108,14 @@ def _print_services(project: Project, plan: Plan, screen: Screen) -> list[Findin
 
 def _services(project: Project, plan: Plan) -> Iterable[Finding]:
     """Return the result of the last check of each service, with its time."""
-    record = NotificationHistory.load(project.store.ca, project.now)
+    history = NotificationHistory.load(project.store.ca, project.now)
     return check_services.check_last_probes(
         CheckContext(
             project,
             plan,
             LastRun.load(project.store),
             (),
-            record,
+            history,
             probes.load(project.inventory, project.store),
             thorough=False,
         )
@@ -130,15 +130,14 @@ def _print_plan(project: Project, plan: Plan) -> None:
 
 
 def _plan_output(project: Project, plan: Plan) -> PlanOutput:
-    """Return the plan as JSON data. While a root is missing, only that is planned."""
+    """Return the plan as JSON data. While a root is missing, only its restoration is planned."""
     is_missing = bool(project.roots.missing)
-    to_do = [] if is_missing else list(forecast.due_artifacts(plan))
-    faults = [("templates", fault) for fault in plan.template_faults()] if is_missing else []
-    faults += (
-        []
-        if is_missing
-        else [(ArtifactId("key", name), error) for name, error in project.signing_keys.faults().items()]
-    )
+    if is_missing:
+        to_do = []
+        faults: list[tuple[str, PkiError]] = [("templates", fault) for fault in plan.template_faults()]
+    else:
+        to_do = list(forecast.due_artifacts(plan))
+        faults = [(ArtifactId("key", name), error) for name, error in project.signing_keys.faults().items()]
     return PlanOutput(
         at=project.now,
         to_do=[_due(artifact, reasons) for artifact, reasons in to_do if not forecast.may_follow(reasons)],
@@ -146,7 +145,7 @@ def _plan_output(project: Project, plan: Plan) -> PlanOutput:
         up_to_date=0 if is_missing else len(plan.artifacts) - len(to_do),
         failed=[Remark(subject=name, text=error.message, remedy=error.hint) for name, error in faults],
         actions_required=_remarks(forecast.required_actions(project, plan)),
-        remarks=[] if is_missing else _remarks((*_upgrade_notes(project), *plan.notices())),
+        remarks=[] if is_missing else _remarks((*_upgrade_notes(project), *plan.remarks())),
         services=[
             Observed(
                 subject=finding.subject, level=finding.level.word, text=finding.message, remedy=str(finding.remedy)
@@ -157,7 +156,7 @@ def _plan_output(project: Project, plan: Plan) -> PlanOutput:
 
 
 def _due(artifact: Artifact, reasons: Iterable[Reason]) -> Due:
-    return Due(name=artifact.name, reasons=[ReasonOutput.of(reason) for reason in reasons])
+    return Due(name=artifact.id, reasons=[ReasonOutput.of(reason) for reason in reasons])
 
 
 def _upgrade_notes(project: Project) -> Iterable[Notice]:
@@ -258,7 +257,7 @@ def _is_ours(data: bytes | None) -> bool:
 
 
 def _schemas() -> dict[str, Callable[[], str]]:
-    """Return name → function that returns the schema: the two files, and each command with --json."""
+    """Return functions that return a schema, by name: of the two files, and of each command with --json."""
     from pki.config import editor_schemas  # noqa: PLC0415 - slow, and needed for one command
 
     return {

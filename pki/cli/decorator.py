@@ -106,13 +106,13 @@ def project_of(context: Context) -> Project:
 def held_project_of(context: Context) -> Iterator[Project]:
     """Lock the project, then read it, so that changes by other commands before the lock count.
 
-    Everything that is written must follow from what is read here. Raises PkiError as `project_of` does, before and
-    after the lock.
+    Everything that a command writes must be computed from the project that this function yields. Raises PkiError as
+    `project_of` does, before and after the lock.
     """
-    before = project_of(context)
-    before.ledger_view.close()
-    with before.store.lock():
-        project = project_of(context)
+    unlocked = project_of(context)
+    unlocked.ledger_view.close()
+    with unlocked.store.lock():
+        project = project_of(context)  # opened again: another command may have changed it before the lock
         version_change.begin(project.store)
         try:
             yield project

@@ -70,7 +70,7 @@ def bootstrap(
     scope = settings.scope if settings else "config"
     _insist_on_scope(host, scope, certificates_only=certificates_only, with_config=with_config)
     with redirect_stdout(sys.stderr) if show else nullcontext():  # standard output is the script alone
-        _make(context, ArtifactId("release", host))
+        _run_for(context, ArtifactId("release", host))
     payload = _payload_of(delivery)
     is_local = delivery_targets.transport_of(project.inventory, project.store, host, settings).is_local
     public_key = "" if is_local else _public_key(context, project.store, key)
@@ -81,14 +81,14 @@ def bootstrap(
     permissions = bootstraps.permissions_text(host, payload, delivery.records.receipt, exact=scope == "certificates")
     prepared = bootstraps.Bootstrap(host, permissions, account, public_key)
     if show:
-        _permitted(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
+        _record_roots(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
         print(prepared.script(), end="")
         return
     login_transport = replace(transport, user=login, identity="")
     as_root = os.geteuid() == 0 if transport.is_local else login in {"", "root"}
     output = bootstraps.install(prepared, login_transport, as_root=as_root)
     bootstraps.verify_start(transport, payload, as_root=os.geteuid() == 0)
-    _permitted(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
+    _record_roots(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
     if (last_receipt := delivery.records.receipt) and last_receipt.held_back:
         # the next run deploys these files
         receipts.save(project.store.receipt(host), replace(last_receipt, held_back={}))
@@ -114,7 +114,7 @@ def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_con
         raise PkiError(f"pki.yaml says scope: {scope} for {host}", hint)
 
 
-def _permitted(
+def _record_roots(
     store: Store,
     now: datetime,
     ledger_view: LedgerView,
@@ -127,10 +127,10 @@ def _permitted(
     accepted = ledger_decisions.ANY
     if scope == "certificates":
         accepted = " ".join(release_roots.find_roots(payload).fingerprints) or ledger_decisions.NONE
-    is_recorded = host_decisions.permitted_roots.get(host) == (
-        [] if accepted == ledger_decisions.NONE else accepted.split()
-    )
-    if not (is_recorded or (accepted == ledger_decisions.ANY and host not in host_decisions.permitted_roots)):
+    fingerprints = [] if accepted == ledger_decisions.NONE else accepted.split()
+    is_recorded = host_decisions.permitted_roots.get(host) == fingerprints
+    is_default = accepted == ledger_decisions.ANY and host not in host_decisions.permitted_roots
+    if not is_recorded and not is_default:
         _decide(store, now, ledger_view, host, "roots-permitted", accepted)
 
 
@@ -182,7 +182,7 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
     _decide(project.store, project.now, project.ledger_view, host, "pinned", earlier)
     try:
         _deliver(context, delivery)
-    except BaseException:
+    except BaseException:  # also Ctrl-C: the host keeps its release, so its former pin must stay
         if previous_pin:
             _decide(
                 project.store,
@@ -238,7 +238,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
     project = project_of(context)
     delivery = _delivery(context, project, host)
     if not dry_run:
-        if not _make(context, ArtifactId("deploy", host)):
+        if not _run_for(context, ArtifactId("deploy", host)):
             Screen().line(f"{host} is up to date")
         return
     payload, screen = _payload_of(delivery), Screen()
@@ -301,7 +301,7 @@ def _change_of(delivery: Delivery, payload: Payload, now: datetime) -> Change:
     return delivery.change(payload, delivery.records.receipt, now)
 
 
-def _make(context: Context, name: str) -> bool:
+def _run_for(context: Context, name: str) -> bool:
     """Bring one artifact up to date with doit; returns whether it changed anything. Raises Exit when it failed."""
     run = Run(home_of(context), now_of(context), evidence_of(context), is_part=True)
     if code := run.main([name]):
@@ -311,7 +311,7 @@ def _make(context: Context, name: str) -> bool:
 
 def _deliver(context: Context, delivery: Delivery) -> None:
     """Build the release, and deliver it whether or not it is due."""
-    _make(context, ArtifactId("release", delivery.host))
+    _run_for(context, ArtifactId("release", delivery.host))
     with held_project_of(context) as project, _naming(delivery.host):
         outcome = deliveries_of(project)[delivery.host].deliver(project.now)
     Screen().done(outcome.verb, ArtifactId("deploy", delivery.host), str(outcome))

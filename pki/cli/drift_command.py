@@ -26,7 +26,7 @@ from pki.deploy import drift as drifts
 from pki.deploy.delivery import Delivery
 from pki.deploy.transaction import differences
 
-WIDTH = 10  # hosts that are checked in parallel
+PARALLEL_HOSTS = 10
 
 
 @command_with(may_lack="host")
@@ -38,9 +38,9 @@ def drift(context: Context, host: str | None = None, json: bool = False) -> None
     project, screen = project_as_it_is(context), Screen()
     deliveries = deliveries_of(project)
     chosen = [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
-    with ThreadPoolExecutor(WIDTH) as pool:
-        drifts_found = pool.map(lambda delivery: _drift(delivery, project.now), chosen)
-        results = dict(zip((delivery.host for delivery in chosen), drifts_found, strict=True))
+    with ThreadPoolExecutor(PARALLEL_HOSTS) as pool:
+        drift_results = pool.map(lambda delivery: _drift(delivery, project.now), chosen)
+        results = dict(zip((delivery.host for delivery in chosen), drift_results, strict=True))
     for name, result in results.items():
         if not isinstance(result, PkiError):
             deliveries[name].records.record_drift(result.drift, result.writable)
@@ -80,7 +80,10 @@ def _drift_row(host: str, result: _DriftResult | PkiError) -> DriftRow:
 
 
 class _DriftResult(NamedTuple):
-    """The drift of a host; `phrases` also has folders that others can write; `waiting` changes wait for the next run."""
+    """The drift of a host. `phrases` are what is printed: the drift, and folders that others can write.
+
+    `waiting` is the number of changes that the next run makes for other reasons.
+    """
 
     phrases: Sequence[Reason]
     drift: tuple[Reason, ...] = ()
@@ -89,7 +92,7 @@ class _DriftResult(NamedTuple):
 
 
 def _drift(delivery: Delivery, now: datetime) -> _DriftResult | PkiError:
-    """Check one host, and record when it cannot be reached."""
+    """Compare one host with what was deployed there; return the error, and record it, if that is not possible."""
     try:
         receipt, payload = delivery.records.receipt, delivery.payloads.desired()
         if receipt is None and not delivery.records.has_lost_receipt:
@@ -108,6 +111,6 @@ def _drift(delivery: Delivery, now: datetime) -> _DriftResult | PkiError:
         return error
     reasons = drifts.drift_reasons(states, receipt)
     drifted_states = [state for state in states if drifts.drift_reasons([state], receipt)]
-    differing = differences(drifted_states)
-    waiting = len(differences(states)) - len(differing)
-    return _DriftResult([*differing, *session.writable], reasons, session.writable, waiting)
+    drift_texts = differences(drifted_states)
+    waiting = len(differences(states)) - len(drift_texts)
+    return _DriftResult([*drift_texts, *session.writable], reasons, session.writable, waiting)

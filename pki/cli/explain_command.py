@@ -20,7 +20,7 @@ from pki.pipeline import plan
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
 
-ABOUT = 13  # the width of the longest label, `if it expires`
+LABEL_WIDTH = 13  # of the longest label, `if it expires`
 
 
 @command
@@ -39,7 +39,7 @@ def explain(context: Context, name: str, json: bool = False) -> None:
     for line in (*remarks, title):
         screen.line(line)
     for about, text in lines:
-        screen.line(f"  {about:<{ABOUT}}  {for_this_project(text)}", indent=ABOUT + 4)
+        screen.line(f"  {about:<{LABEL_WIDTH}}  {for_this_project(text)}", indent=LABEL_WIDTH + 4)
 
 
 def _explanation(
@@ -49,7 +49,8 @@ def _explanation(
 
     `print_line` gets a line where the name means something else: a host, a service or a DNS name.
     """
-    artifact, generations = ArtifactId.parse(name), [g for a in AUTHORITIES for g in project.store.generations(a)]
+    artifact = ArtifactId.parse(name)
+    generations = [generation for authority in AUTHORITIES for generation in project.store.generations(authority)]
     bare = artifact.name if artifact.kind == "authority" else name
     if bare in AUTHORITIES and (issuing := project.authorities.issuing(bare)):
         bare = issuing.name
@@ -62,12 +63,12 @@ def _explanation(
             project.inventory, project.store, project.authorities, project.roots, bare
         )
     if artifact.kind == "crl":
-        of = (
-            project.authorities.live(artifact.name)[-1]
-            if artifact.name in AUTHORITIES
-            else require_one_of(artifact.name, generations, "authority")
-        )
-        return ArtifactId("crl", of), explanation.explain_crl(project.inventory, project.store, project.now, plan, of)
+        if artifact.name in AUTHORITIES:
+            generation = str(project.authorities.live(artifact.name)[-1])
+        else:
+            generation = require_one_of(artifact.name, generations, "authority")
+        lines = explanation.explain_crl(project.inventory, project.store, project.now, plan, generation)
+        return ArtifactId("crl", generation), lines
     if declared := _declared(project, plan, name, print_line):
         return declared
     return _recorded(project, plan, name, generations)

@@ -64,6 +64,7 @@ def _cache_probes(store: Store, now: datetime, probes: Sequence[ProbeResult]) ->
 
 
 def _status(findings: list[Finding]) -> int:
+    """Return the exit status. A check that failed gives 1, except beside a critical finding, which matters more."""
     is_incomplete = any(finding.topic == health_report.BROKEN for finding in findings)
     return 1 if is_incomplete and worst_level(findings) < Level.CRITICAL else STATUS[worst_level(findings)]
 
@@ -80,5 +81,5 @@ def _print(findings: list[Finding], now: datetime, *, is_sandbox: bool) -> None:
         when = [f"since {finding.since:%Y-%m-%d}"] if finding.since and is_earlier else []
         when += [f"deadline {finding.until:%Y-%m-%d}"] if finding.until and finding.until > now else []
         screen.check(finding.level.word, finding.subject, finding.message, ", ".join(when), str(finding.remedy))
-    mark = f"{SANDBOX}  " if is_sandbox else ""
-    screen.line(f"{mark}{count_by_level(findings) or 'all OK'}")
+    prefix = f"{SANDBOX}  " if is_sandbox else ""
+    screen.line(f"{prefix}{count_by_level(findings) or 'all OK'}")

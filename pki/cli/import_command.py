@@ -37,7 +37,10 @@ def import_records(
         if not dry_run:
             project.ledger.record_issuance_records(records.issuance_records, at=project.now)
     output = _counts(project.now, name, records, is_dry=dry_run)
-    output.show() if json else _print(output)
+    if json:
+        output.show()
+    else:
+        _print(output)
 
 
 def _adopted(inventory: Inventory, named: str) -> str:
@@ -50,17 +53,21 @@ def _adopted(inventory: Inventory, named: str) -> str:
 
 
 def _counts(now: datetime, name: str, records: ImportResult, *, is_dry: bool) -> LedgerImportOutput:
-    new = records.issuance_records.certificates
+    new_certificates = records.issuance_records.certificates
     revoked = {revocation.serial for revocation in records.issuance_records.revocations}
     return LedgerImportOutput(
         at=now,
         authority=name,
         recorded=not is_dry,
-        valid=sum(certificate.not_after >= now and certificate.serial not in revoked for certificate in new),
-        ended=sum(certificate.not_after < now and certificate.serial not in revoked for certificate in new),
-        certificates=len(new),
+        valid=sum(
+            certificate.not_after >= now and certificate.serial not in revoked for certificate in new_certificates
+        ),
+        ended=sum(
+            certificate.not_after < now and certificate.serial not in revoked for certificate in new_certificates
+        ),
+        certificates=len(new_certificates),
         revocations=len(revoked),
-        without_certificate=sum(not certificate.pem for certificate in new),
+        without_certificate=sum(not certificate.pem for certificate in new_certificates),
         known=records.recorded,
         left_out=list(records.left_out),
     )

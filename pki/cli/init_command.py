@@ -49,9 +49,10 @@ def init(
     if sandbox:
         tree["sandbox"] = "true"
     if not yes:
-        given = (organisation, domain, network, publish, host or service, client, sandbox)
+        options = (organisation, domain, network, publish, host or service, client, sandbox)
+        answered = {name for name, value in zip(QUESTIONS, options, strict=True) if value}
         try:
-            tree = Questions(tree, {name for name, value in zip(QUESTIONS, given, strict=True) if value}).ask_all()
+            tree = Questions(tree, answered).ask_all()
         except (EOFError, KeyboardInterrupt):
             print()
             raise PkiError("stopped before the last answer; nothing was written", "--yes uses the defaults") from None

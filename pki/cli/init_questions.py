@@ -62,7 +62,7 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> Tree:
     values: dict[str, list[str]] = {}
     for name, value in pairs:
         values.setdefault(name, []).append(value)
-    return {name: of_name[0] if len(of_name) == 1 else of_name for name, of_name in values.items()}
+    return {name: texts[0] if len(texts) == 1 else texts for name, texts in values.items()}
 
 
 def _host(text: str, network: str) -> tuple[str, Tree]:
@@ -135,31 +135,33 @@ class Questions:
             default = ""
 
     def _name(self, what: str, section: str, default: str, content: Tree) -> str:
-        given = [""]
+        name = ""
 
         def put(tree: Tree, answer: str) -> None:
+            nonlocal name
             if answer in tree[section]:
                 raise PkiError(f"{answer} exists already")
-            given[0] = answer
+            name = answer
             if answer:
                 tree[section][answer] = dict(content)
 
         more = "" if default else " (no more: leave it empty)"
         self._ask(f"name of {'a' if default else 'another'} {what}{more}", default, put, (section,))
-        return given[0]
+        return name
 
     def _service(self, host: str) -> str:
-        given = [""]
+        name = ""
 
         def put(tree: Tree, answer: str) -> None:
+            nonlocal name
             if answer in tree["hosts"][host]["services"]:
                 raise PkiError(f"{answer} exists already")
-            given[0] = answer
+            name = answer
             if answer:
                 tree["hosts"][host]["services"][answer] = {"upstream": UPSTREAM, "access": "mtls"}
 
         self._ask(f"name of a service on {host} (no more: leave it empty)", "", put, ("hosts", host))
-        return given[0]
+        return name
 
     def _client(self) -> None:
         self.tree["clients"] = {}
@@ -170,7 +172,7 @@ class Questions:
         self._ask(f"e-mail address of {name}", default, self._set(*place, "email"), place)
 
     def _ask(self, question: str, default: str, put: Callable[[Tree, str], None], place: Place) -> None:
-        """Ask until pki.yaml with the answer has no fault at `place`."""
+        """Ask until pki.yaml with the answer has no fault at `place`. `put` writes the answer into the content of pki.yaml."""
         while True:
             answer = input(f"{question}{f' [{default}]' if default else ''}: ").strip() or default
             changed = copy.deepcopy(self.tree)

@@ -53,7 +53,7 @@ from pki.monitor.report.run import Run
 from pki.pipeline import plan
 from pki.project.project import Project
 
-WIDTH = 10  # hosts that are contacted in parallel
+PARALLEL_HOSTS = 10
 FOREIGN = "was not signed by an authority of this project"
 
 
@@ -132,7 +132,9 @@ def _show(certificate: Issued) -> None:
 
 
 def _state(certificate: Issued, now: datetime) -> str:
-    return "revoked" if certificate.revoked else "expired" if certificate.not_after < now else "valid"
+    if certificate.revoked:
+        return "revoked"
+    return "expired" if certificate.not_after < now else "valid"
 
 
 def _entry(now: datetime, certificate: Issued) -> dict[str, Any]:
@@ -160,9 +162,11 @@ def verify(context: Context, json: bool = False) -> None:
     project, screen = project_as_it_is(context), Screen()
     faults = project.ledger.verify()
     if json:
-        lost, events = project.ledger_view.fault, project.ledger.events() if not faults else []
-        messages = [*faults, *([lost.evidence] if lost and not faults else [])]
-        remedy = str(RESTORE_FILE if faults else lost.remedy if lost else "")
+        loss = project.ledger_view.fault
+        events = project.ledger.events() if not faults else []
+        messages, remedy = list(faults), str(RESTORE_FILE if faults else "")
+        if loss and not faults:
+            messages, remedy = [loss.evidence], str(loss.remedy)
         head = events[-1].hash if events else ""
         LedgerVerifyOutput(
             at=project.now, intact=not messages, events=len(events), head=head, faults=messages, remedy=remedy
@@ -172,8 +176,8 @@ def verify(context: Context, json: bool = False) -> None:
         return
     for fault in faults:
         screen.failed("ledger", fault, RESTORE_FILE if fault == faults[-1] else "")
-    if not faults and (lost := project.ledger_view.fault):
-        screen.failed("ledger", lost.evidence, lost.remedy)
+    if not faults and (loss := project.ledger_view.fault):
+        screen.failed("ledger", loss.evidence, loss.remedy)
     if faults or project.ledger_view.fault:
         raise Exit(code=1)
     events = project.ledger.events()
@@ -199,8 +203,8 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
     else:
         with redirect_stdout(sys.stderr) if json else nullcontext():  # the lines of doit
             deliveries = _deliveries(context, host or "")
-        with ThreadPoolExecutor(WIDTH) as pool:
-            crls = dict(zip((delivery.host for delivery in deliveries), pool.map(_in_place, deliveries), strict=True))
+        with ThreadPoolExecutor(PARALLEL_HOSTS) as pool:
+            crls = dict(zip((delivery.host for delivery in deliveries), pool.map(_crls_of, deliveries), strict=True))
     failed = {name: error for name, error in crls.items() if isinstance(error, PkiError)}
     with held_project_of(context) as project:
         recorded = [_record(project, name, files) for name, files in crls.items() if not isinstance(files, PkiError)]
@@ -209,15 +213,15 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         is_covered = all_ and not failed and lost_ledger.accept_if_covered(project)
         project.ledger.close()
     if json:
-        _recover_output(project.now, recorded, failed, goes_on=is_covered).show()
+        _recover_output(project.now, recorded, failed, is_continued=is_covered).show()
     else:
-        _print_recovered(recorded, failed, goes_on=is_covered)
+        _print_recovered(recorded, failed, is_continued=is_covered)
     if failed or (file and not any(source.recovered for source in recorded)):
         raise Exit(code=1)
 
 
 def _recover_output(
-    now: datetime, recorded: Sequence[_Recorded], failed: Mapping[str, PkiError], *, goes_on: bool
+    now: datetime, recorded: Sequence[_Recorded], failed: Mapping[str, PkiError], *, is_continued: bool
 ) -> LedgerRecoverOutput:
     return LedgerRecoverOutput(
         at=now,
@@ -225,16 +229,16 @@ def _recover_output(
         foreign=[remark for source in recorded for remark in source.remarks()],
         without_crl=[source.source for source in recorded if source.is_empty],
         failed=[Remark(subject=name, text=error.message, remedy=error.hint) for name, error in failed.items()],
-        goes_on=goes_on,
+        goes_on=is_continued,
     )
 
 
-def _print_recovered(recorded: Sequence[_Recorded], failed: Mapping[str, PkiError], *, goes_on: bool) -> None:
+def _print_recovered(recorded: Sequence[_Recorded], failed: Mapping[str, PkiError], *, is_continued: bool) -> None:
     screen = Screen()
     for name, error in failed.items():
         screen.failed(ArtifactId("deploy", name), error.message, error.hint)
     _print_recorded(screen, recorded)
-    if goes_on:
+    if is_continued:
         screen.done(
             "continued", "ledger", "without the lost events; it contains as many revocations as were seen before"
         )
@@ -296,8 +300,8 @@ def _crls_on_hosts(project: Project, screen: Screen | None, without: frozenset[s
         for name, delivery in deliveries.items()
         if name not in without and delivery.payloads.desired() is not None
     ]
-    with ThreadPoolExecutor(WIDTH) as pool:
-        crls = dict(zip((delivery.host for delivery in included), pool.map(_in_place, included), strict=True))
+    with ThreadPoolExecutor(PARALLEL_HOSTS) as pool:
+        crls = dict(zip((delivery.host for delivery in included), pool.map(_crls_of, included), strict=True))
     unread = [name for name, files in crls.items() if isinstance(files, PkiError)]
     for name, files in crls.items():
         if screen and isinstance(files, PkiError):
@@ -317,13 +321,13 @@ def _deliveries(context: Context, host: str) -> list[Delivery]:
         deliveries = dict(plan.plan(project_of(context)).deliveries)
         return [deliveries[require_one_of(host, deliveries, "host")]] if host else list(deliveries.values())
 
-    lacking = [ArtifactId("release", delivery.host) for delivery in read() if delivery.payloads.desired() is None]
-    if lacking:
-        Run(home_of(context), now_of(context), evidence_of(context)).main(lacking)
+    missing = [ArtifactId("release", delivery.host) for delivery in read() if delivery.payloads.desired() is None]
+    if missing:
+        Run(home_of(context), now_of(context), evidence_of(context)).main(missing)
     return read()
 
 
-def _in_place(delivery: Delivery) -> list[InstalledCrl] | PkiError:
+def _crls_of(delivery: Delivery) -> list[InstalledCrl] | PkiError:
     try:
         return delivery.crls_in_place()
     except PkiError as error:

@@ -55,15 +55,20 @@ class MountedVault:
 
 
 def open_vault(
-    context: Context, folder: str, reason: str, apart: Mapping[str, Path] | None = None, *, may_begin: bool = False
+    context: Context,
+    folder: str,
+    reason: str,
+    other_folders: Mapping[str, Path] | None = None,
+    *,
+    may_begin: bool = False,
 ) -> MountedVault:
     """Return the vault that the operator names. Raises PkiError, before any write, when it is not a drive of its own.
 
-    `apart` are folders, by their options, that must not be on it. With a `reason` (--folder-as-vault) any folder is
+    `other_folders` are folders, by their options, that must not be on that drive. With a `reason` (--folder-as-vault) any folder is
     permitted, except on the exchange drive. An empty drive is accepted when it `may_begin`; `begin` makes it a vault.
     """
     vault, fault = vault_folder(context, folder, reason)
-    _insist_apart(vault, apart or {}, is_drive=not fault)
+    _check_not_on_vault(vault, other_folders or {}, is_drive=not fault)
     identity = vault_identity.recognise(vault, now_of(context), may_begin=may_begin)
     mount = str(drives.mount_of(vault.folder))
     Screen().line(f"vault {identity.vault} on {vault.folder}: {mount}")
@@ -96,7 +101,7 @@ def _with_removal(folder: Path, fault: PkiError) -> PkiError:
     )
 
 
-def _insist_apart(vault: Vault, others: Mapping[str, Path], *, is_drive: bool) -> None:
+def _check_not_on_vault(vault: Vault, others: Mapping[str, Path], *, is_drive: bool) -> None:
     """Raise PkiError when a folder of another option is on the drive of the vault.
 
     When the vault is not a drive, neither folder may be in the other.

@@ -41,7 +41,7 @@ TITLES = {  # in the help: title → commands and groups of commands
     "Backup and ledger": {"backup", "restore", "ledger"},
     "Machine": {"check", "doctor", "init", "schedule", "schema", "demo"},
 }
-BARE = {
+BARE_ARGUMENTS = {  # typed without an option, where they are required
     "name",
     "host",
     "file",
@@ -52,7 +52,7 @@ BARE = {
     "request",
     "events",
     "template",
-}  # typed as a bare word where they are required
+}
 PLACEHOLDERS = {
     "cards": "DIR",
     "client": "NAME=ADDRESS",
@@ -77,9 +77,9 @@ PLACEHOLDERS_OF_COMMANDS = {("deploy.rollback", "to"): "RELEASE"}
 
 
 class Program(InvokeProgram):
-    """The program `./run invoke`. `dead` are the options of invoke that no command here reads."""
+    """The program `./run invoke`. `unused_options` are the options of invoke that no command here reads."""
 
-    dead: ClassVar = {"dry", "config", "warn-only", "hide", "prompt-for-sudo-password", "pty", "echo"}
+    unused_options: ClassVar = {"dry", "config", "warn-only", "hide", "prompt-for-sudo-password", "pty", "echo"}
 
     def __init__(self, namespace: Collection) -> None:
         super().__init__(
@@ -94,9 +94,9 @@ class Program(InvokeProgram):
         return args
 
     def parse_core_args(self) -> None:
-        """Parse the options. Raises ParseError for one in `dead`: `--dry` would change things nevertheless."""
+        """Parse the options. Raises ParseError for one of `unused_options`: `--dry` would change things nevertheless."""
         self.core = ArgumentParser(initial=self.initial_context, ignore_unknown=True).parse_argv(self.argv[1:])
-        given = [name for name in sorted(self.dead) if self.args[name].value not in {None, False}]
+        given = [name for name in sorted(self.unused_options) if self.args[name].value not in {None, False}]
         if given:
             raise ParseError(f"No idea what '--{given[0]}' is!\n→ {TYPED} --help")
 
@@ -225,7 +225,7 @@ def _shown(context: ParserContext, argument: Argument) -> str:
     name = _name(argument)
     common = PLACEHOLDERS.get(name) or PLACEHOLDERS.get(name.rpartition("_")[2], name.upper())
     placeholder = PLACEHOLDERS_OF_COMMANDS.get((context.name or "", name), common)
-    is_bare = argument.optional or (_is_needed(argument) and name in BARE)
+    is_bare = argument.optional or (_is_needed(argument) and name in BARE_ARGUMENTS)
     return placeholder if is_bare else to_flag(name) + (f" {placeholder}" if argument.takes_value else "")
 
 

@@ -52,22 +52,22 @@ MEANINGS = {
 }
 assert set(PLAIN_REASONS.values()) == set(REASONS)
 assert PLAIN_REASONS.keys() == MEANINGS.keys()
-WIDTH = 8  # hosts that are deployed to in parallel
+PARALLEL_HOSTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """A revocation that was requested.
 
-    `find` returns the valid certificates of `name`; `again` is the command to type again. Both other functions run
-    under the project's lock: `check_again` before the revocation is recorded, and it may raise PkiError; `after_record`
-    after it.
+    `find` returns the valid certificates of `name`. `same_command` is the command to type again. The two other functions
+    run under the project's lock: `check_again`, which may raise PkiError, before the revocation is recorded, and
+    `after_record` after that.
     """
 
     name: str
     find: Callable[[Project], list[Issued]]
     reason: str
-    again: str
+    same_command: str
     follows: AfterRevocation = AfterRevocation.REPLACEMENT
     check_again: Callable[[], None] = lambda: None
     after_record: Callable[[], None] = lambda: None
@@ -84,11 +84,11 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
     project = project_of(context)
     name = _leaf_name(project, name, "revoke")
     find = finder(name)
-    find(project)  # raises for a wrong name before the reason is asked for
+    find(project)  # raises PkiError for a wrong name, before the program asks for the reason
     reason = ask_reason(reason)
-    again = f"./run invoke revoke {name} --reason {reason}{' --no-replace' if no_replace else ''}"
+    same_command = f"./run invoke revoke {name} --reason {reason}{' --no-replace' if no_replace else ''}"
     follows = AfterRevocation.NOTHING if no_replace else AfterRevocation.REPLACEMENT
-    carry_out(context, project, Order(name, find, reason, again, follows), yes=yes)
+    carry_out(context, project, Order(name, find, reason, same_command, follows), yes=yes)
 
 
 @command
@@ -193,8 +193,8 @@ def _is_authority(store: Store, name: str) -> bool:
 
 def _named(issued: Sequence[Issued], name: str) -> list[Issued]:
     """Return the certificates of a leaf (`web`) or, if there are none, of an adopted CA (`legacy:web`)."""
-    of_project = [certificate for certificate in issued if certificate.artifact in {name, ArtifactId("cert", name)}]
-    return of_project or [
+    own = [certificate for certificate in issued if certificate.artifact in {name, ArtifactId("cert", name)}]
+    return own or [
         certificate for certificate in issued if certificate.artifact == ArtifactId(certificate.issuer, name)
     ]
 
@@ -209,13 +209,11 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
     """
     project.clock.check()
     plan, screen, certificates = pipeline_plan.plan(project), Screen(), order.find(project)
-    for of_leaf in _by_artifact(certificates):
-        impact = consequences(
-            project.inventory, project.store, project.authorities, plan, of_leaf, follows=order.follows
-        )
-        _show_impact(screen, of_leaf, list(impact))
+    for group in _by_artifact(certificates):
+        impact = consequences(project.inventory, project.store, project.authorities, plan, group, follows=order.follows)
+        _show_impact(screen, group, list(impact))
     if not yes:
-        confirm("revoke it?", order.again)
+        confirm("revoke it?", order.same_command)
     with TemporaryDirectory(prefix="doit-pki-") as folder:
         revocation_check = RevocationCheck(project, plan, certificates, Path(folder))
         revocation_check.probe_before()
@@ -263,7 +261,7 @@ def _record(context: Context, order: Order, certificates: Sequence[Issued]) -> b
         if order.find(project) != certificates:
             raise PkiError(
                 f"{order.name}: its valid certificates are no longer those that were shown; nothing was revoked",
-                order.again,
+                order.same_command,
             )
         unreplaced = _unreplaced(project, order, certificates)
         reason = PLAIN_REASONS[order.reason]
@@ -289,12 +287,11 @@ def _unreplaced(project: Project, order: Order, certificates: Sequence[Issued]) 
     if order.follows is AfterRevocation.REMOVAL:
         return {client_artifact(order.name): f"{certificates[-1].serial:x}"}
     leaves, unreplaced = pipeline_plan.plan(project).leaves, dict[str, str]()
-    for of_leaf in _by_artifact(certificates) if order.follows is AfterRevocation.NOTHING else ():
-        newest = of_leaf[-1]
+    for group in _by_artifact(certificates) if order.follows is AfterRevocation.NOTHING else ():
+        newest = group[-1]
         leaf = leaves.get(newest.artifact.short)
-        if leaf is not None and dependents.current_bundle(
-            project.store, leaf, of_leaf
-        ):  # an older one must not stop the renewal
+        # The revocation of an older certificate of the leaf must not stop the renewal of the present one.
+        if leaf is not None and dependents.current_bundle(project.store, leaf, group):
             unreplaced[newest.artifact] = f"{newest.serial:x}"
     return unreplaced
 
@@ -306,13 +303,13 @@ def _publish(context: Context, plan: Plan, certificates: Sequence[Issued]) -> Pu
     )
     home, now = home_of(context), now_of(context)
     run = Run(home, now, evidence_of(context), is_part=True)
-    code = run.main(["-n", str(min(hosts, WIDTH))] if hosts > 1 else [])
+    code = run.main(["-n", str(min(hosts, PARALLEL_HOSTS))] if hosts > 1 else [])
     report = run.report
     failures = {task["name"]: ErrorCode.OTHER for task in report.get("blocked", [])}
     failures |= {task["name"]: ErrorCode(task["code"]) for task in report.get("failed", [])}
-    if not report or (
-        code and not (failures or report["critical"])
-    ):  # a critical finding makes the exit status 1, and is no failure of the run
+    # A critical finding makes the exit status 1 too, but is no failure of the run.
+    is_unexplained = bool(code) and not failures and not (report and report["critical"])
+    if not report or is_unexplained:
         failures["doit"] = ErrorCode.OTHER
     project = Project.open(home, now)
     try:

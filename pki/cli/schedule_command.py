@@ -54,8 +54,11 @@ def schedule(
     screen.line(text, is_verbatim=True)
     if install:
         _confirm("write this", yes=yes)
-        _install_units(job, screen) if by_systemd else _install_lines(job, screen)
-    for note in notices(job, _present(job), by_systemd=by_systemd):
+        if by_systemd:
+            _install_units(job, screen)
+        else:
+            _install_lines(job, screen)
+    for note in notices(job, _present_times(job), by_systemd=by_systemd):
         screen.note(note.subject, note.text, note.remedy)
 
 
@@ -88,7 +91,7 @@ def _confirm(what: str, *, yes: bool) -> None:
         raise PkiError("cancelled; nothing was written")
 
 
-def _present(job: Job) -> dict[str, tuple[str, ...] | None]:
+def _present_times(job: Job) -> dict[str, tuple[str, ...] | None]:
     """Return the times at which systemd and cron run doit; None if they do not."""
     return {"systemd": systemd.installed(job, systemd.UNITS), "cron": cron.installed(_read_crontab(job), job)}
 
@@ -101,7 +104,7 @@ def _units(job: Job) -> str:
 
 
 def _install_units(job: Job, screen: Screen) -> None:
-    _as_root("only root can write units of systemd", "sudo ./run invoke schedule --install, or --cron")
+    _require_root("only root can write units of systemd", "sudo ./run invoke schedule --install, or --cron")
     for name, text in systemd.units(job).items():
         filesystem.write(systemd.UNITS / name, text.encode())
     if RUNNING.is_dir():
@@ -115,7 +118,7 @@ def _install_units(job: Job, screen: Screen) -> None:
 def _remove_units(job: Job) -> list[str]:
     units = [systemd.UNITS / name for name in systemd.units(job) if (systemd.UNITS / name).exists()]
     if units:
-        _as_root("only root can remove units of systemd", "sudo ./run invoke schedule --remove")
+        _require_root("only root can remove units of systemd", "sudo ./run invoke schedule --remove")
         _call("systemctl", "disable", *(("--now",) if RUNNING.is_dir() else ()), f"{job.name}.timer")
         for path in units:
             path.unlink()
@@ -124,7 +127,7 @@ def _remove_units(job: Job) -> list[str]:
     return [str(path) for path in units]
 
 
-def _as_root(what: str, remedy: str) -> None:
+def _require_root(what: str, remedy: str) -> None:
     if os.geteuid():
         raise PkiError(what, remedy)
 
@@ -154,17 +157,17 @@ def _crontab_of(job: Job) -> list[str]:
 def _install_lines(job: Job, screen: Screen) -> None:
     if not shutil.which("crontab"):
         raise PkiError("crontab is not installed on this machine", "install cron, or: --systemd")
-    before = _read_crontab(job)
-    _write_crontab(job, [*cron.without(before, job), *cron.lines(job)])
+    present = _read_crontab(job)
+    _write_crontab(job, [*cron.without(present, job), *cron.lines(job)])
     screen.done("installed", "schedule", f"cron runs doit as {job.user} at {', '.join(job.times)}")
 
 
 def _write_crontab(job: Job, lines: list[str]) -> None:
-    _call(*_crontab_of(job), "-", given="".join(f"{line}\n" for line in lines))
+    _call(*_crontab_of(job), "-", stdin="".join(f"{line}\n" for line in lines))
 
 
 def _remove(job: Job, screen: Screen, *, yes: bool) -> None:
-    present = [scheduler for scheduler, times in _present(job).items() if times is not None]
+    present = [scheduler for scheduler, times in _present_times(job).items() if times is not None]
     if not present:
         screen.line("neither systemd nor cron runs doit for this project")
         return
@@ -176,9 +179,9 @@ def _remove(job: Job, screen: Screen, *, yes: bool) -> None:
         screen.done("removed", "schedule", f"the lines in the crontab of {job.user}")
 
 
-def _call(*words: str, given: str | None = None) -> None:
+def _call(*words: str, stdin: str | None = None) -> None:
     try:
-        done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, input=stdin, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise PkiError(
             f"{words[0]} is not installed on this machine", "./run invoke schedule shows what it would do"

@@ -96,17 +96,17 @@ def _merge(copy: TemplateCopy, output: Path | None, folder: Path) -> None:
 
 def _comparison(copy: TemplateCopy) -> Iterator[str]:
     """Yield a diff from the program's template to the project's; from the original to both if the program's is newer."""
-    now, project = f"{copy.name} (program {__version__})", f"{copy.name} (project)"
+    program, project = f"{copy.name} (program {__version__})", f"{copy.name} (project)"
     if copy.is_outdated and not copy.is_edited:
         copied = f"{copy.name} (project, unchanged copy of {copy.based_on})"
-        yield from _diff(copy.project or b"", copy.program or b"", copied, now)
+        yield from _diff(copy.project or b"", copy.program or b"", copied, program)
         yield f"→ for the newer version: {here('invoke', 'templates.remove-copies', copy.name, '--outdated')}"
         return
     if not copy.is_outdated or copy.original is None:
-        yield from _diff(copy.program or b"", copy.project or b"", now, project)
+        yield from _diff(copy.program or b"", copy.project or b"", program, project)
         return
     original, copied = copy.original.content, f"{copy.name} (program {copy.original.version}, as copied)"
-    yield from _diff(original, copy.program or b"", copied, now)
+    yield from _diff(original, copy.program or b"", copied, program)
     yield from _diff(original, copy.project or b"", copied, project)
     yield f"→ to merge both: {_three_way(copy.name)}"
     yield f"→ when your template has what you want of it: {here('invoke', 'templates.accept', copy.name)}"

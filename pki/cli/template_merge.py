@@ -14,8 +14,8 @@ from pki.common.remedies import here
 from pki.config.template_versions import TemplateCopy
 from pki.deploy.release import PRIVATE
 
-LONGEST = 60  # seconds
-MOST_CONFLICTS = 127  # git's exit status for this number or more; errors have a higher one
+TIMEOUT = 60  # seconds
+MAX_CONFLICTS = 127  # git's exit status for this number or more; errors have a higher one
 NO_CONFIGURATION = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C"}
 
 
@@ -32,7 +32,9 @@ def merge(copy: TemplateCopy) -> Merged:
     diff = str(here("invoke", "templates.diff", copy.name))
     if copy.project is None or copy.program is None:
         raise PkiError(f"templates/{copy.name}: there are no two versions of it", "./run invoke templates.list")
-    base = copy.project if copy.released else copy.original.content if copy.original else None
+    base = copy.original.content if copy.original else None
+    if copy.released:  # the project's template is an unchanged copy of a released version
+        base = copy.project
     if base is None:
         raise PkiError(
             f"templates/{copy.name}: the version that it was copied from is not recorded",
@@ -63,7 +65,7 @@ def _merge_file(texts: dict[str, bytes], otherwise: str) -> Merged:
                 env={**os.environ, **NO_CONFIGURATION},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=LONGEST,
+                timeout=TIMEOUT,
                 check=False,
             )
         except FileNotFoundError:
@@ -71,8 +73,8 @@ def _merge_file(texts: dict[str, bytes], otherwise: str) -> Merged:
                 "git is not installed, which compares three versions", f"install git, or: {otherwise}"
             ) from None
         except subprocess.TimeoutExpired:
-            raise PkiError(f"git did not merge the template in {LONGEST} seconds", otherwise) from None
-    if not 0 <= result.returncode <= MOST_CONFLICTS:
+            raise PkiError(f"git did not merge the template in {TIMEOUT} seconds", otherwise) from None
+    if not 0 <= result.returncode <= MAX_CONFLICTS:
         message = result.stderr.decode(errors="replace").strip().splitlines()[:1] or ["no message"]
         raise PkiError(f"git cannot merge the template: {message[0]}", otherwise)
     return Merged(result.stdout, result.returncode)

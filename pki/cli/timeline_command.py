@@ -36,7 +36,7 @@ def show_timeline(context: Context, years: str = "10", no_ceremonies: bool = Fal
     if not years.isdecimal() or not 1 <= int(years) <= LONGEST:
         raise PkiError(f"--years {years}: expected a number from 1 to {LONGEST}", "./run invoke timeline --years 3")
     project = project_as_it_is(context)
-    timeline = ahead.timeline(project, plan.plan(project), int(years), held=not no_ceremonies)
+    timeline = ahead.timeline(project, plan.plan(project), int(years), with_ceremonies=not no_ceremonies)
     screen = Screen()
     if json:
         _print_json(timeline, project.now)

@@ -21,7 +21,8 @@ class ServerProgram:
     `unit`: its systemd unit, "" if it detects changes itself. `learns`: what it reads revocations from, "" for none.
     `is_dated`: whether that source expires, so that an old one ends access. `caveat`: what a revoked client can still do
     more than five minutes after a reload, "" for nothing. `largest_file`: the largest file that it serves, in bytes, 0
-    for no limit. `has_patterns`: whether it can remove request headers by a pattern.
+    for no limit. `has_patterns`: whether it can remove request headers by a pattern. `is_known`: false for a server of
+    which only the protocol is known, so that it may read CRLs after all.
     """
 
     unit: str
@@ -31,6 +32,7 @@ class ServerProgram:
     serves_files: bool = True
     largest_file: int = 0
     has_patterns: bool = True
+    is_known: bool = True
 
     @property
     def reload(self) -> str:
@@ -49,7 +51,8 @@ class ServerProgram:
         """
         if self.revokes:
             return self.caveat
-        return f"revoked clients are accepted until their certificates expire, within {in_words(certificates)}: {self.caveat}"
+        verb = "are" if self.is_known else "may be"
+        return f"revoked clients {verb} accepted until their certificates expire, within {in_words(certificates)}: {self.caveat}"
 
     def exposure_unreached(self, crls: timedelta, certificates: timedelta) -> str:
         """Return what a client can do that was revoked after the last deployment to a host.

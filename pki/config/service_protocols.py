@@ -22,7 +22,7 @@ class ServiceProtocol:
 
     `port`: its port by default, 0 for none. `sessions`: what stays open of a client that is revoked. `limit`: the
     longest time that it stays open. `ending`: the command, or the step, on the host that ends it; `{serial}` is the
-    revoked serial number in decimal. `caution`: what servers of this protocol cannot do, "" for nothing. `unseen`: why this machine cannot verify who is let in, "" if it can.
+    revoked serial number in decimal. `caution`: why servers of this protocol may not refuse a revoked client, "" if they do with a CRL. `unseen`: why this machine cannot verify who is let in, "" if it can.
     """
 
     port: int
@@ -34,7 +34,9 @@ class ServiceProtocol:
 
     @property
     def program(self) -> ServerProgram:
-        """Return the server as the proxies are described: it reads CRLs, and keeps open connections."""
+        """Return the server as the proxies are described: whether it reads CRLs, and that connections stay open."""
+        if self.caution:
+            return ServerProgram("", learns="", caveat=self.caution, is_dated=False, is_known=False)
         return ServerProgram("", caveat=f"{self.sessions} of a revoked client stay open: {self.limit}")
 
     def ending_for(self, serial: int) -> str:
@@ -54,9 +56,15 @@ _LDAP = ServiceProtocol(
 
 PROTOCOLS: Mapping[Speaks, ServiceProtocol] = {
     "https": ServiceProtocol(
-        0, "open connections", "until the client or a time-out of the server ends them", "restart the server"
+        0,
+        "open connections",
+        "until the client or a time-out of the server ends them",
+        "restart the server",
+        caution="servers that are written in Go, such as Prometheus, read no CRL",
     ),
-    "tls": ServiceProtocol(0, "open connections", NO_LIMIT, "restart the server"),
+    "tls": ServiceProtocol(
+        0, "open connections", NO_LIMIT, "restart the server", caution="some servers, such as Redis, read no CRL"
+    ),
     "postgres": ServiceProtocol(
         5432,
         "sessions, such as those of connection pools,",

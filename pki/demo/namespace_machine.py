@@ -126,10 +126,8 @@ class NamespaceMachine:
                 start_new_session=True,
             )
         assert self._process.stdout is not None
-        if (
-            not wait_ready([self._process.stdout.fileno()], [], TIMEOUT)
-            or self._process.stdout.readline() != b"ready\n"
-        ):
+        has_output = wait_ready([self._process.stdout.fileno()], [], TIMEOUT)
+        if not has_output or self._process.stdout.readline() != b"ready\n":
             raise PkiError(
                 f"the machine {self.name} does not start: {log.read_text(errors='replace').strip()}",
                 "kernel and container must allow namespaces and mounts",

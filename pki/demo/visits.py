@@ -54,7 +54,8 @@ class PageResponse:
             return NOT_REACHABLE
         if self.code == 0 and self.status == 200:
             return ANSWERED
-        if self.status in REFUSED_STATUS if self.code == 0 else self.code in REFUSED_BY_TLS:
+        is_refused = self.status in REFUSED_STATUS if self.code == 0 else self.code in REFUSED_BY_TLS
+        if is_refused:
             return REFUSED
         return "something else"
 
@@ -72,7 +73,8 @@ class PageResponse:
             title = re.search("<title>(.*?)</title>", self.body)
             return f"HTTP {title[1] if title else self.status}"
         page = json.loads(self.body)
-        return f"HTTP 200 from {page['service']}{' for ' + page['client'].partition(',')[0] if page['client'] else ''}"
+        client = page["client"].partition(",")[0]
+        return f"HTTP 200 from {page['service']}{f' for {client}' if client else ''}"
 
     @property
     def row(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ PROJECT_FOLDER = Path("/srv/pki")
 CLIENTS = "192.0.2.128/25"  # a VLAN that is not in pki.yaml: nobody there needs a certificate
 PROGRAMS = ("ssh", "ssh-keygen", "sshd", "nginx", "haproxy", "caddy", "curl")
 EXAMPLE = ("curl", "--cacert", ROOTS, "--cert", "/root/admin.pem", "https://grafana.lab.internal/")
-NEW, OLD = "admin", "admin-revoked"  # /root/admin.pem on a machine that has it
+VALID, REVOKED = "admin", "admin-revoked"  # certificates: /root/admin.pem on a machine that has it
 
 
 class Demo:
@@ -96,13 +96,11 @@ class Demo:
 
     def hand_out(self, certificate: str, *visitors: NamespaceMachine) -> None:
         """Copy the admin's certificate and key to visitors, so that only the network can keep them out."""
-        roots, pair = (
-            self.ca.read(PROJECT_FOLDER / "build/trust/roots.pem"),
-            self.ca.read(PROJECT_FOLDER / "ca/clients/admin/tls.pem"),
-        )
+        roots = self.ca.read(PROJECT_FOLDER / "build/trust/roots.pem")
+        certificate_and_key = self.ca.read(PROJECT_FOLDER / "ca/clients/admin/tls.pem")
         for visitor in visitors:
             visitor.write(ROOTS, roots)
-            visitor.write(f"/root/{certificate}.pem", pair, 0o600)
+            visitor.write(f"/root/{certificate}.pem", certificate_and_key, 0o600)
 
     def _program(self, *command: str) -> str:
         done = self.ca.run(
@@ -113,15 +111,15 @@ class Demo:
     # -- requests ---------------------------------------------------------------------------------------------------
 
     def requests(self) -> Iterator[PageRequest]:
-        """Yield who reaches what: Grafana only from the management VLAN, with the certificate."""
+        """Yield the requests of every visitor: only the management VLAN reaches Grafana, and only with the certificate."""
         admin, guest, tv, forge = self.admin, self.guest, self.tv, self.hosts["forge"]
         for service in ("grafana", "prometheus", "loki", "forgejo"):
-            yield PageRequest(admin, f"https://{service}.lab.internal/", ANSWERED, NEW)
+            yield PageRequest(admin, f"https://{service}.lab.internal/", ANSWERED, VALID)
         for service in ("grafana", "forgejo"):
             yield PageRequest(admin, f"https://{service}.lab.internal/", REFUSED)
         for visitor in (guest, tv, forge):
-            yield PageRequest(visitor, "https://grafana.lab.internal/", NOT_REACHABLE, NEW)
-        yield PageRequest(guest, "https://forgejo.lab.internal/", NOT_REACHABLE, NEW)
+            yield PageRequest(visitor, "https://grafana.lab.internal/", NOT_REACHABLE, VALID)
+        yield PageRequest(guest, "https://forgejo.lab.internal/", NOT_REACHABLE, VALID)
         yield PageRequest(guest, "http://media:22/", NOT_REACHABLE)
         for visitor in (tv, guest, admin):
             yield PageRequest(visitor, "https://jellyfin.lab.internal/", ANSWERED)
@@ -131,8 +129,8 @@ class Demo:
     def requests_after_revocation(self) -> Iterator[PageRequest]:
         """Yield the same requests after the revocation: the old certificate is refused, the new one accepted."""
         for service in ("grafana", "forgejo"):
-            yield PageRequest(self.admin, f"https://{service}.lab.internal/", REFUSED, OLD)
-        yield PageRequest(self.admin, "https://grafana.lab.internal/", ANSWERED, NEW)
+            yield PageRequest(self.admin, f"https://{service}.lab.internal/", REFUSED, REVOKED)
+        yield PageRequest(self.admin, "https://grafana.lab.internal/", ANSWERED, VALID)
         yield PageRequest(self.tv, "https://jellyfin.lab.internal/", ANSWERED)
 
     # -- all of it ----------------------------------------------------------------------------------------------------
@@ -143,17 +141,17 @@ class Demo:
         self.create_project()
         for name in self.hosts:
             screen.line(f"ca: invoke deploy.bootstrap {name}")
-            screen.line(f"    {_last(self.bootstrap(name))}")
+            screen.line(f"    {_last_line(self.bootstrap(name))}")
         self.forget_login()
         screen.line("ca: doit, which issues what is missing, deploys it over ssh, and verifies what is served")
-        screen.line(f"    {_last(self.doit())}")
-        self.hand_out(NEW, self.admin, self.guest, self.tv, self.hosts["forge"])
+        screen.line(f"    {_last_line(self.doit())}")
+        self.hand_out(VALID, self.admin, self.guest, self.tv, self.hosts["forge"])
         screen.line("visitors: every machine sends requests, also with a copy of the admin's certificate")
         responses = [request.send() for request in self.requests()]
-        self.hand_out(OLD, self.admin)
+        self.hand_out(REVOKED, self.admin)
         screen.line("ca: invoke revoke admin --reason key-compromise --yes")
-        screen.line(f"    {_last(self.revoke())}")
-        self.hand_out(NEW, self.admin)
+        screen.line(f"    {_last_line(self.revoke())}")
+        self.hand_out(VALID, self.admin)
         return responses + [request.send() for request in self.requests_after_revocation()]
 
 
@@ -180,5 +178,5 @@ def show(screen: Screen, responses: Sequence[PageResponse]) -> None:
     screen.table("", ("", "visitor", "asks for", "shows", "gets"), [response.row for response in responses])
 
 
-def _last(output: str) -> str:
+def _last_line(output: str) -> str:
     return output.strip().rpartition("\n")[2]

@@ -37,10 +37,10 @@ STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}  # 
 class Finding:
     """One result of a check.
 
-    `subject` is what it is about, `topic` the check; both together identify the finding from run to run. `what` is a
-    reason, or text from elsewhere; `remedy` is the command to type. It is true `since` a time; `until` is its deadline,
-    such as the expiry of a certificate. A finding `is_over` if it reports an event that has passed: it is notified once,
-    and never as solved. `headline` says in a few words what subject and message say, for the subject of a mail.
+    `subject` is what the finding is about, `topic` is the check; both together identify the finding from run to run.
+    `what` is a reason, or text from elsewhere. `remedy` is the command to type. `since` is when the problem began, `until`
+    is the deadline, such as the expiry of a certificate. `is_over` means that the finding reports an event that has
+    passed: it is sent once, and never as solved. `headline` summarises subject and message for the subject of a mail.
     `consequence` is a sentence for the text of a mail: what the problem means for hosts.
     """
 
@@ -83,7 +83,7 @@ class Finding:
 
     @property
     def artifact(self) -> ArtifactId:
-        """Return the artifact that the finding concerns: for the services of a host, its deployment."""
+        """Return the artifact that the finding is about; for the services of a host, the deployment of the host."""
         kind, host = self.about.kind, self.about.name.partition("/")[0]
         return ArtifactId("deploy", host) if kind in {"service", "verification", "drift", "pinned"} else self.about
 

@@ -24,21 +24,22 @@ from pki.project.ledger_view import LedgerView
 class IdentityState:
     """A client in pki.yaml: its newest valid certificate, and when one was last exported and installed.
 
-    `given` is the serial number of the certificate on its device as far as recorded: the last one installed, else the
-    first one exported, else 0. `device` is that certificate, if the ledger has it.
+    `device_serial` is the serial number of the certificate that the device has, as far as that is recorded: the last
+    certificate that was installed, else the first that was exported, else 0. `device` is that certificate, if the ledger
+    has it.
     """
 
     name: str
     newest: Issued | None
     exported: Decision | None
     installed: Decision | None
-    given: int
+    device_serial: int
     device: Issued | None
 
     @property
     def has_newer(self) -> bool:
         """Return whether a newer certificate exists that is not installed yet."""
-        return self.given != 0 and self.newest is not None and self.given != self.newest.serial
+        return self.device_serial != 0 and self.newest is not None and self.device_serial != self.newest.serial
 
 
 def _serial_of(decision: Decision) -> int:
@@ -64,14 +65,14 @@ def identities(
             for kind in ("exported", "installed")
         )
         handed_over = installs[-1:] or exports[:1]
-        given = _serial_of(handed_over[0]) if handed_over else 0
+        device_serial = _serial_of(handed_over[0]) if handed_over else 0
         yield IdentityState(
             name,
             valid[-1] if valid else None,
             exports[-1] if exports else None,
             installs[-1] if installs else None,
-            given,
-            next((certificate for certificate in issued if certificate.serial == given), None),
+            device_serial,
+            next((certificate for certificate in issued if certificate.serial == device_serial), None),
         )
 
 

@@ -17,8 +17,8 @@ from pki.project.layout import Store
 
 def notes(store: Store, authorities: Authorities, cache: Cache) -> Iterator[Notice]:
     """Yield a notice for each damaged file of an authority or ceremony, except those that the ledger has a copy of."""
-    for generation in (name for name in identifiers.AUTHORITIES for name in store.generations(name)):
-        authorities.generation(generation)
+    for generation in (name for authority in identifiers.AUTHORITIES for name in store.generations(authority)):
+        authorities.generation(generation)  # reading fills `damaged_files` and `recovered`
         if GenerationName.parse(generation).is_root:
             authorities.presigned_crls(generation)
     recovered = {store.shown(store.authority_file(name, "cert.pem")) for name in authorities.recovered}

@@ -94,5 +94,5 @@ def current_bundle(store: Store, leaf: Leaf, issued: Sequence[Issued]) -> bytes:
 
 
 def join_uses(uses: Iterable[Use], nothing: str = NO_SERVICE) -> str:
-    """Return the uses as one line; without any, that none is declared, which does not mean that there is none."""
+    """Return the uses as one line; `nothing` if there are none in pki.yaml, although others may exist."""
     return "; ".join(map(str, uses)) or nothing

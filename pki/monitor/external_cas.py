@@ -26,7 +26,7 @@ class Expiring(NamedTuple):
     """A certificate of an adopted CA that expires soon."""
 
     artifact: str
-    end: datetime
+    expiry: datetime
     names: tuple[str, ...]
 
 
@@ -35,14 +35,16 @@ def notes(
 ) -> Iterator[Notice]:
     """Yield a notice for each adopted CA that expired, or of whose certificates some expire soon."""
     for name in inventory.authorities.adopted:
-        end = end_of(authorities, name)
+        end = expiry_of(authorities, name)
         if end and end < now:
             remedy = "remove it, and the files that deploy its CRL, from pki.yaml and templates/"
             yield Notice(
                 ArtifactId("authority", name), f"expired on {end:%Y-%m-%d}; its CRL is no longer issued", remedy
             )
         elif soon := _expiring(now, ledger_view, name, plan):
-            shown = ", ".join(f"{certificate.artifact} on {certificate.end:%Y-%m-%d}" for certificate in soon[:NAMED])
+            shown = ", ".join(
+                f"{certificate.artifact} on {certificate.expiry:%Y-%m-%d}" for certificate in soon[:NAMED]
+            )
             more = f" and {len(soon) - NAMED} more" if len(soon) > NAMED else ""
             text = f"certificates of this CA expire soon: {shown}{more}"
             yield Notice(ArtifactId("authority", name), text, REMEDY.format(soon[0].artifact))
@@ -59,7 +61,7 @@ def summary(now: datetime, ledger_view: LedgerView, name: str) -> str:
     return f"adopted: signs CRLs only; {counted(len(valid), 'valid certificate')}, {first}"
 
 
-def end_of(authorities: Authorities, name: str) -> datetime | None:
+def expiry_of(authorities: Authorities, name: str) -> datetime | None:
     """Return when an adopted CA itself expires; None if its folder is invalid."""
     try:
         generation = authorities.generation(name)
@@ -78,14 +80,14 @@ def _valid(now: datetime, ledger_view: LedgerView, name: str) -> list[Issued]:
 
 
 def _expiring(now: datetime, ledger_view: LedgerView, name: str, plan: Plan) -> list[Expiring]:
-    """Return certificates that expire soon, except those that were renewed there or whose names have a leaf here by now."""
+    """Return the certificates that expire soon, except those with a newer certificate or a leaf in this project."""
 
     def read() -> list[tuple[ArtifactId, int, list[str]]]:
         valid = _valid(now, ledger_view, name)
-        last = {
+        last_expiry = {
             certificate.subject: certificate.not_after for certificate in valid
-        }  # the newest of each: they are sorted by expiry
-        newest = [certificate for certificate in valid if certificate.not_after == last[certificate.subject]]
+        }  # `valid` is sorted by expiry
+        newest = [certificate for certificate in valid if certificate.not_after == last_expiry[certificate.subject]]
         limit = now + THIS_MONTH_AND_SOON
         return [
             (certificate.artifact, int(certificate.not_after.timestamp()), list(certificate.names))
@@ -96,5 +98,5 @@ def _expiring(now: datetime, ledger_view: LedgerView, name: str, plan: Plan) -> 
     rows = ledger_view.cached(f"adopted {name}", f"{now:%Y-%m}", read)
     expiring = [Expiring(artifact, datetime.fromtimestamp(end, UTC), tuple(names)) for artifact, end, names in rows]
     ours = {text for leaf in plan.leaves.values() for text in leaf.names} if expiring else set()
-    soon = [certificate for certificate in expiring if now <= certificate.end < now + SOON]
+    soon = [certificate for certificate in expiring if now <= certificate.expiry < now + SOON]
     return [certificate for certificate in soon if not certificate.names or not ours.issuperset(certificate.names)]

@@ -1,4 +1,4 @@
-"""What the next `doit` would make, and which actions are required of people: the contents of `invoke plan`."""
+"""What the next `doit` would make, and which actions are required of the user: the contents of `invoke plan`."""
 
 from __future__ import annotations
 
@@ -34,48 +34,53 @@ from pki.project.ledger_view import LedgerView
 from pki.project.missing_roots import refusal
 from pki.project.project import Project
 
-SECOND = timedelta(seconds=1)
+SECOND = timedelta(seconds=1)  # both ends of a validity period belong to it
 PINNED = "is pinned to an earlier release; only its CRLs are updated"
-
-
-REMADE = {
+REMADE = {  # reasons for which files are made again, perhaps with the content that they had
     *(Why.MISSING_FILE, Why.NOT_FROM_SOURCES, Why.CRL_NO_PEM),
     *(Why.COPY_DAMAGED, Why.MANIFEST_DAMAGED, Why.MAY_FOLLOW),
-}  # files are made again
+}
 
 
 def due_artifacts(plan: Plan) -> Iterator[tuple[Artifact, list[Reason]]]:
-    """Yield the artifacts that the next run would make, each with its own reasons, or with the artifacts whose changes change it.
+    """Yield the artifacts that the next run would make, each with its reasons.
 
-    An artifact may follow (MAY_FOLLOW) if files that it is made of are made again, perhaps with the same content, even if
-    it differs from them now. Nothing else follows from files of a leaf that are split again from its PEM bundle.
+    A reason may be another artifact that changes (FOLLOWS), or that is made again, perhaps with the same content
+    (MAY_FOLLOW). Files of a leaf that are split again from its PEM bundle keep their content, so an artifact only follows
+    them if it differs from its sources now.
     """
+    # Of the artifacts so far, the artifact by each of its paths:
     changed, remade, split = dict[str, str](), dict[str, str](), dict[str, str]()
     for artifact in plan.artifacts:
         reasons = artifact.reasons()
         if artifact.id.kind != "authority":  # an authority has no sources that doit makes
+            differs_only = bool(reasons) and all(reason.code is Why.CHANGED for reason in reasons)
+            follows = _following(Why.FOLLOWS, artifact, changed)
             if not reasons:
-                reasons = _following(Why.FOLLOWS, artifact, changed) or _following(Why.MAY_FOLLOW, artifact, remade)
-            elif all(reason.code is Why.CHANGED for reason in reasons) and not _following(
-                Why.FOLLOWS, artifact, changed
-            ):
+                reasons = follows or _following(Why.MAY_FOLLOW, artifact, remade)
+            elif differs_only and not follows:
                 reasons = _following(Why.MAY_FOLLOW, artifact, remade | split) or reasons
         if not reasons:
             continue
         is_split = artifact.id.kind == "cert" and leaf_files.are_of_split_files(reasons)
-        due = split if is_split else remade if _is_remade(artifact.id, reasons) else changed
-        due |= dict.fromkeys(artifact.targets, artifact.name)
+        paths = remade if _is_remade(artifact.id, reasons) else changed
+        if is_split:
+            paths = split
+        paths |= dict.fromkeys(artifact.targets, artifact.id)
         yield artifact, reasons
 
 
-def _following(code: Why, artifact: Artifact, due: Mapping[str, str]) -> list[Reason]:
-    """Return the reason that an artifact changes, or may change, with what `due` has by path."""
-    sources = dict.fromkeys(due[source] for source in artifact.sources if source in due)
+def _following(code: Why, artifact: Artifact, artifact_by_path: Mapping[str, str]) -> list[Reason]:
+    """Return the reason that an artifact changes, or may change, with the artifacts that its sources belong to."""
+    sources = dict.fromkeys(artifact_by_path[source] for source in artifact.sources if source in artifact_by_path)
     return [code(artifacts=", ".join(sources))] if sources else []
 
 
 def _is_remade(artifact: ArtifactId, reasons: Iterable[Reason]) -> bool:
-    """Return whether files are made again that may get the content that they had: of derived artifacts, pre-signed CRLs."""
+    """Return whether the files of an artifact are made again and may get the content that they had.
+
+    That is so for derived artifacts and for pre-signed CRLs; issuing gives new content.
+    """
     is_derived = artifact.kind in {"bundle", "page", "release"}
     is_presigned = artifact.kind == "crl" and GenerationName.parse(artifact.name).is_root
     codes = REMADE | {Why.NOT_CREATED} if is_derived or is_presigned else REMADE
@@ -88,9 +93,9 @@ def may_follow(reasons: Iterable[Reason]) -> bool:
 
 
 def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
-    """Yield every action required of people, with the command to type.
+    """Yield every action required of the user, with the command to type.
 
-    If a root is missing, only that is reported. Before the first ceremony, only a ledger fault and the ceremony are.
+    If a root is missing, yields only that. Before the first ceremony, yields only a fault of the ledger and the ceremony.
     """
     if project.roots.missing:
         error = refusal(project.roots.missing, project.inventory, project.store)
@@ -126,7 +131,7 @@ def _moved_names(project: Project, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each certificate that takes a name over from another one."""
     for move in certificate_holders.moves(project, plan.leaves):
         text = f"takes {move.name} over from cert:{move.previous_leaf}, whose certificate with that name is valid until {move.not_after:%Y-%m-%d}"
-        stays = move.previous_leaf in plan.leaves or move.previous_leaf in plan.refused
+        stays = move.previous_leaf in plan.leaves or move.previous_leaf in plan.leaves_of_invalid_files
         yield Notice(
             ArtifactId("cert", move.leaf), text, "./run doit" if stays else f"./run invoke retire {move.previous_leaf}"
         )
@@ -174,11 +179,11 @@ def _pinned(inventory: Inventory, host_decisions: HostDecisions) -> Iterator[Not
 def _changed_lifetimes(authorities: Authorities, leaf_certificates: LeafCertificates, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each lifetime changed in pki.yaml: existing certificates keep theirs until they are renewed."""
     renewals_by_lifetime: dict[tuple[str, timedelta], list[datetime]] = {}
-    ends = {name: ca.not_after for name in AUTHORITIES if (ca := authorities.issuing(name))}
+    ca_expiries = {name: ca.not_after for name in AUTHORITIES if (ca := authorities.issuing(name))}
     for leaf in plan.leaves.values():
         if dates := _dates(leaf_certificates, leaf):
             start, end = dates
-            is_shortened = ends.get(leaf.authority) == end  # limited by the expiry of its authority
+            is_shortened = ca_expiries.get(leaf.authority) == end  # limited by the expiry of its authority
             if end - start + SECOND != leaf.lifetime and not is_shortened:
                 renewals_by_lifetime.setdefault((leaf.profile, leaf.lifetime), []).append(leaf.renewal_start(end))
     for (profile, lifetime), renewals in renewals_by_lifetime.items():
@@ -218,11 +223,11 @@ def _ceremony(inventory: Inventory, now: datetime, authorities: Authorities) -> 
     """Yield the notice that a root ceremony is due, by when, and for what."""
     if inventory.sandbox:
         return
-    if needed := needs.find_requirements(authorities):
-        by = min(need.by for need in needed)
+    if requirements := needs.find_requirements(authorities):
+        by = min(requirement.by for requirement in requirements)
         when = f"by {by:%Y-%m-%d}" if by > now else "now"
         text = f"a root ceremony is due {when}, for the root's owner and a witness: "
-        text += "; ".join(f"{need.what} ({need.why})" for need in needed)
+        text += "; ".join(f"{requirement.what} ({requirement.why})" for requirement in requirements)
         yield Notice("ceremony", text, "./run invoke ceremony.request; see docs/how-to/ceremony.md")
 
 
@@ -230,15 +235,17 @@ def _undeclared_certificates(
     ledger_view: LedgerView, revocations: Revocations, plan: Plan
 ) -> list[tuple[ArtifactId, datetime]]:
     """Return leaf certificates that are still valid and no longer in pki.yaml, with the last expiry of each name."""
-    key = digest_of(sorted(plan.leaves), sorted(plan.waiting), sorted(plan.refused))
+    key = digest_of(sorted(plan.leaves), sorted(plan.awaiting_ceremony), sorted(plan.leaves_of_invalid_files))
 
     def read() -> dict[ArtifactId, int]:
-        declared = {ArtifactId("cert", name) for name in (*plan.leaves, *plan.refused)} | plan.waiting
-        ends: dict[ArtifactId, int] = {}
+        names = (*plan.leaves, *plan.leaves_of_invalid_files)
+        declared = {ArtifactId("cert", name) for name in names} | plan.awaiting_ceremony
+        last_expiries: dict[ArtifactId, int] = {}
         for issued in revocations.unexpired():
             if issued.artifact.kind == "cert" and issued.artifact not in declared and not issued.revoked:
-                ends[issued.artifact] = max(ends.get(issued.artifact, 0), int(issued.not_after.timestamp()))
-        return ends
+                expiry = int(issued.not_after.timestamp())
+                last_expiries[issued.artifact] = max(last_expiries.get(issued.artifact, 0), expiry)
+        return last_expiries
 
-    last_ends = ledger_view.cached("undeclared", key, read)
-    return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in last_ends.items()]
+    by_artifact = ledger_view.cached("undeclared", key, read)
+    return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in by_artifact.items()]

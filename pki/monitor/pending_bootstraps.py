@@ -23,7 +23,7 @@ COMMAND = "./run invoke deploy.bootstrap"
 
 
 class HostRoots(NamedTuple):
-    """From the receipt of a host: whether a trust store with a root is deployed there, and which files it held back."""
+    """What the receipt of a host records: whether it has a trust store with a root, and which files it held back."""
 
     host: str
     has_root: bool
@@ -55,7 +55,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
         hosts, new = [host_roots.host for host_roots in group], [root for root in live_roots if root.name in missing]
         yield Notice(
             "hosts",
-            _lack(group, missing, _when(project.now, project.authorities, new, live_roots, permitted[hosts[0]])),
+            _lack_text(group, missing, _when(project.now, project.authorities, new, live_roots, permitted[hosts[0]])),
             _remedy(hosts),
         )
     noted = {host_roots.host for group in hosts_by_missing.values() for host_roots in group}
@@ -71,12 +71,10 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
         yield Notice("hosts", text, _remedy(outdated))
 
 
-def _lack(group: Sequence[HostRoots], missing: Sequence[str], when: str) -> str:
+def _lack_text(group: Sequence[HostRoots], missing: Sequence[str], when: str) -> str:
     """Return the text for hosts that do not accept some roots yet."""
-    hosts, files = (
-        [host_roots.host for host_roots in group],
-        sorted({path for host_roots in group for path in host_roots.held_back}),
-    )
+    hosts = [host_roots.host for host_roots in group]
+    files = sorted({path for host_roots in group for path in host_roots.held_back})
     verb, pronoun = ("does", "it is") if len(hosts) == 1 else ("do", "they are")
     text = f"{join_names(hosts)} {verb} not accept {', '.join(missing) or join_names(files)} before {pronoun} bootstrapped again"
     return (
@@ -94,8 +92,10 @@ def _when(
     """Return by when the new roots must be accepted: until then, cross-certificates lead to them from an accepted root."""
     deadlines = []
     for root in new_roots:
-        vouched_until = authorities.connected_roots(root)
-        deadlines.append(max((vouched_until[digest] for digest in accepted if digest in vouched_until), default=now))
+        connected_until = authorities.connected_roots(root)
+        deadlines.append(
+            max((connected_until[digest] for digest in accepted if digest in connected_until), default=now)
+        )
     if not new_roots:  # all roots are accepted; only a file is held back
         deadlines = [root.not_after for root in live_roots]
     by = min(deadlines, default=now)

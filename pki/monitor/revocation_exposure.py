@@ -38,7 +38,7 @@ def phrases(
 def notes(
     inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations, plan: Plan
 ) -> Iterator[Notice]:
-    """Yield hosts that ignore a revocation for longer than an old CRL is valid, and those that cannot be reached."""
+    """Yield a notice for each host that ignores a revocation for longer than an old CRL is valid, or cannot be reached."""
     for delivery in plan.deliveries.values():
         notices = (
             notice
@@ -57,8 +57,15 @@ def _notes_of_program(
     program: ServerProgram,
 ) -> Iterator[Notice]:
     name = ArtifactId("deploy", delivery.host)
-    if not program.revokes and inventory.profiles.client.lifetime > inventory.authorities.client.crl.lifetime:
-        remedy = "use another proxy, or short lifetimes: profiles.client: {lifetime: 7d, renew_before: 3d}; docs/how-to/proxies.md"
+    is_ignored_for_long = inventory.profiles.client.lifetime > inventory.authorities.client.crl.lifetime
+    if not program.revokes and is_ignored_for_long:
+        short = "short lifetimes: profiles.client: {lifetime: 7d, renew_before: 3d}"
+        is_proxy = program in PROGRAMS.values()
+        remedy = (
+            f"use another proxy, or {short}; docs/how-to/proxies.md"
+            if is_proxy
+            else f"{short}; docs/how-to/services.md"
+        )
         yield Notice(name, program.exposure(longest_client_validity(inventory, now, ledger_view, revocations)), remedy)
     if since := _not_reached_since(delivery.records):
         text = f"not up to date since {since}: {_unreached(inventory, now, ledger_view, revocations, program)}"
@@ -66,7 +73,7 @@ def _notes_of_program(
 
 
 def forgeable_header_notes(inventory: Inventory) -> Iterator[Notice]:
-    """Yield hosts whose upstreams may take a header from a client for one of the proxy's."""
+    """Yield a notice for each host whose upstreams may mistake a client's header for a header of the proxy."""
     for name, host in inventory.hosts.items():
         services = [service for service, settings in host.services.items() if settings.is_proxied]
         is_ours = bool(services) and host.scope == "config" and host.deliver != "none"
@@ -82,7 +89,7 @@ def forgeable_header_notes(inventory: Inventory) -> Iterator[Notice]:
 def longest_client_validity(
     inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations
 ) -> timedelta:
-    """Return how long the last of the present client certificates stays valid, at most, in whole units; cached."""
+    """Return for how long a client certificate of today stays valid at most, in whole units; cached."""
 
     def read() -> int:
         valid = (

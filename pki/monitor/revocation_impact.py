@@ -49,7 +49,8 @@ def consequences(
         for use in uses:
             if not _can_refuse(use):
                 why = use.program.caveat if use.program else "its proxy is unknown"
-                yield "will still be accepted by", f"{use}, until it expires: {why}"
+                verb = "will" if use.program is None or use.program.is_known else "may"
+                yield f"{verb} still be accepted by", f"{use}, until it expires: {why}"
             elif use.remark:
                 yield "check", f"{use}: {use.remark}"
     else:

@@ -20,7 +20,7 @@ from pki.project.project import Project
 
 @dataclass(frozen=True, slots=True)
 class PublicationResult:
-    """`failures` are artifacts that failed, each with its code; `delivered` are the hosts with their newest release."""
+    """What a run published: artifacts that failed, each with its code, and the hosts that have their newest release."""
 
     failures: Mapping[str, ErrorCode]
     delivered: frozenset[str]
@@ -29,27 +29,24 @@ class PublicationResult:
 def check(project: Project, revoked: Sequence[Issued], failures: Mapping[str, ErrorCode]) -> PublicationResult:
     """Read back what a run left in `build/` after a revocation.
 
-    `failures` are those that the run reported; `project` was opened after it. A run that was aborted reports nothing, so
-    a missing failure proves nothing: the CRLs, releases and receipts are read.
+    `failures` are the failures that the run reported; `project` was opened after the run. An aborted run reports nothing,
+    so a missing failure proves nothing: the CRLs, releases and receipts are read.
     """
     unlisted: dict[str, ErrorCode] = dict.fromkeys(_unlisted(project, revoked), ErrorCode.OTHER)
     try:
         plan = pipeline_plan.plan(project)
     except PkiError as error:
         return PublicationResult({**unlisted, **failures, "doit": error.code}, frozenset())
-    return PublicationResult(
-        {**unlisted, **failures}, frozenset() if unlisted else frozenset(_delivered(project.cache, plan))
-    )
+    delivered = [] if unlisted else _delivered(project.cache, plan)  # no host can have a CRL that does not exist
+    return PublicationResult({**unlisted, **failures}, frozenset(delivered))
 
 
 def root_that_revoked(inventory: Inventory, authorities: Authorities, name: str) -> str:
     """Return the root whose CRLs list the intermediate `name`; "" if it is not revoked, or is an adopted CA."""
     intermediate = authorities.generation(name)
-    if (
-        intermediate is None
-        or inventory.authorities.is_adopted(name)
-        or not authorities.is_revoked_by_root(intermediate)
-    ):
+    if intermediate is None or inventory.authorities.is_adopted(name):
+        return ""
+    if not authorities.is_revoked_by_root(intermediate):
         return ""
     root = authorities.root_of(intermediate.certificate)
     return root.name if root else ""
@@ -63,8 +60,7 @@ def _unlisted(project: Project, revoked: Sequence[Issued]) -> Iterator[ArtifactI
     expected: dict[str, set[int]] = {}
     for certificate in revoked:
         if root := root_that_revoked(project.inventory, project.authorities, certificate.issuer):
-            intermediate = project.authorities.generation(certificate.issuer)
-            assert intermediate is not None
+            intermediate = project.authorities.existing(certificate.issuer)
             expected.setdefault(root, set()).add(intermediate.certificate.serial_number)
         else:
             expected.setdefault(certificate.issuer, set()).add(certificate.serial)
@@ -79,7 +75,7 @@ def _unlisted(project: Project, revoked: Sequence[Issued]) -> Iterator[ArtifactI
 
 def _delivered(cache: Cache, plan: Plan) -> Iterator[str]:
     """Yield the hosts whose release is up to date and whose receipt is for that release."""
-    due = {artifact.name for artifact, _ in forecast.due_artifacts(plan)}
+    due = {artifact.id for artifact, _ in forecast.due_artifacts(plan)}
     for host, delivery in plan.deliveries.items():
         if ArtifactId("release", host) not in due and not delivery.is_behind(cache):
             yield host

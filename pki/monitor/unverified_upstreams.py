@@ -55,7 +55,7 @@ def _expiring(inventory: Inventory, store: Store, now: datetime, cache: Cache) -
     for name, host in inventory.hosts.items():
         for service, file in upstreams.ca_files(host).items():
             users.setdefault(file, []).append((name, service))
-    for file, end in _ends(store, cache, list(users)).items():
+    for file, end in _first_expiries(store, cache, list(users)).items():
         moment = datetime.fromtimestamp(end, UTC)
         if moment < now + SOON:
             verb = "expired" if moment < now else "expires"
@@ -68,18 +68,18 @@ def _expiring(inventory: Inventory, store: Store, now: datetime, cache: Cache) -
             yield Notice(file, text, remedy)
 
 
-def _ends(store: Store, cache: Cache, files: list[str]) -> dict[str, int]:
+def _first_expiries(store: Store, cache: Cache, files: list[str]) -> dict[str, int]:
     """Return the first expiry in each file, in seconds since 1970; cached while no file changes."""
     paths = [str(store.home / file) for file in files]
 
     def read() -> dict[str, int]:
-        ends: dict[str, int] = {}
+        expiries: dict[str, int] = {}
         for file, path in zip(files, paths, strict=True):
-            with suppress(PkiError):  # the release reports it
+            with suppress(PkiError):  # the release reports a file that cannot be read
                 certificates = x509.load_pem_x509_certificates(
                     upstreams.read_ca_certificates(filesystem.read(path), file)
                 )
-                ends[file] = min(int(certificate.not_valid_after_utc.timestamp()) for certificate in certificates)
-        return ends
+                expiries[file] = min(int(certificate.not_valid_after_utc.timestamp()) for certificate in certificates)
+        return expiries
 
     return cache.cached("upstreams", digest_of(files), paths, read) if files else {}

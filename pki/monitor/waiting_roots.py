@@ -1,4 +1,4 @@
-"""Hosts that were deployed under another root, and wait until the new root is accepted for them."""
+"""Hosts that were deployed under another root, and wait until the user accepts the new root for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pki.project.layout import Store
 
 
 def waiting(store: Store, cache: Cache, plan: Plan) -> list[Delivery]:
-    """Return the hosts that wait; receipts are read only after one of them changed."""
+    """Return the deliveries of the hosts that wait; receipts are read only after one of them changed."""
     remote = [delivery for delivery in plan.deliveries.values() if delivery.records.is_remote]
     root = remote[0].root() if remote else None
     if root is None or not root.fingerprint:

@@ -1,4 +1,8 @@
-"""Artifact: something that doit keeps up to date. The code that builds artifacts knows about PKI, the code that runs them about doit."""
+"""Artifact: something that doit keeps up to date.
+
+The code that builds artifacts knows about PKI but not about doit; the code that runs them knows about doit but not
+about PKI.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,8 @@ from pki.config.identifiers import ArtifactId
 class Artifact:
     """Something that doit keeps up to date.
 
-    `make` is idempotent, returns what it did, and raises PkiError. `stale` returns why `make` must run; empty means up
-    to date. `targets` and `sources` are paths as text, as doit requires. An outcome has its own reasons where they are
-    known only after the action.
+    `id` is also the name of the task in doit. `make` is idempotent, returns what it did, and raises PkiError. `stale`
+    returns why `make` must run; empty means up to date. `targets` and `sources` are paths as text, as doit requires.
     """
 
     id: ArtifactId
@@ -26,13 +29,8 @@ class Artifact:
     stale: Callable[[], list[Reason]]
     doc: str
 
-    @property
-    def name(self) -> ArtifactId:
-        """Return the id, which is also the name of the task in doit."""
-        return self.id
-
     def reasons(self) -> list[Reason]:
-        """Return why it must be made; a check that fails is a reason too."""
+        """Return why the artifact must be made. An error of the check itself is such a reason too."""
         try:
             return self.stale()
         except Exception as error:  # noqa: BLE001 - a bug in one check fails its task and not the run

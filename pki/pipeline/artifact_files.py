@@ -1,4 +1,4 @@
-"""Paths of the artifacts that managed files name: `tls:media`, `crl:all`, `trust:roots`."""
+"""Paths of the files that a managed file can name as an artifact: `tls:media`, `crl:all`, `trust:roots`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pki.config.model import Host, Leaf
 from pki.config.name_fields import CLIENT_PREFIX
 from pki.project.project import Project
 
-LEAF_FILES = {  # artifact → the file of a leaf that it is, or is made of
+LEAF_FILES = {  # kind of artifact → the file of a leaf that contains it, or that it is converted from
     "tls": "tls.pem",
     "key": "key.pem",
     "key-pkcs1": "key.pem",
@@ -23,8 +23,8 @@ LEAF_FILES = {  # artifact → the file of a leaf that it is, or is made of
     "chain": "chain.pem",
     "fullchain": "fullchain.pem",
 }
-RSA = {kind for kind in get_args(KeyKind) if kind.partition("-")[0] == "rsa"}
-PRIVATE = {"tls", "key", "key-pkcs1"}
+RSA_KINDS = {kind for kind in get_args(KeyKind) if kind.partition("-")[0] == "rsa"}
+WITH_PRIVATE_KEY = {"tls", "key", "key-pkcs1"}
 CONTENTS = {  # artifact → its content; AUTHORITY is root, server, client, all, or the name of an adopted CA
     "tls:LEAF": "private key, certificate and intermediate",
     "key:LEAF": "private key, PKCS#8",
@@ -47,10 +47,10 @@ CONTENTS = {  # artifact → its content; AUTHORITY is root, server, client, all
 
 
 class ArtifactFiles:
-    """The path of each artifact.
+    """The paths of each artifact.
 
-    `undeclared` are leaves whose declaration is invalid now: their issued files stay. `templates` are the files that
-    may declare a leaf, as messages name them.
+    `leaves_of_invalid_files` returns leaves whose declaration is invalid now, each with the fault: their issued files
+    are still deployed. `templates` are the files that may declare a leaf, as messages name them.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class ArtifactFiles:
         project: Project,
         hosts: Mapping[str, Host],
         leaves: Mapping[str, Leaf],
-        undeclared: Callable[[], Mapping[str, PkiError]],
+        leaves_of_invalid_files: Callable[[], Mapping[str, PkiError]],
         templates: Collection[str] = (),
     ) -> None:
         self._project = project
         self._hosts = hosts
         self._leaves = leaves
-        self._undeclared = undeclared
+        self._leaves_of_invalid_files = leaves_of_invalid_files
         self._templates = templates
         self._paths: dict[str, list[tuple[str, Path]]] = {}
 
@@ -75,7 +75,7 @@ class ArtifactFiles:
         kind, target = ArtifactId.parse(name).parts
         if kind in LEAF_FILES and target in self._leaves:
             return [("", self._leaf_file(name, kind, self._leaves[target]))]
-        if kind in LEAF_FILES and target in self._undeclared():
+        if kind in LEAF_FILES and target in self._leaves_of_invalid_files():
             return [("", self._issued_file(kind, target))]
         if kind == upstreams.ARTIFACT and target in self._hosts:
             home = self._project.store.home
@@ -87,9 +87,10 @@ class ArtifactFiles:
         return files
 
     def _leaf_file(self, name: str, kind: str, leaf: Leaf) -> Path:
-        if leaf.request and kind in PRIVATE:
+        """Return the file of a leaf. Raises PkiError if the artifact `name` cannot exist for the key of the leaf."""
+        if leaf.request and kind in WITH_PRIVATE_KEY:
             raise PkiError(f"{name}: the key of {leaf.name} is on its device", f"deliver fullchain:{leaf.name}")
-        if kind == "key-pkcs1" and leaf.key not in RSA:
+        if kind == "key-pkcs1" and leaf.key not in RSA_KINDS:
             place = f"key: rsa-2048 under {leaf.declared} in pki.yaml"
             if leaf.declared in self._templates:
                 place = f"default_bits = 2048 in the section [ req ] of {leaf.declared}"
@@ -101,7 +102,7 @@ class ArtifactFiles:
 
     def _issued_file(self, kind: str, leaf: str) -> Path:
         """Return a file that was issued before the declaration of its leaf became invalid; it is still deployed."""
-        store, fault = self._project.store, self._undeclared()[leaf]
+        store, fault = self._project.store, self._leaves_of_invalid_files()[leaf]
         for folder in (store.build / "certs" / leaf, store.ca / "clients" / leaf.removeprefix(CLIENT_PREFIX)):
             if (path := folder / LEAF_FILES[kind]).exists():
                 return path
@@ -111,20 +112,20 @@ class ArtifactFiles:
         store = self._project.store
         if kind in {"crl", "crl-pem", "ca", "ca-pem"} and target in {*AUTHORITIES, "all"}:
             authorities = AUTHORITIES if target == "all" else (target,)
-            place: dict[str, Callable[[str], Path]] = {
+            path_of: dict[str, Callable[[str], Path]] = {
                 "crl": store.crl,
                 "crl-pem": partial(store.crl, form="pem"),
                 "ca": store.ca_der,
                 "ca-pem": partial(store.authority_file, name="cert.pem"),
             }
             return [
-                (name, place[kind](name))
+                (name, path_of[kind](name))
                 for authority in authorities
                 for name in self._project.authorities.live(authority)
             ]
         if self._project.inventory.authorities.is_adopted(target):
             return self._adopted_file(kind, target)
-        single: dict[str, Callable[[], Path]] = {
+        path_makers: dict[str, Callable[[], Path]] = {
             "crl:bundle-client": store.client_crl_bundle,
             "trust:roots": partial(store.trust, "roots.pem"),
             "trust:client-ca": partial(store.trust, "client-ca.pem"),
@@ -132,10 +133,14 @@ class ArtifactFiles:
             "trust:profile": partial(store.trust, "roots.mobileconfig"),
             "page:trust": partial(store.trust, "index.html"),
         }
-        return [("", path_of())] if (path_of := single.get(ArtifactId(kind, target))) else []
+        path_maker = path_makers.get(ArtifactId(kind, target))
+        return [("", path_maker())] if path_maker else []
 
     def _adopted_file(self, kind: str, name: str) -> list[tuple[str, Path]]:
         """Return the published files of an adopted CA: its CRL, and its certificate in its own folder."""
         if kind in {"crl", "crl-pem"}:
             return [(name, self._project.store.crl(name, "pem" if kind == "crl-pem" else "crl"))]
-        return [(name, self._project.keys.adopted_files(name)[0])] if kind == "ca-pem" else []
+        if kind == "ca-pem":
+            certificate_file, _ = self._project.keys.adopted_files(name)
+            return [(name, certificate_file)]
+        return []

@@ -21,11 +21,11 @@ from pki.project.project import Project
 def planned_generations(authorities: Authorities) -> tuple[GenerationName, ...]:
     """Return the generations that the sandbox's ceremony will create in this run.
 
-    What depends on them is planned in the same run.
+    Artifacts that depend on these generations are planned in the same run.
     """
     ceremony_needs = needs.find_requirements(authorities)
-    if all(need.is_growth for need in ceremony_needs):
-        return ()
+    if all(need.is_for_new_names for need in ceremony_needs):
+        return ()  # the user requests a ceremony that only permits more names, also in a sandbox
     return tuple(needs.new_generations(ceremony_needs))
 
 
@@ -37,28 +37,22 @@ class AuthorityArtifacts:
 
     def authorities(self) -> Iterator[Artifact]:
         """Yield an artifact for the certificate of each authority."""
-        newest = {
-            authority: issuing.name
-            if (issuing := self.project.authorities.issuing(authority))
-            else GenerationName(authority, 1)
-            for authority in AUTHORITIES
-        }
-        performer = next(
-            (name for name in AUTHORITIES if self.project.authorities.planned and self._sandbox_reasons(name)), ""
-        )
+        store, planned = self.project.store, self.project.authorities.planned
+        present = {name: self._issuing_or_first(name) for name in AUTHORITIES}
+        # The sandbox's only ceremony of a run is performed by the first authority that needs it.
+        performer = next((name for name in AUTHORITIES if planned and self._sandbox_reasons(name)), "")
         for name in AUTHORITIES:
-            key = "key.uri" if self.project.store.authority_file(newest[name], "key.uri").exists() else "key.pem"
-            files = ("cert.pem",) if name == "root" else ("cert.pem", key)
-            planned = [
-                generation
-                for generation in self.project.authorities.planned
-                if name == performer and generation not in newest.values()
-            ]
+            key = "key.uri" if store.authority_file(present[name], "key.uri").exists() else "key.pem"
+            files = ("cert.pem",) if name == "root" else ("cert.pem", key)  # the key of a root is never in ca/
+            created = [generation for generation in planned if generation not in present.values()]
             yield Artifact(
                 id=ArtifactId("authority", name),
                 targets=(
-                    *(str(self.project.store.authority_file(newest[name], file)) for file in files),
-                    *(str(self.project.store.authority_file(generation, "cert.pem")) for generation in planned),
+                    *(str(store.authority_file(present[name], file)) for file in files),
+                    *(
+                        str(store.authority_file(generation, "cert.pem"))
+                        for generation in (created if name == performer else ())
+                    ),
                 ),
                 sources=() if name == "root" else (self.certificate_path("root"),),
                 make=partial(self._make_authority, name),
@@ -69,7 +63,7 @@ class AuthorityArtifacts:
     def _make_authority(self, name: str) -> Outcome:
         """Restore damaged certificates from the ledger; in the sandbox perform the ceremony.
 
-        Raises PkiError where a ceremony of the user is needed.
+        Raises PkiError if the user must perform a ceremony.
         """
         reasons = restored = self._authority_stale(name)
         for generation in self.project.store.generations(name):
@@ -84,7 +78,7 @@ class AuthorityArtifacts:
         created = Outcome(Verb.CREATED)
         if self.project.inventory.sandbox:
             if not self.project.store.generations("root"):
-                created = Outcome(Verb.CREATED, (self._nothing_before(),))
+                created = Outcome(Verb.CREATED, (self._no_generations_reason(),))
             from pki.ceremony.online import sandbox_ceremony  # noqa: PLC0415 - takes long, and most runs need none
 
             sandbox_ceremony.perform_ceremony(self.project)
@@ -94,12 +88,9 @@ class AuthorityArtifacts:
         if reasons:
             if issuing and issuing.not_after < self.project.now:
                 self.project.clock.check()  # with a wrong clock a ceremony does not help
-            is_lost = (
-                reasons[0].code is not Why.AUTHORITY_EXPIRED
-            )  # no backup contains a newer one of an expired authority
-            request = here(
-                "invoke", "ceremony.request", home=self.project.store.home, before=f"{RESTORE}, or: " if is_lost else ""
-            )
+            is_expired = reasons[0].code is Why.AUTHORITY_EXPIRED
+            alternative = "" if is_expired else f"{RESTORE}, or: "  # a backup has no newer certificate of an expired CA
+            request = here("invoke", "ceremony.request", home=self.project.store.home, before=alternative)
             raise PkiError(f"{reasons[0]}; needs a ceremony", request)
         return created
 
@@ -110,7 +101,7 @@ class AuthorityArtifacts:
                 id=ArtifactId("ceremony", "request"),
                 targets=(),
                 sources=(),
-                make=partial(self._make_request),
+                make=self._make_request,
                 stale=self._request_stale,
                 doc="the request for the next root ceremony, with the keys to certify",
             )
@@ -118,20 +109,20 @@ class AuthorityArtifacts:
     def _make_request(self) -> Outcome:
         from pki.ceremony.online import make_request  # noqa: PLC0415 - takes long, and most runs need none
 
-        if needs.find_requirements(self.project.authorities):
+        if needs.find_requirements(self.project.authorities):  # else `stale` was caused by a request that is not needed
             make_request.RequestPreparation(self.project).prepare()
         return Outcome(Verb.CREATED)
 
-    def _nothing_before(self) -> Reason:
+    def _no_generations_reason(self) -> Reason:
         """Return why the first ceremony of a sandbox creates all authorities."""
         return Why.NO_GENERATIONS(
             names=", ".join(need.what for need in needs.find_requirements(self.project.authorities))
         )
 
     def _authority_stale(self, name: str) -> list[Reason]:
-        """Return what is wrong with an authority; in the sandbox also why it needs a ceremony.
+        """Return what is wrong with an authority; in the sandbox also why the authority needs a ceremony.
 
-        A run performs one ceremony for all authorities, with the first artifact that needs it.
+        The sandbox performs one ceremony in a run, for all authorities. Only the first authority that needs it has reasons.
         """
         damaged = [
             path
@@ -142,8 +133,8 @@ class AuthorityArtifacts:
             return [Why.RESTORED(file=path) for path in damaged]
         if not self.project.inventory.sandbox:
             return ca_state.stale_reasons(self.project.now, self.project.authorities, name)
-        before = AUTHORITIES[: AUTHORITIES.index(name)]
-        return [] if any(self._sandbox_reasons(authority) for authority in before) else self._sandbox_reasons(name)
+        earlier = AUTHORITIES[: AUTHORITIES.index(name)]
+        return [] if any(self._sandbox_reasons(authority) for authority in earlier) else self._sandbox_reasons(name)
 
     def _sandbox_reasons(self, name: str) -> list[Reason]:
         """Return why an authority of the sandbox needs a ceremony."""
@@ -152,33 +143,31 @@ class AuthorityArtifacts:
         due = [
             Why.CEREMONY_DUE(why=need.why, what=need.what)
             for need in needs.find_requirements(self.project.authorities)
-            if need.authority == name and not need.is_growth
+            if need.authority == name and not need.is_for_new_names
         ]
         return ca_state.stale_reasons(self.project.now, self.project.authorities, name) or due
 
     def _damaged_certificate(self, generation: str) -> str:
         """Return the path of a generation's certificate if it is damaged and the ledger has a copy; else ""."""
-        ca = self.project.authorities.generation(generation)
-        return (
-            self.project.store.shown(self.project.store.authority_file(generation, "cert.pem"))
-            if ca and generation in self.project.authorities.recovered
-            else ""
-        )
+        ca = self.project.authorities.generation(generation)  # reads the file, and so fills `recovered`
+        if ca is None or generation not in self.project.authorities.recovered:
+            return ""
+        return self.project.store.shown(self.project.store.authority_file(generation, "cert.pem"))
 
     def _request_stale(self) -> list[Reason]:
         from pki.ceremony.online import make_request  # noqa: PLC0415 - takes long, and most runs need none
 
-        needed = needs.find_requirements(self.project.authorities)
-        return (
-            make_request.outdated_reasons(
-                self.project.inventory, self.project.store, self.project.now, self.project.authorities, needed
-            )
-            if needed
-            else []
+        project, requirements = self.project, needs.find_requirements(self.project.authorities)
+        if not requirements:
+            return []
+        return make_request.outdated_reasons(
+            project.inventory, project.store, project.now, project.authorities, requirements
         )
 
     def certificate_path(self, authority: str) -> str:
-        """Return the path of the certificate of the generation that signs, or of the first one to come."""
+        """Return the path of the certificate of the generation that signs; before there is any, of generation 1."""
+        return str(self.project.store.authority_file(self._issuing_or_first(authority), "cert.pem"))
+
+    def _issuing_or_first(self, authority: str) -> GenerationName:
         generation = self.project.authorities.issuing(authority)
-        name = generation.name if generation else GenerationName(authority, 1)
-        return str(self.project.store.authority_file(name, "cert.pem"))
+        return generation.name if generation else GenerationName(authority, 1)

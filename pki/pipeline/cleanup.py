@@ -15,12 +15,15 @@ from pki.project.layout import Store
 
 
 def stale(store: Store, artifact_ids: set[ArtifactId], leaves: set[str]) -> list[Reason]:
-    """Return the files without an artifact of that name; `leaves` are the names of leaves whose files stay."""
+    """Return the files in build/ that belong to no artifact; `leaves` are the names of leaves whose files stay."""
     return [Why.SURPLUS(file=store.shown(path)) for path in _leftovers(store, artifact_ids, leaves)]
 
 
 def remove_leftovers(store: Store, artifact_ids: set[ArtifactId], leaves: set[str]) -> Outcome:
-    """Remove these files; from a host that is a folder exactly the files of its receipt."""
+    """Remove the files that `stale` returns.
+
+    The receipt of a host that is a folder lists what was deployed there. Exactly those files are removed with it.
+    """
     for path in list(_leftovers(store, artifact_ids, leaves)):
         if path.parent == store.receipt("x").parent:
             FolderTransport(store.host_root(path.name.removesuffix(".json"))).withdraw(receipt.load(path))
@@ -35,11 +38,8 @@ def remove_leftovers(store: Store, artifact_ids: set[ArtifactId], leaves: set[st
 def _leftovers(store: Store, artifact_ids: set[ArtifactId], leaves: set[str]) -> Iterator[Path]:
     yield from _unknown(store.build / "certs", lambda name: name in leaves)
     yield from _unknown(store.build / "release", lambda name: ArtifactId("release", name) in artifact_ids)
-    for folder in (store.history("x").parent, store.contact("x").parent):
+    for folder in (store.history("x").parent, store.contact("x").parent, store.receipt("x").parent):
         yield from _unknown(folder, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in artifact_ids)
-    yield from _unknown(
-        store.receipt("x").parent, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in artifact_ids
-    )
     generations = {artifact.name for artifact in artifact_ids if artifact.kind == "crl"}
     yield from _unknown(store.build / "crl", lambda name: _keeps_crl(store, name.rpartition(".")[0], generations))
     trust = {"roots", "client-ca", "client-chain", "index", *generations}
@@ -47,16 +47,18 @@ def _leftovers(store: Store, artifact_ids: set[ArtifactId], leaves: set[str]) ->
 
 
 def _keeps_crl(store: Store, name: str, generations: set[str]) -> bool:
-    """Return whether a CRL stays. That of a CA which `ca/` lacks stays too, as after an older copy was restored.
+    """Return whether a CRL stays.
 
-    It may be the only record of revocations; `ceremony.accept` records them once it knows the CA.
+    The CRL of a generation that is missing in `ca/` stays too, for example after an older copy was restored. It may be
+    the only record of revocations, which `ceremony.accept` records once it knows the generation.
     """
     generation = GenerationName.parse(name)
-    is_lost = generation.number > 0 and generation not in store.generations(generation.authority)
-    return name in generations or name == "bundle-client" or is_lost
+    is_missing_in_ca = generation.number > 0 and generation not in store.generations(generation.authority)
+    return name in generations or name == "bundle-client" or is_missing_in_ca
 
 
 def _unknown(folder: Path, is_known: Callable[[str], bool]) -> Iterator[Path]:
+    """Yield the paths in a folder whose names are not known. Hidden files stay: no artifact has such a name."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:

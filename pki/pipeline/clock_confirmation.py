@@ -13,10 +13,10 @@ from pki.project.ledger_view import LedgerView
 
 
 def confirm(store: Store, now: datetime, ledger_view: LedgerView, clock: ClockGuard) -> None:
-    """Ask whether the clock is right, and record the answer yes in the ledger: this run and later ones may sign.
+    """Ask whether the clock is right, and record the answer "yes" in the ledger: then this run and later ones may sign.
 
-    Where the clock is not in doubt, nothing is asked or recorded. Raises PkiError without a terminal, and after any
-    other answer than yes.
+    Asks and records nothing if the clock is not in doubt. Raises PkiError without a terminal, and after any other answer
+    than "yes".
     """
     if not sys.stdin.isatty():
         raise PkiError("the clock must be confirmed at a terminal", f"log in and type: {CONFIRM}")
@@ -28,7 +28,7 @@ def confirm(store: Store, now: datetime, ledger_view: LedgerView, clock: ClockGu
     screen.line(f"{verdict.reading}; {'; '.join(verdict.statements)}")
     if _answer(f"is it {now:%A}, {now:{MOMENT}} UTC now? (yes or no) ") not in {"yes", "y"}:
         raise PkiError("the clock was not confirmed; nothing was done", "set it right: timedatectl status")
-    clock.confirm()
+    clock.confirm()  # for this process; the record below is for later runs
     with store.lock():
         detail = f"{now:{MOMENT}} UTC, last event {verdict.last:{MOMENT}} UTC" if verdict.last else ""
         ledger_view.ledger.record_decision("project", "clock-confirmed", detail, now)
@@ -37,6 +37,7 @@ def confirm(store: Store, now: datetime, ledger_view: LedgerView, clock: ClockGu
 
 
 def _answer(question: str) -> str:
+    """Return the user's answer in lower case; "" if the user types Ctrl-C or Ctrl-D."""
     try:
         return input(question).strip().lower()
     except (EOFError, KeyboardInterrupt):

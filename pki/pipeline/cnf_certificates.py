@@ -46,14 +46,14 @@ def request_leaves(
     config: Inventory,
     library: Library,
     used_names: Collection[str],
-    line: Callable[[Place], str],
+    line_of: Callable[[Place], str],
     holders: Callable[[], Collection[tuple[str, Key]]],
 ) -> DeclaredLeaves:
-    """Return the leaves that `*.cnf` files declare, in addition to those of pki.yaml, whose names are `used_names`.
+    """Return the leaves that `*.cnf` files declare, in addition to the leaves of pki.yaml, which are called `used_names`.
 
-    `line` returns where a place of pki.yaml is: ` (pki.yaml:26)`. `holders` returns leaves with a valid certificate,
-    each with a name in it: if two files request one name, the file keeps it whose leaf has it already. Both are called
-    only where two request one name.
+    `line_of` returns the line of a place in pki.yaml as text: ` (pki.yaml:26)`. `holders` returns pairs of a leaf with a
+    valid certificate and a name in the certificate: if two files request one name, the file whose leaf already has the
+    name keeps it. Both functions are slow, and are called only if a name is requested twice.
     """
     declarations, faults = list[_Declaration](), dict[str, PkiError]()
     for file in library.files:
@@ -63,15 +63,15 @@ def request_leaves(
             except PkiError as error:
                 faults[file.name] = error
             except Exception as error:  # noqa: BLE001 - an error in one declaration does not affect the others
-                fault_of_file = as_pki_error(error)
-                faults[file.name] = PkiError(f"{_shown(file.name)}: {fault_of_file.message}", fault_of_file.hint)
-    names, leaves = _taken(config, declarations), dict[str, Leaf]()
-    for declaration in _in_order(declarations, holders):
+                bug = as_pki_error(error)
+                faults[file.name] = PkiError(f"{_shown(file.name)}: {bug.message}", bug.hint)
+    names, leaves = _names_of_pki_yaml(config, declarations), dict[str, Leaf]()
+    for declaration in _by_precedence(declarations, holders):
         if declaration.leaf.name in used_names or declaration.leaf.name in leaves:
             faults[declaration.file.name] = PkiError(
                 f"{_shown(declaration.file.name)}: another leaf is called {declaration.leaf.name}", "rename the file"
             )
-        elif fault := _fault(config, declaration, names, line):
+        elif fault := _fault(config, declaration, names, line_of):
             faults[declaration.file.name] = fault
         else:
             leaves[declaration.leaf.name] = declaration.leaf
@@ -80,12 +80,13 @@ def request_leaves(
     return DeclaredLeaves(replace(library, files=files), tuple(leaves.values()))
 
 
-def _in_order(
+def _by_precedence(
     declarations: list[_Declaration], holders: Callable[[], Collection[tuple[str, Key]]]
 ) -> list[_Declaration]:
     """Return the declarations in the order in which they get their names.
 
-    That is the order of the file names, except that a leaf which has a contested name already comes first.
+    That is the order of the file names, except that a leaf comes first if it already has a name that several files
+    request.
     """
     counts = Counter(key for declaration in declarations for key in {claim.key for claim in declaration.claims})
     contested = {key for key, count in counts.items() if count > 1}
@@ -100,8 +101,8 @@ def _in_order(
 # -- which names are free ---------------------------------------------------------------------------------------------
 
 
-def _taken(config: Inventory, declarations: list[_Declaration]) -> NameRegistry:
-    """Return the names of pki.yaml that a declaration could conflict with."""
+def _names_of_pki_yaml(config: Inventory, declarations: list[_Declaration]) -> NameRegistry:
+    """Return the names of pki.yaml that a declaration could conflict with; all names would take long for many hosts."""
     names = new_name_registry(config)
     keys = {claim.key for declaration in declarations for claim in declaration.claims}
     servers = {name for kind, name in keys if kind == "server"}
@@ -115,19 +116,19 @@ def _taken(config: Inventory, declarations: list[_Declaration]) -> NameRegistry:
 
 
 def _fault(
-    config: Inventory, declaration: _Declaration, names: NameRegistry, line: Callable[[Place], str]
+    config: Inventory, declaration: _Declaration, names: NameRegistry, line_of: Callable[[Place], str]
 ) -> PkiError | None:
-    """Return everything that is wrong with the names of a declaration; None when they are free."""
+    """Return everything that is wrong with the names of a declaration; None if the names are free."""
     conflicts = names.conflicts(declaration.claims)
-    parts = [_conflict(conflict, line) for conflict in conflicts]
+    parts = [_conflict(conflict, line_of) for conflict in conflicts]
     for claim in declaration.claims:
-        is_declared = any(len(other.place) > 1 for other in names.claims_on(claim))
-        if claim.kind == "server" and claim.name.startswith("*.") and not is_declared:
+        is_in_pki_yaml = any(len(other.place) > 1 for other in names.claims_on(claim))
+        if claim.kind == "server" and claim.name.startswith("*.") and not is_in_pki_yaml:
             parts.append(f"{_place(claim.place)}: {claim.name}: no host in pki.yaml has this wildcard")
     if not parts:
         return None
     owner = declaration.claims[0].owner
-    if declaration.leaf.profile == "client":
+    if declaration.leaf.profile == "client":  # its only claim is its CN
         hint = "write another CN"
     elif not conflicts:
         hint = f"list the names one by one, or in pki.yaml: hosts.{owner if owner in config.hosts else 'HOST'}.names"
@@ -138,14 +139,16 @@ def _fault(
     return PkiError("; ".join(dict.fromkeys(parts)), hint)
 
 
-def _conflict(conflict: Conflict, line: Callable[[Place], str]) -> str:
+def _conflict(conflict: Conflict, line_of: Callable[[Place], str]) -> str:
     claim, holder = conflict
     prefix = "CN " if claim.kind == "client" else ""
-    return f"{_place(claim.place)}: {prefix}{claim.name} belongs to {_place(holder.place, line)}"
+    return f"{_place(claim.place)}: {prefix}{claim.name} belongs to {_place(holder.place, line_of)}"
 
 
-def _place(place: Place, line: Callable[[Place], str] = lambda _: "") -> str:
-    return f"{dotted_path(place)[:-2]}{line(place) if len(place) > 1 else ''}"
+def _place(place: Place, line_of: Callable[[Place], str] = lambda _: "") -> str:
+    """Return a place for messages: a file in templates/, or a path in pki.yaml, which has several parts, with its line."""
+    is_in_pki_yaml = len(place) > 1
+    return f"{dotted_path(place).removesuffix(': ')}{line_of(place) if is_in_pki_yaml else ''}"
 
 
 # -- the declaration in one file -----------------------------------------------------------------------------------------------
@@ -164,8 +167,9 @@ def _declaration(config: Inventory, file: ManagedFile, request: openssl_cnf.CnfR
         raise PkiError(f"{_shown(file.name)}: another leaf is called {name}", "rename the file")
     rule = config.profiles.server if profile == "server" else config.profiles.client
     dns, addresses, cn = list(request.dns), list(request.addresses), request.common_name
-    if profile == "server" and cn and not _is_description(cn, request):
-        (addresses if is_address(cn) else dns).insert(0, canonical_address(cn))
+    if profile == "server" and cn and not _is_description(cn, request):  # TLS clients read only subjectAltName
+        names = addresses if is_address(cn) else dns
+        names.insert(0, canonical_address(cn))
     leaf = Leaf(
         name=name,
         profile=profile,
@@ -187,20 +191,22 @@ def _declaration(config: Inventory, file: ManagedFile, request: openssl_cnf.CnfR
 
 
 def _is_description(cn: str, request: openssl_cnf.CnfRequest) -> bool:
-    """Return whether the CN of a server is a description or one of its names already, so that it adds no name."""
+    """Return whether the CN of a server adds no name: it is a description, or repeats a name of subjectAltName."""
     names = {name.lower() for name in (*request.dns, *request.addresses)}
-    if canonical_address(cn).lower() in names or not names:
-        return bool(names)
+    if not names:
+        return False  # without subjectAltName, the CN must be the name
+    if canonical_address(cn).lower() in names:
+        return True
     if ":" in cn:
         return not is_address(cn)
-    is_label = (
-        re.fullmatch(r"[A-Za-z0-9_-]+", cn) is not None
-    )  # a short host name: some programs use it where there is no DNS name
-    return bool(request.dns) if is_label else re.fullmatch(r"[A-Za-z0-9._*-]+", cn) is None
+    is_label = re.fullmatch(r"[A-Za-z0-9_-]+", cn) is not None
+    if is_label:  # a description beside DNS names; beside addresses a short host name, which some programs use
+        return bool(request.dns)
+    return re.fullmatch(r"[A-Za-z0-9._*-]+", cn) is None
 
 
 def _claims(config: Inventory, file: ManagedFile, request: openssl_cnf.CnfRequest, leaf: Leaf) -> Iterator[Claim]:
-    """Yield the names of a leaf, for the one host that its file is for, else for the file itself."""
+    """Yield a claim on each name of a leaf, for the host that its file is for; for the file itself if that is not one host."""
     place = f"templates/{file.name}"
     host = config.hosts.get(file.selectors[0]) if len(file.selectors) == 1 else None
     owner = file.selectors[0] if host and leaf.profile == "server" else place
@@ -211,13 +217,18 @@ def _claims(config: Inventory, file: ManagedFile, request: openssl_cnf.CnfReques
 
 def _name_faults(config: Inventory, leaf: Leaf) -> Iterator[tuple[str, str]]:
     """Yield each name of a leaf that is wrong, with the fault."""
-    checks: list[tuple[Callable[[str], object], tuple[str, ...]]] = [(dns_name, leaf.dns), (email_address, leaf.emails)]
-    for check, names in [*checks, (parse_address, leaf.addresses)]:
+    checks: list[tuple[Callable[[str], object], tuple[str, ...]]] = [
+        (dns_name, leaf.dns),
+        (email_address, leaf.emails),
+        (parse_address, leaf.addresses),
+    ]
+    for check, names in checks:
         for name in names:
             try:
                 check(name)
             except ValueError as error:
-                yield name, str(error) if error.args and ascii(name)[1:-1] in str(error) else f"{error}, got {name!a}"
+                is_name_shown = ascii(name)[1:-1] in str(error)
+                yield name, str(error) if is_name_shown else f"{error}, got {name!a}"
                 continue
             if check is not email_address and (fault := name_fault(config, name)):
                 yield name, fault

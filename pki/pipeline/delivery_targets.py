@@ -1,4 +1,4 @@
-"""Where each release is deployed: the transport to each host, its services, and how they are verified."""
+"""Where each release is deployed: the transport to each host, the services of the host, and how they are verified."""
 
 from __future__ import annotations
 
@@ -42,27 +42,30 @@ from pki.x509 import canonical, pem_encoding
 
 
 class ReleaseChecks:
-    """What every release of a run is checked against; computed once, when the first release is deployed."""
+    """The facts that every release of a run is checked against.
+
+    They are computed once, when the first release is deployed: a run without a deployment does not need them.
+    """
 
     def __init__(self, desired: DesiredState) -> None:
         self.desired = desired
 
     @cached_property
     def trust(self) -> Trust:
-        """Return roots, authorities and rules for the pre-flight checks."""
+        """Return the CA certificates and the rules for the pre-flight checks."""
         project = self.desired.project
         names = [name for authority in AUTHORITIES for name in project.store.generations(authority)]
         generations = [generation for generation in map(project.authorities.generation, names) if generation]
         return Trust(
             roots_pem=b"".join(generation.pem for generation in generations if generation.authority == "root"),
             authorities_pem=b"".join(generation.pem for generation in generations),
-            is_revoked=partial(_is_refused, self.desired),
+            is_revoked=partial(_is_revoked_for_hosts, self.desired),
             has_expired=self.has_expired,
             adopted_pem=b"".join(_adopted_certificates(project.inventory, project.authorities)),
         )
 
-    def judge(self) -> Trust:
-        """Return `trust` when called, for a `Delivery`."""
+    def compute_trust(self) -> Trust:
+        """Return `trust`. A `Delivery` gets this method, so that the property is computed only if it deploys."""
         return self.trust
 
     @cached_property
@@ -79,23 +82,21 @@ class ReleaseChecks:
             lambda: project.host_decisions.accepted_roots,
         )
 
-    def new_root(self) -> NewRoot:
-        """Return `root` when called, for a `Delivery`."""
+    def compute_root(self) -> NewRoot:
+        """Return `root`. A `Delivery` gets this method, so that the property is computed only if it deploys."""
         return self.root
 
     @cached_property
-    def _ended(self) -> frozenset[int]:
+    def _expired_serials(self) -> frozenset[int]:
         """Return the serial numbers of expired certificates in the ledger."""
         project = self.desired.project
-        return (
-            project.ledger.expired_serials(expired_before=project.clock.trusted_now)
-            if project.ledger_view.has_ledger
-            else frozenset()
-        )
+        if not project.ledger_view.has_ledger:
+            return frozenset()
+        return project.ledger.expired_serials(expired_before=project.clock.trusted_now)
 
     def has_expired(self, serial: int) -> bool:
-        """Return whether the ledger records a certificate as expired. Called only for one that left a CRL."""
-        return serial in self._ended
+        """Return whether the ledger records a certificate as expired: only such a certificate may leave a CRL."""
+        return serial in self._expired_serials
 
     @cached_property
     def prober(self) -> Prober:
@@ -105,17 +106,17 @@ class ReleaseChecks:
         return Prober(store.trust("roots.pem"), probe, canary)
 
     @cached_property
-    def canary(self) -> int:
-        """Return the serial number of the canary; 0 while there is none."""
+    def canary_serial(self) -> int:
+        """Return the serial number of the canary's certificate; 0 while the canary has none."""
         path = self.prober.canary
         certificate = canonical.read_first_certificate(filesystem.read(path) or b"") if path else None
         return certificate.serial_number if certificate is not None else 0
 
 
 def _adopted_certificates(inventory: Inventory, authorities: Authorities) -> Iterator[bytes]:
-    """Yield the certificates of adopted CAs; one that cannot be read is reported by the artifact of its CRL."""
+    """Yield the certificates of adopted CAs, as PEM."""
     for name in inventory.authorities.adopted:
-        with suppress(PkiError):
+        with suppress(PkiError):  # a certificate that cannot be read is reported by the artifact of the CA's CRL
             if ca := authorities.generation(name):
                 yield pem_encoding.pem_of([ca.certificate])
 
@@ -123,16 +124,16 @@ def _adopted_certificates(inventory: Inventory, authorities: Authorities) -> Ite
 def deliveries(desired: DesiredState) -> Iterator[Delivery]:
     """Yield the delivery of each host that a managed file is for, and of the machine that runs doit."""
     store, config, checks = desired.project.store, desired.project.inventory.deploy, ReleaseChecks(desired)
-    fleet = None
+    fleet: Fleet | None = None
     if config.engine == "ansible":
         fleet = Fleet(store, config.ansible, lambda: _due_members(desired, _host_deliveries(desired, checks, fleet)))
     yield from _host_deliveries(desired, checks, fleet)
     if desired.library.for_host(CA_HOST, None).files or CA_HOST in desired.blocked_hosts:
-        to = partial(destination_of, checks, CA_HOST, None)
+        destination = partial(destination_of, checks, CA_HOST, None)
         payloads = HostPayloads(
             HostRecords(CA_HOST, store, config.ca), partial(desired.project.host_decisions.pin, CA_HOST)
         )
-        yield Delivery(payloads, "", to, trust=checks.judge, root=checks.new_root)
+        yield Delivery(payloads, "", destination, trust=checks.compute_trust, root=checks.compute_root)
 
 
 def _host_deliveries(desired: DesiredState, checks: ReleaseChecks, fleet: Fleet | None) -> Iterator[Delivery]:
@@ -140,16 +141,16 @@ def _host_deliveries(desired: DesiredState, checks: ReleaseChecks, fleet: Fleet 
     project = desired.project
     for name, host in desired.hosts.items():
         if host.deliver != "none" and (desired.library.for_host(name, host).files or name in desired.blocked_hosts):
-            engine = fleet if host.deliver == "ssh" else None
-            to = partial(destination_of, checks, name, host)
+            engine = fleet if host.deliver == "ssh" else None  # the others need no ssh, and so no Ansible
+            destination = partial(destination_of, checks, name, host)
             payloads = HostPayloads(
                 HostRecords(name, project.store, host.deliver), partial(project.host_decisions.pin, name)
             )
-            yield Delivery(payloads, host.window or "", to, engine, checks.judge, checks.new_root)
+            yield Delivery(payloads, host.window or "", destination, engine, checks.compute_trust, checks.compute_root)
 
 
 def _due_members(desired: DesiredState, deliveries: Iterable[Delivery]) -> Iterator[Delivery]:
-    """Yield the deliveries of a fleet that were requested, are due, and have all their sources."""
+    """Yield the deliveries by Ansible that this run must make: they were requested, are due, and have their sources."""
     project = desired.project
     for delivery in deliveries:
         is_member = delivery.engine is not None
@@ -161,18 +162,18 @@ def _due_members(desired: DesiredState, deliveries: Iterable[Delivery]) -> Itera
 def _is_ready(desired: DesiredState, delivery: Delivery) -> bool:
     """Return whether the release of a host is up to date and every source of its delivery exists."""
     try:
-        is_due = release.stale_reasons(
+        reasons = release.stale_reasons(
             desired.release_spec(delivery.host),
             str(desired.project.store.release(delivery.host)),
             desired.project.cache,
         )
     except PkiError:
-        return False
-    return not is_due and all(map(os.path.exists, sources(desired, delivery)))
+        return False  # the release's own task reports the error
+    return not reasons and all(map(os.path.exists, sources(desired, delivery)))
 
 
 def sources(desired: DesiredState, delivery: Delivery) -> tuple[str, ...]:
-    """Return the files that the verification of a remote host needs: roots and test identities."""
+    """Return the files that the verification of a remote host needs: the roots and the test identities."""
     if not delivery.records.is_remote:
         return ()
     store = desired.project.store
@@ -181,8 +182,10 @@ def sources(desired: DesiredState, delivery: Delivery) -> tuple[str, ...]:
 
 
 def destination_of(checks: ReleaseChecks, name: str, host: Host | None) -> Destination:
-    """Return transport, endpoints and rules for the delivery to a host."""
+    """Return the transport, the endpoints and the rules for the delivery to a host."""
     desired, project = checks.desired, checks.desired.project
+    is_by_ansible = host is not None and host.deliver == "ssh" and project.inventory.deploy.engine == "ansible"
+    group = (host.group or "") if host else ""
     return Destination(
         transport=transport_of(project.inventory, project.store, name, host),
         endpoints=tuple(endpoint for endpoint in endpoints(desired, host) if host.serves(endpoint.service))
@@ -191,12 +194,10 @@ def destination_of(checks: ReleaseChecks, name: str, host: Host | None) -> Desti
         trust=checks.trust,
         prober=checks.prober,
         as_root=os.geteuid() == 0,
-        canary=checks.canary,
-        group=(host.group or "") if host else "",
-        transport_name="ansible"
-        if host and host.deliver == "ssh" and project.inventory.deploy.engine == "ansible"
-        else "",
-        group_lock=project.store.turn(f"group-{host.group}.lock") if host and host.group else nullcontext(),
+        canary=checks.canary_serial,
+        group=group,
+        transport_name="ansible" if is_by_ansible else "",
+        group_lock=project.store.turn(f"group-{group}.lock") if group else nullcontext(),
     )
 
 
@@ -218,13 +219,16 @@ def transport_of(inventory: Inventory, store: Store, name: str, host: Host | Non
 
 
 def _limits(inventory: Inventory) -> Limits:
-    """Return the time limits for a host, the same for all hosts."""
+    """Return the time limits for a host; they are the same for all hosts."""
     config = inventory.deploy
     return Limits(config.progress_timeout.total_seconds(), config.host_timeout.total_seconds())
 
 
 def endpoints(desired: DesiredState, host: Host) -> Iterator[Endpoint]:
-    """Yield each address of each service, with one name of it; for a wildcard, a name that matches it."""
+    """Yield an endpoint for each address of each service, with one DNS name of the service.
+
+    A service without a DNS name is left out. For a wildcard, the name is one that the wildcard matches.
+    """
     config = desired.project.inventory
     for service, rule in host.services.items():
         if rule.speaks in UNSEEN:
@@ -251,38 +255,40 @@ def endpoints(desired: DesiredState, host: Host) -> Iterator[Endpoint]:
 
 
 def clock_evidence(project: Project) -> Evidence:
-    """Ask the kernel for the time and, if that does not confirm the clock, hosts over ssh.
+    """Return what confirms the clock: the kernel or, if the kernel does not, the clocks of hosts, asked over ssh.
 
-    Hosts that answered last time are asked first. Hosts that share an address and port count as one, and this machine
-    does not count.
+    Hosts that answered last time are asked first. Hosts that share an address and port count as one. This machine does
+    not count.
     """
     evidence = project.clock.kernel()
     if evidence.is_enough:
         return evidence
     remote = {name: host for name, host in project.inventory.hosts.items() if host.deliver == "ssh"}
-    failing = {name: bool(Contact.load(project.store.contact(name)).failing_since) for name in remote}
+    is_failing = {name: bool(Contact.load(project.store.contact(name)).failing_since) for name in remote}
     transports = [
         transport_of(project.inventory, project.store, name, remote[name])
-        for name in sorted(remote, key=failing.__getitem__)
+        for name in sorted(remote, key=is_failing.__getitem__)
     ]
-    distinct = {(transport.address or transport.name, transport.port): transport for transport in reversed(transports)}
-    for name, ahead in host_clocks.clock_offsets(
-        [transport for transport in transports if transport in distinct.values()], lambda: project.clock.present
-    ):
+    # Of several hosts with one address, the first is kept: it comes last, and so replaces the others.
+    by_address = {
+        (transport.address or transport.name, transport.port): transport for transport in reversed(transports)
+    }
+    distinct = [transport for transport in transports if transport in by_address.values()]
+    for name, ahead in host_clocks.clock_offsets(distinct, lambda: project.clock.present):
         evidence = replace(evidence, hosts=(*evidence.hosts, HostClock(name, ahead)))
         if evidence.is_enough:
             break
     return evidence
 
 
-# -- services as they are seen from outside ---------------------------------------------------------------------------
+# -- services as they are seen over the network -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """The services of a host, the expected certificate of each, and the transport to its jump host, or None.
+    """The services of a host, the expected certificate of each service, and the transport to the host's jump host, or None.
 
-    A service without an expectation is connected to, and its certificate is not compared.
+    The probe connects also to a service without an expectation, but does not compare its certificate.
     """
 
     host: str
@@ -293,9 +299,10 @@ class ProbeTarget:
 
 
 def probe_targets(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[ProbeTarget]:
-    """Yield every host whose services are probed, with what it should serve.
+    """Yield every host whose services are probed, with the certificates that it should serve.
 
-    That is the release that was deployed there; a host without a deployment is left out.
+    For a host that the program deploys to, those are the certificates of its last deployment: a host without a
+    deployment so far is left out. For every other host, those are the certificates that were issued for it.
     """
     checks = ReleaseChecks(desired)
     for name, host in desired.hosts.items():
@@ -322,12 +329,12 @@ def probe_targets(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> 
 def _expected_by_release(
     checks: ReleaseChecks, delivery: Delivery, service_endpoints: Sequence[Endpoint]
 ) -> dict[str, Expectation] | None:
-    """Return what the services of a host serve by the release that was deployed there.
+    """Return what the services of a host serve according to the release that was deployed there.
 
-    None without a deployment; empty if our copy of the release is damaged.
+    Returns None without a deployment, and an empty dict if this machine's copy of the release is damaged.
     """
     cache, store, name = checks.desired.project.cache, delivery.records.store, f"promises:{delivery.host}"
-    key = digest_of([endpoint.name for endpoint in service_endpoints], checks.canary)
+    key = digest_of([endpoint.name for endpoint in service_endpoints], checks.canary_serial)
     cached = cache.recall(name, key)
     if cached is None:
         if delivery.records.receipt is None:
@@ -336,7 +343,7 @@ def _expected_by_release(
         if payload is None:
             return {}
         try:
-            by_name = expectations(payload, preflight.read_contents(payload), service_endpoints, checks.canary)
+            by_name = expectations(payload, preflight.read_contents(payload), service_endpoints, checks.canary_serial)
         except (PkiError, ValueError):
             return {}
         cached = [
@@ -361,13 +368,16 @@ def _expected_by_certificates(
         )
         if certificate is not None:  # a damaged one is reported by the check of certificates
             expected[endpoint.name] = Expectation(
-                fingerprint(certificate.public_bytes(Encoding.DER)), revokes=bool(checks.canary)
+                fingerprint(certificate.public_bytes(Encoding.DER)), revokes=bool(checks.canary_serial)
             )
     return expected
 
 
 def jump_transport(inventory: Inventory, store: Store, host: Host) -> Transport | None:
-    """Return the transport to the jump host of a host: by pki.yaml, else as ssh itself knows it; None without one."""
+    """Return the transport to the jump host of a host; None if the host has no jump host.
+
+    A jump host that is not in pki.yaml is reached by its name, with what the configuration of ssh says about it.
+    """
     if not host.jump:
         return None
     user, name, port = parse_jump_host(host.jump)
@@ -376,7 +386,7 @@ def jump_transport(inventory: Inventory, store: Store, host: Host) -> Transport 
     return replace(jump, user=user or jump.user, port=port or jump.port)
 
 
-def _is_refused(desired: DesiredState, serial: int) -> bool:
+def _is_revoked_for_hosts(desired: DesiredState, serial: int) -> bool:
     """Return whether a certificate is revoked and must not be deployed.
 
     A revoked certificate whose replacement is stopped stays on its host.

@@ -1,7 +1,7 @@
 """The desired state of a project: hosts, leaves, managed files, and the values for the templates of each host.
 
-What the name constraints of the present authorities do not permit is left out, with a notice that a ceremony is
-needed.
+Services, names and leaves that the name constraints of the present authorities do not permit are left out. For each of
+them the user must perform a ceremony, which is among the `actions_required`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pki.authority.certificate_holders import holders
 from pki.common import filesystem, yaml_text
@@ -48,34 +48,41 @@ from pki.x509 import canonical
 from pki.x509.name_constraints import PermittedNames
 
 
+class _CommonSources(NamedTuple):
+    """The sources that hosts with the same managed files share, and artifacts whose names differ between these hosts."""
+
+    paths: tuple[str, ...]
+    templated_artifacts: tuple[str, ...]
+
+
 @dataclass
 class DesiredState:
-    """Everything that artifacts are made from. `waiting` are leaves that need a ceremony first.
+    """Everything that artifacts are made from. `awaiting_ceremony` are leaves that need a ceremony first.
 
     Caches for all hosts: `_shared`, the template values that do not depend on the host; `_subnets` of each network;
-    `_exceeded`, the fault of each template that exceeded a limit; `_common`, the sources that hosts with the same
-    managed files share.
+    `_exceeded`, the fault of each template that exceeded a limit; `_common_sources`, the sources that hosts with the
+    same managed files share, by the identity of their selection.
     """
 
     project: Project
     hosts: dict[str, Host]
     leaves: dict[str, Leaf]
     library: Library
-    waiting: frozenset[ArtifactId]
-    notices: list[Notice]
+    awaiting_ceremony: frozenset[ArtifactId]
+    actions_required: list[Notice]
     _shared: dict[str, Any] = field(default_factory=dict)
     _subnets: dict[str, list[str]] = field(default_factory=dict)
     _no_revocations: Revoked | None = None
     _no_size_limit: TooLarge | None = None
     _exceeded: dict[str, PkiError] = field(default_factory=dict)
-    _common: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
+    _common_sources: dict[int, _CommonSources] = field(default_factory=dict)
 
     @classmethod
     def of(cls, project: Project) -> DesiredState:
         """Return the desired state, by pki.yaml, templates/ and the name constraints of the issuing intermediates."""
-        config, notices = project.inventory, list[Notice]()
-        hosts, leaves = permitted_hosts(project.inventory, project.authorities, notices)
-        waiting = {
+        config, actions_required = project.inventory, list[Notice]()
+        hosts, leaves = permitted_hosts(config, project.authorities, actions_required)
+        awaiting_ceremony = {
             leaf.artifact
             for name, host in config.hosts.items()
             if hosts[name] is not host
@@ -85,29 +92,34 @@ class DesiredState:
         library = managed_file_reader.read_library(
             project.templates, {"inventory": InventoryView(config)}, config.hosts, config.networks, project.cache
         )
-        library = _with_lost_templates(project.store, library)
-        names = {*leaves, *(artifact.name for artifact in waiting)}
+        library = _with_fault_of_missing_folder(project.store, library)
+        names = {*leaves, *(artifact.name for artifact in awaiting_ceremony)}
         declared = request_leaves(
             config, library, names, partial(_line, project.store), partial(holders, project.revocations)
         )
-        # permitted_hosts checked the names of hosts; a common name that looks like a DNS name is constrained too
+        # permitted_hosts checked the names of hosts. Unchecked are common names that look like DNS names, because OpenSSL
+        # applies the name constraints to them too, and the leaves that files in templates/ declare.
         dns_like = [leaf for leaf in leaves.values() if leaf.is_named_like_dns]
-        permitted, refused = _split_by_constraints(project.authorities, (*dns_like, *declared.leaves), notices)
-        waiting |= {leaf.artifact for leaf in refused}
-        leaves = {name: leaf for name, leaf in leaves.items() if leaf.artifact not in waiting}
+        permitted, forbidden = _split_by_constraints(
+            project.authorities, (*dns_like, *declared.leaves), actions_required
+        )
+        awaiting_ceremony |= {leaf.artifact for leaf in forbidden}
+        leaves = {name: leaf for name, leaf in leaves.items() if leaf.artifact not in awaiting_ceremony}
         leaves |= {leaf.name: leaf for leaf in permitted}
-        notices += [
+        actions_required += [
             Notice(f"templates/{file.name}", *remark) for file in declared.library.files for remark in file.remarks
         ]
-        return cls(project, hosts, leaves, declared.library, frozenset(waiting), notices)
+        return cls(project, hosts, leaves, declared.library, frozenset(awaiting_ceremony), actions_required)
+
+    # Templates are text of others: they are rendered in a process whose time and memory are limited.
 
     @cached_property
     def _rendering(self) -> LimitedProcess[tuple[str, tuple[str, ...]], RenderedFiles]:
         return self.project.close_at_end(LimitedProcess(self._render_files))
 
     @cached_property
-    def _naming(self) -> LimitedProcess[tuple[str, str], str]:
-        return self.project.close_at_end(LimitedProcess(self._render_name))
+    def _header_rendering(self) -> LimitedProcess[tuple[str, str], str]:
+        return self.project.close_at_end(LimitedProcess(self._render_header))
 
     @cached_property
     def stopped_serials(self) -> frozenset[int]:
@@ -123,9 +135,9 @@ class DesiredState:
     # -- releases --
 
     @cached_property
-    def _waiting_files(self) -> tuple[ArtifactId, ...]:
+    def _artifacts_awaiting_ceremony(self) -> tuple[ArtifactId, ...]:
         """Return the artifacts of leaves that do not exist before the next ceremony; managed files may name them."""
-        return tuple(sorted(ArtifactId(kind, leaf.name) for leaf in self.waiting for kind in LEAF_FILES))
+        return tuple(sorted(ArtifactId(kind, leaf.name) for leaf in self.awaiting_ceremony for kind in LEAF_FILES))
 
     def release_spec(self, name: str) -> ReleaseSpec:
         """Return the specification of a host's release; `name` may be that of the machine that runs doit."""
@@ -137,44 +149,50 @@ class DesiredState:
             templates=self.library.templates,
             context=self.context(name),
             sources=self.artifact_files,
-            awaiting_ceremony=self._waiting_files,
+            awaiting_ceremony=self._artifacts_awaiting_ceremony,
             faults=(*selection.faults, *self.blocked_hosts.get(name, ())),
         )
 
     @cached_property
     def blocked_hosts(self) -> dict[str, list[PkiError]]:
-        """Return the hosts that may already have a file that we can no longer assign to hosts, each with the faults of such files.
+        """Return the hosts that may have a file which can no longer be assigned to hosts, with the faults of such files.
 
-        Their releases stay as they are, so that the file is not removed.
+        The releases of these hosts stay as they are, so that the file is not removed from them.
         """
         faults: dict[str, list[PkiError]] = {}
         store = self.project.store
         for name in (*self.hosts, CA_HOST) if self.library.unassigned else ():
             release = load(store.release(name))
             managed = {file.managed for file in release.files} if release else None
-            for lost in self.library.unassigned:
-                is_present = any(map(lost.covers, managed)) if managed is not None else store.receipt(name).exists()
-                if is_present:
-                    faults.setdefault(name, []).append(lost.fault)
+            for unassigned in self.library.unassigned:
+                if managed is None:  # without the release, a host with a receipt may have any file
+                    may_be_present = store.receipt(name).exists()
+                else:
+                    may_be_present = any(map(unassigned.covers, managed))
+                if may_be_present:
+                    faults.setdefault(name, []).append(unassigned.fault)
         return faults
 
     @cached_property
-    def undeclared(self) -> dict[str, PkiError]:
-        """Return the leaves that unreadable files may declare, with the fault; their issued files stay."""
+    def leaves_of_invalid_files(self) -> dict[str, PkiError]:
+        """Return the names of leaves that invalid files may declare, with the fault of the file; their issued files stay."""
         faults = {file.leaf_name: file.fault for file in self.library.files if file.fault and file.may_declare}
-        for lost in self.library.unassigned:
-            if lost.is_folder:
+        for unassigned in self.library.unassigned:
+            if unassigned.is_folder:  # any leaf that was ever issued may be declared in it
                 folder = self.project.store.build / "certs"
-                faults |= {path.name: lost.fault for path in (folder.iterdir() if folder.is_dir() else ())}
-            else:  # its headers cannot be read
-                faults[Path(lost.name).stem] = lost.fault
+                faults |= {path.name: unassigned.fault for path in (folder.iterdir() if folder.is_dir() else ())}
+            else:
+                faults[Path(unassigned.name).stem] = unassigned.fault
         return {name: fault for name, fault in faults.items() if name not in self.leaves}
 
     def render_within_limits(self, name: str) -> RenderedFiles:
-        """Render every file of a host's release within limits. A template that exceeded them is not rendered again."""
+        """Render every file of a host's release, within limits of time and memory.
+
+        A template that exceeds a limit ends the process that renders. Then all files are rendered again without it.
+        """
         while True:
             try:
-                gathered = self._rendering.ask((name, tuple(self._exceeded)))
+                rendered = self._rendering.ask((name, tuple(self._exceeded)))
             except LimitExceededError as error:
                 if not error.piece:
                     raise PkiError(f"release {error.what}", "./run doit") from None
@@ -182,13 +200,12 @@ class DesiredState:
                 self._exceeded[error.piece] = PkiError(f"{place}: {error.what}", FIX)
             else:
                 used = {file.name for file in self.library.for_host(name, self.hosts.get(name)).files}
-                gathered.faults |= {
-                    name_of_file: fault for name_of_file, fault in self._exceeded.items() if name_of_file in used
-                }
-                return gathered
+                rendered.faults |= {template: fault for template, fault in self._exceeded.items() if template in used}
+                return rendered
 
     def _render_files(self, request: tuple[str, tuple[str, ...]], begin: Begin) -> RenderedFiles:
-        return render_files(self.release_spec(request[0]), begin, request[1])
+        host, skipped_templates = request
+        return render_files(self.release_spec(host), begin, skipped_templates)
 
     def context(self, name: str) -> dict[str, Any]:
         """Return the values for the templates of a host.
@@ -257,11 +274,11 @@ class DesiredState:
         """
         host = self.hosts.get(name)
         selection = self.library.for_host(name, host)
-        if id(selection) not in self._common:
-            self._common[id(selection)] = self._common_sources(selection.files, has_clients=has_clients(host))
-        common, templated = self._common[id(selection)]
-        artifacts = [self._artifact_name(artifact, name) for artifact in templated]
-        return (*common, *(path for artifact in artifacts if artifact for path in self._paths_of(artifact)))
+        if id(selection) not in self._common_sources:
+            self._common_sources[id(selection)] = self._sources_of(selection.files, has_clients=has_clients(host))
+        common = self._common_sources[id(selection)]
+        artifacts = [self._artifact_name(artifact, name) for artifact in common.templated_artifacts]
+        return (*common.paths, *(path for artifact in artifacts if artifact for path in self._paths_of(artifact)))
 
     def _artifact_name(self, text: str, name: str) -> str:
         """Return the artifact that a header with variables names for one host; "" where the release reports a fault."""
@@ -272,26 +289,25 @@ class DesiredState:
         try:
             if templates.is_harmless(plain):
                 return templates.render_text(plain, self.context(name))
-            return self._naming.ask((plain, name))
+            return self._header_rendering.ask((plain, name))
         except (PkiError, LimitExceededError):
             return ""
 
-    def _render_name(self, request: tuple[str, str], _begin: Begin) -> str:
-        return self.library.templates.render_text(request[0], self.context(request[1]))
+    def _render_header(self, request: tuple[str, str], _begin: Begin) -> str:
+        text, host = request
+        return self.library.templates.render_text(text, self.context(host))
 
-    def _common_sources(
-        self, files: tuple[ManagedFile, ...], *, has_clients: bool
-    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the sources that all hosts of one selection share, and the artifacts that differ between them."""
+    def _sources_of(self, files: tuple[ManagedFile, ...], *, has_clients: bool) -> _CommonSources:
+        """Return the sources of all hosts for which exactly these managed files are."""
         artifacts = {artifact for file in files for artifact in file.artifacts}
         reads = frozenset[str]().union(*(file.reads for file in files))
         if any(name.startswith("authority") for name in reads):
-            artifacts.add("trust:roots")  # depends on every authority
+            artifacts.add("trust:roots")  # changes with every authority
         if has_clients and any(name.startswith("revoked") for name in reads):
             artifacts.add("crl:client")
         fixed = [path for artifact in artifacts if "{" not in artifact for path in self._paths_of(artifact)]
         templates = [str(self.project.templates.path(file.name)) for file in files]
-        return (*templates, *fixed), tuple(artifact for artifact in artifacts if "{" in artifact)
+        return _CommonSources((*templates, *fixed), tuple(artifact for artifact in artifacts if "{" in artifact))
 
     def _paths_of(self, artifact: str) -> list[str]:
         kind, name = ArtifactId.parse(artifact).parts
@@ -300,14 +316,14 @@ class DesiredState:
         try:
             return [str(path) for _, path in self.artifact_files(artifact)]
         except PkiError:
-            return []  # reported by the release
+            return []  # an unknown artifact, which the release reports
 
     # -- artifacts that templates name --
 
     @cached_property
     def _files(self) -> ArtifactFiles:
         templates = {f"templates/{file.name}" for file in self.library.files}
-        return ArtifactFiles(self.project, self.hosts, self.leaves, lambda: self.undeclared, templates)
+        return ArtifactFiles(self.project, self.hosts, self.leaves, lambda: self.leaves_of_invalid_files, templates)
 
     def artifact_files(self, name: str) -> list[tuple[str, Path]]:
         """Return the files of an artifact that a managed file names, each with its generation or "".
@@ -318,28 +334,31 @@ class DesiredState:
 
 
 def _split_by_constraints(
-    authorities: Authorities, leaves: Iterable[Leaf], notices: list[Notice]
+    authorities: Authorities, leaves: Iterable[Leaf], actions_required: list[Notice]
 ) -> tuple[list[Leaf], list[Leaf]]:
-    """Return the leaves whose names their issuing intermediates permit, and the others, with a notice for each of these."""
-    permitted, waiting = list[Leaf](), list[Leaf]()
+    """Return the leaves whose names their issuing intermediates permit, and the leaves with forbidden names.
+
+    Adds to `actions_required` a ceremony for each of the latter.
+    """
+    permitted, forbidden = list[Leaf](), list[Leaf]()
     for leaf in leaves:
         ca = authorities.issuing(leaf.authority)
         constrained = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
-        refused = [
+        forbidden_names = [
             name for name in constrained if ca and not PermittedNames.of_ca(ca.certificate).permits(name.lower())
         ]
-        if ca and refused:
-            notices.append(needs_ceremony(leaf.artifact, list(dict.fromkeys(refused)), ca.name))
-            waiting.append(leaf)
+        if ca and forbidden_names:
+            actions_required.append(needs_ceremony(leaf.artifact, list(dict.fromkeys(forbidden_names)), ca.name))
+            forbidden.append(leaf)
         else:
             permitted.append(leaf)
-    return permitted, waiting
+    return permitted, forbidden
 
 
-def _with_lost_templates(store: Store, library: Library) -> Library:
-    """Return the library with a fault where templates/ is missing although releases exist.
+def _with_fault_of_missing_folder(store: Store, library: Library) -> Library:
+    """Return the library, with a fault if templates/ is missing although releases exist.
 
-    Then templates/ was lost, and no deployed file may be removed.
+    Then the folder was lost. The fault prevents that every deployed file is removed from the hosts.
     """
     if store.templates.is_dir() or not (store.build / "release").is_dir():
         return library
@@ -351,9 +370,9 @@ def _with_lost_templates(store: Store, library: Library) -> Library:
 
 
 def _breadth(names: Sequence[str]) -> float:
-    """Return a sort key for services: 0 without wildcards, else the higher the fewer labels a wildcard has.
+    """Return a sort key for services: 0 without wildcards; the fewer labels a wildcard has, the higher the key.
 
-    Some proxies take the first match, so the broadest names must be last.
+    Some proxies use the first service whose name matches, so the broadest names must be last.
     """
     return max((1 / name.count(".") for name in names if name.startswith("*.")), default=0)
 

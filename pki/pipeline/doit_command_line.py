@@ -22,8 +22,9 @@ def main(arguments: list[str]) -> int:
     name = next(iter(arguments), "")
     if {"-h", "--help"} & set(arguments):
         arguments = ["help", name if name in {*PRINTING, *PLUGINS["COMMAND"]} else "run"]
+    # The output of printing commands is collected first: doit prints a traceback if it cannot write to standard output.
     output = io.StringIO() if arguments and arguments[0] in PRINTING else sys.stdout
-    with redirect_stdout(output):  # doit prints a traceback when standard output is closed or the disk full
+    with redirect_stdout(output):
         status: int = _Doit(ModuleTaskLoader(run_path(str(PROGRAM / "dodo.py"))), (), PLUGINS).run(arguments)
     if isinstance(output, io.StringIO):
         print(output.getvalue(), end="", flush=True)

@@ -29,7 +29,7 @@ from pki.pipeline.worker_processes import Workers
 
 
 class Failed(TaskFailed):
-    """The failure of a task: messages and hints, one per line, and the code of the error."""
+    """The failure of a task: messages and hints, one per line, the code of the error, and what the error is about."""
 
     def __init__(self, message: str, hint: str = "", code: ErrorCode = ErrorCode.OTHER, about: str = "") -> None:
         super().__init__(message)
@@ -77,7 +77,7 @@ class RunCommand(Run):
     def execute(self, params: Any, args: Any) -> Any:
         """Run the tasks under the lock of the project."""
         enable_interrupts()
-        self.loader.setup(params)
+        self.loader.setup(params)  # doit does it later too, but the lock is needed before it reads pki.yaml
         config = self.loader.load_doit_config()
         self.is_ours = "lock" in config
         if not self.is_ours:
@@ -91,36 +91,37 @@ class RunCommand(Run):
     def _execute(self, **options: Any) -> int:
         if not self.is_ours:
             return int(super()._execute(**options))
-        if not options["num_process"] or options["single"]:
+        is_sequential = not options["num_process"] or options["single"]
+        if is_sequential:
             status: int = super()._execute(**{**options, "num_process": 0})
             return status
         self.control = TaskControl(self.task_list)
         self.control.process(self.sel_tasks)
         stream = Stream(options["verbosity"], options["force_verbosity"])
         runner = ParallelRunner(self.dep_manager, options["reporter"], options["continue_"], options["always"], stream)
-        runner.most = options["num_process"]
+        runner.process_limit = options["num_process"]
         return int(runner.run_all(self.control.task_dispatcher()))
 
 
 class ParallelRunner(Runner):
-    """A runner that executes up to `most` tasks at once, each in a worker process.
+    """A runner that executes up to `process_limit` tasks at once, each in a worker process.
 
-    doit's own parallel runner shares two queues among its processes. Their semaphores need /dev/shm, and it waits
-    forever for a process that was killed.
+    doit's own parallel runner shares two queues among its processes. The semaphores of these queues need /dev/shm, and
+    the runner waits forever for a process that was killed.
     """
 
-    most = 1
+    process_limit = 1
 
     def run_tasks(self, task_dispatcher: Any) -> None:
         """Execute every task that is out of date, each after the tasks that it depends on."""
         self._tasks = task_dispatcher.tasks
         workers = Workers(self._execute_named, self.reporter.before_fork, self.reporter.join_run)
         nodes: dict[str, Any] = {}  # of the tasks that are being executed
-        done = None
+        ended_node = None
         try:
             while True:
-                while len(nodes) < self.most:
-                    node, done = self._next(task_dispatcher.generator, done), None
+                while len(nodes) < self.process_limit:
+                    node, ended_node = self._next(task_dispatcher.generator, ended_node), None
                     if node is None:
                         break
                     nodes[node.task.name] = node
@@ -128,24 +129,29 @@ class ParallelRunner(Runner):
                 if not nodes:
                     break
                 name, result, exit_description = workers.next_result()
-                done = nodes.pop(name)
-                self._report(done, result, exit_description)
+                ended_node = nodes.pop(name)
+                self._report(ended_node, result, exit_description)
         finally:
             workers.end_all()
 
-    def _next(self, nodes: Generator[Any, Any, Any], done: Any) -> Any:
-        """Return the next task to execute; None when there is none until another task ends."""
+    def _next(self, dispatcher: Generator[Any, Any, Any], ended_node: Any) -> Any:
+        """Return the next node whose task must be executed; None when there is none until another task ends.
+
+        The dispatcher receives the node that has ended, or None, and yields the next one. A node that needs no execution
+        has ended at once.
+        """
         while not self._stop_running:
             try:
-                done = nodes.send(done)
+                node = dispatcher.send(ended_node)
             except StopIteration:
                 return None
-            if done == "hold on":
+            if node == "hold on":  # every other task waits for one that is being executed
                 return None
-            if self.select_task(done, self._tasks):
-                if not done.task.has_subtask:
-                    return done
-                self.process_task_result(done, None)  # a group task has no actions
+            if self.select_task(node, self._tasks):
+                if not node.task.has_subtask:
+                    return node
+                self.process_task_result(node, None)  # a group task has no actions
+            ended_node = node
         return None
 
     def _execute_named(self, name: str) -> tuple[dict[str, Any], Any]:
@@ -199,7 +205,10 @@ class NoDatabase:
         self.name = name
 
     def get(self, _task: str, key: str) -> Any:
-        """Return the value for which doit considers every source unchanged."""
+        """Return the value for which doit considers every source unchanged.
+
+        Under a key that ends in a colon doit looks for other things, for example the values of a task, which are not kept.
+        """
         return None if key.endswith(":") else True
 
     def set(self, _task: str, _key: str, _value: Any) -> None:

@@ -1,9 +1,9 @@
 """Convert artifacts to doit tasks, one task for each artifact, and run doit.
 
-The code that builds the artifacts does not know about doit. This module uses the documented features of doit; what
-depends on its internals is in doit_internals.py. doit orders
-the tasks (`file_dep`, `targets`), runs them, also in parallel, and reports. Whether a task must run is decided by its
-artifact alone, so `invoke plan` and `doit` always agree, and there is no database that can be lost.
+The code that builds the artifacts does not know about doit. This module uses the documented features of doit; code that
+depends on its internals is in doit_internals.py. doit orders the tasks (`file_dep`, `targets`), runs them, also in
+parallel, and reports. The artifact alone decides whether its task must run, so `invoke plan` and `doit` always agree,
+and there is no database that can be lost.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ GROUPS = {
 }
 
 
-class Refused(Protocol):
-    """A function that notifies the recipients of alerts that nothing was done.
+class NotifyNothingDone(Protocol):
+    """A function that notifies the recipients of alerts that the run did nothing because of an error.
 
-    `is_read` means that a user reads the error at a terminal. The result has `channel` and `error` for each
-    notification.
+    `is_read` means that a user reads the error at a terminal, so that no mail is necessary. The result has `channel` and
+    `error` for each notification.
     """
 
     def __call__(
@@ -82,20 +82,20 @@ class Refused(Protocol):
 class EndOfRun:
     """What happens at the end of a run. The entry points pass it in, so that the pipeline imports no pages and no mail.
 
-    `notes` returns the actions that are required of the user; `calendar` writes the calendar of planned actions and
-    returns the files that it wrote; `monitor` checks the whole project; `refused` notifies that nothing was done.
+    `actions_required` returns the actions that are required of the user. `calendar` writes the calendar of planned
+    actions and returns the files that it wrote. `monitor` checks the whole project.
     """
 
-    notes: Callable[[Project, Plan], Iterable[Notice]]
+    actions_required: Callable[[Project, Plan], Iterable[Notice]]
     calendar: Callable[[Project, Plan], list[str]]
     monitor: Callable[[Callable[[], Project], Callable[[], Plan]], Monitor]
-    refused: Refused
+    notify_nothing_done: NotifyNothingDone
 
 
 class DoitRun:
     """One run of doit in one project. A dodo.py passes `config` and `tasks` to doit.
 
-    `is_part` means that the run is part of another command: it prints nothing where there was nothing to do.
+    `is_part` means that the run is part of another command: then it prints nothing if there was nothing to do.
     """
 
     def __init__(
@@ -113,10 +113,10 @@ class DoitRun:
         self._end = end
         self._evidence = evidence
         self._is_locked = False
-        self._is_run = False  # not `doit list`, which changes nothing
+        self._may_change_files = False  # True for `doit run`; `doit list` and `doit info` change nothing
         self._reporter = Reporter(
             lambda: self.project,
-            lambda: end.notes(self.project, self.plan),
+            lambda: end.actions_required(self.project, self.plan),
             lambda: end.calendar(self.project, self.plan),
             end.monitor(lambda: self.project, lambda: self.plan),
             lambda: self._is_locked,
@@ -156,12 +156,12 @@ class DoitRun:
         try:
             check_owner(self._home)
             state_format.check(self._home / "ca")
-        except PkiError as error:  # such a project is neither read nor written
+        except PkiError as error:  # no message and no status page: such a project is neither read nor written
             raise InvalidDodoFile(_refusal(error)) from None
         try:
             self.project.roots.check()
             self.project.store.check_locks()
-            self._list_templates()
+            self._list_new_templates()
             artifacts = self.plan.artifacts
         except InventoryError as error:
             raise self._nothing_was_done(error, f"pki.yaml is invalid; nothing was done:\n{error}") from None
@@ -176,55 +176,58 @@ class DoitRun:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(tasks))
         yield from tasks.values()
 
-    def _list_templates(self) -> None:
-        """List in pki.yaml the program's templates that an existing project lacks. Raises PkiError."""
-        if self._is_run and (names := record_unrecorded(self.project.inventory, self.project.store)):
+    def _list_new_templates(self) -> None:
+        """List in pki.yaml the program's new templates that this project does not use. Raises PkiError."""
+        if not self._may_change_files:
+            return
+        if names := record_unrecorded(self.project.inventory, self.project.store):
             text = f"lists {len(names)} templates of the program that this project does not use: templates.without"
             Screen(drops_unwritable=True).done(Verb.UPDATED, "pki.yaml", text)
             self.project.ledger_view.close()
-            del self.project  # it is opened again, with the new pki.yaml
+            del self.project  # cached property: the project is opened again, with the new pki.yaml
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the lock of the project from before pki.yaml is read, so that earlier changes of it count.
 
-        Where it cannot be locked, `tasks` reports why. A project without `ca/` is locked by the reporter.
+        A project without `ca/`, which contains the lock file, is locked later, by the reporter.
         """
         with ExitStack() as stack:
-            with suppress(PkiError):
+            with suppress(PkiError):  # `tasks`, which is called next, reports the same fault
                 check_owner(self._home)
                 if (store := Store(self._home)).ca.is_dir():
                     stack.enter_context(store.lock())
                     self._is_locked = True
-            self._is_run = True
+            self._may_change_files = True
             yield
 
     def confirm_clock(self) -> None:
         """Ask the user whether the clock is right.
 
-        Raises InvalidDodoFile, for which doit exits with status 3, if it is not confirmed. The faults of a project
-        that cannot be opened are reported by `tasks`.
+        Raises InvalidDodoFile, for which doit exits with status 3, if the user does not confirm the clock.
         """
-        with suppress(PkiError):
+        with suppress(PkiError):  # `tasks`, which is called next, reports why the project cannot be opened
             self.project  # noqa: B018 - opens it
-        if "project" in self.__dict__:
+        if "project" in vars(self):
             try:
                 clock_confirmation.confirm(
                     self.project.store, self.project.now, self.project.ledger_view, self.project.clock
                 )
             except PkiError as error:
                 raise InvalidDodoFile(str(error)) from None
-            del self.project  # it is opened again under the lock
+            del self.project  # cached property: the project is opened again under the lock
 
     def _nothing_was_done(self, error: PkiError, message: str) -> InvalidDodoFile:
-        """Return the error for doit when nothing can be run, after status page and mail have been written."""
+        """Return the error for doit when nothing can be run, after writing the status page and sending the messages."""
         inventory = None
         if "project" in vars(self):
             with suppress(PkiError):  # an unreadable file is the error itself
                 inventory = self.project.inventory if self.project.roots.missing else None
             self.project.ledger_view.close()
         try:
-            notifications = self._end.refused(self._home, self._now, error, inventory, is_read=sys.stderr.isatty())
+            notifications = self._end.notify_nothing_done(
+                self._home, self._now, error, inventory, is_read=sys.stderr.isatty()
+            )
         except PkiError as notification_error:  # for example on a read-only file system
             notifications = [{"channel": "all", "error": notification_error.message}]
         message += "".join(
@@ -274,14 +277,12 @@ class ArtifactAction:
         return joined(self._reasons) or "up to date"
 
     def act(self) -> dict[str, Outcome] | Failed:
-        """Make the artifact and check the result.
-
-        The check before it is repeated where this process has not done it (`doit -a`, `doit -n`).
-        """
+        """Make the artifact, then check that it is up to date."""
+        # `_reasons` is empty where doit skipped the check (`doit -a`), or did it in another process (`doit -n`).
         reasons = self._reasons or self._artifact.reasons()
         if not reasons:
             return {"outcome": UNCHANGED}
-        if not gc.isenabled():
+        if not gc.isenabled():  # making may need much memory; the tasks themselves stay excluded from collection
             gc.freeze()
             gc.enable()
         try:

@@ -1,4 +1,7 @@
-"""The hosts, clients and leaves that the issuing intermediates permit; what they do not permit waits for a ceremony."""
+"""The hosts, clients and leaves that the name constraints of the issuing intermediates permit.
+
+Names that they do not permit need a ceremony first, which creates an intermediate with wider constraints.
+"""
 
 from __future__ import annotations
 
@@ -19,58 +22,65 @@ from pki.x509.name_constraints import PermittedNames
 
 
 def permitted_hosts(
-    inventory: Inventory, authorities: Authorities, notices: list[Notice]
+    config: Inventory, authorities: Authorities, actions_required: list[Notice]
 ) -> tuple[dict[str, Host], dict[str, Leaf]]:
-    """Return hosts without services and names that need a ceremony, and the leaves of hosts and clients."""
-    config, server = inventory, authorities.issuing("server")
+    """Return the hosts with their permitted services and names only, and the leaves of these hosts and of clients.
+
+    Adds to `actions_required` a ceremony for each host of which something was left out.
+    """
+    server = authorities.issuing("server")
     permitted = PermittedNames.of_ca(server.certificate) if server else None
     hosts: dict[str, Host] = {}
     leaves: dict[str, Leaf] = {}
     for name, host in config.hosts.items():
         hosts[name] = host
         if permitted and server:
-            hosts[name] = _permitted_host(config, name, host, permitted, server.name, notices)
+            hosts[name] = _permitted_host(config, name, host, permitted, server.name, actions_required)
         leaves |= {leaf.name: leaf for leaf in host_leaves(config, name, hosts[name])}
-    domain = domain_of_clients(inventory, authorities)
+    domain = domain_of_clients(config, authorities)
     for name, client in config.clients.items():
         leaf = client_leaf(config, name, client, domain)
         leaves[leaf.name] = leaf
-    if any((host.deliver in {"ssh", "local"} or host.is_probed) and has_clients(host) for host in hosts.values()):
+    is_mutual_tls_tested = any(
+        has_clients(host) and (host.deliver in {"ssh", "local"} or host.is_probed) for host in hosts.values()
+    )
+    if is_mutual_tls_tested:  # with two test identities: one that must be accepted, one that must be refused
         leaves |= {PROBE: probe_leaf(config), CANARY: canary_leaf(config)}
     return hosts, leaves
 
 
 def _permitted_host(
-    config: Inventory, name: str, host: Host, permitted: PermittedNames, ca: str, notices: list[Notice]
+    config: Inventory, name: str, host: Host, permitted: PermittedNames, ca: str, actions_required: list[Notice]
 ) -> Host:
     """Return the host without the services and names that the present intermediate does not permit."""
-    refused = [host_name for host_name in host.names if not permitted.permits(host_name)]
+    forbidden = [host_name for host_name in host.names if not permitted.permits(host_name)]
     services = {}
     for service_name, service in host.services.items():
-        lacking = [
+        forbidden_of_service = [
             host_name for host_name in service_names(config, host, service_name) if not permitted.permits(host_name)
         ]
-        refused += lacking
-        if not lacking:
+        forbidden += forbidden_of_service
+        if not forbidden_of_service:
             services[service_name] = service
-    if not refused:
+    if not forbidden:
         return host
-    notices.append(needs_ceremony(ArtifactId("host", name), refused, ca))
+    actions_required.append(needs_ceremony(ArtifactId("host", name), forbidden, ca))
     names = tuple(host_name for host_name in host.names if permitted.permits(host_name))
     return host.model_copy(update={"services": services, "names": names})
 
 
-def needs_ceremony(subject: str, refused: list[str], ca: str) -> Notice:
-    verb = "wait" if len(refused) > 1 else "waits"
+def needs_ceremony(subject: str, forbidden: list[str], ca: str) -> Notice:
+    """Return the notice that names need a ceremony, because the intermediate `ca` does not permit them."""
+    verb, pronoun = ("wait", "them") if len(forbidden) > 1 else ("waits", "it")
     return Notice(
         subject,
-        f"{', '.join(refused)} {verb}: {ca} does not permit {'them' if len(refused) > 1 else 'it'}; needs a ceremony",
+        f"{', '.join(forbidden)} {verb}: {ca} does not permit {pronoun}; needs a ceremony",
         f"./run invoke ceremony.request, for a new generation of {GenerationName.parse(ca).authority} with wider name constraints",
     )
 
 
 def domain_of_clients(inventory: Inventory, authorities: Authorities) -> str:
-    """Return the first domain that the name constraints of the client authority permit; "" without any."""
+    """Return the first domain that the name constraints of the client authority permit; "" if they permit none."""
     issuer = authorities.issuing("client")
     permitted = PermittedNames.of_ca(issuer.certificate) if issuer else None
     return next((domain for domain in inventory.domains if permitted is None or permitted.permits(domain)), "")

@@ -1,6 +1,6 @@
-"""Plan a project: which artifacts there are, of which sources, in which order.
+"""Plan a project: its artifacts, the sources of each artifact, and their order.
 
-Each artifact has a function that decides later whether it is out of date, and one that makes it.
+An artifact contains two functions, which are called later: `stale` decides whether it is out of date, `make` makes it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
-from pki.pipeline import cleanup, delivery_targets, full_check, notices
+from pki.pipeline import cleanup, delivery_targets, full_check, remarks
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.authority_artifacts import AuthorityArtifacts, planned_generations
 from pki.pipeline.delivery_targets import ProbeTarget
@@ -31,55 +31,54 @@ from pki.project.project import Project
 class Plan:
     """The artifacts of a project, the actions required of the user, and the hosts.
 
-    `waiting` are certificates that need a ceremony first. `refused` are names of leaves that an invalid file in
-    templates/ may declare: their issued files stay as they are. Neither are in `leaves`. The callables compute their
-    result when called.
+    `leaves` are the leaves that can be issued now. Two kinds of leaves are not among them: those `awaiting_ceremony`, and
+    `leaves_of_invalid_files`, which an invalid file in templates/ may declare. The issued files of both stay as they are.
+    The callables compute their result when they are called, because most commands need only some of the results.
     """
 
     artifacts: tuple[Artifact, ...]
     actions_required: tuple[Notice, ...]
     leaves: Mapping[str, Leaf]
-    waiting: frozenset[ArtifactId]
-    refused: frozenset[str]
+    awaiting_ceremony: frozenset[ArtifactId]
+    leaves_of_invalid_files: frozenset[str]
     deliveries: Mapping[str, Delivery]
     probe_targets: Callable[[], Iterator[ProbeTarget]]
     template_faults: Callable[[], tuple[PkiError, ...]]  # of all templates, used or not
     unused_template_faults: Callable[[], tuple[PkiError, ...]]  # of templates that are in no release
-    notices: Callable[[], Iterator[Notice]]  # useful before the next run; nothing is wrong
+    remarks: Callable[[], Iterator[Notice]]  # useful to read before the next run; no action is required
 
 
 def plan(project: Project) -> Plan:
-    """Return the plan of a project, sources before what is made of them."""
+    """Return the plan of a project. Every artifact follows the artifacts that it is made from."""
+    # A sandbox creates missing authorities in the same run, so their CRLs and leaves are planned as if they existed.
     project.authorities.expect(planned_generations(project.authorities) if project.inventory.sandbox else ())
     desired = DesiredState.of(project)
     deliveries = {delivery.host: delivery for delivery in delivery_targets.deliveries(desired)}
-    canary = [leaf for leaf in desired.leaves.values() if leaf.is_canary]
-    of_authorities, issued = AuthorityArtifacts(project), IssuedArtifacts(project)
+    canary = [leaf for leaf in desired.leaves.values() if leaf.is_canary]  # empty without mutual TLS
+    authority_artifacts, issued_artifacts = AuthorityArtifacts(project), IssuedArtifacts(project)
     artifacts = (
-        *of_authorities.authorities(),
-        *of_authorities.requests(),
+        *authority_artifacts.authorities(),
+        *authority_artifacts.requests(),
         # The canary is issued and revoked first, because the client CRL must list it.
-        *issued.leaves(canary),
-        *issued.crls(canary),
-        *issued.bundles(),
-        issued.trust_page(),
-        *issued.leaves(leaf for leaf in desired.leaves.values() if not leaf.is_canary),
+        *issued_artifacts.leaves(canary),
+        *issued_artifacts.crls(canary),
+        *issued_artifacts.bundles(),
+        issued_artifacts.trust_page(),
+        *issued_artifacts.leaves(leaf for leaf in desired.leaves.values() if not leaf.is_canary),
         *_unreadable_templates(desired),
         *_host_artifacts(desired, deliveries.values()),
     )
-    artifact_ids = {artifact.name for artifact in artifacts}
-    leaf_names = desired.leaves.keys() | desired.undeclared.keys() | {artifact.name for artifact in desired.waiting}
     return Plan(
-        artifacts=(*artifacts, _cleanup(project.store, artifact_ids, leaf_names)),
-        actions_required=(*desired.notices, *_unused_notices(desired, deliveries)),
+        artifacts=(*artifacts, _cleanup(desired, artifacts)),
+        actions_required=(*desired.actions_required, *_unused_template_actions(desired, deliveries)),
         leaves=desired.leaves,
-        waiting=desired.waiting,
-        refused=frozenset(desired.undeclared),
+        awaiting_ceremony=desired.awaiting_ceremony,
+        leaves_of_invalid_files=frozenset(desired.leaves_of_invalid_files),
         deliveries=deliveries,
         probe_targets=partial(delivery_targets.probe_targets, desired, deliveries),
         template_faults=partial(_template_faults, desired, deliveries),
         unused_template_faults=partial(_unused_template_faults, desired, deliveries),
-        notices=partial(notices.notices, desired, deliveries),
+        remarks=partial(remarks.remarks, desired, deliveries),
     )
 
 
@@ -93,19 +92,22 @@ class IssuedArtifacts:
     project: Project
 
     def crls(self, canary: Iterable[Leaf]) -> Iterator[Artifact]:
-        """Yield the CRL of each live generation. Those of the client authority follow the canary, which they must list."""
-        crl = crls.Crls(self.project)
+        """Yield the CRL of each live generation, and of each adopted CA.
+
+        The canary is a source of the client authority's CRLs, because these CRLs must list it.
+        """
+        crl_maker = crls.Crls(self.project)
         canary_bundles = {leaf.authority: str(self.project.store.bundle(leaf)) for leaf in canary}
         for authority in AUTHORITIES:
             prerequisites = (canary_bundles[authority],) if authority in canary_bundles else ()
             for generation in self.project.authorities.live(authority):
-                is_root = authority == "root"
+                is_root = authority == "root"  # its CRLs were signed in advance, by a ceremony
                 yield Artifact(
                     id=ArtifactId("crl", generation),
                     targets=tuple(str(self.project.store.crl(generation, form)) for form in ("crl", "pem")),
                     sources=(str(self.project.store.authority_file(generation, "cert.pem")), *prerequisites),
-                    make=partial(crl.publish_root if is_root else crl.issue, generation),
-                    stale=partial(crl.stale_root_reasons if is_root else crl.stale_reasons, generation),
+                    make=partial(crl_maker.publish_root if is_root else crl_maker.issue, generation),
+                    stale=partial(crl_maker.stale_root_reasons if is_root else crl_maker.stale_reasons, generation),
                     doc=f"the CRL of {generation}, DER and PEM",
                 )
         for name in self.project.inventory.authorities.adopted:
@@ -113,24 +115,24 @@ class IssuedArtifacts:
                 id=ArtifactId("crl", name),
                 targets=tuple(str(self.project.store.crl(name, form)) for form in ("crl", "pem")),
                 sources=(),
-                make=partial(crl.issue_adopted, name),
-                stale=partial(crl.stale_adopted_reasons, name),
+                make=partial(crl_maker.issue_adopted, name),
+                stale=partial(crl_maker.stale_adopted_reasons, name),
                 doc=f"the CRL of the adopted authority {name}, DER and PEM",
             )
 
     def leaves(self, leaves: Iterable[Leaf]) -> Iterator[Artifact]:
         """Yield an artifact for each leaf: its certificate with key and chain."""
-        of_authorities = AuthorityArtifacts(self.project)
-        issuers = {authority: of_authorities.certificate_path(authority) for authority in AUTHORITIES}
-        certificate = certificates.LeafCertificates(self.project)
+        authority_artifacts = AuthorityArtifacts(self.project)
+        issuers = {authority: authority_artifacts.certificate_path(authority) for authority in AUTHORITIES}
+        certificate_maker = certificates.LeafCertificates(self.project)
         for leaf in leaves:
-            request = (str(self.project.store.home / leaf.request),) if leaf.request else ()
+            csr = (str(self.project.store.home / leaf.request),) if leaf.request else ()
             yield Artifact(
                 id=ArtifactId("cert", leaf.name),
                 targets=tuple(leaf_files.file_names(self.project.store, leaf)),
-                sources=(issuers[leaf.authority], *request),
-                make=partial(certificate.issue_if_due, leaf),
-                stale=partial(certificate.stale_reasons, leaf),
+                sources=(issuers[leaf.authority], *csr),
+                make=partial(certificate_maker.issue_if_due, leaf),
+                stale=partial(certificate_maker.stale_reasons, leaf),
                 doc=leaf.doc,
             )
 
@@ -139,17 +141,18 @@ class IssuedArtifacts:
         store, authorities = self.project.store, self.project.authorities
         live = {name: authorities.live(name) for name in AUTHORITIES}
         generations = [generation for names in live.values() for generation in names]
-        # An existing certificate is not a source: an authority that can no longer sign must not block the bundle.
-        missing = [generation for generation in generations if authorities.generation(generation) is None]
-        files = [f"{generation}.crt" for generation in generations]
+        # Only a certificate that this run creates is a source. If an existing one were a source too, an authority that
+        # can no longer sign would fail its task and block the bundle.
+        uncreated = [generation for generation in generations if authorities.generation(generation) is None]
+        der_files = [f"{generation}.crt" for generation in generations]
         trust_files = partial(trust_bundles.trust_files, store, authorities)
         client_crl_bundle = partial(trust_bundles.client_crl_bundle, store, authorities)
         yield Artifact(
             id=ArtifactId("bundle", "trust"),
             targets=tuple(
-                str(store.trust(file)) for file in (*files, "roots.pem", "client-ca.pem", "client-chain.pem")
+                str(store.trust(file)) for file in (*der_files, "roots.pem", "client-ca.pem", "client-chain.pem")
             ),
-            sources=tuple(str(store.authority_file(generation, "cert.pem")) for generation in missing),
+            sources=tuple(str(store.authority_file(generation, "cert.pem")) for generation in uncreated),
             make=partial(_write_derived, store, trust_files),
             stale=partial(_derived_stale, store, trust_files),
             doc="trust files: roots, client authorities, every live CA certificate in DER",
@@ -185,7 +188,7 @@ class IssuedArtifacts:
         )
 
     def _trust_page_files(self) -> dict[str, bytes]:
-        """Return the contents of page and profile. Their module is slow to import, so it is loaded when needed."""
+        """Return the contents of the page and of the profile, by path."""
         from pki.authority.trust_page import page  # noqa: PLC0415 - takes longer than the rest of a run with nothing to do
 
         return page.files(self.project.inventory, self.project.store, self.project.authorities)
@@ -203,9 +206,9 @@ def _derived_stale(store: Store, contents: Callable[[], dict[str, bytes]]) -> li
 
 
 def _unreadable_templates(desired: DesiredState) -> Iterator[Artifact]:
-    """Yield an artifact that always fails for each unassigned file in templates/: one whose hosts cannot be determined.
+    """Yield an artifact that always fails for each file in templates/ whose hosts cannot be determined.
 
-    No release reports such a file.
+    Without this artifact nothing would report the file, because it belongs to no release.
     """
     for unassigned in desired.library.unassigned:
         yield Artifact(
@@ -213,7 +216,7 @@ def _unreadable_templates(desired: DesiredState) -> Iterator[Artifact]:
             targets=(),
             sources=(),
             make=partial(_raise, unassigned.fault),
-            stale=partial(stated, unassigned.fault.message),
+            stale=partial(stated, unassigned.fault.message),  # always out of date, so that every run reports the fault
             doc="cannot be read, so its hosts are unknown",
         )
 
@@ -231,19 +234,22 @@ def _template_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) 
 
 
 def _unused_template_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
-    """Return the faults of templates that are in no release at present: the unassigned ones, then the unused ones."""
+    """Return the faults of templates that are in no release at present, which therefore no release reports.
+
+    Those are the files whose hosts cannot be determined, then the files that are for no host of this project.
+    """
     faults = [unassigned.fault for unassigned in desired.library.unassigned]
     return (*faults, *(fault for _, fault in _unused_faults(desired, deliveries)))
 
 
-def _unused_notices(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
-    """Yield a notice for each fault of a template that no release uses at present."""
+def _unused_template_actions(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
+    """Yield the action that is required for each faulty template that is for no host of this project."""
     for name, fault in _unused_faults(desired, deliveries):
         yield Notice(f"templates/{name}", fault.message, fault.hint or "fix it, then: ./run doit")
 
 
 def _unused_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[tuple[str, PkiError]]:
-    """Yield name and fault of each unused file: its hosts are known, and no host of this project is among them."""
+    """Yield the name and the fault of each faulty file that is for no host of this project."""
     for file in desired.library.files:
         if file.fault and not any(file.is_for(name, desired.hosts.get(name)) for name in deliveries):
             yield file.name, file.fault
@@ -253,9 +259,12 @@ def _unused_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) ->
 
 
 def _host_artifacts(desired: DesiredState, deliveries: Iterable[Delivery]) -> Iterator[Artifact]:
-    """Yield release and deployment of each host that a managed file is for."""
+    """Yield the release and the deployment of each host that a managed file is for.
+
+    The deployments by Ansible are last: the first of them deploys to all hosts whose releases are up to date by then.
+    """
     project, build = desired.project, desired.project.store.build
-    fleet_deployments: list[Artifact] = []  # last, so that one Ansible run deploys to all hosts
+    ansible_deployments: list[Artifact] = []
     for delivery in deliveries:
         name = delivery.host
         manifest = f"{build}/release/{name}/manifest.json"
@@ -275,20 +284,20 @@ def _host_artifacts(desired: DesiredState, deliveries: Iterable[Delivery]) -> It
             stale=partial(delivery.stale, project.cache, project.now),
             doc=f"the release of {name} on the host, with a receipt",
         )
-        if delivery.engine:
-            fleet_deployments.append(deploy)
+        is_by_ansible = delivery.engine is not None
+        if is_by_ansible:
+            ansible_deployments.append(deploy)
         else:
             yield deploy
-    yield from fleet_deployments
+    yield from ansible_deployments
 
 
 def _build_release(desired: DesiredState, name: str) -> Outcome:
-    faults_of = partial(full_check.faults, desired)
     return release.build(
         desired.release_spec(name),
         desired.project.store.release(name),
         partial(desired.render_within_limits, name),
-        faults_of,
+        partial(full_check.faults, desired),
     )
 
 
@@ -301,7 +310,10 @@ def _release_stale(desired: DesiredState, name: str) -> list[Reason]:
 # -- cleanup --------------------------------------------------------------------------------------------------------
 
 
-def _cleanup(store: Store, artifact_ids: set[ArtifactId], leaves: set[str]) -> Artifact:
+def _cleanup(desired: DesiredState, artifacts: Iterable[Artifact]) -> Artifact:
+    """Return the artifact that removes every file in build/ that belongs to none of the artifacts."""
+    store, artifact_ids = desired.project.store, {artifact.id for artifact in artifacts}
+    leaves = {*desired.leaves, *desired.leaves_of_invalid_files, *(leaf.name for leaf in desired.awaiting_ceremony)}
     return Artifact(
         id=ArtifactId("cleanup", "build"),
         targets=(),

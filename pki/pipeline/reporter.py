@@ -1,4 +1,4 @@
-"""What doit prints for each task and at the end of a run, and the run's report, which is written whatever failed."""
+"""Doit's reporter: the lines for each task and at the end of a run, and the run's report, which is written in any case."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ that runs doit.
 def count_tasks(
     changed: int, failed: int, blocked: int, up_to_date: int, *, awaited: int = 0, is_interrupted: bool = False
 ) -> str:
-    """Return what became of the tasks of a run; `awaited` is the number of those that wait for the first ceremony.
+    """Return the counts of the tasks of a run as text; `awaited` is the number of tasks that wait for the first ceremony.
 
-    `20 tasks up to date`, or `20 tasks: 17 changed, 3 had nothing to do`.
+    Examples: `20 tasks up to date`, `20 tasks: 17 changed, 3 had nothing to do`.
     """
     total = changed + failed + blocked + up_to_date + awaited
     tasks = f"{total} task{'' if total == 1 else 's'}"
@@ -57,8 +57,8 @@ def count_tasks(
 class FindingCounts:
     """The number of findings at the end of a run.
 
-    `is_failure`: a critical finding concerns what the run was requested to do, so its exit status is 1. `of_failed_tasks`:
-    how many of the findings report a task that failed in this run, which the summary counts too.
+    `is_failure` means that a critical finding affects what the run was requested to do, so that its exit status is 1.
+    `of_failed_tasks` is how many of the findings report a task that failed in this run, which the summary counts too.
     """
 
     critical: int = 0
@@ -86,14 +86,14 @@ class Monitor(Protocol):
     The reporter calls the methods in this order, each with the run's report up to then.
     """
 
-    def check(self, report: Mapping[str, Any], notes: Sequence[Notice]) -> None:
+    def check(self, report: Mapping[str, Any], actions_required: Sequence[Notice]) -> None:
         """Check the project, while its ledger and cache are open."""
 
     def send_alerts(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
         """Send the messages that are due; return the channel, subject, error and hint of each for the report."""
 
     def writers(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
-        """Return what is written last (page, metrics, …): each function under the name that its failure is reported by."""
+        """Return the functions that write the page, the metrics and so on, each under the name for its failure."""
 
     def findings(self, report: Mapping[str, Any]) -> FindingCounts:
         """Return the number of findings."""
@@ -110,19 +110,23 @@ class Reporter:
     def __init__(
         self,
         project: Callable[[], Project],
-        notes: Callable[[], Iterable[Notice]],
+        actions_required: Callable[[], Iterable[Notice]],
         calendar: Callable[[], object],
         monitor: Monitor,
-        is_held: Callable[[], bool],
+        is_locked: Callable[[], bool],
         *,
         is_part: bool = False,
     ) -> None:
-        """`is_held` returns whether the project's lock is held already; `is_part`: print no summary if nothing changed."""
+        """Create a reporter.
+
+        `is_locked` returns whether this process holds the project's lock already. With `is_part`, the reporter prints no
+        summary if nothing changed.
+        """
         self._project = project
-        self._notes = notes
+        self._actions_required = actions_required
         self._calendar = calendar
         self._monitor = monitor
-        self._is_held = is_held
+        self._is_locked = is_locked
         self._is_part = is_part
         self.report: Mapping[str, Any] = {}  # complete once the run has ended
         self._messages: list[dict[str, str]] = []
@@ -147,7 +151,7 @@ class Reporter:
     def initialize(self, tasks: dict[str, Any], selected: Sequence[str]) -> None:
         """Lock the project and start the progress display. `selected` are the names of the requested tasks."""
         project = self._project()
-        if not self._is_held():  # the first run: there is no ca/ with a lock file before it
+        if not self._is_locked():  # the first run: ca/, which contains the lock file, does not exist before it
             self._stack.enter_context(project.store.lock())
         if version_change.record(project.inventory, project.store):
             from pki.config import editor_schemas  # noqa: PLC0415 - slow, and needed after an upgrade only
@@ -163,14 +167,14 @@ class Reporter:
         self._advance = self._stack.enter_context(self._screen.progress(self._total))
 
     def before_fork(self) -> None:
-        """Close the ledger: SQLite forbids that a process inherits an open database, and may delete its log there.
+        """Close the ledger, because a child process must not inherit an open database of SQLite.
 
-        https://www.sqlite.org/howtocorrupt.html §2.6
+        The child could delete the log of the database: https://www.sqlite.org/howtocorrupt.html §2.6
         """
         self._project().ledger_view.close()
 
     def forget(self, name: str) -> None:
-        """Drop what this process cached about an artifact that another process has worked on."""
+        """Drop what this process cached about an artifact, because a worker process has changed it."""
         self._project().cache.forget(name)
 
     def join_run(self) -> bool:
@@ -193,7 +197,7 @@ class Reporter:
         """Print nothing: no task is ever ignored."""
 
     def add_success(self, task: Any) -> None:
-        """Print what a task did; one that found nothing to do counts as up to date."""
+        """Print what a task did; a task that had nothing to do counts as up to date."""
         if task.has_subtask:
             return
         outcome: Outcome = task.values.get("outcome", UNCHANGED)
@@ -207,14 +211,16 @@ class Reporter:
         """Print why a task failed, or by which tasks it is blocked."""
         if task.has_subtask:
             return
-        if type(fail).__name__ == "UnmetDependency":
+        if type(fail).__name__ == "UnmetDependency":  # the message consists of the names of the prerequisites
             self._blocked.append({"name": task.name, "by": fail.get_msg().strip()})
-            causes = {cause for need in fail.get_msg().split() for cause in self._causes.get(need, {need})}
+            prerequisites = fail.get_msg().split()
+            # The cause is never a task that is blocked itself, but the tasks that failed and block it.
+            causes = {cause for name in prerequisites for cause in self._causes.get(name, {name})}
             self._causes[task.name] = causes
             if not self._awaits_ceremony:  # its cause is printed once, at the end
                 self._screen.blocked(task.name, " ".join(sorted(causes)))
             return
-        if hasattr(fail, "hint"):
+        if hasattr(fail, "hint"):  # Failed, by an artifact; doit's own failures have only a message
             self._fail(task.name, PkiError(fail.message, fail.hint, fail.code, about=fail.about))
         else:
             self._fail(task.name, PkiError(fail.get_msg().strip()))
@@ -242,12 +248,15 @@ class Reporter:
         Raises SystemExit with 1 if one of them failed (a full disk) or a finding is critical: doit counts only its tasks.
         Raises an unexpected exception (a bug) unchanged.
         """
+        # The order matters: the checks need the ledger and the cache open; messages, pages and the report contain what the
+        # steps before them found; the report is last, because it contains also the failures of the other steps.
         project = self._project()
         with self._step("actions required"):
-            self._actions = list(self._notes())
+            self._actions = list(self._actions_required())
             for action in self._actions if self._awaits_ceremony else ():
                 self._screen.note(action.subject, action.text, action.remedy)
-        if self._is_full and self._result() == "ok":
+        is_complete = self._is_full and self._result() == "ok"
+        if is_complete:  # a part of the tasks, or an error, says nothing about all planned actions
             with self._step("calendar"):
                 self._calendar()
         with self._step("checks"):
@@ -255,7 +264,9 @@ class Reporter:
         self._check_keys(project)
         with self._step("ledger"):
             project.ledger_view.check()
-            project.close(run_succeeded=self._is_full and self._result() == "ok")
+            project.close(
+                run_succeeded=self._is_full and self._result() == "ok"
+            )  # again: a check above may have failed
         with self._step("cache"):
             project.cache.save(whole=self._is_full)
         with self._step("alerts"):
@@ -273,22 +284,25 @@ class Reporter:
             )
         self.report = self._report(project)
         self._stack.close()
-        is_idle = not self._changed and self._result() == "ok"
-        if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
-            parts = self._summary(project)
-            self._screen.line("; ".join(parts), narrow=";\n".join(parts))
+        self._print_summary()
         gc.freeze()  # the process ends now: no collection at exit
         self._raise_failure()
+
+    def _print_summary(self) -> None:
+        is_idle = not self._changed and self._result() == "ok"
+        if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
+            parts = self._summary(self._project())
+            self._screen.line("; ".join(parts), narrow=";\n".join(parts))
 
     def _check_keys(self, project: Project) -> None:
         """Report each CA key that cannot be used, unless a task failed because of it."""
         faults: dict[str, PkiError] = {}
         with self._step("keys"):
             faults = project.signing_keys.faults()
-        concerned = {failure["about"] for failure in self._failed}
+        reported = {failure["about"] for failure in self._failed}
         for name, fault in faults.items():
             with self._step(ArtifactId("key", name)):
-                if (fault.about or name) not in concerned:
+                if (fault.about or name) not in reported:
                     raise fault
 
     def _raise_failure(self) -> None:
@@ -299,6 +313,7 @@ class Reporter:
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
+        """Carry out one step at the end of the run, and report its error under `name`."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - a bug in one step must not prevent the others
@@ -308,17 +323,18 @@ class Reporter:
     # -- the summary and the report --
 
     def _unsent(self) -> list[dict[str, str]]:
+        """Return the messages that could not be sent."""
         return [message for message in self._messages if message["error"]]
 
     @property
     def _has_news(self) -> bool:
-        """Return whether the run changed or found anything; otherwise it prints nothing, so cron sends no mail."""
+        """Return whether the run has anything to print. Without output, cron sends no mail."""
         return bool(self._changed or self._result() != "ok" or self._actions or self._findings or self._unsent())
 
     def _summary(self, project: Project) -> list[str]:
         command = run_for(project.store.home)
-        mark = f"{SANDBOX}  " if project.inventory.sandbox else ""
-        parts = [f"{mark}{self._counts()} ({time.monotonic() - self._started:.1f} s)"]
+        prefix = f"{SANDBOX}  " if project.inventory.sandbox else ""
+        parts = [f"{prefix}{self._counts()} ({time.monotonic() - self._started:.1f} s)"]
         if self._findings:
             parts.append(f"{self._findings}: see {command} invoke health")
         if (number := len(self._actions)) and not self._awaits_ceremony:
@@ -343,7 +359,8 @@ class Reporter:
     def _result(self) -> str:
         if self._failed or self._blocked:
             return "failed"
-        return "interrupted" if self._is_full and len(self._changed) + self._up_to_date < self._total else "ok"
+        is_interrupted = self._is_full and len(self._changed) + self._up_to_date < self._total
+        return "interrupted" if is_interrupted else "ok"
 
     def _report(self, project: Project) -> dict[str, Any]:
         return {

@@ -73,6 +73,7 @@ class ConfigView:
 
 
 def _viewed(value: object) -> object:
+    """Return a value of pki.yaml for templates: each section in it as a ConfigView, each other value as it is."""
     if isinstance(value, StrictModel):
         return ConfigView(value)
     if isinstance(value, dict):
@@ -81,7 +82,7 @@ def _viewed(value: object) -> object:
 
 
 class InventoryView(SharedValue):
-    """pki.yaml as templates see it; each of its sections is prepared once."""
+    """pki.yaml as templates see it. A section is converted when a template first reads it, and then kept."""
 
     def __init__(self, config: Inventory) -> None:
         super().__init__()
@@ -90,7 +91,7 @@ class InventoryView(SharedValue):
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._view, name)
-        vars(self)[name] = value
+        vars(self)[name] = value  # from now on Python finds the attribute without calling __getattr__
         return value
 
     def content(self, section: str) -> object:
@@ -99,7 +100,10 @@ class InventoryView(SharedValue):
 
 
 class Generations(SharedValue):
-    """The live generations by authority, newest first, as templates see them; issuer pins are made from them."""
+    """The live generations of each authority, newest first, as templates see them.
+
+    Templates make the issuer pins of proxies from these values.
+    """
 
     def __init__(self, project: Project) -> None:
         super().__init__()
@@ -136,7 +140,8 @@ class Revoked(SharedValue):
     def __init__(self, project: Project | None) -> None:
         super().__init__()
         self._project = project
-        self._read: tuple[int, list[int]] = (0, [])
+        self._file_state = 0  # of the CRLs when `_serials` was read from them
+        self._serials: list[int] = []
 
     def _files(self) -> list[str]:
         project = self._project
@@ -147,12 +152,13 @@ class Revoked(SharedValue):
         """Return the serial numbers; the CRLs are read again only after they changed."""
         files = self._files()
         state = file_state(files)
-        if not state or state != self._read[0]:
-            self._read = state, sorted(entry.serial_number for file in files for entry in _entries(file))
-        return self._read[1]
+        if not state or state != self._file_state:
+            self._serials = sorted(entry.serial_number for file in files for entry in _entries(file))
+            self._file_state = state
+        return self._serials
 
     def digest(self, section: str) -> str:
-        """Return the digest, from the cache: a run that has nothing to do reads no CRL."""
+        """Return the digest, from the cache, so that a run without changes reads no CRL."""
         if self._project is None:
             return super().digest(section)
         return self._project.cache.cached("revoked.client", section, self._files(), lambda: digest_of(self.client))
@@ -163,14 +169,14 @@ class Revoked(SharedValue):
 
 
 def _entries(file: str) -> Iterable[x509.RevokedCertificate]:
-    """Return the entries of the CRL in a file; nothing where there is no file. Raises PkiError where it is damaged."""
+    """Return the entries of the CRL in a file; nothing if the file does not exist. Raises PkiError if it is damaged."""
     if (data := filesystem.read(file)) is None:
         return ()
     try:
         if (crl := canonical.read_crl(data, Encoding.DER)) is not None:
             return list(crl)
     except canonical.UNREADABLE:
-        pass
+        pass  # the same error as for a file that contains no CRL
     raise PkiError(f"{file}: is damaged", "./run doit")
 
 
@@ -187,15 +193,10 @@ class TooLarge(SharedValue):
     @property
     def crls(self) -> list[str]:
         """Return the generations whose CRL exceeds the size limit."""
-        return (
-            [
-                crl.generation
-                for crl in crl_size.sizes(self._project.inventory, self._project.store, self._project.authorities)
-                if not crl.fits
-            ]
-            if self._project
-            else []
-        )
+        if self._project is None:
+            return []
+        sizes = crl_size.sizes(self._project.inventory, self._project.store, self._project.authorities)
+        return [crl.generation for crl in sizes if not crl.fits]
 
     def digest(self, _section: str) -> str:
         """Return the digest, never from the cache: a CRL may grow within a run."""

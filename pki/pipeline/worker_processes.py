@@ -21,17 +21,17 @@ CLEANUP_TIMEOUT = 10.0  # seconds for a worker after the run was interrupted
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process that executes one task after the other; `pipe` is our end of its pipe."""
+    """A process that executes one task after the other; `pipe` is this process's end of the pipe to it."""
 
     process: Any
     pipe: Connection[Any, Any]
 
 
 class Workers:
-    """The workers of a run; each is started when a task needs it, and forked from this process.
+    """The workers of a run. A worker is forked from this process when a task needs it.
 
-    `execute` runs in a worker and returns the result for a task's name. `before_fork` is called here before each start,
-    `join_run` in the new worker, which ends at once if it returns False.
+    `execute` takes the name of a task and returns its result; it runs in a worker. `before_fork` is called in this
+    process before each fork. `join_run` is called in the new worker, which ends at once if `join_run` returns False.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Workers:
 
     def _start(self) -> Worker:
         self._before_fork()
-        ours, theirs = Pipe()
-        others = [ours, *self._busy, *(worker.pipe for worker in self._idle)]
-        arguments = (theirs, others, os.getpid(), self._join_run, self._execute)
+        our_end, worker_end = Pipe()
+        inherited = [our_end, *self._busy, *(worker.pipe for worker in self._idle)]
+        arguments = (worker_end, inherited, os.getpid(), self._join_run, self._execute)
         process = FORK.Process(target=_work, args=arguments)
         process.start()
-        theirs.close()
-        return Worker(process, ours)
+        worker_end.close()  # so that reading from `our_end` fails once the worker has ended
+        return Worker(process, our_end)
 
     def next_result(self) -> tuple[str, Any, str]:
         """Wait until a task ends; return its name and result.
@@ -65,7 +65,7 @@ class Workers:
         If its worker was killed, the result is None, and the third value describes how the worker ended.
         """
         ready = wait(list(self._busy))
-        worker, name = self._busy.pop(next(pipe for pipe in self._busy if pipe in ready))
+        worker, name = self._busy.pop(next(pipe for pipe in self._busy if pipe in ready))  # the one started first
         try:
             result = worker.pipe.recv()
         except (EOFError, OSError):
@@ -90,16 +90,19 @@ class Workers:
 
 def _work(
     pipe: Connection[Any, Any],
-    others: list[Connection[Any, Any]],
+    inherited: list[Connection[Any, Any]],
     parent: int,
     join_run: Callable[[], bool],
     execute: Callable[[str], object],
 ) -> None:
-    """Execute in a worker each task whose name comes through the pipe, until that is closed."""
+    """Execute in a worker each task whose name comes through the pipe, until the pipe is closed.
+
+    `inherited` are the ends of pipes that the fork copied. Open copies would keep the pipes of other workers alive.
+    """
     end_with_parent(parent)
     signal.signal(signal.SIGINT, _interrupt_once)
-    for other in others:
-        other.close()
+    for connection in inherited:
+        connection.close()
     if not join_run():
         return
     try:
@@ -110,9 +113,9 @@ def _work(
 
 
 def _interrupt_once(_number: int, _frame: object) -> None:
-    """Raise KeyboardInterrupt once.
+    """Raise KeyboardInterrupt, and ignore every later signal, which would interrupt the cleanup.
 
-    Ctrl-C at a terminal signals the whole group, and the run signals its workers too.
+    A second signal is normal: Ctrl-C at a terminal reaches the whole process group, and the run signals its workers too.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt

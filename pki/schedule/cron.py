@@ -15,21 +15,20 @@ def lines(job: Job) -> list[str]:
     line = f"PKI_HOME={shlex.quote(str(job.home))} {shlex.quote(str(job.program))} doit"
     command = line.replace("%", r"\%")  # an unescaped % ends the command: crontab(5)
     clock = [start.split(":") for start in job.times]
-    return [f"{int(minute)} {int(hour)} * * * {command} {_mark(job)}" for hour, minute in clock]
+    return [f"{int(minute)} {int(hour)} * * * {command} {_comment(job)}" for hour, minute in clock]
 
 
-def _mark(job: Job) -> str:
+def _comment(job: Job) -> str:
     return f"# {job.name}"
 
 
 def without(crontab: str, job: Job) -> list[str]:
     """Return the lines of a crontab that do not belong to the job."""
-    return [line for line in crontab.splitlines() if not line.endswith(f" {_mark(job)}")]
+    return [line for line in crontab.splitlines() if not line.endswith(f" {_comment(job)}")]
 
 
 def installed(crontab: str, job: Job) -> tuple[str, ...] | None:
-    """Return the times at which a crontab runs the job; None when it does not."""
-    own = [LINE.match(line) for line in crontab.splitlines() if line.endswith(f" {_mark(job)}")]
-    return (
-        tuple(f"{int(hour):02}:{int(minute):02}" for minute, hour in (match.groups() for match in own if match)) or None
-    )
+    """Return the times at which a crontab runs the job; None if it does not run the job."""
+    own_lines = [line for line in crontab.splitlines() if line.endswith(f" {_comment(job)}")]
+    starts = [match.groups() for match in map(LINE.match, own_lines) if match]
+    return tuple(f"{int(hour):02}:{int(minute):02}" for minute, hour in starts) or None

@@ -13,7 +13,7 @@ from pki.config.delivery_window import is_in_window
 from pki.config.model import Inventory
 
 DEFAULT_TIMES = ("06:00",)
-DELAYS = tuple(timedelta(minutes=minutes) for minutes in (15, 5, 1))
+DELAYS = tuple(timedelta(minutes=minutes) for minutes in (15, 5, 1))  # the longest that suits all windows is used
 HOMES = ("/home", "/root", "/run/user")
 TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - compared with, not written to
 
@@ -75,7 +75,7 @@ class Job:
     @property
     def delay(self) -> timedelta:
         """Return how long a run may be delayed at random without missing a maintenance window that it would meet."""
-        return next((delay for delay in DELAYS if missed(self.config, self.times, delay) == []), timedelta(0))
+        return next((delay for delay in DELAYS if not missed(self.config, self.times, delay)), timedelta(0))
 
     def check(self) -> None:
         """Raise PkiError for a path that cannot be written into a unit or a crontab."""
@@ -91,7 +91,7 @@ def _is_in(place: Path, folders: tuple[str, ...]) -> bool:
 
 
 def missed(config: Inventory, times: tuple[str, ...], delay: timedelta = timedelta(0)) -> list[str]:
-    """Return the hosts whose window no run meets, even one that starts at its latest time."""
+    """Return the hosts in whose maintenance window no run starts, whatever its random delay up to `delay`."""
     return [
         name
         for name, host in config.hosts.items()
@@ -99,7 +99,8 @@ def missed(config: Inventory, times: tuple[str, ...], delay: timedelta = timedel
     ]
 
 
-def _meets(moment: time, delay: timedelta, window: str) -> bool:
-    minutes = moment.hour * 60 + moment.minute + delay // timedelta(minutes=1)
-    last = time(minutes // 60 % 24, minutes % 60)
-    return is_in_window(moment, window) and is_in_window(last, window)
+def _meets(start: time, delay: timedelta, window: str) -> bool:
+    """Return whether a run starts within a window both without and with the whole delay."""
+    minutes = start.hour * 60 + start.minute + delay // timedelta(minutes=1)
+    latest_start = time(minutes // 60 % 24, minutes % 60)
+    return is_in_window(start, window) and is_in_window(latest_start, window)

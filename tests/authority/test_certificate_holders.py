@@ -81,8 +81,8 @@ def moves(
         ledger_view=SimpleNamespace(has_ledger=has_ledger, cached=lambda _name, _key, compute: compute()),
     )
     found = certificate_holders.moves(project, {leaf.name: leaf for leaf in leaves})
-    assert all(move.end == END for move in found)
-    return [(move.name, move.before, move.leaf) for move in found]
+    assert all(move.not_after == END for move in found)
+    return [(move.name, move.previous_leaf, move.leaf) for move in found]
 
 
 @pytest.fixture

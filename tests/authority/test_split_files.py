@@ -69,4 +69,4 @@ def test_the_files_of_a_leaf_without_a_certificate_are_not_damaged(home: Home) -
     path.write_bytes(b"damaged")
     (damage,) = leaf_files.damaged_files(project.store, project.authorities, LEAF)
     assert (damage.code, dict(damage.data)) == (Why.DAMAGED, {"file": "tls.pem"})
-    project.close(settled=False)
+    project.close(run_succeeded=False)

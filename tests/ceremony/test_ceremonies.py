@@ -546,7 +546,7 @@ def test_a_new_medium_goes_on_and_the_old_one_then_refuses(real: RealHome) -> No
     real.accept(folder, 2)
     assert {path: path.read_bytes() for path in old} == old
     asked = real.ask(RequestOptions(crls=True), 3)
-    with pytest.raises(PkiError, match="it does not follow the ceremony 1, which is the last one here"):
+    with pytest.raises(PkiError, match="it does not follow ceremony 1, the last one in this vault"):
         real.answer(asked.path, 3)
     held = session.open_session(medium, asked.path.read_bytes(), str(asked.path), lambda: at(3))
     real.accept(ceremony_steps.sign(held, lambda _: "another-very-long-passphrase", real.out), 3)

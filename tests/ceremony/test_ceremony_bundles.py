@@ -205,12 +205,12 @@ def test_a_wrong_passphrase_is_refused(real: RealHome) -> None:
 
 def test_a_request_of_another_project_is_refused(real: RealHome, tmp_path: Path) -> None:
     other = real_home(tmp_path / "other")
-    assert "it does not follow the ceremony 2" in refusal_of(real, other.ask().path.read_bytes(), 0)
+    assert "it does not follow ceremony 2" in refusal_of(real, other.ask().path.read_bytes(), 0)
 
 
 def test_a_request_that_does_not_follow_the_last_ceremony_is_refused(answered: RealHome) -> None:
     said = refusal_of(answered, answered.ask(RequestOptions(crls=True), TODAY + 1).path.read_bytes(), TODAY + 1)
-    assert said.startswith("the request is refused: it does not follow the ceremony 3, which is the last one here")
+    assert said.startswith("the request is refused: it does not follow ceremony 3, the last one in this vault")
 
 
 def test_an_older_request_is_not_answered_again_once_another_ceremony_was_held(real: RealHome) -> None:
@@ -388,7 +388,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
         lambda r, _: moved(r, 1, this_update=r.crl_series[0].presigned_crls[1].this_update + 2 * DAY),
         "nothing replaces CRL",
     ),
-    "a series of pre-signed CRLs that ends before the one that it replaces": (
+    "a series of pre-signed CRLs that ends before the series that it replaces": (
         lambda r, _: edited(
             moved(r, 1, next_update=r.crl_series[0].presigned_crls[1].this_update + DAY),
             "crl_series",
@@ -396,7 +396,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
             .crl_series[0]
             .presigned_crls[:2],
         ),
-        "before the one that it replaces",
+        "before the series that it replaces",
     ),
     "a series of pre-signed CRLs that begins in the future": (
         lambda r, _: moved(r, 0, this_update=r.prepared + SECOND),
@@ -436,7 +436,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     ),
     "another organisation": (
         lambda r, _: r.model_copy(update={"organisation": "Other Lab"}),
-        "it speaks of Other Lab, the vault is that of Example Lab",
+        "it names the organisation Other Lab, the vault is that of Example Lab",
     ),
     "a sandbox": (
         lambda r, _: r.model_copy(update={"sandbox": True}),
@@ -448,11 +448,11 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     ),
     "another last ceremony": (
         lambda r, _: r.model_copy(update={"previous": "0" * 64}),
-        "it does not follow the ceremony 2",
+        "it does not follow ceremony 2",
     ),
     "no last ceremony": (
         lambda r, _: r.model_copy(update={"previous": "none"}),
-        "it does not follow the ceremony 2",
+        "it does not follow ceremony 2",
     ),
     "another root of the same name": (
         lambda r, _: r.model_copy(update={"pinned": {"root-1": "0" * 64}}),
@@ -519,7 +519,7 @@ def test_a_root_is_not_made_without_a_ladder_and_not_twice(tmp_path: Path) -> No
     assert "root-1 would have no CRL" in refusal_of(home, request_response.dump(bare), 0)
     home.answer(asked.path)
     other = edited(asked.request, "roots", not_after=asked.request.roots[0].not_after - DAY)
-    assert "does not follow the ceremony 1" in refusal_of(home, request_response.dump(other), 0)
+    assert "does not follow ceremony 1" in refusal_of(home, request_response.dump(other), 0)
 
 
 def test_nothing_is_signed_before_its_root_was_made(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from pkilint.validation import ValidationFindingSeverity
 from pki.ceremony import checked_signing, drafts, lint, policy, second_opinion
 from pki.ceremony.drafts import CertificateDraft, CrlDraft
 from pki.ceremony.offline import negative_tests
-from pki.ceremony.policy import MAX_NUMBER_GAP, VaultContents
+from pki.ceremony.policy import MAX_NUMBER_GAP
 from pki.ceremony.request_response import (
     LedgerHead,
     Request,
@@ -38,6 +38,7 @@ from pki.ceremony.request_response import (
     SignedCrl,
 )
 from pki.ceremony.vault import PastCeremony
+from pki.ceremony.vault_contents import VaultContents
 from pki.common.errors import PkiError
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
@@ -354,7 +355,7 @@ def test_a_trial_passes_only_if_both_verifiers_say_so(
 
 def test_what_a_request_permits_is_not_tried_as_foreign() -> None:
     def outside(domains: tuple[str, ...], addresses: tuple[IPv4Network | IPv6Network, ...]) -> list[str]:
-        return [str(one.value) for one in negative_tests._outside(domains, addresses)]  # noqa: SLF001 - a name is chosen from many
+        return [str(one.value) for one in negative_tests._forbidden_names(domains, addresses)]  # noqa: SLF001 - a name is chosen from many
 
     assert outside((DOMAIN,), ()) == ["www.example.com", "203.0.113.7"]
     assert outside(("example.com",), (IPv4Network("203.0.113.0/24"),)) == ["www.example.org", "198.51.100.7"]
@@ -388,7 +389,7 @@ def test_each_finding_from_a_warning_on_is_named_with_its_code_and_a_notice_is_n
         ]
     )
     container = SimpleNamespace(validate=lambda _: [result])
-    monkeypatch.setattr(lint, "_prepared", lambda _: (container, SimpleNamespace(root=None)))
+    monkeypatch.setattr(lint, "_validators_and_document", lambda _: (container, SimpleNamespace(root=None)))
     signed = signed_by(drafted(root), root.key)
     assert lint.findings(signed, permitted="x.permitted") == ["x.fatal: cannot be read", "x.warning"]
 
@@ -561,7 +562,7 @@ def test_a_request_follows_the_last_of_several_ceremonies(case: Case) -> None:
     found = later.faults(made=False)
     assert "does not follow" not in "".join(found)
     assert [one for one in found if "nothing replaces CRL 11 of an earlier ceremony" in one]
-    assert "it does not follow the ceremony 2" in later.with_(previous="d" * 64).faults()[0]
+    assert "it does not follow ceremony 2" in later.with_(previous="d" * 64).faults()[0]
 
 
 def test_the_old_root_is_destroyed_in_the_ceremony_that_makes_its_successor(case: Case) -> None:
@@ -766,8 +767,8 @@ def test_a_revoked_certificate_that_the_vault_does_not_know_stays_listed(case: C
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda c: c.with_(previous="none"), "it does not follow the ceremony 1, which is the last one here"),
-        (lambda c: c.with_(organisation="Other Lab"), "it speaks of Other Lab"),
+        (lambda c: c.with_(previous="none"), "it does not follow ceremony 1, the last one in this vault"),
+        (lambda c: c.with_(organisation="Other Lab"), "it names the organisation Other Lab"),
         (lambda c: c.with_(sandbox=True), "a sandbox and a real project never share a root"),
         (lambda c: c.with_(crl_series=c.request.crl_series * 2), "root-1 would have two series of pre-signed CRLs"),
         (lambda c: c.with_(pinned={**c.request.pinned, "root-3": "0" * 64}), "root-3 is not in this vault"),
@@ -807,7 +808,11 @@ def test_no_key_is_certified_twice(case: Case) -> None:
 
 def test_the_first_ceremony_follows_none(case: Case) -> None:
     asked = replace(case, known=VaultContents({}, []))
-    assert asked.with_(pinned={}).faults(made=False)[0].startswith("it does not follow no ceremony: none was held here")
+    assert (
+        asked.with_(pinned={})
+        .faults(made=False)[0]
+        .startswith("it follows an earlier ceremony, and this vault has none")
+    )
     first = request_of(1, START, roots=case.request.roots, crl_series=case.request.crl_series[1:])
     early = [one.model_copy(update={"not_before": START}) for one in first.roots]
     begun = first.crl_series[0].model_copy(update={"presigned_crls": presigned_crls(1, START)})

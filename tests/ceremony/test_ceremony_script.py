@@ -12,8 +12,8 @@ import pytest
 import tasks
 from pki.ceremony import printing, words
 from pki.ceremony.online.make_request import RequestOptions
-from pki.ceremony.policy import VaultContents
 from pki.ceremony.script import render_script
+from pki.ceremony.vault_contents import VaultContents
 from pki.common import passphrase_strength
 from tests.support.ceremonies import RealHome, real_home
 from tests.support.projects import PROJECT

@@ -95,7 +95,7 @@ def refused_by_vault(typist: Typist, *asked: str) -> str:
     line = (f"out/{request}", "--vault", "vault", "--passphrase-file", "secret", "--words", spoken)
     status, said = typist("ceremony.sign", *line, "--output", "out", days=LATER)
     assert status == 1
-    assert "accept that ceremony's response first" in said
+    assert "accept the response of ceremony" in said
     return said
 
 

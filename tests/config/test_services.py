@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 from typing import get_args
 
@@ -118,6 +119,14 @@ def test_a_service_that_cannot_be_asked_is_never_probed(tmp_path: Path) -> None:
     assert not host.is_probed
     with_probe = "vpn: {speaks: openvpn, access: mtls}"
     assert faults(tmp_path, with_probe, "probe: direct").startswith("probe: web has no service that can be probed")
+
+
+def test_of_servers_that_may_read_no_crl_nothing_is_promised() -> None:
+    unsure = {name for name, protocol in PROTOCOLS.items() if not protocol.program.revokes}
+    assert unsure == {"https", "tls", "smtp", "smtps"}
+    for name in unsure:
+        text = PROTOCOLS[name].program.exposure(timedelta(days=9))
+        assert text.startswith("revoked clients may be accepted until their certificates expire, within 9 days: ")
 
 
 def test_tcp_and_udp_have_ports_of_their_own(tmp_path: Path) -> None:

@@ -111,9 +111,9 @@ def test_a_crl_that_nobody_of_ours_signed_is_replaced_and_reported() -> None:
 
 def test_a_certificate_that_has_ended_may_leave_the_crl_of_a_host() -> None:
     assert "lacks the revoked 6" in refused(
-        crl(8), crl(7, 5, 6), trust=replace(TRUST, has_ended=lambda serial: serial == 5)
+        crl(8), crl(7, 5, 6), trust=replace(TRUST, has_expired=lambda serial: serial == 5)
     )
-    ended = replace(TRUST, has_ended=lambda serial: serial in {5, 6})
+    ended = replace(TRUST, has_expired=lambda serial: serial in {5, 6})
     release = payload_of({PATH: crl(8)})
     assert installed_crls.check_no_regression(release, [InstalledCrl(PATH, crl(7, 5, 6))], ended, START) == []
 

@@ -544,7 +544,7 @@ def test_errors_travel_from_the_process_with_all_their_lines() -> None:
 
 def test_looks_at_a_broken_home_raise_nothing(broken: Home) -> None:
     project, plan = broken.project(), broken.plan()
-    assert [artifact.name for artifact, _ in forecast.due_artifacts(plan)][:2] == [
+    assert [artifact.id for artifact, _ in forecast.due_artifacts(plan)][:2] == [
         "template:nginx/extra.conf",
         "release:media",
     ]

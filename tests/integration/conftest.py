@@ -22,22 +22,30 @@ from pki.x509.pkcs11 import sessions
 from tests.support.ceremonies import RealHome
 from tests.support.copies import copy_project
 from tests.support.projects import PROJECT, Home, Report, bare_home
-from tests.support.samples import leave_out
+from tests.support.samples import function_of, leave_out
 
 LONGEST = (
-    *("handover", "ceremony_page", "air_gap", "proxies_judged", "ansible", "deployment", "handover_sandbox"),
+    *("campaigns", "deployment", "handover", "ceremony_page", "air_gap", "proxies_judged", "ansible", "proxies"),
+    "handover_sandbox",
     *("hostile_hosts", "apply_interrupted", "killed_runs", "ceremony_drives", "every_bit", "wrong_clock", "custody"),
 )
 TIMEOUT = 300  # seconds: what is awaited takes a twentieth of it on a machine that does nothing else
 
 
-SAMPLED = {  # files of which one test in so many is run, unless PKI_SAMPLES asks for all
+SAMPLED = {  # files and functions of which one test in so many is run, unless PKI_SAMPLES asks for all
     "hostile_hosts": 3,
     "killed_runs": 3,
     "wrong_clock": 2,
     "apply_elsewhere": 3,
+    "apply_elsewhere::test_a_hostile_stream_is_refused_in_a_sentence_and_nothing_changes": 9,
     "apply_blocked": 3,
+    "proxies::test_certificates_of_strangers_are_refused": 3,
+    "proxies::test_spellings_of_another_name_do_not_open_it": 3,
+    "proxies_forged::test_lines_that_are_no_headers_do_not_arrive_as_ours": 4,
+    "proxies_forged::test_no_connection_is_upgraded_to_http2_behind_a_proxy": 4,
+    "proxies_forged::test_upstream_is_asked_for_no_other_protocol": 4,
     "proxies_judged": 2,
+    "proxies_odd::test_host_that_is_more_than_the_name_of_the_handshake_reaches_no_upstream": 4,
     "parallel_runs": 2,
     "damaged_runs": 2,
 }
@@ -51,7 +59,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     turn = {f"test_{name}": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: turn.get(item.path.stem, len(turn)))
-    leave_out(config, items, lambda item: SAMPLED.get(item.path.stem.removeprefix("test_"), 1))
+    leave_out(config, items, _share_of)
+
+
+def _share_of(item: pytest.Item) -> int:
+    file = item.path.stem.removeprefix("test_")
+    return SAMPLED.get(f"{file}::{function_of(item)}", SAMPLED.get(file, 1))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,7 +18,7 @@ from tests.support.pki_apply import COMMANDS
 from tests.support.releases import assert_whole, contents, release, wanted
 
 SEED = 20261123
-SAMPLES = int(os.environ.get("PKI_SAMPLES", "12"))  # of each, with each shell
+SAMPLES = int(os.environ.get("PKI_SAMPLES", "4"))  # of each, with each shell
 EACH = max(1, 84 // SAMPLES)  # one step or byte of so many is tried
 
 

@@ -21,7 +21,7 @@ import pytest
 from tests.integration import attacker
 from tests.support.hosts import FolderHost, Row, Shell, busybox, manifest, placing, whole
 
-SAMPLES = int(os.environ.get("PKI_SAMPLES", "12"))
+SAMPLES = int(os.environ.get("PKI_SAMPLES", "4"))
 SEED = 20261129
 NOBODY = 65534
 ACCOUNT = "nobody:nogroup"

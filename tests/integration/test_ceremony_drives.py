@@ -20,7 +20,7 @@ from tests.integration.air_gap import Machine
 from tests.integration.conftest import run
 from tests.integration.gap import Gap
 
-SAMPLES = int(os.environ.get("PKI_SAMPLES", "4"))
+SAMPLES = int(os.environ.get("PKI_SAMPLES", "2"))
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts drives")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -60,7 +61,22 @@ def sql(served: ServiceHost, statement: str) -> str:
 def test_postgresql_lets_in_whom_it_should_and_refuses_a_revoked_client(served: ServiceHost, invoke: Invoke) -> None:
     sql(served, 'CREATE ROLE "anna@laptop" LOGIN')
     check_who_is_let_in(served, invoke, "postgres")
+    identity = served.folder / "anna.pem"
+    identity.write_bytes(served.identity("client-anna@laptop").read_bytes())
+    identity.chmod(0o600)
+    address = f"host=127.0.0.1 port={served.ports['postgres']} user=anna@laptop dbname=postgres sslmode=require"
+    session = subprocess.Popen(
+        ["psql", f"{address} sslcert={identity} sslkey={identity}", "-XAtc", "SELECT pg_sleep(600)"],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    while not sql(
+        served, "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)' AND pid <> pg_backend_pid()"
+    ):
+        assert session.poll() is None, session.communicate()
     printed = check_revocation(served, invoke, "postgres")
+    assert session.poll() is None, "a revocation ends no session"
     ending = re.search(r"SELECT pg_terminate_backend\(pid\) FROM pg_stat_ssl WHERE client_serial = [0-9]+", printed)
     assert ending, printed
-    sql(served, ending[0])
+    assert sql(served, ending[0]).strip() == "t"
+    assert b"terminating connection due to administrator command" in session.communicate(timeout=60)[1]

@@ -61,8 +61,6 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServiceHost]:
 def test_postfix_lets_in_whom_it_should_and_a_revocation_says_that_it_reads_no_crl(
     served: ServiceHost, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (served.home.path / "templates/services/client-crl.pem").unlink()  # nothing on this host reads it
-    served.deliver()
     check_who_is_let_in(served, invoke, *SERVICES)
     monkeypatch.setattr(verification, "VERIFY_TIMEOUT", 1)
     said = invoke(served.home, "revoke", "anna@laptop", "--reason", "key-compromise", "--yes")

@@ -51,7 +51,7 @@ def announced(found: Timeline) -> dict[int, set[str]]:
 
 def due_on(home: Home, day: int) -> set[str]:
     project = home.project(day)
-    found = {artifact.name for artifact, _ in forecast.due_artifacts(home.plan(day))}
+    found = {artifact.id for artifact, _ in forecast.due_artifacts(home.plan(day))}
     project.close(run_succeeded=False)
     return {name for name in found if name.startswith(FORETOLD)}
 

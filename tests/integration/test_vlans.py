@@ -23,7 +23,7 @@ from pki.common.terminal import Screen
 from pki.config import loader
 from pki.demo import vlans
 from pki.demo.visits import ANSWERED, NOT_REACHABLE, REFUSED, PageRequest, PageResponse
-from pki.demo.vlans import NEW, OLD, PROJECT_FOLDER, Demo
+from pki.demo.vlans import PROJECT_FOLDER, REVOKED, VALID, Demo
 from tests.integration.machine_state import surroundings
 from tests.support.leavings import is_idle
 from tests.support.projects import PROJECT
@@ -60,12 +60,12 @@ def test_everything_is_as_the_story_promises(told: Told) -> None:
 
 def test_grafana_is_reached_with_the_certificate_from_the_management_vlan_and_from_nowhere_else(told: Told) -> None:
     assert told.outcomes(GRAFANA) == {
-        ("admin", NEW): ANSWERED,
+        ("admin", VALID): ANSWERED,
         ("admin", ""): REFUSED,
-        ("admin", OLD): REFUSED,
-        ("guest", NEW): NOT_REACHABLE,
-        ("tv", NEW): NOT_REACHABLE,
-        ("forge", NEW): NOT_REACHABLE,
+        ("admin", REVOKED): REFUSED,
+        ("guest", VALID): NOT_REACHABLE,
+        ("tv", VALID): NOT_REACHABLE,
+        ("forge", VALID): NOT_REACHABLE,
     }
     answered = [one.body for one in told.seen if one.request.url == GRAFANA and one.outcome == ANSWERED]
     assert answered == ['{"service": "grafana", "client": "CN=admin,O=Example Lab"}'] * 2
@@ -80,18 +80,18 @@ def test_the_crl_that_guests_fetch_lists_the_revoked_certificate_and_not_the_new
     text = told.story.guest.run("sh", "-c", f"curl -sS -m 5 {CRL} | openssl crl -inform DER -noout -text").stdout
     serial = {
         name: told.story.admin.run("openssl", "x509", "-in", f"/root/{name}.pem", "-noout", "-serial").stdout.strip()
-        for name in (NEW, OLD)
+        for name in (VALID, REVOKED)
     }
-    assert serial[OLD].removeprefix("serial=") in text
-    assert serial[NEW].removeprefix("serial=") not in text
+    assert serial[REVOKED].removeprefix("serial=") in text
+    assert serial[VALID].removeprefix("serial=") not in text
 
 
 def test_it_is_the_firewall_that_keeps_guests_from_grafana(told: Told) -> None:
     """The control: without its rule the same visit with the same certificate is answered, and refused without one."""
-    assert PageRequest(told.story.guest, GRAFANA, ANSWERED, NEW).send().outcome == NOT_REACHABLE
+    assert PageRequest(told.story.guest, GRAFANA, ANSWERED, VALID).send().outcome == NOT_REACHABLE
     told.story.lab.permit("clients", told.story.hosts["monitoring"], 443)
-    told.story.hand_out(NEW, told.story.guest)
-    assert PageRequest(told.story.guest, GRAFANA, ANSWERED, NEW).send().outcome == ANSWERED
+    told.story.hand_out(VALID, told.story.guest)
+    assert PageRequest(told.story.guest, GRAFANA, ANSWERED, VALID).send().outcome == ANSWERED
     assert PageRequest(told.story.guest, GRAFANA, ANSWERED).send().outcome == REFUSED
 
 

@@ -136,7 +136,7 @@ class Years:
     def _outlook(self, day: int) -> set[str]:
         project = self.home.project(day)
         plan = pipeline_plan.plan(project)
-        found = {artifact.name for artifact, _ in forecast.due_artifacts(plan)}
+        found = {artifact.id for artifact, _ in forecast.due_artifacts(plan)}
         found |= {f"{note.subject} needs a person" for note in forecast.required_actions(project, plan)}
         project.close(run_succeeded=False)
         return found

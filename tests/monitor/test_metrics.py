@@ -286,7 +286,7 @@ def test_a_run_of_some_tasks_resets_nothing_that_whole_runs_know(home: Home, mon
     assert after["metrics_timestamp_seconds"] == {(): home.moment(8).timestamp()}
     same = [name for name in before if name.startswith(("last_", "probe_", "certificate_"))]
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
-    assert len(same) == 13
+    assert len(same) == 14
     assert after["crl_number"]["client-1", "client"] > before["crl_number"]["client-1", "client"]
 
 

@@ -70,8 +70,8 @@ def failures(
 ) -> tuple[dict[str, ErrorCode], set[str]]:
     """What is said of the revocation of these certificates of client-1, and which hosts count as delivered to."""
 
-    def read(_: Crls, issuer: str, *, again: bool = False) -> Any:
-        assert again, "what an earlier run found is no evidence that it is published"
+    def read(_: Crls, issuer: str, *, ignore_cache: bool = False) -> Any:
+        assert ignore_cache, "what an earlier run found is no evidence that it is published"
         if isinstance(published.get(issuer), Exception):
             raise published[issuer]
         return published.get(issuer)

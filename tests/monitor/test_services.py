@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import ssl
 from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pki.cli.revoke_command import verdict
+from pki.deploy.tls_client import Prober
+from pki.deploy.verification import Expectation
 from pki.monitor import probes
 from pki.monitor.check_result import Level
 from pki.monitor.checks import check_services
@@ -14,11 +21,14 @@ from pki.monitor.probes import ProbeFault, ProbeResult
 from pki.monitor.report import health_report, metrics_collect, status_table
 from pki.monitor.revocation_check import Observation, RefusalVerdict
 from pki.monitor.unseen_services import unseen_services
+from pki.pipeline.delivery_targets import ProbeTarget
 from tests.support.commands import Invoke
 from tests.support.invoked import invoke
 from tests.support.projects import Home
+from tests.support.protocol_servers import CONVERSATIONS, closes_after_tls, converses
+from tests.support.tls_servers import Behaviour, Pairs, pairs, serving
 
-__all__ = ["invoke"]
+__all__ = ["invoke", "pairs"]
 
 OFFICE = """hosts:
   office:
@@ -29,6 +39,7 @@ OFFICE = """hosts:
       vpn: {speaks: openvpn, access: mtls}
       wifi: {speaks: radius, access: tls}
 """
+POSTGRES = CONVERSATIONS["postgres"]
 UNSURE = ProbeResult("office", "db", "db.lab.internal", 5432, "mtls", fingerprint="00", unverifiable="it is silent")
 
 
@@ -104,3 +115,44 @@ def test_a_metric_says_of_which_services_nothing_is_known(office: Home) -> None:
     samples = metrics_collect._probes(Checked())  # type: ignore[arg-type]  # noqa: SLF001
     assert [labels[1] for labels in samples["probe_success"]] == ["cache"]
     assert sorted(labels[1] for labels in samples["probe_unverifiable_info"]) == ["cache", "db", "vpn", "wifi"]
+
+
+def probed(pairs: Pairs, *behaviours: Behaviour) -> ProbeResult:
+    """The result of probing a PostgreSQL server that behaves so."""
+    prober = Prober(pairs.root, pairs.client)
+    with serving(pairs, *behaviours) as endpoint:
+        database = replace(endpoint, speaks="postgres", is_proxied=False)
+        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(_certificate(pairs))).hexdigest()
+        target = ProbeTarget("office", (database,), {endpoint.name: Expectation(digest)}, prober, None)
+        plan: Any = SimpleNamespace(probe_targets=lambda: [target])
+        store: Any = None
+        return probes.probe_services(store, datetime.now(UTC), plan)[0]
+
+
+def _certificate(pairs: Pairs) -> str:
+    mark = "-----BEGIN CERTIFICATE-----"
+    return mark + pairs.server.read_text().partition(mark)[2]
+
+
+def test_a_probe_asks_a_server_in_its_own_protocol(pairs: Pairs) -> None:
+    result = probed(pairs, converses(POSTGRES.before, POSTGRES.admits, trusts=pairs.root))
+    assert result.is_well, result
+    assert (result.version, result.port > 0) == ("TLSv1.3", True)
+
+
+def test_a_probe_finds_a_server_that_demands_no_certificate(pairs: Pairs) -> None:
+    result = probed(pairs, converses(POSTGRES.before, POSTGRES.admits))
+    assert result.fault == ProbeFault.WRONGLY_ADMITTED
+    assert result.wrong == "lets a client without a certificate in: answers the startup message"
+
+
+def test_a_probe_that_gets_no_certain_answer_says_why(pairs: Pairs) -> None:
+    result = probed(pairs, converses(POSTGRES.before, POSTGRES.refuses, trusts=pairs.root))
+    assert (result.wrong, result.is_well) == ("", False)
+    assert "certificate authentication failed" in result.unverifiable
+
+
+def test_a_server_that_closes_the_connection_of_the_probe_is_no_silent_one(pairs: Pairs) -> None:
+    result = probed(pairs, closes_after_tls(POSTGRES.before))
+    assert (result.fault, result.reached) == (ProbeFault.NOT_HTTP, True)
+    assert result.wrong == "completes the handshake and closes the connection without an answer"

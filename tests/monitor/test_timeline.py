@@ -32,7 +32,7 @@ def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
 
 def foretell(home: Home, years: int = 3, days: float = 0, *, held: bool = True) -> Timeline:
     project = home.project(days)
-    found = timeline(project, home.plan(days), years, held=held)
+    found = timeline(project, home.plan(days), years, with_ceremonies=held)
     project.close(run_succeeded=False)
     return found
 

@@ -14,14 +14,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.common.errors import LedgerError
 from pki.ledger.types import (
     MISSING,
-    NEWEST_IS_BACK,
     OLDER,
     RESTORE_DATABASE,
+    RESTORE_NEWEST_FILE,
     TRANSIENT,
     UNKNOWN_AUTHORITIES,
     UNREADABLE,
     Head,
     LedgerFault,
+    RecordedCrl,
 )
 from pki.project.layout import Store
 from pki.project.ledger_guard import Guard
@@ -65,9 +66,9 @@ class FakeLedger:
         assert issuer == "client-1"
         return der in self.recorded
 
-    def last_crl(self, issuer: str) -> tuple[int, Any] | None:
+    def last_crl(self, issuer: str) -> RecordedCrl | None:
         assert issuer == "client-1"
-        return None if self.last is None else (self.last, START)
+        return None if self.last is None else RecordedCrl(self.last, START)
 
     def certificates(self, serial: int) -> list[object]:
         return [object()] if self.knows and serial == CLIENT.certificate.serial_number else []
@@ -106,7 +107,7 @@ def test_events_that_were_seen_and_are_gone_are_named_once_and_in_order(store: S
     assert judged.kind == OLDER
     assert judged.evidence.endswith("it lacks event 4, which ca/ records; event 9, which the last backup records")
     assert judged.evidence.startswith("ca/ledger.db: is older than a state that was seen before")
-    assert judged.remedy == NEWEST_IS_BACK
+    assert judged.remedy == RESTORE_NEWEST_FILE
     database = fault(store, FakeLedger(lost=heads), heads=heads, is_sqlite=False)
     assert database.evidence.startswith("the ledger's database: is older")
     assert database.remedy == RESTORE_DATABASE
@@ -157,7 +158,7 @@ def test_a_crl_that_the_ledger_records_is_none_that_it_lacks(store: Store) -> No
 
 def test_a_ledger_that_does_not_know_an_authority_is_that_of_another_project(store: Store) -> None:
     judged = fault(store, FakeLedger(knows=False))
-    assert (judged.kind, judged.remedy) == (UNKNOWN_AUTHORITIES, NEWEST_IS_BACK)
+    assert (judged.kind, judged.remedy) == (UNKNOWN_AUTHORITIES, RESTORE_NEWEST_FILE)
     assert judged.evidence == (
         "ca/ledger.db: does not contain client-1: it was created again, or belongs to another project"
     )

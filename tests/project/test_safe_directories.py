@@ -207,7 +207,7 @@ def test_what_names_another_folder_allows_nothing(
 
 
 def name_in_file(account: Path, text: str) -> Path:
-    path = account / safe_directories.NAMED
+    path = account / safe_directories.LIST_FILE
     path.parent.mkdir(parents=True)
     path.write_text(text)
     return path
@@ -241,7 +241,7 @@ def test_without_a_home_folder_the_command_names_the_file_in_full(
 ) -> None:
     monkeypatch.delenv("HOME")
     os.chown(project_at, NOBODY, NOBODY)
-    file = f"{pwd.getpwuid(0).pw_dir}/{safe_directories.NAMED}"
+    file = f"{pwd.getpwuid(0).pw_dir}/{safe_directories.LIST_FILE}"
     said = f"if you trust its owner: mkdir -p {os.path.dirname(file)} && echo {project_at} >> {file}"
     assert refusal(project_at).hint == said
 
@@ -267,7 +267,7 @@ def test_under_sudo_the_file_is_that_of_root_and_the_command_says_so(
     command = refusal(project_at).hint.partition(": ")[2]
     assert command.startswith("sudo sh -c ")
     subprocess.run(["sh", "-c", command.removeprefix("sudo ")], check=True)
-    assert (root / safe_directories.NAMED).read_text() == f"{project_at}\n"
+    assert (root / safe_directories.LIST_FILE).read_text() == f"{project_at}\n"
     check_owner(project_at)
 
 

@@ -17,9 +17,9 @@ from pki.ceremony.offline.session import CeremonySession
 from pki.ceremony.online import accept_response, make_request
 from pki.ceremony.online.ceremony_archive import OpenRequest
 from pki.ceremony.online.make_request import RequestOptions
-from pki.ceremony.policy import VaultContents
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
+from pki.ceremony.vault_contents import VaultContents
 from pki.cli.program import Program
 from pki.x509 import keys
 from tests.support.copies import copy_project

@@ -23,7 +23,8 @@ def environment(name: str) -> Path:
         fcntl.flock(held, fcntl.LOCK_EX)
         installed = venv / lock.name
         if not installed.exists() or installed.read_bytes() != lock.read_bytes():
-            install = ("-m", "pip", "install", "--no-deps", "--require-hashes", "-r", str(lock))
+            # not compiled: a third of the time, for modules of which most are never imported
+            install = ("-m", "pip", "install", "--no-compile", "--no-deps", "--require-hashes", "-r", str(lock))
             for command in ((sys.executable, "-m", "venv", "--clear", str(venv)), (str(venv / "bin/python"), *install)):
                 done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
                 if done.returncode:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pki.ceremony import drives, transcript_chain, vault_identity
-from pki.ceremony.audit import unsigned_roots_error, verify
+from pki.ceremony.audit import unused_roots_error, verify
 from pki.ceremony.transcript import STEPS_BEFORE_KEYS, Transcript
 from pki.ceremony.transcript_chain import Record
 from pki.ceremony.vault import Vault, check_writable, overwrite
@@ -18,27 +18,28 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
 
-REASON = "its records are of commands that created nothing"
-KEYS = ("key.pem", "key.uri")
+REASON = "its records are of commands that created nothing"  # for the option --despite in a hint
+KEY_FILES = ("key.pem", "key.uri")
 
 
 def copy_vault(vault: Vault, target: Vault, clock: Callable[[], datetime], despite: str = "") -> tuple[str, str]:
     """Make a second drive equal to a vault. Return the head of their transcript, and which records were given up.
 
-    The target is empty, or an earlier copy of the same vault. What was destroyed in the vault is destroyed there too.
-    Records that only the target has, of commands that created nothing, are given up when `despite` gives a reason; this
-    is recorded. Raises PkiError, and leaves the target unchanged, when the vault has faults or the drives are swapped.
+    The target is empty, or an earlier copy of the same vault. Keys and CRLs that were destroyed in the vault are
+    destroyed on the target too. The target may have records of its own, of commands that created nothing: they are given
+    up if `despite` gives a reason, which is recorded. Raises PkiError, and leaves the target unchanged, if the vault has
+    faults or the drives are swapped.
     """
-    verdict = verify(vault.folder)
-    if verdict.faults:
+    audit_result = verify(vault.folder)
+    if audit_result.faults:
         raise PkiError(
-            f"{vault.folder}: has a fault: {verdict.faults[0]}",
+            f"{vault.folder}: has a fault: {audit_result.faults[0]}",
             "nothing was copied; use the other drive as the vault",
         )
-    if verdict.waiting:
-        raise unsigned_roots_error(vault.folder, verdict.waiting)
+    if audit_result.unused_roots:
+        raise unused_roots_error(vault.folder, audit_result.unused_roots)
     _check_target(vault, target)
-    given_up = _given_up(vault, target, despite)
+    given_up = _records_to_give_up(vault, target, despite)
     check_writable(target.folder)
     if given_up:
         Transcript(vault.transcript, clock).record("deviation", text=given_up, reason=despite)
@@ -55,19 +56,20 @@ def copy_vault(vault: Vault, target: Vault, clock: Callable[[], datetime], despi
 
 def _check_target(vault: Vault, target: Vault) -> None:
     """Raise PkiError unless the target is empty, or a copy of the same vault."""
-    own, other = vault_identity.read_identity(vault.folder), vault_identity.read_identity(target.folder)
-    if other is None and (present := drives.contents(target.folder)):
+    identity = vault_identity.read_identity(vault.folder)
+    target_identity = vault_identity.read_identity(target.folder)
+    if target_identity is None and (present := drives.contents(target.folder)):
         raise PkiError(
             f"{target.folder}: is not empty, and not a copy of this vault: {', '.join(present[:4])}", drives.WHICH_DRIVE
         )
-    if other is not None and (own is None or other.vault != own.vault):
-        raise PkiError(f"{target.folder}: is vault {other.vault}, another one", drives.WHICH_DRIVE)
+    if target_identity is not None and (identity is None or target_identity.vault != identity.vault):
+        raise PkiError(f"{target.folder}: is vault {target_identity.vault}, another one", drives.WHICH_DRIVE)
 
 
-def _given_up(vault: Vault, target: Vault, despite: str) -> str:
-    """Return which records of the target are given up, or "" when the vault has all of them.
+def _records_to_give_up(vault: Vault, target: Vault, despite: str) -> str:
+    """Return a description of the records that only the target has, or "" if the vault has all records.
 
-    Raises PkiError that names the right drive when they must not be lost, or `despite` gives no reason.
+    Raises PkiError that names the right drive, if these records must not be lost or `despite` gives no reason.
     """
     vault_records, target_records = _records(vault), _records(target)
     common = sum(
@@ -77,40 +79,43 @@ def _given_up(vault: Vault, target: Vault, despite: str) -> str:
     only_in_vault, only_in_target = vault_records[common:], target_records[common:]
     if not only_in_target:
         return ""
-    forth, back = (_copy_command(*pair) for pair in ((vault, target), (target, vault)))
+    copy_to_target, copy_to_vault = _copy_command(vault, target), _copy_command(target, vault)
     if not only_in_vault:
         raise PkiError(
             f"{target.folder}: is newer than {vault.folder}: the two drives are swapped",
-            f"the newer one is the vault: {back}",
+            f"the newer one is the vault: {copy_to_vault}",
         )
-    vault_used_key, target_used_key = (
-        _has_used_key(own, vault_records[:common]) for own in (only_in_vault, only_in_target)
-    )
+    common_records = vault_records[:common]
+    vault_used_key = _has_used_key(only_in_vault, common_records)
+    target_used_key = _has_used_key(only_in_target, common_records)
     both = f"both drives have records of their own: {vault.folder} {_summary(only_in_vault)}; {target.folder} {_summary(only_in_target)}"
     if vault_used_key and target_used_key:
-        hint = f"use the drive whose response went to the online machine; seal the other, and mount a new drive there\n{vault.folder} is right: {forth}\n{target.folder} is right: {back}"
+        hint = f"use the drive whose response went to the online machine; seal the other, and mount a new drive there\n{vault.folder} is right: {copy_to_target}\n{target.folder} is right: {copy_to_vault}"
         raise PkiError(f"{both}; on both a key was used", hint)
     if target_used_key:
-        raise PkiError(both, f'use {target.folder}, where a key was used: {back} --despite "{REASON}"')
+        raise PkiError(both, f'use {target.folder}, where a key was used: {copy_to_vault} --despite "{REASON}"')
     if not despite:
         where = "where a key was used" if vault_used_key else "on neither a key was used"
-        raise PkiError(both, f'use {vault.folder}, {where}: {forth} --despite "{REASON}"')
+        raise PkiError(both, f'use {vault.folder}, {where}: {copy_to_target} --despite "{REASON}"')
     return f"{_summary(only_in_target)} only on the second drive were given up, head {only_in_target[-1].hash[:16]}"
 
 
 def _records(vault: Vault) -> list[Record]:
     data = filesystem.read(vault.transcript) or b""
-    complete = data[: data.rfind(b"\n") + 1]
+    complete = data[: data.rfind(b"\n") + 1]  # without a record whose write was interrupted
     return transcript_chain.load(complete, str(vault.transcript)) if complete else []
 
 
-def _has_used_key(own: list[Record], before: list[Record]) -> bool:
-    """Return whether a key was used in the records `own`, or a response was written that is not in the records `before`."""
-    exported = {record.facts.get("sha256") for record in before if record.step == "exported"}
+def _has_used_key(own_records: list[Record], common_records: list[Record]) -> bool:
+    """Return whether the records that only one drive has show the use of a key, or the export of a new response.
+
+    A response that was exported in the common records already may be written again without a key.
+    """
+    exported = {record.facts.get("sha256") for record in common_records if record.step == "exported"}
     return any(
         record.step not in STEPS_BEFORE_KEYS
         and not (record.step == "exported" and record.facts.get("sha256") in exported)
-        for record in own
+        for record in own_records
     )
 
 
@@ -147,16 +152,20 @@ def _is_vault_folder(name: str) -> bool:
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
-    """Write the files that differ, the transcript last; overwrite and delete those that are not in `files`."""
+    """Write the files, the transcript last; destroy the files of the folder that are not in `files`.
+
+    An old key is overwritten before the new one is written, because a plain write leaves the old bytes on the drive. The
+    transcript is last, so that an interrupted copy is noticed.
+    """
     present = _files(folder)
     try:
         for name in sorted(present.keys() - files.keys()):
             overwrite(folder / name)
         for name in sorted(present.keys() & files.keys()):
-            if name.endswith(KEYS) and present[name] != files[name]:
+            if name.endswith(KEY_FILES) and present[name] != files[name]:
                 overwrite(folder / name)
         for name in sorted(files, key=lambda name: (name == "transcript.jsonl", name != vault_identity.FILE, name)):
-            mode = filesystem.SECRET if name.endswith(KEYS) else filesystem.PUBLIC
+            mode = filesystem.SECRET if name.endswith(KEY_FILES) else filesystem.PUBLIC
             filesystem.write(folder / name, files[name], mode)
         for place in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
             if _is_vault_folder(place.relative_to(folder).parts[0]):

@@ -22,7 +22,7 @@ def key_file(key: PrivateKey, passphrase: str, rule: str = "") -> bytes:
 
 
 def share_rule(vault: Vault, root: str) -> tuple[int, int] | None:
-    """Return how many shares of how many open a root's key, or None when the passphrase is not split."""
+    """Return how many shares open a root's key and how many shares there are; None if the passphrase is not split."""
     rule = root_key_file.header_value(filesystem.read(vault.folder / root / "key.pem") or b"", root_key_file.SHARES)
     return shares.parse_rule(rule) if rule else None
 
@@ -40,18 +40,19 @@ def passphrase_fault(vault: Vault, root: str, passphrase: str) -> str:
     A word is quoted only for a generated passphrase: a passphrase that the operator chose is never shown.
     """
     check = root_key_file.header_value(filesystem.read(vault.folder / root / "key.pem") or b"", root_key_file.CHECK)
-    given = words.split(passphrase)
+    typed_words = words.split(passphrase)
     if not check:
         return ""
-    if len(given) != words.PASSPHRASE_WORDS:
-        count = "1 word was" if len(given) == 1 else f"{len(given)} words were"
+    if len(typed_words) != words.PASSPHRASE_WORDS:
+        count = "1 word was" if len(typed_words) == 1 else f"{len(typed_words)} words were"
         return f"{count} typed, the passphrase has {words.PASSPHRASE_WORDS}"
-    return words.misspelt(given) or word_correction.passphrase_fault(given, check)
+    return words.misspelt(typed_words) or word_correction.passphrase_fault(typed_words, check)
 
 
 def store_in_file(key: PrivateKey, passphrase: str, rule: str = "") -> NewKey:
     """Return a new key for storage in an encrypted file on the drive."""
-    storage = f"encrypted on the drive, {f'{rule} shares open it' if rule else 'under one passphrase'}"
+    protection = f"{rule} shares open it" if rule else "under one passphrase"
+    storage = f"encrypted on the drive, {protection}"
     return NewKey(key, passphrase, "key.pem", key_file(key, passphrase, rule), storage)
 
 

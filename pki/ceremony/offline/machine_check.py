@@ -14,13 +14,13 @@ from pathlib import Path
 from pki.common import filesystem
 
 SWAPS = Path("/proc/swaps")
-EARLY = timedelta(hours=1)
-LATE = timedelta(days=90)
-APART, HALF_A_DAY = 10, 720  # minutes; APART: the largest difference between watch and clock
+MAX_CLOCK_DELAY = timedelta(hours=1)  # of the offline machine's clock behind an earlier record or request
+MAX_REQUEST_AGE = timedelta(days=90)
+MAX_WATCH_DIFFERENCE, HALF_A_DAY = 10, 720  # minutes
 SET_CLOCK = 'set it to the true time, in UTC and not in local time, from a watch: date -u -s "YYYY-MM-DD HH:MM"'
 SIOCGIFFLAGS = 0x8913  # <linux/sockios.h>
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8  # <linux/if.h>
-REQUEST = "16sH22x"  # struct ifreq, with its flags
+IFREQ = "16sH22x"  # struct ifreq, with its flags
 
 
 Clock = Callable[[], datetime]
@@ -63,10 +63,10 @@ def check_machine(
 
 def _flags(connection: socket.socket, name: str) -> int:
     try:
-        answer = fcntl.ioctl(connection, SIOCGIFFLAGS, struct.pack(REQUEST, name.encode(), 0))
+        answer = fcntl.ioctl(connection, SIOCGIFFLAGS, struct.pack(IFREQ, name.encode(), 0))
     except OSError:  # it disappeared after it was listed
         return 0
-    return int(struct.unpack(REQUEST, answer)[1])
+    return int(struct.unpack(IFREQ, answer)[1])
 
 
 def _network(names: Sequence[str]) -> Iterator[MachineCheck]:
@@ -87,29 +87,31 @@ def _swap(swaps: Path) -> MachineCheck:
 def _clock(now: datetime, prepared: datetime, last: datetime | None) -> Iterator[MachineCheck]:
     clock = f"the clock says {now:%Y-%m-%d %H:%M} UTC"
     fault = ""
-    if now < prepared - EARLY:
+    if now < prepared - MAX_CLOCK_DELAY:
         fault = f"before the request was prepared, {prepared:%Y-%m-%d %H:%M} UTC"
-    elif now > prepared + LATE:
-        fault = f"more than {LATE.days} days after the request was prepared, {prepared:%Y-%m-%d %H:%M} UTC"
+    elif now > prepared + MAX_REQUEST_AGE:
+        fault = f"more than {MAX_REQUEST_AGE.days} days after the request was prepared, {prepared:%Y-%m-%d %H:%M} UTC"
     if fault:
         yield MachineCheck("clock", f"{clock}, {fault}", False, SET_CLOCK)
-    if last and now < last - EARLY:
+    if last and now < last - MAX_CLOCK_DELAY:
         yield MachineCheck("clock", f"{clock}, before the newest record, {last:%Y-%m-%d %H:%M} UTC", False, SET_CLOCK)
     elif not fault:
         yield MachineCheck("clock", clock, ok=True)
 
 
 def watch_fault(at: datetime, watch: str) -> str:
-    """Return how a watch (HH:MM in UTC) and the machine's clock differ, or "" when they agree within APART minutes."""
+    """Return how a watch (HH:MM in UTC) and the machine's clock differ, or "" when they agree within MAX_WATCH_DIFFERENCE."""
     match = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", watch)
     if not match:
         return f"'{watch}' is not a time as HH:MM"
-    apart = (int(match[1]) * 60 + int(match[2]) - at.hour * 60 - at.minute + HALF_A_DAY) % (2 * HALF_A_DAY) - HALF_A_DAY
-    if abs(apart) <= APART:
+    ahead = int(match[1]) * 60 + int(match[2]) - at.hour * 60 - at.minute
+    difference = abs((ahead + HALF_A_DAY) % (2 * HALF_A_DAY) - HALF_A_DAY)  # 23:55 and 00:05 are ten minutes apart
+    if difference <= MAX_WATCH_DIFFERENCE:
         return ""
-    text = f"the clock of this machine says {at:%H:%M} UTC and the watch {watch}: {_duration(abs(apart))} apart"
-    of_zone = min(abs(apart) % 30, -abs(apart) % 30) <= APART
-    return f"{text}; is one of the two local time, not UTC?" if of_zone else text
+    text = f"the clock of this machine says {at:%H:%M} UTC and the watch {watch}: {_duration(difference)} apart"
+    # The offset of a time zone is a multiple of half an hour.
+    is_like_time_zone = min(difference % 30, -difference % 30) <= MAX_WATCH_DIFFERENCE
+    return f"{text}; is one of the two local time, not UTC?" if is_like_time_zone else text
 
 
 def _duration(minutes: int) -> str:

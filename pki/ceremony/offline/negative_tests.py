@@ -53,7 +53,17 @@ class _Copies:
     def leaf(self, purpose: x509.ObjectIdentifier, name: x509.GeneralName) -> Issuer:
         """Return a leaf certificate of the copied intermediate, with its key."""
         key = keys.new_key("ec-p256")
-        usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+        usage = x509.KeyUsage(
+            digital_signature=True,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=False,
+            crl_sign=False,
+            encipher_only=False,
+            decipher_only=False,
+        )
         extensions: profiles.Extensions = [
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (usage, True),
@@ -72,12 +82,12 @@ def run_negative_tests(
 ) -> list[NegativeTest]:
     """Test what the intermediate of a draft may and may not sign. Raises PkiError when a verifier disagrees."""
     copies = _copies(draft)
-    own_name = x509.DNSName(f"trial.{domains[0]}")
-    own, other = ("server", "client") if authority == "server" else ("client", "server")
+    permitted_name = x509.DNSName(f"trial.{domains[0]}")
+    other_purpose = "client" if authority == "server" else "server"
     tests = [
-        _test(copies, own, own_name, must_fail=False),
-        _test(copies, other, own_name, must_fail=True),
-        *(_test(copies, own, name, must_fail=True) for name in _outside(domains, addresses)),
+        _test(copies, authority, permitted_name, must_fail=False),
+        _test(copies, other_purpose, permitted_name, must_fail=True),
+        *(_test(copies, authority, name, must_fail=True) for name in _forbidden_names(domains, addresses)),
     ]
     for test in tests:
         if not test.ok:
@@ -89,10 +99,11 @@ def run_negative_tests(
     return tests
 
 
-def _outside(domains: tuple[str, ...], addresses: tuple[IpNetwork, ...]) -> list[x509.GeneralName]:
-    """Return a name and an address that the request does not permit; fewer when it permits all of them.
+def _forbidden_names(domains: tuple[str, ...], addresses: tuple[IpNetwork, ...]) -> list[x509.GeneralName]:
+    """Return a DNS name, an IPv4 address and an IPv6 address that the request does not permit.
 
-    Of IPv6 an address is tried only where the request permits some: without any, there is one test fewer to read out.
+    Fewer if the request permits all names of a kind. An IPv6 address is tested only if the request permits some IPv6
+    addresses: otherwise the test adds nothing, and the operator reads each test aloud.
     """
     permitted = name_constraints.PermittedNames(tuple(f".{domain}" for domain in domains), addresses)
     names, ipv4, ipv6 = ([name for name in kind if not permitted.permits(name)][:1] for kind in (FOREIGN, *ELSEWHERE))

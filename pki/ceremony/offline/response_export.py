@@ -50,7 +50,7 @@ def private_forms(keys: Iterable[PrivateKey]) -> list[bytes]:
     """Return the DER forms in which private keys could appear in a response; keys in a token have none."""
     forms = []
     for key in keys:
-        with suppress(PkiError):
+        with suppress(PkiError):  # a key in a token cannot be exported
             forms.append(
                 key.private_bytes(
                     serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -66,13 +66,13 @@ def check_no_secrets(files: Mapping[str, bytes], forbidden: Iterable[bytes]) -> 
             raise PkiError(f"{name}: the response would contain a secret", "this is a bug: stop the ceremony")
 
 
-def check_free_place(ceremony: CeremonySession, target: Path) -> None:
-    """Raise PkiError when the target folder has a response to another request."""
+def check_target(ceremony: CeremonySession, target: Path) -> None:
+    """Raise PkiError if the target folder has a response to another request."""
     response = _vault_files(ceremony.vault, ceremony.request.number)["response.yaml"] if ceremony.answered else None
-    _check_free_place(target, response)
+    _check_holds_no_other_response(target, response)
 
 
-def _check_free_place(target: Path, response: bytes | None) -> None:
+def _check_holds_no_other_response(target: Path, response: bytes | None) -> None:
     if target.exists() and (response is None or filesystem.read(target / "response.yaml") != response):
         raise PkiError(f"{target}: exists already", "nothing is overwritten; name another folder")
 
@@ -85,23 +85,22 @@ def write_response(ceremony: CeremonySession, target: Path) -> Path:
 def write_response_again(vault: Vault, data: bytes, out: Path, transcript: Callable[[], Transcript]) -> Path | None:
     """Write the response of the last ceremony once more, in `out`, and return its folder.
 
-    Nothing is recorded, because the printed transcript with its head may be signed already; only when the transcript has
-    later records is the export recorded again in `transcript()`, because it must end with the response. Returns None when
-    the request in `data` is not that of the last ceremony, or that ceremony is not finished.
+    Nothing is recorded, because the transcript may have been printed and signed with its head already. Only if the
+    transcript has later records, the export is recorded again in `transcript()`, because a transcript must end with the
+    export of its response. Returns None if the request in `data` is not the request of the last ceremony, or that ceremony
+    is not finished.
     """
     transcript_data = filesystem.read(vault.transcript) or b""
-    if (
-        not transcript_data.endswith(b"\n")
-        or not (history := vault.history())
-        or history[-1].request_digest != request_response.digest(data)
-    ):
+    was_interrupted = not transcript_data.endswith(b"\n")
+    history = [] if was_interrupted else vault.history()
+    if not history or history[-1].request_digest != request_response.digest(data):
         return None
     past, records = history[-1], load(transcript_data, str(vault.transcript))
     if not any(record.step == "exported" and record.facts.get("sha256") == past.response_digest for record in records):
         return None
     check_writable(out)
     files, target = _vault_files(vault, past.number), out / f"response-{past.number:04}"
-    _check_free_place(target, files["response.yaml"])
+    _check_holds_no_other_response(target, files["response.yaml"])
     if records[-1].facts.get("sha256") == past.response_digest:
         return _write(vault, past.request, files, records, target)
     return _record_and_write(vault, past.request, transcript(), target)
@@ -160,17 +159,22 @@ def render_transcript(records: Sequence[Record], request: Request, request_diges
 
     `request_digest` and `response_digest` are the SHA-256 of request and response.
     """
-    began = next(
+    first = next(
         (record.n for record in records if record.step == "opened" and record.facts.get("sha256") == request_digest), 1
     )
-    ended = next(
+    last = next(
         (record.n for record in records if record.step == "exported" and record.facts.get("sha256") == response_digest),
         None,
     )
-    own = [record for record in records if began <= record.n and (ended is None or record.n <= ended)]
+    own_records = [record for record in records if first <= record.n and (last is None or record.n <= last)]
     title, organisation = f"Root ceremony {request.number}", request.organisation
     return render_page(
-        own, title, organisation=organisation, number=request.number, request=request_digest, response=response_digest
+        own_records,
+        title,
+        organisation=organisation,
+        number=request.number,
+        request=request_digest,
+        response=response_digest,
     )
 
 

@@ -30,8 +30,8 @@ def change_passphrase(
     """Encrypt the key of `root` again in `target`: the vault itself, or an empty drive to which all of it is copied.
 
     `secret_of` returns the present passphrase, `encrypt` the key under a new one. `admit` records that the vault is not
-    on a drive of its own. Raises PkiError, and leaves the vault unchanged, when the key cannot be opened or the new
-    drive cannot be used.
+    on a drive of its own. Raises PkiError, and leaves the vault unchanged, if the key cannot be opened or the new drive
+    cannot be used.
     """
     check_has_passphrase(vault, root)
     check_writable(target.folder)
@@ -51,7 +51,7 @@ def change_passphrase(
         transcript = Transcript(target.transcript, clock)
         transcript.forbid(encrypted.passphrase)
     filesystem.write(target.folder / root / encrypted.name, encrypted.file, filesystem.SECRET)
-    target.open_key(root, encrypted.passphrase, "this ceremony")
+    target.open_key(root, encrypted.passphrase, "this ceremony")  # raises if the drive did not keep what was written
     what = "a new passphrase" if target == vault else "a new passphrase and a new drive"
     transcript.record(
         "changed",

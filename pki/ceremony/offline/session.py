@@ -15,10 +15,10 @@ from pathlib import Path
 from pki.ceremony import request_response, words
 from pki.ceremony.offline import machine_check
 from pki.ceremony.offline.machine_check import MachineCheck
-from pki.ceremony.policy import VaultContents
 from pki.ceremony.request_response import Request
 from pki.ceremony.transcript import Transcript, versions
 from pki.ceremony.vault import PastCeremony, Vault, check_writable
+from pki.ceremony.vault_contents import VaultContents
 from pki.common.errors import CancelledError, PkiError
 
 MIN_SECRET_LENGTH = 12  # characters; a shorter text, such as a PIN, would be found in any number
@@ -33,7 +33,7 @@ class CeremonySession:
     data: bytes
     contents: VaultContents
     transcript: Transcript
-    earlier: int  # number of transcript records before this session
+    earlier_records: int  # number of transcript records before this session
     forbidden: list[bytes] = field(default_factory=list)  # secrets that must never be in a response
 
     @property
@@ -49,21 +49,21 @@ class CeremonySession:
     @property
     def last_moment(self) -> datetime | None:
         """Return the time of the newest record before this session, or None."""
-        before = [record.at for record in self.transcript.records[: self.earlier]]
-        return max(before, default=None)
+        earlier_moments = [record.at for record in self.transcript.records[: self.earlier_records]]
+        return max(earlier_moments, default=None)
 
     @contextmanager
-    def refusing(self) -> Iterator[None]:
+    def recording_refusal(self) -> Iterator[None]:
         """Record in the transcript why a step was refused."""
         try:
             yield
         except CancelledError as error:
-            if not self.transcript.is_settled:
+            if not self.transcript.is_settled:  # nothing was written, so nothing needs a record
                 raise
-            _refused(self.transcript, error, self.earlier)
+            _record_refusal(self.transcript, error, self.earlier_records)
             raise CancelledError("stopped; the steps before are in the transcript", error.hint) from None
         except PkiError as error:
-            _refused(self.transcript, error, self.earlier)
+            _record_refusal(self.transcript, error, self.earlier_records)
             raise
 
     def forbid(self, secret: str) -> None:
@@ -81,14 +81,14 @@ def open_session(
     drive: Mapping[str, str] | None = None,
     begin: Callable[[], None] = lambda: None,
 ) -> CeremonySession:
-    """Open a session for the request in `data`. Raises PkiError, and records it, when the request is damaged.
+    """Open a session for the request in `data`. If the request is damaged, records that and raises PkiError.
 
-    Messages call the request `name`. `drive` describes the drive for the transcript; `begin` is called before the first
-    write and turns an empty drive into a vault.
+    Messages call the request `name`. `drive` describes the drive for the transcript. `begin` is called before the first
+    write, and turns an empty drive into a vault.
     """
     check_writable(vault.folder)
     transcript = Transcript(vault.transcript, clock, begin)
-    earlier = len(transcript.records)
+    earlier_records = len(transcript.records)
     transcript.record(
         "opened", file=Path(name).name, sha256=request_response.digest(data), versions=versions(), **drive or {}
     )
@@ -96,15 +96,15 @@ def open_session(
         request = request_response.load(data, name, Request)
         contents = VaultContents(vault.roots(), vault.history())
     except PkiError as error:
-        _refused(transcript, error, earlier)
+        _record_refusal(transcript, error, earlier_records)
         raise
-    return CeremonySession(vault, request, data, contents, transcript, earlier)
+    return CeremonySession(vault, request, data, contents, transcript, earlier_records)
 
 
-def _refused(transcript: Transcript, error: PkiError, earlier: int) -> None:
-    """Record a refusal; it is written at once when the drive was a vault before."""
+def _record_refusal(transcript: Transcript, error: PkiError, earlier_records: int) -> None:
+    """Record a refusal. It is written at once if the drive was a vault before; else the drive stays unchanged."""
     transcript.record("refused", message=error.message, hint=error.hint)
-    if earlier:
+    if earlier_records:
         transcript.settle()
 
 
@@ -116,7 +116,7 @@ def check_machine_is_fit(ceremony: CeremonySession, findings: list[MachineCheck]
     )
     unfit = [finding for finding in findings if not finding.ok]
     if unfit and not despite:
-        with ceremony.refusing():
+        with ceremony.recording_refusal():
             raise PkiError(
                 "\n".join(f"this machine is not fit for a ceremony: {finding.text}" for finding in unfit),
                 "\n".join(
@@ -138,7 +138,7 @@ def confirm_request(
     `others` are digests that could be mistaken for it, by name.
     """
     ceremony.transcript.record("plan", lines=lines)
-    with ceremony.refusing():
+    with ceremony.recording_refusal():
         if not words.matches(typed, ceremony.digest):
             raise wrong_words_error(typed, ceremony.digest, others or {})
     ceremony.transcript.record("confirmed", words=words.first(ceremony.digest))
@@ -165,5 +165,5 @@ def compare_clocks(ceremony: CeremonySession, at: datetime, watch: str) -> None:
     clock = f"{at:%Y-%m-%d %H:%M} UTC"
     ceremony.transcript.record("clocks", machine=clock, watch=f"{watch} UTC" if watch else "not compared")
     if watch and (fault := machine_check.watch_fault(at, watch)):
-        with ceremony.refusing():
+        with ceremony.recording_refusal():
             raise PkiError(fault, machine_check.SET_CLOCK)

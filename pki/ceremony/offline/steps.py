@@ -16,6 +16,7 @@ from pki.ceremony.offline import negative_tests, response_export
 from pki.ceremony.offline.session import CeremonySession
 from pki.ceremony.request_response import RequestedRoot, SignedCertificate, SignedCrl
 from pki.ceremony.vault import check_writable, write_folder
+from pki.ceremony.vault_contents import PastCertificate
 from pki.common.errors import PkiError
 from pki.x509 import keys, pem_encoding
 from pki.x509.canonical import fingerprint
@@ -44,14 +45,14 @@ class NewKey:
 def make_roots(ceremony: CeremonySession, new_key: Callable[[str, str], NewKey], lost: Sequence[str] = ()) -> list[str]:
     """Create every root that the request asks for and the vault does not have yet. Return their names.
 
-    `new_key(name, kind)` creates a key, in memory or in a token; it discards the root of that name when it is `lost`,
-    after the last prompt. Each key is opened again from the drive before the root counts as created. Raises PkiError
-    when the policy refuses the request.
+    `new_key(name, kind)` creates a key, in memory or in a token. If the root of that name is `lost`, `new_key` discards
+    it first, but only after the operator's last prompt. Each key is opened again from the drive before the root counts as
+    created. Raises PkiError if the policy refuses the request.
     """
     request, vault = ceremony.request, ceremony.vault
-    with ceremony.refusing():
-        _refuse(policy.faults(request, ceremony.contents, roots_are_made=False))
-        missing = _missing(ceremony, lost)
+    with ceremony.recording_refusal():
+        _refuse_faulty(policy.faults(request, ceremony.contents, roots_are_made=False))
+        missing = _roots_to_create(ceremony, lost)
         for requested in missing:
             new = new_key(requested.name, requested.key)
             ceremony.forbid(new.passphrase)
@@ -69,10 +70,10 @@ def make_roots(ceremony: CeremonySession, new_key: Callable[[str, str], NewKey],
 def check_roots_to_make(ceremony: CeremonySession) -> None:
     """Raise PkiError, before any prompt, when all roots of a valid request exist already."""
     if not policy.faults(ceremony.request, ceremony.contents, roots_are_made=False):
-        _missing(ceremony)
+        _roots_to_create(ceremony)
 
 
-def _missing(ceremony: CeremonySession, lost: Sequence[str] = ()) -> list[RequestedRoot]:
+def _roots_to_create(ceremony: CeremonySession, lost: Sequence[str] = ()) -> list[RequestedRoot]:
     """Return the roots to create, including the `lost` ones. Raises PkiError when there is none."""
     present = ceremony.contents.roots.keys() - set(lost)
     missing = [requested for requested in ceremony.request.roots if requested.name not in present]
@@ -87,14 +88,14 @@ def _missing(ceremony: CeremonySession, lost: Sequence[str] = ()) -> list[Reques
 
 def unused_roots(ceremony: CeremonySession) -> list[str]:
     """Return the roots of the request that exist and have signed nothing."""
-    signed = {issuer for _, issuer, _ in ceremony.contents.issued}
+    signed = {certificate.issuer for certificate in ceremony.contents.issued}
     return [root.name for root in ceremony.request.roots if root.name in ceremony.contents.roots.keys() - signed]
 
 
 def replaceable_roots(ceremony: CeremonySession) -> list[str]:
     """Return the existing roots of the request. Raises PkiError when there is none, or when one has signed something."""
     names = [root.name for root in ceremony.request.roots if root.name in ceremony.contents.roots]
-    with ceremony.refusing():
+    with ceremony.recording_refusal():
         if not names:
             raise PkiError("this drive has no root that the request asks for", "omit --again")
         if used := sorted(set(names) - set(unused_roots(ceremony))):
@@ -111,7 +112,7 @@ def discard_roots(ceremony: CeremonySession, secret_of: SecretOf, reason: str) -
     This includes a root that an earlier ceremony session created for another request.
     """
     names, vault = replaceable_roots(ceremony), ceremony.vault
-    with ceremony.refusing():
+    with ceremony.recording_refusal():
         ceremony.transcript.settle()
         for name in names:
             for destroyed in vault.discard_root(name, secret_of(name) if vault.token_of(name) else ""):
@@ -129,12 +130,12 @@ def sign(ceremony: CeremonySession, secret_of: SecretOf, out: Path) -> Path:
     A request that was answered before is not signed again: its response is written once more. Raises PkiError when the
     policy refuses the request, or a check of a certificate or CRL fails.
     """
-    with ceremony.refusing():
+    with ceremony.recording_refusal():
         check_writable(out)
         target = out / f"response-{ceremony.request.number:04}"
         if ceremony.answered is None:
-            _refuse(policy.faults(ceremony.request, ceremony.contents, roots_are_made=True))
-        response_export.check_free_place(ceremony, target)
+            _refuse_faulty(policy.faults(ceremony.request, ceremony.contents, roots_are_made=True))
+        response_export.check_target(ceremony, target)
         if ceremony.answered is None:
             keys = _open_keys(ceremony, secret_of)
             ceremony.transcript.settle()
@@ -146,11 +147,11 @@ def sign(ceremony: CeremonySession, secret_of: SecretOf, out: Path) -> Path:
             )
             write_folder(ceremony.vault.ceremony(ceremony.request.number), files)
         elif ceremony.answered != ceremony.contents.last:
-            again = response_export.last_response_command(ceremony.vault, shlex.quote(str(out)))
+            command = response_export.last_response_command(ceremony.vault, shlex.quote(str(out)))
             raise PkiError(
                 f"the request was answered in ceremony {ceremony.answered.number}, and ceremony "
                 f"{ceremony.contents.history[-1].number} was performed since",
-                f"use the newest request of the online machine; to write the last response again: {again}",
+                f"use the newest request of the online machine; to write the last response again: {command}",
             )
         ceremony.transcript.settle()
         response_export.destroy_superseded(ceremony)
@@ -158,7 +159,8 @@ def sign(ceremony: CeremonySession, secret_of: SecretOf, out: Path) -> Path:
         return response_export.write_response(ceremony, target)
 
 
-def _refuse(faults: list[str]) -> None:
+def _refuse_faulty(faults: list[str]) -> None:
+    """Raise PkiError with all faults of a request, if there are any."""
     if faults:
         raise PkiError("\n".join(f"the request is refused: {fault}" for fault in faults), "nothing was signed")
 
@@ -166,7 +168,9 @@ def _refuse(faults: list[str]) -> None:
 def _open_keys(ceremony: CeremonySession, secret_of: SecretOf) -> dict[str, PrivateKey]:
     """Open the key of every root that signs something."""
     keys = {}
-    for name, passphrase in [(name, secret_of(name)) for name in ceremony.request.root_names]:
+    # All prompts come first: after a wrong passphrase of the second root, no key has been opened.
+    passphrases = {name: secret_of(name) for name in ceremony.request.root_names}
+    for name, passphrase in passphrases.items():
         ceremony.forbid(passphrase)
         keys[name] = ceremony.vault.open_key(name, passphrase, "the operator")
         ceremony.transcript.record("opened-key", name=name, sha256=fingerprint(ceremony.contents.roots[name]))
@@ -188,8 +192,8 @@ def _sign_certificates(ceremony: CeremonySession, keys: dict[str, PrivateKey]) -
             _in_response(requested.name, requested.issuer, _sign_certificate(ceremony, draft, keys[requested.issuer]))
         )
     for cross in request.cross_certificates:
-        crossed = drafts.draft_cross_certificate(request, cross, roots[cross.name], roots[cross.issuer])
-        signed.append(_in_response(cross.name, cross.issuer, _sign_certificate(ceremony, crossed, keys[cross.issuer])))
+        draft = drafts.draft_cross_certificate(request, cross, roots[cross.name], roots[cross.issuer])
+        signed.append(_in_response(cross.name, cross.issuer, _sign_certificate(ceremony, draft, keys[cross.issuer])))
     return signed
 
 
@@ -227,15 +231,18 @@ def _verify_paths(
 ) -> None:
     """Verify all new and all revoked certificates with OpenSSL and the new CRLs. Raises PkiError for a wrong result."""
     at, roots = ceremony.request.prepared, ceremony.contents.roots
-    first = {presigned_crl.root: crl for presigned_crl, crl in reversed(presigned_crls)}
+    first_crls = {presigned_crl.root: crl for presigned_crl, crl in reversed(presigned_crls)}
     revoked = {entry.serial for series in ceremony.request.crl_series for entry in series.revoked}
-    issued = [(certificate.name, certificate.issuer, certificate.certificate) for certificate in certificates]
-    for name, issuer, certificate in (*issued, *ceremony.contents.issued):
-        is_today = (name, issuer, certificate) in issued
-        if name == issuer or issuer not in first or not (is_today or certificate.serial_number in revoked):
+    new_certificates = [
+        PastCertificate(certificate.name, certificate.issuer, certificate.certificate) for certificate in certificates
+    ]
+    for past in (*new_certificates, *ceremony.contents.issued):
+        name, issuer, certificate = past
+        is_new = past in new_certificates
+        if name == issuer or issuer not in first_crls or not (is_new or certificate.serial_number in revoked):
             continue
-        fault = second_opinion.openssl_fault([certificate], [roots[issuer]], [first[issuer]], at)
-        if bool(fault) == is_today:
+        fault = second_opinion.openssl_fault([certificate], [roots[issuer]], [first_crls[issuer]], at)
+        if bool(fault) == is_new:  # a new certificate must be accepted, a revoked one must be refused
             raise PkiError(
                 f"{name} by {issuer}: OpenSSL {f'refuses it: {fault}' if fault else 'accepts it, and it is revoked'}",
                 "nothing was written; stop the ceremony",

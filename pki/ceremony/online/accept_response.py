@@ -72,19 +72,19 @@ class ResponseAcceptance:
         find_response.check_has_response(self.project.store, folder)
         parsed = verify_response.read_response(folder)
         request = _answered_request(self.project.store, parsed)
-        results = (
-            [CeremonyResult(parsed, request)]
-            if request
-            else lost_ceremonies.find_lost(self.project.inventory, self.project.store, self.project.roots, parsed)
-        )
+        if request:
+            results = [CeremonyResult(parsed, request)]
+        else:
+            results = lost_ceremonies.find_lost(self.project.inventory, self.project.store, self.project.roots, parsed)
         if not results:
             raise self._other_project_error(parsed)
         transcript = _checked_transcript(self.project.store, parsed)
         for result in results:
             _check_clocks(self.project.now, result.parsed, result.request)
-        if faults := list(_faults(self.project.store, self.project.authorities, results, transcript)) or (
-            list(intermediate_keys.faults(self.project.store, self.project.keys, request)) if request else []
-        ):
+        faults = list(_faults(self.project.store, self.project.authorities, results, transcript))
+        if request and not faults:  # the keys of a lost ceremony may be lost with it
+            faults = list(intermediate_keys.faults(self.project.store, self.project.keys, request))
+        if faults:
             raise PkiError("\n".join(faults), f"nothing was accepted; {verify_response.COPY_AGAIN}")
         return VerifiedResponse(parsed, results[-1].request, transcript, request is None, tuple(results))
 
@@ -110,9 +110,9 @@ class ResponseAcceptance:
         )
 
     def check_roots(self, folder: Path) -> None:
-        """Raise PkiError when a root is missing that is not in this response; writes nothing."""
+        """Raise PkiError if a root is missing that is not in this response; writes nothing."""
         if self.project.roots.missing:
-            with suppress(PkiError):
+            with suppress(PkiError):  # a faulty response does not restore the root: the missing root is reported
                 verified = self.verify(folder)
                 if {root.fingerprint for root in self.project.roots.missing} <= set(verified.roots.values()):
                     self.project.expect_roots()
@@ -125,24 +125,26 @@ class ResponseAcceptance:
         It can be repeated after an interruption at any point: nothing is recorded twice, and the response is written last.
         Before that, pki.yaml gets the SHA-256 of new roots; if it cannot be written, nothing is accepted.
         """
-        with _naming_roots(
-            self.project.inventory, self.project.store, self.project.authorities, verified
-        ) as name_roots:
-            old = []
-            for place, result in enumerate(verified.results):
+        store = self.project.store
+        with _prepared_root_entries(
+            self.project.inventory, store, self.project.authorities, verified
+        ) as write_root_entries:
+            crls_to_destroy = []
+            for index, result in enumerate(verified.results):
                 if verified.is_lost:
-                    lost_ceremonies.set_keys_aside(self.project.store, result.request)
-                old += _file(
-                    self.project.store,
+                    lost_ceremonies.set_keys_aside(store, result.request)
+                later_results = verified.results[index + 1 :]
+                crls_to_destroy += _store_result(
+                    store,
                     self.project.now,
                     self.project.ledger_view,
                     result,
-                    lost_ceremonies.replaced_roots(verified.results[place + 1 :]),
+                    lost_ceremonies.replaced_roots(later_results),
                 )
-            name_roots()
+            write_root_entries()
         for result in verified.results:
-            _write_records(self.project.store, result, verified.transcript)
-        return old
+            _write_records(store, result, verified.transcript)
+        return crls_to_destroy
 
 
 def _faults(
@@ -153,13 +155,13 @@ def _faults(
     roots: dict[str, x509.Certificate] = {root.name: root.certificate for root in generations}
     records = transcript_chain.load(transcript, "transcript.jsonl")
     for result in results:
-        name, missing = result.parsed.name, verify_response.transcript_fault(result.parsed, records)
-        faults = verify_response.faults(result.parsed, result.request, roots) or (
-            [f"the transcript {missing}"] if missing else []
-        )
-        yield from (f"{name}: {fault}" for fault in faults)
+        faults = verify_response.faults(result.parsed, result.request, roots)
+        transcript_fault = verify_response.transcript_fault(result.parsed, records)
+        if transcript_fault and not faults:
+            faults = [f"the transcript {transcript_fault}"]
+        yield from (f"{result.parsed.name}: {fault}" for fault in faults)
         if faults:
-            return
+            return  # a later response can only be verified with the roots of this one
         roots |= result.roots
     yield from lost_ceremonies.faults(results)
 
@@ -175,21 +177,23 @@ def _answered_request(store: Store, parsed: ParsedResponse) -> Request | None:
     for folder in store.ceremonies():
         if filesystem.read(folder / "response.yaml") == parsed.data:
             raise _accepted_error(store, parsed, store.shown(folder))
-    waiting = {open_request.digest: open_request.request for open_request in ceremony_archive.open_requests(store)}
-    return waiting.get(parsed.response.request)
+    open_by_digest = {
+        open_request.digest: open_request.request for open_request in ceremony_archive.open_requests(store)
+    }
+    return open_by_digest.get(parsed.response.request)
 
 
 def _accepted_error(store: Store, parsed: ParsedResponse, place: str) -> PkiError:
     """Return the error for a response that was accepted before; its hint names the response that is expected."""
-    waiting = [open_request.request.number for open_request in ceremony_archive.open_requests(store)]
-    if not waiting:
+    open_numbers = [open_request.request.number for open_request in ceremony_archive.open_requests(store)]
+    if not open_numbers:
         hint = f"nothing is left to do: {run_for(store.home)} doit"
         return PkiError(f"{parsed.name}: was accepted already, as {place}", hint)
-    beside, name = parsed.folder.parent, f"response-{waiting[-1]:04}"
-    expected = find_response.response_to_open_request(store, beside)
-    hint = find_response.accept_command(store, expected or beside / name)
+    folder, name = parsed.folder.parent, f"response-{open_numbers[-1]:04}"
+    expected = find_response.response_to_open_request(store, folder)
+    hint = find_response.accept_command(store, expected or folder / name)
     return PkiError(
-        f"{parsed.name}: was accepted already, as {place}; request {waiting[-1]} waits for its response, {name}",
+        f"{parsed.name}: was accepted already, as {place}; request {open_numbers[-1]} waits for its response, {name}",
         hint if expected else f"perform its ceremony; then: {hint}",
     )
 
@@ -224,8 +228,8 @@ def _checked_transcript(store: Store, parsed: ParsedResponse) -> bytes:
         records = transcript_chain.load(transcript, f"{parsed.folder.name}/transcript.jsonl")
     except PkiError as error:  # its hint is for the vault
         raise PkiError(error.message, verify_response.COPY_AGAIN) from None
-    last = ceremony_archive.last_transcript_head(store)
-    if last and last not in {record.hash for record in records}:
+    last_head = ceremony_archive.last_transcript_head(store)
+    if last_head and last_head not in {record.hash for record in records}:
         raise PkiError(
             f"{parsed.folder.name}/transcript.jsonl: does not continue that of the last ceremony",
             "it is from another vault, or one of the two was changed; use the vault of the last ceremony",
@@ -240,19 +244,19 @@ def _checked_transcript(store: Store, parsed: ParsedResponse) -> bytes:
 
 def _check_clocks(now: datetime, parsed: ParsedResponse, request: Request) -> None:
     """Raise PkiError, with both clocks, for a response that was signed in the future or before its request."""
-    signed, here = parsed.response.signed, now
-    both = f"the clock of the offline machine said {signed:%Y-%m-%d %H:%M} UTC, the clock of this machine says {here:%Y-%m-%d %H:%M} UTC"
-    if signed > here + request_response.CLOCK_TOLERANCE:
+    signed = parsed.response.signed
+    both_clocks = f"the clock of the offline machine said {signed:%Y-%m-%d %H:%M} UTC, the clock of this machine says {now:%Y-%m-%d %H:%M} UTC"
+    if signed > now + request_response.CLOCK_TOLERANCE:
         after = signed - request_response.CLOCK_TOLERANCE + timedelta(seconds=59)  # messages show whole minutes
         raise PkiError(
-            f"{parsed.name}: was signed in the future: {both}",
+            f"{parsed.name}: was signed in the future: {both_clocks}",
             "compare this machine's clock with a watch, in UTC: date -u; if it is wrong, set it, and repeat the command\n"
             "if it is right, the offline machine's clock was ahead (local time typed as UTC?): the response is valid, and "
             f"the command works after {after:%Y-%m-%d %H:%M} UTC; if that is too late, perform the ceremony again",
         )
     if signed < request.prepared - request_response.CLOCK_TOLERANCE:
         raise PkiError(
-            f"{parsed.name}: was signed before the request was prepared, {request.prepared:%Y-%m-%d %H:%M} UTC: {both}",
+            f"{parsed.name}: was signed before the request was prepared, {request.prepared:%Y-%m-%d %H:%M} UTC: {both_clocks}",
             "the offline machine's clock was behind: perform the ceremony again, with its clock set to the true time in UTC",
         )
 
@@ -283,12 +287,13 @@ def confirm_words(verified: VerifiedResponse, typed: str) -> None:
 
 
 @contextmanager
-def _naming_roots(
+def _prepared_root_entries(
     inventory: Inventory, store: Store, authorities: Authorities, verified: VerifiedResponse
 ) -> Iterator[Callable[[], None]]:
-    """Yield a function that writes the SHA-256 of each root to pki.yaml; its new text is on disk before.
+    """Yield a function that puts pki.yaml with the SHA-256 of each root in place.
 
-    The sandbox writes none, because its roots may be lost.
+    The new text of pki.yaml is on disk before, so that the function cannot fail for lack of space. In a sandbox the
+    function writes nothing, because the roots of a sandbox may be lost.
     """
     path = store.home / "pki.yaml"
     present = [root for name in store.generations("root") if (root := authorities.generation(name))]
@@ -301,12 +306,12 @@ def _naming_roots(
         yield put
 
 
-def _file(
-    store: Store, now: datetime, ledger_view: LedgerView, result: CeremonyResult, replaced: Collection[str]
+def _store_result(
+    store: Store, now: datetime, ledger_view: LedgerView, result: CeremonyResult, replaced_roots: Collection[str]
 ) -> list[str]:
     """Record and write everything except the response. Return the CRLs that must be destroyed.
 
-    CRLs of the roots in `replaced` are superseded by a later ceremony, and only recorded.
+    The CRLs of `replaced_roots` are superseded by a later ceremony, so they are recorded and not written.
     """
     request = result.request
     because = f"ceremony {request.number}: {'; '.join(request.because)}"
@@ -327,19 +332,21 @@ def _file(
         if not ledger_view.ledger.has_crl(root, number):
             ledger_view.ledger.record_crl(presigned_crl, issuer=root, reason=because, at=now)
     for name, issuer in result.parsed.certificates:
-        if name != issuer and GenerationName.parse(name).is_root:
+        is_cross_certificate = name != issuer and GenerationName.parse(name).is_root
+        if is_cross_certificate:
             pem = pem_encoding.pem_of([result.parsed.certificates[name, issuer]])
             filesystem.write(store.authority_file(name, f"cross-{issuer}.pem"), pem)
-    old = _place_presigned_crls(store, now, result, replaced)
-    for name, issuer in sorted(
+    crls_to_destroy = _place_presigned_crls(store, now, result, replaced_roots)
+    roots_first = sorted(
         result.parsed.certificates, key=lambda pair: GenerationName.parse(pair[0]).is_root, reverse=True
-    ):
+    )
+    for name, issuer in roots_first:  # an intermediate is never in ca/ without its root
         if name == issuer or not GenerationName.parse(name).is_root:
             filesystem.write(
                 store.authority_file(name, "cert.pem"),
                 pem_encoding.pem_of([result.parsed.certificates[name, issuer]]),
             )
-    return old
+    return crls_to_destroy
 
 
 def _record_revocations(ledger_view: LedgerView, request: Request) -> None:
@@ -351,10 +358,12 @@ def _record_revocations(ledger_view: LedgerView, request: Request) -> None:
                     ledger_view.ledger.record_revocation(issued, reason=entry.reason, at=entry.at)
 
 
-def _place_presigned_crls(store: Store, now: datetime, result: CeremonyResult, replaced: Collection[str]) -> list[str]:
-    """Replace the pre-signed CRLs by the new series. Return the old ones that have not expired."""
-    old = []
-    for series in (new_series for new_series in result.request.crl_series if new_series.root not in replaced):
+def _place_presigned_crls(
+    store: Store, now: datetime, result: CeremonyResult, replaced_roots: Collection[str]
+) -> list[str]:
+    """Replace the pre-signed CRLs by the new series. Return descriptions of the old CRLs that have not expired."""
+    unexpired = []
+    for series in (new_series for new_series in result.request.crl_series if new_series.root not in replaced_roots):
         numbers = {presigned_crl.number for presigned_crl in series.presigned_crls}
         for presigned_crl in series.presigned_crls:
             path = store.authority_file(series.root, "crl") / f"{presigned_crl.number}.pem"
@@ -363,18 +372,18 @@ def _place_presigned_crls(store: Store, now: datetime, result: CeremonyResult, r
             )
         for path in store.presigned_crls(series.root):
             if int(path.stem) not in numbers:
-                old += _unexpired(now, path, series.root)
+                unexpired += _unexpired(now, path, series.root)
                 path.unlink()
-    return old
+    return unexpired
 
 
 def _unexpired(now: datetime, path: Path, root: str) -> list[str]:
     """Return a description of a replaced CRL that has not expired, or nothing."""
-    with suppress(ValueError):
+    with suppress(ValueError):  # a damaged CRL cannot be published
         crl = x509.load_pem_x509_crl(filesystem.read(path) or b"")
-        end = crl.next_update_utc
-        if end and end > now:
-            return [f"CRL {path.stem} of {root}, valid from {crl.last_update_utc:%Y-%m-%d} to {end:%Y-%m-%d}"]
+        expiry = crl.next_update_utc
+        if expiry and expiry > now:
+            return [f"CRL {path.stem} of {root}, valid from {crl.last_update_utc:%Y-%m-%d} to {expiry:%Y-%m-%d}"]
     return []
 
 

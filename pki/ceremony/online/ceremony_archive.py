@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pki.ceremony import request_response
 from pki.ceremony.request_response import NO_RESPONSE, Request, Response
@@ -30,13 +31,13 @@ class OpenRequest:
 
 def open_requests(store: Store) -> list[OpenRequest]:
     """Return the requests without a response that follow the last ceremony, the oldest first."""
-    requests, last = [], last_response_digest(store)
+    requests, last_response = [], last_response_digest(store)
     for folder in store.ceremonies():
         data = filesystem.read(folder / "request.yaml")
         if data is None or (folder / "response.yaml").exists():
             continue
         request = request_response.load(data, store.shown(folder / "request.yaml"), Request)
-        if request.previous == last:
+        if request.previous == last_response:
             requests.append(OpenRequest(folder / "request.yaml", request, request_response.digest(data)))
     return requests
 
@@ -55,32 +56,37 @@ def new_crls_remedy(store: Store, root: str) -> Remedy:
 def last_response_digest(store: Store) -> str:
     """Return the SHA-256 of the last accepted response, or NO_RESPONSE."""
     responses = _responses(store)
-    return request_response.digest(responses[-1][1]) if responses else NO_RESPONSE
+    return request_response.digest(responses[-1].data) if responses else NO_RESPONSE
 
 
 def last_transcript_head(store: Store) -> str:
     """Return the transcript head in the last accepted response, or "" before the first one."""
     responses = _responses(store)
-    return _read(*responses[-1]).transcript if responses else ""
+    return _read(responses[-1]).transcript if responses else ""
 
 
-def _responses(store: Store) -> list[tuple[str, bytes]]:
-    """Return the path and content of every accepted response, the oldest first."""
+class _ResponseFile(NamedTuple):
+    shown: str  # the path for messages
+    data: bytes
+
+
+def _responses(store: Store) -> list[_ResponseFile]:
+    """Return every accepted response, the oldest first."""
     paths = [folder / "response.yaml" for folder in store.ceremonies()]
-    return [(store.shown(path), data) for path in paths if (data := filesystem.read(path)) is not None]
+    return [_ResponseFile(store.shown(path), data) for path in paths if (data := filesystem.read(path)) is not None]
 
 
-def _read(shown: str, data: bytes) -> Response:
-    """Return a parsed response. Raises PkiError when it is damaged; the hint is to restore a backup, not the old drive."""
+def _read(response_file: _ResponseFile) -> Response:
+    """Return a parsed response. Raises PkiError if it is damaged; the hint is to restore a backup, not the old drive."""
     try:
-        return request_response.load(data, shown, Response)
+        return request_response.load(response_file.data, response_file.shown, Response)
     except PkiError as error:
         raise PkiError(error.message, PUT_BACK) from None
 
 
 def certified_generations(store: Store, ledger_view: LedgerView) -> set[str]:
     """Return the generations that a ceremony certified, also those that are missing in `ca/`."""
-    responses = (_read(*response_file) for response_file in _responses(store))
+    responses = (_read(response_file) for response_file in _responses(store))
     names = {certificate.name for response in responses for certificate in response.certificates}
     for authority in AUTHORITIES if ledger_view.has_ledger else ():
         certificates = ledger_view.ledger.certificates(artifact=ArtifactId("authority", authority))
@@ -94,5 +100,5 @@ def certified_generations(store: Store, ledger_view: LedgerView) -> set[str]:
 
 def destroyed_roots(store: Store) -> set[str]:
     """Return the roots whose keys were destroyed."""
-    responses = (_read(*response_file) for response_file in _responses(store))
+    responses = (_read(response_file) for response_file in _responses(store))
     return {name for response in responses for name in response.destroyed}

@@ -33,9 +33,9 @@ class CrlSchedule:
     ) -> Iterator[RequestedSeries]:
         """Yield a new series of pre-signed CRLs for every root that has a key.
 
-        `roots` are the new ones, `present` is the one that signs now; `revoke` has the intermediates to be revoked, each
-        with its reason. For a root that is replaced or destroyed in this ceremony (`roots`, `destroy`), the series lasts
-        until it expires.
+        `roots` are the new roots, `present` is the root that signs now. `revoke` has the intermediates to be revoked, each
+        with its reason. If a root is replaced or its key destroyed in this ceremony (`roots`, `destroy`), its series lasts
+        until the root expires, because the root signs no further CRLs.
         """
         authorities = self.project.authorities
         destroyed = ceremony_archive.destroyed_roots(self.project.store)
@@ -45,10 +45,16 @@ class CrlSchedule:
                 continue
             is_last_series = bool(roots) or generation != present or name in destroy
             until = generation.not_after if is_last_series else None
-            crls = plan_presigned_crls(authorities, name, until, self._last_number(name))
+            crls = plan_presigned_crls(authorities, name, until=until, previous_number=self._last_number(name))
             yield RequestedSeries(root=name, revoked=tuple(self._revoked(revoke, name)), presigned_crls=tuple(crls))
         for root in roots:
-            crls = plan_presigned_crls(authorities, root.name, None, self._last_number(root.name), root.not_after)
+            crls = plan_presigned_crls(
+                authorities,
+                root.name,
+                until=None,
+                previous_number=self._last_number(root.name),
+                root_expiry=root.not_after,
+            )
             yield RequestedSeries(root=root.name, revoked=(), presigned_crls=tuple(crls))
 
     def _last_number(self, root: str) -> int:
@@ -57,8 +63,8 @@ class CrlSchedule:
 
     def _revoked(self, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[RevokedCa]:
         """Yield the entries of a root's CRLs: revocations in the ledger, and the requested ones."""
-        begin = self.project.now - BACKDATED  # of the first pre-signed CRL
-        for entry in self.project.ledger.revoked_entries(root, expiring_after=begin):
+        series_start = self.project.now - BACKDATED
+        for entry in self.project.ledger.revoked_entries(root, expiring_after=series_start):
             issued = next(iter(self.project.ledger.certificates(serial=entry.serial)), None)
             if issued is None:
                 raise PkiError(
@@ -76,34 +82,42 @@ class CrlSchedule:
 
 
 def plan_presigned_crls(
-    hierarchy: Hierarchy, root: str, until: datetime | None, number: int, end: datetime | None = None
+    hierarchy: Hierarchy,
+    root: str,
+    *,
+    until: datetime | None,
+    previous_number: int,
+    root_expiry: datetime | None = None,
 ) -> Iterator[RequestedCrl]:
-    """Yield pre-signed CRLs from now until `until`, or for the configured period; they replace all earlier ones.
+    """Yield pre-signed CRLs from now until `until`, or for the configured period; they replace all earlier CRLs.
 
-    There is one a second after each earlier CRL that has not begun, so that it is the newer one, and more as needed.
-    Numbers are above the last `number` (RFC 5280 §5.2.3). Each CRL begins at the latest CRL_OVERLAP before the one before
-    it expires, and the last one expires no earlier than any that it replaces. None begins after the root has expired; `end` is the expiry of a
-    root without a certificate yet.
+    A new CRL begins one second after each earlier CRL that has not begun, because many servers use the CRL with the newest
+    start. Others are added as needed: each CRL begins CRL_OVERLAP before the previous one expires, or earlier. The last CRL
+    expires no earlier than any that it replaces. No CRL begins after the root has expired; `root_expiry` is needed for a
+    root without a certificate. Each number is higher than `previous_number` and the numbers before it (RFC 5280 §5.2.3).
     """
     if generation := hierarchy.generation(root):
-        end = generation.not_after
+        root_expiry = generation.not_after
     rule = hierarchy.inventory.authorities.root.crl
     step = rule.lifetime - CRL_OVERLAP
-    earlier = {presigned_crl.this_update for presigned_crl in hierarchy.presigned_crls(root)}
-    begun = [start for start in earlier if start <= hierarchy.now]
-    starts = [max([hierarchy.now - BACKDATED, *(at + SECOND for at in begun)])]
-    for at in sorted(earlier):
-        if at > hierarchy.now:
-            _fill(starts, at + SECOND, rule.lifetime, step, end)
-            starts.append(at + SECOND)
+    earlier_starts = sorted({presigned_crl.this_update for presigned_crl in hierarchy.presigned_crls(root)})
+    past_starts = [start for start in earlier_starts if start <= hierarchy.now]
+    future_starts = [start for start in earlier_starts if start > hierarchy.now]
+    starts = [max([hierarchy.now - BACKDATED, *(start + SECOND for start in past_starts)])]
+    for start in future_starts:
+        _fill(starts, start + SECOND, rule.lifetime, step, root_expiry)
+        starts.append(start + SECOND)
     goal = until or hierarchy.now + rule.presigned * step
-    _fill(starts, max(goal, series_end(hierarchy, root) or goal), rule.lifetime, step, end)
-    for at in starts:
-        number = max(int(at.timestamp()), number + 1)
-        yield RequestedCrl(number=number, this_update=at, next_update=at + rule.lifetime)
+    _fill(starts, max(goal, series_end(hierarchy, root) or goal), rule.lifetime, step, root_expiry)
+    number = previous_number
+    for start in starts:
+        number = max(int(start.timestamp()), number + 1)  # rises also if a lost ledger forgot the last number
+        yield RequestedCrl(number=number, this_update=start, next_update=start + rule.lifetime)
 
 
-def _fill(starts: list[datetime], goal: datetime, lifetime: timedelta, step: timedelta, end: datetime | None) -> None:
-    """Add start times until the last CRL expires at `goal` or later; none from `end` on."""
-    while starts[-1] + lifetime < goal and (end is None or starts[-1] + step < end):
+def _fill(
+    starts: list[datetime], goal: datetime, lifetime: timedelta, step: timedelta, root_expiry: datetime | None
+) -> None:
+    """Add start times until the last CRL expires at `goal` or later; none from `root_expiry` on."""
+    while starts[-1] + lifetime < goal and (root_expiry is None or starts[-1] + step < root_expiry):
         starts.append(starts[-1] + step)

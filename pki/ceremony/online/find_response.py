@@ -33,8 +33,8 @@ def check_has_response(store: Store, folder: Path) -> None:
             f"{folder}: has no response.yaml; found {', '.join(map(str, responses))}",
             accept_command(store, response_to_open_request(store, responses[-1].parent) or responses[-1]),
         )
-    waiting = ceremony_archive.open_requests(store)[-1:]
-    expected = place / (f"response-{waiting[0].request.number:04}" if waiting else "response-NNNN")
+    open_requests = ceremony_archive.open_requests(store)
+    expected = place / (f"response-{open_requests[-1].request.number:04}" if open_requests else "response-NNNN")
     if _is_unmounted(place):
         quoted = shlex.quote(str(place))
         raise PkiError(
@@ -49,11 +49,11 @@ def check_has_response(store: Store, folder: Path) -> None:
 
 def response_to_open_request(store: Store, place: Path) -> Path | None:
     """Return the newest response in `place` that answers an open request, or None."""
-    waiting = [open_request.digest for open_request in ceremony_archive.open_requests(store)]
+    open_digests = [open_request.digest for open_request in ceremony_archive.open_requests(store)]
     for folder in reversed(list(_responses(place))):
-        with suppress(PkiError):
+        with suppress(PkiError):  # a damaged response is not the expected one
             data = filesystem.read_if_possible(folder / "response.yaml") or b""
-            if request_response.load(data, folder.name, request_response.Response).request in waiting:
+            if request_response.load(data, folder.name, request_response.Response).request in open_digests:
                 return folder
     return None
 

@@ -27,25 +27,25 @@ class IntermediateKeys:
     project: Project
 
     def prepare_certificate_request(self, name: str, common_name: str) -> bytes:
-        """Return the certificate request (PEM) of a planned generation; its key is created when there never was one.
+        """Return the certificate request (CSR, PEM) of a planned generation. Creates its key if there never was one.
 
         Raises PkiError when the key is missing or damaged, or the generation was certified before: a lost key is never
         replaced silently.
         """
         path = self.project.store.authority_file(name, "request.pem")
-        present = filesystem.read(path)
+        present_csr = filesystem.read(path)
         has_key = any(self.project.store.authority_file(name, file).exists() for file in ("key.pem", "key.uri"))
-        if present is not None and (fault := self.project.keys.fault(name)):
+        if present_csr is not None and (fault := self.project.keys.fault(name)):
             raise PkiError(fault.message, lost_key_hint(self.project.store, name, fault.hint))
-        if present is not None and has_key and _is_for(present, common_name):
-            return present
+        if present_csr is not None and has_key and _has_common_name(present_csr, common_name):
+            return present_csr
         key = self._existing_key(self.project.keys, name) if has_key else self._new_key(name)
         builder = x509.CertificateSigningRequestBuilder().subject_name(
             certificate_signing.subject_name(self.project.inventory.organisation, common_name)
         )
-        request = builder.sign(key, keys.signature_hash(key)).public_bytes(Encoding.PEM)
-        filesystem.write(path, request)
-        return request
+        csr = builder.sign(key, keys.signature_hash(key)).public_bytes(Encoding.PEM)
+        filesystem.write(path, csr)
+        return csr
 
     def _new_key(self, name: str) -> keys.PrivateKey:
         """Create a key in a token, or in a file under a new passphrase; the file is opened again to verify it."""
@@ -90,7 +90,7 @@ class IntermediateKeys:
         pin = key_ring.pin(name)
         filesystem.write(self.project.store.authority_file(name, "key.uri"), f"{uri}\n".encode())
         try:
-            return pkcs11.open_key(uri, pin.value, pin.source)  # of an interrupted run
+            return pkcs11.open_key(uri, pin.value, pin.source)  # an interrupted run created it
         except PkiError:
             return pkcs11.generate(uri, pin.value, kind, pin.source)
 
@@ -103,8 +103,8 @@ def lost_key_hint(store: Store, name: str, hint: str) -> str:
 
 def has_requested_key(store: Store, requested: RequestedIntermediate) -> bool:
     """Return whether the key in `ca/` is the one that a request asks to certify."""
-    present = filesystem.read(store.authority_file(requested.name, "request.pem"))
-    return present is not None and _public(present) == _public(requested.request.encode())
+    present_csr = filesystem.read(store.authority_file(requested.name, "request.pem"))
+    return present_csr is not None and _public_key(present_csr) == _public_key(requested.request.encode())
 
 
 def faults(store: Store, key_ring: KeyRing, request: Request) -> Iterator[str]:
@@ -116,16 +116,17 @@ def faults(store: Store, key_ring: KeyRing, request: Request) -> Iterator[str]:
             yield f"{requested.name}: the key in ca/ is not the certified one ({RESTORE})"
 
 
-def _public(request: bytes) -> bytes:
+def _public_key(csr: bytes) -> bytes:
+    """Return the public key of a certificate request, or b"" if the request is damaged."""
     try:
-        return keys.public_der(x509.load_pem_x509_csr(request).public_key())
+        return keys.public_der(x509.load_pem_x509_csr(csr).public_key())
     except ValueError:
         return b""
 
 
-def _is_for(request: bytes, common_name: str) -> bool:
+def _has_common_name(csr: bytes, common_name: str) -> bool:
     try:
-        parsed = x509.load_pem_x509_csr(request)
+        parsed = x509.load_pem_x509_csr(csr)
     except ValueError:
         return False
     return any(attribute.value == common_name for attribute in parsed.subject)

@@ -1,4 +1,4 @@
-"""Write the kit for the offline machine: the program, its wheels, the open request and the script to print.
+"""Write the kit for the offline machine: the program, its wheels, the open request and the steps to print.
 
 SHA256SUMS lists every file, so the SHA-256 of that file identifies the whole kit. The same program and request give the
 same kit.
@@ -25,7 +25,7 @@ from pki.common.program_files import program_files
 
 NAME = "doit-pki-kit"
 PROJECT = "project"  # file in the kit: the project's folder on the online machine, and how its commands begin
-LOCKS = ("requirements.lock", "requirements-kit.lock", "requirements-hsm.lock")
+PROGRAM_LOCK, PIP_LOCK, HSM_LOCK = "requirements.lock", "requirements-kit.lock", "requirements-hsm.lock"
 PYTHON = re.compile(r"3\.(1[1-9]|[2-9][0-9])")
 PLATFORM = re.compile(
     r"(?:manylinux_2_(?P<glibc>[1-9][0-9]?)|manylinux2014|musllinux_1_[0-9]+)_(?P<machine>[a-z0-9_]+)"
@@ -109,21 +109,21 @@ def write_kit(target: Path, program: Path, machine: Machine, extra: dict[str, by
 
     Return the SHA-256 of its SHA256SUMS and the number of files in that list. Raises PkiError.
     """
-    beside = target.with_name(f".{target.name}.new")
+    unfinished = target.with_name(f".{target.name}.new")
     with tempfile.TemporaryDirectory(prefix="kit-") as scratch:
         wheels = download_wheels(program, Path(scratch), machine, hsm=hsm)
         files = program_files(program) | {f"wheels/{path.name}": path for path in wheels}
         extra = extra | {"wheels/made-for": f"{machine.version} {machine.architecture}\n".encode()}
         try:
-            shutil.rmtree(beside, ignore_errors=True)
-            written = _write_files(beside, files, extra)
-            beside.rename(target)
+            shutil.rmtree(unfinished, ignore_errors=True)
+            written = _write_files(unfinished, files, extra)
+            unfinished.rename(target)
         except OSError as error:
             raise PkiError(f"{target}: cannot be written: {error.strerror}", OTHER_DRIVE) from None
         except PkiError as error:
             raise PkiError(error.message, OTHER_DRIVE) from None
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
     return written
 
 
@@ -143,7 +143,7 @@ def _write_files(folder: Path, files: dict[str, Path], extra: dict[str, bytes]) 
 
 def download_wheels(program: Path, folder: Path, machine: Machine, *, hsm: bool) -> list[Path]:
     """Download every locked wheel that the machine needs, and pip. Raises PkiError that names a missing wheel."""
-    for lock in (LOCKS[2 if hsm else 0], LOCKS[1]):
+    for lock in (HSM_LOCK if hsm else PROGRAM_LOCK, PIP_LOCK):
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries=2"]
         command += ["--require-hashes", "--no-deps", "--only-binary=:all:", *machine.options()]
         command += ["--requirement", str(program / lock), "--dest", str(folder)]
@@ -154,11 +154,11 @@ def download_wheels(program: Path, folder: Path, machine: Machine, *, hsm: bool)
         except subprocess.TimeoutExpired:
             raise PkiError("the download of the wheels takes too long", "is the network slow? try again") from None
         if done.returncode:
-            raise _fault(done.stderr.decode(errors="replace"), machine)
+            raise _download_error(done.stderr.decode(errors="replace"), machine)
     return sorted(folder.glob("*.whl"))
 
 
-def _fault(output: str, machine: Machine) -> PkiError:
+def _download_error(output: str, machine: Machine) -> PkiError:
     """Return an error for pip's error output."""
     if re.search(r"NewConnectionError|Failed to establish|Temporary failure|Network is unreachable|ProxyError", output):
         return PkiError(
@@ -172,7 +172,6 @@ def _fault(output: str, machine: Machine) -> PkiError:
         return PkiError(
             f"no wheel of {match[1]} fits {machine}", "name the offline machine with --python and --platform"
         )
-    lines = (
-        [line for line in output.splitlines() if line.startswith("ERROR")] or output.splitlines()[-1:] or ["no reason"]
-    )
+    errors = [line for line in output.splitlines() if line.startswith("ERROR")]
+    lines = errors or output.splitlines()[-1:] or ["no reason"]
     return PkiError(f"the wheels cannot be downloaded: {lines[-1].removeprefix('ERROR: ')}", "is pip set up here?")

@@ -1,7 +1,8 @@
 """Find ceremonies that the vault has and this project lost, for example after an older `ca/` was restored.
 
-A response has the SHA-256 of its request, and a request that of the response before it. So the words of the newest
-response, which the operator confirms, confirm all of them; the first one follows the last accepted response.
+A response contains the SHA-256 of its request, and a request contains the SHA-256 of the response before it. So the
+operator, who confirms the words of the newest response, confirms all of them. The oldest of them follows the last
+response that the project accepted.
 """
 
 from __future__ import annotations
@@ -42,14 +43,13 @@ class CeremonyResult:
 
 
 def find_lost(inventory: Inventory, store: Store, roots: RootCheck, parsed: ParsedResponse) -> list[CeremonyResult]:
-    """Return the ceremonies that the project lost, up to the one of this response, the oldest first.
+    """Return the ceremonies that the project lost, up to the ceremony of this response, the oldest first.
 
-    Empty when they do not follow the last ceremony of this project: the response is of another project.
+    Empty if they do not follow the last ceremony of this project: then the response is of another project. A project
+    without any ceremony accepts only responses whose roots pki.yaml or `build/` names.
     """
-    last, results = (
-        ceremony_archive.last_response_digest(store),
-        list(_back(parsed, ceremony_archive.last_response_digest(store)))[::-1],
-    )
+    last = ceremony_archive.last_response_digest(store)
+    results = list(_newest_first(parsed, last))[::-1]
     if not results or results[0].request.previous != last or results[0].request.sandbox != inventory.sandbox:
         return []
     return [] if last == NO_RESPONSE and unnamed_roots(inventory, roots, results) else results
@@ -64,25 +64,22 @@ def unnamed_roots(inventory: Inventory, roots: RootCheck, results: Sequence[Cere
 
 def roots_to_name(inventory: Inventory, store: Store, roots: RootCheck, parsed: ParsedResponse) -> list[str]:
     """Return the SHA-256 of the roots that pki.yaml must list before a project without roots accepts this response."""
-    results = list(_back(parsed, NO_RESPONSE))
+    results = list(_newest_first(parsed, NO_RESPONSE))
     is_complete = bool(results) and results[-1].request.previous == NO_RESPONSE
-    first = results[-1].request if is_complete else None
-    expected = inventory.organisation, inventory.sandbox
-    is_same_project = first and (first.organisation, first.sandbox) == expected
-    return (
-        unnamed_roots(inventory, roots, results)
-        if is_same_project and ceremony_archive.last_response_digest(store) == NO_RESPONSE
-        else []
-    )
+    if not is_complete or ceremony_archive.last_response_digest(store) != NO_RESPONSE:
+        return []
+    first = results[-1].request
+    is_same_project = (first.organisation, first.sandbox) == (inventory.organisation, inventory.sandbox)
+    return unnamed_roots(inventory, roots, results) if is_same_project else []
 
 
 def faults(results: Sequence[CeremonyResult]) -> Iterator[str]:
     """Yield the CRLs of earlier responses that are missing and that no later ceremony replaced."""
-    for place, result in enumerate(results):
+    for index, result in enumerate(results):
+        replaced = replaced_roots(results[index + 1 :])
         for crl in result.parsed.response.presigned_crls:
-            if (crl.root, crl.number) not in result.parsed.presigned_crls and crl.root not in replaced_roots(
-                results[place + 1 :]
-            ):
+            is_missing = (crl.root, crl.number) not in result.parsed.presigned_crls
+            if is_missing and crl.root not in replaced:
                 yield f"{result.parsed.name}: CRL {crl.number} of {crl.root} is missing"
 
 
@@ -117,8 +114,8 @@ def set_keys_aside(store: Store, request: Request) -> None:
             folder.rename(next(place for place in free if not place.exists()))
 
 
-def _back(parsed: ParsedResponse, last: str) -> Iterator[CeremonyResult]:
-    """Yield the ceremony of a response, then the earlier ones in it, until one follows the response `last`."""
+def _newest_first(parsed: ParsedResponse, last: str) -> Iterator[CeremonyResult]:
+    """Yield the ceremony of a response, then the earlier ceremonies in it, until one follows the response `last`."""
     folders: dict[str, Path] = {}
     for path in sorted((parsed.folder / EARLIER).glob("[0-9][0-9][0-9][0-9]/response.yaml")):
         if data := filesystem.read_if_possible(path):
@@ -126,12 +123,14 @@ def _back(parsed: ParsedResponse, last: str) -> Iterator[CeremonyResult]:
     result = _result(parsed)
     while result:
         yield result
-        folder = folders.pop(result.request.previous, None) if result.request.previous != last else None
-        result = _result(_earlier(folder)) if folder else None
+        if result.request.previous == last:
+            return
+        folder = folders.pop(result.request.previous, None)
+        result = _result(_read_earlier(folder)) if folder else None
 
 
 def _result(parsed: ParsedResponse) -> CeremonyResult | None:
-    """Return a response with its request, or None when that is missing or another one."""
+    """Return a response with its request; None if the request is missing, or is not the one that the response answers."""
     path = parsed.folder / "request.yaml"
     data = filesystem.read_if_possible(path)
     if data is None or request_response.digest(data) != parsed.response.request:
@@ -139,8 +138,8 @@ def _result(parsed: ParsedResponse) -> CeremonyResult | None:
     return CeremonyResult(parsed, request_response.load(data, f"{parsed.folder.name}/request.yaml", Request))
 
 
-def _earlier(folder: Path) -> ParsedResponse:
-    """Read an earlier response, with those of its CRLs that were not replaced when it was written."""
+def _read_earlier(folder: Path) -> ParsedResponse:
+    """Read an earlier response with its CRLs. Those that a later ceremony replaced were destroyed, and are not there."""
     with suppress(OSError):
         crls = {path.name: path for path in folder.iterdir() if path.suffix == ".pem"}
         return verify_response.read_response(folder, presigned_crls=crls)

@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 
 from pki.ceremony import request_response
-from pki.ceremony.online import ceremony_archive
-from pki.ceremony.online import needs as needed
+from pki.ceremony.online import ceremony_archive, needs
 from pki.ceremony.online.ceremony_archive import OpenRequest
 from pki.ceremony.online.crl_schedule import CrlSchedule
 from pki.ceremony.online.intermediate_keys import IntermediateKeys
@@ -68,10 +67,10 @@ def outdated_reasons(
 
     Without requirements, there may be no open request, or one of any age with the operator's options.
     """
-    waiting = ceremony_archive.open_requests(store)
-    if not waiting:
+    open_requests = ceremony_archive.open_requests(store)
+    if not open_requests:
         return [Why.NEEDED(what=requirement.what, why=requirement.why) for requirement in requirements]
-    newest = waiting[-1].request
+    newest = open_requests[-1].request
     if not requirements:
         return changed_settings(inventory, authorities, newest)
     reasons = [
@@ -91,7 +90,7 @@ def check_current(
     inventory: Inventory, store: Store, now: datetime, authorities: Authorities, open_request: OpenRequest
 ) -> None:
     """Raise PkiError for an open request that must be replaced."""
-    if reasons := outdated_reasons(inventory, store, now, authorities, needed.find_requirements(authorities)):
+    if reasons := outdated_reasons(inventory, store, now, authorities, needs.find_requirements(authorities)):
         raise PkiError(
             f"request {open_request.request.number} is out of date: {joined(reasons)}",
             here("invoke", "ceremony.request", home=store.home, before="replace it: "),
@@ -109,7 +108,7 @@ class RequestPreparation:
 
     def outdated_reasons(self) -> list[Reason]:
         """Return why the newest open request must be replaced; empty when it meets all present requirements."""
-        requirements = needed.find_requirements(self.project.authorities)
+        requirements = needs.find_requirements(self.project.authorities)
         return outdated_reasons(
             self.project.inventory, self.project.store, self.project.now, self.project.authorities, requirements
         )
@@ -121,13 +120,15 @@ class RequestPreparation:
         to request, an option is impossible, or the ledger lacks a certificate that the CRLs must list.
         """
         self.project.ledger_view.check()
-        requirements = needed.find_requirements(self.project.authorities)
-        waiting = ceremony_archive.open_requests(self.project.store)
-        if options == RequestOptions() and waiting and not self.outdated_reasons() and not drop_earlier:
-            return waiting[-1]
-        options = _combine(
-            options, self._options_of(waiting[-1].request) if waiting and not drop_earlier else RequestOptions()
-        )
+        requirements = needs.find_requirements(self.project.authorities)
+        open_requests = ceremony_archive.open_requests(self.project.store)
+        earlier_options = RequestOptions()
+        if open_requests and not drop_earlier:
+            newest = open_requests[-1]
+            if options == RequestOptions() and not self.outdated_reasons():
+                return newest
+            earlier_options = self._options_of(newest.request)
+        options = _combine(options, earlier_options)
         self._check_options(options, requirements, self._new_generations(options, requirements))
         self.project.clock.check()
         request = self._collect(options, requirements)
@@ -142,8 +143,8 @@ class RequestPreparation:
         roots = tuple(self._root_to_create(name) for name in names if name.is_root)
         present = self.project.authorities.issuing("root")
         can_sign = present is not None and present.not_after > self.project.now
-        signing = roots[0].name if roots else present.name if present else ""
-        intermediates = tuple(self._intermediate_to_sign(name, signing, roots) for name in names if not name.is_root)
+        issuer = roots[0].name if roots else (present.name if present else "")  # a new root signs in the same ceremony
+        intermediates = tuple(self._intermediate_to_sign(name, issuer, roots) for name in names if not name.is_root)
         events = self.project.ledger.events(last=1)
         return Request(
             format="doit-pki ceremony request 1",
@@ -191,7 +192,7 @@ class RequestPreparation:
 
     def _options_of(self, request: Request) -> RequestOptions:
         """Return the options of an open request."""
-        done = {
+        already_revoked = {
             entry.serial
             for series in request.crl_series
             for entry in self.project.ledger_view.ledger.revoked_entries(series.root, expiring_after=self.project.now)
@@ -199,7 +200,7 @@ class RequestPreparation:
         listed = [entry for series in request.crl_series for entry in series.revoked]
         return RequestOptions(
             generations=tuple(authority for authority in AUTHORITIES if REQUESTED.format(authority) in request.because),
-            revoke=tuple((entry.generation, entry.reason) for entry in listed if entry.serial not in done),
+            revoke=tuple((entry.generation, entry.reason) for entry in listed if entry.serial not in already_revoked),
             destroy=request.destroy,
             crls=REQUESTED_CRLS in request.because,
         )
@@ -228,14 +229,18 @@ class RequestPreparation:
         for name in options.generations:
             if name not in AUTHORITIES:
                 raise PkiError(f"{name}: unknown authority", "expected root, server or client")
-        makes_root = any(name.is_root for name in new_generations)
+        creates_root = any(name.is_root for name in new_generations)
         if "root" in options.generations:
             self._check_rollover()
         for name in options.destroy:
-            self._check_destruction(name, makes_root=makes_root)
+            self._check_destruction(name, creates_root=creates_root)
 
     def _check_rollover(self) -> None:
-        """Raise PkiError while two roots are valid: with path length 1, clients that trust only the first of three find no chain."""
+        """Raise PkiError while two roots are valid.
+
+        A cross-certificate has path length 1: it permits one intermediate below it, and no second cross-certificate. So
+        clients that trust only the first of three roots would find no chain to the third.
+        """
         roots = [
             root
             for name in self.project.store.generations("root")
@@ -250,14 +255,14 @@ class RequestPreparation:
                 f"wait until then; if {live[-1].name} is exposed, start a new project: docs/how-to/ceremony.md",
             )
 
-    def _check_destruction(self, name: str, *, makes_root: bool) -> None:
+    def _check_destruction(self, name: str, *, creates_root: bool) -> None:
         """Raise PkiError when the key of a root cannot be destroyed."""
         roots = self.project.store.generations("root")
         if name not in roots:
             raise PkiError(f"{name}: is not a root", f"roots: {', '.join(roots)}")
         if name in ceremony_archive.destroyed_roots(self.project.store):
             raise PkiError(f"{name}: its key was destroyed already", "./run invoke ceremony.verify")
-        if name == roots[-1] and not makes_root:
+        if name == roots[-1] and not creates_root:
             raise PkiError(
                 f"{name}: is the only root that can sign",
                 f"create its successor in the same ceremony: --new root --destroy {name}",
@@ -268,16 +273,16 @@ class RequestPreparation:
 
     def _new_generations(self, options: RequestOptions, requirements: list[Requirement]) -> list[GenerationName]:
         """Return the names of the new generations: required, requested, or replacing one that is to be revoked."""
-        names = needed.new_generations(requirements)
-        renewed = [*options.generations]
-        if "root" in renewed:
-            renewed += INTERMEDIATES
+        names = needs.new_generations(requirements)
+        requested_authorities = [*options.generations]
+        if "root" in requested_authorities:
+            requested_authorities += INTERMEDIATES
         revoked = {name for name, _ in options.revoke}
         for authority in INTERMEDIATES:
             issuing = self.project.authorities.issuing(authority)
             if issuing and issuing.name in revoked:
-                renewed.append(authority)
-        names += [needed.next_generation(self.project.authorities, authority) for authority in renewed]
+                requested_authorities.append(authority)
+        names += [needs.next_generation(self.project.authorities, authority) for authority in requested_authorities]
         return list(dict.fromkeys(names))
 
     def _root_to_create(self, name: str) -> RequestedRoot:

@@ -26,14 +26,14 @@ INTERMEDIATES = ("server", "client")
 class Requirement:
     """One thing that a ceremony must create: a generation (`server-2`), or with `is_crls` its new CRLs (`root-1 CRLs`).
 
-    `by` is the latest time for the ceremony. With `is_growth`, nothing expires and `by` is the present: pki.yaml has
-    names or networks that the present generation does not permit.
+    `by` is the latest time for the ceremony. With `is_for_new_names`, nothing expires and `by` is the present: pki.yaml
+    has names or networks that the present generation does not permit.
     """
 
     generation: GenerationName
     why: str
     by: datetime
-    is_growth: bool = False
+    is_for_new_names: bool = False
     is_crls: bool = False
 
     @property
@@ -101,7 +101,7 @@ def find_requirements(hierarchy: Hierarchy) -> list[Requirement]:
 
 
 def _companions(hierarchy: Hierarchy, requirements: list[Requirement]) -> list[Requirement]:
-    """Return what will be required within COMPANION_PERIOD, so that one ceremony serves for both."""
+    """Return the intermediates that will be required within COMPANION_PERIOD, so that no second ceremony is needed soon."""
     requested = {requirement.authority for requirement in requirements}
     companions = (hierarchy.issuing(authority) for authority in INTERMEDIATES if authority not in requested)
     return [
@@ -116,7 +116,7 @@ def _companions(hierarchy: Hierarchy, requirements: list[Requirement]) -> list[R
 
 
 def _root_requirements(hierarchy: Hierarchy, root: Ca | None) -> Iterator[Requirement]:
-    """Yield a root that is missing or whose signing period ended, and CRLs that end soon or begin too late."""
+    """Yield a root that is missing or whose signing period ended, and CRLs that expire soon or begin too late."""
     if root is None:
         yield Requirement(GenerationName("root", 1), "there is no root yet", hierarchy.now)
         return
@@ -127,23 +127,26 @@ def _root_requirements(hierarchy: Hierarchy, root: Ca | None) -> Iterator[Requir
         )
         yield Requirement(next_generation(hierarchy, "root"), why, full_length_until(hierarchy, root))
     for name in hierarchy.generations("root"):
-        last = series_end(hierarchy, name)
+        last_expiry = series_end(hierarchy, name)
         generation = hierarchy.generation(name)
-        if generation is None or last is None or generation.not_after <= hierarchy.now:
+        if generation is None or last_expiry is None or generation.not_after <= hierarchy.now:
             continue
-        presigned_crls = hierarchy.presigned_crls(name)
-        if (
-            not hierarchy.has_lost_crls(name)
-            and min(presigned_crl.this_update for presigned_crl in presigned_crls) > hierarchy.now
-            and generation.not_before <= hierarchy.now
-        ):
+        first_start = min(presigned_crl.this_update for presigned_crl in hierarchy.presigned_crls(name))
+        # Lost CRLs are restored from a backup; and a root that is not valid yet points to a wrong clock.
+        is_gap = first_start > hierarchy.now >= generation.not_before and not hierarchy.has_lost_crls(name)
+        if is_gap:
             yield Requirement(name, f"every CRL of {name} begins in the future", hierarchy.now, is_crls=True)
-        elif last - crl_series_lead_time(hierarchy) <= hierarchy.now and last < generation.not_after:
-            yield Requirement(name, f"the last CRL of {name} expires on {last:%Y-%m-%d}", last, is_crls=True)
+        elif last_expiry - crl_series_lead_time(hierarchy) <= hierarchy.now and last_expiry < generation.not_after:
+            yield Requirement(
+                name, f"the last CRL of {name} expires on {last_expiry:%Y-%m-%d}", last_expiry, is_crls=True
+            )
 
 
 def crl_series_lead_time(hierarchy: Hierarchy) -> timedelta:
-    """Return how long before the last pre-signed CRL expires new ones are requested: half a year, or half of a shorter series."""
+    """Return how long before the last pre-signed CRL expires new ones are requested.
+
+    That is half a year, or half of a series that is shorter than a year.
+    """
     rule = hierarchy.inventory.authorities.root.crl
     return min(MAX_LEAD_TIME, rule.presigned * (rule.lifetime - CRL_OVERLAP) / 2)
 
@@ -162,14 +165,14 @@ def _intermediate_requirements(hierarchy: Hierarchy, authority: str) -> Iterator
             following, f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet", hierarchy.now
         )
         return
-    last = full_length_until(hierarchy, present)
+    latest = full_length_until(hierarchy, present)
     if signs_until(hierarchy, present) <= hierarchy.now:
         yield Requirement(
-            following, f"{present.name} can issue certificates of full length until {last:%Y-%m-%d}", last
+            following, f"{present.name} can issue certificates of full length until {latest:%Y-%m-%d}", latest
         )
-    elif lacking := _not_permitted(hierarchy, present):
+    elif forbidden := _not_permitted(hierarchy, present):
         yield Requirement(
-            following, f"{present.name} does not permit {', '.join(lacking)}", hierarchy.now, is_growth=True
+            following, f"{present.name} does not permit {', '.join(forbidden)}", hierarchy.now, is_for_new_names=True
         )
 
 

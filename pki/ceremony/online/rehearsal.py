@@ -19,16 +19,16 @@ from pki.x509 import certificate_signing, keys, profiles
 from pki.x509.canonical import fingerprint
 
 THROW_AWAY = "throw-away-key-of-a-rehearsal"
-OF_THE_DAY = "(made on the day)"
+PLACEHOLDER = "(made on the day)"
 MASKS = (  # what only the real ceremony determines: serial numbers, signatures, the root's key
-    (re.compile(r"(Serial Number:)\s*\n?\s*[0-9a-f:]+( \(0x[0-9a-f]+\))?"), rf"\1 {OF_THE_DAY}"),
-    (re.compile(r"(Signature Value:)\n(?:\s+[0-9a-f:]+\n?)+"), rf"\1 {OF_THE_DAY}\n"),
-    (re.compile(r"(X509v3 Authority Key Identifier: )\n\s+[0-9A-F:]+"), rf"\1\n                {OF_THE_DAY}"),
-    (re.compile(r"(SHA-256:) [0-9a-f]{64}"), rf"\1 {OF_THE_DAY}"),
+    (re.compile(r"(Serial Number:)\s*\n?\s*[0-9a-f:]+( \(0x[0-9a-f]+\))?"), rf"\1 {PLACEHOLDER}"),
+    (re.compile(r"(Signature Value:)\n(?:\s+[0-9a-f:]+\n?)+"), rf"\1 {PLACEHOLDER}\n"),
+    (re.compile(r"(X509v3 Authority Key Identifier: )\n\s+[0-9A-F:]+"), rf"\1\n                {PLACEHOLDER}"),
+    (re.compile(r"(SHA-256:) [0-9a-f]{64}"), rf"\1 {PLACEHOLDER}"),
 )
 KEY_MASKS = (
-    (re.compile(r"(pub:|Modulus:)\n(?:\s+[0-9a-f:]+\n)+"), rf"\1 {OF_THE_DAY}\n"),
-    (re.compile(r"(X509v3 Subject Key Identifier: )\n\s+[0-9A-F:]+"), rf"\1\n                {OF_THE_DAY}"),
+    (re.compile(r"(pub:|Modulus:)\n(?:\s+[0-9a-f:]+\n)+"), rf"\1 {PLACEHOLDER}\n"),
+    (re.compile(r"(X509v3 Subject Key Identifier: )\n\s+[0-9A-F:]+"), rf"\1\n                {PLACEHOLDER}"),
 )
 
 
@@ -57,14 +57,11 @@ def rehearse(now: datetime, authorities: Authorities, open_request: OpenRequest)
             (folder / "response.yaml").read_bytes(), "response.yaml", request_response.Response
         )
         for certificate in response.certificates:
-            name = (
-                certificate.name
-                if certificate.issuer == certificate.name or "root" not in certificate.name
-                else f"{certificate.name}-by-{certificate.issuer}"
-            )
-            files[f"{name}.txt"] = _masked(
-                texts.certificate_text(certificate.certificate), with_key="root" in certificate.name
-            )
+            is_of_root = "root" in certificate.name
+            is_cross_certificate = is_of_root and certificate.issuer != certificate.name
+            name = f"{certificate.name}-by-{certificate.issuer}" if is_cross_certificate else certificate.name
+            # The key of an intermediate is in the request already; the key of a root is created in the ceremony.
+            files[f"{name}.txt"] = _masked(texts.certificate_text(certificate.certificate), masks_key=is_of_root)
     return {name: text.encode() for name, text in files.items()}
 
 
@@ -74,18 +71,18 @@ def _with_substitutes(authorities: Authorities, vault: Vault, request: Request) 
     for name in request.pinned:
         generation = authorities.generation(name)
         assert generation is not None
-        real = generation.certificate
-        key = keys.new_key(keys.key_kind(real.public_key()))
-        dates = real.not_valid_before_utc, real.not_valid_after_utc
+        real_root = generation.certificate
+        key = keys.new_key(keys.key_kind(real_root.public_key()))
+        dates = real_root.not_valid_before_utc, real_root.not_valid_after_utc
         substitute = certificate_signing.sign_certificate(
-            real.subject, key.public_key(), dates, profiles.root_extensions(), key
+            real_root.subject, key.public_key(), dates, profiles.root_extensions(), key
         )
         vault.place_root(name, substitute, {"key.pem": key_storage.key_file(key, THROW_AWAY)})
         pinned[name] = fingerprint(substitute)
     return request.model_copy(update={"pinned": pinned, "previous": NO_RESPONSE})
 
 
-def _masked(text: str, *, with_key: bool = False) -> str:
-    for pattern, replacement in (*MASKS, *(KEY_MASKS if with_key else ())):
+def _masked(text: str, *, masks_key: bool = False) -> str:
+    for pattern, replacement in (*MASKS, *(KEY_MASKS if masks_key else ())):
         text = pattern.sub(replacement, text)
     return text

@@ -83,16 +83,17 @@ def _crl_series(inventory: Inventory, authorities: Authorities, request: Request
         ):
             yield "root.crl.lifetime"
         elif series.root in new_roots:
-            if len(series.presigned_crls) != len(
-                list(plan_presigned_crls(authorities, series.root, None, 0, new_roots[series.root]))
-            ):
+            planned = plan_presigned_crls(
+                authorities, series.root, until=None, previous_number=0, root_expiry=new_roots[series.root]
+            )
+            if len(series.presigned_crls) != len(list(planned)):
                 yield "root.crl.presigned"
-        elif not new_roots and _is_short(inventory, authorities, request, series):
+        elif not new_roots and _ends_too_early(inventory, authorities, request, series):
             yield "root.crl.presigned"
 
 
-def _is_short(inventory: Inventory, authorities: Authorities, request: Request, series: RequestedSeries) -> bool:
-    """Return whether the CRLs of the signing root end before the configured period; more of them are fine."""
+def _ends_too_early(inventory: Inventory, authorities: Authorities, request: Request, series: RequestedSeries) -> bool:
+    """Return whether the CRLs of the signing root end before the configured period; a longer series is no change."""
     rule, present = inventory.authorities.root.crl, authorities.issuing("root")
     if present is None or present.name != series.root or series.root in request.destroy:
         return False
@@ -101,5 +102,5 @@ def _is_short(inventory: Inventory, authorities: Authorities, request: Request, 
 
 
 def _agree(dates: tuple[datetime, ...], others: tuple[datetime, ...]) -> bool:
-    """Return whether all dates agree within ROUNDING."""
+    """Return whether each date differs from the other date in its place by at most ROUNDING."""
     return all(abs(date - other_date) <= ROUNDING for date, other_date in zip(dates, others, strict=True))

@@ -26,17 +26,17 @@ def perform_ceremony(project: Project, options: RequestOptions = RequestOptions(
     try:
         _perform(project, make_request.RequestPreparation(project).prepare(options))
     except PkiError as error:
-        again = "to begin again: move ca/, build/ and offline/ away"
-        raise PkiError(error.message, f"{error.hint}\n{again}" if error.hint else again) from None
+        hint = "to begin again: move ca/, build/ and offline/ away"
+        raise PkiError(error.message, f"{error.hint}\n{hint}" if error.hint else hint) from None
 
 
 def _delete_orphaned_vault(store: Store) -> None:
-    """Delete the vault of a sandbox whose `ca/` was deleted: the project has no records of its ceremonies."""
+    """Delete the vault of a sandbox whose `ca/` was deleted: the project has no records of the vault's ceremonies."""
     vault = Vault(store.offline)
-    in_project = {filesystem.read(folder / "request.yaml") for folder in store.ceremonies()}
-    in_vault = [filesystem.read(past.folder / "request.yaml") for past in vault.history()]
+    requests_in_project = {filesystem.read(folder / "request.yaml") for folder in store.ceremonies()}
+    requests_in_vault = [filesystem.read(past.folder / "request.yaml") for past in vault.history()]
     is_sandbox = all(SANDBOX in root.subject.rfc4514_string() for root in vault.roots().values())
-    if in_vault and in_project.isdisjoint(in_vault) and is_sandbox:
+    if requests_in_vault and requests_in_project.isdisjoint(requests_in_vault) and is_sandbox:
         shutil.rmtree(vault.folder)
 
 
@@ -53,7 +53,7 @@ def _perform(project: Project, open_request: OpenRequest) -> None:
     out = project.store.offline / ".out"
     shutil.rmtree(out, ignore_errors=True)  # of an interrupted run
     filesystem.make_folder(out, 0o700)
-    accept_response.ResponseAcceptance(project).store(
-        accept_response.ResponseAcceptance(project).verify(steps.sign(ceremony, project.passphrases.new, out))
-    )
+    acceptance = accept_response.ResponseAcceptance(project)
+    response_folder = steps.sign(ceremony, project.passphrases.new, out)
+    acceptance.store(acceptance.verify(response_folder))
     shutil.rmtree(out)

@@ -45,20 +45,20 @@ class RunFindings:
 
 
 def send_alerts(store: Store, addresses: Addresses, findings: RunFindings, now: datetime) -> list[SentMessage]:
-    """Send to every channel what is new to it, and save the notification history. Returns what became of each message."""
+    """Send to every channel what is new to it, and save the notification history. Return the result of each message."""
     folder = store.notification_folder
     with store.turn("alerts.lock", within=folder):
-        before = NotificationHistory.load(folder, now)
-        if before.is_resting:
+        history = NotificationHistory.load(folder, now)
+        if history.is_resting:
             return []
         sender, channels, sent = Sender(store, addresses, findings, now), dict[str, Channel](), list[SentMessage]()
         for name in _names(addresses):
-            channels[name], message = sender.send(name, before.channels.get(name, Channel()))
+            channels[name], message = sender.send(name, history.channels.get(name, Channel()))
             sent += [message] if message else []
-        after = NotificationHistory(addresses, channels)
-        if after != before:
+        new_history = NotificationHistory(addresses, channels)
+        if new_history != history:
             try:
-                after.save(folder, now)
+                new_history.save(folder, now)
             except PkiError as error:
                 sent.append(SentMessage("record", "", error))
     return sent
@@ -92,25 +92,27 @@ class Sender:
 
     def send(self, name: str, channel: Channel) -> tuple[Channel, SentMessage | None]:
         """Send to one channel what is new to it; return the channel afterwards, and the message if there was one."""
-        findings = [
-            finding for finding in self._findings.findings if finding.subject != ArtifactId("alerts", name)
-        ] + list(channel.owed)
+        # A message through a channel does not report that this channel fails: a message that arrives would contradict it.
+        own_subject = ArtifactId("alerts", name)
+        findings = [finding for finding in self._findings.findings if finding.subject != own_subject]
+        findings += channel.owed
         decision = decide(channel.history, findings, self._findings.is_checked, self._now)
         if not decision.is_worth_sending:
-            return replace(channel, history=decision.after), None
+            return replace(channel, history=decision.new_history), None
         mail_text = self._mail_text(decision, findings, channel)
         try:
             refusal = self._send(name, mail_text)
         except PkiError as error:
+            # No later run reports an event that is over, so its finding is kept until it can be sent.
             owed = tuple(finding for finding in findings if finding.is_over or finding in channel.owed)
             since = channel.failing_since or instant(self._now)
             failing = Channel(channel.history, owed, since, error.message, error.hint)
             return failing, SentMessage(name, mail_text.subject, error)
         if refusal:
             since = channel.failing_since or instant(self._now)
-            failing = Channel(decision.after, (), since, refusal.message, refusal.hint)
+            failing = Channel(decision.new_history, (), since, refusal.message, refusal.hint)
             return failing, SentMessage(name, mail_text.subject, refusal)
-        return Channel(decision.after), SentMessage(name, mail_text.subject)
+        return Channel(decision.new_history), SentMessage(name, mail_text.subject)
 
     def _mail_text(self, decision: AlertDecision, findings: Sequence[Finding], channel: Channel) -> Any:
         from pki.monitor.alerts import mail_text as mail_texts  # noqa: PLC0415 - needs Jinja2, slow to import
@@ -141,7 +143,7 @@ class Sender:
         from pki.monitor.alerts import smtp  # noqa: PLC0415 - smtplib is slow to import
 
         email = self._addresses.alerts.email
-        assert email is not None
+        assert email is not None  # _names returns EMAIL only if it is configured
         message = smtp.message(mail_text, email, self._now)
         if email.smtp == "outbox":
             smtp.put(message, self._store.report("outbox"), self._now)

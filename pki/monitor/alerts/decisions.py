@@ -1,7 +1,7 @@
 """Decide which findings are sent through one channel (mail, ntfy, …) now.
 
 A finding is sent when it is new, when it gets worse, when its deadline comes closer (30, 14, 7, 3, 1, 0 days), and when
-it is solved. A finding that appears and disappears is sent at most once in 20 hours. All findings are sent once a week.
+it is solved. A finding that disappears and comes back is sent at most once in 20 hours. All findings are sent once a week.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ WEEK = timedelta(days=7) - timedelta(hours=4)  # shorter than a week, for the sa
 class Notified:
     """The last message about one finding.
 
-    `level` is OK once it was solved; `mark` is the smallest of REMINDERS that its deadline had reached, None before the
-    first; `since` is when the finding was first sent.
+    `level` is OK once the finding was solved. `reminder` is the smallest of REMINDERS that its deadline had reached, None
+    before the first of them. `since` is when the finding was first sent.
     """
 
     level: Level
     at: datetime
-    mark: int | None
+    reminder: int | None
     since: datetime
     subject: str
     message: str
@@ -63,11 +63,11 @@ class ChannelHistory:
 
 @dataclass(frozen=True, slots=True)
 class AlertDecision:
-    """What to send now: notifications, the weekly message (all findings), or both; and the history `after` that."""
+    """What to send now: notifications, the weekly message (all findings), or both; and the history once that was sent."""
 
     notifications: tuple[Notification, ...]
     is_weekly: bool
-    after: ChannelHistory
+    new_history: ChannelHistory
 
     @property
     def is_worth_sending(self) -> bool:
@@ -80,35 +80,38 @@ def decide(
 ) -> AlertDecision:
     """Return what to send to a channel now.
 
-    `is_checked` takes a finding's key and returns whether this run made the check that reports it. A finding that is
-    missing in `findings` counts as solved only then; otherwise nothing is known about it, and its record stays.
+    `is_checked` takes the key of a finding and returns whether this run made the check that reports the finding. A finding
+    that is missing in `findings` counts as solved only if its check was made. Otherwise nothing is known about the
+    finding, and its record stays.
     """
-    notifications, after = list[Notification](), dict[str, Notified]()
+    notifications, notified = list[Notification](), dict[str, Notified]()
     present = _worst_by_key(findings)
     for key, finding in present.items():
-        earlier, mark = history.notified.get(key), _mark(finding, now)
-        if cause := _cause(earlier, finding, mark, now):
+        last, reminder = history.notified.get(key), _reminder(finding, now)
+        if cause := _cause(last, finding, reminder, now):
             notifications.append(Notification(cause, finding))
-            after[key] = _sent(finding, mark, earlier, now)
-        elif earlier:
-            after[key] = _unchanged(earlier, finding, mark, now)
-    for key, earlier in sorted(history.notified.items(), key=lambda item: -item[1].level):
+            notified[key] = _sent(finding, reminder, last, now)
+        elif last:
+            notified[key] = _unchanged(last, finding, reminder, now)
+    worst_first = sorted(history.notified.items(), key=lambda item: -item[1].level)
+    for key, last in worst_first:
         if key in present:
             continue
-        if earlier.level and is_checked(key):
+        is_unsolved = bool(last.level)
+        if is_unsolved and is_checked(key):
             notifications.append(
-                Notification(Cause.SOLVED, Finding(earlier.subject, Level.OK, earlier.message, since=earlier.since))
+                Notification(Cause.SOLVED, Finding(last.subject, Level.OK, last.message, since=last.since))
             )
-            after[key] = replace(earlier, level=Level.OK, at=now)
-        elif earlier.level or _within(earlier.at, now, PAUSE):
-            after[key] = earlier
+            notified[key] = replace(last, level=Level.OK, at=now)
+        elif is_unsolved or _within(last.at, now, PAUSE):  # a finding that comes back within PAUSE is not sent again
+            notified[key] = last
     is_weekly = not _within(history.weekly_sent, now, WEEK)
     ordered = tuple(sorted(notifications, key=lambda item: -item.finding.level))
-    return AlertDecision(ordered, is_weekly, ChannelHistory(after, now if is_weekly else history.weekly_sent))
+    return AlertDecision(ordered, is_weekly, ChannelHistory(notified, now if is_weekly else history.weekly_sent))
 
 
 def _worst_by_key(findings: Iterable[Finding]) -> dict[str, Finding]:
-    """Return the worst finding for each key, without those at level OK."""
+    """Return the worst finding for each key, without the findings at level OK."""
     worst: dict[str, Finding] = {}
     for finding in findings:
         if finding.level and (finding.key not in worst or finding.level > worst[finding.key].level):
@@ -116,47 +119,46 @@ def _worst_by_key(findings: Iterable[Finding]) -> dict[str, Finding]:
     return worst
 
 
-def _mark(finding: Finding, now: datetime) -> int | None:
+def _reminder(finding: Finding, now: datetime) -> int | None:
     """Return the smallest of REMINDERS that the deadline has reached; None without a deadline or before the first."""
     if finding.until is None:
         return None
-    left = math.ceil((finding.until - now) / DAY)
-    return min((mark for mark in REMINDERS if left <= mark), default=None)
+    days_left = math.ceil((finding.until - now) / DAY)
+    return min((days for days in REMINDERS if days_left <= days), default=None)
 
 
-def _cause(earlier: Notified | None, finding: Finding, mark: int | None, now: datetime) -> Cause | None:
-    """Return why a finding is sent now, None if it is not sent."""
-    if earlier is None:
+def _cause(last: Notified | None, finding: Finding, reminder: int | None, now: datetime) -> Cause | None:
+    """Return why a finding is sent now; None if it is not sent. `last` is the last message about the finding."""
+    if last is None:
         return Cause.NEW
-    if earlier.level is Level.OK:
-        return None if _within(earlier.at, now, PAUSE) else Cause.NEW
-    if finding.level > earlier.level:
+    if last.level is Level.OK:
+        return None if _within(last.at, now, PAUSE) else Cause.NEW
+    if finding.level > last.level:
         return Cause.WORSE
-    is_nearer = mark is not None and (earlier.mark is None or mark < earlier.mark)
+    is_nearer = reminder is not None and (last.reminder is None or reminder < last.reminder)
     return Cause.NEARER if is_nearer else None
 
 
-def _sent(finding: Finding, mark: int | None, earlier: Notified | None, now: datetime) -> Notified:
+def _sent(finding: Finding, reminder: int | None, last: Notified | None, now: datetime) -> Notified:
     """Return the record of a finding that is sent now."""
-    since = earlier.since if earlier and earlier.level else finding.since or now
-    level = (
-        Level.OK if finding.is_over else finding.level
-    )  # an event that has passed is sent once, and needs no solution
-    return Notified(level, now, mark, since, finding.subject, finding.message)
+    was_unsolved = last is not None and bool(last.level)
+    since = last.since if last is not None and was_unsolved else (finding.since or now)
+    level = Level.OK if finding.is_over else finding.level  # an event that is over is sent once, and never as solved
+    return Notified(level, now, reminder, since, finding.subject, finding.message)
 
 
-def _unchanged(earlier: Notified, finding: Finding, mark: int | None, now: datetime) -> Notified:
+def _unchanged(last: Notified, finding: Finding, reminder: int | None, now: datetime) -> Notified:
     """Return the record of a finding that is not sent now.
 
-    Within PAUSE after a message, the record keeps the level that was sent: a finding whose level falls and rises again
-    is not sent twice.
+    Within PAUSE after a message, the record keeps the level that was sent, so that a finding whose level falls and rises
+    again is not sent twice.
     """
-    if earlier.level is Level.OK:
-        return earlier
-    level = earlier.level if _within(earlier.at, now, PAUSE) else finding.level
-    return replace(earlier, level=level, mark=mark, message=finding.message)
+    if last.level is Level.OK:
+        return last
+    level = last.level if _within(last.at, now, PAUSE) else finding.level
+    return replace(last, level=level, reminder=reminder, message=finding.message)
 
 
 def _within(at: datetime | None, now: datetime, span: timedelta) -> bool:
-    """Return whether `at` is less than `span` ago. A time in the future, after the clock was set back, is not."""
+    """Return whether `at` is less than `span` ago; False for a time in the future, after the clock was set back."""
     return at is not None and timedelta() <= now - at < span

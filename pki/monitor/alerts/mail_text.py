@@ -18,8 +18,8 @@ from pki.monitor.alerts.decisions import AlertDecision, Cause
 from pki.monitor.check_result import Finding, count_by_level, group_alike, join_names, shared_remedy
 
 WIDTH = 76
-SUBJECT = 110  # characters; phones show no more
-MANY = 30  # findings that are shown in full
+SUBJECT_LENGTH = 110  # characters; phones show no more
+MAX_SHOWN = 30  # findings that are shown in full
 COLOURS = {
     "critical": "#c62828",
     "warning": "#b45309",
@@ -108,10 +108,10 @@ def render_mail(decision: AlertDecision, findings: Sequence[Finding], facts: Mai
                 "when": WHEN,
                 "keep": KEEP,
                 "compare": COMPARE,
-                "items": items[:MANY],
-                "more": sum(item.count for item in items[MANY:]),
-                "solved": solved[:MANY],
-                "more_solved": len(solved) - MANY,
+                "items": items[:MAX_SHOWN],
+                "more": sum(item.count for item in items[MAX_SHOWN:]),
+                "solved": solved[:MAX_SHOWN],
+                "more_solved": len(solved) - MAX_SHOWN,
                 "passed": passed,
                 "passed_by": PASSED,
                 "facts": facts,
@@ -132,13 +132,13 @@ def _subject(decision: AlertDecision, problems: Sequence[Finding], solved: Seque
     elif new_findings:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         text = f"{first.level.word.upper()} {first.headline}"
-        text = _shorten(text, SUBJECT - len(more)) + more
+        text = _shorten(text, SUBJECT_LENGTH - len(more)) + more
     else:
         before = f"{_solved(solved)}; " if solved else ""
         text = f"{before}still {first.level.word.upper()} {first.headline}"
     text = text if decision.notifications else f"weekly: {text}"
-    mark = f"{SANDBOX} " if facts.is_sandbox else ""
-    return visible_line(_shorten(f"{mark}[{facts.organisation}] {text}", SUBJECT + len(facts.name) + 15))
+    prefix = f"{SANDBOX} " if facts.is_sandbox else ""
+    return visible_line(_shorten(f"{prefix}[{facts.organisation}] {text}", SUBJECT_LENGTH + len(facts.name) + 15))
 
 
 def _solved(solved: Sequence[Finding]) -> str:
@@ -168,7 +168,7 @@ def _shorten(text: str, length: int) -> str:
 
 def _since(finding: Finding, decision: AlertDecision) -> datetime | None:
     """Return since when a finding holds: by its check, or by its first notification."""
-    record = decision.after.notified.get(finding.key)
+    record = decision.new_history.notified.get(finding.key)
     return finding.since or (record.since if record and record.level else None)
 
 
@@ -178,9 +178,8 @@ def _items(
     """Yield one item for each finding; findings that are alike share one if all or none of them are new."""
     for (_, kind), findings in groupby(problems, key=lambda finding: (finding.level, kinds.get(finding.key, ""))):
         for group in group_alike(findings):
-            yield _item(
-                group, kind, min(filter(None, (_since(finding, decision) for finding in group)), default=None), now
-            )
+            dates = filter(None, (_since(finding, decision) for finding in group))
+            yield _item(group, kind, min(dates, default=None), now)
 
 
 def _item(group: Sequence[Finding], kind: str, since: datetime | None, now: datetime) -> MailItem:
@@ -216,7 +215,7 @@ def _text(
     yield from textwrap.wrap(cause, WIDTH)
     yield from textwrap.wrap(f"Type the commands on the machine {facts.origin}.", WIDTH, break_long_words=False)
     yield ""
-    for item in items[:MANY]:
+    for item in items[:MAX_SHOWN]:
         heading = item.subject + (f"   ({item.kind})" if item.kind else "")
         level = f"{item.level.upper():<9} "
         yield from textwrap.wrap(heading, WIDTH, initial_indent=level, subsequent_indent=" " * len(level))
@@ -225,14 +224,14 @@ def _text(
         yield from _wrapped(item.when)
         yield from _remedy(item.remedy)
         yield ""
-    if len(items) > MANY:
-        yield from (f"and {sum(item.count for item in items[MANY:])} more: ./run invoke health", "")
+    if len(items) > MAX_SHOWN:
+        yield from (f"and {sum(item.count for item in items[MAX_SHOWN:])} more: ./run invoke health", "")
     if solved:
         yield "SOLVED"
-        for finding in solved[:MANY]:
+        for finding in solved[:MAX_SHOWN]:
             yield from _wrapped(f"{finding.subject}: {visible_line(finding.message)}")
-        if len(solved) > MANY:
-            yield f"    and {len(solved) - MANY} more"
+        if len(solved) > MAX_SHOWN:
+            yield f"    and {len(solved) - MAX_SHOWN} more"
         yield ""
     if passed:
         yield f"OK ({PASSED})"
@@ -272,11 +271,11 @@ def _remedy(text: str) -> Iterator[str]:
 
 
 def _brief(solved: Sequence[Finding], items: Sequence[MailItem], decision: AlertDecision) -> Iterator[str]:
-    for item in items[:MANY]:
+    for item in items[:MAX_SHOWN]:
         if item.kind or decision.is_weekly:
             yield f"{item.level.upper()} {item.subject}: {item.message}"
             yield from _remedy(item.remedy)
     if solved:
-        yield _shorten(f"solved: {', '.join(finding.subject for finding in solved)}", SUBJECT)
+        yield _shorten(f"solved: {', '.join(finding.subject for finding in solved)}", SUBJECT_LENGTH)
     if not items:
         yield "all OK"

@@ -1,7 +1,7 @@
 """Who is notified, and of what they were notified last: `ca/.alerts.json`.
 
-A file of its own, not a table of the ledger: it is needed when the ledger is broken, or when pki.yaml is so invalid
-that the place of the ledger is unknown. If it is lost, one message is sent a second time.
+This is a file of its own and not a table of the ledger, because it is needed when the ledger is broken, or when pki.yaml
+is so invalid that the place of the ledger is unknown. If the file is lost, one message is sent a second time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SENT_UNSAVED = 0o400  # mode of the file after a message was sent that a full di
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where messages go, and where their secrets are; remembered for the day on which pki.yaml is invalid."""
+    """Where messages go, and where their secrets are; stored for the day on which pki.yaml cannot be read."""
 
     organisation: str
     alerts: Alerts
@@ -86,7 +86,7 @@ class NotificationHistory:
     is_resting: bool = False
 
     def since(self, key: str) -> datetime | None:
-        """Return since when a finding is known that was sent to any channel; else None."""
+        """Return when a finding was first sent to any channel; None if it was not sent, or was solved."""
         dates = (channel.history.notified.get(key) for channel in self.channels.values())
         return min((record.since for record in dates if record and record.level), default=None)
 
@@ -105,7 +105,7 @@ class NotificationHistory:
         return cls(addresses, channels, _is_resting(path, now))
 
     def save(self, ca: Path, now: datetime) -> None:
-        """Save the file. On a full disk, record at least that something was sent, by its mode and time, which need no space.
+        """Save the file. On a full disk, record at least that a message was sent, in the mode and time of the file.
 
         Raises PkiError if the file cannot be written.
         """
@@ -136,8 +136,8 @@ def _is_resting(path: Path, now: datetime) -> bool:
 
 def _channel(data: Mapping[str, Any]) -> Channel:
     notified = {
-        key: Notified(Level(level), moment(at), mark, moment(since), subject, message)
-        for key, (level, at, mark, since, subject, message) in data["told"].items()
+        key: Notified(Level(level), moment(at), reminder, moment(since), subject, message)
+        for key, (level, at, reminder, since, subject, message) in data["told"].items()
     }
     weekly_sent = moment(data["digest"]) if data["digest"] else None
     owed = tuple(
@@ -151,7 +151,14 @@ def _channel(data: Mapping[str, Any]) -> Channel:
 
 def _as_json(channel: Channel) -> dict[str, Any]:
     notified = {
-        key: [int(record.level), instant(record.at), record.mark, instant(record.since), record.subject, record.message]
+        key: [
+            int(record.level),
+            instant(record.at),
+            record.reminder,
+            instant(record.since),
+            record.subject,
+            record.message,
+        ]
         for key, record in channel.history.notified.items()
     }
     return {

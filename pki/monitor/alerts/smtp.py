@@ -43,24 +43,27 @@ def message(mail_text: MailText, email: EmailAlert, now: datetime) -> EmailMessa
 
 
 def put(message: EmailMessage, outbox: Path, now: datetime) -> Path:
-    """Write a message to the outbox, where another program may collect it; remove leftovers of a killed run and the oldest messages beyond OUTBOX_SIZE."""
+    """Write a message to the outbox, where another program may collect it. Return its path.
+
+    Removes what a killed run left, and the oldest messages beyond OUTBOX_SIZE.
+    """
     for leftover in outbox.glob(filesystem.temporary_path(outbox / "*.eml").name):
         leftover.unlink(missing_ok=True)
-    names = (f"{now:{COMPACT}}{more}.eml" for more in ("", *(f"-{number}" for number in range(2, 1000))))
+    suffixes = ("", *(f"-{number}" for number in range(2, 1000)))  # for several messages in one second
+    names = (f"{now:{COMPACT}}{suffix}.eml" for suffix in suffixes)
     path = next(free for name in names if not (free := outbox / name).exists())
     filesystem.write(path, message.as_bytes())
-    for old in sorted(message_file for message_file in outbox.glob("*.eml") if message_file != path)[
-        : -OUTBOX_SIZE + 1
-    ]:
-        old.unlink(missing_ok=True)
+    other_messages = sorted(message_file for message_file in outbox.glob("*.eml") if message_file != path)
+    for surplus in other_messages[: 1 - OUTBOX_SIZE]:
+        surplus.unlink(missing_ok=True)
     return path
 
 
 def send(message: EmailMessage, email: EmailAlert, password: str | None, roots: bytes) -> PkiError | None:
-    """Send a message to its server, whose certificate must verify against the system's roots or ours (`roots`, PEM).
+    """Send a message to its server, whose certificate must verify against the roots of the system or of the project (`roots`).
 
-    Returns an error if the server accepted it for some recipients only. Raises PkiError if it accepted it for none. Both
-    contain the answer of the server and never the password.
+    `roots` is PEM. Returns an error if the server accepted the message for some recipients only. Raises PkiError if the
+    server accepted it for none. Both contain the answer of the server and never the password.
     """
     address = urlsplit(email.smtp)
     host, port = address.hostname or "", address.port or (SUBMISSION if email.user else PORTS[address.scheme])
@@ -108,9 +111,8 @@ def _deliver(
     else:
         client = smtplib.SMTP(host, port, timeout=TIMEOUT)
     with client:
-        if email.smtp.startswith("smtp:") and (
-            host not in LOCAL or email.user
-        ):  # plain text does not leave the machine
+        is_plain = email.smtp.startswith("smtp:")
+        if is_plain and (host not in LOCAL or email.user):  # plain text stays on this machine
             client.starttls(context=context)
         if email.user:
             client.login(email.user, password or "")

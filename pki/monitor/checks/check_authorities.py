@@ -30,7 +30,7 @@ from pki.project.secrets import Passphrases
 from pki.x509 import canonical
 
 DAY = timedelta(days=1)
-ROOT_MARKS = ((Level.NOTICE, 730), (Level.WARNING, 365), (Level.CRITICAL, 183))  # days left of a ten-year root
+ROOT_LEVELS = ((Level.NOTICE, 730), (Level.WARNING, 365), (Level.CRITICAL, 183))  # days left of a ten-year root
 TEN_YEARS = timedelta(days=3650)
 CEREMONY_SOON, CEREMONY_NOW = timedelta(days=30), timedelta(days=7)
 REQUEST_CEREMONY = "./run invoke ceremony.request; see docs/how-to/ceremony.md"
@@ -47,16 +47,17 @@ def check_roots(context: CheckContext) -> Iterator[Finding]:
 def check_authorities(context: CheckContext) -> Iterator[Finding]:
     """Report authorities that cannot sign, and a root that nears its expiry."""
     project = context.project
+    remedy = "./run doit" if project.inventory.sandbox else REQUEST_CEREMONY
     for name in AUTHORITIES:
         if reasons := ca_state.stale_reasons(project.now, project.authorities, name):
             failure = context.run.failure(ArtifactId("authority", name))
-            remedy = failure.hint if failure else "./run doit" if project.inventory.sandbox else REQUEST_CEREMONY
-            yield Finding(ArtifactId("authority", name), Level.CRITICAL, reasons[0], remedy)
+            yield Finding(
+                ArtifactId("authority", name), Level.CRITICAL, reasons[0], failure.hint if failure else remedy
+            )
     root = project.authorities.issuing("root")
     if root and (level := root_level(context, root)):
-        end = root.not_after
-        remedy = "./run doit" if project.inventory.sandbox else REQUEST_CEREMONY
-        yield Finding(ArtifactId("authority", root.name), level, f"the root {_ends(context, end)}", remedy, until=end)
+        expiry, text = root.not_after, f"the root {_expiry_text(context, root.not_after)}"
+        yield Finding(ArtifactId("authority", root.name), level, text, remedy, until=expiry)
     signing = [generation for name in AUTHORITIES if (generation := project.authorities.issuing(name))]
     if signing:
         first = min(signing, key=lambda generation: needs.signs_until(project.authorities, generation))
@@ -69,14 +70,15 @@ def check_authorities(context: CheckContext) -> Iterator[Finding]:
 def root_level(context: CheckContext, root: Generation) -> Level:
     """Return the level for the time that a root has left.
 
-    Two years, one year and half a year for a root of ten years; for a shorter lifetime proportionally less.
+    A root of ten years gets a notice two years, a warning one year and a critical finding half a year before its expiry.
+    A shorter root gets them proportionally later.
     """
     share, left = min(1.0, (root.not_after - root.not_before) / TEN_YEARS), root.not_after - context.now
-    return max((level for level, days in ROOT_MARKS if left <= days * DAY * share), default=Level.OK)
+    return max((level for level, days in ROOT_LEVELS if left <= days * DAY * share), default=Level.OK)
 
 
 def check_ceremonies(context: CheckContext) -> Iterator[Finding]:
-    """Report the ceremony that is due, and by when; growth of pki.yaml alone sets no deadline."""
+    """Report the ceremony that is due, and by when. New names in pki.yaml alone set no deadline."""
     notes = [note for note in context.notes if note.subject == "ceremony"]
     if not notes:
         yield Finding("ceremony", Level.OK, "none due")
@@ -84,8 +86,8 @@ def check_ceremonies(context: CheckContext) -> Iterator[Finding]:
     if context.project.roots.awaits_first_ceremony:
         yield Finding("ceremony", Level.NOTICE, notes[0].text, notes[0].remedy)
         return
-    ends = [need.by for need in needs.find_requirements(context.project.authorities) if not need.is_growth]
-    until = min(ends, default=None)
+    requirements = needs.find_requirements(context.project.authorities)
+    until = min((requirement.by for requirement in requirements if not requirement.is_for_new_names), default=None)
     level = level_by_time_left(until - context.now, CEREMONY_SOON, CEREMONY_NOW) if until else Level.NOTICE
     yield Finding("ceremony", level, notes[0].text, notes[0].remedy, until=until)
 
@@ -96,13 +98,14 @@ def check_ceremonies(context: CheckContext) -> Iterator[Finding]:
 def check_keys(context: CheckContext) -> Iterator[Finding]:
     """Report intermediate keys that cannot be decrypted with their passphrases.
 
-    A thorough check decrypts all; any other, those that the run used and those whose files changed since.
+    A thorough check decrypts all keys. Any other check decrypts the keys whose files changed since the last time, and
+    reports also what the run found when it used a key.
     """
     project, decrypted = context.project, decrypt_keys(context.project, thorough=context.thorough)
     exposed = {project.store.shown(path) for path in check_machine.secret_paths(context)}
     for name, error in {**project.keys.open_faults, **project.signing_keys.faults()}.items():
         if error.code is ErrorCode.EXPOSED and error.about in exposed:
-            continue
+            continue  # check_permissions reports it
         text = f"cannot be used: {error.message}; nothing can be renewed or revoked with it"
         yield Finding(
             ArtifactId("key", name), Level.CRITICAL, text, error.hint or f"./run invoke ca.change-passphrase {name}"
@@ -114,17 +117,15 @@ def check_keys(context: CheckContext) -> Iterator[Finding]:
 def decrypt_keys(project: Project, *, thorough: bool) -> list[str]:
     """Decrypt the keys of the intermediates that sign, and return the names of those that can be decrypted.
 
-    Without `thorough`, only those whose files changed since. What is wrong is recorded in `project.keys.open_faults`.
+    Without `thorough`, only the keys whose files changed since they were last decrypted.
     """
     decrypted = list[str]()
     for authority in ("server", "client"):
         generation = project.authorities.issuing(authority)
-        if (
-            generation
-            and not project.passphrases.is_interactive(generation.name)
-            and (thorough or _has_changed(project.store, project.passphrases, project.cache, generation))
-        ):
-            with suppress(PkiError):
+        if generation is None or project.passphrases.is_interactive(generation.name):  # a check asks no questions
+            continue
+        if thorough or _has_changed(project.store, project.passphrases, project.cache, generation):
+            with suppress(PkiError):  # recorded in project.keys.open_faults
                 project.keys.issuer(generation)
                 project.cache.remember(
                     _key_id(generation),
@@ -149,10 +150,7 @@ def _key_id(generation: Generation) -> ArtifactId:
 
 def _key_files(store: Store, passphrases: Passphrases, generation: Generation) -> list[str]:
     """Return the files of a key and its passphrase; none for a key in a token or a passphrase from elsewhere."""
-    key, passphrase = (
-        store.authority_file(generation.name, "key.pem"),
-        passphrases.file_of(generation.name),
-    )
+    key, passphrase = store.authority_file(generation.name, "key.pem"), passphrases.file_of(generation.name)
     return [str(key), str(passphrase)] if passphrase and passphrase.exists() and key.exists() else []
 
 
@@ -160,25 +158,24 @@ def _key_files(store: Store, passphrases: Passphrases, generation: Generation) -
 
 
 def check_crls(context: CheckContext) -> Iterator[Finding]:
-    """Report live generations without a CRL that is valid for long enough: without one, servers refuse every client."""
-    ends, expected = list[datetime](), 0
+    """Report generations without a CRL that is valid for long enough: without a valid CRL, servers refuse every client."""
+    expiries, expected = list[datetime](), 0
     for artifact in context.plan.artifacts:
         if artifact.id.kind == "crl":
             name = artifact.id.name
-            findings = list(
-                _series(context, name) if GenerationName.parse(name).is_root else _crl(context, artifact, name)
-            )
+            is_root = GenerationName.parse(name).is_root
+            findings = list(_series(context, name) if is_root else _crl(context, artifact, name))
             yield from findings
             expected += 1
-            end = _end(context, name)
-            if end and end > context.now:
-                ends.append(end)
-            elif end is None and not findings:
+            expiry = _expiry(context, name)
+            if expiry and expiry > context.now:
+                expiries.append(expiry)
+            elif expiry is None and not findings:
                 text = joined(artifact.reasons()) or "cannot be read"
-                yield Finding(artifact.name, Level.NOTICE, f"{text}; the next run issues it", rerun(artifact.name))
-    if ends:
-        count = f"{len(ends)} of {expected}" if len(ends) < expected else str(len(ends))
-        yield Finding("crls", Level.OK, f"{count} valid; the next expiry is on {min(ends):%Y-%m-%d}")
+                yield Finding(artifact.id, Level.NOTICE, f"{text}; the next run issues it", rerun(artifact.id))
+    if expiries:
+        count = f"{len(expiries)} of {expected}" if len(expiries) < expected else str(len(expiries))
+        yield Finding("crls", Level.OK, f"{count} valid; the next expiry is on {min(expiries):%Y-%m-%d}")
 
 
 def check_crl_sizes(context: CheckContext) -> Iterator[Finding]:
@@ -190,38 +187,44 @@ def check_crl_sizes(context: CheckContext) -> Iterator[Finding]:
 
 
 def _crl(context: CheckContext, artifact: Artifact, name: str) -> Iterator[Finding]:
-    rule, end = context.project.inventory.authorities.crl_rule(name), _end(context, name)
-    is_due = end is not None and context.now >= end - rule.lifetime + rule.refresh
-    failure = context.run.failure(artifact.name) or (context.failure_of_key(name) if is_due else None)
-    is_late = end is not None and context.now >= end - rule.lifetime + rule.refresh + min(
-        2 * DAY, (rule.lifetime - rule.refresh) / 2
-    )
-    is_expired = end is not None and end <= context.now
+    """Report a CRL that is missing, expired, or was not renewed although its renewal has been due for some time."""
+    rule, expiry = context.project.inventory.authorities.crl_rule(name), _expiry(context, name)
+    # The next daily run may be up to a day away, so a CRL is late only after two days, or less for a short lifetime.
+    grace = min(2 * DAY, (rule.lifetime - rule.refresh) / 2)
+    due = expiry - rule.lifetime + rule.refresh if expiry else None
+    is_due = due is not None and context.now >= due
+    is_late = due is not None and context.now >= due + grace
+    is_expired = expiry is not None and expiry <= context.now
+    failure = context.run.failure(artifact.id) or (context.failure_of_key(name) if is_due else None)
     if failure is None and not is_late and not is_expired:
-        if end is None and context.thorough and context.project.authorities.generation(name):
+        if expiry is None and context.thorough and context.project.authorities.generation(name):
             text = "missing or damaged; the next run issues it"
-            yield Finding(artifact.name, Level.NOTICE, text, rerun(artifact.name))
+            yield Finding(artifact.id, Level.NOTICE, text, rerun(artifact.id))
         return
-    text = _ends(context, end) if end else "does not exist"
+    text = _expiry_text(context, expiry) if expiry else "does not exist"
     text += f", and cannot be renewed: {failure.message}" if failure else ", and was not renewed"
-    left = end - context.now if end else timedelta()
+    left = expiry - context.now if expiry else timedelta()
     level = max(Level.WARNING, level_by_time_left(left, rule.lifetime, min(3 * DAY, rule.lifetime / 7)))
-    yield Finding(artifact.name, level, text, (failure.hint if failure else "") or rerun(artifact.name), until=end)
+    yield Finding(artifact.id, level, text, (failure.hint if failure else "") or rerun(artifact.id), until=expiry)
 
 
-def _end(context: CheckContext, name: str) -> datetime | None:
+def _expiry(context: CheckContext, name: str) -> datetime | None:
     """Return the nextUpdate of the CRL in `build/`; a CRL that the run has checked is not read again."""
     if GenerationName.parse(name).is_root:
         present = issued_crls.Crls(context.project).due_presigned(name)
-        return None if present is None else present.next_update_utc  # a CRL without entries is falsy
+        return None if present is None else present.next_update_utc  # `if present` is False for a CRL without entries
     if cached := context.project.cache.recalled(ArtifactId("crl", name)):
-        return datetime.fromtimestamp(cached[1], UTC)
+        _, not_after = cached[:2]  # of the CRL that was up to date, in seconds since 1970
+        return datetime.fromtimestamp(not_after, UTC)
     crl = read_published_crl(context.project.store, name)
     return None if crl is None else crl.next_update_utc
 
 
 def read_published_crl(store: Store, name: str) -> x509.CertificateRevocationList | None:
-    """Return the CRL of a generation in `build/`, or None if it is damaged or has no number. Falsy without entries."""
+    """Return the CRL of a generation in `build/`, or None if it is damaged or has no number.
+
+    Compare the result with None: a CRL without entries counts as False.
+    """
     crl = canonical.read_crl(filesystem.read(store.crl(name)) or b"", Encoding.DER)
     try:
         if crl is not None:
@@ -244,27 +247,27 @@ def _series(context: CheckContext, root: str) -> Iterator[Finding]:
     if present is None:
         yield _no_valid_crl(context, root)
         return
-    end = present.next_update_utc
-    assert end is not None
-    spans = ((crl.this_update, crl.next_update) for crl in project.authorities.presigned_crls(root))
-    for start, following_end in sorted(span for span in spans if span[0] > context.now):
-        if start > end:
-            text = f"none of its pre-signed CRLs covers {end:%Y-%m-%d} to {start:%Y-%m-%d}"
+    covered_until = present.next_update_utc
+    assert covered_until is not None  # read_presigned_crl refuses a CRL without nextUpdate
+    future_crls = [crl for crl in project.authorities.presigned_crls(root) if crl.this_update > context.now]
+    for crl in sorted(future_crls, key=lambda crl: (crl.this_update, crl.next_update)):
+        if crl.this_update > covered_until:
+            text = f"none of its pre-signed CRLs covers {covered_until:%Y-%m-%d} to {crl.this_update:%Y-%m-%d}"
             yield Finding(
                 subject,
-                _presigned_level(context, end),
+                _presigned_level(context, covered_until),
                 text,
                 f"{_restore_remedy(root)}; or: {_new_crls(project.store, root)}",
-                until=end,
+                until=covered_until,
             )
-        end = max(end, following_end)
+        covered_until = max(covered_until, crl.next_update)
     if missing := _missing_number(context, root):
         yield Finding(
             subject,
-            _presigned_level(context, end),
+            _presigned_level(context, covered_until),
             f"its last pre-signed CRL, {missing}, is not in ca/",
             _restore_remedy(root),
-            until=end,
+            until=covered_until,
         )
 
 
@@ -305,7 +308,7 @@ def _missing_number(context: CheckContext, root: str) -> int:
     return project.ledger_view.cached(f"pre-signed CRLs {root}", digest_of(numbers), read)
 
 
-def _ends(context: CheckContext, end: datetime) -> str:
+def _expiry_text(context: CheckContext, end: datetime) -> str:
     """Return `expires in 12 days, on 2026-12-05` or `expired on 2026-11-05`."""
     if end <= context.now:
         return f"expired on {end:%Y-%m-%d}"

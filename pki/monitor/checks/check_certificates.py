@@ -25,14 +25,18 @@ WARNING, CRITICAL = 14 * DAY, 7 * DAY
 
 
 def check_leaves(context: CheckContext) -> Iterator[Finding]:
-    """Report leaves that differ from pki.yaml or were not renewed in time; a certificate that the run checked is not read again."""
+    """Report leaves that differ from pki.yaml or were not renewed in time.
+
+    A certificate that the run checked is not read again: the cache has its dates, in seconds since 1970.
+    """
     project, run = context.project, context.run
-    troubled, now = run.failed.keys() | run.blocked.keys(), context.now.timestamp()
+    not_made, now = run.failed.keys() | run.blocked.keys(), context.now.timestamp()
     next_expiry = valid = 0
     for name, leaf in context.plan.leaves.items():
         artifact = ArtifactId("cert", name)
         dates = project.cache.recalled(artifact)
-        if dates is None or artifact in troubled or dates[1] - leaf.renew_before.total_seconds() <= now:
+        is_renewal_due = dates is not None and dates[1] - leaf.renew_before.total_seconds() <= now
+        if dates is None or artifact in not_made or is_renewal_due:
             findings = list(_leaf(context, artifact, leaf))
             yield from findings
             dates = project.cache.recalled(artifact)
@@ -63,27 +67,23 @@ def _uncounted(context: CheckContext, artifact: str, leaf: Leaf) -> Finding:
 
 
 def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]:
+    """Report a leaf whose renewal is blocked, failed or is late, or that has no certificate."""
     project, failure = context.project, context.run.failure(artifact)
     if blocker := certificates.LeafCertificates(project).no_gain_reason(leaf):
         until = end_of_current(context, leaf)
-        assert until is not None
+        assert until is not None  # blocked_by returns a reason only for a leaf with a certificate
         yield Finding(
             artifact, level_by_time_left(until - context.now, WARNING, CRITICAL), blocker, REQUEST_CEREMONY, until=until
         )
         return
     reasons = certificates.LeafCertificates(project).stale_reasons(leaf)
-    if (
-        not reasons
-        and (issuer := project.authorities.issuing(leaf.authority))
-        and (blocked := context.failure_of_key(issuer.name))
-    ):
+    issuer = project.authorities.issuing(leaf.authority)
+    key_failure = context.failure_of_key(issuer.name) if issuer else None
+    if key_failure and not reasons:  # stale_reasons leaves out a due renewal while its issuer cannot sign
         current = certificates.LeafCertificates(project).examine(leaf)
-        due = (
-            renewal.postponed_reasons(project.now, project.authorities, project.signing_keys, leaf, current)
-            if isinstance(current, Current)
-            else []
-        )
-        reasons, failure = due, blocked
+        if isinstance(current, Current):
+            reasons = renewal.postponed_reasons(project.now, project.authorities, project.signing_keys, leaf, current)
+        failure = key_failure
     if not reasons:
         return
     until = end_of_current(context, leaf)

@@ -24,7 +24,7 @@ from pki.project.project import Project
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an artifact failed in the last run, with the hint; `about` is the file or host at fault."""
+    """Why an artifact failed in the last run, with the hint. `about` is the file or the key at fault, or ""."""
 
     message: str
     hint: str
@@ -83,9 +83,9 @@ class LastRun:
         )
 
     def failure(self, artifact: str) -> Failure | None:
-        """Return why an artifact was not made: its own failure, or that of an artifact that it needs.
+        """Return why an artifact was not made: its own failure, or the failure of an artifact that it needs.
 
-        None if it only waited for the first ceremony: until then that is the only finding, and afterwards it is over.
+        None if the artifact only waited for the first ceremony, which check_ceremonies reports.
         """
         if own := self.failed.get(artifact):
             return None if own.code is ErrorCode.AWAITS_CEREMONY else own
@@ -120,7 +120,10 @@ class CheckContext:
 
 @dataclass(frozen=True, slots=True)
 class CheckedProject:
-    """The project after the checks at the end of a run; `head` is the number of ledger events and the hash of the last."""
+    """The project after the checks at the end of a run.
+
+    `head` is the number of ledger events and the hash of the last event, as text.
+    """
 
     project: Project
     plan: Plan

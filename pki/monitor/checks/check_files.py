@@ -20,7 +20,7 @@ REPAIRED = "the next run makes it again"
 
 
 def check_files(context: CheckContext) -> Iterator[Finding]:
-    """Report damaged files of authorities and ceremonies; a thorough check also those that a run repairs."""
+    """Report damaged files of authorities and ceremonies; in a thorough check also damaged files that a run repairs."""
     for note in damaged_files.notes(context.project.store, context.project.authorities, context.project.cache):
         yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
     if context.thorough:
@@ -46,15 +46,15 @@ def _repairable(context: CheckContext) -> Iterator[Finding]:
     for artifact in context.plan.artifacts:
         kind, name = artifact.id.kind, artifact.id.name
         if kind in {"bundle", "page"} and (reasons := artifact.reasons()):
-            yield _notice(artifact.name, joined(reasons))
+            yield _notice(artifact.id, joined(reasons))
         elif kind == "crl" and (der := filesystem.read(store.crl(name))) is not None:
-            is_sound = crls.Crls(project).signed(name, der, ignore_cache=True) is not None
-            if not is_sound or filesystem.read(store.crl(name, "pem")) != encode_pem("X509 CRL", der):
-                yield _notice(artifact.name, "is damaged")
-        elif (kind == "release" and (fault := release.damage_text(store.release(name)))) or (
-            kind == "deploy" and (fault := _record_fault(context.plan.deliveries[name].records))
-        ):
-            yield _notice(artifact.name, fault)
+            is_signed = crls.Crls(project).signed(name, der, ignore_cache=True) is not None
+            if not is_signed or filesystem.read(store.crl(name, "pem")) != encode_pem("X509 CRL", der):
+                yield _notice(artifact.id, "is damaged")
+        elif kind == "release" and (release_fault := release.damage_text(store.release(name))):
+            yield _notice(artifact.id, release_fault)
+        elif kind == "deploy" and (record_fault := _record_fault(context.plan.deliveries[name].records)):
+            yield _notice(artifact.id, record_fault)
 
 
 def _record_fault(records: HostRecords) -> str:

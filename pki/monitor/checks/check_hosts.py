@@ -12,18 +12,16 @@ from pki.common.errors import RETRIED
 from pki.common.reasons import Reason, joined
 from pki.common.timestamps import instant, moment
 from pki.config.identifiers import ArtifactId
-from pki.deploy.drift import permission_remedy
-from pki.deploy.drift import reasons_from_json as drifted
+from pki.deploy.drift import permission_remedy, reasons_from_json
 from pki.deploy.host_payloads import HostPayloads
 from pki.deploy.verification import Verdict, Verification, as_json
 from pki.monitor import pending_bootstraps, waiting_roots
-from pki.monitor.check_result import Finding, Level, join_names, level_by_time_left, rerun
+from pki.monitor.check_result import Finding, Level, join_names, rerun
 from pki.monitor.checks import shared_causes
 from pki.monitor.checks.check_context import CheckContext
 from pki.monitor.forecast import PINNED
 
-DAY = timedelta(days=1)
-CRITICAL = 7 * DAY
+CRITICAL_TIME_LEFT = timedelta(days=7)  # until the first certificate or CRL on a host that fails expires
 CHANGES_NAMED = 4  # changed files that one finding lists
 CHANGE_BELONGS = "make the change in pki.yaml or templates/ (docs/reference/managed-files.md)"
 REPAIR = f"./run doit restores it; {CHANGE_BELONGS}"
@@ -32,14 +30,15 @@ REPAIR = f"./run doit restores it; {CHANGE_BELONGS}"
 class HostState(NamedTuple):
     """What receipt, contact and pin record about a host; times as text, "" for none.
 
-    `ends` is when the first certificate or CRL on it expires, `drift` what was changed there and not restored since,
-    `writable` the folders that others can write, `refusal` why the host refused the release.
+    `first_expiry` is when the first certificate or CRL on the host expires. `drift` is what was changed there and not
+    restored since, as JSON. `writable` are the folders that others can write, as JSON. `refusal` is why the host refused
+    the release, as JSON.
     """
 
     host: str
     failing_since: str
     message: str
-    ends: str
+    first_expiry: str
     not_verified: Mapping[str, Sequence[str]]
     pinned_since: str
     drift: Sequence[Mapping[str, Any]] = ()
@@ -54,93 +53,102 @@ class HostState(NamedTuple):
 
 def check_hosts(context: CheckContext) -> Iterator[Finding]:
     """Report hosts that fail, are pinned, not verified, new, or were changed by others."""
-    troubled: dict[str, str] = {}  # host → the subject of the finding that gives the reason
-    for state in _states(context):
+    reported: dict[str, str] = {}  # the subject of the finding that gives the reason, by host
+    for state in _unwell_hosts(context):
         for finding in _remote_findings(context, state):
-            troubled.setdefault(state.host, finding.subject)
+            reported.setdefault(state.host, finding.subject)
             yield finding
     for name in context.run.failed.keys() | context.run.blocked.keys():
-        kind, host = ArtifactId.parse(name).kind, ArtifactId.parse(name).name
-        if kind == "deploy" and host not in troubled and host in context.plan.deliveries:
-            troubled[host] = context.run.blocked.get(name, name)
-            yield from _failed(context, host)
-    yield from _drifted(context)
+        kind, host = ArtifactId.parse(name).parts
+        if kind == "deploy" and host not in reported and host in context.plan.deliveries:
+            reported[host] = context.run.blocked.get(name, name)
+            yield from _failure_before_contact(context, host)
+    yield from _drift(context)
     for note in (
         *waiting_roots.notes(context.project.store, context.project.cache, context.plan),
         *pending_bootstraps.notes(context.project, context.plan),
     ):
         yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
-    new_hosts = [name for name in context.plan.deliveries if name not in troubled and _is_new(context, name)]
-    yield from _counted(context, troubled, new_hosts)
+    new_hosts = [name for name in context.plan.deliveries if name not in reported and _is_new(context, name)]
+    yield from _count_of_deployed(context, reported, new_hosts)
 
 
-def _counted(context: CheckContext, troubled: Mapping[str, str], new_hosts: Sequence[str]) -> Iterator[Finding]:
+def _count_of_deployed(
+    context: CheckContext, reported: Mapping[str, str], new_hosts: Sequence[str]
+) -> Iterator[Finding]:
     """Report how many hosts have what pki.yaml declares, and why the others do not have it.
 
-    `troubled` maps a host to the subject of the finding that gives the reason. After a run, a host that is not as declared
+    `reported` maps a host to the subject of the finding that gives the reason. After a run, a host that is not as declared
     has been reported already, so only a thorough check counts such hosts again.
     """
     hosts, deliveries = context.project.inventory.hosts, context.plan.deliveries
     excluded = [name for name in hosts if name not in deliveries]
     expected = len(hosts.keys() | deliveries.keys())
-    count = len(deliveries) - len(troubled) - len(new_hosts)
+    count = len(deliveries) - len(reported) - len(new_hosts)
     parts = [f"{count}{f' of {expected}' if count < expected else ''} deployed as declared in pki.yaml"]
     if new_hosts:
         parts.append(f"not deployed yet: {join_names(new_hosts)}")
-    if troubled:
-        reasons = join_names([f"{host} (see {subject})" for host, subject in troubled.items()])
+    if reported:
+        reasons = join_names([f"{host} (see {subject})" for host, subject in reported.items()])
         parts.append(f"not as declared: {reasons}")
     if excluded:
         parts.append(f"no deployments to {join_names(excluded)}")
-    if not troubled and not new_hosts:
-        yield from [Finding("hosts", Level.OK, "; ".join(parts))] if count else []
-    elif context.thorough:
-        remedy = "solve the findings that are named, then: ./run doit" if troubled else "./run doit"
+    is_all_deployed = not reported and not new_hosts
+    if is_all_deployed and count:
+        yield Finding("hosts", Level.OK, "; ".join(parts))
+    elif not is_all_deployed and context.thorough:
+        remedy = "solve the findings that are named, then: ./run doit" if reported else "./run doit"
         yield Finding("hosts", Level.NOTICE, "; ".join(parts), remedy)
 
 
 def _remote_findings(context: CheckContext, state: HostState) -> Iterator[Finding]:
     """Report everything about one remote host that is not well."""
     if state.failing_since:
-        yield _failing(context, state)
-    drift, writable = drifted(state.drift), drifted(state.writable)
+        yield _failing_host(context, state)
+    drift, writable = reasons_from_json(state.drift), reasons_from_json(state.writable)
     if drift or writable:
-        texts = (f"was changed: {_listed(drift)}" if drift else "", _listed(writable))
+        texts = (f"was changed: {_first_changes(drift)}" if drift else "", _first_changes(writable))
         fix = permission_remedy(writable, state.host) if writable else REPAIR
         yield Finding(ArtifactId("drift", state.host), Level.WARNING, "; ".join(filter(None, texts)), fix)
     if state.pinned_since:
         remedy = f"./run invoke deploy.push {state.host}"
         yield Finding(ArtifactId("pinned", state.host), Level.NOTICE, PINNED, remedy, since=moment(state.pinned_since))
-    # the last probe is newer than what the deployment saw
+    # A probe is newer than the verification of the deployment: a service that was unreachable then may answer now.
     probes = {probe.service: probe for probe in context.probes if probe.host == state.host}
-    not_verified = [(name, Verification.from_json(item)) for name, item in state.not_verified.items()]
-    reported = {name for name, probe in probes.items() if probe.wrong}  # check_services reports them
-    not_verified = [item for item in not_verified if item[0] not in reported]
-    if not_verified := [
-        item for item in not_verified if item[1].verdict is not Verdict.UNREACHED or item[0] not in probes
-    ]:
+    reported_services = {name for name, probe in probes.items() if probe.wrong}  # by check_services
+    verifications = {name: Verification.from_json(item) for name, item in state.not_verified.items()}
+    not_verified = [
+        f"{name} {verification}"
+        for name, verification in verifications.items()
+        if name not in reported_services and (verification.verdict is not Verdict.UNREACHED or name not in probes)
+    ]
+    if not_verified:
         remedy = f"make its services reachable from here, then: ./run invoke deploy.push {state.host}"
         yield Finding(
             ArtifactId("verification", state.host),
             Level.NOTICE,
-            "; ".join(f"{name} {item}" for name, item in not_verified),
+            "; ".join(not_verified),
             remedy,
         )
 
 
-def _failing(context: CheckContext, state: HostState) -> Finding:
+def _failing_host(context: CheckContext, state: HostState) -> Finding:
     """Report a host whose deployments fail, with the services that fail for the same reason."""
     subject = ArtifactId("deploy", state.host)
-    failure, until = context.run.failure(subject), moment(state.ends) if state.ends else None
-    level = max(Level.WARNING, level_by_time_left(until - context.now, CRITICAL, CRITICAL) if until else Level.WARNING)
+    failure = context.run.failure(subject)
+    until = moment(state.first_expiry) if state.first_expiry else None
+    is_critical = until is not None and until - context.now <= CRITICAL_TIME_LEFT
+    level = Level.CRITICAL if is_critical else Level.WARNING
     text = failure.message if failure else f"deployment failed: {state.message}"
     if silent := shared_causes.services_explained_by_delivery(context, state.host):
         text = f"{text}; {join_names([probe.service for probe in silent])} {silent[0].wrong}"
     what: Reason | str = text
+    # The refusal that the host answered last explains the failure, unless this run failed before it reached the host.
     if state.refusal and (failure is None or subject in context.run.failed):
-        what = replace(refusal := Reason.from_json(state.refusal), data=(*refusal.data, ("why", text)))
+        refusal = Reason.from_json(state.refusal)
+        what = replace(refusal, data=(*refusal.data, ("why", text)))
     remedy = (failure.hint if failure else "") or f"./run invoke deploy.run {state.host}"
-    if failure and failure.code in RETRIED:
+    if failure and failure.code in RETRIED:  # every run tries again: the fault is at the host or on the way to it
         remedy = f"check the host, then: ./run invoke deploy.run {state.host} --dry-run"
     return Finding(subject, level, what, remedy, since=moment(state.failing_since), until=until)
 
@@ -150,28 +158,30 @@ def failed_deliveries_with_services(context: CheckContext) -> Iterator[Finding]:
     hosts = {
         probe.host for probe in context.probes if probe.wrong and shared_causes.is_explained_by_delivery(context, probe)
     }
-    yield from (_failing(context, state) for state in _states(context) if state.host in hosts)
+    yield from (_failing_host(context, state) for state in _unwell_hosts(context) if state.host in hosts)
 
 
 def _is_new(context: CheckContext, host: str) -> bool:
-    """Return whether a host was never deployed. Only a thorough check asks: after a run, every host was deployed or failed."""
+    """Return whether the program never deployed to a host.
+
+    Only a thorough check looks for such hosts: after a run, every host was deployed or has failed.
+    """
     return context.thorough and not context.project.store.receipt(host).exists()
 
 
-def _failed(context: CheckContext, host: str) -> Iterator[Finding]:
-    """Report a host that failed before it was contacted: no release, or a folder that cannot be written."""
-    failure = context.run.failure(ArtifactId("deploy", host))
-    if failure and ArtifactId("deploy", host) in context.run.failed:
-        yield Finding(
-            ArtifactId("deploy", host),
-            Level.WARNING,
-            failure.message,
-            failure.hint or rerun(ArtifactId("deploy", host)),
-        )
+def _failure_before_contact(context: CheckContext, host: str) -> Iterator[Finding]:
+    """Report a host that failed before it was contacted, for example because a folder cannot be written.
+
+    A host that is only blocked is not reported, because the artifact that blocks it is.
+    """
+    subject = ArtifactId("deploy", host)
+    failure = context.run.failure(subject)
+    if failure and subject in context.run.failed:
+        yield Finding(subject, Level.WARNING, failure.message, failure.hint or rerun(subject))
 
 
-def _states(context: CheckContext) -> Sequence[HostState]:
-    """Return the states of hosts that are not well; cached until a receipt or contact changes, with its folder."""
+def _unwell_hosts(context: CheckContext) -> Sequence[HostState]:
+    """Return the states of hosts that are not well; cached while the folders of receipts and contacts do not change."""
     project = context.project
     remote = [delivery for delivery in context.plan.deliveries.values() if delivery.records.is_remote]
     if not remote:
@@ -190,39 +200,39 @@ def _states(context: CheckContext) -> Sequence[HostState]:
 def _state(payloads: HostPayloads) -> HostState:
     """Return what receipt, contact and pin of a host record."""
     receipt, contact = payloads.records.receipt, payloads.records.contact
-    verifications = {
-        name: item for name, item in ((receipt and receipt.verification) or {}).items() if not item.is_verified
-    }
+    verifications = receipt.verification if receipt else {}
+    not_verified = {service: item for service, item in (verifications or {}).items() if not item.is_verified}
+    pin = payloads.pinned()
     return HostState(
         host=payloads.records.host,
         failing_since=contact.failing_since,
         message=contact.message,
-        ends=receipt.first_expiry if receipt else "",
-        not_verified=as_json(verifications),
-        pinned_since=instant(pin.since) if (pin := payloads.pinned()) and pin.release else "",
+        first_expiry=receipt.first_expiry if receipt else "",
+        not_verified=as_json(not_verified),
+        pinned_since=instant(pin.since) if pin and pin.release else "",
         drift=[item.as_json() for item in contact.drift],
         writable=[item.as_json() for item in contact.writable],
         refusal=contact.refusal.as_json() if contact.refusal else None,
     )
 
 
-def _drifted(context: CheckContext) -> Iterator[Finding]:
-    """Report managed files that were changed on a host; for folders, also what the next run will restore."""
+def _drift(context: CheckContext) -> Iterator[Finding]:
+    """Report managed files that were changed on a host and restored by this run; for folders, also the other changes.
+
+    The changes on a remote host that are not restored are in its HostState.
+    """
     for name, delivery in context.plan.deliveries.items():
-        subject = ArtifactId("deploy", name)
-        if (
-            subject in context.run.changed
-            and context.run.at
-            and (drift := delivery.records.repaired_drift(context.run.at))
-        ):
-            text = f"was changed on the host; restored: {_listed(drift)}"
+        subject, restored = ArtifactId("deploy", name), list[Reason]()
+        if context.run.at and subject in context.run.changed:
+            restored = list(delivery.records.repaired_drift(context.run.at))
+        if restored:
+            text = f"was changed on the host; restored: {_first_changes(restored)}"
             yield Finding(ArtifactId("drift", name), Level.NOTICE, text, CHANGE_BELONGS, is_over=True)
         elif context.thorough and not delivery.records.is_remote and (drift := delivery.records.drift):
-            yield Finding(ArtifactId("drift", name), Level.NOTICE, f"was changed: {_listed(drift)}", REPAIR)
+            yield Finding(ArtifactId("drift", name), Level.NOTICE, f"was changed: {_first_changes(drift)}", REPAIR)
 
 
-def _listed(drift: Sequence[Reason]) -> str:
+def _first_changes(drift: Sequence[Reason]) -> str:
     """Return the first changes as text, and how many more there are."""
-    return joined(
-        [*drift[:CHANGES_NAMED], *([f"{len(drift) - CHANGES_NAMED} more"] if len(drift) > CHANGES_NAMED else [])]
-    )
+    more = [f"{len(drift) - CHANGES_NAMED} more"] if len(drift) > CHANGES_NAMED else []
+    return joined([*drift[:CHANGES_NAMED], *more])

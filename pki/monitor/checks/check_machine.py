@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pki.common import filesystem, sealed_records
 from pki.common.remedies import in_project
@@ -25,14 +25,14 @@ from pki.project import safe_directories
 from pki.project.ledger_view import LedgerView
 
 DAY = timedelta(days=1)
-BACKUP_NOTICE, BACKUP_WARNING = 8 * DAY, 31 * DAY
+BACKUP_LEVELS = ((8 * DAY, Level.NOTICE), (31 * DAY, Level.WARNING))  # by the age of the last backup
 
 
 # -- the ledger and the clock -----------------------------------------------------------------------------------------
 
 
 def check_ledger(context: CheckContext) -> Iterator[Finding]:
-    """Report a ledger that is missing, foreign, incomplete or older than seen; thoroughly, verify its hash chain."""
+    """Report a ledger that is missing, foreign, incomplete or older than seen. A thorough check verifies its hash chain."""
     project = context.project
     if fault := project.ledger_view.fault:
         if fault.kind == TRANSIENT:
@@ -41,13 +41,13 @@ def check_ledger(context: CheckContext) -> Iterator[Finding]:
         return
     if not project.ledger_view.has_ledger:
         return
-    newest = _newest(project.ledger_view)
+    newest = _newest_event(project.ledger_view)
     if faults := project.ledger.verify() if context.thorough else []:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         remedy = f"./run invoke ledger.verify shows everything; {RESTORE_FILE}"
         yield Finding("ledger", Level.CRITICAL, f"was changed or damaged: {faults[0]}{more}", remedy)
     elif newest:
-        yield Finding("ledger", Level.OK, f"intact: {newest[0]} events; hash of the last one: {newest[1][:16]}")
+        yield Finding("ledger", Level.OK, f"intact: {newest.number} events; hash of the last one: {newest.hash[:16]}")
 
 
 def check_clock(context: CheckContext) -> Iterator[Finding]:
@@ -63,7 +63,12 @@ def check_clock(context: CheckContext) -> Iterator[Finding]:
         yield Finding("clock", Level.OK, "not compared: the ledger had no event before")
 
 
-def _newest(ledger_view: LedgerView) -> tuple[int, str] | None:
+class _LedgerHead(NamedTuple):
+    number: int
+    hash: str
+
+
+def _newest_event(ledger_view: LedgerView) -> _LedgerHead | None:
     """Return number and hash of the newest event in the ledger; cached, so that an idle run does not open the ledger."""
 
     def read() -> tuple[int, str] | tuple[()]:
@@ -71,13 +76,13 @@ def _newest(ledger_view: LedgerView) -> tuple[int, str] | None:
         return (event.seq, event.hash) if event else ()
 
     newest = ledger_view.cached("newest", "", read)
-    return (newest[0], newest[1]) if newest else None
+    return _LedgerHead(*newest) if newest else None
 
 
 def ledger_head(ledger_view: LedgerView) -> str:
     """Return the number of events and the hash of the last one, to be compared with the ledger later; "" without a ledger."""
-    newest = _newest(ledger_view) if ledger_view.has_ledger else None
-    return f"{newest[0]} events; hash of the last one: {newest[1]}" if newest else ""
+    newest = _newest_event(ledger_view) if ledger_view.has_ledger else None
+    return f"{newest.number} events; hash of the last one: {newest.hash}" if newest else ""
 
 
 def ledger_counts(ledger_view: LedgerView) -> tuple[int, int]:
@@ -96,10 +101,11 @@ def check_permissions(context: CheckContext) -> Iterator[Finding]:
         mode = filesystem.mode_of(path)
         if mode is None:
             continue
-        modes += [] if path.is_dir() else [mode]
+        if not path.is_dir():
+            modes.append(mode)
         if mode & 0o077:
             is_open, required = True, "700" if path.is_dir() else "600"
-            text = f"can be read by others: its mode is {mode:04o}{_closed(context, path)}"
+            text = f"can be read by others: its mode is {mode:04o}{_blocked_keys(context, path)}"
             shown = project.store.shown(path)
             remedy = f"chmod {required} {in_project(shown)}"
             yield Finding(shown, Level.CRITICAL, text, remedy, headline=f"others can read {shown}")
@@ -115,7 +121,7 @@ def check_permissions(context: CheckContext) -> Iterator[Finding]:
         yield Finding("permissions", Level.OK, f"{len(modes)} secret file{'s' if len(modes) != 1 else ''}, {text}")
 
 
-def _closed(context: CheckContext, path: Path) -> str:
+def _blocked_keys(context: CheckContext, path: Path) -> str:
     """Return, as the end of a sentence, which keys are not used while others can read this file; "" for none."""
     store, passphrases = context.project.store, context.project.passphrases
     issuing = [
@@ -138,12 +144,12 @@ def secret_paths(context: CheckContext) -> Iterator[Path]:
 
 def _folders(context: CheckContext) -> Iterator[Path]:
     """Yield the folders that contain secrets, and certificates and releases that are to be deployed."""
-    place = context.project.store
+    build = context.project.store.build
     yield from dict.fromkeys(path.parent for path in secret_paths(context))
     for name in ("certs", "release", "crl", "trust"):
-        yield place.build / name
-        yield from _below(place.build / name, thorough=context.thorough)
-    yield place.build
+        yield build / name
+        yield from _below(build / name, thorough=context.thorough)
+    yield build
 
 
 def _below(folder: Path, *, thorough: bool) -> Iterator[Path]:
@@ -159,30 +165,33 @@ def _below(folder: Path, *, thorough: bool) -> Iterator[Path]:
 
 
 def check_project(context: CheckContext) -> Iterator[Finding]:
-    """Report files of the project that others than its owner can write; a project that every user can write is not read at all."""
+    """Report files of the project that users other than its owner can write.
+
+    A project that every user can write is not read at all, so it never gets here.
+    """
     for path, text, remedy in safe_directories.writable_by_others(context.project.store.home):
         yield Finding(f"project:{path}", Level.WARNING, text, remedy)
 
 
 def check_disk(context: CheckContext) -> Iterator[Finding]:
     """Report a disk that is almost full or mounted read-only: every renewal would fail."""
-    home, devices, free, is_unfit = context.project.store.home, set[int](), list[int](), False
+    home, devices, free, is_reported = context.project.store.home, set[int](), list[int](), False
     for path in (home, context.project.store.ca, context.project.store.build):
         if not path.exists() or (device := path.stat().st_dev) in devices:
             continue
         devices.add(device)
         space = DiskSpace.of(path)
         if space.is_read_only:
-            is_unfit = True
+            is_reported = True
             text = "mounted read-only: nothing can be renewed or recorded"
             yield Finding(f"disk:{path}", Level.CRITICAL, text, space.remount(path))
             continue
         free.append(space.free_megabytes)
         if space.level:
-            is_unfit = True
+            is_reported = True
             text = f"{space.free_megabytes} of {space.megabytes} MB and {space.free_inodes} inodes free"
             yield Finding(f"disk:{path}", space.level, text, space.make_room(path))
-    if not is_unfit:
+    if not is_reported:
         yield Finding("disk", Level.OK, f"{in_megabytes(min(free))} free")
 
 
@@ -232,14 +241,14 @@ def check_backup(context: CheckContext) -> Iterator[Finding]:
     except (ValueError, KeyError, TypeError):
         yield Finding("backup", Level.WARNING, "no backup was ever made: if ca/ is lost, this PKI is lost", remedy)
         return
-    newest, age = _newest(context.project.ledger_view), context.now - at
-    is_behind = newest is not None and newest[1] != (record.get("ledger") or {}).get("head")
+    newest, age = _newest_event(context.project.ledger_view), context.now - at
+    is_behind = newest is not None and newest.hash != (record.get("ledger") or {}).get("head")
     if is_behind and age < -TOLERANCE:
         text = f"the last one is dated {at:%Y-%m-%d}, in the future, and the ledger has changed since"
         yield Finding("backup", Level.WARNING, text, remedy)
         return
-    level = Level.WARNING if age > BACKUP_WARNING else Level.NOTICE if age > BACKUP_NOTICE else Level.OK
-    if is_behind and level:
+    level = max((level for limit, level in BACKUP_LEVELS if age > limit), default=Level.OK)
+    if is_behind and level:  # an old backup of a ledger that did not change since is as good as a new one
         text = f"the last one is from {at:%Y-%m-%d}, and the ledger has changed since"
         yield Finding("backup", level, text, remedy, since=at)
     else:

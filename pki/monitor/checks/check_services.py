@@ -19,14 +19,14 @@ from pki.monitor.probes import ProbeFault, ProbeResult
 from pki.monitor.unseen_services import unseen_services
 from pki.pipeline.delivery_targets import jump_transport
 
-CRITICAL = {ProbeFault.WRONGLY_ADMITTED, ProbeFault.UNVERIFIED}
+CRITICAL_FAULTS = {ProbeFault.WRONGLY_ADMITTED, ProbeFault.UNVERIFIED}
 NAMED = 5  # services that one finding lists
 NOT_VERIFIABLE = "docs/how-to/services.md: what each server must permit the probe"
 NEWER = "docs/how-to/proxies.md: configure it to allow only TLS 1.2 and 1.3"
 
 
 def check_services(context: CheckContext) -> Iterator[Finding]:
-    """Report services that do not answer as deployed; several that fail for one reason are one finding."""
+    """Report services that do not serve what was deployed. Services that fail for the same reason are one finding."""
     by_host: dict[str, list[ProbeResult]] = {}
     for result in context.probes:
         by_host.setdefault(result.host, []).append(result)
@@ -47,7 +47,7 @@ def check_services(context: CheckContext) -> Iterator[Finding]:
                 yield check
     if not_compared := [result for result in context.probes if not (result.wrong or result.is_compared)]:
         verb, pronoun = ("answers", "it") if len(not_compared) == 1 else ("answer", "them")
-        text = f"{_listed(not_compared)} {verb}; not compared, because no deployment to {pronoun} is recorded"
+        text = f"{_names_of(not_compared)} {verb}; not compared, because no deployment to {pronoun} is recorded"
         remedy = here("invoke", "deploy.push", not_compared[0].host)
         yield Finding("services", Level.NOTICE, text, remedy)
     yield from _not_verifiable(context)
@@ -65,7 +65,7 @@ def _not_verifiable(context: CheckContext) -> Iterator[Finding]:
             text = f"who is let in is not verifiable from here: {result.unverifiable}"
             yield Finding(result.subject, Level.NOTICE, text, NOT_VERIFIABLE)
     if unseen := list(unseen_services(context.project.inventory)):
-        yield Finding("services", Level.OK, f"not verifiable from here: {_listed(unseen)}")
+        yield Finding("services", Level.OK, f"not verifiable from here: {_names_of(unseen)}")
 
 
 def check_last_probes(context: CheckContext) -> Iterator[Finding]:
@@ -73,12 +73,14 @@ def check_last_probes(context: CheckContext) -> Iterator[Finding]:
     yield from check_hosts.failed_deliveries_with_services(context)
     for finding in check_services(context):
         host = finding.about.name.partition("/")[0]
-        about = [
+        results = [
             result
             for result in context.probes
             if finding.subject in {result.subject, "services", ArtifactId("jump", result.via)}
         ]
-        times = [result.at for result in about or context.probes if result.at and (about or result.host == host)]
+        if not results:  # a finding about all services of a host
+            results = [result for result in context.probes if result.host == host]
+        times = [result.at for result in results if result.at]
         when = f" (probed {min(times):%Y-%m-%d %H:%M})" if times else ""
         yield replace(finding, what=f"{finding.message}{when}")
 
@@ -86,11 +88,11 @@ def check_last_probes(context: CheckContext) -> Iterator[Finding]:
 def failing_subjects(probes: Sequence[ProbeResult]) -> frozenset[str]:
     """Return the subjects of findings that are not solved, because a service that they are about still fails."""
     wrong = [result for result in probes if result.wrong]
-    names = {name for result in wrong for name in (result.subject, ArtifactId("service", result.host))}
+    names: set[str] = {name for result in wrong for name in (result.subject, ArtifactId("service", result.host))}
     names |= {ArtifactId("jump", result.via) for result in wrong if result.fault == ProbeFault.JUMP}
-    return frozenset(
-        names | ({"services"} if any(result.fault == ProbeFault.PROBE_FAILED for result in wrong) else set())
-    )
+    if any(result.fault == ProbeFault.PROBE_FAILED for result in wrong):
+        names.add("services")
+    return frozenset(names)
 
 
 def _unprobed(context: CheckContext) -> Iterator[Finding]:
@@ -98,12 +100,12 @@ def _unprobed(context: CheckContext) -> Iterator[Finding]:
     probes = context.probes
     for via in sorted({result.via for result in probes if result.fault == ProbeFault.JUMP}):
         behind = [result for result in probes if result.via == via and result.fault == ProbeFault.JUMP]
-        text = f"the services behind it cannot be probed ({_listed(behind)}): {behind[0].wrong}"
+        text = f"the services behind it cannot be probed ({_names_of(behind)}): {behind[0].wrong}"
         login = _login(context, behind[0])
         after = ", as the account that runs doit; docs/how-to/probes.md#behind-a-jump-host"
         yield Finding(ArtifactId("jump", via), Level.WARNING, text, Remedy(f"{login} true", after=after))
-    if unseen := [result for result in probes if result.fault == ProbeFault.PROBE_FAILED]:
-        yield Finding("services", Level.WARNING, f"{_listed(unseen)} {unseen[0].wrong}", "./run doit")
+    if not_probed := [result for result in probes if result.fault == ProbeFault.PROBE_FAILED]:
+        yield Finding("services", Level.WARNING, f"{_names_of(not_probed)} {not_probed[0].wrong}", "./run doit")
 
 
 def _login(context: CheckContext, result: ProbeResult) -> str:
@@ -114,14 +116,14 @@ def _login(context: CheckContext, result: ProbeResult) -> str:
     return shlex.join(jump.login_command) if jump else f"ssh {shlex.quote(result.via)}"
 
 
-def _listed(some: Sequence[ProbeResult]) -> str:
-    """Return the first services as text, and how many more there are."""
-    named = ", ".join(f"{result.host}/{result.service}" for result in some[:NAMED])
-    return f"{named} and {len(some) - NAMED} more" if len(some) > NAMED else named
+def _names_of(results: Sequence[ProbeResult]) -> str:
+    """Return the names of the first services as text, and how many more there are."""
+    names = ", ".join(f"{result.host}/{result.service}" for result in results[:NAMED])
+    return f"{names} and {len(results) - NAMED} more" if len(results) > NAMED else names
 
 
 def _silent(context: CheckContext, host: str, silent: Sequence[ProbeResult], *, is_all: bool) -> Iterator[Finding]:
-    """Report services that do not answer: in one finding where no service of the host does."""
+    """Report services that do not answer: one finding if no service of the host answers, else one for each service."""
     if is_all and len(silent) > 1:
         text = f"none of its {len(silent)} services can be reached: {silent[0].wrong}"
         yield Finding(ArtifactId("service", host), Level.WARNING, text, _remedy(context, silent[0]))
@@ -132,8 +134,10 @@ def _silent(context: CheckContext, host: str, silent: Sequence[ProbeResult], *, 
 
 def _answering(context: CheckContext, result: ProbeResult) -> Finding | None:
     """Report a service that answers and fails; None if nothing is wrong, or the failed deployment explains it."""
-    until = _end(context, result)
-    level = Level.CRITICAL if result.fault in CRITICAL else Level.WARNING if result.wrong else Level.OK
+    until = _expiry_of_old_certificate(context, result)
+    level = Level.WARNING if result.wrong else Level.OK
+    if result.fault in CRITICAL_FAULTS:
+        level = Level.CRITICAL
     texts, remedy = [result.wrong] if result.wrong else [], _remedy(context, result)
     if until:
         texts += [f"the certificate that it serves expires on {until:%Y-%m-%d}"]
@@ -146,14 +150,12 @@ def _answering(context: CheckContext, result: ProbeResult) -> Finding | None:
     return Finding(result.subject, level, "; ".join(texts), remedy, until=until) if texts else None
 
 
-def _end(context: CheckContext, result: ProbeResult) -> datetime | None:
-    """Return when the served certificate expires, if that is near and a newer certificate is here already; else None."""
+def _expiry_of_old_certificate(context: CheckContext, result: ProbeResult) -> datetime | None:
+    """Return when the served certificate expires, if that is near and a newer certificate was issued already; else None."""
     leaf = context.plan.leaves.get(_leaf_name(result))
-    if (
-        result.not_after is None
-        or leaf is None
-        or context.now < leaf.renewal_start(result.not_after) + check_certificates.GRACE
-    ):
+    if result.not_after is None or leaf is None:
+        return None
+    if context.now < leaf.renewal_start(result.not_after) + check_certificates.GRACE:
         return None
     newest = check_certificates.end_of_current(context, leaf)
     return result.not_after if newest and newest > result.not_after else None
@@ -168,7 +170,7 @@ def _leaf_name(result: ProbeResult) -> str:
 
 
 def _remedy(context: CheckContext, result: ProbeResult) -> Remedy | str:
-    """Return what to type: on the host, or here."""
+    """Return what to type: on the host, or on the machine that runs doit."""
     host = context.project.inventory.hosts[result.host]
     program = program_of(host, result.service)
     is_ours = host.deliver in {"ssh", "local"}

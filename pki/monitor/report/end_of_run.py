@@ -35,9 +35,9 @@ from pki.project.project import Project
 
 
 class RunMonitor:
-    """Check the project at the end of a run, then notify people and write the reports.
+    """Check the project at the end of a run, then send alerts and write the reports.
 
-    The reporter calls `check` while the project is open, and `send_alerts`, `writers` and `findings` when nothing else can fail.
+    The reporter calls `check` while the project is open, and `send_alerts`, `writers` and `findings` after it was closed.
     """
 
     def __init__(self, project: Callable[[], Project], plan: Callable[[], Plan]) -> None:
@@ -51,21 +51,20 @@ class RunMonitor:
         self._metrics_error: Exception | None = None
         self._page = StatusPage()
 
-    def check(self, report: Mapping[str, Any], notes: Sequence[Notice]) -> None:
+    def check(self, report: Mapping[str, Any], actions_required: Sequence[Notice]) -> None:
         """Run all checks on the project as this run leaves it, and collect what the reports need."""
         project, run = self._project(), LastRun.of(report)
         broken: Sequence[Finding] = ()
-        hosts = _hosts(run, self._plan())
+        hosts = _hosts_to_probe(run, self._plan())
+        stored = probes.load(project.inventory, project.store)
         if run.result == "interrupted" or hosts == frozenset():
-            self._probes = probes.load(project.inventory, project.store)
+            self._probes = stored
         else:
             results, broken = health_report.probe_all(project.store, project.now, self._plan(), hosts)
-            self._probes = (
-                results if hosts is None else probes.merge(probes.load(project.inventory, project.store), results)
-            )
+            self._probes = results if hosts is None else probes.merge(stored, results)
             self._is_probed = not broken
         self._findings = health_report.run_checks(
-            project, self._plan(), run, notes, self._probes, broken, thorough=False
+            project, self._plan(), run, actions_required, self._probes, broken, thorough=False
         )
         with suppress(PkiError):  # the ledger check reports it
             self._head = check_machine.ledger_head(project.ledger_view)
@@ -96,8 +95,8 @@ class RunMonitor:
         metrics_export.write(project.inventory, project.store, project.now, self._plan(), self._metrics, report)
 
     def _write_page(self, report: Mapping[str, Any]) -> None:
-        late = [*self._late(LastRun.of(report)), *self._unsent(report)]
-        self._page.write(self._project().store, report, late)
+        later = [*self._later_failures(LastRun.of(report)), *self._unsent(report)]
+        self._page.write(self._project().store, report, later)
 
     def _unsent(self, report: Mapping[str, Any]) -> Iterator[Finding]:
         """Yield a warning for each channel that failed in this run; the earlier check knows since when."""
@@ -120,13 +119,16 @@ class RunMonitor:
         if run.result == "interrupted":
             return []
         is_checked = _is_checked(run, self._findings, check_services.failing_subjects(self._probes))
-        findings = RunFindings([*self._findings, *self._late(run)], is_checked, _summary(report), self._head)
+        findings = RunFindings([*self._findings, *self._later_failures(run)], is_checked, _summary(report), self._head)
         return [_entry(message) for message in channels.send_alerts(project.store, addresses, findings, project.now)]
 
     def findings(self, report: Mapping[str, Any]) -> FindingCounts:
-        """Count critical findings and warnings; tell whether a critical one concerns a requested task, and which are of failed ones."""
+        """Count critical findings and warnings.
+
+        Tells whether a critical finding affects a requested task, and how many findings report a failed task.
+        """
         run = LastRun.of(report)
-        findings = [*self._findings, *self._late(run), *self._unsent(report)]
+        findings = [*self._findings, *self._later_failures(run), *self._unsent(report)]
         critical = [finding for finding in findings if finding.level is Level.CRITICAL]
         warnings = {finding.key for finding in findings if finding.level is Level.WARNING}
         culprits = {*run.failed, *(failure.about for failure in run.failed.values() if failure.about)}
@@ -140,7 +142,7 @@ class RunMonitor:
             of_failed_tasks=len({finding.key for finding in of_failed_tasks}),
         )
 
-    def _late(self, run: LastRun) -> list[Finding]:
+    def _later_failures(self, run: LastRun) -> list[Finding]:
         """Return findings for failures that came after the checks, such as a page that could not be written."""
         reported = {finding.subject for finding in self._findings if finding.level}
         return [
@@ -152,7 +154,7 @@ class RunMonitor:
         ]
 
 
-def _hosts(run: LastRun, plan: Plan) -> frozenset[str] | None:
+def _hosts_to_probe(run: LastRun, plan: Plan) -> frozenset[str] | None:
     """Return the hosts whose services this run probes: those of its requested deliveries, or None for all."""
     if not run.requested:
         return None
@@ -160,10 +162,10 @@ def _hosts(run: LastRun, plan: Plan) -> frozenset[str] | None:
 
 
 def _is_checked(run: LastRun, findings: Sequence[Finding], failing: Collection[str]) -> Callable[[str], bool]:
-    """Return a predicate: whether this run would have reported the finding with a key again.
+    """Return a function that returns whether this run would have reported the finding with a key again.
 
-    It is false where the check failed or its artifact was not requested. Services are checked by whole runs only, and
-    subjects in `failing` are still failing even if another check reports them now.
+    The function returns False if the check failed, or if its artifact was not requested. Services count as checked only in
+    a run without requested tasks, and never if their subject is in `failing`: another check may report their fault now.
     """
     broken = {finding.subject for finding in findings if finding.topic == BROKEN}
 
@@ -180,35 +182,37 @@ def _is_checked(run: LastRun, findings: Sequence[Finding], failing: Collection[s
 def nothing_was_run(
     home: Path, now: datetime, error: PkiError, config: Inventory | None = None, *, is_read: bool = False
 ) -> list[dict[str, str]]:
-    """Report on the status page, in the metrics and by alert that nothing was run because pki.yaml, say, is invalid.
+    """Report on the status page, in the metrics and by alert that nothing was run, for example because pki.yaml is invalid.
 
-    `config` is the valid configuration, if another file is the cause; without it, the addresses of the last alerts are
-    used. `is_read`: the error is shown at a terminal, so no alert is sent. The finding carries the date on which
-    the first certificate or CRL expires, as cached by the last good run. Returns one entry for each message.
+    `config` is the valid configuration if another file is the cause; without it, the alerts go to the stored addresses.
+    `is_read` means that the error is shown at a terminal: then no alert is sent. The deadline of the finding is the first
+    expiry of a certificate or CRL that the last successful run cached. Returns one entry for each message.
     """
     store = Store(home)
     faults = error.faults if isinstance(error, InventoryError) else [error.message]
     text = f"{faults[0]}{f', and {len(faults) - 1} more' if len(faults) > 1 else ''}"
     remedy = error.hint or "fix pki.yaml, then: ./run invoke plan"
-    with suppress(PkiError):  # a full disk, say: the run itself reports what matters
+    with suppress(PkiError):  # for example on a full disk: the error of the run matters more
         update_page.nothing_was_run(store, now, text, remedy, is_new=config is not None)
     if is_read:
         return []
-    unwritten = _unwritten(store, now)
+    metrics_errors = _mark_metrics_invalid(store, now)
     addresses = Addresses.of(config) if config else NotificationHistory.load(store.notification_folder, now).addresses
     if addresses is None or not addresses.any_configured:
-        return unwritten
+        return metrics_errors
     expiries = [
-        datetime.fromtimestamp(row[1], UTC) for kind in ("cert", "crl") for row in Cache(home, now).findings_of(kind)
+        datetime.fromtimestamp(not_after, UTC)
+        for kind in ("cert", "crl")
+        for _, not_after, *_ in Cache(home, now).findings_of(kind)
     ]
     finding = health_report.unusable_project(error, min(expiries, default=None))
     run = f"The run of {now:%Y-%m-%d %H:%M} UTC did nothing."
     findings = RunFindings([finding], lambda key: key == finding.key, run, "")
-    return unwritten + [_entry(row) for row in channels.send_alerts(store, addresses, findings, now)]
+    return metrics_errors + [_entry(row) for row in channels.send_alerts(store, addresses, findings, now)]
 
 
-def _unwritten(store: Store, now: datetime) -> list[dict[str, str]]:
-    """Set the metric `inventory_valid` to 0 where the last valid pki.yaml wrote metrics; return an entry if that failed."""
+def _mark_metrics_invalid(store: Store, now: datetime) -> list[dict[str, str]]:
+    """Set the metric `inventory_valid` to 0 in the files that the last valid pki.yaml names; return an entry if that failed."""
     configs = [loader.parse_valid(tree) for tree in Cache(store.home, now).findings("pki.yaml")]
     textfile = next((config.metrics.textfile for config in configs if config), None)
     try:
@@ -221,7 +225,7 @@ def _unwritten(store: Store, now: datetime) -> list[dict[str, str]]:
 
 
 def _forget(store: Store) -> None:
-    """Delete the notification history: alerts were removed from pki.yaml, so nobody is notified later either."""
+    """Delete the notification history: alerts were removed from pki.yaml, so its addresses must not be used later either."""
     if (store.ca / layout.ALERTS).exists():
         (store.ca / layout.ALERTS).unlink()
 
@@ -238,7 +242,7 @@ def _entry(message: SentMessage) -> dict[str, str]:
 
 
 def _summary(report: Mapping[str, Any]) -> str:
-    """Return one sentence about the run for the mail: when it was, and what became of its tasks."""
+    """Return one sentence about the run for the mail: its time, and the counts of its tasks."""
     changed, failed, blocked = (len(report[key]) for key in ("changed", "failed", "blocked"))
     counts = count_tasks(changed, failed, blocked, report["up_to_date"])
     return f"Last run: {moment(report['at']):%Y-%m-%d %H:%M} UTC, {counts}."

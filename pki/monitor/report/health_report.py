@@ -1,4 +1,4 @@
-"""All checks of `invoke health`: each runs on its own, so that one that fails hides no other."""
+"""All checks of `invoke health`. Each check runs on its own, so that an error in one check does not hide the others."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def run_checks(
 
 
 def _checks(project: Project) -> Mapping[str, Check]:
-    """Return the checks that make sense for a project: without a root, everything else would only repeat that."""
+    """Return the checks for a project. Without a root, the other checks would only report the consequences of that."""
     if project.roots.missing:
         return WITHOUT_ROOT
     return BEFORE_FIRST_CEREMONY if project.roots.awaits_first_ceremony else CHECKS
@@ -119,7 +119,10 @@ def unusable_project(error: PkiError, until: datetime | None = None) -> Finding:
 def probe_all(
     store: Store, now: datetime, plan: Plan, hosts: Container[str] | None = None
 ) -> tuple[Sequence[ProbeResult], Sequence[Finding]]:
-    """Probe the services of all hosts or of `hosts`. Where probing itself fails: no results, and a finding that reports it."""
+    """Probe the services of all hosts, or of `hosts`.
+
+    Returns the results; if probing itself fails, no results and a finding that reports the failure.
+    """
     try:
         return probing.probe_services(store, now, plan, hosts), ()
     except Exception as error:  # noqa: BLE001 - as with every other check
@@ -127,13 +130,14 @@ def probe_all(
 
 
 def _dated(finding: Finding, history: NotificationHistory) -> Finding:
-    """Return the finding with the date of its first notification, where the check itself gives no date."""
-    since = history.since(finding.key) if finding.level and finding.since is None and not finding.is_over else None
+    """Return the finding with the date of its first notification, if the check itself gives no date."""
+    needs_date = finding.level and finding.since is None and not finding.is_over
+    since = history.since(finding.key) if needs_date else None
     return replace(finding, since=since) if since else finding
 
 
 def _run_check(topic: str, check: Check, context: CheckContext) -> list[Finding]:
-    """Return the findings of one check; one that fails midway also yields a finding about the failure."""
+    """Return the findings of one check, and a finding about the error if the check fails midway."""
     findings = list[Finding]()
     try:
         for finding in check(context):
@@ -198,7 +202,7 @@ def _consequence(context: CheckContext, artifact: ArtifactId) -> str:
 
 
 def _run_on_time(at: datetime, run: LastRun) -> Finding:
-    """Return the finding about a run that was not long ago. A task that waits for a ceremony is no failure."""
+    """Return the finding about a run that was not long ago. A task that waits for the first ceremony has not failed."""
     moment = f"{at:%Y-%m-%d %H:%M} UTC"
     if run.result == "interrupted":
         return Finding("doit", Level.NOTICE, f"the last run, on {moment}, was interrupted", "./run doit")

@@ -1,4 +1,4 @@
-"""Metric samples of the project, collected while ledger and cache are open; reads nothing that the run has read already.
+"""Metric samples of the project, collected while ledger and cache are open. What the run has read is not read again.
 
 `Samples` maps the name of a metric (without prefix) to its values by label values, in the order of the labels in
 `metric_definitions.METRICS`. Instants are seconds since 1970.
@@ -48,14 +48,14 @@ def certificates(checked: CheckedProject) -> Samples:
 
 
 def _dates(store: Store, cache: Cache, leaf: Leaf) -> tuple[float, float] | None:
+    """Return notBefore and notAfter of the certificate of a leaf; None if it has none that can be read."""
     if cached := cache.recalled(leaf.artifact):
-        return cached[0], cached[1]
+        not_before, not_after = cached[:2]
+        return not_before, not_after
     certificate = check_certificates.read_current_certificate(store, leaf)
-    return (
-        (certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp())
-        if certificate
-        else None
-    )
+    if certificate is None:
+        return None
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
 def others(checked: CheckedProject) -> Samples:
@@ -71,13 +71,9 @@ def others(checked: CheckedProject) -> Samples:
 
 
 def _authorities(checked: CheckedProject) -> Samples:
-    """Return the dates of every live generation, and until when those that sign now do so."""
-    project, begins, ends, signs_until = (
-        checked.project,
-        dict[Labels, float](),
-        dict[Labels, float](),
-        dict[Labels, float](),
-    )
+    """Return the dates of every live generation, and the end of the signing period of those that sign now."""
+    project, begins, ends = checked.project, dict[Labels, float](), dict[Labels, float]()
+    signs_until = dict[Labels, float]()
     for authority in AUTHORITIES:
         signing = project.authorities.issuing(authority)
         for name in project.authorities.live(authority):
@@ -87,10 +83,12 @@ def _authorities(checked: CheckedProject) -> Samples:
         if signing:
             signs_until[signing.name, authority] = needs.signs_until(project.authorities, signing).timestamp()
     for name in map(GenerationName, project.inventory.authorities.adopted):
-        if end := external_cas.end_of(project.authorities, name):
+        if end := external_cas.expiry_of(project.authorities, name):
             ends[name, "adopted"] = end.timestamp()
     due: dict[Labels, float] = {
-        (need.what,): need.by.timestamp() for need in needs.find_requirements(project.authorities) if not need.is_growth
+        (need.what,): need.by.timestamp()
+        for need in needs.find_requirements(project.authorities)
+        if not need.is_for_new_names
     }
     return {
         "authority_not_before_timestamp_seconds": begins,
@@ -134,8 +132,10 @@ def _crls(checked: CheckedProject) -> Samples:
 
 
 def _crl(store: Store, cache: Cache, name: str) -> tuple[float, float, float] | None:
+    """Return thisUpdate, nextUpdate and number of the CRL of an intermediate; None if it cannot be read."""
     if cached := cache.recalled(ArtifactId("crl", name)):
-        return cached[0], cached[1], cached[2]
+        this_update, next_update, number = cached[:3]
+        return this_update, next_update, number
     crl = check_authorities.read_published_crl(store, name)
     if crl is None:
         return None
@@ -143,7 +143,7 @@ def _crl(store: Store, cache: Cache, name: str) -> tuple[float, float, float] | 
 
 
 def _root_crl(project: Project, root: str) -> tuple[float, float, float] | None:
-    """Return dates and number of the pre-signed CRL that is due. An x509 CRL without entries is falsy."""
+    """Return the dates and the number of the pre-signed CRL that is due. A CRL without entries counts as False."""
     present = crls.Crls(project).due_presigned(root)
     number = next(
         (presigned.number for presigned in project.authorities.presigned_crls(root) if presigned.crl is present), None
@@ -160,36 +160,28 @@ def _dated(crl: x509.CertificateRevocationList, number: int) -> tuple[float, flo
 
 
 def _deployments(checked: CheckedProject) -> Samples:
-    """Return the states of hosts that are not well, since when they fail, and when what they have expires."""
+    """Return the states of hosts that are not well, since when deployments to them fail, and their first expiry."""
     states = set(_host_states(checked))
     counts = Counter(state for _, state in states)
-    troubled = {host for host, state in states if state not in {"drift", "unreachable"}}
-    lasting = [
-        finding.about
-        for finding in checked.findings
-        if finding.topic == "hosts" and finding.level and not finding.is_over
-    ]
-    troubled |= {finding.name for finding in lasting if finding.kind == "drift"}
-    failing = [
-        finding
-        for finding in checked.findings
-        if finding.topic == "hosts" and finding.level and finding.about.kind == "deploy"
-    ]
-    hosts = [(finding.about.name, finding) for finding in failing]
+    findings = [finding for finding in checked.findings if finding.topic == "hosts" and finding.level]
+    # An unreachable host is also failing. Drift that this run restored (`is_over`) leaves the host well.
+    unwell = {host for host, state in states if state not in {"drift", "unreachable"}}
+    unwell |= {finding.about.name for finding in findings if finding.about.kind == "drift" and not finding.is_over}
+    failing = [(finding.about.name, finding) for finding in findings if finding.about.kind == "deploy"]
     return {
         "deployment_state": dict.fromkeys(sorted(states), 1),
         "deployments": {
-            ("well",): len(checked.plan.deliveries.keys() - troubled),
+            ("well",): len(checked.plan.deliveries.keys() - unwell),
             **{
                 (state,): counts[state]
                 for state in ("pending", "failing", "unreachable", "pinned", "not_verified", "drift")
             },
         },
         "deployment_failing_since_timestamp_seconds": {
-            (host,): (finding.since or checked.project.now).timestamp() for host, finding in hosts
+            (host,): (finding.since or checked.project.now).timestamp() for host, finding in failing
         },
         "deployment_expires_timestamp_seconds": {
-            (host,): finding.until.timestamp() for host, finding in hosts if finding.until
+            (host,): finding.until.timestamp() for host, finding in failing if finding.until
         },
     }
 

@@ -60,31 +60,32 @@ def write(
     history = NotificationHistory.load(store.ca, now)
     more: Samples = {"build_info": {(__version__,): 1}, **_of_run(plan, report), **_of_channels(history)}
     lines = {**collected, **blocks(render(store.home, more))}
-    if not lines.keys() >= METRICS.keys():
+    if not lines.keys() >= METRICS.keys():  # a metric that this run did not collect keeps its last value
         lines = blocks((filesystem.read(store.report(FILE)) or b"").decode(errors="replace")) | lines
     _write(store, inventory.metrics.textfile, lines)
 
 
 def nothing_was_run(store: Store, textfile: str | None, now: datetime) -> None:
-    """Set `inventory_valid` to 0 in the metrics of the last run; their other values still hold."""
-    before = filesystem.read(store.report(FILE))
-    if before is not None:
+    """Set `inventory_valid` to 0 in the metrics of the last run, whose other values are still true."""
+    last_metrics = filesystem.read(store.report(FILE))
+    if last_metrics is not None:
         samples: Samples = {"metrics_timestamp_seconds": {(): now.timestamp()}, "inventory_valid": {(): 0}}
-        _write(store, textfile, blocks(before.decode(errors="replace")) | blocks(render(store.home, samples)))
+        _write(store, textfile, blocks(last_metrics.decode(errors="replace")) | blocks(render(store.home, samples)))
 
 
 def _write(store: Store, textfile: str | None, lines: Mapping[str, str]) -> None:
     """Write both files; a failure of the first does not prevent the second."""
     data = "".join(lines[name] for name in METRICS if name in lines).encode()
-    written = [_fault(store.report(FILE), data)]
+    errors = [_write_fault(store.report(FILE), data)]
     if textfile:
         fault = check_machine.textfile_fault(textfile)  # no folder is created: node_exporter would not read it
-        written.append(PkiError(*fault) if fault else _fault(Path(textfile), data))
-    if faults := [error for error in written if error]:
+        errors.append(PkiError(*fault) if fault else _write_fault(Path(textfile), data))
+    if faults := [error for error in errors if error]:
         raise PkiError("; ".join(error.message for error in faults), faults[-1].hint)
 
 
-def _fault(path: Path, data: bytes) -> PkiError | None:
+def _write_fault(path: Path, data: bytes) -> PkiError | None:
+    """Write a file; return the error if that fails."""
     try:
         filesystem.write(path, data)
     except PkiError as error:

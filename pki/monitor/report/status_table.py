@@ -69,7 +69,7 @@ class StatusTable:
         for authority in AUTHORITIES:
             yield from _guarded(ArtifactId("authority", authority), partial(self._authority_rows, authority))
         yield from _guarded("authority:adopted", self._adopted_rows)
-        yield from _guarded("ceremony", self._needed_rows)
+        yield from _guarded("ceremony", self._requirement_rows)
         yield from _guarded("crls", partial(self._crl_rows, artifacts.values()))
         for leaf in plan.leaves.values():
             yield from _guarded(leaf.artifact, partial(self._leaf_row, leaf))
@@ -89,10 +89,7 @@ class StatusTable:
             generation = self.project.authorities.generation(name)
             if generation is None:
                 continue
-            end, signs_until = (
-                generation.not_after,
-                needs.signs_until(self.project.authorities, generation),
-            )
+            end, signs_until = generation.not_after, needs.signs_until(self.project.authorities, generation)
             is_last = name == names[-1]
             if end < self.project.now:
                 state, text = "expired", f"expired on {end:%Y-%m-%d}"
@@ -115,17 +112,18 @@ class StatusTable:
         if stopped := leaf_files.stopped_reasons(self.project.revocations, name):
             return TableRow(name, "stopped", "", joined(stopped), "you")
         if isinstance(current, list):
-            missing = current == [Why.NOT_CREATED()]
-            return TableRow(name, "missing" if missing else "due", "", joined(current), "doit")
+            is_missing = current == [Why.NOT_CREATED()]
+            return TableRow(name, "missing" if is_missing else "due", "", joined(current), "doit")
         left = self._left(current.not_after)
         if blocker := certificates.LeafCertificates(self.project).no_gain_reason(leaf):
             return TableRow(name, "blocked", left, str(blocker), "ceremony")
         reasons = certificates.LeafCertificates(self.project).stale_reasons(leaf)
-        if not reasons and (
-            due := renewal.postponed_reasons(
+        due = list[Reason]()
+        if not reasons:
+            due = renewal.postponed_reasons(
                 self.project.now, self.project.authorities, self.project.signing_keys, leaf, current
             )
-        ):
+        if due:  # the renewal waits for a key that cannot be used
             faults = self.project.signing_keys.cached_faults.items()
             why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
             text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
@@ -141,10 +139,10 @@ class StatusTable:
         reasons = [*release.reasons(), *deploy.reasons()]
         deployed = receipt.load(self.project.store.receipt(name))
         if deployed is None:
-            return TableRow(deploy.name, "missing", "", joined(reasons), "doit")
+            return TableRow(deploy.id, "missing", "", joined(reasons), "doit")
         text = (
             joined(reasons)
-            or f"nothing until a file changes; last deployed on {deployed.delivered_at[:10]} {_way(deployed.transport)}"
+            or f"nothing until a file changes; last deployed on {deployed.delivered_at[:10]} {_transport_text(deployed.transport)}"
         )
         text = "; ".join(
             [
@@ -163,7 +161,7 @@ class StatusTable:
             text = f"{state}; {text}"
         left = self._left(timestamps.moment(deployed.first_expiry)) if deployed.first_expiry else ""
         is_failing = delivery.records.is_remote and delivery.records.contact.failing_since
-        return TableRow(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
+        return TableRow(deploy.id, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
     def _crl_rows(self, artifacts: Iterable[Artifact]) -> Iterator[TableRow]:
         sizes = {
@@ -173,14 +171,12 @@ class StatusTable:
         for artifact in artifacts:
             if artifact.id.kind == "crl":
                 size = sizes.get(artifact.id.name, "")
-                yield from _guarded(artifact.name, partial(self._crl_row, artifact, size))
+                yield from _guarded(artifact.id, partial(self._crl_row, artifact, size))
 
     def _adopted_rows(self) -> Iterator[TableRow]:
         for name in self.project.inventory.authorities.adopted:
-            end, text = (
-                external_cas.end_of(self.project.authorities, name),
-                external_cas.summary(self.project.now, self.project.ledger_view, name),
-            )
+            end = external_cas.expiry_of(self.project.authorities, name)
+            text = external_cas.summary(self.project.now, self.project.ledger_view, name)
             if end is None:
                 yield TableRow(ArtifactId("authority", name), "missing", "", f"{text}; its folder is invalid", "you")
             else:
@@ -192,13 +188,11 @@ class StatusTable:
                     "you",
                 )
 
-    def _needed_rows(self) -> Iterator[TableRow]:
+    def _requirement_rows(self) -> Iterator[TableRow]:
         """Yield what existing authorities need from a ceremony, and by when."""
-        for need in (
-            requirement
-            for requirement in needs.find_requirements(self.project.authorities)
-            if self.project.store.generations(requirement.authority)
-        ):
+        for need in needs.find_requirements(self.project.authorities):
+            if not self.project.store.generations(need.authority):
+                continue  # _authority_rows shows that the authority is missing
             left = self._left(need.by) if need.by > self.project.now else "0"
             yield TableRow(need.artifact, "due", left, need.why, self._ceremony())
 
@@ -209,20 +203,20 @@ class StatusTable:
         crl = canonical.read_crl(data, Encoding.DER) if data else None
         end = crl.next_update_utc if crl is not None else None
         if end is None:
-            return TableRow(artifact.name, "missing", "", joined(reasons), "doit")
+            return TableRow(artifact.id, "missing", "", joined(reasons), "doit")
         if GenerationName.parse(generation).is_root:
-            return self._series_row(artifact.name, generation, end, reasons)
+            return self._series_row(artifact.id, generation, end, reasons)
         rule = self.project.inventory.authorities.crl_rule(generation)
         refresh = end - rule.lifetime + rule.refresh
-        is_due = refresh <= self.project.now  # without reasons if its key cannot be used
+        is_due = refresh <= self.project.now  # while its key cannot be used, a CRL that is due has no reasons
         text = joined(reasons) or f"next CRL {'was due ' if is_due else ''}on {refresh:%Y-%m-%d}"
         state = "expired" if end <= self.project.now else "due" if reasons or is_due else "ok"
-        row = TableRow(artifact.name, state, self._left(end), text, "doit")
+        row = TableRow(artifact.id, state, self._left(end), text, "doit")
         row = self._with_key_fault(row, generation)
         return replace(row, next=f"{row.next}; {size}") if size else row
 
     def _with_key_fault(self, row: TableRow, generation: str) -> TableRow:
-        """Add to a row that it waits for its authority, if the key of that cannot be used; what is due is blocked."""
+        """Add to a row that it waits for its authority, if the key of the authority cannot be used. A due row is blocked."""
         if generation not in self.project.signing_keys.cached_faults:
             return row
         authority = ArtifactId("authority", generation)
@@ -241,14 +235,13 @@ class StatusTable:
         last = max((presigned_crl.next_update_utc or end for presigned_crl in presigned_crls), default=end)
         by = self._ceremony()
         signs = "doit signs more" if by == "doit" else "a ceremony must sign more"
-        text = joined(reasons) or (
-            f"next pre-signed CRL on {min(later):%Y-%m-%d}; {signs} before {last:%Y-%m-%d}"
-            if later
-            else f"this is the last pre-signed CRL; {signs} before {end:%Y-%m-%d}"
-        )
+        if later:
+            forecast = f"next pre-signed CRL on {min(later):%Y-%m-%d}; {signs} before {last:%Y-%m-%d}"
+        else:
+            forecast = f"this is the last pre-signed CRL; {signs} before {end:%Y-%m-%d}"
         if later and by == "ceremony":
             by = "doit, then a ceremony"
-        return TableRow(name, self._state(end, reasons), self._left(end), text, by)
+        return TableRow(name, self._state(end, reasons), self._left(end), joined(reasons) or forecast, by)
 
     def _service_rows(self) -> Iterator[TableRow]:
         """Yield the cached probe result of each probed service, with its time; open no connection."""
@@ -292,7 +285,7 @@ def _with_failure(row: TableRow, run: LastRun) -> TableRow:
 
 
 def _guarded(name: str, rows: Callable[[], TableRow | Iterable[TableRow]]) -> list[TableRow]:
-    """Return the rows of one subject; if that fails, one row with the error, so that the other rows are still shown."""
+    """Return the rows of one subject. If computing them fails, return one row with the error, so that other rows are shown."""
     try:
         result = rows()
         return [result] if isinstance(result, TableRow) else list(result)
@@ -301,5 +294,5 @@ def _guarded(name: str, rows: Callable[[], TableRow | Iterable[TableRow]]) -> li
         return [TableRow(name, "missing", "", f"could not be checked: {fault.message}", "you")]
 
 
-def _way(transport: str) -> str:
+def _transport_text(transport: str) -> str:
     return "into a folder" if transport == "folder" else f"by {transport}"

@@ -24,7 +24,7 @@ from pki.x509.revocation import crl_number
 
 @dataclass(frozen=True, slots=True)
 class AuthorityRow:
-    """A generation. `root` is the one that issued it: itself for a root, empty for an adopted CA."""
+    """A generation. `root` is the name of the root that issued it: its own name for a root, "" for an adopted CA."""
 
     name: str
     common_name: str
@@ -126,7 +126,7 @@ def crls(checked: CheckedProject) -> Iterator[CrlRow]:
             end=published.next_update_utc.date(),
             entries=len(published),
             later=tuple(_days(crl) for crl in later),
-            level=level.get(artifact.name, Level.OK),
+            level=level.get(artifact.id, Level.OK),
         )
 
 

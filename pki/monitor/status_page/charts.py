@@ -14,14 +14,14 @@ from pki.monitor.timeline.event_kinds import EventKind
 
 WEEKS = 26
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-MOST_TICKS = 7
-PHONE_GAP, PHONE_END = 36, 66  # percent: the least distance of two labels on a phone, and the last place of one
-SHORT = 24  # percent: on a phone, the name of a generation needs a bar of this width
-LANE = 26  # pixels between the two lanes of bars of an authority
+MAX_TICKS = 7
+PHONE_GAP, PHONE_END = 36, 66  # percent: the least distance of two labels on a phone, and the place of the last label
+NAME_WIDTH = 24  # percent: on a phone, the name of a generation needs a bar of this width
+LANE_HEIGHT = 26  # pixels; the bars of an authority alternate between two lanes, so that they do not overlap
 
 
 class Tick(NamedTuple):
-    """A label on the time axis; `fits_phone` if it touches no other one, nor the end, where the axis is narrow."""
+    """A label on the time axis. `fits_phone` means that on a narrow screen it touches neither another label nor the end."""
 
     place: str
     text: str
@@ -76,19 +76,19 @@ class Axis:
         """Return the bar from one day to another; a very short one stays visible."""
         width = max(0.4, self.at(end) - self.at(start))
         label = max(start, self.today)
-        is_short = self.at(end) - self.at(label) < SHORT
+        is_short = self.at(end) - self.at(label) < NAME_WIDTH
         return Bar(self.place(start), f"{width:.1f}%", y, text, kind, self.place(label), is_short)
 
     @property
     def ticks(self) -> list[Tick]:
         """Return labels for the first days of months, or of years if there are too many months."""
         firsts = list(self._months())
-        step = next(step for step in (1, 2, 3, 6, 12, 24, 60, 120) if len(firsts) / step <= MOST_TICKS)
+        step = next(step for step in (1, 2, 3, 6, 12, 24, 60, 120) if len(firsts) / step <= MAX_TICKS)
         chosen = [day for day in firsts if (day.year * 12 + day.month - 1) % step == 0]
-        ticks, last = list[Tick](), -100.0
-        for day in (day for day in chosen if 2 <= self.at(day) <= 88):
-            fits_phone = self.at(day) - last >= PHONE_GAP and self.at(day) <= PHONE_END
-            last = self.at(day) if fits_phone else last
+        ticks, last_on_phone = list[Tick](), -100.0
+        for day in (day for day in chosen if 2 <= self.at(day) <= 88):  # a label at the edge would be cut off
+            fits_phone = self.at(day) - last_on_phone >= PHONE_GAP and self.at(day) <= PHONE_END
+            last_on_phone = self.at(day) if fits_phone else last_on_phone
             ticks.append(Tick(self.place(day), _month(day, step), fits_phone))
         return ticks
 
@@ -125,7 +125,7 @@ def axis_of(certificates: Iterable[CertificateRow], today: date) -> Axis:
 def certificate_days(
     certificates: Iterable[CertificateRow], axis: Axis
 ) -> dict[tuple[date | None, ...], CertificateDays]:
-    """Return dates and bars for each combination of dates: of ten thousand certificates, many share theirs."""
+    """Return dates and bars by combination of dates: among ten thousand certificates, many have the same dates."""
     shown: dict[tuple[date | None, ...], CertificateDays] = {(None, None, None): CertificateDays()}
     for start, renewal, end in {
         (certificate.start, certificate.renewal, certificate.end) for certificate in certificates
@@ -146,7 +146,7 @@ class RenewalsChart:
 
     bars: tuple[Bar, ...]
     ticks: tuple[Tick, ...]
-    most: int
+    highest: int
     busiest: date
     total: int
 
@@ -157,14 +157,18 @@ def renewals_chart(certificates: Sequence[CertificateRow], today: date) -> Renew
     counts = Counter(week for week in weeks if week < WEEKS)
     if not counts:
         return None
-    last = max(counts) + 1
-    axis = Axis(today, today + timedelta(weeks=last), today)
-    busiest, most = max(counts.items(), key=lambda item: (item[1], -item[0]))
+    week_count = max(counts) + 1
+    axis = Axis(today, today + timedelta(weeks=week_count), today)
+    busiest, highest = max(counts.items(), key=lambda item: (item[1], -item[0]))
     bars = [
-        Bar(f"{100 * week / last:.1f}%", f"{90 / last:.1f}%", round(100 - 100 * count / most), str(count))
+        Bar(
+            f"{100 * week / week_count:.1f}%", f"{90 / week_count:.1f}%", round(100 - 100 * count / highest), str(count)
+        )
         for week, count in sorted(counts.items())
     ]
-    return RenewalsChart(tuple(bars), tuple(axis.ticks), most, today + timedelta(weeks=busiest), sum(counts.values()))
+    return RenewalsChart(
+        tuple(bars), tuple(axis.ticks), highest, today + timedelta(weeks=busiest), sum(counts.values())
+    )
 
 
 # -- generations of authorities ----------------------------------------------------------------------------------
@@ -203,14 +207,14 @@ def generations_chart(facts: PageData) -> GenerationsChart:
     rows = []
     for authority in AUTHORITIES:
         shown = [
-            item
-            for item in (*existing, *planned)
-            if GenerationName.parse(item[0]).authority == authority and item[2] > axis.start
+            (name, start, end, kind)
+            for name, start, end, kind in (*existing, *planned)
+            if GenerationName.parse(name).authority == authority and end > axis.start
         ]
         bars = [
-            axis.bar(start, min(end, until), 2 + LANE * (number % 2), name, kind)
+            axis.bar(start, min(end, until), 2 + LANE_HEIGHT * (number % 2), name, kind)
             for number, (name, start, end, kind) in enumerate(shown)
         ]
-        rows.append(AuthorityBars(authority, tuple(bars), 4 + LANE * min(2, max(1, len(bars)))))
+        rows.append(AuthorityBars(authority, tuple(bars), 4 + LANE_HEIGHT * min(2, max(1, len(bars)))))
     ceremonies = [axis.place(event.day) for event in facts.ahead.events if event.what == EventKind.CEREMONY]
     return GenerationsChart(tuple(rows), tuple(axis.ticks), tuple(ceremonies), axis.place(facts.today), until)

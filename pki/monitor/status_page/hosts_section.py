@@ -26,9 +26,10 @@ NOT_REACHED = "not deployed: an artifact that it needs failed"
 
 @dataclass(frozen=True, slots=True)
 class HostRow:
-    """One host. `contacted` is the last contact with a remote host, `since` the first failed one after that.
+    """One host. `contacted` is the last contact with a remote host, `since` is the first failed contact after that.
 
-    `verified` of its `services` were fine in the last probe, or else at the last deployment. `state` lists its findings.
+    `verified` is how many of its `services` were well in the last probe; without a probe, at the last deployment. `state`
+    lists its findings.
     """
 
     name: str

@@ -25,7 +25,7 @@ from pki.monitor.status_page import authorities_section, forecast_section, hosts
 from pki.monitor.status_page.authorities_section import AuthorityRow, CrlRow
 from pki.monitor.status_page.forecast_section import Forecast
 from pki.monitor.status_page.hosts_section import HostRow
-from pki.monitor.status_page.runs_section import calm
+from pki.monitor.status_page.runs_section import without_changing_figures
 from pki.monitor.unseen_services import unseen_services
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
@@ -74,7 +74,7 @@ def gather(checked: CheckedProject) -> PageData:
         place=f"{socket.gethostname()}, in {commands_folder(project.store.home)}",
         is_sandbox=config.sandbox,
         today=project.now.date(),
-        findings=tuple(calm(finding, project.now.date()) for finding in checked.findings),
+        findings=tuple(without_changing_figures(finding, project.now.date()) for finding in checked.findings),
         certificates=tuple(
             sorted(
                 (certificate for certificate, _ in certificates),
@@ -115,8 +115,10 @@ def _certificates(checked: CheckedProject) -> Iterator[tuple[CertificateRow, str
             start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
             issuer = _issuer(project.store, project.authorities, leaf.authority, certificate)
         renewal = leaf.renewal_start(end).date() if end else None
-        signer = issuers[leaf.authority]
-        blocker = f"renewal waits for {signer}" if signer in project.signing_keys.cached_faults else ""
+        present_issuer = issuers[leaf.authority]  # which renews it, and may not be the one that issued it
+        renewal_state = "renewal is due" if renewal and renewal <= today else ""
+        if present_issuer in project.signing_keys.cached_faults:
+            renewal_state = f"renewal waits for {present_issuer}"
         yield (
             CertificateRow(
                 name=name,
@@ -124,10 +126,7 @@ def _certificates(checked: CheckedProject) -> Iterator[tuple[CertificateRow, str
                 start=start.date() if start else None,
                 end=end.date() if end else None,
                 renewal=renewal,
-                state=stopped.get(artifact)
-                or _state(
-                    project.now, leaf, end, blocker or ("renewal is due" if renewal and renewal <= today else "")
-                ),
+                state=stopped.get(artifact) or _state(project.now, leaf, end, renewal_state),
                 level=level.get(artifact, Level.OK),
             ),
             issuer if end else "",
@@ -158,12 +157,14 @@ def _group(inventory: Inventory, leaf: Leaf) -> str:
     kind, _, name = leaf.declared.partition(".")
     if kind == "hosts" and (host := inventory.hosts.get(name)):
         return f"network {host.network}"
-    return "clients" if kind == "clients" else "test identities" if kind == "hosts" else "requests in templates/"
+    if kind == "hosts":  # but no host of this name
+        return "test identities"
+    return "clients" if kind == "clients" else "requests in templates/"
 
 
-def _state(now: datetime, leaf: Leaf, end: datetime | None, renewal: str) -> str:
+def _state(now: datetime, leaf: Leaf, end: datetime | None, renewal_state: str) -> str:
     if end is None:
         return "missing"
     if end <= now:
         return "expired"
-    return "revoked on purpose" if leaf.is_canary else renewal
+    return "revoked on purpose" if leaf.is_canary else renewal_state

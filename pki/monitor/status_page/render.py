@@ -25,12 +25,12 @@ from pki.monitor.status_page.runs_section import RunsSection
 from pki.monitor.timeline.event_kinds import EventKind
 
 PAGES = Path(__file__).parent
-MANY = 30  # problems that are shown at once; the others on a click
-PROBLEMS = "with problems"
+PROBLEMS_SHOWN = 30  # the others on a click
+WITH_PROBLEMS = "with problems"
 FIRST_STEP = "Next step: the root ceremony"
-SOON = 6  # forecast events that are shown at once
-MOST = 500  # problems on the page
-FEW = 40  # rows that are shown without groups
+EVENTS_SHOWN = 6  # events of the forecast; the others on a click
+MAX_PROBLEMS = 500  # on the page
+MAX_UNGROUPED = 40  # rows that are shown without groups
 IN_CLONE, INSTALLED = r"(?:\./run|'/[^']*/run'|/[^\s']*/run)", r"(?:'/[^']*/doit-pki'|(?:/[^\s']*/|\b)doit-pki)"
 TYPED = re.compile(
     r"(?:sudo |PKI_HOME=(?:'[^']*'|[^\s']+) )?"
@@ -85,9 +85,9 @@ def page(facts: PageData, findings: Sequence[Finding], runs_section: RunsSection
         "style": style,
         "script": script,
         "policy": _policy(style, script),
-        "items": items[:MOST],
-        "many": MANY,
-        "omitted": len(items) - MOST,
+        "items": items[:MAX_PROBLEMS],
+        "many": PROBLEMS_SHOWN,
+        "omitted": len(items) - MAX_PROBLEMS,
         "passed": [row for row in findings if not row.level],
         "runs_section": runs_section,
         "ended": ENDED.get(runs_section.result, runs_section.result),
@@ -96,14 +96,16 @@ def page(facts: PageData, findings: Sequence[Finding], runs_section: RunsSection
         "axis": axis,
         "bars": charts.certificate_days(facts.certificates, axis),
         "days": {day: str(day or "") for row in facts.hosts for day in (row.delivered, row.contacted)},
-        "weeks": charts.renewals_chart(facts.certificates, facts.today) if len(facts.certificates) > FEW else None,
+        "weeks": charts.renewals_chart(facts.certificates, facts.today)
+        if len(facts.certificates) > MAX_UNGROUPED
+        else None,
         "certificates": _grouped(
             facts.certificates, [row.group for row in facts.certificates], _summarise_certificates
         ),
         "hosts": _grouped(facts.hosts, [f"network {row.network}" for row in facts.hosts], _summarise_hosts),
         "services": _services(facts.services),
         "generations": charts.generations_chart(facts),
-        "soon": SOON,
+        "soon": EVENTS_SHOWN,
     }
     return Pages(PAGES).render("status.html", values).encode()
 
@@ -174,10 +176,11 @@ def _tiles(facts: PageData) -> Iterable[tuple[str, str, str]]:
         yield "next renewal", "now", f"{due} due"
     elif first:
         yield "next renewal", in_days(first, today), f"{renewals.count(first)} on that day"
-    troubled, not_deployed = (
-        sum(1 for row in facts.hosts if bool(row.level) is bad and row.state) for bad in (True, False)
-    )
-    detail = f"{troubled} with problems" if troubled else f"{not_deployed} not deployed" if not_deployed else "all OK"
+    with_problems = sum(1 for row in facts.hosts if row.level and row.state)
+    not_deployed = sum(1 for row in facts.hosts if not row.level and row.state)
+    detail = f"{not_deployed} not deployed" if not_deployed else "all OK"
+    if with_problems:
+        detail = f"{with_problems} with problems"
     yield "hosts", str(len(facts.hosts)), detail
     ceremony = next((row for row in facts.ahead.events if row.what == EventKind.CEREMONY), None)
     kind = "performed by doit" if facts.is_sandbox else "planned day"
@@ -191,32 +194,32 @@ def _tiles(facts: PageData) -> Iterable[tuple[str, str, str]]:
 def _trees(authorities: Sequence[AuthorityRow]) -> list[tuple[AuthorityRow, list[list[AuthorityRow]]]]:
     """Return each root with the generations that it issued, one branch for each authority; an adopted CA stands alone."""
     trees = []
-    for top in (row for row in authorities if row.root in {row.name, ""}):
-        below = [row for row in authorities if row.root == top.name and row is not top]
+    for root in (row for row in authorities if row.root in {row.name, ""}):
+        issued = [row for row in authorities if row.root == root.name and row is not root]
         branches = [
-            [row for row in below if GenerationName.parse(row.name).authority == name] for name in ("server", "client")
+            [row for row in issued if GenerationName.parse(row.name).authority == name] for name in ("server", "client")
         ]
-        trees.append((top, [branch for branch in branches if branch]))
+        trees.append((root, [branch for branch in branches if branch]))
     return trees
 
 
 def _grouped(rows: Sequence[Row], names: Sequence[str], summary: Callable[[Sequence[Row]], str]) -> list[Group]:
-    """Return the rows as one group if they are few; else those with problems open, and the others by kind, closed."""
-    if len(rows) <= FEW:
+    """Return few rows as one group. Of many rows, those with problems are one open group, the others closed groups by name."""
+    if len(rows) <= MAX_UNGROUPED:
         return [Group("", tuple(rows), "", is_open=True)] if rows else []
     groups: dict[str, list[Row]] = {}
     for row, name in zip(rows, names, strict=True):
-        groups.setdefault(PROBLEMS if row.level else name, []).append(row)
+        groups.setdefault(WITH_PROBLEMS if row.level else name, []).append(row)
     groups_shown = [
-        Group(name, tuple(group), summary(group), is_open=name == PROBLEMS) for name, group in groups.items()
+        Group(name, tuple(group), summary(group), is_open=name == WITH_PROBLEMS) for name, group in groups.items()
     ]
     return sorted(groups_shown, key=lambda group: (not group.is_open, group.name))
 
 
 def _services(results: Sequence[ProbeResult]) -> list[Group]:
-    """Return the services as one group if they are few; else those without problems closed."""
+    """Return few services as one group. Of many services, those with problems are an open group, the others a closed one."""
     rows = sorted(results, key=lambda result: (not result.wrong, result.host, result.service))
-    if len(rows) <= FEW:
+    if len(rows) <= MAX_UNGROUPED:
         return [Group("", tuple(rows), "", is_open=True)] if rows else []
     parts = {
         "with problems": [result for result in rows if result.wrong],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import NamedTuple
 
 from pki.config.identifiers import ArtifactId
 from pki.monitor.check_result import Finding
@@ -23,7 +24,11 @@ class ChangeGroup:
     names: tuple[str, ...]
 
 
-LastChanges = tuple[date | None, tuple[ChangeGroup, ...]]
+class LastChanges(NamedTuple):
+    """What the last run that changed anything changed, and its day; None before any such run."""
+
+    day: date | None
+    groups: tuple[ChangeGroup, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,8 @@ class RunsSection:
             requested=tuple(sorted(run.requested)),
             failed=tuple((name, failure.message, failure.hint) for name, failure in run.failed.items()),
             blocked=tuple(run.blocked.items()),
-            changed_on=changes[0],
-            changed=changes[1],
+            changed_on=changes.day,
+            changed=changes.groups,
         )
 
 
@@ -65,13 +70,14 @@ def last_changes(checked: CheckedProject) -> LastChanges:
         checked.project.cache.remember("page made", "", [], [f"{checked.project.now:%Y-%m-%d}", rows])
     stored = checked.project.cache.recall("page made", "")
     if stored is None:
-        return None, ()
+        return LastChanges(None, ())
     day, rows = stored
-    return date.fromisoformat(day), tuple(ChangeGroup(why, count, tuple(names)) for why, count, names in rows)
+    changes = tuple(ChangeGroup(why, count, tuple(names)) for why, count, names in rows)
+    return LastChanges(date.fromisoformat(day), changes)
 
 
-def calm(finding: Finding, today: date) -> Finding:
-    """Return a finding with dates in days and without figures that change while nothing happens."""
+def without_changing_figures(finding: Finding, today: date) -> Finding:
+    """Return a finding with dates in days, and without figures that change in each run although nothing happened."""
     is_earlier = finding.since and finding.since.date() < today
     return Finding(
         subject=finding.subject,

@@ -1,7 +1,6 @@
-"""Write `build/report/status.html` at the end of a run, if it would say something else than before.
+"""Write `build/report/status.html` at the end of a run, if its content changes.
 
-A digest of everything that the page depends on is stored in its first lines and compared, so an idle run reads only
-those.
+The first lines of the page contain a digest of everything that the page depends on. An idle run reads only these lines.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pki.config.identifiers import ArtifactId
 from pki.monitor.check_result import Finding
 from pki.monitor.checks.check_context import CheckedProject, LastRun
 from pki.monitor.status_page import forecast_section, hosts_section, runs_section
-from pki.monitor.status_page.runs_section import LastChanges, RunsSection, calm
+from pki.monitor.status_page.runs_section import LastChanges, RunsSection, without_changing_figures
 from pki.monitor.unseen_services import unseen_services
 from pki.project.layout import Store
 
@@ -40,13 +39,13 @@ TOP = 65536  # bytes at the beginning of the page that contain the hour of the l
 
 
 class StatusPage:
-    """`collect` collects the data while project and cache are open; `write` writes the page at the end of the run."""
+    """The status page. `collect` is called while project and cache are open, `write` at the end of the run."""
 
     def __init__(self) -> None:
         self._checked: CheckedProject | None = None
         self._facts: Any = None
         self._digest = ""
-        self._changes: LastChanges = (None, ())
+        self._changes: LastChanges = LastChanges(None, ())
 
     def collect(self, checked: CheckedProject) -> None:
         """Compute the digest of what the page depends on; collect its data unless that digest is cached."""
@@ -58,25 +57,25 @@ class StatusPage:
             self._facts = _gathered(checked)
             return digest_of(self._facts)
 
-        with suppress(Exception):  # reported when the page is written
+        with suppress(Exception):  # `write` collects again, and reports the error
             self._digest = cache.cached("page", key, [], gather)
 
-    def write(self, store: Store, report: Mapping[str, Any], late: Sequence[Finding]) -> None:
-        """Write the page if it says something new; `late` are failures after the checks."""
+    def write(self, store: Store, report: Mapping[str, Any], later: Sequence[Finding]) -> None:
+        """Write the page if its content changes; `later` are failures after the checks."""
         path = store.report(PAGE)
         if self._checked is None:
-            _put_banner(path, "The last run could not check the project:", _first(report), "./run invoke health")
+            _put_banner(path, "The last run could not check the project:", _first_error(report), "./run invoke health")
             return
         section, solved = RunsSection.of(LastRun.of(report), self._changes), _solved(self._checked.findings, report)
-        state = digest_of(code_digest(), self._digest, section, late, sorted(solved))
+        state = digest_of(code_digest(), self._digest, section, later, sorted(solved))
         clock = f"{LastRun.of(report).at:%H:%M}"
         if state_of(path) == state:
             _put_clock(path, clock.encode())
             return
         try:
             facts = self._facts or _gathered(self._checked)
-            outdated = {*solved, *(finding.subject for finding in late)}
-            findings = [*late, *(finding for finding in facts.findings if finding.subject not in outdated)]
+            outdated = {*solved, *(finding.subject for finding in later)}
+            findings = [*later, *(finding for finding in facts.findings if finding.subject not in outdated)]
             from pki.monitor.status_page import render  # noqa: PLC0415 - needed only when the page changes
 
             filesystem.write(path, render.page(facts, findings, section, state, clock))
@@ -97,7 +96,7 @@ def state_of(path: Path) -> str:
 
 
 def _put_clock(path: Path, clock: bytes) -> None:
-    """Replace the hour of the last run in a page that says nothing else new; all hours have five bytes."""
+    """Replace the hour of the last run in a page whose other content is unchanged. Every hour has five bytes."""
     with path.open("rb") as page:
         match = CLOCK.search(page.read(TOP))
     if match and match[2] != clock:
@@ -105,9 +104,9 @@ def _put_clock(path: Path, clock: bytes) -> None:
 
 
 def nothing_was_run(store: Store, now: datetime, message: str, remedy: str, *, is_new: bool = False) -> None:
-    """Put a banner on the existing page: nothing is run any more. The next page has no banner.
+    """Put a banner on the existing page, which says that nothing is run any more. The next page has no banner.
 
-    Where there is no page, create an empty one with the banner if `is_new`.
+    If there is no page and `is_new`, creates an empty page with the banner.
     """
     title = f"Nothing is run or renewed any more. The run of {now:%Y-%m-%d} reported:"
     _put_banner(store.report(PAGE), title, message, remedy, BARE if is_new else None)
@@ -136,7 +135,7 @@ def _solved(findings: Sequence[Finding], report: Mapping[str, Any]) -> frozenset
     return frozenset(finding.subject for finding in findings if finding.level and finding.subject in sent)
 
 
-def _first(report: Mapping[str, Any]) -> str:
+def _first_error(report: Mapping[str, Any]) -> str:
     """Return the first error of the run."""
     return next((str(row["message"]) for row in report["failed"]), "it was aborted before that")
 
@@ -163,7 +162,7 @@ def _cache_key(checked: CheckedProject) -> str:
         (item.host, item.service, item.wrong, item.unverifiable, item.not_after, item.version) for item in services
     ]
     today = checked.project.now.date()
-    findings = [calm(item, today) for item in checked.findings if item.level]
+    findings = [without_changing_figures(item, today) for item in checked.findings if item.level]
     return digest_of(
         today,
         code_digest(),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -34,9 +35,20 @@ class PlannedPublication:
     number: int
 
 
+class CrlGap(NamedTuple):
+    """A time in which a trusted root has no valid CRL; `until` is None if nothing planned ends it."""
+
+    root: str
+    since: datetime
+    until: datetime | None
+
+
 @dataclass
 class CaRollovers:
-    """All rollovers up to `until`. `turns` are the issuers of each authority; `closed` are times without a valid root CRL."""
+    """All rollovers up to `until`.
+
+    `turns` are the issuers of each authority in the order of time. `crl_gaps` are the times without a valid CRL of a root.
+    """
 
     hierarchy: PlannedHierarchy
     runs: Runs
@@ -44,35 +56,35 @@ class CaRollovers:
     ceremonies: list[Ceremony] = field(default_factory=list)
     turns: dict[str, list[Turn]] = field(default_factory=dict)
     presigned_crls: list[PlannedPublication] = field(default_factory=list)
-    closed: list[tuple[str, datetime, datetime | None]] = field(default_factory=list)
+    crl_gaps: list[CrlGap] = field(default_factory=list)
 
     @classmethod
-    def of(cls, real: Project, runs: Runs, until: datetime, *, held: bool = True) -> CaRollovers:
-        """Compute all rollovers; without `held`, the first requested ceremony is never performed."""
-        rollovers = cls(PlannedHierarchy.of(real), runs, until)
+    def of(cls, project: Project, runs: Runs, until: datetime, *, with_ceremonies: bool = True) -> CaRollovers:
+        """Compute all rollovers; without `with_ceremonies`, the first requested ceremony is never performed."""
+        rollovers = cls(PlannedHierarchy.of(project), runs, until)
         for authority in INTERMEDIATES:
             issuing = rollovers.hierarchy.issuing(authority)
             rollovers.turns[authority] = [_turn(runs.now - DAY, issuing)] if issuing else []
         since = runs.now
-        waiting_since = partial(open_request_date, real.inventory, real.store, real.now, real.authorities)
+        waiting_since = partial(open_request_date, project.inventory, project.store, project.now, project.authorities)
         for ceremony, after in ceremonies(rollovers.hierarchy, runs, until, waiting_since):
             rollovers.ceremonies.append(ceremony)
-            if not held:
+            if not with_ceremonies:
                 break
-            rollovers._publish(since, ceremony.performed)
+            rollovers._add_publications(since, ceremony.performed)
             since, rollovers.hierarchy = ceremony.performed, after
-        rollovers._publish(since, until)
-        rollovers._take_turns()
-        rollovers._close()
+        rollovers._add_publications(since, until)
+        rollovers._add_turns()
+        rollovers._find_crl_gaps()
         return rollovers
 
     def generations(self) -> list[PlannedCa]:
-        """Return all that there are, and all that there will be, by authority."""
+        """Return the existing and the planned generations, by authority."""
         return sorted(self.hierarchy.cas, key=lambda ca: AUTHORITIES.index(ca.authority))
 
     # -- who issues --
 
-    def _take_turns(self) -> None:
+    def _add_turns(self) -> None:
         """Add the turns of generations from ceremonies, and of chains that lose a cross-certificate."""
         for authority in INTERMEDIATES:
             created = {
@@ -84,15 +96,19 @@ class CaRollovers:
             names = self.hierarchy.generations(authority)
             later = [_turn(created[name], self.hierarchy.existing(name)) for name in names if name in created]
             turns = sorted([*self.turns[authority], *later], key=_when)
-            for turn, after in zip(turns, [*(later.at for later in turns[1:]), self.until], strict=True):
+            # When a cross-certificate of its root expires during a turn, the leaves are issued again with a shorter chain.
+            shorter_chains = list[Turn]()
+            for turn, next_start in zip(turns, [*(later.at for later in turns[1:]), self.until], strict=True):
                 root = self.hierarchy.existing(turn.generation).root
-                ends = (self.runs.at(end + SECOND) for end in self.hierarchy.cross_ends.get(root, ()))
-                turns = [*turns, *(Turn(end, turn.generation, turn.end) for end in ends if turn.at < end < after)]
-            self.turns[authority] = sorted(turns, key=_when)
+                for expiry in self.hierarchy.cross_ends.get(root, ()):
+                    start = self.runs.at(expiry + SECOND)
+                    if turn.at < start < next_start:
+                        shorter_chains.append(Turn(start, turn.generation, turn.end))
+            self.turns[authority] = sorted([*turns, *shorter_chains], key=_when)
 
     # -- root CRLs --
 
-    def _publish(self, since: datetime, before: datetime) -> None:
+    def _add_publications(self, since: datetime, before: datetime) -> None:
         """Add the pre-signed CRLs that doit publishes from one ceremony to the next."""
         for root in self.hierarchy.generations("root"):
             crls = self.hierarchy.presigned_crls(root)
@@ -104,30 +120,30 @@ class CaRollovers:
                     PlannedPublication(root, at, presigned_crl.next_update, presigned_crl.number)
                 )
 
-    def _close(self) -> None:
-        """Find the times in which a trusted root has no valid CRL: every client is refused then."""
+    def _find_crl_gaps(self) -> None:
+        """Find the times in which a trusted root has no valid CRL: then every client is refused."""
         for root in self.hierarchy.generations("root"):
-            born = next(
+            created = next(
                 (ceremony.performed for ceremony in self.ceremonies if root in ceremony.generations), self.runs.first
             )
             end = min(self.hierarchy.existing(root).not_after, self.until)
-            good = born
+            covered_until = created
             for presigned_crl in (crl for crl in self.presigned_crls if crl.root == root):
-                if presigned_crl.at > good:
-                    self.closed.append((root, good, presigned_crl.at))
-                good = max(good, presigned_crl.end)
-            if good < end:
-                self.closed.append((root, good, None))
+                if presigned_crl.at > covered_until:
+                    self.crl_gaps.append(CrlGap(root, covered_until, presigned_crl.at))
+                covered_until = max(covered_until, presigned_crl.end)
+            if covered_until < end:
+                self.crl_gaps.append(CrlGap(root, covered_until, None))
 
 
 def crl_rhythm(
-    inventory: Inventory, store: Store, generation: str, runs: Runs, born: datetime
+    inventory: Inventory, store: Store, generation: str, runs: Runs, created: datetime
 ) -> Iterator[tuple[datetime, datetime]]:
-    """Yield when each later CRL of an intermediate is issued, and its nextUpdate; `born` is when the CA was created."""
+    """Yield when each later CRL of an intermediate is issued, and its nextUpdate; `created` is when the CA was created."""
     rule = inventory.authorities.crl_rule(generation)
     data = filesystem.read(store.crl(generation))
     published = canonical.read_crl(data, Encoding.DER) if data else None
-    due = born if published is None else published.last_update_utc + rule.refresh
+    due = created if published is None else published.last_update_utc + rule.refresh
     while True:
         issued = runs.at(due)
         begins = issued - backdate(rule.refresh)

@@ -1,7 +1,7 @@
 """`build/report/pki.ics`: what people must do in the next years, for their calendars (RFC 5545).
 
-It contains ceremonies, client identities to install and the expiry of roots; nothing that doit does by itself. A run
-writes it when its content changes. What it depends on is cached, so most runs compute nothing.
+The calendar contains ceremonies, client identities to install and the expiry of roots, and nothing that doit does by
+itself. A run writes it when its content changes. Most runs find in the cache that nothing changed.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def write(project: Project, plan: Plan) -> list[str]:
     if project.cache.recall("calendar", key):
         return []
     data = rendered(entries(project, clients), project.inventory, project.now)
-    before = filesystem.read(path)
-    if before is None or STAMP.sub(b"", before) != STAMP.sub(b"", data):
+    present = filesystem.read(path)
+    if present is None or STAMP.sub(b"", present) != STAMP.sub(b"", data):  # all but the time of writing
         filesystem.write(path, data)
         written = [project.store.shown(path)]
     else:
@@ -81,22 +81,22 @@ def _sources(store: Store, clients: list[Leaf]) -> list[str]:
     return [*bundles, *authority_files(store), *_folders(store)]
 
 
-def authority_files(place: Store) -> list[str]:
+def authority_files(store: Store) -> list[str]:
     """Return the files of the authorities and of ceremonies on which the timeline depends."""
     files = list[Path]()
     for authority in AUTHORITIES:
-        for name in place.generations(authority):
+        for name in store.generations(authority):
             files += [
-                place.authority_file(name, "cert.pem"),
-                *place.cross_certificates(name),
-                *place.presigned_crls(name),
+                store.authority_file(name, "cert.pem"),
+                *store.cross_certificates(name),
+                *store.presigned_crls(name),
             ]
-    files += [path for folder in place.ceremonies() for path in (folder, folder / "request.yaml")]
+    files += [path for folder in store.ceremonies() for path in (folder, folder / "request.yaml")]
     return [str(path) for path in files]
 
 
 def _folders(store: Store) -> list[str]:
-    """Return the folders in which such files may appear."""
+    """Return the folders in which files of the authorities, ceremonies and clients may appear."""
     places = [store.ca / name for name in (*AUTHORITIES, "ceremonies", "clients")]
     return [str(place) for place in places if place.is_dir()]
 
@@ -127,7 +127,7 @@ def _ceremonies(ceremonies: Iterable[Any], now: datetime) -> Iterator[CalendarEn
         key = generations[0] if generations else f"{ceremony.needs[0].artifact.name}-{ceremony.by:%Y-%m}"
         yield CalendarEntry(
             f"ceremony-{key}",
-            _settled(ceremony, now),
+            _stable_day(ceremony, now),
             f"root ceremony: {', '.join(ceremony.products)}",
             f"doit requests it on {ceremony.requested:%Y-%m-%d}; perform it by {ceremony.by:%Y-%m-%d}. This day is a proposal. "
             f"It needs the owner of the root and a witness: docs/how-to/ceremony.md. {'; '.join(need.why for need in ceremony.needs)}."
@@ -136,11 +136,14 @@ def _ceremonies(ceremonies: Iterable[Any], now: datetime) -> Iterator[CalendarEn
         )
 
 
-def _settled(ceremony: Any, now: datetime) -> date:
-    """Return a day that does not change daily: the assumed one; once past, the last possible one; then the first."""
-    days: tuple[date, ...] = (ceremony.performed.date(), ceremony.by.date(), (ceremony.requested + DAY).date())
-    later = [day for day in days if day > now.date()]
-    return later[0] if later else days[2]
+def _stable_day(ceremony: Any, now: datetime) -> date:
+    """Return a day for a ceremony that does not change with every run, although the assumed day moves with time.
+
+    That is the assumed day; once it has passed, the last possible day; then the day after the request.
+    """
+    day_after_request: date = (ceremony.requested + DAY).date()
+    days: tuple[date, ...] = (ceremony.performed.date(), ceremony.by.date(), day_after_request)
+    return next((day for day in days if day > now.date()), day_after_request)
 
 
 def _ends(generations: Sequence[Ca], now: datetime) -> Iterator[CalendarEntry]:
@@ -162,18 +165,18 @@ def _installs(
     for leaf in clients:
         current = leaf_certificates.current(leaf)
         planned = renewals(leaf, current, rollovers.turns[leaf.authority], rollovers.runs, now + SOON)
-        before = current.not_after if current else None
+        previous_expiry = current.not_after if current else None
         for at, end in planned.issued:
-            yield _install(leaf, at, end, before)
-            before = end
+            yield _install(leaf, at, end, previous_expiry)
+            previous_expiry = end
         if current and now < current.not_before + leaf.renew_before:
             yield _install(leaf, current.not_before, current.not_after, None)
 
 
-def _install(leaf: Leaf, at: datetime, end: datetime, before: datetime | None) -> CalendarEntry:
+def _install(leaf: Leaf, at: datetime, end: datetime, previous_expiry: datetime | None) -> CalendarEntry:
     client = leaf.client
     text = f"the new one is in ca/clients/{client}/, valid until {end:%Y-%m-%d}"
-    text += f"; the earlier one expires on {before:%Y-%m-%d}" if before else ""
+    text += f"; the earlier one expires on {previous_expiry:%Y-%m-%d}" if previous_expiry else ""
     return CalendarEntry(f"{leaf.name}-{at:%Y%m%d}", at.date(), f"{client}: install the new identity", text)
 
 

@@ -1,7 +1,7 @@
 """The timeline: what doit will do in the next years, what people must do, and the problems to expect.
 
-It is a function of the project, the plan and pki.yaml; nothing is written. It assumes that every ceremony is performed
-two weeks after it was requested, or on the next day that is no holiday, and says that this is an assumption.
+The timeline is computed from the project, the plan and pki.yaml; nothing is written. It assumes that every ceremony is
+performed two weeks after its request, or on the next day that is no holiday, and says that this is an assumption.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Timeline:
         return tuple(event for event in self.events if event.is_wrong)
 
     def busiest(self) -> tuple[datetime, int, int] | None:
-        """Return the day with most next renewals, how many they are, and of how many; None for fewer than 10 leaves."""
+        """Return the day with most next renewals, their number, and the number of all; None for fewer than 10 leaves."""
         next_ones = [planned.issued[0][0] for planned in self.renewals.values() if planned.issued]
         if len(next_ones) < 10:
             return None
@@ -83,19 +83,19 @@ class Timeline:
         return day, most, len(next_ones)
 
 
-def timeline(project: Project, plan: Plan, years: int, *, held: bool = True) -> Timeline:
-    """Return the timeline of the next `years`; without `held`, the next requested ceremony is never performed."""
+def timeline(project: Project, plan: Plan, years: int, *, with_ceremonies: bool = True) -> Timeline:
+    """Return the timeline of the next `years`; without `with_ceremonies`, the next requested ceremony is never performed."""
     runs, until = Runs.of(project.inventory, project.now), project.now + years * YEAR
-    rollovers = CaRollovers.of(project, runs, until, held=held)
+    rollovers = CaRollovers.of(project, runs, until, with_ceremonies=with_ceremonies)
     leaves = _renewals(LeafCertificates(project), project.revocations, plan, rollovers)
     rhythms = [*_leaf_rhythms(plan, leaves), *_crl_rhythms(project.inventory, project.store, rollovers)]
     events = [
-        *_ceremony_events(rollovers, held=held),
+        *_ceremony_events(rollovers, with_ceremonies=with_ceremonies),
         *_takeover_events(plan, rollovers),
         *_presigned_events(project.store, rollovers),
         *_end_events(rollovers),
-        *_wrong_events(plan, leaves),
-        *_outlived(project.revocations, rollovers),
+        *_problem_events(plan, leaves),
+        *_outlived_authority_events(project.revocations, rollovers),
     ]
     ordered = tuple(sorted((event for event in events if event.at <= until), key=lambda event: (event.at, event.what)))
     return Timeline(project.now, until, tuple(rhythms), ordered, leaves, tuple(rollovers.ceremonies))
@@ -152,12 +152,12 @@ def _crl_rhythms(inventory: Inventory, store: Store, rollovers: CaRollovers) -> 
 def _crls(
     inventory: Inventory, store: Store, rollovers: CaRollovers, generation: PlannedCa
 ) -> list[tuple[datetime, datetime]]:
-    born = next(
+    created = next(
         (ceremony.performed for ceremony in rollovers.ceremonies if generation.name in ceremony.generations),
         rollovers.runs.first,
     )
     end = min(generation.not_after, rollovers.until)
-    moments = crl_rhythm(inventory, store, generation.name, rollovers.runs, born)
+    moments = crl_rhythm(inventory, store, generation.name, rollovers.runs, created)
     return list(takewhile(lambda issued: issued[0] < end, moments))
 
 
@@ -173,27 +173,22 @@ def _presigned_events(store: Store, rollovers: CaRollovers) -> Iterator[Timeline
             ArtifactId("crl", presigned_crl.root),
             f"the next pre-signed CRL is published, valid until {presigned_crl.end:%Y-%m-%d}",
         )
-    for root, since, until in rollovers.closed:
-        again = f"until {until:%Y-%m-%d}" if until else "and nothing planned ends this"
-        yield TimelineEvent(
-            since,
-            EventKind.GAP,
-            ArtifactId("crl", root),
-            f"no valid CRL, {again}: every client is refused",
-            is_wrong=True,
-        )
+    for gap in rollovers.crl_gaps:
+        end = f"until {gap.until:%Y-%m-%d}" if gap.until else "and nothing planned ends this"
+        text = f"no valid CRL, {end}: every client is refused"
+        yield TimelineEvent(gap.since, EventKind.GAP, ArtifactId("crl", gap.root), text, is_wrong=True)
 
 
 # -- ceremonies and ends ----------------------------------------------------------------------------------------------
 
 
-def _ceremony_events(rollovers: CaRollovers, *, held: bool) -> Iterator[TimelineEvent]:
+def _ceremony_events(rollovers: CaRollovers, *, with_ceremonies: bool) -> Iterator[TimelineEvent]:
     for ceremony in rollovers.ceremonies:
         names = ", ".join(ceremony.products)
         if not ceremony.by_doit:
             text = f"doit prepares the request for {names}; the ceremony is due by {ceremony.by:%Y-%m-%d}"
             yield TimelineEvent(max(ceremony.requested, rollovers.runs.now), EventKind.REQUEST, "ceremony", text)
-        if held:
+        if with_ceremonies:
             created = f"{names} {'are' if len(ceremony.products) > 1 or ceremony.needs[0].is_crls else 'is'} created"
             who = "doit performs it (sandbox)" if ceremony.by_doit else "this day is assumed"
             yield TimelineEvent(ceremony.performed, EventKind.CEREMONY, "ceremony", f"{created}; {who}")
@@ -205,25 +200,27 @@ def _takeover_events(plan: Plan, rollovers: CaRollovers) -> Iterator[TimelineEve
     """Yield each moment at which the leaves of an authority get another issuer, or a shorter chain."""
     for authority, turns in rollovers.turns.items():
         leaves = [leaf for leaf in plan.leaves.values() if leaf.authority == authority]
-        for before, turn in zip([None, *turns], turns, strict=False):
+        for previous, turn in zip([None, *turns], turns, strict=False):
             if turn.at < rollovers.runs.now or not leaves:
                 continue
-            same = before is not None and before.generation == turn.generation
-            why = "its chain no longer needs the older root" if same else "becomes the issuer"
+            is_same_issuer = previous is not None and previous.generation == turn.generation
+            why = "its chain no longer needs the older root" if is_same_issuer else "becomes the issuer"
             count = f"{len(leaves)} {authority} certificate{'s' if len(leaves) > 1 else ''}"
-            install = f"; to be installed: {_people(leaves)}" if any(_is_persons(leaf) for leaf in leaves) else ""
+            install = (
+                f"; to be installed: {_clients(leaves)}" if any(_is_installed_by_hand(leaf) for leaf in leaves) else ""
+            )
             verb = "are" if len(leaves) > 1 else "is"
             text = f"{why}: {count} {verb} issued again{install}"
             yield TimelineEvent(rollovers.runs.at(turn.at), EventKind.TAKEOVER, turn.generation, text)
 
 
-def _people(leaves: Iterable[Leaf]) -> str:
-    names = [leaf.name for leaf in leaves if _is_persons(leaf)]
+def _clients(leaves: Iterable[Leaf]) -> str:
+    names = [leaf.name for leaf in leaves if _is_installed_by_hand(leaf)]
     return ", ".join(names) if len(names) <= 4 else f"{len(names)} clients' identities"
 
 
-def _is_persons(leaf: Leaf) -> bool:
-    """Return whether it must be installed on a device by hand."""
+def _is_installed_by_hand(leaf: Leaf) -> bool:
+    """Return whether a person must install the certificate on a device."""
     return leaf.declared.startswith("clients.")
 
 
@@ -241,24 +238,24 @@ def _end_events(rollovers: CaRollovers) -> Iterator[TimelineEvent]:
 # -- problems ---------------------------------------------------------------------------------------------------------
 
 
-def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[TimelineEvent]:
+def _problem_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[TimelineEvent]:
     for name, planned in leaves.items():
         for at, end in planned.short:
-            (good, life), unit = in_common_unit(end - at, plan.leaves[name].lifetime)
-            text = f"limited by its authority: valid for {f'{good} of {life} {unit}'.rstrip()}, until {end:%Y-%m-%d}"
+            (valid_for, lifetime), unit = in_common_unit(end - at, plan.leaves[name].lifetime)
+            text = f"limited by its authority: valid for {f'{valid_for} of {lifetime} {unit}'.rstrip()}, until {end:%Y-%m-%d}"
             yield TimelineEvent(at, EventKind.SHORT_VALIDITY, ArtifactId("cert", name), text, is_wrong=True)
         for since, until in planned.gaps:
-            again = f"until {until:%Y-%m-%d}" if until else "and nothing planned ends this"
+            end_of_gap = f"until {until:%Y-%m-%d}" if until else "and nothing planned ends this"
             yield TimelineEvent(
-                since, EventKind.GAP, ArtifactId("cert", name), f"no valid certificate, {again}", is_wrong=True
+                since, EventKind.GAP, ArtifactId("cert", name), f"no valid certificate, {end_of_gap}", is_wrong=True
             )
 
 
-def _outlived(revocations: Revocations, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
-    """Yield client certificates that end after their authority, including replaced ones that may still be in browsers."""
-    ends = {ca.name: ca.not_after for ca in rollovers.generations()}
+def _outlived_authority_events(revocations: Revocations, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
+    """Yield client certificates that expire after their authority, also replaced ones, which may still be in browsers."""
+    ca_expiries = {ca.name: ca.not_after for ca in rollovers.generations()}
     for issued in revocations.unexpired():
-        end = ends.get(issued.issuer)
+        end = ca_expiries.get(issued.issuer)
         if issued.profile == "client" and not issued.revoked and end is not None and end < issued.not_after:
             text = f"is valid until {issued.not_after:%Y-%m-%d}, and {issued.issuer}, which issued it, only until then"
             yield TimelineEvent(end, EventKind.GAP, issued.artifact, text, is_wrong=True)

@@ -17,13 +17,13 @@ from pki.project.authorities import Authorities
 from pki.project.layout import Store
 from pki.x509.certificate_signing import SECOND
 
-NOTICE = timedelta(days=14)  # assumed between the request and the ceremony
-MOST = 6  # ceremonies in a year: more are the result of unusual lifetimes in pki.yaml
+ASSUMED_DELAY = timedelta(days=14)  # between the request and the ceremony
+MAX_IN_A_YEAR = 6  # ceremonies: more are the result of unusual lifetimes in pki.yaml
 
 
 @dataclass(frozen=True, slots=True)
 class Ceremony:
-    """One ceremony, requested at `requested` and due `by`. `performed` is an assumed day. `remark` is an obstacle, or ""."""
+    """One ceremony. It is due `by`; `performed` is the assumed day; `remark` is an obstacle to that day, or ""."""
 
     requested: datetime
     by: datetime
@@ -53,8 +53,8 @@ def ceremonies(
 
     `waiting_since` returns when the open request was prepared, None without one (`open_request_date`).
     """
-    most = MOST * ((until - runs.now) // timedelta(days=365) + 1)
-    for _ in range(most):
+    limit = MAX_IN_A_YEAR * ((until - runs.now) // timedelta(days=365) + 1)
+    for _ in range(limit):
         requested = _next(hierarchy, runs, until)
         if requested is None:
             return
@@ -63,12 +63,15 @@ def ceremonies(
         remark = ""
         if not hierarchy.inventory.sandbox:
             by = _by(needs.find_requirements(hierarchy))
-            requested = (waiting_since(hierarchy) if requested == runs.first else None) or requested
+            if requested == runs.first:  # the request may be open already
+                requested = waiting_since(hierarchy) or requested
             performed, remark = _planned_day(hierarchy, runs, requested, by)
             prepared = _prepared(hierarchy, runs, requested, performed)
-        needed = needs.find_requirements(hierarchy.at(max(prepared, runs.now)))
-        ceremony = Ceremony(requested, _by(needed), performed, tuple(needed), remark, hierarchy.inventory.sandbox)
-        hierarchy = hierarchy.after_ceremony(needs.new_generations(needed), prepared, performed)
+        requirements = needs.find_requirements(hierarchy.at(max(prepared, runs.now)))
+        ceremony = Ceremony(
+            requested, _by(requirements), performed, tuple(requirements), remark, hierarchy.inventory.sandbox
+        )
+        hierarchy = hierarchy.after_ceremony(needs.new_generations(requirements), prepared, performed)
         yield ceremony, hierarchy
 
 
@@ -88,8 +91,10 @@ def _next(hierarchy: PlannedHierarchy, runs: Runs, until: datetime) -> datetime 
 
 
 def _is_requested(hierarchy: PlannedHierarchy) -> bool:
-    """Return whether doit requests a ceremony; the sandbox performs none for changed domains or networks alone."""
-    return any(not (need.is_growth and hierarchy.inventory.sandbox) for need in needs.find_requirements(hierarchy))
+    """Return whether doit requests a ceremony. In a sandbox, new names in pki.yaml alone cause no ceremony."""
+    return any(
+        not (need.is_for_new_names and hierarchy.inventory.sandbox) for need in needs.find_requirements(hierarchy)
+    )
 
 
 def _thresholds(hierarchy: PlannedHierarchy) -> Iterator[datetime]:
@@ -107,14 +112,17 @@ def open_request_date(
     inventory: Inventory, store: Store, now: datetime, authorities: Authorities, hierarchy: PlannedHierarchy
 ) -> datetime | None:
     """Return when the open request was prepared, None if there is none or doit will replace it."""
-    requests, required = ceremony_archive.open_requests(store), needs.find_requirements(hierarchy)
-    if not requests or make_request.outdated_reasons(inventory, store, now, authorities, required):
+    requests, requirements = ceremony_archive.open_requests(store), needs.find_requirements(hierarchy)
+    if not requests or make_request.outdated_reasons(inventory, store, now, authorities, requirements):
         return None
     return requests[-1].request.prepared
 
 
 def _prepared(hierarchy: PlannedHierarchy, runs: Runs, requested: datetime, performed: datetime) -> datetime:
-    """Return the date of the request that the ceremony answers: doit replaces one that is old, or when more is needed."""
+    """Return the date of the request that the ceremony answers.
+
+    Until the ceremony, doit replaces a request that is too old, or that lacks a new requirement.
+    """
     prepared, names = requested, _names(hierarchy.at(max(requested, runs.now)))
     while True:
         moments = {runs.at(at) for at in (*_thresholds(hierarchy), prepared + make_request.REQUEST_MAX_AGE + SECOND)}
@@ -134,15 +142,15 @@ def _names(hierarchy: PlannedHierarchy) -> set[str]:
 
 
 def _planned_day(hierarchy: PlannedHierarchy, runs: Runs, requested: datetime, by: datetime) -> tuple[datetime, str]:
-    """Return the assumed day, two weeks after the request and no holiday, and an obstacle, or empty."""
-    closed = [holiday_dates(holiday) for holiday in hierarchy.inventory.holidays]
-    last = _before(by, closed)
+    """Return the assumed day, two weeks after the request and no holiday, and an obstacle to that, or ""."""
+    holidays = [holiday_dates(holiday) for holiday in hierarchy.inventory.holidays]
+    last = _before(by, holidays)
     earliest = max(requested + DAY, runs.now)
     if by <= requested:
-        return runs.at(_after(earliest, closed)), ""
-    day = _after(max(requested + NOTICE, runs.now), closed)
+        return runs.at(_after(earliest, holidays)), ""
+    day = _after(max(requested + ASSUMED_DELAY, runs.now), holidays)
     if day > by:
-        day = max(last, earliest) if last >= requested else _after(earliest, closed)
+        day = max(last, earliest) if last >= requested else _after(earliest, holidays)
     if day > by:
         remark = f"no day between {requested:%Y-%m-%d} and {by:%Y-%m-%d} is free of holidays"
     elif last.date() != by.date():
@@ -152,17 +160,17 @@ def _planned_day(hierarchy: PlannedHierarchy, runs: Runs, requested: datetime, b
     return runs.at(day), remark
 
 
-def _is_closed(day: date, closed: list[tuple[date, date]]) -> bool:
-    return any(first <= day <= last for first, last in closed)
+def _is_holiday(day: date, holidays: list[tuple[date, date]]) -> bool:
+    return any(first <= day <= last for first, last in holidays)
 
 
-def _after(moment: datetime, closed: list[tuple[date, date]]) -> datetime:
-    while _is_closed(moment.date(), closed):
+def _after(moment: datetime, holidays: list[tuple[date, date]]) -> datetime:
+    while _is_holiday(moment.date(), holidays):
         moment += DAY
     return moment
 
 
-def _before(moment: datetime, closed: list[tuple[date, date]]) -> datetime:
-    while _is_closed(moment.date(), closed):
+def _before(moment: datetime, holidays: list[tuple[date, date]]) -> datetime:
+    while _is_holiday(moment.date(), holidays):
         moment -= DAY
     return moment

@@ -28,7 +28,7 @@ NOTHING = PermittedNames((), ())
 
 @dataclass(frozen=True, slots=True)
 class PlannedCa:
-    """One generation: its dates, the name of the root that signs it, and of an existing one its serial number."""
+    """One generation: its dates, and the name of the root that signs it. `serial` is 0 for a planned generation."""
 
     name: GenerationName
     not_before: datetime
@@ -39,6 +39,7 @@ class PlannedCa:
 
     @property
     def authority(self) -> str:
+        """Return `root`, `server` or `client`."""
         return self.name.authority
 
 
@@ -101,7 +102,7 @@ class PlannedHierarchy:
         return ca
 
     def issuing(self, authority: str) -> PlannedCa | None:
-        """Return the newest generation that is not revoked and has begun; the newest one where none has begun."""
+        """Return the newest generation that is not revoked and valid already; the newest if none is valid already."""
         cas = [ca for ca in reversed(self.cas) if ca.authority == authority and not self.is_revoked(ca)]
         return next(chain((ca for ca in cas if ca.not_before <= self.now), cas), None)
 
@@ -120,9 +121,10 @@ class PlannedHierarchy:
     def after_ceremony(
         self, names: Iterable[GenerationName], prepared: datetime, performed: datetime
     ) -> PlannedHierarchy:
-        """Return the hierarchy with these generations and new CRLs, dated as a request of `prepared` says, at `performed`.
+        """Return the hierarchy after a ceremony that creates these generations and new CRLs.
 
-        Raises PkiError if an intermediate is requested and there is no root.
+        `prepared` is the time of the request, which determines all dates; `performed` is the time of the ceremony. Raises
+        PkiError if an intermediate is requested and there is no root.
         """
         before = self.at(prepared)
         old_root = before.issuing("root")
@@ -135,7 +137,7 @@ class PlannedHierarchy:
         for name in ordered:
             after = _with_ca(after, name, old_root)
         if new_root:
-            requested[new_root] = list(plan_presigned_crls(after, new_root, None, 0))
+            requested[new_root] = list(plan_presigned_crls(after, new_root, until=None, previous_number=0))
         signed = {name: tuple(_signed(before, name, crls)) for name, crls in requested.items()}
         return replace(after, now=performed, crls={**after.crls, **signed})
 
@@ -155,7 +157,7 @@ def _series(
     ca = hierarchy.existing(root)
     until = ca.not_after if new_root or ca != present else None
     last = max((crl.number for crl in hierarchy.presigned_crls(root)), default=0)
-    return list(plan_presigned_crls(hierarchy, root, until, last))
+    return list(plan_presigned_crls(hierarchy, root, until=until, previous_number=last))
 
 
 def _signed(hierarchy: PlannedHierarchy, root: str, requested: Iterable[RequestedCrl]) -> Iterable[PlannedCrl]:
@@ -164,12 +166,12 @@ def _signed(hierarchy: PlannedHierarchy, root: str, requested: Iterable[Requeste
 
 
 def _with_ca(hierarchy: PlannedHierarchy, name: GenerationName, old_root: PlannedCa | None) -> PlannedHierarchy:
-    authorities, crosses = hierarchy.inventory.authorities, hierarchy.cross_ends
+    authorities, cross_ends = hierarchy.inventory.authorities, hierarchy.cross_ends
     if name.is_root:
         begin, end = validity_dates_within(hierarchy.now, authorities.root.lifetime, None)
         added = PlannedCa(name, begin, end, name)
         old_end = old_root.not_after if old_root else hierarchy.now
-        crosses = {**crosses, name: (min(old_end, end),) if old_end > hierarchy.now else ()}
+        cross_ends = {**cross_ends, name: (min(old_end, end),) if old_end > hierarchy.now else ()}
     else:
         root = hierarchy.issuing("root")
         if root is None:
@@ -180,7 +182,7 @@ def _with_ca(hierarchy: PlannedHierarchy, name: GenerationName, old_root: Planne
         added = PlannedCa(
             name, begin, end, root.name, PermittedNames(domains, tuple(permitted_addresses(hierarchy.inventory)))
         )
-    return replace(hierarchy, cas=(*hierarchy.cas, added), cross_ends=crosses)
+    return replace(hierarchy, cas=(*hierarchy.cas, added), cross_ends=cross_ends)
 
 
 def _existing(authorities: Authorities, generation: Generation) -> PlannedCa:
@@ -190,7 +192,7 @@ def _existing(authorities: Authorities, generation: Generation) -> PlannedCa:
         generation.name,
         generation.not_before,
         generation.not_after,
-        generation.name if is_root else root.name if root else "",
+        generation.name if is_root else (root.name if root else ""),
         NOTHING if is_root else generation.permitted,
         generation.certificate.serial_number,
     )

@@ -26,9 +26,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Renewals:
-    """When a leaf is issued and until when each certificate is valid; `current` is the present one.
+    """When a leaf is issued, and until when each certificate is valid. `current` is the present certificate.
 
-    `short` are certificates with less than the lifetime of the profile, `gaps` the times without a valid one.
+    `short` are the certificates that are valid for less than the lifetime of the profile. `gaps` are the times without a
+    valid certificate.
     """
 
     current: Current | None
@@ -57,13 +58,17 @@ def renewals(leaf: Leaf, current: Current | None, turns: Sequence[Turn], runs: R
 def _next(
     leaf: Leaf, end: datetime | None, last: datetime | None, turns: Sequence[Turn], runs: Runs
 ) -> tuple[datetime, datetime] | None:
-    """Return when a leaf whose certificate is valid until `end` is issued next, and until when; None for never."""
-    begun = bisect_right(turns, last, key=_at) if last else 0
-    next_turn = turns[begun] if begun < len(turns) else None
-    if end is not None and last is not None and begun:
-        due = _due(leaf, end, last, turns[begun - 1], runs)
+    """Return when a leaf is issued next, and until when that certificate is valid; None if it is never issued again.
+
+    Its present certificate was issued at `last` and is valid until `end`.
+    """
+    past_turns = bisect_right(turns, last, key=_at) if last else 0  # their number
+    next_turn = turns[past_turns] if past_turns < len(turns) else None
+    if end is not None and last is not None and past_turns:
+        present_turn = turns[past_turns - 1]
+        due = _due(leaf, end, last, present_turn, runs)
         if due and (next_turn is None or due < next_turn.at):
-            return due, _end(leaf, due, turns[begun - 1])
+            return due, _end(leaf, due, present_turn)
     if next_turn is None:
         return None
     at = runs.at(next_turn.at)
@@ -73,8 +78,8 @@ def _next(
 def _due(leaf: Leaf, end: datetime, last: datetime, turn: Turn, runs: Runs) -> datetime | None:
     """Return the run that renews a certificate, None if a renewal would gain nothing (`authority/renewal.py`)."""
     gain = minimum_gain(leaf.lifetime, leaf.renew_before)
-    gains = end + gain - leaf.lifetime + backdate(leaf.lifetime) + SECOND
-    due = runs.at(max(leaf.renewal_start(end), gains, last + SECOND))
+    first_with_gain = end + gain - leaf.lifetime + backdate(leaf.lifetime) + SECOND
+    due = runs.at(max(leaf.renewal_start(end), first_with_gain, last + SECOND))
     return due if _end(leaf, due, turn) >= end + gain else None
 
 

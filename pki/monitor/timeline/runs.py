@@ -19,6 +19,7 @@ class Runs:
 
     @classmethod
     def of(cls, config: Inventory, now: datetime) -> Runs:
+        """Return the runs that pki.yaml schedules."""
         return cls(now, tuple(sorted({time.fromisoformat(text) for text in config.schedule})))
 
     @property

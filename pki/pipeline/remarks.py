@@ -1,4 +1,4 @@
-"""Notices before a run about things that are not wrong: files that a service adds, and services that nothing serves."""
+"""Remarks before a run, which require no action: files that a service adds, and services that nothing serves."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pki.deploy.delivery import Delivery
 from pki.pipeline.desired_state import DesiredState
 
 
-def notices(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
-    """Yield the notices about each host."""
+def remarks(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
+    """Yield the remarks about each host."""
     for name, host in desired.project.inventory.hosts.items():
         unserved = [service for service in host.services if not host.serves(service)]
         if unserved and host.probe is None:
             text = f"has no proxy: no managed file serves {', '.join(unserved)}"
             yield Notice(f"host:{name}", text, f"in pki.yaml, proxy: under hosts.{name}, or leave services out")
         if name in deliveries:
-            yield from _first_deliveries(desired, deliveries[name], host)
+            yield from _added_files(desired, deliveries[name], host)
 
 
-def _first_deliveries(desired: DesiredState, delivery: Delivery, host: Host) -> Iterator[Notice]:
-    """Yield the files that a host gets only because of the name of a service, before their first deployment."""
+def _added_files(desired: DesiredState, delivery: Delivery, host: Host) -> Iterator[Notice]:
+    """Yield a remark about the files that a host gets only because of the name of a service, until they are deployed."""
     files = desired.library.for_host(delivery.host, host).files
     for service in host.services:
         service_files = [file for file in files if f"service:{service}" in file.selectors]
         targets = [file.header("deploy-target") for file in service_files]
-        if not service_files or (
-            (receipt := delivery.records.receipt) and not {row["path"] for row in receipt.files}.isdisjoint(targets)
-        ):
+        receipt = delivery.records.receipt
+        deployed = {row["path"] for row in receipt.files} if receipt else set[str]()
+        if not service_files or not deployed.isdisjoint(targets):
             continue
         commands = dict.fromkeys(file.header("deploy-reload") for file in service_files if file.header("deploy-reload"))
         text = f"a service called {service} adds files: {', '.join(targets)}"
