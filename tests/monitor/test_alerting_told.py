@@ -259,7 +259,7 @@ def test_a_failure_is_told_once_with_what_to_type_and_once_when_it_is_solved(hom
     [message] = outbox()
     assert message["Subject"].startswith("SANDBOX [Example Lab] WARNING release:media: templates/caddy/Caddyfile:")
     assert f"    → {FIX_OR_RAW}\n" in text_of(message)
-    assert "    media keeps its present files\n" in text_of(message)
+    assert "    media keeps its present files; its certificate is valid until 2027-02-21\n" in text_of(message)
     assert report.data["alerts"] == [{"channel": "email", "subject": message["Subject"], "error": "", "hint": ""}]
     home.doit(days=2)
     assert outbox() == []
