@@ -86,7 +86,7 @@ class StatusRow(Part):
 
     name: str = Field(description="an artifact, such as cert:media, or a host")
     state: str = Field(description="its state in words")
-    days_left: str = Field(description="time until it expires, such as 89d; empty if it does not expire")
+    days_left: str = Field(description="time until it expires: 89 (days), 35h or 1m; empty if it does not expire")
     next: str = Field(description="what happens next, and when")
     by: str = Field(description="who does it: doit, you, ceremony, or doit and then a ceremony")
 

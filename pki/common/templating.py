@@ -73,7 +73,7 @@ WORDS = {
 }
 FIX = "fix the template, then: ./run doit"
 EJECT = "./run invoke templates.eject"
-FIX_OR_RAW = f"{FIX}; {RAW}"
+FIX_OR_RAW = f"fix the template ({RAW}), then: ./run doit"
 UNENDED = {"Missing end of comment tag": "{# begins a comment of the template, but no #} ends it"}
 IN_NAMESPACE = "{% set ns = namespace(all=[]) %}, then {% set ns.all = ns.all + [one] %}"
 IP_TYPES = (IPv4Address, IPv4Network, IPv6Address, IPv6Network)

@@ -169,9 +169,9 @@ class Change:
         """Raise PkiError if the release would replace a CRL on the host by an older one.
 
         Returns the foreign CRLs, which no authority of this project signed: they are replaced and reported. A CRL that is
-        dated in the future may be replaced by an older one. "In the future" means later than our clock and later than the
-        host's, because our clock may be slow. If the host's clock is ahead of ours, the CRLs of our records are therefore
-        checked again.
+        dated in the future may be replaced by an older one, because a wrong clock made it. The later of our clock and the
+        host's decides what is in the future. `check_release` compared the CRLs of our records by our clock alone, so they
+        are compared again if the host's clock is later.
         """
         now = max(self._now, host_clocks.answer_date(session.greeting) or self._now)
         if delivered and now > self._now:
@@ -196,7 +196,7 @@ class Change:
         with self.session() as session:
             states = self.note_states(session.inspect())
             if session.surplus and self.needs_surplus_list and not self._is_part:
-                session.end()
+                session.end()  # the second delivery knows the surplus, so it does not come here again
                 return self._with_surplus(session.surplus).deliver(delivered)
             if states or session.stuck or not self.is_already_deployed:
                 contents = contents or self.check_release(delivered)
@@ -375,7 +375,7 @@ def expectations(
 
 
 def _done_reasons(states: Sequence[FileState]) -> list[Reason]:
-    """Return what was done: a few files by name, the others counted; replaced links are always named."""
+    """Return what was done: a few files by name, the others counted. Of replaced links, MAX_LINKS are named."""
     links = [state.reason for state in states if state.status is FileStatus.LINK]
     reasons = [state.reason for state in states if state.status is not FileStatus.LINK]
     if len(links) > MAX_LINKS:
